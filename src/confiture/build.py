@@ -1,0 +1,260 @@
+"""Medium 1, build from DDL: the files under ``db/schema`` in order, as one text or into a database.
+
+Order: files are sorted by the components of their path relative to the schema folder, byte by byte, so
+``10_tables/20_user.sql`` comes after ``10_tables/10_type.sql`` and before ``20_views/…``. Numbers are
+not read as numbers: write ``09_`` before ``10_``. Names that start with a dot are left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from confiture import ddl
+from confiture.config import redact
+from confiture.db import failure
+from confiture.ddl import Statement
+from confiture.errors import ConfitureError, DataFailure, Fault, FaultyInput, UsageError
+
+#: What the files rely on: they are UTF-8, and the splitter reads plain strings without escapes.
+_SETTINGS = {"client_encoding": "UTF8", "standard_conforming_strings": "on"}
+
+_DISK_FULL = "53100"
+_MEND = "mend the file and run the same command again: the build is one transaction, nothing of it was kept"
+#: However the literal after the word is quoted, nothing from it on is shown.
+_PASSWORD = re.compile(r"(password[^'$]*)['$].*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class DdlFile:
+    """A file that was read.
+
+    :param path: where it lies, as errors name it.
+    :param relative: POSIX path from the schema folder.
+    :param text: its text, line ends as they are, without a byte order mark.
+    """
+
+    path: Path
+    relative: str
+    text: str
+
+
+def collect(schema_dir: Path, include: Sequence[str], exclude: Sequence[str]) -> tuple[DdlFile, ...]:
+    """Read the ``*.sql`` files under ``schema_dir``, at any depth, in the order they are to run.
+
+    :param include: glob patterns over the POSIX path relative to ``schema_dir``, such as
+        ``10_tables/*``; ``*`` matches ``/`` too, and a folder's name means all in it. Empty means all.
+    :param exclude: the same, for what is left out; it wins over ``include``.
+    :raises UsageError: the folder is missing, no file is left, or a file cannot be read as UTF-8.
+    """
+    if not schema_dir.is_dir():
+        raise UsageError(
+            "There is no DDL to build from",
+            why=f"{schema_dir} is not a folder",
+            fix="put the DDL into db/schema/NN_area/*.sql, or set schema_dir: in the environment",
+        )
+    found = sorted(_sql_files(schema_dir), key=lambda path: _order(path.relative_to(schema_dir)))
+    chosen = [path for path in found if _chosen(_relative(path, schema_dir), include, exclude)]
+    if not chosen:
+        raise UsageError(
+            "There is no DDL to build from",
+            why=f"{schema_dir}: {len(found)} *.sql files, none chosen by include and exclude",
+            fix="add files, or change include: and exclude: in the environment",
+        )
+    return tuple(DdlFile(path, _relative(path, schema_dir), _read(path)) for path in chosen)
+
+
+def _sql_files(schema_dir: Path) -> Iterator[Path]:
+    # os.walk and not rglob: rglob passes over a folder it may not read, and its tables were missing.
+    for folder, folders, names in os.walk(schema_dir, onerror=_unreadable_folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        _refuse_loops(Path(folder), folders)
+        for name in names:
+            if name.endswith(".sql") and not name.startswith("."):
+                yield Path(folder, name)
+
+
+def _refuse_loops(folder: Path, names: Sequence[str]) -> None:
+    for link in (Path(folder, name) for name in names if Path(folder, name).is_symlink()):
+        if folder.resolve().is_relative_to(link.resolve()):
+            raise _unreadable(str(link), "it is a link to a folder that it lies in")
+
+
+def _unreadable_folder(error: OSError) -> None:
+    raise _unreadable(str(error.filename), error.strerror or "") from error
+
+
+def _unreadable(name: str, why: str) -> UsageError:
+    return UsageError(f"{name} cannot be read", why=why, fix="make it readable, or take it out of the DDL")
+
+
+def _order(relative: Path) -> tuple[bytes, ...]:
+    return tuple(os.fsencode(part) for part in relative.parts)
+
+
+def _relative(path: Path, schema_dir: Path) -> str:
+    relative = path.relative_to(schema_dir).as_posix()
+    # A newline in a name would end the comment that names the file and run what follows as SQL.
+    if not relative.isprintable():
+        raise UsageError(
+            f"A file's name cannot be used: {relative!r}",
+            why="it holds control characters or is not UTF-8",
+            fix="rename the file",
+        )
+    return relative
+
+
+def _chosen(relative: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
+    if any(_matches(relative, pattern) for pattern in exclude):
+        return False
+    return not include or any(_matches(relative, pattern) for pattern in include)
+
+
+def _matches(relative: str, pattern: str) -> bool:
+    return fnmatchcase(relative, pattern) or fnmatchcase(relative, pattern.rstrip("/") + "/*")
+
+
+def _read(path: Path) -> str:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise _unreadable(str(path), error.strerror or "") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise _not_text(path, line, "the line is not UTF-8") from None
+    if "\0" in text:
+        # libpq ends a statement at the first zero byte, without a word.
+        raise _not_text(path, text[: text.index("\0")].count("\n") + 1, "the line holds a zero byte")
+    return text
+
+
+def _not_text(path: Path, line: int, why: str) -> UsageError:
+    return UsageError(f"{path}:{line} cannot be read", why=why, fix="save the file as UTF-8")
+
+
+def render(files: Sequence[DdlFile]) -> str:
+    """One SQL text of all files, each after a comment with its relative path.
+
+    What ``apply`` refuses is refused here too, so ``psql --single-transaction`` can run the text.
+
+    :raises FaultyInput: see ``apply``.
+    """
+    _statements(files)
+    return "\n".join(f"-- {file.relative}\n{_closed(file.text)}" for file in files)
+
+
+def _closed(text: str) -> str:
+    ended = text if not text or text.endswith("\n") else f"{text}\n"
+    return ended if ddl.terminated(text) else f"{ended};\n"
+
+
+def digest(files: Sequence[DdlFile]) -> str:
+    """SHA-256, in hexadecimal, over names, order and texts: it changes when any of them does."""
+    sha = hashlib.sha256()
+    for file in files:
+        for part in (file.relative.encode(), file.text.encode()):
+            # With its length before it, no part can pass for the end of another.
+            sha.update(len(part).to_bytes(8, "big") + part)
+    return sha.hexdigest()
+
+
+def apply(connection: psycopg.Connection[Any], files: Sequence[DdlFile]) -> int:
+    """Run every statement in the caller's open transaction, which is to be rolled back on any error.
+
+    The files may set session variables, ``search_path`` among them: the caller throws the session away.
+
+    :returns: the number of statements run.
+    :raises FaultyInput: before anything runs, with all faults: what cannot be split, and what ends
+        a transaction or cannot run in one.
+    :raises DataFailure: a statement failed; where, which, and what the server says. A missing
+        privilege, a lock, a lost connection are raised as ``db.failure`` has them, told the same way.
+    """
+    statements = _statements(files)
+    if connection.info.transaction_status is not TransactionStatus.INTRANS and connection.autocommit:
+        raise RuntimeError("apply() runs in the caller's transaction, and none is open")
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL client_encoding = 'UTF8'; SET LOCAL standard_conforming_strings = on")
+        for file, statement in statements:
+            _run(cursor, file, statement)
+    return len(statements)
+
+
+def _statements(files: Sequence[DdlFile]) -> list[tuple[DdlFile, Statement]]:
+    statements: list[tuple[DdlFile, Statement]] = []
+    faults: list[Fault] = []
+    for file in files:
+        try:
+            found = ddl.split(file.text, str(file.path))
+        except FaultyInput as error:
+            faults += error.faults
+            continue
+        faults += _refusals(file, found)
+        statements += [(file, statement) for statement in found]
+    if faults:
+        raise FaultyInput("The DDL cannot be built in one transaction", faults, fix="mend the files")
+    return statements
+
+
+def _refusals(file: DdlFile, statements: Sequence[Statement]) -> Iterator[Fault]:
+    for statement in statements:
+        refused = ddl.refusal(statement)
+        if refused:
+            name, fix = refused
+            message = f"{name} cannot be part of a build"
+            yield Fault(str(file.path), statement.line, statement.column, message, fix)
+
+
+def _run(cursor: psycopg.Cursor[Any], file: DdlFile, statement: Statement) -> None:
+    try:
+        # Without parameters and as bytes, a % is just a %.
+        cursor.execute(statement.text.encode(), prepare=False)
+    except psycopg.Error as error:
+        raise _failure(file, statement, error) from error
+    _check_session(cursor.connection, file, statement)
+
+
+def _check_session(connection: psycopg.Connection[Any], file: DdlFile, statement: Statement) -> None:
+    """Stop when a statement changed what the ones after it rely on. Both are known without asking."""
+    where = f"{file.path}:{statement.line}:{statement.column}"
+    if connection.info.transaction_status is not TransactionStatus.INTRANS:
+        raise DataFailure(
+            f"{where}: the statement ended the build's transaction",
+            why=f"in: {_shown(statement)}",
+            fix="take it out: what ran before it stays in the database",
+        )
+    for name, value in _SETTINGS.items():
+        now = (connection.info.parameter_status(name) or "").upper()
+        if now != value.upper():
+            raise DataFailure(
+                f"{where}: {name} has to stay {value}, and became {now}",
+                why=f"in: {_shown(statement)}",
+                fix=f"save the file for {name} = {value} and take the setting out",
+            )
+
+
+def _failure(file: DdlFile, statement: Statement, error: psycopg.Error) -> ConfitureError:
+    line, column = statement.place(int(error.diag.statement_position or 1))
+    told = failure(error, "building from DDL")
+    what, fix = told.what, told.fix
+    if type(told) is DataFailure and error.sqlstate != _DISK_FULL:
+        what = "the database refuses a statement"
+        fix = redact(error.diag.message_hint or "") or _MEND
+    return type(told)(
+        f"{file.path}:{line}:{column}: {what}",
+        why=f"{' '.join(told.why.split())}, in the statement of line {statement.line}: {_shown(statement)}",
+        fix=fix,
+        detail=told.detail,
+    )
+
+
+def _shown(statement: Statement) -> str:
+    return redact(_PASSWORD.sub(r"\1'***' …", statement.shown))

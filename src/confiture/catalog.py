@@ -1,0 +1,302 @@
+"""A database's catalogs as frozen values; the only module that reads them for planning."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from psycopg.rows import dict_row
+
+from confiture.db import Transaction
+from confiture.sql import load
+from confiture.types import TableRef
+
+_SQL = "catalog.sql"
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which database this is. ``system_identifier`` and ``oid`` together name it for life."""
+
+    system_identifier: str
+    database: str
+    oid: int
+    version: int
+    encoding: str
+    collate: str
+    ctype: str
+    locale_provider: str
+    locale: str | None
+    in_recovery: bool
+    fsync: bool
+    large_objects: int
+    bytes: int
+    superuser: bool
+
+    @property
+    def major(self) -> int:
+        """The PostgreSQL major version."""
+        return self.version // 10000
+
+    def same_database(self, other: Identity) -> bool:
+        """Whether both are one database of one server."""
+        return (self.system_identifier, self.oid) == (other.system_identifier, other.oid)
+
+    def as_json(self) -> Json:
+        """What the journal keeps, to know the database again."""
+        return {
+            "system_identifier": self.system_identifier,
+            "database": self.database,
+            "oid": self.oid,
+            "version": self.version,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column; ``base_*`` is its type with domains resolved.
+
+    :ivar formatted: the declared type as SQL, qualified unless it lies in pg_catalog.
+    :ivar base_kind: ``typtype`` of the base: b, c, e, r, m.
+    :ivar typmod: of the base type, -1 for none.
+    :ivar identity: ``a`` (always), ``d`` (by default) or empty; ``generated``: ``s``, ``v`` or empty.
+    :ivar collation: when not the database's default.
+    """
+
+    name: str
+    number: int
+    formatted: str
+    type_kind: str
+    base_formatted: str
+    base_name: str
+    base_schema: str
+    base_kind: str
+    base_builtin: bool
+    typmod: int
+    not_null: bool
+    has_default: bool
+    identity: str
+    generated: str
+    collation: str | None
+    deterministic: bool
+    sequence: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An index; ``columns`` are its plain key columns in order.
+
+    :ivar marked: it is the replica identity or the clustering index.
+    :ivar needed: something other than the table depends on it (a view's GROUP BY, a foreign key).
+    """
+
+    name: str
+    definition: str
+    is_unique: bool
+    is_primary: bool
+    immediate: bool
+    valid: bool
+    partial: bool
+    expressions: bool
+    marked: bool
+    btree: bool
+    columns: tuple[str, ...]
+    constraint_name: str | None
+    constraint_definition: str | None
+    comment: str | None
+    tablespace: str | None
+    needed: bool
+
+    @property
+    def is_key(self) -> bool:
+        """Whether each row is found by it, NULLs aside."""
+        return self.is_unique and self.immediate and self.valid and not self.partial and not self.expressions
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """A foreign key as declared."""
+
+    name: str
+    definition: str
+    references: TableRef
+    columns: tuple[str, ...]
+    ref_columns: tuple[str, ...]
+    match_full: bool
+    no_action: bool
+    is_deferrable: bool
+    is_deferred: bool
+    validated: bool
+    partitioned: bool
+    kept_as_declared: bool
+    comment: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """A user's trigger; ``enabled`` is ``tgenabled``."""
+
+    name: str
+    enabled: str
+    definition: str
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A CHECK constraint."""
+
+    name: str
+    validated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table (partitions belong to their root). ``tuples`` is -1 where never analyzed."""
+
+    oid: int
+    ref: TableRef
+    kind: str
+    unlogged: bool
+    row_security: bool
+    tuples: int
+    bytes: int
+    inherited_from: bool
+    inherits: bool
+    insert_rule: bool
+    may_select: bool
+    may_insert: bool
+    owned: bool
+    owner: str
+    columns: tuple[Column, ...] = ()
+    indexes: tuple[Index, ...] = ()
+    foreign_keys: tuple[ForeignKey, ...] = ()
+    checks: tuple[Check, ...] = ()
+    triggers: tuple[Trigger, ...] = ()
+
+    def column(self, name: str) -> Column | None:
+        """The column of that exact name."""
+        return next((c for c in self.columns if c.name == name), None)
+
+    @property
+    def estimated_rows(self) -> int:
+        """Rows by the statistics, or guessed from its size where there are none."""
+        return self.tuples if self.tuples >= 0 else self.bytes // 100
+
+    @property
+    def row_bytes(self) -> int:
+        """The average row's width in bytes; 100 where nothing is known."""
+        return max(24, self.bytes // self.tuples) if self.tuples > 0 and self.bytes else 100
+
+    @property
+    def only(self) -> bool:
+        """Whether it must be read with ONLY: its inheritance children are tables of their own."""
+        return self.kind == "r" and self.inherited_from
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """A sequence; ``owner`` the column it feeds, None when it stands free."""
+
+    ref: TableRef
+    increment: int
+    owner: tuple[TableRef, str] | None
+    may_select: bool
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Everything planning needs to know of a database."""
+
+    identity: Identity
+    tables: tuple[Table, ...]
+    sequences: tuple[Sequence, ...]
+    views: tuple[TableRef, ...]
+    materialized_views: tuple[TableRef, ...]
+    extensions: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def by_ref(self) -> Mapping[TableRef, Table]:
+        """Tables by their exact name."""
+        return {t.ref: t for t in self.tables}
+
+
+def _query(tx: Transaction, block: str, **parameters: object) -> list[Json]:
+    with tx.pg.cursor(row_factory=dict_row) as cursor:
+        text = load(_SQL)[block].decode()
+        return cursor.execute(text, parameters or None).fetchall()
+
+
+def identity(tx: Transaction) -> Identity:
+    """Which database the transaction is in."""
+    return Identity(**_query(tx, "identity")[0])
+
+
+def fingerprint(tx: Transaction, table: TableRef) -> Json | None:
+    """What must not change under readers of ``table``; None when the table is gone."""
+    rows = _query(tx, "fingerprint", schema=table.schema, name=table.name)
+    return rows[0]["fingerprint"] if rows else None
+
+
+def _grouped(tx: Transaction, name: str, oids: list[int]) -> dict[int, list[Json]]:
+    grouped: dict[int, list[Json]] = defaultdict(list)
+    for row in _query(tx, name, tables=oids):
+        grouped[row.pop("table_oid")].append(row)
+    return grouped
+
+
+def _index(row: Json) -> Index:
+    return Index(**{**row, "columns": tuple(row["columns"])})
+
+
+def _foreign_key(row: Json) -> ForeignKey:
+    row["references"] = TableRef(row.pop("ref_schema"), row.pop("ref_name"))
+    row["columns"] = tuple(row["columns"])
+    row["ref_columns"] = tuple(row["ref_columns"])
+    return ForeignKey(**row)
+
+
+def read(tx: Transaction) -> Catalog:
+    """Read the catalogs in the transaction's snapshot (REPEATABLE READ for a consistent one)."""
+    rows = _query(tx, "tables")
+    oids = [row["oid"] for row in rows]
+    columns = _grouped(tx, "columns", oids)
+    indexes = _grouped(tx, "indexes", oids)
+    foreign_keys = _grouped(tx, "foreign_keys", oids)
+    checks = _grouped(tx, "checks", oids)
+    triggers = _grouped(tx, "triggers", oids)
+    tables = tuple(
+        Table(
+            ref=TableRef(row.pop("schema"), row.pop("name")),
+            columns=tuple(Column(**c) for c in columns[row["oid"]]),
+            indexes=tuple(_index(i) for i in indexes[row["oid"]]),
+            foreign_keys=tuple(_foreign_key(f) for f in foreign_keys[row["oid"]]),
+            checks=tuple(Check(**c) for c in checks[row["oid"]]),
+            triggers=tuple(Trigger(**t) for t in triggers[row["oid"]]),
+            **row,
+        )
+        for row in rows
+    )
+    views = _query(tx, "views")
+    return Catalog(
+        identity=identity(tx),
+        tables=tables,
+        sequences=_sequences(tx, tables),
+        views=tuple(TableRef(v["schema"], v["name"]) for v in views if not v["materialized"]),
+        materialized_views=tuple(TableRef(v["schema"], v["name"]) for v in views if v["materialized"]),
+        extensions=tuple(e["name"] for e in _query(tx, "extensions")),
+    )
+
+
+def _sequences(tx: Transaction, tables: tuple[Table, ...]) -> tuple[Sequence, ...]:
+    refs = {t.oid: t.ref for t in tables}
+    found = []
+    for row in _query(tx, "sequences"):
+        table = refs.get(row["owner_table_oid"])
+        owner = (table, row["owner_column"]) if table is not None and row["owner_column"] else None
+        ref = TableRef(row["schema"], row["name"])
+        found.append(Sequence(ref, row["increment"], owner, row["may_select"]))
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""Preconditions, one a file: each says what refuses, why, and the way out."""

@@ -1,0 +1,34 @@
+"""Both databases as such: two of them, writable, durable."""
+
+from __future__ import annotations
+
+from confiture.catalog import Identity
+from confiture.errors import Refused
+
+
+def check(source: Identity, target: Identity | None, *, accept_fsync_off: bool = False) -> None:
+    """:param target: None when it is not there yet.
+
+    :raises Refused: naming the database and the way out.
+    """
+    if target is not None and source.same_database(target):
+        raise Refused(
+            "source and target are one database",
+            why=f"both are {source.database} of the server {source.system_identifier}",
+            fix="name another target; a new name makes a new database beside the source",
+        )
+    for side, database in (("source", source), ("target", target)):
+        if database is None:
+            continue
+        if database.in_recovery:
+            raise Refused(
+                f"the {side} is a standby",
+                why=f"{database.database} is in recovery; confiture needs a schema of its own there",
+                fix="name the primary",
+            )
+        if not database.fsync and not accept_fsync_off:
+            raise Refused(
+                f"the {side}'s server runs with fsync=off",
+                why="after a crash of that server, what was recorded as done could be gone",
+                fix="set fsync=on there, or accept the risk with --accept-fsync-off",
+            )

@@ -1,0 +1,111 @@
+"""Whether the target's server reaches the source with postgres_fdw, and the foreign server itself.
+
+The proof is that through the foreign server our own source session is seen in pg_stat_activity: a
+host name means something else on another machine.
+"""
+
+from __future__ import annotations
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+from confiture.config import redact
+from confiture.db import PROFILE, REMOTE_PROFILE, Session, Transaction
+from confiture.errors import ConfitureError
+from confiture.runner import backend_of
+
+_SERVER_OPTIONS = ("sslmode", "sslrootcert", "target_session_attrs", "gssencmode", "channel_binding")
+
+
+def create(tx: Transaction, source: Session, name: str, seen_as: str | None) -> None:
+    """CREATE SERVER and USER MAPPING for the current user in ``tx``.
+
+    :param name: of the server.
+    :param seen_as: conninfo parts that differ from the target's point of view (host, port).
+    :raises psycopg.Error: as the target says it.
+    """
+    info = source.pg.info
+    given = {**conninfo_to_dict(source.database.conninfo), **conninfo_to_dict(seen_as or "")}
+    options = {
+        "host": str(given.get("host") or info.host),
+        "port": str(given.get("port") or info.port),
+        "dbname": info.dbname,
+        "options": " ".join(f"-c {k}={_escaped(PROFILE[k])}" for k in REMOTE_PROFILE),
+        "application_name": f"confiture {source.run} fdw",
+        "connect_timeout": "10",
+        "keepalives_idle": "10",
+        "keepalives_interval": "5",
+        "keepalives_count": "3",
+        "updatable": "false",
+        "extensions": "",
+    }
+    options.update({k: str(given[k]) for k in _SERVER_OPTIONS if given.get(k)})
+    del options["extensions"]
+    # What is shipped is decided by our own rules, never by statistics fetched over the wire.
+    tx.pg.execute(
+        sql.SQL("CREATE SERVER {} FOREIGN DATA WRAPPER postgres_fdw OPTIONS ({})").format(
+            sql.Identifier(name), _options(options)
+        )
+    )
+    mapping = {"user": str(given.get("user") or info.user)}
+    if info.password:
+        mapping["password"] = info.password
+    tx.pg.execute(
+        sql.SQL("CREATE USER MAPPING FOR CURRENT_USER SERVER {} OPTIONS ({})").format(
+            sql.Identifier(name), _options(mapping)
+        )
+    )
+
+
+def _options(values: dict[str, str]) -> sql.Composed:
+    return sql.SQL(", ").join(sql.SQL("{} {}").format(sql.Identifier(k), sql.Literal(v)) for k, v in values.items())
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace(" ", "\\ ")
+
+
+def install(tx: Transaction) -> None:
+    """CREATE EXTENSION unless it is there."""
+    tx.pg.execute("CREATE EXTENSION IF NOT EXISTS postgres_fdw")
+
+
+def prove(tx: Transaction, source: Session, server: str) -> str | None:
+    """Look for our own source session through the foreign server; why it is not seen, or None."""
+    backend = backend_of(source)
+    with tx.pg.transaction():
+        tx.pg.execute(
+            sql.SQL(
+                "CREATE FOREIGN TABLE pg_temp.confiture_seen (pid integer, backend_start timestamptz)"
+                " SERVER {} OPTIONS (schema_name 'pg_catalog', table_name 'pg_stat_activity')"
+            ).format(sql.Identifier(server))
+        )
+        found = tx.pg.execute(
+            "SELECT count(*) FROM pg_temp.confiture_seen WHERE pid = %s AND backend_start = %s::timestamptz",
+            (backend.pid, backend.started),
+        ).fetchone()
+        tx.pg.execute("DROP FOREIGN TABLE pg_temp.confiture_seen")
+    if found is None or found[0] != 1:
+        return "the target's server reaches another server under the source's address"
+    return None
+
+
+def problem(tx: Transaction, source: Session, seen_as: str | None) -> str | None:
+    """Why postgres_fdw cannot be used here; None when it can. Leaves nothing behind in ``tx``."""
+    name = "confiture_rehearsal"
+    found: str | None = None
+    try:
+        with tx.pg.transaction():
+            install(tx)
+            create(tx, source, name, seen_as)
+            found = prove(tx, source, name)
+            raise psycopg.Rollback()
+    except (psycopg.Error, ConfitureError) as error:
+        return _reason(error)
+    return found
+
+
+def _reason(error: Exception) -> str:
+    text = redact(str(error)).strip().splitlines()[0]
+    return f"the target's server cannot use postgres_fdw on the source: {text}"

@@ -1,0 +1,67 @@
+"""``cleanup``, ``abort``, ``pause`` and ``resume``: ending a run, and talking to a running one."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from confiture import operations
+from confiture.cli import options, terminal
+from confiture.render import outcome
+
+DropSource = Annotated[str | None, typer.Option("--drop-source", help="Drop the old database too; its exact name.")]
+
+
+def cleanup(
+    target: options.Target,
+    source: options.Source = None,
+    drop_source: DropSource = None,
+    yes: options.Yes = False,
+    project: options.Project = None,
+    format: options.Format = options.Output.text,
+) -> None:
+    """After the cutover: drop what the run made on both sides. The journal stays as history."""
+    where = options.where(target, source, project)
+    what = "cleanup drops the run's schemas and its foreign server"
+    if drop_source is not None:
+        what += f", and THE DATABASE {drop_source}"
+    options.confirm(drop_source or target, what, yes)
+    with terminal.Reporter() as reporter:
+        run = operations.cleanup(where, drop_source, reporter)
+    outcome.show(run, "what the run made is dropped; the journal stays", format.value)
+
+
+def abort(
+    target: options.Target,
+    source: options.Source = None,
+    yes: options.Yes = False,
+    project: options.Project = None,
+    format: options.Format = options.Output.text,
+) -> None:
+    """Give the run up before the cutover: drop what it made, and what setup built in the target."""
+    where = options.where(target, source, project)
+    options.confirm(target, "abort drops every row copied and what setup built in the target", yes)
+    with terminal.Reporter() as reporter:
+        run = operations.abort(where, reporter)
+    outcome.show(run, "the run is given up; the source is as it was", format.value)
+
+
+def pause(
+    target: options.Target,
+    project: options.Project = None,
+    format: options.Format = options.Output.text,
+) -> None:
+    """Ask the running command to pause at its next checkpoint."""
+    run = operations.request(options.where(target, None, project), "pause")
+    outcome.show(run, "asked to pause; `resume` goes on", format.value)
+
+
+def resume(
+    target: options.Target,
+    project: options.Project = None,
+    format: options.Format = options.Output.text,
+) -> None:
+    """Ask the paused command to go on."""
+    run = operations.request(options.where(target, None, project), "resume")
+    outcome.show(run, "asked to go on", format.value)

@@ -1,0 +1,63 @@
+"""``migrate`` and ``run``: copy, and everything up to the cutover in one go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from confiture import operations
+from confiture.cli import options, terminal
+from confiture.cli.plan import choices, show
+from confiture.cli.verify import Report, finish
+from confiture.render import outcome
+
+Restart = Annotated[
+    list[str] | None, typer.Option("--restart-table", help="Empty this target table and copy it again; repeatable.")
+]
+
+
+def migrate(
+    target: options.Target,
+    source: options.Source = None,
+    mapping: options.MappingFile = None,
+    chunk_rows: options.ChunkRows = None,
+    strategy: options.ChosenStrategy = None,
+    fdw_threshold: options.FdwThreshold = None,
+    restart_table: Restart = None,
+    dry_run: options.DryRun = False,
+    project: options.Project = None,
+    format: options.Format = options.Output.text,
+) -> None:
+    """Copy every table; stopped or killed, the same command goes on where it was."""
+    where = options.where(target, source, project)
+    chosen = choices(mapping, chunk_rows, strategy, fdw_threshold, None, restart_table)
+    if dry_run:
+        show(where, chosen, format)
+        return
+    with terminal.Reporter() as reporter:
+        run, copied = operations.migrate(where, chosen, reporter)
+    outcome.show(run, f"every row is copied ({copied:,} by this command)", format.value, rows_copied=copied)
+
+
+def run(
+    target: options.Target,
+    source: options.Source = None,
+    mapping: options.MappingFile = None,
+    chunk_rows: options.ChunkRows = None,
+    strategy: options.ChosenStrategy = None,
+    fdw_threshold: options.FdwThreshold = None,
+    seen_as: options.SeenAs = None,
+    report: Report = Path("differences.jsonl"),
+    project: options.Project = None,
+    format: options.Format = options.Output.text,
+) -> None:
+    """Setup, migrate and verify in one go; stops before the cutover."""
+    where = options.where(target, source, project)
+    chosen = choices(mapping, chunk_rows, strategy, fdw_threshold, seen_as)
+    with terminal.Reporter() as reporter:
+        operations.setup(where, chosen, {}, reporter)
+        operations.migrate(where, chosen, reporter)
+        after, result = operations.verify(where, report, False, reporter)
+    finish(after, result, report, format)

@@ -1,0 +1,69 @@
+"""The options commands share, named once."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from confiture.config import find_project
+from confiture.errors import UsageError
+from confiture.operations import Where
+
+
+class Output(StrEnum):
+    """How a result is printed."""
+
+    text = "text"
+    json = "json"
+
+
+class Strategy(StrEnum):
+    """How tables are copied."""
+
+    auto = "auto"
+    fdw = "fdw"
+    copy = "copy"
+
+
+Source = Annotated[
+    str | None, typer.Option("--source", help="The old database: environment, URI, conninfo or service=NAME.")
+]
+Target = Annotated[str, typer.Option("--target", help="The new database: environment, URI, conninfo or service=NAME.")]
+Project = Annotated[
+    Path | None, typer.Option("--project", help="The folder with db/; default: found from here upwards.")
+]
+MappingFile = Annotated[Path | None, typer.Option("--mapping", help="The mapping file (YAML).")]
+Format = Annotated[Output, typer.Option("--format", help="text, or json for programs.")]
+ChunkRows = Annotated[int | None, typer.Option("--chunk-rows", min=1, help="Rows per chunk; default fits the width.")]
+ChosenStrategy = Annotated[Strategy | None, typer.Option("--strategy", help="fdw, copy, or auto per table.")]
+FdwThreshold = Annotated[
+    int | None, typer.Option("--fdw-threshold", min=0, help="Rows from which a table goes by COPY (10,000,000).")
+]
+SeenAs = Annotated[
+    str | None,
+    typer.Option("--source-seen-from-target", help="The source's host and port as the target's server reaches it."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done; change nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before a destructive step.")]
+
+
+def where(target: str, source: str | None, project: Path | None) -> Where:
+    """The databases a command is about."""
+    return Where(target, source, project if project is not None else find_project(Path.cwd()))
+
+
+def confirm(name: str, what: str, yes: bool) -> None:
+    """Have ``name`` typed before a destructive step.
+
+    :raises UsageError: when it was not, or nobody is there to type.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"{what} needs a confirmation", why="there is no terminal to ask on", fix="add --yes")
+    if typer.prompt(f"{what}\nType {name} to go on", err=True) != name:
+        raise UsageError("not confirmed; nothing was done")

@@ -1,0 +1,67 @@
+"""``plan`` and ``preview``: what would happen, and tomorrow's rows today."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from confiture import operations
+from confiture.cli import options, terminal
+from confiture.operations import Choices
+from confiture.render import plan as render
+
+
+def choices(
+    mapping: options.MappingFile,
+    chunk_rows: options.ChunkRows,
+    strategy: options.ChosenStrategy,
+    fdw_threshold: options.FdwThreshold,
+    seen_as: options.SeenAs,
+    restart: list[str] | None = None,
+) -> Choices:
+    """The choices of a command line."""
+    chosen = strategy.value if strategy is not None else None
+    return Choices(mapping, chunk_rows, chosen, fdw_threshold, seen_as, tuple(restart or ()))
+
+
+def plan(
+    target: options.Target,
+    source: options.Source = None,
+    mapping: options.MappingFile = None,
+    chunk_rows: options.ChunkRows = None,
+    strategy: options.ChosenStrategy = None,
+    fdw_threshold: options.FdwThreshold = None,
+    seen_as: options.SeenAs = None,
+    project: options.Project = None,
+    format: options.Format = options.Output.text,
+) -> None:
+    """Print the plan; change nothing."""
+    show(options.where(target, source, project), choices(mapping, chunk_rows, strategy, fdw_threshold, seen_as), format)
+
+
+def show(where: operations.Where, chosen: Choices, format: options.Output) -> None:
+    """Make a plan and print it."""
+    planned = operations.plan(where, chosen)
+    if format is options.Output.json:
+        terminal.emit_json(planned.plan.as_json())
+    else:
+        terminal.emit(render.text(planned.plan))
+
+
+def preview(
+    table: Annotated[str, typer.Option("--table", help="A table of the target.")],
+    target: options.Target,
+    source: options.Source = None,
+    mapping: options.MappingFile = None,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="How many rows.")] = 3,
+    project: options.Project = None,
+    format: options.Format = options.Output.text,
+) -> None:
+    """Show rows of a table before and after."""
+    where = options.where(target, source, project)
+    found = operations.preview(where, Choices(mapping=mapping), table, rows)
+    if format is options.Output.json:
+        terminal.emit_json({"table": table, "rows": [{"before": a, "after": b} for a, b in found]})
+    else:
+        terminal.emit(render.preview(table, found))

@@ -1,0 +1,46 @@
+"""``verify``: compare every row, and say in whole lines what agrees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from confiture import operations
+from confiture.cli import options, terminal
+from confiture.journal.runs import Run
+from confiture.render import outcome
+from confiture.render import verification as render
+from confiture.steps.verify import Result
+
+Report = Annotated[Path, typer.Option("--differences", help="Where differences are written, one JSON object a line.")]
+
+
+def verify(
+    target: options.Target,
+    source: options.Source = None,
+    report: Report = Path("differences.jsonl"),
+    again: Annotated[bool, typer.Option("--again", help="Compare anew what is verified already.")] = False,
+    project: options.Project = None,
+    format: options.Format = options.Output.text,
+) -> None:
+    """Compare every row, foreign keys, constraints, indexes and sequences."""
+    with terminal.Reporter() as reporter:
+        after, result = operations.verify(options.where(target, source, project), report, again, reporter)
+    finish(after, result, report, format)
+
+
+def finish(run: Run, result: Result, report: Path, format: options.Output) -> None:
+    """Print a verification's outcome.
+
+    :raises DifferencesFound: when something differs.
+    """
+    if format is options.Output.json:
+        terminal.emit_json({**outcome.as_json(run), "verification": render.as_json(result)})
+    else:
+        terminal.emit(render.text(result))
+    if not result.equal:
+        raise operations.differences_found(run, result, report)
+    if format is options.Output.text:
+        outcome.show(run, "source and target agree", "text")

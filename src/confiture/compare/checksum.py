@@ -1,0 +1,269 @@
+"""The checksum of every row, and the rows behind a checksum that differs.
+
+Row hash ``h = hash_record_extended(ROW(canon(col), ...), 0)``, remixed as
+``hash_record_extended(ROW(int8send(h)), 0)``; per unit count, sum, bit_xor. Without the remix the hash
+is linear and values swapped between rows cancel (correctness.md, 6).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from psycopg import sql
+
+from confiture.copy.base import Job
+from confiture.db import Transaction
+from confiture.journal.verifications import Difference
+from confiture.keyset import KeyPart, predicate
+from confiture.projection import Projected, comparable, raw
+from confiture.types import KeyRange
+
+Side = Literal["source", "target"]
+
+#: Rows of a bucket when a table cannot be compared range by range.
+BUCKET_ROWS = 10_000
+BUCKETS_MOST = 65_536
+#: Differing rows written down per table; beyond that the number alone is told.
+DIFFERENCES_MOST = 1_000
+#: Buckets looked into with one scan of the table.
+BUCKETS_AT_ONCE = 64
+
+#: One value of each way of hashing; both servers must agree on its hash.
+PROBE = (
+    "ROW(true, 7::int2, -5::int4, '\\x00ff'::bytea, '2000-02-29'::date,"
+    " 'f47ac10b-58cc-4372-a567-0e02b2c3d479'::uuid, int8send(4294967291), float8send('-0'),"
+    " timestamp_send('294276-12-31 23:59:59.999999'), 'Straße'::text COLLATE \"C\", NULL::int4)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Hashing:
+    """How rows are hashed on both servers.
+
+    :ivar kind: ``record`` or, where the servers disagree on it, ``md5`` of the text.
+    :ivar recode: encodings differ, so text is compared as UTF-8 bytes.
+    """
+
+    kind: Literal["record", "md5"]
+    recode: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """Count and combined hashes of a set of rows, whatever their order."""
+
+    rows: int
+    total: str
+    xor: str
+
+
+def agree(source: Transaction, target: Transaction, *, recode: bool) -> Hashing:
+    """Hash fixed literals on both servers: they prove that the hashes mean the same."""
+    query = raw(f"SELECT hash_record_extended({PROBE}, 0)")
+    a, b = source.pg.execute(query).fetchone(), target.pg.execute(query).fetchone()
+    return Hashing("record" if a == b else "md5", recode)
+
+
+# Expressions ---------------------------------------------------------------------------------------
+
+
+def _value(p: Projected, side: Side) -> sql.Composed:
+    name = sql.Identifier(p.target)
+    if side == "source":
+        return sql.Composed([name])
+    return sql.SQL("{}::{}").format(name, raw(p.wire))
+
+
+def _row_hash(job: Job, side: Side, hashing: Hashing) -> sql.Composed:
+    values = [comparable(_value(p, side), p, recode=hashing.recode) for p in job.table.columns]
+    return _hash(values, hashing)
+
+
+def _hash(values: Sequence[sql.Composed], hashing: Hashing) -> sql.Composed:
+    if not values:
+        return sql.Composed([sql.SQL("0::bigint")])
+    row = sql.SQL("ROW({})").format(sql.SQL(", ").join(values))
+    if hashing.kind == "md5":
+        return sql.SQL("('x' || left(md5(({})::text), 16))::bit(64)::bigint").format(row)
+    return sql.SQL("hash_record_extended(ROW(int8send(hash_record_extended({}, 0))), 0)").format(row)
+
+
+def _from(job: Job, side: Side) -> sql.Composed:
+    if side == "source":
+        return sql.Composed([job.view])
+    # Rows of inheritance children belong to those tables.
+    return sql.SQL("ONLY {}").format(job.target) if job.table.only else sql.Composed([job.target])
+
+
+def _key(job: Job, side: Side) -> tuple[KeyPart, ...]:
+    return job.table.view_key if side == "source" else job.table.target_key
+
+
+def _bucket(job: Job, side: Side, hashing: Hashing, buckets: int) -> sql.Composed:
+    """A number below ``buckets`` from the key's image, or from the whole row without a key."""
+    images = {k.target for k in job.table.key}
+    parts = [p for p in job.table.columns if p.target in images] or list(job.table.columns)
+    values = [comparable(_value(p, side), p, recode=hashing.recode) for p in parts]
+    return sql.SQL("({}) & {}").format(_hash(values, hashing), sql.Literal(buckets - 1))
+
+
+# Sums ----------------------------------------------------------------------------------------------
+
+
+def range_sum(tx: Transaction, job: Job, side: Side, hashing: Hashing, span: KeyRange) -> Sum:
+    """The sum of the rows in a range of keys, which both servers order alike."""
+    query = sql.SQL(
+        "SELECT count(*), coalesce(sum(h), 0)::text, coalesce(bit_xor(h), 0)::text FROM"
+        " (SELECT {} AS h FROM {} WHERE {}) hashed"
+    ).format(_row_hash(job, side, hashing), _from(job, side), predicate(_key(job, side), span))
+    row = tx.pg.execute(query).fetchone()
+    assert row is not None
+    return Sum(*row)
+
+
+def bucket_sums(tx: Transaction, job: Job, side: Side, hashing: Hashing, buckets: int) -> dict[int, Sum]:
+    """The sums of a whole table by bucket, in one scan."""
+    query = sql.SQL(
+        "SELECT b, count(*), sum(h)::text, bit_xor(h)::text FROM (SELECT {} AS h, {} AS b FROM {}) hashed GROUP BY b"
+    ).format(_row_hash(job, side, hashing), _bucket(job, side, hashing, buckets), _from(job, side))
+    return {row[0]: Sum(*row[1:]) for row in tx.pg.execute(query).fetchall()}
+
+
+def bucket_count(rows: int) -> int:
+    """A power of two that leaves about ``BUCKET_ROWS`` rows in each."""
+    wanted = max(1, rows // BUCKET_ROWS)
+    return min(BUCKETS_MOST, 1 << (wanted - 1).bit_length())
+
+
+# Rows behind a difference --------------------------------------------------------------------------
+
+
+def range_condition(job: Job, span: KeyRange) -> dict[Side, sql.Composed]:
+    """The rows of a range, as each side says it."""
+    return {"source": predicate(_key(job, "source"), span), "target": predicate(_key(job, "target"), span)}
+
+
+def bucket_condition(job: Job, hashing: Hashing, buckets: int, among: Sequence[int]) -> dict[Side, sql.Composed]:
+    """The rows of some buckets, as each side says it."""
+    test = sql.SQL("({}) = ANY ({})")
+
+    def on(side: Side) -> sql.Composed:
+        return test.format(_bucket(job, side, hashing, buckets), sql.Literal(list(among)))
+
+    return {"source": on("source"), "target": on("target")}
+
+
+def differences(
+    source: Transaction, target: Transaction, job: Job, hashing: Hashing, where: dict[Side, sql.Composed]
+) -> list[Difference]:
+    """Every row in ``where`` that differs: by key, column and both values; at most DIFFERENCES_MOST."""
+    if not job.table.key:
+        return _keyless(source, target, job, hashing, where)
+    a = _hashes(source, job, "source", hashing, where["source"])
+    b = _hashes(target, job, "target", hashing, where["target"])
+    keys = [k for k in a.keys() | b.keys() if a.get(k) != b.get(k)]
+    found: list[Difference] = []
+    for key in sorted(keys)[:DIFFERENCES_MOST]:
+        found += _row(source, target, job, hashing, key, (key in a, key in b))
+        if len(found) >= DIFFERENCES_MOST:
+            break
+    return found[:DIFFERENCES_MOST]
+
+
+Key = tuple[str, ...]
+
+
+def _key_texts(job: Job, side: Side) -> sql.Composed:
+    by_image = {p.target: p for p in job.table.columns}
+    texts = [sql.SQL("({})::text").format(_value(by_image[k.target], side)) for k in job.table.key]
+    return sql.SQL(", ").join(texts)
+
+
+def _hashes(tx: Transaction, job: Job, side: Side, hashing: Hashing, where: sql.Composed) -> dict[Key, tuple[int, ...]]:
+    query = sql.SQL("SELECT {}, {} FROM {} WHERE {}").format(
+        _row_hash(job, side, hashing), _key_texts(job, side), _from(job, side), where
+    )
+    found: dict[Key, tuple[int, ...]] = {}
+    for row in tx.pg.execute(query):
+        key = tuple(row[1:])
+        found[key] = tuple(sorted((*found.get(key, ()), row[0])))
+    return found
+
+
+def _row(
+    source: Transaction, target: Transaction, job: Job, hashing: Hashing, key: Key, there: tuple[bool, bool]
+) -> Iterator[Difference]:
+    subject = str(job.table.target)
+    named = dict(zip((k.target for k in job.table.key), key, strict=True))
+    if not there[1]:
+        yield Difference("rows", subject, "missing in target", named)
+    elif not there[0]:
+        yield Difference("rows", subject, "not in source", named)
+    else:
+        a = _values(source, job, "source", hashing, key)
+        b = _values(target, job, "target", hashing, key)
+        if len(a) != 1 or len(b) != 1:
+            yield Difference("rows", subject, f"{len(a)} rows in source, {len(b)} in target", named)
+            return
+        for p, (x, same_x), (y, same_y) in zip(job.table.columns, a[0], b[0], strict=True):
+            if same_x != same_y:
+                yield Difference("rows", subject, "value differs", named, p.target, x, y)
+
+
+def _values(
+    tx: Transaction, job: Job, side: Side, hashing: Hashing, key: Key
+) -> list[list[tuple[str | None, str | None]]]:
+    """Each column of the row as (text, comparable form); the latter tells what the text may hide."""
+    items = []
+    for p in job.table.columns:
+        value = _value(p, side)
+        items.append(sql.SQL("({})::text").format(value))
+        items.append(sql.SQL("({})::text").format(comparable(value, p, recode=hashing.recode)))
+    by_image = {p.target: p for p in job.table.columns}
+    tests = [
+        sql.SQL("({})::text = {}").format(_value(by_image[k.target], side), sql.Literal(text))
+        for k, text in zip(job.table.key, key, strict=True)
+    ]
+    # Both forms of every column may be more than one SELECT holds, so they travel as one array.
+    query = sql.SQL("SELECT ARRAY[{}]::text[] FROM {} WHERE {}").format(
+        sql.SQL(", ").join(items), _from(job, side), sql.SQL(" AND ").join([*_indexed(job, side, key), *tests])
+    )
+    return [list(zip(row[0][::2], row[0][1::2], strict=True)) for row in tx.pg.execute(query).fetchall()]
+
+
+def _indexed(job: Job, side: Side, key: Key) -> list[sql.Composed]:
+    """The key as typed literals, so that its index finds the row."""
+    parts = _key(job, side)
+    return [
+        sql.SQL("{} = {}::{}").format(sql.Identifier(part.name), sql.Literal(text), raw(part.type))
+        for part, text in zip(parts, key, strict=True)
+    ]
+
+
+def _keyless(
+    source: Transaction, target: Transaction, job: Job, hashing: Hashing, where: dict[Side, sql.Composed]
+) -> list[Difference]:
+    """Rows without a key, as a multiset: those that one side has more often, with their text."""
+    a = _texts(source, job, "source", hashing, where["source"])
+    b = _texts(target, job, "target", hashing, where["target"])
+    subject = str(job.table.target)
+    found = [
+        Difference("rows", subject, f"{n} time{'s' if n > 1 else ''} too few in target", None, None, text, None)
+        for (_, text), n in (a - b).items()
+    ]
+    found += [
+        Difference("rows", subject, f"{n} time{'s' if n > 1 else ''} too many in target", None, None, None, text)
+        for (_, text), n in (b - a).items()
+    ]
+    return found[:DIFFERENCES_MOST]
+
+
+def _texts(tx: Transaction, job: Job, side: Side, hashing: Hashing, where: sql.Composed) -> Counter[tuple[int, str]]:
+    values = sql.SQL(", ").join(sql.SQL("({})::text").format(_value(p, side)) for p in job.table.columns)
+    query = sql.SQL("SELECT {}, left(({})::text, 2000) FROM {} WHERE {}").format(
+        _row_hash(job, side, hashing), sql.SQL("ROW({})").format(values), _from(job, side), where
+    )
+    return Counter((row[0], row[1]) for row in tx.pg.execute(query))

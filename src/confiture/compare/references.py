@@ -1,0 +1,109 @@
+"""Foreign keys, other constraints, indexes and sequences of the target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from psycopg import sql
+
+from confiture import sequences
+from confiture.db import Session, Transaction
+from confiture.journal.progress import Deferred
+from confiture.journal.verifications import Difference
+from confiture.plan import Plan
+from confiture.sql import load
+from confiture.types import TableRef
+
+ORPHANS_MOST = 100
+
+
+def _name(ref: TableRef) -> sql.Identifier:
+    return sql.Identifier(ref.schema, ref.name)
+
+
+def orphans(tx: Transaction, key: Deferred) -> list[Difference]:
+    """Rows whose parent is not there, by an anti-join of the target alone."""
+    detail = key.detail or {}
+    columns, refs = detail["columns"], detail["ref_columns"]
+    parent = TableRef(*detail["references"])
+    values = sql.SQL(", ").join(sql.SQL("c.{}::text").format(sql.Identifier(c)) for c in columns)
+    filled = sql.SQL(" AND ").join(sql.SQL("c.{} IS NOT NULL").format(sql.Identifier(c)) for c in columns)
+    joined = sql.SQL(" AND ").join(
+        sql.SQL("p.{} = c.{}").format(sql.Identifier(r), sql.Identifier(c)) for c, r in zip(columns, refs, strict=True)
+    )
+    query = sql.SQL("SELECT DISTINCT {} FROM {} c WHERE {} AND NOT EXISTS (SELECT FROM {} p WHERE {}) LIMIT {}").format(
+        values, _name(key.table), filled, _name(parent), joined, sql.Literal(ORPHANS_MOST)
+    )
+    return [
+        Difference(
+            "foreign_keys",
+            f"{key.table} {key.name}",
+            f"no parent in {parent}",
+            dict(zip(columns, row, strict=True)),
+        )
+        for row in tx.pg.execute(query).fetchall()
+    ]
+
+
+def told_apart(
+    source: Transaction, found: list[Difference], key: Deferred, plan: Plan, schema: str
+) -> list[Difference]:
+    """Say of each orphan whether the source has its parent: lost on the way, or never there."""
+    detail = key.detail or {}
+    parent = next((t for t in plan.tables if t.target == TableRef(*detail["references"])), None)
+    if parent is None:
+        return found
+    told = []
+    for item in found:
+        values = list((item.key or {}).values())
+        tests = sql.SQL(" AND ").join(
+            sql.SQL("{}::text = {}").format(sql.Identifier(r), sql.Literal(v))
+            for r, v in zip(detail["ref_columns"], values, strict=True)
+        )
+        view = sql.Identifier(schema, parent.view)
+        row = source.pg.execute(sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {})").format(view, tests)).fetchone()
+        there = row is not None and row[0]
+        where = "the source has it" if there else "an orphan on the source too, or its parent is left out by $where"
+        told.append(Difference(item.check_name, item.subject, f"{item.kind}: {where}", item.key))
+    return told
+
+
+def invalid(tx: Transaction, plan: Plan) -> Iterator[Difference]:
+    """Constraints not validated, indexes not valid."""
+    oids = []
+    for table in plan.tables:
+        row = tx.pg.execute(
+            "SELECT c.oid::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = %s AND c.relname = %s",
+            (table.target.schema, table.target.name),
+        ).fetchone()
+        if row is None:
+            yield Difference("constraints", str(table.target), "the table is gone")
+        else:
+            oids.append(row[0])
+    query = load("constraints.sql")["invalid"].decode()
+    for table_name, name, what in tx.pg.execute(query, {"tables": oids}).fetchall():
+        yield Difference("constraints", f"{table_name} {name}", what)
+
+
+def off(taken: tuple[Deferred, ...]) -> Iterator[Difference]:
+    """What the load took off and is not back."""
+    for item in taken:
+        if item.kind != "trigger" and item.status == "off":
+            yield Difference("constraints", f"{item.table} {item.name}", f"{item.kind} is not back")
+
+
+def behind(source: Session, tx: Transaction, plan: Plan) -> Iterator[Difference]:
+    """Sequences of the target that would hand out a value that is taken."""
+    with source.transaction(read_only=True) as reading:
+        for sequence in plan.sequences:
+            to = sequences.wanted(reading, tx, sequence)
+            if to is None:
+                continue
+            now = sequences.value(tx, sequence.target)
+            ahead = (now.last, now.called) if sequence.increment > 0 else (-now.last, now.called)
+            least = (to.last, to.called) if sequence.increment > 0 else (-to.last, to.called)
+            if ahead < least:
+                yield Difference(
+                    "sequences", str(sequence.target), "behind the source", None, None, str(to.last), str(now.last)
+                )

@@ -1,0 +1,399 @@
+"""Environments and names -> ``Database``. Secrets stay inside ``Database.conninfo``.
+
+PGPASSFILE, PGSERVICEFILE and the PG* variables are left to libpq: what a conninfo does not say, libpq
+fills in when it connects. https://www.postgresql.org/docs/current/libpq-connect.html
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+import yaml
+from psycopg import pq
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from confiture.errors import Fault, FaultyInput, Refused, UsageError
+
+ENVIRONMENTS = Path("db/environments")
+SCHEMA = Path("db/schema")
+_KEYS = ("database_url", "like", "database", "search_path", "schema_dir", "include", "exclude")
+_LISTS = ("search_path", "include", "exclude")
+
+#: libpq marks what must be hidden; the SCRAM keys stand in for a password, yet it does not mark them.
+_SECRETS = frozenset({"scram_client_key", "scram_server_key"}) | {
+    option.keyword.decode() for option in pq.Conninfo.parse(b"") if option.dispchar == b"*"
+}
+
+_VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^}]*))?\}", re.ASCII)
+_URI = re.compile(r"postgres(?:ql)?://")
+_URI_PASSWORD = re.compile(r"postgres(?:ql)?://[^/@:]*:([^/@]*)@")
+_KEYWORD_PASSWORD = re.compile(r"(?:^|\s)password\s*=\s*('(?:[^'\\]|\\.)*'|\S*)")
+_ENCODED = re.compile(r"(?:[\w.~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*", re.ASCII)
+_ENCODING_HINT = "write postgresql://user@host:port/database; in names @ is %40, / %2F, : %3A, % %25"
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+_BARE_WORD = re.compile(r"\w[\w.-]*")
+
+_KEYWORDS = "|".join(sorted(_SECRETS))
+_STRING = r"'(?:[^'\\]|\\.|'')*(?:'|$)"
+_VALUE = rf"{_STRING}|\"[^\"]*\"?|(?:\\.|[^\s&])+"
+_REDACTIONS = (
+    (re.compile(r"(://[^\s:/@]{0,200}):\S{0,2000}@"), r"\1:***@"),
+    (re.compile(rf"([?&](?:{_KEYWORDS})=)[^&\s]*", re.IGNORECASE), r"\1***"),
+    (re.compile(rf"((?:{_KEYWORDS})[\"']?\s*[=:]\s*)({_VALUE})", re.IGNORECASE), r"\1***"),
+    (re.compile(rf"((?:{_KEYWORDS})\s+E?){_STRING}", re.IGNORECASE), r"\1'***'"),
+)
+
+
+class UnknownEnvironment(UsageError):
+    """A bare word that names no environment of the project."""
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database that can be connected to; neither ``repr`` nor ``public`` shows a secret.
+
+    :param name: as the user named it: an environment, or a conninfo without its secrets.
+    :param conninfo: the whole libpq conninfo, password included; never printed.
+    :param search_path: exact schema names, for sessions that run the user's DDL.
+    :param environment: None when the database was not named by an environment.
+    :param schema_dir: where its DDL lies; None when nobody said.
+    :param include: glob patterns over DDL paths relative to ``schema_dir``; empty means all.
+    :param exclude: the same, for what is left out.
+    """
+
+    name: str
+    conninfo: str = field(repr=False)
+    search_path: tuple[str, ...] = ("public",)
+    environment: str | None = None
+    schema_dir: Path | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    @property
+    def public(self) -> str:
+        """The conninfo to show: without password or any other secret."""
+        given = conninfo_to_dict(self.conninfo)
+        return make_conninfo("", **{key: value for key, value in given.items() if key not in _SECRETS})
+
+    @property
+    def dbname(self) -> str | None:
+        """The database's name; None when a service, PGDATABASE or the user's name decides it."""
+        dbname = conninfo_to_dict(self.conninfo).get("dbname")
+        return str(dbname) if dbname else None
+
+    def with_dbname(self, dbname: str) -> Database:
+        """Another database of the same server; no environment names it."""
+        conninfo = make_conninfo(self.conninfo, dbname=dbname)
+        return replace(self, name=dbname, conninfo=conninfo, environment=None)
+
+
+def redact(text: str) -> str:
+    """``text`` with the passwords of anything that looks like a URI, a conninfo or SQL options hidden."""
+    for pattern, replacement in _REDACTIONS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def find_project(start: Path) -> Path:
+    """The nearest folder, from ``start`` upwards, with db/environments or confiture.yaml; else ``start``."""
+    start = start.resolve()
+    for folder in (start, *start.parents):
+        if (folder / ENVIRONMENTS).is_dir() or (folder / "confiture.yaml").is_file():
+            return folder
+    return start
+
+
+def environments(project: Path) -> tuple[str, ...]:
+    """The names of the project's environments, sorted; empty when it has none."""
+    found = (project / ENVIRONMENTS).glob("*.yaml")
+    return tuple(sorted(path.stem for path in found if not path.name.startswith(".")))
+
+
+def resolve(name: str, project: Path) -> Database:
+    """The database that ``name`` means: an environment, a libpq URI, a conninfo string, ``service=NAME``.
+
+    :raises UnknownEnvironment: a bare word that is no environment.
+    :raises UsageError: a name or an environment file that cannot be read.
+    """
+    if "=" in name or "://" in name:
+        return _unnamed(name, project)
+    known = environments(project)
+    if name not in known:
+        # user:password@host lacks the scheme only
+        shown = f"{name!r}" if _BARE_WORD.fullmatch(name) else "of that name"
+        raise UnknownEnvironment(
+            f"There is no environment {shown}",
+            why=_known(known, project),
+            fix=_did_you_mean(name, known) or "name one of these, a libpq URI, or service=NAME",
+        )
+    return _environment(name, project)
+
+
+def _unnamed(given: str, project: Path) -> Database:
+    try:
+        conninfo = _normalised(given)
+    except _Unreadable as error:
+        # not shown: it may hold a password
+        raise UsageError("A database's URI or conninfo cannot be read", why=str(error), fix=_ENCODING_HINT) from None
+    database = Database("", conninfo, schema_dir=project / SCHEMA)
+    return replace(database, name=database.public or "(libpq's defaults)")
+
+
+def write_environment(project: Path, name: str, like: str, database: str) -> Path:
+    """Write the environment ``name``: the server of ``like``, another database. Mode 0600.
+
+    The file is there whole or not at all, whenever the process dies.
+
+    :raises Refused: the file exists.
+    :raises UsageError: ``name`` cannot name an environment, or the folder cannot be written.
+    """
+    if not _BARE_WORD.fullmatch(name):
+        raise UsageError(f"{redact(name)!r} cannot name an environment", fix="use letters, digits, '_', '-' and '.'")
+    path = project / ENVIRONMENTS / f"{name}.yaml"
+    text = yaml.safe_dump({"like": like, "database": database}, sort_keys=False, allow_unicode=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_new(path, text)
+    except FileExistsError:
+        raise Refused(f"Environment {name} exists", why=str(path), fix="edit it, or choose a name") from None
+    except OSError as error:
+        raise UsageError(f"Environment {name} cannot be written", why=f"{path}: {error.strerror}") from error
+    return path
+
+
+def _write_new(path: Path, text: str) -> None:
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+        # a link, unlike a rename, never replaces what is there
+        os.link(file.name, path)
+
+
+def _known(known: tuple[str, ...], project: Path) -> str:
+    folder = project / ENVIRONMENTS
+    return f"{folder} has: {', '.join(known)}" if known else f"{folder} has no environments"
+
+
+def _did_you_mean(word: str, known: tuple[str, ...]) -> str:
+    close = get_close_matches(word, known, n=1)
+    return f"did you mean {close[0]}?" if close else ""
+
+
+class _Unreadable(Exception):
+    """A conninfo that libpq cannot read, or would misread; the text shows nothing of it."""
+
+
+def _normalised(given: str) -> str:
+    """``given`` in keyword form.
+
+    :raises _Unreadable: without libpq's own message, which quotes pieces of what it cannot read.
+    """
+    given = given.strip()
+    _check_uri(given)
+    try:
+        parameters = conninfo_to_dict(given)
+        conninfo = make_conninfo("", **parameters)
+    except (psycopg.Error, UnicodeError):
+        raise _Unreadable("libpq cannot read it") from None
+    ports = str(parameters.get("port") or "").split(",")
+    if not all(port.strip().isdecimal() for port in ports if port):
+        raise _Unreadable("its port is not a number")
+    return conninfo
+
+
+def _check_uri(given: str) -> None:
+    """Refuse an unencoded ``@`` or ``/`` in a password: its rest would be shown as a host or a database."""
+    if not given or "\0" in given:
+        raise _Unreadable("it is empty, or holds a NUL character")
+    if not _URI.match(given):
+        if re.match(r"\s*[\w+.-]*://", given):
+            raise _Unreadable("its scheme is not postgresql://")
+        return
+    # as libpq cuts it: user and password end at the first '@' that no '/' precedes
+    server = re.sub(r"^[^@/]*@", "", given.partition("://")[2]).partition("?")[0]
+    if "@" in server:
+        raise _Unreadable("an '@' or '/' in it is not encoded")
+
+
+@dataclass(frozen=True)
+class _Value:
+    """An environment key's value with its place."""
+
+    items: tuple[str, ...]
+    is_list: bool
+    line: int
+    column: int
+
+    @property
+    def text(self) -> str:
+        return self.items[0] if self.items else ""
+
+
+class _EnvironmentFile:
+    """One environment file: its keys, and the faults found so far. No fault shows a value of database_url."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.faults: list[Fault] = []
+        self.values: dict[str, _Value] = {}
+        root = self._compose()
+        if isinstance(root, yaml.MappingNode):
+            for key, value in root.value:
+                self._read(key, value)
+        elif not self.faults:
+            self.fault(1, 1, "there are no keys here", "give database_url, or like and database")
+
+    def fault(self, line: int, column: int, message: str, hint: str = "") -> None:
+        self.faults.append(Fault(str(self.path), line, column, message, hint))
+
+    def fault_at(self, key: str, message: str, hint: str = "") -> None:
+        value = self.values[key]
+        self.fault(value.line, value.column, message, hint)
+
+    def raise_faults(self) -> None:
+        if self.faults:
+            what = f"Environment {self.path.stem} cannot be used"
+            raise FaultyInput(what, self.faults, fix="mend the file")
+
+    def texts(self, key: str, inherited: tuple[str, ...]) -> tuple[str, ...]:
+        """What a key lists; search_path may also be one string with commas, as in SQL."""
+        value = self.values.get(key)
+        if value is None:
+            return inherited
+        if value.is_list or key != "search_path":
+            return value.items
+        return tuple(part.strip() for part in value.text.split(",") if part.strip())
+
+    def _compose(self) -> yaml.Node | None:
+        try:
+            return yaml.compose(self.path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        except OSError as error:
+            raise UsageError("An environment cannot be read", why=f"{self.path}: {error.strerror}") from error
+        except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+            # the parser's message may quote the file, so only the place is told
+            mark = getattr(error, "problem_mark", None)
+            self.fault(mark.line + 1 if mark else 1, mark.column + 1 if mark else 1, "this is not valid YAML")
+            return None
+
+    def _read(self, key: yaml.Node, node: yaml.Node) -> None:
+        line, column = key.start_mark.line + 1, key.start_mark.column + 1
+        name = key.value if isinstance(key, yaml.ScalarNode) else ""
+        if name not in _KEYS:
+            hint = _did_you_mean(name, _KEYS) or f"the keys are {', '.join(_KEYS)}"
+            self.fault(line, column, f"unknown key {redact(name)!r}", hint)
+        elif name in self.values:
+            self.fault(line, column, f"{name} is given twice", f"first in line {self.values[name].line}")
+        else:
+            self.values[name] = _Value(
+                self._items(name, node),
+                isinstance(node, yaml.SequenceNode),
+                node.start_mark.line + 1,
+                node.start_mark.column + 1,
+            )
+
+    def _items(self, name: str, node: yaml.Node) -> tuple[str, ...]:
+        nodes = node.value if isinstance(node, yaml.SequenceNode) and name in _LISTS else [node]
+        texts = tuple(item.value for item in nodes if _is_text(item))
+        if len(texts) != len(nodes) or (name == "search_path" and not nodes):
+            expected = "a string or a list of strings" if name in _LISTS else "a string"
+            self.fault(node.start_mark.line + 1, node.start_mark.column + 1, f"{name} must be {expected}")
+        return texts
+
+
+def _is_text(node: yaml.Node) -> bool:
+    if not isinstance(node, yaml.ScalarNode) or node.tag == "tag:yaml.org,2002:null":
+        return False
+    return bool(node.value.strip()) and not _UNSTORABLE.search(node.value)
+
+
+def _environment(name: str, project: Path, followed: tuple[str, ...] = ()) -> Database:
+    file = _EnvironmentFile(project / ENVIRONMENTS / f"{name}.yaml")
+    _check_origin(file)
+    file.raise_faults()
+    if "like" in file.values:
+        base = _like(file, name, project, followed).with_dbname(file.values["database"].text)
+    else:
+        base = Database(name, _conninfo(file), schema_dir=project / SCHEMA)
+    schema_dir = file.values.get("schema_dir")
+    return replace(
+        base,
+        name=name,
+        environment=name,
+        search_path=file.texts("search_path", base.search_path),
+        schema_dir=project / schema_dir.text if schema_dir else base.schema_dir,
+        include=file.texts("include", base.include),
+        exclude=file.texts("exclude", base.exclude),
+    )
+
+
+def _check_origin(file: _EnvironmentFile) -> None:
+    keys = file.values.keys()
+    if "like" in keys and "database_url" in keys:
+        file.fault_at("like", "like and database_url exclude each other", "keep one of them")
+    elif "like" in keys and "database" not in keys:
+        file.fault_at("like", "like needs database", "add database: NAME")
+    elif "database" in keys and "like" not in keys:
+        file.fault_at("database", "database needs like", "name the database within database_url")
+    elif not file.faults and not keys & {"like", "database_url"}:
+        file.fault(1, 1, "nothing says where the database is", "give database_url, or like and database")
+
+
+def _like(file: _EnvironmentFile, name: str, project: Path, followed: tuple[str, ...]) -> Database:
+    like, chain, known = file.values["like"].text, (*followed, name), environments(project)
+    if like in chain:
+        file.fault_at("like", f"like goes round in a circle: {' -> '.join((*chain, like))}")
+    elif like not in known:
+        file.fault_at("like", f"there is no environment {redact(like)!r}", _did_you_mean(like, known))
+    file.raise_faults()
+    return _environment(like, project, chain)
+
+
+def _conninfo(file: _EnvironmentFile) -> str:
+    url = _expanded(file, os.environ)
+    file.raise_faults()
+    conninfo = ""
+    try:
+        conninfo = _normalised(url)
+    except _Unreadable as error:
+        file.fault_at("database_url", f"database_url cannot be used: {error}", _ENCODING_HINT)
+    file.raise_faults()
+    return conninfo
+
+
+def _expanded(file: _EnvironmentFile, variables: Mapping[str, str]) -> str:
+    """database_url with ``${VAR}`` and ``${VAR:-default}`` put in, as in a shell.
+
+    A value goes in as it is, but where it is the password it is encoded if it would end early there:
+    else what follows its ``@`` would be taken for the host, and be shown.
+    """
+    template = file.values["database_url"].text
+    # a mask of the same length, so that a ':' within a placeholder is not taken for the URI's own
+    mask = _VARIABLE.sub(lambda found: "x" * len(found[0]), template)
+    if "${" in mask:
+        file.fault_at("database_url", "a '${' in database_url is not ${VAR} or ${VAR:-default}")
+    password = _URI_PASSWORD.match(mask) or _KEYWORD_PASSWORD.search(mask)
+
+    def value(found: re.Match[str]) -> str:
+        text = variables.get(found["name"])
+        if text is None and found["default"] is None:
+            file.fault_at("database_url", f"the environment variable {found['name']} is not set")
+        text = text or found["default"] or ""
+        inside = password and password.start(1) <= found.start() < password.end(1)
+        return _as_password(text, uri=bool(_URI.match(mask))) if inside else text
+
+    return _VARIABLE.sub(value, template)
+
+
+def _as_password(text: str, *, uri: bool) -> str:
+    if uri:
+        return text if _ENCODED.fullmatch(text) else quote(text, safe="")
+    return re.sub(r"([\s'\\])", r"\\\1", text)

@@ -1,0 +1,59 @@
+"""What both ways of copying share: the table, its SELECT's columns, and where they go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from psycopg import sql
+
+from confiture.db import Transaction
+from confiture.plan import TablePlan
+from confiture.types import KeyRange
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One planned table of one run; ``schema`` is the run's own, on both sides."""
+
+    table: TablePlan
+    schema: str
+
+    @property
+    def view(self) -> sql.Identifier:
+        """The SELECT on the source, and the foreign table of the same name on the target."""
+        return sql.Identifier(self.schema, self.table.view)
+
+    @property
+    def target(self) -> sql.Identifier:
+        """The table that gets the rows."""
+        return sql.Identifier(self.table.target.schema, self.table.target.name)
+
+    @property
+    def source(self) -> sql.Composed:
+        """The table the rows come from, with ONLY where its children are tables of their own."""
+        only = sql.SQL("ONLY " if self.table.only else "")
+        return only + sql.Identifier(self.table.source.schema, self.table.source.name)
+
+    @property
+    def columns(self) -> sql.Composed:
+        """The filled columns, separated by commas; empty for a table without columns."""
+        return sql.SQL(", ").join(sql.Identifier(p.target) for p in self.table.columns)
+
+    @property
+    def column_list(self) -> sql.Composed:
+        """The filled columns in parentheses; nothing for a table without columns."""
+        return sql.SQL("({})").format(self.columns) if self.table.columns else sql.Composed([])
+
+
+class Mover(Protocol):
+    """A way of copying one range."""
+
+    def move(self, source: Transaction, target: Transaction, job: Job, span: KeyRange) -> int:
+        """Insert the rows of ``span`` within the caller's two transactions; how many.
+
+        Nothing is committed here: the caller commits the rows with their checkpoint.
+
+        :raises psycopg.Error: as either server says it.
+        """
+        ...

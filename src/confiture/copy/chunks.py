@@ -1,0 +1,145 @@
+"""Chunks: planning them ahead on the source, and copying one with its checkpoint.
+
+A chunk's rows and the update that marks it done commit together: after any crash it is wholly
+there and done, or absent and pending (correctness.md, 3).
+"""
+
+from __future__ import annotations
+
+import time
+
+from psycopg import sql
+
+from confiture import catalog
+from confiture.copy.base import Job, Mover
+from confiture.copy.fdw import Fdw
+from confiture.copy.stream import Stream
+from confiture.db import Transaction
+from confiture.errors import Refused
+from confiture.faults import failpoint
+from confiture.journal import progress
+from confiture.journal.progress import Chunk, TableProgress
+from confiture.keyset import KeyPart, columns, predicate, ranges
+from confiture.runner import Context, reading
+from confiture.types import KeyRange, KeyValue
+
+#: Ranges planned per batch; the planner stays that far ahead of the copy.
+PLAN_AHEAD = 20
+#: A chunk whose copy was lost with its process this often is halved.
+HALVE_AFTER = 2
+
+MOVERS: dict[str, Mover] = {"fdw": Fdw(), "copy": Stream()}
+
+
+def check_fingerprint(tx: Transaction, job: Job, expected: dict[str, object] | None) -> None:
+    """:raises Refused: when DDL changed the source table since the plan, saying what."""
+    now = catalog.fingerprint(tx, job.table.source)
+    if expected is None or now == expected:
+        return
+    changed = [k for k in expected if now is None or now.get(k) != expected[k]]
+    raise Refused(
+        f"source table {job.table.source} was changed during the run: {', '.join(changed) or 'gone'}",
+        why="what was read before and after would not fit together",
+        fix=f"copy it again: migrate --restart-table {job.table.target}",
+    )
+
+
+def plan_ahead(context: Context, job: Job, number: int, expected: dict[str, object] | None) -> None:
+    """Write the next batch of ranges and the planner's cursor in one commit; seal at the end."""
+    with context.target.transaction(read_only=True) as tx:
+        state = progress.table(tx, context.run_id, number)
+    if state.sealed:
+        return
+    with reading(context.source, job.source) as tx:
+        check_fingerprint(tx, job, expected)
+        bounds = _bounds(tx, job, state.cursor_key) if job.table.key else []
+    last = len(bounds) < PLAN_AHEAD
+    spans = ranges(bounds, state.cursor_key, last=last)
+    with context.fenced() as tx:  # ranges and cursor commit together
+        held = progress.table(tx, context.run_id, number, lock=True)
+        if (held.cursor_key, held.next_chunk) == (state.cursor_key, state.next_chunk):
+            progress.add_chunks(tx, context.run_id, number, spans, first=state.next_chunk, sealed=last)
+        failpoint("plan.before_commit")
+    failpoint("plan.after_commit")
+
+
+def _texts(parts: tuple[KeyPart, ...]) -> sql.Composed:
+    return sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(p.name)) for p in parts)
+
+
+def _bounds(tx: Transaction, job: Job, cursor: KeyValue | None) -> list[KeyValue]:
+    """The first keys of the next chunks, walking the key's index."""
+    parts, size = job.table.source_key, job.table.chunk_rows
+    query = sql.SQL(
+        "SELECT {texts} FROM (SELECT {key}, row_number() OVER (ORDER BY {key}) AS confiture_n"
+        " FROM {table} WHERE {after} ORDER BY {key} LIMIT {limit}) walked"
+        " WHERE confiture_n > 1 AND mod(confiture_n - 1, {size}) = 0 ORDER BY {key}"
+    ).format(
+        texts=_texts(parts),
+        key=columns(parts),
+        table=job.source,
+        after=predicate(parts, KeyRange(cursor, None)),
+        limit=sql.Literal(size * PLAN_AHEAD + 1),
+        size=sql.Literal(size),
+    )
+    return [tuple(row) for row in tx.pg.execute(query).fetchall()]
+
+
+def middle_key(tx: Transaction, job: Job, span: KeyRange) -> KeyValue | None:
+    """A key that cuts ``span`` in two halves of rows; None when it has fewer than two."""
+    parts = job.table.source_key
+    within = predicate(parts, span)
+    counted = tx.pg.execute(sql.SQL("SELECT count(*) FROM {} WHERE {}").format(job.source, within)).fetchone()
+    if counted is None or counted[0] < 2:
+        return None
+    query = sql.SQL("SELECT {} FROM {} WHERE {} ORDER BY {} OFFSET {} LIMIT 1").format(
+        _texts(parts), job.source, within, columns(parts), sql.Literal(counted[0] // 2)
+    )
+    row = tx.pg.execute(query).fetchone()
+    return None if row is None else tuple(row)
+
+
+def next_chunk(context: Context, number: int) -> Chunk | None:
+    """The next chunk to copy, its attempt counted durably; None when none is open and free."""
+    with context.fenced() as tx:
+        chunk = progress.claim(tx, context.run_id, number)
+        if chunk is not None:
+            progress.count_attempt(tx, context.run_id, chunk)
+            failpoint("claim.before_commit")
+    if chunk is not None:
+        failpoint("claim.after_commit")
+    return chunk
+
+
+def halve(context: Context, job: Job, chunk: Chunk) -> None:
+    """Cut a chunk whose copies were lost with their process, so that less is at stake."""
+    with reading(context.source, job.source) as tx:
+        middle = middle_key(tx, job, chunk.range)
+    if middle is None:
+        return
+    with context.fenced() as tx:
+        progress.cut_chunk(tx, context.run_id, chunk, middle)
+
+
+def copy_chunk(context: Context, job: Job, chunk: Chunk, expected: dict[str, object] | None) -> int | None:
+    """Copy one chunk; its rows, or None when somebody else has done it meanwhile."""
+    began = time.monotonic()
+    with reading(context.source, job.source) as source:
+        check_fingerprint(source, job, expected)
+        with context.fenced() as target:  # rows and checkpoint commit together
+            held = progress.claim_chunk(target, context.run_id, chunk)
+            if held is None:
+                return None
+            rows = MOVERS[job.table.strategy].move(source, target, job, held.range)
+            seconds = time.monotonic() - began
+            progress.finish_chunk(target, context.run_id, held, epoch=context.epoch, rows=rows, seconds=seconds)
+            failpoint("copy.before_commit")
+    failpoint("copy.after_commit")
+    return rows
+
+
+def complete(context: Context, number: int) -> tuple[bool, TableProgress]:
+    """Whether the table is sealed with every chunk done; never inferred from an empty claim."""
+    with context.target.transaction(read_only=True) as tx:
+        state = progress.table(tx, context.run_id, number)
+        return state.sealed and progress.open_chunks(tx, context.run_id, number) == 0, state

@@ -1,0 +1,87 @@
+"""Copying by postgres_fdw: the target's server reads the source's view itself.
+
+https://www.postgresql.org/docs/current/postgres-fdw.html
+"""
+
+from __future__ import annotations
+
+import json
+
+from psycopg import sql
+
+from confiture.copy.base import Job
+from confiture.db import Transaction
+from confiture.keyset import predicate
+from confiture.projection import raw
+from confiture.types import KeyRange, KeyValue
+
+
+class Fdw:
+    """``INSERT ... SELECT`` from the foreign table."""
+
+    def move(self, source: Transaction, target: Transaction, job: Job, span: KeyRange) -> int:
+        """Insert the rows of ``span``; ``source`` only holds the table against rewrites meanwhile."""
+        return target.pg.execute(insert(job, span)).rowcount
+
+
+def insert(job: Job, span: KeyRange) -> sql.Composed:
+    """The statement that copies ``span``."""
+    return sql.SQL("INSERT INTO {} {} OVERRIDING SYSTEM VALUE SELECT {} FROM {} WHERE {}").format(
+        job.target, job.column_list, _select_list(job), job.view, predicate(job.table.view_key, span, "expanded")
+    )
+
+
+def _select_list(job: Job) -> sql.Composed:
+    """Columns that travelled as text are read by the target type's own input function here."""
+    items = []
+    for p in job.table.columns:
+        name = sql.Identifier(p.target)
+        items.append(sql.SQL("{}::{}").format(name, raw(p.cast_in)) if p.cast_in else name)
+    return sql.SQL(", ").join(items)
+
+
+def foreign_table(job: Job, server: str) -> sql.Composed:
+    """CREATE FOREIGN TABLE over the run's view, in the run's schema on the target."""
+    columns = [sql.SQL("{} {}").format(sql.Identifier(part.name), raw(part.type)) for part in job.table.view_key]
+    columns += [sql.SQL("{} {}").format(sql.Identifier(p.target), raw(p.wire)) for p in job.table.columns]
+    return sql.SQL(
+        "CREATE FOREIGN TABLE {} ({}) SERVER {} OPTIONS (schema_name {}, table_name {}, fetch_size {})"
+    ).format(
+        job.view,
+        sql.SQL(", ").join(columns),
+        sql.Identifier(server),
+        sql.Literal(job.schema),
+        sql.Literal(job.table.view),
+        sql.Literal(str(job.table.fetch_rows)),
+    )
+
+
+def ships(tx: Transaction, job: Job, sample: KeyValue) -> bool:
+    """Whether the whole range is sent to the source, as EXPLAIN shows it (correctness.md, 3).
+
+    What is not shipped would be compared on the target, by the target's collation.
+
+    :param sample: any key of the table.
+    """
+    statement = sql.SQL("EXPLAIN (VERBOSE, FORMAT JSON) {}").format(insert(job, KeyRange(sample, sample)))
+    row = tx.pg.execute(statement).fetchone()
+    assert row is not None
+    plan = row[0] if isinstance(row[0], list) else json.loads(row[0])
+    scans = list(_scans(plan[0]["Plan"]))
+    return bool(scans) and all("Filter" not in s and _has_all(s["Remote SQL"], job) for s in scans)
+
+
+def _has_all(remote: str, job: Job) -> bool:
+    where = remote.partition(" WHERE ")[2]
+    return all(part.name in where for part in job.table.view_key)
+
+
+def _scans(node: dict[str, object]) -> list[dict[str, str]]:
+    found = []
+    if node.get("Node Type") == "Foreign Scan":
+        found.append({k: str(v) for k, v in node.items()})
+    children = node.get("Plans", [])
+    assert isinstance(children, list)
+    for child in children:
+        found += _scans(child)
+    return found

@@ -1,0 +1,40 @@
+"""Copying by COPY: rows stream through this process, in binary where the types allow.
+
+https://www.postgresql.org/docs/current/sql-copy.html
+"""
+
+from __future__ import annotations
+
+from psycopg import sql
+
+from confiture.copy.base import Job
+from confiture.db import Transaction
+from confiture.keyset import predicate
+from confiture.types import KeyRange
+
+#: Bytes gathered before they are written on: row by row costs a third of the speed.
+BATCH_BYTES = 256 * 1024
+
+
+class Stream:
+    """``COPY (SELECT ...) TO STDOUT`` into ``COPY ... FROM STDIN``, with bounded memory."""
+
+    def move(self, source: Transaction, target: Transaction, job: Job, span: KeyRange) -> int:
+        """Stream the rows of ``span``; the count is the target's."""
+        form = sql.SQL(job.table.format)
+        out = sql.SQL("COPY (SELECT {} FROM {} WHERE {}) TO STDOUT (FORMAT {})").format(
+            job.columns, job.view, predicate(job.table.view_key, span), form
+        )
+        into = sql.SQL("COPY {} {} FROM STDIN (FORMAT {})").format(job.target, job.column_list, form)
+        writer = target.pg.cursor()
+        with source.pg.cursor().copy(out) as reading, writer.copy(into) as writing:
+            batch: list[bytes] = []
+            size = 0
+            for data in reading:
+                batch.append(bytes(data))
+                size += len(data)
+                if size >= BATCH_BYTES:
+                    writing.write(b"".join(batch))
+                    batch, size = [], 0
+            writing.write(b"".join(batch))
+        return writer.rowcount

@@ -1,0 +1,301 @@
+"""Connections: one session profile, explicit transactions, retries of whole transactions.
+
+The profile is set with ``SET LOCAL`` at the start of every transaction (correctness.md, 9), because
+behind a pooler a session's settings vanish or leak. ``SET`` takes no snapshot, so a REPEATABLE READ
+transaction can still lock first and take its snapshot after.
+https://www.postgresql.org/docs/current/sql-set-transaction.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import psycopg
+import sqlalchemy as sa
+import tenacity
+from psycopg import IsolationLevel, sql
+from sqlalchemy.pool import NullPool
+
+from confiture.config import Database, redact
+from confiture.errors import CannotConnect, ConfitureError, DataFailure, Held, Refused
+
+T = TypeVar("T")
+Row = tuple[Any, ...]
+Pg = psycopg.Connection[Row]
+
+#: Settings that decide how values are read, printed and compared, and how long we may hold things.
+PROFILE: dict[str, str] = {
+    "client_encoding": "UTF8",
+    "timezone": "UTC",
+    "datestyle": "ISO, MDY",
+    "intervalstyle": "postgres",
+    "extra_float_digits": "3",
+    "bytea_output": "hex",
+    "xmloption": "content",
+    "lc_monetary": "C",
+    "search_path": "pg_catalog",
+    "row_security": "off",
+    "synchronous_commit": "on",
+    "default_transaction_read_only": "off",
+    "standard_conforming_strings": "on",
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "lock_timeout": "30s",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "client_connection_check_interval": "2s",
+}
+
+#: The settings of the profile that a foreign server must carry too: they shape values.
+REMOTE_PROFILE = (
+    "timezone",
+    "datestyle",
+    "intervalstyle",
+    "extra_float_digits",
+    "bytea_output",
+    "xmloption",
+    "lc_monetary",
+    "row_security",
+    "search_path",
+    "statement_timeout",
+)
+
+_KEEPALIVES = {
+    "connect_timeout": 10,
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+
+#: SQLSTATE classes and codes after which the same transaction may succeed (journal.md, Retries).
+_RETRYABLE_CLASSES = ("08", "53")
+_RETRYABLE = {"57P01", "57P02", "57P03", "40001", "40P01", "55P03"}
+#: A disk that is full does not empty itself within a retry's deadline.
+_NOT_RETRYABLE = {"53100"}
+
+RETRY_DEADLINE_SECONDS = 60
+OLDEST_VERSION, NEWEST_VERSION = 14, 18
+
+
+def profile_sql(search_path: tuple[str, ...] | None = None) -> sql.Composed:
+    """The ``SET LOCAL`` statements of the profile, as one string.
+
+    :param search_path: for sessions that run the user's own SQL; None keeps ``pg_catalog``.
+    """
+    statements = [
+        sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value))
+        for name, value in PROFILE.items()
+        if name != "search_path"
+    ]
+    path = sql.SQL(", ").join(map(sql.Identifier, search_path or ("pg_catalog",)))
+    statements.append(sql.SQL("SET LOCAL search_path = {}").format(path))
+    return sql.SQL("; ").join(statements)
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """An open transaction: ``pg`` moves data, ``sa`` reads and writes the journal; both are one."""
+
+    pg: Pg
+    sa: sa.Connection
+
+
+class Session:
+    """One connection to one database, opened when first used and again after it was lost.
+
+    :param database: where to.
+    :param role: what it is for, shown in ``application_name`` (``confiture <run> <role>``).
+    :param run: the run's short name; empty before there is one.
+    :param user_sql: True for sessions that run the user's DDL or expressions: they use the
+        environment's ``search_path`` and are thrown away.
+    """
+
+    def __init__(self, database: Database, role: str, run: str = "", *, user_sql: bool = False) -> None:
+        self.database = database
+        self.role = role
+        self.run = run
+        self._path = database.search_path if user_sql else None
+        self._pg: Pg | None = None
+        self._sa: sa.Connection | None = None
+
+    @property
+    def pg(self) -> Pg:
+        """The live connection, in autocommit; opened here if there is none."""
+        if self._pg is None or self._pg.closed:
+            self.close()
+            self._pg = connect(self.database, f"confiture {self.run} {self.role}".replace("  ", " "))
+        return self._pg
+
+    @property
+    def backend(self) -> int:
+        """The server process behind this session, for takeover; it changes with a reconnect."""
+        return self.pg.info.backend_pid
+
+    def _core(self) -> sa.Connection:
+        pg = self.pg
+        if self._sa is None:
+            engine = sa.create_engine(
+                "postgresql+psycopg://", creator=lambda: pg, poolclass=NullPool, pool_reset_on_return=None
+            )
+            self._sa = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        return self._sa
+
+    @contextmanager
+    def transaction(self, *, isolation: IsolationLevel | None = None, read_only: bool = False) -> Iterator[Transaction]:
+        """BEGIN with the profile, COMMIT at the end, ROLLBACK if anything is raised.
+
+        :param isolation: None for READ COMMITTED.
+        :raises CannotConnect: when no connection can be had.
+        """
+        core, pg = self._core(), self.pg
+        pg.isolation_level = isolation or IsolationLevel.READ_COMMITTED
+        pg.read_only = read_only
+        try:
+            with pg.transaction():
+                pg.execute(profile_sql(self._path))
+                yield Transaction(pg, core)
+        except sa.exc.DBAPIError as error:
+            raise _driver_error(error) from error
+
+    @contextmanager
+    def rehearsal(self) -> Iterator[Transaction]:
+        """A transaction that is always rolled back: for looking without changing anything."""
+        with self.transaction() as tx:
+            yield tx
+            raise psycopg.Rollback()
+
+    def close(self) -> None:
+        """Close the connection if there is one; the session may be used again."""
+        if self._sa is not None:
+            self._sa.invalidate()  # closes without a rollback, which a broken connection could not answer
+        if self._pg is not None:
+            self._pg.close()
+        self._pg = None
+        self._sa = None
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _driver_error(error: sa.exc.DBAPIError) -> BaseException:
+    return error.orig if isinstance(error.orig, psycopg.Error) else error
+
+
+def connect(database: Database, application_name: str) -> Pg:
+    """A connection in autocommit, without server-side prepared statements.
+
+    :raises CannotConnect: with the server's reason, the password never in it.
+    :raises Refused: behind a transaction pooler, where session state cannot be relied on.
+    """
+    try:
+        pg = psycopg.connect(
+            database.conninfo,
+            autocommit=True,
+            prepare_threshold=None,
+            application_name=application_name,
+            client_encoding="UTF8",
+            **_KEEPALIVES,  # type: ignore[arg-type]
+        )
+    except psycopg.OperationalError as error:
+        raise _cannot_connect(database, error) from None
+    _refuse_pooler(database, pg)
+    _refuse_version(database, pg)
+    return pg
+
+
+def _cannot_connect(database: Database, error: psycopg.OperationalError) -> CannotConnect:
+    reason = redact(str(error)).strip().splitlines()
+    return CannotConnect(
+        f"cannot connect to {database.name}",
+        why=f"{database.public}: {reason[-1].strip() if reason else 'no reason given'}",
+        fix="check that the server runs, the address, the user and the password (PGPASSFILE is read)",
+        detail="\n".join(reason),
+    )
+
+
+def _refuse_pooler(database: Database, pg: Pg) -> None:
+    # A pooler hands out a cancel key of its own, so the process it names is not the one that answers.
+    row = pg.execute("SELECT pg_catalog.pg_backend_pid()").fetchone()
+    if row is not None and row[0] != pg.info.backend_pid:
+        pg.close()
+        raise Refused(
+            f"{database.name} is reached through a connection pooler",
+            why=f"{database.public}: the server process that answers is not the one that was connected to",
+            fix="give the address of the PostgreSQL server itself",
+        )
+
+
+def _refuse_version(database: Database, pg: Pg) -> None:
+    major = pg.info.server_version // 10000
+    if not OLDEST_VERSION <= major <= NEWEST_VERSION:
+        pg.close()
+        raise Refused(
+            f"{database.name} runs PostgreSQL {major}",
+            why=f"PostgreSQL {OLDEST_VERSION} to {NEWEST_VERSION} are supported",
+            fix="upgrade the server, or use a newer confiture",
+        )
+
+
+def retryable(error: BaseException) -> bool:
+    """Whether the same transaction may succeed when it is run again."""
+    if not isinstance(error, psycopg.Error):
+        return isinstance(error, CannotConnect)
+    if error.sqlstate is None:
+        # No SQLSTATE from a live server means that the connection itself broke.
+        return isinstance(error, psycopg.OperationalError)
+    if error.sqlstate in _NOT_RETRYABLE:
+        return False
+    return error.sqlstate[:2] in _RETRYABLE_CLASSES or error.sqlstate in _RETRYABLE
+
+
+def retry(work: Callable[[], T], *, deadline: float = RETRY_DEADLINE_SECONDS) -> T:
+    """Run ``work``, a whole transaction, again after errors that pass by themselves.
+
+    :param deadline: seconds after which the last error is raised as it is.
+    """
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(retryable),
+        wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
+        stop=tenacity.stop_after_delay(deadline),
+        reraise=True,
+    )
+    return retrying(work)
+
+
+#: What a missing right is called in a GRANT, by the words the server complains with.
+def failure(error: psycopg.Error, doing: str) -> ConfitureError:
+    """The server's error as one of ours, told with the object's name and a way out."""
+    diag = error.diag
+    message = redact(diag.message_primary or str(error)).strip()
+    detail = redact(" ".join(filter(None, (diag.message_detail, diag.message_hint, diag.context))))
+    state = error.sqlstate or ""
+    if state == "42501":
+        return Refused(
+            f"missing privilege while {doing}",
+            why=message,
+            fix="grant it to the role confiture connects as; docs/privileges.md lists every GRANT",
+            detail=detail,
+        )
+    if state == "55P03":
+        return Held(f"a lock was not had in time while {doing}", why=message, fix="try again", detail=detail)
+    if state == "53100":
+        return DataFailure(
+            f"disk full while {doing}",
+            why=message,
+            fix="make room on that server, then run the same command again: what is done stays done",
+            detail=detail,
+        )
+    if retryable(error):
+        return CannotConnect(
+            f"the connection was lost while {doing}", why=message, fix="run the same command again", detail=detail
+        )
+    return DataFailure(f"SQL failed while {doing}", why=f"{message} ({state})", fix=detail, detail=detail)

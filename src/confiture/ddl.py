@@ -1,0 +1,280 @@
+r"""SQL text -> statements, by PostgreSQL's own lexical rules; no I/O.
+
+Written here because pglast is GPL and sqlparse cuts inside BEGIN ATOMIC bodies and dollar quotes.
+Strings are read as with ``standard_conforming_strings = on``: a backslash escapes in E'' only.
+https://www.postgresql.org/docs/current/sql-syntax-lexical.html
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from confiture.errors import Fault, FaultyInput
+
+# Quantifiers are possessive throughout: no input makes the lexer backtrack, so it is linear.
+# An escape string goes on after a newline, still as an escape string; plain ones may be cut there.
+_TOKEN = re.compile(
+    r"""
+      (?P<space> (?: [ \t\n\r\f\v]++ | --[^\n\r]*+ )++ )
+    | (?P<restrict> ^\\(?:un)?restrict[ ][^\n]*+ )
+    | (?P<comment> /\* )
+    | (?P<string> '(?: [^']++ | '' )*+'
+        | [eE]'(?: [^'\\]++ | \\. | ''
+            | ' (?: [ \t\f\v]++ | --[^\n\r]*+ )*+ [\n\r] (?: [ \t\n\r\f\v]++ | --[^\n\r]*+[\n\r] )*+ '
+          )*+' )
+    | (?P<quoted> "(?: [^"]++ | "" )*+" )
+    | (?P<open> [eE]?' | " )
+    | (?P<dollar> \$ (?: [A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*+ )?+ \$ )
+    | (?P<word> [A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*+ )
+    | (?P<number> [0-9][0-9A-Za-z_.]*+ )
+    | (?P<meta> \\[^\n\r]*+ )
+    | (?P<sign> . )
+    """,
+    re.VERBOSE | re.DOTALL | re.MULTILINE,
+)
+_COMMENT_EDGE = re.compile(r"/\*|\*/")
+_COPY_DATA_END = re.compile(r"^\\\.\r?(?:\n|\Z)", re.MULTILINE)
+_ROUTINE = re.compile(r"create (or replace )?(function|procedure)\b")
+
+#: Long enough to recognise a statement by, short enough for a line of a terminal.
+SHOWN_CHARACTERS = 200
+
+_ONE_TRANSACTION = "delete it: the build is one transaction already"
+_NOT_CONCURRENTLY = "leave CONCURRENTLY out: nobody else uses what is being built"
+_AFTERWARDS = "take it out of the DDL and run it by hand after the build"
+
+#: What ends the transaction or cannot run in one, by the statement's opening words; and what to do.
+#: https://www.postgresql.org/docs/current/sql-commands.html
+_REFUSED = tuple(
+    (re.compile(pattern), fix)
+    for pattern, fix in (
+        (r"(begin|start transaction|commit|end|abort|prepare transaction)\b", _ONE_TRANSACTION),
+        (r"rollback\b(?!( work| transaction)? to\b)", _ONE_TRANSACTION),
+        (r"(create( unique)?|drop) index concurrently\b", _NOT_CONCURRENTLY),
+        (r"reindex( \w+)? concurrently\b", _NOT_CONCURRENTLY),
+        (r"alter table .* detach partition .*concurrently$", _NOT_CONCURRENTLY),
+        (r"reindex (database|system|schema)\b", _AFTERWARDS),
+        (r"vacuum\b|cluster$|discard all\b", _AFTERWARDS),
+        (r"(create|drop) (database|tablespace)\b", _AFTERWARDS),
+        (r"alter database .*set tablespace\b", _AFTERWARDS),
+        (r"alter system\b", _AFTERWARDS),
+        (r"copy\b.* to (stdout|stdin)\b", "delete it: nobody reads what it would print"),
+    )
+)
+
+
+class Token(NamedTuple):
+    """A token by its place in the text (0-based, half-open).
+
+    ``word`` is the ASCII-lowercased text of an unquoted word or of a sign, empty for all else.
+    """
+
+    start: int
+    end: int
+    word: str
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A statement without its semicolon, and where it starts in its file (both 1-based)."""
+
+    text: str
+    line: int
+    column: int = 1
+
+    def place(self, position: int) -> tuple[int, int]:
+        """Line and column in the file of the 1-based ``position``, in characters, in ``text``."""
+        before = self.text[: position - 1]
+        newlines = before.count("\n")
+        column = len(before) - before.rfind("\n") if newlines else self.column + len(before)
+        return self.line + newlines, column
+
+    @property
+    def shown(self) -> str:
+        """The statement on one line, cut to ``SHOWN_CHARACTERS``."""
+        line = " ".join(self.text[: 4 * SHOWN_CHARACTERS].split())
+        return line if len(line) <= SHOWN_CHARACTERS else line[: SHOWN_CHARACTERS - 1] + "…"
+
+
+class _Unreadable(Exception):
+    """No statement from here on; reading may go on at ``resume``."""
+
+    def __init__(self, at: int, resume: int, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.at = at
+        self.resume = resume
+        self.message = message
+        self.hint = hint
+
+
+def split(text: str, file: str = "(DDL)") -> tuple[Statement, ...]:
+    """The statements of ``text`` in order; empty ones left out.
+
+    :param file: how faults name the text.
+    :raises FaultyInput: with all faults: psql's own commands, COPY FROM stdin, anything left open.
+        ``\\restrict`` and ``\\unrestrict``, which pg_dump writes for psql alone, are skipped.
+    """
+    lines = _line_starts(text)
+    statements: list[Statement] = []
+    faults: list[Fault] = []
+    position = 0
+    while position < len(text):
+        try:
+            tokens, position = _read_statement(text, position)
+        except _Unreadable as error:
+            faults.append(Fault(file, *_place(lines, error.at), error.message, error.hint))
+            position = error.resume
+            continue
+        if tokens:
+            start, end = tokens[0].start, tokens[-1].end
+            statements.append(Statement(text[start:end], *_place(lines, start)))
+    if faults:
+        raise FaultyInput(f"{file} cannot be read as SQL", faults, fix="mend the file")
+    return tuple(statements)
+
+
+def terminated(text: str) -> bool:
+    """Whether another file can follow: the last statement of ``text``, which ``split`` takes, is closed."""
+    last = deque(tokens(text), maxlen=1)
+    return not last or last[0].word == ";"
+
+
+def refusal(statement: Statement) -> tuple[str, str] | None:
+    """The name of what cannot be part of one transaction, and what to do; None when it can be."""
+    head = _outline(list(tokens(statement.text)))
+    for pattern, fix in _REFUSED:
+        found = pattern.match(head)
+        if found:
+            return _command(found.group()), fix
+    return None
+
+
+def _command(words: str) -> str:
+    """A command's name without the names of objects in its middle."""
+    every = words.upper().split()
+    return " ".join(every if len(every) <= 4 else (*every[:2], "…", every[-1]))
+
+
+def tokens(text: str, position: int = 0) -> Iterator[Token]:
+    """The tokens from ``position`` on, without whitespace and comments."""
+    while position < len(text):
+        found = _TOKEN.match(text, position)
+        assert found is not None, "the last alternative matches any character"
+        kind = found.lastgroup or ""
+        start, position = position, _end(text, kind, found)
+        if kind not in ("space", "comment", "restrict"):
+            yield Token(start, position, _word(kind, found.group()))
+
+
+def _word(kind: str, text: str) -> str:
+    if kind not in ("word", "sign"):
+        return ""
+    # Only ASCII letters fold in keywords: the Kelvin sign is no K.
+    return text.lower() if text.isascii() else text
+
+
+def _end(text: str, kind: str, found: re.Match[str]) -> int:
+    if kind == "comment":
+        return _comment_end(text, found.start())
+    if kind == "dollar":
+        return _dollar_end(text, found)
+    if kind == "open":
+        what = "quoted name" if found.group() == '"' else "string"
+        raise _left_open(text, found.start(), what)
+    if kind == "meta":
+        command = found.group().split()[0]
+        hint = "the file is run by the server, not by psql: take it out"
+        raise _Unreadable(found.start(), found.end(), f"{command} is a command of psql", hint)
+    return found.end()
+
+
+def _left_open(text: str, at: int, what: str) -> _Unreadable:
+    return _Unreadable(at, len(text), f"the {what} that starts here is never closed", "")
+
+
+def _comment_end(text: str, start: int) -> int:
+    depth = 0
+    for edge in _COMMENT_EDGE.finditer(text, start):
+        depth += 1 if edge.group() == "/*" else -1
+        if depth == 0:
+            return edge.end()
+    raise _left_open(text, start, "comment")
+
+
+def _dollar_end(text: str, opening: re.Match[str]) -> int:
+    found = text.find(opening.group(), opening.end())
+    if found < 0:
+        raise _left_open(text, opening.start(), f"string {opening.group()}")
+    return found + len(opening.group())
+
+
+def _read_statement(text: str, position: int) -> tuple[list[Token], int]:
+    """The next statement's tokens and the place after its semicolon."""
+    found: list[Token] = []
+    parentheses = 0
+    in_body = False
+    for token in tokens(text, position):
+        if token.word == ";" and not parentheses and not in_body:
+            _refuse_copy_data(text, found, token.end)
+            return found, token.end
+        # A parenthesis too many is for the server to complain about.
+        parentheses = max(0, parentheses + {"(": 1, ")": -1}.get(token.word, 0))
+        if not parentheses:
+            in_body = _still_in_body(in_body, found, token)
+        found.append(token)
+    _refuse_copy_data(text, found, len(text))
+    return found, len(text)
+
+
+def _still_in_body(in_body: bool, before: Sequence[Token], token: Token) -> bool:
+    """Whether ``token`` leaves us between BEGIN ATOMIC and its END.
+
+    CASE ends with END too, and ``end`` may be a column's name or label; but only the END that closes
+    the body follows a semicolon or ATOMIC itself, so nothing has to be counted.
+    https://www.postgresql.org/docs/current/sql-createfunction.html
+    """
+    if not before:
+        return False
+    last = before[-1].word
+    if in_body:
+        return not (token.word == "end" and last in (";", "atomic"))
+    return token.word == "atomic" and last == "begin" and bool(_ROUTINE.match(_outline(before[:4])))
+
+
+def _outline(of: Sequence[Token]) -> str:
+    """The words outside parentheses, one blank between; ``?`` for names in quotes and for literals."""
+    words: list[str] = []
+    depth = 0
+    for token in of:
+        depth += {"(": 1, ")": -1}.get(token.word, 0)
+        if depth == 0 and token.word != ")":
+            words.append(token.word or "?")
+    return " ".join(words)
+
+
+def _refuse_copy_data(text: str, statement: Sequence[Token], end: int) -> None:
+    if not statement or statement[0].word != "copy":
+        return
+    if not re.search(r" from (stdin|stdout)\b", _outline(statement)):
+        return
+    data_end = _COPY_DATA_END.search(text, end)
+    raise _Unreadable(
+        statement[0].start,
+        data_end.end() if data_end else len(text),
+        "COPY FROM stdin carries data in the file",
+        "use INSERT (pg_dump --inserts), or leave the data out (pg_dump --schema-only)",
+    )
+
+
+def _line_starts(text: str) -> list[int]:
+    return [0, *(newline.end() for newline in re.finditer("\n", text))]
+
+
+def _place(line_starts: Sequence[int], offset: int) -> tuple[int, int]:
+    line = bisect_right(line_starts, offset)
+    return line, offset - line_starts[line - 1] + 1

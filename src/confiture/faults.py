@@ -1,0 +1,37 @@
+"""Named crash points. Outside tests every one of them is a dictionary look-up that misses.
+
+``CONFITURE_FAILPOINT=name:hit`` kills the process with SIGKILL at the hit-th time it passes the
+point; several, separated by commas, may be armed. With ``CONFITURE_FAILPOINT_LOG=FILE`` each
+point passed is appended to the file instead, which is how tests learn which points there are.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+
+
+def _armed(text: str) -> dict[str, int]:
+    armed: dict[str, int] = {}
+    for item in filter(None, text.split(",")):
+        name, _, hit = item.partition(":")
+        armed[name] = int(hit or 1)
+    return armed
+
+
+_ARMED = _armed(os.environ.get("CONFITURE_FAILPOINT", ""))
+_LOG = os.environ.get("CONFITURE_FAILPOINT_LOG")
+_PASSED: Counter[str] = Counter()
+
+
+def failpoint(name: str) -> None:
+    """Die here if ``name`` is armed for this hit; otherwise do nothing."""
+    if _LOG is not None:
+        with open(_LOG, "a", encoding="utf-8") as log:
+            log.write(name + "\n")
+    if name not in _ARMED:
+        return
+    _PASSED[name] += 1
+    if _PASSED[name] == _ARMED[name]:
+        os.kill(os.getpid(), signal.SIGKILL)

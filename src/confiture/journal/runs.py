@@ -1,0 +1,189 @@
+"""Runs, their transitions and their history."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+import uuid
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import func
+
+from confiture import __version__
+from confiture.db import Transaction
+from confiture.errors import Held
+from confiture.journal.tables import event, run
+from confiture.states import FINAL, SETUP
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as the journal has it at one moment."""
+
+    id: uuid.UUID
+    state: str
+    state_since: datetime
+    started_at: datetime
+    epoch: int
+    source_name: str
+    source_conninfo: str
+    source_identity: Json
+    target_name: str
+    target_identity: Json
+    options: Json
+    fdw: Json | None
+    mapping: str | None
+    mapping_file: str | None
+    plan: Json | None
+    plan_hash: str | None
+    ddl_digest: str | None
+    writes_served_by: str
+    cutover_phase: str | None
+    blocked_reason: str | None
+    tool_version: str
+
+    @property
+    def short(self) -> str:
+        """The run's name for people and for its schema: the first eight hex digits of its id."""
+        return self.id.hex[:8]
+
+    @property
+    def schema(self) -> str:
+        """The schema of the run's own, on the source and (foreign tables) on the target."""
+        return f"confiture_{self.short}"
+
+
+def actor() -> str:
+    """Who does this, for the history: user@host[pid]."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a passwd entry
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}[{os.getpid()}]"
+
+
+def _run(row: sa.Row[Any] | None) -> Run | None:
+    return None if row is None else Run(**{f.name: row._mapping[f.name] for f in fields(Run)})
+
+
+def create(
+    tx: Transaction,
+    *,
+    run_id: uuid.UUID,
+    source: tuple[str, str, Json],
+    target: tuple[str, Json],
+    options: Json,
+) -> Run:
+    """A new run in state ``setup``, epoch 1.
+
+    :param source: its name, its conninfo without secrets, its identity.
+    :param target: its name and identity.
+    :raises psycopg.errors.UniqueViolation: when the target has a live run.
+    """
+    tx.sa.execute(
+        sa.insert(run).values(
+            id=run_id,
+            state=SETUP,
+            epoch=1,
+            source_name=source[0],
+            source_conninfo=source[1],
+            source_identity=source[2],
+            target_name=target[0],
+            target_identity=target[1],
+            options=options,
+            tool_version=__version__,
+        )
+    )
+    note(tx, run_id, 1, "created", {"source": source[0], "target": target[0]}, to_state=SETUP)
+    created = get(tx, run_id)
+    assert created is not None
+    return created
+
+
+def get(tx: Transaction, run_id: uuid.UUID) -> Run | None:
+    """The run, or None."""
+    return _run(tx.sa.execute(sa.select(run).where(run.c.id == run_id)).one_or_none())
+
+
+def live(tx: Transaction) -> Run | None:
+    """The run of this target that is not over; None when there is none."""
+    return _run(tx.sa.execute(sa.select(run).where(run.c.state.not_in(FINAL))).one_or_none())
+
+
+def latest(tx: Transaction) -> Run | None:
+    """The live run, else the one that ended last; None when there never was one."""
+    query = sa.select(run).order_by(run.c.state.in_(FINAL), run.c.state_since.desc()).limit(1)
+    return _run(tx.sa.execute(query).one_or_none())
+
+
+def fence(tx: Transaction, run_id: uuid.UUID, epoch: int) -> None:
+    """Hold the run's row under our epoch until the transaction ends (correctness.md, 7).
+
+    :raises Held: when another runner has taken the run over; the caller's process exits.
+    """
+    query = sa.select(run.c.id).where(run.c.id == run_id, run.c.epoch == epoch).with_for_update(read=True)
+    if tx.sa.execute(query).one_or_none() is None:
+        raise Held(
+            "another runner has taken this run over",
+            why=f"run {run_id.hex[:8]} no longer has epoch {epoch}; nothing more was written from here",
+            fix="see who runs it: confiture status",
+        )
+
+
+def raise_epoch(tx: Transaction, run_id: uuid.UUID, seen: int) -> int | None:
+    """Take the run over where its epoch is the one seen; the new epoch, or None if it moved."""
+    statement = (
+        sa.update(run).where(run.c.id == run_id, run.c.epoch == seen).values(epoch=seen + 1).returning(run.c.epoch)
+    )
+    return tx.sa.execute(statement).scalar_one_or_none()
+
+
+def move(tx: Transaction, subject: Run, trigger: str, to_state: str, detail: Json) -> bool:
+    """Compare-and-set the state and write its event, in the caller's transaction.
+
+    :returns: False when the state was no longer ``subject.state``; nothing was written then.
+    """
+    note(tx, subject.id, subject.epoch, trigger, detail, from_state=subject.state, to_state=to_state)
+    statement = (
+        sa.update(run)
+        .where(run.c.id == subject.id, run.c.epoch == subject.epoch, run.c.state == subject.state)
+        .values(state=to_state, state_since=func.clock_timestamp())
+        .returning(run.c.id)
+    )
+    return tx.sa.execute(statement).one_or_none() is not None
+
+
+def update(tx: Transaction, run_id: uuid.UUID, **values: object) -> None:
+    """Set columns of the run's row other than its state and epoch."""
+    tx.sa.execute(sa.update(run).where(run.c.id == run_id).values(**values))
+
+
+def note(
+    tx: Transaction,
+    run_id: uuid.UUID,
+    epoch: int,
+    kind: str,
+    detail: Json | None = None,
+    *,
+    from_state: str | None = None,
+    to_state: str | None = None,
+) -> None:
+    """Append an event: a transition when both states are given, else a notable fact."""
+    tx.sa.execute(
+        sa.insert(event).values(
+            run_id=run_id,
+            epoch=epoch,
+            kind=kind,
+            actor=actor(),
+            from_state=from_state,
+            to_state=to_state,
+            detail=json.loads(json.dumps(detail or {}, default=str)),
+        )
+    )

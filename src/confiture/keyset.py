@@ -1,0 +1,93 @@
+"""Ranges over a key, as predicates: pure composition, no database.
+
+Ranges are half-open and compared on the source only, because collations differ between servers
+(correctness.md, 3). Literals carry the key's own type, so that its index is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+from psycopg import sql
+
+from confiture.types import KeyRange, KeyValue
+
+Style = Literal["row", "expanded"]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPart:
+    """One key column as a predicate sees it: its name there and its type as SQL."""
+
+    name: str
+    type: str
+
+
+def typed(text: str, type_name: str) -> sql.Composed:
+    """A literal of a type given as SQL (from ``format_type``)."""
+    return sql.SQL("{}::{}").format(sql.Literal(text), sql.SQL(type_name))
+
+
+def columns(parts: Sequence[KeyPart]) -> sql.Composed:
+    """The key's columns, separated by commas."""
+    return sql.SQL(", ").join(sql.Identifier(p.name) for p in parts)
+
+
+def _literals(parts: Sequence[KeyPart], value: KeyValue) -> list[sql.Composed]:
+    return [typed(text, part.type) for part, text in zip(parts, value, strict=True)]
+
+
+def _row(parts: Sequence[KeyPart], operator: str, value: KeyValue) -> sql.Composed:
+    literals = sql.SQL(", ").join(_literals(parts, value))
+    return sql.SQL("({}) {} ({})").format(columns(parts), sql.SQL(operator), literals)
+
+
+def _expanded(parts: Sequence[KeyPart], operator: str, value: KeyValue) -> sql.Composed:
+    """``a > x OR (a = x AND b >= y)``, led by ``a >= x`` which an index can use alone.
+
+    postgres_fdw does not ship row comparisons; these it does.
+    """
+    literals = _literals(parts, value)
+    strict = operator[0]
+    names = [sql.Identifier(p.name) for p in parts]
+    if len(parts) == 1:
+        return sql.SQL("{} {} {}").format(names[0], sql.SQL(operator), literals[0])
+    alternatives = []
+    for i, name in enumerate(names):
+        last = i == len(names) - 1
+        terms = [sql.SQL("{} = {}").format(names[j], literals[j]) for j in range(i)]
+        comparison = sql.SQL(operator if last else strict)
+        terms.append(sql.SQL("{} {} {}").format(name, comparison, literals[i]))
+        alternatives.append(sql.SQL("({})").format(sql.SQL(" AND ").join(terms)))
+    lead = sql.SQL("{} {} {}").format(names[0], sql.SQL(strict + "="), literals[0])
+    return sql.SQL("{} AND ({})").format(lead, sql.SQL(" OR ").join(alternatives))
+
+
+def predicate(parts: Sequence[KeyPart], span: KeyRange, style: Style = "row") -> sql.Composed:
+    """lower <= key < upper; ``true`` where both ends are open.
+
+    :param style: ``row`` for row comparisons, ``expanded`` for what postgres_fdw can ship.
+    """
+    compare = _row if style == "row" else _expanded
+    terms = []
+    if span.lower is not None:
+        terms.append(compare(parts, ">=", span.lower))
+    if span.upper is not None:
+        terms.append(compare(parts, "<", span.upper))
+    return sql.SQL(" AND ").join(terms) if terms else sql.Composed([sql.SQL("true")])
+
+
+def ranges(bounds: Sequence[KeyValue], start: KeyValue | None, *, last: bool) -> list[KeyRange]:
+    """Consecutive ranges from ``start`` cut at ``bounds``.
+
+    :param start: where the first begins; None for open.
+    :param last: whether nothing lies behind the final bound: the last range is then left open.
+    """
+    edges: list[KeyValue | None] = [start, *bounds]
+    spans = [KeyRange(a, b) for a, b in pairwise(edges)]
+    if last:
+        spans.append(KeyRange(edges[-1], None))
+    return spans

@@ -1,0 +1,430 @@
+"""The mapping file: YAML -> ``Mapping``, every fault of it at once with its line and column.
+
+Nothing here knows a database: whether the names exist is for the plan to say.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+
+from confiture.errors import Fault, UsageError
+from confiture.types import quoted
+
+T = TypeVar("T")
+
+STRATEGIES = ("fdw", "copy", "auto")
+_TABLE_DIRECTIVES = ("$from", "$where", "$key", "$strategy", "$omit")
+_FILE_DIRECTIVES = ("$omit", "$large_objects")
+_FIELDS = ("source_column", "transform", "reverse")
+
+_NAME_BYTES = 63  # PostgreSQL's NAMEDATALEN - 1
+_PART = r'"(?:[^"]|"")*"|[A-Za-z_\u0080-\U0010ffff][A-Za-z0-9_$\u0080-\U0010ffff]*'
+_NAME = re.compile(rf"({_PART})(?:\.({_PART}))?")
+# outside ASCII PostgreSQL folds nothing in a UTF8 database
+_FOLD = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+_YAML = "tag:yaml.org,2002:"
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in the mapping file, 1-based."""
+
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A table's name as the file gives it, folded as SQL folds; schema None when not given."""
+
+    schema: str | None
+    name: str
+    at: Position
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnMapping:
+    """One entry of a table. ``short`` marks the form ``source: target``."""
+
+    target: str
+    source: str | None
+    transform: str | None
+    reverse: str | None
+    short: bool
+    at: Position
+
+
+@dataclass(frozen=True, slots=True)
+class TableMapping:
+    """The entries and directives of one target table."""
+
+    target: Name
+    source: Name | None
+    where: str | None
+    key: tuple[str, ...] | None
+    strategy: str | None
+    omit: tuple[tuple[str, Position], ...]
+    columns: tuple[ColumnMapping, ...]
+    at: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """A whole mapping file. ``text`` is what was read, for the journal."""
+
+    tables: tuple[TableMapping, ...] = ()
+    omit: tuple[Name, ...] = ()
+    large_objects: bool = False
+    text: str = ""
+    file: str = "(no mapping)"
+
+
+def load(path: Path) -> tuple[Mapping, tuple[Fault, ...]]:
+    """Read and parse a mapping file.
+
+    :raises UsageError: the file is missing, unreadable or not UTF-8.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"The mapping {path} cannot be read", why=str(error.strerror)) from error
+    except UnicodeDecodeError as error:
+        why = f"it is not UTF-8: byte {error.start + 1} cannot be decoded"
+        raise UsageError(f"The mapping {path} cannot be read", why=why, fix="save it as UTF-8") from error
+    return parse(text, str(path))
+
+
+def parse(text: str, file: str) -> tuple[Mapping, tuple[Fault, ...]]:
+    """The mapping that ``text`` holds, and all its faults; with faults it is only what could be read.
+
+    :param file: the file's name, for the faults. An empty file is an empty mapping.
+    """
+    reader = _Reader(file)
+    tables, omit, large_objects = reader.file_entries(reader.compose(text))
+    faults = tuple(sorted(reader.faults, key=lambda fault: (fault.line, fault.column)))
+    return Mapping(tables, omit, large_objects, text, file), faults
+
+
+def as_written(name: str) -> str:
+    """``name`` as a person writes it in a mapping file, for hints: Album is ``'"Album"'``."""
+    sql = quoted(name)
+    # only YAML's double quotes keep line breaks and control characters
+    style = None if sql.isprintable() else '"'
+    text: str = yaml.safe_dump(sql, allow_unicode=sql.isprintable(), width=10_000, default_style=style)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def _printable(text: str) -> str:
+    """``text`` on one line, without what a terminal would act on: names hold anything."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+class _BadName(Exception):
+    """A text that is no SQL name."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+def _name_parts(text: str) -> tuple[str, ...]:
+    """``name`` or ``schema.name``, unquoted and folded.
+
+    :raises _BadName: what it is instead.
+    """
+    found = _NAME.fullmatch(text)
+    if not found:
+        raise _BadName(f"'{text}' is not a name", _advice(text))
+    parts = tuple(_unquoted(part) for part in found.groups() if part is not None)
+    for part in parts:
+        if not part or "\0" in part or not _is_utf8(part):
+            raise _BadName(f"'{text}' is not a name", "PostgreSQL has no empty names, and stores only UTF-8")
+        if len(part.encode()) > _NAME_BYTES:
+            raise _BadName(f"'{text}' is too long a name", f"PostgreSQL cuts names to {_NAME_BYTES} bytes")
+    return parts
+
+
+def _advice(text: str) -> str:
+    if not text or not _is_utf8(text):
+        return "a name is not empty, and is UTF-8"
+    if text.count(".") > 1 and '"' not in text:
+        return "write name, or schema.name"
+    return f"write SQL's double quotes within YAML's single ones: {as_written(text)}"
+
+
+def _unquoted(part: str) -> str:
+    return part[1:-1].replace('""', '"') if part.startswith('"') else part.translate(_FOLD)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _position(node: yaml.Node) -> Position:
+    return Position(node.start_mark.line + 1, node.start_mark.column + 1)
+
+
+def _is_null(node: yaml.Node | None) -> bool:
+    return node is None or (isinstance(node, yaml.ScalarNode) and node.tag == _YAML + "null")
+
+
+def _did_you_mean(word: str, known: tuple[str, ...]) -> str:
+    close = get_close_matches(word.lower(), known, n=1)
+    return f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+
+
+def _identity(text: str) -> tuple[str, ...]:
+    """What makes two keys the same key."""
+    try:
+        return _name_parts(text)
+    except _BadName:
+        return ("", text)  # no name has an empty part
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A table's entry while it is read."""
+
+    source: Name | None = None
+    where: str | None = None
+    key: tuple[str, ...] | None = None
+    strategy: str | None = None
+    omit: tuple[tuple[str, Position], ...] = ()
+    columns: dict[str, ColumnMapping] = field(default_factory=dict)
+
+    def finished(self, target: Name, at: Position) -> TableMapping:
+        columns = tuple(self.columns.values())
+        return TableMapping(target, self.source, self.where, self.key, self.strategy, self.omit, columns, at)
+
+
+class _Reader:
+    """Walks the nodes of one file, keeping the faults; a method that finds one returns None."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.faults: list[Fault] = []
+
+    def fault(self, at: Position, message: str, hint: str = "") -> None:
+        self.faults.append(Fault(self.file, at.line, at.column, _printable(message), _printable(hint)))
+
+    def compose(self, text: str) -> yaml.Node | None:
+        try:
+            return yaml.compose(text, Loader=yaml.SafeLoader)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            at = Position(mark.line + 1, mark.column + 1) if mark else Position(1, 1)
+            self.fault(at, f"not valid YAML: {error.problem or error.context}", error.note or "")
+        except yaml.reader.ReaderError as error:
+            before = text[: error.position]
+            at = Position(before.count("\n") + 1, len(before) - before.rfind("\n"))
+            self.fault(at, f"not valid YAML: {error.reason}")
+        except (ValueError, OverflowError):
+            # an escape such as "\UFFFFFFFF" gets past the scanner's own checks
+            self.fault(Position(1, 1), "not valid YAML: an escape names no character")
+        except RecursionError:
+            self.fault(Position(1, 1), "not a mapping file: nested too deeply")
+        return None
+
+    # -- levels -------------------------------------------------------------------------------------
+
+    def file_entries(self, root: yaml.Node | None) -> tuple[tuple[TableMapping, ...], tuple[Name, ...], bool]:
+        tables: list[TableMapping | None] = []
+        omit: tuple[Name, ...] = ()
+        large_objects = False
+        hint = "one entry per table; unquoted names fold to lower case, '\"Album\"' keeps its case"
+        for key, value in () if _is_null(root) or root is None else self.pairs(root, "table: entries", hint):
+            if not key.value.startswith("$"):
+                tables.append(self.table(key, value))
+            elif key.value == "$omit":
+                omit = self.omitted_tables(value)
+            elif key.value == "$large_objects":
+                large_objects = self.choice(value, "$large_objects", ("leave",)) is not None
+            else:
+                self.unknown_directive(key, _FILE_DIRECTIVES)
+        return tuple(table for table in tables if table), omit, large_objects
+
+    def table(self, key: yaml.ScalarNode, node: yaml.Node) -> TableMapping | None:
+        target, target_at = self.table_name(key), _position(key)
+        draft = _Draft()
+        if _is_null(node) or not node.value:
+            self.fault(target_at, f"{key.value} has no entries", "leave it out: equal names need none")
+            return None
+        hint = "to feed two targets from one column, key each by its target: {source_column: ...}"
+        for name, value in self.pairs(node, "column entries", hint):
+            if name.value.startswith("$"):
+                self.directive(draft, name, value)
+            else:
+                self.column(draft, name, value)
+        return draft.finished(target, target_at) if target else None
+
+    def directive(self, draft: _Draft, key: yaml.ScalarNode, node: yaml.Node) -> None:
+        match key.value:
+            case "$from":
+                draft.source = self.table_name(node)
+            case "$where":
+                draft.where = self.text(node, "$where", "an SQL condition")
+            case "$key":
+                names = self.items(node, "$key", self.column_name, lambda name: name)
+                draft.key = tuple(names) or None
+            case "$strategy":
+                draft.strategy = self.choice(node, "$strategy", STRATEGIES)
+            case "$omit":
+                draft.omit = tuple(self.items(node, "$omit", self.placed_column, lambda placed: placed[0]))
+            case _:
+                self.unknown_directive(key, _TABLE_DIRECTIVES)
+
+    def column(self, draft: _Draft, key: yaml.ScalarNode, node: yaml.Node) -> None:
+        name = self.column_name(key)
+        if isinstance(node, yaml.MappingNode):
+            entry = self.long_form(key, name, node)
+        else:
+            entry = self.short_form(key, name, node)
+        if entry is None:
+            return
+        first = draft.columns.setdefault(entry.target, entry)
+        if first is not entry:
+            message = f"target column {quoted(entry.target)} is given twice (first in line {first.at.line})"
+            self.fault(entry.at, message, "short is source: target, the long form is keyed by the target")
+
+    def short_form(self, key: yaml.ScalarNode, source: str | None, node: yaml.Node) -> ColumnMapping | None:
+        if _is_null(node):
+            self.fault(_position(key), f"{key.value} is empty", "write source: target, or the long form")
+            return None
+        target = self.column_name(node)
+        if source is None or target is None:
+            return None
+        return ColumnMapping(target, source, None, None, True, _position(key))
+
+    def long_form(self, key: yaml.ScalarNode, target: str | None, node: yaml.Node) -> ColumnMapping | None:
+        if not node.value:
+            self.fault(_position(key), f"{key.value} is empty", f"known are {', '.join(_FIELDS)}")
+        source: str | None = None
+        expressions: dict[str, str | None] = {}
+        for name, value in self.pairs(node, "source_column, transform, reverse"):
+            if name.value == "source_column":
+                source = self.column_name(value)
+            elif name.value in _FIELDS:
+                expressions[name.value] = self.text(value, name.value, "an SQL expression")
+            else:
+                self.fault(_position(name), f"unknown key {name.value!r}", _did_you_mean(name.value, _FIELDS))
+        if target is None or not node.value:
+            return None
+        transform, reverse = expressions.get("transform"), expressions.get("reverse")
+        return ColumnMapping(target, source, transform, reverse, False, _position(key))
+
+    # -- pieces -------------------------------------------------------------------------------------
+
+    def pairs(self, node: yaml.Node, what: str, hint: str = "") -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:
+        """The entries of a mapping whose keys are scalars, none of them twice, case folded as SQL does."""
+        if not isinstance(node, yaml.MappingNode):
+            self.fault(_position(node), f"expected {what}", "write it as a YAML mapping, key: value")
+            return
+        first: dict[tuple[str, ...], int] = {}
+        for key, value in node.value:
+            at = _position(key)
+            if not isinstance(key, yaml.ScalarNode):
+                self.fault(at, "a key must be a name")
+                continue
+            same = _identity(key.value)
+            if same in first:
+                self.fault(at, f"{key.value} is given twice (first in line {first[same]})", hint)
+                continue
+            first[same] = at.line
+            yield key, value
+
+    def items(
+        self, node: yaml.Node, what: str, read: Callable[[yaml.Node], T | None], same: Callable[[T], object]
+    ) -> list[T]:
+        """A list of names, or a single one; none of them twice."""
+        nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        if not nodes or _is_null(node):
+            self.fault(_position(node), f"{what} is empty", "give a name or a list of names, or leave it out")
+            return []
+        found: dict[object, T] = {}
+        for each in nodes:
+            item = read(each)
+            if item is None:
+                continue
+            if same(item) in found:
+                self.fault(_position(each), f"{each.value} is given twice in {what}")
+            found.setdefault(same(item), item)
+        return list(found.values())
+
+    def omitted_tables(self, node: yaml.Node) -> tuple[Name, ...]:
+        return tuple(self.items(node, "$omit", self.table_name, lambda name: (name.schema, name.name)))
+
+    def text(self, node: yaml.Node, what: str, expected: str) -> str | None:
+        """A scalar as it was written: ``0`` and ``true`` are SQL as much as a string is."""
+        if not isinstance(node, yaml.ScalarNode):
+            self.fault(_position(node), f"{what} must be {expected}", "write it as one string, in quotes")
+        elif _is_null(node) or not node.value.strip():
+            hint = f"give {expected}; SQL's null is written 'NULL', in quotes"
+            self.fault(_position(node), f"{what} is empty", hint)
+        elif self.has_tag(node):
+            pass
+        elif "\0" in node.value or not _is_utf8(node.value):
+            self.fault(_position(node), f"{what} holds a character that PostgreSQL cannot store")
+        else:
+            return str(node.value)
+        return None
+
+    def choice(self, node: yaml.Node, what: str, known: tuple[str, ...]) -> str | None:
+        text = self.text(node, what, " or ".join(known))
+        if text is None or text in known:
+            return text
+        self.fault(_position(node), f"{what} cannot be {text!r}", _did_you_mean(text, known))
+        return None
+
+    def has_tag(self, node: yaml.Node) -> bool:
+        if node.tag.startswith(_YAML):
+            return False
+        self.fault(_position(node), f"the YAML tag {node.tag} means nothing here", "leave it out")
+        return True
+
+    def unknown_directive(self, key: yaml.ScalarNode, known: tuple[str, ...]) -> None:
+        hint = f"{_did_you_mean(key.value, known)}; a name that begins with $ is quoted: '\"$name\"'"
+        self.fault(_position(key), f"unknown directive {key.value}", hint)
+
+    def name_parts(self, node: yaml.Node, what: str) -> tuple[str, ...] | None:
+        # a key is never null: `null: x` names the column null
+        if not isinstance(node, yaml.ScalarNode):
+            self.fault(_position(node), f"expected {what}")
+            return None
+        if self.has_tag(node):
+            return None
+        try:
+            return _name_parts(node.value)
+        except _BadName as error:
+            self.fault(_position(node), error.message, error.hint)
+            return None
+
+    def table_name(self, node: yaml.Node) -> Name | None:
+        parts = self.name_parts(node, "a table's name")
+        if parts is None:
+            return None
+        return Name(parts[0] if len(parts) == 2 else None, parts[-1], _position(node))
+
+    def column_name(self, node: yaml.Node) -> str | None:
+        parts = self.name_parts(node, "a column's name")
+        if parts is None or len(parts) == 1:
+            return parts[0] if parts else None
+        hint = f"a dot within a name is quoted: {as_written(node.value)}"
+        self.fault(_position(node), f"{node.value} names a table and a column", hint)
+        return None
+
+    def placed_column(self, node: yaml.Node) -> tuple[str, Position] | None:
+        name = self.column_name(node)
+        return None if name is None else (name, _position(node))

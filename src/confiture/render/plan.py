@@ -1,0 +1,60 @@
+"""The plan and a preview of rows, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from confiture.plan import Plan, TablePlan
+
+
+def text(plan: Plan) -> str:
+    """Every table with its choice and the reason, then what else will happen."""
+    lines: list[str] = []
+    for table in plan.tables:
+        lines += _table(table)
+    for sequence in plan.sequences:
+        origin = (
+            str(sequence.source) if sequence.source else f"the largest {sequence.column[1] if sequence.column else ''}"
+        )
+        lines.append(f"sequence {sequence.target} goes on from {origin}")
+    lines += [f"materialized view {view} is refreshed at the end" for view in plan.materialized_views]
+    lines += [f"note: {note}" for note in plan.notes]
+    return "\n".join(lines)
+
+
+def _table(table: TablePlan) -> list[str]:
+    key = ", ".join(k.source for k in table.key)
+    walked = f"by ({key}), {table.key_reason}" if key else f"in one chunk of its own: {table.key_reason}"
+    size = f"about {table.estimate:,} rows, {table.estimate_bytes / 2**20:,.1f} MiB"
+    lines = [
+        f"{table.source} -> {table.target}: {size}",
+        f"  strategy  {table.strategy} ({table.strategy_reason}), {table.format}, chunks of {table.chunk_rows:,} rows",
+        f"  walked    {walked}",
+    ]
+    for p in table.columns:
+        if p.source is None:
+            lines.append(f"  column    {p.target} = {p.expression}")
+        elif p.source != p.target:
+            lines.append(f"  column    {p.target} <- {p.source}")
+    if table.where:
+        lines.append(f"  only      rows where {table.where}")
+    back = f"not possible: {table.rollback_problem}" if table.rollback_problem else "possible"
+    lines.append(f"  rollback  {back}")
+    return lines
+
+
+Row = Mapping[str, str | None]
+
+
+def preview(table: str, rows: Sequence[tuple[Row, Row]]) -> str:
+    """Rows one under the other: before, after."""
+    lines: list[str] = []
+    for number, (before, after) in enumerate(rows, 1):
+        lines.append(f"{table}, row {number}")
+        lines += [f"  before  {name} = {_shown(value)}" for name, value in before.items()]
+        lines += [f"  after   {name} = {_shown(value)}" for name, value in after.items()]
+    return "\n".join(lines) or f"{table} has no rows"
+
+
+def _shown(value: str | None) -> str:
+    return "NULL" if value is None else value if len(value) <= 200 else value[:197] + "..."

@@ -1,0 +1,57 @@
+"""A verification's outcome, for people and for programs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from confiture.steps.verify import Result
+
+#: Differences shown on the terminal; all of them are in the file.
+SHOWN = 20
+
+_TITLES = {
+    "foreign_keys": ("Foreign key integrity verified", "Foreign keys have orphans"),
+    "constraints": ("Constraints and indexes valid", "Constraints or indexes are not valid"),
+    "sequences": ("Sequences ahead of their data", "Sequences are behind"),
+}
+
+
+def text(result: Result) -> str:
+    """Whole lines: what agrees, what does not, and the first differences."""
+    counts = all(t.source_rows == t.target_rows for t in result.tables)
+    lines = [f"{_mark(counts)} Row counts {'match' if counts else 'differ'}"]
+    for t in result.tables:
+        sign = "=" if t.source_rows == t.target_rows else "≠"
+        lines.append(f"  → {t.target}: {t.source_rows:,} (source) {sign} {t.target_rows:,} (target)")
+    rows = all(t.equal for t in result.tables)
+    lines.append(f"{_mark(rows)} Checksum verification {'passed' if rows else 'failed'}")
+    lines += [f"  → {t.target} differs" for t in result.tables if not t.equal]
+    for name, good in result.checks.items():
+        lines.append(f"{_mark(good)} {_TITLES[name][0 if good else 1]}")
+    for d in result.differences[:SHOWN]:
+        key = ", ".join(f"{k}={v}" for k, v in (d.key or {}).items())
+        values = f": {_shown(d.source_value)} (source) ≠ {_shown(d.target_value)} (target)" if d.column_name else ""
+        lines.append(f"  {d.subject} {key} {d.column_name or ''} {d.kind}{values}".replace("  ", " ").rstrip())
+    if len(result.differences) > SHOWN:
+        lines.append(f"  and {len(result.differences) - SHOWN:,} more")
+    return "\n".join(lines)
+
+
+def _mark(good: bool) -> str:
+    return "✓" if good else "✗"
+
+
+def _shown(value: str | None) -> str:
+    return "NULL" if value is None else value if len(value) <= 60 else value[:57] + "..."
+
+
+def as_json(result: Result) -> dict[str, Any]:
+    """Everything a program may want to know."""
+    return {
+        "number": result.number,
+        "equal": result.equal,
+        "tables": [asdict(t) for t in result.tables],
+        "checks": result.checks,
+        "differences": [asdict(d) for d in result.differences],
+    }

@@ -1,0 +1,379 @@
+"""One runner per run: the lease, its heartbeat, takeover, signals, and the fences every write passes.
+
+Two processes never write for one run: a takeover raises the epoch on the source, then on the
+target, and every writing transaction begins by reading its side's fence with its own epoch
+(correctness.md, 7). The heartbeat only says who is alive; it is not the guarantee.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Protocol
+
+import psycopg
+from psycopg import IsolationLevel, sql
+
+from confiture.config import Database
+from confiture.db import Session, Transaction, retry
+from confiture.errors import ConfitureError, Drained, Held
+from confiture.faults import failpoint
+from confiture.journal import runners, runs
+from confiture.journal.runners import Backend, Runner
+from confiture.journal.runs import Run
+from confiture.sql import load
+
+POLL_SECONDS = 0.5
+
+
+class Progress(Protocol):
+    """Where a step says how far it is; a terminal, a log, or nothing."""
+
+    def say(self, text: str) -> None:
+        """A whole line, once."""
+
+    def table(self, name: str, done: int, total: int, phase: str) -> None:
+        """Rows done of an estimated total of one table."""
+
+
+class Silent:
+    """A Progress that keeps quiet."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+
+    def table(self, name: str, done: int, total: int, phase: str) -> None:
+        """Nothing."""
+
+
+class Stop:
+    """What signals and operators asked for; read between chunks.
+
+    The first SIGINT or SIGTERM drains; the second cancels the running query and exits.
+    """
+
+    def __init__(self) -> None:
+        self.signal_number: int | None = None
+        self.paused = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Handle the two signals inside the block (main thread only)."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {s: signal.signal(s, self._heard) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise self.drained() from None
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _heard(self, number: int, frame: FrameType | None) -> None:
+        if self.signal_number is not None:
+            # psycopg cancels the query in flight when it is interrupted.
+            raise KeyboardInterrupt
+        self.signal_number = number
+        failpoint("signal.heard")
+
+    def drained(self) -> Drained:
+        """The error that ends a command after a signal."""
+        number = self.signal_number or signal.SIGINT
+        return Drained(
+            f"stopped by {signal.Signals(number).name}; what is done is kept",
+            signal_number=number,
+            fix="run the same command again to go on",
+        )
+
+
+@dataclass
+class Context:
+    """What a step works with: both sessions, the run's epoch, and whether to go on.
+
+    :ivar run_id: the run; its row is read anew whenever it matters.
+    :ivar epoch: ours; every write is fenced by it.
+    """
+
+    source: Session
+    target: Session
+    run_id: uuid.UUID
+    epoch: int
+    progress: Progress = field(default_factory=Silent)
+    stop: Stop = field(default_factory=Stop)
+    lost: threading.Event = field(default_factory=threading.Event)
+    backends: tuple[int, int] | None = None
+
+    @property
+    def schema(self) -> str:
+        """The run's own schema, on either side."""
+        return f"confiture_{self.run_id.hex[:8]}"
+
+    def run(self) -> Run:
+        """The run as the journal has it now."""
+        with self.target.transaction(read_only=True) as tx:
+            found = runs.get(tx, self.run_id)
+        assert found is not None
+        return found
+
+    @contextmanager
+    def fenced(self) -> Iterator[Transaction]:
+        """A writing transaction on the target, begun by its fence."""
+        self.check_lease()
+        self.record_backends()
+        with self.target.transaction() as tx:
+            runs.fence(tx, self.run_id, self.epoch)
+            yield tx
+
+    def record_backends(self) -> None:
+        """Write down the server processes that work for us, again after a reconnect: a takeover ends them."""
+        now = (self.target.backend, self.source.backend)
+        if now == self.backends:
+            return
+        target, source = backend_of(self.target), backend_of(self.source)
+        with self.target.transaction() as tx:
+            runs.fence(tx, self.run_id, self.epoch)
+            runners.set_backends(tx, self.run_id, self.epoch, [target], [source])
+        self.backends = now
+
+    @contextmanager
+    def fenced_source(self, session: Session | None = None) -> Iterator[Transaction]:
+        """A writing transaction on the source, begun by its copy of the fence."""
+        self.check_lease()
+        with (session or self.source).transaction() as tx:
+            check_source_fence(tx, self.schema, self.epoch)
+            yield tx
+
+    def check_lease(self) -> None:
+        """:raises Held: when the heartbeat found the run taken over."""
+        if self.lost.is_set():
+            raise Held(
+                "another runner has taken this run over",
+                why=f"the lease of epoch {self.epoch} is gone; nothing more was written from here",
+                fix="see who runs it: confiture status",
+            )
+
+    def checkpoint(self) -> None:
+        """Between two units of work: obey a signal, a pause, a lost lease."""
+        announced = False
+        while True:
+            self.check_lease()
+            if self.stop.signal_number is not None:
+                raise self.stop.drained()
+            if not self.stop.paused:
+                return
+            if not announced:
+                self.progress.say("paused on request; `resume` goes on")
+                announced = True
+            time.sleep(POLL_SECONDS)
+
+
+def check_source_fence(tx: Transaction, schema: str, epoch: int) -> None:
+    """Hold the source's copy of the fence until the transaction ends.
+
+    :raises Held: when it does not carry our epoch.
+    """
+    query = sql.SQL("SELECT epoch FROM {} WHERE epoch = {} FOR SHARE").format(
+        sql.Identifier(schema, "fence"), sql.Literal(epoch)
+    )
+    if tx.pg.execute(query).fetchone() is None:
+        raise Held(
+            "another runner has taken this run over",
+            why=f"the source's fence {schema}.fence no longer has epoch {epoch}",
+            fix="see who runs it: confiture status",
+        )
+
+
+@contextmanager
+def reading(session: Session, lock: sql.Composable) -> Iterator[Transaction]:
+    """A reading transaction on the source: lock, then snapshot (correctness.md, 2).
+
+    :param lock: the tables to hold in ACCESS SHARE, as SQL. An older snapshot would see a table
+        that was rewritten meanwhile as empty.
+    """
+    with session.transaction(isolation=IsolationLevel.REPEATABLE_READ) as tx:
+        tx.pg.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(lock))
+        yield tx
+
+
+# Holding a run -------------------------------------------------------------------------------------
+
+
+def _named(name: str) -> str:
+    return load("runner.sql")[name].decode()
+
+
+def backend_of(session: Session) -> Backend:
+    """The server process behind a session."""
+    with session.transaction() as tx:
+        row = tx.pg.execute(_named("backend_start")).fetchone()
+    assert row is not None
+    return Backend(session.backend, row[0])
+
+
+def _parameters(backends: tuple[Backend, ...]) -> dict[str, list[int] | list[str]]:
+    return {"pids": [b.pid for b in backends], "starts": [b.started for b in backends]}
+
+
+def _alive(tx: Transaction, backends: tuple[Backend, ...]) -> bool:
+    return bool(tx.pg.execute(_named("alive"), _parameters(backends)).fetchall())
+
+
+def _terminate(session: Session, backends: tuple[Backend, ...]) -> None:
+    """End them and wait until they are gone: what they had open is rolled back then."""
+    if not backends:
+        return
+    with session.transaction() as tx:
+        tx.pg.execute(_named("terminate"), _parameters(backends))
+    deadline = time.monotonic() + runners.LEASE_SECONDS
+    while time.monotonic() < deadline:
+        with session.transaction() as tx:
+            if not _alive(tx, backends):
+                return
+        time.sleep(0.05)
+
+
+def _held_by(holder: Runner) -> Held:
+    return Held(
+        f"run {holder.run_id.hex[:8]} is held by {holder.host} pid {holder.pid} ({holder.command})",
+        why=f"its heartbeat is {holder.silent_seconds:.0f} s old and moving",
+        fix="wait for it, or stop it there; `confiture status` shows it",
+    )
+
+
+def _wait_for_holder(target: Session, run_id: uuid.UUID, say: Callable[[str], None]) -> Runner | None:
+    """The holder to be taken over once it may be; None when it ended by itself.
+
+    :raises Held: when it is alive.
+    """
+    first: Runner | None = None
+    while True:
+        with target.transaction(read_only=True) as tx:
+            holder = runners.holder(tx, run_id)
+            gone = holder is not None and bool(holder.target_backends) and not _alive(tx, holder.target_backends)
+        if holder is None or gone or holder.lapsed:
+            return holder
+        if first is not None and (holder.epoch, holder.heartbeat_at) != (first.epoch, first.heartbeat_at):
+            raise _held_by(holder)
+        if first is None:
+            first = holder
+            say(f"held by {holder.host} pid {holder.pid}; waiting to see whether it is alive")
+        time.sleep(POLL_SECONDS)
+
+
+def _raise_source_epoch(source: Session, schema: str, epoch: int) -> None:
+    with source.transaction() as tx:
+        row = tx.pg.execute("SELECT to_regclass(format('%%I.fence', %s::text))", (schema,)).fetchone()
+        if row is not None and row[0] is not None:
+            statement = sql.SQL("UPDATE {} SET epoch = {} WHERE epoch < {}")
+            fence = sql.Identifier(schema, "fence")
+            tx.pg.execute(statement.format(fence, sql.Literal(epoch), sql.Literal(epoch)))
+
+
+def take(source: Session, target: Session, run: Run, command: str, say: Callable[[str], None]) -> int:
+    """Become the run's runner; the new epoch.
+
+    After a crash anywhere in here the next process takes over from wherever it stopped: the
+    source's epoch may be one ahead, never behind one that is in use.
+
+    :raises Held: when another runner is alive, or was quicker.
+    """
+    holder = _wait_for_holder(target, run.id, say)
+    if holder is not None:
+        say(f"taking over from {holder.host} pid {holder.pid}, silent for {holder.silent_seconds:.0f} s")
+        _terminate(source, holder.source_backends)
+        _terminate(target, holder.target_backends)
+    with target.transaction(read_only=True) as tx:
+        seen = runs.get(tx, run.id)
+    assert seen is not None
+    failpoint("takeover.before_source")
+    _raise_source_epoch(source, run.schema, seen.epoch + 1)
+    failpoint("takeover.before_target")
+    try:
+        with target.transaction() as tx:
+            if holder is not None:
+                runners.end(tx, run.id, holder.epoch, "taken over")
+            epoch = runs.raise_epoch(tx, run.id, seen.epoch)
+            if epoch is not None:
+                runners.begin(tx, run.id, epoch, host=socket.gethostname(), pid=os.getpid(), command=command)
+                runs.note(tx, run.id, epoch, "takeover" if holder else "start", {"command": command})
+    except psycopg.errors.UniqueViolation:
+        epoch = None
+    if epoch is None:
+        with target.transaction(read_only=True) as tx:
+            winner = runners.holder(tx, run.id)
+        raise _held_by(winner) if winner else Held("another runner took the run at the same moment", fix="try again")
+    failpoint("takeover.after_target")
+    return epoch
+
+
+class _Heart(threading.Thread):
+    """Renews the lease on a connection of its own, and hears what operators ask."""
+
+    def __init__(self, database: Database, context: Context) -> None:
+        super().__init__(name="heartbeat", daemon=True)
+        self._session = Session(database, "heartbeat", context.run_id.hex[:8])
+        self._context = context
+        self._end = threading.Event()
+
+    def run(self) -> None:
+        """Beat until ended; a lost lease is flagged, a lost connection tried again."""
+        with self._session:
+            while not self._end.is_set():
+                self._beat()
+                self._end.wait(runners.HEARTBEAT_SECONDS if not self._context.stop.paused else POLL_SECONDS)
+
+    def _beat(self) -> None:
+        try:
+            with self._session.transaction() as tx:
+                ours = runners.beat(tx, self._context.run_id, self._context.epoch)
+                asked = [k for k in runners.asked(tx, self._context.run_id) if k in ("pause", "resume")]
+        except (psycopg.Error, ConfitureError):
+            return  # the lease runs out by the database's clock if this goes on
+        self._context.stop.paused = bool(asked) and asked[-1] == "pause"
+        if not ours:
+            self._context.lost.set()
+
+    def end(self) -> None:
+        """Stop beating and wait for it."""
+        self._end.set()
+        self.join(timeout=runners.HEARTBEAT_SECONDS)
+
+
+@contextmanager
+def hold(source: Database, target: Database, run: Run, command: str, progress: Progress) -> Iterator[Context]:
+    """Hold the run for the block: lease, heartbeat, signals; released at the end, kept by a crash."""
+    with Session(source, "runner", run.short) as src, Session(target, "runner", run.short) as tgt:
+        epoch = retry(lambda: take(src, tgt, run, command, progress.say))
+        context = Context(src, tgt, run.id, epoch, progress)
+        context.record_backends()
+        heart = _Heart(target, context)
+        heart.start()
+        why = "finished"
+        try:
+            with context.stop.listening():
+                yield context
+        except BaseException as error:
+            why = f"{type(error).__name__}: {error}"[:500]
+            raise
+        finally:
+            heart.end()
+            _release(context, why)
+
+
+def _release(context: Context, why: str) -> None:
+    failpoint("release.before_commit")
+    try:
+        with context.target.transaction() as tx:
+            runners.end(tx, context.run_id, context.epoch, why)
+    except (psycopg.Error, ConfitureError):
+        return  # the server is gone: the next runner sees that our processes are

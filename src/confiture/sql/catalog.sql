@@ -1,0 +1,182 @@
+-- name: identity
+-- Which database this is, and what decides how it stores and compares text.
+SELECT (SELECT system_identifier FROM pg_control_system())::text AS system_identifier,
+       d.datname AS database, d.oid::bigint AS oid,
+       current_setting('server_version_num')::int AS version,
+       pg_encoding_to_char(d.encoding) AS encoding, d.datcollate AS collate, d.datctype AS ctype,
+       coalesce(to_jsonb(d)->>'datlocprovider', 'c') AS locale_provider,
+       coalesce(to_jsonb(d)->>'datlocale', to_jsonb(d)->>'daticulocale') AS locale,
+       pg_is_in_recovery() AS in_recovery,
+       current_setting('fsync') = 'on' AS fsync,
+       (SELECT count(*) FROM pg_largeobject_metadata) AS large_objects,
+       pg_database_size(d.oid) AS bytes,
+       (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user) AS superuser
+FROM pg_database d WHERE d.datname = current_database()
+
+-- name: tables
+-- Tables a mapping may name: roots of partitioning, each with the rows and bytes of its leaves.
+SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
+       c.relpersistence = 'u' AS unlogged, c.relrowsecurity AS row_security,
+       coalesce(s.tuples, -1)::bigint AS tuples, coalesce(s.bytes, 0)::bigint AS bytes,
+       EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid) AND c.relkind <> 'p' AS inherited_from,
+       EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid) AS inherits,
+       EXISTS (SELECT FROM pg_rewrite w WHERE w.ev_class = c.oid AND w.ev_type = '3') AS insert_rule,
+       has_table_privilege(c.oid, 'SELECT') AS may_select,
+       has_table_privilege(c.oid, 'INSERT') AS may_insert,
+       pg_has_role(c.relowner, 'USAGE') AS owned,
+       pg_get_userbyid(c.relowner) AS owner
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN LATERAL (
+    SELECT sum(greatest(l.reltuples, 0)) FILTER (WHERE l.reltuples >= 0 AND (l.reltuples > 0 OR l.relpages > 0
+               OR pg_relation_size(l.oid) = 0)) AS tuples,
+           sum(pg_relation_size(l.oid)) AS bytes
+    FROM (SELECT relid FROM pg_partition_tree(c.oid) WHERE c.relkind = 'p' AND isleaf
+          UNION ALL SELECT c.oid WHERE c.relkind = 'r') t(relid)
+    JOIN pg_class l ON l.oid = t.relid
+) s ON true
+WHERE c.relkind IN ('r', 'p', 'f') AND NOT c.relispartition AND c.relpersistence <> 't'
+  AND n.nspname !~ '^(pg_|information_schema$|confiture$|confiture_[0-9a-f]{8}$)'
+  AND NOT EXISTS (SELECT FROM pg_depend e
+                  WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')
+ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"
+
+-- name: columns
+-- Columns in their order, with the type behind every domain.
+WITH RECURSIVE base AS (
+    SELECT t.oid AS type, t.oid AS base, -1 AS typmod, false AS not_null FROM pg_type t
+    UNION ALL
+    SELECT b.type, t.typbasetype, CASE WHEN t.typtypmod <> -1 THEN t.typtypmod ELSE b.typmod END,
+           b.not_null OR t.typnotnull
+    FROM base b JOIN pg_type t ON t.oid = b.base WHERE t.typtype = 'd'
+)
+SELECT a.attrelid::bigint AS table_oid, a.attname AS name, a.attnum::int AS number,
+       format_type(a.atttypid, a.atttypmod) AS formatted,
+       t.typtype::text AS type_kind,
+       format_type(bt.oid, CASE WHEN t.typtype = 'd' THEN b.typmod ELSE a.atttypmod END) AS base_formatted,
+       bt.typname AS base_name, bn.nspname AS base_schema, bt.typtype::text AS base_kind,
+       bt.oid < 16384 AS base_builtin,
+       CASE WHEN t.typtype = 'd' THEN b.typmod ELSE a.atttypmod END AS typmod,
+       a.attnotnull OR b.not_null AS not_null,
+       a.atthasdef AND a.attgenerated = '' AS has_default,
+       a.attidentity::text AS identity, a.attgenerated::text AS generated,
+       CASE WHEN a.attcollation NOT IN (0, 'pg_catalog."default"'::regcollation) THEN co.collname END AS collation,
+       coalesce(co.collisdeterministic, true) AS deterministic,
+       pg_get_serial_sequence(quote_ident(n.nspname) || '.' || quote_ident(c.relname), a.attname) AS sequence
+FROM pg_attribute a
+JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_type t ON t.oid = a.atttypid
+JOIN base b ON b.type = t.oid
+JOIN pg_type bt ON bt.oid = b.base AND bt.typtype <> 'd'
+JOIN pg_namespace bn ON bn.oid = bt.typnamespace
+LEFT JOIN pg_collation co ON co.oid = a.attcollation
+WHERE a.attrelid = ANY (%(tables)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attrelid, a.attnum
+
+-- name: indexes
+-- Indexes of tables (roots only), with what makes one usable as a key.
+SELECT i.indrelid::bigint AS table_oid, ic.relname AS name, pg_get_indexdef(i.indexrelid) AS definition,
+       i.indisunique AS is_unique, i.indisprimary AS is_primary, i.indimmediate AS immediate,
+       i.indisvalid AS valid, i.indpred IS NOT NULL AS partial, i.indexprs IS NOT NULL AS expressions,
+       i.indisreplident OR i.indisclustered AS marked,
+       am.amname = 'btree' AS btree,
+       (SELECT coalesce(array_agg(a.attname::text ORDER BY k.n), '{}')
+        FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n)
+        JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+        WHERE k.n <= i.indnkeyatts) AS columns,
+       con.conname AS constraint_name,
+       CASE WHEN con.oid IS NOT NULL THEN pg_get_constraintdef(con.oid) END AS constraint_definition,
+       obj_description(coalesce(con.oid, ic.oid),
+                       CASE WHEN con.oid IS NULL THEN 'pg_class' ELSE 'pg_constraint' END) AS comment,
+       ts.spcname AS tablespace,
+       EXISTS (SELECT FROM pg_depend d WHERE d.refclassid = 'pg_constraint'::regclass AND d.refobjid = con.oid
+               AND d.deptype = 'n' AND d.classid <> 'pg_constraint'::regclass)
+         OR EXISTS (SELECT FROM pg_constraint f WHERE f.conindid = i.indexrelid AND f.contype = 'f') AS needed
+FROM pg_index i
+JOIN pg_class ic ON ic.oid = i.indexrelid
+JOIN pg_am am ON am.oid = ic.relam
+LEFT JOIN pg_constraint con ON con.conindid = i.indexrelid AND con.contype IN ('p', 'u', 'x')
+LEFT JOIN pg_tablespace ts ON ts.oid = ic.reltablespace
+WHERE i.indrelid = ANY (%(tables)s::oid[])
+  AND NOT EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = i.indexrelid)
+ORDER BY i.indrelid, i.indisprimary DESC, ic.relname COLLATE "C"
+
+-- name: foreign_keys
+-- Foreign keys declared on a table itself (not those a partition inherits).
+SELECT con.conrelid::bigint AS table_oid, con.conname AS name, pg_get_constraintdef(con.oid) AS definition,
+       rn.nspname AS ref_schema, rc.relname AS ref_name,
+       (SELECT array_agg(a.attname::text ORDER BY k.n) FROM unnest(con.conkey) WITH ORDINALITY k(attnum, n)
+        JOIN pg_attribute a ON a.attrelid = con.conrelid AND a.attnum = k.attnum) AS columns,
+       (SELECT array_agg(a.attname::text ORDER BY k.n) FROM unnest(con.confkey) WITH ORDINALITY k(attnum, n)
+        JOIN pg_attribute a ON a.attrelid = con.confrelid AND a.attnum = k.attnum) AS ref_columns,
+       con.confmatchtype = 'f' AS match_full,
+       con.confupdtype = 'a' AND con.confdeltype = 'a' AS no_action,
+       con.condeferrable AS is_deferrable, con.condeferred AS is_deferred, con.convalidated AS validated,
+       c.relkind = 'p' OR rc.relkind = 'p' AS partitioned,
+       coalesce((to_jsonb(con)->>'conperiod')::bool, false)
+         OR NOT coalesce((to_jsonb(con)->>'conenforced')::bool, true) AS kept_as_declared,
+       obj_description(con.oid, 'pg_constraint') AS comment
+FROM pg_constraint con
+JOIN pg_class c ON c.oid = con.conrelid
+JOIN pg_class rc ON rc.oid = con.confrelid JOIN pg_namespace rn ON rn.oid = rc.relnamespace
+WHERE con.contype = 'f' AND con.conparentid = 0 AND con.conrelid = ANY (%(tables)s::oid[])
+ORDER BY con.conrelid, con.conname COLLATE "C"
+
+-- name: checks
+-- CHECK constraints and whether they are enforced for rows that were there before.
+SELECT con.conrelid::bigint AS table_oid, con.conname AS name, con.convalidated AS validated
+FROM pg_constraint con
+WHERE con.contype = 'c' AND con.conrelid = ANY (%(tables)s::oid[])
+ORDER BY con.conrelid, con.conname COLLATE "C"
+
+-- name: triggers
+-- The user's triggers (clones on partitions follow their root).
+SELECT t.tgrelid::bigint AS table_oid, t.tgname AS name, t.tgenabled::text AS enabled,
+       pg_get_triggerdef(t.oid) AS definition
+FROM pg_trigger t
+WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND t.tgrelid = ANY (%(tables)s::oid[])
+ORDER BY t.tgrelid, t.tgname COLLATE "C"
+
+-- name: sequences
+-- Sequences, with the column that owns them.
+SELECT n.nspname AS schema, c.relname AS name, s.seqincrement AS increment,
+       d.refobjid::bigint AS owner_table_oid, a.attname AS owner_column,
+       has_sequence_privilege(c.oid, 'SELECT') AS may_select
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_sequence s ON s.seqrelid = c.oid
+LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid
+     AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+LEFT JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+WHERE c.relkind = 'S' AND c.relpersistence <> 't'
+  AND n.nspname !~ '^(pg_|information_schema$|confiture$|confiture_[0-9a-f]{8}$)'
+  AND NOT EXISTS (SELECT FROM pg_depend e
+                  WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')
+ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"
+
+-- name: views
+-- Views and materialized views in the order they were made.
+SELECT n.nspname AS schema, c.relname AS name, c.relkind = 'm' AS materialized
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('v', 'm') AND c.relpersistence <> 't'
+  AND n.nspname !~ '^(pg_|information_schema$|confiture$|confiture_[0-9a-f]{8}$)'
+  AND NOT EXISTS (SELECT FROM pg_depend e
+                  WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')
+ORDER BY c.oid
+
+-- name: extensions
+-- Installed extensions.
+SELECT extname AS name FROM pg_extension WHERE extname <> 'plpgsql' ORDER BY extname COLLATE "C"
+
+-- name: fingerprint
+-- What must not change under a reader (correctness.md, 2), as text that can be told apart part by part.
+SELECT jsonb_build_object(
+    'columns', (SELECT jsonb_object_agg(a.attname, format_type(a.atttypid, a.atttypmod))
+                FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+    'storage', (SELECT jsonb_object_agg(l.relid::regclass::text, pg_relation_filenode(l.relid))
+                FROM (SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf
+                      UNION SELECT c.oid WHERE c.relkind = 'r') l),
+    'triggers', (SELECT jsonb_object_agg(t.tgname, t.tgenabled::text) FROM pg_trigger t
+                 WHERE t.tgrelid = c.oid AND NOT t.tgisinternal),
+    'inheritance', (SELECT jsonb_agg(i.inhrelid::regclass::text ORDER BY i.inhrelid::regclass::text)
+                    FROM pg_inherits i WHERE i.inhparent = c.oid)) AS fingerprint
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relname = %(name)s

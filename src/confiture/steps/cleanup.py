@@ -1,0 +1,143 @@
+"""cleanup and abort: drop what the run made, what was recorded and nothing else, never with CASCADE."""
+
+from __future__ import annotations
+
+import psycopg
+from psycopg import sql
+
+from confiture import machine
+from confiture.db import Session, Transaction
+from confiture.errors import Refused
+from confiture.faults import failpoint
+from confiture.journal import progress, runs
+from confiture.projection import raw
+from confiture.runner import Context
+from confiture.states import CUTOVER, MIGRATING, SETUP, VERIFIED
+from confiture.steps.journaled import Step, run_steps
+
+
+def cleanup(context: Context) -> None:
+    """After the cutover: the run's schemas, views and foreign server go; the journal stays.
+
+    :raises Refused: before the cutover.
+    """
+    run = context.run()
+    if run.state != CUTOVER:
+        raise Refused(
+            f"the run is in state {run.state}: there is nothing to clean before the cutover",
+            why="its views and foreign tables are still needed",
+            fix=f"confiture migrate schema-to-schema cutover --target {run.target_name}",
+        )
+    run_steps(context, "cleanup", (_target_things(), _source_things()))
+    _end(context, "clean")
+
+
+def abort(context: Context) -> None:
+    """Give the run up: what setup built in the target goes too; the source is as it was."""
+    if context.run().state not in (SETUP, MIGRATING, VERIFIED):
+        raise Refused(f"a run in state {context.run().state} cannot be aborted", why="the target serves already")
+    run_steps(context, "abort", (_target_things(), Step("what setup built", act=_drop_built), _source_things()))
+    _end(context, "abort")
+
+
+def _end(context: Context, trigger: str) -> None:
+    with context.fenced() as tx:
+        run = runs.get(tx, context.run_id)
+        assert run is not None
+        machine.fire(tx, run, trigger)
+        runs.update(tx, context.run_id, blocked_reason=None)
+        failpoint(f"{trigger}.before_commit")
+    failpoint(f"{trigger}.after_commit")
+
+
+def _target_things() -> Step:
+    return Step("the run's schema and foreign server on the target", act=_drop_target)
+
+
+def _source_things() -> Step:
+    return Step("the run's schema on the source", outside=_drop_source)
+
+
+def _drop_target(context: Context, tx: Transaction) -> None:
+    schema = sql.Identifier(context.schema)
+    rows = tx.pg.execute(
+        "SELECT foreign_table_name FROM information_schema.foreign_tables WHERE foreign_table_schema = %s",
+        (context.schema,),
+    ).fetchall()
+    for (name,) in rows:
+        tx.pg.execute(sql.SQL("DROP FOREIGN TABLE {}").format(sql.Identifier(context.schema, name)))
+    run = runs.get(tx, context.run_id)
+    fdw = (run.fdw if run is not None else None) or {}
+    if fdw and not fdw.get("problem"):
+        tx.pg.execute(sql.SQL("DROP USER MAPPING IF EXISTS FOR CURRENT_USER SERVER {}").format(schema))
+        tx.pg.execute(sql.SQL("DROP SERVER {}").format(schema))
+        if fdw.get("extension"):
+            _drop_extension(tx)
+    tx.pg.execute(sql.SQL("DROP SCHEMA IF EXISTS {}").format(schema))
+
+
+def _drop_extension(tx: Transaction) -> None:
+    try:
+        with tx.pg.transaction():
+            tx.pg.execute("DROP EXTENSION postgres_fdw")
+    except psycopg.errors.DependentObjectsStillExist:
+        return  # somebody uses it by now: it stays
+
+
+def _drop_source(context: Context) -> None:
+    """Views, fence and schema in one transaction; absent after a crash that came later."""
+    with context.source.transaction() as tx:
+        row = tx.pg.execute("SELECT to_regnamespace(quote_ident(%s))", (context.schema,)).fetchone()
+        if row is None or row[0] is None:
+            return
+    with context.fenced_source() as tx:
+        views = tx.pg.execute("SELECT viewname FROM pg_views WHERE schemaname = %s", (context.schema,)).fetchall()
+        for (name,) in views:
+            tx.pg.execute(sql.SQL("DROP VIEW {}").format(sql.Identifier(context.schema, name)))
+        tx.pg.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(context.schema, "fence")))
+        tx.pg.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(context.schema)))
+        failpoint("drop_source.before_commit")
+
+
+def _drop_built(context: Context, tx: Transaction) -> None:
+    """Drop what the DDL made, newest first; what still has dependents waits for the next round.
+
+    Tables go in one statement, because foreign keys may join them in a circle.
+    """
+    left = progress.built(tx, context.run_id)
+    tables = [identity for kind, identity in left if kind == "table"]
+    others = [(kind, identity) for kind, identity in left if kind != "table"]
+    pending = [("table", ", ".join(tables))] if tables else []
+    pending += others
+    while pending:
+        kept = [item for item in pending if not _dropped(tx, *item)]
+        if len(kept) == len(pending):
+            raise Refused(
+                "not everything setup built can be dropped",
+                why=f"something that setup did not build depends on {kept[0][0]} {kept[0][1]}",
+                fix="drop that yourself, then run the same command again",
+            )
+        pending = kept
+
+
+def _dropped(tx: Transaction, kind: str, identity: str) -> bool:
+    try:
+        with tx.pg.transaction():
+            tx.pg.execute(sql.SQL("DROP {} IF EXISTS {}").format(raw(kind), raw(identity)))
+    except psycopg.errors.DependentObjectsStillExist:
+        return False
+    return True
+
+
+def refuse_other_name(context: Context, name: str) -> None:
+    """:raises Refused: when ``name`` is not exactly that of the source database."""
+    known = context.run().source_identity["database"]
+    if name != known:
+        raise Refused(f"the source database is {known!r}, not {name!r}", fix="name it exactly to have it dropped")
+
+
+def drop_source_database(context: Context, name: str) -> None:
+    """DROP DATABASE for the old one; the caller has checked its name and state."""
+    context.source.close()
+    with Session(context.source.database.with_dbname("postgres"), "cleanup") as session:
+        session.pg.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))

@@ -1,0 +1,130 @@
+"""After the copy: indexes, constraints and foreign keys back, sequences set, views refreshed, analyzed.
+
+Each is a journaled step of its own, so an index of an hour is not built twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import psycopg
+from psycopg import sql
+
+from confiture import sequences
+from confiture.db import Transaction, failure
+from confiture.journal import progress
+from confiture.journal.progress import Deferred
+from confiture.plan import Plan
+from confiture.projection import raw
+from confiture.runner import Context
+from confiture.steps.journaled import Step, run_steps
+from confiture.types import TableRef
+
+TargetAct = Callable[[Context, Transaction], None]
+Act = Callable[[Context, Transaction, Deferred], None]
+
+
+def finish(context: Context, plan: Plan) -> None:
+    """Bring back what the load took off, as it stands until the cutover."""
+    with context.target.transaction(read_only=True) as tx:
+        taken = progress.deferred(tx, context.run_id)
+    keys = [d for d in taken if d.kind == "foreign_key"]
+    run_steps(
+        context,
+        "finish",
+        [
+            *(_step(f"{d.kind} {d.name} on {d.table}", rebuild, d) for d in taken if d.kind in ("index", "constraint")),
+            *(_step(f"foreign key {d.name} on {d.table}", add_interim, d) for d in keys),
+            *(_step(f"foreign key {d.name} on {d.table} validated", validate, d) for d in keys),
+            Step("sequences", act=lambda c, tx: sequences.set_all(c.source, tx, plan)),
+            *(Step(f"refresh of {v}", act=_refresh(v)) for v in plan.materialized_views),
+            *(Step(f"statistics of {t.target}", act=_analyze(t.target, t.number)) for t in plan.tables),
+        ],
+    )
+
+
+def _table(ref: TableRef) -> sql.Identifier:
+    return sql.Identifier(ref.schema, ref.name)
+
+
+def _step(name: str, act: Act, item: Deferred) -> Step:
+    def run(context: Context, tx: Transaction) -> None:
+        try:
+            act(context, tx, item)
+        except psycopg.Error as error:
+            raise failure(error, f"bringing back {name}") from error
+
+    return Step(name, act=run)
+
+
+def rebuild(context: Context, tx: Transaction, item: Deferred) -> None:
+    """An index or a unique, primary or exclusion constraint, with its comment."""
+    tablespace = (item.detail or {}).get("tablespace")
+    if tablespace:
+        tx.pg.execute(sql.SQL("SET LOCAL default_tablespace = {}").format(sql.Literal(tablespace)))
+    if item.kind == "index":
+        tx.pg.execute(raw(item.definition))
+    else:
+        statement = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}")
+        tx.pg.execute(statement.format(_table(item.table), sql.Identifier(item.name), raw(item.definition)))
+    comment_on(tx, item)
+    progress.set_deferred(tx, context.run_id, item, "back")
+
+
+def comment_on(tx: Transaction, item: Deferred) -> None:
+    """Give the object its comment back."""
+    if item.comment is None:
+        return
+    text = sql.Literal(item.comment)
+    if item.kind == "index":
+        tx.pg.execute(sql.SQL("COMMENT ON INDEX {} IS {}").format(sql.Identifier(item.table.schema, item.name), text))
+    else:
+        statement = sql.SQL("COMMENT ON CONSTRAINT {} ON {} IS {}")
+        tx.pg.execute(statement.format(sql.Identifier(item.name), _table(item.table), text))
+
+
+def add_interim(context: Context, tx: Transaction, item: Deferred) -> None:
+    """The foreign key as it stands until the cutover, not yet validated where that is possible."""
+    partitioned = bool((item.detail or {}).get("partitioned"))
+    definition = item.interim or item.definition.removesuffix(" NOT VALID")
+    late = "" if partitioned or item.interim is None else " NOT VALID"
+    statement = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}")
+    try:
+        with tx.pg.transaction():
+            tx.pg.execute(statement.format(_table(item.table), sql.Identifier(item.name), raw(definition + late)))
+    except psycopg.errors.ForeignKeyViolation:
+        return  # stays off: verify names the orphans
+    comment_on(tx, item)
+    progress.set_deferred(tx, context.run_id, item, "interim")
+
+
+def validate(context: Context, tx: Transaction, item: Deferred) -> None:
+    """Check every row; a key with orphans stays unvalidated, and verify names them."""
+    if (item.detail or {}).get("validated") is False:
+        return  # declared NOT VALID: the new schema does not ask for it
+    statement = sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}")
+    try:
+        with tx.pg.transaction():
+            tx.pg.execute(statement.format(_table(item.table), sql.Identifier(item.name)))
+    except (psycopg.errors.ForeignKeyViolation, psycopg.errors.UndefinedObject):
+        return
+
+
+def _refresh(view: TableRef) -> TargetAct:
+    def act(context: Context, tx: Transaction) -> None:
+        tx.pg.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(_table(view)))
+
+    return act
+
+
+def _analyze(table: TableRef, number: int) -> TargetAct:
+    def act(context: Context, tx: Transaction) -> None:
+        tx.pg.execute(sql.SQL("ANALYZE {}").format(_table(table)))
+        progress.update_table(tx, context.run_id, number, phase="finished", finished_at=_now(tx))
+
+    return act
+
+
+def _now(tx: Transaction) -> object:
+    row = tx.pg.execute("SELECT clock_timestamp()").fetchone()
+    return None if row is None else row[0]

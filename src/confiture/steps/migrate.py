@@ -1,0 +1,137 @@
+"""migrate: copy every table chunk by chunk, then bring indexes, constraints and sequences back."""
+
+from __future__ import annotations
+
+import psycopg
+
+from confiture.copy import bad_row, chunks
+from confiture.copy.base import Job
+from confiture.db import failure, retry, retryable
+from confiture.errors import ConfitureError, DataFailure, Refused
+from confiture.journal import progress, runs
+from confiture.journal.progress import Chunk, TableProgress
+from confiture.plan import Plan, plan_from_json
+from confiture.runner import Context
+from confiture.steps import finish
+
+
+def copy_all(context: Context, plan: Plan) -> int:
+    """Copy what is not copied yet; the rows copied by this call. Resumes from the journal alone.
+
+    :raises DataFailure: at the first row that cannot go in, naming it.
+    :raises Drained: after a signal, at a checkpoint.
+    """
+    with context.target.transaction(read_only=True) as tx:
+        states = progress.tables(tx, context.run_id)
+    with context.fenced() as tx:
+        runs.update(tx, context.run_id, blocked_reason=None)
+    jobs = {t.number: Job(t, context.schema) for t in plan.tables}
+    copied = 0
+    for state in states:
+        if state.phase not in ("copied", "finished"):
+            copied += _copy_table(context, jobs[state.number], state)
+    finish.finish(context, plan)
+    return copied
+
+
+def _copy_table(context: Context, job: Job, state: TableProgress) -> int:
+    number, name = job.table.number, str(job.table.target)
+    copied = 0
+    while True:
+        context.checkpoint()
+        retry(lambda: chunks.plan_ahead(context, job, number, state.fingerprint))
+        rows = _copy_next(context, job, state)
+        copied += rows or 0
+        done, now = chunks.complete(context, number)
+        phase = "copied" if done else "copying"
+        context.progress.table(name, now.rows_done, max(now.estimate, now.rows_done), phase)
+        if done:
+            break
+    with context.fenced() as tx:
+        progress.update_table(tx, context.run_id, number, phase="copied")
+    return copied
+
+
+def _copy_next(context: Context, job: Job, state: TableProgress) -> int | None:
+    """Copy until the planned batch is used up, obeying signals between chunks; the rows."""
+    copied = 0
+    while True:
+        context.checkpoint()
+        chunk = retry(lambda: chunks.next_chunk(context, job.table.number))
+        if chunk is None:
+            return copied
+        if chunk.attempts >= chunks.HALVE_AFTER and chunk.error is None:
+            _halve(context, job, chunk)
+        copied += _copy_chunk(context, job, chunk, state) or 0
+        estimate = max(state.estimate, state.rows_done + copied)
+        context.progress.table(str(job.table.target), state.rows_done + copied, estimate, "copying")
+
+
+def _halve(context: Context, job: Job, chunk: Chunk) -> None:
+    retry(lambda: chunks.halve(context, job, chunk))
+
+
+def _copy_chunk(context: Context, job: Job, chunk: Chunk, state: TableProgress) -> int | None:
+    try:
+        return retry(lambda: chunks.copy_chunk(context, job, chunk, state.fingerprint))
+    except psycopg.Error as error:
+        raise _failed(context, job, chunk, error) from error
+    except Refused as error:
+        _block(context, error.what)
+        raise
+
+
+def _block(context: Context, reason: str) -> None:
+    with context.fenced() as tx:
+        runs.update(tx, context.run_id, blocked_reason=reason)
+        runs.note(tx, context.run_id, context.epoch, "blocked", {"reason": reason})
+
+
+def _failed(context: Context, job: Job, chunk: Chunk, error: psycopg.Error) -> ConfitureError:
+    """Quarantine the chunk and name the row; what kind of error it is decides what to do next."""
+    doing = f"copying {job.table.source} to {job.table.target}"
+    if error.sqlstate == "42P01":
+        gone = Refused(
+            f"a table of the plan is gone while {doing}",
+            why=str(error.diag.message_primary),
+            fix="bring it back, or leave it out of the mapping with $omit and --restart-table",
+        )
+        _block(context, gone.what)
+        return gone
+    if error.sqlstate is None or error.sqlstate[:2] not in ("22", "23"):
+        told = failure(error, doing)
+        if not retryable(error):
+            _block(context, f"{told.what}: {told.why}")
+        return told
+    bad = bad_row.find(context, job, chunk.range, error)
+    key = ", ".join(f"{k} = {v}" for k, v in (bad.key or {}).items()) or "unknown"
+    place = f" column {bad.column}" if bad.column else ""
+    span = f"[{_edge(chunk.range.lower)}, {_edge(chunk.range.upper)})"
+    what = f"a row of {job.table.source} does not fit into {job.table.target}: {key},{place or ' column unknown'}"
+    detail = {"message": bad.message, "key": bad.key, "column": bad.column, "sqlstate": error.sqlstate}
+    with context.fenced() as tx:
+        held = progress.claim_chunk(tx, context.run_id, chunk)
+        if held is not None:
+            progress.fail_chunk(tx, context.run_id, held, detail)
+        runs.update(tx, context.run_id, blocked_reason=f"{what}: {bad.message}")
+        runs.note(tx, context.run_id, context.epoch, "bad row", {"table": str(job.table.target), **detail})
+    return DataFailure(
+        what,
+        why=f"{bad.message} (chunk {chunk.number}, keys {span})",
+        fix="mend the row on the source or the mapping, then run the same command again; what is done stays done",
+    )
+
+
+def _edge(key: tuple[str, ...] | None) -> str:
+    return "..." if key is None else ", ".join(key)
+
+
+def stored_plan(context: Context) -> Plan:
+    """The run's plan from the journal.
+
+    :raises Refused: when no mapping was given yet.
+    """
+    run = context.run()
+    if run.plan is None:
+        raise Refused("the run has no plan yet", fix="give the mapping: migrate --mapping column_mapping.yaml")
+    return plan_from_json(run.plan)

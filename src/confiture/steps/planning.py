@@ -1,0 +1,353 @@
+"""Making the plan and storing it: views on the source, foreign tables and table rows in the target.
+
+The source's fence row names the plan its views were made for; the two are committed together. A
+crash between the source's commit and the target's is found by comparing that name, and the views are
+made again from the stored plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import psycopg
+from psycopg import IsolationLevel, sql
+
+from confiture import build, catalog
+from confiture.catalog import Catalog
+from confiture.checks import expressions, foreign_server
+from confiture.config import Database
+from confiture.copy import fdw
+from confiture.copy.base import Job
+from confiture.db import Session, Transaction
+from confiture.errors import Fault, FaultyInput, Refused
+from confiture.faults import failpoint
+from confiture.journal import progress, runs
+from confiture.journal.progress import Deferred, TableProgress
+from confiture.mapping import Mapping
+from confiture.plan import Options, Plan, Planner, TablePlan, plan_from_json, table_signature
+from confiture.projection import raw, view_select
+from confiture.runner import Context
+from confiture.types import TableRef, quoted
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan and the catalogs it was made from."""
+
+    plan: Plan
+    source: Catalog
+    target: Catalog
+
+
+def make(
+    source: Session, target_catalog: Catalog, given: Mapping, faults: tuple[Fault, ...], options: Options
+) -> Planned:
+    """The plan for these databases and this mapping; changes nothing.
+
+    :param faults: what parsing the mapping already found; reported together with the plan's.
+    :raises FaultyInput: all faults of the mapping at once.
+    :raises Refused: what the databases have that cannot be moved, by name.
+    """
+    with source.transaction(isolation=IsolationLevel.REPEATABLE_READ, read_only=True) as tx:
+        source_catalog = catalog.read(tx)
+    with Session(source.database, "expressions", source.run, user_sql=True) as session:
+        facts = expressions.probe(session, source_catalog, target_catalog, given)
+    planner = Planner(source_catalog, target_catalog, given, facts, options)
+    plan = planner.plan()
+    found = sorted((*faults, *planner.faults), key=lambda f: (f.line, f.column))
+    if found:
+        raise faulty(found)
+    if planner.refusals:
+        raise Refused("the plan is refused", why="\n".join(planner.refusals), fix="nothing was changed")
+    return Planned(plan, source_catalog, target_catalog)
+
+
+def faulty(found: Sequence[Fault]) -> FaultyInput:
+    """All faults of a mapping as one error."""
+    return FaultyInput(
+        f"the mapping has {len(found)} fault{'s' if len(found) > 1 else ''}",
+        found,
+        fix="mend them and run the same command again; nothing was changed",
+    )
+
+
+def preview(
+    tx: Transaction, table: TablePlan, source: catalog.Table, rows: int
+) -> list[tuple[dict[str, str | None], dict[str, str | None]]]:
+    """The same rows as they are and as they will be, through the table's SELECT."""
+    before = [c.name for c in source.columns]
+    after = [p.target for p in table.columns]
+    name = sql.Identifier(source.ref.schema, source.ref.name)
+    items = [sql.SQL("{}::text").format(sql.Identifier(source.ref.name, c)) for c in before]
+    items += [sql.SQL("((\n{}\n)::{})::text").format(raw(p.expression), raw(p.wire)) for p in table.columns]
+    condition = sql.SQL(" WHERE (\n{}\n)").format(raw(table.where)) if table.where else sql.SQL("")
+    query = sql.SQL("SELECT ARRAY[{}]::text[] FROM {}{}{} LIMIT {}").format(
+        sql.SQL(", ").join(items), sql.SQL("ONLY " if table.only else ""), name, condition, sql.Literal(rows)
+    )
+    found = []
+    for (values,) in tx.pg.execute(query).fetchall():
+        cut = len(before)
+        found.append((dict(zip(before, values[:cut], strict=True)), dict(zip(after, values[cut:], strict=True))))
+    return found
+
+
+def target_catalog(target: Session) -> Catalog:
+    """The target's catalog, as it stands or as its DDL would make it (built and rolled back)."""
+    with target.transaction(isolation=IsolationLevel.REPEATABLE_READ) as tx:
+        found = catalog.read(tx)
+    return found if found.tables else rehearsed_catalog(target.database)
+
+
+def rehearsed_catalog(database: Database) -> Catalog:
+    """What the catalog would be after building the DDL in ``database``; rolled back."""
+    if database.schema_dir is None or not database.schema_dir.is_dir():
+        raise Refused(
+            "there is no new schema to plan for",
+            why=f"the target has no tables and {database.schema_dir or 'db/schema'} does not exist",
+            fix="put ordered DDL under db/schema/",
+        )
+    files = build.collect(database.schema_dir, database.include, database.exclude)
+    with Session(database, "plan", user_sql=True) as session, session.rehearsal() as tx:
+        build.apply(tx.pg, files)
+        tx.pg.execute("SET LOCAL search_path = pg_catalog")
+        tx.pg.execute("SET LOCAL row_security = off")
+        return catalog.read(tx)
+
+
+def fdw_problem(source: Session, target: Session, seen_as: str | None) -> str | None:
+    """Why postgres_fdw cannot be used from this target; looked up in a transaction rolled back."""
+    with target.rehearsal() as tx:
+        return foreign_server.problem(tx, source, seen_as)
+
+
+# Storing -------------------------------------------------------------------------------------------
+
+
+def store(context: Context, given: Mapping, planned: Planned, restart: tuple[TableRef, ...]) -> Plan:
+    """Make ``planned`` the run's plan, on both sides; tables that have rows keep theirs.
+
+    :raises Refused: when a table that has rows would get others, and is not among ``restart``.
+    """
+    plan = planned.plan
+    with context.target.transaction(read_only=True) as tx:
+        before = progress.tables(tx, context.run_id)
+    _refuse_changed(before, plan, restart)
+    make_views(context, plan)
+    with context.fenced() as tx:  # plan, tables, foreign tables and dropped indexes commit together
+        server = _server(context, tx)
+        plan = _foreign_tables(context, tx, plan, server)
+        _table_rows(context, tx, plan, before)
+        if not before:
+            _take_indexes_off(context, tx, plan, planned.target)
+        runs.update(
+            tx,
+            context.run_id,
+            plan=plan.as_json(),
+            plan_hash=plan.hash,
+            mapping=given.text,
+            mapping_file=given.file,
+            blocked_reason=None,
+        )
+        detail = {"plan": plan.hash, "tables": len(plan.tables)}
+        runs.note(tx, context.run_id, context.epoch, "replanned" if before else "planned", detail)
+        failpoint("store.before_commit")
+    failpoint("store.after_commit")
+    _name_plan(context, plan.hash)
+    return plan
+
+
+def _refuse_changed(before: tuple[TableProgress, ...], plan: Plan, restart: tuple[TableRef, ...]) -> None:
+    now = {t.target: t for t in plan.tables}
+    touched = []
+    for state in before:
+        if not (state.rows_done or state.phase in ("copied", "finished")) or state.target in restart:
+            continue
+        old = plan_from_json({"tables": [state.plan]}).tables[0]
+        new = now.get(state.target)
+        if new is None or table_signature(old) != table_signature(new):
+            touched.append(state.target)
+    if touched:
+        flags = " ".join(f"--restart-table {quoted(t.schema)}.{quoted(t.name)}" for t in touched)
+        raise Refused(
+            "the mapping was changed for tables that have rows already",
+            why=", ".join(map(str, touched)),
+            fix=f"empty and copy them again with {flags}, or leave the mapping as it was",
+        )
+
+
+def ensure_views(context: Context, plan: Plan) -> None:
+    """Make the views again where a crash left them to another plan."""
+    with context.source.transaction(read_only=True) as tx:
+        row = tx.pg.execute(
+            sql.SQL("SELECT plan_hash FROM {}").format(sql.Identifier(context.schema, "fence"))
+        ).fetchone()
+    if row is None or row[0] != plan.hash:
+        make_views(context, plan)
+        _name_plan(context, plan.hash)
+
+
+def make_views(context: Context, plan: Plan) -> None:
+    """The run's views on the source, made anew; until the plan is stored the fence names none."""
+    schema = sql.Identifier(context.schema)
+    with Session(context.source.database, "views", context.schema[-8:], user_sql=True) as session:
+        with context.fenced_source(session) as tx:
+            old = tx.pg.execute("SELECT viewname FROM pg_catalog.pg_views WHERE schemaname = %s", (context.schema,))
+            for (name,) in old.fetchall():
+                tx.pg.execute(sql.SQL("DROP VIEW {}").format(sql.Identifier(context.schema, name)))
+            for table in plan.tables:
+                name = sql.Identifier(context.schema, table.view)
+                tx.pg.execute(sql.SQL("CREATE VIEW {} AS {}").format(name, select_of(table)))
+            tx.pg.execute(sql.SQL("UPDATE {}.fence SET plan_hash = NULL").format(schema))
+            failpoint("views.before_commit")
+    failpoint("views.after_commit")
+
+
+def _name_plan(context: Context, plan_hash: str) -> None:
+    with context.fenced_source() as tx:
+        tx.pg.execute(
+            sql.SQL("UPDATE {} SET plan_hash = {}").format(
+                sql.Identifier(context.schema, "fence"), sql.Literal(plan_hash)
+            )
+        )
+        failpoint("views.named.before_commit")
+
+
+def select_of(table: TablePlan) -> sql.Composed:
+    """The one SELECT of a planned table."""
+    return view_select(table.source, table.only, [k.source for k in table.key], table.columns, table.where)
+
+
+def _server(context: Context, tx: Transaction) -> str | None:
+    run = runs.get(tx, context.run_id)
+    assert run is not None
+    return None if run.fdw is None or run.fdw.get("problem") else str(run.fdw["server"])
+
+
+def _foreign_tables(context: Context, tx: Transaction, plan: Plan, server: str | None) -> Plan:
+    """Foreign tables for what goes by FDW; a table whose range is not shipped goes by COPY."""
+    old = tx.pg.execute(
+        "SELECT foreign_table_name FROM information_schema.foreign_tables WHERE foreign_table_schema = %s",
+        (context.schema,),
+    )
+    for (name,) in old.fetchall():
+        tx.pg.execute(sql.SQL("DROP FOREIGN TABLE {}").format(sql.Identifier(context.schema, name)))
+    tables = []
+    for table in plan.tables:
+        tables.append(table if table.strategy != "fdw" else _foreign_table(context, tx, table, server))
+    return replace(plan, tables=tuple(tables))
+
+
+def _foreign_table(context: Context, tx: Transaction, table: TablePlan, server: str | None) -> TablePlan:
+    assert server is not None, "the planner chose fdw without a foreign server"
+    job = Job(table, context.schema)
+    tx.pg.execute(fdw.foreign_table(job, server))
+    sample = _any_key(context, job)
+    if sample is None or fdw.ships(tx, job, sample):
+        return table
+    tx.pg.execute(sql.SQL("DROP FOREIGN TABLE {}").format(job.view))
+    reason = "postgres_fdw does not ship the key's range to the source"
+    if table.strategy_reason == "asked for":
+        raise Refused(f"{table.target}: strategy fdw was asked for, but {reason}", fix="use copy or auto")
+    return replace(table, strategy="copy", strategy_reason=reason)
+
+
+def _any_key(context: Context, job: Job) -> tuple[str, ...] | None:
+    if not job.table.key:
+        return None
+    texts = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(p.name)) for p in job.table.source_key)
+    with context.source.transaction(read_only=True) as tx:
+        row = tx.pg.execute(sql.SQL("SELECT {} FROM {} LIMIT 1").format(texts, job.source)).fetchone()
+    return None if row is None else tuple(row)
+
+
+def _table_rows(context: Context, tx: Transaction, plan: Plan, before: tuple[TableProgress, ...]) -> None:
+    known = {state.number: state for state in before}
+    now = {t.number for t in plan.tables}
+    for number in set(known) - now:
+        progress.drop_table(tx, context.run_id, number)
+    for table in plan.tables:
+        value = Plan((table,)).as_json()["tables"][0]
+        state = known.get(table.number)
+        if state is None:
+            progress.add_table(
+                tx,
+                context.run_id,
+                table.number,
+                target=table.target,
+                source=table.source,
+                plan=value,
+                estimate=table.estimate,
+                fingerprint=_fingerprint(context, table),
+            )
+        elif state.rows_done or state.phase in ("copied", "finished"):
+            progress.update_table(tx, context.run_id, table.number, plan=value)
+        else:
+            progress.replace_table(tx, context.run_id, table.number, table.source, value, table.estimate)
+            progress.update_table(tx, context.run_id, table.number, fingerprint=_fingerprint(context, table))
+
+
+def _fingerprint(context: Context, table: TablePlan) -> dict[str, object] | None:
+    with context.source.transaction(read_only=True) as tx:
+        return catalog.fingerprint(tx, table.source)
+
+
+def _take_indexes_off(context: Context, tx: Transaction, plan: Plan, target: Catalog) -> None:
+    """Only the unique index on the walk key's image stays while a table copies (correctness.md, 3)."""
+    for table in plan.tables:
+        ref = sql.Identifier(table.target.schema, table.target.name)
+        for index in target.by_ref[table.target].indexes:
+            if index.name == table.arbiter or index.marked or index.needed or not index.valid:
+                continue
+            name = sql.Identifier(index.name)
+            kind = "index" if index.constraint_name is None else "constraint"
+            definition = index.constraint_definition or index.definition
+            detail = {"tablespace": index.tablespace}
+            progress.take_off(
+                tx,
+                context.run_id,
+                Deferred(kind, table.target, index.name, definition, comment=index.comment, detail=detail),
+            )
+            try:
+                with tx.pg.transaction():
+                    if kind == "constraint":
+                        tx.pg.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(ref, name))
+                    else:
+                        tx.pg.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(table.target.schema, index.name)))
+            except psycopg.errors.DependentObjectsStillExist:
+                # Something needs it, so it stays on; the load is slower, nothing else.
+                progress.set_deferred(tx, context.run_id, Deferred(kind, table.target, index.name, definition), "back")
+
+
+# Restarting a table --------------------------------------------------------------------------------
+
+
+def restart_table(context: Context, ref: TableRef) -> None:
+    """Empty a target table and plan its chunks again, in one commit.
+
+    :raises Refused: when the plan has no such table.
+    """
+    with context.fenced() as tx:
+        states = progress.tables(tx, context.run_id)
+        state = next((s for s in states if s.target == ref), None)
+        if state is None:
+            known = ", ".join(str(s.target) for s in states)
+            raise Refused(f"the plan has no table {ref}", why=f"it has {known}")
+        take_interim_keys_off(context, tx)
+        tx.pg.execute(sql.SQL("TRUNCATE ONLY {}").format(sql.Identifier(ref.schema, ref.name)))
+        progress.replace_table(tx, context.run_id, state.number, state.source, state.plan, state.estimate)
+        table = plan_from_json({"tables": [state.plan]}).tables[0]
+        progress.update_table(tx, context.run_id, state.number, fingerprint=_fingerprint(context, table))
+        progress.forget_steps(tx, context.run_id, "finish")
+        runs.update(tx, context.run_id, blocked_reason=None)
+        runs.note(tx, context.run_id, context.epoch, "table restarted", {"table": str(ref)})
+        failpoint("restart.before_commit")
+
+
+def take_interim_keys_off(context: Context, tx: Transaction) -> None:
+    """Foreign keys off again, so that a table others refer to can be emptied."""
+    for item in progress.deferred(tx, context.run_id, "foreign_key"):
+        if item.status == "interim":
+            table = sql.Identifier(item.table.schema, item.table.name)
+            tx.pg.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table, sql.Identifier(item.name)))
+            progress.set_deferred(tx, context.run_id, item, "off")

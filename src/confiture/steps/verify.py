@@ -1,0 +1,258 @@
+"""verify: every row by checksum, then foreign keys, constraints, indexes and sequences.
+
+Each part compared is recorded with its differences in one commit, so a killed verify goes on where it
+stopped. A restart of either server, or a new plan, begins anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from psycopg import IsolationLevel, sql
+
+from confiture.compare import checksum, references
+from confiture.compare.checksum import Hashing, Sum
+from confiture.copy.base import Job
+from confiture.db import Session, Transaction
+from confiture.errors import Refused
+from confiture.faults import failpoint
+from confiture.journal import progress, verifications
+from confiture.journal.verifications import Difference, Unit
+from confiture.plan import Plan
+from confiture.runner import Context, reading
+from confiture.types import KeyRange
+
+
+@dataclass(frozen=True, slots=True)
+class TableResult:
+    """One table's rows: both counts, and whether every checksum agrees."""
+
+    source: str
+    target: str
+    source_rows: int
+    target_rows: int
+    equal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a verification found; equal only when nothing differs."""
+
+    number: int
+    tables: tuple[TableResult, ...]
+    checks: dict[str, bool]
+    differences: tuple[Difference, ...]
+
+    @property
+    def equal(self) -> bool:
+        """Whether source and target agree in everything."""
+        return not self.differences and all(t.equal for t in self.tables) and all(self.checks.values())
+
+
+#: The checks after the rows, in the order they are made and told.
+CHECKS = ("foreign_keys", "constraints", "sequences")
+
+
+def verify(context: Context, plan: Plan, purpose: str = "verify", reader: Session | None = None) -> Result:
+    """Compare everything; resumes an unfinished attempt of the same plan and servers.
+
+    :param purpose: ``verify``, or ``cutover`` for the repetition under its lock.
+    :param reader: the session to read the source with; None for the context's own.
+    :raises Refused: when not every table is copied and finished.
+    """
+    _refuse_unfinished(context)
+    session = reader or context.source
+    servers = {"source": _server(session), "target": _server(context.target)}
+    number = _attempt(context, plan, purpose, servers)
+    hashing = _hashing(context, session, plan)
+    with context.target.transaction(read_only=True) as tx:
+        known = {(u.check_name, u.subject, u.unit): u for u in verifications.units(tx, context.run_id, number)}
+    for table in plan.tables:
+        job = Job(table, context.schema)
+        for unit, compare in _parts(context, session, job, hashing):
+            if ("rows", str(table.target), unit) in known:
+                continue
+            context.checkpoint()
+            _record(context, number, *compare())
+        context.progress.say(f"verified rows of {table.target}")
+    for name in CHECKS:
+        if (name, "", 0) not in known:
+            context.checkpoint()
+            found = list(_check(context, session, plan, name))
+            _record(context, number, Unit(name, "", 0, None, None, {}, not found), found)
+    return _close(context, plan, number)
+
+
+def _refuse_unfinished(context: Context) -> None:
+    with context.target.transaction(read_only=True) as tx:
+        states = progress.tables(tx, context.run_id)
+    left = [str(s.target) for s in states if s.phase != "finished"]
+    if left:
+        raise Refused(
+            "not every table is copied yet",
+            why=f"{', '.join(left[:5])}{' and more' if len(left) > 5 else ''}",
+            fix="finish the copy first: confiture migrate schema-to-schema migrate",
+        )
+
+
+def _server(session: Session) -> str:
+    """Names this life of the server: a restart or another timeline gives another name."""
+    with session.transaction() as tx:
+        row = tx.pg.execute(
+            "SELECT pg_postmaster_start_time()::text || ' timeline '"
+            " || (SELECT timeline_id FROM pg_control_checkpoint())"
+        ).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def _attempt(context: Context, plan: Plan, purpose: str, servers: dict[str, str]) -> int:
+    with context.fenced() as tx:
+        last = verifications.latest(tx, context.run_id, purpose)
+        same = last is not None and (last.plan_hash, last.servers) == (plan.hash, servers)
+        if last is not None and same and last.verdict is None and purpose == "verify" and _all_equal(tx, context, last):
+            return last.number
+        return verifications.begin(
+            tx, context.run_id, epoch=context.epoch, plan_hash=plan.hash, purpose=purpose, servers=servers
+        )
+
+
+def _all_equal(tx: Transaction, context: Context, attempt: verifications.Verification) -> bool:
+    return all(u.equal for u in verifications.units(tx, context.run_id, attempt.number))
+
+
+def _hashing(context: Context, session: Session, plan: Plan) -> Hashing:
+    with session.transaction(read_only=True) as a, context.target.transaction(read_only=True) as b:
+        return checksum.agree(a, b, recode=plan.recode)
+
+
+Compared = tuple[Unit, list[Difference]]
+
+
+def _parts(
+    context: Context, session: Session, job: Job, hashing: Hashing
+) -> Iterator[tuple[int, Callable[[], Compared]]]:
+    """The parts of a table: its chunks where both servers order the key alike, else the whole."""
+    if not job.table.ordered:
+        yield 0, lambda: _compare_whole(context, session, job, hashing)
+        return
+    with context.target.transaction(read_only=True) as tx:
+        chunks = progress.chunks(tx, context.run_id, job.table.number)
+    for chunk in chunks:
+        number, span = chunk.number, chunk.range
+        yield number, lambda n=number, s=span: _compare_range(context, session, job, hashing, n, s)  # type: ignore[misc]
+
+
+def _compare_range(
+    context: Context, session: Session, job: Job, hashing: Hashing, number: int, span: KeyRange
+) -> Compared:
+    with reading(session, job.source) as a, _snapshot(context.target) as b:
+        x = checksum.range_sum(a, job, "source", hashing, span)
+        y = checksum.range_sum(b, job, "target", hashing, span)
+        found: list[Difference] = []
+        if x != y:
+            found = checksum.differences(a, b, job, hashing, checksum.range_condition(job, span))
+    return _unit(job, number, x, y), found
+
+
+def _snapshot(session: Session) -> Any:
+    return session.transaction(isolation=IsolationLevel.REPEATABLE_READ, read_only=True)
+
+
+def _compare_whole(context: Context, session: Session, job: Job, hashing: Hashing) -> Compared:
+    """One scan a side, summed by bucket; the buckets that differ are looked into."""
+    buckets = checksum.bucket_count(job.table.estimate)
+    with reading(session, job.source) as a, _snapshot(context.target) as b:
+        x = checksum.bucket_sums(a, job, "source", hashing, buckets)
+        y = checksum.bucket_sums(b, job, "target", hashing, buckets)
+        wrong = sorted(k for k in x.keys() | y.keys() if x.get(k) != y.get(k))
+        found: list[Difference] = []
+        for at in range(0, len(wrong), checksum.BUCKETS_AT_ONCE):
+            some = wrong[at : at + checksum.BUCKETS_AT_ONCE]
+            where = checksum.bucket_condition(job, hashing, buckets, some)
+            found += checksum.differences(a, b, job, hashing, where)
+            if len(found) >= checksum.DIFFERENCES_MOST:
+                break
+    return _unit(job, 0, _sum_of(x), _sum_of(y)), found
+
+
+def _sum_of(sums: dict[int, Sum]) -> Sum:
+    rows, total, xor = 0, 0, 0
+    for s in sums.values():
+        rows, total, xor = rows + s.rows, total + int(s.total), xor ^ int(s.xor)
+    return Sum(rows, str(total), str(xor))
+
+
+def _unit(job: Job, number: int, x: Sum, y: Sum) -> Unit:
+    hashes = {"source": [x.total, x.xor], "target": [y.total, y.xor]}
+    return Unit("rows", str(job.table.target), number, x.rows, y.rows, hashes, x == y)
+
+
+def _check(context: Context, session: Session, plan: Plan, name: str) -> Iterator[Difference]:
+    with context.target.transaction() as tx:
+        taken = progress.deferred(tx, context.run_id)
+        if name == "foreign_keys":
+            for key in (d for d in taken if d.kind == "foreign_key" and (d.detail or {}).get("validated")):
+                found = references.orphans(tx, key)
+                if found:
+                    with session.transaction(read_only=True) as source:
+                        yield from references.told_apart(source, found, key, plan, context.schema)
+        elif name == "constraints":
+            yield from references.off(taken)
+            yield from references.invalid(tx, plan)
+        else:
+            yield from references.behind(session, tx, plan)
+
+
+def _record(context: Context, number: int, unit: Unit, found: list[Difference]) -> None:
+    with context.fenced() as tx:  # the part and its differences commit together
+        verifications.add_unit(tx, context.run_id, number, unit, found)
+        failpoint("verify.before_commit")
+    failpoint("verify.after_commit")
+
+
+def _close(context: Context, plan: Plan, number: int) -> Result:
+    with context.fenced() as tx:
+        units = verifications.units(tx, context.run_id, number)
+        found = verifications.differences(tx, context.run_id, number)
+        result = result_of(plan, number, units, found)
+        verifications.end(tx, context.run_id, number, "equal" if result.equal else "different")
+        failpoint("verify.close.before_commit")
+    return result
+
+
+def result_of(plan: Plan, number: int, units: Sequence[Unit], found: tuple[Difference, ...]) -> Result:
+    """An attempt's outcome from what the journal recorded of it."""
+    return Result(number, _tables(plan, units), _checks(units), found)
+
+
+def _tables(plan: Plan, units: Sequence[Unit]) -> tuple[TableResult, ...]:
+    results = []
+    for table in plan.tables:
+        own = [u for u in units if u.check_name == "rows" and u.subject == str(table.target)]
+        a, b = sum(u.source_rows or 0 for u in own), sum(u.target_rows or 0 for u in own)
+        results.append(TableResult(str(table.source), str(table.target), a, b, all(u.equal for u in own)))
+    return tuple(results)
+
+
+def _checks(units: Sequence[Unit]) -> dict[str, bool]:
+    return {name: all(u.equal for u in units if u.check_name == name) for name in CHECKS}
+
+
+def write_differences(path: Path, differences: Sequence[Difference]) -> None:
+    """One JSON object a line; the file is readable by its owner only, because it holds data."""
+    path.touch(mode=0o600)
+    with path.open("w", encoding="utf-8") as file:
+        for item in differences:
+            file.write(json.dumps(asdict(item), ensure_ascii=False) + "\n")
+
+
+def lock_list(plan: Plan) -> sql.Composed:
+    """Every source table of the plan, for LOCK TABLE."""
+    names = dict.fromkeys((t.source, t.only) for t in plan.tables)
+    items = [sql.SQL("ONLY " if only else "") + sql.Identifier(ref.schema, ref.name) for ref, only in names]
+    return sql.SQL(", ").join(items)

@@ -1,0 +1,45 @@
+"""The values that flow between modules: frozen, comparable, without behaviour that does I/O."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+
+_PLAIN = re.compile(r"^[a-z_][a-z0-9_$]*$")
+
+
+def quoted(name: str) -> str:
+    """``name`` as a person would type it in SQL: quoted only where it has to be.
+
+    For messages and files; statements are composed with ``psycopg.sql.Identifier``.
+    """
+    return name if _PLAIN.match(name) else '"' + name.replace('"', '""') + '"'
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TableRef:
+    """A table by its exact names, never folded."""
+
+    schema: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{quoted(self.schema)}.{quoted(self.name)}"
+
+
+#: A key's values in the text form the source prints them in, one per key column.
+KeyValue = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRange:
+    """A half-open range of keys, lower <= key < upper; None is open-ended."""
+
+    lower: KeyValue | None
+    upper: KeyValue | None
+
+
+def shell_word(text: str) -> str:
+    """``text`` as one word of a command line."""
+    return shlex.quote(text)

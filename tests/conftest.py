@@ -1,0 +1,101 @@
+"""Fixtures: one embedded server per test session, fresh databases, the command line as a subprocess."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from confiture import embedded
+from confiture.embedded import Server
+from servers import Databases, TestDatabase
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """PostgreSQL 18 from the package, one per worker."""
+    with Server(embedded.scratch()) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def old_server() -> Iterator[Server]:
+    """Another PostgreSQL version, where one is installed."""
+    pg_config = shutil.which("pg_config")
+    if pg_config is None:
+        pytest.skip("no other PostgreSQL is installed (pg_config is not there)")
+    bindir = Path(subprocess.check_output([pg_config, "--bindir"], text=True).strip())
+    if not (bindir / "initdb").exists():
+        pytest.skip(f"pg_config names {bindir}, which has no server")
+    with Server(embedded.scratch(), bindir, user="postgres") as running:
+        yield running
+
+
+@pytest.fixture
+def databases(server: Server) -> Iterator[Databases]:
+    """Makes databases on the server, dropped after the test."""
+    made = Databases(server)
+    yield made
+    made.drop_all()
+
+
+@pytest.fixture
+def old_databases(old_server: Server) -> Iterator[Databases]:
+    """Makes databases on the other version."""
+    made = Databases(old_server)
+    yield made
+    made.drop_all()
+
+
+@pytest.fixture
+def database(databases: Databases) -> TestDatabase:
+    """An empty database."""
+    return databases.make()
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """The folder with sample data; skips where it is absent."""
+    folder = Path(os.environ.get("CONFITURE_SAMPLES", ROOT.parent / "shared" / "data"))
+    if not (folder / "chinook.sql").exists():
+        pytest.skip(f"no sample data: {folder}/chinook.sql is not there (set CONFITURE_SAMPLES)")
+    return folder
+
+
+Confiture = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def confiture(tmp_path: Path) -> Confiture:
+    """Run ``confiture ARGUMENTS`` as a process of its own; ``check`` is the exit code to insist on."""
+
+    def run(
+        *arguments: str,
+        cwd: Path | None = None,
+        env: dict[str, str] | None = None,
+        check: int | None = None,
+        input: str | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "confiture", *arguments],
+            cwd=cwd or tmp_path,
+            env={**os.environ, **(env or {})},
+            input=input,
+            stdin=None if input is not None else subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=150,
+            check=False,
+        )
+        if check is not None:
+            assert done.returncode == check, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
