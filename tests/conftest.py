@@ -13,7 +13,7 @@ import pytest
 
 from confiture import embedded
 from confiture.embedded import Server
-from servers import Databases, TestDatabase
+from servers import Databases, TestDatabase, major_version
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,6 +34,8 @@ def old_server() -> Iterator[Server]:
     bindir = Path(subprocess.check_output([pg_config, "--bindir"], text=True).strip())
     if not (bindir / "initdb").exists():
         pytest.skip(f"pg_config names {bindir}, which has no server")
+    if major_version(bindir) == major_version(embedded.bundled()):
+        pytest.skip(f"the installed PostgreSQL in {bindir} is of the embedded one's version")
     with Server(embedded.scratch(), bindir, user="postgres") as running:
         yield running
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import re
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +92,12 @@ class Databases:
             for name in self._made:
                 admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
         self._made.clear()
+
+
+def major_version(bindir: Path) -> str:
+    """The major version of the server in a folder of binaries, as ``18``."""
+    banner = subprocess.check_output([bindir / "postgres", "--version"], text=True)
+    return re.search(r"\) (\d+)", banner)[1]  # type: ignore[index]
 
 
 def load_dump(database: TestDatabase, path: Path) -> None:

@@ -8,14 +8,17 @@ https://www.postgresql.org/docs/current/app-initdb.html
 from __future__ import annotations
 
 import importlib.util
+import locale
 import os
 import pwd
+import shlex
 import shutil
 import socket
 import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 from confiture.errors import Refused
 
@@ -90,14 +93,15 @@ class Server:
         if not (self.data / "PG_VERSION").exists():
             self._run(
                 "initdb", "-D", str(self.data), "-U", "postgres", "--auth-local=trust", "--auth-host=scram-sha-256",
-                "--pwfile", str(self._password_file()), "-E", "UTF8", "--locale=C.UTF-8",
+                "--pwfile", str(self._password_file()), "-E", "UTF8", f"--locale={_locale()}",
             )  # fmt: skip
             with (self.data / "pg_hba.conf").open("w") as rules:
                 # Roles with a password are asked for it, postgres is let in: tests need both.
                 rules.write("local all all trust\nhost all postgres 127.0.0.1/32 trust\n")
                 rules.write("host all all 127.0.0.1/32 scram-sha-256\nhost replication all 127.0.0.1/32 trust\n")
         options = {**self._settings, "port": str(self.port), "unix_socket_directories": str(self.root)}
-        flags = " ".join(f"-c {name}={value}" for name, value in options.items())
+        # pg_ctl hands these to a shell.
+        flags = " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in options.items())
         self._run("pg_ctl", "-D", str(self.data), "-l", str(self.log), "-w", "-t", "60", "-o", flags, "start")
 
     def _password_file(self) -> Path:
@@ -109,8 +113,18 @@ class Server:
 
     def stop(self, mode: str = "fast") -> None:
         """Stop it, if it runs: ``fast``, or ``immediate`` as in a crash."""
-        if (self.data / "postmaster.pid").exists():
+        if self.pid is not None:
             self._run("pg_ctl", "-D", str(self.data), "-w", "-m", mode, "stop")
+
+    @property
+    def pid(self) -> int | None:
+        """The postmaster's process id; None when it does not run, or died and left its file behind."""
+        try:
+            pid = int((self.data / "postmaster.pid").read_text().split()[0])
+            os.kill(pid, 0)
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        return pid
 
     def remove(self) -> None:
         """Stop it and delete its folder."""
@@ -119,8 +133,8 @@ class Server:
 
     def conninfo(self, database: str = "postgres", *, user: str = "postgres", password: str | None = None) -> str:
         """How to reach a database of it, over TCP on the loopback address."""
-        secret = f":{password}" if password else ""
-        return f"postgresql://{user}{secret}@127.0.0.1:{self.port}/{database}"
+        login = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
+        return f"postgresql://{login}@127.0.0.1:{self.port}/{quote(database, safe='')}"
 
     def _run(self, program: str, *arguments: str) -> None:
         # Output goes to a file: a server inherits pipes and would keep them open for good.
@@ -151,6 +165,17 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _locale() -> str:
+    """Where the system knows C.UTF-8, letters beyond ASCII have cases and classes; C always exists."""
+    before = locale.setlocale(locale.LC_CTYPE)
+    try:
+        return locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
+    except locale.Error:
+        return "C"
+    finally:
+        locale.setlocale(locale.LC_CTYPE, before)
 
 
 def _ensure_user(name: str) -> None:

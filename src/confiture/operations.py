@@ -179,8 +179,8 @@ def plan(where: Where, choices: Choices) -> Planned:
     :raises FaultyInput: all faults of the mapping at once.
     """
     source, target = _databases(where) if where.source else _known_databases(where)
-    given, faults = _read_mapping(choices.mapping)
     exists = setting_up.database_exists(target)
+    given, faults = _given_mapping(choices, target if exists else None)
     here = setting_up.identity_of(source)
     databases.check(here, setting_up.identity_of(target) if exists else None, accept_fsync_off=True)
     look_at = target if exists else target.with_dbname("postgres")
@@ -188,6 +188,16 @@ def plan(where: Where, choices: Choices) -> Planned:
         catalog = planning.target_catalog(b) if exists else planning.rehearsed_catalog(look_at)
         problem = planning.fdw_problem(a, b, choices.seen_as)
         return planning.make(a, catalog, given, faults, _options(choices, {}, problem))
+
+
+def _given_mapping(choices: Choices, target: Database | None) -> tuple[Mapping, tuple[Fault, ...]]:
+    """The mapping named, else the one a run of the target has stored."""
+    if choices.mapping is None and target is not None:
+        with Session(target, "plan") as session, session.transaction(read_only=True) as tx:
+            run = runs.live(tx) if schema.version(tx) else None
+        if run is not None and run.mapping:
+            return mapping.parse(run.mapping, run.mapping_file or Mapping().file)
+    return _read_mapping(choices.mapping)
 
 
 def _known_databases(where: Where) -> tuple[Database, Database]:

@@ -705,13 +705,12 @@ def _rollback_problem(
     if not key:
         return "the table has no key"
     back = {p.source for p in columns if p.source is not None}
+    back |= {name for p in columns if p.reverse is not None for name in p.reads}
     for p in columns:
         if p.source is None and p.reverse is None and not set(p.reads) <= back:
             return f"column {quoted(p.target)} is transformed without `reverse:`"
-    reversed_reads = {name for p in columns if p.reverse is not None for name in p.reads}
     for column in source.columns:
-        returns = column.name in back | reversed_reads
-        if not returns and column.not_null and not (column.has_default or column.identity or column.generated):
+        if column.name not in back and column.not_null and not (column.has_default or column.identity or column.generated):
             return f"source column {quoted(column.name)} is NOT NULL and would get no value"
     return None
 

@@ -11,7 +11,7 @@ import click
 import typer
 
 from confiture import __version__
-from confiture.cli import build, cutover, ending, migrate, plan, setup, verify
+from confiture.cli import build, cutover, demo, ending, migrate, plan, setup, verify
 from confiture.errors import ConfitureError, Drained
 
 app = typer.Typer(
@@ -41,6 +41,7 @@ for command in (
 ):
     _schema.command(command.__name__)(command)
 app.command("build")(build.build)
+app.command("demo")(demo.demo)
 
 
 def _version(wanted: bool) -> None:

@@ -63,8 +63,15 @@ def plan_ahead(context: Context, job: Job, number: int, expected: dict[str, obje
     failpoint("plan.after_commit")
 
 
-def _texts(parts: tuple[KeyPart, ...]) -> sql.Composed:
-    return sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(p.name)) for p in parts)
+def key_texts(parts: tuple[KeyPart, ...]) -> sql.Composed:
+    """The key as text, under names that no ORDER BY can take for the key itself.
+
+    A cast keeps its column's name, and ORDER BY prefers an output column: keys would sort as text.
+    """
+    return sql.SQL(", ").join(
+        sql.SQL("{}::text AS {}").format(sql.Identifier(p.name), sql.Identifier(f"confiture_text_{i}"))
+        for i, p in enumerate(parts)
+    )
 
 
 def _bounds(tx: Transaction, job: Job, cursor: KeyValue | None) -> list[KeyValue]:
@@ -75,7 +82,7 @@ def _bounds(tx: Transaction, job: Job, cursor: KeyValue | None) -> list[KeyValue
         " FROM {table} WHERE {after} ORDER BY {key} LIMIT {limit}) walked"
         " WHERE confiture_n > 1 AND mod(confiture_n - 1, {size}) = 0 ORDER BY {key}"
     ).format(
-        texts=_texts(parts),
+        texts=key_texts(parts),
         key=columns(parts),
         table=job.source,
         after=predicate(parts, KeyRange(cursor, None)),
@@ -93,7 +100,7 @@ def middle_key(tx: Transaction, job: Job, span: KeyRange) -> KeyValue | None:
     if counted is None or counted[0] < 2:
         return None
     query = sql.SQL("SELECT {} FROM {} WHERE {} ORDER BY {} OFFSET {} LIMIT 1").format(
-        _texts(parts), job.source, within, columns(parts), sql.Literal(counted[0] // 2)
+        key_texts(parts), job.source, within, columns(parts), sql.Literal(counted[0] // 2)
     )
     row = tx.pg.execute(query).fetchone()
     return None if row is None else tuple(row)

@@ -33,7 +33,7 @@ def _table(table: TablePlan) -> list[str]:
     ]
     for p in table.columns:
         if p.source is None:
-            lines.append(f"  column    {p.target} = {p.expression}")
+            lines.append(f"  column    {p.target} = {" ".join(p.expression.split())}")
         elif p.source != p.target:
             lines.append(f"  column    {p.target} <- {p.source}")
     if table.where:

@@ -43,8 +43,8 @@ def _copy_table(context: Context, job: Job, state: TableProgress) -> int:
         rows = _copy_next(context, job, state)
         copied += rows or 0
         done, now = chunks.complete(context, number)
-        phase = "copied" if done else "copying"
-        context.progress.table(name, now.rows_done, max(now.estimate, now.rows_done), phase)
+        total = now.rows_done if done else max(now.estimate, now.rows_done)
+        context.progress.table(name, now.rows_done, total, "copied" if done else "copying")
         if done:
             break
     with context.fenced() as tx:

@@ -1,0 +1,120 @@
+"""The wheel, installed in an environment of its own, carries all it needs and moves a database from elsewhere."""
+
+from __future__ import annotations
+
+import os
+import site
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+from servers import Databases, TestDatabase
+
+pytestmark = pytest.mark.xdist_group("wheel")  # one worker builds it, once
+
+OLD = """
+CREATE TABLE tb_user (id integer PRIMARY KEY, username text NOT NULL);
+INSERT INTO tb_user SELECT i, 'user ' || i FROM generate_series(1, 250) i;
+"""
+NEW = "CREATE TABLE tb_user (id integer PRIMARY KEY, login_name text NOT NULL);\n"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built with the hatchling at hand: no download, and nothing is left in the repository."""
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "wheel",
+         "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(ROOT)],
+        check=True, stdin=subprocess.DEVNULL, timeout=120,
+    )  # fmt: skip
+    (built,) = folder.glob("confiture-*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ``bin`` of a fresh environment with the wheel in it.
+
+    The libraries it depends on are lent by the environment of the tests, where Confiture is
+    an editable install: the wheel's own folder comes first, so a test asserts which one runs.
+    """
+    folder = tmp_path_factory.mktemp("installed")
+    venv.create(folder, symlinks=True)
+    binaries = folder / "bin"
+    (packages,) = folder.glob("lib/python*/site-packages")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--python", str(binaries / "python"),
+         "install", "--no-deps", "--no-index", str(wheel)],
+        check=True, stdin=subprocess.DEVNULL, timeout=120,
+    )  # fmt: skip
+    # Plain paths: the .pth files in those folders, an editable install's among them, are not read.
+    (packages / "lent.pth").write_text("\n".join(site.getsitepackages()) + "\n")
+    return binaries
+
+
+def run(installed: Path, *arguments: str, cwd: Path, env: dict[str, str] | None = None) -> str:
+    """Standard output of the installed ``confiture``, which must end well."""
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [installed / "confiture", *arguments],
+        cwd=cwd, env={**clean, **(env or {})}, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_the_wheel_carries_every_file_of_the_package_and_the_control_schema(wheel: Path) -> None:
+    package = ROOT / "src"
+    wanted = {
+        str(path.relative_to(package))
+        for path in package.glob("confiture/**/*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    control = {f"confiture/{path.relative_to(ROOT)}" for path in ROOT.glob("migrations_state/*.sql")}
+    assert control, "the control schema has moved"
+    carried = set(zipfile.ZipFile(wheel).namelist())
+    assert wanted | control <= carried
+
+
+def test_the_wheel_carries_nothing_else(wheel: Path) -> None:
+    roots = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert {root for root in roots if not root.endswith(".dist-info")} == {"confiture"}
+
+
+def test_an_installed_wheel_runs_without_the_repository(installed: Path, tmp_path: Path) -> None:
+    where = "import confiture; print(confiture.__file__)"
+    module = subprocess.check_output([installed / "python", "-c", where], text=True, cwd=tmp_path)
+    assert Path(module).is_relative_to(installed.parent)
+    assert run(installed, "--version", cwd=tmp_path).startswith("confiture ")
+
+
+def test_an_installed_wheel_moves_a_database(installed: Path, tmp_path: Path, databases: Databases) -> None:
+    source = databases.cloned(OLD)
+    target = TestDatabase(databases.server, f"{source.name}_new")
+    databases.forget(target.name)
+    environments = tmp_path / "db/environments"
+    environments.mkdir(parents=True)
+    (environments / "old.yaml").write_text("database_url: ${OLD_URL}\n")
+    (environments / "new.yaml").write_text(f"like: old\ndatabase: {target.name}\n")
+    schema = tmp_path / "db/schema/10_users"
+    schema.mkdir(parents=True)
+    (schema / "10_user.sql").write_text(NEW)
+    (tmp_path / "column_mapping.yaml").write_text("tb_user:\n  username: login_name\n")
+
+    def step(name: str, *options: str) -> None:
+        command = ("migrate", "schema-to-schema", name, "--target", "new", *options)
+        run(installed, *command, cwd=tmp_path, env={"OLD_URL": source.conninfo})
+
+    step("setup", "--source", "old")
+    step("migrate", "--mapping", "column_mapping.yaml", "--chunk-rows", "100")
+    step("verify")
+    copied = target.rows("SELECT id, login_name FROM public.tb_user ORDER BY id")
+    assert copied == source.rows("SELECT id, username FROM tb_user ORDER BY id")
+    assert len(copied) == 250
