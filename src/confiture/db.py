@@ -83,16 +83,24 @@ RETRY_DEADLINE_SECONDS = 60
 OLDEST_VERSION, NEWEST_VERSION = 14, 18
 
 
-def profile_sql(search_path: tuple[str, ...] | None = None) -> sql.Composed:
+#: A transaction that sets this to the run's schema writes for us: capture does not log it (it would echo),
+#: and fences let it pass.
+WRITER = "confiture.writer"
+
+
+def profile_sql(search_path: tuple[str, ...] | None = None, run: str = "") -> sql.Composed:
     """The ``SET LOCAL`` statements of the profile, as one string.
 
     :param search_path: for sessions that run the user's own SQL; None keeps ``pg_catalog``.
+    :param run: the run these writes are for; empty before there is one.
     """
     statements = [
         sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value))
         for name, value in PROFILE.items()
         if name != "search_path"
     ]
+    if run:
+        statements.append(sql.SQL("SET LOCAL {} = {}").format(sql.SQL(WRITER), sql.Literal(f"confiture_{run}")))
     path = sql.SQL(", ").join(map(sql.Identifier, search_path or ("pg_catalog",)))
     statements.append(sql.SQL("SET LOCAL search_path = {}").format(path))
     return sql.SQL("; ").join(statements)
@@ -158,7 +166,7 @@ class Session:
         pg.read_only = read_only
         try:
             with pg.transaction():
-                pg.execute(profile_sql(self._path))
+                pg.execute(profile_sql(self._path, self.run))
                 yield Transaction(pg, core)
         except sa.exc.DBAPIError as error:
             raise _driver_error(error) from error

@@ -29,6 +29,7 @@ from confiture.runner import Context, Progress, hold
 from confiture.states import CLEANED, CUTOVER, FINAL, MIGRATING, SETUP, VERIFIED
 from confiture.steps import cleanup as cleaning
 from confiture.steps import cutover as cutting
+from confiture.steps import follow as following
 from confiture.steps import migrate as migrating
 from confiture.steps import planning
 from confiture.steps import setup as setting_up
@@ -233,6 +234,8 @@ def _plan_run(context: Context, run: Run, choices: Choices) -> Plan:
         planning.ensure_views(context, plan)
         return plan
     found = planning.make(context.source, planning.target_catalog(context.target), given, faults, options)
+    if run.options.get("capture"):
+        following.refuse_keyless(found.plan)
     restart = tuple(_table_named(found.plan, name) for name in choices.restart)
     plan = planning.store(context, given, found, restart)
     with context.fenced() as tx:
@@ -272,7 +275,10 @@ def setup(where: Where, choices: Choices, wanted: dict[str, Any], progress_: Pro
     with _telling("setup"), hold(source, target, run, "setup", progress_) as context:
         setting_up.setup(context, request)
         if choices.mapping is not None:
-            _plan_run(context, context.run(), choices)
+            plan = _plan_run(context, context.run(), choices)
+            if context.run().options.get("capture"):
+                following.install(context, plan)
+                following.close_target(context, plan)
         return context.run()
 
 
@@ -289,13 +295,18 @@ def migrate(where: Where, choices: Choices, progress_: Progress) -> tuple[Run, i
         if run.state == VERIFIED and not restart and unchanged:
             progress_.say("nothing to migrate: every row is copied and verified")
             return run, 0
+        capture = bool(run.options.get("capture"))
+        if capture and run.state in (SETUP, MIGRATING):
+            # Committed before the first row is read: no write goes unseen.
+            following.install(context, plan)
+            following.close_target(context, plan)
         if run.state == SETUP:
             _fire(context, "begin")
         elif run.state == VERIFIED:
             _fire(context, "reopen", {"reason": "tables are copied again"})
         for table in restart:
             planning.restart_table(context, table)
-        copied = migrating.copy_all(context, plan)
+        copied = migrating.copy_all(context, plan, capture=capture)
         return context.run(), copied
 
 
@@ -325,7 +336,7 @@ def verify(where: Where, report: Path | None, again: bool, progress_: Progress) 
                 progress_.say("verified already; --again compares everything anew")
                 return run, found
         planning.ensure_views(context, plan)
-        result = verifying.verify(context, plan)
+        result = verifying.verify(context, plan, capture=bool(run.options.get("capture")))
         if result.equal and run.state == MIGRATING:
             _fire(context, "verify", {"verification": result.number})
         elif not result.equal and run.state == VERIFIED:
@@ -334,6 +345,25 @@ def verify(where: Where, report: Path | None, again: bool, progress_: Progress) 
     if not result.equal and report is not None:
         verifying.write_differences(report, result.differences)
     return after, result
+
+
+def follow(where: Where, once: bool, progress_: Progress) -> tuple[Run, int]:
+    """Bring over what the application changes, until a signal; the rows brought over.
+
+    :param once: stop when the backlog is small instead.
+    """
+    with _holding(where, "follow", progress_) as (context, run):
+        if not run.options.get("capture"):
+            raise Refused(
+                "this run does not capture writes", why="it was set up with --no-capture", fix="nothing to do"
+            )
+        if run.state not in (MIGRATING, VERIFIED):
+            raise Refused(f"there is nothing to follow in state {run.state}", fix="migrate first")
+        plan = migrating.stored_plan(context)
+        planning.ensure_views(context, plan)
+        verifying.refuse_unfinished(context)
+        rows = following.follow(context, plan, once=once)
+        return context.run(), rows
 
 
 def _last_result(context: Context, plan: Plan) -> Result | None:

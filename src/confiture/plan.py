@@ -710,7 +710,11 @@ def _rollback_problem(
         if p.source is None and p.reverse is None and not set(p.reads) <= back:
             return f"column {quoted(p.target)} is transformed without `reverse:`"
     for column in source.columns:
-        if column.name not in back and column.not_null and not (column.has_default or column.identity or column.generated):
+        if (
+            column.name not in back
+            and column.not_null
+            and not (column.has_default or column.identity or column.generated)
+        ):
             return f"source column {quoted(column.name)} is NOT NULL and would get no value"
     return None
 

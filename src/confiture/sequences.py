@@ -42,13 +42,16 @@ def wanted(source: Transaction, target: Transaction, plan: SequencePlan) -> Valu
     return None if row is None or row[0] is None else Value(int(row[0]), True)
 
 
-def set_all(source: Session, target: Transaction, plan: Plan) -> None:
-    """Set every planned sequence within ``target``; harmless to repeat."""
+def set_all(source: Session, target: Transaction, plan: Plan, *, margin: int = 0) -> None:
+    """Set every planned sequence within ``target``; harmless to repeat.
+
+    :param margin: values to leave free, for those drawn while the sequence was read.
+    """
     with source.transaction(read_only=True) as reading:
         for sequence in plan.sequences:
             to = wanted(reading, target, sequence)
             if to is not None:
                 target.pg.execute(
                     "SELECT setval(format('%%I.%%I', %s::text, %s::text)::regclass, %s, %s)",
-                    (sequence.target.schema, sequence.target.name, to.last, to.called),
+                    (sequence.target.schema, sequence.target.name, to.last + margin * sequence.increment, to.called),
                 )

@@ -162,8 +162,8 @@ def differences(
     """Every row in ``where`` that differs: by key, column and both values; at most DIFFERENCES_MOST."""
     if not job.table.key:
         return _keyless(source, target, job, hashing, where)
-    a = _hashes(source, job, "source", hashing, where["source"])
-    b = _hashes(target, job, "target", hashing, where["target"])
+    a = hashes(source, job, "source", hashing, where["source"])
+    b = hashes(target, job, "target", hashing, where["target"])
     keys = [k for k in a.keys() | b.keys() if a.get(k) != b.get(k)]
     found: list[Difference] = []
     for key in sorted(keys)[:DIFFERENCES_MOST]:
@@ -182,7 +182,7 @@ def _key_texts(job: Job, side: Side) -> sql.Composed:
     return sql.SQL(", ").join(texts)
 
 
-def _hashes(tx: Transaction, job: Job, side: Side, hashing: Hashing, where: sql.Composed) -> dict[Key, tuple[int, ...]]:
+def hashes(tx: Transaction, job: Job, side: Side, hashing: Hashing, where: sql.Composed) -> dict[Key, tuple[int, ...]]:
     query = sql.SQL("SELECT {}, {} FROM {} WHERE {}").format(
         _row_hash(job, side, hashing), _key_texts(job, side), _from(job, side), where
     )

@@ -26,15 +26,20 @@ class Stream:
             job.columns, job.view, predicate(job.table.view_key, span), form
         )
         into = sql.SQL("COPY {} {} FROM STDIN (FORMAT {})").format(job.target, job.column_list, form)
-        writer = target.pg.cursor()
-        with source.pg.cursor().copy(out) as reading, writer.copy(into) as writing:
-            batch: list[bytes] = []
-            size = 0
-            for data in reading:
-                batch.append(bytes(data))
-                size += len(data)
-                if size >= BATCH_BYTES:
-                    writing.write(b"".join(batch))
-                    batch, size = [], 0
-            writing.write(b"".join(batch))
-        return writer.rowcount
+        return pipe(source, target, out, into)
+
+
+def pipe(source: Transaction, target: Transaction, out: sql.Composed, into: sql.Composed) -> int:
+    """Stream one COPY into another with bounded memory; rows, as the target counted them."""
+    writer = target.pg.cursor()
+    with source.pg.cursor().copy(out) as reading, writer.copy(into) as writing:
+        batch: list[bytes] = []
+        size = 0
+        for data in reading:
+            batch.append(bytes(data))
+            size += len(data)
+            if size >= BATCH_BYTES:
+                writing.write(b"".join(batch))
+                batch, size = [], 0
+        writing.write(b"".join(batch))
+    return writer.rowcount

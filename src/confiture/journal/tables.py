@@ -172,6 +172,22 @@ difference = _table(
     Column("source_value", Text),
     Column("target_value", Text),
 )
+catchup = _table(
+    "catchup",
+    Column("run_id", UUID(as_uuid=True)),
+    Column("pass", BigInteger),
+    Column("keys", BigInteger),
+    Column("rows", BigInteger),
+    Column("backlog", BigInteger),
+    Column("oldest", Double),
+    _at("at"),
+)
+touched = _table(
+    "touched",
+    Column("run_id", UUID(as_uuid=True)),
+    Column("table_number", Integer),
+    Column("key", JSONB),
+)
 request = _table(
     "request",
     Column("id", BigInteger, sa.Identity(always=True), primary_key=True),

@@ -33,7 +33,8 @@ def _table(table: TablePlan) -> list[str]:
     ]
     for p in table.columns:
         if p.source is None:
-            lines.append(f"  column    {p.target} = {" ".join(p.expression.split())}")
+            one_line = " ".join(p.expression.split())
+            lines.append(f"  column    {p.target} = {one_line}")
         elif p.source != p.target:
             lines.append(f"  column    {p.target} <- {p.source}")
     if table.where:

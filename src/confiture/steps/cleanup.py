@@ -6,13 +6,16 @@ import psycopg
 from psycopg import sql
 
 from confiture import machine
+from confiture.capture import fences
 from confiture.db import Session, Transaction
 from confiture.errors import Refused
 from confiture.faults import failpoint
 from confiture.journal import progress, runs
+from confiture.plan import plan_from_json
 from confiture.projection import raw
 from confiture.runner import Context
 from confiture.states import CUTOVER, MIGRATING, SETUP, VERIFIED
+from confiture.steps import follow
 from confiture.steps.journaled import Step, run_steps
 
 
@@ -67,6 +70,10 @@ def _drop_target(context: Context, tx: Transaction) -> None:
     for (name,) in rows:
         tx.pg.execute(sql.SQL("DROP FOREIGN TABLE {}").format(sql.Identifier(context.schema, name)))
     run = runs.get(tx, context.run_id)
+    if run is not None and run.plan is not None:
+        tables = [t.target for t in plan_from_json(run.plan).tables]
+        fences.reopen(tx, context.schema, tables)
+        tx.pg.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(context.schema, "gate")))
     fdw = (run.fdw if run is not None else None) or {}
     if fdw and not fdw.get("problem"):
         tx.pg.execute(sql.SQL("DROP USER MAPPING IF EXISTS FOR CURRENT_USER SERVER {}").format(schema))
@@ -87,15 +94,21 @@ def _drop_extension(tx: Transaction) -> None:
 def _drop_source(context: Context) -> None:
     """Views, fence and schema in one transaction; absent after a crash that came later."""
     with context.source.transaction() as tx:
-        row = tx.pg.execute("SELECT to_regnamespace(quote_ident(%s))", (context.schema,)).fetchone()
+        row = tx.pg.execute("SELECT to_regclass(quote_ident(%s) || '.fence')", (context.schema,)).fetchone()
         if row is None or row[0] is None:
             return
+    plan = context.run().plan
+    if plan is not None:
+        follow.remove(context, plan_from_json(plan))
     with context.fenced_source() as tx:
         views = tx.pg.execute("SELECT viewname FROM pg_views WHERE schemaname = %s", (context.schema,)).fetchall()
         for (name,) in views:
             tx.pg.execute(sql.SQL("DROP VIEW {}").format(sql.Identifier(context.schema, name)))
+        tx.pg.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(context.schema, "storage")))
         tx.pg.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(context.schema, "fence")))
-        tx.pg.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(context.schema)))
+        # An old database that was closed stays closed: its triggers need the function in this schema.
+        if not fences.source_closed(tx, context.schema):
+            tx.pg.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(context.schema)))
         failpoint("drop_source.before_commit")
 
 

@@ -12,11 +12,14 @@ from confiture.journal import progress, runs
 from confiture.journal.progress import Chunk, TableProgress
 from confiture.plan import Plan, plan_from_json
 from confiture.runner import Context
-from confiture.steps import finish
+from confiture.steps import finish, follow
 
 
-def copy_all(context: Context, plan: Plan) -> int:
+def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
     """Copy what is not copied yet; the rows copied by this call. Resumes from the journal alone.
+
+    :param capture: the application writes meanwhile: catch up before and after the constraints are built,
+        because a row copied under its old and its new key would stop them from being built.
 
     :raises DataFailure: at the first row that cannot go in, naming it.
     :raises Drained: after a signal, at a checkpoint.
@@ -30,7 +33,13 @@ def copy_all(context: Context, plan: Plan) -> int:
     for state in states:
         if state.phase not in ("copied", "finished"):
             copied += _copy_table(context, jobs[state.number], state)
+            if capture:
+                follow.compact(context, plan)
+    if capture:
+        follow.drain(context, plan, touch=True)
     finish.finish(context, plan)
+    if capture:
+        follow.drain(context, plan, touch=True)
     return copied
 
 

@@ -40,6 +40,7 @@ class Wanted:
     encoding: str | None = None
     locale: str | None = None
     accept_fsync_off: bool = False
+    capture: bool = True
 
 
 def identity_of(database: Database) -> Identity:
@@ -122,7 +123,11 @@ def begin(wanted: Wanted) -> Run:
                     run_id=uuid.uuid4(),
                     source=(wanted.source.name, wanted.source.public, source.as_json()),
                     target=(wanted.target.name, target.as_json()),
-                    options={"seen_as": wanted.seen_as, "accept_fsync_off": wanted.accept_fsync_off},
+                    options={
+                        "seen_as": wanted.seen_as,
+                        "accept_fsync_off": wanted.accept_fsync_off,
+                        "capture": wanted.capture,
+                    },
                 )
             failpoint("setup.run.before_commit")
     refuse_other_source(run, source)
@@ -175,12 +180,15 @@ def _source_schema(context: Context) -> None:
         if row is None or row[0] is None:
             tx.pg.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
             tx.pg.execute(
-                sql.SQL("CREATE TABLE {} (epoch bigint PRIMARY KEY, plan_hash text)").format(
-                    sql.Identifier(name, "fence")
-                )
+                sql.SQL(
+                    "CREATE TABLE {} (epoch bigint PRIMARY KEY, plan_hash text, pass bigint NOT NULL DEFAULT 0)"
+                ).format(sql.Identifier(name, "fence"))
             )
+            tx.pg.execute(sql.SQL("CREATE TABLE {} (filenode oid NOT NULL)").format(sql.Identifier(name, "storage")))
             tx.pg.execute(
-                sql.SQL("INSERT INTO {} VALUES ({})").format(sql.Identifier(name, "fence"), sql.Literal(context.epoch))
+                sql.SQL("INSERT INTO {} (epoch) VALUES ({})").format(
+                    sql.Identifier(name, "fence"), sql.Literal(context.epoch)
+                )
             )
         failpoint("setup.source_schema.before_commit")
 

@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from psycopg import IsolationLevel, sql
 
-from confiture.compare import checksum, references
+from confiture.capture import apply
+from confiture.capture.apply import Followed
+from confiture.compare import checksum, references, suspects
 from confiture.compare.checksum import Hashing, Sum
 from confiture.copy.base import Job
 from confiture.db import Session, Transaction
 from confiture.errors import Refused
 from confiture.faults import failpoint
-from confiture.journal import progress, verifications
+from confiture.journal import catchup, progress, verifications
 from confiture.journal.verifications import Difference, Unit
 from confiture.plan import Plan
 from confiture.runner import Context, reading
+from confiture.steps import follow
 from confiture.types import KeyRange
 
 
@@ -57,18 +60,21 @@ class Result:
 CHECKS = ("foreign_keys", "constraints", "sequences")
 
 
-def verify(context: Context, plan: Plan, purpose: str = "verify", reader: Session | None = None) -> Result:
+def verify(context: Context, plan: Plan, purpose: str = "verify", *, capture: bool = False) -> Result:
     """Compare everything; resumes an unfinished attempt of the same plan and servers.
 
     :param purpose: ``verify``, or ``cutover`` for the repetition under its lock.
-    :param reader: the session to read the source with; None for the context's own.
+    :param capture: the application writes meanwhile: what differs is a suspect first.
     :raises Refused: when not every table is copied and finished.
     """
-    _refuse_unfinished(context)
-    session = reader or context.source
+    refuse_unfinished(context)
+    session = context.source
     servers = {"source": _server(session), "target": _server(context.target)}
     number = _attempt(context, plan, purpose, servers)
-    hashing = _hashing(context, session, plan)
+    hashing = hashing_of(context, plan)
+    live = {j.table.number: f for f in apply.followed(context, plan) for j in f.jobs} if capture else {}
+    if capture:
+        follow.drain(context, plan, touch=True)
     with context.target.transaction(read_only=True) as tx:
         known = {(u.check_name, u.subject, u.unit): u for u in verifications.units(tx, context.run_id, number)}
     for table in plan.tables:
@@ -77,9 +83,14 @@ def verify(context: Context, plan: Plan, purpose: str = "verify", reader: Sessio
             if ("rows", str(table.target), unit) in known:
                 continue
             context.checkpoint()
-            _record(context, number, *compare())
+            part, found = compare()
+            if found and table.number in live:
+                part, found = _settled(context, plan, job, hashing, live[table.number], part, found)
+            _record(context, number, part, found)
         context.progress.say(f"verified rows of {table.target}")
     for name in CHECKS:
+        if name == "sequences" and capture:
+            continue  # they move on while the application writes; the cutover sets them under its lock
         if (name, "", 0) not in known:
             context.checkpoint()
             found = list(_check(context, session, plan, name))
@@ -87,7 +98,8 @@ def verify(context: Context, plan: Plan, purpose: str = "verify", reader: Sessio
     return _close(context, plan, number)
 
 
-def _refuse_unfinished(context: Context) -> None:
+def refuse_unfinished(context: Context) -> None:
+    """:raises Refused: when a table is not wholly copied, or its constraints are not back."""
     with context.target.transaction(read_only=True) as tx:
         states = progress.tables(tx, context.run_id)
     left = [str(s.target) for s in states if s.phase != "finished"]
@@ -116,6 +128,7 @@ def _attempt(context: Context, plan: Plan, purpose: str, servers: dict[str, str]
         same = last is not None and (last.plan_hash, last.servers) == (plan.hash, servers)
         if last is not None and same and last.verdict is None and purpose == "verify" and _all_equal(tx, context, last):
             return last.number
+        catchup.forget_all_touched(tx, context.run_id)
         return verifications.begin(
             tx, context.run_id, epoch=context.epoch, plan_hash=plan.hash, purpose=purpose, servers=servers
         )
@@ -125,8 +138,30 @@ def _all_equal(tx: Transaction, context: Context, attempt: verifications.Verific
     return all(u.equal for u in verifications.units(tx, context.run_id, attempt.number))
 
 
-def _hashing(context: Context, session: Session, plan: Plan) -> Hashing:
-    with session.transaction(read_only=True) as a, context.target.transaction(read_only=True) as b:
+def _settled(
+    context: Context, plan: Plan, job: Job, hashing: Hashing, followed: Followed, part: Unit, found: list[Difference]
+) -> Compared:
+    """Suspects told apart through catch-up; rows that never stand still are left to the cutover."""
+    keys = list(dict.fromkeys(tuple((d.key or {}).values()) for d in found))
+    verdict = suspects.settle(
+        context.source,
+        context.target,
+        job,
+        hashing,
+        followed,
+        keys,
+        lambda: follow.drain(context, plan, touch=True),
+    )
+    with context.fenced() as tx:
+        catchup.touch_keys(tx, context.run_id, job.table.number, [list(k) for k in verdict.hot])
+    rows = part.source_rows if not verdict.confirmed else part.target_rows
+    settled = replace(part, target_rows=rows, equal=not verdict.confirmed)
+    return settled, list(verdict.confirmed)
+
+
+def hashing_of(context: Context, plan: Plan) -> Hashing:
+    """How rows are hashed, agreed by both servers."""
+    with context.source.transaction(read_only=True) as a, context.target.transaction(read_only=True) as b:
         return checksum.agree(a, b, recode=plan.recode)
 
 
@@ -240,7 +275,8 @@ def _tables(plan: Plan, units: Sequence[Unit]) -> tuple[TableResult, ...]:
 
 
 def _checks(units: Sequence[Unit]) -> dict[str, bool]:
-    return {name: all(u.equal for u in units if u.check_name == name) for name in CHECKS}
+    made = {u.check_name for u in units}
+    return {name: all(u.equal for u in units if u.check_name == name) for name in CHECKS if name in made}
 
 
 def write_differences(path: Path, differences: Sequence[Difference]) -> None:

@@ -1,0 +1,264 @@
+"""Catch-up: bring the rows behind logged keys over, set by set, in numbered passes.
+
+One REPEATABLE READ transaction on the source takes the log rows it sees and re-reads their rows through
+the same SELECT in the same snapshot; one transaction in the target deletes all those keys and inserts
+the rows that exist. The target commits first: a crash between the two repeats an idempotent pass
+(correctness.md, 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from psycopg import IsolationLevel, sql
+
+from confiture.capture.triggers import Captured, captured, refuse_tampered
+from confiture.copy.base import Job
+from confiture.copy.chunks import check_fingerprint
+from confiture.copy.stream import pipe
+from confiture.db import Session, Transaction
+from confiture.errors import Refused
+from confiture.faults import failpoint
+from confiture.journal import catchup, progress, runs
+from confiture.plan import KeyColumn, Plan
+from confiture.projection import Projected, raw
+from confiture.runner import Context, check_source_fence
+
+#: Joins of a few keys with a large table, whose statistics the planner does not have.
+_BY_INDEX = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off"
+_BY_HASH = "SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on; SET LOCAL enable_seqscan = on"
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A captured source table with every target it feeds, and its fingerprint at plan time."""
+
+    item: Captured
+    jobs: tuple[Job, ...]
+    fingerprint: dict[str, object] | None
+
+    @property
+    def changed(self) -> sql.Identifier:
+        """The changed keys of the pass, in the source session's temporary schema."""
+        return sql.Identifier("pg_temp", f"confiture_changed{self.item.number:04d}")
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What a pass brought over; ``keys`` is 0 when the log was empty."""
+
+    number: int
+    keys: int
+    rows: int
+
+
+class Follower:
+    """The two sessions catch-up works with; their temporary tables live as long as they do."""
+
+    def __init__(self, context: Context, followed: Sequence[Followed]) -> None:
+        self.context = context
+        self.followed = tuple(followed)
+        run = context.run_id.hex[:8]
+        self.source = Session(context.source.database, "catch-up", run)
+        self.target = Session(context.target.database, "catch-up", run)
+        self._prepared: tuple[int, int] | None = None
+
+    def __enter__(self) -> Follower:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.source.close()
+        self.target.close()
+
+    def catch_up(self, *, touch: bool = False) -> Pass:
+        """One pass over everything the log holds now.
+
+        :param touch: remember the keys, because a verification has looked at their rows.
+        :raises Refused: when the source changed under us, or the target is behind its source.
+        """
+        self._prepare()
+        context = self.context
+        context.check_lease()
+        with self.source.transaction(isolation=IsolationLevel.REPEATABLE_READ) as source:
+            # Lock, then snapshot: an older snapshot sees a rewritten table as empty.
+            source.pg.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(self._tables()))
+            check_source_fence(source, context.schema, context.epoch)
+            for followed in self.followed:
+                check_fingerprint(source, followed.jobs[0], followed.fingerprint)
+                refuse_tampered(source, followed.item)
+            taken = [f for f in self.followed if self._take(source, f)]
+            made = self._apply(source, taken, touch) if taken else Pass(0, 0, 0)
+            if taken:
+                self._number(source, made.number)
+            failpoint("catchup.before_source_commit")
+        failpoint("catchup.after_source_commit")
+        return made
+
+    def _tables(self) -> sql.Composed:
+        return sql.SQL(", ").join(f.item.source for f in self.followed)
+
+    def _prepare(self) -> None:
+        """Temporary tables in both sessions, again after a reconnect. Making them takes a snapshot,
+        so it is not done in the pass."""
+        now = (self.source.backend, self.target.backend)
+        if now == self._prepared:
+            return
+        with self.source.transaction() as tx:
+            for f in self.followed:
+                columns = _typed((f"k{i}", k.source_type) for i, k in enumerate(f.item.key, 1))
+                tx.pg.execute(_temp_table(f.changed, columns + sql.SQL(", truncated boolean")))
+        with self.target.transaction() as tx:
+            for f in self.followed:
+                for job in f.jobs:
+                    columns = _typed((f"k{i}", p.wire) for i, p in enumerate(_images(job), 1))
+                    tx.pg.execute(_temp_table(_keys(job), columns))
+        self._prepared = now
+
+    def _take(self, source: Transaction, f: Followed) -> int:
+        """Move exactly the log rows of this snapshot into the temporary table; how many keys."""
+        taken = sql.SQL(
+            "WITH gone AS (DELETE FROM {log} RETURNING {key}, truncated)"
+            " INSERT INTO {changed} SELECT DISTINCT {key}, truncated FROM gone"
+        ).format(log=f.item.log, key=f.item.log_key, changed=f.changed)
+        return source.pg.execute(taken).rowcount
+
+    def _apply(self, source: Transaction, taken: Sequence[Followed], touch: bool) -> Pass:
+        context = self.context
+        with self.target.transaction() as target:
+            runs.fence(target, context.run_id, context.epoch)
+            target.pg.execute("SET CONSTRAINTS ALL DEFERRED")
+            keys = rows = 0
+            for f in taken:
+                for job in f.jobs:
+                    keys += _bring_keys(source, target, f, job)
+                    _delete(target, job)
+                    if touch:
+                        catchup.touch(target, context.run_id, job.table.number, _keys(job), len(job.table.key))
+            # Every deletion of the pass comes before its first insertion: unique values may swap tables' rows.
+            for f in taken:
+                for job in f.jobs:
+                    rows += _bring_rows(source, target, f, job)
+            number = catchup.advance(target, context.run_id, keys=keys, rows=rows)
+            failpoint("catchup.before_target_commit")
+        failpoint("catchup.after_target_commit")
+        return Pass(number, keys, rows)
+
+    def _number(self, source: Transaction, number: int) -> None:
+        source.pg.execute(
+            sql.SQL("UPDATE {} SET pass = {}").format(sql.Identifier(self.context.schema, "fence"), sql.Literal(number))
+        )
+
+
+def refuse_behind(context: Context) -> None:
+    """:raises Refused: when the source knows of a pass that the target has lost."""
+    fence = sql.Identifier(context.schema, "fence")
+    with context.source.transaction(read_only=True) as source, context.target.transaction(read_only=True) as target:
+        row = source.pg.execute(sql.SQL("SELECT pass FROM {}").format(fence)).fetchone()
+        have = catchup.last(target, context.run_id)
+    if row is not None and row[0] > have:
+        raise Refused(
+            f"the target has lost changes: it knows pass {have}, the source pass {row[0]}",
+            why="it crashed with commits not on disk, was failed over, or restored from a backup",
+            fix="abort this run and begin a new one; the source serves on",
+        )
+
+
+def followed(context: Context, plan: Plan) -> tuple[Followed, ...]:
+    """What catch-up works on, from the plan and the journal."""
+    with context.target.transaction(read_only=True) as tx:
+        prints = {s.number: s.fingerprint for s in progress.tables(tx, context.run_id)}
+    found = []
+    for item in captured(plan, context.schema):
+        jobs = tuple(Job(t, context.schema) for t in plan.tables if t.source == item.table)
+        found.append(Followed(item, jobs, prints.get(jobs[0].table.number)))
+    return tuple(found)
+
+
+# The parts of a pass -------------------------------------------------------------------------------
+
+
+def _typed(columns: Iterator[tuple[str, str]]) -> sql.Composed:
+    return sql.SQL(", ").join(sql.SQL("{} {}").format(sql.Identifier(name), raw(kind)) for name, kind in columns)
+
+
+def _temp_table(name: sql.Identifier, columns: sql.Composed) -> sql.Composed:
+    return sql.SQL("CREATE TEMP TABLE IF NOT EXISTS {} ({}) ON COMMIT DELETE ROWS").format(name, columns)
+
+
+def _keys(job: Job) -> sql.Identifier:
+    return sql.Identifier("pg_temp", f"confiture_keys{job.table.number:04d}")
+
+
+def _images(job: Job) -> list[Projected]:
+    """The projected column of each key column: the same cast as every reader makes."""
+    by_target = {p.target: p for p in job.table.columns}
+    return [by_target[k.target] for k in job.table.key]
+
+
+def _cast(key: Sequence[KeyColumn], job: Job) -> sql.Composed:
+    """The logged key of the job's source table, cast as the SELECT casts it."""
+    order = {k.source: i for i, k in enumerate(key, 1)}
+    items = [
+        sql.SQL("{}::{}").format(sql.Identifier(f"k{order[k.source]}"), raw(p.wire))
+        for k, p in zip(job.table.key, _images(job), strict=True)
+    ]
+    return sql.SQL(", ").join(items)
+
+
+def _matches(job: Job) -> sql.Composed:
+    tests = []
+    for i, p in enumerate(_images(job), 1):
+        value = sql.SQL("k.{}").format(sql.Identifier(f"k{i}"))
+        if p.cast_in:
+            value = sql.SQL("{}::{}").format(value, raw(p.cast_in))
+        tests.append(sql.SQL("t.{} = {}").format(sql.Identifier(p.target), value))
+    return sql.SQL(" AND ").join(tests)
+
+
+def _bring_keys(source: Transaction, target: Transaction, f: Followed, job: Job) -> int:
+    """The changed keys into the target's temporary table; after a TRUNCATE also those that are gone."""
+    form = sql.SQL("COPY (SELECT {} FROM {} WHERE NOT truncated) TO STDOUT")
+    into = sql.SQL("COPY {} FROM STDIN").format(_keys(job))
+    keys = pipe(source, target, form.format(_cast(f.item.key, job), f.changed), into)
+    truncated = source.pg.execute(sql.SQL("SELECT 1 FROM {} WHERE truncated LIMIT 1").format(f.changed)).fetchone()
+    if truncated is not None:
+        keys += _gone(source, target, job)
+    return keys
+
+
+def _gone(source: Transaction, target: Transaction, job: Job) -> int:
+    """Keys of the target that the snapshot lacks: what a TRUNCATE took, and nothing that came later."""
+    there = sql.Identifier("pg_temp", f"confiture_there{job.table.number:04d}")
+    columns = _typed((f"k{i}", p.wire) for i, p in enumerate(_images(job), 1))
+    target.pg.execute(_temp_table(there, columns))
+    target.pg.execute(sql.SQL("DELETE FROM {}").format(there))
+    names = sql.SQL(", ").join(sql.Identifier(p.target) for p in _images(job))
+    query = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT").format(names, job.view)
+    pipe(source, target, query, sql.SQL("COPY {} FROM STDIN").format(there))
+    target.pg.execute(_BY_HASH)
+    own = sql.SQL(", ").join(sql.SQL("t.{}::{}").format(sql.Identifier(p.target), raw(p.wire)) for p in _images(job))
+    gone = sql.SQL("INSERT INTO {} SELECT {} FROM {} t WHERE NOT EXISTS (SELECT FROM {} k WHERE {})")
+    return target.pg.execute(gone.format(_keys(job), own, job.target, there, _matches(job))).rowcount
+
+
+def _delete(target: Transaction, job: Job) -> None:
+    target.pg.execute(_BY_INDEX)
+    target.pg.execute(sql.SQL("DELETE FROM {} t USING {} k WHERE {}").format(job.target, _keys(job), _matches(job)))
+
+
+def _bring_rows(source: Transaction, target: Transaction, f: Followed, job: Job) -> int:
+    """The rows that exist under the changed keys, through the table's one SELECT."""
+    order = {k.source: i for i, k in enumerate(f.item.key, 1)}
+    tests = sql.SQL(" AND ").join(
+        sql.SQL("v.{} = c.{}").format(sql.Identifier(part.name), sql.Identifier(f"k{order[k.source]}"))
+        for part, k in zip(job.table.view_key, job.table.key, strict=True)
+    )
+    values = sql.SQL(", ").join(sql.SQL("v.{}").format(sql.Identifier(p.target)) for p in job.table.columns)
+    source.pg.execute(_BY_INDEX)
+    form = sql.SQL(job.table.format)
+    query = sql.SQL("COPY (SELECT {} FROM {} c JOIN {} v ON {} WHERE NOT c.truncated) TO STDOUT (FORMAT {})").format(
+        values, f.changed, job.view, tests, form
+    )
+    into = sql.SQL("COPY {} {} FROM STDIN (FORMAT {})").format(job.target, job.column_list, form)
+    return pipe(source, target, query, into)

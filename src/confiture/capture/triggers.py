@@ -1,0 +1,237 @@
+"""Triggers on the source that write the keys of changed rows into a log table per source table.
+
+Plain tables get statement-level triggers with transition tables; partitioned tables and tables fed by a
+subscription get row-level ones on the root, because statement triggers miss rows that MERGE moves
+between partitions, DML that names a leaf, and logical apply. All fire always, TRUNCATE too.
+https://www.postgresql.org/docs/current/sql-createtrigger.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from confiture.db import WRITER, Transaction
+from confiture.errors import Refused
+from confiture.plan import KeyColumn, Plan
+from confiture.projection import raw
+from confiture.types import TableRef
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """A source table whose changes are logged.
+
+    :ivar number: names its log table and its functions.
+    :ivar key: the walk key, which every target of the table shares.
+    :ivar schema: the run's own.
+    """
+
+    number: int
+    table: TableRef
+    key: tuple[KeyColumn, ...]
+    schema: str
+
+    @property
+    def log(self) -> sql.Identifier:
+        """The log table: ``seq``, the key as ``k1``, ``k2``..., ``truncated``."""
+        return sql.Identifier(self.schema, f"log{self.number:04d}")
+
+    @property
+    def log_key(self) -> sql.Composed:
+        """The log's key columns, separated by commas."""
+        return sql.SQL(", ").join(sql.Identifier(f"k{i}") for i in range(1, len(self.key) + 1))
+
+    @property
+    def source(self) -> sql.Identifier:
+        """The table itself."""
+        return sql.Identifier(self.table.schema, self.table.name)
+
+    def columns(self, alias: str) -> sql.Composed:
+        """The key's columns of a transition table or a row variable."""
+        return sql.SQL(", ").join(sql.Identifier(alias, k.source) for k in self.key)
+
+    def trigger(self, event: str) -> sql.Identifier:
+        """The name of a trigger; it sorts behind the user's own."""
+        return sql.Identifier(f"zz_{self.schema}_{event}")
+
+    def function(self, event: str) -> sql.Identifier:
+        """The name of a trigger function."""
+        return sql.Identifier(self.schema, f"capture{self.number:04d}_{event}")
+
+
+def captured(plan: Plan, schema: str) -> tuple[Captured, ...]:
+    """One per source table that has a key; a split's targets share it."""
+    found: dict[TableRef, Captured] = {}
+    for table in plan.tables:
+        if table.key and table.source not in found:
+            found[table.source] = Captured(table.number, table.source, table.key, schema)
+    return tuple(found.values())
+
+
+def kind(tx: Transaction, item: Captured) -> str:
+    """``row`` or ``statement``: how the table's changes have to be caught."""
+    row = tx.pg.execute(
+        "SELECT c.relkind = 'p' OR EXISTS (SELECT FROM pg_subscription_rel s WHERE s.srrelid = c.oid)"
+        " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s",
+        (item.table.schema, item.table.name),
+    ).fetchone()
+    return "row" if row is not None and row[0] else "statement"
+
+
+def installed(tx: Transaction, item: Captured) -> bool:
+    """Whether the table's capture is there; log, functions and triggers come in one commit."""
+    row = tx.pg.execute("SELECT to_regclass(%s)", (item.log.as_string(tx.pg),)).fetchone()
+    return row is not None and row[0] is not None
+
+
+def refuse_tampered(tx: Transaction, item: Captured) -> None:
+    """:raises Refused: when a capture trigger was disabled or dropped: writes may be missing from the log."""
+    row = tx.pg.execute(
+        "SELECT count(*), count(*) FILTER (WHERE t.tgenabled <> 'A') FROM pg_trigger t"
+        " WHERE t.tgrelid = %s::regclass AND t.tgname LIKE %s",
+        (item.source.as_string(tx.pg), f"zz_{item.schema}_%"),
+    ).fetchone()
+    assert row is not None
+    if row[1] or row[0] not in (2, 4):
+        raise Refused(
+            f"capture on source table {item.table} was disabled or dropped",
+            why="writes made meanwhile may be missing from its log",
+            fix=f"copy it again: migrate --restart-table {item.table}",
+        )
+
+
+def install(tx: Transaction, item: Captured) -> None:
+    """Create log, functions and triggers. CREATE TRIGGER waits for writers that are under way.
+
+    Committed before the first row is read, it leaves no write unseen: a writer that began earlier is
+    waited for, one that begins later is logged.
+    """
+    columns = [sql.SQL("{} {}").format(sql.Identifier(f"k{i}"), raw(k.source_type)) for i, k in enumerate(item.key, 1)]
+    tx.pg.execute(
+        sql.SQL(
+            "CREATE TABLE {} (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, {},"
+            " truncated boolean NOT NULL DEFAULT false, at timestamptz NOT NULL DEFAULT now())"
+        ).format(item.log, sql.SQL(", ").join(columns))
+    )
+    for statement in _statements(item, kind(tx, item), _partitions(tx, item)):
+        tx.pg.execute(statement)
+
+
+def _partitions(tx: Transaction, item: Captured) -> list[TableRef]:
+    """Every partition below the root: TRUNCATE triggers are not cloned."""
+    rows = tx.pg.execute(
+        "SELECT n.nspname, c.relname FROM pg_partition_tree(%s::regclass) t JOIN pg_class c ON c.oid = t.relid"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE t.level > 0",
+        (item.source.as_string(tx.pg),),
+    ).fetchall()
+    return [TableRef(*row) for row in rows]
+
+
+def _statements(item: Captured, how: str, partitions: Sequence[TableRef]) -> Iterator[sql.Composed]:
+    if how == "row":
+        yield _function(item, "row", _row_body(item))
+        yield _trigger(item, "row", sql.SQL("AFTER INSERT OR UPDATE OR DELETE"), sql.SQL("FOR EACH ROW"))
+        yield _always(item, item.source, "row")
+    else:
+        for event, tables, body in _events(item):
+            yield _function(item, event, body)
+            yield _trigger(item, event, sql.SQL("AFTER " + event.upper()), tables + sql.SQL(" FOR EACH STATEMENT"))
+            yield _always(item, item.source, event)
+    # TRUNCATE gives a table new storage; written down, it is told apart from a rewrite that goes unlogged.
+    marker = sql.SQL("INSERT INTO {} (truncated) VALUES (true); INSERT INTO {} VALUES (pg_relation_filenode(TG_RELID))")
+    yield _function(item, "truncate", marker.format(item.log, sql.Identifier(item.schema, "storage")))
+    for ref in (item.table, *partitions):
+        name = sql.Identifier(ref.schema, ref.name)
+        yield _trigger(item, "truncate", sql.SQL("AFTER TRUNCATE"), sql.SQL("FOR EACH STATEMENT"), name)
+        yield _always(item, name, "truncate")
+
+
+def _events(item: Captured) -> Iterator[tuple[str, sql.Composed, sql.Composed]]:
+    new = sql.SQL("REFERENCING NEW TABLE AS confiture_new").format()
+    old = sql.SQL("REFERENCING OLD TABLE AS confiture_old").format()
+    both = sql.SQL("REFERENCING OLD TABLE AS confiture_old NEW TABLE AS confiture_new").format()
+    yield "insert", new, _logged(item, sql.SQL("SELECT {} FROM confiture_new").format(item.columns("confiture_new")))
+    yield "delete", old, _logged(item, sql.SQL("SELECT {} FROM confiture_old").format(item.columns("confiture_old")))
+    # UNION: an update that keeps its keys, which is nearly every one, logs each once.
+    changed = sql.SQL("SELECT {} FROM confiture_old UNION SELECT {} FROM confiture_new").format(
+        item.columns("confiture_old"), item.columns("confiture_new")
+    )
+    yield "update", both, _logged(item, changed)
+
+
+def _logged(item: Captured, query: sql.Composed) -> sql.Composed:
+    return sql.SQL("INSERT INTO {} ({}) {}").format(item.log, item.log_key, query)
+
+
+def _row_body(item: Captured) -> sql.Composed:
+    insert = sql.SQL("INSERT INTO {} ({}) VALUES ({})")
+    old = insert.format(item.log, item.log_key, item.columns("old"))
+    new = insert.format(item.log, item.log_key, item.columns("new"))
+    return sql.SQL(
+        "IF TG_OP <> 'INSERT' THEN {}; END IF;"
+        " IF TG_OP = 'INSERT' OR TG_OP = 'UPDATE' AND ROW({}) IS DISTINCT FROM ROW({}) THEN {}; END IF"
+    ).format(old, item.columns("old"), item.columns("new"), new)
+
+
+def _function(item: Captured, event: str, body: sql.Composed) -> sql.Composed:
+    """Runs with our rights, because application roles have none on our schema; and nobody may call it."""
+    text = sql.SQL("BEGIN {}; RETURN NULL; END").format(body)
+    return sql.SQL(
+        "CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
+        " SET search_path = pg_catalog, pg_temp AS {body}; REVOKE ALL ON FUNCTION {name}() FROM PUBLIC"
+    ).format(name=item.function(event), body=sql.Literal(text.as_string()))
+
+
+def _trigger(
+    item: Captured, event: str, when: sql.Composable, how: sql.Composable, table: sql.Identifier | None = None
+) -> sql.Composed:
+    return sql.SQL(
+        "CREATE TRIGGER {} {} ON {} {}"
+        " WHEN (pg_catalog.current_setting({}, true) IS DISTINCT FROM {}) EXECUTE FUNCTION {}()"
+    ).format(
+        item.trigger(event),
+        when,
+        table or item.source,
+        how,
+        sql.Literal(WRITER),
+        sql.Literal(item.schema),
+        item.function(event),
+    )
+
+
+def _always(item: Captured, table: sql.Identifier, event: str) -> sql.Composed:
+    return sql.SQL("ALTER TABLE {} ENABLE ALWAYS TRIGGER {}").format(table, item.trigger(event))
+
+
+def remove(tx: Transaction, item: Captured) -> None:
+    """Drop triggers, functions and log; nothing to do when they are gone."""
+    if not installed(tx, item):
+        return
+    tables = (item.table, *_partitions(tx, item))
+    for ref in tables:
+        name = sql.Identifier(ref.schema, ref.name)
+        for event in ("insert", "update", "delete", "row", "truncate"):
+            if ref == item.table or event == "truncate":
+                tx.pg.execute(sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(item.trigger(event), name))
+    for event in ("insert", "update", "delete", "row", "truncate"):
+        tx.pg.execute(sql.SQL("DROP FUNCTION IF EXISTS {}()").format(item.function(event)))
+    tx.pg.execute(sql.SQL("DROP TABLE {}").format(item.log))
+
+
+def backlog(tx: Transaction, items: Sequence[Captured]) -> tuple[int, float]:
+    """Log rows of all tables, and the age in seconds of the oldest by the source's clock."""
+    if not items:
+        return 0, 0.0
+    parts = sql.SQL(" UNION ALL ").join(
+        sql.SQL("SELECT count(*) AS n, min(at) AS at FROM {}").format(item.log) for item in items
+    )
+    row = tx.pg.execute(
+        sql.SQL(
+            "SELECT sum(n)::bigint, coalesce(extract(epoch FROM clock_timestamp() - min(at)), 0) FROM ({}) l"
+        ).format(parts)
+    ).fetchone()
+    assert row is not None
+    return int(row[0]), float(row[1])

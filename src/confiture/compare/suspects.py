@@ -1,0 +1,124 @@
+"""Rows that differ while writes go on: suspects, until a catch-up pass that began later has run.
+
+Source, target, source are read in this order; a row is confirmed only when the source stood still, the
+log has nothing for its key, and it still differs. What moved is hot and tried again (correctness.md, 6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from confiture.capture.apply import Followed
+from confiture.compare import checksum
+from confiture.compare.checksum import Hashing, Side
+from confiture.copy.base import Job
+from confiture.db import Session, Transaction
+from confiture.journal.verifications import Difference
+from confiture.keyset import typed
+from confiture.runner import reading
+
+#: Times a hot row is looked at before it is left to the cutover.
+TRIES = 10
+#: Keys compared with one statement.
+KEYS_AT_ONCE = 500
+
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of suspects: confirmed differences, and keys that never stood still."""
+
+    confirmed: tuple[Difference, ...]
+    hot: tuple[Key, ...]
+
+
+def settle(
+    source: Session,
+    target: Session,
+    job: Job,
+    hashing: Hashing,
+    followed: Followed,
+    keys: Sequence[Key],
+    catch_up: Callable[[], object],
+) -> Verdict:
+    """Tell suspects apart.
+
+    :param keys: the suspects, as the target's key columns print.
+    :param catch_up: runs a pass that begins now.
+    """
+    confirmed: list[Difference] = []
+    left = list(keys)
+    for _ in range(TRIES):
+        if not left or len(confirmed) >= checksum.DIFFERENCES_MOST:
+            break
+        catch_up()
+        hot: list[Key] = []
+        for at in range(0, len(left), KEYS_AT_ONCE):
+            some = left[at : at + KEYS_AT_ONCE]
+            found, moved = _look(source, target, job, hashing, followed, some)
+            confirmed += found
+            hot += moved
+        left = hot
+    return Verdict(tuple(confirmed[: checksum.DIFFERENCES_MOST]), tuple(left))
+
+
+def _look(
+    source: Session, target: Session, job: Job, hashing: Hashing, followed: Followed, keys: Sequence[Key]
+) -> tuple[list[Difference], list[Key]]:
+    where = among(job, keys)
+    before = _read(source, job, hashing, where["source"])
+    with target.transaction(read_only=True) as tx:
+        there = checksum.hashes(tx, job, "target", hashing, where["target"])
+    with reading(source, job.source) as tx:
+        after = checksum.hashes(tx, job, "source", hashing, where["source"])
+        logged = _logged(tx, job, followed, keys)
+    differing = [k for k in keys if after.get(k) != there.get(k)]
+    hot = [k for k in differing if before.get(k) != after.get(k) or k in logged]
+    still = [k for k in differing if k not in set(hot)]
+    if not still:
+        return [], hot
+    narrow = among(job, still)
+    with reading(source, job.source) as a, target.transaction(read_only=True) as b:
+        return checksum.differences(a, b, job, hashing, narrow), hot
+
+
+def _read(source: Session, job: Job, hashing: Hashing, where: sql.Composed) -> dict[Key, tuple[int, ...]]:
+    with reading(source, job.source) as tx:
+        return checksum.hashes(tx, job, "source", hashing, where)
+
+
+def among(job: Job, keys: Sequence[Key]) -> dict[Side, sql.Composed]:
+    """The rows of some keys, as each side says it. Keys are the target's; they read back on the source."""
+
+    def on(parts: Sequence[tuple[str, str]]) -> sql.Composed:
+        tuples = [
+            sql.SQL("({})").format(sql.SQL(", ").join(typed(v, kind) for v, (_, kind) in zip(key, parts, strict=True)))
+            for key in keys
+        ]
+        names = sql.SQL(", ").join(sql.Identifier(name) for name, _ in parts)
+        return sql.SQL("({}) IN ({})").format(names, sql.SQL(", ").join(tuples))
+
+    return {
+        "source": on([(p.name, p.type) for p in job.table.view_key]),
+        "target": on([(p.name, p.type) for p in job.table.target_key]),
+    }
+
+
+def _logged(tx: Transaction, job: Job, followed: Followed, keys: Sequence[Key]) -> set[Key]:
+    """Which of the keys have a log row now; a TRUNCATE's marker counts for all."""
+    order = {k.source: i for i, k in enumerate(followed.item.key, 1)}
+    names = [f"k{order[k.source]}" for k in job.table.key]
+    images = {k.target: k for k in job.table.key}
+    wires = {p.target: p.wire for p in job.table.columns if p.target in images}
+    texts = sql.SQL(", ").join(
+        sql.SQL("({}::{})::text").format(sql.Identifier(name), sql.SQL(wires[k.target]))
+        for name, k in zip(names, job.table.key, strict=True)
+    )
+    rows = tx.pg.execute(sql.SQL("SELECT truncated, {} FROM {}").format(texts, followed.item.log)).fetchall()
+    if any(row[0] for row in rows):
+        return set(keys)
+    return {tuple(row[1:]) for row in rows}

@@ -1,0 +1,74 @@
+"""Catch-up's passes and the keys it touched, as the target's side knows them."""
+
+from __future__ import annotations
+
+import uuid
+
+import sqlalchemy as sa
+from psycopg import sql
+from sqlalchemy import func
+from sqlalchemy.dialects.postgresql import insert
+
+from confiture.db import Transaction
+from confiture.journal.tables import catchup, touched
+
+
+def last(tx: Transaction, run_id: uuid.UUID) -> int:
+    """The last pass this side has; 0 before the first."""
+    query = sa.select(catchup.c["pass"]).where(catchup.c.run_id == run_id)
+    return tx.sa.execute(query).scalar_one_or_none() or 0
+
+
+def advance(tx: Transaction, run_id: uuid.UUID, *, keys: int, rows: int) -> int:
+    """Count a pass in the transaction that holds its rows; its number."""
+    first = insert(catchup).values({"run_id": run_id, "pass": 1, "keys": keys, "rows": rows})
+    more = {
+        "pass": catchup.c["pass"] + 1,
+        "keys": catchup.c["keys"] + keys,
+        "rows": catchup.c.rows + rows,
+        "at": func.clock_timestamp(),
+    }
+    statement = first.on_conflict_do_update(index_elements=["run_id"], set_=more).returning(catchup.c["pass"])
+    return int(tx.sa.execute(statement).scalar_one())
+
+
+def touch(tx: Transaction, run_id: uuid.UUID, table_number: int, keys: sql.Identifier, width: int) -> None:
+    """Remember the keys of a temporary table (``k1``...) as changed since they were verified."""
+    values = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(f"k{i}")) for i in range(1, width + 1))
+    tx.pg.execute(
+        sql.SQL(
+            "INSERT INTO confiture.touched SELECT DISTINCT {}::uuid, {}, jsonb_build_array({}) FROM {}"
+            " ON CONFLICT DO NOTHING"
+        ).format(sql.Literal(str(run_id)), sql.Literal(table_number), values, keys)
+    )
+
+
+def note_backlog(tx: Transaction, run_id: uuid.UUID, rows: int, oldest: float) -> None:
+    """Write down how far behind the source the target is, for status: log rows, and seconds."""
+    values = {"run_id": run_id, "backlog": rows, "oldest": oldest}
+    measured = {"backlog": rows, "oldest": oldest, "at": func.clock_timestamp()}
+    tx.sa.execute(insert(catchup).values(values).on_conflict_do_update(index_elements=["run_id"], set_=measured))
+
+
+def touch_keys(tx: Transaction, run_id: uuid.UUID, table_number: int, keys: list[list[str]]) -> None:
+    """Remember keys that were too busy to be compared."""
+    rows = [{"run_id": run_id, "table_number": table_number, "key": key} for key in keys]
+    if rows:
+        tx.sa.execute(insert(touched).on_conflict_do_nothing(), rows)
+
+
+def touched_keys(tx: Transaction, run_id: uuid.UUID, table_number: int, limit: int) -> list[list[str]]:
+    """Some of the keys of a table that changed since they were verified."""
+    query = sa.select(touched.c.key).where(touched.c.run_id == run_id, touched.c.table_number == table_number)
+    return list(tx.sa.execute(query.limit(limit)).scalars())
+
+
+def forget_touched(tx: Transaction, run_id: uuid.UUID, table_number: int, keys: list[list[str]]) -> None:
+    """Forget keys that were compared and agree."""
+    where = (touched.c.run_id == run_id, touched.c.table_number == table_number, touched.c.key.in_(keys))
+    tx.sa.execute(sa.delete(touched).where(*where))
+
+
+def forget_all_touched(tx: Transaction, run_id: uuid.UUID) -> None:
+    """Forget every key: a verification begins that looks at every row."""
+    tx.sa.execute(sa.delete(touched).where(touched.c.run_id == run_id))

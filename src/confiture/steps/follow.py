@@ -1,0 +1,148 @@
+"""Capture installed, and the target kept fresh: within migrate, and by ``follow`` until the cutover."""
+
+from __future__ import annotations
+
+import time
+
+import psycopg
+from psycopg import sql
+
+from confiture import catalog
+from confiture.capture import apply, fences, triggers
+from confiture.capture.apply import Follower, Pass
+from confiture.capture.triggers import Captured
+from confiture.db import Transaction, retry
+from confiture.errors import Refused
+from confiture.faults import failpoint
+from confiture.journal import catchup, progress, runs
+from confiture.plan import Plan
+from confiture.runner import Context
+
+#: CREATE TRIGGER waits for writers and makes later ones wait behind it: short tries instead of one long.
+LOCK_TIMEOUT = "1s"
+INSTALL_SECONDS = 300
+#: A backlog of so many log rows is drained within the cutover's pause.
+SMALL_BACKLOG = 1_000
+#: Seconds between two passes of ``follow`` when there is little to do.
+IDLE_SECONDS = 1.0
+
+
+def install(context: Context, plan: Plan) -> None:
+    """Capture on every source table, committed before any row is read; resumed table by table.
+
+    :raises Held: when writers keep a table from being captured for minutes.
+    """
+    for item in triggers.captured(plan, context.schema):
+        context.checkpoint()
+        retry(lambda item=item: _install_one(context, item), deadline=INSTALL_SECONDS)  # type: ignore[misc]
+    failpoint("capture.installed")
+
+
+def _install_one(context: Context, item: Captured) -> None:
+    try:
+        with context.fenced_source() as tx:
+            if triggers.installed(tx, item):
+                return
+            tx.pg.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT)))
+            triggers.install(tx, item)
+            # Taken under the trigger's lock: from here on every change is either logged or seen as DDL.
+            now = catalog.fingerprint(tx, item.table)
+            failpoint("capture.before_commit")
+    except psycopg.errors.LockNotAvailable:
+        context.progress.say(f"waiting for writers of {item.table} to install capture")
+        raise
+    failpoint("capture.after_commit")
+    with context.fenced() as tx:
+        progress.set_fingerprint(tx, context.run_id, item.table, now)
+
+
+def close_target(context: Context, plan: Plan) -> None:
+    """Fence the target against everybody but us."""
+    with context.fenced() as tx:
+        fences.close_target(tx, context.schema, [t.target for t in plan.tables])
+        failpoint("close_target.before_commit")
+
+
+def refuse_keyless(plan: Plan) -> None:
+    """:raises Refused: for tables whose changes cannot be told apart, because they have no key."""
+    keyless = [t for t in plan.tables if not t.key]
+    if keyless:
+        lines = [f"{t.source}: {t.key_reason}" for t in keyless]
+        raise Refused(
+            "tables without a usable key cannot be moved while the application writes",
+            why="\n".join(lines),
+            fix="give them a key ($key), leave them behind ($omit), or stop the application and use --no-capture",
+        )
+
+
+def compact(context: Context, plan: Plan) -> int:
+    """Keep one log row per key while tables are still copied; how many went.
+
+    Bounds the log by the distinct keys changed. Never at the same time as a pass: one runner does both.
+    """
+    gone = 0
+    for item in triggers.captured(plan, context.schema):
+        with context.fenced_source() as tx:
+            statement = sql.SQL(
+                "DELETE FROM {log} WHERE seq IN (SELECT seq FROM (SELECT seq, row_number() OVER"
+                " (PARTITION BY {key}, truncated ORDER BY seq DESC) AS n FROM {log}) l WHERE n > 1)"
+            )
+            gone += tx.pg.execute(statement.format(log=item.log, key=item.log_key)).rowcount
+            failpoint("compact.before_commit")
+    return gone
+
+
+def measure(context: Context, plan: Plan) -> int:
+    """Look how far behind the target is, and write it down; log rows waiting."""
+    with context.source.transaction(read_only=True) as tx:
+        rows, oldest = triggers.backlog(tx, triggers.captured(plan, context.schema))
+    with context.fenced() as tx:
+        catchup.note_backlog(tx, context.run_id, rows, oldest)
+    return rows
+
+
+def drain(context: Context, plan: Plan, *, touch: bool) -> int:
+    """Catch up until the backlog is small; rows brought over."""
+    brought = 0
+    with Follower(context, apply.followed(context, plan)) as follower:
+        while True:
+            context.checkpoint()
+            made = one_pass(follower, touch=touch)
+            brought += made.rows
+            if measure(context, plan) <= SMALL_BACKLOG:
+                return brought
+
+
+def one_pass(follower: Follower, *, touch: bool) -> Pass:
+    """A pass, again after errors that pass by themselves: it is idempotent."""
+    return retry(lambda: follower.catch_up(touch=touch))
+
+
+def follow(context: Context, plan: Plan, *, once: bool) -> int:
+    """Keep the target fresh until a signal; rows brought over when ``once``."""
+    apply.refuse_behind(context)
+    if once:
+        return drain(context, plan, touch=True)
+    with Follower(context, apply.followed(context, plan)) as follower:
+        while True:
+            context.checkpoint()
+            made = one_pass(follower, touch=True)
+            left = measure(context, plan)
+            if made.keys:
+                context.progress.say(f"pass {made.number}: {made.keys:,} keys, {made.rows:,} rows; {left:,} waiting")
+            if left <= SMALL_BACKLOG:
+                time.sleep(IDLE_SECONDS)
+
+
+def remove(context: Context, plan: Plan) -> None:
+    """Drop capture from the source."""
+    for item in triggers.captured(plan, context.schema):
+        with context.fenced_source() as tx:
+            triggers.remove(tx, item)
+            failpoint("capture.removed.before_commit")
+
+
+def captured_run(tx: Transaction, context: Context) -> bool:
+    """Whether the run captures writes."""
+    run = runs.get(tx, context.run_id)
+    return run is not None and bool(run.options.get("capture"))

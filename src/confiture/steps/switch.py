@@ -1,0 +1,230 @@
+"""cutover while the application writes: lock, drain, compare what changed last, close the source, open the target.
+
+Before the source's commit nothing has happened that anybody would notice; after it there is only
+forward. Where a run stands is probed on the source, never remembered (correctness.md, 8).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from psycopg import sql
+
+from confiture import machine, sequences
+from confiture.capture import apply, fences
+from confiture.capture.apply import Follower
+from confiture.compare import checksum, suspects
+from confiture.compare.checksum import Hashing
+from confiture.compare.suspects import Key
+from confiture.copy.base import Job
+from confiture.db import Transaction
+from confiture.errors import CutoverGivenUp, CutoverHalfway
+from confiture.faults import failpoint
+from confiture.journal import catchup, progress, runs
+from confiture.journal.progress import Deferred
+from confiture.journal.verifications import Difference
+from confiture.plan import Plan
+from confiture.projection import raw
+from confiture.runner import Context
+from confiture.steps import follow
+from confiture.types import TableRef
+
+#: Touched keys compared with one statement.
+KEYS_AT_ONCE = 500
+#: Values a sequence is set ahead, because reading it is not transactional.
+SEQUENCE_MARGIN = 100
+
+
+def is_closed(context: Context) -> bool:
+    """Whether the source takes no writes any more: the point of no return is behind us."""
+    with context.source.transaction(read_only=True) as tx:
+        return fences.source_closed(tx, context.schema)
+
+
+def prepare(context: Context, plan: Plan, hashing: Hashing) -> None:
+    """Everything that can be done before anything is locked: drain, compare what changed, rehearse the opening.
+
+    :raises CutoverGivenUp: when a row differs.
+    """
+    apply.refuse_behind(context)
+    follow.drain(context, plan, touch=True)
+    _settle_touched(context, plan, hashing)
+    follow.drain(context, plan, touch=True)
+    # What is only forward must not fail: done once and rolled back.
+    with context.target.rehearsal() as tx:
+        runs.fence(tx, context.run_id, context.epoch)
+        _open(context, tx, plan)
+
+
+def _settle_touched(context: Context, plan: Plan, hashing: Hashing) -> None:
+    """Compare the keys that changed since their rows were verified, while writes go on."""
+    for followed in apply.followed(context, plan):
+        for job in followed.jobs:
+            while keys := _touched(context, job):
+                verdict = suspects.settle(
+                    context.source,
+                    context.target,
+                    job,
+                    hashing,
+                    followed,
+                    keys,
+                    lambda: follow.drain(context, plan, touch=True),
+                )
+                _refuse_differences(verdict.confirmed)
+                settled = [list(k) for k in keys if k not in set(verdict.hot)]
+                with context.fenced() as tx:
+                    catchup.forget_touched(tx, context.run_id, job.table.number, settled)
+                if verdict.hot:
+                    break  # busy rows are compared under the lock
+
+
+def _touched(context: Context, job: Job) -> list[Key]:
+    with context.target.transaction(read_only=True) as tx:
+        found = catchup.touched_keys(tx, context.run_id, job.table.number, KEYS_AT_ONCE)
+    return [tuple(key) for key in found]
+
+
+def _refuse_differences(found: Sequence[Difference]) -> None:
+    if found:
+        raise CutoverGivenUp(
+            "the cutover was given up: source and target differ",
+            why=f"{len(found)} among the rows changed last, the first: {found[0].subject} {found[0].key}",
+            fix="the source serves on; look with `verify --again`, heal with `verify --repair`",
+        )
+
+
+def under_lock(context: Context, source: Transaction, plan: Plan, hashing: Hashing, deadline: float) -> None:
+    """Drain to empty, compare the last changed keys, set the sequences; then close the source.
+
+    ``source`` is the transaction that holds the lock; its commit, by the caller, is the point of no return.
+
+    :param deadline: of the write pause, by ``time.monotonic()``.
+    :raises CutoverGivenUp: over the budget, or when a row differs; the lock goes with the rollback.
+    """
+    with Follower(context, apply.followed(context, plan)) as follower:
+        while follower.catch_up(touch=True).keys:
+            _refuse_late(deadline)
+    for followed in apply.followed(context, plan):
+        for job in followed.jobs:
+            _compare_last(context, job, hashing, deadline)
+    with context.fenced() as tx:
+        sequences.set_all(context.source, tx, plan, margin=SEQUENCE_MARGIN)
+    _refuse_late(deadline)
+    fences.close_source(source, context.schema, _sources(plan), context.target.database.public)
+    failpoint("switch.before_point_of_no_return")
+
+
+def _refuse_late(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise CutoverGivenUp(
+            "the cutover was given up: it would have held writes up for too long",
+            why="--max-write-pause ran out before the target was even",
+            fix="the source serves on; wait for a quieter moment, or allow a longer --max-write-pause",
+        )
+
+
+def _compare_last(context: Context, job: Job, hashing: Hashing, deadline: float) -> None:
+    while keys := _touched(context, job):
+        _refuse_late(deadline)
+        where = suspects.among(job, keys)
+        with context.source.transaction(read_only=True) as a, context.target.transaction(read_only=True) as b:
+            x = checksum.hashes(a, job, "source", hashing, where["source"])
+            y = checksum.hashes(b, job, "target", hashing, where["target"])
+            found = checksum.differences(a, b, job, hashing, where) if x != y else []
+        _refuse_differences(found)
+        with context.fenced() as tx:
+            catchup.forget_touched(tx, context.run_id, job.table.number, [list(k) for k in keys])
+
+
+def _sources(plan: Plan) -> list[TableRef]:
+    return list(dict.fromkeys(t.source for t in plan.tables))
+
+
+def finish(context: Context, plan: Plan) -> None:
+    """Open the target, once the source is closed: one commit, the same however often it is tried.
+
+    :raises CutoverHalfway: when it cannot be opened now; the same command tries again.
+    """
+    if not is_closed(context):
+        raise CutoverHalfway("the source is open: the target is not opened", fix="run the cutover again")
+    with context.fenced() as tx:  # keys, triggers, gate and state change together
+        run = runs.get(tx, context.run_id)
+        assert run is not None
+        _open(context, tx, plan)
+        machine.fire(tx, run, "cutover", {"live": True})
+        runs.update(tx, context.run_id, writes_served_by="target", cutover_phase="opened")
+        failpoint("switch.before_open_commit")
+    failpoint("switch.after_open_commit")
+
+
+def _open(context: Context, tx: Transaction, plan: Plan) -> None:
+    """Declared foreign keys beside their substitutes, user triggers on, the gate open: catalog changes only."""
+    for item in progress.deferred(tx, context.run_id, "foreign_key"):
+        if item.status == "interim" and item.interim is not None:
+            _declare(tx, item)
+    for item in progress.deferred(tx, context.run_id, "trigger"):
+        enable_trigger(tx, item)
+        progress.set_deferred(tx, context.run_id, item, "back")
+    fences.open_target(tx, context.schema)
+
+
+def _declare(tx: Transaction, item: Deferred) -> None:
+    """The declared action holds from the opening on; rows are validated after."""
+    detail = item.detail or {}
+    table, name = sql.Identifier(item.table.schema, item.table.name), sql.Identifier(item.name)
+    if detail["plain"] and not detail["partitioned"]:
+        return  # nothing but deferrability differs; put back after the opening
+    if detail["partitioned"]:
+        return  # NOT VALID is refused there; put back after the opening
+    tx.pg.execute(sql.SQL("ALTER TABLE {} RENAME CONSTRAINT {} TO {}").format(table, name, interim_name(item)))
+    definition = item.definition.removesuffix(" NOT VALID") + " NOT VALID"
+    tx.pg.execute(sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(table, name, raw(definition)))
+
+
+def interim_name(item: Deferred) -> sql.Identifier:
+    """What the substitute is called while the declared key stands beside it."""
+    return sql.Identifier("confiture_interim_" + item.name[:40])
+
+
+_ENABLE = {"O": "ENABLE TRIGGER", "A": "ENABLE ALWAYS TRIGGER", "R": "ENABLE REPLICA TRIGGER"}
+
+
+def enable_trigger(tx: Transaction, item: Deferred) -> None:
+    """A user's trigger as it was enabled before the load."""
+    how = _ENABLE[(item.detail or {}).get("enabled", "O")]
+    table = sql.Identifier(item.table.schema, item.table.name)
+    tx.pg.execute(sql.SQL("ALTER TABLE {} {} {}").format(table, sql.SQL(how), sql.Identifier(item.name)))
+
+
+def settle_keys(context: Context) -> None:
+    """After the opening, at leisure: validate the declared keys, drop their substitutes."""
+    with context.target.transaction(read_only=True) as tx:
+        keys = [k for k in progress.deferred(tx, context.run_id, "foreign_key") if k.status == "interim"]
+    for item in keys:
+        with context.fenced() as tx:
+            _settle_key(tx, item)
+            progress.set_deferred(tx, context.run_id, item, "back")
+            failpoint("switch.key.before_commit")
+
+
+def _settle_key(tx: Transaction, item: Deferred) -> None:
+    detail = item.detail or {}
+    table, name = sql.Identifier(item.table.schema, item.table.name), sql.Identifier(item.name)
+    if item.interim is None:
+        return
+    if detail["plain"] and not detail["partitioned"]:
+        if not detail["deferred"]:
+            mode = "NOT DEFERRABLE" if not detail["deferrable"] else "DEFERRABLE INITIALLY IMMEDIATE"
+            tx.pg.execute(sql.SQL("ALTER TABLE {} ALTER CONSTRAINT {} {}").format(table, name, sql.SQL(mode)))
+        return
+    if detail["partitioned"]:
+        rename = sql.SQL("ALTER TABLE {} RENAME CONSTRAINT {} TO {}")
+        tx.pg.execute(rename.format(table, name, interim_name(item)))
+        tx.pg.execute(sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(table, name, raw(item.definition)))
+    elif detail["validated"]:
+        tx.pg.execute(sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(table, name))
+    tx.pg.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table, interim_name(item)))
+    if item.comment is not None:
+        statement = sql.SQL("COMMENT ON CONSTRAINT {} ON {} IS {}")
+        tx.pg.execute(statement.format(name, table, sql.Literal(item.comment)))

@@ -1,0 +1,63 @@
+"""A run on databases a test writes to meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from confiture import operations
+from confiture.operations import Choices, Where
+from servers import Databases, TestDatabase
+
+
+@dataclass
+class Quiet:
+    """Progress that is kept for the test to read."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+    def table(self, name: str, done: int, total: int, phase: str) -> None:
+        pass
+
+
+class LiveRun:
+    """Source and target of one run, in-process."""
+
+    def __init__(
+        self, databases: Databases, project: Path, old: str, new: str, mapping: str = "", **choices: object
+    ) -> None:
+        self.source: TestDatabase = databases.cloned(old)
+        self.target = TestDatabase(databases.server, f"{self.source.name}_new")
+        databases.forget(self.target.name)
+        self.project = project
+        (project / "db/schema/10").mkdir(parents=True)
+        (project / "db/schema/10/new.sql").write_text(new)
+        path = project / "mapping.yaml"
+        path.write_text(mapping)
+        self.choices = Choices(mapping=path, **choices)  # type: ignore[arg-type]
+        self.where = Where(self.target.conninfo, self.source.conninfo, project)
+        self.progress = Quiet()
+
+    def setup(self, **wanted: object) -> None:
+        operations.setup(self.where, self.choices, wanted, self.progress)
+
+    def migrate(self) -> None:
+        operations.migrate(self.where, self.choices, self.progress)
+
+    def follow(self) -> int:
+        return operations.follow(self.where, True, self.progress)[1]
+
+    def verify(self) -> operations.Result:
+        return operations.verify(self.where, self.project / "differences.jsonl", True, self.progress)[1]
+
+    def assert_same(self, **queries: str) -> None:
+        """Each target table holds exactly what plain SQL on the source says."""
+        for table, query in queries.items():
+            wanted = sorted(map(str, self.source.rows(query)))
+            found = sorted(map(str, self.target.rows(f"SELECT * FROM {table}")))
+            assert found == wanted, (
+                f"{table}: only in target {set(found) - set(wanted)}, missing {set(wanted) - set(found)}"
+            )
