@@ -33,6 +33,7 @@ from confiture.steps import follow as following
 from confiture.steps import migrate as migrating
 from confiture.steps import planning
 from confiture.steps import setup as setting_up
+from confiture.steps import switch as switching
 from confiture.steps import verify as verifying
 from confiture.steps.cutover import Limits
 from confiture.steps.planning import Planned
@@ -388,12 +389,16 @@ def differences_found(run: Run, result: Result, report: Path | None) -> Differen
 def cutover(where: Where, limits: Limits, progress_: Progress) -> Run:
     """Switch to the target, for an application that is stopped."""
     with _holding(where, "cutover", progress_) as (context, run):
-        if run.state == CUTOVER:
+        if run.state == CUTOVER and run.cutover_phase in (None, "done"):
             progress_.say("cut over already: the target serves")
             return run
         plan = migrating.stored_plan(context)
         planning.ensure_views(context, plan)
-        cutting.cutover(context, plan, limits)
+        if run.options.get("capture"):
+            cutting.refuse_unverified(context, plan)
+            switching.switch(context, plan, limits)
+        else:
+            cutting.cutover(context, plan, limits)
         return context.run()
 
 

@@ -146,15 +146,17 @@ class Follower:
 
     def _number(self, source: Transaction, number: int) -> None:
         source.pg.execute(
-            sql.SQL("UPDATE {} SET pass = {}").format(sql.Identifier(self.context.schema, "fence"), sql.Literal(number))
+            sql.SQL("UPDATE {} SET number = {}").format(
+                sql.Identifier(self.context.schema, "passes"), sql.Literal(number)
+            )
         )
 
 
 def refuse_behind(context: Context) -> None:
     """:raises Refused: when the source knows of a pass that the target has lost."""
-    fence = sql.Identifier(context.schema, "fence")
+    passes = sql.Identifier(context.schema, "passes")
     with context.source.transaction(read_only=True) as source, context.target.transaction(read_only=True) as target:
-        row = source.pg.execute(sql.SQL("SELECT pass FROM {}").format(fence)).fetchone()
+        row = source.pg.execute(sql.SQL("SELECT number FROM {}").format(passes)).fetchone()
         have = catchup.last(target, context.run_id)
     if row is not None and row[0] > have:
         raise Refused(

@@ -55,6 +55,7 @@ def settle(
     for _ in range(TRIES):
         if not left or len(confirmed) >= checksum.DIFFERENCES_MOST:
             break
+        # A pass that begins now: what the log held when the row was first seen to differ is applied.
         catch_up()
         hot: list[Key] = []
         for at in range(0, len(left), KEYS_AT_ONCE):

@@ -57,10 +57,10 @@ def touch_keys(tx: Transaction, run_id: uuid.UUID, table_number: int, keys: list
         tx.sa.execute(insert(touched).on_conflict_do_nothing(), rows)
 
 
-def touched_keys(tx: Transaction, run_id: uuid.UUID, table_number: int, limit: int) -> list[list[str]]:
-    """Some of the keys of a table that changed since they were verified."""
+def touched_keys(tx: Transaction, run_id: uuid.UUID, table_number: int) -> list[list[str]]:
+    """The keys of a table that changed since they were verified."""
     query = sa.select(touched.c.key).where(touched.c.run_id == run_id, touched.c.table_number == table_number)
-    return list(tx.sa.execute(query.limit(limit)).scalars())
+    return list(tx.sa.execute(query).scalars())
 
 
 def forget_touched(tx: Transaction, run_id: uuid.UUID, table_number: int, keys: list[list[str]]) -> None:

@@ -104,8 +104,8 @@ def _drop_source(context: Context) -> None:
         views = tx.pg.execute("SELECT viewname FROM pg_views WHERE schemaname = %s", (context.schema,)).fetchall()
         for (name,) in views:
             tx.pg.execute(sql.SQL("DROP VIEW {}").format(sql.Identifier(context.schema, name)))
-        tx.pg.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(context.schema, "storage")))
-        tx.pg.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(context.schema, "fence")))
+        for table in ("storage", "passes", "fence"):
+            tx.pg.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(context.schema, table)))
         # An old database that was closed stays closed: its triggers need the function in this schema.
         if not fences.source_closed(tx, context.schema):
             tx.pg.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(context.schema)))

@@ -35,10 +35,11 @@ _ENABLE = {"O": "ENABLE TRIGGER", "A": "ENABLE ALWAYS TRIGGER", "R": "ENABLE REP
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long to wait for the source's locks, in seconds: each try, and all tries together."""
+    """Seconds: to wait for the source's locks, each try and all together; and to hold writers up under them."""
 
     lock_timeout: float = 0.5
     give_up_after: float = 30.0
+    max_write_pause: float = 5.0
 
 
 def cutover(context: Context, plan: Plan, limits: Limits) -> None:
@@ -47,19 +48,21 @@ def cutover(context: Context, plan: Plan, limits: Limits) -> None:
     :raises Refused: when the run is not verified.
     :raises CutoverGivenUp: when the lock was not had, or anything differs under it.
     """
+    refuse_unverified(context, plan)
+    _as_declared(context)
+    locked(context, plan, limits, lambda source: _under_lock(context, source, plan))
+
+
+def refuse_unverified(context: Context, plan: Plan) -> None:
+    """:raises Refused: when the run is not verified, or not by this plan."""
     run = context.run()
-    if run.state == CUTOVER:
-        return
-    if run.state != VERIFIED:
+    if run.state not in (VERIFIED, CUTOVER):
         raise Refused(
             f"the run is in state {run.state}, not verified",
             why="only what was verified is cut over",
             fix=f"confiture migrate schema-to-schema verify --target {run.target_name}",
         )
     _refuse_stale(context, plan)
-    _as_declared(context)
-    with Session(context.source.database, "cutover", context.schema[-8:]) as locker:
-        _locked(context, locker, plan, limits)
 
 
 def _refuse_stale(context: Context, plan: Plan) -> None:
@@ -107,8 +110,15 @@ def _replace(tx: Transaction, item: Deferred) -> None:
     finish.comment_on(tx, item)
 
 
-def _locked(context: Context, locker: Session, plan: Plan, limits: Limits) -> None:
-    """The part under the lock; whatever is raised in it releases the source untouched."""
+def locked(context: Context, plan: Plan, limits: Limits, act: Callable[[Transaction], None]) -> None:
+    """Run ``act`` under the source's lock and commit; whatever it raises releases the source untouched."""
+    with Session(context.source.database, "cutover", context.schema[-8:]) as locker:
+        _try_locked(context, locker, plan, limits, act)
+
+
+def _try_locked(
+    context: Context, locker: Session, plan: Plan, limits: Limits, act: Callable[[Transaction], None]
+) -> None:
     deadline = time.monotonic() + limits.give_up_after
     while True:
         context.check_lease()
@@ -117,7 +127,7 @@ def _locked(context: Context, locker: Session, plan: Plan, limits: Limits) -> No
                 check_source_fence(source, context.schema, context.epoch)
                 _lock(source, plan, limits)
                 failpoint("cutover.locked")
-                _under_lock(context, source, plan)
+                act(source)
             return
         except psycopg.errors.LockNotAvailable:
             blockers = _blockers(context, plan)

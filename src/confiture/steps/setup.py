@@ -180,11 +180,14 @@ def _source_schema(context: Context) -> None:
         if row is None or row[0] is None:
             tx.pg.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
             tx.pg.execute(
-                sql.SQL(
-                    "CREATE TABLE {} (epoch bigint PRIMARY KEY, plan_hash text, pass bigint NOT NULL DEFAULT 0)"
-                ).format(sql.Identifier(name, "fence"))
+                sql.SQL("CREATE TABLE {} (epoch bigint PRIMARY KEY, plan_hash text)").format(
+                    sql.Identifier(name, "fence")
+                )
             )
             tx.pg.execute(sql.SQL("CREATE TABLE {} (filenode oid NOT NULL)").format(sql.Identifier(name, "storage")))
+            # Apart from the fence, whose row a cutover holds while passes go on.
+            passes = sql.Identifier(name, "passes")
+            tx.pg.execute(sql.SQL("CREATE TABLE {} AS SELECT 0::bigint AS number").format(passes))
             tx.pg.execute(
                 sql.SQL("INSERT INTO {} (epoch) VALUES ({})").format(
                     sql.Identifier(name, "fence"), sql.Literal(context.epoch)

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from confiture import machine, sequences
 from confiture.capture import apply, fences
-from confiture.capture.apply import Follower
+from confiture.capture.apply import Followed, Follower
 from confiture.compare import checksum, suspects
 from confiture.compare.checksum import Hashing
 from confiture.compare.suspects import Key
@@ -26,12 +26,17 @@ from confiture.journal.progress import Deferred
 from confiture.journal.verifications import Difference
 from confiture.plan import Plan
 from confiture.projection import raw
-from confiture.runner import Context
-from confiture.steps import follow
+from confiture.runner import Context, reading
+from confiture.states import CUTOVER
+from confiture.steps import follow, verify
+from confiture.steps.cutover import Limits, locked
 from confiture.types import TableRef
 
 #: Touched keys compared with one statement.
 KEYS_AT_ONCE = 500
+#: So few are compared in an instant under the lock; so often it is tried to get there.
+FEW_KEYS = 2_000
+ROUNDS = 10
 #: Values a sequence is set ahead, because reading it is not transactional.
 SEQUENCE_MARGIN = 100
 
@@ -40,6 +45,33 @@ def is_closed(context: Context) -> bool:
     """Whether the source takes no writes any more: the point of no return is behind us."""
     with context.source.transaction(read_only=True) as tx:
         return fences.source_closed(tx, context.schema)
+
+
+def switch(context: Context, plan: Plan, limits: Limits) -> None:
+    """The whole cutover, from wherever a crash left it.
+
+    :raises CutoverGivenUp: before the point of no return; the source serves on.
+    """
+    if not is_closed(context):
+        hashing = verify.hashing_of(context, plan)
+        _phase(context, "preparing")
+        prepare(context, plan, hashing)
+        _phase(context, "closing")
+        locked(context, plan, limits, lambda source: _close(context, source, plan, hashing, limits))
+        failpoint("switch.after_point_of_no_return")
+    finish(context, plan)
+    settle_keys(context)
+    _phase(context, "done")
+
+
+def _close(context: Context, source: Transaction, plan: Plan, hashing: Hashing, limits: Limits) -> None:
+    under_lock(context, source, plan, hashing, time.monotonic() + limits.max_write_pause)
+
+
+def _phase(context: Context, name: str) -> None:
+    with context.fenced() as tx:
+        runs.update(tx, context.run_id, cutover_phase=name)
+        failpoint("switch.phase.before_commit")
 
 
 def prepare(context: Context, plan: Plan, hashing: Hashing) -> None:
@@ -58,30 +90,57 @@ def prepare(context: Context, plan: Plan, hashing: Hashing) -> None:
 
 
 def _settle_touched(context: Context, plan: Plan, hashing: Hashing) -> None:
-    """Compare the keys that changed since their rows were verified, while writes go on."""
-    for followed in apply.followed(context, plan):
-        for job in followed.jobs:
-            while keys := _touched(context, job):
-                verdict = suspects.settle(
-                    context.source,
-                    context.target,
-                    job,
-                    hashing,
-                    followed,
-                    keys,
-                    lambda: follow.drain(context, plan, touch=True),
-                )
-                _refuse_differences(verdict.confirmed)
-                settled = [list(k) for k in keys if k not in set(verdict.hot)]
-                with context.fenced() as tx:
-                    catchup.forget_touched(tx, context.run_id, job.table.number, settled)
-                if verdict.hot:
-                    break  # busy rows are compared under the lock
+    """Compare the keys that changed since their rows were verified, until few are left for the lock.
+
+    Writes go on and touch more: each round takes less time than the one before, so fewer are left.
+    """
+    for _ in range(ROUNDS):
+        left = 0
+        for followed in apply.followed(context, plan):
+            for job in followed.jobs:
+                _settle_job(context, plan, job, hashing, followed)
+                left += len(_touched(context, job))
+        if left <= FEW_KEYS:
+            return
+
+
+def _settle_job(context: Context, plan: Plan, job: Job, hashing: Hashing, followed: Followed) -> None:
+    keys = _touched(context, job)
+    for at in range(0, len(keys), KEYS_AT_ONCE):
+        some = keys[at : at + KEYS_AT_ONCE]
+        differing = _differing(context, job, hashing, some)
+        # What agrees is done with: a change that comes later is logged, and touches its key again.
+        _forget(context, job, [k for k in some if k not in differing])
+        if not differing:
+            continue
+        verdict = suspects.settle(
+            context.source,
+            context.target,
+            job,
+            hashing,
+            followed,
+            list(differing),
+            lambda: follow.drain(context, plan, touch=True),
+        )
+        _refuse_differences(verdict.confirmed)
+
+
+def _differing(context: Context, job: Job, hashing: Hashing, keys: Sequence[Key]) -> set[Key]:
+    where = suspects.among(job, keys)
+    with reading(context.source, job.source) as a, context.target.transaction(read_only=True) as b:
+        x = checksum.hashes(a, job, "source", hashing, where["source"])
+        y = checksum.hashes(b, job, "target", hashing, where["target"])
+    return {k for k in keys if x.get(k) != y.get(k)}
+
+
+def _forget(context: Context, job: Job, keys: Sequence[Key]) -> None:
+    with context.fenced() as tx:
+        catchup.forget_touched(tx, context.run_id, job.table.number, [list(k) for k in keys])
 
 
 def _touched(context: Context, job: Job) -> list[Key]:
     with context.target.transaction(read_only=True) as tx:
-        found = catchup.touched_keys(tx, context.run_id, job.table.number, KEYS_AT_ONCE)
+        found = catchup.touched_keys(tx, context.run_id, job.table.number)
     return [tuple(key) for key in found]
 
 
@@ -125,16 +184,16 @@ def _refuse_late(deadline: float) -> None:
 
 
 def _compare_last(context: Context, job: Job, hashing: Hashing, deadline: float) -> None:
-    while keys := _touched(context, job):
+    keys = _touched(context, job)
+    for at in range(0, len(keys), KEYS_AT_ONCE):
         _refuse_late(deadline)
-        where = suspects.among(job, keys)
-        with context.source.transaction(read_only=True) as a, context.target.transaction(read_only=True) as b:
-            x = checksum.hashes(a, job, "source", hashing, where["source"])
-            y = checksum.hashes(b, job, "target", hashing, where["target"])
-            found = checksum.differences(a, b, job, hashing, where) if x != y else []
-        _refuse_differences(found)
-        with context.fenced() as tx:
-            catchup.forget_touched(tx, context.run_id, job.table.number, [list(k) for k in keys])
+        some = keys[at : at + KEYS_AT_ONCE]
+        differing = _differing(context, job, hashing, some)
+        if differing:
+            where = suspects.among(job, sorted(differing))
+            with context.source.transaction(read_only=True) as a, context.target.transaction(read_only=True) as b:
+                _refuse_differences(checksum.differences(a, b, job, hashing, where))
+        _forget(context, job, some)
 
 
 def _sources(plan: Plan) -> list[TableRef]:
@@ -151,6 +210,8 @@ def finish(context: Context, plan: Plan) -> None:
     with context.fenced() as tx:  # keys, triggers, gate and state change together
         run = runs.get(tx, context.run_id)
         assert run is not None
+        if run.state == CUTOVER:
+            return
         _open(context, tx, plan)
         machine.fire(tx, run, "cutover", {"live": True})
         runs.update(tx, context.run_id, writes_served_by="target", cutover_phase="opened")
