@@ -212,12 +212,17 @@ CREATE TABLE confiture.request (
 CREATE FUNCTION confiture.check_run() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF NEW.epoch < OLD.epoch THEN
+    IF TG_OP = 'INSERT' THEN
+        IF NEW.state <> 'setup' THEN
+            RAISE EXCEPTION 'run % may not begin in state %', NEW.id, NEW.state;
+        END IF;
+    ELSIF NEW.epoch < OLD.epoch THEN
         RAISE EXCEPTION 'the epoch of run % would fall from % to %', OLD.id, OLD.epoch, NEW.epoch;
     END IF;
     RETURN NEW;
 END $$;
-CREATE TRIGGER check_run BEFORE UPDATE ON confiture.run FOR EACH ROW EXECUTE FUNCTION confiture.check_run();
+CREATE TRIGGER check_run BEFORE INSERT OR UPDATE ON confiture.run
+    FOR EACH ROW EXECUTE FUNCTION confiture.check_run();
 
 CREATE FUNCTION confiture.check_transition() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -253,7 +258,13 @@ BEGIN
 END $$;
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON confiture.event
     FOR EACH ROW EXECUTE FUNCTION confiture.append_only();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON confiture.event
+    FOR EACH STATEMENT EXECUTE FUNCTION confiture.append_only();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON confiture.difference
     FOR EACH ROW EXECUTE FUNCTION confiture.append_only();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON confiture.difference
+    FOR EACH STATEMENT EXECUTE FUNCTION confiture.append_only();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON confiture.verified_unit
     FOR EACH ROW EXECUTE FUNCTION confiture.append_only();
+CREATE TRIGGER never_emptied BEFORE TRUNCATE ON confiture.verified_unit
+    FOR EACH STATEMENT EXECUTE FUNCTION confiture.append_only();

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from confiture import embedded
 from confiture.embedded import Server
+from forked import Forks
+from projects import run_confiture
 from servers import Databases, TestDatabase, major_version
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,6 +40,14 @@ def old_server() -> Iterator[Server]:
         pytest.skip(f"the installed PostgreSQL in {bindir} is of the embedded one's version")
     with Server(embedded.scratch(), bindir, user="postgres") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """Starts commands as quick processes, to be killed and signalled."""
+    made = Forks()
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -78,26 +88,7 @@ Confiture = Callable[..., subprocess.CompletedProcess[str]]
 def confiture(tmp_path: Path) -> Confiture:
     """Run ``confiture ARGUMENTS`` as a process of its own; ``check`` is the exit code to insist on."""
 
-    def run(
-        *arguments: str,
-        cwd: Path | None = None,
-        env: dict[str, str] | None = None,
-        check: int | None = None,
-        input: str | None = None,
-    ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "confiture", *arguments],
-            cwd=cwd or tmp_path,
-            env={**os.environ, **(env or {})},
-            input=input,
-            stdin=None if input is not None else subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=150,
-            check=False,
-        )
-        if check is not None:
-            assert done.returncode == check, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
+    def run(*arguments: str, cwd: Path | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
+        return run_confiture(*arguments, cwd=cwd or tmp_path, **options)
 
     return run

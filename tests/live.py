@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from confiture import operations
-from confiture.operations import Choices, Where
+from confiture.operations import Choices, Limits, Where
 from servers import Databases, TestDatabase
 
 
@@ -42,7 +42,7 @@ class LiveRun:
         self.progress = Quiet()
 
     def setup(self, **wanted: object) -> None:
-        operations.setup(self.where, self.choices, wanted, self.progress)
+        operations.setup(self.where, self.choices, {"capture": True, **wanted}, self.progress)
 
     def migrate(self) -> None:
         operations.migrate(self.where, self.choices, self.progress)
@@ -61,3 +61,12 @@ class LiveRun:
             assert found == wanted, (
                 f"{table}: only in target {set(found) - set(wanted)}, missing {set(wanted) - set(found)}"
             )
+
+    def cutover(self) -> None:
+        operations.cutover(self.where, Limits(), self.project / "differences.jsonl", self.progress)
+
+    def cleanup(self) -> None:
+        operations.cleanup(self.where, None, lambda: None, self.progress)
+
+    def abort(self) -> None:
+        operations.abort(self.where, lambda: None, self.progress)

@@ -36,6 +36,10 @@ class Identity:
     large_objects: int
     bytes: int
     superuser: bool
+    bypasses_row_security: bool
+    role: str
+    may_create: bool
+    may_temp: bool
 
     @property
     def major(self) -> int:
@@ -169,6 +173,8 @@ class Table:
     insert_rule: bool
     may_select: bool
     may_insert: bool
+    may_use_schema: bool
+    may_lock: bool
     owned: bool
     owner: str
     columns: tuple[Column, ...] = ()

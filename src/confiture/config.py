@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import psycopg
 import yaml
@@ -39,6 +39,7 @@ _KEYWORD_PASSWORD = re.compile(r"(?:^|\s)password\s*=\s*('(?:[^'\\]|\\.)*'|\S*)"
 _ENCODED = re.compile(r"(?:[\w.~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*", re.ASCII)
 _ENCODING_HINT = "write postgresql://user@host:port/database; in names @ is %40, / %2F, : %3A, % %25"
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+_ADDRESS = ("host", "port")
 _BARE_WORD = re.compile(r"\w[\w.-]*")
 
 _KEYWORDS = "|".join(sorted(_SECRETS))
@@ -89,6 +90,24 @@ class Database:
         dbname = conninfo_to_dict(self.conninfo).get("dbname")
         return str(dbname) if dbname else None
 
+    @property
+    def url(self) -> str:
+        """``public`` as the URL applications ask for."""
+        given = conninfo_to_dict(self.public)
+        user, host, port, dbname = (str(given.pop(k, "")) for k in ("user", "host", "port", "dbname"))
+        parameters = {"host": host, "port": port} if "," in host or host.startswith("/") else {}
+        place = "" if parameters else f"[{host}]" if ":" in host else quote(host)
+        if place and port:
+            place += f":{port}"
+        parameters |= {name: str(value) for name, value in given.items()}
+        query = urlencode({name: value for name, value in parameters.items() if value})
+        return f"postgresql://{quote(user) + '@' if user else ''}{place}/{quote(dbname)}{'?' + query if query else ''}"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The passwords and other secrets in the conninfo, for finding them where they must not go."""
+        return tuple(str(v) for k, v in conninfo_to_dict(self.conninfo).items() if k in _SECRETS and v)
+
     def with_dbname(self, dbname: str) -> Database:
         """Another database of the same server; no environment names it."""
         conninfo = make_conninfo(self.conninfo, dbname=dbname)
@@ -100,6 +119,25 @@ def redact(text: str) -> str:
     for pattern, replacement in _REDACTIONS:
         text = pattern.sub(replacement, text)
     return text
+
+
+def address(given: str) -> str:
+    """Another way to a server, as conninfo: ``HOST``, ``HOST:PORT`` or ``host=... port=...``.
+
+    :raises UsageError: it cannot be read, or says more than where the server is.
+    """
+    place = re.fullmatch(r"(\[[^]]+\]|[^\s:=/]+)(?::(\d+))?", given)
+    if place:
+        return make_conninfo("", host=place[1].strip("[]"), **({"port": place[2]} if place[2] else {}))
+    try:
+        found = conninfo_to_dict(given)
+    except psycopg.Error:
+        found = {"": ""}
+    other = [name for name in found if name not in _ADDRESS]
+    if other or not found:
+        why = f"it says {', '.join(other)}" if any(other) else "it cannot be read"
+        raise UsageError("An address cannot be used", why=why, fix="write HOST:PORT, or host=... port=...")
+    return make_conninfo("", **found)
 
 
 def find_project(start: Path) -> Path:

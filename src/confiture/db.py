@@ -8,6 +8,7 @@ https://www.postgresql.org/docs/current/sql-set-transaction.html
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from sqlalchemy.pool import NullPool
 
 from confiture.config import Database, redact
 from confiture.errors import CannotConnect, ConfitureError, DataFailure, Held, Refused
+from confiture.types import Backend
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -130,6 +132,7 @@ class Session:
         self.run = run
         self._path = database.search_path if user_sql else None
         self._pg: Pg | None = None
+        self._backend: Backend | None = None
         self._sa: sa.Connection | None = None
 
     @property
@@ -137,13 +140,17 @@ class Session:
         """The live connection, in autocommit; opened here if there is none."""
         if self._pg is None or self._pg.closed:
             self.close()
+            self._backend = None
             self._pg = connect(self.database, f"confiture {self.run} {self.role}".replace("  ", " "))
         return self._pg
 
     @property
-    def backend(self) -> int:
+    def backend(self) -> Backend:
         """The server process behind this session, for takeover; it changes with a reconnect."""
-        return self.pg.info.backend_pid
+        pg = self.pg
+        if self._backend is None:
+            self._backend = _backend(pg)
+        return self._backend
 
     def _core(self) -> sa.Connection:
         pg = self.pg
@@ -215,8 +222,12 @@ def connect(database: Database, application_name: str) -> Pg:
         )
     except psycopg.OperationalError as error:
         raise _cannot_connect(database, error) from None
-    _refuse_pooler(database, pg)
-    _refuse_version(database, pg)
+    try:
+        _refuse_pooler(database, pg)
+        refuse_version(database.name, pg.info.server_version)
+    except BaseException:
+        pg.close()
+        raise
     return pg
 
 
@@ -224,17 +235,22 @@ def _cannot_connect(database: Database, error: psycopg.OperationalError) -> Cann
     reason = redact(str(error)).strip().splitlines()
     return CannotConnect(
         f"cannot connect to {database.name}",
-        why=f"{database.public}: {reason[-1].strip() if reason else 'no reason given'}",
+        why=f"{database.public}: {_told(reason)}",
         fix="check that the server runs, the address, the user and the password (PGPASSFILE is read)",
         detail="\n".join(reason),
     )
+
+
+def _told(reason: list[str]) -> str:
+    """What went wrong, of libpq's lines: the last one that is no question of its own."""
+    told = [line.strip() for line in reason if line.strip() and not line.strip().endswith("?")]
+    return told[-1] if told else "no reason given"
 
 
 def _refuse_pooler(database: Database, pg: Pg) -> None:
     # A pooler hands out a cancel key of its own, so the process it names is not the one that answers.
     row = pg.execute("SELECT pg_catalog.pg_backend_pid()").fetchone()
     if row is not None and row[0] != pg.info.backend_pid:
-        pg.close()
         raise Refused(
             f"{database.name} is reached through a connection pooler",
             why=f"{database.public}: the server process that answers is not the one that was connected to",
@@ -242,12 +258,22 @@ def _refuse_pooler(database: Database, pg: Pg) -> None:
         )
 
 
-def _refuse_version(database: Database, pg: Pg) -> None:
-    major = pg.info.server_version // 10000
+def _backend(pg: Pg) -> Backend:
+    # Seconds since the epoch: the session's date style, which need not be ours yet, does not show in them.
+    row = pg.execute(
+        "SELECT pid, extract(epoch FROM backend_start)::text FROM pg_catalog.pg_stat_activity"
+        " WHERE pid = pg_catalog.pg_backend_pid()"
+    ).fetchone()
+    assert row is not None
+    return Backend(*row)
+
+
+def refuse_version(name: str, server_version: int) -> None:
+    """:raises Refused: when confiture does not know that PostgreSQL (170002 is 17.2)."""
+    major = server_version // 10000
     if not OLDEST_VERSION <= major <= NEWEST_VERSION:
-        pg.close()
         raise Refused(
-            f"{database.name} runs PostgreSQL {major}",
+            f"{name} runs PostgreSQL {major}",
             why=f"PostgreSQL {OLDEST_VERSION} to {NEWEST_VERSION} are supported",
             fix="upgrade the server, or use a newer confiture",
         )
@@ -279,7 +305,34 @@ def retry(work: Callable[[], T], *, deadline: float = RETRY_DEADLINE_SECONDS) ->
     return retrying(work)
 
 
-#: What a missing right is called in a GRANT, by the words the server complains with.
+#: What to grant for each kind of object that the server's complaint may name.
+_GRANTS = {
+    "table": "SELECT",
+    "view": "SELECT",
+    "sequence": "SELECT",
+    "schema": "USAGE",
+    "database": "CREATE",
+    "foreign-data wrapper": "USAGE",
+    "foreign server": "USAGE",
+    "function": "EXECUTE",
+    "type": "USAGE",
+    "tablespace": "CREATE",
+}
+_DENIED = re.compile(rf"permission denied for ({'|'.join(_GRANTS)}) (.+)")
+_NOT_OWNER = re.compile(r"must be owner of (?:table|schema|sequence|view|relation|type|function) (.+)")
+
+
+def _grant(message: str) -> str:
+    """The statement that mends a missing right, as far as the server's own words tell."""
+    denied, owner = _DENIED.match(message), _NOT_OWNER.match(message)
+    if denied:
+        kind = denied[1].upper().replace("-", " ")
+        return f"GRANT {_GRANTS[denied[1]]} ON {kind} {denied[2]} TO the role confiture connects as"
+    if owner:
+        return f"GRANT the role that owns {owner[1]} TO the role confiture connects as"
+    return "grant it to the role confiture connects as; docs/privileges.md lists every GRANT"
+
+
 def failure(error: psycopg.Error, doing: str) -> ConfitureError:
     """The server's error as one of ours, told with the object's name and a way out."""
     diag = error.diag
@@ -290,7 +343,7 @@ def failure(error: psycopg.Error, doing: str) -> ConfitureError:
         return Refused(
             f"missing privilege while {doing}",
             why=message,
-            fix="grant it to the role confiture connects as; docs/privileges.md lists every GRANT",
+            fix=_grant(message),
             detail=detail,
         )
     if state == "55P03":

@@ -95,7 +95,9 @@ def load(path: Path) -> tuple[Mapping, tuple[Fault, ...]]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise UsageError(f"The mapping {path} cannot be read", why=str(error.strerror)) from error
+        raise UsageError(
+            f"The mapping {path} cannot be read", why=str(error.strerror), fix="name another file, or mend that"
+        ) from error
     except UnicodeDecodeError as error:
         why = f"it is not UTF-8: byte {error.start + 1} cannot be decoded"
         raise UsageError(f"The mapping {path} cannot be read", why=why, fix="save it as UTF-8") from error

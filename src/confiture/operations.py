@@ -5,16 +5,16 @@ The commands of the CLI parse, call one of these, and render what it returns.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from confiture import build, config, machine, mapping
+from confiture import build, catalog, config, machine, mapping
 from confiture.catalog import Identity
 from confiture.checks import databases
 from confiture.config import Database, UnknownEnvironment
@@ -26,7 +26,7 @@ from confiture.journal.runs import Run
 from confiture.mapping import Mapping
 from confiture.plan import Options, Plan, plan_from_json
 from confiture.runner import Context, Progress, hold
-from confiture.states import CLEANED, CUTOVER, FINAL, MIGRATING, SETUP, VERIFIED
+from confiture.states import ABORTED, CLEANED, CUTOVER, FINAL, MIGRATING, SETUP, VERIFIED
 from confiture.steps import cleanup as cleaning
 from confiture.steps import cutover as cutting
 from confiture.steps import follow as following
@@ -35,11 +35,11 @@ from confiture.steps import planning
 from confiture.steps import setup as setting_up
 from confiture.steps import switch as switching
 from confiture.steps import verify as verifying
-from confiture.steps.cutover import Limits
+from confiture.steps.cutover import Differs, Limits
 from confiture.steps.planning import Planned
 from confiture.steps.setup import Wanted
 from confiture.steps.verify import Result
-from confiture.types import TableRef
+from confiture.types import TableRef, shell_word
 
 
 @dataclass(frozen=True)
@@ -67,20 +67,34 @@ class Choices:
     restart: tuple[str, ...] = ()
 
 
+_START = "start with: confiture migrate schema-to-schema setup --source ... --target ..."
+
+
 # Databases and runs --------------------------------------------------------------------------------
 
 
 def _databases(where: Where) -> tuple[Database, Database]:
     """Source and target of a run that may not be there yet."""
     if where.source is None:
-        raise UsageError("which database is the source?", fix="name it with --source")
+        return _known_databases(where)
     source = config.resolve(where.source, where.project)
     try:
         return source, config.resolve(where.target, where.project)
-    except UnknownEnvironment:
+    except UnknownEnvironment as error:
         if source.environment is None:
-            raise
+            fix = "name the source by its environment to have the target made beside it, or the target by a URI"
+            raise UnknownEnvironment(error.what, why=error.why, fix=fix) from None
     return source, source.with_dbname(where.target)
+
+
+def _known_databases(where: Where) -> tuple[Database, Database]:
+    """Source and target of a run that is there: the journal knows the source."""
+    try:
+        target = config.resolve(where.target, where.project)
+    except UnknownEnvironment as error:
+        fix = f"{error.fix} (a new run needs --source too)"
+        raise UnknownEnvironment(error.what, why=error.why, fix=fix) from None
+    return _source_of(find_run(target), where), target
 
 
 def find_run(target: Database) -> Run:
@@ -89,15 +103,13 @@ def find_run(target: Database) -> Run:
     :raises Refused: when there never was one, or the journal is newer than this tool.
     """
     if not setting_up.database_exists(target):
-        raise Refused(f"there is no database {target.dbname or target.name}", fix="start with setup: it makes it")
-    with Session(target, "command") as session, session.transaction(read_only=True) as tx:
+        raise Refused(f"there is no database {target.dbname or target.name}", why="setup makes it", fix=_START)
+    with _telling("looking"), Session(target, "command") as session, session.transaction(read_only=True) as tx:
         have = schema.version(tx)
         schema.refuse_newer(have)
         run = runs.latest(tx) if have else None
     if run is None:
-        raise Refused(
-            f"{target.name} has no run", fix="start with: confiture migrate schema-to-schema setup --source ... "
-        )
+        raise Refused(f"{target.name} has no run", why="its database holds no journal of one", fix=_START)
     return run
 
 
@@ -116,7 +128,7 @@ def _refuse_other(run: Run, side: str, known: dict[str, Any], found: Identity) -
             f"the {side} is not the database the run began with",
             why=f"run {run.short} knows {known['database']} of server {known['system_identifier']}, "
             f"this is {found.database} of server {found.system_identifier}",
-            fix=f"name the right {side}, or abort the run",
+            fix=f"name the right {side}",
         )
 
 
@@ -125,7 +137,7 @@ def _holding(where: Where, command: str, progress_: Progress) -> Iterator[tuple[
     target = config.resolve(where.target, where.project)
     run = find_run(target)
     if run.state in FINAL:
-        raise Refused(f"run {run.short} is {run.state}: it is over", fix="a new setup starts a new run")
+        raise Refused("the run is over", why=f"run {run.short} is {run.state}", fix="a new setup starts a new run")
     source = _source_of(run, where)
     accept = bool(run.options.get("accept_fsync_off"))
     here, there = setting_up.identity_of(source), setting_up.identity_of(target)
@@ -157,8 +169,11 @@ def _fire(context: Context, trigger: str, detail: dict[str, Any] | None = None) 
 # Planning ------------------------------------------------------------------------------------------
 
 
-def _read_mapping(path: Path | None) -> tuple[Mapping, tuple[Fault, ...]]:
-    return (Mapping(), ()) if path is None else mapping.load(path)
+def _mapping(run: Run | None, choices: Choices) -> tuple[Mapping, tuple[Fault, ...]]:
+    """The mapping named now, else the stored one; with the faults its parsing found."""
+    if choices.mapping is not None:
+        return mapping.load(choices.mapping)
+    return mapping.parse(run.mapping or "", run.mapping_file or Mapping().file) if run else (Mapping(), ())
 
 
 def _options(choices: Choices, stored: dict[str, Any], fdw_problem: str | None) -> Options:
@@ -175,80 +190,80 @@ def _options(choices: Choices, stored: dict[str, Any], fdw_problem: str | None) 
     )
 
 
-def plan(where: Where, choices: Choices) -> Planned:
-    """The plan of a run that may not be there yet; changes nothing.
+def _chosen(options: Options) -> dict[str, Any]:
+    """The options a run keeps."""
+    return {"chunk_rows": options.chunk_rows, "strategy": options.strategy, "fdw_threshold": options.fdw_threshold}
+
+
+def _stored_plan(run: Run, given: Mapping, options: Options) -> Plan | None:
+    """The run's plan as stored; None when the mapping or the choices say something else by now."""
+    chosen = _chosen(options)
+    same = given.text == (run.mapping or "") and chosen == {name: run.options.get(name) for name in chosen}
+    return plan_from_json(run.plan) if run.plan is not None and same else None
+
+
+def plan(where: Where, choices: Choices, *, accept_fsync_off: bool = True) -> Planned:
+    """The plan of a run, or of one that may not be there yet; changes nothing.
 
     :raises FaultyInput: all faults of the mapping at once.
+    :raises Refused: what setup would refuse.
     """
-    source, target = _databases(where) if where.source else _known_databases(where)
-    exists = setting_up.database_exists(target)
-    given, faults = _given_mapping(choices, target if exists else None)
-    here = setting_up.identity_of(source)
-    databases.check(here, setting_up.identity_of(target) if exists else None, accept_fsync_off=True)
-    look_at = target if exists else target.with_dbname("postgres")
-    with _telling("plan"), Session(source, "plan") as a, Session(look_at, "plan") as b:
-        catalog = planning.target_catalog(b) if exists else planning.rehearsed_catalog(look_at)
-        problem = planning.fdw_problem(a, b, choices.seen_as)
-        return planning.make(a, catalog, given, faults, _options(choices, {}, problem))
+    source, target = _databases(where)
+    with _telling("plan"):
+        here = setting_up.identity_of(source)
+        exists = setting_up.database_exists(target)
+        there = setting_up.identity_of(target) if exists else None
+        databases.check(here, there, accept_fsync_off=accept_fsync_off)
+        run = setting_up.known_run(target, here) if exists else None
+        return _planned(source, target, run, choices, exists=exists)
 
 
-def _given_mapping(choices: Choices, target: Database | None) -> tuple[Mapping, tuple[Fault, ...]]:
-    """The mapping named, else the one a run of the target has stored."""
-    if choices.mapping is None and target is not None:
-        with Session(target, "plan") as session, session.transaction(read_only=True) as tx:
-            run = runs.live(tx) if schema.version(tx) else None
-        if run is not None and run.mapping:
-            return mapping.parse(run.mapping, run.mapping_file or Mapping().file)
-    return _read_mapping(choices.mapping)
-
-
-def _known_databases(where: Where) -> tuple[Database, Database]:
-    target = config.resolve(where.target, where.project)
-    return _source_of(find_run(target), where), target
+def _planned(source: Database, target: Database, run: Run | None, choices: Choices, *, exists: bool) -> Planned:
+    given, faults = _mapping(run, choices)
+    # DDL is tried where the target will be, or in the server's own database while there is none.
+    look_at = target if exists else replace(target.with_dbname("postgres"), search_path=target.search_path)
+    with Session(source, "plan") as a, Session(look_at, "plan") as b:
+        problem = (run.fdw or {}).get("problem") if run and run.fdw else planning.fdw_problem(a, b, choices.seen_as)
+        options = _options(choices, run.options if run else {}, problem)
+        stored = _stored_plan(run, given, options) if run else None
+        if stored is not None:
+            with a.transaction(read_only=True) as x, b.transaction(read_only=True) as y:
+                return Planned(stored, catalog.read(x), catalog.read(y))
+        there = planning.target_catalog(b) if exists else planning.rehearsed_catalog(look_at)
+        return planning.make(a, there, given, faults, options)
 
 
 def preview(where: Where, choices: Choices, table: str, rows: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Rows of a target table before and after: (source row, target row), as text; changes nothing."""
     planned = plan(where, choices)
-    chosen = next((t for t in planned.plan.tables if table in (str(t.target), t.target.name)), None)
-    if chosen is None:
-        raise UsageError(
-            f"the plan has no table {table}", why=f"it has {', '.join(str(t.target) for t in planned.plan.tables)}"
-        )
-    source = _databases(where)[0] if where.source else _known_databases(where)[0]
-    with Session(source, "preview", user_sql=True) as session, session.transaction(read_only=True) as tx:
-        return planning.preview(tx, chosen, planned.source.by_ref[chosen.source], rows)
+    ref = _table_named(planned.plan, table)
+    chosen = next(t for t in planned.plan.tables if t.target == ref)
+    source, _ = _databases(where)
+    with _telling("preview"), Session(source, "preview", user_sql=True) as session:
+        with session.transaction(read_only=True) as tx:
+            return planning.preview(tx, chosen, planned.source.by_ref[chosen.source], rows)
 
 
 def _plan_run(context: Context, run: Run, choices: Choices) -> Plan:
     """The run's plan: as stored, or made anew where the mapping or the choices say something else."""
-    problem = (run.fdw or {}).get("problem")
-    options = _options(choices, run.options, problem)
-    chosen = {"chunk_rows": options.chunk_rows, "strategy": options.strategy, "fdw_threshold": options.fdw_threshold}
-    if choices.mapping is not None:
-        given, faults = _read_mapping(choices.mapping)
-    else:
-        given, faults = mapping.parse(run.mapping or "", run.mapping_file or Mapping().file)
-    stored = {k: run.options.get(k) for k in chosen}
-    if run.plan is not None and given.text == (run.mapping or "") and chosen == stored:
-        plan = plan_from_json(run.plan)
-        planning.ensure_views(context, plan)
-        return plan
+    options = _options(choices, run.options, (run.fdw or {}).get("problem"))
+    given, faults = _mapping(run, choices)
+    stored = _stored_plan(run, given, options)
+    if stored is not None and not choices.restart:
+        planning.ensure_views(context, stored)
+        return stored
     found = planning.make(context.source, planning.target_catalog(context.target), given, faults, options)
     if run.options.get("capture"):
         following.refuse_keyless(found.plan)
-    restart = tuple(_table_named(found.plan, name) for name in choices.restart)
-    plan = planning.store(context, given, found, restart)
-    with context.fenced() as tx:
-        runs.update(tx, context.run_id, options={**run.options, **chosen})
-    return plan
+    return planning.store(context, given, found, choices.restart, {**run.options, **_chosen(options)})
 
 
 def _table_named(plan: Plan, name: str) -> TableRef:
     for table in plan.tables:
         if name in (str(table.target), table.target.name, f"{table.target.schema}.{table.target.name}"):
             return table.target
-    raise UsageError(f"the plan has no table {name}", why=f"it has {', '.join(str(t.target) for t in plan.tables)}")
+    known = ", ".join(str(t.target) for t in plan.tables)
+    raise UsageError(f"the plan has no table {name}", why=f"it has {known}", fix="name one of these")
 
 
 # The five steps ------------------------------------------------------------------------------------
@@ -260,27 +275,42 @@ def setup(where: Where, choices: Choices, wanted: dict[str, Any], progress_: Pro
     :raises Refused: on one database for both, rows in the target, a live run of another source.
     """
     source, target = _databases(where)
-    _, faults = _read_mapping(choices.mapping)
+    _, faults = _mapping(None, choices)
     if faults:
         raise planning.faulty(faults)
     request = Wanted(source, target, seen_as=choices.seen_as, **wanted)
     with _telling("setup"):
-        run = setting_up.begin(request)
-    if target.environment is None and where.target not in config.environments(where.project) and source.environment:
-        if where.target == target.dbname:
-            config.write_environment(where.project, where.target, source.environment, where.target)
-            progress_.say(f"wrote db/environments/{where.target}.yaml")
-    if run.state != SETUP:
-        progress_.say(f"setup is done already: run {run.short} is in state {run.state}")
-        return run
-    with _telling("setup"), hold(source, target, run, "setup", progress_) as context:
-        setting_up.setup(context, request)
-        if choices.mapping is not None:
-            plan = _plan_run(context, context.run(), choices)
-            if context.run().options.get("capture"):
-                following.install(context, plan)
-                following.close_target(context, plan)
-        return context.run()
+        with setting_up.target_database(request) as here:
+            run = setting_up.known_run(target, here)
+            if run is None and choices.mapping is not None:
+                # A rehearsal: what is at fault is told before anything is there to be undone.
+                _planned(source, target, None, choices, exists=True)
+            run = run or setting_up.begin(request, here)
+        _name_target(where, source, target, progress_)
+        if run.state != SETUP:
+            progress_.say(f"setup is done already: run {run.short} is in state {run.state}")
+            return run
+        with hold(source, target, run, "setup", progress_) as context:
+            setting_up.setup(context, request)
+            if choices.mapping is not None:
+                _capture(context, _plan_run(context, context.run(), choices))
+            return context.run()
+
+
+def _capture(context: Context, plan: Plan) -> None:
+    """Capture on the source and the target closed, before the first row is read: no write goes unseen."""
+    if context.run().options.get("capture"):
+        following.install(context, plan)
+        following.close_target(context, plan)
+
+
+def _name_target(where: Where, source: Database, target: Database, progress_: Progress) -> None:
+    """Write the environment of a target that was named by a word nobody knew."""
+    if target.environment is not None or source.environment is None or where.target != target.name:
+        return
+    if where.target not in config.environments(where.project) and target.name == target.dbname:
+        path = config.write_environment(where.project, where.target, source.environment, where.target)
+        progress_.say(f"wrote {path.relative_to(where.project)}")
 
 
 def migrate(where: Where, choices: Choices, progress_: Progress) -> tuple[Run, int]:
@@ -291,23 +321,15 @@ def migrate(where: Where, choices: Choices, progress_: Progress) -> tuple[Run, i
             return run, 0
         _refuse_half_set_up(context)
         plan = _plan_run(context, run, choices)
-        restart = [_table_named(plan, name) for name in choices.restart]
-        unchanged = run.plan_hash == plan.hash
-        if run.state == VERIFIED and not restart and unchanged:
+        run = context.run()
+        if run.state == VERIFIED:
             progress_.say("nothing to migrate: every row is copied and verified")
             return run, 0
-        capture = bool(run.options.get("capture"))
-        if capture and run.state in (SETUP, MIGRATING):
-            # Committed before the first row is read: no write goes unseen.
-            following.install(context, plan)
-            following.close_target(context, plan)
+        if run.state in (SETUP, MIGRATING):
+            _capture(context, plan)
         if run.state == SETUP:
             _fire(context, "begin")
-        elif run.state == VERIFIED:
-            _fire(context, "reopen", {"reason": "tables are copied again"})
-        for table in restart:
-            planning.restart_table(context, table)
-        copied = migrating.copy_all(context, plan, capture=capture)
+        copied = migrating.copy_all(context, plan, capture=bool(run.options.get("capture")))
         return context.run(), copied
 
 
@@ -324,12 +346,10 @@ def verify(where: Where, report: Path | None, again: bool, progress_: Progress) 
     :param report: where the differences are written, one JSON object a line.
     :raises DifferencesFound: after writing them down.
     """
+    if report is not None:
+        verifying.refuse_unwritable(report)
     with _holding(where, "verify", progress_) as (context, run):
-        if run.state not in (MIGRATING, VERIFIED):
-            raise Refused(
-                f"a run in state {run.state} is not verified",
-                why="nothing is copied yet" if run.state == SETUP else "the target serves already",
-            )
+        _refuse_to_verify(run)
         plan = migrating.stored_plan(context)
         if run.state == VERIFIED and not again:
             found = _last_result(context, plan)
@@ -356,7 +376,7 @@ def follow(where: Where, once: bool, progress_: Progress) -> tuple[Run, int]:
     with _holding(where, "follow", progress_) as (context, run):
         if not run.options.get("capture"):
             raise Refused(
-                "this run does not capture writes", why="it was set up with --no-capture", fix="nothing to do"
+                "this run does not capture writes", why="it was set up without --capture", fix="stop the application"
             )
         if run.state not in (MIGRATING, VERIFIED):
             raise Refused(f"there is nothing to follow in state {run.state}", fix="migrate first")
@@ -365,6 +385,19 @@ def follow(where: Where, once: bool, progress_: Progress) -> tuple[Run, int]:
         verifying.refuse_unfinished(context)
         rows = following.follow(context, plan, once=once)
         return context.run(), rows
+
+
+def _refuse_to_verify(run: Run) -> None:
+    if run.state == SETUP:
+        raise Refused(
+            "there is nothing to verify", why=f"run {run.short}: nothing is copied", fix=_next("migrate", run)
+        )
+    if run.state == CUTOVER:
+        raise Refused("there is nothing to verify", why="the target serves already", fix=_next("cleanup", run))
+
+
+def _next(step: str, run: Run) -> str:
+    return f"confiture migrate schema-to-schema {step} --target {shell_word(run.target_name)}"
 
 
 def _last_result(context: Context, plan: Plan) -> Result | None:
@@ -379,52 +412,80 @@ def _last_result(context: Context, plan: Plan) -> Result | None:
 def differences_found(run: Run, result: Result, report: Path | None) -> DifferencesFound:
     """The error that ends a verify which found something."""
     first = result.differences[0] if result.differences else None
+    table = next((t.target for t in result.tables if not t.equal), "NAME")
     return DifferencesFound(
         f"{len(result.differences)} differences between {run.source_name} and {run.target_name}",
-        why=f"the first: {first.subject} {first.key or ''} {first.kind}" if first else "the counts differ",
-        fix=f"they are in {report}; mend them, or copy a table again: migrate --restart-table NAME",
+        why=f"the first: {first.place}; all are in {report}" if first else "the counts differ",
+        fix=f"mend them, or copy anew: {_next('migrate', run)} --restart-table {shell_word(table)}",
     )
 
 
-def cutover(where: Where, limits: Limits, progress_: Progress) -> Run:
-    """Switch to the target, for an application that is stopped."""
+def cutover(where: Where, limits: Limits, report: Path, progress_: Progress) -> tuple[Run, Database, Database]:
+    """Switch to the target, for an application that is stopped: the run, its source and its target.
+
+    :param report: where differences found under the lock are written.
+    """
+    verifying.refuse_unwritable(report)
     with _holding(where, "cutover", progress_) as (context, run):
+        ends = context.source.database, context.target.database
         if run.state == CUTOVER and run.cutover_phase in (None, "done"):
             progress_.say("cut over already: the target serves")
-            return run
+            return run, *ends
+        if run.state != CUTOVER:
+            cutting.refuse_unverified(run)
         plan = migrating.stored_plan(context)
         planning.ensure_views(context, plan)
         if run.options.get("capture"):
-            cutting.refuse_unverified(context, plan)
             switching.switch(context, plan, limits)
-        else:
+            return context.run(), *ends
+        try:
             cutting.cutover(context, plan, limits)
-        return context.run()
+        except Differs as error:
+            verifying.write_differences(report, error.result.differences)
+            again = f"{_next('verify', run)} --again"
+            error.fix = f"the source serves on; stop its writes, mend what {report} names, then: {again}"
+            raise
+        return context.run(), *ends
 
 
-def cleanup(where: Where, drop_source: str | None, progress_: Progress) -> Run:
-    """Drop what the run made; the journal stays as history."""
+def cleanup(where: Where, drop_source: str | None, confirm: Callable[[], None], progress_: Progress) -> Run:
+    """Drop what the run made; the journal stays as history.
+
+    :param drop_source: the old database's exact name to have it dropped too; None keeps it.
+    :param confirm: called when nothing refuses, before anything is dropped; raises to stop.
+    """
     target = config.resolve(where.target, where.project)
     run = find_run(target)
-    if run.state == CLEANED:
+    cleaning.refuse_before_cutover(run)
+    if drop_source is not None:
+        cleaning.refuse_other_name(run, drop_source)
+    if run.state == CLEANED and (drop_source is None or not cleaning.source_is_there(_source_of(run, where), run)):
         progress_.say("cleaned up already")
         return run
-    with _holding(where, "cleanup", progress_) as (context, _):
-        if drop_source is not None:
-            cleaning.refuse_other_name(context, drop_source)
-        cleaning.cleanup(context)
-        if drop_source is not None:
-            cleaning.drop_source_database(context, drop_source)
-        return context.run()
+    confirm()
+    if run.state == CUTOVER:
+        with _holding(where, "cleanup", progress_) as (context, _):
+            cleaning.cleanup(context)
+            run = context.run()
+    if drop_source is not None:
+        with _telling("cleanup"):
+            cleaning.drop_source_database(_source_of(run, where), drop_source)
+        progress_.say(f"dropped the database {drop_source}")
+    return run
 
 
-def abort(where: Where, progress_: Progress) -> Run:
-    """Give the run up; the source is as it was, the target empty but for the journal."""
+def abort(where: Where, confirm: Callable[[], None], progress_: Progress) -> Run:
+    """Give the run up; the source is as it was, the target empty but for the journal.
+
+    :param confirm: as in ``cleanup``.
+    """
     target = config.resolve(where.target, where.project)
     run = find_run(target)
-    if run.state in FINAL:
+    if run.state == ABORTED:
         progress_.say(f"nothing to abort: run {run.short} is {run.state}")
         return run
+    cleaning.refuse_after_cutover(run)
+    confirm()
     with _holding(where, "abort", progress_) as (context, _):
         cleaning.abort(context)
         return context.run()
@@ -435,8 +496,10 @@ def request(where: Where, kind: str) -> Run:
     target = config.resolve(where.target, where.project)
     run = find_run(target)
     if run.state in FINAL:
-        raise Refused(f"run {run.short} is {run.state}: there is nobody to ask")
-    with Session(target, "request", run.short) as session, session.transaction() as tx:
+        raise Refused(
+            "there is nobody to ask", why=f"run {run.short} is {run.state}", fix="a new setup starts a new run"
+        )
+    with _telling(kind), Session(target, "request", run.short) as session, session.transaction() as tx:
         runners.ask(tx, run.id, kind, runs.actor())
         runs.note(tx, run.id, run.epoch, kind, {})
     return run
@@ -444,9 +507,11 @@ def request(where: Where, kind: str) -> Run:
 
 def build_database(name: str, project: Path) -> tuple[Database, int]:
     """Medium 1 on its own: build a database's schema in one transaction; how many statements."""
+    if not name:
+        raise UsageError("which database is to be built?", why="--apply builds one", fix="name it with --env")
     database = config.resolve(name, project)
     files = build.collect(database.schema_dir or project / config.SCHEMA, database.include, database.exclude)
-    with Session(database, "build", user_sql=True) as session, session.transaction() as tx:
+    with _telling("build"), Session(database, "build", user_sql=True) as session, session.transaction() as tx:
         tx.pg.execute(sql.SQL("SET LOCAL row_security = on"))
         return database, build.apply(tx.pg, files)
 

@@ -168,6 +168,10 @@ def table_signature(table: TablePlan) -> str:
     return json.dumps({k: value[k] for k in kept}, sort_keys=True)
 
 
+#: The PostgreSQL whose MAINTAIN lets a role lock a table that it may not write.
+MAINTAIN_SINCE = 17
+
+
 class Planner:
     """Collects faults (at a place in the mapping) and refusals (of the databases) while it plans."""
 
@@ -336,16 +340,33 @@ class Planner:
 
     def _refuse_table(self, source: Table, target: Table) -> None:
         refuse = self.refusals.append
-        if not source.may_select:
-            refuse(f"no right to read {source.ref}: GRANT SELECT ON {source.ref} TO the source's role")
-        if source.row_security and not (source.owned or self.source.identity.superuser):
-            refuse(f"{source.ref} has row security: read it as its owner {quoted(source.owner)} or with BYPASSRLS")
-        if not target.owned:
-            refuse(f"the target's role must own {target.ref} (owner: {quoted(target.owner)})")
+        self._refuse_rights(source, target)
         if target.insert_rule:
             refuse(f"{target.ref} has a rule ON INSERT, which rows copied into it would not obey")
         if any(c.name.startswith(KEY_PREFIX) for c in target.columns):
             refuse(f"{target.ref} has a column named {KEY_PREFIX}…, which confiture needs")
+
+    def _refuse_rights(self, source: Table, target: Table) -> None:
+        """What the roles lack, each with the statement that gives it."""
+        reader, schema = quoted(self.source.identity.role), quoted(source.ref.schema)
+        if not source.may_use_schema:
+            self._refuse_once(f"no right to schema {schema} of the source: GRANT USAGE ON SCHEMA {schema} TO {reader}")
+        if not source.may_select:
+            self._refuse_once(f"no right to read {source.ref}: GRANT SELECT ON {source.ref} TO {reader}")
+        if not source.may_lock:
+            right = "MAINTAIN" if self.source.identity.major >= MAINTAIN_SINCE else "UPDATE"
+            grant = f"GRANT {right} ON {source.ref} TO {reader}"
+            self._refuse_once(f"no right to lock {source.ref} against writes for the cutover: {grant}")
+        rights = self.source.identity
+        if source.row_security and not (source.owned or rights.superuser or rights.bypasses_row_security):
+            self._refuse_once(f"{source.ref} has row security, which would hide rows: ALTER ROLE {reader} BYPASSRLS")
+        if not target.owned:
+            owner, writer = quoted(target.owner), quoted(self.target.identity.role)
+            self._refuse_once(f"{target.ref} of the target belongs to {owner}: GRANT {owner} TO {writer}")
+
+    def _refuse_once(self, refusal: str) -> None:
+        if refusal not in self.refusals:
+            self.refusals.append(refusal)
 
     def _columns(self, source: Table, target: Table, entry: m.TableMapping | None) -> tuple[Projected, ...]:
         given = self._given(source, target, entry)
@@ -576,7 +597,9 @@ class Planner:
                 self.notes.append(f"sequence {sequence.ref} has no counterpart on the source and keeps its value")
                 continue
             if origin is not None and not origin.may_select:
-                self.refusals.append(f"no right to read sequence {origin.ref}: GRANT SELECT ON SEQUENCE {origin.ref}")
+                reader = quoted(self.source.identity.role)
+                grant = f"GRANT SELECT ON SEQUENCE {origin.ref} TO {reader}"
+                self._refuse_once(f"no right to read sequence {origin.ref}: {grant}")
             yield SequencePlan(sequence.ref, origin.ref if origin else None, sequence.increment, column)
 
 

@@ -22,14 +22,15 @@ from typing import Protocol
 import psycopg
 from psycopg import IsolationLevel, sql
 
-from confiture.config import Database
+from confiture.config import Database, redact
 from confiture.db import Session, Transaction, retry
 from confiture.errors import ConfitureError, Drained, Held
 from confiture.faults import failpoint
 from confiture.journal import runners, runs
-from confiture.journal.runners import Backend, Runner
+from confiture.journal.runners import Runner
 from confiture.journal.runs import Run
 from confiture.sql import load
+from confiture.types import Backend
 
 POLL_SECONDS = 0.5
 
@@ -55,14 +56,13 @@ class Silent:
 
 
 class Stop:
-    """What signals and operators asked for; read between chunks.
+    """What signals asked for; read between chunks.
 
     The first SIGINT or SIGTERM drains; the second cancels the running query and exits.
     """
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
-        self.paused = False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -96,6 +96,14 @@ class Stop:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """The server processes that work for one runner, by side."""
+
+    target: tuple[Backend, ...]
+    source: tuple[Backend, ...]
+
+
 @dataclass
 class Context:
     """What a step works with: both sessions, the run's epoch, and whether to go on.
@@ -111,7 +119,8 @@ class Context:
     progress: Progress = field(default_factory=Silent)
     stop: Stop = field(default_factory=Stop)
     lost: threading.Event = field(default_factory=threading.Event)
-    backends: tuple[int, int] | None = None
+    recorded: Backends | None = None
+    _beside: list[Session] = field(default_factory=list)
 
     @property
     def schema(self) -> str:
@@ -136,14 +145,24 @@ class Context:
 
     def record_backends(self) -> None:
         """Write down the server processes that work for us, again after a reconnect: a takeover ends them."""
-        now = (self.target.backend, self.source.backend)
-        if now == self.backends:
+        now = Backends((self.target.backend,), tuple(s.backend for s in (self.source, *self._beside)))
+        if now == self.recorded:
             return
-        target, source = backend_of(self.target), backend_of(self.source)
         with self.target.transaction() as tx:
             runs.fence(tx, self.run_id, self.epoch)
-            runners.set_backends(tx, self.run_id, self.epoch, [target], [source])
-        self.backends = now
+            runners.set_backends(tx, self.run_id, self.epoch, now.target, now.source)
+        self.recorded = now
+
+    @contextmanager
+    def beside(self, role: str, *, user_sql: bool = False) -> Iterator[Session]:
+        """One more session on the source for the block; a takeover ends it too, with the locks it holds."""
+        with Session(self.source.database, role, self.schema[-8:], user_sql=user_sql) as session:
+            self._beside.append(session)
+            try:
+                self.record_backends()
+                yield session
+            finally:
+                self._beside.remove(session)
 
     @contextmanager
     def fenced_source(self, session: Session | None = None) -> Iterator[Transaction]:
@@ -162,19 +181,26 @@ class Context:
                 fix="see who runs it: confiture status",
             )
 
-    def checkpoint(self) -> None:
-        """Between two units of work: obey a signal, a pause, a lost lease."""
+    def checkpoint(self, *, pausable: bool = True) -> None:
+        """Between two units of work: obey a signal, a pause, a lost lease.
+
+        :param pausable: False where a pause would hold locks that the application waits for.
+        """
         announced = False
         while True:
             self.check_lease()
             if self.stop.signal_number is not None:
                 raise self.stop.drained()
-            if not self.stop.paused:
+            if not pausable or not retry(self._asked_to_pause):
                 return
             if not announced:
                 self.progress.say("paused on request; `resume` goes on")
                 announced = True
             time.sleep(POLL_SECONDS)
+
+    def _asked_to_pause(self) -> bool:
+        with self.target.transaction(read_only=True) as tx:
+            return runners.paused(tx, self.run_id)
 
 
 def check_source_fence(tx: Transaction, schema: str, epoch: int) -> None:
@@ -212,14 +238,6 @@ def _named(name: str) -> str:
     return load("runner.sql")[name].decode()
 
 
-def backend_of(session: Session) -> Backend:
-    """The server process behind a session."""
-    with session.transaction() as tx:
-        row = tx.pg.execute(_named("backend_start")).fetchone()
-    assert row is not None
-    return Backend(session.backend, row[0])
-
-
 def _parameters(backends: tuple[Backend, ...]) -> dict[str, list[int] | list[str]]:
     return {"pids": [b.pid for b in backends], "starts": [b.started for b in backends]}
 
@@ -250,18 +268,22 @@ def _held_by(holder: Runner) -> Held:
     )
 
 
-def _wait_for_holder(target: Session, run_id: uuid.UUID, say: Callable[[str], None]) -> Runner | None:
-    """The holder to be taken over once it may be; None when it ended by itself.
+def _wait_for_holder(target: Session, run_id: uuid.UUID, say: Callable[[str], None]) -> tuple[Runner | None, int]:
+    """The holder to be taken over once it may be (None when it ended by itself), and the epoch to raise.
 
     :raises Held: when it is alive.
     """
     first: Runner | None = None
     while True:
         with target.transaction(read_only=True) as tx:
+            # The epoch first: read after, it could be that of a runner who came in between, and the
+            # source's fence would be raised over its head.
+            seen = runs.get(tx, run_id)
             holder = runners.holder(tx, run_id)
             gone = holder is not None and bool(holder.target_backends) and not _alive(tx, holder.target_backends)
+        assert seen is not None
         if holder is None or gone or holder.lapsed:
-            return holder
+            return holder, seen.epoch
         if first is not None and (holder.epoch, holder.heartbeat_at) != (first.epoch, first.heartbeat_at):
             raise _held_by(holder)
         if first is None:
@@ -287,24 +309,23 @@ def take(source: Session, target: Session, run: Run, command: str, say: Callable
 
     :raises Held: when another runner is alive, or was quicker.
     """
-    holder = _wait_for_holder(target, run.id, say)
+    holder, seen = _wait_for_holder(target, run.id, say)
     if holder is not None:
         say(f"taking over from {holder.host} pid {holder.pid}, silent for {holder.silent_seconds:.0f} s")
         _terminate(source, holder.source_backends)
         _terminate(target, holder.target_backends)
-    with target.transaction(read_only=True) as tx:
-        seen = runs.get(tx, run.id)
-    assert seen is not None
     failpoint("takeover.before_source")
-    _raise_source_epoch(source, run.schema, seen.epoch + 1)
+    _raise_source_epoch(source, run.schema, seen + 1)
     failpoint("takeover.before_target")
+    backends = Backends((target.backend,), (source.backend,))
     try:
         with target.transaction() as tx:
             if holder is not None:
                 runners.end(tx, run.id, holder.epoch, "taken over")
-            epoch = runs.raise_epoch(tx, run.id, seen.epoch)
+            epoch = runs.raise_epoch(tx, run.id, seen)
             if epoch is not None:
                 runners.begin(tx, run.id, epoch, host=socket.gethostname(), pid=os.getpid(), command=command)
+                runners.set_backends(tx, run.id, epoch, backends.target, backends.source)
                 runs.note(tx, run.id, epoch, "takeover" if holder else "start", {"command": command})
     except psycopg.errors.UniqueViolation:
         epoch = None
@@ -317,7 +338,7 @@ def take(source: Session, target: Session, run: Run, command: str, say: Callable
 
 
 class _Heart(threading.Thread):
-    """Renews the lease on a connection of its own, and hears what operators ask."""
+    """Renews the lease on a connection of its own."""
 
     def __init__(self, database: Database, context: Context) -> None:
         super().__init__(name="heartbeat", daemon=True)
@@ -330,16 +351,14 @@ class _Heart(threading.Thread):
         with self._session:
             while not self._end.is_set():
                 self._beat()
-                self._end.wait(runners.HEARTBEAT_SECONDS if not self._context.stop.paused else POLL_SECONDS)
+                self._end.wait(runners.HEARTBEAT_SECONDS)
 
     def _beat(self) -> None:
         try:
             with self._session.transaction() as tx:
                 ours = runners.beat(tx, self._context.run_id, self._context.epoch)
-                asked = [k for k in runners.asked(tx, self._context.run_id) if k in ("pause", "resume")]
         except (psycopg.Error, ConfitureError):
             return  # the lease runs out by the database's clock if this goes on
-        self._context.stop.paused = bool(asked) and asked[-1] == "pause"
         if not ours:
             self._context.lost.set()
 
@@ -363,7 +382,7 @@ def hold(source: Database, target: Database, run: Run, command: str, progress: P
             with context.stop.listening():
                 yield context
         except BaseException as error:
-            why = f"{type(error).__name__}: {error}"[:500]
+            why = redact(f"{type(error).__name__}: {error}")[:500]
             raise
         finally:
             heart.end()

@@ -40,6 +40,14 @@ class KeyRange:
     upper: KeyValue | None
 
 
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A server process by pid and start, in seconds since the epoch: together they are never reused."""
+
+    pid: int
+    started: str
+
+
 def shell_word(text: str) -> str:
     """``text`` as one word of a command line."""
     return shlex.quote(text)

@@ -45,8 +45,8 @@ CASES = {
     "a changed value": "UPDATE parent SET note = 'n' WHERE id = 3; UPDATE child SET body = NULL WHERE id % 7 = 0",
     "NULL to a value and back": "UPDATE parent SET note = 'x'; UPDATE parent SET note = NULL WHERE id < 20",
     "a key update": "UPDATE parent SET id = id + 1000 WHERE id IN (2, 3)",
-    "a swap of unique values": "UPDATE parent SET code = 'tmp' WHERE id = 1; UPDATE parent SET code = 'c1' WHERE id = 2;"
-    " UPDATE parent SET code = 'c2' WHERE id = 1",
+    "a swap of unique values": "UPDATE parent SET code = 'tmp' WHERE id = 1;"
+    " UPDATE parent SET code = 'c1' WHERE id = 2; UPDATE parent SET code = 'c2' WHERE id = 1",
     "a swap of keys": "UPDATE parent SET id = -1 WHERE id = 1; UPDATE parent SET id = 1 WHERE id = 2;"
     " UPDATE parent SET id = 2 WHERE id = -1",
     "a cascade": "UPDATE child SET up = NULL; DELETE FROM parent WHERE id < 10",
@@ -56,7 +56,8 @@ CASES = {
     "a toasted value that is not touched": "UPDATE child SET body = body || '!' WHERE id < 50",
     "an upsert": "INSERT INTO parent VALUES (1, 'c1', 'u'), (999, 'c999', 'u')"
     " ON CONFLICT (id) DO UPDATE SET note = excluded.note",
-    "a merge": "UPDATE child SET up = NULL; MERGE INTO parent p USING (VALUES (4, 'm'), (777, 'm')) v(id, n) ON p.id = v.id"
+    "a merge": "UPDATE child SET up = NULL;"
+    " MERGE INTO parent p USING (VALUES (4, 'm'), (777, 'm')) v(id, n) ON p.id = v.id"
     " WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT VALUES (v.id, 'c' || v.id, v.n)",
     "a truncate and new rows": "TRUNCATE child; INSERT INTO child VALUES (5, 5, NULL, 'after', NULL)",
     "a truncate that cascades": "TRUNCATE parent CASCADE; INSERT INTO parent VALUES (1, 'only', NULL)",

@@ -24,6 +24,7 @@ from confiture.journal import catchup, progress, runs
 from confiture.plan import KeyColumn, Plan
 from confiture.projection import Projected, raw
 from confiture.runner import Context, check_source_fence
+from confiture.types import Backend
 
 #: Joins of a few keys with a large table, whose statistics the planner does not have.
 _BY_INDEX = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off"
@@ -62,7 +63,7 @@ class Follower:
         run = context.run_id.hex[:8]
         self.source = Session(context.source.database, "catch-up", run)
         self.target = Session(context.target.database, "catch-up", run)
-        self._prepared: tuple[int, int] | None = None
+        self._prepared: tuple[Backend, Backend] | None = None
 
     def __enter__(self) -> Follower:
         return self

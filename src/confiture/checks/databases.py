@@ -1,9 +1,10 @@
-"""Both databases as such: two of them, writable, durable."""
+"""Both databases as such: two of them, writable, durable, with room for a schema of the run's own."""
 
 from __future__ import annotations
 
 from confiture.catalog import Identity
 from confiture.errors import Refused
+from confiture.types import quoted
 
 
 def check(source: Identity, target: Identity | None, *, accept_fsync_off: bool = False) -> None:
@@ -32,3 +33,16 @@ def check(source: Identity, target: Identity | None, *, accept_fsync_off: bool =
                 why="after a crash of that server, what was recorded as done could be gone",
                 fix="set fsync=on there, or accept the risk with --accept-fsync-off",
             )
+        _refuse_rights(side, database)
+
+
+def _refuse_rights(side: str, database: Identity) -> None:
+    rights = {"CREATE": database.may_create, "TEMPORARY": database.may_temp or side == "target"}
+    missing = ", ".join(name for name, there in rights.items() if not there)
+    if missing:
+        name, role = quoted(database.database), quoted(database.role)
+        raise Refused(
+            f"missing privilege on the {side}",
+            why=f"role {role} has not {missing} on database {name}; the run needs a schema of its own there",
+            fix=f"GRANT {missing} ON DATABASE {name} TO {role}",
+        )

@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 from confiture.config import redact
 from confiture.db import PROFILE, REMOTE_PROFILE, Session, Transaction
 from confiture.errors import ConfitureError
-from confiture.runner import backend_of
+from confiture.sql import load
 
 _SERVER_OPTIONS = ("sslmode", "sslrootcert", "target_session_attrs", "gssencmode", "channel_binding")
 
@@ -48,14 +48,14 @@ def create(tx: Transaction, source: Session, name: str, seen_as: str | None) -> 
             sql.Identifier(name), _options(options)
         )
     )
-    mapping = {"user": str(given.get("user") or info.user)}
-    if info.password:
-        mapping["password"] = info.password
-    tx.pg.execute(
-        sql.SQL("CREATE USER MAPPING FOR CURRENT_USER SERVER {} OPTIONS ({})").format(
-            sql.Identifier(name), _options(mapping)
-        )
-    )
+    _user_mapping(tx, name, str(given.get("user") or info.user), info.password)
+
+
+def _user_mapping(tx: Transaction, server: str, user: str, password: str) -> None:
+    """CREATE USER MAPPING with the password as a bound parameter: in a statement, pg_stat_activity would show it."""
+    named = load("foreign_server.sql")
+    tx.pg.execute(named["mapping_values"], {"server": server, "user": user, "password": password})
+    tx.pg.execute(named["create_mapping"])
 
 
 def _options(values: dict[str, str]) -> sql.Composed:
@@ -73,7 +73,7 @@ def install(tx: Transaction) -> None:
 
 def prove(tx: Transaction, source: Session, server: str) -> str | None:
     """Look for our own source session through the foreign server; why it is not seen, or None."""
-    backend = backend_of(source)
+    backend = source.backend
     with tx.pg.transaction():
         tx.pg.execute(
             sql.SQL(
@@ -82,7 +82,8 @@ def prove(tx: Transaction, source: Session, server: str) -> str | None:
             ).format(sql.Identifier(server))
         )
         found = tx.pg.execute(
-            "SELECT count(*) FROM pg_temp.confiture_seen WHERE pid = %s AND backend_start = %s::timestamptz",
+            "SELECT count(*) FROM pg_temp.confiture_seen"
+            " WHERE pid = %s AND extract(epoch FROM backend_start)::text = %s",
             (backend.pid, backend.started),
         ).fetchone()
         tx.pg.execute("DROP FOREIGN TABLE pg_temp.confiture_seen")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from typing import Annotated
 
-import click
+import psycopg
 import typer
 
 from confiture import __version__
 from confiture.cli import build, cutover, demo, ending, migrate, plan, setup, verify
+from confiture.db import failure
 from confiture.errors import ConfitureError, Drained
+
+_VERBOSE = "--verbose"
 
 app = typer.Typer(
     name="confiture",
@@ -20,6 +22,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 _migrate = typer.Typer(help="Move data between schemas.", no_args_is_help=True)
 _schema = typer.Typer(help="Into a new database with a new schema, in five steps.", no_args_is_help=True)
@@ -52,45 +55,49 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    verbose: Annotated[bool, typer.Option("--verbose", help="Tell errors in full.")] = False,
+    verbose: Annotated[bool, typer.Option(_VERBOSE, help="Tell errors in full; may stand anywhere.")] = False,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
 ) -> None:
-    os.environ["CONFITURE_VERBOSE"] = "1" if verbose else os.environ.get("CONFITURE_VERBOSE", "")
+    """Options that hold for every command; ``main`` has read ``--verbose`` by now."""
 
 
 def main() -> None:
     """The console script: every error becomes up to three lines and an exit code."""
+    given = sys.argv[1:]
+    arguments = [argument for argument in given if argument != _VERBOSE]
+    verbose = arguments != given
     try:
-        app(standalone_mode=False)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
-        _tell(["interrupted"])
-        sys.exit(130)
+        app(arguments, prog_name="confiture")
     except Drained as error:
-        _tell(error.lines())
+        _tell(error, verbose)
         sys.exit(error.code)
     except ConfitureError as error:
-        _tell(error.lines() + ([error.detail] if error.detail and _verbose() else []))
+        _tell(error, verbose)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.exit(141)
+    except psycopg.Error as error:
+        told = failure(error, "running the command")
+        _tell(told, verbose)
+        sys.exit(told.exit_code)
+    except KeyboardInterrupt:
+        _tell(ConfitureError("interrupted"), verbose)
+        sys.exit(130)
     except Exception as error:
-        _tell([f"internal error: {type(error).__name__}", "run it again with --verbose for the whole of it"])
-        if _verbose():
+        _tell(_internal(error), verbose)
+        if verbose:
             traceback.print_exc()
         sys.exit(1)
 
 
-def _verbose() -> bool:
-    return bool(os.environ.get("CONFITURE_VERBOSE"))
+def _internal(error: Exception) -> ConfitureError:
+    return ConfitureError(
+        f"internal error: {type(error).__name__}",
+        why="this is a defect of confiture; what is done stays done",
+        fix=f"run it again with {_VERBOSE} and report the whole of it",
+    )
 
 
-def _tell(lines: list[str]) -> None:
-    first, *rest = lines
+def _tell(error: ConfitureError, verbose: bool) -> None:
+    first, *rest = error.lines() + ([error.detail] if error.detail and verbose else [])
     print(f"confiture: {first}", file=sys.stderr)
     for line in rest:
         for part in line.splitlines():

@@ -9,6 +9,8 @@ import typer
 
 from confiture import operations
 from confiture.cli import options, terminal
+from confiture.errors import UsageError
+from confiture.render.outcome import SCHEMA_VERSION
 
 
 def build(
@@ -20,16 +22,21 @@ def build(
         Path | None, typer.Option("--output", help="The file to write; default: standard output.")
     ] = None,
     project: options.Project = None,
+    format: options.Format = options.Output.text,
 ) -> None:
     """Put the ordered DDL files together, or build a database from them."""
     where = options.where(env or "", None, project)
     if apply:
         database, count = operations.build_database(where.target, where.project)
-        terminal.emit(f"built {database.name}: {count} statements")
+        done = {"schema_version": SCHEMA_VERSION, "database": database.name, "statements": count}
+        terminal.emit_either(f"built {database.name}: {count} statements", done, format)
         return
     text = operations.ddl(env, where.project)
     if output is None:
         terminal.emit(text)
     else:
-        output.write_text(text, encoding="utf-8")
-        terminal.emit(f"wrote {output}")
+        try:
+            output.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"{output} cannot be written", why=error.strerror or "", fix="name another file") from None
+        terminal.emit_either(f"wrote {output}", {"schema_version": SCHEMA_VERSION, "output": str(output)}, format)

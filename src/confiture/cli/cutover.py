@@ -2,46 +2,49 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from confiture import operations
 from confiture.cli import options, terminal
-from confiture.config import resolve
+from confiture.cli.verify import Report
+from confiture.config import redact
 from confiture.errors import CutoverHalfway
-from confiture.render import outcome
-from confiture.steps.cutover import Limits, run_hook
+from confiture.steps.cutover import Limits, hook_arguments, hook_environment, run_hook
 
 
 def cutover(
     target: options.Target,
     source: options.Source = None,
-    lock_timeout: Annotated[float, typer.Option(help="Seconds to wait for the source's locks, each try.")] = 0.5,
-    give_up_after: Annotated[float, typer.Option(help="Seconds after which no further try is made.")] = 30.0,
+    lock_timeout: Annotated[
+        float, typer.Option(min=0.001, help="Seconds to wait for the source's locks, each try.")
+    ] = 0.5,
+    give_up_after: Annotated[float, typer.Option(min=0, help="Seconds after which no further try is made.")] = 30.0,
     hook: Annotated[str | None, typer.Option(help="A command to run once the target serves; no shell.")] = None,
+    report: Report = Path("differences.jsonl"),
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
     """Lock the source, verify once more under the lock, switch. The application is stopped meanwhile."""
     where = options.where(target, source, project)
+    arguments = hook_arguments(hook) if hook is not None else None
     with terminal.Reporter() as reporter:
-        run = operations.cutover(where, Limits(lock_timeout, give_up_after), reporter)
-    database = resolve(target, where.project)
-    if hook is not None:
-        # The hook gets no secret of ours: the new database's address without its password.
-        known = {**os.environ, "CONFITURE_RUN": run.short, "CONFITURE_TARGET": database.public}
-        code = run_hook(hook, known)
+        run, old, new = operations.cutover(where, Limits(lock_timeout, give_up_after), report, reporter)
+    if arguments is not None:
+        code = run_hook(arguments, hook_environment(run.short, old, new))
         if code:
             raise CutoverHalfway(
                 f"the target serves, but the hook exited with {code}",
-                why=hook,
-                fix="run what it was to do by hand, or run the same command again",
+                why=redact(hook or ""),
+                fix="run what it was to do by hand, or run the same command again: it runs the hook again",
             )
-    outcome.show(run, "the target serves from here on", format.value)
-    if format is options.Output.text:
-        terminal.emit(
-            f"Point the application at: {database.public}\n"
-            f"Keep it away from the old database {run.source_name}: what it writes there now is not moved."
-        )
+    terminal.show(
+        run,
+        "the target serves from here on",
+        format,
+        f"Point the application at: {new.url}",
+        f"Keep it away from the old database {run.source_name}: what it writes there now is not moved.",
+        application_url=new.url,
+    )

@@ -8,7 +8,6 @@ import typer
 
 from confiture import operations
 from confiture.cli import options, terminal
-from confiture.render import outcome
 
 DropSource = Annotated[str | None, typer.Option("--drop-source", help="Drop the old database too; its exact name.")]
 
@@ -26,10 +25,11 @@ def cleanup(
     what = "cleanup drops the run's schemas and its foreign server"
     if drop_source is not None:
         what += f", and THE DATABASE {drop_source}"
-    options.confirm(drop_source or target, what, yes)
     with terminal.Reporter() as reporter:
-        run = operations.cleanup(where, drop_source, reporter)
-    outcome.show(run, "what the run made is dropped; the journal stays", format.value)
+        run = operations.cleanup(
+            where, drop_source, lambda: options.confirm(drop_source or target, what, yes), reporter
+        )
+    terminal.show(run, "what the run made is dropped; the journal stays", format)
 
 
 def abort(
@@ -41,10 +41,10 @@ def abort(
 ) -> None:
     """Give the run up before the cutover: drop what it made, and what setup built in the target."""
     where = options.where(target, source, project)
-    options.confirm(target, "abort drops every row copied and what setup built in the target", yes)
+    what = "abort drops every row copied and what setup built in the target"
     with terminal.Reporter() as reporter:
-        run = operations.abort(where, reporter)
-    outcome.show(run, "the run is given up; the source is as it was", format.value)
+        run = operations.abort(where, lambda: options.confirm(target, what, yes), reporter)
+    terminal.show(run, "the run is given up; the source is as it was", format)
 
 
 def pause(
@@ -54,7 +54,7 @@ def pause(
 ) -> None:
     """Ask the running command to pause at its next checkpoint."""
     run = operations.request(options.where(target, None, project), "pause")
-    outcome.show(run, "asked to pause; `resume` goes on", format.value)
+    terminal.show(run, "asked to pause; `resume` goes on", format)
 
 
 def resume(
@@ -64,4 +64,4 @@ def resume(
 ) -> None:
     """Ask the paused command to go on."""
     run = operations.request(options.where(target, None, project), "resume")
-    outcome.show(run, "asked to go on", format.value)
+    terminal.show(run, "asked to go on", format)

@@ -11,7 +11,6 @@ from confiture import operations
 from confiture.cli import options, terminal
 from confiture.cli.plan import choices, show
 from confiture.cli.verify import Report, finish
-from confiture.render import outcome
 
 Restart = Annotated[
     list[str] | None, typer.Option("--restart-table", help="Empty this target table and copy it again; repeatable.")
@@ -38,7 +37,7 @@ def migrate(
         return
     with terminal.Reporter() as reporter:
         run, copied = operations.migrate(where, chosen, reporter)
-    outcome.show(run, f"every row is copied ({copied:,} by this command)", format.value, rows_copied=copied)
+    terminal.show(run, f"every row is copied ({copied:,} by this command)", format, rows_copied=copied)
 
 
 def run(

@@ -65,5 +65,6 @@ def confirm(name: str, what: str, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise UsageError(f"{what} needs a confirmation", why="there is no terminal to ask on", fix="add --yes")
-    if typer.prompt(f"{what}\nType {name} to go on", err=True) != name:
-        raise UsageError("not confirmed; nothing was done")
+    print(f"{what}\nType {name} to go on: ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().rstrip("\n") != name:
+        raise UsageError("not confirmed; nothing was done", fix=f"type {name}, or add --yes")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from confiture import operations
+from confiture import config, operations
 from confiture.cli import options, terminal
 from confiture.operations import Choices
 from confiture.render import plan as render
@@ -22,7 +22,8 @@ def choices(
 ) -> Choices:
     """The choices of a command line."""
     chosen = strategy.value if strategy is not None else None
-    return Choices(mapping, chunk_rows, chosen, fdw_threshold, seen_as, tuple(restart or ()))
+    elsewhere = config.address(seen_as) if seen_as is not None else None
+    return Choices(mapping, chunk_rows, chosen, fdw_threshold, elsewhere, tuple(restart or ()))
 
 
 def plan(
@@ -40,11 +41,11 @@ def plan(
     show(options.where(target, source, project), choices(mapping, chunk_rows, strategy, fdw_threshold, seen_as), format)
 
 
-def show(where: operations.Where, chosen: Choices, format: options.Output) -> None:
+def show(where: operations.Where, chosen: Choices, format: options.Output, *, accept_fsync_off: bool = True) -> None:
     """Make a plan and print it."""
-    planned = operations.plan(where, chosen)
+    planned = operations.plan(where, chosen, accept_fsync_off=accept_fsync_off)
     if format is options.Output.json:
-        terminal.emit_json(planned.plan.as_json())
+        terminal.emit_json(render.as_json(planned.plan))
     else:
         terminal.emit(render.text(planned.plan))
 
@@ -62,6 +63,6 @@ def preview(
     where = options.where(target, source, project)
     found = operations.preview(where, Choices(mapping=mapping), table, rows)
     if format is options.Output.json:
-        terminal.emit_json({"table": table, "rows": [{"before": a, "after": b} for a, b in found]})
+        terminal.emit_json(render.preview_json(table, found))
     else:
         terminal.emit(render.preview(table, found))

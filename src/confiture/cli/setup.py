@@ -9,7 +9,6 @@ import typer
 from confiture import operations
 from confiture.cli import options, terminal
 from confiture.cli.plan import choices, show
-from confiture.render import outcome
 
 
 def setup(
@@ -33,9 +32,9 @@ def setup(
     where = options.where(target, source, project)
     chosen = choices(mapping, chunk_rows, strategy, fdw_threshold, seen_as)
     if dry_run:
-        show(where, chosen, format)
+        show(where, chosen, format, accept_fsync_off=accept_fsync_off)
         return
     wanted = {"encoding": encoding, "locale": locale, "accept_fsync_off": accept_fsync_off}
     with terminal.Reporter() as reporter:
         run = operations.setup(where, chosen, wanted, reporter)
-    outcome.show(run, f"setup is done: {run.source_name} -> {run.target_name}, run {run.short}", format.value)
+    terminal.show(run, f"setup is done: {run.source_name} -> {run.target_name}, run {run.short}", format)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -21,16 +23,36 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from confiture.cli.options import Output
+from confiture.journal.runs import Run
+from confiture.render import outcome
+
+#: What a shell makes of a process that SIGPIPE ended.
+BROKEN_PIPE = 128 + 13
+
 #: Seconds between two progress lines of one table where there is no terminal.
 LINE_SECONDS = 5.0
+
+
+class _Console(Console):
+    """A console that goes quiet when its reader has gone: nobody listening does not stop a migration."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        _to_nowhere(sys.stderr.fileno())
+
+
+def _to_nowhere(descriptor: int) -> None:
+    # Else the interpreter fails once more at its end, when it flushes what is left.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 class Reporter(AbstractContextManager["Reporter"]):
     """Progress of a command, for the block it is entered for."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False)
-        self._live = self.console.is_terminal
+        self.console = _Console(stderr=True, highlight=False)
+        self._live = self.console.is_terminal and not self.console.is_dumb_terminal
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._began: dict[str, tuple[float, int]] = {}
@@ -70,13 +92,14 @@ class Reporter(AbstractContextManager["Reporter"]):
             self._bars.start()
         if name not in self._tasks:
             self._tasks[name] = self._bars.add_task(name, total=max(total, 1), completed=done, rate="")
+        if phase == "copied":
+            # Its line stays; the bars are for what is being copied, however many tables there are.
+            self._bars.remove_task(self._tasks.pop(name))
+            self.say(f"{name}: copied {done:,} rows")
+            return
         rate = self._rate(name, done)
-        whole = max(total, 1)
         self._bars.update(
-            self._tasks[name],
-            total=whole,
-            completed=done if phase != "copied" else whole,
-            rate=f"{rate:,.0f} rows/s" if rate else "",
+            self._tasks[name], total=max(total, 1), completed=done, rate=f"{rate:,.0f} rows/s" if rate else ""
         )
 
     def _rate(self, name: str, done: int) -> float:
@@ -95,11 +118,27 @@ class Reporter(AbstractContextManager["Reporter"]):
 
 
 def emit(text: str) -> None:
-    """A result, for people."""
-    print(text)
+    """A result, for people. Ends the command quietly when the reader has gone, as in ``| head``."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        _to_nowhere(sys.stdout.fileno())
+        raise typer.Exit(BROKEN_PIPE) from None
+
+
+def show(run: Run, said: str, format: Output, *lines: str, **more: object) -> None:
+    """What a command came to: the run, and for programs ``more``."""
+    emit_either(outcome.text(run, said, *lines), {**outcome.as_json(run), **more}, format)
+
+
+def emit_either(text: str, value: Mapping[str, Any], format: Output) -> None:
+    """A result in the form that was asked for."""
+    if format is Output.json:
+        emit_json(value)
+    else:
+        emit(text)
 
 
 def emit_json(value: Mapping[str, Any]) -> None:
     """A result, for programs: one JSON document."""
-    json.dump(value, sys.stdout, indent=2, ensure_ascii=False, default=str)
-    print()
+    emit(json.dumps(value, indent=2, ensure_ascii=False, default=str))

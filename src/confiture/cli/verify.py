@@ -43,4 +43,4 @@ def finish(run: Run, result: Result, report: Path, format: options.Output) -> No
     if not result.equal:
         raise operations.differences_found(run, result, report)
     if format is options.Output.text:
-        outcome.show(run, "source and target agree", "text")
+        terminal.show(run, "source and target agree", format)

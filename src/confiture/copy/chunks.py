@@ -21,7 +21,7 @@ from confiture.journal import progress
 from confiture.journal.progress import Chunk, TableProgress
 from confiture.keyset import KeyPart, columns, predicate, ranges
 from confiture.runner import Context, reading
-from confiture.types import KeyRange, KeyValue
+from confiture.types import KeyRange, KeyValue, shell_word
 
 #: Ranges planned per batch; the planner stays that far ahead of the copy.
 PLAN_AHEAD = 20
@@ -36,13 +36,13 @@ def check_fingerprint(tx: Transaction, job: Job, expected: dict[str, object] | N
     now = catalog.fingerprint(tx, job.table.source)
     if expected is None or now == expected:
         return
-    changed = [k for k in expected if now is None or now.get(k) != expected[k]]
+    changed = ["gone"] if now is None else [k for k in expected if now.get(k) != expected[k]]
     if now is not None and changed == ["storage"] and _truncated_only(tx, job, expected["storage"], now["storage"]):
         return
     raise Refused(
-        f"source table {job.table.source} was changed during the run: {', '.join(changed) or 'gone'}",
+        f"source table {job.table.source} was changed during the run: {', '.join(changed)}",
         why="what was read before and after would not fit together",
-        fix=f"copy it again: migrate --restart-table {job.table.target}",
+        fix=f"copy it again: migrate --restart-table {shell_word(str(job.table.target))}",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,18 +14,11 @@ from sqlalchemy import func
 from confiture import __version__
 from confiture.db import Transaction
 from confiture.journal.tables import request, runner
+from confiture.types import Backend
 
 #: Seconds between heartbeats, and without one until the lease lapses, by the database's clock.
 HEARTBEAT_SECONDS = 10
 LEASE_SECONDS = 30
-
-
-@dataclass(frozen=True, slots=True)
-class Backend:
-    """A server process by pid and start: together they are never reused."""
-
-    pid: int
-    started: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +74,7 @@ def history(tx: Transaction, run_id: uuid.UUID) -> tuple[Runner, ...]:
 
 
 def begin(tx: Transaction, run_id: uuid.UUID, epoch: int, *, host: str, pid: int, command: str) -> None:
-    """Write the new holder; the unique index lets one in."""
+    """Write the new holder; the unique index lets one in. Its backends follow in the same transaction."""
     values = {"run_id": run_id, "epoch": epoch, "host": host, "pid": pid, "command": command}
     tx.sa.execute(sa.insert(runner).values(**values, tool_version=__version__))
 
@@ -94,7 +88,9 @@ def end(tx: Transaction, run_id: uuid.UUID, epoch: int, why: str) -> None:
     )
 
 
-def set_backends(tx: Transaction, run_id: uuid.UUID, epoch: int, target: list[Backend], source: list[Backend]) -> None:
+def set_backends(
+    tx: Transaction, run_id: uuid.UUID, epoch: int, target: Iterable[Backend], source: Iterable[Backend]
+) -> None:
     """Record the server processes that work for this runner, for a takeover to terminate."""
     values = {
         "target_backends": [[b.pid, b.started] for b in target],
@@ -119,7 +115,7 @@ def ask(tx: Transaction, run_id: uuid.UUID, kind: str, actor: str) -> None:
     tx.sa.execute(sa.insert(request).values(run_id=run_id, kind=kind, actor=actor))
 
 
-def asked(tx: Transaction, run_id: uuid.UUID) -> tuple[str, ...]:
-    """The kinds of requests in the order they were made; the last of pause and resume holds."""
-    query = sa.select(request.c.kind).where(request.c.run_id == run_id).order_by(request.c.id)
-    return tuple(tx.sa.execute(query).scalars())
+def paused(tx: Transaction, run_id: uuid.UUID) -> bool:
+    """Whether operators want the run to pause: the last of pause and resume holds, also for a later process."""
+    query = sa.select(request.c.kind).where(request.c.run_id == run_id, request.c.kind.in_(("pause", "resume")))
+    return tx.sa.execute(query.order_by(request.c.id.desc()).limit(1)).scalar_one_or_none() == "pause"

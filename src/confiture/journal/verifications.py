@@ -56,6 +56,13 @@ class Difference:
     source_value: str | None = None
     target_value: str | None = None
 
+    @property
+    def place(self) -> str:
+        """Table, key, column and kind on one line, without the values."""
+        key = ", ".join(f"{name} = {value}" for name, value in (self.key or {}).items())
+        column = f"column {self.column_name}" if self.column_name else ""
+        return f"{' '.join(filter(None, (self.subject, key, column)))}: {self.kind}"
+
 
 def latest(tx: Transaction, run_id: uuid.UUID, purpose: str | None = None) -> Verification | None:
     """The last attempt, of any purpose when None; None when there was none."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from confiture.journal.runs import Run
-from confiture.states import ABORTED, CLEANED, CUTOVER, MIGRATING, SETUP, VERIFIED
+from confiture.states import CUTOVER, FINAL, MIGRATING, SETUP, VERIFIED
 from confiture.types import shell_word
+
+#: Of every JSON document but status: raised when a field goes or changes its meaning.
+SCHEMA_VERSION = 1
 
 _NEXT = {SETUP: "migrate", MIGRATING: "verify", VERIFIED: "cutover", CUTOVER: "cleanup"}
 
@@ -21,8 +23,9 @@ def next_command(run: Run) -> str | None:
 
 
 def as_json(run: Run) -> dict[str, Any]:
-    """The part of every command's JSON that tells the run."""
+    """The part of every command's JSON that tells the run; ``schemas/run.json`` is the contract."""
     return {
+        "schema_version": SCHEMA_VERSION,
         "run": run.short,
         "state": run.state,
         "source": run.source_name,
@@ -32,14 +35,8 @@ def as_json(run: Run) -> dict[str, Any]:
     }
 
 
-def show(run: Run, text: str, format: str, **more: object) -> None:
-    """Print it."""
-    if format == "json":
-        print(json.dumps({**as_json(run), **more}, indent=2, ensure_ascii=False))
-        return
-    print(text)
+def text(run: Run, said: str, *more: str) -> str:
+    """What was done, lines of its own, and what comes next."""
     following = next_command(run)
-    if following is not None:
-        print(f"Next: {following}")
-    elif run.state in (CLEANED, ABORTED):
-        print("The run is over.")
+    over = ["The run is over."] if run.state in FINAL else []
+    return "\n".join([said, *more, *([f"Next: {following}"] if following else over)])

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from confiture.plan import Plan, TablePlan
+from confiture.render.outcome import SCHEMA_VERSION
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """Everything a program may want to know; ``schemas/plan.json`` is the contract."""
+    return {"schema_version": SCHEMA_VERSION, "hash": plan.hash, **plan.as_json()}
 
 
 def text(plan: Plan) -> str:
@@ -45,6 +52,12 @@ def _table(table: TablePlan) -> list[str]:
 
 
 Row = Mapping[str, str | None]
+
+
+def preview_json(table: str, rows: Sequence[tuple[Row, Row]]) -> dict[str, Any]:
+    """The same rows before and after, by column; ``schemas/preview.json`` is the contract."""
+    shown = [{"before": before, "after": after} for before, after in rows]
+    return {"schema_version": SCHEMA_VERSION, "table": table, "rows": shown}
 
 
 def preview(table: str, rows: Sequence[tuple[Row, Row]]) -> str:

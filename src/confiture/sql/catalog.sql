@@ -10,8 +10,9 @@ SELECT (SELECT system_identifier FROM pg_control_system())::text AS system_ident
        current_setting('fsync') = 'on' AS fsync,
        (SELECT count(*) FROM pg_largeobject_metadata) AS large_objects,
        pg_database_size(d.oid) AS bytes,
-       (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user) AS superuser
-FROM pg_database d WHERE d.datname = current_database()
+       r.rolsuper AS superuser, r.rolbypassrls AS bypasses_row_security, r.rolname AS role,
+       has_database_privilege(d.oid, 'CREATE') AS may_create, has_database_privilege(d.oid, 'TEMP') AS may_temp
+FROM pg_database d JOIN pg_roles r ON r.rolname = current_user WHERE d.datname = current_database()
 
 -- name: tables
 -- Tables a mapping may name: roots of partitioning, each with the rows and bytes of its leaves.
@@ -23,6 +24,10 @@ SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS name, c.relkind::
        EXISTS (SELECT FROM pg_rewrite w WHERE w.ev_class = c.oid AND w.ev_type = '3') AS insert_rule,
        has_table_privilege(c.oid, 'SELECT') AS may_select,
        has_table_privilege(c.oid, 'INSERT') AS may_insert,
+       has_schema_privilege(n.oid, 'USAGE') AS may_use_schema,
+       has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE')
+           OR CASE WHEN current_setting('server_version_num')::int >= 170000
+                   THEN has_table_privilege(c.oid, 'MAINTAIN') ELSE false END AS may_lock,
        pg_has_role(c.relowner, 'USAGE') AS owned,
        pg_get_userbyid(c.relowner) AS owner
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -61,7 +66,9 @@ SELECT a.attrelid::bigint AS table_oid, a.attname AS name, a.attnum::int AS numb
        a.attidentity::text AS identity, a.attgenerated::text AS generated,
        CASE WHEN a.attcollation NOT IN (0, 'pg_catalog."default"'::regcollation) THEN co.collname END AS collation,
        coalesce(co.collisdeterministic, true) AS deterministic,
-       pg_get_serial_sequence(quote_ident(n.nspname) || '.' || quote_ident(c.relname), a.attname) AS sequence
+       CASE WHEN has_schema_privilege(n.oid, 'USAGE')  -- it looks the table up by its name
+            THEN pg_get_serial_sequence(quote_ident(n.nspname) || '.' || quote_ident(c.relname), a.attname)
+       END AS sequence
 FROM pg_attribute a
 JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_type t ON t.oid = a.atttypid

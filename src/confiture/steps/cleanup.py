@@ -7,38 +7,53 @@ from psycopg import sql
 
 from confiture import machine
 from confiture.capture import fences
+from confiture.config import Database
 from confiture.db import Session, Transaction
-from confiture.errors import Refused
+from confiture.errors import Held, Refused
 from confiture.faults import failpoint
 from confiture.journal import progress, runs
+from confiture.journal.runs import Run
 from confiture.plan import plan_from_json
 from confiture.projection import raw
 from confiture.runner import Context
-from confiture.states import CUTOVER, MIGRATING, SETUP, VERIFIED
+from confiture.states import ABORTED, CLEANED, CUTOVER, MIGRATING, SETUP, VERIFIED
 from confiture.steps import follow
 from confiture.steps.journaled import Step, run_steps
+from confiture.types import quoted, shell_word
 
 
-def cleanup(context: Context) -> None:
-    """After the cutover: the run's schemas, views and foreign server go; the journal stays.
-
-    :raises Refused: before the cutover.
-    """
-    run = context.run()
-    if run.state != CUTOVER:
+def refuse_before_cutover(run: Run) -> None:
+    """:raises Refused: when the run's things are still needed, naming the command that comes first."""
+    if run.state in (SETUP, MIGRATING, VERIFIED):
         raise Refused(
             f"the run is in state {run.state}: there is nothing to clean before the cutover",
             why="its views and foreign tables are still needed",
-            fix=f"confiture migrate schema-to-schema cutover --target {run.target_name}",
+            fix=f"confiture migrate schema-to-schema cutover --target {shell_word(run.target_name)}",
         )
+    if run.state == ABORTED:
+        raise Refused("the run is over", why=f"run {run.short} was aborted", fix="a new setup starts a new run")
+
+
+def refuse_after_cutover(run: Run) -> None:
+    """:raises Refused: when there is no way back any more."""
+    if run.state in (CUTOVER, CLEANED):
+        raise Refused(
+            f"a run in state {run.state} cannot be aborted",
+            why="the target serves, and abort would drop it",
+            fix=f"confiture migrate schema-to-schema cleanup --target {shell_word(run.target_name)}",
+        )
+
+
+def cleanup(context: Context) -> None:
+    """After the cutover: the run's schemas, views and foreign server go; the journal stays."""
+    refuse_before_cutover(context.run())
     run_steps(context, "cleanup", (_target_things(), _source_things()))
     _end(context, "clean")
 
 
 def abort(context: Context) -> None:
     """Give the run up: what setup built in the target goes too; the source is as it was."""
-    if context.run().state not in (SETUP, MIGRATING, VERIFIED):
-        raise Refused(f"a run in state {context.run().state} cannot be aborted", why="the target serves already")
+    refuse_after_cutover(context.run())
     run_steps(context, "abort", (_target_things(), Step("what setup built", act=_drop_built), _source_things()))
     _end(context, "abort")
 
@@ -142,15 +157,40 @@ def _dropped(tx: Transaction, kind: str, identity: str) -> bool:
     return True
 
 
-def refuse_other_name(context: Context, name: str) -> None:
+def refuse_other_name(run: Run, name: str) -> None:
     """:raises Refused: when ``name`` is not exactly that of the source database."""
-    known = context.run().source_identity["database"]
+    known = run.source_identity["database"]
     if name != known:
-        raise Refused(f"the source database is {known!r}, not {name!r}", fix="name it exactly to have it dropped")
+        raise Refused(
+            f"the source database is not {name!r}",
+            why=f"run {run.short} moved {known!r}",
+            fix="name it exactly to have it dropped",
+        )
 
 
-def drop_source_database(context: Context, name: str) -> None:
-    """DROP DATABASE for the old one; the caller has checked its name and state."""
-    context.source.close()
-    with Session(context.source.database.with_dbname("postgres"), "cleanup") as session:
-        session.pg.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
+def _maintenance(source: Database) -> Session:
+    return Session(source.with_dbname("template1" if source.dbname == "postgres" else "postgres"), "cleanup")
+
+
+def source_is_there(source: Database, run: Run) -> bool:
+    """Whether the very database the run moved is still there."""
+    with _maintenance(source) as session, session.transaction(read_only=True) as tx:
+        known = (run.source_identity["database"], run.source_identity["oid"])
+        row = tx.pg.execute("SELECT 1 FROM pg_database WHERE (datname, oid) = (%s, %s)", known).fetchone()
+    return row is not None
+
+
+def drop_source_database(source: Database, name: str) -> None:
+    """DROP DATABASE for the old one; the caller has checked its name and state.
+
+    :raises Held: when somebody is connected to it.
+    """
+    with _maintenance(source) as session:
+        try:
+            session.pg.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
+        except psycopg.errors.ObjectInUse as error:
+            raise Held(
+                f"the database {quoted(name)} is in use and was not dropped",
+                why=error.diag.message_detail or "",
+                fix="end those sessions, then run the same command again",
+            ) from None

@@ -6,29 +6,41 @@ forward. The source stays locked against writes until that commit is durable (co
 
 from __future__ import annotations
 
+import os
 import random
 import shlex
+import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil
 
 import psycopg
 from psycopg import sql
 
 from confiture import machine, sequences
+from confiture.config import Database, redact
 from confiture.db import Session, Transaction
-from confiture.errors import CutoverGivenUp, Refused
+from confiture.errors import CutoverGivenUp, Refused, UsageError
 from confiture.faults import failpoint
 from confiture.journal import progress, runs, verifications
 from confiture.journal.progress import Deferred
+from confiture.journal.runs import Run
 from confiture.plan import Plan
 from confiture.projection import raw
 from confiture.runner import Context, check_source_fence
-from confiture.states import CUTOVER, VERIFIED
+from confiture.sql import load
+from confiture.states import SETUP, VERIFIED
 from confiture.steps import finish, verify
 from confiture.steps.journaled import Step, run_steps
-from confiture.types import TableRef
+from confiture.steps.verify import Result
+from confiture.types import TableRef, shell_word
+
+_BLOCKERS = load("cutover.sql")["blockers"].decode()
+#: Enough to act on; the rest shows when these are gone.
+BLOCKERS_SHOWN = 5
 
 _ENABLE = {"O": "ENABLE TRIGGER", "A": "ENABLE ALWAYS TRIGGER", "R": "ENABLE REPLICA TRIGGER"}
 
@@ -42,34 +54,56 @@ class Limits:
     max_write_pause: float = 5.0
 
 
+class Differs(CutoverGivenUp):
+    """Source and target differ under the lock.
+
+    :ivar result: what the verification found.
+    """
+
+    def __init__(self, result: Result) -> None:
+        first = result.differences[0] if result.differences else None
+        super().__init__(
+            "the cutover was given up: source and target differ",
+            why=f"{len(result.differences)} under the lock, the first: {first.place}" if first else "the counts differ",
+            fix="the source serves on; stop its writes, mend what differs, verify --again",
+        )
+        self.result = result
+
+
+def refuse_unverified(run: Run) -> None:
+    """:raises Refused: naming the command that comes first."""
+    if run.state != VERIFIED:
+        first = "migrate" if run.state == SETUP else "verify"
+        raise Refused(
+            f"the run is in state {run.state}, not verified",
+            why="only what was verified is cut over",
+            fix=f"confiture migrate schema-to-schema {first} --target {shell_word(run.target_name)}",
+        )
+
+
 def cutover(context: Context, plan: Plan, limits: Limits) -> None:
     """Switch to the target. Killed before the state is written, the source serves on.
 
-    :raises Refused: when the run is not verified.
+    :raises Refused: when the verification is not of this plan.
     :raises CutoverGivenUp: when the lock was not had, or anything differs under it.
     """
-    refuse_unverified(context, plan)
+    refuse_stale(context, plan)
     _as_declared(context)
     locked(context, plan, limits, lambda source: _under_lock(context, source, plan))
 
 
-def refuse_unverified(context: Context, plan: Plan) -> None:
-    """:raises Refused: when the run is not verified, or not by this plan."""
-    run = context.run()
-    if run.state not in (VERIFIED, CUTOVER):
-        raise Refused(
-            f"the run is in state {run.state}, not verified",
-            why="only what was verified is cut over",
-            fix=f"confiture migrate schema-to-schema verify --target {run.target_name}",
-        )
-    _refuse_stale(context, plan)
-
-
-def _refuse_stale(context: Context, plan: Plan) -> None:
+def refuse_stale(context: Context, plan: Plan) -> None:
+    """:raises Refused: when the last verification is of another plan."""
     with context.target.transaction(read_only=True) as tx:
         last = verifications.latest(tx, context.run_id, "verify")
+        run = runs.get(tx, context.run_id)
     if last is None or last.verdict != "equal" or last.plan_hash != plan.hash:
-        raise Refused("the verification is stale", why="the plan changed since", fix="verify again")
+        target = shell_word(run.target_name) if run is not None else "..."
+        raise Refused(
+            "the verification is stale",
+            why="the plan changed since",
+            fix=f"confiture migrate schema-to-schema verify --target {target}",
+        )
 
 
 def _as_declared(context: Context) -> None:
@@ -112,7 +146,7 @@ def _replace(tx: Transaction, item: Deferred) -> None:
 
 def locked(context: Context, plan: Plan, limits: Limits, act: Callable[[Transaction], None]) -> None:
     """Run ``act`` under the source's lock and commit; whatever it raises releases the source untouched."""
-    with Session(context.source.database, "cutover", context.schema[-8:]) as locker:
+    with context.beside("cutover") as locker:
         _try_locked(context, locker, plan, limits, act)
 
 
@@ -125,13 +159,13 @@ def _try_locked(
         try:
             with locker.transaction() as source:
                 check_source_fence(source, context.schema, context.epoch)
-                _lock(source, plan, limits)
+                _lock(source, plan, limits, deadline)
                 failpoint("cutover.locked")
                 act(source)
             return
         except psycopg.errors.LockNotAvailable:
             blockers = _blockers(context, plan)
-            if time.monotonic() > deadline:
+            if time.monotonic() >= deadline:
                 raise CutoverGivenUp(
                     "the cutover was given up: the source's tables could not be locked",
                     why=f"in the way: {blockers or 'sessions that ended meanwhile'}",
@@ -141,45 +175,37 @@ def _try_locked(
             time.sleep(random.uniform(0.2, 1.0))
 
 
-def _lock(source: Transaction, plan: Plan, limits: Limits) -> None:
+def _lock(source: Transaction, plan: Plan, limits: Limits, deadline: float) -> None:
     if not plan.tables:
         return
     tables = verify.lock_list(plan)
     # The first keeps autovacuum away and blocks no writer, so the second waits for writers only.
     for mode, timeout in (
-        ("SHARE UPDATE EXCLUSIVE", limits.give_up_after),
+        ("SHARE UPDATE EXCLUSIVE", max(limits.lock_timeout, deadline - time.monotonic())),
         ("SHARE ROW EXCLUSIVE", limits.lock_timeout),
     ):
-        source.pg.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(f"{int(timeout * 1000)}ms")))
+        source.pg.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(f"{ceil(timeout * 1000)}ms")))
         source.pg.execute(sql.SQL("LOCK TABLE {} IN {} MODE").format(tables, sql.SQL(mode)))
 
 
 def _blockers(context: Context, plan: Plan) -> str:
-    """Who holds a lock on the source's tables that writers need."""
-    names = [f"{t.source.schema}.{t.source.name}" for t in plan.tables]
-    with context.source.transaction() as tx:
-        rows = tx.pg.execute(
-            "SELECT DISTINCT a.pid, a.usename, a.application_name, a.state,"
-            " date_trunc('second', clock_timestamp() - a.xact_start)::text"
-            " FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace"
-            " JOIN pg_stat_activity a ON a.pid = l.pid"
-            " WHERE l.granted AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')"
-            " AND n.nspname || '.' || c.relname = ANY (%s) AND a.application_name !~ '^confiture '",
-            (names,),
-        ).fetchall()
-    return "; ".join(f"pid {r[0]} ({r[1]}, {r[2] or 'no name'}, {r[3]}, {r[4]})" for r in rows[:5])
+    """Who holds a lock on the source's tables that writers need; empty when nobody does by now."""
+    schemas = [t.source.schema for t in plan.tables]
+    names = [t.source.name for t in plan.tables]
+    with context.source.transaction(read_only=True) as tx:
+        rows = tx.pg.execute(_BLOCKERS, {"schemas": schemas, "names": names}).fetchall()
+    return "; ".join(str(who) for (who,) in rows[:BLOCKERS_SHOWN])
 
 
 def _under_lock(context: Context, source: Transaction, plan: Plan) -> None:
+    with context.fenced() as tx:  # drawn from since the copy; harmless while the source serves
+        sequences.set_all(context.source, tx, plan)
     result = verify.verify(context, plan, purpose="cutover")
     if not result.equal:
-        raise CutoverGivenUp(
-            "the cutover was given up: source and target differ",
-            why=f"{len(result.differences)} differences under the lock, the first in "
-            f"{result.differences[0].subject if result.differences else 'the counts'}",
-            fix="the source serves on; stop the application's writes, then migrate and verify again",
-        )
+        raise Differs(result)
     with context.fenced() as tx:  # sequences, triggers and the state change together
+        # A lost connection has lost the lock: this fails then, and the source serves on.
+        source.pg.execute("SELECT 1")
         sequences.set_all(context.source, tx, plan)
         for item in progress.deferred(tx, context.run_id, "trigger"):
             _enable(tx, item)
@@ -188,8 +214,8 @@ def _under_lock(context: Context, source: Transaction, plan: Plan) -> None:
         assert run is not None
         machine.fire(tx, run, "cutover", {"verification": result.number})
         runs.update(tx, context.run_id, writes_served_by="target")
-        failpoint("cutover.before_commit")
-    failpoint("cutover.after_commit")
+        failpoint("cutover.switch.before_commit")
+    failpoint("cutover.switch.after_commit")
 
 
 def _enable(tx: Transaction, item: Deferred) -> None:
@@ -198,9 +224,37 @@ def _enable(tx: Transaction, item: Deferred) -> None:
     tx.pg.execute(statement.format(_table(item.table), sql.SQL(how), sql.Identifier(item.name)))
 
 
-def run_hook(command: str, environment: dict[str, str]) -> int:
-    """Run the operator's command without a shell; its exit code.
+def hook_arguments(command: str) -> list[str]:
+    """The words of a hook, split as a shell would; no shell runs it.
 
-    :param environment: the whole environment it gets; no secret of ours is in it.
+    :raises UsageError: it cannot be split, or there is no such program: known before the cutover.
     """
-    return subprocess.run(shlex.split(command), env=environment, check=False).returncode
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise UsageError("the hook cannot be read", why=f"{error}", fix="quote it as for a shell") from None
+    if not words or shutil.which(words[0]) is None:
+        raise UsageError(
+            "the hook cannot be run",
+            why=f"there is no program {words[0] if words else ''!r}",
+            fix="name a program in PATH, or by its path; a shell's syntax needs: sh -c '...'",
+        )
+    return words
+
+
+def hook_environment(run: str, source: Database, target: Database) -> dict[str, str]:
+    """Our own environment without what holds a secret, and where the application is to go."""
+    secrets = {*source.secrets, *target.secrets}
+    kept = {k: v for k, v in os.environ.items() if k != "PGPASSWORD" and v not in secrets and redact(v) == v}
+    return {**kept, "CONFITURE_RUN": run, "CONFITURE_TARGET": target.public, "CONFITURE_TARGET_URL": target.url}
+
+
+def run_hook(arguments: list[str], environment: dict[str, str]) -> int:
+    """Run the operator's command; its exit code, 126 when it could not be started.
+
+    What it prints goes to stderr: stdout is the result of the cutover.
+    """
+    try:
+        return subprocess.run(arguments, env=environment, stdout=sys.stderr, check=False).returncode
+    except OSError:
+        return 126

@@ -12,16 +12,19 @@ from psycopg import sql
 
 from confiture import sequences
 from confiture.db import Transaction, failure
+from confiture.errors import DataFailure
 from confiture.journal import progress
 from confiture.journal.progress import Deferred
 from confiture.plan import Plan
 from confiture.projection import raw
 from confiture.runner import Context
 from confiture.steps.journaled import Step, run_steps
-from confiture.types import TableRef
+from confiture.types import TableRef, shell_word
 
 TargetAct = Callable[[Context, Transaction], None]
 Act = Callable[[Context, Transaction, Deferred], None]
+
+_INDEXES = ("index", "constraint")
 
 
 def finish(context: Context, plan: Plan) -> None:
@@ -29,14 +32,15 @@ def finish(context: Context, plan: Plan) -> None:
     with context.target.transaction(read_only=True) as tx:
         taken = progress.deferred(tx, context.run_id)
     keys = [d for d in taken if d.kind == "foreign_key"]
+    with context.fenced() as tx:  # every time: the source goes on drawing from them
+        sequences.set_all(context.source, tx, plan)
     run_steps(
         context,
         "finish",
         [
-            *(_step(f"{d.kind} {d.name} on {d.table}", rebuild, d) for d in taken if d.kind in ("index", "constraint")),
+            *(_step(f"{d.kind} {d.name} on {d.table}", rebuild, d) for d in taken if d.kind in _INDEXES and _off(d)),
             *(_step(f"foreign key {d.name} on {d.table}", add_interim, d) for d in keys),
             *(_step(f"foreign key {d.name} on {d.table} validated", validate, d) for d in keys),
-            Step("sequences", act=lambda c, tx: sequences.set_all(c.source, tx, plan)),
             *(Step(f"refresh of {v}", act=_refresh(v)) for v in plan.materialized_views),
             *(Step(f"statistics of {t.target}", act=_analyze(t.target, t.number)) for t in plan.tables),
         ],
@@ -51,10 +55,25 @@ def _step(name: str, act: Act, item: Deferred) -> Step:
     def run(context: Context, tx: Transaction) -> None:
         try:
             act(context, tx, item)
+        except (psycopg.errors.UniqueViolation, psycopg.errors.ExclusionViolation) as error:
+            raise _not_unique(error, name, item) from error
         except psycopg.Error as error:
             raise failure(error, f"bringing back {name}") from error
 
     return Step(name, act=run)
+
+
+def _off(item: Deferred) -> bool:
+    # After a table was copied again its indexes are still there, as are those that something needed all along.
+    return item.status == "off"
+
+
+def _not_unique(error: psycopg.Error, name: str, item: Deferred) -> DataFailure:
+    return DataFailure(
+        f"rows of {item.table} are not unique: {name} cannot be brought back",
+        why=f"{error.diag.message_primary}: {error.diag.message_detail}",
+        fix=f"mend the rows on the source, then copy it again: migrate --restart-table {shell_word(str(item.table))}",
+    )
 
 
 def rebuild(context: Context, tx: Transaction, item: Deferred) -> None:

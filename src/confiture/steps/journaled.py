@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from confiture.db import Transaction
+from confiture.db import Transaction, retry
 from confiture.faults import failpoint
 from confiture.journal import progress
 from confiture.runner import Context
@@ -25,20 +26,26 @@ class Step:
 
 
 def run_steps(context: Context, phase: str, steps: Sequence[Step]) -> None:
-    """Run the steps that are not done, in order."""
+    """Run the steps that are not done, in order; again after a lost connection."""
     for step in steps:
         context.checkpoint()
-        with context.fenced() as tx:
-            if progress.step_done(tx, context.run_id, phase, step.name):
-                continue
-            progress.mark_step(tx, context.run_id, phase, step.name, done=False)
-        if step.outside is not None:
-            step.outside(context)
-            failpoint(f"{phase}.outside")
-        with context.fenced() as tx:  # the act and its mark commit together
-            if step.act is not None:
-                step.act(context, tx)
-            progress.mark_step(tx, context.run_id, phase, step.name, done=True)
-            failpoint(f"{phase}.before_commit")
-        failpoint(f"{phase}.after_commit")
-        context.progress.say(f"{phase}: {step.name}")
+        if retry(partial(_run_step, context, phase, step)):
+            context.progress.say(f"{phase}: {step.name}")
+
+
+def _run_step(context: Context, phase: str, step: Step) -> bool:
+    """Run one step; False when it was done before, by us too if only the COMMIT's answer was lost."""
+    with context.fenced() as tx:
+        if progress.step_done(tx, context.run_id, phase, step.name):
+            return False
+        progress.mark_step(tx, context.run_id, phase, step.name, done=False)
+    if step.outside is not None:
+        step.outside(context)
+        failpoint(f"{phase}.outside")
+    with context.fenced() as tx:  # the act and its mark commit together
+        if step.act is not None:
+            step.act(context, tx)
+        progress.mark_step(tx, context.run_id, phase, step.name, done=True)
+        failpoint(f"{phase}.before_commit")
+    failpoint(f"{phase}.after_commit")
+    return True

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
 import psycopg
 
 from confiture.copy import bad_row, chunks
@@ -13,6 +17,7 @@ from confiture.journal.progress import Chunk, TableProgress
 from confiture.plan import Plan, plan_from_json
 from confiture.runner import Context
 from confiture.steps import finish, follow
+from confiture.types import shell_word
 
 
 def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
@@ -37,7 +42,11 @@ def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
                 follow.compact(context, plan)
     if capture:
         follow.drain(context, plan, touch=True)
-    finish.finish(context, plan)
+    try:
+        finish.finish(context, plan)
+    except DataFailure as error:
+        _block(context, f"{error.what}: {error.why}")
+        raise
     if capture:
         follow.drain(context, plan, touch=True)
     return copied
@@ -48,7 +57,8 @@ def _copy_table(context: Context, job: Job, state: TableProgress) -> int:
     copied = 0
     while True:
         context.checkpoint()
-        retry(lambda: chunks.plan_ahead(context, job, number, state.fingerprint))
+        with _blocking(context, job):
+            retry(lambda: chunks.plan_ahead(context, job, number, state.fingerprint))
         rows = _copy_next(context, job, state)
         copied += rows or 0
         done, now = chunks.complete(context, number)
@@ -69,20 +79,19 @@ def _copy_next(context: Context, job: Job, state: TableProgress) -> int | None:
         chunk = retry(lambda: chunks.next_chunk(context, job.table.number))
         if chunk is None:
             return copied
-        if chunk.attempts >= chunks.HALVE_AFTER and chunk.error is None:
-            _halve(context, job, chunk)
-        copied += _copy_chunk(context, job, chunk, state) or 0
+        with _blocking(context, job, chunk):
+            if chunk.attempts >= chunks.HALVE_AFTER and chunk.error is None:
+                retry(partial(chunks.halve, context, job, chunk))
+            copied += retry(partial(chunks.copy_chunk, context, job, chunk, state.fingerprint)) or 0
         estimate = max(state.estimate, state.rows_done + copied)
         context.progress.table(str(job.table.target), state.rows_done + copied, estimate, "copying")
 
 
-def _halve(context: Context, job: Job, chunk: Chunk) -> None:
-    retry(lambda: chunks.halve(context, job, chunk))
-
-
-def _copy_chunk(context: Context, job: Job, chunk: Chunk, state: TableProgress) -> int | None:
+@contextmanager
+def _blocking(context: Context, job: Job, chunk: Chunk | None = None) -> Iterator[None]:
+    """What goes wrong with the table inside the block is written down as what blocks the run."""
     try:
-        return retry(lambda: chunks.copy_chunk(context, job, chunk, state.fingerprint))
+        yield
     except psycopg.Error as error:
         raise _failed(context, job, chunk, error) from error
     except Refused as error:
@@ -96,18 +105,19 @@ def _block(context: Context, reason: str) -> None:
         runs.note(tx, context.run_id, context.epoch, "blocked", {"reason": reason})
 
 
-def _failed(context: Context, job: Job, chunk: Chunk, error: psycopg.Error) -> ConfitureError:
+def _failed(context: Context, job: Job, chunk: Chunk | None, error: psycopg.Error) -> ConfitureError:
     """Quarantine the chunk and name the row; what kind of error it is decides what to do next."""
     doing = f"copying {job.table.source} to {job.table.target}"
     if error.sqlstate == "42P01":
         gone = Refused(
             f"a table of the plan is gone while {doing}",
             why=str(error.diag.message_primary),
-            fix="bring it back, or leave it out of the mapping with $omit and --restart-table",
+            fix="bring it back with its rows, or leave it out of the mapping: "
+            f"migrate --mapping FILE --restart-table {shell_word(str(job.table.target))}",
         )
-        _block(context, gone.what)
+        _block(context, f"{gone.what}: {gone.why}")
         return gone
-    if error.sqlstate is None or error.sqlstate[:2] not in ("22", "23"):
+    if chunk is None or error.sqlstate is None or error.sqlstate[:2] not in ("22", "23"):
         told = failure(error, doing)
         if not retryable(error):
             _block(context, f"{told.what}: {told.why}")

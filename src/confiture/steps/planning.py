@@ -13,22 +13,24 @@ from dataclasses import dataclass, replace
 import psycopg
 from psycopg import IsolationLevel, sql
 
-from confiture import build, catalog
+from confiture import build, catalog, machine
 from confiture.catalog import Catalog
 from confiture.checks import expressions, foreign_server
 from confiture.config import Database
 from confiture.copy import fdw
 from confiture.copy.base import Job
 from confiture.db import Session, Transaction
-from confiture.errors import Fault, FaultyInput, Refused
+from confiture.errors import Fault, FaultyInput, Refused, UsageError
 from confiture.faults import failpoint
 from confiture.journal import progress, runs
-from confiture.journal.progress import Deferred, TableProgress
+from confiture.journal.progress import Deferred, Json, TableProgress
+from confiture.journal.runs import Run
 from confiture.mapping import Mapping
 from confiture.plan import Options, Plan, Planner, TablePlan, plan_from_json, table_signature
 from confiture.projection import raw, view_select
 from confiture.runner import Context
-from confiture.types import TableRef, quoted
+from confiture.states import VERIFIED
+from confiture.types import TableRef, quoted, shell_word
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,20 +126,28 @@ def fdw_problem(source: Session, target: Session, seen_as: str | None) -> str | 
 # Storing -------------------------------------------------------------------------------------------
 
 
-def store(context: Context, given: Mapping, planned: Planned, restart: tuple[TableRef, ...]) -> Plan:
+def store(context: Context, given: Mapping, planned: Planned, restart: tuple[str, ...], options: Json) -> Plan:
     """Make ``planned`` the run's plan, on both sides; tables that have rows keep theirs.
 
+    :param restart: tables to empty and copy again, by name.
+    :param options: the run's options the plan was made with, kept with it.
     :raises Refused: when a table that has rows would get others, and is not among ``restart``.
+    :raises UsageError: when neither this plan nor the one before has a table of ``restart``.
     """
     plan = planned.plan
     with context.target.transaction(read_only=True) as tx:
         before = progress.tables(tx, context.run_id)
-    _refuse_changed(before, plan, restart)
+    again = _named(restart, [*(t.target for t in plan.tables), *(s.target for s in before)])
+    _refuse_other_tables(before, plan)
+    _refuse_changed(before, plan, again)
     make_views(context, plan)
-    with context.fenced() as tx:  # plan, tables, foreign tables and dropped indexes commit together
-        server = _server(context, tx)
-        plan = _foreign_tables(context, tx, plan, server)
-        _table_rows(context, tx, plan, before)
+    with context.fenced() as tx:  # plan, tables, foreign tables, emptied tables and dropped indexes commit together
+        run = _run(context, tx)
+        plan = _foreign_tables(context, tx, plan, _server(run))
+        if before and (again or plan.hash != run.plan_hash):
+            _reopen(context, tx, run)
+        _empty(tx, again)
+        _table_rows(context, tx, plan, before, again)
         if not before:
             _take_indexes_off(context, tx, plan, planned.target)
         runs.update(
@@ -147,8 +157,11 @@ def store(context: Context, given: Mapping, planned: Planned, restart: tuple[Tab
             plan_hash=plan.hash,
             mapping=given.text,
             mapping_file=given.file,
+            options=options,
             blocked_reason=None,
         )
+        for ref in again:
+            runs.note(tx, context.run_id, context.epoch, "table restarted", {"table": str(ref)})
         detail = {"plan": plan.hash, "tables": len(plan.tables)}
         runs.note(tx, context.run_id, context.epoch, "replanned" if before else "planned", detail)
         failpoint("store.before_commit")
@@ -157,18 +170,54 @@ def store(context: Context, given: Mapping, planned: Planned, restart: tuple[Tab
     return plan
 
 
-def _refuse_changed(before: tuple[TableProgress, ...], plan: Plan, restart: tuple[TableRef, ...]) -> None:
+def _run(context: Context, tx: Transaction) -> Run:
+    run = runs.get(tx, context.run_id)
+    assert run is not None
+    return run
+
+
+def _named(names: Sequence[str], known: Sequence[TableRef]) -> frozenset[TableRef]:
+    """The tables that are meant, each as ``name`` or ``schema.name``, quoted or not."""
+    found = set()
+    for name in names:
+        meant = {t for t in known if name in (str(t), t.name, quoted(t.name), f"{t.schema}.{t.name}")}
+        if len(meant) != 1:
+            tables = ", ".join(sorted({str(t) for t in meant or known}))
+            what = f"the plan has no table {name}" if not meant else f"which table {name}?"
+            raise UsageError(what, why=f"it has {tables}", fix="name it as schema.table")
+        found |= meant
+    return frozenset(found)
+
+
+def _refuse_other_tables(before: tuple[TableProgress, ...], plan: Plan) -> None:
+    """A table's number is its place in the target: the journal's rows would be another table's."""
+    numbers = {t.target: t.number for t in plan.tables}
+    moved = [str(s.target) for s in before if numbers.get(s.target, s.number) != s.number]
+    if moved:
+        raise Refused(
+            "the target's tables are not those the run began with",
+            why=f"tables were made or dropped there since: {', '.join(moved)} changed place",
+            fix="undo that, or give the run up with abort",
+        )
+
+
+def _touched(state: TableProgress) -> bool:
+    """Whether rows of the table are there, or it is known to have none."""
+    return bool(state.rows_done) or state.phase in ("copied", "finished")
+
+
+def _refuse_changed(before: tuple[TableProgress, ...], plan: Plan, restart: frozenset[TableRef]) -> None:
     now = {t.target: t for t in plan.tables}
     touched = []
     for state in before:
-        if not (state.rows_done or state.phase in ("copied", "finished")) or state.target in restart:
+        if not _touched(state) or state.target in restart:
             continue
         old = plan_from_json({"tables": [state.plan]}).tables[0]
         new = now.get(state.target)
         if new is None or table_signature(old) != table_signature(new):
             touched.append(state.target)
     if touched:
-        flags = " ".join(f"--restart-table {quoted(t.schema)}.{quoted(t.name)}" for t in touched)
+        flags = " ".join(f"--restart-table {shell_word(str(t))}" for t in touched)
         raise Refused(
             "the mapping was changed for tables that have rows already",
             why=", ".join(map(str, touched)),
@@ -190,7 +239,7 @@ def ensure_views(context: Context, plan: Plan) -> None:
 def make_views(context: Context, plan: Plan) -> None:
     """The run's views on the source, made anew; until the plan is stored the fence names none."""
     schema = sql.Identifier(context.schema)
-    with Session(context.source.database, "views", context.schema[-8:], user_sql=True) as session:
+    with context.beside("views", user_sql=True) as session:
         with context.fenced_source(session) as tx:
             old = tx.pg.execute("SELECT viewname FROM pg_catalog.pg_views WHERE schemaname = %s", (context.schema,))
             for (name,) in old.fetchall():
@@ -218,9 +267,7 @@ def select_of(table: TablePlan) -> sql.Composed:
     return view_select(table.source, table.only, [k.source for k in table.key], table.columns, table.where)
 
 
-def _server(context: Context, tx: Transaction) -> str | None:
-    run = runs.get(tx, context.run_id)
-    assert run is not None
+def _server(run: Run) -> str | None:
     return None if run.fdw is None or run.fdw.get("problem") else str(run.fdw["server"])
 
 
@@ -261,7 +308,9 @@ def _any_key(context: Context, job: Job) -> tuple[str, ...] | None:
     return None if row is None else tuple(row)
 
 
-def _table_rows(context: Context, tx: Transaction, plan: Plan, before: tuple[TableProgress, ...]) -> None:
+def _table_rows(
+    context: Context, tx: Transaction, plan: Plan, before: tuple[TableProgress, ...], restart: frozenset[TableRef]
+) -> None:
     known = {state.number: state for state in before}
     now = {t.number for t in plan.tables}
     for number in set(known) - now:
@@ -280,7 +329,7 @@ def _table_rows(context: Context, tx: Transaction, plan: Plan, before: tuple[Tab
                 estimate=table.estimate,
                 fingerprint=_fingerprint(context, table),
             )
-        elif state.rows_done or state.phase in ("copied", "finished"):
+        elif _touched(state) and table.target not in restart:
             progress.update_table(tx, context.run_id, table.number, plan=value)
         else:
             progress.replace_table(tx, context.run_id, table.number, table.source, value, table.estimate)
@@ -319,35 +368,33 @@ def _take_indexes_off(context: Context, tx: Transaction, plan: Plan, target: Cat
                 progress.set_deferred(tx, context.run_id, Deferred(kind, table.target, index.name, definition), "back")
 
 
-# Restarting a table --------------------------------------------------------------------------------
+# Copying again -------------------------------------------------------------------------------------
 
 
-def restart_table(context: Context, ref: TableRef) -> None:
-    """Empty a target table and plan its chunks again, in one commit.
-
-    :raises Refused: when the plan has no such table.
-    """
-    with context.fenced() as tx:
-        states = progress.tables(tx, context.run_id)
-        state = next((s for s in states if s.target == ref), None)
-        if state is None:
-            known = ", ".join(str(s.target) for s in states)
-            raise Refused(f"the plan has no table {ref}", why=f"it has {known}")
-        take_interim_keys_off(context, tx)
-        tx.pg.execute(sql.SQL("TRUNCATE ONLY {}").format(sql.Identifier(ref.schema, ref.name)))
-        progress.replace_table(tx, context.run_id, state.number, state.source, state.plan, state.estimate)
-        table = plan_from_json({"tables": [state.plan]}).tables[0]
-        progress.update_table(tx, context.run_id, state.number, fingerprint=_fingerprint(context, table))
-        progress.forget_steps(tx, context.run_id, "finish")
-        runs.update(tx, context.run_id, blocked_reason=None)
-        runs.note(tx, context.run_id, context.epoch, "table restarted", {"table": str(ref)})
-        failpoint("restart.before_commit")
+def _reopen(context: Context, tx: Transaction, run: Run) -> None:
+    """Rows will be copied again: what follows the copy is to be done anew, and nothing is verified."""
+    foreign_keys_off(context, tx)
+    progress.forget_steps(tx, context.run_id, "finish")
+    progress.forget_steps(tx, context.run_id, "cutover")
+    if run.state == VERIFIED:
+        machine.fire(tx, run, "reopen", {"reason": "tables are copied again"})
 
 
-def take_interim_keys_off(context: Context, tx: Transaction) -> None:
-    """Foreign keys off again, so that a table others refer to can be emptied."""
+def foreign_keys_off(context: Context, tx: Transaction) -> None:
+    """Foreign keys off again, so that a table others refer to can be emptied and filled."""
     for item in progress.deferred(tx, context.run_id, "foreign_key"):
-        if item.status == "interim":
+        if item.status != "off":
             table = sql.Identifier(item.table.schema, item.table.name)
             tx.pg.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table, sql.Identifier(item.name)))
             progress.set_deferred(tx, context.run_id, item, "off")
+
+
+def _empty(tx: Transaction, tables: frozenset[TableRef]) -> None:
+    """Not the rows of children: they are tables of the plan themselves. Partitions are part of their root."""
+    for ref in sorted(tables):
+        row = tx.pg.execute(
+            "SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass(format('%%I.%%I', %s::text, %s::text))",
+            (ref.schema, ref.name),
+        ).fetchone()
+        only = sql.SQL("" if row is not None and row[0] else "ONLY ")
+        tx.pg.execute(sql.SQL("TRUNCATE {}{}").format(only, sql.Identifier(ref.schema, ref.name)))

@@ -1,15 +1,16 @@
 """setup: the target database, the new schema in it, the journal, and the run's own things on both sides.
 
 Every step is journaled; killed anywhere, the same command finishes it. The one act that cannot be
-journaled is making the database itself: a crash right after leaves an empty database, which the
-next setup takes as it is.
+journaled is making the database itself.
 """
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -27,7 +28,7 @@ from confiture.journal.runs import Run
 from confiture.runner import Context
 from confiture.sql import load
 from confiture.steps.journaled import Step, run_steps
-from confiture.types import quoted
+from confiture.types import quoted, shell_word
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Wanted:
     encoding: str | None = None
     locale: str | None = None
     accept_fsync_off: bool = False
-    capture: bool = True
+    capture: bool = False
 
 
 def identity_of(database: Database) -> Identity:
@@ -50,43 +51,61 @@ def identity_of(database: Database) -> Identity:
 
 
 def database_exists(target: Database) -> bool:
-    """Whether the target database is there, asked of its server.
+    """Whether the target database is there; where it does not let us in, its server is asked.
 
     :raises CannotConnect: when the server itself cannot be reached.
     """
-    for maintenance in ("postgres", "template1"):
-        try:
-            with Session(target.with_dbname(maintenance), "setup") as session, session.transaction() as tx:
-                row = tx.pg.execute("SELECT 1 FROM pg_database WHERE datname = %s", (target.dbname,)).fetchone()
-                return row is not None
-        except CannotConnect:
-            if maintenance == "template1":
+    try:
+        with Session(target, "setup") as session:
+            return bool(session.backend)
+    except CannotConnect as refused:
+        for maintenance in ("postgres", "template1"):
+            try:
+                with Session(target.with_dbname(maintenance), "setup") as session, session.transaction() as tx:
+                    row = tx.pg.execute("SELECT 1 FROM pg_database WHERE datname = %s", (target.dbname,)).fetchone()
+            except CannotConnect:
+                continue
+            if row is not None:
                 raise
-    return False
+            return False
+        raise refused
 
 
-def create_database(wanted: Wanted, source: Identity) -> None:
-    """CREATE DATABASE with the source's encoding and locale, unless told otherwise."""
+@contextmanager
+def target_database(wanted: Wanted) -> Iterator[Identity]:
+    """Have the target database there for the block, and give the source's identity.
+
+    One that is made here goes again when the block raises: what is refused leaves nothing behind. A
+    crash leaves an empty database, which the next setup takes as it is.
+
+    :raises Refused: on one database for both, or one that cannot be relied on.
+    """
+    source = identity_of(wanted.source)
+    databases.check(source, None, accept_fsync_off=wanted.accept_fsync_off)
+    made = not database_exists(wanted.target) and _create_database(wanted, source)
+    failpoint("setup.database_made")
+    try:
+        databases.check(source, identity_of(wanted.target), accept_fsync_off=wanted.accept_fsync_off)
+        yield source
+    except BaseException:
+        if made:
+            _drop_database(wanted.target)
+        raise
+
+
+def _create_database(wanted: Wanted, source: Identity) -> bool:
+    """CREATE DATABASE with the source's encoding and locale, unless told otherwise; whether it was made here."""
     name = wanted.target.dbname or ""
-    parts = [
-        sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {}").format(
-            sql.Identifier(name), sql.Literal(wanted.encoding or source.encoding)
-        )
-    ]
-    collate, ctype = (wanted.locale, wanted.locale) if wanted.locale else (source.collate, source.ctype)
-    parts.append(sql.SQL("LC_COLLATE {} LC_CTYPE {}").format(sql.Literal(collate), sql.Literal(ctype)))
-    if not wanted.locale and source.locale_provider == "i" and source.locale:
-        parts.append(sql.SQL("LOCALE_PROVIDER icu ICU_LOCALE {}").format(sql.Literal(source.locale)))
     with Session(wanted.target.with_dbname("postgres"), "setup") as session:
         try:
-            session.pg.execute(sql.SQL(" ").join(parts))
+            session.pg.execute(_create_statement(wanted, source, session.pg.info.server_version))
         except psycopg.errors.DuplicateDatabase:
-            return
+            return False
         except psycopg.errors.InsufficientPrivilege as error:
             raise Refused(
                 f"the database {quoted(name)} cannot be made",
                 why=str(error.diag.message_primary),
-                fix=f"ALTER ROLE {quoted(session.pg.info.user)} CREATEDB, or make the database yourself",
+                fix=f"ALTER ROLE {quoted(session.pg.info.user)} CREATEDB; or make the database yourself, owned by it",
             ) from None
         except psycopg.Error as error:
             raise Refused(
@@ -94,35 +113,69 @@ def create_database(wanted: Wanted, source: Identity) -> None:
                 why=str(error.diag.message_primary),
                 fix="name others with --encoding and --locale",
             ) from None
+    return True
 
 
-def begin(wanted: Wanted) -> Run:
-    """The target's live run, made here if there is none: database, journal and run's row.
+def _create_statement(wanted: Wanted, source: Identity, server_version: int) -> sql.Composed:
+    parts: list[sql.Composable] = [
+        sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {}").format(
+            sql.Identifier(wanted.target.dbname or ""), sql.Literal(wanted.encoding or source.encoding)
+        )
+    ]
+    collate, ctype = (wanted.locale, wanted.locale) if wanted.locale else (source.collate, source.ctype)
+    parts.append(sql.SQL("LC_COLLATE {} LC_CTYPE {}").format(sql.Literal(collate), sql.Literal(ctype)))
+    provider = _PROVIDERS.get(source.locale_provider)
+    if not wanted.locale and provider is not None and source.locale:
+        parts.append(sql.SQL(provider).format(sql.Literal(source.locale)))
+    elif server_version >= 150000:
+        parts.append(sql.SQL("LOCALE_PROVIDER libc"))
+    return sql.SQL(" ").join(parts)
 
-    :raises Refused: on one database for both, a live run of another source, rows in the target.
+
+def _drop_database(target: Database) -> None:
+    with Session(target.with_dbname("postgres"), "setup") as session:
+        session.pg.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(target.dbname or "")))
+
+
+def known_run(target: Database, source: Identity) -> Run | None:
+    """The target's live run, None when there is none and one may begin; changes nothing.
+
+    :raises Refused: a live run of another source, rows in the target, a journal newer than this tool.
     """
-    source = identity_of(wanted.source)
-    databases.check(source, None, accept_fsync_off=wanted.accept_fsync_off)
-    if not database_exists(wanted.target):
-        create_database(wanted, source)
-        failpoint("setup.database_made")
+    with Session(target, "setup") as session, session.transaction(read_only=True) as tx:
+        return _known_run(tx, source)
+
+
+def _known_run(tx: Transaction, source: Identity) -> Run | None:
+    have = schema.version(tx)
+    schema.refuse_newer(have)
+    run = runs.live(tx) if have else None
+    if run is None:
+        empty_target.check(tx, catalog.read(tx))
+    else:
+        _refuse_other_source(run, source)
+    return run
+
+
+def begin(wanted: Wanted, source: Identity) -> Run:
+    """The target's live run, made here if there is none: the journal and the run's row in one commit.
+
+    :raises Refused: as ``known_run``, and when the DDL to build cannot be used.
+    """
     with Session(wanted.target, "setup") as session:
         with session.transaction() as tx:
-            target = catalog.identity(tx)
-            databases.check(source, target, accept_fsync_off=wanted.accept_fsync_off)
             # Two setups at once would both install the journal: the second waits here and finds it.
             tx.pg.execute("SELECT pg_advisory_xact_lock(%s)", (_INSTALL_LOCK,))
-            have = schema.version(tx)
-            schema.refuse_newer(have)
-            run = runs.live(tx) if have else None
+            run = _known_run(tx, source)
             if run is None:
-                empty_target.check(tx, catalog.read(tx))
+                if not catalog.read(tx).tables:
+                    build.render(_ddl_files(wanted.target))
                 schema.install(tx)
                 run = runs.create(
                     tx,
                     run_id=uuid.uuid4(),
                     source=(wanted.source.name, wanted.source.public, source.as_json()),
-                    target=(wanted.target.name, target.as_json()),
+                    target=(wanted.target.name, catalog.identity(tx).as_json()),
                     options={
                         "seen_as": wanted.seen_as,
                         "accept_fsync_off": wanted.accept_fsync_off,
@@ -130,8 +183,18 @@ def begin(wanted: Wanted) -> Run:
                     },
                 )
             failpoint("setup.run.before_commit")
-    refuse_other_source(run, source)
     return run
+
+
+def _ddl_files(target: Database) -> tuple[build.DdlFile, ...]:
+    directory = target.schema_dir
+    if directory is None or not directory.is_dir():
+        raise Refused(
+            "there is no new schema to build",
+            why=f"the target is empty and {directory or 'db/schema'} does not exist",
+            fix="put ordered DDL under db/schema/, or build the target's tables yourself",
+        )
+    return build.collect(directory, target.include, target.exclude)
 
 
 #: The step after which setup is through.
@@ -140,15 +203,22 @@ LAST_STEP = "foreign server"
 #: Any number that nobody else is likely to lock in this database.
 _INSTALL_LOCK = 0x636F6E66
 
+#: How CREATE DATABASE names a locale of another provider than libc.
+_PROVIDERS: dict[str, LiteralString] = {
+    "i": "LOCALE_PROVIDER icu ICU_LOCALE {}",
+    "b": "LOCALE_PROVIDER builtin BUILTIN_LOCALE {}",
+}
 
-def refuse_other_source(run: Run, source: Identity) -> None:
+
+def _refuse_other_source(run: Run, source: Identity) -> None:
     """:raises Refused: when the run is of another source than the one named."""
     known = run.source_identity
     if (known["system_identifier"], known["oid"]) != (source.system_identifier, source.oid):
         raise Refused(
             f"the target has a live run {run.short} from another source",
             why=f"it moves {run.source_name} ({known['database']}), not {source.database}",
-            fix="finish it, or give it up: confiture migrate schema-to-schema abort",
+            fix=f"finish it, or give it up: confiture migrate schema-to-schema abort "
+            f"--target {shell_word(run.target_name)}",
         )
 
 
@@ -207,17 +277,10 @@ def objects(tx: Transaction) -> list[tuple[str, str]]:
 
 def _build(context: Context, tx: Transaction, wanted: Wanted) -> None:
     """Apply the DDL in the step's own transaction, and write down what it made."""
-    directory = wanted.target.schema_dir
     if catalog.read(tx).tables:
         context.progress.say("the target's tables are there already; no DDL is applied")
         return
-    if directory is None or not directory.is_dir():
-        raise Refused(
-            "there is no new schema to build",
-            why=f"the target is empty and {directory or 'db/schema'} does not exist",
-            fix="put ordered DDL under db/schema/, or build the target's tables yourself",
-        )
-    files = build.collect(directory, wanted.target.include, wanted.target.exclude)
+    files = _ddl_files(wanted.target)
     before = set(objects(tx))
     path = sql.SQL(", ").join(map(sql.Identifier, wanted.target.search_path))
     with tx.pg.transaction():

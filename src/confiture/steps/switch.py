@@ -29,7 +29,7 @@ from confiture.projection import raw
 from confiture.runner import Context, reading
 from confiture.states import CUTOVER
 from confiture.steps import follow, verify
-from confiture.steps.cutover import Limits, locked
+from confiture.steps.cutover import Limits, locked, refuse_stale
 from confiture.types import TableRef
 
 #: Touched keys compared with one statement.
@@ -53,6 +53,7 @@ def switch(context: Context, plan: Plan, limits: Limits) -> None:
     :raises CutoverGivenUp: before the point of no return; the source serves on.
     """
     if not is_closed(context):
+        refuse_stale(context, plan)
         hashing = verify.hashing_of(context, plan)
         _phase(context, "preparing")
         prepare(context, plan, hashing)

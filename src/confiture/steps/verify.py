@@ -7,6 +7,7 @@ stopped. A restart of either server, or a new plan, begins anew.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,14 +21,14 @@ from confiture.compare import checksum, references, suspects
 from confiture.compare.checksum import Hashing, Sum
 from confiture.copy.base import Job
 from confiture.db import Session, Transaction
-from confiture.errors import Refused
+from confiture.errors import Refused, UsageError
 from confiture.faults import failpoint
 from confiture.journal import catchup, progress, verifications
 from confiture.journal.verifications import Difference, Unit
 from confiture.plan import Plan
 from confiture.runner import Context, reading
 from confiture.steps import follow
-from confiture.types import KeyRange
+from confiture.types import KeyRange, shell_word
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +78,13 @@ def verify(context: Context, plan: Plan, purpose: str = "verify", *, capture: bo
         follow.drain(context, plan, touch=True)
     with context.target.transaction(read_only=True) as tx:
         known = {(u.check_name, u.subject, u.unit): u for u in verifications.units(tx, context.run_id, number)}
+    pausable = purpose != "cutover"
     for table in plan.tables:
         job = Job(table, context.schema)
         for unit, compare in _parts(context, session, job, hashing):
             if ("rows", str(table.target), unit) in known:
                 continue
-            context.checkpoint()
+            context.checkpoint(pausable=pausable)
             part, found = compare()
             if found and table.number in live:
                 part, found = _settled(context, plan, job, hashing, live[table.number], part, found)
@@ -92,7 +94,7 @@ def verify(context: Context, plan: Plan, purpose: str = "verify", *, capture: bo
         if name == "sequences" and capture:
             continue  # they move on while the application writes; the cutover sets them under its lock
         if (name, "", 0) not in known:
-            context.checkpoint()
+            context.checkpoint(pausable=pausable)
             found = list(_check(context, session, plan, name))
             _record(context, number, Unit(name, "", 0, None, None, {}, not found), found)
     return _close(context, plan, number)
@@ -107,7 +109,7 @@ def refuse_unfinished(context: Context) -> None:
         raise Refused(
             "not every table is copied yet",
             why=f"{', '.join(left[:5])}{' and more' if len(left) > 5 else ''}",
-            fix="finish the copy first: confiture migrate schema-to-schema migrate",
+            fix=f"confiture migrate schema-to-schema migrate --target {shell_word(context.run().target_name)}",
         )
 
 
@@ -281,10 +283,28 @@ def _checks(units: Sequence[Unit]) -> dict[str, bool]:
 
 def write_differences(path: Path, differences: Sequence[Difference]) -> None:
     """One JSON object a line; the file is readable by its owner only, because it holds data."""
-    path.touch(mode=0o600)
-    with path.open("w", encoding="utf-8") as file:
+    with open(path, "w", encoding="utf-8", opener=_owner_only) as file:
+        # a file that was there keeps its mode otherwise
+        os.fchmod(file.fileno(), 0o600)
         for item in differences:
             file.write(json.dumps(asdict(item), ensure_ascii=False) + "\n")
+
+
+def _owner_only(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Say before the work that its report could not be written.
+
+    :raises UsageError: naming the folder or the file.
+    """
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UsageError(
+            f"the report of differences cannot be written to {path}",
+            why="it is a folder, its folder is missing, or you may not write there",
+            fix="name another file with --differences",
+        )
 
 
 def lock_list(plan: Plan) -> sql.Composed:

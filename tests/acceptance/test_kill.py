@@ -1,0 +1,236 @@
+"""``kill -9`` wherever a run can be killed: the same command goes on, and every row arrives once.
+
+Each case kills one step again and again, the resumed process too, at points that lie before and
+behind every commit. A kill that misses its point fails the test.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+import small_move
+from conftest import ROOT
+from forked import Forks
+from servers import Databases
+from small_move import CHUNK_ROWS, SmallMove
+
+KILLED = -signal.SIGKILL
+TAKEOVER = ("takeover.before_source", "takeover.before_target", "takeover.after_target")
+REPLAN = ("views.before_commit", "views.after_commit", "store.before_commit", "store.after_commit")
+SETUP = (
+    "setup.database_made",
+    "setup.run.before_commit",
+    *TAKEOVER,
+    "setup.source_schema.before_commit",
+    "setup.outside:1",
+    "setup.before_commit:1",
+    "setup.after_commit:2",
+    "setup.before_commit:1",
+    "setup.after_commit:1",
+    "setup.outside:1",
+    "setup.before_commit:2",
+    *REPLAN,
+    "views.named.before_commit",
+    "release.before_commit",
+)
+COPY = (
+    "state.begin.before_commit",
+    "state.begin.after_commit",
+    "plan.before_commit",
+    "plan.after_commit",
+    "claim.before_commit",
+    "claim.after_commit",
+    "copy.before_commit:2",
+    "copy.after_commit:3",
+    *TAKEOVER,
+    "plan.before_commit",
+    "copy.before_commit",
+)
+FINISH = (
+    "finish.before_commit:1",
+    "finish.after_commit:1",
+    "finish.before_commit:3",
+    "finish.after_commit:4",
+    "release.before_commit",
+)
+AGAIN = (*REPLAN, "views.named.before_commit", "copy.before_commit:4", "finish.before_commit:2")
+VERIFY = (
+    "verify.before_commit:1",
+    "verify.after_commit:7",
+    "verify.close.before_commit",
+    "state.verify.before_commit",
+    "state.verify.after_commit",
+)
+CUTOVER = (
+    "cutover.before_commit:2",
+    "cutover.after_commit:1",
+    "cutover.locked",
+    "verify.before_commit:5",
+    "cutover.switch.before_commit",
+    "cutover.switch.after_commit",
+)
+CLEANUP = (
+    "cleanup.before_commit:1",
+    "cleanup.after_commit:1",
+    "drop_source.before_commit",
+    "cleanup.outside",
+    "clean.before_commit",
+    "clean.after_commit",
+)
+ABORT = (
+    "abort.before_commit:1",
+    "abort.before_commit:2",
+    "abort.after_commit:1",
+    "drop_source.before_commit",
+    "abort.outside",
+    # The last are those of the state itself.
+    "abort.before_commit:2",
+    "abort.after_commit:1",
+)
+#: Passed only when a signal arrives.
+NEVER_KILLED = {"signal.heard"}
+EVERY = (*SETUP, *COPY, *FINISH, *AGAIN, *VERIFY, *CUTOVER, *CLEANUP, *ABORT)
+
+STEPS = ("setup", "migrate", "verify", "cutover", "cleanup")
+
+
+@pytest.fixture
+def move(databases: Databases, tmp_path: Path) -> SmallMove:
+    """Nothing is there yet but the source and the project."""
+    return small_move.make(databases, tmp_path)
+
+
+def kill(forks: Forks, move: SmallMove, step: str, points: tuple[str, ...], *options: str) -> None:
+    """Take a step, killed at each of the points in turn, to its end."""
+    for point in points:
+        died = forks.run(move.arguments(step, *options), move.project, CONFITURE_FAILPOINT=point)
+        assert died.code == KILLED, f"{step} did not meet {point}: exit {died.code}\n{died.out}\n{died.err}"
+        if step == "migrate":
+            move.assert_rows_and_checkpoints_agree()
+    move.run(step, *options)
+
+
+def options_of_setup(move: SmallMove, strategy: str = "auto") -> tuple[str, ...]:
+    return ("--mapping", str(move.mapping), "--chunk-rows", str(CHUNK_ROWS), "--strategy", strategy)
+
+
+def go_to(move: SmallMove, last: str) -> None:
+    """Take every step up to ``last`` without a kill."""
+    move.run("setup", *options_of_setup(move))
+    for step in STEPS[1 : STEPS.index(last) + 1]:
+        move.run(step)
+
+
+def go_on_after(move: SmallMove, step: str) -> None:
+    """Take the steps that follow."""
+    for following in STEPS[STEPS.index(step) + 1 :]:
+        move.run(following)
+
+
+def assert_all_is_well(move: SmallMove, databases: Databases) -> None:
+    """Every row is there once, the design is whole, and nothing of the run is left on either side."""
+    assert move.state() == "cleaned"
+    move.assert_every_row_arrived_once()
+    move.assert_rows_and_checkpoints_agree()
+    move.assert_as_designed(databases)
+    move.assert_nothing_is_left()
+    move.assert_the_source_is_as_it_was(databases)
+
+
+def test_every_crash_point_of_the_program_is_killed_at() -> None:
+    """A new point in the program wants its kill here."""
+    named: set[str] = set()
+    for path in (ROOT / "src" / "confiture").rglob("*.py"):
+        named |= set(re.findall(r'failpoint\(f?"([^"]+)"\)', path.read_text(encoding="utf-8")))
+    killed = {point.partition(":")[0] for point in EVERY} | NEVER_KILLED
+    for name in named:
+        pattern = re.sub(r"\\\{\w+\\\}", r"\\w+", re.escape(name))
+        assert any(re.fullmatch(pattern, point) for point in killed), f"{name} is never killed at"
+
+
+def test_a_killed_setup_is_finished_by_the_same_command(forks: Forks, move: SmallMove, databases: Databases) -> None:
+    kill(forks, move, "setup", SETUP, *options_of_setup(move))
+    go_on_after(move, "setup")
+    assert_all_is_well(move, databases)
+
+
+@pytest.mark.parametrize("strategy", ["fdw", "copy"])
+def test_a_killed_copy_brings_every_row_once(
+    forks: Forks, move: SmallMove, databases: Databases, strategy: str
+) -> None:
+    move.run("setup", *options_of_setup(move, strategy))
+    kill(forks, move, "migrate", COPY)
+    go_on_after(move, "migrate")
+    assert_all_is_well(move, databases)
+
+
+def test_indexes_and_keys_are_brought_back_once(forks: Forks, move: SmallMove, databases: Databases) -> None:
+    move.run("setup", *options_of_setup(move))
+    kill(forks, move, "migrate", FINISH)
+    go_on_after(move, "migrate")
+    assert_all_is_well(move, databases)
+
+
+def test_a_table_restarted_with_another_mapping_never_mixes_rows_of_both(
+    forks: Forks, move: SmallMove, databases: Databases
+) -> None:
+    """Verified already, other tables refer to it, and each kill may leave the plan on one side only."""
+    move.mapping.write_text(small_move.MAPPING.replace("cents::int", "cents::int + 1"))
+    go_to(move, "verify")
+    move.mapping.write_text(small_move.MAPPING)
+    kill(forks, move, "migrate", AGAIN, "--mapping", str(move.mapping), "--restart-table", "post")
+    go_on_after(move, "migrate")
+    assert_all_is_well(move, databases)
+
+
+def test_a_killed_verify_goes_on(forks: Forks, move: SmallMove, databases: Databases) -> None:
+    go_to(move, "migrate")
+    kill(forks, move, "verify", VERIFY)
+    assert move.target.value("SELECT count(*) FROM confiture.verification WHERE verdict IS DISTINCT FROM 'equal'") == 0
+    assert move.target.value("SELECT count(*) FROM confiture.event WHERE to_state = 'verified'") == 1
+    go_on_after(move, "verify")
+    assert_all_is_well(move, databases)
+
+
+def test_a_killed_cutover_happens_once_or_not_at_all(forks: Forks, move: SmallMove, databases: Databases) -> None:
+    go_to(move, "verify")
+    kill(forks, move, "cutover", CUTOVER)
+    assert move.target.value("SELECT count(*) FROM confiture.event WHERE to_state = 'cutover'") == 1
+    go_on_after(move, "cutover")
+    assert_all_is_well(move, databases)
+
+
+def test_a_killed_cleanup_leaves_nothing(forks: Forks, move: SmallMove, databases: Databases) -> None:
+    go_to(move, "cutover")
+    kill(forks, move, "cleanup", CLEANUP)
+    assert_all_is_well(move, databases)
+
+
+def test_a_killed_abort_leaves_the_journal_alone_and_a_new_run_may_begin(
+    forks: Forks, move: SmallMove, databases: Databases
+) -> None:
+    go_to(move, "verify")
+    kill(forks, move, "abort", ABORT)
+    assert move.state() == "aborted"
+    assert move.target.rows(small_move.DESIGN) == []
+    move.assert_nothing_is_left()
+    move.assert_the_source_is_as_it_was(databases)
+    go_to(move, "cleanup")
+    assert move.target.value("SELECT count(*) FROM confiture.run") == 2
+    move.assert_every_row_arrived_once()
+    move.assert_as_designed(databases)
+    move.assert_nothing_is_left()
+
+
+def test_two_kills_in_one_transaction_of_takeover_and_copy(forks: Forks, move: SmallMove, databases: Databases) -> None:
+    """Killed in a chunk, killed again taking over, killed again in the same chunk: it is halved in the end."""
+    move.run("setup", *options_of_setup(move, "copy"))
+    points = ("copy.before_commit:2", "takeover.before_target", *("copy.before_commit:1",) * 2)
+    kill(forks, move, "migrate", points)
+    assert len(move.chunks("app_user")) > 3
+    go_on_after(move, "migrate")
+    assert_all_is_well(move, databases)

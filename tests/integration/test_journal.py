@@ -1,0 +1,299 @@
+"""What the journal's tables refuse by themselves, whatever the program does."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+import small_move
+from confiture import config, machine
+from confiture.db import Session, Transaction
+from confiture.errors import Held, Refused
+from confiture.journal import progress, runners, runs, schema
+from confiture.journal.runs import Run
+from confiture.states import EDGES, SETUP, STATES
+from confiture.types import KeyRange, TableRef
+from servers import Databases, TestDatabase
+
+SOMEWHERE = ("old", "postgresql://host/old", {"system_identifier": 1})
+PLAN = "plan = '{}', plan_hash = 'h'"
+
+
+def session_of(database: TestDatabase) -> Session:
+    """The database as the tool opens it."""
+    return Session(config.resolve(database.conninfo, Path("/nowhere")), "test")
+
+
+@pytest.fixture
+def journal(database: TestDatabase) -> Iterator[Session]:
+    """A session on a database with the control schema in it."""
+    with session_of(database) as session:
+        with session.transaction() as tx:
+            schema.install(tx)
+        yield session
+
+
+def begin(session: Session) -> Run:
+    """A new run of the database."""
+    with session.transaction() as tx:
+        return runs.create(tx, run_id=uuid.uuid4(), source=SOMEWHERE, target=("new", {}), options={})
+
+
+@pytest.fixture
+def run(journal: Session) -> Run:
+    """A run in state ``setup``."""
+    return begin(journal)
+
+
+def add_table(tx: Transaction, run: Run) -> None:
+    """One planned table, ``public.t``, of one chunk."""
+    ref = TableRef("public", "t")
+    progress.add_table(tx, run.id, 1, target=ref, source=ref, plan={}, estimate=0, fingerprint=None)
+    progress.add_chunks(tx, run.id, 1, [KeyRange(None, None)], first=1, sealed=True)
+
+
+def refused(session: Session, statement: str, message: str) -> None:
+    """The statement's transaction cannot commit, and why."""
+    with pytest.raises(psycopg.Error, match=message), session.transaction() as tx:
+        tx.pg.execute(statement.encode())
+
+
+# Transitions ---------------------------------------------------------------------------------------
+
+
+def test_the_states_the_table_takes_are_those_of_the_program(database: TestDatabase, journal: Session) -> None:
+    check = database.value(
+        "SELECT pg_get_constraintdef(oid) FROM pg_constraint"
+        " WHERE conrelid = 'confiture.run'::regclass AND conname = 'run_state_check'"
+    )
+    assert tuple(re.findall(r"'(\w+)'::text", check)) == STATES
+
+
+def test_the_edges_in_the_table_are_those_of_the_program(database: TestDatabase, journal: Session) -> None:
+    edges = database.rows("SELECT from_state, to_state, fired_by FROM confiture.state_edge")
+    assert sorted(edges) == sorted((e.source, e.target, e.trigger) for e in EDGES)
+
+
+def test_a_state_changed_without_its_event_does_not_commit(journal: Session, run: Run) -> None:
+    refused(journal, f"UPDATE confiture.run SET state = 'migrating', {PLAN}", "may not go from setup to migrating")
+
+
+def test_an_event_of_an_earlier_transaction_does_not_do(journal: Session, run: Run) -> None:
+    with journal.transaction() as tx:
+        runs.note(tx, run.id, run.epoch, "begin", from_state="setup", to_state="migrating")
+    refused(journal, f"UPDATE confiture.run SET state = 'migrating', {PLAN}", "may not go from setup to migrating")
+
+
+def test_an_event_of_another_run_does_not_do(journal: Session, run: Run) -> None:
+    with journal.transaction() as tx:
+        machine.fire(tx, run, "abort")
+    other = begin(journal)
+    statement = f"""
+        INSERT INTO confiture.event (run_id, epoch, kind, actor, from_state, to_state)
+            VALUES ('{run.id}', 1, 'begin', 'x', 'setup', 'migrating');
+        UPDATE confiture.run SET state = 'migrating', {PLAN} WHERE id = '{other.id}'
+    """
+    refused(journal, statement, "may not go from setup to migrating")
+
+
+def test_an_event_without_an_edge_is_refused(journal: Session, run: Run) -> None:
+    with pytest.raises(psycopg.errors.ForeignKeyViolation), journal.transaction() as tx:
+        tx.pg.execute(
+            "INSERT INTO confiture.event (run_id, epoch, kind, actor, from_state, to_state)"
+            " VALUES (%s, 1, 'clean', 'x', 'setup', 'cleaned')",
+            (run.id,),
+        )
+
+
+def test_a_state_nobody_knows_is_refused(journal: Session, run: Run) -> None:
+    refused(journal, f"UPDATE confiture.run SET state = 'copied', {PLAN}", "run_state_check")
+
+
+def test_a_run_cannot_be_written_down_half_way(journal: Session, run: Run) -> None:
+    statement = (
+        "CREATE TEMP TABLE copy AS TABLE confiture.run; "
+        "UPDATE copy SET id = gen_random_uuid(), state = 'cleaned', plan = '{}', plan_hash = 'h'; "
+        "INSERT INTO confiture.run TABLE copy"
+    )
+    refused(journal, statement, "may not begin in state cleaned")
+
+
+def test_rows_are_not_read_before_there_is_a_plan(journal: Session, run: Run) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation), journal.transaction() as tx:
+        machine.fire(tx, run, "begin")
+
+
+def test_a_transition_leaves_its_event(database: TestDatabase, journal: Session, run: Run) -> None:
+    with journal.transaction() as tx:
+        assert machine.fire(tx, run, "abort", {"why": "a test"}) == "aborted"
+    event = database.rows("SELECT kind, from_state, to_state, epoch, detail FROM confiture.event WHERE kind = 'abort'")
+    assert event == [("abort", "setup", "aborted", 1, {"why": "a test"})]
+
+
+def test_of_two_processes_that_fire_one_moves_the_run(journal: Session, run: Run) -> None:
+    with journal.transaction() as tx:
+        machine.fire(tx, run, "abort")
+    with pytest.raises(Held, match="no longer in state setup"), journal.transaction() as tx:
+        machine.fire(tx, run, "abort")
+
+
+# Runs, epochs and runners --------------------------------------------------------------------------
+
+
+def test_a_target_has_one_live_run(journal: Session, run: Run) -> None:
+    with pytest.raises(psycopg.errors.UniqueViolation, match="one_live_run"):
+        begin(journal)
+
+
+def test_a_new_run_follows_one_that_is_over(journal: Session, run: Run) -> None:
+    with journal.transaction() as tx:
+        machine.fire(tx, run, "abort")
+    assert begin(journal).state == SETUP
+
+
+def test_the_epoch_never_falls(journal: Session, run: Run) -> None:
+    with journal.transaction() as tx:
+        assert runs.raise_epoch(tx, run.id, run.epoch) == 2
+    refused(journal, "UPDATE confiture.run SET epoch = 1", "would fall from 2 to 1")
+
+
+def test_the_epoch_is_raised_only_where_it_is_the_one_seen(journal: Session, run: Run) -> None:
+    with journal.transaction() as tx:
+        assert runs.raise_epoch(tx, run.id, run.epoch) == 2
+        assert runs.raise_epoch(tx, run.id, run.epoch) is None
+
+
+def test_a_run_has_one_live_runner(journal: Session, run: Run) -> None:
+    with journal.transaction() as tx:
+        runners.begin(tx, run.id, 1, host="a", pid=1, command="migrate")
+    with pytest.raises(psycopg.errors.UniqueViolation, match="one_live_runner"), journal.transaction() as tx:
+        runners.begin(tx, run.id, 2, host="b", pid=2, command="migrate")
+    with journal.transaction() as tx:
+        runners.end(tx, run.id, 1, "finished")
+        runners.begin(tx, run.id, 2, host="b", pid=2, command="migrate")
+
+
+def test_a_password_is_not_taken_into_the_journal(journal: Session, run: Run) -> None:
+    refused(journal, "UPDATE confiture.run SET source_conninfo = 'host=a Password = x'", "source_conninfo_check")
+
+
+# Chunks and history --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def chunk(journal: Session, run: Run) -> progress.Chunk:
+    """A table's only chunk, done with ten rows in epoch 1."""
+    with journal.transaction() as tx:
+        add_table(tx, run)
+        (only,) = progress.chunks(tx, run.id, 1)
+        progress.finish_chunk(tx, run.id, only, epoch=1, rows=10, seconds=0.1)
+    return only
+
+
+@pytest.mark.parametrize("status", ["pending", "failed"])
+def test_a_chunk_that_is_done_stays_done(journal: Session, chunk: progress.Chunk, status: str) -> None:
+    refused(journal, f"UPDATE confiture.chunk SET status = '{status}', rows = NULL", "is done and stays done")
+
+
+@pytest.mark.parametrize("column", ["rows", "epoch"])
+def test_a_chunk_that_is_done_says_its_rows_and_its_epoch(journal: Session, chunk: progress.Chunk, column: str) -> None:
+    refused(journal, f"UPDATE confiture.chunk SET {column} = NULL", "chunk_check")
+
+
+def test_a_chunk_that_is_not_done_has_no_rows(journal: Session, run: Run) -> None:
+    with journal.transaction() as tx:
+        add_table(tx, run)
+    refused(journal, "UPDATE confiture.chunk SET rows = 3", "chunk_check")
+
+
+@pytest.mark.parametrize("statement", ["UPDATE {} SET run_id = run_id", "DELETE FROM {}", "TRUNCATE {}"])
+@pytest.mark.parametrize("table", ["event", "difference", "verified_unit"])
+def test_history_is_only_added_to(journal: Session, run: Run, table: str, statement: str) -> None:
+    with journal.transaction() as tx:
+        tx.pg.execute(
+            "INSERT INTO confiture.verification (run_id, number, epoch, plan_hash, purpose)"
+            " VALUES (%s, 1, 1, 'h', 'verify')",
+            (run.id,),
+        )
+        named = "(run_id, verification, check_name, subject"
+        tx.pg.execute(f"INSERT INTO confiture.verified_unit {named}, equal) VALUES (%s, 1, 'r', 's', true)", (run.id,))
+        tx.pg.execute(f"INSERT INTO confiture.difference {named}, kind) VALUES (%s, 1, 'r', 's', 'k')", (run.id,))
+    refused(journal, statement.format(f"confiture.{table}"), f"{table} is append-only")
+
+
+# The control schema itself -------------------------------------------------------------------------
+
+#: Every object of the control schema with its definition, and the rows of the tables that install fills.
+EVERYTHING = """
+    SELECT 'column', attrelid::regclass::text, attname::text, format_type(atttypid, atttypmod) || attnotnull
+        FROM pg_attribute JOIN pg_class c ON c.oid = attrelid
+        WHERE relnamespace = 'confiture'::regnamespace AND attnum > 0 AND relkind = 'r'
+    UNION ALL SELECT 'constraint', conrelid::regclass::text, conname::text, pg_get_constraintdef(oid)
+        FROM pg_constraint WHERE connamespace = 'confiture'::regnamespace
+    UNION ALL SELECT 'trigger', tgrelid::regclass::text, tgname::text, pg_get_triggerdef(oid)
+        FROM pg_trigger WHERE NOT tgisinternal
+    UNION ALL SELECT 'edge', from_state, to_state, fired_by FROM confiture.state_edge
+    UNION ALL SELECT 'migration', version::text, name, applied_at::text FROM confiture.migration
+"""
+
+
+def test_installing_twice_changes_nothing(database: TestDatabase, journal: Session) -> None:
+    before = database.rows(EVERYTHING)
+    with journal.transaction() as tx:
+        schema.install(tx)
+    assert sorted(database.rows(EVERYTHING)) == sorted(before)
+
+
+def test_a_database_without_a_journal_has_no_version(database: TestDatabase) -> None:
+    with session_of(database) as session, session.transaction() as tx:
+        assert schema.version(tx) is None
+        schema.install(tx)
+        assert schema.version(tx) == schema.newest()
+
+
+def test_an_installation_that_breaks_off_leaves_nothing(database: TestDatabase) -> None:
+    with session_of(database) as session:
+        with session.rehearsal() as tx:
+            schema.install(tx)
+        with session.transaction() as tx:
+            assert schema.version(tx) is None
+    assert database.rows("SELECT 1 FROM pg_namespace WHERE nspname = 'confiture'") == []
+
+
+def test_a_newer_journal_is_not_installed_over(journal: Session) -> None:
+    with journal.transaction() as tx:
+        tx.pg.execute("INSERT INTO confiture.migration VALUES (99, 'later', '9.9')")
+    with pytest.raises(Refused, match="version 99"), journal.transaction() as tx:
+        schema.install(tx)
+
+
+COMMANDS = [
+    ("setup",),
+    ("plan",),
+    ("plan", "--source", "old"),
+    ("preview", "--table", "post"),
+    ("migrate",),
+    ("run", "--source", "old"),
+    ("verify",),
+    ("cutover",),
+    ("cleanup",),
+    ("abort",),
+    ("pause",),
+    ("resume",),
+]
+
+
+def test_every_command_refuses_a_journal_newer_than_itself(databases: Databases, tmp_path: Path) -> None:
+    move = small_move.make(databases, tmp_path)
+    move.setup()
+    move.target.sql("INSERT INTO confiture.migration VALUES (99, 'later', '9.9')")
+    for command in COMMANDS:
+        done = move.run(*command, code=4)
+        assert "the journal in the target has version 99" in done.err, command
+        assert "install the confiture that wrote it" in done.err, command
+    assert move.target.value("SELECT count(*) FROM confiture.runner WHERE command <> 'setup'") == 0

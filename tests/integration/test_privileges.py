@@ -1,0 +1,259 @@
+"""The privileges of ``docs/privileges.md``: enough for the whole way, and each one needed."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from conftest import ROOT
+from projects import OLD, Project, error
+from servers import Databases, TestDatabase
+
+PAGE = ROOT / "docs" / "privileges.md"
+PASSWORDS = {"source-password": "canary1-source", "target-password": "canary2-target"}
+
+
+def blocks(server_version: int) -> list[tuple[str, str]]:
+    """The page's SQL with where it runs, without what is for another PostgreSQL."""
+    found = re.findall(r"^```sql\n-- on ([^\n]*)\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    other = "16 and earlier" if server_version >= 170000 else "17 and later"
+    return [(place, text) for place, text in found if other not in place]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A project whose databases are reached as the page's two roles, over TCP with SCRAM."""
+
+    project: Project
+    source_role: str
+    target_role: str
+    names: dict[str, str]
+    statements: tuple[tuple[str, str], ...]
+
+    def named(self, text: str) -> str:
+        """The page's SQL with this test's names."""
+        for word, name in self.names.items():
+            text = re.sub(rf"\b{re.escape(word)}\b", name, text)
+        return text
+
+    def execute(self, *places: str) -> None:
+        """Run the page's blocks for these places, as the administrator."""
+        for place, text in self.statements:
+            if place.split(",")[0] in places and "after" not in place:
+                database = self.project.new if place.startswith("prod_new") else self.project.source
+                for statement in filter(str.strip, self.named(text).split(";\n")):
+                    database.sql(statement)
+
+    def clean(self) -> None:
+        """Run the block for afterwards: it has to suffice for dropping the role."""
+        (text,) = (text for place, text in self.statements if "after" in place)
+        for statement in filter(str.strip, self.named(text).split(";\n")):
+            self.project.source.sql(statement)
+
+
+@pytest.fixture
+def site(tmp_path: Path, databases: Databases) -> Iterator[Site]:
+    """The page followed to its end; the roles have nothing else."""
+    source = databases.cloned(OLD)
+    target = f"{source.name}_new"
+    databases.forget(target)
+    project = Project(tmp_path, source, target)
+    roles = (f"{source.name}_src", f"{source.name}_tgt")
+    names = {"confiture_source": roles[0], "confiture_target": roles[1], "prod_new": target, "prod": source.name}
+    version = int(source.value("SHOW server_version_num"))
+    site = Site(project, *roles, names={**names, **PASSWORDS}, statements=tuple(blocks(version)))
+    source.sql(f"REVOKE ALL ON DATABASE {source.name} FROM PUBLIC")
+    site.execute("prod", "the target's server", "prod_new")
+    for environment, role, name, password in (
+        ("prod", roles[0], source.name, PASSWORDS["source-password"]),
+        (target, roles[1], target, PASSWORDS["target-password"]),
+    ):
+        uri = source.server.conninfo(name, user=role, password=password)
+        project.write(f"db/environments/{environment}.yaml", f"database_url: {uri}\n")
+    yield site
+    _drop(databases, site)
+
+
+def _drop(databases: Databases, site: Site) -> None:
+    databases.drop_all()
+    maintenance = TestDatabase(databases.server, "postgres")
+    for role in (site.source_role, site.target_role):
+        maintenance.sql(f"DROP ROLE IF EXISTS {role}")
+
+
+@contextlib.contextmanager
+def watching(database: TestDatabase) -> Iterator[list[str]]:
+    """What pg_stat_activity and the process list show while the block runs."""
+    seen: set[str] = set()
+    end = threading.Event()
+
+    def watch() -> None:
+        with database.connect() as connection:
+            while not end.wait(0.01):
+                rows = connection.execute("SELECT query FROM pg_stat_activity WHERE pid <> pg_backend_pid()").fetchall()
+                seen.update(query for (query,) in rows if query)
+                for path in Path("/proc").glob("[0-9]*/cmdline"):
+                    with contextlib.suppress(OSError):
+                        seen.add(path.read_bytes().decode(errors="replace"))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    shown: list[str] = []
+    try:
+        yield shown
+    finally:
+        end.set()
+        watcher.join()
+        shown += sorted(seen)
+
+
+def journal(database: TestDatabase) -> str:
+    """Every row of the journal as text."""
+    tables = database.rows("SELECT table_name FROM information_schema.tables WHERE table_schema = 'confiture'")
+    return "\n".join(str(database.rows(f"SELECT t::text FROM confiture.{name} t")) for (name,) in tables)
+
+
+def test_the_pages_roles_suffice_for_every_step_and_no_password_is_ever_shown(site: Site) -> None:
+    project = site.project
+    project.new.sql(f"ALTER DATABASE {project.target} SET log_statement = 'ddl'")
+    said: list[str] = []
+    with watching(project.source) as shown:
+        for step in (
+            ("plan", "--source", "prod", "--mapping", "column_mapping.yaml", "--format", "json"),
+            ("setup", "--source", "prod", "--mapping", "column_mapping.yaml", "--verbose"),
+            ("migrate", "--verbose"),
+            ("plan", "--format", "json"),
+            ("verify", "--format", "json"),
+            ("cutover", "--hook", "env"),
+        ):
+            done = project.step(
+                *step, apart=True, env={"PGPASSWORD": "canary3", "ANY_URL": "postgresql://a:canary4@b/c"}
+            )
+            said += [done.stdout, done.stderr]
+    assert '"strategy": "fdw"' in said[0]
+    assert "canary1-source" in str(project.new.rows("SELECT umoptions FROM pg_user_mappings"))
+    assert "CONFITURE_TARGET_URL=postgresql://" in said[-1]
+    with project.source.connect() as connection:
+        ours = connection.execute("SELECT query FROM pg_stat_activity WHERE query ~ 'canary'").fetchall()
+    log = project.source.server.log.read_text(errors="replace")
+    assert "CREATE SERVER" in log
+    assert any("confiture" in text for text in shown)
+    for place in (*said, *shown, journal(project.new), log, str(ours)):
+        assert "canary" not in place.replace("query ~ 'canary'", "")
+    assert project.new.value("SELECT count(*) FROM tb_user") == 300
+    project.step("cleanup", "--yes")
+    assert project.new.rows("SELECT 1 FROM pg_user_mappings") == []
+    site.clean()
+
+
+def test_the_roles_suffice_for_an_abort_and_a_new_run(site: Site) -> None:
+    site.project.reach("migrating")
+    site.project.step("abort", "--yes")
+    site.project.reach("verified")
+
+
+SOURCE_RIGHTS = [
+    ("CREATE ON DATABASE {source}", "GRANT CREATE ON DATABASE {source} TO {role}"),
+    ("TEMPORARY ON DATABASE {source}", "GRANT TEMPORARY ON DATABASE {source} TO {role}"),
+    ("USAGE ON SCHEMA public", "GRANT USAGE ON SCHEMA public TO {role}"),
+    ("SELECT ON tb_user", "GRANT SELECT ON public.tb_user TO {role}"),
+    ("SELECT ON SEQUENCE tb_post_id_seq", "GRANT SELECT ON SEQUENCE public.tb_post_id_seq TO {role}"),
+    ("MAINTAIN ON tb_post", "GRANT MAINTAIN ON public.tb_post TO {role}"),
+]
+
+
+def test_each_right_on_the_source_is_asked_for_by_its_grant(site: Site) -> None:
+    source, role = site.project.source, site.source_role
+    # PUBLIC's own rights on the schema would stand in for the role's
+    source.sql("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+    for right, grant in SOURCE_RIGHTS:
+        right, grant = (text.format(source=source.name, role=role) for text in (right, grant))
+        source.sql(f"REVOKE {right} FROM {role}")
+        told = error(site.project.setup("--mapping", "column_mapping.yaml", check=4))
+        assert grant in told, told
+        source.sql(re.search(r"GRANT .*", told)[0].split(";")[0])  # type: ignore[index]
+    assert site.project.new.rows("SELECT 1 FROM pg_namespace WHERE nspname = 'confiture'") == []
+    site.project.setup("--mapping", "column_mapping.yaml")
+
+
+def test_all_that_the_plan_misses_is_told_at_once(site: Site) -> None:
+    site.project.source.sql(f"REVOKE SELECT ON tb_user, tb_post FROM {site.source_role}")
+    told = error(site.project.setup("--mapping", "column_mapping.yaml", check=4))
+    assert "GRANT SELECT ON public.tb_user" in told
+    assert "GRANT SELECT ON public.tb_post" in told
+
+
+def test_an_omitted_table_needs_no_right(site: Site) -> None:
+    site.project.source.sql("CREATE TABLE tb_secret (id int)")
+    with (site.project.folder / "column_mapping.yaml").open("a") as mapping:
+        mapping.write("$omit: [tb_secret]\n")
+    site.project.setup("--mapping", "column_mapping.yaml")
+
+
+def test_row_security_is_refused_until_the_role_sees_every_row(site: Site) -> None:
+    source, role = site.project.source, site.source_role
+    source.sql("ALTER TABLE tb_user ENABLE ROW LEVEL SECURITY")
+    assert f"ALTER ROLE {role} BYPASSRLS" in error(site.project.setup("--mapping", "column_mapping.yaml", check=4))
+    source.sql(f"ALTER ROLE {role} BYPASSRLS")
+    site.project.reach("verified")
+    assert site.project.new.value("SELECT count(*) FROM tb_user") == 300
+
+
+def test_a_target_the_role_may_not_create_in_is_refused_by_its_grant(site: Site) -> None:
+    new = site.project.new
+    new.sql(f"ALTER DATABASE {new.name} OWNER TO postgres")
+    told = error(site.project.setup(check=4))
+    assert f"GRANT CREATE ON DATABASE {new.name} TO {site.target_role}" in told
+    assert new.rows("SELECT 1 FROM pg_namespace WHERE nspname LIKE 'confiture%'") == []
+
+
+def test_tables_of_another_owner_on_the_target_are_refused(site: Site) -> None:
+    new = site.project.new
+    for file in sorted((site.project.folder / "db/schema/10_tables").iterdir()):
+        new.sql(file.read_text())
+    for table in ("tb_user", "tb_post"):
+        assert f"GRANT postgres TO {site.target_role}" in error(site.project.setup(check=4))
+        new.sql(f"GRANT SELECT ON {table} TO {site.target_role}")
+    told = error(site.project.setup("--mapping", "column_mapping.yaml", check=4))
+    assert f"public.tb_user of the target belongs to postgres: GRANT postgres TO {site.target_role}" in told
+
+
+def test_a_role_that_may_not_make_the_database_is_told_so(site: Site, databases: Databases) -> None:
+    with psycopg.connect(site.project.source.conninfo, autocommit=True) as admin:
+        admin.execute(f"DROP DATABASE {site.project.target}".encode())
+    told = error(site.project.setup(check=4))
+    assert f"ALTER ROLE {site.target_role} CREATEDB" in told
+    TestDatabase(databases.server, "postgres").sql(f"ALTER ROLE {site.target_role} CREATEDB")
+    site.project.reach("migrating")
+
+
+@pytest.mark.parametrize(
+    ("undo", "reason"),
+    [
+        ("REVOKE USAGE ON FOREIGN DATA WRAPPER postgres_fdw FROM {role}", "permission denied for foreign-data wrapper"),
+        ("DROP EXTENSION postgres_fdw", "permission denied to create extension"),
+    ],
+)
+def test_without_postgres_fdw_tables_go_by_copy_and_the_plan_says_why(site: Site, undo: str, reason: str) -> None:
+    site.project.new.sql(undo.format(role=site.target_role))
+    plan = site.project.step("plan", "--source", "prod", "--mapping", "column_mapping.yaml").stdout
+    assert plan.count("strategy  copy") == 2
+    assert reason in plan
+    site.project.reach("verified")
+
+
+def test_a_blocker_of_another_role_is_named_without_the_right_to_see_more(site: Site) -> None:
+    site.project.reach("verified")
+    with site.project.source.connect(autocommit=False) as blocker:
+        blocker.execute("UPDATE tb_user SET name = name WHERE id = 1")
+        told = error(site.project.step("cutover", "--give-up-after", "0", check=8))
+        assert f"pid {blocker.info.backend_pid} (postgres" in told
+        blocker.rollback()
+    site.project.step("cutover")

@@ -1,0 +1,455 @@
+"""What interrupts a migrate, and how the same command goes on: rivals, signals, bad rows, DDL, lost connections."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+import small_move
+from confiture import config, embedded, runner
+from confiture.copy import chunks
+from confiture.db import Session
+from confiture.embedded import Server
+from confiture.errors import Held, Refused
+from confiture.journal import runners, runs
+from confiture.operations import Choices, migrate
+from confiture.runner import Context, Silent
+from confiture.steps import journaled
+from forked import Forks, Running, until
+from servers import Databases
+from small_move import MAPPING, SmallMove
+
+TAKEN_OVER = "another runner has taken this run over"
+
+
+@pytest.fixture
+def move(databases: Databases, tmp_path: Path) -> SmallMove:
+    """Set up with its mapping; nothing is copied."""
+    made = small_move.make(databases, tmp_path)
+    made.setup()
+    return made
+
+
+def start(forks: Forks, move: SmallMove, *options: str, heartbeat: float | None = None) -> Running:
+    """A migrate as a process of its own."""
+    return forks.start(move.arguments("migrate", *options), move.project, heartbeat=heartbeat)
+
+
+@contextmanager
+def stuck(forks: Forks, move: SmallMove, on: str = "target", heartbeat: float | None = None) -> Iterator[Running]:
+    """A migrate that waits for a lock in the middle of its first chunk of ``post``; the lock is let go at the end.
+
+    On the target it has copied by then and holds both fences' rows; on the source it is about to read.
+    """
+    database, table = (move.target, "post") if on == "target" else (move.source, "tb_post")
+    with database.connect(autocommit=False) as blocker:
+        blocker.execute(f"LOCK TABLE {table} IN {'SHARE' if on == 'target' else 'ACCESS EXCLUSIVE'} MODE".encode())
+        running = start(forks, move, heartbeat=heartbeat)
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        until(lambda: database.rows(waiting), "migrate to wait for the lock")
+        yield running
+        blocker.rollback()
+
+
+def lapse(move: SmallMove) -> None:
+    """Make the lease as old as if it had not been renewed."""
+    move.target.sql(
+        f"UPDATE confiture.runner SET heartbeat_at = heartbeat_at - interval '{runners.LEASE_SECONDS + 1} s'"
+        " WHERE ended_at IS NULL"
+    )
+
+
+def assert_finishes(move: SmallMove, databases: Databases) -> None:
+    """The same command ends it, and every row is there once."""
+    move.run("migrate")
+    move.finish()
+    move.assert_every_row_arrived_once()
+    move.assert_rows_and_checkpoints_agree()
+    move.assert_as_designed(databases)
+    move.assert_nothing_is_left()
+
+
+# The lease -----------------------------------------------------------------------------------------
+
+
+def test_a_second_migrate_names_the_living_holder_and_exits_6(
+    forks: Forks, move: SmallMove, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with stuck(forks, move, heartbeat=0.2) as holder:
+        second = move.run("migrate", code=6)
+        assert f"is held by {socket.gethostname()} pid {holder.pid} (migrate)" in second.err
+    assert holder.wait().code == 0
+
+
+def test_who_waits_for_a_silent_holder_goes_on_when_that_one_is_done(
+    forks: Forks, move: SmallMove, databases: Databases
+) -> None:
+    with stuck(forks, move) as holder:
+        second = start(forks, move)
+        second.until_said(f"held by {socket.gethostname()} pid {holder.pid}; waiting")
+    assert [holder.wait().code, second.wait().code] == [0, 0]
+    assert_finishes(move, databases)
+
+
+def test_ten_at_once_are_one_that_copies_and_nine_that_exit_6(
+    forks: Forks, move: SmallMove, databases: Databases
+) -> None:
+    with stuck(forks, move, heartbeat=0.2) as holder:
+        ended = [r.wait() for r in [start(forks, move, heartbeat=0.2) for _ in range(9)]]
+        assert [e.code for e in ended] == [6] * 9
+        assert all(f"pid {holder.pid}" in e.err for e in ended)
+    assert holder.wait().code == 0
+    assert_finishes(move, databases)
+
+
+def test_ten_that_start_at_the_same_moment_copy_every_row_once(
+    forks: Forks, move: SmallMove, databases: Databases
+) -> None:
+    ended = [r.wait() for r in [start(forks, move, heartbeat=0.2) for _ in range(10)]]
+    assert {e.code for e in ended} <= {0, 6}
+    assert 0 in {e.code for e in ended}
+    assert not any(TAKEN_OVER in e.err for e in ended)
+    move.assert_rows_and_checkpoints_agree()
+    assert_finishes(move, databases)
+
+
+@contextmanager
+def contender(move: SmallMove) -> Iterator[tuple[Session, Session]]:
+    """Sessions on both databases, as a process has them before it holds the run."""
+    source, target = (config.resolve(name, move.project) for name in ("old", move.target.name))
+    with Session(source, "test") as src, Session(target, "test") as tgt:
+        yield src, tgt
+
+
+def take(move: SmallMove, sessions: tuple[Session, Session], say: Callable[[str], None] = lambda text: None) -> Context:
+    """Hold the run with these sessions, without a heartbeat."""
+    with sessions[1].transaction() as tx:
+        run = runs.live(tx)
+    assert run is not None
+    return Context(*sessions, run.id, runner.take(*sessions, run, "test", say))
+
+
+def test_a_rival_that_comes_late_does_not_raise_the_fence_over_the_winner(move: SmallMove) -> None:
+    """It saw the dead holder, was overtaken, and must not touch the source's epoch any more."""
+    with contender(move) as frozen, contender(move) as quick, contender(move) as late:
+        take(move, frozen)
+        lapse(move)
+        won: list[Context] = []
+
+        def overtake(text: str) -> None:
+            if "taking over" in text:
+                won.append(take(move, quick))
+
+        with pytest.raises(Held):
+            take(move, late, overtake)
+        (winner,) = won
+        assert move.fence() == move.journal("epoch") == winner.epoch
+        with winner.fenced_source(), winner.fenced():
+            pass
+
+
+@pytest.mark.parametrize("on", ["source", "target"])
+def test_a_frozen_holder_is_taken_over_when_its_lease_lapses_and_writes_nothing_more(
+    forks: Forks, move: SmallMove, databases: Databases, on: str
+) -> None:
+    with stuck(forks, move, on) as frozen:
+        frozen.signal(signal.SIGSTOP)
+    # Its lock is granted by now; its transactions stay open, and would for good.
+    before = move.journal("epoch")
+    lapse(move)
+    taken = move.run("migrate")
+    assert f"taking over from {socket.gethostname()} pid {frozen.pid}" in taken.err
+    assert move.fence() == move.journal("epoch") == before + 1
+    done = everything(move)
+
+    frozen.signal(signal.SIGCONT)
+    ended = frozen.wait()
+    assert ended.code == 6, ended.err
+    assert TAKEN_OVER in ended.err
+    assert everything(move) == done
+    assert_finishes(move, databases)
+
+
+def everything(move: SmallMove) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of the target's tables and of the journal, with the transaction that wrote it."""
+    names = move.target.rows(
+        "SELECT format('%I.%I', nspname, relname) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace"
+        " WHERE relkind = 'r' AND nspname IN ('public', 'confiture')"
+    )
+    return {name: move.target.rows(f"SELECT xmin, t::text FROM {name} t ORDER BY 2") for (name,) in names}
+
+
+def test_a_zombie_is_refused_on_either_side(move: SmallMove) -> None:
+    with contender(move) as mine, contender(move) as other, contender(move) as reconnected:
+        old = take(move, mine)
+        lapse(move)
+        new = take(move, other)
+        assert new.epoch == old.epoch + 1
+        zombie = Context(*reconnected, old.run_id, old.epoch)
+        for fenced in (zombie.fenced, zombie.fenced_source):
+            with pytest.raises(Held, match=TAKEN_OVER), fenced():
+                pytest.fail("it was let in")
+        for session in mine:
+            with pytest.raises(psycopg.OperationalError), session.transaction():
+                pytest.fail("its session was not ended")
+
+
+def test_a_holder_that_is_alive_on_another_machine_is_not_judged_by_its_process(move: SmallMove) -> None:
+    """Only the server's own knowledge counts: its sessions, and its clock."""
+    with contender(move) as mine, contender(move) as other:
+        held = take(move, mine)
+        move.target.sql("UPDATE confiture.runner SET host = 'elsewhere', pid = 999999 WHERE ended_at IS NULL")
+
+        def beat(text: str) -> None:
+            move.target.sql("UPDATE confiture.runner SET heartbeat_at = clock_timestamp() WHERE ended_at IS NULL")
+
+        with pytest.raises(Held, match="is held by elsewhere pid 999999"):
+            take(move, other, beat)
+        with held.fenced(), held.fenced_source():
+            pass
+
+
+def test_a_holder_whose_lease_is_gone_stops_at_the_next_checkpoint(move: SmallMove) -> None:
+    with move.holding() as old:
+        old.lost.set()
+        with pytest.raises(Held, match=TAKEN_OVER):
+            old.checkpoint()
+
+
+def test_the_heartbeat_finds_out_that_the_lease_is_gone(move: SmallMove, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runners, "HEARTBEAT_SECONDS", 0.05)
+    with move.holding() as old:
+        move.target.sql("UPDATE confiture.runner SET ended_at = now(), ended_why = 'taken over' WHERE ended_at IS NULL")
+        assert old.lost.wait(timeout=10)
+
+
+# Signals and requests ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_lets_the_chunk_end(
+    forks: Forks, move: SmallMove, databases: Databases, number: signal.Signals, code: int
+) -> None:
+    with stuck(forks, move) as running:
+        running.signal(number)
+        running.until_passed("signal.heard")
+    ended = running.wait()
+    assert ended.code == code
+    assert f"stopped by {number.name}; what is done is kept" in ended.err
+    assert [status for status, _ in move.chunks("post")].count("done") == 1
+    assert_finishes(move, databases)
+
+
+def test_a_second_signal_cancels_the_chunk(forks: Forks, move: SmallMove, databases: Databases) -> None:
+    with stuck(forks, move) as running:
+        running.signal(signal.SIGTERM)
+        running.until_passed("signal.heard")
+        running.signal(signal.SIGTERM)
+        assert running.wait().code == 143
+        assert move.target.value("SELECT ended_why FROM confiture.runner ORDER BY epoch DESC LIMIT 1").startswith(
+            "Drained"
+        )
+    assert "done" not in [status for status, _ in move.chunks("post")]
+    assert_finishes(move, databases)
+
+
+def test_a_pause_is_obeyed_after_the_chunk_and_a_resume_goes_on(
+    forks: Forks, move: SmallMove, databases: Databases
+) -> None:
+    with stuck(forks, move) as running:
+        move.run("pause")
+    running.until_said("paused on request")
+    assert [status for status, _ in move.chunks("post")].count("done") == 1
+    move.run("resume")
+    assert running.wait().code == 0
+    assert_finishes(move, databases)
+
+
+def test_a_paused_run_still_hears_a_signal_and_stays_paused(
+    forks: Forks, move: SmallMove, databases: Databases
+) -> None:
+    move.run("pause")
+    paused = start(forks, move)
+    paused.until_said("paused on request")
+    paused.signal(signal.SIGTERM)
+    assert paused.wait().code == 143
+    again = start(forks, move)
+    again.until_said("paused on request")
+    move.run("resume")
+    assert again.wait().code == 0
+    assert_finishes(move, databases)
+
+
+# What the source does meanwhile --------------------------------------------------------------------
+
+
+class Between(Silent):
+    """Does something once, between two chunks of ``public.post``."""
+
+    def __init__(self, act: Callable[[], object], *, times: int = 1) -> None:
+        self._act = act
+        self._left = times
+
+    def table(self, name: str, done: int, total: int, phase: str) -> None:
+        """Called by migrate after each chunk."""
+        if name == "public.post" and phase == "copying" and self._left:
+            self._left -= 1
+            self._act()
+
+
+CHANGES = {
+    "a new column": ("ALTER TABLE tb_post ADD COLUMN extra int", "columns"),
+    "emptied": ("TRUNCATE tb_post CASCADE", "storage"),
+    "rewritten": ("VACUUM FULL tb_post", "storage"),
+    "a trigger disabled": ("ALTER TABLE tb_post DISABLE TRIGGER noop", "triggers"),
+    "a child": ("CREATE TABLE tb_child () INHERITS (tb_post)", "inheritance"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_ddl_between_two_chunks_blocks_the_run_and_says_what_changed(
+    databases: Databases, tmp_path: Path, change: str
+) -> None:
+    statement, what = CHANGES[change]
+    move = small_move.make(databases, tmp_path)
+    move.source.sql(
+        "CREATE FUNCTION noop() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN new; END $$;"
+        "CREATE TRIGGER noop BEFORE UPDATE ON tb_post FOR EACH ROW EXECUTE FUNCTION noop()"
+    )
+    move.setup()
+    reason = f"source table public.tb_post was changed during the run: {what}"
+    with pytest.raises(Refused, match=reason) as blocked:
+        migrate(move.where, Choices(), Between(lambda: move.source.sql(statement)))
+    assert blocked.value.fix == "copy it again: migrate --restart-table public.post"
+    assert move.journal("blocked_reason") == reason
+    assert [status for status, _ in move.chunks("post")].count("done") == 1
+    # The same command sees the same.
+    assert reason in move.run("migrate", code=4).err
+
+
+def test_a_table_that_was_emptied_and_filled_again_is_copied_anew(move: SmallMove, databases: Databases) -> None:
+    refill = (
+        "CREATE TABLE kept AS TABLE tb_post; TRUNCATE tb_post CASCADE; INSERT INTO tb_post TABLE kept; DROP TABLE kept"
+    )
+    with pytest.raises(Refused):
+        migrate(move.where, Choices(), Between(lambda: move.source.sql(refill)))
+    move.run("migrate", "--restart-table", "post")
+    assert move.journal("blocked_reason") is None
+    move.finish()
+    move.assert_every_row_arrived_once()
+    move.assert_as_designed(databases)
+
+
+def test_a_new_column_is_taken_in_by_a_mapping_that_knows_it(move: SmallMove) -> None:
+    add = "ALTER TABLE tb_post ADD COLUMN extra int"
+    with pytest.raises(Refused):
+        migrate(move.where, Choices(), Between(lambda: move.source.sql(add)))
+    assert "tb_post.extra has no counterpart" in move.run("migrate", "--restart-table", "post", code=2).err
+    move.mapping.write_text(MAPPING.replace("$from: tb_post", "$from: tb_post\n  $omit: [extra]"))
+    move.run("migrate", "--mapping", str(move.mapping), "--restart-table", "post")
+    move.finish()
+    move.assert_every_row_arrived_once()
+
+
+def test_a_table_dropped_meanwhile_blocks_the_run_by_name(move: SmallMove) -> None:
+    gone = "a table of the plan is gone while copying public.tb_post to public.post"
+    with pytest.raises(Refused, match=gone):
+        migrate(move.where, Choices(), Between(lambda: move.source.sql("DROP TABLE tb_post CASCADE")))
+    assert gone in str(move.journal("blocked_reason"))
+    assert '"public.tb_post" does not exist' in str(move.journal("blocked_reason"))
+    assert gone in move.run("migrate", code=4).err
+
+
+def test_a_table_dropped_meanwhile_can_be_left_out(move: SmallMove) -> None:
+    drop = "DROP TABLE tb_tag CASCADE; DROP TABLE tb_post CASCADE"
+    with pytest.raises(Refused):
+        migrate(move.where, Choices(), Between(lambda: move.source.sql(drop)))
+    move.mapping.write_text("app_user:" + MAPPING.partition("app_user:")[2].partition("post:")[0])
+    move.run("migrate", "--mapping", str(move.mapping), code=4)
+    move.run("migrate", "--mapping", str(move.mapping), "--restart-table", "post")
+    assert move.target.rows("SELECT count(*) FROM post") == [(0,)]
+    move.finish()
+
+
+# Lost connections ----------------------------------------------------------------------------------
+
+
+def terminate_all(move: SmallMove) -> None:
+    """End every session of the tool on both databases, and wait until they are gone."""
+    for database in (move.source, move.target):
+        ours = "application_name LIKE 'confiture%' AND datname = current_database()"
+        database.sql(f"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE {ours}")
+
+
+@pytest.mark.parametrize("strategy", ["fdw", "copy"])
+def test_sessions_ended_between_chunks_are_opened_again(move: SmallMove, databases: Databases, strategy: str) -> None:
+    migrate(move.where, Choices(strategy=strategy), Between(lambda: terminate_all(move), times=3))
+    assert_finishes(move, databases)
+
+
+@pytest.mark.parametrize("strategy", ["fdw", "copy"])
+@pytest.mark.parametrize("point", ["plan.before_commit", "claim.before_commit", "copy.before_commit"])
+def test_sessions_ended_within_a_transaction_lose_that_transaction_and_no_more(
+    move: SmallMove, databases: Databases, monkeypatch: pytest.MonkeyPatch, strategy: str, point: str
+) -> None:
+    monkeypatch.setattr(chunks, "failpoint", once(point, lambda: terminate_all(move)))
+    migrate(move.where, Choices(strategy=strategy), Silent())
+    assert_finishes(move, databases)
+
+
+def once(point: str, act: Callable[[], object]) -> Callable[[str], None]:
+    """A failpoint that acts the second time ``point`` is passed."""
+    passed: list[str] = []
+
+    def failpoint(name: str) -> None:
+        passed.append(name)
+        if name == point and passed.count(name) == 2:
+            act()
+
+    return failpoint
+
+
+def lose_the_answer() -> None:
+    """The COMMIT has happened, and its answer never came."""
+    raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+
+@pytest.mark.parametrize("point", ["plan.after_commit", "claim.after_commit", "copy.after_commit"])
+def test_a_commit_whose_answer_was_lost_is_settled_by_reading_again(
+    move: SmallMove, databases: Databases, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    monkeypatch.setattr(chunks, "failpoint", once(point, lose_the_answer))
+    migrate(move.where, Choices(), Silent())
+    move.assert_rows_and_checkpoints_agree()
+    assert_finishes(move, databases)
+
+
+@pytest.mark.parametrize("point", ["finish.before_commit", "finish.after_commit"])
+def test_a_step_interrupted_by_a_lost_connection_is_taken_once(
+    move: SmallMove, databases: Databases, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    act = lose_the_answer if point.endswith("after_commit") else lambda: terminate_all(move)
+    monkeypatch.setattr(journaled, "failpoint", once(point, act))
+    migrate(move.where, Choices(), Silent())
+    assert_finishes(move, databases)
+
+
+def test_a_server_that_crashes_and_comes_back_is_waited_for(tmp_path: Path) -> None:
+    with Server(embedded.scratch()) as server:
+        databases = Databases(server)
+        move = small_move.make(databases, tmp_path)
+        move.setup()
+
+        def crash() -> None:
+            server.stop("immediate")
+            server.start()
+
+        migrate(move.where, Choices(), Between(crash, times=2))
+        assert_finishes(move, databases)

@@ -1,0 +1,339 @@
+"""setup: the target made beside the source, databases by any name, and servers that are refused."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from confiture import embedded
+from confiture.db import refuse_version
+from confiture.embedded import Server
+from confiture.errors import Refused
+from projects import OLD, Project, error
+from servers import Databases, TestDatabase
+
+LOCALE = (
+    "SELECT pg_encoding_to_char(encoding), datlocprovider::text, datcollate, datctype, datlocale"
+    " FROM pg_database WHERE datname = '{}'"
+)
+
+
+@pytest.fixture
+def project(tmp_path: Path, databases: Databases) -> Project:
+    """A project whose target is not there yet."""
+    return make_project(tmp_path, databases, databases.cloned(OLD))
+
+
+def make_project(folder: Path, databases: Databases, source: TestDatabase) -> Project:
+    """The target is named after the source, and dropped after the test."""
+    target = f"{source.name}_new"
+    databases.forget(target)
+    return Project(folder, source, target)
+
+
+# The target ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'",
+        "ENCODING 'UTF8' LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LC_COLLATE 'C' LC_CTYPE 'C'",
+        "ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'de-DE'",
+    ],
+)
+def test_an_unknown_target_is_made_beside_the_source_with_its_encoding_and_locale(
+    tmp_path: Path, databases: Databases, options: str
+) -> None:
+    try:
+        source = databases.make(options=options)
+    except psycopg.errors.FeatureNotSupported as refused:
+        pytest.skip(f"this PostgreSQL cannot: {refused}")
+    source.sql(OLD)
+    project = make_project(tmp_path, databases, source)
+    said = project.setup().stderr
+    assert source.rows(LOCALE.format(project.target)) == source.rows(LOCALE.format(source.name))
+    file = project.folder / f"db/environments/{project.target}.yaml"
+    assert f"wrote db/environments/{project.target}.yaml" in said
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert file.read_text() == f"like: prod\ndatabase: {project.target}\n"
+
+
+def test_encoding_and_locale_can_be_told(project: Project) -> None:
+    project.setup("--encoding", "SQL_ASCII", "--locale", "C")
+    (found,) = project.source.rows(LOCALE.format(project.target))
+    assert found[:4] == ("SQL_ASCII", "c", "C", "C")
+
+
+def test_a_target_named_by_uri_is_made_too_and_no_environment_is_written(project: Project) -> None:
+    uri = project.new.conninfo
+    project.run("migrate", "schema-to-schema", "setup", "--source", "prod", "--target", uri)
+    assert project.state == "setup"
+    assert os.listdir(project.folder / "db/environments") == ["prod.yaml"]
+    project.run("migrate", "schema-to-schema", "migrate", "--target", uri, "--mapping", "column_mapping.yaml")
+
+
+def test_the_names_people_have_for_a_database_all_work(project: Project, tmp_path: Path) -> None:
+    server = project.source.server
+    project.write(f"db/environments/{project.target}.yaml", f"like: prod\ndatabase: {project.target}\n")
+    project.write(
+        "db/environments/prod.yaml",
+        "database_url: postgresql://${DB_USER}@127.0.0.1:${DB_PORT:-1}/" + project.source.name + "\n",
+    )
+    variables = {"DB_USER": "postgres", "DB_PORT": str(server.port)}
+    services = project.write(
+        "services.conf",
+        f"[old]\nhost=127.0.0.1\nport={server.port}\nuser=postgres\ndbname={project.source.name}\n"
+        f"[new]\nhost=127.0.0.1\nport={server.port}\nuser=postgres\ndbname={project.target}\n"
+        f"[server]\nhost=127.0.0.1\nport={server.port}\nuser=postgres\n",
+    )
+    service = {"PGSERVICEFILE": str(services)}
+    project.setup(env=variables)
+    schema = ("migrate", "schema-to-schema")
+    # the target by service, the source out of the journal: the environment is in this project
+    project.run(
+        *schema, "migrate", "--target", "service=new", "--mapping", "column_mapping.yaml", env=variables | service
+    )
+    project.run(*schema, "verify", "--target", f"service=server dbname={project.target}", env=variables | service)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    project.step("plan", "--project", str(project.folder), cwd=elsewhere, env=variables)
+    # without the project, the journal's own address of the source serves
+    project.run(
+        *schema, "cutover", "--target", project.new.conninfo, "--source", "service=old", cwd=elsewhere, env=service
+    )
+    assert project.state == "cutover"
+
+
+def test_a_password_out_of_passfile_is_enough_for_both_sides(project: Project) -> None:
+    role = f"{project.source.name}_role"
+    project.source.sql(f"CREATE ROLE {role} SUPERUSER LOGIN PASSWORD 'from-the-file'")
+    try:
+        passfile = project.write("passfile", f"127.0.0.1:{project.source.server.port}:*:{role}:from-the-file\n")
+        passfile.chmod(0o600)
+        uri = project.source.server.conninfo(project.source.name, user=role)
+        project.write("db/environments/prod.yaml", f"database_url: {uri}\n")
+        known = {"PGPASSFILE": str(passfile)}
+        plan = project.step("plan", "--source", "prod", "--mapping", "column_mapping.yaml", env=known).stdout
+        assert plan.count("strategy  fdw") == 2
+        project.setup("--mapping", "column_mapping.yaml", env=known)
+        project.step("migrate", env=known)
+        # from anywhere with only the target: the journal has the source without its password
+        project.run(
+            "migrate", "schema-to-schema", "verify", "--target",
+            project.source.server.conninfo(project.target, user=role), cwd=project.folder / "db/schema", env=known,
+        )  # fmt: skip
+    finally:
+        for name in (project.target, project.source.name):
+            TestDatabase(project.source.server, name).sql(f"REASSIGN OWNED BY {role} TO postgres; DROP OWNED BY {role}")
+        project.source.sql(f"ALTER DATABASE {project.target} OWNER TO postgres; DROP ROLE {role}")
+
+
+# Two servers, and how the target reaches the source ------------------------------------------------
+
+
+@pytest.mark.parametrize("older", ["source", "target"])
+def test_the_two_sides_may_be_servers_of_different_versions(
+    tmp_path: Path, databases: Databases, old_databases: Databases, older: str
+) -> None:
+    on_source, on_target = (old_databases, databases) if older == "source" else (databases, old_databases)
+    source = on_source.cloned(OLD)
+    target = TestDatabase(on_target.server, f"{source.name}_new")
+    on_target.forget(target.name)
+    project = Project(tmp_path, source, target.name)
+    project.write(f"db/environments/{target.name}.yaml", f"database_url: {target.conninfo}\n")
+    project.setup("--mapping", "column_mapping.yaml")
+    for step in ("migrate", "verify", "cutover"):
+        project.step(step)
+    project.step("cleanup", "--yes", "--drop-source", source.name)
+    assert target.value("SELECT count(*) FROM tb_post") == 500
+    assert (
+        TestDatabase(on_source.server, "postgres").rows(f"SELECT 1 FROM pg_database WHERE datname = '{source.name}'")
+        == []
+    )
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "host=127.0.0.1 port=1"])
+def test_a_source_the_target_cannot_reach_goes_by_copy_and_the_plan_says_why(project: Project, address: str) -> None:
+    arguments = ("--source", "prod", "--mapping", "column_mapping.yaml", "--source-seen-from-target", address)
+    plan = project.step("plan", *arguments).stdout
+    assert plan.count("strategy  copy") == 2
+    assert "cannot use postgres_fdw on the source: could not connect" in plan
+    told = error(project.step("plan", *arguments, "--strategy", "fdw", check=4))
+    assert "strategy fdw was asked for, but" in told
+    assert "COPY it is" in project.step("setup", *arguments).stderr
+    project.step("migrate")
+    project.step("verify")
+
+
+def test_another_server_under_the_sources_address_goes_by_copy(project: Project, old_server: Server) -> None:
+    TestDatabase(old_server, "postgres").sql(f"CREATE DATABASE {project.source.name}")
+    try:
+        address = f"127.0.0.1:{old_server.port}"
+        arguments = ("--mapping", "column_mapping.yaml", "--source-seen-from-target", address)
+        plan = project.step("plan", "--source", "prod", *arguments).stdout
+        assert "reaches another server under the source's address" in plan
+    finally:
+        TestDatabase(old_server, "postgres").sql(f"DROP DATABASE {project.source.name}")
+
+
+def test_a_target_without_the_extension_goes_by_copy_and_the_plan_says_why(
+    project: Project, databases: Databases
+) -> None:
+    databases.make(project.target)
+    # PostgreSQL 18 looks for extensions where it is told to: this database has none to offer
+    project.new.sql(f"ALTER DATABASE {project.target} SET extension_control_path = '/nowhere'")
+    plan = project.step("plan", "--source", "prod", "--mapping", "column_mapping.yaml").stdout
+    assert plan.count("strategy  copy") == 2
+    assert 'extension "postgres_fdw" is not available' in plan
+    project.reach("verified")
+
+
+# Servers that are refused --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("version", "known"), [(130014, False), (140000, True), (180099, True), (190000, False)])
+def test_versions_outside_14_to_18_are_refused(version: int, known: bool) -> None:
+    if known:
+        refuse_version("prod", version)
+        return
+    with pytest.raises(Refused, match=f"prod runs PostgreSQL {version // 10000}"):
+        refuse_version("prod", version)
+
+
+@pytest.fixture(scope="module")
+def odd_server() -> Iterator[Server]:
+    """A server that forgets: fsync is off."""
+    with Server(embedded.scratch(), settings={"fsync": "off"}) as running:
+        TestDatabase(running, "postgres").sql("CREATE DATABASE odd")
+        TestDatabase(running, "odd").sql(OLD)
+        yield running
+
+
+def test_fsync_off_is_refused_on_either_side_unless_accepted(project: Project, odd_server: Server) -> None:
+    odd, target = TestDatabase(odd_server, "odd"), TestDatabase(odd_server, "odd_new")
+    setup = ("migrate", "schema-to-schema", "setup")
+    for source, into in ((odd.conninfo, project.new.conninfo), ("prod", target.conninfo)):
+        told = error(project.run(*setup, "--source", source, "--target", into, check=4))
+        assert "fsync=off" in told
+        assert "--accept-fsync-off" in told
+        # what was made for it is gone again
+        assert odd.rows("SELECT 1 FROM pg_database WHERE datname = 'odd_new'") == []
+        assert project.source.rows(f"SELECT 1 FROM pg_database WHERE datname = '{project.target}'") == []
+    project.run(*setup, "--source", odd.conninfo, "--target", target.conninfo, "--accept-fsync-off")
+    project.run(
+        "migrate", "schema-to-schema", "migrate", "--target", target.conninfo, "--mapping", "column_mapping.yaml"
+    )
+
+
+def test_a_standby_is_refused_on_either_side(project: Project, odd_server: Server) -> None:
+    odd_server.stop()
+    signal_file = odd_server.data / "standby.signal"
+    signal_file.touch()
+    try:
+        odd_server.start()
+        odd = TestDatabase(odd_server, "odd").conninfo
+        setup = ("migrate", "schema-to-schema", "setup", "--accept-fsync-off")
+        assert "the source is a standby" in error(
+            project.run(*setup, "--source", odd, "--target", project.new.conninfo, check=4)
+        )
+        assert "the target is a standby" in error(project.run(*setup, "--source", "prod", "--target", odd, check=4))
+    finally:
+        odd_server.stop()
+        signal_file.unlink(missing_ok=True)
+        odd_server.start()
+
+
+@pytest.fixture
+def pooler(tmp_path: Path, project: Project) -> Iterator[int]:
+    """PgBouncer before the server, pooling transactions; its port."""
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        pytest.skip("pgbouncer is not installed")
+    port = embedded._free_port()
+    config = tmp_path / "pgbouncer.ini"
+    server = project.source.server
+    config.write_text(
+        f"[databases]\n* = host=127.0.0.1 port={server.port} user=postgres\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
+        "pool_mode = transaction\nignore_startup_parameters = extra_float_digits\n"
+    )
+    user = {"user": "nobody"} if os.geteuid() == 0 else {}
+    tmp_path.chmod(0o755)
+    for folder in tmp_path.parents[:2]:
+        folder.chmod(folder.stat().st_mode | 0o011)
+    running = subprocess.Popen([program, "-q", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **user)  # type: ignore[call-overload]
+    try:
+        while running.poll() is None:
+            try:
+                psycopg.connect(f"host=127.0.0.1 port={port} user=postgres dbname={project.source.name}").close()
+                break
+            except psycopg.OperationalError:
+                continue
+        assert running.poll() is None, running.stderr.read()
+        yield port
+    finally:
+        running.terminate()
+        running.wait()
+
+
+def test_a_transaction_pooler_is_refused(project: Project, pooler: int) -> None:
+    uri = f"postgresql://postgres@127.0.0.1:{pooler}/{project.source.name}"
+    told = error(
+        project.run("migrate", "schema-to-schema", "setup", "--source", uri, "--target", project.new.conninfo, check=4)
+    )
+    assert "connection pooler" in told
+    assert "the PostgreSQL server itself" in told
+    assert project.source.rows(f"SELECT 1 FROM pg_database WHERE datname = '{project.target}'") == []
+
+
+# A full disk ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(server: Server, databases: Databases) -> Iterator[Path]:
+    """A tablespace ``small`` on a file system that is soon full; needs root to mount it."""
+    folder = server.root / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        folder.rmdir()
+        pytest.skip(f"cannot mount a small file system: {mounted.stderr.decode().strip()}")
+    owner = (server.root / "data").stat()
+    os.chown(folder, owner.st_uid, owner.st_gid)
+    maintenance = TestDatabase(server, "postgres")
+    maintenance.sql(f"CREATE TABLESPACE small LOCATION '{folder}'")
+    yield folder
+    databases.drop_all()
+    maintenance.sql("DROP TABLESPACE small")
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_is_5_and_after_making_room_the_same_command_finishes(
+    project: Project, databases: Databases, small_disk: Path
+) -> None:
+    project.source.sql("INSERT INTO tb_post (user_id, body) SELECT 1, repeat('x', 900) FROM generate_series(1, 20000)")
+    name = sql.Identifier(project.target)
+    with psycopg.connect(project.source.conninfo, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0 TABLESPACE small").format(name))
+    project.setup("--mapping", "column_mapping.yaml")
+    told = error(project.step("migrate", "--chunk-rows", "1000", check=5))
+    assert "disk full" in told
+    assert "No space left on device" in told
+    assert "run the same command again" in told
+    done = project.new.value("SELECT count(*) FROM confiture.chunk WHERE status = 'done'")
+    assert done > 0
+    subprocess.run(["mount", "-o", "remount,size=200m", small_disk], check=True)
+    project.step("migrate")
+    project.step("verify")
+    assert project.new.value("SELECT count(*) FROM tb_post") == 20500

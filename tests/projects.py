@@ -1,0 +1,178 @@
+"""Projects for tests: a folder with ``db/``, an old database, and the command line used on them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from confiture.cli import main
+from servers import TestDatabase
+
+Done = subprocess.CompletedProcess[str]
+
+#: An old schema with a rename and a transform ahead of it, a foreign key, a sequence, a trigger.
+OLD = """
+CREATE TABLE tb_user (id bigint PRIMARY KEY, login_name text NOT NULL, settings_json text, name text);
+CREATE TABLE tb_post (id serial PRIMARY KEY, user_id bigint REFERENCES tb_user, body text);
+INSERT INTO tb_user SELECT n, 'login' || n, '{"n": 1}', 'name' || n FROM generate_series(1, 300) n;
+INSERT INTO tb_post (user_id, body) SELECT n % 300 + 1, 'body' || n FROM generate_series(1, 500) n;
+ANALYZE;
+"""
+USER_DDL = """CREATE TABLE tb_user (
+    id bigint PRIMARY KEY,
+    username text NOT NULL UNIQUE,
+    metadata jsonb,
+    name text
+);
+"""
+POST_DDL = """CREATE TABLE tb_post (
+    id serial PRIMARY KEY,
+    user_id bigint REFERENCES tb_user ON DELETE CASCADE,
+    body text
+);
+CREATE INDEX ix_post_user ON tb_post (user_id);
+"""
+MAPPING = """tb_user:
+  login_name: username
+  metadata:
+    source_column: settings_json
+    transform: "settings_json::jsonb"
+"""
+
+
+def run_confiture(
+    *arguments: str,
+    cwd: Path,
+    env: dict[str, str] | None = None,
+    check: int | None = None,
+    input: str | None = None,
+) -> Done:
+    """Run ``confiture ARGUMENTS`` as a process of its own; ``check`` is the exit code to insist on."""
+    done = subprocess.run(
+        [sys.executable, "-m", "confiture", *arguments],
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        input=input,
+        stdin=None if input is not None else subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    if check is not None:
+        assert done.returncode == check, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def call_confiture(*arguments: str, cwd: Path, env: dict[str, str], check: int | None = None) -> Done:
+    """The same within this process, which saves a second of imports; nobody to type is there either."""
+    with (
+        tempfile.TemporaryFile("w+") as out,
+        tempfile.TemporaryFile("w+") as err,
+        open(os.devnull) as nothing,
+        contextlib.chdir(cwd),
+        patch.dict(os.environ, env),
+        patch.multiple(sys, argv=["confiture", *arguments], stdin=nothing, stdout=out, stderr=err),
+    ):
+        try:
+            main()
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read())
+    if check is not None:
+        assert code == check, f"exit {code}\n{texts[0]}\n{texts[1]}"
+    return Done(["confiture", *arguments], code, *texts)
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with the new schema's DDL, a mapping, and the environment ``prod``.
+
+    :ivar folder: the project's folder, where commands run.
+    :ivar env: added to the environment variables of every command.
+    """
+
+    folder: Path
+    source: TestDatabase
+    target: str
+    env: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.write("db/environments/prod.yaml", f"database_url: {self.source.conninfo}\n")
+        self.write("db/schema/10_tables/10_user.sql", USER_DDL)
+        self.write("db/schema/10_tables/20_post.sql", POST_DDL)
+        self.write("column_mapping.yaml", MAPPING)
+
+    def write(self, path: str, text: str) -> Path:
+        """Write a file of the project."""
+        file = self.folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        return file
+
+    def run(
+        self,
+        *arguments: str,
+        check: int | None = 0,
+        cwd: Path | None = None,
+        env: dict[str, str] | None = None,
+        apart: bool = False,
+    ) -> Done:
+        """Any command, in the project's folder unless ``cwd`` says where.
+
+        :param apart: as a process of its own, which it is anyway when it is to be killed.
+        """
+        env = {**self.env, **(env or {})}
+        how = run_confiture if apart or any(name.startswith("CONFITURE_") for name in env) else call_confiture
+        return how(*arguments, cwd=cwd or self.folder, env=env, check=check)
+
+    def step(self, name: str, *arguments: str, **options: Any) -> Done:
+        """One of the steps, with ``--target``."""
+        return self.run("migrate", "schema-to-schema", name, "--target", self.target, *arguments, **options)
+
+    def setup(self, *arguments: str, **options: Any) -> Done:
+        """``setup --source prod --target ...``."""
+        return self.step("setup", "--source", "prod", *arguments, **options)
+
+    def reach(self, state: str) -> None:
+        """Take the steps that lead to ``state``."""
+        self.setup("--mapping", "column_mapping.yaml")
+        for step, after in (("migrate", "migrating"), ("verify", "verified"), ("cutover", "cutover")):
+            if state == "setup":
+                return
+            self.step(step)
+            if state == after:
+                return
+
+    @property
+    def new(self) -> TestDatabase:
+        """The target database."""
+        return TestDatabase(self.source.server, self.target)
+
+    @property
+    def state(self) -> str:
+        """The run's state, out of the journal."""
+        return str(self.new.value("SELECT state FROM confiture.run ORDER BY started_at DESC LIMIT 1"))
+
+
+def error(done: Done) -> str:
+    """What a failed command said, checked for its form: what, why, what to do; no traceback, no colours."""
+    lines = [line for line in done.stderr.splitlines() if line]
+    start = next(n for n, line in enumerate(lines) if line.startswith("confiture: "))
+    told = lines[start:]
+    assert len(told) >= 3, f"an error says what, why and what to do:\n{done.stderr}"
+    assert all(line.startswith("  ") for line in told[1:]), done.stderr
+    assert "Traceback" not in done.stderr
+    assert "\x1b" not in done.stderr + done.stdout
+    return "\n".join(told)
