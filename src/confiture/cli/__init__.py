@@ -38,6 +38,7 @@ for command in (
     plan.plan,
     plan.preview,
     migrate.run,
+    ending.follow,
     ending.pause,
     ending.resume,
     ending.abort,

@@ -22,16 +22,21 @@ def cutover(
         float, typer.Option(min=0.001, help="Seconds to wait for the source's locks, each try.")
     ] = 0.5,
     give_up_after: Annotated[float, typer.Option(min=0, help="Seconds after which no further try is made.")] = 30.0,
+    max_write_pause: Annotated[
+        float, typer.Option(min=0.001, help="Seconds to hold the application's writes up, with --capture.")
+    ] = 5.0,
     hook: Annotated[str | None, typer.Option(help="A command to run once the target serves; no shell.")] = None,
     report: Report = Path("differences.jsonl"),
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
-    """Lock the source, verify once more under the lock, switch. The application is stopped meanwhile."""
+    """Lock the source, compare once more under the lock, switch."""
     where = options.where(target, source, project)
     arguments = hook_arguments(hook) if hook is not None else None
     with terminal.Reporter() as reporter:
-        run, old, new = operations.cutover(where, Limits(lock_timeout, give_up_after), report, reporter)
+        run, old, new = operations.cutover(
+            where, Limits(lock_timeout, give_up_after, max_write_pause), report, reporter
+        )
     if arguments is not None:
         code = run_hook(arguments, hook_environment(run.short, old, new))
         if code:

@@ -47,6 +47,19 @@ def abort(
     terminal.show(run, "the run is given up; the source is as it was", format)
 
 
+def follow(
+    target: options.Target,
+    source: options.Source = None,
+    once: Annotated[bool, typer.Option("--once", help="Stop when little is waiting.")] = False,
+    project: options.Project = None,
+    format: options.Format = options.Output.text,
+) -> None:
+    """Keep the target fresh while the application writes, until a signal or the cutover."""
+    with terminal.Reporter() as reporter:
+        run, rows = operations.follow(options.where(target, source, project), once, reporter)
+    terminal.show(run, f"{rows:,} rows brought over; little is waiting", format, rows_brought=rows)
+
+
 def pause(
     target: options.Target,
     project: options.Project = None,

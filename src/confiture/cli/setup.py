@@ -24,6 +24,9 @@ def setup(
     accept_fsync_off: Annotated[
         bool, typer.Option("--accept-fsync-off", help="Run on servers that may forget.")
     ] = False,
+    capture: Annotated[
+        bool, typer.Option("--capture", help="Bring over what the application writes meanwhile.")
+    ] = False,
     dry_run: options.DryRun = False,
     project: options.Project = None,
     format: options.Format = options.Output.text,
@@ -34,7 +37,7 @@ def setup(
     if dry_run:
         show(where, chosen, format, accept_fsync_off=accept_fsync_off)
         return
-    wanted = {"encoding": encoding, "locale": locale, "accept_fsync_off": accept_fsync_off}
+    wanted = {"encoding": encoding, "locale": locale, "accept_fsync_off": accept_fsync_off, "capture": capture}
     with terminal.Reporter() as reporter:
         run = operations.setup(where, chosen, wanted, reporter)
     terminal.show(run, f"setup is done: {run.source_name} -> {run.target_name}, run {run.short}", format)
