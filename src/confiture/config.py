@@ -194,7 +194,11 @@ def write_environment(project: Path, name: str, like: str, database: str) -> Pat
     :raises UsageError: ``name`` cannot name an environment, or the folder cannot be written.
     """
     if not _BARE_WORD.fullmatch(name):
-        raise UsageError(f"{redact(name)!r} cannot name an environment", fix="use letters, digits, '_', '-' and '.'")
+        raise UsageError(
+            f"{redact(name)!r} cannot name an environment",
+            why="it would not be a plain file name",
+            fix="use letters, digits, '_', '-' and '.'",
+        )
     path = project / ENVIRONMENTS / f"{name}.yaml"
     text = yaml.safe_dump({"like": like, "database": database}, sort_keys=False, allow_unicode=True)
     try:
@@ -203,7 +207,8 @@ def write_environment(project: Path, name: str, like: str, database: str) -> Pat
     except FileExistsError:
         raise Refused(f"Environment {name} exists", why=str(path), fix="edit it, or choose a name") from None
     except OSError as error:
-        raise UsageError(f"Environment {name} cannot be written", why=f"{path}: {error.strerror}") from error
+        why = f"{path}: {error.strerror}"
+        raise UsageError(f"Environment {name} cannot be written", why=why, fix="make the folder writable") from error
     return path
 
 
@@ -315,7 +320,8 @@ class _EnvironmentFile:
         try:
             return yaml.compose(self.path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
         except OSError as error:
-            raise UsageError("An environment cannot be read", why=f"{self.path}: {error.strerror}") from error
+            why = f"{self.path}: {error.strerror}"
+            raise UsageError("An environment cannot be read", why=why, fix="make the file readable") from error
         except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
             # the parser's message may quote the file, so only the place is told
             mark = getattr(error, "problem_mark", None)

@@ -53,7 +53,9 @@ def next_state(state: str, trigger: str) -> str:
     except MachineError:
         legal = ", ".join(e.trigger for e in EDGES if e.source == state) or "nothing: the run is over"
         raise Refused(
-            f"a run in state {state} does not take `{trigger}`", why=f"from {state} it takes: {legal}"
+            f"a run in state {state} does not take `{trigger}`",
+            why=f"from {state} it takes: {legal}",
+            fix="look at it: confiture status",
         ) from None
     if not moved:
         raise ConfitureError(f"the transition {trigger} from {state} did not happen")

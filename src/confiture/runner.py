@@ -332,7 +332,13 @@ def take(source: Session, target: Session, run: Run, command: str, say: Callable
     if epoch is None:
         with target.transaction(read_only=True) as tx:
             winner = runners.holder(tx, run.id)
-        raise _held_by(winner) if winner else Held("another runner took the run at the same moment", fix="try again")
+        raise (
+            _held_by(winner)
+            if winner
+            else Held(
+                "another runner took the run at the same moment", why=f"run {run.short} moved on", fix="try again"
+            )
+        )
     failpoint("takeover.after_target")
     return epoch
 

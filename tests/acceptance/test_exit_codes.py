@@ -395,23 +395,6 @@ def test_a_source_in_use_is_6_when_it_is_to_be_dropped(project: Project) -> None
     assert "cleaned up already" in project.step("cleanup", "--drop-source", project.source.name).stderr
 
 
-def test_a_run_that_another_process_holds_is_6_and_names_it(project: Project) -> None:
-    project.reach("migrating")
-    with project.source.connect(autocommit=False) as blocker:
-        blocker.execute("LOCK TABLE tb_user IN ACCESS EXCLUSIVE MODE")
-        holder = subprocess.Popen(
-            [sys.executable, "-m", "confiture", "migrate", "schema-to-schema", "verify", "--target", project.target],
-            cwd=project.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
-        try:
-            wait_for_the_lock(project, holder)
-            told = error(project.step("verify", check=6))
-        finally:
-            holder.kill()
-            holder.wait()
-    assert f"pid {holder.pid} (verify)" in told
-
-
 # 7: differences ------------------------------------------------------------------------------------
 
 

@@ -23,7 +23,7 @@ from confiture.operations import Choices, migrate
 from confiture.runner import Context, Silent
 from confiture.steps import journaled
 from forked import Forks, Running, until
-from servers import Databases
+from servers import Databases, TestDatabase
 from small_move import MAPPING, SmallMove
 
 TAKEN_OVER = "another runner has taken this run over"
@@ -52,10 +52,15 @@ def stuck(forks: Forks, move: SmallMove, on: str = "target", heartbeat: float | 
     with database.connect(autocommit=False) as blocker:
         blocker.execute(f"LOCK TABLE {table} IN {'SHARE' if on == 'target' else 'ACCESS EXCLUSIVE'} MODE".encode())
         running = start(forks, move, heartbeat=heartbeat)
-        waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        until(lambda: database.rows(waiting), "migrate to wait for the lock")
+        until(lambda: waits(database), "migrate to wait for the lock")
         yield running
         blocker.rollback()
+
+
+def waits(database: TestDatabase) -> bool:
+    """Whether a session waits for a lock there."""
+    activity = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    return bool(database.rows(activity))
 
 
 def lapse(move: SmallMove) -> None:
@@ -184,6 +189,31 @@ def everything(move: SmallMove) -> dict[str, list[tuple[Any, ...]]]:
         " WHERE relkind = 'r' AND nspname IN ('public', 'confiture')"
     )
     return {name: move.target.rows(f"SELECT xmin, t::text FROM {name} t ORDER BY 2") for (name,) in names}
+
+
+def test_a_cutover_frozen_under_its_lock_lets_go_when_it_is_taken_over(
+    forks: Forks, move: SmallMove, databases: Databases
+) -> None:
+    """Its lock stands in the way of the application and of whoever takes over."""
+    move.run("migrate")
+    move.run("verify")
+    with move.target.connect(autocommit=False) as blocker:
+        # Under the source's lock, at the very end, this row is to be changed.
+        blocker.execute("SELECT FROM confiture.deferred_object WHERE kind = 'trigger' FOR UPDATE")
+        frozen = forks.start(move.arguments("cutover"), move.project)
+        held = "SELECT 1 FROM pg_locks WHERE relation = 'tb_post'::regclass AND mode = 'ShareRowExclusiveLock'"
+        until(lambda: move.source.rows(held) and waits(move.target), "the cutover to wait under its lock")
+        frozen.signal(signal.SIGSTOP)
+        blocker.rollback()
+    lapse(move)
+    move.run("cutover")
+    frozen.signal(signal.SIGCONT)
+    assert frozen.wait().code in (3, 6)
+    assert move.target.value("SELECT count(*) FROM confiture.event WHERE to_state = 'cutover'") == 1
+    move.run("cleanup")
+    move.assert_every_row_arrived_once()
+    move.assert_as_designed(databases)
+    move.assert_nothing_is_left()
 
 
 def test_a_zombie_is_refused_on_either_side(move: SmallMove) -> None:

@@ -10,11 +10,14 @@ import psycopg
 import typer
 
 from confiture import __version__
-from confiture.cli import build, cutover, demo, ending, migrate, plan, setup, verify
+from confiture.cli import build, cutover, demo, ending, migrate, plan, setup, status, verify
 from confiture.db import failure
 from confiture.errors import ConfitureError, Drained
+from confiture.status import Severity
 
 _VERBOSE = "--verbose"
+#: What typer exits with after a usage error.
+_USAGE = 2
 
 app = typer.Typer(
     name="confiture",
@@ -46,6 +49,7 @@ for command in (
     _schema.command(command.__name__)(command)
 app.command("build")(build.build)
 app.command("demo")(demo.demo)
+app.command("status")(status.status)
 
 
 def _version(wanted: bool) -> None:
@@ -79,6 +83,9 @@ def main() -> None:
         told = failure(error, "running the command")
         _tell(told, verbose)
         sys.exit(told.exit_code)
+    except SystemExit as error:
+        # Monitoring reads 2 as CRITICAL: what `status` cannot even be asked is UNKNOWN.
+        sys.exit(int(Severity.UNKNOWN) if error.code == _USAGE and arguments[:1] == ["status"] else error.code)
     except KeyboardInterrupt:
         _tell(ConfitureError("interrupted"), verbose)
         sys.exit(130)

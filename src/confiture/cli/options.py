@@ -67,4 +67,4 @@ def confirm(name: str, what: str, yes: bool) -> None:
         raise UsageError(f"{what} needs a confirmation", why="there is no terminal to ask on", fix="add --yes")
     print(f"{what}\nType {name} to go on: ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().rstrip("\n") != name:
-        raise UsageError("not confirmed; nothing was done", fix=f"type {name}, or add --yes")
+        raise UsageError("not confirmed; nothing was done", why=f"it was not {name}", fix="type the name, or add --yes")

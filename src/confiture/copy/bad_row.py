@@ -5,7 +5,7 @@ Every attempt here runs in transactions that are rolled back.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import psycopg
 from psycopg import sql
@@ -16,36 +16,56 @@ from confiture.db import Transaction
 from confiture.keyset import predicate
 from confiture.projection import raw
 from confiture.runner import Context
+from confiture.sql import load
 from confiture.types import KeyRange, KeyValue, quoted
 
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """What is known of the row that would not go in; None where it could not be found out."""
+    """What is known of the row that would not go in; None where it could not be found out.
+
+    :ivar place: the column, the constraint with its columns, or both.
+    """
 
     key: dict[str, str] | None
-    column: str | None
+    place: str | None
     message: str
 
 
 def find(context: Context, job: Job, span: KeyRange, error: psycopg.Error) -> BadRow:
     """Narrow ``span`` down to the row that raised ``error``."""
-    message = (error.diag.message_primary or str(error)).strip()
-    column = error.diag.column_name
-    if not job.table.key:
-        return BadRow(None, column, message)
-    narrow, last = _bisect(context, job, span), error
+    narrow = _bisect(context, job, span) if job.table.key else None
     if narrow is None:
-        return BadRow(None, column, message)
-    key, span, last = narrow
-    column = last.diag.column_name or _column(context, job, span) or _constraint(last)
+        return BadRow(None, _place(context, job, error, None), _message(error))
+    key, only, last = narrow
     names = [k.source for k in job.table.key]
-    return BadRow(dict(zip(names, key, strict=True)), column, (last.diag.message_primary or message).strip())
+    return BadRow(dict(zip(names, key, strict=True)), _place(context, job, last, only), _message(last))
 
 
-def _constraint(error: psycopg.Error) -> str | None:
+def _message(error: psycopg.Error) -> str:
+    message = (error.diag.message_primary or str(error)).strip()
+    # These say which values stand against each other; others show the whole row.
+    detail = error.diag.message_detail if error.sqlstate in ("23505", "23P01") else None
+    return f"{message}: {detail}" if detail else message
+
+
+def _place(context: Context, job: Job, error: psycopg.Error, span: KeyRange | None) -> str | None:
     name = error.diag.constraint_name
-    return f"constraint {quoted(name)}" if name else None
+    if error.diag.column_name:
+        return f"column {quoted(error.diag.column_name)}"
+    columns = _constrained(context, job, name) if name else ()
+    if not columns and span is not None:  # a domain's constraint is not the table's
+        columns = _column(context, job, span)
+    parts = [f"column {', '.join(map(quoted, columns))}"] if columns else []
+    parts += [f"constraint {quoted(name)}"] if name else []
+    return ", ".join(parts) or None
+
+
+def _constrained(context: Context, job: Job, name: str) -> tuple[str, ...]:
+    """The columns of a constraint or a unique index of the target table."""
+    with context.target.rehearsal() as tx:
+        rows = tx.pg.execute(load("bad_row.sql")["constrained"], {**asdict(job.table.target), "constraint": name})
+        return tuple(column for (column,) in rows.fetchall())
 
 
 def _fails(context: Context, job: Job, span: KeyRange) -> psycopg.Error | None:
@@ -86,7 +106,7 @@ def _only_key(tx: Transaction, job: Job, span: KeyRange) -> KeyValue | None:
     return None if row is None else tuple(row)
 
 
-def _column(context: Context, job: Job, span: KeyRange) -> str | None:
+def _column(context: Context, job: Job, span: KeyRange) -> tuple[str, ...]:
     """The column whose value the source cannot compute, or the target's type does not take."""
     within = predicate(job.table.view_key, span)
     for p in job.table.columns:
@@ -104,5 +124,5 @@ def _column(context: Context, job: Job, span: KeyRange) -> str | None:
                 cast_in = sql.SQL("::{}").format(raw(p.cast_in)) if p.cast_in else sql.SQL("")
                 tx.pg.execute(insert.format(sql.Literal(row[0]), cast_in))
         except psycopg.Error:
-            return p.target
-    return None
+            return (p.target,)
+    return ()

@@ -6,12 +6,13 @@ Each is a journaled step of its own, so an index of an hour is not built twice.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import psycopg
 from psycopg import sql
 
 from confiture import sequences
-from confiture.db import Transaction, failure
+from confiture.db import Transaction, failure, retry
 from confiture.errors import DataFailure
 from confiture.journal import progress
 from confiture.journal.progress import Deferred
@@ -32,8 +33,7 @@ def finish(context: Context, plan: Plan) -> None:
     with context.target.transaction(read_only=True) as tx:
         taken = progress.deferred(tx, context.run_id)
     keys = [d for d in taken if d.kind == "foreign_key"]
-    with context.fenced() as tx:  # every time: the source goes on drawing from them
-        sequences.set_all(context.source, tx, plan)
+    retry(partial(_set_sequences, context, plan))
     run_steps(
         context,
         "finish",
@@ -45,6 +45,11 @@ def finish(context: Context, plan: Plan) -> None:
             *(Step(f"statistics of {t.target}", act=_analyze(t.target, t.number)) for t in plan.tables),
         ],
     )
+
+
+def _set_sequences(context: Context, plan: Plan) -> None:
+    with context.fenced() as tx:  # every time: the source goes on drawing from them
+        sequences.set_all(context.source, tx, plan)
 
 
 def _table(ref: TableRef) -> sql.Identifier:

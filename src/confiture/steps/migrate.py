@@ -61,14 +61,18 @@ def _copy_table(context: Context, job: Job, state: TableProgress) -> int:
             retry(lambda: chunks.plan_ahead(context, job, number, state.fingerprint))
         rows = _copy_next(context, job, state)
         copied += rows or 0
-        done, now = chunks.complete(context, number)
+        done, now = retry(partial(chunks.complete, context, number))
         total = now.rows_done if done else max(now.estimate, now.rows_done)
         context.progress.table(name, now.rows_done, total, "copied" if done else "copying")
         if done:
             break
+    retry(partial(_mark_copied, context, number))
+    return copied
+
+
+def _mark_copied(context: Context, number: int) -> None:
     with context.fenced() as tx:
         progress.update_table(tx, context.run_id, number, phase="copied")
-    return copied
 
 
 def _copy_next(context: Context, job: Job, state: TableProgress) -> int | None:
@@ -123,11 +127,11 @@ def _failed(context: Context, job: Job, chunk: Chunk | None, error: psycopg.Erro
             _block(context, f"{told.what}: {told.why}")
         return told
     bad = bad_row.find(context, job, chunk.range, error)
-    key = ", ".join(f"{k} = {v}" for k, v in (bad.key or {}).items()) or "unknown"
-    place = f" column {bad.column}" if bad.column else ""
+    key = ", ".join(f"{k} = {v}" for k, v in (bad.key or {}).items()) or "key unknown"
     span = f"[{_edge(chunk.range.lower)}, {_edge(chunk.range.upper)})"
-    what = f"a row of {job.table.source} does not fit into {job.table.target}: {key},{place or ' column unknown'}"
-    detail = {"message": bad.message, "key": bad.key, "column": bad.column, "sqlstate": error.sqlstate}
+    place = bad.place or "column unknown"
+    what = f"a row of {job.table.source} does not fit into {job.table.target}: {key}, {place}"
+    detail = {"message": bad.message, "key": bad.key, "place": bad.place, "sqlstate": error.sqlstate}
     with context.fenced() as tx:
         held = progress.claim_chunk(tx, context.run_id, chunk)
         if held is not None:
@@ -152,5 +156,9 @@ def stored_plan(context: Context) -> Plan:
     """
     run = context.run()
     if run.plan is None:
-        raise Refused("the run has no plan yet", fix="give the mapping: migrate --mapping column_mapping.yaml")
+        raise Refused(
+            "the run has no plan yet",
+            why="no mapping was given to setup or to migrate",
+            fix="give it: migrate --mapping column_mapping.yaml",
+        )
     return plan_from_json(run.plan)

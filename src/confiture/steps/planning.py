@@ -295,7 +295,7 @@ def _foreign_table(context: Context, tx: Transaction, table: TablePlan, server: 
     tx.pg.execute(sql.SQL("DROP FOREIGN TABLE {}").format(job.view))
     reason = "postgres_fdw does not ship the key's range to the source"
     if table.strategy_reason == "asked for":
-        raise Refused(f"{table.target}: strategy fdw was asked for, but {reason}", fix="use copy or auto")
+        raise Refused(f"{table.target} cannot be copied by fdw, as was asked", why=reason, fix="use copy or auto")
     return replace(table, strategy="copy", strategy_reason=reason)
 
 

@@ -1,0 +1,104 @@
+"""``status``: is it bad, who serves writes, what next. Exits as monitoring expects: 0, 1, 2, 3."""
+
+from __future__ import annotations
+
+import sys
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from confiture import status as asking
+from confiture.cli import options, terminal
+from confiture.config import find_project
+from confiture.errors import ConfitureError, WaitedOut
+from confiture.render import status as render
+from confiture.states import STATES
+from confiture.status import Report, Severity
+
+
+class Form(StrEnum):
+    """How the report is printed."""
+
+    text = "text"
+    json = "json"
+    nagios = "nagios"
+    openmetrics = "openmetrics"
+
+
+class State(StrEnum):
+    """A state to wait for."""
+
+    setup, migrating, verified, cutover, cleaned, aborted = STATES
+
+
+#: Seconds between two looks while waiting.
+POLL_SECONDS = 1.0
+
+
+def status(
+    target: Annotated[str | None, typer.Option("--target", help="One target; default: all the project knows.")] = None,
+    project: options.Project = None,
+    format: Annotated[Form, typer.Option("--format", help="For people, programs, monitoring or metrics.")] = Form.text,
+    every: Annotated[bool, typer.Option("--all", help="All tables, and runs that are over.")] = False,
+    watch: Annotated[float | None, typer.Option("--watch", min=0.2, help="Look again every so many seconds.")] = None,
+    wait: Annotated[State | None, typer.Option("--wait", help="Return when a run is in this state.")] = None,
+    timeout: Annotated[float, typer.Option("--timeout", min=0, help="Seconds to --wait at most.")] = 3600.0,
+) -> None:
+    """Say what is going on. Exits 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN."""
+    where = project if project is not None else find_project(Path.cwd())
+
+    def look() -> Report:
+        return asking.report(target, where, every=every)
+
+    try:
+        found = _waited(look, wait, timeout) if wait is not None else look()
+        if watch is not None:
+            _watch(look, watch, format, every)
+    except WaitedOut:
+        raise
+    except ConfitureError as error:
+        if format in (Form.text, Form.json):
+            print("\n".join(error.lines()), file=sys.stderr)
+        else:
+            terminal.emit(f"CONFITURE UNKNOWN - {error.what}")
+        raise typer.Exit(int(Severity.UNKNOWN)) from None
+    _print(found, format, every)
+    raise typer.Exit(int(found.severity))
+
+
+def _waited(look: Any, state: State, timeout: float) -> Report:
+    deadline = time.monotonic() + timeout
+    while True:
+        found: Report = look()
+        if any(run.state == state.value for run in found.runs):
+            return found
+        if time.monotonic() >= deadline:
+            raise WaitedOut(f"no run came to state {state.value} within {timeout:g} s", why=found.summary)
+        time.sleep(min(POLL_SECONDS, max(0.0, deadline - time.monotonic())))
+
+
+def _watch(look: Any, seconds: float, format: Form, every: bool) -> None:
+    """Until interrupted; on a terminal each report takes the place of the one before."""
+    console = Console(highlight=False)
+    while True:
+        found: Report = look()
+        if console.is_terminal:
+            console.clear()
+        _print(found, format, every)
+        time.sleep(seconds)
+
+
+def _print(found: Report, format: Form, every: bool) -> None:
+    if format is Form.json:
+        terminal.emit_json(found.as_json())
+        return
+    printed = {
+        Form.text: lambda: render.text(found, every=every),
+        Form.nagios: lambda: render.nagios(found),
+        Form.openmetrics: lambda: render.openmetrics(found),
+    }[format]()
+    terminal.emit(printed)

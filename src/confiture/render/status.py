@@ -1,0 +1,190 @@
+"""The status report for people, monitoring and metrics."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from confiture.states import ABORTED, CLEANED, CUTOVER, MIGRATING, SETUP, VERIFIED
+from confiture.status import Report, RunReport, TableReport
+
+_STEPS = (SETUP, MIGRATING, VERIFIED, CUTOVER, CLEANED)
+#: Tables shown of each run unless all are asked for.
+TABLES_SHOWN = 10
+
+
+def text(report: Report, *, every: bool = False) -> str:
+    """What the on-call asks, in the order it is asked."""
+    blocks = [_run(run, report.generated_at, every) for run in report.runs]
+    blocks += [f"UNKNOWN {line}" for line in report.unknown]
+    return "\n\n".join(blocks) or "OK no run is known"
+
+
+def _run(run: RunReport, now: datetime, every: bool) -> str:
+    lines = [
+        _headline(run),
+        f"Writes go to  {_served(run)}        Leave alone: {run.leave_alone}        Undo: {run.undo}",
+        f"Source  {run.source}   Target  {run.server['host']}:{run.server['port']}/{run.server['database']}"
+        f"  PostgreSQL {run.server['version'].split()[0]} up",
+        _runner(run),
+        _time(run, now),
+        f"Steps   {_steps(run)}",
+        "",
+        *_tables(run, every),
+        *_rest(run),
+        f"Next    {run.next['action']}{': ' + run.next['command'] if run.next['command'] else ''}",
+    ]
+    return "\n".join(lines)
+
+
+def _severity(run: RunReport) -> str:
+    return ("OK", "WARNING", "CRITICAL", "UNKNOWN")[run.severity]
+
+
+def _headline(run: RunReport) -> str:
+    reasons = f", {'; '.join(run.reasons)}" if run.reasons else ""
+    percent = f" {run.progress.percent:.1f} %" if run.state == MIGRATING else ""
+    paused = ", paused" if run.paused_since is not None else ""
+    return f"{_severity(run)} {run.source} -> {run.target}  run {run.id}  {run.state.upper()}{percent}{paused}{reasons}"
+
+
+def _served(run: RunReport) -> str:
+    name = {"source": run.source, "target": run.target}.get(run.writes_served_by, "nobody")
+    return f"{name} ({run.writes_served_by})"
+
+
+def _runner(run: RunReport) -> str:
+    runner = run.runner
+    again = f"; restarts {run.restarts} (last {_clock(run.last_restart)})" if run.restarts else ""
+    if runner.host is None:
+        return "Runner  none yet"
+    who = f"{runner.host} pid {runner.pid} ({runner.command})"
+    if runner.ended:
+        return f"Runner  none; the last was {who}{again}"
+    age = f"heartbeat {runner.silent_seconds or 0:.0f} s ago"
+    return f"Runner  {who}, {age}{'' if runner.alive else ', DEAD'}{again}"
+
+
+def _time(run: RunReport, now: datetime) -> str:
+    parts = [f"started {_clock(run.started_at)} ({_span((now - run.started_at).total_seconds())})"]
+    if run.progress.eta is not None:
+        parts.append(f"ETA {_clock(run.progress.eta)}")
+    if run.progress.rows_per_second:
+        parts.append(f"{_short(run.progress.rows_per_second)} rows/s (10 min)")
+    return "Time    " + ", ".join(parts)
+
+
+def _steps(run: RunReport) -> str:
+    if run.state == ABORTED:
+        return f"aborted {_clock(run.state_since)}"
+    return " > ".join(s.upper() if s == run.state else s for s in _STEPS) + f" (since {_clock(run.state_since)})"
+
+
+def _tables(run: RunReport, every: bool) -> list[str]:
+    if not run.tables:
+        return ["no table is planned yet"]
+    # What needs a look comes first: failed, then at work, then waiting, then done.
+    order = {"copying": 1, "copied": 1, "indexing": 1, "planned": 2, "finished": 3}
+    rows = sorted(run.tables, key=lambda t: (0 if t.failed_chunks else order[t.phase], t.target))
+    shown = rows if every else rows[:TABLES_SHOWN]
+    width = max(5, *(len(t.target) for t in shown))
+    lines = [f"{'TABLE':<{width}}  {'PHASE':<9} {'ROWS':>17} {'%':>6}  CHECKPOINT"]
+    lines += [_table(t, width) for t in shown]
+    if len(rows) > len(shown):
+        lines.append(f"+{len(rows) - len(shown)} more (--all)")
+    if any(t.total_is_estimate for t in shown):
+        lines.append("~ = estimate")
+    return lines
+
+
+def _table(t: TableReport, width: int) -> str:
+    total = f"{'~' if t.total_is_estimate else ''}{_short(t.rows_total)}"
+    note = f"{t.rebuilt}/{t.to_rebuild} indexes and constraints" if t.phase == "indexing" else t.checkpoint or ""
+    if t.failed_chunks:
+        note = f"{t.failed_chunks} chunks FAILED: {t.last_error or ''}"
+    rows = f"{_short(t.rows_done)}/{total}"
+    return f"{t.target:<{width}}  {t.phase:<9} {rows:>17} {t.percent:>6.1f}  {note}".rstrip()
+
+
+def _rest(run: RunReport) -> list[str]:
+    changes = "captured" if run.changes["captured"] else "not captured: the application must be stopped"
+    if run.changes["backlog"] is not None:
+        changes = f"backlog {_short(run.changes['backlog'])} rows, oldest {run.changes['oldest_seconds']:.0f} s"
+    waiting = run.locks["waiting_for_us"]
+    verification = run.verification
+    checked = f" at {_clock(verification['checked_at'])}" if verification["checked_at"] else ""
+    found = f", {verification['differences']} differences" if verification["differences"] else ""
+    stale = ", stale" if verification["stale"] else ""
+    lines = [
+        f"Changes {changes}",
+        f"Locks   {f'{waiting} sessions wait for us' if waiting else 'none wait on us'}"
+        + ("; we wait for others" if run.locks["we_wait"] else ""),
+        f"Verify  {verification['status']}{checked}{found}{stale}",
+        f"Errors  {len(run.errors)} in 24 h" if run.errors else "Errors  none in 24 h",
+    ]
+    lines += [f"        {_clock(e['at'])} {e['kind']}: {e['text']}" for e in run.errors[:3]]
+    return lines
+
+
+def _clock(value: datetime | None) -> str:
+    return "-" if value is None else f"{value:%m-%d %H:%M}Z"
+
+
+def _span(seconds: float) -> str:
+    minutes = int(seconds // 60)
+    return f"{minutes // 60} h {minutes % 60} m" if minutes >= 60 else f"{minutes} m"
+
+
+def _short(number: float) -> str:
+    for size, letter in ((1e9, "B"), (1e6, "M"), (1e4, "k")):
+        if number >= size:
+            return f"{number / (1000 if letter == 'k' else size):.{0 if letter == 'k' else 2}f}{letter}"
+    return f"{number:.0f}"
+
+
+def nagios(report: Report) -> str:
+    """One line: status, summary, performance data."""
+    data = " ".join(
+        f"'{run.id}_percent'={run.progress.percent:.1f}%;;;0;100 '{run.id}_rows'={run.progress.rows_done}c"
+        for run in report.runs
+    )
+    summary = report.summary.replace("|", "/").replace("\n", " ")
+    return f"CONFITURE {report.severity.name} - {summary}" + (f" | {data}" if data else "")
+
+
+_METRICS = (
+    ("confiture_severity", "gauge", "0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN"),
+    ("confiture_rows_done", "gauge", "Rows copied so far"),
+    ("confiture_rows_total", "gauge", "Rows to copy, estimated until copied"),
+    ("confiture_runner_alive", "gauge", "1 while the lease is held"),
+    ("confiture_heartbeat_age_seconds", "gauge", "Since the last heartbeat"),
+    ("confiture_differences", "gauge", "Differences the last verification found"),
+)
+
+
+def openmetrics(report: Report) -> str:
+    """The OpenMetrics exposition. https://prometheus.io/docs/specs/om/open_metrics_spec/"""
+    lines = []
+    for name, kind, help_text in _METRICS:
+        lines += [f"# TYPE {name} {kind}", f"# HELP {name} {help_text}"]
+        for run in report.runs:
+            labels = {"run": run.id, "source": run.source, "target": run.target, "state": run.state}
+            inner = ",".join(f'{k}="{_escaped(v)}"' for k, v in labels.items())
+            lines.append(f"{name}{{{inner}}} {_metric(name, run):g}")
+    if not report.runs:
+        lines.insert(2, f"confiture_severity {int(report.severity)}")
+    return "\n".join([*lines, "# EOF"])
+
+
+def _metric(name: str, run: RunReport) -> float:
+    return {
+        "confiture_severity": float(run.severity),
+        "confiture_rows_done": float(run.progress.rows_done),
+        "confiture_rows_total": float(run.progress.rows_total),
+        "confiture_runner_alive": float(run.runner.alive),
+        "confiture_heartbeat_age_seconds": run.runner.silent_seconds or 0.0,
+        "confiture_differences": float(run.verification["differences"]),
+    }[name]
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,0 +1,84 @@
+"""Every error is told in what, why and what to do, and carries its exit code."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from pathlib import Path
+
+import psycopg
+import pytest
+
+import confiture
+from confiture import errors
+from confiture.db import failure
+from confiture.errors import ConfitureError, Fault, FaultyInput
+
+SOURCES = sorted(Path(confiture.__file__).parent.rglob("*.py"))
+CLASSES = {name: kind for name, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, ConfitureError)}
+#: Those whose reason lies in their faults, or that have none to give.
+WITHOUT_WHY = {"FaultyInput", "Drained"}
+
+
+def raised() -> list[tuple[str, str, set[str]]]:
+    """Place, class and keywords of every error that is made in the sources."""
+    found = []
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in CLASSES:
+                keywords = {keyword.arg or "" for keyword in node.keywords}
+                found.append((f"{path.name}:{node.lineno}", node.func.id, keywords))
+    return found
+
+
+def test_every_error_says_what_to_do() -> None:
+    assert [place for place, kind, keywords in raised() if kind != "ConfitureError" and "fix" not in keywords] == []
+
+
+def test_every_error_says_why() -> None:
+    told = WITHOUT_WHY | {"ConfitureError"}
+    lacking = [place for place, kind, keywords in raised() if kind not in told and "why" not in keywords]
+    assert lacking == []
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("ConfitureError", 1),
+        ("UsageError", 2),
+        ("FaultyInput", 2),
+        ("CannotConnect", 3),
+        ("Refused", 4),
+        ("DataFailure", 5),
+        ("Held", 6),
+        ("DifferencesFound", 7),
+        ("CutoverGivenUp", 8),
+        ("CutoverHalfway", 9),
+        ("WaitedOut", 124),
+    ],
+)
+def test_each_class_has_its_exit_code(name: str, code: int) -> None:
+    assert CLASSES[name].exit_code == code
+
+
+def test_the_lines_leave_out_what_is_empty_and_keep_every_fault() -> None:
+    assert ConfitureError("what").lines() == ["what"]
+    faults = [Fault("m.yaml", 1, 2, "first"), Fault("m.yaml", 3, 4, "second", "hint")]
+    told = FaultyInput("two faults", faults, fix="mend them").lines()
+    assert told == ["two faults", "m.yaml:1:2: first\nm.yaml:3:4: second (hint)", "mend them"]
+
+
+@pytest.mark.parametrize(
+    ("message", "grant"),
+    [
+        ("permission denied for table tb_user", "GRANT SELECT ON TABLE tb_user TO"),
+        ("permission denied for schema app", "GRANT USAGE ON SCHEMA app TO"),
+        ("permission denied for foreign-data wrapper postgres_fdw", "GRANT USAGE ON FOREIGN DATA WRAPPER postgres_fdw"),
+        ("must be owner of table tb_user", "GRANT the role that owns tb_user TO"),
+        ("verweigert", "docs/privileges.md"),
+    ],
+)
+def test_a_missing_right_is_told_with_its_grant(message: str, grant: str) -> None:
+    told = failure(psycopg.errors.InsufficientPrivilege(message), "copying")
+    assert (told.exit_code, told.why) == (4, message)
+    assert grant in told.fix
