@@ -9,6 +9,27 @@ from confiture import operations
 from confiture.operations import Choices, Limits, Where
 from servers import Databases, TestDatabase
 
+#: Every crash point that only a run with capture passes, and the command that passes it.
+LIVE_POINTS = {
+    "capture.before_commit:2": "setup",
+    "capture.after_commit": "setup",
+    "capture.installed": "setup",
+    "close_target.before_commit": "setup",
+    "compact.before_commit": "migrate",
+    "catchup.before_target_commit": "cutover",
+    "catchup.after_target_commit": "cutover",
+    "catchup.before_source_commit": "cutover",
+    "catchup.after_source_commit": "cutover",
+    "switch.phase.before_commit:2": "cutover",
+    "cutover.locked": "cutover",
+    "switch.before_point_of_no_return": "cutover",
+    "switch.after_point_of_no_return": "cutover",
+    "switch.before_open_commit": "cutover",
+    "switch.after_open_commit": "cutover",
+    "switch.key.before_commit": "cutover",
+    "capture.removed.before_commit": "cleanup",
+}
+
 
 @dataclass
 class Quiet:

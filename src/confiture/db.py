@@ -22,6 +22,7 @@ from sqlalchemy.pool import NullPool
 
 from confiture.config import Database, redact
 from confiture.errors import CannotConnect, ConfitureError, DataFailure, Held, Refused
+from confiture.log import log
 from confiture.types import Backend
 
 T = TypeVar("T")
@@ -291,6 +292,13 @@ def retryable(error: BaseException) -> bool:
     return error.sqlstate[:2] in _RETRYABLE_CLASSES or error.sqlstate in _RETRYABLE
 
 
+def _log_retry(state: tenacity.RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome is not None else None
+    text = redact(str(error)).strip().splitlines() or [""]
+    code = error.sqlstate if isinstance(error, psycopg.Error) else None
+    log.info("trying again", attempt=state.attempt_number, error=type(error).__name__, sqlstate=code, message=text[0])
+
+
 def retry(work: Callable[[], T], *, deadline: float = RETRY_DEADLINE_SECONDS) -> T:
     """Run ``work``, a whole transaction, again after errors that pass by themselves.
 
@@ -300,6 +308,7 @@ def retry(work: Callable[[], T], *, deadline: float = RETRY_DEADLINE_SECONDS) ->
         retry=tenacity.retry_if_exception(retryable),
         wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
         stop=tenacity.stop_after_delay(deadline),
+        before_sleep=_log_retry,
         reraise=True,
     )
     return retrying(work)

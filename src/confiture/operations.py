@@ -16,6 +16,7 @@ from psycopg import sql
 
 from confiture import build, catalog, config, machine, mapping
 from confiture.catalog import Identity
+from confiture.checks import capture as capturing
 from confiture.checks import databases
 from confiture.config import Database, UnknownEnvironment
 from confiture.db import Session, failure
@@ -254,7 +255,7 @@ def _plan_run(context: Context, run: Run, choices: Choices) -> Plan:
         return stored
     found = planning.make(context.source, planning.target_catalog(context.target), given, faults, options)
     if run.options.get("capture"):
-        following.refuse_keyless(found.plan)
+        capturing.check(found.plan, found.source)
     return planning.store(context, given, found, choices.restart, {**run.options, **_chosen(options)})
 
 
@@ -379,7 +380,11 @@ def follow(where: Where, once: bool, progress_: Progress) -> tuple[Run, int]:
                 "this run does not capture writes", why="it was set up without --capture", fix="stop the application"
             )
         if run.state not in (MIGRATING, VERIFIED):
-            raise Refused(f"there is nothing to follow in state {run.state}", fix="migrate first")
+            raise Refused(
+                "there is nothing to follow",
+                why=f"run {run.short} is in state {run.state}",
+                fix=_next("migrate" if run.state == SETUP else "cleanup", run),
+            )
         plan = migrating.stored_plan(context)
         planning.ensure_views(context, plan)
         verifying.refuse_unfinished(context)

@@ -11,7 +11,8 @@ import psycopg
 import pytest
 
 from confiture.errors import CutoverGivenUp
-from live import LiveRun
+from conftest import Confiture
+from live import LIVE_POINTS, LiveRun
 from servers import Databases
 
 OLD = """
@@ -120,13 +121,13 @@ def open_sides(live: LiveRun) -> set[str]:
 
 
 def test_nothing_is_lost_with_migrate_killed_again_and_again(
-    live: LiveRun, bank: Callable[[str], Bank], confiture: Callable[..., object]
+    live: LiveRun, bank: Callable[[str], Bank], confiture: Confiture
 ) -> None:
     live.setup()
     books = bank(live.source.conninfo)
     for failpoint in ("copy.before_commit:7", "copy.after_commit:5", "catchup.after_target_commit:1"):
         killed = confiture(*arguments(live, "migrate"), env={"CONFITURE_FAILPOINT": failpoint})
-        assert killed.returncode == -9, killed.stderr  # type: ignore[attr-defined]
+        assert killed.returncode == -9, killed.stderr
     live.migrate()
     assert live.verify().equal
     live.cutover()
@@ -137,33 +138,28 @@ def test_nothing_is_lost_with_migrate_killed_again_and_again(
     assert open_sides(live) == {"target"}
 
 
-POINTS = (
-    "switch.phase.before_commit",
-    "catchup.before_target_commit",
-    "catchup.after_target_commit",
-    "catchup.after_source_commit",
-    "cutover.locked",
-    "switch.before_point_of_no_return",
-    "switch.after_point_of_no_return",
-    "switch.before_open_commit",
-    "switch.after_open_commit",
-    "switch.key.before_commit",
-)
+STEPS = ("setup", "migrate", "verify", "cutover", "cleanup")
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_a_cutover_killed_anywhere_is_ended_by_the_same_command(
-    live: LiveRun, bank: Callable[[str], Bank], confiture: Callable[..., object], point: str
+def options(live: LiveRun, step: str) -> list[str]:
+    if step == "setup":
+        return ["--source", live.source.conninfo, "--mapping", str(live.choices.mapping), "--capture"]
+    return ["--yes"] if step == "cleanup" else []
+
+
+@pytest.mark.parametrize(("point", "step"), LIVE_POINTS.items(), ids=LIVE_POINTS)
+def test_a_command_killed_anywhere_is_ended_by_the_same_command(
+    live: LiveRun, bank: Callable[[str], Bank], confiture: Confiture, point: str, step: str
 ) -> None:
-    live.setup()
     books = bank(live.source.conninfo)
-    live.migrate()
-    assert live.verify().equal
-    live.source.sql("UPDATE account SET owner = owner || '!' WHERE id < 20")
-    killed = confiture(*arguments(live, "cutover"), env={"CONFITURE_FAILPOINT": point})
-    assert killed.returncode == -9, killed.stderr  # type: ignore[attr-defined]
-    assert len(open_sides(live)) <= 1
-    live.cutover()
+    for name in STEPS:
+        if name == step:
+            live.source.sql("UPDATE account SET owner = owner || '!' WHERE id < 20") if name != "cleanup" else None
+            killed = confiture(*arguments(live, name, *options(live, name)), env={"CONFITURE_FAILPOINT": point})
+            assert killed.returncode == -9, killed.stderr
+            # Setup closes the target last; the application does not know of it before the cutover.
+            assert step == "setup" or len(open_sides(live)) <= 1
+        getattr(live, name)()
     assert open_sides(live) == {"target"}
     books.join(timeout=30)
     assert_all_booked(live, books)

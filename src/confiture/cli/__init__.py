@@ -13,6 +13,7 @@ from confiture import __version__
 from confiture.cli import build, cutover, demo, ending, migrate, plan, setup, status, verify
 from confiture.db import failure
 from confiture.errors import ConfitureError, Drained
+from confiture.log import configure
 from confiture.status import Severity
 
 _VERBOSE = "--verbose"
@@ -71,6 +72,7 @@ def main() -> None:
     given = sys.argv[1:]
     arguments = [argument for argument in given if argument != _VERBOSE]
     verbose = arguments != given
+    configure(verbose=verbose)
     try:
         app(arguments, prog_name="confiture")
     except Drained as error:

@@ -12,7 +12,6 @@ from confiture.capture import apply, fences, triggers
 from confiture.capture.apply import Follower, Pass
 from confiture.capture.triggers import Captured
 from confiture.db import Transaction, retry
-from confiture.errors import Refused
 from confiture.faults import failpoint
 from confiture.journal import catchup, progress, runs
 from confiture.plan import Plan
@@ -61,18 +60,6 @@ def close_target(context: Context, plan: Plan) -> None:
     with context.fenced() as tx:
         fences.close_target(tx, context.schema, [t.target for t in plan.tables])
         failpoint("close_target.before_commit")
-
-
-def refuse_keyless(plan: Plan) -> None:
-    """:raises Refused: for tables whose changes cannot be told apart, because they have no key."""
-    keyless = [t for t in plan.tables if not t.key]
-    if keyless:
-        lines = [f"{t.source}: {t.key_reason}" for t in keyless]
-        raise Refused(
-            "tables without a usable key cannot be moved while the application writes",
-            why="\n".join(lines),
-            fix="give them a key ($key), leave them behind ($omit), or stop the application and use --no-capture",
-        )
 
 
 def compact(context: Context, plan: Plan) -> int:

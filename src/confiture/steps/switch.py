@@ -207,7 +207,11 @@ def finish(context: Context, plan: Plan) -> None:
     :raises CutoverHalfway: when it cannot be opened now; the same command tries again.
     """
     if not is_closed(context):
-        raise CutoverHalfway("the source is open: the target is not opened", fix="run the cutover again")
+        raise CutoverHalfway(
+            "the target is not opened",
+            why="the source still takes writes; both are never open",
+            fix="run the same command again, then look at the source's triggers",
+        )
     with context.fenced() as tx:  # keys, triggers, gate and state change together
         run = runs.get(tx, context.run_id)
         assert run is not None
