@@ -295,7 +295,17 @@ def setup(where: Where, choices: Choices, wanted: dict[str, Any], progress_: Pro
             setting_up.setup(context, request)
             if choices.mapping is not None:
                 _capture(context, _plan_run(context, context.run(), choices))
+            else:
+                _keep_choices(context, choices)
             return context.run()
+
+
+def _keep_choices(context: Context, choices: Choices) -> None:
+    """What was chosen at setup holds for the plan that a later command makes."""
+    run = context.run()
+    options = _chosen(_options(choices, run.options, None))
+    with context.fenced() as tx:
+        runs.update(tx, context.run_id, options={**run.options, **options})
 
 
 def _capture(context: Context, plan: Plan) -> None:

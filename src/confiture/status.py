@@ -218,11 +218,11 @@ def _of(database: Database, every: bool, *, quiet: bool) -> Report:
 
 def _rows(tx: Transaction, block: str, **parameters: object) -> list[Json]:
     with tx.pg.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(load("status.sql")[block], parameters or None).fetchall()
+        return cursor.execute(load("report.sql")[block], parameters or None).fetchall()
 
 
 def _read(tx: Transaction, database: Database, every: bool, *, quiet: bool) -> Report:
-    row = tx.pg.execute(load("status.sql")["now"]).fetchone()
+    row = tx.pg.execute(load("report.sql")["now"]).fetchone()
     assert row is not None
     now, version, has_runs, has_journal = row
     if not has_runs or not has_journal:
@@ -246,7 +246,7 @@ def _run(tx: Transaction, row: Json, now: datetime, server: Json) -> RunReport:
     tables = _tables(_rows(tx, "tables", run=run), _rows(tx, "rebuilding", run=run))
     progress = _progress(_rows(tx, "tables", run=run), tables, now)
     verification = _verification(next(iter(_rows(tx, "verification", run=run)), None))
-    paused = tx.pg.execute(load("status.sql")["paused"], {"run": run}).fetchone()
+    paused = tx.pg.execute(load("report.sql")["paused"], {"run": run}).fetchone()
     runner = _runner(runner_row)
     severity, reasons = judge(
         state=row["state"],
@@ -275,7 +275,7 @@ def _run(tx: Transaction, row: Json, now: datetime, server: Json) -> RunReport:
         throttle={"active": False, "reason": None, "since": None},
         paused_since=paused[1] if paused else None,
         tables=tables,
-        changes=_changes(row),
+        changes=_changes(row, next(iter(_rows(tx, "changes", run=run)), None) if row["captured"] else None),
         locks=_rows(tx, "locks", run=run)[0],
         verification=verification,
         rollback=_rollback(row),
@@ -291,7 +291,8 @@ def _runner(row: Json | None) -> RunnerReport:
     if row is None:
         return RunnerReport(None, None, None, None, None, None, alive=False, ended=True)
     ended = row["ended_at"] is not None
-    alive = not ended and row["silent"] <= runners.LEASE_SECONDS
+    # A killed process is known by its sessions being gone, before its lease runs out.
+    alive = not ended and row["silent"] <= runners.LEASE_SECONDS and row["connected"]
     return RunnerReport(
         row["host"], row["pid"], row["tool_version"], row["command"], row["heartbeat_at"], row["silent"], alive, ended
     )
@@ -357,18 +358,16 @@ def _verification(row: Json | None) -> Json:
     }
 
 
-def _changes(row: Json) -> Json:
-    return {"captured": row["captured"], "applied": None, "backlog": None, "oldest_seconds": None}
+def _changes(row: Json, measured: Json | None) -> Json:
+    nothing = {"applied": None, "backlog": None, "oldest_seconds": None}
+    return {"captured": row["captured"], **(measured or nothing)}
 
 
 def _rollback(row: Json) -> Json:
-    if row["state"] != CUTOVER:
-        return {
-            "possible": False,
-            "why": "nothing has switched" if row["state"] != CLEANED else "cleaned up",
-            "command": None,
-        }
-    why = row["no_way_back"] or "this version does not capture writes on the target"
+    if row["state"] == CUTOVER:
+        why = row["no_way_back"] or "this version does not capture writes on the target"
+    else:
+        why = "cleaned up" if row["state"] == CLEANED else "nothing has switched"
     return {"possible": False, "why": why, "command": None}
 
 
@@ -411,13 +410,9 @@ def judge(
 def _leave_alone(state: str, severity: Severity) -> str:
     if state in FINAL:
         return "safe: the run is over"
-    return (
-        "safe"
-        if severity is not Severity.CRITICAL
-        else "safe for the data: the source serves"
-        if state != CUTOVER
-        else "safe"
-    )
+    if severity is Severity.CRITICAL and state != CUTOVER:
+        return "safe for the data: the source serves"
+    return "safe"
 
 
 def _undo(state: str) -> str:

@@ -235,3 +235,33 @@ def test_two_kills_in_one_transaction_of_takeover_and_copy(forks: Forks, move: S
     assert len(move.chunks("app_user")) > 3
     go_on_after(move, "migrate")
     assert_all_is_well(move, databases)
+
+
+def test_a_killed_abort_gives_back_the_tables_it_found_there(
+    forks: Forks, move: SmallMove, databases: Databases
+) -> None:
+    """Nobody but their owner drops them: they are empty again, with all that was taken off."""
+    databases.make(move.target.name)
+    move.target.sql(small_move.TARGET_DDL)
+    go_to(move, "verify")
+    move.assert_every_row_arrived_once()
+    kill(forks, move, "abort", ("abort.before_commit:3", "abort.after_commit:1"))
+    move.assert_as_designed(databases)
+    move.assert_nothing_is_left()
+    assert [move.target.value(f"SELECT count(*) FROM {table}") for table in small_move.EXPECTED] == [0] * 5
+    go_to(move, "cleanup")
+    move.assert_every_row_arrived_once()
+
+
+def test_a_plan_of_many_batches_goes_on_from_its_cursor(forks: Forks, move: SmallMove, databases: Databases) -> None:
+    move.run("setup", "--mapping", str(move.mapping), "--chunk-rows", "12")
+    # The third is the second batch of post.
+    kill(
+        forks,
+        move,
+        "migrate",
+        ("plan.before_commit:3", "plan.before_commit", "plan.after_commit", "copy.after_commit:3"),
+    )
+    assert [len(move.chunks(table)) for table in ("app_user", "post", "tag")] == [10, 25, 17]
+    go_on_after(move, "migrate")
+    assert_all_is_well(move, databases)

@@ -125,6 +125,15 @@ def test_ten_that_start_at_the_same_moment_copy_every_row_once(
     assert_finishes(move, databases)
 
 
+def test_ten_setups_at_the_same_moment_begin_one_run(forks: Forks, databases: Databases, tmp_path: Path) -> None:
+    move = small_move.make(databases, tmp_path)
+    setup = move.arguments("setup", "--mapping", str(move.mapping))
+    ended = [r.wait() for r in [forks.start(setup, move.project, heartbeat=0.2) for _ in range(10)]]
+    assert {e.code for e in ended} <= {0, 6}, [e.err for e in ended]
+    assert move.target.value("SELECT count(*) FROM confiture.run") == 1
+    assert_finishes(move, databases)
+
+
 @contextmanager
 def contender(move: SmallMove) -> Iterator[tuple[Session, Session]]:
     """Sessions on both databases, as a process has them before it holds the run."""
@@ -258,6 +267,15 @@ def test_the_heartbeat_finds_out_that_the_lease_is_gone(move: SmallMove, monkeyp
     with move.holding() as old:
         move.target.sql("UPDATE confiture.runner SET ended_at = now(), ended_why = 'taken over' WHERE ended_at IS NULL")
         assert old.lost.wait(timeout=10)
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_database_that_is_not_the_one_the_run_began_with_is_refused(move: SmallMove, side: str) -> None:
+    """As after a restore, or behind a name that means another server by now."""
+    move.target.sql(f"UPDATE confiture.run SET {side}_identity = {side}_identity || '{{\"oid\": 1}}'")
+    failed = move.run("migrate", code=4)
+    assert f"the {side} is not the database the run began with" in failed.err
+    assert move.chunks("post") == []
 
 
 # Signals and requests ------------------------------------------------------------------------------

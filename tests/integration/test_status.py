@@ -15,7 +15,10 @@ from confiture.status import Report, Severity, report
 from conftest import Confiture
 from servers import Databases, TestDatabase
 
-OLD = "CREATE TABLE item (id int PRIMARY KEY, name text); INSERT INTO item SELECT n, 'n' || n FROM generate_series(1, 90) n"
+OLD = """
+CREATE TABLE item (id int PRIMARY KEY, name text);
+INSERT INTO item SELECT n, 'n' || n FROM generate_series(1, 90) n
+"""
 NEW = "CREATE TABLE item (id int PRIMARY KEY, name text NOT NULL UNIQUE);"
 
 

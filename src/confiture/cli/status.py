@@ -77,7 +77,11 @@ def _waited(look: Any, state: State, timeout: float) -> Report:
         if any(run.state == state.value for run in found.runs):
             return found
         if time.monotonic() >= deadline:
-            raise WaitedOut(f"no run came to state {state.value} within {timeout:g} s", why=found.summary)
+            raise WaitedOut(
+                f"no run came to state {state.value} within {timeout:g} s",
+                why=found.summary,
+                fix="look at it, or wait longer: --timeout",
+            )
         time.sleep(min(POLL_SECONDS, max(0.0, deadline - time.monotonic())))
 
 

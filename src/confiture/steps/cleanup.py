@@ -12,12 +12,13 @@ from confiture.db import Session, Transaction
 from confiture.errors import Held, Refused
 from confiture.faults import failpoint
 from confiture.journal import progress, runs
+from confiture.journal.progress import Deferred
 from confiture.journal.runs import Run
 from confiture.plan import plan_from_json
 from confiture.projection import raw
 from confiture.runner import Context
 from confiture.states import ABORTED, CLEANED, CUTOVER, MIGRATING, SETUP, VERIFIED
-from confiture.steps import follow
+from confiture.steps import cutover, finish, follow, planning
 from confiture.steps.journaled import Step, run_steps
 from confiture.types import quoted, shell_word
 
@@ -52,9 +53,10 @@ def cleanup(context: Context) -> None:
 
 
 def abort(context: Context) -> None:
-    """Give the run up: what setup built in the target goes too; the source is as it was."""
+    """Give the run up: what setup built in the target goes too, tables it found there are as they were."""
     refuse_after_cutover(context.run())
-    run_steps(context, "abort", (_target_things(), Step("what setup built", act=_drop_built), _source_things()))
+    steps = (Step("what setup built", act=_drop_built), Step("what setup found", act=_give_back))
+    run_steps(context, "abort", (_target_things(), *steps, _source_things()))
     _end(context, "abort")
 
 
@@ -146,6 +148,44 @@ def _drop_built(context: Context, tx: Transaction) -> None:
                 fix="drop that yourself, then run the same command again",
             )
         pending = kept
+
+
+def _give_back(context: Context, tx: Transaction) -> None:
+    """Empty the tables that were there before, and bring back all that was taken off them."""
+    if progress.built(tx, context.run_id):
+        return  # they were dropped with everything on them
+    planning.foreign_keys_off(context, tx)
+    tables = [sql.Identifier(s.target.schema, s.target.name) for s in progress.tables(tx, context.run_id)]
+    if tables:
+        tx.pg.execute(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(tables)))
+    taken = [item for item in progress.deferred(tx, context.run_id) if item.status == "off"]
+    for kinds, bring_back in _BRING_BACK:
+        for item in taken:
+            if item.kind in kinds:
+                bring_back(context, tx, item)
+    run = runs.get(tx, context.run_id)
+    for view in plan_from_json(run.plan).materialized_views if run is not None and run.plan is not None else ():
+        tx.pg.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(view.schema, view.name)))
+
+
+def _foreign_key(context: Context, tx: Transaction, item: Deferred) -> None:
+    table, name = sql.Identifier(item.table.schema, item.table.name), sql.Identifier(item.name)
+    tx.pg.execute(sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(table, name, raw(item.definition)))
+    finish.comment_on(tx, item)
+    progress.set_deferred(tx, context.run_id, item, "back")
+
+
+def _trigger(context: Context, tx: Transaction, item: Deferred) -> None:
+    cutover.enable(tx, item)
+    progress.set_deferred(tx, context.run_id, item, "back")
+
+
+#: In the order they need each other: a foreign key wants its unique index.
+_BRING_BACK = (
+    (("index", "constraint"), finish.rebuild),
+    (("foreign_key",), _foreign_key),
+    (("trigger",), _trigger),
+)
 
 
 def _dropped(tx: Transaction, kind: str, identity: str) -> bool:

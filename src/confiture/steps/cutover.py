@@ -208,7 +208,7 @@ def _under_lock(context: Context, source: Transaction, plan: Plan) -> None:
         source.pg.execute("SELECT 1")
         sequences.set_all(context.source, tx, plan)
         for item in progress.deferred(tx, context.run_id, "trigger"):
-            _enable(tx, item)
+            enable(tx, item)
             progress.set_deferred(tx, context.run_id, item, "back")
         run = runs.get(tx, context.run_id)
         assert run is not None
@@ -218,7 +218,8 @@ def _under_lock(context: Context, source: Transaction, plan: Plan) -> None:
     failpoint("cutover.switch.after_commit")
 
 
-def _enable(tx: Transaction, item: Deferred) -> None:
+def enable(tx: Transaction, item: Deferred) -> None:
+    """A trigger on again, as it was."""
     how = _ENABLE[(item.detail or {}).get("enabled", "O")]
     statement = sql.SQL("ALTER TABLE {} {} {}")
     tx.pg.execute(statement.format(_table(item.table), sql.SQL(how), sql.Identifier(item.name)))
