@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg import IsolationLevel
 from psycopg.rows import dict_row
 
 from confiture import config
@@ -189,7 +190,7 @@ def report(target: str | None, project: Path, *, every: bool = False) -> Report:
         raise UsageError(
             "which target?", why=f"{project} has no db/environments", fix="name it: confiture status --target NAME"
         )
-    found = [_of(config.resolve(name, project), every, quiet=True) for name in names]
+    found = [_of_environment(name, project, every) for name in names]
     return Report(
         max(r.generated_at for r in found),
         tuple(run for r in found for run in r.runs),
@@ -197,15 +198,30 @@ def report(target: str | None, project: Path, *, every: bool = False) -> Report:
     )
 
 
+def _of_environment(name: str, project: Path, every: bool) -> Report:
+    try:
+        database = config.resolve(name, project)
+    except UsageError as error:
+        return unknown(error)
+    return _of(database, every, quiet=True)
+
+
+def unknown(error: ConfitureError) -> Report:
+    """A report of nothing but an error."""
+    text = ": ".join(filter(None, (error.what, error.why)))
+    return Report(datetime.now().astimezone(), (), (" ".join(text.splitlines()),))
+
+
 def _of(database: Database, every: bool, *, quiet: bool) -> Report:
     """``quiet``: a database that is not there, or has no journal, is nothing to tell."""
     now = datetime.now().astimezone()
     try:
-        with Session(database, "status") as session, session.transaction(read_only=True) as tx:
-            tx.pg.execute(f"SET LOCAL statement_timeout = '{TIMEOUT}'")
-            return _read(tx, database, every, quiet=quiet)
+        with Session(database, "status") as session:
+            with session.transaction(isolation=IsolationLevel.REPEATABLE_READ, read_only=True) as tx:
+                tx.pg.execute(f"SET LOCAL statement_timeout = '{TIMEOUT}'")
+                return _read(tx, database, every, quiet=quiet)
     except CannotConnect as error:
-        if quiet and "does not exist" in error.why:
+        if quiet and f'database "{database.dbname}" does not exist' in error.why:
             return Report(now, ())
         return Report(now, (), (f"{error.what}: {error.why}",))
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
@@ -213,16 +229,16 @@ def _of(database: Database, every: bool, *, quiet: bool) -> Report:
     except psycopg.Error as error:
         return Report(now, (), (f"the journal of {database.name} cannot be read: {error.diag.message_primary}",))
     except ConfitureError as error:
-        return Report(now, (), (": ".join(filter(None, (error.what, error.why))),))
+        return unknown(error)
 
 
 def _rows(tx: Transaction, block: str, **parameters: object) -> list[Json]:
     with tx.pg.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(load("report.sql")[block], parameters or None).fetchall()
+        return cursor.execute(load("status.sql")[block], parameters or None).fetchall()
 
 
 def _read(tx: Transaction, database: Database, every: bool, *, quiet: bool) -> Report:
-    row = tx.pg.execute(load("report.sql")["now"]).fetchone()
+    row = tx.pg.execute(load("status.sql")["now"]).fetchone()
     assert row is not None
     now, version, has_runs, has_journal = row
     if not has_runs or not has_journal:
@@ -243,11 +259,12 @@ def _read(tx: Transaction, database: Database, every: bool, *, quiet: bool) -> R
 def _run(tx: Transaction, row: Json, now: datetime, server: Json) -> RunReport:
     run = row["id"]
     runner_row = next(iter(_rows(tx, "runner", run=run)), None)
-    tables = _tables(_rows(tx, "tables", run=run), _rows(tx, "rebuilding", run=run))
-    progress = _progress(_rows(tx, "tables", run=run), tables, now)
+    table_rows = _rows(tx, "tables", run=run)
+    tables = _tables(table_rows, _rows(tx, "rebuilding", run=run))
     verification = _verification(next(iter(_rows(tx, "verification", run=run)), None))
-    paused = tx.pg.execute(load("report.sql")["paused"], {"run": run}).fetchone()
+    paused = tx.pg.execute(load("status.sql")["paused"], {"run": run}).fetchone()
     runner = _runner(runner_row)
+    progress = _progress(table_rows if runner.alive and not paused else (), tables, now)
     severity, reasons = judge(
         state=row["state"],
         blocked=row["blocked_reason"],
@@ -291,8 +308,7 @@ def _runner(row: Json | None) -> RunnerReport:
     if row is None:
         return RunnerReport(None, None, None, None, None, None, alive=False, ended=True)
     ended = row["ended_at"] is not None
-    # A killed process is known by its sessions being gone, before its lease runs out.
-    alive = not ended and row["silent"] <= runners.LEASE_SECONDS and row["connected"]
+    alive = not ended and not row["gone"] and row["silent"] <= runners.LEASE_SECONDS
     return RunnerReport(
         row["host"], row["pid"], row["tool_version"], row["command"], row["heartbeat_at"], row["silent"], alive, ended
     )
@@ -364,10 +380,13 @@ def _changes(row: Json, measured: Json | None) -> Json:
 
 
 def _rollback(row: Json) -> Json:
-    if row["state"] == CUTOVER:
-        why = row["no_way_back"] or "this version does not capture writes on the target"
-    else:
-        why = "cleaned up" if row["state"] == CLEANED else "nothing has switched"
+    if row["state"] != CUTOVER:
+        return {
+            "possible": False,
+            "why": "nothing has switched" if row["state"] != CLEANED else "cleaned up",
+            "command": None,
+        }
+    why = row["no_way_back"] or "this version does not capture writes on the target"
     return {"possible": False, "why": why, "command": None}
 
 
@@ -410,15 +429,23 @@ def judge(
 def _leave_alone(state: str, severity: Severity) -> str:
     if state in FINAL:
         return "safe: the run is over"
-    if severity is Severity.CRITICAL and state != CUTOVER:
-        return "safe for the data: the source serves"
-    return "safe"
+    return (
+        "safe"
+        if severity is not Severity.CRITICAL
+        else "safe for the data: the source serves"
+        if state != CUTOVER
+        else "safe"
+    )
 
 
 def _undo(state: str) -> str:
     if state in (SETUP, MIGRATING, VERIFIED):
         return "abort (nothing switched)"
     return "not by this version" if state == CUTOVER else "nothing to undo"
+
+
+def _copied(tables: Sequence[TableReport]) -> bool:
+    return bool(tables) and all(t.phase == "finished" for t in tables)
 
 
 def next_step(
@@ -437,15 +464,19 @@ def next_step(
         return step("it is paused; to go on", "resume")
     if runner.alive:
         return step("nothing to do; to pause", "pause")
+    if runner.command is not None and not runner.ended and state in (SETUP, MIGRATING):
+        if runner.command != "migrate" or not _copied(tables):
+            return step("run the same command again", runner.command)
     if row["blocked_reason"] and state in (SETUP, MIGRATING):
         return step("mend what blocks it, then", "migrate")
     if verification["status"] == "different" and state == MIGRATING:
         return step("mend the differences, then", "verify")
     if state == SETUP:
-        return step("copy the rows", runner.command if runner.command == "setup" and not runner.ended else "migrate")
+        return step("copy the rows", "migrate") if row["setup_done"] else step("finish the setup", "setup")
     if state == MIGRATING:
-        copied = bool(tables) and all(t.phase == "finished" for t in tables)
-        return step("compare every row", "verify") if copied else step("go on copying", "migrate")
+        return step("compare every row", "verify") if _copied(tables) else step("go on copying", "migrate")
+    if state == VERIFIED and (verification["stale"] or verification["status"] == "different"):
+        return step("compare every row anew", "verify --again")
     if state == VERIFIED:
         return step("switch when ready", "cutover")
     return step("drop what the run made", "cleanup")

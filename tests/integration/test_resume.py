@@ -129,7 +129,7 @@ def test_ten_setups_at_the_same_moment_begin_one_run(forks: Forks, databases: Da
     move = small_move.make(databases, tmp_path)
     setup = move.arguments("setup", "--mapping", str(move.mapping))
     ended = [r.wait() for r in [forks.start(setup, move.project, heartbeat=0.2) for _ in range(10)]]
-    assert {e.code for e in ended} <= {0, 6}, [e.err for e in ended]
+    assert {e.code for e in ended} <= {0, 6}, "\n".join(f"{e.code} {e.err}" for e in ended)
     assert move.target.value("SELECT count(*) FROM confiture.run") == 1
     assert_finishes(move, databases)
 

@@ -61,10 +61,9 @@ def status(
     except WaitedOut:
         raise
     except ConfitureError as error:
-        if format in (Form.text, Form.json):
-            print("\n".join(error.lines()), file=sys.stderr)
-        else:
-            terminal.emit(f"CONFITURE UNKNOWN - {error.what}")
+        print("\n".join(error.lines()), file=sys.stderr)
+        if format is not Form.text:
+            _print(asking.unknown(error), format, every)
         raise typer.Exit(int(Severity.UNKNOWN)) from None
     _print(found, format, every)
     raise typer.Exit(int(found.severity))

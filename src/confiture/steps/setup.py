@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
@@ -56,8 +56,7 @@ def database_exists(target: Database) -> bool:
     :raises CannotConnect: when the server itself cannot be reached.
     """
     try:
-        with Session(target, "setup") as session:
-            return bool(session.backend)
+        return _lets_in(target)
     except CannotConnect as refused:
         for maintenance in ("postgres", "template1"):
             try:
@@ -65,10 +64,14 @@ def database_exists(target: Database) -> bool:
                     row = tx.pg.execute("SELECT 1 FROM pg_database WHERE datname = %s", (target.dbname,)).fetchone()
             except CannotConnect:
                 continue
-            if row is not None:
-                raise
-            return False
+            return row is not None and _lets_in(target)
         raise refused
+
+
+def _lets_in(target: Database) -> bool:
+    """It may have been made a moment ago, or refuse us for a reason that is raised here."""
+    with Session(target, "setup") as session:
+        return bool(session.backend)
 
 
 @contextmanager
@@ -85,12 +88,21 @@ def target_database(wanted: Wanted) -> Iterator[Identity]:
     made = not database_exists(wanted.target) and _create_database(wanted, source)
     failpoint("setup.database_made")
     try:
-        databases.check(source, identity_of(wanted.target), accept_fsync_off=wanted.accept_fsync_off)
-        yield source
+        with _alone(wanted.target):
+            databases.check(source, identity_of(wanted.target), accept_fsync_off=wanted.accept_fsync_off)
+            yield source
     except BaseException:
         if made:
             _drop_database(wanted.target)
         raise
+
+
+@contextmanager
+def _alone(target: Database) -> Iterator[None]:
+    """Two setups at once would both rehearse and install: the second waits, and finds what the first made."""
+    with Session(target, "setup") as session:
+        session.pg.execute("SELECT pg_catalog.pg_advisory_lock(%s)", (_INSTALL_LOCK,))
+        yield
 
 
 def _create_database(wanted: Wanted, source: Identity) -> bool:
@@ -99,8 +111,8 @@ def _create_database(wanted: Wanted, source: Identity) -> bool:
     with Session(wanted.target.with_dbname("postgres"), "setup") as session:
         try:
             session.pg.execute(_create_statement(wanted, source, session.pg.info.server_version))
-        except psycopg.errors.DuplicateDatabase:
-            return False
+        except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
+            return False  # another setup was quicker, the second way by the blink of an eye
         except psycopg.errors.InsufficientPrivilege as error:
             raise Refused(
                 f"the database {quoted(name)} cannot be made",
@@ -134,7 +146,9 @@ def _create_statement(wanted: Wanted, source: Identity, server_version: int) -> 
 
 def _drop_database(target: Database) -> None:
     with Session(target.with_dbname("postgres"), "setup") as session:
-        session.pg.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(target.dbname or "")))
+        # In use: another setup has found it by now.
+        with suppress(psycopg.errors.ObjectInUse):
+            session.pg.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(target.dbname or "")))
 
 
 def known_run(target: Database, source: Identity) -> Run | None:
@@ -164,8 +178,6 @@ def begin(wanted: Wanted, source: Identity) -> Run:
     """
     with Session(wanted.target, "setup") as session:
         with session.transaction() as tx:
-            # Two setups at once would both install the journal: the second waits here and finds it.
-            tx.pg.execute("SELECT pg_advisory_xact_lock(%s)", (_INSTALL_LOCK,))
             run = _known_run(tx, source)
             if run is None:
                 if not catalog.read(tx).tables:

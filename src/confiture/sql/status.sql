@@ -1,0 +1,97 @@
+-- name: now
+-- The server's clock and version, and whether there is a journal.
+SELECT clock_timestamp(), current_setting('server_version'),
+       to_regclass('confiture.run') IS NOT NULL, to_regclass('confiture.migration') IS NOT NULL
+
+-- name: runs
+-- Every run of this target: the one that is not over first, then the newest.
+SELECT r.id, r.state, r.state_since, r.started_at, r.source_name, r.target_name, r.writes_served_by, r.blocked_reason,
+       r.cutover_phase, coalesce((r.options->>'capture')::bool, false) AS captured,
+       EXISTS (SELECT FROM confiture.step s WHERE s.run_id = r.id AND s.phase = 'setup' AND s.name = 'foreign server'
+                   AND s.status = 'done') AS setup_done,
+       (SELECT string_agg(format('%I: %s', t -> 'target' ->> 'name', t ->> 'rollback_problem'), '; ')
+        FROM jsonb_array_elements(r.plan -> 'tables') t WHERE t ->> 'rollback_problem' IS NOT NULL) AS no_way_back
+FROM confiture.run r ORDER BY r.state IN ('cleaned', 'aborted'), r.state_since DESC
+
+-- name: runner
+-- Who runs the run, or ran it last. It is gone when none of its recorded server processes runs any more: a pid is
+-- always shown, when it started only to those who may see it. A standby does not see the primary's processes.
+SELECT r.host, r.pid, r.tool_version, r.command, r.heartbeat_at, r.ended_at,
+       extract(epoch FROM clock_timestamp() - r.heartbeat_at)::float8 AS silent,
+       NOT pg_is_in_recovery() AND jsonb_array_length(r.target_backends) > 0 AND NOT EXISTS (
+           SELECT FROM jsonb_array_elements(r.target_backends) b JOIN pg_stat_activity a ON a.pid = (b ->> 0)::int
+           WHERE coalesce(extract(epoch FROM a.backend_start)::text = b ->> 1, true)) AS gone,
+       (SELECT count(*)::int FROM confiture.event e WHERE e.run_id = r.run_id AND e.kind = 'takeover') AS restarts,
+       (SELECT max(at) FROM confiture.event e WHERE e.run_id = r.run_id AND e.kind = 'takeover') AS last_restart
+FROM confiture.runner r WHERE r.run_id = %(run)s ORDER BY r.epoch DESC LIMIT 1
+
+-- name: paused
+-- For how many seconds and since when the run is to pause; no row when it is not.
+SELECT extract(epoch FROM clock_timestamp() - at)::float8, at FROM (
+    SELECT kind, at FROM confiture.request WHERE run_id = %(run)s AND kind IN ('pause', 'resume')
+    ORDER BY id DESC LIMIT 1) last_word
+WHERE kind = 'pause'
+
+-- name: tables
+-- The tables of the plan and what their chunks say; recent is what was copied in the last ten minutes.
+SELECT format('%%I.%%I', t.source_schema, t.source_table) AS source,
+       format('%%I.%%I', t.target_schema, t.target_table) AS target,
+       t.plan ->> 'strategy' AS strategy, t.estimate, t.rows_done, t.phase, t.sealed,
+       (SELECT string_agg(k ->> 'source', ', ' ORDER BY n)
+        FROM jsonb_array_elements(t.plan -> 'key') WITH ORDINALITY w(k, n)) AS key,
+       (SELECT c.upper_key FROM confiture.chunk c WHERE (c.run_id, c.table_number) = (t.run_id, t.number)
+            AND c.status = 'done' ORDER BY c.number DESC LIMIT 1) AS checkpoint,
+       (SELECT c.error ->> 'message' FROM confiture.chunk c WHERE (c.run_id, c.table_number) = (t.run_id, t.number)
+            AND c.status = 'failed' ORDER BY c.number LIMIT 1) AS last_error,
+       s.attempts, s.failed, coalesce(s.recent, 0) AS recent, s.first_recent
+FROM confiture.table_plan t
+LEFT JOIN (
+    SELECT table_number, max(attempts) AS attempts, count(*) FILTER (WHERE status = 'failed')::int AS failed,
+           sum(rows) FILTER (WHERE recent)::bigint AS recent,
+           min(done_at - make_interval(secs => coalesce(seconds, 0))) FILTER (WHERE recent) AS first_recent
+    FROM confiture.chunk, LATERAL (SELECT done_at > clock_timestamp() - interval '10 minutes') w(recent)
+    WHERE run_id = %(run)s GROUP BY table_number
+) s ON s.table_number = t.number
+WHERE t.run_id = %(run)s ORDER BY t.number
+
+-- name: rebuilding
+-- Indexes and constraints the load took off, by table: how many, and how many are back.
+SELECT format('%%I.%%I', schema_name, table_name) AS target,
+       count(*) FILTER (WHERE status <> 'off')::int AS back, count(*)::int AS taken
+FROM confiture.deferred_object WHERE run_id = %(run)s AND kind IN ('index', 'constraint') GROUP BY 1
+
+-- name: verification
+-- The last attempt; stale when rows were copied or the plan was changed after its verdict.
+SELECT v.verdict, v.ended_at AS checked_at,
+       v.ended_at IS NOT NULL AND (v.plan_hash IS DISTINCT FROM r.plan_hash OR EXISTS (
+           SELECT FROM confiture.chunk c WHERE c.run_id = r.id AND c.done_at > v.ended_at)) AS stale,
+       (SELECT count(*)::int FROM confiture.difference d
+        WHERE (d.run_id, d.verification) = (v.run_id, v.number)) AS differences
+FROM confiture.verification v JOIN confiture.run r ON r.id = v.run_id
+WHERE v.run_id = %(run)s ORDER BY v.number DESC LIMIT 1
+
+-- name: errors
+-- What went wrong in the last 24 hours, the newest first.
+SELECT at, kind, coalesce(
+    CASE kind WHEN 'bad row' THEN format('%%s: %%s', detail ->> 'table', detail ->> 'message')
+              WHEN 'blocked' THEN detail ->> 'reason'
+              ELSE 'the runner was gone; resumed by ' || (detail ->> 'command') END, kind) AS text
+FROM confiture.event
+WHERE run_id = %(run)s AND kind IN ('bad row', 'blocked', 'takeover') AND at > clock_timestamp() - interval '24 hours'
+ORDER BY id DESC
+
+-- name: locks
+-- Sessions of the target that wait for a lock of the runner's, and how many of the runner's wait for others.
+WITH ours AS (
+    SELECT a.pid, a.wait_event_type FROM confiture.runner r, jsonb_array_elements(r.target_backends) b
+    JOIN pg_stat_activity a ON a.pid = (b ->> 0)::int AND extract(epoch FROM a.backend_start)::text = b ->> 1
+    WHERE r.run_id = %(run)s AND r.ended_at IS NULL
+)
+SELECT (SELECT count(*)::int FROM pg_stat_activity a WHERE a.wait_event_type = 'Lock'
+            AND a.pid NOT IN (SELECT pid FROM ours)
+            AND pg_blocking_pids(a.pid) && ARRAY(SELECT pid FROM ours)) AS waiting_for_us,
+       (SELECT count(*)::int FROM ours WHERE wait_event_type = 'Lock') AS we_wait
+
+-- name: changes
+-- Passes of catch-up, and how far behind the source the target was when last measured.
+SELECT c.rows AS applied, c.backlog, c.oldest AS oldest_seconds FROM confiture.catchup c WHERE c.run_id = %(run)s
