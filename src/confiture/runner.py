@@ -110,6 +110,7 @@ class Context:
 
     :ivar run_id: the run; its row is read anew whenever it matters.
     :ivar epoch: ours; every write is fenced by it.
+    :ivar pulse: the heartbeat's server process: it shows that we live while our sessions are opened anew.
     """
 
     source: Session
@@ -119,6 +120,7 @@ class Context:
     progress: Progress = field(default_factory=Silent)
     stop: Stop = field(default_factory=Stop)
     lost: threading.Event = field(default_factory=threading.Event)
+    pulse: Backend | None = None
     recorded: Backends | None = None
     _beside: list[Session] = field(default_factory=list)
 
@@ -145,7 +147,8 @@ class Context:
 
     def record_backends(self) -> None:
         """Write down the server processes that work for us, again after a reconnect: a takeover ends them."""
-        now = Backends((self.target.backend,), tuple(s.backend for s in (self.source, *self._beside)))
+        pulse = () if self.pulse is None else (self.pulse,)
+        now = Backends((self.target.backend, *pulse), tuple(s.backend for s in (self.source, *self._beside)))
         if now == self.recorded:
             return
         with self.target.transaction() as tx:
@@ -355,14 +358,15 @@ class _Heart(threading.Thread):
     def run(self) -> None:
         """Beat until ended; a lost lease is flagged, a lost connection tried again."""
         with self._session:
-            while not self._end.is_set():
-                self._beat()
-                self._end.wait(runners.HEARTBEAT_SECONDS)
+            while not self._end.wait(runners.HEARTBEAT_SECONDS):
+                self.beat()
 
-    def _beat(self) -> None:
+    def beat(self) -> None:
+        """Renew the lease once."""
         try:
             with self._session.transaction() as tx:
                 ours = runners.beat(tx, self._context.run_id, self._context.epoch)
+            self._context.pulse = self._session.backend
         except (psycopg.Error, ConfitureError):
             return  # the lease runs out by the database's clock if this goes on
         if not ours:
@@ -380,11 +384,12 @@ def hold(source: Database, target: Database, run: Run, command: str, progress: P
     with Session(source, "runner", run.short) as src, Session(target, "runner", run.short) as tgt:
         epoch = retry(lambda: take(src, tgt, run, command, progress.say))
         context = Context(src, tgt, run.id, epoch, progress)
-        context.record_backends()
         heart = _Heart(target, context)
+        heart.beat()
         heart.start()
         why = "finished"
         try:
+            context.record_backends()
             with context.stop.listening():
                 yield context
         except BaseException as error:

@@ -150,8 +150,10 @@ def test_a_restart_names_a_table_of_the_plan(move: SmallMove) -> None:
     assert move.target.value("SELECT count(*) FROM post") == 300
 
 
-@pytest.mark.parametrize("table", ["app_user", "post", "public.tag"])
-@pytest.mark.parametrize("after", ["migrate", "verify", "as declared"])
+@pytest.mark.parametrize(
+    ("after", "table"),
+    [("migrate", "app_user"), ("verify", "post"), ("verify", "public.tag"), ("as declared", "app_user")],
+)
 def test_a_finished_table_that_others_refer_to_is_copied_again(
     forks: Forks, move: SmallMove, databases: Databases, after: str, table: str
 ) -> None:

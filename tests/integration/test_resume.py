@@ -20,8 +20,9 @@ from confiture.embedded import Server
 from confiture.errors import Held, Refused
 from confiture.journal import runners, runs
 from confiture.operations import Choices, migrate
+from confiture.plan import Plan
 from confiture.runner import Context, Silent
-from confiture.steps import journaled
+from confiture.steps import journaled, planning
 from forked import Forks, Running, until
 from servers import Databases, TestDatabase
 from small_move import MAPPING, SmallMove
@@ -255,6 +256,16 @@ def test_a_holder_that_is_alive_on_another_machine_is_not_judged_by_its_process(
             pass
 
 
+def test_a_holder_that_opens_its_session_anew_is_alive_all_the_same(
+    move: SmallMove, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runners, "HEARTBEAT_SECONDS", 0.1)
+    with move.holding() as holder, contender(move) as other:
+        holder.target.close()
+        with pytest.raises(Held, match="is held by"):
+            take(move, other)
+
+
 def test_a_holder_whose_lease_is_gone_stops_at_the_next_checkpoint(move: SmallMove) -> None:
     with move.holding() as old:
         old.lost.set()
@@ -380,6 +391,21 @@ def test_ddl_between_two_chunks_blocks_the_run_and_says_what_changed(
     assert [status for status, _ in move.chunks("post")].count("done") == 1
     # The same command sees the same.
     assert reason in move.run("migrate", code=4).err
+
+
+def test_ddl_between_the_plan_and_its_first_chunk_is_noticed_too(
+    move: SmallMove, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan was made of the table as it was; what came after it would silently stay behind."""
+    make_views = planning.make_views
+
+    def too_late(context: Context, plan: Plan) -> None:
+        move.source.sql("ALTER TABLE tb_post ADD COLUMN extra int")
+        make_views(context, plan)
+
+    monkeypatch.setattr(planning, "make_views", too_late)
+    with pytest.raises(Refused, match=r"tb_post was changed during the run: columns"):
+        migrate(move.where, Choices(chunk_rows=50), Silent())
 
 
 def test_a_table_that_was_emptied_and_filled_again_is_copied_anew(move: SmallMove, databases: Databases) -> None:

@@ -17,7 +17,7 @@ from servers import Databases, TestDatabase
 
 OLD = """
 CREATE TABLE item (id int PRIMARY KEY, name text);
-INSERT INTO item SELECT n, 'n' || n FROM generate_series(1, 90) n
+INSERT INTO item SELECT n, 'n' || n FROM generate_series(1, 90) n;
 """
 NEW = "CREATE TABLE item (id int PRIMARY KEY, name text NOT NULL UNIQUE);"
 
@@ -73,7 +73,7 @@ def test_each_state_is_told_with_the_next_command_and_fits_the_schema(move: Move
 
 def test_a_killed_runner_with_work_left_is_critical_at_once(move: Move) -> None:
     move.setup()
-    move.step("migrate", check=-9, failpoint="copy.before_commit:4")
+    move.step("migrate", "--chunk-rows", "10", check=-9, failpoint="copy.before_commit:4")
     found = move.report()
     run = found.runs[0]
     assert found.severity is Severity.CRITICAL
@@ -157,6 +157,37 @@ def test_without_a_target_every_environment_is_told(move: Move, confiture: Confi
     assert "no run" in confiture("status", cwd=move.folder, check=0).stdout
     move.setup()
     assert "SETUP" in confiture("status", cwd=move.folder, check=0).stdout
+
+
+def test_a_copy_that_nobody_makes_has_no_rate_and_no_end(move: Move) -> None:
+    move.setup()
+    move.step("migrate", "--chunk-rows", "10", check=-9, failpoint="copy.before_commit:4")
+    progress = move.report().runs[0].progress
+    assert (progress.rows_per_second, progress.eta) == (None, None)
+
+
+def test_a_setup_that_stopped_half_way_is_to_be_finished_first(move: Move) -> None:
+    move.step("setup", "--source", move.source.conninfo, check=-9, failpoint="setup.after_commit:1")
+    assert "schema-to-schema setup " in move.report().runs[0].next["command"]
+
+
+def test_a_faulty_environment_does_not_hide_the_others(move: Move) -> None:
+    environments = move.folder / "db/environments"
+    environments.mkdir()
+    (environments / "broken.yaml").write_text("nothing: here\n")
+    (environments / "new.yaml").write_text(f"database_url: {move.target.conninfo}\n")
+    move.setup()
+    found = report(None, move.folder)
+    assert found.severity is Severity.UNKNOWN
+    assert "broken" in found.unknown[0]
+    assert [run.state for run in found.runs] == ["setup"]
+
+
+def test_an_unknown_environment_is_told_in_the_form_that_was_asked_for(tmp_path: Path, confiture: Confiture) -> None:
+    told = confiture("status", "--target", "nowhere", "--format", "json", check=3)
+    jsonschema.validate(json.loads(told.stdout), schema())
+    assert "nowhere" in json.loads(told.stdout)["unknown"][0]
+    assert confiture("status", "--target", "nowhere", "--format", "openmetrics", check=3).stdout.endswith("# EOF\n")
 
 
 def test_labels_are_escaped() -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
 from confiture import status as asking
 from confiture.cli import options, terminal
@@ -37,6 +39,35 @@ class State(StrEnum):
 
 #: Seconds between two looks while waiting.
 POLL_SECONDS = 1.0
+#: Seconds between two looks of ``--watch`` where nobody says how many.
+WATCH_SECONDS = 2.0
+
+#: What a usage error raises; typer carries click within it and names no public base.
+_UsageFault: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+
+class Command(TyperCommand):
+    """Usage errors exit as UNKNOWN, because 2 is CRITICAL here; ``--watch`` may go without its seconds."""
+
+    def make_context(self, *arguments: Any, **more: Any) -> Any:
+        """The same, but for the exit code of what cannot be parsed."""
+        try:
+            return super().make_context(*arguments, **more)
+        except _UsageFault as error:
+            cast(Any, error).exit_code = int(Severity.UNKNOWN)
+            raise
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The same, with the seconds of ``--watch`` put in."""
+        return super().parse_args(ctx, _with_seconds(args))
+
+
+def _with_seconds(args: list[str]) -> list[str]:
+    def spelled(place: int, word: str) -> str:
+        bare = word == "--watch" and not re.fullmatch(r"[\d.]+", "".join(args[place + 1 : place + 2]))
+        return f"{word}={WATCH_SECONDS}" if bare else word
+
+    return [spelled(place, word) for place, word in enumerate(args)]
 
 
 def status(

@@ -8,7 +8,7 @@ made again from the stored plan.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import psycopg
 from psycopg import IsolationLevel, sql
@@ -32,14 +32,20 @@ from confiture.runner import Context
 from confiture.states import VERIFIED
 from confiture.types import TableRef, quoted, shell_word
 
+Fingerprints = dict[TableRef, Json | None]
+
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A plan and the catalogs it was made from."""
+    """A plan and the catalogs it was made from.
+
+    :ivar fingerprints: of the source's tables, in the snapshot of its catalog: what is changed after it is noticed.
+    """
 
     plan: Plan
     source: Catalog
     target: Catalog
+    fingerprints: Fingerprints = field(default_factory=dict)
 
 
 def make(
@@ -53,6 +59,7 @@ def make(
     """
     with source.transaction(isolation=IsolationLevel.REPEATABLE_READ, read_only=True) as tx:
         source_catalog = catalog.read(tx)
+        fingerprints = {t.ref: catalog.fingerprint(tx, t.ref) for t in source_catalog.tables}
     with Session(source.database, "expressions", source.run, user_sql=True) as session:
         facts = expressions.probe(session, source_catalog, target_catalog, given)
     planner = Planner(source_catalog, target_catalog, given, facts, options)
@@ -62,7 +69,7 @@ def make(
         raise faulty(found)
     if planner.refusals:
         raise Refused("the plan is refused", why="\n".join(planner.refusals), fix="nothing was changed")
-    return Planned(plan, source_catalog, target_catalog)
+    return Planned(plan, source_catalog, target_catalog, fingerprints)
 
 
 def faulty(found: Sequence[Fault]) -> FaultyInput:
@@ -147,7 +154,7 @@ def store(context: Context, given: Mapping, planned: Planned, restart: tuple[str
         if before and (again or plan.hash != run.plan_hash):
             _reopen(context, tx, run)
         _empty(tx, again)
-        _table_rows(context, tx, plan, before, again)
+        _table_rows(context, tx, replace(planned, plan=plan), before, again)
         if not before:
             _take_indexes_off(context, tx, plan, planned.target)
         runs.update(
@@ -309,8 +316,9 @@ def _any_key(context: Context, job: Job) -> tuple[str, ...] | None:
 
 
 def _table_rows(
-    context: Context, tx: Transaction, plan: Plan, before: tuple[TableProgress, ...], restart: frozenset[TableRef]
+    context: Context, tx: Transaction, planned: Planned, before: tuple[TableProgress, ...], restart: frozenset[TableRef]
 ) -> None:
+    plan = planned.plan
     known = {state.number: state for state in before}
     now = {t.number for t in plan.tables}
     for number in set(known) - now:
@@ -327,18 +335,14 @@ def _table_rows(
                 source=table.source,
                 plan=value,
                 estimate=table.estimate,
-                fingerprint=_fingerprint(context, table),
+                fingerprint=planned.fingerprints[table.source],
             )
         elif _touched(state) and table.target not in restart:
             progress.update_table(tx, context.run_id, table.number, plan=value)
         else:
             progress.replace_table(tx, context.run_id, table.number, table.source, value, table.estimate)
-            progress.update_table(tx, context.run_id, table.number, fingerprint=_fingerprint(context, table))
-
-
-def _fingerprint(context: Context, table: TablePlan) -> dict[str, object] | None:
-    with context.source.transaction(read_only=True) as tx:
-        return catalog.fingerprint(tx, table.source)
+            fingerprint = planned.fingerprints[table.source]
+            progress.update_table(tx, context.run_id, table.number, fingerprint=fingerprint)
 
 
 def _take_indexes_off(context: Context, tx: Transaction, plan: Plan, target: Catalog) -> None:

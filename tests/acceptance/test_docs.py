@@ -1,0 +1,121 @@
+"""The documents are true: their commands run, their examples parse, nothing of the tool is left out."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from confiture import errors, mapping
+from confiture.cli import app
+from confiture.sql import control_migrations
+from conftest import ROOT, Confiture
+from servers import Databases
+
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+GUIDE = ROOT / "docs" / "guide.md"
+
+
+def blocks(page: Path, *languages: str) -> Iterator[str]:
+    """The fenced blocks of a page in these languages."""
+    for language, body in re.findall(r"^```(\w+)\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
+        if language in languages:
+            yield body
+
+
+def commands(page: Path, *languages: str) -> list[list[str]]:
+    """The ``confiture`` commands of a page, as words."""
+    lines = (line for body in blocks(page, *languages) for line in body.splitlines())
+    words = (shlex.split(line, comments=True) for line in lines)
+    found = []
+    for line in words:
+        if "confiture" in line:
+            found.append(line[line.index("confiture") + 1 :])
+    return found
+
+
+def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command of the tool with its path."""
+    for name, below in getattr(command, "commands", {}).items():
+        yield from leaves(below, (*path, name))
+    if not hasattr(command, "commands"):
+        yield path, command
+
+
+LEAVES = dict(leaves(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=" ".join)
+def test_every_command_and_option_stands_in_the_documents(path: tuple[str, ...]) -> None:
+    assert path[-1] in TEXT
+    options = [opt for p in LEAVES[path].params for opt in p.opts if opt.startswith("--") and opt != "--help"]
+    missing = [option for option in options if not re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", TEXT)]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_in_a_page_is_one_of_the_tool(page: Path) -> None:
+    for words in commands(page, "console", "sh"):
+        if words[:1] in (["--version"], ["--help"]):
+            continue
+        path = next((p for p in LEAVES if tuple(words[: len(p)]) == p), None)
+        assert path is not None, words
+        known = {opt for p in LEAVES[path].params for opt in p.opts} | {"--verbose"}
+        assert {w.partition("=")[0] for w in words if w.startswith("--")} <= known, words
+
+
+def test_the_guide_runs_as_it_stands(databases: Databases, tmp_path: Path, confiture: Confiture) -> None:
+    source = databases.cloned(
+        "CREATE TABLE tb_user (id serial PRIMARY KEY, username text NOT NULL UNIQUE, settings_json text);"
+        "INSERT INTO tb_user (username, settings_json) SELECT 'u' || n, '{}' FROM generate_series(1, 50) n"
+    )
+    databases.forget("prod_new")
+    for body in blocks(GUIDE, "yaml", "sql"):
+        name, _, text = body.partition("\n")
+        path = tmp_path / name.lstrip("-# ")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    for words in commands(GUIDE, "console"):
+        done = confiture(*words, cwd=tmp_path, env={"PROD_URL": source.conninfo})
+        assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("text", list(blocks(ROOT / "docs" / "mapping.md", "yaml")))
+def test_the_mapping_examples_have_no_fault(text: str) -> None:
+    _, faults = mapping.parse(text, "mapping.md")
+    assert faults == ()
+
+
+def test_the_state_diagram_is_the_one_of_the_states() -> None:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    assert generate.page() == generate.PAGE.read_text(encoding="utf-8"), "run: python docs/generate.py"
+
+
+def test_every_link_leads_somewhere() -> None:
+    for page in PAGES:
+        for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert link.startswith("http") or (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_every_exit_code_is_told() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    codes = {c.exit_code for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.ConfitureError)}
+    for code in codes | {0, 130, 143}:
+        assert f"| {code} |" in page
+
+
+def test_every_control_table_is_told() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    tables = re.findall(r"CREATE TABLE confiture\.(\w+)", "".join(m.text for m in control_migrations()))
+    assert [t for t in tables if f"`{t}`" not in page] == []
