@@ -309,7 +309,7 @@ class Planner:
         where = entry.where if entry else None
         if where is not None and entry is not None:
             self._expression(source, where, "", entry.at, "$where")
-        self._unread_columns(source, columns, entry)
+        self._unread_columns(source, target, columns, entry)
         key, reason, index = self._key(source, target, columns, entry)
         if before != (len(self.faults), len(self.refusals)):
             return None
@@ -437,8 +437,12 @@ class Planner:
             self._fault(at, f"{what}: {facts.problem}", facts.hint)
         return facts.reads
 
-    def _unread_columns(self, source: Table, columns: Sequence[Projected], entry: m.TableMapping | None) -> None:
+    def _unread_columns(
+        self, source: Table, target: Table, columns: Sequence[Projected], entry: m.TableMapping | None
+    ) -> None:
         read = {name for p in columns for name in p.reads}
+        # Computed on both sides: there is nothing to move.
+        read |= {c.name for c in target.columns if c.generated and (same := source.column(c.name)) and same.generated}
         read |= self._read_by_others(source, entry)
         omitted = {name for name, _ in entry.omit} if entry else set()
         at = entry.at if entry else m.Position(1, 1)

@@ -149,6 +149,13 @@ def test_the_command_exits_as_monitoring_expects(move: Move, confiture: Confitur
     confiture("status", *target, "--wait", "verified", "--timeout", "0", check=124)
 
 
+def test_a_critical_run_exits_with_2(move: Move, confiture: Confiture) -> None:
+    move.source.sql("UPDATE item SET name = NULL WHERE id = 55")
+    move.setup()
+    move.step("migrate", check=5)
+    confiture("status", "--target", move.target.conninfo, check=2)
+
+
 def test_without_a_target_every_environment_is_told(move: Move, confiture: Confiture) -> None:
     environments = move.folder / "db/environments"
     environments.mkdir()

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 import any_move
 from any_move import AnyMove
 from confiture.embedded import Server
-from confiture.errors import Refused
 from servers import Databases
 
 CHUNK_ROWS = 7
@@ -230,7 +228,7 @@ CREATE UNIQUE INDEX unique_expression ON other.c (abs(x));
 CREATE UNIQUE INDEX for_clustering ON other.c (y, x);
 ALTER TABLE other.c CLUSTER ON for_clustering;
 ALTER TABLE other.c REPLICA IDENTITY FULL;
-COMMENT ON INDEX expression IS 'an index';
+COMMENT ON INDEX other.expression IS 'an index';
 COMMENT ON INDEX other.c_pkey IS 'the index of the key';
 COMMENT ON CONSTRAINT c_pkey ON other.c IS 'the key';
 COMMENT ON CONSTRAINT apart ON other.c IS 'exclusion';

@@ -14,11 +14,8 @@ from confiture.cli import build, cutover, demo, ending, migrate, plan, setup, st
 from confiture.db import failure
 from confiture.errors import ConfitureError, Drained
 from confiture.log import configure
-from confiture.status import Severity
 
 _VERBOSE = "--verbose"
-#: What typer exits with after a usage error.
-_USAGE = 2
 
 app = typer.Typer(
     name="confiture",
@@ -50,7 +47,7 @@ for command in (
     _schema.command(command.__name__)(command)
 app.command("build")(build.build)
 app.command("demo")(demo.demo)
-app.command("status")(status.status)
+app.command("status", cls=status.Command)(status.status)
 
 
 def _version(wanted: bool) -> None:
@@ -85,9 +82,6 @@ def main() -> None:
         told = failure(error, "running the command")
         _tell(told, verbose)
         sys.exit(told.exit_code)
-    except SystemExit as error:
-        # Monitoring reads 2 as CRITICAL: what `status` cannot even be asked is UNKNOWN.
-        sys.exit(int(Severity.UNKNOWN) if error.code == _USAGE and arguments[:1] == ["status"] else error.code)
     except KeyboardInterrupt:
         _tell(ConfitureError("interrupted"), verbose)
         sys.exit(130)
