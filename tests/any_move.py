@@ -32,7 +32,7 @@ DESIGN = {
         LEFT JOIN pg_class c ON c.oid = con.conrelid WHERE n.nspname !~ {OURS}""",
     "indexes": f"""
         SELECT n.nspname, c.relname, pg_get_indexdef(i.indexrelid), i.indisvalid, i.indisprimary, i.indisunique,
-               i.indimmediate, i.indisclustered, i.indisreplident, c.reloptions, h.inhparent::regclass::text,
+               i.indimmediate, i.indisclustered, i.indisreplident, c.reloptions::text, h.inhparent::regclass::text,
                obj_description(c.oid, 'pg_class'), c.relkind
         FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_inherits h ON h.inhrelid = c.oid WHERE n.nspname !~ {OURS}""",
@@ -49,7 +49,7 @@ DESIGN = {
         LEFT JOIN pg_attrdef d ON (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
         WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm') AND n.nspname !~ {OURS}""",
     "relations": f"""
-        SELECT n.nspname, c.relname, c.relkind, c.relpersistence, c.relispartition, c.reloptions, c.relreplident,
+        SELECT n.nspname, c.relname, c.relkind, c.relpersistence, c.relispartition, c.reloptions::text, c.relreplident,
                c.relrowsecurity, obj_description(c.oid, 'pg_class'), pg_get_expr(c.relpartbound, c.oid)
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname !~ {OURS}
           AND c.relkind NOT IN ('i', 'I')""",
@@ -132,7 +132,7 @@ class AnyMove:
         alone = databases.cloned(self.ddl)
         for what, query in DESIGN.items():
             expected, found = Counter(alone.rows(query)), Counter(self.target.rows(query))
-            assert (expected - found, found - expected) == (Counter(), Counter()), what
+            assert (list(expected - found), list(found - expected)) == ([], []), what
 
 
 def texts(database: TestDatabase, query: str) -> Counter[tuple[str | None, ...]]:

@@ -94,10 +94,19 @@ class Column:
 class Index:
     """An index; ``columns`` are its plain key columns in order.
 
-    :ivar marked: it is the replica identity or the clustering index.
+    :ivar table: the table or partition it is on, ``level`` that one's depth below the root.
+    :ivar parent: the index of the partitioned table above that it is attached to; None at a root.
+    :ivar tree: one number for an index and all that is attached to it, at any depth.
+    :ivar marked: it cannot be made anew as it is: the replica identity, the clustering index, one with
+        statistics targets, a partitioned table's constraint with storage parameters.
     :ivar needed: something other than the table depends on it (a view's GROUP BY, a foreign key).
+    :ivar options: storage parameters as ``name=value``.
     """
 
+    table: TableRef
+    level: int
+    parent: TableRef | None
+    tree: int
     name: str
     definition: str
     is_unique: bool
@@ -111,7 +120,9 @@ class Index:
     columns: tuple[str, ...]
     constraint_name: str | None
     constraint_definition: str | None
+    constraint_comment: str | None
     comment: str | None
+    options: tuple[str, ...]
     tablespace: str | None
     needed: bool
 
@@ -123,8 +134,9 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
-    """A foreign key as declared."""
+    """A foreign key as declared, on ``table``: a table or one of its partitions."""
 
+    table: TableRef
     name: str
     definition: str
     references: TableRef
@@ -142,8 +154,9 @@ class ForeignKey:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """A user's trigger; ``enabled`` is ``tgenabled``."""
+    """A user's trigger on a table or one of its partitions; ``enabled`` is ``tgenabled``."""
 
+    table: TableRef
     name: str
     enabled: str
     definition: str
@@ -159,7 +172,10 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table (partitions belong to their root). ``tuples`` is -1 where never analyzed."""
+    """A table (partitions belong to their root). ``tuples`` is -1 where never analyzed.
+
+    :ivar indexes: its own, ``partition_indexes`` those of its partitions.
+    """
 
     oid: int
     ref: TableRef
@@ -179,6 +195,7 @@ class Table:
     owner: str
     columns: tuple[Column, ...] = ()
     indexes: tuple[Index, ...] = ()
+    partition_indexes: tuple[Index, ...] = ()
     foreign_keys: tuple[ForeignKey, ...] = ()
     checks: tuple[Check, ...] = ()
     triggers: tuple[Trigger, ...] = ()
@@ -254,15 +271,23 @@ def _grouped(tx: Transaction, name: str, oids: list[int]) -> dict[int, list[Json
     return grouped
 
 
+def _of_table(row: Json) -> Json:
+    table = TableRef(row.pop("table_schema"), row.pop("table_name"))
+    return {**row, "table": table}
+
+
 def _index(row: Json) -> Index:
-    return Index(**{**row, "columns": tuple(row["columns"])})
+    schema, name = row.pop("parent_schema"), row.pop("parent_name")
+    row["parent"] = None if name is None else TableRef(schema, name)
+    row["columns"], row["options"] = tuple(row["columns"]), tuple(row["options"])
+    return Index(**_of_table(row))
 
 
 def _foreign_key(row: Json) -> ForeignKey:
     row["references"] = TableRef(row.pop("ref_schema"), row.pop("ref_name"))
     row["columns"] = tuple(row["columns"])
     row["ref_columns"] = tuple(row["ref_columns"])
-    return ForeignKey(**row)
+    return ForeignKey(**_of_table(row))
 
 
 def read(tx: Transaction) -> Catalog:
@@ -270,7 +295,7 @@ def read(tx: Transaction) -> Catalog:
     rows = _query(tx, "tables")
     oids = [row["oid"] for row in rows]
     columns = _grouped(tx, "columns", oids)
-    indexes = _grouped(tx, "indexes", oids)
+    indexes = {oid: [_index(i) for i in found] for oid, found in _grouped(tx, "indexes", oids).items()}
     foreign_keys = _grouped(tx, "foreign_keys", oids)
     checks = _grouped(tx, "checks", oids)
     triggers = _grouped(tx, "triggers", oids)
@@ -278,10 +303,11 @@ def read(tx: Transaction) -> Catalog:
         Table(
             ref=TableRef(row.pop("schema"), row.pop("name")),
             columns=tuple(Column(**c) for c in columns[row["oid"]]),
-            indexes=tuple(_index(i) for i in indexes[row["oid"]]),
+            indexes=tuple(i for i in indexes.get(row["oid"], ()) if i.level == 0),
+            partition_indexes=tuple(i for i in indexes.get(row["oid"], ()) if i.level > 0),
             foreign_keys=tuple(_foreign_key(f) for f in foreign_keys[row["oid"]]),
             checks=tuple(Check(**c) for c in checks[row["oid"]]),
-            triggers=tuple(Trigger(**t) for t in triggers[row["oid"]]),
+            triggers=tuple(Trigger(**_of_table(t)) for t in triggers[row["oid"]]),
             **row,
         )
         for row in rows

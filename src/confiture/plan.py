@@ -75,6 +75,7 @@ class KeyColumn:
 class TablePlan:
     """How one target table gets its rows.
 
+    :ivar only: the source is read with ONLY, ``target_only`` the target: rows of inheritance children are theirs.
     :ivar key: the walk key; empty means one chunk of its own, for ``key_reason``.
     :ivar ordered: both servers order the key alike, so ranges may be compared on the target too.
     :ivar arbiter: the target's unique index on the key's image; None when it has none.
@@ -86,6 +87,7 @@ class TablePlan:
     target: TableRef
     source: TableRef
     only: bool
+    target_only: bool
     view: str
     columns: tuple[Projected, ...]
     where: str | None
@@ -319,6 +321,7 @@ class Planner:
             target=target.ref,
             source=source.ref,
             only=source.only,
+            target_only=target.only,
             view=_view_name(number, target.ref),
             columns=columns,
             where=where,

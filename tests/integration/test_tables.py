@@ -281,7 +281,9 @@ UNWALKED = {
 
 
 @pytest.fixture(scope="module", params=["fdw", "copy"])
-def moved(request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnyMove]:
+def moved(
+    request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[AnyMove]:
     """All of them moved, verified and cut over."""
     databases = Databases(server)
     virtual = "VIRTUAL"

@@ -44,7 +44,10 @@ VALUES: dict[str, tuple[str, list[str]]] = {
     "numeric_scaled": ("numeric(10,2)", ["'NaN'", "99999999.99", "-0.01", "0"]),
     "numeric_tens": ("numeric(3,-2)", ["12300", "-99900"]),
     "float4": ("real", ["'NaN'", "'Infinity'", "'-Infinity'", "'-0'", "0", "0.1", "1e-45", "3.4e38"]),
-    "float8": ("float8", ["'NaN'", "'Infinity'", "'-Infinity'", "'-0'", "0", "0.1", "5e-324", "1.7e308", "1/3::float8"]),
+    "float8": (
+        "float8",
+        ["'NaN'", "'Infinity'", "'-Infinity'", "'-0'", "0", "0.1", "5e-324", "1.7e308", "1/3::float8"],
+    ),
     "money": ("money", ["'-92233720368547758.08'", "'0.01'", "'1,000.00'"]),
     "text": ("text", ["''", "' a '", "'Straße\n\t\\N \\. \"q\" ''s'", "'\U0001f600'", "repeat('x', 100000)", "'NULL'"]),
     "varchar": ("varchar", ["''", "'a  '"]),
@@ -65,8 +68,8 @@ VALUES: dict[str, tuple[str, list[str]]] = {
     "interval_p": ("interval(2)", ["'1.25 s'"]),
     "interval_fields": ("interval year to month", ["'1-2'", "'-1 year'"]),
     "uuid": ("uuid", ["'f47ac10b-58cc-4372-a567-0e02b2c3d479'", "'00000000-0000-0000-0000-000000000000'"]),
-    "json": ("json", ["'{\"b\": 1, \"a\" : 1, \"b\": 2}'", "'null'", "'  [1 , 2]\n'", "'\"\\u00e4\"'"]),
-    "jsonb": ("jsonb", ["'{\"b\": 1.0, \"a\": 1.00}'", "'null'", "'[]'", "'1e5'"]),
+    "json": ("json", ['\'{"b": 1, "a" : 1, "b": 2}\'', "'null'", "'  [1 , 2]\n'", "'\"\\u00e4\"'"]),
+    "jsonb": ("jsonb", ['\'{"b": 1.0, "a": 1.00}\'', "'null'", "'[]'", "'1e5'"]),
     "jsonpath": ("jsonpath", ["'$.a[*] ? (@ > 1)'"]),
     "tsvector": ("tsvector", ["'a:1A b:2 ''it''''s''':: tsvector", "''"]),
     "tsquery": ("tsquery", ["'a & (b | !c) <-> d:*A'"]),
@@ -85,7 +88,7 @@ VALUES: dict[str, tuple[str, list[str]]] = {
     "tid": ("tid", ["'(0,1)'"]),
     "regclass": ("regclass", ["'pg_class'", "'public.pointed_at'"]),
     "regprocedure": ("regprocedure", ["'pg_catalog.lower(text)'", "'public.same(int)'"]),
-    "regtype": ("regtype", ["'int4'", "'public.mood'", "'\"Odd \"\"Types\"\"\".pair'"]),
+    "regtype": ("regtype", ["'int4'", "'public.mood'", '\'"Odd ""Types""".pair\'']),
     "regrole": ("regrole", ["'postgres'"]),
     "aclitem": ("aclitem", ["'postgres=arwdDxt/postgres'"]),
     "point": ("point", ["'(1,-0)'", "'(Infinity,NaN)'", "'(0.1,0.2)'"]),
@@ -106,27 +109,27 @@ VALUES: dict[str, tuple[str, list[str]]] = {
     "textrange": ("textrange", ["'[a,\"b,c\")'", "'empty'"]),
     "textmultirange": ("textmultirange", ["'{[a,b),[c,)}'"]),
     "int4_array": ("int[]", ["'{}'", "'{1,NULL,3}'", "'[2:4]={1,2,3}'", "'{{1,2},{3,4}}'"]),
-    "text_array": ("text[]", ["'{}'", "'{\"a,b\",NULL,\"NULL\",\"\"}'"]),
+    "text_array": ("text[]", ["'{}'", '\'{"a,b",NULL,"NULL",""}\'']),
     "varchar_array": ("varchar(3)[]", ["'{abc,\"d  \"}'"]),
     "bpchar_array": ("char(3)[]", ["'{a,bcd}'"]),
     "numeric_array": ("numeric(6,2)[]", ["'{1.5,NaN}'"]),
     "float8_array": ("float8[]", ["'{-0,NaN,Infinity,0.1}'"]),
     "timestamptz_array": ("timestamptz[]", ["'{infinity,2020-01-01 00:00+05}'"]),
     "bytea_array": ("bytea[]", ["ARRAY['\\x00'::bytea, '']"]),
-    "json_array": ("json[]", ["ARRAY['{\"b\": 1, \"a\" : 2}'::json]"]),
+    "json_array": ("json[]", ['ARRAY[\'{"b": 1, "a" : 2}\'::json]']),
     "bit_array": ("bit(3)[]", ["'{101,000}'"]),
     "int4range_array": ("int4range[]", ["'{\"[1,2)\",empty}'"]),
     "regclass_array": ("regclass[]", ["'{pg_class,public.pointed_at}'"]),
     "enum": ("mood", ["'sad'", "'it''s \"fine\", \\ really'"]),
     "enum_array": ("mood[]", ["ARRAY['it''s \"fine\", \\ really', 'ok', NULL]::mood[]", "'{}'"]),
     "composite": ('"Odd ""Types""".pair', ["ROW(1, 'a,\"b')", "ROW(NULL, NULL)", "ROW(NULL, '')"]),
-    "composite_array": ('"Odd ""Types""".pair[]', ["ARRAY[ROW(1, 'x'), NULL]::\"Odd \"\"Types\"\"\".pair[]"]),
+    "composite_array": ('"Odd ""Types""".pair[]', ['ARRAY[ROW(1, \'x\'), NULL]::"Odd ""Types""".pair[]']),
     "composite_nested": ("nested", ["ROW(ROW(1, 'x y'), '{sad,ok}', '2020-01-01 00:00+00')"]),
     "domain": ("positive", ["1", "2147483647"]),
     "domain_of_domain": ("shorter", ["'abcde'", "'a   '"]),
     "domain_of_array": ("ints", ["'{1,2}'"]),
     "domain_array": ("positive[]", ["'{1,2}'"]),
-    "hstore": ("hstore", ["'\"a b\"=>\"1\", c=>NULL'", "''"]),
+    "hstore": ("hstore", ['\'"a b"=>"1", c=>NULL\'', "''"]),
     "citext": ("citext", ["'Bob'", "'bob '"]),
     "citext_array": ("citext[]", ["'{Bob,\"b,c\"}'"]),
 }
@@ -181,7 +184,7 @@ UNWALKABLE = {
 }
 
 TYPES = f"""{PRELUDE}
-CREATE TYPE many AS ENUM ({', '.join(f"'m{n * 7 % 18}'" for n in range(1, 18))});
+CREATE TYPE many AS ENUM ({", ".join(f"'m{n * 7 % 18}'" for n in range(1, 18))});
 """
 
 
@@ -218,7 +221,9 @@ DDL = "\n".join([TYPES, *_value_tables(False), *_key_tables(False)])
 
 
 @pytest.fixture(scope="module", params=["fdw", "copy"])
-def moved(request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnyMove]:
+def moved(
+    request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[AnyMove]:
     """All of them moved and verified, by COPY or, where they can, by FDW."""
     databases = Databases(server)
     move = any_move.make(databases, tmp_path_factory.mktemp("types"), SOURCE, DDL)

@@ -94,8 +94,7 @@ def _hash(values: Sequence[sql.Composed], hashing: Hashing) -> sql.Composed:
 def _from(job: Job, side: Side) -> sql.Composed:
     if side == "source":
         return sql.Composed([job.view])
-    # Rows of inheritance children belong to those tables.
-    return sql.SQL("ONLY {}").format(job.target) if job.table.only else sql.Composed([job.target])
+    return sql.SQL("ONLY {}").format(job.target) if job.table.target_only else sql.Composed([job.target])
 
 
 def _key(job: Job, side: Side) -> tuple[KeyPart, ...]:

@@ -21,6 +21,12 @@ def _name(ref: TableRef) -> sql.Identifier:
     return sql.Identifier(ref.schema, ref.name)
 
 
+def _from(tx: Transaction, ref: TableRef) -> sql.Composed:
+    """A foreign key sees a table's partitions, but neither end sees inheritance children."""
+    row = tx.pg.execute(load("constraints.sql")["partitioned"], [ref.schema, ref.name]).fetchone()
+    return sql.SQL("{}{}").format(sql.SQL("" if row == (True,) else "ONLY "), _name(ref))
+
+
 def orphans(tx: Transaction, key: Deferred) -> list[Difference]:
     """Rows whose parent is not there, by an anti-join of the target alone."""
     detail = key.detail or {}
@@ -32,7 +38,7 @@ def orphans(tx: Transaction, key: Deferred) -> list[Difference]:
         sql.SQL("p.{} = c.{}").format(sql.Identifier(r), sql.Identifier(c)) for c, r in zip(columns, refs, strict=True)
     )
     query = sql.SQL("SELECT DISTINCT {} FROM {} c WHERE {} AND NOT EXISTS (SELECT FROM {} p WHERE {}) LIMIT {}").format(
-        values, _name(key.table), filled, _name(parent), joined, sql.Literal(ORPHANS_MOST)
+        values, _from(tx, key.table), filled, _from(tx, parent), joined, sql.Literal(ORPHANS_MOST)
     )
     return [
         Difference(
@@ -68,8 +74,13 @@ def told_apart(
     return told
 
 
-def invalid(tx: Transaction, plan: Plan) -> Iterator[Difference]:
-    """Constraints not validated, indexes not valid."""
+def invalid(tx: Transaction, plan: Plan, taken: tuple[Deferred, ...]) -> Iterator[Difference]:
+    """Foreign keys that the load left not validated though the DDL has them so, and indexes not valid."""
+    for key in taken:
+        if key.kind == "foreign_key" and key.status != "off" and (key.detail or {}).get("validated"):
+            found = tx.pg.execute(load("constraints.sql")["validated"], [key.table.schema, key.table.name, key.name])
+            if found.fetchone() != (True,):
+                yield Difference("constraints", f"{key.table} {key.name}", "constraint not validated")
     oids = []
     for table in plan.tables:
         row = tx.pg.execute(
@@ -81,9 +92,9 @@ def invalid(tx: Transaction, plan: Plan) -> Iterator[Difference]:
             yield Difference("constraints", str(table.target), "the table is gone")
         else:
             oids.append(row[0])
-    query = load("constraints.sql")["invalid"].decode()
-    for table_name, name, what in tx.pg.execute(query, {"tables": oids}).fetchall():
-        yield Difference("constraints", f"{table_name} {name}", what)
+    query = load("constraints.sql")["invalid"]
+    for table_name, name in tx.pg.execute(query, {"tables": oids}).fetchall():
+        yield Difference("constraints", f"{table_name} {name}", "index not valid")
 
 
 def off(taken: tuple[Deferred, ...]) -> Iterator[Difference]:

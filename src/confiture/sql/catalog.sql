@@ -80,11 +80,17 @@ WHERE a.attrelid = ANY (%(tables)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropp
 ORDER BY a.attrelid, a.attnum
 
 -- name: indexes
--- Indexes of tables (roots only), with what makes one usable as a key.
-SELECT i.indrelid::bigint AS table_oid, ic.relname AS name, pg_get_indexdef(i.indexrelid) AS definition,
+-- Indexes of tables and their partitions, with what makes one usable as a key; roots before what is attached to them.
+SELECT p.root::bigint AS table_oid, tn.nspname AS table_schema, tc.relname AS table_name,
+       p.level, hn.nspname AS parent_schema, hc.relname AS parent_name,
+       coalesce(pg_partition_root(i.indexrelid)::oid, i.indexrelid)::bigint AS tree,
+       ic.relname AS name, pg_get_indexdef(i.indexrelid) AS definition,
        i.indisunique AS is_unique, i.indisprimary AS is_primary, i.indimmediate AS immediate,
        i.indisvalid AS valid, i.indpred IS NOT NULL AS partial, i.indexprs IS NOT NULL AS expressions,
-       i.indisreplident OR i.indisclustered AS marked,
+       i.indisreplident OR i.indisclustered
+         OR ic.relkind = 'I' AND con.oid IS NOT NULL AND ic.reloptions IS NOT NULL
+         OR EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = ic.oid AND coalesce(a.attstattarget, -1) <> -1)
+         AS marked,
        am.amname = 'btree' AS btree,
        (SELECT coalesce(array_agg(a.attname::text ORDER BY k.n), '{}')
         FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n)
@@ -92,24 +98,26 @@ SELECT i.indrelid::bigint AS table_oid, ic.relname AS name, pg_get_indexdef(i.in
         WHERE k.n <= i.indnkeyatts) AS columns,
        con.conname AS constraint_name,
        CASE WHEN con.oid IS NOT NULL THEN pg_get_constraintdef(con.oid) END AS constraint_definition,
-       obj_description(coalesce(con.oid, ic.oid),
-                       CASE WHEN con.oid IS NULL THEN 'pg_class' ELSE 'pg_constraint' END) AS comment,
-       ts.spcname AS tablespace,
+       obj_description(con.oid, 'pg_constraint') AS constraint_comment, obj_description(ic.oid, 'pg_class') AS comment,
+       coalesce(ic.reloptions, '{}') AS options, ts.spcname AS tablespace,
        EXISTS (SELECT FROM pg_depend d WHERE d.refclassid = 'pg_constraint'::regclass AND d.refobjid = con.oid
                AND d.deptype = 'n' AND d.classid <> 'pg_constraint'::regclass)
          OR EXISTS (SELECT FROM pg_constraint f WHERE f.conindid = i.indexrelid AND f.contype = 'f') AS needed
-FROM pg_index i
+FROM (SELECT r.oid AS root, r.oid, 0 AS level FROM unnest(%(tables)s::oid[]) r(oid)
+      UNION SELECT r.oid, t.relid, t.level FROM unnest(%(tables)s::oid[]) r(oid), pg_partition_tree(r.oid) t) p
+JOIN pg_class tc ON tc.oid = p.oid JOIN pg_namespace tn ON tn.oid = tc.relnamespace
+JOIN pg_index i ON i.indrelid = p.oid
 JOIN pg_class ic ON ic.oid = i.indexrelid
 JOIN pg_am am ON am.oid = ic.relam
+LEFT JOIN pg_inherits h ON h.inhrelid = i.indexrelid
+LEFT JOIN pg_class hc ON hc.oid = h.inhparent LEFT JOIN pg_namespace hn ON hn.oid = hc.relnamespace
 LEFT JOIN pg_constraint con ON con.conindid = i.indexrelid AND con.contype IN ('p', 'u', 'x')
 LEFT JOIN pg_tablespace ts ON ts.oid = ic.reltablespace
-WHERE i.indrelid = ANY (%(tables)s::oid[])
-  AND NOT EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = i.indexrelid)
-ORDER BY i.indrelid, i.indisprimary DESC, ic.relname COLLATE "C"
+ORDER BY p.root, p.level, i.indisprimary DESC, ic.relname COLLATE "C"
 
 -- name: foreign_keys
--- Foreign keys declared on a table itself (not those a partition inherits).
-SELECT con.conrelid::bigint AS table_oid, con.conname AS name, pg_get_constraintdef(con.oid) AS definition,
+-- Foreign keys declared on a table or on one of its partitions (not those that a partition inherits).
+SELECT p.root::bigint AS table_oid, n.nspname AS table_schema, c.relname AS table_name, con.conname AS name, pg_get_constraintdef(con.oid) AS definition,
        rn.nspname AS ref_schema, rc.relname AS ref_name,
        (SELECT array_agg(a.attname::text ORDER BY k.n) FROM unnest(con.conkey) WITH ORDINALITY k(attnum, n)
         JOIN pg_attribute a ON a.attrelid = con.conrelid AND a.attnum = k.attnum) AS columns,
@@ -122,11 +130,13 @@ SELECT con.conrelid::bigint AS table_oid, con.conname AS name, pg_get_constraint
        coalesce((to_jsonb(con)->>'conperiod')::bool, false)
          OR NOT coalesce((to_jsonb(con)->>'conenforced')::bool, true) AS kept_as_declared,
        obj_description(con.oid, 'pg_constraint') AS comment
-FROM pg_constraint con
-JOIN pg_class c ON c.oid = con.conrelid
+FROM (SELECT r.oid AS root, r.oid FROM unnest(%(tables)s::oid[]) r(oid)
+      UNION SELECT r.oid, t.relid FROM unnest(%(tables)s::oid[]) r(oid), pg_partition_tree(r.oid) t) p
+JOIN pg_constraint con ON con.conrelid = p.oid
+JOIN pg_class c ON c.oid = con.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_class rc ON rc.oid = con.confrelid JOIN pg_namespace rn ON rn.oid = rc.relnamespace
-WHERE con.contype = 'f' AND con.conparentid = 0 AND con.conrelid = ANY (%(tables)s::oid[])
-ORDER BY con.conrelid, con.conname COLLATE "C"
+WHERE con.contype = 'f' AND con.conparentid = 0
+ORDER BY p.root, n.nspname COLLATE "C", c.relname COLLATE "C", con.conname COLLATE "C"
 
 -- name: checks
 -- CHECK constraints and whether they are enforced for rows that were there before.
@@ -136,12 +146,15 @@ WHERE con.contype = 'c' AND con.conrelid = ANY (%(tables)s::oid[])
 ORDER BY con.conrelid, con.conname COLLATE "C"
 
 -- name: triggers
--- The user's triggers (clones on partitions follow their root).
-SELECT t.tgrelid::bigint AS table_oid, t.tgname AS name, t.tgenabled::text AS enabled,
-       pg_get_triggerdef(t.oid) AS definition
-FROM pg_trigger t
-WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND t.tgrelid = ANY (%(tables)s::oid[])
-ORDER BY t.tgrelid, t.tgname COLLATE "C"
+-- The user's triggers, those of partitions too: a clone may be enabled otherwise than its root's.
+SELECT p.root::bigint AS table_oid, n.nspname AS table_schema, c.relname AS table_name,
+       t.tgname AS name, t.tgenabled::text AS enabled, pg_get_triggerdef(t.oid) AS definition
+FROM (SELECT r.oid AS root, r.oid FROM unnest(%(tables)s::oid[]) r(oid)
+      UNION SELECT r.oid, t.relid FROM unnest(%(tables)s::oid[]) r(oid), pg_partition_tree(r.oid) t) p
+JOIN pg_class c ON c.oid = p.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_trigger t ON t.tgrelid = p.oid
+WHERE NOT t.tgisinternal
+ORDER BY p.root, n.nspname COLLATE "C", c.relname COLLATE "C", t.tgname COLLATE "C"
 
 -- name: sequences
 -- Sequences, with the column that owns them.

@@ -1,10 +1,17 @@
+-- name: partitioned
+-- Whether a table (schema, name) is partitioned.
+SELECT c.relkind = 'p'
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE (n.nspname, c.relname) = (%s, %s)
+
+-- name: validated
+-- Whether a constraint (schema, table, name) holds for every row.
+SELECT con.convalidated
+FROM pg_constraint con JOIN pg_class c ON c.oid = con.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE (n.nspname, c.relname, con.conname) = (%s, %s, %s)
+
 -- name: invalid
--- Constraints and indexes of the planned tables that do not hold for every row.
-SELECT con.conrelid::regclass::text, con.conname, 'constraint not validated'
-FROM pg_constraint con
-WHERE con.conrelid = ANY (%(tables)s::oid[]) AND NOT con.convalidated
-  AND coalesce((to_jsonb(con)->>'conenforced')::bool, true)
-UNION ALL
-SELECT i.indrelid::regclass::text, i.indexrelid::regclass::text, 'index not valid'
+-- Indexes of the planned tables that are not valid.
+SELECT i.indrelid::regclass::text, i.indexrelid::regclass::text
 FROM pg_index i
 WHERE i.indrelid = ANY (%(tables)s::oid[]) AND NOT (i.indisvalid AND i.indisready)

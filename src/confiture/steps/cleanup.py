@@ -159,9 +159,11 @@ def _give_back(context: Context, tx: Transaction) -> None:
     if tables:
         tx.pg.execute(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(tables)))
     taken = [item for item in progress.deferred(tx, context.run_id) if item.status == "off"]
-    for kinds, bring_back in _BRING_BACK:
+    for item in finish.roots_first(taken):
+        finish.rebuild(context, tx, item)
+    for kind, bring_back in _BRING_BACK:
         for item in taken:
-            if item.kind in kinds:
+            if item.kind == kind:
                 bring_back(context, tx, item)
     run = runs.get(tx, context.run_id)
     for view in plan_from_json(run.plan).materialized_views if run is not None and run.plan is not None else ():
@@ -180,12 +182,7 @@ def _trigger(context: Context, tx: Transaction, item: Deferred) -> None:
     progress.set_deferred(tx, context.run_id, item, "back")
 
 
-#: In the order they need each other: a foreign key wants its unique index.
-_BRING_BACK = (
-    (("index", "constraint"), finish.rebuild),
-    (("foreign_key",), _foreign_key),
-    (("trigger",), _trigger),
-)
+_BRING_BACK = (("foreign_key", _foreign_key), ("trigger", _trigger))
 
 
 def _dropped(tx: Transaction, kind: str, identity: str) -> bool:

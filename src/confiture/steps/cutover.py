@@ -127,20 +127,17 @@ def _declare(item: Deferred) -> Callable[[Context, Transaction], None]:
                 statement = sql.SQL("ALTER TABLE {} ALTER CONSTRAINT {} {}")
                 tx.pg.execute(statement.format(_table(item.table), sql.Identifier(item.name), sql.SQL(mode)))
         elif item.interim is not None:
-            _replace(tx, item)
+            replace_key(tx, item)
         progress.set_deferred(tx, context.run_id, item, "back")
 
     return act
 
 
-def _replace(tx: Transaction, item: Deferred) -> None:
-    """The declared key beside its substitute, validated, then in its place: never without one."""
-    table, name = _table(item.table), sql.Identifier(item.name)
-    interim = sql.Identifier("confiture_interim")
-    statement = sql.SQL("ALTER TABLE {} RENAME CONSTRAINT {} TO {}")
-    tx.pg.execute(statement.format(table, name, interim))
-    tx.pg.execute(sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(table, name, raw(item.definition)))
-    tx.pg.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table, interim))
+def replace_key(tx: Transaction, item: Deferred) -> None:
+    """The declared key in its substitute's place, validated: in one statement, so never without one."""
+    name = sql.Identifier(item.name)
+    statement = sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}, ADD CONSTRAINT {} {}")
+    tx.pg.execute(statement.format(_table(item.table), name, name, raw(item.definition)))
     finish.comment_on(tx, item)
 
 
@@ -221,7 +218,7 @@ def _under_lock(context: Context, source: Transaction, plan: Plan) -> None:
 def enable(tx: Transaction, item: Deferred) -> None:
     """A trigger on again, as it was."""
     how = _ENABLE[(item.detail or {}).get("enabled", "O")]
-    statement = sql.SQL("ALTER TABLE {} {} {}")
+    statement = sql.SQL("ALTER TABLE ONLY {} {} {}")
     tx.pg.execute(statement.format(_table(item.table), sql.SQL(how), sql.Identifier(item.name)))
 
 

@@ -5,7 +5,7 @@ Each is a journaled step of its own, so an index of an hour is not built twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import psycopg
@@ -25,7 +25,11 @@ from confiture.types import TableRef, shell_word
 TargetAct = Callable[[Context, Transaction], None]
 Act = Callable[[Context, Transaction, Deferred], None]
 
-_INDEXES = ("index", "constraint")
+
+def roots_first(taken: Sequence[Deferred]) -> list[Deferred]:
+    """Indexes and constraints of them, those of partitions behind what they are to be attached to."""
+    indexes = [d for d in taken if d.kind in ("index", "constraint")]
+    return sorted(indexes, key=lambda d: int((d.detail or {}).get("level", 0)))
 
 
 def finish(context: Context, plan: Plan) -> None:
@@ -38,7 +42,7 @@ def finish(context: Context, plan: Plan) -> None:
         context,
         "finish",
         [
-            *(_step(f"{d.kind} {d.name} on {d.table}", rebuild, d) for d in taken if d.kind in _INDEXES and _off(d)),
+            *(_step(f"{d.kind} {d.name} on {d.table}", rebuild, d) for d in roots_first(taken) if _off(d)),
             *(_step(f"foreign key {d.name} on {d.table}", add_interim, d) for d in keys),
             *(_step(f"foreign key {d.name} on {d.table} validated", validate, d) for d in keys),
             *(Step(f"refresh of {v}", act=_refresh(v)) for v in plan.materialized_views),
@@ -82,16 +86,26 @@ def _not_unique(error: psycopg.Error, name: str, item: Deferred) -> DataFailure:
 
 
 def rebuild(context: Context, tx: Transaction, item: Deferred) -> None:
-    """An index or a unique, primary or exclusion constraint, with its comment."""
-    tablespace = (item.detail or {}).get("tablespace")
-    if tablespace:
-        tx.pg.execute(sql.SQL("SET LOCAL default_tablespace = {}").format(sql.Literal(tablespace)))
+    """An index or a unique, primary or exclusion constraint, attached to its parent, with its comments.
+
+    On a partitioned table it is made on ONLY that one: its partitions' are items of their own, and keep
+    the names and definitions they had.
+    """
+    detail, name = item.detail or {}, sql.Identifier(item.table.schema, item.name)
+    if detail.get("tablespace"):
+        tx.pg.execute(sql.SQL("SET LOCAL default_tablespace = {}").format(sql.Literal(detail["tablespace"])))
     if item.kind == "index":
         tx.pg.execute(raw(item.definition))
     else:
-        statement = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}")
+        statement = sql.SQL("ALTER TABLE ONLY {} ADD CONSTRAINT {} {}")
         tx.pg.execute(statement.format(_table(item.table), sql.Identifier(item.name), raw(item.definition)))
+    for option, value in (o.split("=", 1) for o in detail.get("options", ())):
+        tx.pg.execute(sql.SQL("ALTER INDEX {} SET ({} = {})").format(name, sql.Identifier(option), sql.Literal(value)))
+    if detail.get("parent"):
+        tx.pg.execute(sql.SQL("ALTER INDEX {} ATTACH PARTITION {}").format(sql.Identifier(*detail["parent"]), name))
     comment_on(tx, item)
+    if detail.get("index_comment"):
+        tx.pg.execute(sql.SQL("COMMENT ON INDEX {} IS {}").format(name, sql.Literal(detail["index_comment"])))
     progress.set_deferred(tx, context.run_id, item, "back")
 
 
@@ -109,9 +123,9 @@ def comment_on(tx: Transaction, item: Deferred) -> None:
 
 def add_interim(context: Context, tx: Transaction, item: Deferred) -> None:
     """The foreign key as it stands until the cutover, not yet validated where that is possible."""
-    partitioned = bool((item.detail or {}).get("partitioned"))
-    definition = item.interim or item.definition.removesuffix(" NOT VALID")
-    late = "" if partitioned or item.interim is None else " NOT VALID"
+    detail = item.detail or {}
+    definition = item.interim or item.definition
+    late = "" if item.interim is None or detail["partitioned"] else " NOT VALID"
     statement = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}")
     try:
         with tx.pg.transaction():

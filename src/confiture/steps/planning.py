@@ -348,28 +348,46 @@ def _table_rows(
 def _take_indexes_off(context: Context, tx: Transaction, plan: Plan, target: Catalog) -> None:
     """Only the unique index on the walk key's image stays while a table copies (correctness.md, 3)."""
     for table in plan.tables:
-        ref = sql.Identifier(table.target.schema, table.target.name)
-        for index in target.by_ref[table.target].indexes:
-            if index.name == table.arbiter or index.marked or index.needed or not index.valid:
-                continue
-            name = sql.Identifier(index.name)
-            kind = "index" if index.constraint_name is None else "constraint"
-            definition = index.constraint_definition or index.definition
-            detail = {"tablespace": index.tablespace}
-            progress.take_off(
-                tx,
-                context.run_id,
-                Deferred(kind, table.target, index.name, definition, comment=index.comment, detail=detail),
-            )
-            try:
-                with tx.pg.transaction():
-                    if kind == "constraint":
-                        tx.pg.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(ref, name))
-                    else:
-                        tx.pg.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(table.target.schema, index.name)))
-            except psycopg.errors.DependentObjectsStillExist:
-                # Something needs it, so it stays on; the load is slower, nothing else.
-                progress.set_deferred(tx, context.run_id, Deferred(kind, table.target, index.name, definition), "back")
+        found = target.by_ref[table.target]
+        trees: dict[int, list[catalog.Index]] = {}
+        for index in (*found.indexes, *found.partition_indexes):
+            trees.setdefault(index.tree, []).append(index)
+        for tree in trees.values():
+            if not any(_stays(index, table) for index in tree) and _dropped(tx, tree[0]):
+                for index in tree:
+                    progress.take_off(tx, context.run_id, _deferred_index(index))
+
+
+def _stays(index: catalog.Index, table: TablePlan) -> bool:
+    arbiter = index.level == 0 and index.name == table.arbiter
+    return arbiter or index.marked or index.needed or not index.valid
+
+
+def _dropped(tx: Transaction, index: catalog.Index) -> bool:
+    """Drop an index with all that is attached to it; not what something needs: the load is slower, nothing else."""
+    table, name = sql.Identifier(index.table.schema, index.table.name), sql.Identifier(index.name)
+    try:
+        with tx.pg.transaction():
+            if index.constraint_name is not None:
+                tx.pg.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table, name))
+            else:
+                tx.pg.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(index.table.schema, index.name)))
+    except psycopg.errors.DependentObjectsStillExist:
+        return False
+    return True
+
+
+def _deferred_index(index: catalog.Index) -> Deferred:
+    detail: Json = {
+        "tablespace": index.tablespace,
+        "level": index.level,
+        "parent": index.parent and [index.parent.schema, index.parent.name],
+    }
+    if index.constraint_definition is None:
+        return Deferred("index", index.table, index.name, index.definition, comment=index.comment, detail=detail)
+    detail |= {"options": list(index.options), "index_comment": index.comment}
+    definition, comment = index.constraint_definition, index.constraint_comment
+    return Deferred("constraint", index.table, index.name, definition, comment=comment, detail=detail)
 
 
 # Copying again -------------------------------------------------------------------------------------

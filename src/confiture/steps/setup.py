@@ -311,8 +311,8 @@ def _build(context: Context, tx: Transaction, wanted: Wanted) -> None:
 def _take_off(context: Context, tx: Transaction) -> None:
     """Foreign keys and user triggers off for the load, each recorded in the same commit."""
     for table in catalog.read(tx).tables:
-        name = sql.Identifier(table.ref.schema, table.ref.name)
         for key in table.foreign_keys:
+            name = sql.Identifier(key.table.schema, key.table.name)
             interim = None if key.kept_as_declared else _interim(key)
             detail: dict[str, Any] = {
                 "partitioned": key.partitioned,
@@ -324,16 +324,19 @@ def _take_off(context: Context, tx: Transaction) -> None:
                 "columns": list(key.columns),
                 "ref_columns": list(key.ref_columns),
             }
-            item = Deferred("foreign_key", table.ref, key.name, key.definition, interim, key.comment, detail)
+            item = Deferred("foreign_key", key.table, key.name, key.definition, interim, key.comment, detail)
             progress.take_off(tx, context.run_id, item)
             tx.pg.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(name, sql.Identifier(key.name)))
         for trigger in table.triggers:
             if trigger.enabled == "D":
                 continue
             detail = {"enabled": trigger.enabled}
-            item = Deferred("trigger", table.ref, trigger.name, trigger.definition, detail=detail)
+            item = Deferred("trigger", trigger.table, trigger.name, trigger.definition, detail=detail)
             progress.take_off(tx, context.run_id, item)
-            tx.pg.execute(sql.SQL("ALTER TABLE {} DISABLE TRIGGER {}").format(name, sql.Identifier(trigger.name)))
+            # ONLY: each partition's is recorded by itself, as it may be enabled otherwise than the root's.
+            name = sql.Identifier(trigger.table.schema, trigger.table.name)
+            statement = sql.SQL("ALTER TABLE ONLY {} DISABLE TRIGGER {}")
+            tx.pg.execute(statement.format(name, sql.Identifier(trigger.name)))
 
 
 def _interim(key: catalog.ForeignKey) -> str:

@@ -29,7 +29,8 @@ from confiture.projection import raw
 from confiture.runner import Context, reading
 from confiture.states import CUTOVER
 from confiture.steps import follow, verify
-from confiture.steps.cutover import Limits, locked, refuse_stale
+from confiture.steps.cutover import Limits, enable, locked, refuse_stale, replace_key
+from confiture.steps.finish import comment_on
 from confiture.types import TableRef
 
 #: Touched keys compared with one statement.
@@ -230,7 +231,7 @@ def _open(context: Context, tx: Transaction, plan: Plan) -> None:
         if item.status == "interim" and item.interim is not None:
             _declare(tx, item)
     for item in progress.deferred(tx, context.run_id, "trigger"):
-        enable_trigger(tx, item)
+        enable(tx, item)
         progress.set_deferred(tx, context.run_id, item, "back")
     fences.open_target(tx, context.schema)
 
@@ -251,16 +252,6 @@ def _declare(tx: Transaction, item: Deferred) -> None:
 def interim_name(item: Deferred) -> sql.Identifier:
     """What the substitute is called while the declared key stands beside it."""
     return sql.Identifier("confiture_interim_" + item.name[:40])
-
-
-_ENABLE = {"O": "ENABLE TRIGGER", "A": "ENABLE ALWAYS TRIGGER", "R": "ENABLE REPLICA TRIGGER"}
-
-
-def enable_trigger(tx: Transaction, item: Deferred) -> None:
-    """A user's trigger as it was enabled before the load."""
-    how = _ENABLE[(item.detail or {}).get("enabled", "O")]
-    table = sql.Identifier(item.table.schema, item.table.name)
-    tx.pg.execute(sql.SQL("ALTER TABLE {} {} {}").format(table, sql.SQL(how), sql.Identifier(item.name)))
 
 
 def settle_keys(context: Context) -> None:
@@ -285,12 +276,9 @@ def _settle_key(tx: Transaction, item: Deferred) -> None:
             tx.pg.execute(sql.SQL("ALTER TABLE {} ALTER CONSTRAINT {} {}").format(table, name, sql.SQL(mode)))
         return
     if detail["partitioned"]:
-        rename = sql.SQL("ALTER TABLE {} RENAME CONSTRAINT {} TO {}")
-        tx.pg.execute(rename.format(table, name, interim_name(item)))
-        tx.pg.execute(sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(table, name, raw(item.definition)))
-    elif detail["validated"]:
+        replace_key(tx, item)
+        return
+    if detail["validated"]:
         tx.pg.execute(sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(table, name))
     tx.pg.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table, interim_name(item)))
-    if item.comment is not None:
-        statement = sql.SQL("COMMENT ON CONSTRAINT {} ON {} IS {}")
-        tx.pg.execute(statement.format(name, table, sql.Literal(item.comment)))
+    comment_on(tx, item)

@@ -240,7 +240,7 @@ def _check(context: Context, session: Session, plan: Plan, name: str) -> Iterato
                         yield from references.told_apart(source, found, key, plan, context.schema)
         elif name == "constraints":
             yield from references.off(taken)
-            yield from references.invalid(tx, plan)
+            yield from references.invalid(tx, plan, taken)
         else:
             yield from references.behind(session, tx, plan)
 
