@@ -80,6 +80,7 @@ class TablePlan:
     :ivar ordered: both servers order the key alike, so ranges may be compared on the target too.
     :ivar arbiter: the target's unique index on the key's image; None when it has none.
     :ivar chunk_rows: rows per chunk; ``fetch_rows`` per fetch of the foreign table.
+    :ivar kept: target columns that get no value from the source: a row that is brought anew keeps what it has.
     :ivar rollback_problem: why a rollback after the cutover would lose data; None when it would not.
     """
 
@@ -103,6 +104,7 @@ class TablePlan:
     estimate: int
     estimate_bytes: int
     rollback_problem: str | None
+    kept: tuple[str, ...] = ()
 
     @property
     def view_key(self) -> tuple[KeyPart, ...]:
@@ -132,9 +134,14 @@ class SequencePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that will happen, in order."""
+    """Everything that will happen, in order.
+
+    :ivar back: the way back after the cutover, a table each; empty when one of them has none.
+    """
 
     tables: tuple[TablePlan, ...]
+    back: tuple[TablePlan, ...] = ()
+    back_sequences: tuple[SequencePlan, ...] = ()
     sequences: tuple[SequencePlan, ...] = ()
     materialized_views: tuple[TableRef, ...] = ()
     recode: bool = False
@@ -148,7 +155,7 @@ class Plan:
     def hash(self) -> str:
         """Names the plan: equal plans have equal hashes. Estimates do not count."""
         value = self.as_json()
-        for table in value["tables"]:
+        for table in (*value["tables"], *value["back"]):
             for volatile in ("estimate", "estimate_bytes", "strategy_reason", "chunk_rows", "fetch_rows"):
                 del table[volatile]
         del value["notes"]
@@ -336,7 +343,8 @@ class Planner:
             fetch_rows=_fit(FETCH_BYTES, source, FETCH_ROWS_LEAST, FETCH_ROWS_MOST),
             estimate=source.estimated_rows,
             estimate_bytes=source.bytes,
-            rollback_problem=_rollback_problem(source, columns, key, entry),
+            rollback_problem=None,
+            kept=_kept(target, columns),
         )
         strategy, why = self._strategy(source, planned, entry, index)
         return replace(planned, strategy=strategy, strategy_reason=why)
@@ -412,7 +420,8 @@ class Planner:
                 self._no_source_column(source, item.source, item.at)
             named = (item.source,) if item.source is not None else ()
             all_read = tuple(dict.fromkeys((*named, *reads)))
-            return replace(made, expression=item.transform, reads=all_read, reverse=item.reverse)
+            back_to = self._back_to(item, all_read)
+            return replace(made, expression=item.transform, reads=all_read, reverse=item.reverse, back_to=back_to)
         name = item.source if item is not None and item.source is not None else column.name
         origin = source.column(name)
         at = item.at if item is not None else entry.at if entry is not None else m.Position(1, 1)
@@ -429,6 +438,15 @@ class Planner:
             hint = f"say how with transform: {_yaml(f'{quoted(name)}::{column.formatted}')}"
             self._fault(at, f"{target.ref}.{quoted(column.name)}: {problem}", hint)
         return replace(made, expression=f"{_column_sql(source, name)}", source=name, reads=(name,))
+
+    def _back_to(self, item: m.ColumnMapping, reads: tuple[str, ...]) -> str | None:
+        """The source column that ``reverse:`` gives its value to."""
+        if item.reverse is None:
+            return None
+        if item.source is None and len(reads) != 1:
+            name = quoted(item.target)
+            self._fault(item.at, f"column {name}: `reverse:` gives one column its value: say which with source_column")
+        return item.source or next(iter(reads), None)
 
     def _no_source_column(self, source: Table, name: str, at: m.Position) -> None:
         hint = _did_you_mean(name, [c.name for c in source.columns])
@@ -729,24 +747,9 @@ def _arbiter(target: Table, key: Sequence[KeyColumn]) -> str | None:
     return None
 
 
-def _rollback_problem(
-    source: Table, columns: Sequence[Projected], key: Sequence[KeyColumn], entry: m.TableMapping | None
-) -> str | None:
-    if not key:
-        return "the table has no key"
-    back = {p.source for p in columns if p.source is not None}
-    back |= {name for p in columns if p.reverse is not None for name in p.reads}
-    for p in columns:
-        if p.source is None and p.reverse is None and not set(p.reads) <= back:
-            return f"column {quoted(p.target)} is transformed without `reverse:`"
-    for column in source.columns:
-        if (
-            column.name not in back
-            and column.not_null
-            and not (column.has_default or column.identity or column.generated)
-        ):
-            return f"source column {quoted(column.name)} is NOT NULL and would get no value"
-    return None
+def _kept(target: Table, columns: Sequence[Projected]) -> tuple[str, ...]:
+    filled = {p.target for p in columns}
+    return tuple(c.name for c in target.columns if c.name not in filled and not c.generated)
 
 
 def _fit(budget: int, source: Table, least: int, most: int) -> int:

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 from psycopg import IsolationLevel, sql
 
+from confiture.capture import keeping
 from confiture.capture.triggers import Captured, captured, refuse_tampered
+from confiture.config import Database
 from confiture.copy.base import Job
 from confiture.copy.chunks import check_fingerprint
 from confiture.copy.stream import pipe
@@ -55,15 +57,23 @@ class Pass:
 
 
 class Follower:
-    """The two sessions catch-up works with; their temporary tables live as long as they do."""
+    """The two sessions catch-up works with; their temporary tables live as long as they do.
+
+    ``source`` is where the application writes, ``target`` what is kept fresh: the run's own, unless a
+    subclass turns them round.
+    """
 
     def __init__(self, context: Context, followed: Sequence[Followed]) -> None:
         self.context = context
         self.followed = tuple(followed)
+        source, target = self._ends(context)
         run = context.run_id.hex[:8]
-        self.source = Session(context.source.database, "catch-up", run)
-        self.target = Session(context.target.database, "catch-up", run)
+        self.source = Session(source, "catch-up", run)
+        self.target = Session(target, "catch-up", run)
         self._prepared: tuple[Backend, Backend] | None = None
+
+    def _ends(self, context: Context) -> tuple[Database, Database]:
+        return context.source.database, context.target.database
 
     def __enter__(self) -> Follower:
         return self
@@ -84,9 +94,9 @@ class Follower:
         with self.source.transaction(isolation=IsolationLevel.REPEATABLE_READ) as source:
             # Lock, then snapshot: an older snapshot sees a rewritten table as empty.
             source.pg.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(self._tables()))
-            check_source_fence(source, context.schema, context.epoch)
+            self._fence_source(source)
             for followed in self.followed:
-                check_fingerprint(source, followed.jobs[0], followed.fingerprint)
+                self._check(source, followed)
                 refuse_tampered(source, followed.item)
             taken = [f for f in self.followed if self._take(source, f)]
             made = self._apply(source, taken, touch) if taken else Pass(0, 0, 0)
@@ -112,8 +122,10 @@ class Follower:
         with self.target.transaction() as tx:
             for f in self.followed:
                 for job in f.jobs:
-                    columns = _typed((f"k{i}", p.wire) for i, p in enumerate(_images(job), 1))
-                    tx.pg.execute(_temp_table(_keys(job), columns))
+                    columns = _typed((f"k{i}", p.wire) for i, p in enumerate(images(job), 1))
+                    tx.pg.execute(_temp_table(keys_of(job), columns))
+                    if job.table.kept:
+                        keeping.prepare(tx, job)
         self._prepared = now
 
     def _take(self, source: Transaction, f: Followed) -> int:
@@ -125,32 +137,68 @@ class Follower:
         return source.pg.execute(taken).rowcount
 
     def _apply(self, source: Transaction, taken: Sequence[Followed], touch: bool) -> Pass:
-        context = self.context
         with self.target.transaction() as target:
-            runs.fence(target, context.run_id, context.epoch)
+            self._fence_target(target)
             target.pg.execute("SET CONSTRAINTS ALL DEFERRED")
             keys = rows = 0
             for f in taken:
                 for job in f.jobs:
-                    keys += _bring_keys(source, target, f, job)
+                    keys += self._bring_keys(source, target, f, job)
                     _delete(target, job)
                     if touch:
-                        catchup.touch(target, context.run_id, job.table.number, _keys(job), len(job.table.key))
+                        self._touch(source, target, f, job)
             # Every deletion of the pass comes before its first insertion: unique values may swap tables' rows.
             for f in taken:
                 for job in f.jobs:
                     rows += _bring_rows(source, target, f, job)
-            number = catchup.advance(target, context.run_id, keys=keys, rows=rows)
+            number = self._count(target, keys, rows)
             failpoint("catchup.before_target_commit")
         failpoint("catchup.after_target_commit")
         return Pass(number, keys, rows)
 
+    # What differs by direction ---------------------------------------------------------------------
+
+    def _fence_source(self, source: Transaction) -> None:
+        check_source_fence(source, self.context.schema, self.context.epoch)
+
+    def _fence_target(self, target: Transaction) -> None:
+        runs.fence(target, self.context.run_id, self.context.epoch)
+
+    def _check(self, source: Transaction, f: Followed) -> None:
+        """:raises Refused: when DDL changed the table since."""
+        check_fingerprint(source, f.jobs[0], f.fingerprint)
+
+    def _gone(self, source: Transaction, target: Transaction, job: Job) -> int:
+        """The keys that a TRUNCATE took, added to those of the pass; how many."""
+        there = keys_there(source, target, job)
+        target.pg.execute(_BY_HASH)
+        own = sql.SQL(", ").join(sql.SQL("t.{}::{}").format(sql.Identifier(p.target), raw(p.wire)) for p in images(job))
+        gone = sql.SQL("INSERT INTO {} SELECT {} FROM {} t WHERE NOT EXISTS (SELECT FROM {} k WHERE {})")
+        return target.pg.execute(gone.format(keys_of(job), own, job.target, there, matches(job))).rowcount
+
+    def _touch(self, source: Transaction, target: Transaction, f: Followed, job: Job) -> None:
+        """Remember the keys of the pass as changed since they were verified."""
+        catchup.touch(target, self.context.run_id, job.table.number, keys_of(job), len(job.table.key))
+
+    def _count(self, target: Transaction, keys: int, rows: int) -> int:
+        """Number the pass in the transaction that holds its rows."""
+        return catchup.advance(target, self.context.run_id, keys=keys, rows=rows)
+
     def _number(self, source: Transaction, number: int) -> None:
+        """Note the number where the log rows go."""
         source.pg.execute(
             sql.SQL("UPDATE {} SET number = {}").format(
                 sql.Identifier(self.context.schema, "passes"), sql.Literal(number)
             )
         )
+
+    def _bring_keys(self, source: Transaction, target: Transaction, f: Followed, job: Job) -> int:
+        """The changed keys into the target's temporary table; after a TRUNCATE also those that are gone."""
+        form = sql.SQL("COPY (SELECT {} FROM {} WHERE NOT truncated) TO STDOUT")
+        into = sql.SQL("COPY {} FROM STDIN").format(keys_of(job))
+        keys = pipe(source, target, form.format(_cast(f.item.key, job), f.changed), into)
+        truncated = source.pg.execute(sql.SQL("SELECT 1 FROM {} WHERE truncated LIMIT 1").format(f.changed)).fetchone()
+        return keys if truncated is None else keys + self._gone(source, target, job)
 
 
 def refuse_behind(context: Context) -> None:
@@ -189,11 +237,12 @@ def _temp_table(name: sql.Identifier, columns: sql.Composed) -> sql.Composed:
     return sql.SQL("CREATE TEMP TABLE IF NOT EXISTS {} ({}) ON COMMIT DELETE ROWS").format(name, columns)
 
 
-def _keys(job: Job) -> sql.Identifier:
+def keys_of(job: Job) -> sql.Identifier:
+    """The keys of the pass, in the target session's temporary schema."""
     return sql.Identifier("pg_temp", f"confiture_keys{job.table.number:04d}")
 
 
-def _images(job: Job) -> list[Projected]:
+def images(job: Job) -> list[Projected]:
     """The projected column of each key column: the same cast as every reader makes."""
     by_target = {p.target: p for p in job.table.columns}
     return [by_target[k.target] for k in job.table.key]
@@ -204,14 +253,15 @@ def _cast(key: Sequence[KeyColumn], job: Job) -> sql.Composed:
     order = {k.source: i for i, k in enumerate(key, 1)}
     items = [
         sql.SQL("{}::{}").format(sql.Identifier(f"k{order[k.source]}"), raw(p.wire))
-        for k, p in zip(job.table.key, _images(job), strict=True)
+        for k, p in zip(job.table.key, images(job), strict=True)
     ]
     return sql.SQL(", ").join(items)
 
 
-def _matches(job: Job) -> sql.Composed:
+def matches(job: Job) -> sql.Composed:
+    """A row ``t`` of the target has the key ``k``."""
     tests = []
-    for i, p in enumerate(_images(job), 1):
+    for i, p in enumerate(images(job), 1):
         value = sql.SQL("k.{}").format(sql.Identifier(f"k{i}"))
         if p.cast_in:
             value = sql.SQL("{}::{}").format(value, raw(p.cast_in))
@@ -219,35 +269,24 @@ def _matches(job: Job) -> sql.Composed:
     return sql.SQL(" AND ").join(tests)
 
 
-def _bring_keys(source: Transaction, target: Transaction, f: Followed, job: Job) -> int:
-    """The changed keys into the target's temporary table; after a TRUNCATE also those that are gone."""
-    form = sql.SQL("COPY (SELECT {} FROM {} WHERE NOT truncated) TO STDOUT")
-    into = sql.SQL("COPY {} FROM STDIN").format(_keys(job))
-    keys = pipe(source, target, form.format(_cast(f.item.key, job), f.changed), into)
-    truncated = source.pg.execute(sql.SQL("SELECT 1 FROM {} WHERE truncated LIMIT 1").format(f.changed)).fetchone()
-    if truncated is not None:
-        keys += _gone(source, target, job)
-    return keys
-
-
-def _gone(source: Transaction, target: Transaction, job: Job) -> int:
-    """Keys of the target that the snapshot lacks: what a TRUNCATE took, and nothing that came later."""
+def keys_there(source: Transaction, target: Transaction, job: Job) -> sql.Identifier:
+    """A temporary table in the target with every key that the source's snapshot has."""
     there = sql.Identifier("pg_temp", f"confiture_there{job.table.number:04d}")
-    columns = _typed((f"k{i}", p.wire) for i, p in enumerate(_images(job), 1))
+    columns = _typed((f"k{i}", p.wire) for i, p in enumerate(images(job), 1))
     target.pg.execute(_temp_table(there, columns))
     target.pg.execute(sql.SQL("DELETE FROM {}").format(there))
-    names = sql.SQL(", ").join(sql.Identifier(p.target) for p in _images(job))
+    names = sql.SQL(", ").join(sql.Identifier(p.target) for p in images(job))
     query = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT").format(names, job.view)
     pipe(source, target, query, sql.SQL("COPY {} FROM STDIN").format(there))
-    target.pg.execute(_BY_HASH)
-    own = sql.SQL(", ").join(sql.SQL("t.{}::{}").format(sql.Identifier(p.target), raw(p.wire)) for p in _images(job))
-    gone = sql.SQL("INSERT INTO {} SELECT {} FROM {} t WHERE NOT EXISTS (SELECT FROM {} k WHERE {})")
-    return target.pg.execute(gone.format(_keys(job), own, job.target, there, _matches(job))).rowcount
+    return there
 
 
 def _delete(target: Transaction, job: Job) -> None:
     target.pg.execute(_BY_INDEX)
-    target.pg.execute(sql.SQL("DELETE FROM {} t USING {} k WHERE {}").format(job.target, _keys(job), _matches(job)))
+    if job.table.kept:
+        keeping.delete(target, job, keys_of(job), matches(job))
+        return
+    target.pg.execute(sql.SQL("DELETE FROM {} t USING {} k WHERE {}").format(job.target, keys_of(job), matches(job)))
 
 
 def _bring_rows(source: Transaction, target: Transaction, f: Followed, job: Job) -> int:
@@ -263,5 +302,9 @@ def _bring_rows(source: Transaction, target: Transaction, f: Followed, job: Job)
     query = sql.SQL("COPY (SELECT {} FROM {} c JOIN {} v ON {} WHERE NOT c.truncated) TO STDOUT (FORMAT {})").format(
         values, f.changed, job.view, tests, form
     )
-    into = sql.SQL("COPY {} {} FROM STDIN (FORMAT {})").format(job.target, job.column_list, form)
-    return pipe(source, target, query, into)
+    into = keeping.rows_of(job) if job.table.kept else job.target
+    put = sql.SQL("COPY {} {} FROM STDIN (FORMAT {})").format(into, job.column_list, form)
+    brought = pipe(source, target, query, put)
+    if job.table.kept:
+        keeping.insert(target, job)
+    return brought

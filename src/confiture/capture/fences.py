@@ -1,8 +1,9 @@
-"""Write fences: the target is closed until the cutover, the source from then on.
+"""Write fences: a database is closed by triggers with the error in them, and opened by one row.
 
-Both are triggers with the error in them. The source is closed by creating its triggers, because a flag
-would be missed by a transaction whose snapshot is older; a flag may only open (correctness.md, 8).
-AFTER ROW on the target, because COPY inserts one row at a time where there is a BEFORE ROW trigger.
+Closing creates triggers anew, because a flag would be missed by a transaction whose snapshot is older;
+a flag may only open (correctness.md, 8). So each closing is a fence of its own, which takes one of two
+names in turn, and one that was opened is dropped when its database is closed again.
+AFTER ROW, because COPY inserts one row at a time where there is a BEFORE ROW trigger.
 """
 
 from __future__ import annotations
@@ -12,15 +13,35 @@ from collections.abc import Sequence
 from psycopg import sql
 
 from confiture.db import WRITER, Transaction
+from confiture.errors import Refused
 from confiture.types import TableRef
+
+#: Triggers fire in the order of their names: before the application's own.
+_NAMES = ("aa", "ab")
 
 
 def _name(ref: TableRef) -> sql.Identifier:
     return sql.Identifier(ref.schema, ref.name)
 
 
-def _trigger(schema: str, event: str) -> sql.Identifier:
-    return sql.Identifier(f"aa_{schema}_{event}")
+def _trigger(fence: str, schema: str, event: str) -> sql.Identifier:
+    return sql.Identifier(f"{fence}_{schema}_{event}")
+
+
+def _function(fence: str, schema: str) -> sql.Identifier:
+    return sql.Identifier(schema, f"refuse_write_{fence}")
+
+
+def _gate(schema: str) -> sql.Identifier:
+    return sql.Identifier(schema, "gate")
+
+
+def _fences(tx: Transaction, schema: str) -> dict[str, bool]:
+    """Each fence of this database, and whether it was opened."""
+    row = tx.pg.execute("SELECT to_regclass(format('%%I.gate', %s::text)) IS NOT NULL", (schema,)).fetchone()
+    if row != (True,):
+        return {}
+    return dict(tx.pg.execute(sql.SQL("SELECT fence, open FROM {}").format(_gate(schema))).fetchall())
 
 
 def _tables_below(tx: Transaction, ref: TableRef) -> list[TableRef]:
@@ -33,14 +54,36 @@ def _tables_below(tx: Transaction, ref: TableRef) -> list[TableRef]:
     return [ref, *(TableRef(*row) for row in rows)]
 
 
-def _create(tx: Transaction, schema: str, ref: TableRef, when: str) -> None:
-    """The table's two triggers; nothing to do where they are."""
-    there = tx.pg.execute(
-        "SELECT 1 FROM pg_trigger WHERE tgrelid = %s::regclass AND tgname = %s",
-        (_name(ref).as_string(tx.pg), f"aa_{schema}_rows"),
-    ).fetchone()
-    if there is not None:
+def close(tx: Transaction, schema: str, tables: Sequence[TableRef], message: str, hint: str) -> None:
+    """Refuse every write but our own from this transaction's commit on, until :func:`open_gate`.
+
+    Nothing to do where the database is closed already.
+
+    :param message: the error late writers get, and ``hint``: where to write instead; no secret in them.
+    """
+    gate = _gate(schema)
+    tx.pg.execute(sql.SQL("CREATE TABLE IF NOT EXISTS {} (fence text PRIMARY KEY, open boolean NOT NULL)").format(gate))
+    known = _fences(tx, schema)
+    if not all(known.values()):
         return
+    fence = next(name for name in _NAMES if name not in known)
+    tx.pg.execute(sql.SQL("INSERT INTO {} VALUES ({}, false)").format(gate, sql.Literal(fence)))
+    body = sql.SQL(
+        "BEGIN IF NOT (SELECT open FROM {} WHERE fence = {}) THEN RAISE EXCEPTION USING MESSAGE = {},"
+        " ERRCODE = 'read_only_sql_transaction', HINT = {}; END IF; RETURN NULL; END"
+    )
+    text = body.format(gate, sql.Literal(fence), sql.Literal(message), sql.Literal(hint))
+    tx.pg.execute(
+        sql.SQL(
+            "CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
+            " SET search_path = pg_catalog, pg_temp AS {body}; REVOKE ALL ON FUNCTION {name}() FROM PUBLIC"
+        ).format(name=_function(fence, schema), body=sql.Literal(text.as_string(tx.pg)))
+    )
+    for ref in tables:
+        _create(tx, fence, schema, ref)
+
+
+def _create(tx: Transaction, fence: str, schema: str, ref: TableRef) -> None:
     condition = sql.SQL("WHEN (pg_catalog.current_setting({}, true) IS DISTINCT FROM {})").format(
         sql.Literal(WRITER), sql.Literal(schema)
     )
@@ -48,79 +91,63 @@ def _create(tx: Transaction, schema: str, ref: TableRef, when: str) -> None:
         "CREATE TRIGGER {trigger} {when} ON {table} FOR EACH {each} {condition} EXECUTE FUNCTION {function}();"
         " ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}"
     )
-    function = sql.Identifier(schema, "refuse_write")
-    rows = sql.SQL(when + " INSERT OR UPDATE OR DELETE")
-    tx.pg.execute(
-        make.format(
-            trigger=_trigger(schema, "rows"), when=rows, table=_name(ref), each=sql.SQL("ROW"),
-            condition=condition, function=function,
-        )
-    )  # fmt: skip
+
+    def create(event: str, table: TableRef, when: str, each: str) -> None:
+        trigger, function = _trigger(fence, schema, event), _function(fence, schema)
+        names = {"trigger": trigger, "table": _name(table), "function": function, "condition": condition}
+        tx.pg.execute(make.format(when=sql.SQL(when), each=sql.SQL(each), **names))
+
+    create("rows", ref, "AFTER INSERT OR UPDATE OR DELETE", "ROW")
     for below in _tables_below(tx, ref):
-        tx.pg.execute(
-            make.format(
-                trigger=_trigger(schema, "truncate"), when=sql.SQL("BEFORE TRUNCATE"), table=_name(below),
-                each=sql.SQL("STATEMENT"), condition=condition, function=function,
-            )
-        )  # fmt: skip
+        create("truncate", below, "BEFORE TRUNCATE", "STATEMENT")
 
 
-def _drop(tx: Transaction, schema: str, ref: TableRef) -> None:
-    tx.pg.execute(sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(_trigger(schema, "rows"), _name(ref)))
-    for below in _tables_below(tx, ref):
-        tx.pg.execute(sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(_trigger(schema, "truncate"), _name(below)))
+def open_gate(tx: Transaction, schema: str) -> None:
+    """Let the application write: one row."""
+    tx.pg.execute(sql.SQL("UPDATE {} SET open = true WHERE NOT open").format(_gate(schema)))
 
 
-def close_target(tx: Transaction, schema: str, tables: Sequence[TableRef]) -> None:
-    """Fence the target's tables: only our own writes pass until :func:`open_target`."""
-    gate = sql.Identifier(schema, "gate")
-    tx.pg.execute(sql.SQL("CREATE TABLE IF NOT EXISTS {} (open boolean NOT NULL)").format(gate))
-    tx.pg.execute(sql.SQL("INSERT INTO {gate} SELECT false WHERE NOT EXISTS (SELECT FROM {gate})").format(gate=gate))
-    body = sql.SQL(
-        "BEGIN IF NOT (SELECT open FROM {}) THEN RAISE EXCEPTION 'this database does not take writes yet'"
-        " USING ERRCODE = 'read_only_sql_transaction', HINT = {}; END IF; RETURN NULL; END"
-    ).format(gate, sql.Literal(f"it is the target of the running migration {schema}; write to the old database"))
-    _function(tx, schema, body)
-    for ref in tables:
-        _create(tx, schema, ref, "AFTER")
+def is_closed(tx: Transaction, schema: str) -> bool:
+    """Whether the database refuses the application's writes, read from the database itself.
 
-
-def open_target(tx: Transaction, schema: str) -> None:
-    """Let the application write to the target: one row."""
-    tx.pg.execute(sql.SQL("UPDATE {} SET open = true").format(sql.Identifier(schema, "gate")))
-
-
-def close_source(tx: Transaction, schema: str, tables: Sequence[TableRef], database: str) -> None:
-    """Refuse every write on the source from this transaction's commit on: the point of no return.
-
-    :param database: the new one, for the error's hint; no secret in it.
+    :raises Refused: when its gate is shut, but somebody dropped or disabled its triggers.
     """
-    body = sql.SQL(
-        "BEGIN RAISE EXCEPTION 'this database no longer takes writes'"
-        " USING ERRCODE = 'read_only_sql_transaction', HINT = {}; END"
-    ).format(sql.Literal(f"its data is served by: {database}"))
-    _function(tx, schema, body)
+    shut = [name for name, opened in _fences(tx, schema).items() if not opened]
+    for fence in shut:
+        row = tx.pg.execute(
+            "SELECT count(*) FILTER (WHERE tgenabled = 'A'), count(*) FROM pg_trigger"
+            " WHERE tgname = %s AND tgparentid = 0",
+            (f"{fence}_{schema}_rows",),
+        ).fetchone()
+        if row is None or row[0] != row[1] or not row[1]:
+            raise Refused(
+                "the fence of a closed database was tampered with",
+                why=f"its triggers {fence}_{schema}_rows were dropped or disabled: writes may have come through",
+                fix="stop the application's writes and enable the triggers again (ALTER TABLE ... ENABLE ALWAYS)",
+            )
+    return bool(shut)
+
+
+def drop_opened(tx: Transaction, schema: str, tables: Sequence[TableRef]) -> None:
+    """Drop the fences that were opened: of no use, and one of the two names is wanted again."""
+    for fence, opened in _fences(tx, schema).items():
+        if opened:
+            _drop(tx, fence, schema, tables)
+
+
+def drop(tx: Transaction, schema: str, tables: Sequence[TableRef]) -> None:
+    """Drop every fence of a database, and the gate."""
+    for fence in _fences(tx, schema):
+        _drop(tx, fence, schema, tables)
+    tx.pg.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(_gate(schema)))
+
+
+def _drop(tx: Transaction, fence: str, schema: str, tables: Sequence[TableRef]) -> None:
     for ref in tables:
-        _create(tx, schema, ref, "BEFORE")
-
-
-def source_closed(tx: Transaction, schema: str) -> bool:
-    """Whether the point of no return is behind us, read from the source itself."""
-    row = tx.pg.execute("SELECT 1 FROM pg_trigger WHERE tgname = %s LIMIT 1", (f"aa_{schema}_rows",)).fetchone()
-    return row is not None
-
-
-def reopen(tx: Transaction, schema: str, tables: Sequence[TableRef]) -> None:
-    """Drop the fences of a database."""
-    for ref in tables:
-        _drop(tx, schema, ref)
-    tx.pg.execute(sql.SQL("DROP FUNCTION IF EXISTS {}()").format(sql.Identifier(schema, "refuse_write")))
-
-
-def _function(tx: Transaction, schema: str, body: sql.Composed) -> None:
-    tx.pg.execute(
-        sql.SQL(
-            "CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
-            " SET search_path = pg_catalog, pg_temp AS {body}; REVOKE ALL ON FUNCTION {name}() FROM PUBLIC"
-        ).format(name=sql.Identifier(schema, "refuse_write"), body=sql.Literal(body.as_string(tx.pg)))
-    )
+        for below in _tables_below(tx, ref):
+            events = ("rows", "truncate") if below == ref else ("truncate",)
+            for event in events:
+                trigger = _trigger(fence, schema, event)
+                tx.pg.execute(sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(trigger, _name(below)))
+    tx.pg.execute(sql.SQL("DROP FUNCTION IF EXISTS {}()").format(_function(fence, schema)))
+    tx.pg.execute(sql.SQL("DELETE FROM {} WHERE fence = {}").format(_gate(schema), sql.Literal(fence)))

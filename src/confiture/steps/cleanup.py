@@ -89,8 +89,7 @@ def _drop_target(context: Context, tx: Transaction) -> None:
     run = runs.get(tx, context.run_id)
     if run is not None and run.plan is not None:
         tables = [t.target for t in plan_from_json(run.plan).tables]
-        fences.reopen(tx, context.schema, tables)
-        tx.pg.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(context.schema, "gate")))
+        fences.drop(tx, context.schema, tables)
     fdw = (run.fdw if run is not None else None) or {}
     if fdw and not fdw.get("problem"):
         tx.pg.execute(sql.SQL("DROP USER MAPPING IF EXISTS FOR CURRENT_USER SERVER {}").format(schema))
@@ -124,7 +123,7 @@ def _drop_source(context: Context) -> None:
         for table in ("storage", "passes", "fence"):
             tx.pg.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(context.schema, table)))
         # An old database that was closed stays closed: its triggers need the function in this schema.
-        if not fences.source_closed(tx, context.schema):
+        if not fences.is_closed(tx, context.schema):
             tx.pg.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(context.schema)))
         failpoint("drop_source.before_commit")
 

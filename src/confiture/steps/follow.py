@@ -58,7 +58,9 @@ def _install_one(context: Context, item: Captured) -> None:
 def close_target(context: Context, plan: Plan) -> None:
     """Fence the target against everybody but us."""
     with context.fenced() as tx:
-        fences.close_target(tx, context.schema, [t.target for t in plan.tables])
+        hint = f"it is the target of the running migration {context.schema}; write to the old database"
+        message = "this database does not take writes yet"
+        fences.close(tx, context.schema, [t.target for t in plan.tables], message, hint)
         failpoint("close_target.before_commit")
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import psycopg
 from psycopg import IsolationLevel, sql
 
-from confiture import build, catalog, machine
+from confiture import build, catalog, inverse, machine
 from confiture.catalog import Catalog
 from confiture.checks import expressions, foreign_server
 from confiture.config import Database
@@ -69,7 +69,9 @@ def make(
         raise faulty(found)
     if planner.refusals:
         raise Refused("the plan is refused", why="\n".join(planner.refusals), fix="nothing was changed")
-    return Planned(plan, source_catalog, target_catalog, fingerprints)
+    return Planned(
+        inverse.with_way_back(plan, source_catalog, target_catalog), source_catalog, target_catalog, fingerprints
+    )
 
 
 def faulty(found: Sequence[Fault]) -> FaultyInput:

@@ -45,7 +45,7 @@ SEQUENCE_MARGIN = 100
 def is_closed(context: Context) -> bool:
     """Whether the source takes no writes any more: the point of no return is behind us."""
     with context.source.transaction(read_only=True) as tx:
-        return fences.source_closed(tx, context.schema)
+        return fences.is_closed(tx, context.schema)
 
 
 def switch(context: Context, plan: Plan, limits: Limits) -> None:
@@ -172,7 +172,8 @@ def under_lock(context: Context, source: Transaction, plan: Plan, hashing: Hashi
     with context.fenced() as tx:
         sequences.set_all(context.source, tx, plan, margin=SEQUENCE_MARGIN)
     _refuse_late(deadline)
-    fences.close_source(source, context.schema, _sources(plan), context.target.database.public)
+    served = f"its data is served by: {context.target.database.public}"
+    fences.close(source, context.schema, _sources(plan), "this database no longer takes writes", served)
     failpoint("switch.before_point_of_no_return")
 
 
@@ -233,7 +234,7 @@ def _open(context: Context, tx: Transaction, plan: Plan) -> None:
     for item in progress.deferred(tx, context.run_id, "trigger"):
         enable(tx, item)
         progress.set_deferred(tx, context.run_id, item, "back")
-    fences.open_target(tx, context.schema)
+    fences.open_gate(tx, context.schema)
 
 
 def _declare(tx: Transaction, item: Deferred) -> None:
