@@ -31,6 +31,25 @@ LIVE_POINTS = {
 }
 
 
+#: The same for the way back.
+HOME_POINTS = {
+    "home.views.before_commit": "cutover",
+    "home.install.before_commit": "cutover",
+    "home.install.after_commit": "cutover",
+    "home.key.before_commit:2": "cutover",
+    "drop_source.restored.before_commit": "cleanup",
+    "switch.phase.before_commit:2": "rollback",
+    "rollback.before_point_of_no_return": "rollback",
+    "rollback.after_point_of_no_return": "rollback",
+    "rollback.before_open_commit": "rollback",
+    "rollback.after_open_commit": "rollback",
+    "home.settle.before_commit": "rollback",
+    "rollback.settle.before_commit:2": "rollback",
+    "rollback.state.before_commit": "rollback",
+    "rollback.state.after_commit": "rollback",
+}
+
+
 @dataclass
 class Quiet:
     """Progress that is kept for the test to read."""
@@ -91,3 +110,13 @@ class LiveRun:
 
     def abort(self) -> None:
         operations.abort(self.where, lambda: None, self.progress)
+
+    def rollback(self) -> None:
+        operations.rollback(self.where, Limits(), self.progress)
+
+    def through(self) -> None:
+        """From nothing to a target that serves."""
+        self.setup()
+        self.migrate()
+        assert self.verify().equal
+        self.cutover()

@@ -20,7 +20,7 @@ from confiture.checks import capture as capturing
 from confiture.checks import databases
 from confiture.config import Database, UnknownEnvironment
 from confiture.db import Session, failure
-from confiture.errors import DifferencesFound, Fault, Refused, UsageError
+from confiture.errors import CutoverHalfway, DifferencesFound, Fault, Refused, UsageError
 from confiture.faults import failpoint
 from confiture.journal import progress, runners, runs, schema, verifications
 from confiture.journal.runs import Run
@@ -31,8 +31,10 @@ from confiture.states import ABORTED, CLEANED, CUTOVER, FINAL, MIGRATING, SETUP,
 from confiture.steps import cleanup as cleaning
 from confiture.steps import cutover as cutting
 from confiture.steps import follow as following
+from confiture.steps import home as going_home
 from confiture.steps import migrate as migrating
 from confiture.steps import planning
+from confiture.steps import rollback as rolling_back
 from confiture.steps import setup as setting_up
 from confiture.steps import switch as switching
 from confiture.steps import verify as verifying
@@ -146,7 +148,27 @@ def _holding(where: Where, command: str, progress_: Progress) -> Iterator[tuple[
     _refuse_other(run, "target", run.target_identity, there)
     databases.check(here, there, accept_fsync_off=accept)
     with _telling(command), hold(source, target, run, command, progress_) as context:
-        yield context, context.run()
+        run = context.run()
+        _refuse_halfway(context, run, command)
+        yield context, run
+
+
+def _refuse_halfway(context: Context, run: Run, command: str) -> None:
+    """:raises CutoverHalfway: when another command has closed a database and not opened the other yet."""
+    live, phase = run.options.get("capture"), run.cutover_phase or ""
+    if live and run.state in (MIGRATING, VERIFIED) and command != "cutover" and switching.is_closed(context):
+        raise CutoverHalfway(
+            "a cutover is half-way: the old database is closed, the new one not open yet",
+            why="nothing else can be done before it is ended",
+            fix=_next("cutover", run),
+        )
+    if live and run.state == CUTOVER and command != "rollback" and phase.startswith(rolling_back.PHASE):
+        if rolling_back.is_halfway(context):
+            raise CutoverHalfway(
+                "a rollback is half-way: the new database is closed",
+                why="nothing else can be done before it is ended",
+                fix=_next("rollback", run),
+            )
 
 
 @contextmanager
@@ -256,6 +278,7 @@ def _plan_run(context: Context, run: Run, choices: Choices) -> Plan:
     found = planning.make(context.source, planning.target_catalog(context.target), given, faults, options)
     if run.options.get("capture"):
         capturing.check(found.plan, found.source)
+        going_home.refuse_faulty(context, found.plan, given)
     return planning.store(context, given, found, choices.restart, {**run.options, **_chosen(options)})
 
 
@@ -389,6 +412,9 @@ def follow(where: Where, once: bool, progress_: Progress) -> tuple[Run, int]:
             raise Refused(
                 "this run does not capture writes", why="it was set up without --capture", fix="stop the application"
             )
+        if run.state == CUTOVER and not _cutover_left(run):
+            rows = going_home.follow(context, migrating.stored_plan(context), once=once)
+            return context.run(), rows
         if run.state not in (MIGRATING, VERIFIED):
             raise Refused(
                 "there is nothing to follow",
@@ -443,7 +469,7 @@ def cutover(where: Where, limits: Limits, report: Path, progress_: Progress) -> 
     verifying.refuse_unwritable(report)
     with _holding(where, "cutover", progress_) as (context, run):
         ends = context.source.database, context.target.database
-        if run.state == CUTOVER and run.cutover_phase in (None, "done"):
+        if run.state == CUTOVER and not _cutover_left(run):
             progress_.say("cut over already: the target serves")
             return run, *ends
         if run.state != CUTOVER:
@@ -460,6 +486,34 @@ def cutover(where: Where, limits: Limits, report: Path, progress_: Progress) -> 
             again = f"{_next('verify', run)} --again"
             error.fix = f"the source serves on; stop its writes, mend what {report} names, then: {again}"
             raise
+        return context.run(), *ends
+
+
+def _cutover_left(run: Run) -> bool:
+    """Whether a live cutover has opened the target, and has things left to do."""
+    phase = run.cutover_phase
+    return phase not in (None, "done") and not phase.startswith(rolling_back.PHASE)
+
+
+def rollback(where: Where, limits: Limits, progress_: Progress) -> tuple[Run, Database, Database]:
+    """Back to the old database, with all that was written since the cutover: the run, its source and its target."""
+    with _holding(where, "rollback", progress_) as (context, run):
+        ends = context.source.database, context.target.database
+        with context.target.transaction(read_only=True) as tx:
+            last = runs.last_trigger(tx, run.id, ("cutover", "rollback"))
+        if run.state in (MIGRATING, VERIFIED) and last == "rollback":
+            progress_.say("rolled back already: the source serves")
+            return run, *ends
+        if run.state != CUTOVER or not run.options.get("capture"):
+            why = f"run {run.short} is in state {run.state}"
+            if run.state == CUTOVER:
+                why = "it was set up for a stopped application: what was written since the cutover is not captured"
+            raise Refused("there is nothing to roll back", why=why, fix="look at it: confiture status")
+        if _cutover_left(run):
+            raise CutoverHalfway("the cutover is not ended", why="it has things left to do", fix=_next("cutover", run))
+        plan = migrating.stored_plan(context)
+        planning.ensure_views(context, plan)
+        rolling_back.rollback(context, plan, limits)
         return context.run(), *ends
 
 

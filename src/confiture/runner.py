@@ -122,7 +122,7 @@ class Context:
     lost: threading.Event = field(default_factory=threading.Event)
     pulse: Backend | None = None
     recorded: Backends | None = None
-    _beside: list[Session] = field(default_factory=list)
+    _beside: list[tuple[str, Session]] = field(default_factory=list)
 
     @property
     def schema(self) -> str:
@@ -148,7 +148,9 @@ class Context:
     def record_backends(self) -> None:
         """Write down the server processes that work for us, again after a reconnect: a takeover ends them."""
         pulse = () if self.pulse is None else (self.pulse,)
-        now = Backends((self.target.backend, *pulse), tuple(s.backend for s in (self.source, *self._beside)))
+        source = [s.backend for side, s in self._beside if side == "source"]
+        target = [s.backend for side, s in self._beside if side == "target"]
+        now = Backends((self.target.backend, *pulse, *target), (self.source.backend, *source))
         if now == self.recorded:
             return
         with self.target.transaction() as tx:
@@ -157,15 +159,16 @@ class Context:
         self.recorded = now
 
     @contextmanager
-    def beside(self, role: str, *, user_sql: bool = False) -> Iterator[Session]:
-        """One more session on the source for the block; a takeover ends it too, with the locks it holds."""
-        with Session(self.source.database, role, self.schema[-8:], user_sql=user_sql) as session:
-            self._beside.append(session)
+    def beside(self, role: str, *, user_sql: bool = False, side: str = "source") -> Iterator[Session]:
+        """One more session on one side for the block; a takeover ends it too, with the locks it holds."""
+        database = self.source.database if side == "source" else self.target.database
+        with Session(database, role, self.schema[-8:], user_sql=user_sql) as session:
+            self._beside.append((side, session))
             try:
                 self.record_backends()
                 yield session
             finally:
-                self._beside.remove(session)
+                self._beside.remove((side, session))
 
     @contextmanager
     def fenced_source(self, session: Session | None = None) -> Iterator[Transaction]:

@@ -126,6 +126,10 @@ class RunReport:
     server: Json
 
 
+#: Phases of a cutover or a rollback in which nothing is closed; None before the first.
+QUIET_PHASES = (None, "done", "preparing", "rollback preparing")
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """All runs that were asked for, and the targets that could not be."""
@@ -298,7 +302,7 @@ def _run(tx: Transaction, row: Json, now: datetime, server: Json) -> RunReport:
         rollback=_rollback(row),
         errors=tuple(_rows(tx, "errors", run=run)),
         leave_alone=_leave_alone(row["state"], severity),
-        undo=_undo(row["state"]),
+        undo=_undo(row),
         next=next_step(row, runner, tables, verification, paused=bool(paused)),
         server=server,
     )
@@ -386,8 +390,12 @@ def _rollback(row: Json) -> Json:
             "why": "nothing has switched" if row["state"] != CLEANED else "cleaned up",
             "command": None,
         }
-    why = row["no_way_back"] or "this version does not capture writes on the target"
-    return {"possible": False, "why": why, "command": None}
+    why = row["no_way_back"] or (None if row["captured"] else "set up for a stopped application: nothing is captured")
+    if why is not None:
+        return {"possible": False, "why": why, "command": None}
+    target = shell_word(row["target_name"])
+    command = f"confiture migrate schema-to-schema rollback --target {target}"
+    return {"possible": True, "why": "what is written to the target is brought home", "command": command}
 
 
 # Judging: pure -------------------------------------------------------------------------------------
@@ -411,8 +419,9 @@ def judge(
             critical.append(f"the runner is dead: silent for {runner.silent_seconds:.0f} s with work left")
         elif dead:
             warning.append(f"the heartbeat is {runner.silent_seconds:.0f} s old")
-        if phase not in (None, "done", "preparing") and not runner.alive:
-            critical.append(f"the cutover stopped half-way ({phase})")
+        if phase not in QUIET_PHASES and not runner.alive:
+            what = "rollback" if phase.startswith("rollback") else "cutover"
+            critical.append(f"the {what} stopped half-way ({phase.removeprefix('rollback ')})")
         if blocked:
             critical.append(f"blocked: {blocked}")
         critical += [f"{t.target}: {t.failed_chunks} chunks failed" for t in tables if t.failed_chunks and not blocked]
@@ -438,10 +447,13 @@ def _leave_alone(state: str, severity: Severity) -> str:
     )
 
 
-def _undo(state: str) -> str:
-    if state in (SETUP, MIGRATING, VERIFIED):
-        return "abort (nothing switched)"
-    return "not by this version" if state == CUTOVER else "nothing to undo"
+def _undo(row: Json) -> str:
+    if row["state"] in (SETUP, MIGRATING, VERIFIED):
+        return "abort (the source serves)"
+    if row["state"] != CUTOVER:
+        return "nothing to undo"
+    back = _rollback(row)
+    return "rollback (nothing written since is lost)" if back["possible"] else f"not possible: {back['why']}"
 
 
 def _copied(tables: Sequence[TableReport]) -> bool:
@@ -479,4 +491,7 @@ def next_step(
         return step("compare every row anew", "verify --again")
     if state == VERIFIED:
         return step("switch when ready", "cutover")
+    phase = row["cutover_phase"] or "done"
+    if phase != "done":
+        return step("end it: run the same command again", "rollback" if phase.startswith("rollback") else "cutover")
     return step("drop what the run made", "cleanup")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from psycopg import IsolationLevel, sql
 
 from confiture.capture import keeping
-from confiture.capture.triggers import Captured, captured, refuse_tampered
+from confiture.capture.triggers import Captured, captured, is_tampered
 from confiture.config import Database
 from confiture.copy.base import Job
 from confiture.copy.chunks import check_fingerprint
@@ -97,7 +97,6 @@ class Follower:
             self._fence_source(source)
             for followed in self.followed:
                 self._check(source, followed)
-                refuse_tampered(source, followed.item)
             taken = [f for f in self.followed if self._take(source, f)]
             made = self._apply(source, taken, touch) if taken else Pass(0, 0, 0)
             if taken:
@@ -165,8 +164,14 @@ class Follower:
         runs.fence(target, self.context.run_id, self.context.epoch)
 
     def _check(self, source: Transaction, f: Followed) -> None:
-        """:raises Refused: when DDL changed the table since."""
+        """:raises Refused: when DDL changed the table since, or writes may be missing from its log."""
         check_fingerprint(source, f.jobs[0], f.fingerprint)
+        if is_tampered(source, f.item):
+            raise Refused(
+                f"capture on source table {f.item.table} was disabled or dropped",
+                why="writes made meanwhile may be missing from its log",
+                fix=f"copy it again: migrate --restart-table {f.item.table}",
+            )
 
     def _gone(self, source: Transaction, target: Transaction, job: Job) -> int:
         """The keys that a TRUNCATE took, added to those of the pass; how many."""
@@ -220,7 +225,7 @@ def followed(context: Context, plan: Plan) -> tuple[Followed, ...]:
     with context.target.transaction(read_only=True) as tx:
         prints = {s.number: s.fingerprint for s in progress.tables(tx, context.run_id)}
     found = []
-    for item in captured(plan, context.schema):
+    for item in captured(plan.tables, context.schema):
         jobs = tuple(Job(t, context.schema) for t in plan.tables if t.source == item.table)
         found.append(Followed(item, jobs, prints.get(jobs[0].table.number)))
     return tuple(found)

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from confiture.db import WRITER, Transaction
-from confiture.errors import Refused
-from confiture.plan import KeyColumn, Plan
+from confiture.plan import KeyColumn, TablePlan
 from confiture.projection import raw
 from confiture.types import TableRef
 
@@ -62,10 +61,10 @@ class Captured:
         return sql.Identifier(self.schema, f"capture{self.number:04d}_{event}")
 
 
-def captured(plan: Plan, schema: str) -> tuple[Captured, ...]:
-    """One per source table that has a key; a split's targets share it."""
+def captured(tables: Sequence[TablePlan], schema: str) -> tuple[Captured, ...]:
+    """One per table the rows come from that has a key; a split's targets share it."""
     found: dict[TableRef, Captured] = {}
-    for table in plan.tables:
+    for table in tables:
         if table.key and table.source not in found:
             found[table.source] = Captured(table.number, table.source, table.key, schema)
     return tuple(found.values())
@@ -87,20 +86,15 @@ def installed(tx: Transaction, item: Captured) -> bool:
     return row is not None and row[0] is not None
 
 
-def refuse_tampered(tx: Transaction, item: Captured) -> None:
-    """:raises Refused: when a capture trigger was disabled or dropped: writes may be missing from the log."""
+def is_tampered(tx: Transaction, item: Captured) -> bool:
+    """Whether a capture trigger was disabled or dropped: writes may be missing from the log."""
     row = tx.pg.execute(
         "SELECT count(*), count(*) FILTER (WHERE t.tgenabled <> 'A') FROM pg_trigger t"
         " WHERE t.tgrelid = %s::regclass AND t.tgname LIKE %s",
         (item.source.as_string(tx.pg), f"zz_{item.schema}_%"),
     ).fetchone()
     assert row is not None
-    if row[1] or row[0] not in (2, 4):
-        raise Refused(
-            f"capture on source table {item.table} was disabled or dropped",
-            why="writes made meanwhile may be missing from its log",
-            fix=f"copy it again: migrate --restart-table {item.table}",
-        )
+    return bool(row[1]) or row[0] not in (2, 4)
 
 
 def install(tx: Transaction, item: Captured) -> None:

@@ -35,6 +35,7 @@ for command in (
     migrate.migrate,
     verify.verify,
     cutover.cutover,
+    cutover.rollback,
     ending.cleanup,
     plan.plan,
     plan.preview,

@@ -32,6 +32,18 @@ def advance(tx: Transaction, run_id: uuid.UUID, *, keys: int, rows: int) -> int:
     return int(tx.sa.execute(statement).scalar_one())
 
 
+def last_home(tx: Transaction, run_id: uuid.UUID) -> int:
+    """The last pass home that is known here; 0 before the first."""
+    query = sa.select(catchup.c.home).where(catchup.c.run_id == run_id)
+    return tx.sa.execute(query).scalar_one_or_none() or 0
+
+
+def note_home(tx: Transaction, run_id: uuid.UUID, number: int) -> None:
+    """Know of a pass home in the transaction that takes its log rows."""
+    first = insert(catchup).values(run_id=run_id, home=number)
+    tx.sa.execute(first.on_conflict_do_update(index_elements=["run_id"], set_={"home": number}))
+
+
 def touch(tx: Transaction, run_id: uuid.UUID, table_number: int, keys: sql.Identifier, width: int) -> None:
     """Remember the keys of a temporary table (``k1``...) as changed since they were verified."""
     values = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(f"k{i}")) for i in range(1, width + 1))

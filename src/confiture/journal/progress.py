@@ -146,6 +146,7 @@ class TableProgress:
     estimate: int
     phase: str
     fingerprint: Json | None
+    target_shape: Json | None
     cursor_key: KeyValue | None
     next_chunk: int
     sealed: bool
@@ -167,6 +168,7 @@ def _progress(row: sa.Row[Any]) -> TableProgress:
         estimate=row.estimate,
         phase=row.phase,
         fingerprint=row.fingerprint,
+        target_shape=row.target_shape,
         cursor_key=_key(row.cursor_key),
         next_chunk=row.next_chunk,
         sealed=row.sealed,
@@ -254,6 +256,12 @@ def set_fingerprint(tx: Transaction, run_id: uuid.UUID, source: TableRef, finger
     c = table_plan.c
     where = (c.run_id == run_id, c.source_schema == source.schema, c.source_table == source.name)
     tx.sa.execute(sa.update(table_plan).where(*where).values(fingerprint=fingerprint))
+
+
+def set_target_shape(tx: Transaction, run_id: uuid.UUID, number: int, shape: Json | None) -> None:
+    """What must not change in a table of the target while its changes are brought home."""
+    c = table_plan.c
+    tx.sa.execute(sa.update(table_plan).where(c.run_id == run_id, c.number == number).values(target_shape=shape))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -121,6 +122,12 @@ def latest(tx: Transaction) -> Run | None:
     """The live run, else the one that ended last; None when there never was one."""
     query = sa.select(run).order_by(run.c.state.in_(FINAL), run.c.state_since.desc()).limit(1)
     return _run(tx.sa.execute(query).one_or_none())
+
+
+def last_trigger(tx: Transaction, run_id: uuid.UUID, among: Sequence[str]) -> str | None:
+    """Which of these transitions the run made last; None when it made none of them."""
+    query = sa.select(event.c.kind).where(event.c.run_id == run_id, event.c.kind.in_(among))
+    return tx.sa.execute(query.order_by(event.c.id.desc()).limit(1)).scalar_one_or_none()
 
 
 def fence(tx: Transaction, run_id: uuid.UUID, epoch: int) -> None:

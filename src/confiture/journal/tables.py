@@ -112,6 +112,7 @@ table_plan = _table(
     Column("estimate", BigInteger),
     Column("phase", Text),
     Column("fingerprint", JSONB(none_as_null=True)),
+    Column("target_shape", JSONB(none_as_null=True)),
     Column("cursor_key", JSONB(none_as_null=True)),
     Column("next_chunk", Integer),
     Column("sealed", Boolean),
@@ -180,6 +181,7 @@ catchup = _table(
     Column("rows", BigInteger),
     Column("backlog", BigInteger),
     Column("oldest", Double),
+    Column("home", BigInteger),
     _at("at"),
 )
 touched = _table(

@@ -195,7 +195,7 @@ SELECT jsonb_build_object(
                 FROM (SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf
                       UNION SELECT c.oid WHERE c.relkind = 'r') l),
     'triggers', (SELECT jsonb_object_agg(t.tgname, t.tgenabled::text) FROM pg_trigger t
-                 WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgname !~ '^zz_confiture_'),
+                 WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgname !~ '^(zz|aa|ab)_confiture_'),
     'inheritance', (SELECT jsonb_agg(i.inhrelid::regclass::text ORDER BY i.inhrelid::regclass::text)
                     FROM pg_inherits i WHERE i.inhparent = c.oid)) AS fingerprint
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -18,7 +18,7 @@ from confiture.plan import plan_from_json
 from confiture.projection import raw
 from confiture.runner import Context
 from confiture.states import ABORTED, CLEANED, CUTOVER, MIGRATING, SETUP, VERIFIED
-from confiture.steps import cutover, finish, follow, planning
+from confiture.steps import cutover, finish, follow, home, planning
 from confiture.steps.journaled import Step, run_steps
 from confiture.types import quoted, shell_word
 
@@ -90,6 +90,7 @@ def _drop_target(context: Context, tx: Transaction) -> None:
     if run is not None and run.plan is not None:
         tables = [t.target for t in plan_from_json(run.plan).tables]
         fences.drop(tx, context.schema, tables)
+        home.remove(tx, context.schema, plan_from_json(run.plan))
     fdw = (run.fdw if run is not None else None) or {}
     if fdw and not fdw.get("problem"):
         tx.pg.execute(sql.SQL("DROP USER MAPPING IF EXISTS FOR CURRENT_USER SERVER {}").format(schema))
@@ -116,14 +117,21 @@ def _drop_source(context: Context) -> None:
     plan = context.run().plan
     if plan is not None:
         follow.remove(context, plan_from_json(plan))
+    tables = [t.source for t in plan_from_json(plan).tables] if plan is not None else []
+    with context.fenced_source() as tx:  # triggers and keys as they were, and nothing of ours but a fence that is shut
+        home.restore_source(context, tx)
+        fences.drop_opened(tx, context.schema, tables)
+        failpoint("drop_source.restored.before_commit")
+    home.settle_source(context)
     with context.fenced_source() as tx:
         views = tx.pg.execute("SELECT viewname FROM pg_views WHERE schemaname = %s", (context.schema,)).fetchall()
         for (name,) in views:
             tx.pg.execute(sql.SQL("DROP VIEW {}").format(sql.Identifier(context.schema, name)))
-        for table in ("storage", "passes", "fence"):
+        for table in ("aside", "storage", "passes", "fence"):
             tx.pg.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(context.schema, table)))
         # An old database that was closed stays closed: its triggers need the function in this schema.
         if not fences.is_closed(tx, context.schema):
+            fences.drop(tx, context.schema, tables)
             tx.pg.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(context.schema)))
         failpoint("drop_source.before_commit")
 

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 
 import psycopg
@@ -29,11 +30,10 @@ from confiture.journal import progress, runs, verifications
 from confiture.journal.progress import Deferred
 from confiture.journal.runs import Run
 from confiture.plan import Plan
-from confiture.projection import raw
 from confiture.runner import Context, check_source_fence
 from confiture.sql import load
 from confiture.states import SETUP, VERIFIED
-from confiture.steps import finish, verify
+from confiture.steps import foreign_keys, verify
 from confiture.steps.journaled import Step, run_steps
 from confiture.steps.verify import Result
 from confiture.types import TableRef, shell_word
@@ -120,76 +120,86 @@ def _table(ref: TableRef) -> sql.Identifier:
 
 def _declare(item: Deferred) -> Callable[[Context, Transaction], None]:
     def act(context: Context, tx: Transaction) -> None:
-        detail = item.detail or {}
-        if item.interim is not None and detail["plain"] and not detail["partitioned"]:
-            mode = "NOT DEFERRABLE" if not detail["deferrable"] else "DEFERRABLE INITIALLY IMMEDIATE"
-            if not detail["deferred"]:
-                statement = sql.SQL("ALTER TABLE {} ALTER CONSTRAINT {} {}")
-                tx.pg.execute(statement.format(_table(item.table), sql.Identifier(item.name), sql.SQL(mode)))
-        elif item.interim is not None:
-            replace_key(tx, item)
+        foreign_keys.put_back(tx, item)
         progress.set_deferred(tx, context.run_id, item, "back")
 
     return act
 
 
-def replace_key(tx: Transaction, item: Deferred) -> None:
-    """The declared key in its substitute's place, validated: in one statement, so never without one."""
-    name = sql.Identifier(item.name)
-    statement = sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}, ADD CONSTRAINT {} {}")
-    tx.pg.execute(statement.format(_table(item.table), name, name, raw(item.definition)))
-    finish.comment_on(tx, item)
+@dataclass(frozen=True, slots=True)
+class Locking:
+    """What is locked against writes: the tables, as SQL and by name, and who checks its fence."""
+
+    side: str
+    tables: sql.Composable
+    refs: tuple[TableRef, ...]
+    fence: Callable[[Transaction], None]
 
 
 def locked(context: Context, plan: Plan, limits: Limits, act: Callable[[Transaction], None]) -> None:
     """Run ``act`` under the source's lock and commit; whatever it raises releases the source untouched."""
+    refs = tuple(t.source for t in plan.tables)
+    what = Locking("source", verify.lock_list(plan), refs, partial(_source_fence, context))
     with context.beside("cutover") as locker:
-        _try_locked(context, locker, plan, limits, act)
+        _try_locked(context, locker, what, limits, act)
+
+
+def locked_target(context: Context, plan: Plan, limits: Limits, act: Callable[[Transaction], None]) -> None:
+    """The same on the target, for a rollback."""
+    refs = tuple(t.target for t in plan.tables)
+    tables = sql.SQL(", ").join(map(_table, refs))
+    what = Locking("target", tables, refs, lambda tx: runs.fence(tx, context.run_id, context.epoch))
+    with context.beside("rollback", side="target") as locker:
+        _try_locked(context, locker, what, limits, act)
+
+
+def _source_fence(context: Context, tx: Transaction) -> None:
+    check_source_fence(tx, context.schema, context.epoch)
 
 
 def _try_locked(
-    context: Context, locker: Session, plan: Plan, limits: Limits, act: Callable[[Transaction], None]
+    context: Context, locker: Session, what: Locking, limits: Limits, act: Callable[[Transaction], None]
 ) -> None:
     deadline = time.monotonic() + limits.give_up_after
     while True:
         context.check_lease()
         try:
-            with locker.transaction() as source:
-                check_source_fence(source, context.schema, context.epoch)
-                _lock(source, plan, limits, deadline)
+            with locker.transaction() as tx:
+                what.fence(tx)
+                _lock(tx, what, limits, deadline)
                 failpoint("cutover.locked")
-                act(source)
+                act(tx)
             return
         except psycopg.errors.LockNotAvailable:
-            blockers = _blockers(context, plan)
+            blockers = _blockers(context, what)
             if time.monotonic() >= deadline:
+                again = "end those sessions or wait for them, then run the same command again"
                 raise CutoverGivenUp(
-                    "the cutover was given up: the source's tables could not be locked",
+                    f"given up: the {what.side}'s tables could not be locked",
                     why=f"in the way: {blockers or 'sessions that ended meanwhile'}",
-                    fix="end those sessions or wait for them, then run the same command again; the source serves on",
+                    fix=f"{again}; the {what.side} serves on",
                 ) from None
             context.progress.say(f"waiting for locks held by {blockers or 'somebody'}")
             time.sleep(random.uniform(0.2, 1.0))
 
 
-def _lock(source: Transaction, plan: Plan, limits: Limits, deadline: float) -> None:
-    if not plan.tables:
+def _lock(tx: Transaction, what: Locking, limits: Limits, deadline: float) -> None:
+    if not what.refs:
         return
-    tables = verify.lock_list(plan)
     # The first keeps autovacuum away and blocks no writer, so the second waits for writers only.
     for mode, timeout in (
         ("SHARE UPDATE EXCLUSIVE", max(limits.lock_timeout, deadline - time.monotonic())),
         ("SHARE ROW EXCLUSIVE", limits.lock_timeout),
     ):
-        source.pg.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(f"{ceil(timeout * 1000)}ms")))
-        source.pg.execute(sql.SQL("LOCK TABLE {} IN {} MODE").format(tables, sql.SQL(mode)))
+        tx.pg.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(f"{ceil(timeout * 1000)}ms")))
+        tx.pg.execute(sql.SQL("LOCK TABLE {} IN {} MODE").format(what.tables, sql.SQL(mode)))
 
 
-def _blockers(context: Context, plan: Plan) -> str:
-    """Who holds a lock on the source's tables that writers need; empty when nobody does by now."""
-    schemas = [t.source.schema for t in plan.tables]
-    names = [t.source.name for t in plan.tables]
-    with context.source.transaction(read_only=True) as tx:
+def _blockers(context: Context, what: Locking) -> str:
+    """Who holds a lock on the tables that writers need; empty when nobody does by now."""
+    schemas, names = [r.schema for r in what.refs], [r.name for r in what.refs]
+    session = context.source if what.side == "source" else context.target
+    with session.transaction(read_only=True) as tx:
         rows = tx.pg.execute(_BLOCKERS, {"schemas": schemas, "names": names}).fetchall()
     return "; ".join(str(who) for (who,) in rows[:BLOCKERS_SHOWN])
 

@@ -19,6 +19,7 @@ from confiture.journal.progress import Deferred
 from confiture.plan import Plan
 from confiture.projection import raw
 from confiture.runner import Context
+from confiture.steps import foreign_keys
 from confiture.steps.journaled import Step, run_steps
 from confiture.types import TableRef, shell_word
 
@@ -117,8 +118,7 @@ def comment_on(tx: Transaction, item: Deferred) -> None:
     if item.kind == "index":
         tx.pg.execute(sql.SQL("COMMENT ON INDEX {} IS {}").format(sql.Identifier(item.table.schema, item.name), text))
     else:
-        statement = sql.SQL("COMMENT ON CONSTRAINT {} ON {} IS {}")
-        tx.pg.execute(statement.format(sql.Identifier(item.name), _table(item.table), text))
+        foreign_keys.comment_on(tx, item)
 
 
 def add_interim(context: Context, tx: Transaction, item: Deferred) -> None:

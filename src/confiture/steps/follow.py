@@ -31,7 +31,7 @@ def install(context: Context, plan: Plan) -> None:
 
     :raises Held: when writers keep a table from being captured for minutes.
     """
-    for item in triggers.captured(plan, context.schema):
+    for item in triggers.captured(plan.tables, context.schema):
         context.checkpoint()
         retry(lambda item=item: _install_one(context, item), deadline=INSTALL_SECONDS)  # type: ignore[misc]
     failpoint("capture.installed")
@@ -70,7 +70,7 @@ def compact(context: Context, plan: Plan) -> int:
     Bounds the log by the distinct keys changed. Never at the same time as a pass: one runner does both.
     """
     gone = 0
-    for item in triggers.captured(plan, context.schema):
+    for item in triggers.captured(plan.tables, context.schema):
         with context.fenced_source() as tx:
             statement = sql.SQL(
                 "DELETE FROM {log} WHERE seq IN (SELECT seq FROM (SELECT seq, row_number() OVER"
@@ -84,7 +84,7 @@ def compact(context: Context, plan: Plan) -> int:
 def measure(context: Context, plan: Plan) -> int:
     """Look how far behind the target is, and write it down; log rows waiting."""
     with context.source.transaction(read_only=True) as tx:
-        rows, oldest = triggers.backlog(tx, triggers.captured(plan, context.schema))
+        rows, oldest = triggers.backlog(tx, triggers.captured(plan.tables, context.schema))
     with context.fenced() as tx:
         catchup.note_backlog(tx, context.run_id, rows, oldest)
     return rows
@@ -125,7 +125,7 @@ def follow(context: Context, plan: Plan, *, once: bool) -> int:
 
 def remove(context: Context, plan: Plan) -> None:
     """Drop capture from the source."""
-    for item in triggers.captured(plan, context.schema):
+    for item in triggers.captured(plan.tables, context.schema):
         with context.fenced_source() as tx:
             triggers.remove(tx, item)
             failpoint("capture.removed.before_commit")

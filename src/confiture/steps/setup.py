@@ -10,12 +10,13 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, LiteralString
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
 
 from confiture import build, catalog
+from confiture.capture import aside
 from confiture.catalog import Identity
 from confiture.checks import databases, empty_target, foreign_server
 from confiture.config import Database
@@ -27,6 +28,7 @@ from confiture.journal.progress import Deferred
 from confiture.journal.runs import Run
 from confiture.runner import Context
 from confiture.sql import load
+from confiture.steps import foreign_keys
 from confiture.steps.journaled import Step, run_steps
 from confiture.types import quoted, shell_word
 
@@ -269,7 +271,8 @@ def _source_schema(context: Context) -> None:
             tx.pg.execute(sql.SQL("CREATE TABLE {} (filenode oid NOT NULL)").format(sql.Identifier(name, "storage")))
             # Apart from the fence, whose row a cutover holds while passes go on.
             passes = sql.Identifier(name, "passes")
-            tx.pg.execute(sql.SQL("CREATE TABLE {} AS SELECT 0::bigint AS number").format(passes))
+            tx.pg.execute(sql.SQL("CREATE TABLE {} AS SELECT 0::bigint AS number, 0::bigint AS home").format(passes))
+            aside.create(tx, name)
             tx.pg.execute(
                 sql.SQL("INSERT INTO {} (epoch) VALUES ({})").format(
                     sql.Identifier(name, "fence"), sql.Literal(context.epoch)
@@ -313,18 +316,7 @@ def _take_off(context: Context, tx: Transaction) -> None:
     for table in catalog.read(tx).tables:
         for key in table.foreign_keys:
             name = sql.Identifier(key.table.schema, key.table.name)
-            interim = None if key.kept_as_declared else _interim(key)
-            detail: dict[str, Any] = {
-                "partitioned": key.partitioned,
-                "plain": key.no_action,
-                "deferrable": key.is_deferrable,
-                "deferred": key.is_deferred,
-                "validated": key.validated,
-                "references": [key.references.schema, key.references.name],
-                "columns": list(key.columns),
-                "ref_columns": list(key.ref_columns),
-            }
-            item = Deferred("foreign_key", key.table, key.name, key.definition, interim, key.comment, detail)
+            item = foreign_keys.described(key)
             progress.take_off(tx, context.run_id, item)
             tx.pg.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(name, sql.Identifier(key.name)))
         for trigger in table.triggers:
@@ -337,20 +329,6 @@ def _take_off(context: Context, tx: Transaction) -> None:
             name = sql.Identifier(trigger.table.schema, trigger.table.name)
             statement = sql.SQL("ALTER TABLE ONLY {} DISABLE TRIGGER {}")
             tx.pg.execute(statement.format(name, sql.Identifier(trigger.name)))
-
-
-def _interim(key: catalog.ForeignKey) -> str:
-    """NO ACTION DEFERRABLE INITIALLY DEFERRED, whatever is declared (correctness.md, 5)."""
-
-    def names(columns: tuple[str, ...]) -> str:
-        return ", ".join('"' + c.replace('"', '""') + '"' for c in columns)
-
-    match = " MATCH FULL" if key.match_full else ""
-    there = ".".join('"' + part.replace('"', '""') + '"' for part in (key.references.schema, key.references.name))
-    return (
-        f"FOREIGN KEY ({names(key.columns)}) REFERENCES {there} ({names(key.ref_columns)}){match}"
-        " DEFERRABLE INITIALLY DEFERRED"
-    )
 
 
 def _foreign_server(context: Context, tx: Transaction, seen_as: str | None) -> None:

@@ -9,35 +9,25 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from psycopg import sql
-
 from confiture import machine, sequences
 from confiture.capture import apply, fences
 from confiture.capture.apply import Followed, Follower
-from confiture.compare import checksum, suspects
+from confiture.compare import suspects
 from confiture.compare.checksum import Hashing
-from confiture.compare.suspects import Key
 from confiture.copy.base import Job
 from confiture.db import Transaction
 from confiture.errors import CutoverGivenUp, CutoverHalfway
 from confiture.faults import failpoint
-from confiture.journal import catchup, progress, runs
+from confiture.journal import progress, runs
 from confiture.journal.progress import Deferred
 from confiture.journal.verifications import Difference
 from confiture.plan import Plan
-from confiture.projection import raw
-from confiture.runner import Context, reading
+from confiture.runner import Context
 from confiture.states import CUTOVER
-from confiture.steps import follow, verify
-from confiture.steps.cutover import Limits, enable, locked, refuse_stale, replace_key
-from confiture.steps.finish import comment_on
+from confiture.steps import follow, foreign_keys, home, touched, verify
+from confiture.steps.cutover import Limits, enable, locked, refuse_stale
 from confiture.types import TableRef
 
-#: Touched keys compared with one statement.
-KEYS_AT_ONCE = 500
-#: So few are compared in an instant under the lock; so often it is tried to get there.
-FEW_KEYS = 2_000
-ROUNDS = 10
 #: Values a sequence is set ahead, because reading it is not transactional.
 SEQUENCE_MARGIN = 100
 
@@ -56,23 +46,37 @@ def switch(context: Context, plan: Plan, limits: Limits) -> None:
     if not is_closed(context):
         refuse_stale(context, plan)
         hashing = verify.hashing_of(context, plan)
-        _phase(context, "preparing")
+        set_phase(context, "preparing")
         prepare(context, plan, hashing)
-        _phase(context, "closing")
-        locked(context, plan, limits, lambda source: _close(context, source, plan, hashing, limits))
+        set_phase(context, "closing")
+        off = home.user_triggers(context, plan) if plan.back else []
+        try:
+            locked(context, plan, limits, lambda source: _close(context, source, plan, hashing, limits, off))
+        except CutoverGivenUp:
+            set_phase(context, None)
+            raise
         failpoint("switch.after_point_of_no_return")
     finish(context, plan)
     settle_keys(context)
-    _phase(context, "done")
+    home.prepare_source(context, plan)
+    set_phase(context, "done")
 
 
-def _close(context: Context, source: Transaction, plan: Plan, hashing: Hashing, limits: Limits) -> None:
-    under_lock(context, source, plan, hashing, time.monotonic() + limits.max_write_pause)
+def _close(
+    context: Context, source: Transaction, plan: Plan, hashing: Hashing, limits: Limits, off: list[Deferred]
+) -> None:
+    deadline = time.monotonic() + limits.max_write_pause
+    _even(context, plan, hashing, deadline)
+    home.triggers_off(source, context.schema, off)
+    served = f"its data is served by: {context.target.database.public}"
+    fences.close(source, context.schema, _sources(plan), "this database no longer takes writes", served)
+    failpoint("switch.before_point_of_no_return")
 
 
-def _phase(context: Context, name: str) -> None:
+def set_phase(context: Context, name: str | None, **values: object) -> None:
+    """Write down how far it is, for who looks; where it stands is probed."""
     with context.fenced() as tx:
-        runs.update(tx, context.run_id, cutover_phase=name)
+        runs.update(tx, context.run_id, cutover_phase=name, **values)
         failpoint("switch.phase.before_commit")
 
 
@@ -82,6 +86,7 @@ def prepare(context: Context, plan: Plan, hashing: Hashing) -> None:
     :raises CutoverGivenUp: when a row differs.
     """
     apply.refuse_behind(context)
+    home.install(context, plan)
     follow.drain(context, plan, touch=True)
     _settle_touched(context, plan, hashing)
     follow.drain(context, plan, touch=True)
@@ -96,24 +101,21 @@ def _settle_touched(context: Context, plan: Plan, hashing: Hashing) -> None:
 
     Writes go on and touch more: each round takes less time than the one before, so fewer are left.
     """
-    for _ in range(ROUNDS):
+    for _ in range(touched.ROUNDS):
         left = 0
         for followed in apply.followed(context, plan):
             for job in followed.jobs:
                 _settle_job(context, plan, job, hashing, followed)
-                left += len(_touched(context, job))
-        if left <= FEW_KEYS:
+                left += sum(map(len, touched.batches(context, job)))
+        if left <= touched.FEW_KEYS:
             return
 
 
 def _settle_job(context: Context, plan: Plan, job: Job, hashing: Hashing, followed: Followed) -> None:
-    keys = _touched(context, job)
-    for at in range(0, len(keys), KEYS_AT_ONCE):
-        some = keys[at : at + KEYS_AT_ONCE]
-        differing = _differing(context, job, hashing, some)
-        # What agrees is done with: a change that comes later is logged, and touches its key again.
-        _forget(context, job, [k for k in some if k not in differing])
-        if not differing:
+    for keys in touched.batches(context, job):
+        wrong = touched.differing(context, job, hashing, keys)
+        touched.forget(context, job, [k for k in keys if k not in wrong])
+        if not wrong:
             continue
         verdict = suspects.settle(
             context.source,
@@ -121,29 +123,10 @@ def _settle_job(context: Context, plan: Plan, job: Job, hashing: Hashing, follow
             job,
             hashing,
             followed,
-            list(differing),
+            list(wrong),
             lambda: follow.drain(context, plan, touch=True),
         )
         _refuse_differences(verdict.confirmed)
-
-
-def _differing(context: Context, job: Job, hashing: Hashing, keys: Sequence[Key]) -> set[Key]:
-    where = suspects.among(job, keys)
-    with reading(context.source, job.source) as a, context.target.transaction(read_only=True) as b:
-        x = checksum.hashes(a, job, "source", hashing, where["source"])
-        y = checksum.hashes(b, job, "target", hashing, where["target"])
-    return {k for k in keys if x.get(k) != y.get(k)}
-
-
-def _forget(context: Context, job: Job, keys: Sequence[Key]) -> None:
-    with context.fenced() as tx:
-        catchup.forget_touched(tx, context.run_id, job.table.number, [list(k) for k in keys])
-
-
-def _touched(context: Context, job: Job) -> list[Key]:
-    with context.target.transaction(read_only=True) as tx:
-        found = catchup.touched_keys(tx, context.run_id, job.table.number)
-    return [tuple(key) for key in found]
 
 
 def _refuse_differences(found: Sequence[Difference]) -> None:
@@ -155,48 +138,31 @@ def _refuse_differences(found: Sequence[Difference]) -> None:
         )
 
 
-def under_lock(context: Context, source: Transaction, plan: Plan, hashing: Hashing, deadline: float) -> None:
-    """Drain to empty, compare the last changed keys, set the sequences; then close the source.
-
-    ``source`` is the transaction that holds the lock; its commit, by the caller, is the point of no return.
+def _even(context: Context, plan: Plan, hashing: Hashing, deadline: float) -> None:
+    """Under the lock: drain to empty, compare the last changed keys, set the sequences.
 
     :param deadline: of the write pause, by ``time.monotonic()``.
     :raises CutoverGivenUp: over the budget, or when a row differs; the lock goes with the rollback.
     """
     with Follower(context, apply.followed(context, plan)) as follower:
         while follower.catch_up(touch=True).keys:
-            _refuse_late(deadline)
+            refuse_late(deadline)
     for followed in apply.followed(context, plan):
         for job in followed.jobs:
-            _compare_last(context, job, hashing, deadline)
+            _refuse_differences(touched.compare(context, job, hashing, lambda: refuse_late(deadline)))
     with context.fenced() as tx:
         sequences.set_all(context.source, tx, plan, margin=SEQUENCE_MARGIN)
-    _refuse_late(deadline)
-    served = f"its data is served by: {context.target.database.public}"
-    fences.close(source, context.schema, _sources(plan), "this database no longer takes writes", served)
-    failpoint("switch.before_point_of_no_return")
+    refuse_late(deadline)
 
 
-def _refuse_late(deadline: float) -> None:
+def refuse_late(deadline: float) -> None:
+    """:raises CutoverGivenUp: when the write pause has used up its budget."""
     if time.monotonic() > deadline:
         raise CutoverGivenUp(
-            "the cutover was given up: it would have held writes up for too long",
-            why="--max-write-pause ran out before the target was even",
-            fix="the source serves on; wait for a quieter moment, or allow a longer --max-write-pause",
+            "given up: it would have held writes up for too long",
+            why="--max-write-pause ran out before both sides were even",
+            fix="who served serves on; wait for a quieter moment, or allow a longer --max-write-pause",
         )
-
-
-def _compare_last(context: Context, job: Job, hashing: Hashing, deadline: float) -> None:
-    keys = _touched(context, job)
-    for at in range(0, len(keys), KEYS_AT_ONCE):
-        _refuse_late(deadline)
-        some = keys[at : at + KEYS_AT_ONCE]
-        differing = _differing(context, job, hashing, some)
-        if differing:
-            where = suspects.among(job, sorted(differing))
-            with context.source.transaction(read_only=True) as a, context.target.transaction(read_only=True) as b:
-                _refuse_differences(checksum.differences(a, b, job, hashing, where))
-        _forget(context, job, some)
 
 
 def _sources(plan: Plan) -> list[TableRef]:
@@ -230,29 +196,11 @@ def _open(context: Context, tx: Transaction, plan: Plan) -> None:
     """Declared foreign keys beside their substitutes, user triggers on, the gate open: catalog changes only."""
     for item in progress.deferred(tx, context.run_id, "foreign_key"):
         if item.status == "interim" and item.interim is not None:
-            _declare(tx, item)
+            foreign_keys.declare(tx, item)
     for item in progress.deferred(tx, context.run_id, "trigger"):
         enable(tx, item)
         progress.set_deferred(tx, context.run_id, item, "back")
     fences.open_gate(tx, context.schema)
-
-
-def _declare(tx: Transaction, item: Deferred) -> None:
-    """The declared action holds from the opening on; rows are validated after."""
-    detail = item.detail or {}
-    table, name = sql.Identifier(item.table.schema, item.table.name), sql.Identifier(item.name)
-    if detail["plain"] and not detail["partitioned"]:
-        return  # nothing but deferrability differs; put back after the opening
-    if detail["partitioned"]:
-        return  # NOT VALID is refused there; put back after the opening
-    tx.pg.execute(sql.SQL("ALTER TABLE {} RENAME CONSTRAINT {} TO {}").format(table, name, interim_name(item)))
-    definition = item.definition.removesuffix(" NOT VALID") + " NOT VALID"
-    tx.pg.execute(sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(table, name, raw(definition)))
-
-
-def interim_name(item: Deferred) -> sql.Identifier:
-    """What the substitute is called while the declared key stands beside it."""
-    return sql.Identifier("confiture_interim_" + item.name[:40])
 
 
 def settle_keys(context: Context) -> None:
@@ -261,25 +209,6 @@ def settle_keys(context: Context) -> None:
         keys = [k for k in progress.deferred(tx, context.run_id, "foreign_key") if k.status == "interim"]
     for item in keys:
         with context.fenced() as tx:
-            _settle_key(tx, item)
+            foreign_keys.settle(tx, item)
             progress.set_deferred(tx, context.run_id, item, "back")
             failpoint("switch.key.before_commit")
-
-
-def _settle_key(tx: Transaction, item: Deferred) -> None:
-    detail = item.detail or {}
-    table, name = sql.Identifier(item.table.schema, item.table.name), sql.Identifier(item.name)
-    if item.interim is None:
-        return
-    if detail["plain"] and not detail["partitioned"]:
-        if not detail["deferred"]:
-            mode = "NOT DEFERRABLE" if not detail["deferrable"] else "DEFERRABLE INITIALLY IMMEDIATE"
-            tx.pg.execute(sql.SQL("ALTER TABLE {} ALTER CONSTRAINT {} {}").format(table, name, sql.SQL(mode)))
-        return
-    if detail["partitioned"]:
-        replace_key(tx, item)
-        return
-    if detail["validated"]:
-        tx.pg.execute(sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(table, name))
-    tx.pg.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table, interim_name(item)))
-    comment_on(tx, item)

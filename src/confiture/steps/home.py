@@ -1,0 +1,230 @@
+"""The way home: what has to be in place before the cutover so that a rollback loses nothing, and keeping it open.
+
+Before the target opens, its changes are captured and the inverse views made. With the source's closing its
+user triggers go off; after it its foreign keys are deferred. From then on ``follow`` brings home what the
+application writes into the target (correctness.md, 7 and 10).
+"""
+
+from __future__ import annotations
+
+import time
+
+import psycopg
+from psycopg import sql
+
+from confiture import catalog
+from confiture.capture import aside, fences, home, triggers
+from confiture.capture.home import Home
+from confiture.db import Session, Transaction, retry
+from confiture.errors import Fault, Refused
+from confiture.faults import failpoint
+from confiture.journal import catchup, progress, runs
+from confiture.journal.progress import Deferred
+from confiture.mapping import Mapping
+from confiture.plan import Plan, TablePlan
+from confiture.runner import Context
+from confiture.steps import cutover, foreign_keys, planning
+from confiture.steps.follow import IDLE_SECONDS, SMALL_BACKLOG
+from confiture.types import TableRef, quoted
+
+
+def refuse_faulty(context: Context, plan: Plan, given: Mapping) -> None:
+    """Try the inverse views in the target; nothing is left behind.
+
+    :raises FaultyInput: when a ``reverse:`` of the mapping is no expression over its table.
+    """
+    found = []
+    with _user_session(context) as session, session.rehearsal() as tx:
+        for table in plan.back:
+            try:
+                with tx.pg.transaction():
+                    _view(tx, context.schema, table)
+            except psycopg.Error as error:
+                found.append(_fault(given, table, error))
+    if found:
+        raise planning.faulty(found)
+
+
+def _fault(given: Mapping, table: TablePlan, error: psycopg.Error) -> Fault:
+    entry = next((t for t in given.tables if t.target.name == table.source.name), None)
+    reverses = [c for c in entry.columns if c.reverse is not None] if entry is not None else []
+    at = reverses[0].at if reverses else None
+    message = f"the way back from {table.source}: {(error.diag.message_primary or str(error)).strip()}"
+    return Fault(given.file, at.line if at else 1, at.column if at else 1, message, "mend `reverse:`, or leave it out")
+
+
+def _user_session(context: Context) -> Session:
+    return Session(context.target.database, "views", context.schema[-8:], user_sql=True)
+
+
+def _view(tx: Transaction, schema: str, table: TablePlan) -> None:
+    name = sql.Identifier(schema, table.view)
+    tx.pg.execute(sql.SQL("CREATE VIEW {} AS {}").format(name, planning.select_of(table)))
+
+
+def install(context: Context, plan: Plan) -> None:
+    """Capture in the target, before it is opened: every write it will take is logged."""
+    if not plan.back:
+        return
+    with _user_session(context) as session, session.transaction() as tx:
+        runs.fence(tx, context.run_id, context.epoch)
+        for table in plan.back:
+            tx.pg.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(sql.Identifier(context.schema, table.view)))
+            _view(tx, context.schema, table)
+        failpoint("home.views.before_commit")
+    with context.fenced() as tx:
+        storage = sql.Identifier(context.schema, "storage")
+        tx.pg.execute(sql.SQL("CREATE TABLE IF NOT EXISTS {} (filenode oid NOT NULL)").format(storage))
+        for item in triggers.captured(plan.back, context.schema):
+            if not triggers.installed(tx, item):
+                triggers.install(tx, item)
+            progress.set_target_shape(tx, context.run_id, item.number, home.shape(tx, item.table))
+        failpoint("home.install.before_commit")
+    failpoint("home.install.after_commit")
+
+
+def remove(tx: Transaction, schema: str, plan: Plan) -> None:
+    """Drop capture and inverse views from the target; nothing to do when they are gone."""
+    for item in triggers.captured(plan.back, schema):
+        triggers.remove(tx, item)
+    for table in plan.back:
+        tx.pg.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(sql.Identifier(schema, table.view)))
+    tx.pg.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(schema, "storage")))
+
+
+# The source while changes come home ----------------------------------------------------------------
+
+
+def user_triggers(context: Context, plan: Plan) -> list[Deferred]:
+    """The source's own triggers that fire: they have fired in the target already."""
+    tables = _sources(plan)
+    with context.source.transaction(read_only=True) as tx:
+        found = [t for table in catalog.read(tx).tables if table.ref in tables for t in table.triggers]
+    ours = f"_{context.schema}_"
+    return [
+        Deferred("trigger", t.table, t.name, t.definition, detail={"enabled": t.enabled})
+        for t in found
+        if t.enabled != "D" and ours not in t.name
+    ]
+
+
+def _sources(plan: Plan) -> set[TableRef]:
+    return {t.source for t in plan.tables}
+
+
+def triggers_off(source: Transaction, schema: str, items: list[Deferred]) -> None:
+    """Disable them by name, in the transaction that closes the source."""
+    for item in items:
+        aside.add(source, schema, item)
+        statement = sql.SQL("ALTER TABLE ONLY {} DISABLE TRIGGER {}")
+        table = sql.Identifier(item.table.schema, item.table.name)
+        source.pg.execute(statement.format(table, sql.Identifier(item.name)))
+
+
+def prepare_source(context: Context, plan: Plan) -> None:
+    """Once the source is closed: its foreign keys deferred, and fences that a rollback had opened dropped."""
+    if not plan.back:
+        return
+    tables = _sources(plan)
+    with context.source.transaction(read_only=True) as tx:
+        known = {(k.table, k.name) for k in aside.items(tx, context.schema, "foreign_key")}
+        keys = [k for table in catalog.read(tx).tables for k in table.foreign_keys]
+    for key in keys:
+        if {key.table, key.references} & tables and (key.table, key.name) not in known:
+            with context.fenced_source() as tx:
+                item = foreign_keys.described(key)
+                aside.add(tx, context.schema, item)
+                foreign_keys.relax(tx, item)
+                failpoint("home.key.before_commit")
+    with context.fenced_source() as tx:
+        fences.drop_opened(tx, context.schema, sorted(tables))
+
+
+def restore_source(context: Context, source: Transaction) -> None:
+    """Triggers on and keys declared again, in the caller's transaction; :func:`settle_source` does the rest."""
+    for item in aside.items(source, context.schema, "trigger"):
+        cutover.enable(source, item)
+        aside.forget(source, context.schema, item)
+    for item in aside.items(source, context.schema, "foreign_key"):
+        if item.status == "off":
+            foreign_keys.declare(source, item)
+            aside.set_status(source, context.schema, item, "interim")
+
+
+def settle_source(context: Context) -> None:
+    """At leisure: the source's declared keys validated, their substitutes dropped."""
+    with context.source.transaction(read_only=True) as tx:
+        left = aside.items(tx, context.schema, "foreign_key")
+    for item in left:
+        with context.fenced_source() as tx:
+            foreign_keys.settle(tx, item)
+            aside.forget(tx, context.schema, item)
+            failpoint("home.settle.before_commit")
+
+
+# Following -----------------------------------------------------------------------------------------
+
+
+def refuse_no_way(plan: Plan) -> None:
+    """:raises Refused: naming every table that has no way back."""
+    why = [f"{t.target}: {t.rollback_problem}" for t in plan.tables if t.rollback_problem is not None]
+    if why or not plan.back:
+        raise Refused(
+            "there is no way back to the old database",
+            why="\n".join(why) or "the plan has no table",
+            fix="the target serves on; `plan` says before the cutover what a rollback would need",
+        )
+
+
+def measure(context: Context, plan: Plan) -> int:
+    """How far behind the old database is, written down for status; log rows waiting."""
+    with context.fenced() as tx:
+        rows, oldest = triggers.backlog(tx, triggers.captured(plan.back, context.schema))
+        catchup.note_backlog(tx, context.run_id, rows, oldest)
+    return rows
+
+
+def drain(context: Context, plan: Plan) -> int:
+    """Bring changes home until few are waiting; rows brought."""
+    brought = 0
+    with Home(context, plan) as follower:
+        while True:
+            context.checkpoint()
+            brought += retry(lambda: follower.catch_up(touch=True)).rows
+            if measure(context, plan) <= SMALL_BACKLOG:
+                return brought
+
+
+def follow(context: Context, plan: Plan, *, once: bool) -> int:
+    """Keep the old database fresh until a signal; rows brought home when ``once``.
+
+    :raises Refused: when a table has no way back, or the old database lost passes.
+    """
+    refuse_no_way(plan)
+    refuse_open_source(context)
+    home.refuse_behind(context)
+    if once:
+        return drain(context, plan)
+    with Home(context, plan) as follower:
+        while True:
+            context.checkpoint()
+            made = retry(lambda: follower.catch_up(touch=True))
+            left = measure(context, plan)
+            if made.keys:
+                context.progress.say(
+                    f"pass {made.number} home: {made.keys:,} keys, {made.rows:,} rows; {left:,} waiting"
+                )
+            if left <= SMALL_BACKLOG:
+                time.sleep(IDLE_SECONDS)
+
+
+def refuse_open_source(context: Context) -> None:
+    """:raises Refused: when the source takes writes though the target serves."""
+    with context.source.transaction(read_only=True) as tx:
+        closed = fences.is_closed(tx, context.schema)
+    if not closed:
+        raise Refused(
+            f"the old database {quoted(context.run().source_name)} is not closed",
+            why="the target serves, and what is written to the old database now would be lost",
+            fix="stop its writers; then look at its triggers",
+        )

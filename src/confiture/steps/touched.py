@@ -1,0 +1,59 @@
+"""The keys that changed since a verification looked at their rows: compared once more, then forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from confiture.compare import checksum, suspects
+from confiture.compare.checksum import Hashing
+from confiture.compare.suspects import Key
+from confiture.copy.base import Job
+from confiture.journal import catchup
+from confiture.journal.verifications import Difference
+from confiture.runner import Context, reading
+
+#: Touched keys compared with one statement.
+KEYS_AT_ONCE = 500
+#: So few are compared in an instant under the lock; so often it is tried to get there.
+FEW_KEYS = 2_000
+ROUNDS = 10
+
+
+def batches(context: Context, job: Job) -> list[list[Key]]:
+    """The table's keys that changed, in parts that one statement can name."""
+    with context.target.transaction(read_only=True) as tx:
+        keys = [tuple(key) for key in catchup.touched_keys(tx, context.run_id, job.table.number)]
+    return [keys[at : at + KEYS_AT_ONCE] for at in range(0, len(keys), KEYS_AT_ONCE)]
+
+
+def differing(context: Context, job: Job, hashing: Hashing, keys: Sequence[Key]) -> set[Key]:
+    """Which of the keys' rows differ now."""
+    where = suspects.among(job, keys)
+    with reading(context.source, job.source) as a, context.target.transaction(read_only=True) as b:
+        x = checksum.hashes(a, job, "source", hashing, where["source"])
+        y = checksum.hashes(b, job, "target", hashing, where["target"])
+    return {k for k in keys if x.get(k) != y.get(k)}
+
+
+def forget(context: Context, job: Job, keys: Sequence[Key]) -> None:
+    """Done with these keys: a change that comes later is logged, and touches its key again."""
+    with context.fenced() as tx:
+        catchup.forget_touched(tx, context.run_id, job.table.number, [list(k) for k in keys])
+
+
+def compare(context: Context, job: Job, hashing: Hashing, between: Callable[[], None]) -> list[Difference]:
+    """Compare every touched key of a table that is locked, or at rest; the first differences found.
+
+    :param between: called between parts; raises to stop.
+    """
+    for keys in batches(context, job):
+        between()
+        wrong = differing(context, job, hashing, keys)
+        if wrong:
+            where = suspects.among(job, sorted(wrong))
+            with context.source.transaction(read_only=True) as a, context.target.transaction(read_only=True) as b:
+                found = checksum.differences(a, b, job, hashing, where)
+            if found:
+                return found
+        forget(context, job, keys)
+    return []
