@@ -5,48 +5,46 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psycopg
+
 from confiture import operations
 from confiture.operations import Choices, Limits, Where
 from servers import Databases, TestDatabase
 
-#: Every crash point that only a run with capture passes, and the command that passes it.
+#: Every crash point that only a run with capture passes, in the order the command passes them when it is
+#: killed at each in turn.
 LIVE_POINTS = {
-    "capture.before_commit:2": "setup",
-    "capture.after_commit": "setup",
-    "capture.installed": "setup",
-    "close_target.before_commit": "setup",
-    "compact.before_commit": "migrate",
-    "catchup.before_target_commit": "cutover",
-    "catchup.after_target_commit": "cutover",
-    "catchup.before_source_commit": "cutover",
-    "catchup.after_source_commit": "cutover",
-    "switch.phase.before_commit:2": "cutover",
-    "cutover.locked": "cutover",
-    "switch.before_point_of_no_return": "cutover",
-    "switch.after_point_of_no_return": "cutover",
-    "switch.before_open_commit": "cutover",
-    "switch.after_open_commit": "cutover",
-    "switch.key.before_commit": "cutover",
-    "capture.removed.before_commit": "cleanup",
-}
-
-
-#: The same for the way back.
-HOME_POINTS = {
-    "home.views.before_commit": "cutover",
-    "home.install.before_commit": "cutover",
-    "home.install.after_commit": "cutover",
-    "home.key.before_commit:2": "cutover",
-    "drop_source.restored.before_commit": "cleanup",
-    "switch.phase.before_commit:2": "rollback",
-    "rollback.before_point_of_no_return": "rollback",
-    "rollback.after_point_of_no_return": "rollback",
-    "rollback.before_open_commit": "rollback",
-    "rollback.after_open_commit": "rollback",
-    "home.settle.before_commit": "rollback",
-    "rollback.settle.before_commit:2": "rollback",
-    "rollback.state.before_commit": "rollback",
-    "rollback.state.after_commit": "rollback",
+    "setup": ("capture.before_commit:2", "capture.after_commit", "capture.installed", "close_target.before_commit"),
+    "migrate": ("compact.before_commit",),
+    "cutover": (
+        "switch.phase.before_commit",
+        "home.views.before_commit",
+        "home.install.before_commit",
+        "home.install.after_commit",
+        "catchup.before_target_commit",
+        "catchup.after_target_commit",
+        "catchup.before_source_commit",
+        "catchup.after_source_commit",
+        "cutover.locked",
+        "switch.before_point_of_no_return",
+        "switch.after_point_of_no_return",
+        "switch.before_open_commit",
+        "switch.after_open_commit",
+        "switch.key.before_commit",
+        "home.key.before_commit",
+    ),
+    "rollback": (
+        "switch.phase.before_commit:2",
+        "rollback.before_point_of_no_return",
+        "rollback.after_point_of_no_return",
+        "rollback.before_open_commit",
+        "rollback.after_open_commit",
+        "home.settle.before_commit",
+        "rollback.settle.before_commit:2",
+        "rollback.state.before_commit",
+        "rollback.state.after_commit",
+    ),
+    "cleanup": ("capture.removed.before_commit", "drop_source.restored.before_commit"),
 }
 
 
@@ -92,6 +90,31 @@ class LiveRun:
 
     def verify(self) -> operations.Result:
         return operations.verify(self.where, self.project / "differences.jsonl", True, self.progress)[1]
+
+    def arguments(self, step: str) -> list[str]:
+        """The command line of a step."""
+        more = {
+            "setup": ["--source", self.source.conninfo, "--mapping", str(self.choices.mapping), "--capture"],
+            "cleanup": ["--yes"],
+        }
+        target = ["--target", self.target.conninfo, "--project", str(self.project)]
+        return ["migrate", "schema-to-schema", step, *target, *more.get(step, [])]
+
+    def open_sides(self, write: str) -> set[str]:
+        """Which databases take the application's writes.
+
+        :param write: a statement that either of them understands; it is rolled back.
+        """
+        found = set()
+        for name, database in (("source", self.source), ("target", self.target)):
+            try:
+                with database.connect(autocommit=False) as probe:
+                    probe.execute(write.encode())
+                    probe.rollback()
+                found.add(name)
+            except psycopg.errors.ReadOnlySqlTransaction:
+                continue
+        return found
 
     def assert_same(self, **queries: str) -> None:
         """Each target table holds exactly what plain SQL on the source says."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import psycopg
 import pytest
 
 from confiture.errors import CutoverGivenUp
-from conftest import Confiture
+from forked import Forks
 from live import LIVE_POINTS, LiveRun
 from servers import Databases
 
@@ -60,6 +61,11 @@ class Bank(threading.Thread):
                 assert row is not None
                 self.booked.append(row[0])
 
+    def until_booked(self, many: int) -> None:
+        """Wait until so many are acknowledged."""
+        while len(self.booked) < many and self.refused is None:
+            self.ending.wait(0.01)
+
     def stop(self) -> None:
         self.ending.set()
         self.join()
@@ -85,19 +91,6 @@ def live(databases: Databases, tmp_path: Path) -> LiveRun:
     return LiveRun(databases, tmp_path, OLD, NEW, MAPPING, chunk_rows=250)
 
 
-def arguments(live: LiveRun, step: str, *more: str) -> list[str]:
-    return [
-        "migrate",
-        "schema-to-schema",
-        step,
-        "--target",
-        live.target.conninfo,
-        "--project",
-        str(live.project),
-        *more,
-    ]
-
-
 def assert_all_booked(live: LiveRun, books: Bank) -> None:
     """Every acknowledged booking is in the database that serves, and the books balance."""
     found = {row[0] for row in live.target.rows("SELECT id FROM history")}
@@ -107,27 +100,17 @@ def assert_all_booked(live: LiveRun, books: Bank) -> None:
 
 
 def open_sides(live: LiveRun) -> set[str]:
-    """Which databases take the application's writes."""
-    found = set()
-    for name, database in (("source", live.source), ("target", live.target)):
-        try:
-            with database.connect(autocommit=False) as probe:
-                probe.execute("UPDATE account SET balance = balance WHERE id = 1")
-                probe.rollback()
-            found.add(name)
-        except psycopg.errors.ReadOnlySqlTransaction:
-            continue
-    return found
+    return live.open_sides("UPDATE account SET balance = balance WHERE id = 1")
 
 
 def test_nothing_is_lost_with_migrate_killed_again_and_again(
-    live: LiveRun, bank: Callable[[str], Bank], confiture: Confiture
+    live: LiveRun, bank: Callable[[str], Bank], forks: Forks
 ) -> None:
     live.setup()
     books = bank(live.source.conninfo)
     for failpoint in ("copy.before_commit:7", "copy.after_commit:5", "catchup.after_target_commit:1"):
-        killed = confiture(*arguments(live, "migrate"), env={"CONFITURE_FAILPOINT": failpoint})
-        assert killed.returncode == -9, killed.stderr
+        killed = forks.run(live.arguments("migrate"), live.project, CONFITURE_FAILPOINT=failpoint)
+        assert killed.code == -signal.SIGKILL, killed.err
     live.migrate()
     assert live.verify().equal
     live.cutover()
@@ -138,25 +121,36 @@ def test_nothing_is_lost_with_migrate_killed_again_and_again(
     assert open_sides(live) == {"target"}
 
 
+def test_nothing_is_lost_there_and_back_and_there_again(live: LiveRun, bank: Callable[[str], Bank]) -> None:
+    books = [bank(live.source.conninfo)]
+    live.through()
+    books.append(bank(live.target.conninfo))
+    books[1].until_booked(200)
+    live.follow()
+    live.rollback()
+    assert open_sides(live) == {"source"}
+    books.append(bank(live.source.conninfo))
+    assert live.verify().equal
+    live.cutover()
+    assert open_sides(live) == {"target"}
+    for each in books:
+        each.join(timeout=30)
+        assert isinstance(each.refused, psycopg.errors.ReadOnlySqlTransaction)
+        assert_all_booked(live, each)
+
+
 STEPS = ("setup", "migrate", "verify", "cutover", "cleanup")
 
 
-def options(live: LiveRun, step: str) -> list[str]:
-    if step == "setup":
-        return ["--source", live.source.conninfo, "--mapping", str(live.choices.mapping), "--capture"]
-    return ["--yes"] if step == "cleanup" else []
-
-
-@pytest.mark.parametrize(("point", "step"), LIVE_POINTS.items(), ids=LIVE_POINTS)
+@pytest.mark.parametrize("step", [s for s in STEPS if s in LIVE_POINTS])
 def test_a_command_killed_anywhere_is_ended_by_the_same_command(
-    live: LiveRun, bank: Callable[[str], Bank], confiture: Confiture, point: str, step: str
+    live: LiveRun, bank: Callable[[str], Bank], forks: Forks, step: str
 ) -> None:
     books = bank(live.source.conninfo)
     for name in STEPS:
-        if name == step:
-            live.source.sql("UPDATE account SET owner = owner || '!' WHERE id < 20") if name != "cleanup" else None
-            killed = confiture(*arguments(live, name, *options(live, name)), env={"CONFITURE_FAILPOINT": point})
-            assert killed.returncode == -9, killed.stderr
+        for point in LIVE_POINTS[name] if name == step else ():
+            killed = forks.run(live.arguments(name), live.project, CONFITURE_FAILPOINT=point)
+            assert killed.code == -signal.SIGKILL, f"{point}: {killed.code}\n{killed.err}"
             # Setup closes the target last; the application does not know of it before the cutover.
             assert step == "setup" or len(open_sides(live)) <= 1
         getattr(live, name)()

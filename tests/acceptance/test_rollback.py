@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import psycopg
@@ -9,8 +10,8 @@ import pytest
 
 from confiture import operations
 from confiture.errors import CutoverGivenUp, CutoverHalfway, DataFailure, FaultyInput, Refused
-from conftest import Confiture
-from live import HOME_POINTS, LiveRun
+from forked import Forks
+from live import LIVE_POINTS, LiveRun
 from servers import Databases
 
 OLD = """
@@ -203,55 +204,25 @@ def test_ddl_in_the_target_after_the_cutover_is_noticed(live: LiveRun) -> None:
 
 
 def open_sides(live: LiveRun) -> set[str]:
-    """Which databases take the application's writes."""
-    found = set()
-    for name, database in (("source", live.source), ("target", live.target)):
-        try:
-            with database.connect(autocommit=False) as probe:
-                probe.execute("UPDATE child SET up = up WHERE id = 1")
-                probe.rollback()
-            found.add(name)
-        except psycopg.errors.ReadOnlySqlTransaction:
-            continue
-    return found
+    return live.open_sides("UPDATE child SET up = up WHERE id = 1")
 
 
-@pytest.mark.parametrize("point", HOME_POINTS)
-def test_a_command_killed_anywhere_on_the_way_back_is_ended_by_the_same_command(
-    databases: Databases, tmp_path: Path, confiture: Confiture, point: str
-) -> None:
-    live = LiveRun(databases, tmp_path, OLD, NEW, MAPPING, chunk_rows=40)
-    command = HOME_POINTS[point]
-    live.setup()
-    live.migrate()
-    assert live.verify().equal
-    if command != "cutover":
-        live.cutover()
-        live.target.sql("UPDATE parent SET price = price + 1; DELETE FROM parent WHERE key = 7")
-    project = ("--target", live.target.conninfo, "--project", str(live.project))
-    step = ("migrate", "schema-to-schema", command, *project, *(("--yes",) if command == "cleanup" else ()))
-    killed = confiture(*step, env={"CONFITURE_FAILPOINT": point})
-    assert killed.returncode == -9, killed.stderr
-    assert len(open_sides(live)) <= 1
-    ended = confiture(*step)
-    assert ended.returncode == 0, ended.stderr
-    assert open_sides(live) == ({"source"} if command == "rollback" else {"target"})
-    if command != "cleanup":
-        live.assert_same(**FORWARD)
-    if command == "rollback":
-        assert live.verify().equal
-
-
-def test_half_way_nothing_else_is_done(live: LiveRun, confiture: Confiture) -> None:
-    step = ("migrate", "schema-to-schema", "rollback", "--target", live.target.conninfo, "--project", str(live.project))
-    killed = confiture(*step, env={"CONFITURE_FAILPOINT": "rollback.after_point_of_no_return"})
-    assert killed.returncode == -9, killed.stderr
-    assert open_sides(live) == set()
-    for command in (live.follow, live.cleanup, live.cutover):
-        with pytest.raises(CutoverHalfway):
-            command()
-    live.rollback()
+def test_a_rollback_killed_anywhere_is_ended_by_the_same_command(live: LiveRun, forks: Forks) -> None:
+    live.target.sql("UPDATE parent SET price = price + 1; DELETE FROM parent WHERE key = 7")
+    for point in LIVE_POINTS["rollback"]:
+        killed = forks.run(live.arguments("rollback"), live.project, CONFITURE_FAILPOINT=point)
+        assert killed.code == -signal.SIGKILL, f"{point}: {killed.code}\n{killed.err}"
+        assert len(open_sides(live)) <= 1
+        if point == "rollback.after_point_of_no_return":
+            assert open_sides(live) == set()
+            for command in (live.follow, live.cleanup, live.cutover):
+                with pytest.raises(CutoverHalfway):
+                    command()
+    ended = forks.run(live.arguments("rollback"), live.project)
+    assert ended.code == 0, ended.err
     assert open_sides(live) == {"source"}
+    live.assert_same(**FORWARD)
+    assert live.verify().equal
 
 
 def test_a_run_for_a_stopped_application_is_not_rolled_back(databases: Databases, tmp_path: Path) -> None:
