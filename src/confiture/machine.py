@@ -7,6 +7,8 @@ https://github.com/pytransitions/transitions
 
 from __future__ import annotations
 
+from functools import cache
+
 from transitions import Machine, MachineError
 
 from confiture.db import Transaction
@@ -42,6 +44,7 @@ def machine_at(state: str) -> _Model:
     return model
 
 
+@cache
 def next_state(state: str, trigger: str) -> str:
     """Where ``trigger`` leads from ``state``.
 

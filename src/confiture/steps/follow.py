@@ -102,6 +102,12 @@ def drain(context: Context, plan: Plan, *, touch: bool) -> int:
                 return brought
 
 
+def single(context: Context, plan: Plan) -> Pass:
+    """One pass that begins now: what was logged until now is applied."""
+    with Follower(context, apply.followed(context, plan)) as follower:
+        return one_pass(follower, touch=True)
+
+
 def one_pass(follower: Follower, *, touch: bool) -> Pass:
     """A pass, again after errors that pass by themselves: it is idempotent."""
     return retry(lambda: follower.catch_up(touch=touch))

@@ -15,7 +15,6 @@ from confiture import machine, sequences
 from confiture.capture import fences, home
 from confiture.capture.home import Home
 from confiture.compare.checksum import Hashing
-from confiture.compare.suspects import Key
 from confiture.copy.base import Job
 from confiture.db import Transaction
 from confiture.errors import CutoverGivenUp
@@ -78,11 +77,7 @@ def _prepare(context: Context, plan: Plan, hashing: Hashing) -> None:
 
 def _compare(context: Context, job: Job, hashing: Hashing) -> int:
     """Compare the keys brought home, and forget those that agree; how many are left."""
-    left: set[Key] = set()
-    for keys in touched.batches(context, job):
-        wrong = touched.differing(context, job, hashing, keys)
-        touched.forget(context, job, [k for k in keys if k not in wrong])
-        left |= wrong
+    left = touched.settle(context, job, hashing)
     if left:
         found = touched.compare(context, job, hashing, context.check_lease)
         # What was seen there had its log row taken before; only our passes take them.

@@ -14,12 +14,14 @@ from confiture.capture import apply, fences
 from confiture.capture.apply import Followed, Follower
 from confiture.compare import suspects
 from confiture.compare.checksum import Hashing
+from confiture.compare.suspects import Key
 from confiture.copy.base import Job
 from confiture.db import Transaction
 from confiture.errors import CutoverGivenUp, CutoverHalfway
 from confiture.faults import failpoint
 from confiture.journal import progress, runs
 from confiture.journal.progress import Deferred
+from confiture.journal.runs import Run
 from confiture.journal.verifications import Difference
 from confiture.plan import Plan
 from confiture.runner import Context
@@ -51,7 +53,12 @@ def switch(context: Context, plan: Plan, limits: Limits) -> None:
         set_phase(context, "closing")
         off = home.user_triggers(context, plan) if plan.back else []
         try:
-            locked(context, plan, limits, lambda source: _close(context, source, plan, hashing, limits, off))
+            # Its sessions are open and warm before anybody waits for the lock.
+            with Follower(context, apply.followed(context, plan)) as follower:
+                follow.one_pass(follower, touch=True)
+                for job in (j for f in follower.followed for j in f.jobs):
+                    touched.settle(context, job, hashing)
+                locked(context, plan, limits, lambda source: _close(follower, source, plan, hashing, limits, off))
         except CutoverGivenUp:
             set_phase(context, None)
             raise
@@ -63,10 +70,10 @@ def switch(context: Context, plan: Plan, limits: Limits) -> None:
 
 
 def _close(
-    context: Context, source: Transaction, plan: Plan, hashing: Hashing, limits: Limits, off: list[Deferred]
+    follower: Follower, source: Transaction, plan: Plan, hashing: Hashing, limits: Limits, off: list[Deferred]
 ) -> None:
-    deadline = time.monotonic() + limits.max_write_pause
-    _even(context, plan, hashing, deadline)
+    context, deadline = follower.context, time.monotonic() + limits.max_write_pause
+    _even(follower, plan, hashing, deadline)
     home.triggers_off(source, context.schema, off)
     served = f"its data is served by: {context.target.database.public}"
     fences.close(source, context.schema, _sources(plan), "this database no longer takes writes", served)
@@ -93,38 +100,39 @@ def prepare(context: Context, plan: Plan, hashing: Hashing) -> None:
     # What is only forward must not fail: done once and rolled back.
     with context.target.rehearsal() as tx:
         runs.fence(tx, context.run_id, context.epoch)
-        _open(context, tx, plan)
+        run = runs.get(tx, context.run_id)
+        assert run is not None
+        _open(context, tx, plan, run)
 
 
 def _settle_touched(context: Context, plan: Plan, hashing: Hashing) -> None:
     """Compare the keys that changed since their rows were verified, until few are left for the lock.
 
     Writes go on and touch more: each round takes less time than the one before, so fewer are left.
+    A row that is ahead of the target agrees in a later round; one that differs while its source stands
+    still is a suspect.
     """
+    jobs = [(f, job) for f in apply.followed(context, plan) for job in f.jobs]
+    before: dict[int, touched.Hashes] = {}
     for _ in range(touched.ROUNDS):
-        left = 0
-        for followed in apply.followed(context, plan):
-            for job in followed.jobs:
-                _settle_job(context, plan, job, hashing, followed)
-                left += sum(map(len, touched.batches(context, job)))
-        if left <= touched.FEW_KEYS:
+        wrong = {job.table.number: touched.settle(context, job, hashing) for _, job in jobs}
+        for followed, job in jobs:
+            now, then = wrong[job.table.number], before.get(job.table.number, {})
+            stuck = [k for k, source in now.items() if k in then and then[k] == source]
+            _refuse_stuck(context, plan, job, hashing, followed, stuck)
+        few = sum(len(keys) for _, job in jobs for keys in touched.batches(context, job)) <= touched.FEW_KEYS
+        if few and (before or not any(wrong.values())):
             return
+        before = wrong
+        follow.single(context, plan)
 
 
-def _settle_job(context: Context, plan: Plan, job: Job, hashing: Hashing, followed: Followed) -> None:
-    for keys in touched.batches(context, job):
-        wrong = touched.differing(context, job, hashing, keys)
-        touched.forget(context, job, [k for k in keys if k not in wrong])
-        if not wrong:
-            continue
+def _refuse_stuck(
+    context: Context, plan: Plan, job: Job, hashing: Hashing, followed: Followed, keys: Sequence[Key]
+) -> None:
+    if keys:
         verdict = suspects.settle(
-            context.source,
-            context.target,
-            job,
-            hashing,
-            followed,
-            list(wrong),
-            lambda: follow.drain(context, plan, touch=True),
+            context.source, context.target, job, hashing, followed, keys, lambda: follow.single(context, plan)
         )
         _refuse_differences(verdict.confirmed)
 
@@ -138,16 +146,16 @@ def _refuse_differences(found: Sequence[Difference]) -> None:
         )
 
 
-def _even(context: Context, plan: Plan, hashing: Hashing, deadline: float) -> None:
+def _even(follower: Follower, plan: Plan, hashing: Hashing, deadline: float) -> None:
     """Under the lock: drain to empty, compare the last changed keys, set the sequences.
 
     :param deadline: of the write pause, by ``time.monotonic()``.
     :raises CutoverGivenUp: over the budget, or when a row differs; the lock goes with the rollback.
     """
-    with Follower(context, apply.followed(context, plan)) as follower:
-        while follower.catch_up(touch=True).keys:
-            refuse_late(deadline)
-    for followed in apply.followed(context, plan):
+    context = follower.context
+    while follower.catch_up(touch=True).keys:
+        refuse_late(deadline)
+    for followed in follower.followed:
         for job in followed.jobs:
             _refuse_differences(touched.compare(context, job, hashing, lambda: refuse_late(deadline)))
     with context.fenced() as tx:
@@ -185,14 +193,12 @@ def finish(context: Context, plan: Plan) -> None:
         assert run is not None
         if run.state == CUTOVER:
             return
-        _open(context, tx, plan)
-        machine.fire(tx, run, "cutover", {"live": True})
-        runs.update(tx, context.run_id, writes_served_by="target", cutover_phase="opened")
+        _open(context, tx, plan, run)
         failpoint("switch.before_open_commit")
     failpoint("switch.after_open_commit")
 
 
-def _open(context: Context, tx: Transaction, plan: Plan) -> None:
+def _open(context: Context, tx: Transaction, plan: Plan, run: Run) -> None:
     """Declared foreign keys beside their substitutes, user triggers on, the gate open: catalog changes only."""
     for item in progress.deferred(tx, context.run_id, "foreign_key"):
         if item.status == "interim" and item.interim is not None:
@@ -201,6 +207,8 @@ def _open(context: Context, tx: Transaction, plan: Plan) -> None:
         enable(tx, item)
         progress.set_deferred(tx, context.run_id, item, "back")
     fences.open_gate(tx, context.schema)
+    machine.fire(tx, run, "cutover", {"live": True})
+    runs.update(tx, context.run_id, writes_served_by="target", cutover_phase="opened")
 
 
 def settle_keys(context: Context) -> None:

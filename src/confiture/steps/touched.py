@@ -13,9 +13,9 @@ from confiture.journal.verifications import Difference
 from confiture.runner import Context, reading
 
 #: Touched keys compared with one statement.
-KEYS_AT_ONCE = 500
-#: So few are compared in an instant under the lock; so often it is tried to get there.
-FEW_KEYS = 2_000
+KEYS_AT_ONCE = 2_000
+#: So few are compared in an instant under the lock (some 20 ms); so often it is tried to get there.
+FEW_KEYS = 500
 ROUNDS = 10
 
 
@@ -26,13 +26,17 @@ def batches(context: Context, job: Job) -> list[list[Key]]:
     return [keys[at : at + KEYS_AT_ONCE] for at in range(0, len(keys), KEYS_AT_ONCE)]
 
 
-def differing(context: Context, job: Job, hashing: Hashing, keys: Sequence[Key]) -> set[Key]:
+#: Keys that differ, with the hash their source has (None: no such row): it stands still or moves.
+Hashes = dict[Key, tuple[int, ...] | None]
+
+
+def differing(context: Context, job: Job, hashing: Hashing, keys: Sequence[Key]) -> Hashes:
     """Which of the keys' rows differ now."""
     where = suspects.among(job, keys)
     with reading(context.source, job.source) as a, context.target.transaction(read_only=True) as b:
         x = checksum.hashes(a, job, "source", hashing, where["source"])
         y = checksum.hashes(b, job, "target", hashing, where["target"])
-    return {k for k in keys if x.get(k) != y.get(k)}
+    return {k: x.get(k) for k in keys if x.get(k) != y.get(k)}
 
 
 def forget(context: Context, job: Job, keys: Sequence[Key]) -> None:
@@ -41,8 +45,20 @@ def forget(context: Context, job: Job, keys: Sequence[Key]) -> None:
         catchup.forget_touched(tx, context.run_id, job.table.number, [list(k) for k in keys])
 
 
+def settle(context: Context, job: Job, hashing: Hashing) -> Hashes:
+    """Forget the table's keys that agree; those that differ now."""
+    found: Hashes = {}
+    for keys in batches(context, job):
+        wrong = differing(context, job, hashing, keys)
+        forget(context, job, [k for k in keys if k not in wrong])
+        found.update(wrong)
+    return found
+
+
 def compare(context: Context, job: Job, hashing: Hashing, between: Callable[[], None]) -> list[Difference]:
     """Compare every touched key of a table that is locked, or at rest; the first differences found.
+
+    Nothing is forgotten: under a lock there is no time for it.
 
     :param between: called between parts; raises to stop.
     """
@@ -55,5 +71,4 @@ def compare(context: Context, job: Job, hashing: Hashing, between: Callable[[], 
                 found = checksum.differences(a, b, job, hashing, where)
             if found:
                 return found
-        forget(context, job, keys)
     return []

@@ -81,7 +81,8 @@ def verify(context: Context, plan: Plan, purpose: str = "verify", *, capture: bo
     pausable = purpose != "cutover"
     for table in plan.tables:
         job = Job(table, context.schema)
-        for unit, compare in _parts(context, session, job, hashing):
+        look = checksum.suspects if table.number in live else checksum.differences
+        for unit, compare in _parts(context, session, job, hashing, look):
             if ("rows", str(table.target), unit) in known:
                 continue
             context.checkpoint(pausable=pausable)
@@ -152,7 +153,7 @@ def _settled(
         hashing,
         followed,
         keys,
-        lambda: follow.drain(context, plan, touch=True),
+        lambda: follow.single(context, plan),
     )
     with context.fenced() as tx:
         catchup.touch_keys(tx, context.run_id, job.table.number, [list(k) for k in verdict.hot])
@@ -168,31 +169,33 @@ def hashing_of(context: Context, plan: Plan) -> Hashing:
 
 
 Compared = tuple[Unit, list[Difference]]
+#: Finds the rows behind a checksum that differs.
+Look = Callable[[Transaction, Transaction, Job, Hashing, dict[checksum.Side, sql.Composed]], list[Difference]]
 
 
 def _parts(
-    context: Context, session: Session, job: Job, hashing: Hashing
+    context: Context, session: Session, job: Job, hashing: Hashing, look: Look
 ) -> Iterator[tuple[int, Callable[[], Compared]]]:
     """The parts of a table: its chunks where both servers order the key alike, else the whole."""
     if not job.table.ordered:
-        yield 0, lambda: _compare_whole(context, session, job, hashing)
+        yield 0, lambda: _compare_whole(context, session, job, hashing, look)
         return
     with context.target.transaction(read_only=True) as tx:
         chunks = progress.chunks(tx, context.run_id, job.table.number)
     for chunk in chunks:
         number, span = chunk.number, chunk.range
-        yield number, lambda n=number, s=span: _compare_range(context, session, job, hashing, n, s)  # type: ignore[misc]
+        yield number, lambda n=number, s=span: _compare_range(context, session, job, hashing, look, n, s)  # type: ignore[misc]
 
 
 def _compare_range(
-    context: Context, session: Session, job: Job, hashing: Hashing, number: int, span: KeyRange
+    context: Context, session: Session, job: Job, hashing: Hashing, look: Look, number: int, span: KeyRange
 ) -> Compared:
     with reading(session, job.source) as a, _snapshot(context.target) as b:
         x = checksum.range_sum(a, job, "source", hashing, span)
         y = checksum.range_sum(b, job, "target", hashing, span)
         found: list[Difference] = []
         if x != y:
-            found = checksum.differences(a, b, job, hashing, checksum.range_condition(job, span))
+            found = look(a, b, job, hashing, checksum.range_condition(job, span))
     return _unit(job, number, x, y), found
 
 
@@ -200,7 +203,7 @@ def _snapshot(session: Session) -> Any:
     return session.transaction(isolation=IsolationLevel.REPEATABLE_READ, read_only=True)
 
 
-def _compare_whole(context: Context, session: Session, job: Job, hashing: Hashing) -> Compared:
+def _compare_whole(context: Context, session: Session, job: Job, hashing: Hashing, look: Look) -> Compared:
     """One scan a side, summed by bucket; the buckets that differ are looked into."""
     buckets = checksum.bucket_count(job.table.estimate)
     with reading(session, job.source) as a, _snapshot(context.target) as b:
@@ -211,8 +214,8 @@ def _compare_whole(context: Context, session: Session, job: Job, hashing: Hashin
         for at in range(0, len(wrong), checksum.BUCKETS_AT_ONCE):
             some = wrong[at : at + checksum.BUCKETS_AT_ONCE]
             where = checksum.bucket_condition(job, hashing, buckets, some)
-            found += checksum.differences(a, b, job, hashing, where)
-            if len(found) >= checksum.DIFFERENCES_MOST:
+            found += look(a, b, job, hashing, where)
+            if look is checksum.differences and len(found) >= checksum.DIFFERENCES_MOST:
                 break
     return _unit(job, 0, _sum_of(x), _sum_of(y)), found
 

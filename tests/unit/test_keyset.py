@@ -1,0 +1,129 @@
+"""Key ranges: every key lies in exactly one, and both ways of writing a predicate mean the same.
+
+The predicates are read here as PostgreSQL reads them, with Python's own comparisons of tuples standing
+for its row comparisons; ``integration/test_keyset_ranges.py`` asks a server.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from confiture.keyset import KeyPart, columns, predicate, ranges, typed
+from confiture.types import KeyRange, KeyValue
+
+Key = tuple[int | str, ...]
+
+#: Names that have to be quoted, as columns may have them.
+PARTS = (KeyPart("id", "integer"), KeyPart('a "b"', "text"), KeyPart("AND", "bigint"))
+_TOKEN = re.compile(r"""'((?:[^']|'')*)'::(\w+)|"((?:[^"]|"")*)"|(AND|OR|true|<=|>=|<|>|=|[(),\s])""")
+
+
+def holds(sql_text: str, row: dict[str, int | str]) -> bool:
+    """What a predicate says of a row: its words in Python's, which bind and compare alike."""
+    words, at = [], 0
+    while at < len(sql_text):
+        found = _TOKEN.match(sql_text, at)
+        assert found is not None, sql_text[at:]
+        literal, kind, name, word = found.groups()
+        if literal is not None:
+            words.append(repr(literal.replace("''", "'") if kind == "text" else int(literal)))
+        elif name is not None:
+            words.append(repr(row[name.replace('""', '"')]))
+        else:
+            words.append({"AND": " and ", "OR": " or ", "=": "==", "true": "True"}.get(word, word))
+        at = found.end()
+    return bool(eval("".join(words), {"__builtins__": {}}))
+
+
+#: Few values, so that keys share parts and meet bounds; a quote, so that literals are escaped.
+_VALUES = (st.integers(-3, 3), st.sampled_from(["", "a", "a'", "ab", "b"]), st.integers(2**60, 2**60 + 2))
+
+
+def keys(width: int) -> st.SearchStrategy[Key]:
+    return st.tuples(*_VALUES[:width])
+
+
+def texts(key: Key) -> KeyValue:
+    return tuple(map(str, key))
+
+
+@st.composite
+def cut(draw: st.DrawFn) -> tuple[tuple[KeyPart, ...], list[Key], list[Key]]:
+    """A key's parts, sorted bounds, and keys to be found."""
+    width = draw(st.integers(1, 3))
+    bounds = sorted(set(draw(st.lists(keys(width), max_size=6))))
+    # Every bound is looked for too, and what lies on either side of it.
+    return PARTS[:width], bounds, [*bounds, *draw(st.lists(keys(width), max_size=10))]
+
+
+def is_in(parts: tuple[KeyPart, ...], span: KeyRange, key: Key, style: str) -> bool:
+    text = predicate(parts, span, style).as_string(None)  # type: ignore[arg-type]
+    return holds(text, dict(zip((p.name for p in parts), key, strict=True)))
+
+
+@given(cut())
+def test_every_key_lies_in_exactly_one_range(case: tuple[tuple[KeyPart, ...], list[Key], list[Key]]) -> None:
+    parts, bounds, looked_for = case
+    spans = ranges([texts(b) for b in bounds], None, last=True)
+    for key in looked_for:
+        expected = sum(b <= key for b in bounds)
+        for style in ("row", "expanded"):
+            assert [n for n, span in enumerate(spans) if is_in(parts, span, key, style)] == [expected]
+
+
+@given(cut())
+def test_the_expansion_says_what_the_row_comparison_says(
+    case: tuple[tuple[KeyPart, ...], list[Key], list[Key]],
+) -> None:
+    parts, bounds, looked_for = case
+    for lower, upper in pairwise([None, *bounds, None]):
+        span = KeyRange(texts(lower) if lower else None, texts(upper) if upper else None)
+        for key in looked_for:
+            wanted = (lower is None or lower <= key) and (upper is None or key < upper)
+            assert is_in(parts, span, key, "row") == is_in(parts, span, key, "expanded") == wanted
+
+
+@given(st.lists(st.integers(), unique=True).map(sorted), st.integers(1, 5))
+def test_batches_planned_from_a_cursor_are_the_ranges_planned_at_once(bounds: list[int], size: int) -> None:
+    values = [(str(b),) for b in bounds]
+    spans: list[KeyRange] = []
+    cursor = None
+    while len(batch := values[len(spans) : len(spans) + size]) == size:
+        spans += ranges(batch, cursor, last=False)
+        cursor = spans[-1].upper
+    spans += ranges(batch, cursor, last=True)
+    assert spans == ranges(values, None, last=True)
+    assert (spans[0].lower, spans[-1].upper) == (None, None)
+    assert all(a.upper == b.lower for a, b in pairwise(spans))
+
+
+def test_no_bounds_and_nothing_behind_them_is_all_the_keys() -> None:
+    (span,) = ranges([], None, last=True)
+    assert span == KeyRange(None, None)
+    assert predicate(PARTS, span).as_string(None) == "true"
+
+
+def test_an_unfinished_batch_leaves_the_rest_for_the_next() -> None:
+    assert ranges([("5",)], ("1",), last=False) == [KeyRange(("1",), ("5",))]
+    assert ranges([], ("1",), last=False) == []
+
+
+@given(st.text().filter(lambda text: "\0" not in text))
+def test_a_literal_cannot_end_early(text: str) -> None:
+    written = typed(text, "text").as_string(None)
+    assert written.endswith("'::text")
+    inside = written.removesuffix("'::text").lstrip(" E").removeprefix("'")
+    assert "'" not in inside.replace("''", "")
+
+
+def test_the_columns_are_quoted_as_identifiers() -> None:
+    assert columns(PARTS).as_string(None) == '"id", "a ""b""", "AND"'
+
+
+def test_a_range_leads_with_a_comparison_that_an_index_can_use_alone() -> None:
+    text = predicate(PARTS, KeyRange(("1", "x", "2"), None), "expanded").as_string(None)
+    assert text.startswith("\"id\" >= '1'::integer AND (")

@@ -1,0 +1,629 @@
+"""The plan, a pure function of two catalogs and a mapping: what holds of every plan, whatever the databases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import pytest
+from hypothesis import HealthCheck, assume, event, given, settings
+from hypothesis import strategies as st
+
+from confiture import catalog as c
+from confiture.checks import capture
+from confiture.errors import Refused
+from confiture.mapping import ColumnMapping, Mapping, Name, Position, TableMapping
+from confiture.plan import KeyColumn, Options, Plan, Planner, conversion_problem, key_problem, plan_from_json
+from confiture.types import TableRef, quoted
+
+AT = Position(1, 1)
+IDENTITY = c.Identity(
+    system_identifier="1",
+    database="old",
+    oid=1,
+    version=180000,
+    encoding="UTF8",
+    collate="C",
+    ctype="C",
+    locale_provider="c",
+    locale=None,
+    in_recovery=False,
+    fsync=True,
+    large_objects=0,
+    bytes=0,
+    superuser=False,
+    bypasses_row_security=False,
+    role="mover",
+    may_create=True,
+    may_temp=True,
+)
+
+
+@dataclass(frozen=True)
+class Type:
+    """A column's type; ``walks``: a key may be made of it."""
+
+    formatted: str
+    base: str
+    schema: str = "pg_catalog"
+    kind: str = "b"
+    typmod: int = -1
+    collation: str | None = None
+    deterministic: bool = True
+    walks: bool = True
+
+
+TYPES = {
+    "int": Type("integer", "int4"),
+    "big": Type("bigint", "int8"),
+    "text": Type("text", "text"),
+    "uuid": Type("uuid", "uuid"),
+    "mood": Type('app."Mood"', "Mood", schema="app", kind="e"),
+    "money": Type("numeric(10,2)", "numeric", typmod=(10 << 16 | 2) + 4),
+    "number": Type("numeric", "numeric", walks=False),
+    "float": Type("double precision", "float8", walks=False),
+    "citext": Type("citext", "citext", schema="public", walks=False),
+    "loose": Type("text", "text", collation="loose", deterministic=False, walks=False),
+    "json": Type("jsonb", "jsonb", walks=False),
+}
+
+
+def column(name: str, kind: str, number: int = 1, **changed: object) -> c.Column:
+    type_ = TYPES[kind]
+    made = c.Column(
+        name=name,
+        number=number,
+        formatted=type_.formatted,
+        type_kind=type_.kind,
+        base_formatted=type_.formatted,
+        base_name=type_.base,
+        base_schema=type_.schema,
+        base_kind=type_.kind,
+        base_builtin=type_.schema == "pg_catalog",
+        typmod=type_.typmod,
+        not_null=True,
+        has_default=False,
+        identity="",
+        generated="",
+        collation=type_.collation,
+        deterministic=type_.deterministic,
+        sequence=None,
+    )
+    return replace(made, **changed)  # type: ignore[arg-type]
+
+
+def index(table: TableRef, name: str, columns: Sequence[str], **changed: object) -> c.Index:
+    made = c.Index(
+        table=table,
+        level=0,
+        parent=None,
+        tree=1,
+        name=name,
+        definition="",
+        is_unique=True,
+        is_primary=False,
+        immediate=True,
+        valid=True,
+        partial=False,
+        expressions=False,
+        marked=False,
+        btree=True,
+        columns=tuple(columns),
+        constraint_name=None,
+        constraint_definition=None,
+        constraint_comment=None,
+        comment=None,
+        options=(),
+        tablespace=None,
+        needed=False,
+    )
+    return replace(made, **changed)  # type: ignore[arg-type]
+
+
+def table(ref: TableRef, columns: Sequence[c.Column], indexes: Sequence[c.Index] = (), **changed: object) -> c.Table:
+    made = c.Table(
+        oid=1,
+        ref=ref,
+        kind="r",
+        unlogged=False,
+        row_security=False,
+        tuples=100,
+        bytes=10_000,
+        inherited_from=False,
+        inherits=False,
+        insert_rule=False,
+        may_select=True,
+        may_insert=True,
+        may_use_schema=True,
+        may_lock=True,
+        owned=True,
+        owner="owner",
+        columns=tuple(columns),
+        indexes=tuple(indexes),
+    )
+    return replace(made, **changed)  # type: ignore[arg-type]
+
+
+def database(tables: Sequence[c.Table], sequences: Sequence[c.Sequence] = ()) -> c.Catalog:
+    return c.Catalog(IDENTITY, tuple(tables), tuple(sequences), (), ())
+
+
+# Any two databases ---------------------------------------------------------------------------------
+
+TABLES = ("a", "b", "B c", "d")
+COLUMNS = ("id", "n", "V w", "x", "y")
+
+names_of_columns = st.lists(st.sampled_from(COLUMNS), min_size=1, unique=True)
+flags = st.sampled_from([False, False, False, False, True])
+
+
+@st.composite
+def columns(draw: st.DrawFn, name: str, number: int) -> c.Column:
+    generated = "s" if draw(flags) else ""
+    return column(
+        name,
+        draw(st.sampled_from(sorted(TYPES))),
+        number,
+        not_null=draw(st.booleans()),
+        has_default=not generated and draw(flags),
+        identity="" if generated else draw(st.sampled_from(["", "", "", "a", "d"])),
+        generated=generated,
+    )
+
+
+@st.composite
+def indexes(draw: st.DrawFn, ref: TableRef, names: Sequence[str]) -> tuple[c.Index, ...]:
+    found = []
+    for n in range(draw(st.integers(0, 3))):
+        over = draw(st.lists(st.sampled_from(names), min_size=1, max_size=2, unique=True))
+        odd = {"is_unique": False, "immediate": False, "valid": False, "partial": True, "expressions": True}
+        spoiled = draw(st.sampled_from(["", "", "", *odd]))
+        found.append(index(ref, f"i{n}", over, is_primary=n == 0, **({spoiled: odd[spoiled]} if spoiled else {})))
+    return tuple(found)
+
+
+@st.composite
+def tables(draw: st.DrawFn, name: str) -> c.Table:
+    ref = TableRef("app", name)
+    names = draw(names_of_columns)
+    spoiled = draw(st.sampled_from(["", "", "", "", "", "", "may_select", "may_lock", "owned", "may_use_schema"]))
+    return table(
+        ref,
+        [draw(columns(n, i)) for i, n in enumerate(names, 1)],
+        draw(indexes(ref, names)),
+        kind=draw(st.sampled_from(["r", "r", "r", "r", "p", "f"])),
+        insert_rule=draw(flags),
+        row_security=draw(flags),
+        tuples=draw(st.sampled_from([-1, 0, 100, 20_000_000])),
+        **({spoiled: False} if spoiled else {}),
+    )
+
+
+@st.composite
+def sound(draw: st.DrawFn, name: str) -> c.Table:
+    """A table as most are: readable, with a primary key of one or two columns."""
+    made = draw(tables(name))
+    key = [column(n, draw(st.sampled_from(sorted(TYPES))), 9) for n in draw(st.sampled_from([("k",), ("k", "l")]))]
+    rest = tuple(replace(col, generated="", not_null=True, has_default=True) for col in made.columns)
+    primary = index(made.ref, "pk", [col.name for col in key], is_primary=True)
+    return table(made.ref, (*key, *rest), (primary, *made.indexes), tuples=made.tuples)
+
+
+@st.composite
+def catalogs(draw: st.DrawFn, each: Callable[[str], st.SearchStrategy[c.Table]] = tables) -> c.Catalog:
+    names = draw(st.lists(st.sampled_from(TABLES), min_size=1, unique=True))
+    made = [draw(each(name)) for name in sorted(names)]
+    owners = [(t.ref, col.name) for t in made for col in t.columns if col.identity]
+    sequences = [
+        c.Sequence(TableRef("app", f"s{n}"), draw(st.sampled_from([1, -1])), owner, each is sound or not draw(flags))
+        for n, owner in enumerate(owners)
+    ]
+    return database(made, sequences)
+
+
+@st.composite
+def grown(draw: st.DrawFn, source: c.Catalog) -> c.Catalog:
+    """A target that was made from the source, so that much of it fits."""
+    made = []
+    for old in source.tables:
+        kept = [replace(col, not_null=col.not_null and draw(st.booleans())) for col in old.columns]
+        if draw(flags):
+            kept.append(column("added", "int", 99, not_null=draw(st.booleans()), has_default=draw(st.booleans())))
+        made.append(replace(old, columns=tuple(kept), kind="r", owned=True, insert_rule=False))
+    return database(made, source.sequences)
+
+
+@st.composite
+def entries(draw: st.DrawFn, target: c.Catalog, source: c.Catalog, name: str) -> TableMapping:
+    known = [col.name for t in (*source.tables, *target.tables) for col in t.columns if t.ref.name == name] or ["x"]
+    items = []
+    for filled in draw(st.lists(st.sampled_from(known), max_size=2, unique=True)):
+        short = draw(st.booleans())
+        transform = None if short else draw(st.sampled_from([None, "1", "upper(x)"]))
+        origin = draw(st.sampled_from(known)) if short or transform is None else None
+        items.append(ColumnMapping(filled, origin, transform, draw(st.sampled_from([None, "x"])), short, AT))
+    return TableMapping(
+        target=Name(None, name, AT),
+        source=draw(st.none() | st.sampled_from(TABLES).map(lambda n: Name("app", n, AT))),
+        where=draw(st.sampled_from([None, None, "x > 1"])),
+        key=draw(st.sampled_from([None, None, None, ("id",), ("n", "id")])),
+        strategy=draw(st.sampled_from([None, "copy", "fdw", "auto"])),
+        omit=tuple((n, AT) for n in draw(st.lists(st.sampled_from(known), max_size=1))),
+        columns=tuple(items),
+        at=AT,
+    )
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything a plan is made from."""
+
+    source: c.Catalog
+    target: c.Catalog
+    mapping: Mapping
+    options: Options
+
+    def planned(self) -> tuple[Plan, Planner]:
+        planner = Planner(self.source, self.target, self.mapping, {}, self.options)
+        return planner.plan(), planner
+
+
+#: Enough to meet every kind of table several times over.
+some = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    """Any databases, with any mapping; most plans of them are refused."""
+    source = draw(catalogs())
+    target = draw(st.one_of(grown(source), grown(source), catalogs()))
+    mapped = draw(st.lists(st.sampled_from(TABLES), max_size=2, unique=True))
+    omit = draw(st.lists(st.sampled_from(TABLES), max_size=1))
+    mapping = Mapping(
+        tables=tuple(draw(entries(target, source, name)) for name in mapped),
+        omit=tuple(Name("app", name, AT) for name in omit),
+    )
+    return World(source, target, mapping, Options(strategy=draw(st.sampled_from([None, "copy"]))))
+
+
+@st.composite
+def sound_worlds(draw: st.DrawFn) -> World:
+    """Databases that fit each other, and a mapping that renames: most plans of them stand."""
+    source = draw(catalogs(sound))
+    made, mapped = [], []
+    for old in draw(grown(source)).tables:
+        name = draw(st.sampled_from([old.ref.name, f"new {old.ref.name}"]))
+        new = {col.name: draw(st.sampled_from([col.name, f"new_{col.name}"])) for col in old.columns}
+        made.append(
+            replace(
+                old,
+                ref=TableRef("app", name),
+                columns=tuple(replace(col, name=new[col.name], has_default=True) for col in old.columns),
+                indexes=(),
+            )
+        )
+        renamed = [ColumnMapping(b, a, None, None, True, AT) for a, b in new.items() if a != b and old.column(a)]
+        renamed = [item for item in renamed if item.source != "added"]
+        if renamed or name != old.ref.name or draw(st.booleans()):
+            origin = Name("app", old.ref.name, AT) if name != old.ref.name else None
+            mapped.append(TableMapping(Name("app", name, AT), origin, None, None, None, (), tuple(renamed), AT))
+    left = draw(st.lists(st.sampled_from(made), max_size=1)) if len(made) > 1 else []
+    omitted = [t for t in left if t.ref in source.by_ref and all(e.target.name != t.ref.name for e in mapped)]
+    mapping = Mapping(tables=tuple(mapped), omit=tuple(Name("app", t.ref.name, AT) for t in omitted))
+    return World(source, database(made), mapping, Options(strategy=draw(st.sampled_from([None, "copy"]))))
+
+
+any_worlds = st.one_of(worlds(), sound_worlds())
+
+
+def told(planner: Planner) -> list[str]:
+    """Everything that was said against the plan, whatever the order."""
+    return sorted([*map(str, planner.faults), *planner.refusals])
+
+
+@some
+@given(any_worlds)
+def test_the_same_databases_and_mapping_give_the_same_plan(world: World) -> None:
+    plan, planner = world.planned()
+    again, planner_again = world.planned()
+    assert (plan, plan.hash, told(planner)) == (again, again.hash, told(planner_again))
+    event(f"accepted: {not told(planner)}, tables: {len(plan.tables)}, keys: {sum(bool(t.key) for t in plan.tables)}")
+
+
+@some
+@given(any_worlds)
+def test_a_plan_from_the_journal_is_the_plan_that_was_stored(world: World) -> None:
+    plan, _ = world.planned()
+    back = plan_from_json(plan.as_json())
+    assert (back, back.hash) == (plan, plan.hash)
+
+
+@some
+@given(any_worlds, st.integers(-1, 10**12), st.integers(0, 2**50))
+def test_how_many_rows_are_estimated_does_not_rename_the_plan(world: World, tuples: int, size: int) -> None:
+    """While the strategy, which rests on it, was asked for."""
+    world = replace(world, options=Options(strategy="copy"))
+    mapping = replace(world.mapping, tables=tuple(replace(e, strategy=None) for e in world.mapping.tables))
+    world = replace(world, mapping=mapping)
+    later = replace(
+        world,
+        source=replace(world.source, tables=tuple(replace(t, tuples=tuples, bytes=size) for t in world.source.tables)),
+    )
+    assert later.planned()[0].hash == world.planned()[0].hash
+
+
+@some
+@given(sound_worlds())
+def test_another_table_another_column_or_another_key_renames_the_plan(world: World) -> None:
+    plan, _ = world.planned()
+    assume(plan.tables)
+    first = plan.tables[0]
+    others = [
+        replace(first, target=TableRef("app", "other")),
+        replace(first, source=TableRef("app", "other")),
+        replace(first, where="another"),
+        replace(first, columns=first.columns[1:]),
+        replace(first, key=(*first.key, KeyColumn("k", "text", "k", "text"))),
+    ]
+    hashes = {replace(plan, tables=(other, *plan.tables[1:])).hash for other in others if other != first}
+    assert plan.hash not in hashes
+
+
+@some
+@given(any_worlds)
+def test_the_order_of_the_mappings_entries_does_not_matter(world: World) -> None:
+    turned = replace(
+        world.mapping,
+        tables=tuple(replace(e, columns=e.columns[::-1], omit=e.omit[::-1]) for e in world.mapping.tables[::-1]),
+        omit=world.mapping.omit[::-1],
+    )
+    plan, planner = world.planned()
+    other, planner_of_other = replace(world, mapping=turned).planned()
+    assert other == plan
+    assert told(planner_of_other) == told(planner)
+
+
+@some
+@given(any_worlds)
+def test_every_column_of_a_planned_table_is_filled_or_fills_itself(world: World) -> None:
+    plan, _ = world.planned()
+    for planned in plan.tables:
+        filled = {p.target for p in planned.columns}
+        for col in world.target.by_ref[planned.target].columns:
+            assert col.name in filled or not col.not_null or col.has_default or col.identity or col.generated
+            assert not (col.generated and col.name in filled)
+
+
+@some
+@given(sound_worlds())
+def test_every_column_and_table_of_the_source_goes_somewhere_or_is_left_knowingly(world: World) -> None:
+    plan, planner = world.planned()
+    assume(not told(planner))
+    sources = {t.source for t in plan.tables}
+    omitted = {name.name for name in world.mapping.omit}
+    assert all(t.ref in sources or t.ref.name in omitted for t in world.source.tables)
+    left = {(e.source.name if e.source else e.target.name, name) for e in world.mapping.tables for name, _ in e.omit}
+    for source in sources:
+        read = {name for t in plan.tables if t.source == source for p in t.columns for name in p.reads}
+        for col in world.source.by_ref[source].columns:
+            assert col.name in read or (source.name, col.name) in left or col.generated
+
+
+@some
+@given(sound_worlds())
+def test_a_table_that_the_mapping_does_not_know_is_matched_by_its_name(world: World) -> None:
+    plan, planner = world.planned()
+    assume(not told(planner))
+    mapped = {entry.target.name for entry in world.mapping.tables}
+    omitted = {name.name for name in world.mapping.omit}
+    by_target = {t.target: t for t in plan.tables}
+    for ref in world.target.by_ref:
+        if ref.name in mapped:
+            continue
+        there = ref in world.source.by_ref and ref.name not in omitted
+        assert (ref in by_target) == there
+        if there:
+            assert by_target[ref].source == ref
+            assert all(p.source == p.target for p in by_target[ref].columns)
+
+
+@some
+@given(sound_worlds())
+def test_a_column_is_copied_as_it_is_only_where_nothing_is_lost(world: World) -> None:
+    plan, _ = world.planned()
+    for planned in plan.tables:
+        source, target = world.source.by_ref[planned.source], world.target.by_ref[planned.target]
+        for p in planned.columns:
+            if p.source is not None:
+                a, b = source.column(p.source), target.column(p.target)
+                assert a is not None
+                assert b is not None
+                assert conversion_problem(a, b) is None
+
+
+@some
+@given(sound_worlds())
+def test_a_key_is_a_whole_unique_index_of_columns_that_may_be_walked(world: World) -> None:
+    plan, _ = world.planned()
+    for planned in plan.tables:
+        source = world.source.by_ref[planned.source]
+        walked = tuple(k.source for k in planned.key)
+        usable = {i.columns for i in source.indexes if i.is_key and i.btree}
+        assert walked in usable or not walked
+        for name in walked:
+            col = source.column(name)
+            assert col is not None
+            assert key_problem(col) is None
+            assert col.not_null
+            kind = next(t for t in TYPES.values() if (t.formatted, t.collation) == (col.formatted, col.collation))
+            assert kind.walks
+        # Its image is filled from it and from nothing else.
+        images = {p.target: p.source for p in planned.columns}
+        assert all(images[k.target] == k.source for k in planned.key)
+
+
+@some
+@given(any_worlds)
+def test_whatever_is_said_against_a_plan_names_its_object(world: World) -> None:
+    _, planner = world.planned()
+    refs = [str(t.ref) for t in (*world.source.tables, *world.target.tables)]
+    names = [quoted(n) for n in (*TABLES, *COLUMNS, "k", "l", "added", "app")]
+    known = [*refs, *(str(s.ref) for s in world.source.sequences), *names]
+    for refusal in planner.refusals:
+        assert any(name in refusal for name in known), refusal
+    for fault in planner.faults:
+        assert any(name in fault.message for name in known) or "expression" in fault.message, fault
+        assert fault.line >= 1
+
+
+@some
+@given(any_worlds)
+def test_tables_are_numbered_by_their_place_in_the_target(world: World) -> None:
+    """A changed mapping must not give one table's journal to another."""
+    plan, _ = world.planned()
+    places = {t.ref: n for n, t in enumerate(world.target.tables, 1)}
+    assert [t.number for t in plan.tables] == [places[t.target] for t in plan.tables]
+    assert len({t.view for t in plan.tables}) == len(plan.tables)
+
+
+# Splits --------------------------------------------------------------------------------------------
+
+
+@st.composite
+def splits(draw: st.DrawFn) -> World:
+    """One source table and two targets that draw from it, each with some of its columns."""
+    ref = TableRef("app", "whole")
+    kinds = {"id": "int", "code": "text", "v": "text"}
+    old = table(
+        ref,
+        [column(n, kind, i) for i, (n, kind) in enumerate(kinds.items(), 1)],
+        draw(st.permutations([index(ref, "by_id", ["id"], is_primary=True), index(ref, "by_code", ["code"])])),
+    )
+    made, mapped = [], []
+    for name in ("left", "right"):
+        kept = draw(st.lists(st.sampled_from(sorted(kinds)), min_size=1, unique=True))
+        made.append(table(TableRef("app", name), [column(n, kinds[n]) for n in kept]))
+        key = draw(st.sampled_from([None, None, ("id",), ("code",)]))
+        source = Name("app", "whole", AT)
+        mapped.append(TableMapping(Name("app", name, AT), source, None, key, None, (), (), AT))
+    return World(database([old]), database(made), Mapping(tables=tuple(mapped)), Options())
+
+
+@some
+@given(splits())
+def test_a_captured_split_walks_one_key_or_is_refused_by_name(world: World) -> None:
+    plan, planner = world.planned()
+    assume(not told(planner))
+    keys = {tuple(k.source for k in t.key) for t in plan.tables}
+    if len(keys) == 1 and () not in keys:
+        capture.check(plan, world.source)
+    else:
+        with pytest.raises(Refused) as refused:
+            capture.check(plan, world.source)
+        assert "app.whole" in refused.value.why
+
+
+@some
+@given(splits())
+def test_a_column_that_no_target_of_a_split_takes_is_missed(world: World) -> None:
+    _, planner = world.planned()
+    taken = {col.name for t in world.target.tables for col in t.columns}
+    for name in ("id", "code", "v"):
+        missed = any(f"app.whole.{name} has no counterpart" in f.message for f in planner.faults)
+        assert missed == (name not in taken)
+
+
+# What is refused, by name --------------------------------------------------------------------------
+
+REF = TableRef("app", "t")
+
+
+def one(source: c.Table, target: c.Table | None = None, mapping: Mapping | None = None) -> Planner:
+    planner = Planner(database([source]), database([target or source]), mapping or Mapping(), {}, Options())
+    planner.plan()
+    return planner
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"may_select": False}, "GRANT SELECT ON app.t TO mover"),
+        ({"may_lock": False}, "GRANT MAINTAIN ON app.t TO mover"),
+        ({"may_use_schema": False}, "GRANT USAGE ON SCHEMA app TO mover"),
+        ({"kind": "f"}, "app.t is a foreign table"),
+        ({"row_security": True, "owned": False}, "ALTER ROLE mover BYPASSRLS"),
+    ],
+)
+def test_a_source_table_that_cannot_be_read_is_refused_with_the_way_out(changed: dict[str, object], words: str) -> None:
+    whole = table(REF, [column("id", "int")])
+    planner = one(replace(whole, **changed), whole)  # type: ignore[arg-type]
+    assert any(words in refusal for refusal in planner.refusals)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"owned": False}, "GRANT owner TO mover"),
+        ({"insert_rule": True}, "app.t has a rule ON INSERT"),
+        ({"kind": "f"}, "app.t is a foreign table"),
+    ],
+)
+def test_a_target_table_that_cannot_be_filled_is_refused_with_the_way_out(
+    changed: dict[str, object], words: str
+) -> None:
+    whole = table(REF, [column("id", "int")])
+    planner = one(whole, replace(whole, **changed))  # type: ignore[arg-type]
+    assert any(words in refusal for refusal in planner.refusals)
+
+
+@pytest.mark.parametrize(
+    ("changed", "wanted"),
+    [
+        ({"not_null": True}, True),
+        ({"not_null": False}, False),
+        ({"has_default": True}, False),
+        ({"identity": "a"}, False),
+        ({"generated": "s"}, False),
+    ],
+)
+def test_a_column_without_a_value_is_a_fault_unless_it_fills_itself(changed: dict[str, object], wanted: bool) -> None:
+    old = table(REF, [column("id", "int")])
+    new = table(REF, [column("id", "int"), column("new", "int", 2, **changed)])
+    faults = one(old, new).faults
+    assert bool(faults) == wanted
+    assert all("app.t" in f.message and "new" in f.message for f in faults)
+
+
+@pytest.mark.parametrize("kind", sorted(TYPES))
+def test_a_table_is_walked_by_a_key_of_every_type_whose_equality_is_bytewise(kind: str) -> None:
+    whole = table(REF, [column("id", kind)], [index(REF, "pk", ["id"], is_primary=True)])
+    planner = Planner(database([whole]), database([whole]), Mapping(), {}, Options())
+    (planned,) = planner.plan().tables
+    assert bool(planned.key) == TYPES[kind].walks
+    assert planned.key or "id" in planned.key_reason
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"is_unique": False}, "no unique key"),
+        ({"immediate": False}, "no unique key"),
+        ({"valid": False}, "no unique key"),
+        ({"partial": True}, "no unique key"),
+        ({"expressions": True}, "no unique key"),
+        ({"btree": False}, "no unique key"),
+    ],
+)
+def test_a_table_is_not_walked_by_an_index_that_does_not_find_each_row(changed: dict[str, bool], reason: str) -> None:
+    whole = table(REF, [column("id", "int")], [replace(index(REF, "i", ["id"]), **changed)])  # type: ignore[arg-type]
+    planner = Planner(database([whole]), database([whole]), Mapping(), {}, Options())
+    (planned,) = planner.plan().tables
+    assert planned.key == ()
+    assert reason in planned.key_reason
+
+
+def test_a_table_is_not_walked_by_a_key_that_may_be_null() -> None:
+    whole = table(REF, [column("id", "int", not_null=False)], [index(REF, "i", ["id"])])
+    planner = Planner(database([whole]), database([whole]), Mapping(), {}, Options())
+    (planned,) = planner.plan().tables
+    assert (planned.key, planned.key_reason) == ((), "id may be NULL")
