@@ -46,6 +46,11 @@ LIVE_POINTS = {
     ),
     "cleanup": ("capture.removed.before_commit", "drop_source.restored.before_commit"),
 }
+#: Crash points that the tests of one feature kill at.
+POINTS_OF_THEIR_OWN = {
+    "blockers.note.before_commit": "tests/integration/test_blockers.py",
+    "blockers.ended": "tests/integration/test_blockers.py",
+}
 
 
 @dataclass

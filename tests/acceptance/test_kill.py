@@ -16,7 +16,7 @@ import pytest
 import small_move
 from conftest import ROOT
 from forked import Forks
-from live import LIVE_POINTS
+from live import LIVE_POINTS, POINTS_OF_THEIR_OWN
 from servers import Databases
 from small_move import CHUNK_ROWS, SmallMove
 
@@ -148,7 +148,8 @@ def test_every_crash_point_of_the_program_is_killed_at() -> None:
     named: set[str] = set()
     for path in (ROOT / "src" / "confiture").rglob("*.py"):
         named |= set(re.findall(r'failpoint\(f?"([^"]+)"\)', path.read_text(encoding="utf-8")))
-    killed = {point.partition(":")[0] for point in (*EVERY, *chain.from_iterable(LIVE_POINTS.values()))} | NEVER_KILLED
+    live = chain.from_iterable(LIVE_POINTS.values())
+    killed = {point.partition(":")[0] for point in (*EVERY, *live, *POINTS_OF_THEIR_OWN)} | NEVER_KILLED
     for name in named:
         pattern = re.sub(r"\\\{\w+\\\}", r"\\w+", re.escape(name))
         assert any(re.fullmatch(pattern, point) for point in killed), f"{name} is never killed at"

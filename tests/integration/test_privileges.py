@@ -257,3 +257,23 @@ def test_a_blocker_of_another_role_is_named_without_the_right_to_see_more(site: 
         assert f"pid {blocker.info.backend_pid} (postgres" in told
         blocker.rollback()
     site.project.step("cutover")
+
+
+def test_a_session_that_may_not_be_ended_is_4_and_the_grant_is_named(site: Site) -> None:
+    project = site.project
+    project.reach("verified")
+    command = ("cutover", "--terminate-blockers", "--lock-timeout", "0.1", "--give-up-after", "20")
+    application = f"{project.source.name}_app"
+    project.source.sql(f"CREATE ROLE {application}; GRANT UPDATE, SELECT ON tb_user TO {application}")
+    try:
+        with project.source.connect(autocommit=False) as blocker:
+            blocker.execute(f"SET SESSION AUTHORIZATION {application}; UPDATE tb_user SET name = name WHERE id = 1")
+            told = error(project.step(*command, check=4))
+            assert f"GRANT pg_signal_backend TO {site.source_role}" in told
+            assert f"pid {blocker.info.backend_pid}" in told
+            assert project.state == "verified"
+            project.source.sql(f"GRANT pg_signal_backend TO {site.source_role}")
+            told = error(project.step(*command, check=4))
+            assert "sessions of superusers" in told
+    finally:
+        project.source.sql(f"DROP OWNED BY {application}; DROP ROLE {application}")

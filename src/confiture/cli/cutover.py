@@ -17,6 +17,9 @@ from confiture.steps.cutover import Limits, hook_arguments, hook_environment, ru
 LockTimeout = Annotated[float, typer.Option(min=0.001, help="Seconds to wait for the locks, each try.")]
 GiveUpAfter = Annotated[float, typer.Option(min=0, help="Seconds after which no further try is made.")]
 MaxWritePause = Annotated[float, typer.Option(min=0.001, help="Seconds to hold the application's writes up, at most.")]
+TerminateBlockers = Annotated[
+    bool, typer.Option("--terminate-blockers", help="End the sessions that keep the lock from us.")
+]
 Hook = Annotated[str | None, typer.Option(help="A command to run once the other database serves; no shell.")]
 
 
@@ -26,6 +29,7 @@ def cutover(
     lock_timeout: LockTimeout = 0.5,
     give_up_after: GiveUpAfter = 30.0,
     max_write_pause: MaxWritePause = 5.0,
+    terminate_blockers: TerminateBlockers = False,
     hook: Hook = None,
     report: Report = Path("differences.jsonl"),
     project: options.Project = None,
@@ -36,7 +40,7 @@ def cutover(
     arguments = hook_arguments(hook) if hook is not None else None
     with terminal.Reporter() as reporter:
         run, old, new = operations.cutover(
-            where, Limits(lock_timeout, give_up_after, max_write_pause), report, reporter
+            where, Limits(lock_timeout, give_up_after, max_write_pause, terminate_blockers), report, reporter
         )
     if arguments is not None:
         _hook(arguments, hook or "", hook_environment(run.short, old, new), "the target")
@@ -56,6 +60,7 @@ def rollback(
     lock_timeout: LockTimeout = 0.5,
     give_up_after: GiveUpAfter = 30.0,
     max_write_pause: MaxWritePause = 5.0,
+    terminate_blockers: TerminateBlockers = False,
     hook: Hook = None,
     project: options.Project = None,
     format: options.Format = options.Output.text,
@@ -64,7 +69,8 @@ def rollback(
     where = options.where(target, source, project)
     arguments = hook_arguments(hook) if hook is not None else None
     with terminal.Reporter() as reporter:
-        run, old, new = operations.rollback(where, Limits(lock_timeout, give_up_after, max_write_pause), reporter)
+        limits = Limits(lock_timeout, give_up_after, max_write_pause, terminate_blockers)
+        run, old, new = operations.rollback(where, limits, reporter)
     if arguments is not None:
         _hook(arguments, hook or "", hook_environment(run.short, new, old), "the source")
     terminal.show(

@@ -6,6 +6,7 @@ forward. The source stays locked against writes until that commit is durable (co
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import shlex
@@ -13,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
@@ -31,27 +32,32 @@ from confiture.journal.progress import Deferred
 from confiture.journal.runs import Run
 from confiture.plan import Plan
 from confiture.runner import Context, check_source_fence
-from confiture.sql import load
 from confiture.states import SETUP, VERIFIED
-from confiture.steps import foreign_keys, verify
+from confiture.steps import blockers, foreign_keys, verify
+from confiture.steps.blockers import Blocker
 from confiture.steps.journaled import Step, run_steps
 from confiture.steps.verify import Result
 from confiture.types import TableRef, shell_word
 
-_BLOCKERS = load("cutover.sql")["blockers"].decode()
-#: Enough to act on; the rest shows when these are gone.
-BLOCKERS_SHOWN = 5
+#: Seconds between two tries at the lock: the first, the longest, and how much of it is left to chance.
+FIRST_WAIT, LONGEST_WAIT, JITTER = 0.2, 5.0, 0.5
+#: Seconds within which the server takes autovacuum out of our way (deadlock_timeout and a little).
+EVICTION_SECONDS = 3.0
 
 _ENABLE = {"O": "ENABLE TRIGGER", "A": "ENABLE ALWAYS TRIGGER", "R": "ENABLE REPLICA TRIGGER"}
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds: to wait for the source's locks, each try and all together; and to hold writers up under them."""
+    """Seconds: to wait for the source's locks, each try and all together; and to hold writers up under them.
+
+    :ivar terminate_blockers: end the sessions in the way once a try has failed.
+    """
 
     lock_timeout: float = 0.5
     give_up_after: float = 30.0
     max_write_pause: float = 5.0
+    terminate_blockers: bool = False
 
 
 class Differs(CutoverGivenUp):
@@ -161,7 +167,7 @@ def _try_locked(
     context: Context, locker: Session, what: Locking, limits: Limits, act: Callable[[Transaction], None]
 ) -> None:
     deadline = time.monotonic() + limits.give_up_after
-    while True:
+    for tried in itertools.count():
         context.check_lease()
         try:
             with locker.transaction() as tx:
@@ -171,37 +177,41 @@ def _try_locked(
                 act(tx)
             return
         except psycopg.errors.LockNotAvailable:
-            blockers = _blockers(context, what)
-            if time.monotonic() >= deadline:
-                again = "end those sessions or wait for them, then run the same command again"
-                raise CutoverGivenUp(
-                    f"given up: the {what.side}'s tables could not be locked",
-                    why=f"in the way: {blockers or 'sessions that ended meanwhile'}",
-                    fix=f"{again}; the {what.side} serves on",
-                ) from None
-            context.progress.say(f"waiting for locks held by {blockers or 'somebody'}")
-            time.sleep(random.uniform(0.2, 1.0))
+            _make_way(context, what, limits, deadline, tried)
+
+
+def _make_way(context: Context, what: Locking, limits: Limits, deadline: float, tried: int) -> None:
+    """After a try that failed: name who is in the way, end or outwait them, give up past the deadline."""
+    found = blockers.find(context, what.side, what.refs)
+    if time.monotonic() >= deadline:
+        raise _not_locked(found, what, limits)
+    if limits.terminate_blockers and blockers.end(context, what.side, found):
+        return
+    context.progress.say(f"waiting for locks held by {blockers.told(found) or 'somebody'}")
+    longest = min(LONGEST_WAIT, FIRST_WAIT * 2**tried)
+    time.sleep(min(random.uniform(JITTER, 1.0) * longest, max(0.0, deadline - time.monotonic())))
+
+
+def _not_locked(found: Sequence[Blocker], what: Locking, limits: Limits) -> CutoverGivenUp:
+    endable = any(b.can_be_ended for b in found) and not limits.terminate_blockers
+    option = "; --terminate-blockers ends such sessions" if endable else ""
+    return CutoverGivenUp(
+        f"given up: the {what.side}'s tables could not be locked",
+        why=f"in the way: {blockers.told(found) or 'sessions that ended meanwhile'}",
+        fix=f"end them or wait for them, then run the same command again{option}; the {what.side} serves on",
+    )
 
 
 def _lock(tx: Transaction, what: Locking, limits: Limits, deadline: float) -> None:
     if not what.refs:
         return
+    patience = max(limits.lock_timeout, deadline - time.monotonic())
+    if limits.terminate_blockers:  # who is still in the way after that is to be ended, not outwaited
+        patience = min(patience, max(limits.lock_timeout, EVICTION_SECONDS))
     # The first keeps autovacuum away and blocks no writer, so the second waits for writers only.
-    for mode, timeout in (
-        ("SHARE UPDATE EXCLUSIVE", max(limits.lock_timeout, deadline - time.monotonic())),
-        ("SHARE ROW EXCLUSIVE", limits.lock_timeout),
-    ):
+    for mode, timeout in (("SHARE UPDATE EXCLUSIVE", patience), ("SHARE ROW EXCLUSIVE", limits.lock_timeout)):
         tx.pg.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(f"{ceil(timeout * 1000)}ms")))
         tx.pg.execute(sql.SQL("LOCK TABLE {} IN {} MODE").format(what.tables, sql.SQL(mode)))
-
-
-def _blockers(context: Context, what: Locking) -> str:
-    """Who holds a lock on the tables that writers need; empty when nobody does by now."""
-    schemas, names = [r.schema for r in what.refs], [r.name for r in what.refs]
-    session = context.source if what.side == "source" else context.target
-    with session.transaction(read_only=True) as tx:
-        rows = tx.pg.execute(_BLOCKERS, {"schemas": schemas, "names": names}).fetchall()
-    return "; ".join(str(who) for (who,) in rows[:BLOCKERS_SHOWN])
 
 
 def _under_lock(context: Context, source: Transaction, plan: Plan) -> None:

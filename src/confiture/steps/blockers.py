@@ -1,0 +1,134 @@
+"""Who keeps tables from being locked, and, on request only, ending those sessions.
+
+A session of ours is never among them: it is known by its process id and by its application_name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psycopg
+
+from confiture.config import redact
+from confiture.db import Transaction
+from confiture.errors import Refused
+from confiture.faults import failpoint
+from confiture.journal import runs
+from confiture.runner import Context
+from confiture.sql import load
+from confiture.types import TableRef
+
+_QUERY = load("cutover.sql")["blockers"].decode()
+#: Enough to act on; the rest shows when these are gone.
+SHOWN = 5
+#: Characters of a session's last statement that are told.
+QUERY_CHARACTERS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """A session, or a prepared transaction, that holds a lock in our way.
+
+    :ivar pid: None for a prepared transaction.
+    :ivar state: empty where it is hidden from us, like ``seconds`` (None) and ``query``.
+    :ivar seconds: since its transaction began.
+    :ivar query: the first characters of its statement, secrets hidden.
+    :ivar kind: the server's ``backend_type``.
+    :ivar gid: of a prepared transaction, else None.
+    """
+
+    pid: int | None
+    user: str
+    application_name: str
+    state: str
+    seconds: float | None
+    query: str
+    kind: str
+    gid: str | None
+
+    def __str__(self) -> str:
+        if self.gid is not None:
+            name = self.gid.replace("'", "''")
+            return f"the prepared transaction '{name}' of {self.user}"
+        age = f"{int(self.seconds)} s" if self.seconds is not None else "a time that is hidden"
+        who = f"{self.user}, {self.application_name or 'no name'}, {self.state or 'state hidden'}"
+        told = f", in a transaction for {age}"
+        return f"pid {self.pid} ({who}{told}{f': {self.query}' if self.query else ''})"
+
+    @property
+    def can_be_ended(self) -> bool:
+        """Whether it is an application's session; server workers and prepared transactions are not."""
+        return self.pid is not None and self.kind in ("client backend", "")
+
+
+def told(found: Sequence[Blocker]) -> str:
+    """The first of them for an error; empty when there are none."""
+    return "; ".join(map(str, found[:SHOWN]))
+
+
+def find(context: Context, side: str, tables: Sequence[TableRef]) -> list[Blocker]:
+    """Who holds a lock that writers need on tables of a side (``source`` or ``target``), the oldest first."""
+    ours: list[int] = []
+    if context.recorded is not None:
+        ours = [b.pid for b in (context.recorded.source if side == "source" else context.recorded.target)]
+    values = {"schemas": [t.schema for t in tables], "names": [t.name for t in tables], "ours": ours}
+    with (context.source if side == "source" else context.target).transaction(read_only=True) as tx:
+        rows = tx.pg.execute(_QUERY, values).fetchall()
+    return [_blocker(*row) for row in rows]
+
+
+def _blocker(
+    pid: int | None,
+    user: str,
+    application_name: str,
+    state: str,
+    seconds: float | None,
+    query: str,
+    kind: str,
+    gid: str | None,
+) -> Blocker:
+    # Hidden first, cut after: half a password would not be recognized.
+    text = " ".join(redact(query).split())[:QUERY_CHARACTERS]
+    return Blocker(pid, user, application_name, state, seconds, text, kind, gid)
+
+
+def end(context: Context, side: str, found: Sequence[Blocker]) -> int:
+    """End the sessions among ``found``, each named in progress and in the journal first; how many.
+
+    :raises Refused: when the server does not let us, naming the GRANT.
+    """
+    ending = [b for b in found if b.can_be_ended]
+    for blocker in ending:
+        context.progress.say(f"ending {blocker}")
+        with context.fenced() as tx:
+            runs.note(tx, context.run_id, context.epoch, "terminate_blocker", _detail(blocker))
+            failpoint("blockers.note.before_commit")
+        with context.fenced_source() if side == "source" else context.fenced() as tx:
+            _terminate(tx, blocker)
+        failpoint("blockers.ended")
+    return len(ending)
+
+
+def _detail(blocker: Blocker) -> dict[str, object]:
+    return {
+        "pid": blocker.pid,
+        "user": blocker.user,
+        "application_name": blocker.application_name,
+        "state": blocker.state,
+        "seconds": blocker.seconds,
+        "query": blocker.query,
+    }
+
+
+def _terminate(tx: Transaction, blocker: Blocker) -> None:
+    role = tx.pg.execute("SELECT quote_ident(current_user)").fetchone()
+    try:
+        tx.pg.execute("SELECT pg_terminate_backend(%s)", (blocker.pid,))
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise Refused(
+            "a session in the way could not be ended",
+            why=f"{blocker}: {error.diag.message_primary}",
+            fix=f"GRANT pg_signal_backend TO {role[0] if role else 'our role'};"
+            " sessions of superusers are ended by a superuser only",
+        ) from None

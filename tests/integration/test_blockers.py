@@ -1,0 +1,110 @@
+"""Who keeps the lock from the cutover is named, and ended when asked to: others, and never ourselves."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from confiture.steps import cutover
+from projects import OLD, Project, error
+from servers import Databases, TestDatabase
+
+#: Tries that fail soon.
+SOON = ("--lock-timeout", "0.1", "--give-up-after", "0.3")
+ENOUGH = ("--lock-timeout", "0.1", "--give-up-after", "20")
+UPDATE = "UPDATE tb_user SET name = name WHERE id = 1"
+
+
+@pytest.fixture
+def verified(tmp_path: Path, databases: Databases) -> Project:
+    """A run that is verified."""
+    source = databases.cloned(OLD)
+    databases.forget(f"{source.name}_new")
+    project = Project(tmp_path, source, f"{source.name}_new")
+    project.reach("verified")
+    return project
+
+
+@contextlib.contextmanager
+def blocking(database: TestDatabase, statement: str, name: str = "") -> Iterator[psycopg.Connection[Any]]:
+    """A session that has run ``statement`` and holds its locks; it may be ended meanwhile."""
+    connection = database.connect(application_name=name, autocommit=False)
+    try:
+        connection.execute(statement.encode())
+        yield connection
+    finally:
+        connection.close()
+
+
+def is_alive(database: TestDatabase, connection: psycopg.Connection[Any]) -> bool:
+    return bool(database.rows(f"SELECT 1 FROM pg_stat_activity WHERE pid = {connection.info.backend_pid}"))
+
+
+def events(project: Project) -> list[dict[str, object]]:
+    rows = project.new.rows("SELECT detail FROM confiture.event WHERE kind = 'terminate_blocker' ORDER BY id")
+    return [detail for (detail,) in rows]
+
+
+def test_a_session_in_the_way_is_ended_on_request_and_named_without_its_secrets(verified: Project) -> None:
+    with blocking(verified.source, f"{UPDATE} -- password=canary", "the app") as blocker:
+        done = verified.step("cutover", "--terminate-blockers", *ENOUGH)
+        assert not is_alive(verified.source, blocker)
+        pid = blocker.info.backend_pid
+    assert f"ending pid {pid} (postgres, the app, idle in transaction" in done.stderr
+    (detail,) = events(verified)
+    assert (detail["pid"], detail["user"], detail["application_name"]) == (pid, "postgres", "the app")
+    assert (detail["state"], detail["query"]) == ("idle in transaction", f"{UPDATE} -- password=***")
+    assert detail["seconds"] is not None
+    assert "canary" not in done.stderr
+    assert verified.state == "cutover"
+
+
+def test_who_holds_off_the_lock_that_lets_writers_in_is_ended_too(
+    verified: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cutover, "EVICTION_SECONDS", 0.1)
+    with blocking(verified.source, "LOCK TABLE tb_user IN SHARE UPDATE EXCLUSIVE MODE") as blocker:
+        done = verified.step("cutover", "--terminate-blockers", *ENOUGH)
+        assert f"ending pid {blocker.info.backend_pid}" in done.stderr
+
+
+def test_unasked_nobody_is_ended_and_the_option_is_named(verified: Project) -> None:
+    with blocking(verified.source, f"{UPDATE} /* password=canary {'x' * 100} */") as blocker:
+        told = error(verified.step("cutover", *SOON, check=8))
+        assert is_alive(verified.source, blocker)
+        assert f"pid {blocker.info.backend_pid}" in told
+    assert "--terminate-blockers" in told
+    assert UPDATE in told
+    assert "canary" not in told
+    assert "x" * 80 not in told
+    assert events(verified) == []
+
+
+def test_sessions_of_confiture_and_prepared_transactions_are_left_alone(verified: Project) -> None:
+    gid = f"{verified.source.name} prepared"
+    with blocking(verified.source, UPDATE, "confiture 12345678 runner") as ours, verified.source.connect() as prepared:
+        prepared.execute("BEGIN; UPDATE tb_post SET body = body WHERE id = 1")
+        prepared.execute(f"PREPARE TRANSACTION '{gid}'".encode())
+        told = error(verified.step("cutover", "--terminate-blockers", *SOON, check=8))
+        assert is_alive(verified.source, ours)
+        prepared.execute(f"ROLLBACK PREPARED '{gid}'".encode())
+    assert f"the prepared transaction '{gid}' of postgres" in told
+    assert events(verified) == []
+    assert verified.state == "verified"
+
+
+def test_killed_while_ending_a_session_the_same_command_goes_on(verified: Project) -> None:
+    command = ("cutover", "--terminate-blockers", *ENOUGH)
+    with blocking(verified.source, UPDATE) as blocker:
+        for point, left in (("blockers.note.before_commit", True), ("blockers.ended", False)):
+            verified.step(*command, check=-signal.SIGKILL, env={"CONFITURE_FAILPOINT": point})
+            assert is_alive(verified.source, blocker) == left
+            assert verified.state == "verified"
+        verified.step(*command)
+    assert verified.state == "cutover"
