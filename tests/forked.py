@@ -82,7 +82,10 @@ class Running:
 
     def until_said(self, text: str) -> None:
         """Wait until it has written ``text`` to stderr."""
-        until(lambda: text in self.err.read_text(), f"{text!r} on stderr")
+        try:
+            until(lambda: text in self.err.read_text(), f"{text!r} on stderr")
+        except AssertionError as error:
+            raise AssertionError(f"{error}:\n{self.err.read_text()}") from None
 
     def until_passed(self, point: str) -> None:
         """Wait until it has passed a failpoint."""

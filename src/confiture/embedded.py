@@ -91,7 +91,7 @@ class Server:
             _let_in(self.root)
             shutil.chown(self.root, self._user)
         if not (self.data / "PG_VERSION").exists():
-            self._run(
+            self.run(
                 "initdb", "-D", str(self.data), "-U", "postgres", "--auth-local=trust", "--auth-host=scram-sha-256",
                 "--pwfile", str(self._password_file()), "-E", "UTF8", f"--locale={_locale()}",
             )  # fmt: skip
@@ -102,7 +102,7 @@ class Server:
         options = {**self._settings, "port": str(self.port), "unix_socket_directories": str(self.root)}
         # pg_ctl hands these to a shell.
         flags = " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in options.items())
-        self._run("pg_ctl", "-D", str(self.data), "-l", str(self.log), "-w", "-t", "60", "-o", flags, "start")
+        self.run("pg_ctl", "-D", str(self.data), "-l", str(self.log), "-w", "-t", "60", "-o", flags, "start")
 
     def _password_file(self) -> Path:
         path = self.root / "initial"
@@ -114,7 +114,7 @@ class Server:
     def stop(self, mode: str = "fast") -> None:
         """Stop it, if it runs: ``fast``, or ``immediate`` as in a crash."""
         if self.pid is not None:
-            self._run("pg_ctl", "-D", str(self.data), "-w", "-m", mode, "stop")
+            self.run("pg_ctl", "-D", str(self.data), "-w", "-m", mode, "stop")
 
     @property
     def pid(self) -> int | None:
@@ -136,7 +136,11 @@ class Server:
         login = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
         return f"postgresql://{login}@127.0.0.1:{self.port}/{quote(database, safe='')}"
 
-    def _run(self, program: str, *arguments: str) -> None:
+    def run(self, program: str, *arguments: str) -> None:
+        """Run one of the server's programs as the server's user.
+
+        :raises Refused: with what it printed, when it fails.
+        """
         # Output goes to a file: a server inherits pipes and would keep them open for good.
         with tempfile.TemporaryFile("w+") as output:
             done = subprocess.run(

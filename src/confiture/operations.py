@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from confiture.config import Database, UnknownEnvironment
 from confiture.db import Session, failure
 from confiture.errors import CutoverHalfway, DifferencesFound, Fault, Refused, UsageError
 from confiture.faults import failpoint
-from confiture.journal import progress, runners, runs, schema, verifications
+from confiture.journal import progress, runners, runs, schema, throttling, verifications
 from confiture.journal.runs import Run
+from confiture.journal.throttling import Allowed
 from confiture.mapping import Mapping
 from confiture.plan import Options, Plan, plan_from_json
 from confiture.runner import Context, Progress, hold
@@ -571,6 +572,18 @@ def request(where: Where, kind: str) -> Run:
     with _telling(kind), Session(target, "request", run.short) as session, session.transaction() as tx:
         runners.ask(tx, run.id, kind, runs.actor())
         runs.note(tx, run.id, run.epoch, kind, {})
+    return run
+
+
+def throttle(where: Where, allowed: Allowed) -> Run:
+    """Have these limits hold for the copy, of a process that runs now or later."""
+    target = config.resolve(where.target, where.project)
+    run = find_run(target)
+    if run.state in FINAL:
+        raise Refused("there is nothing to throttle", why=f"run {run.short} is {run.state}", fix="a new setup begins")
+    with _telling("throttle"), Session(target, "request", run.short) as session, session.transaction() as tx:
+        throttling.ask(tx, run.id, allowed, runs.actor())
+        runs.note(tx, run.id, run.epoch, "throttle", asdict(allowed))
     return run
 
 

@@ -31,6 +31,7 @@ Json = dict[str, Any]
 SCHEMA_VERSION = 1
 TIMEOUT = "2s"
 PAUSED_TOO_LONG_SECONDS = 3600
+THROTTLED_TOO_LONG_SECONDS = 300
 #: Below it a rate says nothing yet.
 ETA_FROM_PERCENT = 1.0
 
@@ -268,6 +269,8 @@ def _run(tx: Transaction, row: Json, now: datetime, server: Json) -> RunReport:
     verification = _verification(next(iter(_rows(tx, "verification", run=run)), None))
     paused = tx.pg.execute(load("status.sql")["paused"], {"run": run}).fetchone()
     runner = _runner(runner_row)
+    throttle = _throttle(runner_row, runner)
+    held_back = runner_row["throttled"] if runner_row and throttle["active"] else None
     progress = _progress(table_rows if runner.alive and not paused else (), tables, now)
     severity, reasons = judge(
         state=row["state"],
@@ -277,6 +280,7 @@ def _run(tx: Transaction, row: Json, now: datetime, server: Json) -> RunReport:
         tables=tables,
         verification=verification,
         paused_seconds=paused[0] if paused else None,
+        throttled_seconds=held_back,
     )
     return RunReport(
         id=run.hex[:8],
@@ -293,7 +297,7 @@ def _run(tx: Transaction, row: Json, now: datetime, server: Json) -> RunReport:
         restarts=runner_row["restarts"] if runner_row else 0,
         last_restart=runner_row["last_restart"] if runner_row else None,
         progress=progress,
-        throttle={"active": False, "reason": None, "since": None},
+        throttle=throttle,
         paused_since=paused[1] if paused else None,
         tables=tables,
         changes=_changes(row, next(iter(_rows(tx, "changes", run=run)), None) if row["captured"] else None),
@@ -398,6 +402,13 @@ def _rollback(row: Json) -> Json:
     return {"possible": True, "why": "what is written to the target is brought home", "command": command}
 
 
+def _throttle(row: Json | None, runner: RunnerReport) -> Json:
+    """Only a runner that lives holds back."""
+    if row is None or row["throttle_reason"] is None or not runner.alive:
+        return {"active": False, "reason": None, "since": None}
+    return {"active": True, "reason": row["throttle_reason"], "since": row["throttled_since"]}
+
+
 # Judging: pure -------------------------------------------------------------------------------------
 
 
@@ -410,6 +421,7 @@ def judge(
     tables: Sequence[TableReport],
     verification: Json,
     paused_seconds: float | None,
+    throttled_seconds: float | None = None,
 ) -> tuple[Severity, tuple[str, ...]]:
     """How bad it is, and why, the worst first."""
     critical, warning = [], []
@@ -431,6 +443,8 @@ def judge(
             warning.append("the verification is stale")
         if paused_seconds is not None and paused_seconds > PAUSED_TOO_LONG_SECONDS:
             warning.append(f"paused for {paused_seconds / 3600:.1f} h")
+        if throttled_seconds is not None and throttled_seconds > THROTTLED_TOO_LONG_SECONDS:
+            warning.append(f"throttled for {throttled_seconds / 60:.0f} min")
     severity = Severity.CRITICAL if critical else Severity.WARNING if warning else Severity.OK
     return severity, (*critical, *warning)
 

@@ -43,6 +43,7 @@ for command in (
     ending.follow,
     ending.pause,
     ending.resume,
+    ending.throttle,
     ending.abort,
 ):
     _schema.command(command.__name__)(command)

@@ -47,6 +47,11 @@ SeenAs = Annotated[
     str | None,
     typer.Option("--source-seen-from-target", help="The source's host and port as the target's server reaches it."),
 ]
+MaxRate = Annotated[int | None, typer.Option("--max-rate", min=1, help="Rows per second to copy at most.")]
+MaxReplicaLag = Annotated[
+    float | None,
+    typer.Option("--max-replica-lag", min=0.0, help="Seconds a standby of either server may be behind; else wait."),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done; change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before a destructive step.")]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -53,7 +53,7 @@ def _backends(value: list[list[Any]]) -> tuple[Backend, ...]:
 
 
 def _runner(row: sa.Row[Any]) -> Runner:
-    values = dict(row._mapping)
+    values = {field.name: row._mapping[field.name] for field in fields(Runner)}
     values["target_backends"] = _backends(values["target_backends"])
     values["source_backends"] = _backends(values["source_backends"])
     values["silent_seconds"] = float(values["silent_seconds"])

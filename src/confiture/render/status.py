@@ -44,7 +44,9 @@ def _headline(run: RunReport) -> str:
     reasons = f", {'; '.join(run.reasons)}" if run.reasons else ""
     percent = f" {run.progress.percent:.1f} %" if run.state == MIGRATING else ""
     paused = ", paused" if run.paused_since is not None else ""
-    return f"{_severity(run)} {run.source} -> {run.target}  run {run.id}  {run.state.upper()}{percent}{paused}{reasons}"
+    held = f", throttled: {run.throttle['reason']}" if run.throttle["active"] else ""
+    told = f"{run.state.upper()}{percent}{paused}{held}{reasons}"
+    return f"{_severity(run)} {run.source} -> {run.target}  run {run.id}  {told}"
 
 
 def _served(run: RunReport) -> str:

@@ -17,6 +17,9 @@ FROM confiture.run r ORDER BY r.state IN ('cleaned', 'aborted'), r.state_since D
 -- Who runs the run, or ran it last. It is gone when none of its recorded server processes runs any more: a pid is
 -- always shown, when it started only to those who may see it. A standby does not see the primary's processes.
 SELECT r.host, r.pid, r.tool_version, r.command, r.heartbeat_at, r.ended_at,
+       to_jsonb(r) ->> 'throttle_reason' AS throttle_reason,
+       (to_jsonb(r) ->> 'throttled_since')::timestamptz AS throttled_since,
+       extract(epoch FROM clock_timestamp() - (to_jsonb(r) ->> 'throttled_since')::timestamptz)::float8 AS throttled,
        extract(epoch FROM clock_timestamp() - r.heartbeat_at)::float8 AS silent,
        NOT pg_is_in_recovery() AND jsonb_array_length(r.target_backends) > 0 AND NOT EXISTS (
            SELECT FROM jsonb_array_elements(r.target_backends) b JOIN pg_stat_activity a ON a.pid = (b ->> 0)::int

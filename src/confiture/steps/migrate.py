@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -17,6 +18,7 @@ from confiture.journal.progress import Chunk, TableProgress
 from confiture.plan import Plan, plan_from_json
 from confiture.runner import Context
 from confiture.steps import finish, follow
+from confiture.steps.throttle import Throttle
 from confiture.types import shell_word
 
 
@@ -34,12 +36,13 @@ def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
     with context.fenced() as tx:
         runs.update(tx, context.run_id, blocked_reason=None)
     jobs = {t.number: Job(t, context.schema) for t in plan.tables}
-    copied = 0
+    copied, throttle = 0, Throttle(context)
     for state in states:
         if state.phase not in ("copied", "finished"):
-            copied += _copy_table(context, jobs[state.number], state)
+            copied += _copy_table(context, jobs[state.number], state, throttle)
             if capture:
                 follow.compact(context, plan)
+    throttle.end()
     if capture:
         follow.drain(context, plan, touch=True)
     try:
@@ -52,14 +55,14 @@ def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
     return copied
 
 
-def _copy_table(context: Context, job: Job, state: TableProgress) -> int:
+def _copy_table(context: Context, job: Job, state: TableProgress, throttle: Throttle) -> int:
     number, name = job.table.number, str(job.table.target)
     copied = 0
     while True:
         context.checkpoint()
         with _blocking(context, job):
             retry(lambda: chunks.plan_ahead(context, job, number, state.fingerprint))
-        rows = _copy_next(context, job, state)
+        rows = _copy_next(context, job, state, throttle)
         copied += rows or 0
         done, now = retry(partial(chunks.complete, context, number))
         total = now.rows_done if done else max(now.estimate, now.rows_done)
@@ -75,7 +78,7 @@ def _mark_copied(context: Context, number: int) -> None:
         progress.update_table(tx, context.run_id, number, phase="copied")
 
 
-def _copy_next(context: Context, job: Job, state: TableProgress) -> int | None:
+def _copy_next(context: Context, job: Job, state: TableProgress, throttle: Throttle) -> int | None:
     """Copy until the planned batch is used up, obeying signals between chunks; the rows."""
     copied = 0
     while True:
@@ -86,9 +89,12 @@ def _copy_next(context: Context, job: Job, state: TableProgress) -> int | None:
         with _blocking(context, job, chunk):
             if chunk.attempts >= chunks.HALVE_AFTER and chunk.error is None:
                 retry(partial(chunks.halve, context, job, chunk))
-            copied += retry(partial(chunks.copy_chunk, context, job, chunk, state.fingerprint)) or 0
+            began = time.monotonic()
+            rows = retry(partial(chunks.copy_chunk, context, job, chunk, state.fingerprint)) or 0
+        copied += rows
         estimate = max(state.estimate, state.rows_done + copied)
         context.progress.table(str(job.table.target), state.rows_done + copied, estimate, "copying")
+        throttle.give_way(rows, time.monotonic() - began)
 
 
 @contextmanager
