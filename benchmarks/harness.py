@@ -130,6 +130,11 @@ class Run:
         self.where = Where(self.target, source, self.project)
         self.progress = Quiet()
 
+    @property
+    def schema(self) -> str:
+        """The run's own schema on the source."""
+        return str(rows(self.source, "SELECT nspname FROM pg_namespace WHERE nspname ~ '^confiture_'")[0][0])
+
     def setup(self) -> None:
         """The new schema, and capture on the source."""
         operations.setup(self.where, self.choices, {"capture": True}, self.progress)

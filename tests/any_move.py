@@ -76,7 +76,7 @@ class AnyMove:
         return operations.plan(self.where, self._choices(choices)).plan
 
     def _choices(self, given: dict[str, Any]) -> Choices:
-        return Choices(mapping=self.project / "column_mapping.yaml", **given)
+        return Choices(mapping=self.project / "column_mapping.yaml", **{"capture": False, **given})
 
     def setup(self, **choices: Any) -> None:
         """setup with the mapping."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psycopg
 
 from confiture import operations
 from confiture.operations import Choices, Limits, Where
+from confiture.plan import Plan
 from servers import Databases, TestDatabase
 
 #: Every crash point that only a run with capture passes, in the order the command passes them when it is
@@ -85,7 +86,15 @@ class LiveRun:
         self.progress = Quiet()
 
     def setup(self, **wanted: object) -> None:
-        operations.setup(self.where, self.choices, {"capture": True, **wanted}, self.progress)
+        choices = self.chosen(capture=wanted.pop("capture", None))
+        operations.setup(self.where, choices, wanted, self.progress)
+
+    def chosen(self, **choices: object) -> Choices:
+        """The run's choices, some of them otherwise."""
+        return replace(self.choices, **choices)  # type: ignore[arg-type]
+
+    def plan(self, **choices: object) -> Plan:
+        return operations.plan(self.where, self.chosen(**choices)).plan
 
     def migrate(self) -> None:
         operations.migrate(self.where, self.choices, self.progress)
@@ -99,7 +108,7 @@ class LiveRun:
     def arguments(self, step: str) -> list[str]:
         """The command line of a step."""
         more = {
-            "setup": ["--source", self.source.conninfo, "--mapping", str(self.choices.mapping), "--capture"],
+            "setup": ["--source", self.source.conninfo, "--mapping", str(self.choices.mapping)],
             "cleanup": ["--yes"],
         }
         target = ["--target", self.target.conninfo, "--project", str(self.project)]
@@ -130,8 +139,8 @@ class LiveRun:
                 f"{table}: only in target {set(found) - set(wanted)}, missing {set(wanted) - set(found)}"
             )
 
-    def cutover(self) -> None:
-        operations.cutover(self.where, Limits(), self.project / "differences.jsonl", self.progress)
+    def cutover(self, limits: Limits | None = None) -> None:
+        operations.cutover(self.where, limits or Limits(), self.project / "differences.jsonl", self.progress)
 
     def cleanup(self) -> None:
         operations.cleanup(self.where, None, lambda: None, self.progress)

@@ -101,12 +101,14 @@ class Project:
 
     :ivar folder: the project's folder, where commands run.
     :ivar env: added to the environment variables of every command.
+    :ivar capture: False for an application that is stopped.
     """
 
     folder: Path
     source: TestDatabase
     target: str
     env: dict[str, str] = field(default_factory=dict)
+    capture: bool = False
 
     def __post_init__(self) -> None:
         self.write("db/environments/prod.yaml", f"database_url: {self.source.conninfo}\n")
@@ -139,7 +141,8 @@ class Project:
 
     def step(self, name: str, *arguments: str, **options: Any) -> Done:
         """One of the steps, with ``--target``."""
-        return self.run("migrate", "schema-to-schema", name, "--target", self.target, *arguments, **options)
+        stopped = () if self.capture or name not in ("plan", "setup", "run") else ("--no-capture",)
+        return self.run("migrate", "schema-to-schema", name, "--target", self.target, *stopped, *arguments, **options)
 
     def setup(self, *arguments: str, **options: Any) -> Done:
         """``setup --source prod --target ...``."""

@@ -116,7 +116,7 @@ class SmallMove:
         """The command line of a step after ``confiture``, the same one every time."""
         given = ["migrate", "schema-to-schema", step, "--target", self.target.name, *options]
         if step == "setup":
-            given += ["--source", "old"]
+            given += ["--source", "old", "--no-capture"]
         if step in ("cleanup", "abort"):
             given += ["--yes"]
         if step != "build":

@@ -16,8 +16,7 @@ from psycopg import sql
 
 from confiture import build, catalog, config, machine, mapping
 from confiture.catalog import Identity
-from confiture.checks import capture as capturing
-from confiture.checks import databases
+from confiture.checks import databases, publications
 from confiture.config import Database, UnknownEnvironment
 from confiture.db import Session, failure
 from confiture.errors import CutoverHalfway, DifferencesFound, Fault, Refused, UsageError
@@ -26,7 +25,7 @@ from confiture.journal import progress, runners, runs, schema, throttling, verif
 from confiture.journal.runs import Run
 from confiture.journal.throttling import Allowed
 from confiture.mapping import Mapping
-from confiture.plan import Options, Plan, plan_from_json
+from confiture.plan import RECOPY_MB, Options, Plan, plan_from_json
 from confiture.runner import Context, Progress, hold
 from confiture.states import ABORTED, CLEANED, CUTOVER, FINAL, MIGRATING, SETUP, VERIFIED
 from confiture.steps import cleanup as cleaning
@@ -61,7 +60,11 @@ class Where:
 
 @dataclass(frozen=True)
 class Choices:
-    """What ``plan`` and ``migrate`` may be told; None leaves what the journal has, else the default."""
+    """What ``plan`` and ``migrate`` may be told; None leaves what the journal has, else the default.
+
+    :ivar accept_publication: the source may publish the run's own tables.
+    :ivar capture: False for an application that is stopped; by default its writes are captured.
+    """
 
     mapping: Path | None = None
     chunk_rows: int | None = None
@@ -69,6 +72,9 @@ class Choices:
     fdw_threshold: int | None = None
     seen_as: str | None = None
     restart: tuple[str, ...] = ()
+    capture: bool | None = None
+    recopy_mb: int | None = None
+    accept_publication: bool = False
 
 
 _START = "start with: confiture migrate schema-to-schema setup --source ... --target ..."
@@ -205,18 +211,26 @@ def _options(choices: Choices, stored: dict[str, Any], fdw_problem: str | None) 
         given = getattr(choices, name)
         return given if given is not None else stored.get(name)
 
-    threshold = chosen("fdw_threshold")
+    threshold, capture, recopy_mb = chosen("fdw_threshold"), chosen("capture"), chosen("recopy_mb")
     return Options(
         chunk_rows=chosen("chunk_rows"),
         strategy=chosen("strategy"),
         fdw_problem=fdw_problem,
+        capture=True if capture is None else bool(capture),
+        recopy_mb=RECOPY_MB if recopy_mb is None else recopy_mb,
         **({"fdw_threshold": threshold} if threshold is not None else {}),
     )
 
 
 def _chosen(options: Options) -> dict[str, Any]:
     """The options a run keeps."""
-    return {"chunk_rows": options.chunk_rows, "strategy": options.strategy, "fdw_threshold": options.fdw_threshold}
+    return {
+        "chunk_rows": options.chunk_rows,
+        "strategy": options.strategy,
+        "fdw_threshold": options.fdw_threshold,
+        "capture": options.capture,
+        "recopy_mb": options.recopy_mb,
+    }
 
 
 def _stored_plan(run: Run, given: Mapping, options: Options) -> Plan | None:
@@ -239,7 +253,14 @@ def plan(where: Where, choices: Choices, *, accept_fsync_off: bool = True) -> Pl
         there = setting_up.identity_of(target) if exists else None
         databases.check(here, there, accept_fsync_off=accept_fsync_off)
         run = setting_up.known_run(target, here) if exists else None
+        if run is None:
+            _check_publications(source, choices)
         return _planned(source, target, run, choices, exists=exists)
+
+
+def _check_publications(source: Database, choices: Choices) -> None:
+    with Session(source, "plan") as session, session.transaction(read_only=True) as tx:
+        publications.check(tx, accepted=choices.accept_publication)
 
 
 def _planned(source: Database, target: Database, run: Run | None, choices: Choices, *, exists: bool) -> Planned:
@@ -278,7 +299,6 @@ def _plan_run(context: Context, run: Run, choices: Choices) -> Plan:
         return stored
     found = planning.make(context.source, planning.target_catalog(context.target), given, faults, options)
     if run.options.get("capture"):
-        capturing.check(found.plan, found.source)
         going_home.refuse_faulty(context, found.plan, given)
     return planning.store(context, given, found, choices.restart, {**run.options, **_chosen(options)})
 
@@ -303,14 +323,17 @@ def setup(where: Where, choices: Choices, wanted: dict[str, Any], progress_: Pro
     _, faults = _mapping(None, choices)
     if faults:
         raise planning.faulty(faults)
-    request = Wanted(source, target, seen_as=choices.seen_as, **wanted)
+    request = Wanted(source, target, seen_as=choices.seen_as, capture=choices.capture is not False, **wanted)
     with _telling("setup"):
         with setting_up.target_database(request) as here:
             run = setting_up.known_run(target, here)
+            if run is None:
+                _check_publications(source, choices)
             if run is None and choices.mapping is not None:
                 # A rehearsal: what is at fault is told before anything is there to be undone.
                 _planned(source, target, None, choices, exists=True)
             run = run or setting_up.begin(request, here)
+        _refuse_other_capture(run, choices)
         _name_target(where, source, target, progress_)
         if run.state != SETUP:
             progress_.say(f"setup is done already: run {run.short} is in state {run.state}")
@@ -322,6 +345,15 @@ def setup(where: Where, choices: Choices, wanted: dict[str, Any], progress_: Pro
             else:
                 _keep_choices(context, choices)
             return context.run()
+
+
+def _refuse_other_capture(run: Run, choices: Choices) -> None:
+    if choices.capture is not None and choices.capture != bool(run.options.get("capture")):
+        raise Refused(
+            f"run {run.short} was set up {'without' if choices.capture else 'with'} capture",
+            why="it is chosen once, before the first row is read",
+            fix=f"go on without the option, or give the run up: {_next('abort', run)}",
+        )
 
 
 def _keep_choices(context: Context, choices: Choices) -> None:
@@ -411,7 +443,7 @@ def follow(where: Where, once: bool, progress_: Progress) -> tuple[Run, int]:
     with _holding(where, "follow", progress_) as (context, run):
         if not run.options.get("capture"):
             raise Refused(
-                "this run does not capture writes", why="it was set up without --capture", fix="stop the application"
+                "this run does not capture writes", why="it was set up with --no-capture", fix="stop the application"
             )
         if run.state == CUTOVER and not _cutover_left(run):
             rows = going_home.follow(context, migrating.stored_plan(context), once=once)

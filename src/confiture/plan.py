@@ -28,6 +28,8 @@ FDW_ROWS_THRESHOLD = 10_000_000
 TRANSFORM_FACTOR = 5
 CHUNK_BYTES, CHUNK_ROWS_MOST, CHUNK_ROWS_LEAST = 64 * 2**20, 50_000, 1_000
 FETCH_BYTES, FETCH_ROWS_MOST, FETCH_ROWS_LEAST = 16 * 2**20, 10_000, 50
+#: Copied within the cutover's pause on any machine.
+RECOPY_MB = 64
 #: A foreign table, like any table, has at most this many columns.
 TABLE_COLUMNS_MOST = 1600
 IDENTIFIER_BYTES = 63
@@ -40,12 +42,16 @@ class Options:
     :ivar chunk_rows: rows per chunk; None to fit the row's width.
     :ivar strategy: for every table; None or ``auto`` to choose per table.
     :ivar fdw_problem: why the target's server cannot use postgres_fdw; None when it can.
+    :ivar capture: the application writes meanwhile.
+    :ivar recopy_mb: MiB up to which a table without a key is copied again under the cutover's lock.
     """
 
     chunk_rows: int | None = None
     strategy: str | None = None
     fdw_threshold: int = FDW_ROWS_THRESHOLD
     fdw_problem: str | None = None
+    capture: bool = True
+    recopy_mb: int = RECOPY_MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,7 @@ class TablePlan:
     :ivar chunk_rows: rows per chunk; ``fetch_rows`` per fetch of the foreign table.
     :ivar kept: target columns that get no value from the source: a row that is brought anew keeps what it has.
     :ivar rollback_problem: why a rollback after the cutover would lose data; None when it would not.
+    :ivar recopied: its changes cannot be logged: the cutover copies it whole again under its lock.
     """
 
     number: int
@@ -105,6 +112,7 @@ class TablePlan:
     estimate_bytes: int
     rollback_problem: str | None
     kept: tuple[str, ...] = ()
+    recopied: bool = False
 
     @property
     def view_key(self) -> tuple[KeyPart, ...]:
@@ -345,9 +353,16 @@ class Planner:
             estimate_bytes=source.bytes,
             rollback_problem=None,
             kept=_kept(target, columns),
+            recopied=self.options.capture and not key and self._recopied(source, target),
         )
         strategy, why = self._strategy(source, planned, entry, index)
         return replace(planned, strategy=strategy, strategy_reason=why)
+
+    def _recopied(self, source: Table, target: Table) -> bool:
+        """Whether a table without a key can wait for the cutover, as can the foreign keys from and to it."""
+        keys = [k for t in self.target.tables for k in t.foreign_keys if target.ref in (t.ref, k.references)]
+        small = source.bytes <= self.options.recopy_mb * 2**20
+        return small and target.kind != "p" and not any(k.partitioned for k in keys)
 
     def _refuse_table(self, source: Table, target: Table) -> None:
         refuse = self.refusals.append

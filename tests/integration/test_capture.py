@@ -204,7 +204,7 @@ def test_rows_move_between_partitions_of_every_level(databases: Databases, tmp_p
 
 
 def test_a_table_without_a_key_is_refused_while_the_application_writes(databases: Databases, tmp_path: Path) -> None:
-    run = LiveRun(databases, tmp_path, "CREATE TABLE plain (a int)", "CREATE TABLE plain (a int)")
+    run = LiveRun(databases, tmp_path, "CREATE TABLE plain (a int)", "CREATE TABLE plain (a int)", recopy_mb=-1)
     with pytest.raises(Refused, match="writes cannot be captured"):
         run.setup()
 

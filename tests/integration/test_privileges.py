@@ -67,6 +67,7 @@ def site(tmp_path: Path, databases: Databases) -> Iterator[Site]:
     project = Project(tmp_path, source, target)
     roles = (f"{source.name}_src", f"{source.name}_tgt")
     names = {"confiture_source": roles[0], "confiture_target": roles[1], "prod_new": target, "prod": source.name}
+    names["app_owner"] = "postgres"
     version = int(source.value("SHOW server_version_num"))
     site = Site(project, *roles, names={**names, **PASSWORDS}, statements=tuple(blocks(version)))
     source.sql(f"REVOKE ALL ON DATABASE {source.name} FROM PUBLIC")
@@ -151,6 +152,22 @@ def test_the_pages_roles_suffice_for_every_step_and_no_password_is_ever_shown(si
     project.step("cleanup", "--yes")
     assert project.new.rows("SELECT 1 FROM pg_user_mappings") == []
     site.clean()
+
+
+def test_with_its_owners_rights_the_role_captures_writes(site: Site) -> None:
+    setup = ("migrate", "schema-to-schema", "setup", "--source", "prod", "--target", site.project.target)
+    mapped = (*setup, "--mapping", "column_mapping.yaml")
+    told = error(site.project.run(*mapped, check=4))
+    for table in ("tb_user", "tb_post"):
+        assert f"public.{table} belongs to postgres: GRANT postgres TO {site.source_role}" in told
+    assert site.project.source.rows("SELECT 1 FROM pg_trigger WHERE NOT tgisinternal") == []
+    site.execute("prod with capture")
+    site.project.run(*mapped)
+    site.project.step("migrate")
+    site.project.source.sql("UPDATE tb_user SET name = 'meanwhile' WHERE id = 7")
+    for step in ("verify", "cutover", "cleanup"):
+        site.project.step(step, *(["--yes"] if step == "cleanup" else []))
+    assert site.project.new.value("SELECT name FROM tb_user WHERE id = 7") == "meanwhile"
 
 
 def test_the_roles_suffice_for_an_abort_and_a_new_run(site: Site) -> None:

@@ -40,7 +40,7 @@ class Move:
         self._confiture("migrate", "schema-to-schema", name, *names, env=env, check=check)
 
     def setup(self) -> None:
-        self.step("setup", "--source", self.source.conninfo, "--chunk-rows", "10")
+        self.step("setup", "--source", self.source.conninfo, "--chunk-rows", "10", "--no-capture")
 
     def report(self) -> Report:
         return report(self.target.conninfo, self.folder)

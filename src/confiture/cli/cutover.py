@@ -44,12 +44,17 @@ def cutover(
         )
     if arguments is not None:
         _hook(arguments, hook or "", hook_environment(run.short, old, new), "the target")
+    old_stays = (
+        f"The old database {run.source_name} takes no more writes."
+        if run.options.get("capture")
+        else f"Keep it away from the old database {run.source_name}: what it writes there now is not moved."
+    )
     terminal.show(
         run,
         "the target serves from here on",
         format,
         f"Point the application at: {new.url}",
-        f"Keep it away from the old database {run.source_name}: what it writes there now is not moved.",
+        old_stays,
         application_url=new.url,
     )
 

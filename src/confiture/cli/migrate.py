@@ -52,6 +52,9 @@ def run(
     strategy: options.ChosenStrategy = None,
     fdw_threshold: options.FdwThreshold = None,
     seen_as: options.SeenAs = None,
+    no_capture: options.NoCapture = False,
+    recopy_mb: options.RecopyMb = None,
+    accept_publication: options.AcceptPublication = False,
     max_rate: options.MaxRate = None,
     max_replica_lag: options.MaxReplicaLag = None,
     report: Report = Path("differences.jsonl"),
@@ -60,7 +63,16 @@ def run(
 ) -> None:
     """Setup, migrate and verify in one go; stops before the cutover."""
     where = options.where(target, source, project)
-    chosen = choices(mapping, chunk_rows, strategy, fdw_threshold, seen_as)
+    chosen = choices(
+        mapping,
+        chunk_rows,
+        strategy,
+        fdw_threshold,
+        seen_as,
+        no_capture=no_capture,
+        recopy_mb=recopy_mb,
+        accept_publication=accept_publication,
+    )
     with terminal.Reporter() as reporter:
         operations.setup(where, chosen, {}, reporter)
         throttle_first(where, max_rate, max_replica_lag)

@@ -52,6 +52,18 @@ MaxReplicaLag = Annotated[
     float | None,
     typer.Option("--max-replica-lag", min=0.0, help="Seconds a standby of either server may be behind; else wait."),
 ]
+NoCapture = Annotated[
+    bool, typer.Option("--no-capture", help="The application is stopped: nothing it writes is brought over.")
+]
+RecopyMb = Annotated[
+    int | None,
+    typer.Option(
+        "--recopy-mb", min=0, help="Up to so many MiB, tables without a key are copied again at cutover (64)."
+    ),
+]
+AcceptPublication = Annotated[
+    bool, typer.Option("--accept-publication", help="The source may publish the run's own tables (FOR ALL TABLES).")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done; change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before a destructive step.")]
 

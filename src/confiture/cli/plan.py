@@ -19,11 +19,27 @@ def choices(
     fdw_threshold: options.FdwThreshold,
     seen_as: options.SeenAs,
     restart: list[str] | None = None,
+    *,
+    no_capture: bool = False,
+    recopy_mb: int | None = None,
+    accept_publication: bool = False,
 ) -> Choices:
     """The choices of a command line."""
     chosen = strategy.value if strategy is not None else None
     elsewhere = config.address(seen_as) if seen_as is not None else None
-    return Choices(mapping, chunk_rows, chosen, fdw_threshold, elsewhere, tuple(restart or ()))
+    capture = False if no_capture else None
+
+    return Choices(
+        mapping,
+        chunk_rows,
+        chosen,
+        fdw_threshold,
+        elsewhere,
+        tuple(restart or ()),
+        capture,
+        recopy_mb,
+        accept_publication,
+    )
 
 
 def plan(
@@ -34,11 +50,24 @@ def plan(
     strategy: options.ChosenStrategy = None,
     fdw_threshold: options.FdwThreshold = None,
     seen_as: options.SeenAs = None,
+    no_capture: options.NoCapture = False,
+    recopy_mb: options.RecopyMb = None,
+    accept_publication: options.AcceptPublication = False,
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
     """Print the plan; change nothing."""
-    show(options.where(target, source, project), choices(mapping, chunk_rows, strategy, fdw_threshold, seen_as), format)
+    chosen = choices(
+        mapping,
+        chunk_rows,
+        strategy,
+        fdw_threshold,
+        seen_as,
+        no_capture=no_capture,
+        recopy_mb=recopy_mb,
+        accept_publication=accept_publication,
+    )
+    show(options.where(target, source, project), chosen, format)
 
 
 def show(where: operations.Where, chosen: Choices, format: options.Output, *, accept_fsync_off: bool = True) -> None:

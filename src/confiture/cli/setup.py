@@ -24,20 +24,29 @@ def setup(
     accept_fsync_off: Annotated[
         bool, typer.Option("--accept-fsync-off", help="Run on servers that may forget.")
     ] = False,
-    capture: Annotated[
-        bool, typer.Option("--capture", help="Bring over what the application writes meanwhile.")
-    ] = False,
+    no_capture: options.NoCapture = False,
+    recopy_mb: options.RecopyMb = None,
+    accept_publication: options.AcceptPublication = False,
     dry_run: options.DryRun = False,
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
     """Make the target database, build the new schema into it, begin the run."""
     where = options.where(target, source, project)
-    chosen = choices(mapping, chunk_rows, strategy, fdw_threshold, seen_as)
+    chosen = choices(
+        mapping,
+        chunk_rows,
+        strategy,
+        fdw_threshold,
+        seen_as,
+        no_capture=no_capture,
+        recopy_mb=recopy_mb,
+        accept_publication=accept_publication,
+    )
     if dry_run:
         show(where, chosen, format, accept_fsync_off=accept_fsync_off)
         return
-    wanted = {"encoding": encoding, "locale": locale, "accept_fsync_off": accept_fsync_off, "capture": capture}
+    wanted = {"encoding": encoding, "locale": locale, "accept_fsync_off": accept_fsync_off}
     with terminal.Reporter() as reporter:
         run = operations.setup(where, chosen, wanted, reporter)
     terminal.show(run, f"setup is done: {run.source_name} -> {run.target_name}, run {run.short}", format)

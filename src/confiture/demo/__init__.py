@@ -76,6 +76,7 @@ def run(*, keep: bool, say: Callable[[str], None]) -> None:
         _prepare(demo)
         demo.step("setup", "--source", SOURCE, "--mapping", "column_mapping.yaml", "--chunk-rows", str(CHUNK_ROWS))
         done = _kill_in_the_middle(demo)
+        _write_meanwhile(demo)
         demo.start("status", "--target", TARGET).wait()
         say(f"\nThe same command again; {done} chunks are done and stay done.")
         demo.step("migrate")
@@ -120,6 +121,18 @@ def _kill_in_the_middle(demo: Demo) -> int:
         raise ConfitureError("the demo stopped: migrate was over before it could be killed")
     demo.say(f"\nkill -9 {process.pid}: {done} chunks done, {pending} planned and not done")
     return done
+
+
+def _write_meanwhile(demo: Demo) -> None:
+    """The application goes on: rows that are copied already change, go and come."""
+    demo.say("\nThe application writes on: 3,000 users renamed, 1,000 posts deleted, 1,000 written")
+    with psycopg.connect(demo.server.conninfo(SOURCE)) as old:
+        old.execute("UPDATE tb_user SET name = name || ' the Second' WHERE id <= 3000")
+        old.execute("DELETE FROM tb_post WHERE id <= 1000")
+        old.execute(
+            "INSERT INTO tb_post (user_id, title, posted_at) SELECT n, 'While it moves ' || n, now()"
+            " FROM generate_series(1, 1000) n"
+        )
 
 
 def _chunks(journal: psycopg.Connection[tuple[int, int]]) -> tuple[int, int]:

@@ -45,13 +45,13 @@ def note_home(tx: Transaction, run_id: uuid.UUID, number: int) -> None:
 
 
 def touch(tx: Transaction, run_id: uuid.UUID, table_number: int, keys: sql.Identifier, width: int) -> None:
-    """Remember the keys of a temporary table (``k1``...) as changed since they were verified."""
+    """Remember the keys of a temporary table (``k1``...) as changed since they were verified, if ever they were."""
     values = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(f"k{i}")) for i in range(1, width + 1))
     tx.pg.execute(
         sql.SQL(
-            "INSERT INTO confiture.touched SELECT DISTINCT {}::uuid, {}, jsonb_build_array({}) FROM {}"
-            " ON CONFLICT DO NOTHING"
-        ).format(sql.Literal(str(run_id)), sql.Literal(table_number), values, keys)
+            "INSERT INTO confiture.touched SELECT {run}::uuid, {}, jsonb_build_array({}) FROM {}"
+            " WHERE EXISTS (SELECT FROM confiture.verification WHERE run_id = {run}::uuid) ON CONFLICT DO NOTHING"
+        ).format(sql.Literal(table_number), values, keys, run=sql.Literal(str(run_id)))
     )
 
 

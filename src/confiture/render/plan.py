@@ -46,6 +46,8 @@ def _table(table: TablePlan) -> list[str]:
             lines.append(f"  column    {p.target} <- {p.source}")
     if table.where:
         lines.append(f"  only      rows where {table.where}")
+    if table.recopied:
+        lines.append("  changes   not logged: copied whole again under the cutover's lock, within --max-write-pause")
     back = f"not possible: {table.rollback_problem}" if table.rollback_problem else "possible"
     lines.append(f"  rollback  {back}")
     return lines

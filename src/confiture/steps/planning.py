@@ -15,7 +15,7 @@ from psycopg import IsolationLevel, sql
 
 from confiture import build, catalog, inverse, machine
 from confiture.catalog import Catalog
-from confiture.checks import expressions, foreign_server
+from confiture.checks import capture, expressions, foreign_server
 from confiture.config import Database
 from confiture.copy import fdw
 from confiture.copy.base import Job
@@ -67,11 +67,14 @@ def make(
     found = sorted((*faults, *planner.faults), key=lambda f: (f.line, f.column))
     if found:
         raise faulty(found)
+    uncaptured = capture.reasons(plan, source_catalog) if options.capture else []
     if planner.refusals:
-        raise Refused("the plan is refused", why="\n".join(planner.refusals), fix="nothing was changed")
-    return Planned(
-        inverse.with_way_back(plan, source_catalog, target_catalog), source_catalog, target_catalog, fingerprints
-    )
+        reasons = [*planner.refusals, *uncaptured]
+        raise Refused("the plan is refused", why="\n".join(reasons), fix="nothing was changed")
+    if uncaptured:
+        raise Refused("writes cannot be captured", why="\n".join(uncaptured), fix=capture.WAYS_OUT)
+    plan = inverse.with_way_back(plan, source_catalog, target_catalog)
+    return Planned(plan, source_catalog, target_catalog, fingerprints)
 
 
 def faulty(found: Sequence[Fault]) -> FaultyInput:

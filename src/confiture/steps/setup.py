@@ -35,7 +35,11 @@ from confiture.types import quoted, shell_word
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What setup was asked for; ``seen_as`` how the target's server reaches the source."""
+    """What setup was asked for.
+
+    :ivar seen_as: how the target's server reaches the source; None for as we do.
+    :ivar capture: the application writes meanwhile.
+    """
 
     source: Database
     target: Database
@@ -43,7 +47,7 @@ class Wanted:
     encoding: str | None = None
     locale: str | None = None
     accept_fsync_off: bool = False
-    capture: bool = False
+    capture: bool = True
 
 
 def identity_of(database: Database) -> Identity:
@@ -271,7 +275,9 @@ def _source_schema(context: Context) -> None:
             tx.pg.execute(sql.SQL("CREATE TABLE {} (filenode oid NOT NULL)").format(sql.Identifier(name, "storage")))
             # Apart from the fence, whose row a cutover holds while passes go on.
             passes = sql.Identifier(name, "passes")
-            tx.pg.execute(sql.SQL("CREATE TABLE {} AS SELECT 0::bigint AS number, 0::bigint AS home").format(passes))
+            columns = "(number bigint PRIMARY KEY, home bigint NOT NULL)"
+            tx.pg.execute(sql.SQL("CREATE TABLE {} " + columns).format(passes))
+            tx.pg.execute(sql.SQL("INSERT INTO {} VALUES (0, 0)").format(passes))
             aside.create(tx, name)
             tx.pg.execute(
                 sql.SQL("INSERT INTO {} (epoch) VALUES ({})").format(

@@ -26,8 +26,9 @@ from confiture.journal.verifications import Difference
 from confiture.plan import Plan
 from confiture.runner import Context
 from confiture.states import CUTOVER
-from confiture.steps import follow, foreign_keys, home, touched, verify
+from confiture.steps import follow, foreign_keys, home, recopy, touched, verify
 from confiture.steps.cutover import Limits, enable, locked, refuse_stale
+from confiture.steps.finish import waits
 from confiture.types import TableRef
 
 #: Values a sequence is set ahead, because reading it is not transactional.
@@ -64,7 +65,7 @@ def switch(context: Context, plan: Plan, limits: Limits) -> None:
             raise
         failpoint("switch.after_point_of_no_return")
     finish(context, plan)
-    settle_keys(context)
+    settle_keys(context, plan)
     home.prepare_source(context, plan)
     set_phase(context, "done")
 
@@ -158,6 +159,7 @@ def _even(follower: Follower, plan: Plan, hashing: Hashing, deadline: float) -> 
     for followed in follower.followed:
         for job in followed.jobs:
             _refuse_differences(touched.compare(context, job, hashing, lambda: refuse_late(deadline)))
+    recopy.recopy(context, plan, hashing, deadline)
     with context.fenced() as tx:
         sequences.set_all(context.source, tx, plan, margin=SEQUENCE_MARGIN)
     refuse_late(deadline)
@@ -203,6 +205,9 @@ def _open(context: Context, tx: Transaction, plan: Plan, run: Run) -> None:
     for item in progress.deferred(tx, context.run_id, "foreign_key"):
         if item.status == "interim" and item.interim is not None:
             foreign_keys.declare(tx, item)
+        elif item.status == "off" and waits(plan, item):
+            recopy.declare(tx, item)
+            progress.set_deferred(tx, context.run_id, item, "interim")
     for item in progress.deferred(tx, context.run_id, "trigger"):
         enable(tx, item)
         progress.set_deferred(tx, context.run_id, item, "back")
@@ -211,12 +216,12 @@ def _open(context: Context, tx: Transaction, plan: Plan, run: Run) -> None:
     runs.update(tx, context.run_id, writes_served_by="target", cutover_phase="opened")
 
 
-def settle_keys(context: Context) -> None:
+def settle_keys(context: Context, plan: Plan) -> None:
     """After the opening, at leisure: validate the declared keys, drop their substitutes."""
     with context.target.transaction(read_only=True) as tx:
         keys = [k for k in progress.deferred(tx, context.run_id, "foreign_key") if k.status == "interim"]
     for item in keys:
         with context.fenced() as tx:
-            foreign_keys.settle(tx, item)
+            recopy.settle(tx, item) if waits(plan, item) else foreign_keys.settle(tx, item)
             progress.set_deferred(tx, context.run_id, item, "back")
             failpoint("switch.key.before_commit")

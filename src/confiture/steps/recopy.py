@@ -1,0 +1,115 @@
+"""Small tables without a key: their changes cannot be logged, so the cutover copies them again under its lock.
+
+Until then they stand still in the target, as of their copy. Foreign keys from and to them wait for the cutover
+too: they would refuse what catch-up does to the tables around them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import sql
+
+from confiture.compare import checksum, references
+from confiture.compare.checksum import Hashing
+from confiture.copy.base import Job
+from confiture.copy.chunks import MOVERS, check_fingerprint
+from confiture.db import Transaction
+from confiture.errors import CutoverGivenUp
+from confiture.journal import progress
+from confiture.journal.progress import Deferred
+from confiture.journal.verifications import Difference
+from confiture.plan import Plan
+from confiture.projection import raw
+from confiture.runner import Context, reading
+from confiture.steps.finish import comment_on, waits
+from confiture.types import KeyRange
+
+
+def recopy(context: Context, plan: Plan, hashing: Hashing, deadline: float) -> None:
+    """Copy each such table whole again, compare it, and look for orphans of the foreign keys that waited.
+
+    :param deadline: of the write pause, by ``time.monotonic()``.
+    :raises CutoverGivenUp: over the budget, or when anything differs; the source serves on.
+    """
+    with context.target.transaction(read_only=True) as tx:
+        prints = {s.number: s.fingerprint for s in progress.tables(tx, context.run_id)}
+        keys = [k for k in progress.deferred(tx, context.run_id, "foreign_key") if waits(plan, k)]
+    with _in_time():
+        for table in plan.tables:
+            if table.recopied:
+                _recopy(context, Job(table, context.schema), prints.get(table.number), hashing, deadline)
+        for key in keys:
+            if (key.detail or {}).get("validated"):
+                with context.target.transaction(read_only=True) as tx:
+                    _limit(tx, deadline)
+                    _refuse(references.orphans(tx, key))
+
+
+def _recopy(context: Context, job: Job, expected: dict[str, object] | None, hashing: Hashing, deadline: float) -> None:
+    with reading(context.source, job.source) as source:
+        check_fingerprint(source, job, expected)
+        with context.fenced() as target:  # the old rows go and the new ones come in one commit
+            _limit(source, deadline)
+            _limit(target, deadline)
+            target.pg.execute("SET CONSTRAINTS ALL DEFERRED")
+            only = sql.SQL("ONLY " if job.table.target_only else "")
+            target.pg.execute(sql.SQL("DELETE FROM {}{}").format(only, job.target))
+            MOVERS[job.table.strategy].move(source, target, job, KeyRange(None, None))
+            _compare(source, target, job, hashing)
+
+
+def _compare(source: Transaction, target: Transaction, job: Job, hashing: Hashing) -> None:
+    """One bucket: what differs is looked into as a whole."""
+    a = checksum.bucket_sums(source, job, "source", hashing, 1)
+    b = checksum.bucket_sums(target, job, "target", hashing, 1)
+    if a != b:
+        _refuse(checksum.differences(source, target, job, hashing, checksum.bucket_condition(job, hashing, 1, [0])))
+
+
+def _refuse(found: list[Difference]) -> None:
+    if found:
+        raise CutoverGivenUp(
+            "the cutover was given up: source and target differ",
+            why=f"{len(found)} in a table copied again under the lock, the first: {found[0].place}",
+            fix="the source serves on; mend the rows on the source, or the mapping, then verify again",
+        )
+
+
+def _limit(tx: Transaction, deadline: float) -> None:
+    """No statement outlives the write pause."""
+    left = max(1, int((deadline - time.monotonic()) * 1000))
+    tx.pg.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(sql.Literal(f"{left}ms")))
+
+
+@contextmanager
+def _in_time() -> Iterator[None]:
+    try:
+        yield
+    except psycopg.errors.QueryCanceled:
+        raise CutoverGivenUp(
+            "the cutover was given up: it would have held writes up for too long",
+            why="--max-write-pause ran out while tables without a key were copied again",
+            fix="the source serves on; allow a longer --max-write-pause, or give the tables a key and begin anew",
+        ) from None
+
+
+# The foreign keys that waited ----------------------------------------------------------------------
+
+
+def declare(tx: Transaction, item: Deferred) -> None:
+    """The key as declared, for what is written from now on; rows are validated after the opening."""
+    table, name = sql.Identifier(item.table.schema, item.table.name), sql.Identifier(item.name)
+    definition = item.definition.removesuffix(" NOT VALID") + " NOT VALID"
+    tx.pg.execute(sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(table, name, raw(definition)))
+
+
+def settle(tx: Transaction, item: Deferred) -> None:
+    """Validate a declared key, unless the new schema does not ask for it."""
+    if (item.detail or {}).get("validated"):
+        table, name = sql.Identifier(item.table.schema, item.table.name), sql.Identifier(item.name)
+        tx.pg.execute(sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(table, name))
+    comment_on(tx, item)
