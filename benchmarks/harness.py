@@ -107,11 +107,19 @@ class Pair:
 
 
 @contextmanager
-def servers() -> Iterator[Pair]:
-    """Two servers for the block, in memory where there is room: fsync costs next to nothing."""
+def servers(*, on_disk: bool = False) -> Iterator[Pair]:
+    """Two servers for the block.
+
+    :param on_disk: where a commit waits for a disk, as an application's does; else in memory where there is
+        room, and fsync costs next to nothing.
+    """
     logging.disable(logging.WARNING)
+
+    def folder() -> Path:
+        return Path(tempfile.mkdtemp(prefix="confiture-", dir="/var/tmp")) if on_disk else scratch()
+
     with ExitStack() as stack:
-        yield Pair(stack.enter_context(Server(scratch())), stack.enter_context(Server(scratch())))
+        yield Pair(stack.enter_context(Server(folder())), stack.enter_context(Server(folder())))
 
 
 class Run:

@@ -5,6 +5,7 @@ The commands of the CLI parse, call one of these, and render what it returns.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -18,30 +19,36 @@ from confiture import build, catalog, config, machine, mapping
 from confiture.catalog import Identity
 from confiture.checks import databases, publications
 from confiture.config import Database, UnknownEnvironment
-from confiture.db import Session, failure
+from confiture.db import Session, Transaction, failure
 from confiture.errors import CutoverHalfway, DifferencesFound, Fault, Refused, UsageError
 from confiture.faults import failpoint
-from confiture.journal import progress, runners, runs, schema, throttling, verifications
+from confiture.journal import progress, runners, runs, schema, verifications
 from confiture.journal.runs import Run
-from confiture.journal.throttling import Allowed
 from confiture.mapping import Mapping
 from confiture.plan import RECOPY_MB, Options, Plan, plan_from_json
+from confiture.pooler import Gate
+from confiture.pooler.config_file import Address
+from confiture.pooler.pgbouncer import PgBouncer, Pool
 from confiture.runner import Context, Progress, hold
 from confiture.states import ABORTED, CLEANED, CUTOVER, FINAL, MIGRATING, SETUP, VERIFIED
 from confiture.steps import cleanup as cleaning
 from confiture.steps import cutover as cutting
 from confiture.steps import follow as following
+from confiture.steps import gates, planning
 from confiture.steps import home as going_home
 from confiture.steps import migrate as migrating
-from confiture.steps import planning
+from confiture.steps import rehearse as rehearsing
 from confiture.steps import rollback as rolling_back
 from confiture.steps import setup as setting_up
 from confiture.steps import switch as switching
 from confiture.steps import verify as verifying
 from confiture.steps.cutover import Differs, Limits
 from confiture.steps.planning import Planned
+from confiture.steps.rehearse import Rehearsal
 from confiture.steps.setup import Wanted
 from confiture.steps.verify import Result
+from confiture.throttle import Throttle
+from confiture.throttle import from_json as throttle_from_json
 from confiture.types import TableRef, shell_word
 
 
@@ -75,6 +82,7 @@ class Choices:
     capture: bool | None = None
     recopy_mb: int | None = None
     accept_publication: bool = False
+    throttle: Throttle = field(default_factory=Throttle)
 
 
 _START = "start with: confiture migrate schema-to-schema setup --source ... --target ..."
@@ -396,6 +404,9 @@ def migrate(where: Where, choices: Choices, progress_: Progress) -> tuple[Run, i
             _capture(context, plan)
         if run.state == SETUP:
             _fire(context, "begin")
+        if choices.throttle:
+            with context.fenced() as tx:
+                _limit(tx, run, choices.throttle)
         copied = migrating.copy_all(context, plan, capture=bool(run.options.get("capture")))
         return context.run(), copied
 
@@ -494,32 +505,102 @@ def differences_found(run: Run, result: Result, report: Path | None) -> Differen
     )
 
 
-def cutover(where: Where, limits: Limits, report: Path, progress_: Progress) -> tuple[Run, Database, Database]:
+def cutover(
+    where: Where, limits: Limits, report: Path, progress_: Progress, pool: Pool | None = None
+) -> tuple[Run, Database, Database]:
     """Switch to the target, for an application that is stopped: the run, its source and its target.
 
     :param report: where differences found under the lock are written.
+    :param pool: of a PgBouncer that the application writes through, to be led to the target.
     """
     verifying.refuse_unwritable(report)
     with _holding(where, "cutover", progress_) as (context, run):
         ends = context.source.database, context.target.database
-        if run.state == CUTOVER and not _cutover_left(run):
+        if run.state == CUTOVER and not _cutover_left(run) and not (pool and run.options.get(gates.OPTION)):
             progress_.say("cut over already: the target serves")
             return run, *ends
-        if run.state != CUTOVER:
-            cutting.refuse_unverified(run)
-        plan = migrating.stored_plan(context)
-        planning.ensure_views(context, plan)
-        if run.options.get("capture"):
-            switching.switch(context, plan, limits)
-            return context.run(), *ends
+        plan = _plan_to_cut_over(context, run)
+        with _gate(context, run, pool) as gate:
+            if run.options.get("capture"):
+                switching.switch(context, plan, limits, gate)
+                return context.run(), *ends
         try:
             cutting.cutover(context, plan, limits)
         except Differs as error:
-            verifying.write_differences(report, error.result.differences)
-            again = f"{_next('verify', run)} --again"
-            error.fix = f"the source serves on; stop its writes, mend what {report} names, then: {again}"
+            _write_differing(error, run, report)
             raise
         return context.run(), *ends
+
+
+@contextmanager
+def _gate(context: Context, run: Run, pool: Pool | None, *, only_look: bool = False) -> Iterator[Gate | None]:
+    """The pool as a gate, checked; None where none was named.
+
+    :param only_look: leave it held if a crash left it so.
+    """
+    if pool is not None and not run.options.get("capture"):
+        raise Refused(
+            "a pool is held only for an application that writes",
+            why="this run was set up without --capture",
+            fix="re-point the pool by hand, or by --hook",
+        )
+    closed = bool(run.options.get("capture")) and switching.is_closed(context)
+    if pool is None:
+        gates.check(context, None, closed=closed)
+        yield None
+        return
+    info = context.target.pg.info
+    with contextlib.closing(PgBouncer(pool, Address(info.host, info.port, info.dbname))) as gate:
+        if only_look:
+            gate.check()
+        else:
+            gates.check(context, gate, closed=closed)
+        if not closed:
+            found = setting_up.identity_of(gate.leads_to(context.source.database))
+            _refuse_other(run, "source", run.source_identity, found)
+        yield gate
+
+
+def _plan_to_cut_over(context: Context, run: Run) -> Plan:
+    if run.state != CUTOVER:
+        cutting.refuse_unverified(run)
+    plan = migrating.stored_plan(context)
+    planning.ensure_views(context, plan)
+    return plan
+
+
+def rehearse(
+    where: Where, limits: Limits, report: Path, progress_: Progress, pool: Pool | None = None
+) -> tuple[Run, Rehearsal | None]:
+    """A cutover up to its lock, and what its write pause would be; None when it is made already.
+
+    :param report: as in ``cutover``, like ``pool``.
+    :raises CutoverHalfway: when there is nothing to rehearse any more, only to end.
+    """
+    verifying.refuse_unwritable(report)
+    with _holding(where, "cutover", progress_) as (context, run):
+        if run.state == CUTOVER and not _cutover_left(run):
+            progress_.say("cut over already: the target serves")
+            return run, None
+        live = bool(run.options.get("capture"))
+        if run.state == CUTOVER or (live and switching.is_closed(context)):
+            raise CutoverHalfway("a cutover is half-way", why="it has things left to do", fix=_next("cutover", run))
+        plan = _plan_to_cut_over(context, run)
+        with _gate(context, run, pool, only_look=True):
+            pass
+        if live:
+            return run, rehearsing.rehearse(context, plan, limits)
+        try:
+            return run, rehearsing.rehearse_stopped(context, plan, limits)
+        except Differs as error:
+            _write_differing(error, run, report)
+            raise
+
+
+def _write_differing(error: Differs, run: Run, report: Path) -> None:
+    verifying.write_differences(report, error.result.differences)
+    again = f"{_next('verify', run)} --again"
+    error.fix = f"the source serves on; stop its writes, mend what {report} names, then: {again}"
 
 
 def _cutover_left(run: Run) -> bool:
@@ -593,30 +674,49 @@ def abort(where: Where, confirm: Callable[[], None], progress_: Progress) -> Run
         return context.run()
 
 
-def request(where: Where, kind: str) -> Run:
-    """Ask whoever runs the run to pause or resume."""
-    target = config.resolve(where.target, where.project)
+def _askable(target: Database) -> Run:
     run = find_run(target)
     if run.state in FINAL:
         raise Refused(
             "there is nobody to ask", why=f"run {run.short} is {run.state}", fix="a new setup starts a new run"
         )
+    return run
+
+
+def request(where: Where, kind: str) -> Run:
+    """Ask whoever runs the run to pause or resume."""
+    target = config.resolve(where.target, where.project)
+    run = _askable(target)
     with _telling(kind), Session(target, "request", run.short) as session, session.transaction() as tx:
         runners.ask(tx, run.id, kind, runs.actor())
         runs.note(tx, run.id, run.epoch, kind, {})
     return run
 
 
-def throttle(where: Where, allowed: Allowed) -> Run:
-    """Have these limits hold for the copy, of a process that runs now or later."""
+def throttle(where: Where, given: Throttle, off: bool) -> tuple[Run, Throttle]:
+    """Set limits for the copy of a run, running or not; the limits that hold from now on.
+
+    :param given: a limit that is None stays as it was.
+    :param off: lift what was set before.
+    """
+    if not given and not off:
+        raise UsageError(
+            "no limit is given",
+            why="throttle sets --max-rate, --max-replica-lag or --max-backlog, or lifts them",
+            fix="name one of them, or --off",
+        )
     target = config.resolve(where.target, where.project)
-    run = find_run(target)
-    if run.state in FINAL:
-        raise Refused("there is nothing to throttle", why=f"run {run.short} is {run.state}", fix="a new setup begins")
+    run = _askable(target)
     with _telling("throttle"), Session(target, "request", run.short) as session, session.transaction() as tx:
-        throttling.ask(tx, run.id, allowed, runs.actor())
-        runs.note(tx, run.id, run.epoch, "throttle", asdict(allowed))
-    return run
+        return run, _limit(tx, run, given, off=off)
+
+
+def _limit(tx: Transaction, run: Run, given: Throttle, *, off: bool = False) -> Throttle:
+    before = Throttle() if off else throttle_from_json(runners.limits(tx, run.id))
+    limits = before.with_limits(given)
+    runners.ask(tx, run.id, "throttle", runs.actor(), asdict(limits))
+    runs.note(tx, run.id, run.epoch, "throttle", asdict(limits))
+    return limits
 
 
 def build_database(name: str, project: Path) -> tuple[Database, int]:

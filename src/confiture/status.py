@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from psycopg import IsolationLevel
@@ -24,6 +25,7 @@ from confiture.errors import CannotConnect, ConfitureError, UsageError
 from confiture.journal import runners, schema
 from confiture.sql import load
 from confiture.states import CLEANED, CUTOVER, FINAL, MIGRATING, SETUP, VERIFIED
+from confiture.throttle import from_json as throttle_from_json
 from confiture.types import shell_word
 
 Json = dict[str, Any]
@@ -269,9 +271,8 @@ def _run(tx: Transaction, row: Json, now: datetime, server: Json) -> RunReport:
     verification = _verification(next(iter(_rows(tx, "verification", run=run)), None))
     paused = tx.pg.execute(load("status.sql")["paused"], {"run": run}).fetchone()
     runner = _runner(runner_row)
-    throttle = _throttle(runner_row, runner)
-    held_back = runner_row["throttled"] if runner_row and throttle["active"] else None
     progress = _progress(table_rows if runner.alive and not paused else (), tables, now)
+    throttle, throttled_seconds = _throttle(tx, run, waits=runner.alive and not paused)
     severity, reasons = judge(
         state=row["state"],
         blocked=row["blocked_reason"],
@@ -280,7 +281,7 @@ def _run(tx: Transaction, row: Json, now: datetime, server: Json) -> RunReport:
         tables=tables,
         verification=verification,
         paused_seconds=paused[0] if paused else None,
-        throttled_seconds=held_back,
+        throttled=(throttled_seconds, throttle["reason"]),
     )
     return RunReport(
         id=run.hex[:8],
@@ -387,6 +388,19 @@ def _changes(row: Json, measured: Json | None) -> Json:
     return {"captured": row["captured"], **(measured or nothing)}
 
 
+def _throttle(tx: Transaction, run: UUID, *, waits: bool) -> tuple[Json, float]:
+    """Whether the copy is held back, and by what limits; with the seconds since.
+
+    :param waits: False for a runner that is gone or paused.
+    """
+    held = next(iter(_rows(tx, "throttle", run=run)), None) if waits else None
+    stored = [row["detail"] for row in _rows(tx, "limits", run=run)]
+    limits = asdict(throttle_from_json(stored[0] if stored else {}))
+    if held is None or held["reason"] is None:
+        return {"active": False, "reason": None, "since": None, "limits": limits}, 0.0
+    return {"active": True, "reason": held["reason"], "since": held["since"], "limits": limits}, held["seconds"]
+
+
 def _rollback(row: Json) -> Json:
     if row["state"] != CUTOVER:
         return {
@@ -402,13 +416,6 @@ def _rollback(row: Json) -> Json:
     return {"possible": True, "why": "what is written to the target is brought home", "command": command}
 
 
-def _throttle(row: Json | None, runner: RunnerReport) -> Json:
-    """Only a runner that lives holds back."""
-    if row is None or row["throttle_reason"] is None or not runner.alive:
-        return {"active": False, "reason": None, "since": None}
-    return {"active": True, "reason": row["throttle_reason"], "since": row["throttled_since"]}
-
-
 # Judging: pure -------------------------------------------------------------------------------------
 
 
@@ -421,9 +428,12 @@ def judge(
     tables: Sequence[TableReport],
     verification: Json,
     paused_seconds: float | None,
-    throttled_seconds: float | None = None,
+    throttled: tuple[float, str | None] = (0.0, None),
 ) -> tuple[Severity, tuple[str, ...]]:
-    """How bad it is, and why, the worst first."""
+    """How bad it is, and why, the worst first.
+
+    :param throttled: for how many seconds the copy has been held back, and why.
+    """
     critical, warning = [], []
     dead = not runner.ended and not runner.alive
     if state not in FINAL:
@@ -443,8 +453,8 @@ def judge(
             warning.append("the verification is stale")
         if paused_seconds is not None and paused_seconds > PAUSED_TOO_LONG_SECONDS:
             warning.append(f"paused for {paused_seconds / 3600:.1f} h")
-        if throttled_seconds is not None and throttled_seconds > THROTTLED_TOO_LONG_SECONDS:
-            warning.append(f"throttled for {throttled_seconds / 60:.0f} min")
+        if throttled[0] > THROTTLED_TOO_LONG_SECONDS:
+            warning.append(f"throttled for {throttled[0] / 60:.0f} min: {throttled[1]}")
     severity = Severity.CRITICAL if critical else Severity.WARNING if warning else Severity.OK
     return severity, (*critical, *warning)
 

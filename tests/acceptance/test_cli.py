@@ -69,6 +69,8 @@ def test_every_command_prints_one_json_document_of_its_schema(project: Project) 
     assert conforms(project.step("migrate", "--dry-run", *as_json).stdout, "plan")["hash"] == plan["hash"]
     for request in ("pause", "resume"):
         conforms(project.step(request, *as_json).stdout, "run")
+    limited = conforms(project.step("throttle", "--max-rate", "900000", *as_json).stdout, "run")
+    assert limited["limits"] == {"max_rate": 900000, "max_replica_lag": None, "max_backlog": None}
     assert conforms(project.step("migrate", *as_json).stdout, "run")["rows_copied"] == 800
     verified = conforms(project.step("verify", *as_json).stdout, "verification")
     assert verified["state"] == "verified"

@@ -226,8 +226,8 @@ def test_an_unreachable_server_is_3(project: Project) -> None:
 
 def test_steps_before_setup_are_4_and_say_how_to_start(project: Project, databases: Databases) -> None:
     project.write(f"db/environments/{project.target}.yaml", f"like: prod\ndatabase: {project.target}\n")
-    for step in ("migrate", "verify", "cutover", "pause"):
-        assert "setup --source" in error(project.step(step, check=4))
+    for step in (("migrate",), ("verify",), ("cutover",), ("pause",), ("throttle", "--off")):
+        assert "setup --source" in error(project.step(*step, check=4))
     databases.make(project.target)
     told = error(project.step("migrate", check=4))
     assert "has no run" in told
@@ -295,8 +295,8 @@ def test_steps_out_of_order_are_4_and_print_the_command_that_comes_first(project
     assert command.format("cleanup") in error(project.step("abort", "--yes", check=4))
     assert command.format("cleanup") in error(project.step("verify", check=4))
     project.step("cleanup", "--yes")
-    for step in ("migrate", "verify", "cutover", "pause", "resume"):
-        assert "setup" in error(project.step(step, check=4))
+    for step in (("migrate",), ("verify",), ("cutover",), ("pause",), ("resume",), ("throttle", "--off")):
+        assert "setup" in error(project.step(*step, check=4))
 
 
 def test_verify_before_migrate_is_through_is_4(project: Project) -> None:

@@ -319,18 +319,6 @@ def test_a_second_signal_cancels_the_chunk(forks: Forks, move: SmallMove, databa
     assert_finishes(move, databases)
 
 
-def test_a_pause_is_obeyed_after_the_chunk_and_a_resume_goes_on(
-    forks: Forks, move: SmallMove, databases: Databases
-) -> None:
-    with stuck(forks, move) as running:
-        move.run("pause")
-    running.until_said("paused on request")
-    assert [status for status, _ in move.chunks("post")].count("done") == 1
-    move.run("resume")
-    assert running.wait().code == 0
-    assert_finishes(move, databases)
-
-
 def test_a_paused_run_still_hears_a_signal_and_stays_paused(
     forks: Forks, move: SmallMove, databases: Databases
 ) -> None:

@@ -1,29 +1,35 @@
-"""The copy gives way: to a rate, and to standbys that are behind; who looks sees why."""
+"""The copy holds itself back: a rate, standbys that lag, a long log, a pause. Seen by status, kept across a kill."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import signal
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
-import psycopg
+import jsonschema
 import pytest
 
 import small_move
-from confiture import embedded
-from confiture.config import resolve
+from confiture import config, embedded, operations, status, throttle, throttler
+from confiture.config import Database
 from confiture.db import Session
 from confiture.embedded import Server
+from confiture.render import status as render
 from confiture.runner import Context
-from confiture.steps.throttle import Throttle
+from confiture.status import RunReport, Severity
+from confiture.throttle import Throttle
+from confiture.throttler import Throttler
 from forked import Forks, Running, until
-from live import Quiet
-from servers import Databases
+from live import LiveRun, Quiet
+from servers import Databases, TestDatabase
 from small_move import SmallMove
+
+HELD = "throttled: rate limit 1 rows/s"
 
 
 @pytest.fixture
@@ -35,98 +41,297 @@ def move(databases: Databases, tmp_path: Path) -> SmallMove:
 
 
 def start(forks: Forks, move: SmallMove, *options: str) -> Running:
+    """A migrate as a process of its own."""
     return forks.start(move.arguments("migrate", *options), move.project)
 
 
-def throttle_of(forks: Forks, move: SmallMove) -> dict[str, Any]:
-    """What status says of it."""
-    shown = forks.run(["status", "--target", move.target.name, "--format", "json"], move.project)
-    return cast(dict[str, Any], json.loads(shown.out)["runs"][0]["throttle"])
+@contextmanager
+def in_first_chunk_of_post(forks: Forks, move: SmallMove) -> Iterator[Running]:
+    """A migrate in the middle of a chunk, until the end of the block."""
+    waits = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with move.target.connect(autocommit=False) as blocker:
+        blocker.execute("LOCK TABLE post IN SHARE MODE")
+        running = start(forks, move)
+        until(lambda: move.target.rows(waits), "migrate to wait for the lock")
+        yield running
+        blocker.rollback()
 
 
-def test_a_rate_limit_holds_the_copy_until_it_is_lifted(forks: Forks, move: SmallMove) -> None:
-    move.run("throttle", "--max-rate", "1")
-    running = start(forks, move)
-    running.until_said("throttled: rate limit 1 rows/s")
-    until(lambda: throttle_of(forks, move)["active"], "status to tell it")
-    assert throttle_of(forks, move)["reason"] == "rate limit 1 rows/s"
-    assert [status for table in ("post", "account") for status, _ in move.chunks(table)].count("done") <= 1
-    move.run("throttle", "--off")
+def told(move: SmallMove) -> RunReport:
+    """The run as status tells it, in its contract."""
+    found = status.report(move.target.conninfo, move.project)
+    schema = json.loads((resources.files("confiture") / "schemas/status.json").read_text())
+    jsonschema.validate(found.as_json(), schema)
+    return found.runs[0]
+
+
+def copied(move: SmallMove) -> int:
+    return int(move.target.value("SELECT count(*) FROM confiture.chunk WHERE status = 'done'"))
+
+
+def assert_finishes(move: SmallMove, running: Running) -> None:
     ended = running.wait()
     assert ended.code == 0, ended.err
-    assert "no longer throttled" in ended.err
-    assert throttle_of(forks, move) == {"active": False, "reason": None, "since": None}
+    move.assert_every_row_arrived_once()
+    move.assert_rows_and_checkpoints_agree()
 
 
-def test_a_killed_copy_is_throttled_again(forks: Forks, move: SmallMove) -> None:
-    killed = start(forks, move, "--max-rate", "1")
-    killed.until_said("throttled: rate limit 1 rows/s")
-    killed.signal(signal.SIGKILL)
-    killed.wait()
-    again = start(forks, move)
-    again.until_said("throttled: rate limit 1 rows/s")
+# The rate ------------------------------------------------------------------------------------------
+
+
+def test_a_running_copy_obeys_a_limit_within_a_chunk_shows_it_and_ends_when_it_is_lifted(
+    forks: Forks, move: SmallMove
+) -> None:
+    with in_first_chunk_of_post(forks, move) as running:
+        move.run("throttle", "--max-rate", "1")
+    running.until_said(HELD)
+    assert [s for s, _ in move.chunks("post")].count("done") == 1
+    run = told(move)
+    assert run.severity == Severity.OK
+    assert run.throttle["active"]
+    assert run.throttle["reason"] == "rate limit 1 rows/s"
+    assert run.throttle["limits"]["max_rate"] == 1
+    report = status.report(move.target.conninfo, move.project)
+    assert ", throttled: rate limit 1 rows/s" in render.text(report)
+    assert "_throttled'=1" in render.nagios(report)
+    # Nothing is held open on either side meanwhile.
+    idle = "SELECT 1 FROM pg_stat_activity WHERE state = 'idle in transaction' AND application_name LIKE 'confiture%'"
+    assert move.source.rows(idle) == []
+    move.target.sql("UPDATE confiture.runner SET throttled_since = throttled_since - interval '6 min'")
+    assert told(move).severity == Severity.WARNING
+    assert told(move).reasons == ("throttled for 6 min: rate limit 1 rows/s",)
     move.run("throttle", "--off")
-    assert again.wait().code == 0
+    assert_finishes(move, running)
+    run = told(move)
+    assert (run.throttle["active"], run.throttle["limits"]["max_rate"]) == (False, None)
 
 
-def test_a_throttled_copy_hears_signals_and_pauses(forks: Forks, move: SmallMove) -> None:
+def test_killed_while_throttled_the_same_command_is_throttled_still(forks: Forks, move: SmallMove) -> None:
     running = start(forks, move, "--max-rate", "1")
-    running.until_said("throttled: rate limit 1 rows/s")
+    running.until_said(HELD)
+    running.signal(signal.SIGKILL)
+    assert running.wait().code == -signal.SIGKILL
+    # A chunk is as small as the limit asks: else 40 rows would come at once, and then nothing for 40 seconds.
+    assert [rows for s, rows in move.chunks("app_user") if s == "done"] == [2]
+    run = told(move)
+    assert not run.throttle["active"]
+    assert run.throttle["limits"]["max_rate"] == 1
+    again = start(forks, move)
+    again.until_said(HELD)
+    move.run("throttle", "--off")
+    assert_finishes(move, again)
+
+
+def test_a_throttled_copy_hears_a_signal_and_a_pause(forks: Forks, move: SmallMove) -> None:
+    running = start(forks, move, "--max-rate", "1")
+    running.until_said(HELD)
     move.run("pause")
     running.until_said("paused on request")
+    assert not told(move).throttle["active"]
     running.signal(signal.SIGTERM)
     assert running.wait().code == 143
 
 
-def test_what_is_to_be_limited_has_to_be_said(move: SmallMove) -> None:
-    move.run("throttle", code=2)
-    move.run("throttle", "--off", "--max-rate", "5", code=2)
+def test_a_limited_copy_is_throttled_from_chunk_to_chunk_until_it_is_slow_enough_by_itself(move: SmallMove) -> None:
+    operations.throttle(move.where, Throttle(max_rate=100), False)
+    with move.holding() as context:
+        context.progress = quiet = Quiet()
+        held = Throttler(context)
+        for _ in range(2):
+            held.copied(1, 100, time.monotonic())
+            held.wait()
+        assert quiet.lines == ["throttled: rate limit 100 rows/s"]
+        held.copied(1, 100, time.monotonic() - 2)
+        held.wait()
+        assert [line.split(" after")[0] for line in quiet.lines[1:]] == ["throttle ended"]
+
+
+def test_limits_are_set_one_by_one_and_lifted_together(move: SmallMove) -> None:
+    def limits(*options: str) -> Throttle:
+        move.run("throttle", *options)
+        return throttle.from_json(told(move).throttle["limits"])
+
+    assert limits("--max-rate", "500") == Throttle(500)
+    assert limits("--max-replica-lag", "2.5", "--max-backlog", "9") == Throttle(500, 2.5, 9)
+    assert limits("--off", "--max-rate", "7") == Throttle(7)
+    assert limits("--off") == Throttle()
+    assert "--off" in move.run("throttle", code=2).err
+    move.run("throttle", "--max-rate", "0", code=2)
+
+
+# A chunk's time ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", ["fdw", "copy"])
+def test_a_pause_is_obeyed_after_the_chunk_whatever_the_strategy(
+    forks: Forks, databases: Databases, tmp_path: Path, strategy: str
+) -> None:
+    move = small_move.make(databases, tmp_path)
+    move.run("setup", "--mapping", str(move.mapping), "--chunk-rows", "40", "--strategy", strategy)
+    with in_first_chunk_of_post(forks, move) as running:
+        move.run("pause")
+    running.until_said("paused on request")
+    assert move.target.rows("SELECT DISTINCT plan ->> 'strategy' FROM confiture.table_plan") == [(strategy,)]
+    assert [s for s, _ in move.chunks("post")].count("done") == 1
+    move.run("resume")
+    assert_finishes(move, running)
+
+
+def test_chunks_that_are_slow_become_smaller(move: SmallMove, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttle, "CHUNK_SECONDS", 0)
+    monkeypatch.setattr(throttle, "SLOW_CHUNK_ROWS", 25)
+    move.migrate()
+    for table in ("app_user", "post", "tag"):
+        first, *others = [rows for _, rows in move.chunks(table)]
+        assert first == small_move.CHUNK_ROWS
+        assert max(others) == 25
+    move.assert_every_row_arrived_once()
+    move.assert_rows_and_checkpoints_agree()
+
+
+# Standbys ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def pair() -> Iterator[tuple[Server, Server]]:
-    """A server and its streaming standby."""
-    with Server(embedded.scratch()) as primary:
-        if not (primary.bindir / "pg_basebackup").exists():
-            pytest.skip(f"no pg_basebackup beside the server's binaries in {primary.bindir}")
-        standby = Server(embedded.scratch(), settings={"wal_receiver_status_interval": "1s"})
-        shutil.copystat(primary.root, standby.root)
-        shutil.chown(standby.root, primary.root.owner())
-        primary.run(
-            "pg_basebackup", "-D", str(standby.data), "-d", primary.conninfo(), "-R", "-X", "stream", "-c", "fast"
-        )
-        with standby:
-            yield primary, standby
+def standby(server: Server) -> Iterator[TestDatabase]:
+    """A standby that streams from the server of the tests."""
+    if not (server.bindir / "pg_basebackup").exists():
+        pytest.skip("the embedded PostgreSQL has no pg_basebackup to make a standby with")
+    made = Server(embedded.scratch(), settings={"wal_receiver_status_interval": "1s"})
+    if made._user is not None:
+        embedded._let_in(made.root)
+        shutil.chown(made.root, made._user)
+    try:
+        primary = f"host=127.0.0.1 port={server.port} user=postgres application_name=far"
+        made.run("pg_basebackup", "-d", primary, "-D", str(made.data), "-R", "-c", "fast", "--no-sync")
+        made.start()
+        yield TestDatabase(made, "postgres")
+    finally:
+        made.remove()
 
 
-def test_a_standby_that_is_behind_holds_the_copy_until_it_has_caught_up(
-    forks: Forks, pair: tuple[Server, Server], tmp_path: Path
+@contextmanager
+def replay_paused(standby: TestDatabase, source: TestDatabase, lag: float) -> Iterator[None]:
+    """The standby streams on and replays nothing; it is ``lag`` seconds behind when the block begins."""
+    standby.sql("SELECT pg_wal_replay_pause()")
+    try:
+        until(lambda: source.value(WORST) is not None and _write(source) > lag, "the standby to lag")
+        yield
+    finally:
+        standby.sql("SELECT pg_wal_replay_resume()")
+
+
+WORST = "SELECT max(extract(epoch FROM replay_lag)::float8) FROM pg_stat_replication"
+
+
+def _write(source: TestDatabase) -> float:
+    """Some WAL, without which the server does not look at its clock; how far it sees the standby behind."""
+    source.sql("SELECT pg_logical_emit_message(false, 'test', repeat('x', 100))")
+    return float(source.value(WORST) or 0)
+
+
+def test_the_copy_yields_to_a_standby_that_lags_and_goes_on_when_it_has_caught_up(
+    forks: Forks, move: SmallMove, standby: TestDatabase
 ) -> None:
-    primary, standby = pair
-    databases = Databases(primary)
-    move = small_move.make(databases, tmp_path)
-    move.setup()
-    with psycopg.connect(standby.conninfo("postgres"), autocommit=True) as replaying:
-        replaying.execute("SELECT pg_wal_replay_pause()")
+    # Something is replayed first: lag is told by the clock from one known position on.
+    until(lambda: _write(move.source) >= 0 and move.source.rows(f"{WORST} HAVING max(replay_lag) IS NOT NULL"), "lag")
+    with replay_paused(standby, move.source, 0.5):
         running = start(forks, move, "--max-replica-lag", "0.5")
-        running.until_said("throttled: replica lag of the source")
-        until(lambda: throttle_of(forks, move)["active"], "status to tell it")
-        assert "s > 0.5 s" in throttle_of(forks, move)["reason"]
-        replaying.execute("SELECT pg_wal_replay_resume()")
-    ended = running.wait()
-    assert ended.code == 0, ended.err
-    databases.drop_all()
+        running.until_said("throttled: replica lag ")
+        assert "> 0.5 s (far of the " in running.err.read_text()
+        assert told(move).throttle["reason"].startswith("replica lag ")
+        assert copied(move) == 0
+    running.until_said("throttle ended")
+    assert_finishes(move, running)
 
 
-def test_without_the_right_to_see_standbys_it_is_said_once(pair: tuple[Server, Server]) -> None:
-    primary, _ = pair
-    with psycopg.connect(primary.conninfo(), autocommit=True) as admin:
-        admin.execute("CREATE ROLE blind LOGIN PASSWORD 'x'")
-    progress = Quiet()
-    throttle = Throttle(cast(Context, SimpleNamespace(progress=progress)))
-    database = resolve(primary.conninfo("postgres", user="blind", password="x"), Path("/"))
-    with Session(database, "test") as session:
-        assert throttle.lag("source", session) == throttle.lag("source", session) == 0
-    assert progress.lines == [
-        "the lag of the source's standbys cannot be seen: GRANT pg_monitor TO its role; going on without"
+def test_who_may_not_see_standbys_is_told_once_and_copies_on(
+    move: SmallMove, standby: TestDatabase, databases: Databases
+) -> None:
+    role = f"{move.source.name}_plain"
+    move.source.sql(f"CREATE ROLE {role} LOGIN PASSWORD 'plain'")
+    plain = config.resolve(move.source.server.conninfo(move.source.name, user=role, password="plain"), move.project)
+    try:
+        with move.holding() as context:
+            quiet, own = Quiet(), context.source
+            context.progress, context.source = quiet, _as(context, plain)
+            throttler_ = Throttler(context)
+            operations.throttle(move.where, Throttle(max_replica_lag=1000), False)
+            throttler_.wait()
+            throttler_._looked.clear()
+            throttler_.wait()
+            context.source.close()
+            context.source = own
+        assert quiet.lines == [
+            "replica lag of the source's server cannot be seen, so the copy does not wait for it: "
+            f"GRANT pg_read_all_stats TO {role}"
+        ]
+        move.source.sql(f"GRANT pg_read_all_stats TO {role}")
+        with Session(plain, "test") as session:
+            found = throttler.replicas("source", session)
+        assert found is not None
+        assert [replica.name for replica in found] == ["far"]
+    finally:
+        move.source.sql(f"DROP ROLE {role}")
+
+
+def _as(context: Context, database: Database) -> Session:
+    return Session(database, "runner", context.schema[-8:])
+
+
+# The log of a run that captures --------------------------------------------------------------------
+
+
+class Watching(Quiet):
+    """Progress that looks how long the log is, and what the journal says, whenever something is said."""
+
+    live: LiveRun
+    seen: dict[str, tuple[int, str | None]]
+
+    def say(self, text: str) -> None:
+        super().say(text)
+        reason = self.live.target.value("SELECT throttled_reason FROM confiture.runner WHERE ended_at IS NULL")
+        self.seen[text.split()[0]] = (self.live.source.value(f"SELECT count(*) FROM {log(self.live)}"), reason)
+
+
+def log(live: LiveRun) -> str:
+    return str(
+        live.source.value(
+            "SELECT c.oid::regclass FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND attname = 'truncated'"
+            " WHERE relkind = 'r' AND relnamespace::regnamespace::text ~ '^confiture_'"
+        )
+    )
+
+
+@pytest.fixture
+def live(databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LiveRun:
+    """Captured, with 300 rows waiting in its log under ten keys."""
+    monkeypatch.setattr(throttler, "BACKLOG_SECONDS", 0)
+    table = "CREATE TABLE t (id int PRIMARY KEY, n int);"
+    rows = "INSERT INTO t SELECT n, 0 FROM generate_series(1, 100) n"
+    made = LiveRun(databases, tmp_path, table + rows, table, chunk_rows=20)
+    made.setup()
+    made.progress = Watching()
+    made.progress.live, made.progress.seen = made, {}
+    for _ in range(30):
+        made.source.sql("UPDATE t SET n = n + 1 WHERE id <= 10")
+    return made
+
+
+def test_the_copy_yields_to_a_long_log_which_is_shortened_before_the_next_chunk(live: LiveRun) -> None:
+    operations.throttle(live.where, Throttle(max_backlog=50), False)
+    live.migrate()
+    lines = live.progress.lines
+    assert next(line for line in lines if "throttle" in line) == "throttled: backlog 300 rows > 50"
+    assert live.progress.seen["throttled:"] == (300, "backlog 300 rows > 50")
+    assert live.progress.seen["throttle"] == (10, None)
+    live.assert_same(t="SELECT id, n FROM t")
+
+
+def test_a_log_that_has_too_many_keys_does_not_stop_the_copy(live: LiveRun) -> None:
+    operations.throttle(live.where, Throttle(max_backlog=5), False)
+    live.migrate()
+    assert [line for line in live.progress.lines if "going on" in line] == [
+        "10 log rows have to wait until their tables are copied: going on"
     ]
+    live.assert_same(t="SELECT id, n FROM t")

@@ -53,6 +53,8 @@ def judged(**given: Any) -> Severity:
         ({"paused_seconds": 3599.0}, Severity.OK),
         ({"paused_seconds": 3601.0}, Severity.WARNING),
         ({"paused_seconds": 3601.0, "blocked": "x"}, Severity.CRITICAL),
+        ({"throttled": (299.0, "replica lag 14 s > 10 s")}, Severity.OK),
+        ({"throttled": (301.0, "replica lag 14 s > 10 s")}, Severity.WARNING),
     ],
 )
 def test_severity_is_that_of_the_worst_reason(given: dict[str, Any], severity: Severity) -> None:

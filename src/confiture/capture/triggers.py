@@ -149,11 +149,19 @@ def _events(item: Captured) -> Iterator[tuple[str, sql.Composed, sql.Composed]]:
     both = sql.SQL("REFERENCING OLD TABLE AS confiture_old NEW TABLE AS confiture_new").format()
     yield "insert", new, _logged(item, sql.SQL("SELECT {} FROM confiture_new").format(item.columns("confiture_new")))
     yield "delete", old, _logged(item, sql.SQL("SELECT {} FROM confiture_old").format(item.columns("confiture_old")))
-    # UNION: an update that keeps its keys, which is nearly every one, logs each once.
-    changed = sql.SQL("SELECT {} FROM confiture_old UNION SELECT {} FROM confiture_new").format(
-        item.columns("confiture_old"), item.columns("confiture_new")
+    # An update that keeps its keys, which is nearly every one, logs each once. Two statements: a UNION of
+    # both sides, sorted or hashed whole, took half as long again.
+    now = sql.SQL("SELECT {} FROM confiture_new").format(item.columns("confiture_new"))
+    gone = sql.SQL("SELECT {} FROM confiture_old WHERE NOT EXISTS (SELECT FROM confiture_new WHERE {})").format(
+        item.columns("confiture_old"),
+        sql.SQL(" AND ").join(
+            sql.SQL("{} = {}").format(
+                sql.Identifier("confiture_new", k.source), sql.Identifier("confiture_old", k.source)
+            )
+            for k in item.key
+        ),
     )
-    yield "update", both, _logged(item, changed)
+    yield "update", both, sql.SQL("{}; {}").format(_logged(item, now), _logged(item, gone))
 
 
 def _logged(item: Captured, query: sql.Composed) -> sql.Composed:

@@ -10,7 +10,7 @@ import psycopg
 import typer
 
 from confiture import __version__
-from confiture.cli import build, cutover, demo, ending, migrate, plan, setup, status, verify
+from confiture.cli import build, cutover, demo, ending, migrate, plan, setup, status, throttle, verify
 from confiture.db import failure
 from confiture.errors import ConfitureError, Drained
 from confiture.log import configure
@@ -43,7 +43,7 @@ for command in (
     ending.follow,
     ending.pause,
     ending.resume,
-    ending.throttle,
+    throttle.throttle,
     ending.abort,
 ):
     _schema.command(command.__name__)(command)

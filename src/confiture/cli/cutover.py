@@ -11,7 +11,9 @@ from confiture import operations
 from confiture.cli import options, terminal
 from confiture.cli.verify import Report
 from confiture.config import redact
-from confiture.errors import CutoverHalfway
+from confiture.errors import CutoverHalfway, UsageError
+from confiture.pooler.pgbouncer import Pool
+from confiture.render import rehearsal as render
 from confiture.steps.cutover import Limits, hook_arguments, hook_environment, run_hook
 
 LockTimeout = Annotated[float, typer.Option(min=0.001, help="Seconds to wait for the locks, each try.")]
@@ -19,6 +21,17 @@ GiveUpAfter = Annotated[float, typer.Option(min=0, help="Seconds after which no 
 MaxWritePause = Annotated[float, typer.Option(min=0.001, help="Seconds to hold the application's writes up, at most.")]
 TerminateBlockers = Annotated[
     bool, typer.Option("--terminate-blockers", help="End the sessions that keep the lock from us.")
+]
+PgBouncerConsole = Annotated[
+    str | None, typer.Option("--pgbouncer", help="The admin console of a PgBouncer the application writes through.")
+]
+PoolName = Annotated[str | None, typer.Option("--pool", help="The pool to pause and to lead to the new database.")]
+PgBouncerConfig = Annotated[
+    Path | None, typer.Option("--pgbouncer-config", help="PgBouncer's configuration file, if it cannot name it.")
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Catch up, compare, measure the write pause, name who is in the way; no switch."),
 ]
 Hook = Annotated[str | None, typer.Option(help="A command to run once the other database serves; no shell.")]
 
@@ -31,17 +44,24 @@ def cutover(
     max_write_pause: MaxWritePause = 5.0,
     terminate_blockers: TerminateBlockers = False,
     hook: Hook = None,
+    pgbouncer: PgBouncerConsole = None,
+    pool: PoolName = None,
+    pgbouncer_config: PgBouncerConfig = None,
     report: Report = Path("differences.jsonl"),
+    dry_run: DryRun = False,
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
     """Lock the source, compare once more under the lock, switch."""
     where = options.where(target, source, project)
     arguments = hook_arguments(hook) if hook is not None else None
+    limits = Limits(lock_timeout, give_up_after, max_write_pause, terminate_blockers)
+    through = _pool(pgbouncer, pool, pgbouncer_config)
+    if dry_run:
+        _rehearse(where, limits, report, through, format)
+        return
     with terminal.Reporter() as reporter:
-        run, old, new = operations.cutover(
-            where, Limits(lock_timeout, give_up_after, max_write_pause, terminate_blockers), report, reporter
-        )
+        run, old, new = operations.cutover(where, limits, report, reporter, through)
     if arguments is not None:
         _hook(arguments, hook or "", hook_environment(run.short, old, new), "the target")
     old_stays = (
@@ -53,10 +73,29 @@ def cutover(
         run,
         "the target serves from here on",
         format,
-        f"Point the application at: {new.url}",
+        f"Point the application at: {new.url}" if through is None else f"Pool {through.name} leads there.",
         old_stays,
         application_url=new.url,
     )
+
+
+def _pool(console: str | None, name: str | None, config: Path | None) -> Pool | None:
+    if console is not None and name is not None:
+        return Pool(console, name, config)
+    if (console, name, config) != (None, None, None):
+        fix = "--pgbouncer 'host=... port=6432 dbname=pgbouncer' --pool NAME"
+        raise UsageError("--pgbouncer and --pool belong together", why="one of them is missing", fix=fix)
+    return None
+
+
+def _rehearse(where: operations.Where, limits: Limits, report: Path, pool: Pool | None, format: options.Output) -> None:
+    with terminal.Reporter() as reporter:
+        run, found = operations.rehearse(where, limits, report, reporter, pool)
+    if found is None:
+        terminal.show(run, "the target serves already", format)
+    else:
+        said = "nothing refuses a cutover now; none was made"
+        terminal.show(run, said, format, *render.text(found), rehearsal=render.as_json(found))
 
 
 def rollback(

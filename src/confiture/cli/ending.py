@@ -1,4 +1,4 @@
-"""Ending a run (``cleanup``, ``abort``), and talking to a running one (``pause``, ``resume``, ``throttle``)."""
+"""``cleanup``, ``abort``, ``pause`` and ``resume``: ending a run, and talking to a running one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import typer
 
 from confiture import operations
 from confiture.cli import options, terminal
-from confiture.errors import UsageError
-from confiture.journal.throttling import Allowed
 
 DropSource = Annotated[str | None, typer.Option("--drop-source", help="Drop the old database too; its exact name.")]
 
@@ -80,19 +78,3 @@ def resume(
     """Ask the paused command to go on."""
     run = operations.request(options.where(target, None, project), "resume")
     terminal.show(run, "asked to go on", format)
-
-
-def throttle(
-    target: options.Target,
-    max_rate: options.MaxRate = None,
-    max_replica_lag: options.MaxReplicaLag = None,
-    off: Annotated[bool, typer.Option("--off", help="Lift every limit.")] = False,
-    project: options.Project = None,
-    format: options.Format = options.Output.text,
-) -> None:
-    """Limit the copy, of the command that runs now or of a later one; the limits named here replace all others."""
-    allowed = Allowed(max_rate, max_replica_lag)
-    if off == allowed.limited:
-        raise UsageError("what is the limit?", why="--off lifts all, the others set them", fix="give one of the two")
-    run = operations.throttle(options.where(target, None, project), allowed)
-    terminal.show(run, "every limit is lifted" if off else "obeyed after the chunk that is being copied", format)

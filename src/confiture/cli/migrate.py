@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +11,9 @@ import typer
 from confiture import operations
 from confiture.cli import options, terminal
 from confiture.cli.plan import choices, show
+from confiture.cli.throttle import MaxBacklog, MaxRate, MaxReplicaLag
 from confiture.cli.verify import Report, finish
-from confiture.journal.throttling import Allowed
+from confiture.throttle import Throttle
 
 Restart = Annotated[
     list[str] | None, typer.Option("--restart-table", help="Empty this target table and copy it again; repeatable.")
@@ -26,8 +28,9 @@ def migrate(
     strategy: options.ChosenStrategy = None,
     fdw_threshold: options.FdwThreshold = None,
     restart_table: Restart = None,
-    max_rate: options.MaxRate = None,
-    max_replica_lag: options.MaxReplicaLag = None,
+    max_rate: MaxRate = None,
+    max_replica_lag: MaxReplicaLag = None,
+    max_backlog: MaxBacklog = None,
     dry_run: options.DryRun = False,
     project: options.Project = None,
     format: options.Format = options.Output.text,
@@ -35,10 +38,10 @@ def migrate(
     """Copy every table; stopped or killed, the same command goes on where it was."""
     where = options.where(target, source, project)
     chosen = choices(mapping, chunk_rows, strategy, fdw_threshold, None, restart_table)
+    chosen = replace(chosen, throttle=Throttle(max_rate, max_replica_lag, max_backlog))
     if dry_run:
         show(where, chosen, format)
         return
-    throttle_first(where, max_rate, max_replica_lag)
     with terminal.Reporter() as reporter:
         run, copied = operations.migrate(where, chosen, reporter)
     terminal.show(run, f"every row is copied ({copied:,} by this command)", format, rows_copied=copied)
@@ -55,8 +58,9 @@ def run(
     no_capture: options.NoCapture = False,
     recopy_mb: options.RecopyMb = None,
     accept_publication: options.AcceptPublication = False,
-    max_rate: options.MaxRate = None,
-    max_replica_lag: options.MaxReplicaLag = None,
+    max_rate: MaxRate = None,
+    max_replica_lag: MaxReplicaLag = None,
+    max_backlog: MaxBacklog = None,
     report: Report = Path("differences.jsonl"),
     project: options.Project = None,
     format: options.Format = options.Output.text,
@@ -73,16 +77,9 @@ def run(
         recopy_mb=recopy_mb,
         accept_publication=accept_publication,
     )
+    chosen = replace(chosen, throttle=Throttle(max_rate, max_replica_lag, max_backlog))
     with terminal.Reporter() as reporter:
         operations.setup(where, chosen, {}, reporter)
-        throttle_first(where, max_rate, max_replica_lag)
         operations.migrate(where, chosen, reporter)
         after, result = operations.verify(where, report, False, reporter)
     finish(after, result, report, format)
-
-
-def throttle_first(where: operations.Where, max_rate: int | None, max_replica_lag: float | None) -> None:
-    """Limits given to a command that copies hold from its beginning; without any, those that were set before."""
-    allowed = Allowed(max_rate, max_replica_lag)
-    if allowed.limited:
-        operations.throttle(where, allowed)

@@ -47,11 +47,6 @@ SeenAs = Annotated[
     str | None,
     typer.Option("--source-seen-from-target", help="The source's host and port as the target's server reaches it."),
 ]
-MaxRate = Annotated[int | None, typer.Option("--max-rate", min=1, help="Rows per second to copy at most.")]
-MaxReplicaLag = Annotated[
-    float | None,
-    typer.Option("--max-replica-lag", min=0.0, help="Seconds a standby of either server may be behind; else wait."),
-]
 NoCapture = Annotated[
     bool, typer.Option("--no-capture", help="The application is stopped: nothing it writes is brought over.")
 ]

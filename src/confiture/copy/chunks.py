@@ -56,15 +56,20 @@ def _truncated_only(tx: Transaction, job: Job, before: object, now: object) -> b
     return now.keys() == before.keys() and set(now.values()) <= set(before.values()) | {row[0] for row in rows}
 
 
-def plan_ahead(context: Context, job: Job, number: int, expected: dict[str, object] | None) -> None:
-    """Write the next batch of ranges and the planner's cursor in one commit; seal at the end."""
+def plan_ahead(
+    context: Context, job: Job, number: int, expected: dict[str, object] | None, rows: int | None = None
+) -> None:
+    """Write the next batch of ranges and the planner's cursor in one commit; seal at the end.
+
+    :param rows: of each range; None for as many as the table's plan says.
+    """
     with context.target.transaction(read_only=True) as tx:
         state = progress.table(tx, context.run_id, number)
     if state.sealed:
         return
     with reading(context.source, job.source) as tx:
         check_fingerprint(tx, job, expected)
-        bounds = _bounds(tx, job, state.cursor_key) if job.table.key else []
+        bounds = _bounds(tx, job, state.cursor_key, rows or job.table.chunk_rows) if job.table.key else []
     last = len(bounds) < PLAN_AHEAD
     spans = ranges(bounds, state.cursor_key, last=last)
     with context.fenced() as tx:  # ranges and cursor commit together
@@ -86,9 +91,9 @@ def key_texts(parts: tuple[KeyPart, ...]) -> sql.Composed:
     )
 
 
-def _bounds(tx: Transaction, job: Job, cursor: KeyValue | None) -> list[KeyValue]:
+def _bounds(tx: Transaction, job: Job, cursor: KeyValue | None, size: int) -> list[KeyValue]:
     """The first keys of the next chunks, walking the key's index."""
-    parts, size = job.table.source_key, job.table.chunk_rows
+    parts = job.table.source_key
     query = sql.SQL(
         "SELECT {texts} FROM (SELECT {key}, row_number() OVER (ORDER BY {key}) AS confiture_n"
         " FROM {table} WHERE {after} ORDER BY {key} LIMIT {limit}) walked"
@@ -106,13 +111,18 @@ def _bounds(tx: Transaction, job: Job, cursor: KeyValue | None) -> list[KeyValue
 
 def middle_key(tx: Transaction, job: Job, span: KeyRange) -> KeyValue | None:
     """A key that cuts ``span`` in two halves of rows; None when it has fewer than two."""
-    parts = job.table.source_key
-    within = predicate(parts, span)
+    within = predicate(job.table.source_key, span)
     counted = tx.pg.execute(sql.SQL("SELECT count(*) FROM {} WHERE {}").format(job.source, within)).fetchone()
     if counted is None or counted[0] < 2:
         return None
+    return key_after(tx, job, span, counted[0] // 2)
+
+
+def key_after(tx: Transaction, job: Job, span: KeyRange, rows: int) -> KeyValue | None:
+    """The key behind the first ``rows`` rows of ``span``; None when it has no more."""
+    parts = job.table.source_key
     query = sql.SQL("SELECT {} FROM {} WHERE {} ORDER BY {} OFFSET {} LIMIT 1").format(
-        key_texts(parts), job.source, within, columns(parts), sql.Literal(counted[0] // 2)
+        key_texts(parts), job.source, predicate(parts, span), columns(parts), sql.Literal(rows)
     )
     row = tx.pg.execute(query).fetchone()
     return None if row is None else tuple(row)
@@ -138,6 +148,16 @@ def halve(context: Context, job: Job, chunk: Chunk) -> None:
         return
     with context.fenced() as tx:
         progress.cut_chunk(tx, context.run_id, chunk, middle)
+
+
+def shorten(context: Context, job: Job, chunk: Chunk, rows: int) -> None:
+    """Cut a chunk behind its first ``rows`` rows; one that has no more stays as it is."""
+    with reading(context.source, job.source) as tx:
+        key = key_after(tx, job, chunk.range, rows) if job.table.key else None
+    if key is None:
+        return
+    with context.fenced() as tx:
+        progress.cut_chunk(tx, context.run_id, chunk, key)
 
 
 def copy_chunk(context: Context, job: Job, chunk: Chunk, expected: dict[str, object] | None) -> int | None:

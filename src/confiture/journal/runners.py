@@ -110,9 +110,25 @@ def beat(tx: Transaction, run_id: uuid.UUID, epoch: int) -> bool:
     return tx.sa.execute(statement).one_or_none() is not None
 
 
-def ask(tx: Transaction, run_id: uuid.UUID, kind: str, actor: str) -> None:
-    """Leave a request for whoever runs the run."""
-    tx.sa.execute(sa.insert(request).values(run_id=run_id, kind=kind, actor=actor))
+def set_throttled(tx: Transaction, run_id: uuid.UUID, epoch: int, reason: str | None) -> None:
+    """Write down why the copy waits; None when it does not. Since when stays while it does."""
+    since = None if reason is None else func.coalesce(runner.c.throttled_since, func.clock_timestamp())
+    tx.sa.execute(
+        sa.update(runner)
+        .where(runner.c.run_id == run_id, runner.c.epoch == epoch)
+        .values(throttled_reason=reason, throttled_since=since)
+    )
+
+
+def ask(tx: Transaction, run_id: uuid.UUID, kind: str, actor: str, detail: dict[str, Any] | None = None) -> None:
+    """Leave a request for whoever runs the run, now or later."""
+    tx.sa.execute(sa.insert(request).values(run_id=run_id, kind=kind, actor=actor, detail=detail or {}))
+
+
+def limits(tx: Transaction, run_id: uuid.UUID) -> dict[str, Any]:
+    """The last limits operators set, as they stored them; empty when there are none."""
+    query = sa.select(request.c.detail).where(request.c.run_id == run_id, request.c.kind == "throttle")
+    return tx.sa.execute(query.order_by(request.c.id.desc()).limit(1)).scalar_one_or_none() or {}
 
 
 def paused(tx: Transaction, run_id: uuid.UUID) -> bool:

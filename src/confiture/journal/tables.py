@@ -69,7 +69,7 @@ runner = _table(
     _at("heartbeat_at"),
     _at("ended_at"),
     Column("ended_why", Text),
-    Column("throttle_reason", Text),
+    Column("throttled_reason", Text),
     _at("throttled_since"),
 )
 step = _table(

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from confiture.states import ABORTED, CLEANED, CUTOVER, MIGRATING, SETUP, VERIFIED
 from confiture.status import Report, RunReport, TableReport
+from confiture.throttle import from_json
 
 _STEPS = (SETUP, MIGRATING, VERIFIED, CUTOVER, CLEANED)
 #: Tables shown of each run unless all are asked for.
@@ -27,6 +28,7 @@ def _run(run: RunReport, now: datetime, every: bool) -> str:
         f"  PostgreSQL {run.server['version'].split()[0]} up",
         _runner(run),
         _time(run, now),
+        *_limits(run),
         f"Steps   {_steps(run)}",
         "",
         *_tables(run, every),
@@ -44,9 +46,14 @@ def _headline(run: RunReport) -> str:
     reasons = f", {'; '.join(run.reasons)}" if run.reasons else ""
     percent = f" {run.progress.percent:.1f} %" if run.state == MIGRATING else ""
     paused = ", paused" if run.paused_since is not None else ""
-    held = f", throttled: {run.throttle['reason']}" if run.throttle["active"] else ""
-    told = f"{run.state.upper()}{percent}{paused}{held}{reasons}"
-    return f"{_severity(run)} {run.source} -> {run.target}  run {run.id}  {told}"
+    held = f", throttled: {run.throttle['reason']}" if _held_lately(run) else ""
+    state = f"{run.state.upper()}{percent}{paused}{held}{reasons}"
+    return f"{_severity(run)} {run.source} -> {run.target}  run {run.id}  {state}"
+
+
+def _held_lately(run: RunReport) -> bool:
+    """Throttled, and not for so long that it stands among the reasons."""
+    return run.throttle["active"] and not any(reason.startswith("throttled") for reason in run.reasons)
 
 
 def _served(run: RunReport) -> str:
@@ -73,6 +80,11 @@ def _time(run: RunReport, now: datetime) -> str:
     if run.progress.rows_per_second:
         parts.append(f"{_short(run.progress.rows_per_second)} rows/s (10 min)")
     return "Time    " + ", ".join(parts)
+
+
+def _limits(run: RunReport) -> list[str]:
+    limits = from_json(run.throttle["limits"])
+    return [f"Limits  {limits}; to lift them: throttle --off"] if limits else []
 
 
 def _steps(run: RunReport) -> str:
@@ -147,6 +159,7 @@ def nagios(report: Report) -> str:
     """One line: status, summary, performance data."""
     data = " ".join(
         f"'{run.id}_percent'={run.progress.percent:.1f}%;;;0;100 '{run.id}_rows'={run.progress.rows_done}c"
+        f" '{run.id}_throttled'={run.throttle['active']:d};;;0;1"
         for run in report.runs
     )
     summary = report.summary.replace("|", "/").replace("\n", " ")
@@ -160,6 +173,7 @@ _METRICS = (
     ("confiture_runner_alive", "gauge", "1 while the lease is held"),
     ("confiture_heartbeat_age_seconds", "gauge", "Since the last heartbeat"),
     ("confiture_differences", "gauge", "Differences the last verification found"),
+    ("confiture_throttled", "gauge", "1 while the copy is held back by a limit"),
 )
 
 
@@ -185,6 +199,7 @@ def _metric(name: str, run: RunReport) -> float:
         "confiture_runner_alive": float(run.runner.alive),
         "confiture_heartbeat_age_seconds": run.runner.silent_seconds or 0.0,
         "confiture_differences": float(run.verification["differences"]),
+        "confiture_throttled": float(run.throttle["active"]),
     }[name]
 
 

@@ -17,9 +17,6 @@ FROM confiture.run r ORDER BY r.state IN ('cleaned', 'aborted'), r.state_since D
 -- Who runs the run, or ran it last. It is gone when none of its recorded server processes runs any more: a pid is
 -- always shown, when it started only to those who may see it. A standby does not see the primary's processes.
 SELECT r.host, r.pid, r.tool_version, r.command, r.heartbeat_at, r.ended_at,
-       to_jsonb(r) ->> 'throttle_reason' AS throttle_reason,
-       (to_jsonb(r) ->> 'throttled_since')::timestamptz AS throttled_since,
-       extract(epoch FROM clock_timestamp() - (to_jsonb(r) ->> 'throttled_since')::timestamptz)::float8 AS throttled,
        extract(epoch FROM clock_timestamp() - r.heartbeat_at)::float8 AS silent,
        NOT pg_is_in_recovery() AND jsonb_array_length(r.target_backends) > 0 AND NOT EXISTS (
            SELECT FROM jsonb_array_elements(r.target_backends) b JOIN pg_stat_activity a ON a.pid = (b ->> 0)::int
@@ -34,6 +31,18 @@ SELECT extract(epoch FROM clock_timestamp() - at)::float8, at FROM (
     SELECT kind, at FROM confiture.request WHERE run_id = %(run)s AND kind IN ('pause', 'resume')
     ORDER BY id DESC LIMIT 1) last_word
 WHERE kind = 'pause'
+
+-- name: throttle
+-- What the last runner waits for, since when and for how many seconds; all NULL when it does not wait. Read through
+-- jsonb, because an older journal does not have the columns.
+SELECT w.reason, w.since, extract(epoch FROM clock_timestamp() - w.since)::float8 AS seconds
+FROM confiture.runner r, LATERAL (
+    SELECT to_jsonb(r) ->> 'throttled_reason', (to_jsonb(r) ->> 'throttled_since')::timestamptz) w(reason, since)
+WHERE r.run_id = %(run)s ORDER BY r.epoch DESC LIMIT 1
+
+-- name: limits
+-- The limits that operators set last.
+SELECT detail FROM confiture.request WHERE run_id = %(run)s AND kind = 'throttle' ORDER BY id DESC LIMIT 1
 
 -- name: tables
 -- The tables of the plan and what their chunks say; recent is what was copied in the last ten minutes.

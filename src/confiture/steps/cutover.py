@@ -235,6 +235,23 @@ def _under_lock(context: Context, source: Transaction, plan: Plan) -> None:
     failpoint("cutover.switch.after_commit")
 
 
+def rehearse_declaring(context: Context) -> None:
+    """Foreign keys as declared, done once and rolled back."""
+    with context.target.rehearsal() as tx:
+        runs.fence(tx, context.run_id, context.epoch)
+        for key in progress.deferred(tx, context.run_id, "foreign_key"):
+            if key.status == "interim":
+                foreign_keys.put_back(tx, key)
+
+
+def rehearse_switch(context: Context) -> None:
+    """The changes of the switch in the target, done once and rolled back."""
+    with context.target.rehearsal() as tx:
+        runs.fence(tx, context.run_id, context.epoch)
+        for item in progress.deferred(tx, context.run_id, "trigger"):
+            enable(tx, item)
+
+
 def enable(tx: Transaction, item: Deferred) -> None:
     """A trigger on again, as it was."""
     how = _ENABLE[(item.detail or {}).get("enabled", "O")]

@@ -18,7 +18,7 @@ from confiture.journal.progress import Chunk, TableProgress
 from confiture.plan import Plan, plan_from_json
 from confiture.runner import Context
 from confiture.steps import finish, follow
-from confiture.steps.throttle import Throttle
+from confiture.throttler import Backlog, Throttler
 from confiture.types import shell_word
 
 
@@ -36,13 +36,14 @@ def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
     with context.fenced() as tx:
         runs.update(tx, context.run_id, blocked_reason=None)
     jobs = {t.number: Job(t, context.schema) for t in plan.tables}
-    copied, throttle = 0, Throttle(context)
+    throttler = Throttler(context, _backlog(context, plan) if capture else None)
+    copied = 0
     for state in states:
         if state.phase not in ("copied", "finished"):
-            copied += _copy_table(context, jobs[state.number], state, throttle)
+            copied += _copy_table(context, jobs[state.number], state, throttler)
             if capture:
                 follow.compact(context, plan)
-    throttle.end()
+    throttler.end()
     if capture:
         follow.drain(context, plan, touch=True)
     try:
@@ -55,14 +56,19 @@ def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
     return copied
 
 
-def _copy_table(context: Context, job: Job, state: TableProgress, throttle: Throttle) -> int:
+def _backlog(context: Context, plan: Plan) -> Backlog:
+    return Backlog(lambda: follow.measure(context, plan), lambda: follow.compact(context, plan))
+
+
+def _copy_table(context: Context, job: Job, state: TableProgress, throttler: Throttler) -> int:
     number, name = job.table.number, str(job.table.target)
     copied = 0
     while True:
-        context.checkpoint()
+        throttler.wait()
+        size = throttler.chunk_rows(number, job.table.chunk_rows)
         with _blocking(context, job):
-            retry(lambda: chunks.plan_ahead(context, job, number, state.fingerprint))
-        rows = _copy_next(context, job, state, throttle)
+            retry(partial(chunks.plan_ahead, context, job, number, state.fingerprint, size))
+        rows = _copy_next(context, job, state, throttler)
         copied += rows or 0
         done, now = retry(partial(chunks.complete, context, number))
         total = now.rows_done if done else max(now.estimate, now.rows_done)
@@ -78,23 +84,32 @@ def _mark_copied(context: Context, number: int) -> None:
         progress.update_table(tx, context.run_id, number, phase="copied")
 
 
-def _copy_next(context: Context, job: Job, state: TableProgress, throttle: Throttle) -> int | None:
-    """Copy until the planned batch is used up, obeying signals between chunks; the rows."""
+def _copy_next(context: Context, job: Job, state: TableProgress, throttler: Throttler) -> int | None:
+    """Copy until the planned batch is used up, obeying signals and limits between chunks; the rows."""
     copied = 0
     while True:
-        context.checkpoint()
+        throttler.wait()
         chunk = retry(lambda: chunks.next_chunk(context, job.table.number))
         if chunk is None:
             return copied
         with _blocking(context, job, chunk):
             if chunk.attempts >= chunks.HALVE_AFTER and chunk.error is None:
                 retry(partial(chunks.halve, context, job, chunk))
-            began = time.monotonic()
-            rows = retry(partial(chunks.copy_chunk, context, job, chunk, state.fingerprint)) or 0
-        copied += rows
+            copied += _copy_chunk(context, job, chunk, state, throttler)
         estimate = max(state.estimate, state.rows_done + copied)
         context.progress.table(str(job.table.target), state.rows_done + copied, estimate, "copying")
-        throttle.give_way(rows, time.monotonic() - began)
+
+
+def _copy_chunk(context: Context, job: Job, chunk: Chunk, state: TableProgress, throttler: Throttler) -> int:
+    """Copy one chunk, cut to what may be copied at a time; the rows."""
+    number, planned = job.table.number, job.table.chunk_rows
+    size = throttler.chunk_rows(number, planned)
+    if size < planned:
+        retry(partial(chunks.shorten, context, job, chunk, size))
+    began = time.monotonic()
+    rows = retry(partial(chunks.copy_chunk, context, job, chunk, state.fingerprint)) or 0
+    throttler.copied(number, rows, began)
+    return rows
 
 
 @contextmanager

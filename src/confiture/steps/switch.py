@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from confiture import machine, sequences
 from confiture.capture import apply, fences
@@ -24,9 +25,10 @@ from confiture.journal.progress import Deferred
 from confiture.journal.runs import Run
 from confiture.journal.verifications import Difference
 from confiture.plan import Plan
+from confiture.pooler import Gate
 from confiture.runner import Context
 from confiture.states import CUTOVER
-from confiture.steps import follow, foreign_keys, home, recopy, touched, verify
+from confiture.steps import follow, foreign_keys, gates, home, recopy, touched, verify
 from confiture.steps.cutover import Limits, enable, locked, refuse_stale
 from confiture.steps.finish import waits
 from confiture.types import TableRef
@@ -41,9 +43,10 @@ def is_closed(context: Context) -> bool:
         return fences.is_closed(tx, context.schema)
 
 
-def switch(context: Context, plan: Plan, limits: Limits) -> None:
+def switch(context: Context, plan: Plan, limits: Limits, gate: Gate | None = None) -> None:
     """The whole cutover, from wherever a crash left it.
 
+    :param gate: what the application's connections pass through; None where they are its own affair.
     :raises CutoverGivenUp: before the point of no return; the source serves on.
     """
     if not is_closed(context):
@@ -51,7 +54,6 @@ def switch(context: Context, plan: Plan, limits: Limits) -> None:
         hashing = verify.hashing_of(context, plan)
         set_phase(context, "preparing")
         prepare(context, plan, hashing)
-        set_phase(context, "closing")
         off = home.user_triggers(context, plan) if plan.back else []
         try:
             # Its sessions are open and warm before anybody waits for the lock.
@@ -59,21 +61,26 @@ def switch(context: Context, plan: Plan, limits: Limits) -> None:
                 follow.one_pass(follower, touch=True)
                 for job in (j for f in follower.followed for j in f.jobs):
                     touched.settle(context, job, hashing)
-                locked(context, plan, limits, lambda source: _close(follower, source, plan, hashing, limits, off))
+                with gates.held(context, gate, limits) as left:
+                    set_phase(context, "closing")
+                    closing = partial(_close, follower, plan, hashing, left, off)
+                    locked(context, plan, left.limits, closing)
         except CutoverGivenUp:
             set_phase(context, None)
             raise
         failpoint("switch.after_point_of_no_return")
     finish(context, plan)
+    gates.lead(context, gate)
     settle_keys(context, plan)
     home.prepare_source(context, plan)
     set_phase(context, "done")
+    gates.refuse_left(context)
 
 
 def _close(
-    follower: Follower, source: Transaction, plan: Plan, hashing: Hashing, limits: Limits, off: list[Deferred]
+    follower: Follower, plan: Plan, hashing: Hashing, left: gates.Left, off: list[Deferred], source: Transaction
 ) -> None:
-    context, deadline = follower.context, time.monotonic() + limits.max_write_pause
+    context, deadline = follower.context, left.deadline()
     _even(follower, plan, hashing, deadline)
     home.triggers_off(source, context.schema, off)
     served = f"its data is served by: {context.target.database.public}"
@@ -93,12 +100,24 @@ def prepare(context: Context, plan: Plan, hashing: Hashing) -> None:
 
     :raises CutoverGivenUp: when a row differs.
     """
-    apply.refuse_behind(context)
     home.install(context, plan)
+    even_out(context, plan, hashing)
+    rehearse_opening(context, plan)
+
+
+def even_out(context: Context, plan: Plan, hashing: Hashing) -> None:
+    """Catch up and compare what changed, until little of it is left.
+
+    :raises CutoverGivenUp: when a row differs.
+    """
+    apply.refuse_behind(context)
     follow.drain(context, plan, touch=True)
     _settle_touched(context, plan, hashing)
     follow.drain(context, plan, touch=True)
-    # What is only forward must not fail: done once and rolled back.
+
+
+def rehearse_opening(context: Context, plan: Plan) -> None:
+    """What is only forward must not fail: done once and rolled back."""
     with context.target.rehearsal() as tx:
         runs.fence(tx, context.run_id, context.epoch)
         run = runs.get(tx, context.run_id)

@@ -1,0 +1,136 @@
+"""The gate before the application around a cutover: held before the lock, led to the target after the opening.
+
+A gate that is held outlives us. So what we are about to hold is in the journal first (``options.gate``), and
+stays there until it is let go: the same command probes it, and a command that does not name it says so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import psycopg
+
+from confiture.capture import fences
+from confiture.errors import CannotConnect, ConfitureError, CutoverHalfway, Refused
+from confiture.faults import failpoint
+from confiture.journal import runs
+from confiture.pooler import Gate
+from confiture.runner import Context
+from confiture.steps.cutover import Limits
+
+#: In the run's options: the name of the gate that may be held.
+OPTION = "gate"
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What is left of the limits once the gate is held, whose holding is part of the write pause.
+
+    :ivar until: by ``time.monotonic()``; None where nothing is held yet.
+    """
+
+    limits: Limits
+    until: float | None = None
+
+    def deadline(self) -> float:
+        """Of the write pause, for who has the lock now."""
+        return self.until if self.until is not None else time.monotonic() + self.limits.max_write_pause
+
+
+def set_phase(context: Context, phase: str | None, held: Gate | None) -> None:
+    """Write down how far it is, and which gate may be held from here on."""
+    with context.fenced() as tx:
+        run = runs.get(tx, context.run_id)
+        assert run is not None
+        options = {k: v for k, v in run.options.items() if k != OPTION}
+        if held is not None:
+            options[OPTION] = held.name
+        runs.update(tx, context.run_id, cutover_phase=phase, options=options)
+        failpoint("gates.phase.before_commit")
+
+
+def check(context: Context, gate: Gate | None, *, closed: bool) -> None:
+    """Before anything is held: the gate is fit for use, and one that a crash left held is let go.
+
+    :param closed: whether the source is: then only forward.
+    :raises Refused: when a gate is held that was not named now.
+    """
+    held = context.run().options.get(OPTION)
+    if gate is None:
+        if held is not None and not closed:
+            raise Refused(
+                "an earlier cutover was stopped while it held the application's connections",
+                why=f"held is {held}",
+                fix="give the same --pgbouncer and --pool again: it is resumed, and the cutover goes on",
+            )
+        return
+    if closed:
+        return  # the target is opened first, whatever the gate is like
+    gate.check()
+    if held is not None:
+        gate.resume()
+        set_phase(context, None, None)
+
+
+@contextmanager
+def held(context: Context, gate: Gate | None, limits: Limits) -> Iterator[Left]:
+    """Hold the gate for the block. When the block fails it is let go again, if the source still serves."""
+    if gate is None:
+        yield Left(limits)
+        return
+    set_phase(context, "pausing", gate)
+    until = time.monotonic() + limits.max_write_pause
+    try:
+        gate.pause(until)
+        left = max(0.0, until - time.monotonic())
+        yield Left(replace(limits, give_up_after=min(limits.give_up_after, left)), until)
+    except BaseException:
+        _let_go(context, gate)
+        raise
+
+
+def _let_go(context: Context, gate: Gate) -> None:
+    """Only while the source serves: after the point of no return the gate would lead to a closed database."""
+    try:
+        with context.fenced_source() as tx:
+            closed = fences.is_closed(tx, context.schema)
+        if not closed:
+            gate.resume()
+            set_phase(context, None, None)
+            return
+    except (psycopg.Error, ConfitureError) as error:
+        context.progress.say(f"{type(error).__name__} while letting {gate.name} go")
+    context.progress.say(f"{gate.name} may still be paused: run the same command again")
+
+
+def lead(context: Context, gate: Gate | None) -> None:
+    """Once the target is open: let the application through to it.
+
+    :raises CutoverHalfway: when it is not led there yet; the same command tries again.
+    """
+    if gate is None:
+        return
+    try:
+        gate.repoint()
+        gate.resume()
+    except (Refused, CannotConnect) as error:
+        raise CutoverHalfway(
+            f"the target serves, but {gate.name} does not lead to it yet",
+            why=" ".join(error.lines()[:2]),
+            fix=f"run the same command again; {error.fix}",
+        ) from None
+    set_phase(context, "resumed", None)
+
+
+def refuse_left(context: Context) -> None:
+    """:raises CutoverHalfway: when the target serves, and a gate is held that no command named."""
+    name = context.run().options.get(OPTION)
+    if name is not None:
+        raise CutoverHalfway(
+            "the target serves, but the application's connections are held still",
+            why=f"the cutover was stopped while it held {name}",
+            fix="run the same command with the same --pgbouncer and --pool: it is led to the target and resumed",
+        )

@@ -1,0 +1,174 @@
+"""cutover --dry-run: everything up to the lock, each part of the write pause measured.
+
+What refuses a cutover refuses its rehearsal with the same error. It catches up and compares, as ``follow`` and
+``verify`` do at any time; beyond that nothing stays: what would be changed is changed in transactions that
+are rolled back, and no lock is taken that a writer would wait for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import psycopg
+from psycopg import sql
+
+from confiture import sequences
+from confiture.capture import apply, fences
+from confiture.capture.apply import Follower
+from confiture.compare.checksum import Hashing
+from confiture.errors import CutoverGivenUp
+from confiture.plan import Plan
+from confiture.runner import Context, check_source_fence
+from confiture.steps import blockers, cutover, switch, touched, verify
+from confiture.steps.blockers import Blocker
+from confiture.steps.cutover import Differs, Limits
+from confiture.types import TableRef
+
+#: Seconds to wait for the lock that lets writers pass; who holds it off is named instead.
+PATIENCE = "100ms"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the write pause, and the seconds it took when it was rehearsed."""
+
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What a cutover that began now would meet.
+
+    :ivar parts: of the write pause, in their order.
+    :ivar blockers: who would keep the lock from us now.
+    :ivar lock_timeout: seconds that a try at the lock may hold writers up before the pause begins.
+    """
+
+    parts: tuple[Part, ...]
+    blockers: tuple[Blocker, ...]
+    lock_timeout: float
+
+    @property
+    def seconds(self) -> float:
+        """The write pause to be expected, once the lock is had."""
+        return sum(p.seconds for p in self.parts)
+
+
+@dataclass
+class _Stopwatch:
+    parts: list[Part] = field(default_factory=list)
+
+    @contextmanager
+    def measuring(self, name: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.parts.append(Part(name, time.monotonic() - began))
+
+
+def rehearse(context: Context, plan: Plan, limits: Limits) -> Rehearsal:
+    """The cutover of an application that writes.
+
+    :raises CutoverGivenUp: when a row differs, or the parts add up to more than the write pause may last.
+    """
+    cutover.refuse_stale(context, plan)
+    hashing = verify.hashing_of(context, plan)
+    switch.even_out(context, plan, hashing)
+    watch = _Stopwatch()
+    _lock(context, plan, watch)
+    _last_changes(context, plan, hashing, watch)
+    _sequences(context, plan, watch)
+    _close_source(context, plan, watch)
+    with watch.measuring("open the target"):
+        switch.rehearse_opening(context, plan)
+    found = Rehearsal(tuple(watch.parts), _blockers(context, plan), limits.lock_timeout)
+    if found.seconds > limits.max_write_pause:
+        raise _too_long(found, limits)
+    return found
+
+
+def rehearse_stopped(context: Context, plan: Plan, limits: Limits) -> Rehearsal:
+    """The cutover of an application that is stopped: its pause is what comparing everything takes.
+
+    :raises CutoverGivenUp: when anything differs.
+    """
+    cutover.refuse_stale(context, plan)
+    watch = _Stopwatch()
+    _lock(context, plan, watch)
+    with watch.measuring("compare every row"):
+        result = verify.compare(context, plan)
+    if not result.equal:
+        raise Differs(result)
+    _sequences(context, plan, watch)
+    cutover.rehearse_declaring(context)
+    with watch.measuring("switch"):
+        cutover.rehearse_switch(context)
+    return Rehearsal(tuple(watch.parts), _blockers(context, plan), limits.lock_timeout)
+
+
+def _blockers(context: Context, plan: Plan) -> tuple[Blocker, ...]:
+    return tuple(blockers.find(context, "source", [t.source for t in plan.tables]))
+
+
+def _lock(context: Context, plan: Plan, watch: _Stopwatch) -> None:
+    """The connection and the lock's privilege, by a lock that lets writers pass: the server asks the same for both."""
+    with watch.measuring("lock the source"), context.beside("cutover") as locker:
+        try:
+            with locker.rehearsal() as tx:
+                check_source_fence(tx, context.schema, context.epoch)
+                tx.pg.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(PATIENCE)))
+                if plan.tables:
+                    tables = verify.lock_list(plan)
+                    tx.pg.execute(sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(tables))
+        except psycopg.errors.LockNotAvailable:
+            return  # who holds it is among the blockers
+
+
+def _last_changes(context: Context, plan: Plan, hashing: Hashing, watch: _Stopwatch) -> None:
+    """A pass over what came meanwhile, one that finds nothing, and comparing what they touched."""
+    with watch.measuring("catch up"), Follower(context, apply.followed(context, plan)) as follower:
+        follower.catch_up(touch=True)
+        follower.catch_up(touch=True)
+    keys = 0
+    began = time.monotonic()
+    for followed in apply.followed(context, plan):
+        for job in followed.jobs:
+            for some in touched.batches(context, job):
+                # Writes go on: what differs here is not judged, only timed.
+                touched.differing(context, job, hashing, some)
+                keys += len(some)
+    watch.parts.append(Part(f"compare {keys:,} keys", time.monotonic() - began))
+
+
+def _sequences(context: Context, plan: Plan, watch: _Stopwatch) -> None:
+    """Reading them; setting them takes as long, and is no part of a transaction that could be rolled back."""
+    began = time.monotonic()
+    with context.source.transaction(read_only=True) as a, context.target.transaction(read_only=True) as b:
+        for sequence in plan.sequences:
+            sequences.wanted(a, b, sequence)
+    watch.parts.append(Part(f"set {len(plan.sequences):,} sequences", 2 * (time.monotonic() - began)))
+
+
+def _close_source(context: Context, plan: Plan, watch: _Stopwatch) -> None:
+    """The fence on as many temporary tables as the source has to close; rolled back."""
+    names = {t.source for t in plan.tables}
+    stand_ins = [TableRef("pg_temp", f"confiture_closed{n}") for n in range(len(names))]
+    with context.source.rehearsal() as tx:
+        check_source_fence(tx, context.schema, context.epoch)
+        for ref in stand_ins:
+            tx.pg.execute(sql.SQL("CREATE TEMP TABLE {} ()").format(sql.Identifier(ref.name)))
+        with watch.measuring("close the source"):
+            fences.close(tx, context.schema, stand_ins, "", "")
+
+
+def _too_long(found: Rehearsal, limits: Limits) -> CutoverGivenUp:
+    longest = max(found.parts, key=lambda p: p.seconds)
+    return CutoverGivenUp(
+        "a cutover would be given up: it would hold writes up for too long",
+        why=f"measured {found.seconds:.2f} s, --max-write-pause is {limits.max_write_pause:g} s;"
+        f" the longest part: {longest.name}, {longest.seconds:.2f} s",
+        fix="wait for a quieter moment, or allow a longer --max-write-pause",
+    )

@@ -1,0 +1,186 @@
+"""cutover --dry-run refuses what a cutover would refuse, measures its pause, and changes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import jsonschema
+import psycopg
+import pytest
+
+from confiture import operations
+from confiture.errors import CutoverGivenUp
+from confiture.operations import Limits
+from confiture.steps.rehearse import Rehearsal
+from conftest import ROOT
+from live import LiveRun
+from projects import OLD, Project, error
+from servers import Databases, TestDatabase
+
+#: Every object there is, by the row version that describes it: a rewrite shows even if it is undone again.
+CATALOG = """
+    SELECT 'trigger', oid::text, xmin::text, tgenabled::text FROM pg_trigger
+    UNION ALL SELECT 'constraint', oid::text, xmin::text, '' FROM pg_constraint
+    UNION ALL SELECT 'function', oid::text, xmin::text, '' FROM pg_proc
+    UNION ALL SELECT 'attribute', attrelid::text || '.' || attnum, xmin::text, '' FROM pg_attribute
+        WHERE attrelid IN (SELECT oid FROM pg_class WHERE relpersistence = 'p')
+    UNION ALL SELECT 'relation', oid::text, relfilenode::text, relacl::text FROM pg_class WHERE relpersistence = 'p'
+    UNION ALL SELECT 'schema', oid::text, xmin::text, '' FROM pg_namespace WHERE nspname !~ '^pg_(toast_)?temp_'
+    ORDER BY 1, 2
+"""
+JOURNAL = """
+    SELECT 'run', to_jsonb(r) - 'epoch' FROM confiture.run r
+    UNION ALL SELECT 'deferred', to_jsonb(d) FROM confiture.deferred_object d
+    UNION ALL SELECT 'step', to_jsonb(s) FROM confiture.step s
+    UNION ALL SELECT 'verification', to_jsonb(v) FROM confiture.verification v
+    ORDER BY 1, 2
+"""
+SEQUENCES = "SELECT schemaname, sequencename, last_value FROM pg_sequences WHERE schemaname = 'public'"
+LOCKS = """
+    SELECT DISTINCT l.mode FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_stat_activity a USING (pid)
+    WHERE a.application_name LIKE 'confiture%%' AND l.database = (SELECT oid FROM pg_database WHERE datname = %s)
+      AND c.relnamespace = 'public'::regnamespace AND c.relkind = 'r'
+"""
+#: What lets writers pass.
+HARMLESS = {"AccessShareLock", "RowShareLock", "ShareUpdateExclusiveLock"}
+
+
+def everything(source: TestDatabase, target: TestDatabase) -> list[object]:
+    return [source.rows(CATALOG), target.rows(CATALOG), target.rows(JOURNAL), target.rows(SEQUENCES)]
+
+
+@contextlib.contextmanager
+def watching_locks(database: TestDatabase) -> Iterator[set[str]]:
+    """The modes in which confiture locks or tries to lock tables while the block runs."""
+    seen: set[str] = set()
+    end = threading.Event()
+
+    def watch() -> None:
+        with database.connect() as connection:
+            while not end.is_set():
+                seen.update(mode for (mode,) in connection.execute(LOCKS, (database.name,)))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        end.set()
+        watcher.join()
+
+
+@pytest.fixture
+def live(databases: Databases, tmp_path: Path) -> LiveRun:
+    """A live run that is verified."""
+    old = """
+        CREATE TABLE account (id int PRIMARY KEY, owner text);
+        CREATE TABLE history (id serial PRIMARY KEY, account_id int REFERENCES account);
+        INSERT INTO account SELECT n, 'o' || n FROM generate_series(1, 50) n;
+        INSERT INTO history (account_id) SELECT n FROM generate_series(1, 50) n;
+    """
+    new = """
+        CREATE TABLE account (id bigint PRIMARY KEY, owner text);
+        CREATE TABLE history (id serial PRIMARY KEY, account_id bigint REFERENCES account ON DELETE CASCADE);
+    """
+    made = LiveRun(databases, tmp_path, old, new)
+    made.setup()
+    made.migrate()
+    assert made.verify().equal
+    return made
+
+
+def rehearse(live: LiveRun, limits: Limits | None = None) -> Rehearsal:
+    _, found = operations.rehearse(live.where, limits or Limits(), live.project / "differences.jsonl", live.progress)
+    assert found is not None
+    return found
+
+
+def test_a_live_rehearsal_changes_nothing_locks_no_writer_out_and_tells_the_pause(live: LiveRun) -> None:
+    before = everything(live.source, live.target)
+    with live.source.connect(application_name="the app", autocommit=False) as writer:
+        writer.execute("UPDATE account SET owner = 'waits' WHERE id = 7")
+        live.source.sql("UPDATE account SET owner = 'new' WHERE id = 8; INSERT INTO history (account_id) VALUES (1)")
+        with watching_locks(live.source) as locks:
+            found = rehearse(live)
+        (blocker,) = found.blockers
+        assert (blocker.pid, blocker.application_name) == (writer.info.backend_pid, "the app")
+        assert "ShareUpdateExclusiveLock" in locks
+        assert locks <= HARMLESS
+    assert everything(live.source, live.target) == before
+    # What it does do is what `follow` does at any time.
+    assert live.target.value("SELECT owner FROM account WHERE id = 8") == "new"
+    names = [p.name.split()[0] for p in found.parts]
+    assert names == ["lock", "catch", "compare", "set", "close", "open"]
+    assert all(p.seconds > 0 for p in found.parts)
+    assert found.seconds == sum(p.seconds for p in found.parts)
+    live.cutover()
+
+
+def test_a_live_rehearsal_is_refused_as_the_cutover_is(live: LiveRun) -> None:
+    with pytest.raises(CutoverGivenUp, match="too long") as late:
+        rehearse(live, Limits(max_write_pause=0.0001))
+    assert late.value.exit_code == 8
+    live.source.sql("UPDATE account SET owner = 'changed' WHERE id = 5")
+    live.follow()
+    schema = live.target.value("SELECT nspname FROM pg_namespace WHERE nspname ~ '^confiture_'")
+    live.target.sql(f"SET confiture.writer = '{schema}'; UPDATE account SET owner = 'tampered' WHERE id = 5")
+    before = everything(live.source, live.target)
+    with pytest.raises(CutoverGivenUp, match="differ") as rehearsed:
+        rehearse(live)
+    assert everything(live.source, live.target) == before
+    with pytest.raises(CutoverGivenUp, match="differ") as real:
+        live.cutover()
+    assert rehearsed.value.lines() == real.value.lines()
+
+
+def test_a_stopped_application_s_rehearsal_compares_everything_and_changes_nothing(
+    tmp_path: Path, databases: Databases
+) -> None:
+    source = databases.cloned(OLD)
+    databases.forget(f"{source.name}_new")
+    project = Project(tmp_path, source, f"{source.name}_new")
+    project.reach("migrating")
+    assert error(project.step("cutover", "--dry-run", check=4)) == error(project.step("cutover", check=4))
+    project.step("verify")
+    before = everything(source, project.new)
+    with watching_locks(source) as locks, source.connect(autocommit=False) as reader:
+        reader.execute("LOCK TABLE tb_user IN ROW EXCLUSIVE MODE")
+        told = json.loads(project.step("cutover", "--dry-run", "--format", "json").stdout)
+    assert locks <= HARMLESS
+    jsonschema.validate(told, json.loads((ROOT / "src/confiture/schemas/run.json").read_text()))
+    assert told["state"] == "verified"
+    assert len(told["rehearsal"]["blockers"]) == 1
+    assert "compare every row" in project.step("cutover", "--dry-run").stdout
+    source.sql("UPDATE tb_user SET name = 'changed' WHERE id = 7")
+    rehearsed = error(project.step("cutover", "--dry-run", check=8))
+    assert json.loads((project.folder / "differences.jsonl").read_text())["source_value"] == "changed"
+    assert everything(source, project.new) == before
+    assert rehearsed == error(project.step("cutover", check=8))
+    source.sql("UPDATE tb_user SET name = 'name7' WHERE id = 7")
+    project.step("cutover")
+    assert "already" in project.step("cutover", "--dry-run").stderr
+
+
+def test_a_missing_right_to_lock_is_found_with_the_error_of_the_cutover(tmp_path: Path, databases: Databases) -> None:
+    source = databases.cloned(OLD)
+    databases.forget(f"{source.name}_new")
+    project = Project(tmp_path, source, f"{source.name}_new")
+    role = f"{source.name}_reader"
+    source.sql(f"CREATE ROLE {role} LOGIN PASSWORD 'x'; GRANT pg_read_all_data, pg_maintain TO {role}")
+    source.sql(f"GRANT CREATE ON DATABASE {source.name} TO {role}")
+    try:
+        url = source.server.conninfo(source.name, user=role, password="x")
+        project.write("db/environments/prod.yaml", f"database_url: {url}\n")
+        target = source.server.conninfo(project.target)
+        project.write(f"db/environments/{project.target}.yaml", f"database_url: {target}\n")
+        databases.make(project.target)
+        project.reach("verified")
+        source.sql(f"REVOKE pg_maintain FROM {role}")
+        assert error(project.step("cutover", "--dry-run", check=4)) == error(project.step("cutover", check=4))
+    finally:
+        with contextlib.suppress(psycopg.Error):
+            source.sql(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}")

@@ -1,0 +1,90 @@
+"""What the limits come to: waits, chunk sizes and reasons, decided without a database."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from confiture import throttle
+from confiture.throttle import CHUNK_SECONDS, SLOW_CHUNK_ROWS, Replica, Throttle, chunk_rows, rest
+
+ROWS = st.integers(0, 10**7)
+SECONDS = st.floats(0, 10**5)
+RATES = st.integers(1, 10**7)
+PLANNED = st.integers(1, 10**6)
+LIMITS = st.builds(Throttle, st.none() | RATES, st.none() | st.floats(0.001, 10**5), st.none() | st.integers(1, 10**9))
+
+
+@given(ROWS, SECONDS, RATES)
+def test_with_its_rest_no_chunk_is_quicker_than_the_limit(rows: int, seconds: float, rate: int) -> None:
+    whole = seconds + rest(rows, seconds, rate)
+    assert rows <= whole * rate * (1 + 1e-9) + 1e-6
+
+
+@given(ROWS, SECONDS, RATES)
+def test_a_rest_is_as_long_as_it_has_to_be_and_no_longer(rows: int, seconds: float, rate: int) -> None:
+    asked = rest(rows, seconds, rate)
+    assert asked >= 0
+    assert asked == 0 or abs((seconds + asked) * rate - rows) <= 1e-6 * max(1, rows)
+    assert rest(rows, seconds + asked, rate) <= 1e-6 * max(1.0, asked)
+
+
+@given(ROWS, SECONDS)
+def test_without_a_limit_there_is_no_rest(rows: int, seconds: float) -> None:
+    assert rest(rows, seconds, None) == 0
+    assert throttle.rate_reason(rows, seconds, Throttle(max_replica_lag=1, max_backlog=1)) is None
+
+
+@given(PLANNED, st.none() | st.floats(0, 10**7), st.none() | RATES)
+def test_a_chunk_is_never_empty_nor_larger_than_planned(planned: int, speed: float | None, rate: int | None) -> None:
+    assert 1 <= chunk_rows(planned, speed, rate) <= planned
+
+
+@given(PLANNED, st.floats(0.001, 10**7))
+def test_a_chunk_takes_no_longer_than_a_pause_may_wait(planned: int, speed: float) -> None:
+    rows = chunk_rows(planned, speed, None)
+    assert rows <= SLOW_CHUNK_ROWS or rows / speed <= CHUNK_SECONDS * (1 + 1e-9)
+
+
+@given(PLANNED, RATES)
+def test_a_limited_chunk_is_worth_a_few_seconds_of_its_limit(planned: int, rate: int) -> None:
+    assert chunk_rows(planned, None, rate) <= max(1, rate * throttle.RATE_CHUNK_SECONDS)
+
+
+@given(LIMITS, LIMITS)
+def test_limits_that_are_given_replace_and_the_others_stay(before: Throttle, given: Throttle) -> None:
+    after = before.with_limits(given)
+    for name in Throttle.__dataclass_fields__:
+        new = getattr(given, name)
+        assert getattr(after, name) == (getattr(before, name) if new is None else new)
+
+
+def test_the_worst_standby_is_named_with_its_server() -> None:
+    replicas = [Replica("near", "source", 0.2, 10), Replica("far", "target", 14.2, 10), Replica("mid", "source", 5, 9)]
+    reason = throttle.lag_reason(replicas, Throttle(max_replica_lag=10), 1.0)
+    assert reason is not None
+    assert reason.text == "replica lag 14 s > 10 s (far of the target)"
+
+
+def test_a_standby_at_the_limit_or_without_one_or_absent_holds_nothing_back() -> None:
+    assert throttle.lag_reason([Replica("a", "source", 10.0, 1)], Throttle(max_replica_lag=10), 1.0) is None
+    assert throttle.lag_reason([Replica("a", "source", 10.0, 1)], Throttle(), 1.0) is None
+    assert throttle.lag_reason([], Throttle(max_replica_lag=0.001), 1.0) is None
+
+
+def test_lag_is_told_by_the_clock_else_by_bytes_and_is_nothing_for_one_that_has_all() -> None:
+    assert Replica("a", "source", 3.5, 1).lag == 3.5
+    assert Replica("a", "source", None, 160 * 2**20).lag == 10.0
+    # The server goes on showing what it measured last.
+    assert Replica("a", "source", 3.5, 0).lag == 0
+    # An archiver replays nothing.
+    assert Replica("a", "source", None, None).lag == 0
+
+
+def test_a_log_that_cannot_be_shortened_does_not_stop_the_copy() -> None:
+    limits = Throttle(max_backlog=100)
+    assert throttle.backlog_reason(100, 0, limits) is None
+    assert throttle.backlog_reason(101, 0, limits) is not None
+    assert throttle.backlog_reason(101, 101, limits) is None
+    assert throttle.backlog_reason(203, 101, limits) is not None
+    assert throttle.backlog_reason(10**9, 0, Throttle()) is None
