@@ -32,7 +32,7 @@ class Backlog:
     """The log of a run that captures: its rows, and what makes it shorter while tables are copied."""
 
     measure: Callable[[], int]
-    shorten: Callable[[], int]
+    shorten: Callable[[], object]
 
 
 class Throttler:

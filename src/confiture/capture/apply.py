@@ -83,6 +83,10 @@ class Follower:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close both sessions; a pass after it opens them again."""
         self.source.close()
         self.target.close()
 

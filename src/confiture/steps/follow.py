@@ -64,23 +64,6 @@ def close_target(context: Context, plan: Plan) -> None:
         failpoint("close_target.before_commit")
 
 
-def compact(context: Context, plan: Plan) -> int:
-    """Keep one log row per key while tables are still copied; how many went.
-
-    Bounds the log by the distinct keys changed. Never at the same time as a pass: one runner does both.
-    """
-    gone = 0
-    for item in triggers.captured(plan.tables, context.schema):
-        with context.fenced_source() as tx:
-            statement = sql.SQL(
-                "DELETE FROM {log} WHERE seq IN (SELECT seq FROM (SELECT seq, row_number() OVER"
-                " (PARTITION BY {key}, truncated ORDER BY seq DESC) AS n FROM {log}) l WHERE n > 1)"
-            )
-            gone += tx.pg.execute(statement.format(log=item.log, key=item.log_key)).rowcount
-            failpoint("compact.before_commit")
-    return gone
-
-
 def measure(context: Context, plan: Plan) -> int:
     """Look how far behind the target is, and write it down; log rows waiting."""
     with context.source.transaction(read_only=True) as tx:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 
 import psycopg
 
+from confiture.capture import apply
 from confiture.copy import bad_row, chunks
 from confiture.copy.base import Job
 from confiture.db import failure, retry, retryable
@@ -18,6 +20,7 @@ from confiture.journal.progress import Chunk, TableProgress
 from confiture.plan import Plan, plan_from_json
 from confiture.runner import Context
 from confiture.steps import finish, follow
+from confiture.steps.upkeep import Upkeep
 from confiture.throttler import Backlog, Throttler
 from confiture.types import shell_word
 
@@ -36,14 +39,12 @@ def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
     with context.fenced() as tx:
         runs.update(tx, context.run_id, blocked_reason=None)
     jobs = {t.number: Job(t, context.schema) for t in plan.tables}
-    throttler = Throttler(context, _backlog(context, plan) if capture else None)
     copied = 0
-    for state in states:
-        if state.phase not in ("copied", "finished"):
-            copied += _copy_table(context, jobs[state.number], state, throttler)
-            if capture:
-                follow.compact(context, plan)
-    throttler.end()
+    with _pace(context, plan, capture=capture) as pace:
+        for state in states:
+            if state.phase not in ("copied", "finished"):
+                copied += _copy_table(context, jobs[state.number], state, pace)
+        pace.throttler.end()
     if capture:
         follow.drain(context, plan, touch=True)
     try:
@@ -56,19 +57,33 @@ def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
     return copied
 
 
-def _backlog(context: Context, plan: Plan) -> Backlog:
-    return Backlog(lambda: follow.measure(context, plan), lambda: follow.compact(context, plan))
+@dataclass(frozen=True, slots=True)
+class _Pace:
+    """What is done between the chunks of a copy; no upkeep where nothing is captured."""
+
+    throttler: Throttler
+    upkeep: Upkeep | None
 
 
-def _copy_table(context: Context, job: Job, state: TableProgress, throttler: Throttler) -> int:
+@contextmanager
+def _pace(context: Context, plan: Plan, *, capture: bool) -> Iterator[_Pace]:
+    if not capture:
+        yield _Pace(Throttler(context), None)
+        return
+    apply.refuse_behind(context)
+    with Upkeep(context, plan) as upkeep:
+        yield _Pace(Throttler(context, Backlog(lambda: follow.measure(context, plan), upkeep.now)), upkeep)
+
+
+def _copy_table(context: Context, job: Job, state: TableProgress, pace: _Pace) -> int:
     number, name = job.table.number, str(job.table.target)
     copied = 0
     while True:
-        throttler.wait()
-        size = throttler.chunk_rows(number, job.table.chunk_rows)
+        pace.throttler.wait()
+        size = pace.throttler.chunk_rows(number, job.table.chunk_rows)
         with _blocking(context, job):
             retry(partial(chunks.plan_ahead, context, job, number, state.fingerprint, size))
-        rows = _copy_next(context, job, state, throttler)
+        rows = _copy_next(context, job, state, pace)
         copied += rows or 0
         done, now = retry(partial(chunks.complete, context, number))
         total = now.rows_done if done else max(now.estimate, now.rows_done)
@@ -76,6 +91,8 @@ def _copy_table(context: Context, job: Job, state: TableProgress, throttler: Thr
         if done:
             break
     retry(partial(_mark_copied, context, number))
+    if pace.upkeep is not None:
+        pace.upkeep.now()
     return copied
 
 
@@ -84,18 +101,20 @@ def _mark_copied(context: Context, number: int) -> None:
         progress.update_table(tx, context.run_id, number, phase="copied")
 
 
-def _copy_next(context: Context, job: Job, state: TableProgress, throttler: Throttler) -> int | None:
+def _copy_next(context: Context, job: Job, state: TableProgress, pace: _Pace) -> int | None:
     """Copy until the planned batch is used up, obeying signals and limits between chunks; the rows."""
     copied = 0
     while True:
-        throttler.wait()
+        pace.throttler.wait()
         chunk = retry(lambda: chunks.next_chunk(context, job.table.number))
         if chunk is None:
             return copied
         with _blocking(context, job, chunk):
             if chunk.attempts >= chunks.HALVE_AFTER and chunk.error is None:
                 retry(partial(chunks.halve, context, job, chunk))
-            copied += _copy_chunk(context, job, chunk, state, throttler)
+            copied += _copy_chunk(context, job, chunk, state, pace.throttler)
+        if pace.upkeep is not None:
+            pace.upkeep.between_chunks()
         estimate = max(state.estimate, state.rows_done + copied)
         context.progress.table(str(job.table.target), state.rows_done + copied, estimate, "copying")
 

@@ -1,0 +1,71 @@
+"""While a large table copies: its log stays bounded by the keys that change, and finished tables catch up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from confiture.steps import upkeep
+from live import LiveRun
+from servers import Databases
+
+KEYS = 100
+OLD = """
+CREATE TABLE able (id int PRIMARY KEY, note text);
+CREATE TABLE big (id int PRIMARY KEY, n int NOT NULL);
+CREATE TABLE other (id int PRIMARY KEY, big_id int NOT NULL REFERENCES big);
+INSERT INTO able SELECT n, 'old' FROM generate_series(1, 10) n;
+INSERT INTO big SELECT n, 0 FROM generate_series(1, 1200) n;
+INSERT INTO other SELECT n, n FROM generate_series(1, 10) n;
+"""
+NEW = """
+CREATE TABLE able (id bigint PRIMARY KEY, note text);
+CREATE TABLE big (id bigint PRIMARY KEY, n bigint NOT NULL);
+CREATE TABLE other (id bigint PRIMARY KEY, big_id bigint NOT NULL REFERENCES big);
+"""
+SAME = {
+    "able": "SELECT id, note FROM able",
+    "big": "SELECT id, n FROM big",
+    "other": "SELECT id, big_id FROM other",
+}
+
+
+class Application:
+    """Writes after each chunk of ``big``, told of it as the terminal is."""
+
+    def __init__(self, live: LiveRun) -> None:
+        self.live = live
+        self.most = self.writes = 0
+        self.caught_up: list[str] = []
+
+    def table(self, name: str, done: int, total: int, phase: str) -> None:
+        if not name.endswith("big") or phase != "copying":
+            return
+        source = self.live.source
+        schema = source.value("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'confiture\\_%'")
+        self.most = max(self.most, source.value(f"SELECT count(*) FROM {schema}.log0002"))
+        self.caught_up.append(self.live.target.value("SELECT note FROM able WHERE id = 1"))
+        self.writes += 1
+        # Some keys lie in chunks that are copied, some in chunks that are not.
+        source.sql(f"UPDATE big SET n = n + 1 WHERE id % {1200 // KEYS} = 0; UPDATE able SET note = '{self.writes}'")
+
+
+@pytest.fixture
+def live(databases: Databases, tmp_path: Path) -> LiveRun:
+    run = LiveRun(databases, tmp_path, OLD, NEW, chunk_rows=12)
+    run.setup()
+    return run
+
+
+def test_the_log_holds_each_changed_key_once_while_a_finished_table_catches_up(live: LiveRun) -> None:
+    application = Application(live)
+    live.progress.table = application.table  # type: ignore[method-assign]
+    live.migrate()
+    assert application.writes >= 100  # ten thousand changed rows
+    assert KEYS < application.most <= KEYS * (upkeep.EVERY_CHUNKS + 1)
+    behind = [now - int(note) for now, note in enumerate(application.caught_up) if note != "old"]
+    assert behind
+    assert max(behind) <= upkeep.EVERY_CHUNKS
+    live.assert_same(**SAME)
+    assert live.verify().equal
