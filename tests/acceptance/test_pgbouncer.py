@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -15,6 +16,7 @@ from confiture import operations
 from confiture.errors import CannotConnect, ConfitureError, CutoverGivenUp, CutoverHalfway, Refused
 from confiture.operations import Limits
 from confiture.pooler.pgbouncer import Pool
+from confiture.steps import switch
 from forked import Forks
 from live import LiveRun
 from poolers import Pooler, permissions
@@ -141,6 +143,8 @@ def test_the_application_sees_no_error_and_loses_nothing(
 #: Where it is killed, in turn; whether the pool is held then, and where it leads.
 KILLED = (
     ("pooler.paused", True, "old"),
+    ("switch.phase.before_commit", False, "old"),  # what a crash left held is let go before the long work
+    ("pooler.paused", True, "old"),
     ("switch.after_point_of_no_return", True, "old"),
     ("pooler.rewritten", True, "old"),
     ("pooler.reloaded", True, "new"),
@@ -209,6 +213,25 @@ def test_whatever_fails_under_the_lock_the_pool_is_let_go(
         cutover(live, Pool(pooler.console, "app"))
     assert pooler.status == (live.source.name, False)
     application.wait_for_more()
+
+
+def test_when_the_answer_of_the_last_commit_is_lost_the_pool_stays_held_until_the_target_is_open(
+    live: LiveRun, pooler: Pooler, application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = switch.locked
+
+    def lost(*arguments: Any) -> None:
+        locked(*arguments)
+        raise psycopg.OperationalError("the connection is lost")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(switch, "locked", lost)
+        with pytest.raises(CannotConnect):
+            cutover(live, Pool(pooler.console, "app"))
+    assert pooler.status == (live.source.name, True)
+    cutover(live, Pool(pooler.console, "app"))
+    application.wait_for_more()
+    assert_all_written(live, application)
 
 
 def test_a_pooler_that_is_gone_after_the_point_of_no_return_does_not_keep_the_target_closed(

@@ -214,3 +214,14 @@ def test_without_capture_nothing_is_put_on_the_source_tables(databases: Database
     run.setup(capture=False)
     run.migrate()
     assert run.source.value("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'zz%'") == 0
+
+
+def test_a_publication_of_the_log_does_not_keep_a_pass_from_taking_its_log_rows(live: LiveRun) -> None:
+    """Rows of a published table without replica identity cannot be deleted."""
+    logs = live.source.rows(
+        "SELECT oid::regclass::text FROM pg_class WHERE relname ~ '^log[0-9]{4}$' AND relkind = 'r'"
+    )
+    live.source.sql(f"CREATE PUBLICATION every_log FOR TABLE {', '.join(name for (name,) in logs)}")
+    live.source.sql("UPDATE parent SET note = 'published' WHERE id < 5")
+    live.follow()
+    live.assert_same(**WANTED)

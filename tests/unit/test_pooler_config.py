@@ -52,9 +52,7 @@ def test_what_is_not_said_is_pgbouncers_default() -> None:
 
 
 def test_comments_blanks_and_other_pools_stay() -> None:
-    text = (
-        "; app = host=no\n[databases]\n# app = host=no\nother = host=o\n\tapp\t=\t host=a  \r\n\n[pgbouncer]\napp = 1\n"
-    )
+    text = "; app = host=x\n[databases]\n# app = host=x\no = host=o\n\tapp\t=\t host=a  \r\n\n[pgbouncer]\napp = 1\n"
     entry = found(text)
     assert entry is not None
     assert entry.value == "host=a"
@@ -100,7 +98,12 @@ def test_a_connection_string_that_is_not_understood_is_refused_without_its_passw
     assert "canary" not in " ".join(error.value.lines())
 
 
-words = st.text(st.characters(codec="utf-8", exclude_characters="\n\r\0"), min_size=1, max_size=8).filter(str.strip)
+def quoted(text: str) -> str:
+    """As a person would write it, in a file of UTF-8 that is read as Latin-1."""
+    return "'" + text.encode().decode("latin-1").replace("'", "''") + "'"
+
+
+words = st.text(st.characters(codec="utf-8", exclude_characters="\n\r\0"), min_size=1, max_size=8)
 addresses = st.builds(Address, words, st.integers(1, 65535), words)
 settings = st.lists(st.tuples(st.sampled_from(["user", "password", "pool_size", "timezone"]), words), max_size=4)
 lines = st.lists(st.sampled_from(["", "; app = x", "# é", "other = host=o", "  ", "[databases]"]), max_size=4)
@@ -110,12 +113,12 @@ lines = st.lists(st.sampled_from(["", "; app = x", "# é", "other = host=o", "  
 def test_whatever_stands_there_only_the_address_is_changed(
     old: Address, new: Address, others: list[tuple[str, str]], above: list[str], below: list[str]
 ) -> None:
-    given = [("host", old.host or ""), *others, ("port", str(old.port)), ("dbname", old.dbname)]
-    value = " ".join(f"{key}={config_file._quoted(text)}" for key, text in given)
+    kept = [f"{key}={quoted(text)}" for key, text in others]
+    value = " ".join([f"host={quoted(old.host or '')}", *kept, f"port={old.port}", f"dbname={quoted(old.dbname)}"])
     head, tail = "\n".join(["[databases]", *above, "app = "]), "\n" + "\n".join(below)
     entry = found(head + value + tail)
     assert entry is not None
-    assert entry.value == value.rstrip()
+    assert entry.value == value
     assert config_file.address(entry.value, "app") == old
     changed = entry.changed(config_file.repointed(entry.value, new)).decode("latin-1")
     assert changed.startswith(head)
@@ -124,7 +127,7 @@ def test_whatever_stands_there_only_the_address_is_changed(
     assert again is not None
     assert config_file.address(again.value, "app") == new
     assert config_file.repointed(again.value, new) == again.value
-    assert config_file.repointed(again.value, old) == entry.value
+    assert all(part in again.value for part in kept)
 
 
 def test_a_file_is_replaced_whole_with_its_mode_and_a_link_stays_a_link(tmp_path: Path) -> None:

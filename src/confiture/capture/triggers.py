@@ -104,11 +104,14 @@ def install(tx: Transaction, item: Captured) -> None:
     waited for, one that begins later is logged.
     """
     columns = [sql.SQL("{} {}").format(sql.Identifier(f"k{i}"), raw(k.source_type)) for i, k in enumerate(item.key, 1)]
+    # No index: keeping one took as long as writing the log. The replica identity lets its rows be deleted
+    # where a publication is FOR ALL TABLES.
     tx.pg.execute(
         sql.SQL(
-            "CREATE TABLE {} (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, {},"
-            " truncated boolean NOT NULL DEFAULT false, at timestamptz NOT NULL DEFAULT now())"
-        ).format(item.log, sql.SQL(", ").join(columns))
+            "CREATE TABLE {log} (seq bigint GENERATED ALWAYS AS IDENTITY, {key},"
+            " truncated boolean NOT NULL DEFAULT false, at timestamptz NOT NULL DEFAULT now());"
+            " ALTER TABLE {log} REPLICA IDENTITY FULL"
+        ).format(log=item.log, key=sql.SQL(", ").join(columns))
     )
     for statement in _statements(item, kind(tx, item), _partitions(tx, item)):
         tx.pg.execute(statement)

@@ -1,0 +1,59 @@
+"""Rows that differ while writes go on: however many are merely behind, the one that is wrong is found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from live import LiveRun, Quiet
+from servers import Databases
+
+OLD = """
+CREATE TABLE a_first (id int PRIMARY KEY);
+CREATE TABLE item (id int PRIMARY KEY, amount int NOT NULL);
+INSERT INTO item SELECT n, n FROM generate_series(1, 3000) n;
+"""
+NEW = """
+CREATE TABLE a_first (id bigint PRIMARY KEY);
+CREATE TABLE item (id bigint PRIMARY KEY, amount bigint NOT NULL);
+"""
+#: Last of all keys as texts are ordered.
+WRONG = 999
+
+
+class Meanwhile(Quiet):
+    """Does something at the moment when the first table is verified and the second is not looked at yet."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        super().__init__()
+        self.act = act
+
+    def say(self, text: str) -> None:
+        if text == "verified rows of public.a_first":
+            self.act()
+
+
+@pytest.fixture
+def live(databases: Databases, tmp_path: Path) -> LiveRun:
+    """A run whose second table changes in every row but one, after verify has caught up."""
+    run = LiveRun(databases, tmp_path, OLD, NEW)
+    run.setup()
+    run.migrate()
+    run.progress = Meanwhile(
+        lambda: run.source.sql(f"UPDATE item SET amount = amount + 1 WHERE id <> {WRONG}"),
+    )
+    return run
+
+
+def test_rows_that_are_only_behind_are_no_differences(live: LiveRun) -> None:
+    assert live.verify().equal
+
+
+def test_a_wrong_row_is_found_among_thousands_that_are_only_behind(live: LiveRun) -> None:
+    with live.target.connect() as tampering:
+        schema = live.target.value("SELECT nspname FROM pg_namespace WHERE nspname ~ '^confiture_'")
+        tampering.execute(f"SET confiture.writer = '{schema}'".encode())
+        tampering.execute("UPDATE item SET amount = -1 WHERE id = %s", (WRONG,))
+    assert [d.key for d in live.verify().differences] == [{"id": str(WRONG)}]
