@@ -45,7 +45,11 @@ LIVE_POINTS = {
         "rollback.state.before_commit",
         "rollback.state.after_commit",
     ),
-    "cleanup": ("capture.removed.before_commit", "drop_source.restored.before_commit"),
+    "cleanup": (
+        "release.table.before_commit:2",
+        "capture.removed.before_commit",
+        "drop_source.restored.before_commit",
+    ),
 }
 #: Crash points that the tests of one feature kill at.
 POINTS_OF_THEIR_OWN = {

@@ -280,6 +280,24 @@ def refuse_version(name: str, server_version: int) -> None:
         )
 
 
+#: A lock that makes readers or writers wait behind us is waited for this long, then tried again.
+BRIEF_LOCK = "1s"
+BRIEF_LOCK_SECONDS = 300
+
+
+def briefly_locked(work: Callable[[], T]) -> T:
+    """Run ``work``, a whole transaction begun by :func:`brief_lock`, again until it has its locks.
+
+    A statement that waits for a strong lock holds up everybody who comes after it.
+    """
+    return retry(work, deadline=BRIEF_LOCK_SECONDS)
+
+
+def brief_lock(tx: Transaction) -> None:
+    """Have the transaction's statements wait for locks no longer than the application can bear."""
+    tx.pg.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(BRIEF_LOCK)))
+
+
 def retryable(error: BaseException) -> bool:
     """Whether the same transaction may succeed when it is run again."""
     if not isinstance(error, psycopg.Error):

@@ -142,12 +142,22 @@ def drop(tx: Transaction, schema: str, tables: Sequence[TableRef]) -> None:
     tx.pg.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(_gate(schema)))
 
 
+def drop_from(tx: Transaction, schema: str, table: TableRef) -> None:
+    """Drop the triggers of every fence from one table; :func:`drop` does the rest."""
+    for fence in _fences(tx, schema):
+        _drop_triggers(tx, fence, schema, [table])
+
+
 def _drop(tx: Transaction, fence: str, schema: str, tables: Sequence[TableRef]) -> None:
+    _drop_triggers(tx, fence, schema, tables)
+    tx.pg.execute(sql.SQL("DROP FUNCTION IF EXISTS {}()").format(_function(fence, schema)))
+    tx.pg.execute(sql.SQL("DELETE FROM {} WHERE fence = {}").format(_gate(schema), sql.Literal(fence)))
+
+
+def _drop_triggers(tx: Transaction, fence: str, schema: str, tables: Sequence[TableRef]) -> None:
     for ref in tables:
         for below in _tables_below(tx, ref):
             events = ("rows", "truncate") if below == ref else ("truncate",)
             for event in events:
                 trigger = _trigger(fence, schema, event)
                 tx.pg.execute(sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(trigger, _name(below)))
-    tx.pg.execute(sql.SQL("DROP FUNCTION IF EXISTS {}()").format(_function(fence, schema)))
-    tx.pg.execute(sql.SQL("DELETE FROM {} WHERE fence = {}").format(_gate(schema), sql.Literal(fence)))

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import psycopg
 from psycopg import sql
 
 from confiture import machine
-from confiture.capture import fences
+from confiture.capture import fences, triggers
 from confiture.config import Database
-from confiture.db import Session, Transaction
+from confiture.db import Session, Transaction, brief_lock, briefly_locked
 from confiture.errors import Held, Refused
 from confiture.faults import failpoint
 from confiture.journal import progress, runs
 from confiture.journal.progress import Deferred
 from confiture.journal.runs import Run
-from confiture.plan import plan_from_json
+from confiture.plan import Plan, plan_from_json
 from confiture.projection import raw
 from confiture.runner import Context
 from confiture.states import ABORTED, CLEANED, CUTOVER, MIGRATING, SETUP, VERIFIED
 from confiture.steps import cutover, finish, follow, home, planning
 from confiture.steps.journaled import Step, run_steps
-from confiture.types import quoted, shell_word
+from confiture.types import TableRef, quoted, shell_word
 
 
 def refuse_before_cutover(run: Run) -> None:
@@ -71,11 +73,31 @@ def _end(context: Context, trigger: str) -> None:
 
 
 def _target_things() -> Step:
-    return Step("the run's schema and foreign server on the target", act=_drop_target)
+    return Step("the run's schema and foreign server on the target", outside=_release_target, act=_drop_target)
 
 
 def _source_things() -> Step:
     return Step("the run's schema on the source", outside=_drop_source)
+
+
+def _release_target(context: Context) -> None:
+    """Our triggers go table by table, so that nobody waits for long; harmless to repeat."""
+    stored = context.run().plan
+    if stored is None:
+        return
+    plan = plan_from_json(stored)
+    for table in plan.tables:
+        briefly_locked(partial(_release, context, plan, table.target))
+
+
+def _release(context: Context, plan: Plan, table: TableRef) -> None:
+    with context.fenced() as tx:
+        brief_lock(tx)
+        fences.drop_from(tx, context.schema, table)
+        for item in triggers.captured(plan.back, context.schema):
+            if item.table == table:
+                triggers.remove(tx, item)
+        failpoint("release.table.before_commit")
 
 
 def _drop_target(context: Context, tx: Transaction) -> None:
@@ -118,11 +140,10 @@ def _drop_source(context: Context) -> None:
     if plan is not None:
         follow.remove(context, plan_from_json(plan))
     tables = [t.source for t in plan_from_json(plan).tables] if plan is not None else []
-    with context.fenced_source() as tx:  # triggers and keys as they were, and nothing of ours but a fence that is shut
-        home.restore_source(context, tx)
-        fences.drop_opened(tx, context.schema, tables)
-        failpoint("drop_source.restored.before_commit")
+    briefly_locked(partial(_restore_source, context))
     home.settle_source(context)
+    for ref in tables:
+        briefly_locked(partial(_drop_opened, context, ref))
     with context.fenced_source() as tx:
         views = tx.pg.execute("SELECT viewname FROM pg_views WHERE schemaname = %s", (context.schema,)).fetchall()
         for (name,) in views:
@@ -134,6 +155,21 @@ def _drop_source(context: Context) -> None:
             fences.drop(tx, context.schema, tables)
             tx.pg.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(context.schema)))
         failpoint("drop_source.before_commit")
+
+
+def _restore_source(context: Context) -> None:
+    with context.fenced_source() as tx:
+        brief_lock(tx)
+        home.restore_source(context, tx)
+        failpoint("drop_source.restored.before_commit")
+
+
+def _drop_opened(context: Context, table: TableRef) -> None:
+    """A fence that a rollback had opened goes; one that is shut keeps an old database closed."""
+    with context.fenced_source() as tx:
+        if not fences.is_closed(tx, context.schema):
+            brief_lock(tx)
+            fences.drop_from(tx, context.schema, table)
 
 
 def _drop_built(context: Context, tx: Transaction) -> None:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import psycopg
-from psycopg import sql
 
 from confiture import catalog
 from confiture.capture import apply, fences, triggers
 from confiture.capture.apply import Follower, Pass
 from confiture.capture.triggers import Captured
-from confiture.db import Transaction, retry
+from confiture.db import Transaction, brief_lock, briefly_locked, retry
 from confiture.faults import failpoint
 from confiture.journal import catchup, progress, runs
 from confiture.plan import Plan
 from confiture.runner import Context
 
-#: CREATE TRIGGER waits for writers and makes later ones wait behind it: short tries instead of one long.
-LOCK_TIMEOUT = "1s"
-INSTALL_SECONDS = 300
 #: A backlog of so many log rows is drained within the cutover's pause.
 SMALL_BACKLOG = 1_000
 #: Seconds between two passes of ``follow`` when there is little to do.
@@ -33,7 +30,7 @@ def install(context: Context, plan: Plan) -> None:
     """
     for item in triggers.captured(plan.tables, context.schema):
         context.checkpoint()
-        retry(lambda item=item: _install_one(context, item), deadline=INSTALL_SECONDS)  # type: ignore[misc]
+        briefly_locked(partial(_install_one, context, item))
     failpoint("capture.installed")
 
 
@@ -42,7 +39,7 @@ def _install_one(context: Context, item: Captured) -> None:
         with context.fenced_source() as tx:
             if triggers.installed(tx, item):
                 return
-            tx.pg.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT)))
+            brief_lock(tx)
             triggers.install(tx, item)
             # Taken under the trigger's lock: from here on every change is either logged or seen as DDL.
             now = catalog.fingerprint(tx, item.table)
@@ -115,9 +112,14 @@ def follow(context: Context, plan: Plan, *, once: bool) -> int:
 def remove(context: Context, plan: Plan) -> None:
     """Drop capture from the source."""
     for item in triggers.captured(plan.tables, context.schema):
-        with context.fenced_source() as tx:
-            triggers.remove(tx, item)
-            failpoint("capture.removed.before_commit")
+        briefly_locked(partial(_remove_one, context, item))
+
+
+def _remove_one(context: Context, item: Captured) -> None:
+    with context.fenced_source() as tx:
+        brief_lock(tx)
+        triggers.remove(tx, item)
+        failpoint("capture.removed.before_commit")
 
 
 def captured_run(tx: Transaction, context: Context) -> bool:

@@ -93,14 +93,19 @@ def declare(tx: Transaction, item: Deferred) -> None:
     tx.pg.execute(sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(table, name, raw(definition)))
 
 
+def validate_declared(tx: Transaction, item: Deferred) -> None:
+    """Check every row under the declared key that stands beside its substitute: long, but it holds nobody up."""
+    detail = item.detail or {}
+    if item.interim is not None and detail["validated"] and not (detail["plain"] or detail["partitioned"]):
+        validate(tx, item)
+
+
 def settle(tx: Transaction, item: Deferred) -> None:
-    """What :func:`declare` left: validate the declared key and drop its substitute."""
+    """What :func:`declare` left, after :func:`validate_declared`: the substitute goes."""
     detail = item.detail or {}
     if item.interim is None or detail["plain"] or detail["partitioned"]:
         put_back(tx, item)
         return
-    if detail["validated"]:
-        validate(tx, item)
     tx.pg.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(_table(item.table), _beside(item)))
     comment_on(tx, item)
 

@@ -8,6 +8,7 @@ application writes into the target (correctness.md, 7 and 10).
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import psycopg
 from psycopg import sql
@@ -15,7 +16,7 @@ from psycopg import sql
 from confiture import catalog
 from confiture.capture import aside, fences, home, triggers
 from confiture.capture.home import Home
-from confiture.db import Session, Transaction, retry
+from confiture.db import Session, Transaction, brief_lock, briefly_locked, retry
 from confiture.errors import Fault, Refused
 from confiture.faults import failpoint
 from confiture.journal import catchup, progress, runs
@@ -157,9 +158,16 @@ def settle_source(context: Context) -> None:
         left = aside.items(tx, context.schema, "foreign_key")
     for item in left:
         with context.fenced_source() as tx:
-            foreign_keys.settle(tx, item)
-            aside.forget(tx, context.schema, item)
-            failpoint("home.settle.before_commit")
+            foreign_keys.validate_declared(tx, item)
+        briefly_locked(partial(_settle_one, context, item))
+
+
+def _settle_one(context: Context, item: Deferred) -> None:
+    with context.fenced_source() as tx:
+        brief_lock(tx)
+        foreign_keys.settle(tx, item)
+        aside.forget(tx, context.schema, item)
+        failpoint("home.settle.before_commit")
 
 
 # Following -----------------------------------------------------------------------------------------

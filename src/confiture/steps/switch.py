@@ -17,7 +17,7 @@ from confiture.compare import suspects
 from confiture.compare.checksum import Hashing
 from confiture.compare.suspects import Key
 from confiture.copy.base import Job
-from confiture.db import Transaction
+from confiture.db import Transaction, brief_lock, briefly_locked
 from confiture.errors import CutoverGivenUp, CutoverHalfway
 from confiture.faults import failpoint
 from confiture.journal import progress, runs
@@ -240,7 +240,16 @@ def settle_keys(context: Context, plan: Plan) -> None:
     with context.target.transaction(read_only=True) as tx:
         keys = [k for k in progress.deferred(tx, context.run_id, "foreign_key") if k.status == "interim"]
     for item in keys:
+        waited = waits(plan, item)
         with context.fenced() as tx:
-            recopy.settle(tx, item) if waits(plan, item) else foreign_keys.settle(tx, item)
-            progress.set_deferred(tx, context.run_id, item, "back")
-            failpoint("switch.key.before_commit")
+            recopy.settle(tx, item) if waited else foreign_keys.validate_declared(tx, item)
+        briefly_locked(partial(_settle_key, context, item, waited=waited))
+
+
+def _settle_key(context: Context, item: Deferred, *, waited: bool) -> None:
+    with context.fenced() as tx:
+        brief_lock(tx)
+        if not waited:
+            foreign_keys.settle(tx, item)
+        progress.set_deferred(tx, context.run_id, item, "back")
+        failpoint("switch.key.before_commit")
