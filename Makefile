@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types check clean
+.PHONY: demo test lint types check bench clean
 
 demo: $(READY)
 	$(BIN)/confiture demo
@@ -21,6 +21,11 @@ types: $(READY)
 	$(BIN)/mypy
 
 check: lint types test
+
+# Each figure of docs/benchmarks.md; about ten minutes.
+bench: $(READY)
+	for script in write_pause catchup_rate source_slowdown log_size nothing_lost; do \
+		$(BIN)/python benchmarks/$$script.py || exit 1; done
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

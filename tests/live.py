@@ -17,6 +17,7 @@ from servers import Databases, TestDatabase
 LIVE_POINTS = {
     "setup": ("capture.before_commit:2", "capture.after_commit", "capture.installed", "close_target.before_commit"),
     "migrate": ("compact.before_commit",),
+    "verify": ("repair.before_commit",),
     "cutover": (
         "switch.phase.before_commit",
         "home.views.before_commit",
@@ -111,14 +112,34 @@ class LiveRun:
     def follow(self) -> int:
         return operations.follow(self.where, True, self.progress)[1]
 
-    def verify(self) -> operations.Result:
-        return operations.verify(self.where, self.project / "differences.jsonl", True, self.progress)[1]
+    def verify(self, *, repair: bool = False) -> operations.Result:
+        report = self.project / "differences.jsonl"
+        return operations.verify(self.where, report, True, self.progress, repair=repair)[1]
+
+    def tamper(self, statements: str) -> None:
+        """Change the target behind the run's back, as its own writes do."""
+        with self.target.connect() as connection:
+            schema = self.target.value("SELECT nspname FROM pg_namespace WHERE nspname ~ '^confiture_'")
+            connection.execute(f"SET confiture.writer = '{schema}'")
+            connection.execute(statements.encode())
+
+    def touch(self, table: str, key: int) -> None:
+        """Have it remembered that a row changed since it was verified."""
+        self.target.sql(
+            f"INSERT INTO confiture.touched SELECT run_id, number, '[\"{key}\"]' FROM confiture.table_plan"
+            f" WHERE target_table = '{table}'"
+        )
+
+    @property
+    def state(self) -> str:
+        return str(self.target.value("SELECT state FROM confiture.run ORDER BY started_at DESC LIMIT 1"))
 
     def arguments(self, step: str) -> list[str]:
         """The command line of a step."""
         more = {
             "setup": ["--source", self.source.conninfo, "--mapping", str(self.choices.mapping)],
             "cleanup": ["--yes"],
+            "verify": ["--repair"],
         }
         target = ["--target", self.target.conninfo, "--project", str(self.project)]
         return ["migrate", "schema-to-schema", step, *target, *more.get(step, [])]

@@ -38,6 +38,7 @@ from confiture.steps import gates, planning
 from confiture.steps import home as going_home
 from confiture.steps import migrate as migrating
 from confiture.steps import rehearse as rehearsing
+from confiture.steps import repair as repairing
 from confiture.steps import rollback as rolling_back
 from confiture.steps import setup as setting_up
 from confiture.steps import switch as switching
@@ -418,32 +419,56 @@ def _refuse_half_set_up(context: Context) -> None:
         raise Refused("setup is not finished", why="it stopped on the way", fix="run the same setup command again")
 
 
-def verify(where: Where, report: Path | None, again: bool, progress_: Progress) -> tuple[Run, Result]:
+def verify(
+    where: Where, report: Path | None, again: bool, progress_: Progress, *, repair: bool = False
+) -> tuple[Run, Result]:
     """Compare everything and move the run to ``verified``.
 
     :param report: where the differences are written, one JSON object a line.
+    :param repair: heal the rows that differ through catch-up, and compare anew.
     :raises DifferencesFound: after writing them down.
     """
     if report is not None:
         verifying.refuse_unwritable(report)
     with _holding(where, "verify", progress_) as (context, run):
         _refuse_to_verify(run)
+        if repair:
+            repairing.refuse_uncaptured(run)
         plan = migrating.stored_plan(context)
-        if run.state == VERIFIED and not again:
+        if run.state == VERIFIED and not (again or repair):
             found = _last_result(context, plan)
             if found is not None:
                 progress_.say("verified already; --again compares everything anew")
                 return run, found
         planning.ensure_views(context, plan)
-        result = verifying.verify(context, plan, capture=bool(run.options.get("capture")))
-        if result.equal and run.state == MIGRATING:
-            _fire(context, "verify", {"verification": result.number})
-        elif not result.equal and run.state == VERIFIED:
-            _fire(context, "reopen", {"reason": "verification found differences"})
+        result = _compared(context, plan)
+        if repair:
+            result = _repaired(context, plan, result)
         after = context.run()
     if not result.equal and report is not None:
         verifying.write_differences(report, result.differences)
     return after, result
+
+
+def _compared(context: Context, plan: Plan) -> Result:
+    """Verify once; the run's state follows from what was found."""
+    run = context.run()
+    result = verifying.verify(context, plan, capture=bool(run.options.get("capture")))
+    if result.equal and run.state == MIGRATING:
+        _fire(context, "verify", {"verification": result.number})
+    elif not result.equal and run.state == VERIFIED:
+        _fire(context, "reopen", {"reason": "verification found differences"})
+    return result
+
+
+def _repaired(context: Context, plan: Plan, result: Result) -> Result:
+    """Heal and compare until nothing differs, or only what was tried before: each round tells a limited number."""
+    tried: frozenset[repairing.Wrong] = frozenset()
+    while wrong := repairing.wrong_keys(plan, result.differences) - tried:
+        repairing.repair(context, plan, wrong)
+        tried |= wrong
+        result = _compared(context, plan)
+    return result
 
 
 def follow(where: Where, once: bool, progress_: Progress) -> tuple[Run, int]:
@@ -498,10 +523,11 @@ def differences_found(run: Run, result: Result, report: Path | None) -> Differen
     """The error that ends a verify which found something."""
     first = result.differences[0] if result.differences else None
     table = next((t.target for t in result.tables if not t.equal), "NAME")
+    heal = f"heal the rows: {_next('verify', run)} --repair" if run.options.get("capture") else "mend them"
     return DifferencesFound(
         f"{len(result.differences)} differences between {run.source_name} and {run.target_name}",
         why=f"the first: {first.place}; all are in {report}" if first else "the counts differ",
-        fix=f"mend them, or copy anew: {_next('migrate', run)} --restart-table {shell_word(table)}",
+        fix=f"{heal}, or copy anew: {_next('migrate', run)} --restart-table {shell_word(table)}",
     )
 
 

@@ -79,10 +79,13 @@ def live(databases: Databases, tmp_path: Path) -> LiveRun:
     old = """
         CREATE TABLE account (id int PRIMARY KEY, owner text);
         CREATE TABLE history (id serial PRIMARY KEY, account_id int REFERENCES account);
+        CREATE TABLE keyless (what text);
+        INSERT INTO keyless VALUES ('a'), ('b');
         INSERT INTO account SELECT n, 'o' || n FROM generate_series(1, 50) n;
         INSERT INTO history (account_id) SELECT n FROM generate_series(1, 50) n;
     """
     new = """
+        CREATE TABLE keyless (what text);
         CREATE TABLE account (id bigint PRIMARY KEY, owner text);
         CREATE TABLE history (id serial PRIMARY KEY, account_id bigint REFERENCES account ON DELETE CASCADE);
     """
@@ -104,6 +107,7 @@ def test_a_live_rehearsal_changes_nothing_locks_no_writer_out_and_tells_the_paus
     with live.source.connect(application_name="the app", autocommit=False) as writer:
         writer.execute("UPDATE account SET owner = 'waits' WHERE id = 7")
         live.source.sql("UPDATE account SET owner = 'new' WHERE id = 8; INSERT INTO history (account_id) VALUES (1)")
+        live.source.sql("INSERT INTO keyless VALUES ('c')")
         with watching_locks(live.source) as locks:
             found = rehearse(live)
         (blocker,) = found.blockers
@@ -113,8 +117,9 @@ def test_a_live_rehearsal_changes_nothing_locks_no_writer_out_and_tells_the_paus
     assert everything(live.source, live.target) == before
     # What it does do is what `follow` does at any time.
     assert live.target.value("SELECT owner FROM account WHERE id = 8") == "new"
+    assert live.target.value("SELECT count(*) FROM keyless") == 2
     names = [p.name.split()[0] for p in found.parts]
-    assert names == ["lock", "catch", "compare", "set", "close", "open"]
+    assert names == ["lock", "catch", "compare", "copy", "set", "close", "open"]
     assert all(p.seconds > 0 for p in found.parts)
     assert found.seconds == sum(p.seconds for p in found.parts)
     live.cutover()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from confiture.keyset import KeyPart, columns, predicate, ranges, typed
@@ -43,6 +43,10 @@ def holds(sql_text: str, row: dict[str, int | str]) -> bool:
 _VALUES = (st.integers(-3, 3), st.sampled_from(["", "a", "a'", "ab", "b"]), st.integers(2**60, 2**60 + 2))
 
 
+#: Machines differ in speed, and a test run shares its own.
+unhurried = settings(deadline=None)
+
+
 def keys(width: int) -> st.SearchStrategy[Key]:
     return st.tuples(*_VALUES[:width])
 
@@ -65,6 +69,7 @@ def is_in(parts: tuple[KeyPart, ...], span: KeyRange, key: Key, style: str) -> b
     return holds(text, dict(zip((p.name for p in parts), key, strict=True)))
 
 
+@unhurried
 @given(cut())
 def test_every_key_lies_in_exactly_one_range(case: tuple[tuple[KeyPart, ...], list[Key], list[Key]]) -> None:
     parts, bounds, looked_for = case
@@ -75,6 +80,7 @@ def test_every_key_lies_in_exactly_one_range(case: tuple[tuple[KeyPart, ...], li
             assert [n for n, span in enumerate(spans) if is_in(parts, span, key, style)] == [expected]
 
 
+@unhurried
 @given(cut())
 def test_the_expansion_says_what_the_row_comparison_says(
     case: tuple[tuple[KeyPart, ...], list[Key], list[Key]],
@@ -87,6 +93,7 @@ def test_the_expansion_says_what_the_row_comparison_says(
             assert is_in(parts, span, key, "row") == is_in(parts, span, key, "expanded") == wanted
 
 
+@unhurried
 @given(st.lists(st.integers(), unique=True).map(sorted), st.integers(1, 5))
 def test_batches_planned_from_a_cursor_are_the_ranges_planned_at_once(bounds: list[int], size: int) -> None:
     values = [(str(b),) for b in bounds]
@@ -112,6 +119,7 @@ def test_an_unfinished_batch_leaves_the_rest_for_the_next() -> None:
     assert ranges([], ("1",), last=False) == []
 
 
+@unhurried
 @given(st.text().filter(lambda text: "\0" not in text))
 def test_a_literal_cannot_end_early(text: str) -> None:
     written = typed(text, "text").as_string(None)

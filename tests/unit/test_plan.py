@@ -627,3 +627,17 @@ def test_a_table_is_not_walked_by_a_key_that_may_be_null() -> None:
     planner = Planner(database([whole]), database([whole]), Mapping(), {}, Options())
     (planned,) = planner.plan().tables
     assert (planned.key, planned.key_reason) == ((), "id may be NULL")
+
+
+def test_a_column_is_not_narrowed_without_a_transform() -> None:
+    old = table(REF, [column("id", "big")])
+    (fault,) = one(old, table(REF, [column("id", "int")])).faults
+    assert "app.t.id" in fault.message
+    assert "id::integer" in fault.hint
+
+
+def test_a_table_keeps_its_number_when_one_before_it_gets_no_rows() -> None:
+    empty, kept = table(TableRef("app", "a"), [column("id", "int")]), table(TableRef("app", "b"), [column("id", "int")])
+    planner = Planner(database([kept]), database([empty, kept]), Mapping(), {}, Options())
+    (planned,) = planner.plan().tables
+    assert planned.number == 2

@@ -22,12 +22,16 @@ def verify(
     source: options.Source = None,
     report: Report = Path("differences.jsonl"),
     again: Annotated[bool, typer.Option("--again", help="Compare anew what is verified already.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Bring the rows that differ again, then compare anew.")
+    ] = False,
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
     """Compare every row, foreign keys, constraints, indexes and sequences."""
     with terminal.Reporter() as reporter:
-        after, result = operations.verify(options.where(target, source, project), report, again, reporter)
+        where = options.where(target, source, project)
+        after, result = operations.verify(where, report, again, reporter, repair=repair)
     finish(after, result, report, format)
 
 

@@ -69,10 +69,18 @@ def touch_keys(tx: Transaction, run_id: uuid.UUID, table_number: int, keys: list
         tx.sa.execute(insert(touched).on_conflict_do_nothing(), rows)
 
 
-def touched_keys(tx: Transaction, run_id: uuid.UUID, table_number: int) -> list[list[str]]:
-    """The keys of a table that changed since they were verified."""
+def touched_keys(
+    tx: Transaction, run_id: uuid.UUID, table_number: int, *, after: list[str] | None = None, most: int | None = None
+) -> list[list[str]]:
+    """The keys of a table that changed since they were verified, in order.
+
+    :param after: only those behind this one; None for all.
+    :param most: how many at most; None for all.
+    """
     query = sa.select(touched.c.key).where(touched.c.run_id == run_id, touched.c.table_number == table_number)
-    return list(tx.sa.execute(query).scalars())
+    if after is not None:
+        query = query.where(touched.c.key > after)
+    return list(tx.sa.execute(query.order_by(touched.c.key).limit(most)).scalars())
 
 
 def forget_touched(tx: Transaction, run_id: uuid.UUID, table_number: int, keys: list[list[str]]) -> None:

@@ -16,6 +16,7 @@ from confiture.faults import failpoint
 from confiture.journal import catchup, progress, runs
 from confiture.plan import Plan
 from confiture.runner import Context
+from confiture.steps.recheck import Recheck
 
 #: A backlog of so many log rows is drained within the cutover's pause.
 SMALL_BACKLOG = 1_000
@@ -94,18 +95,25 @@ def one_pass(follower: Follower, *, touch: bool) -> Pass:
 
 
 def follow(context: Context, plan: Plan, *, once: bool) -> int:
-    """Keep the target fresh until a signal; rows brought over when ``once``."""
+    """Keep the target fresh until a signal, and compare what changed since it was verified.
+
+    :param once: until the backlog is small and every such row was compared once; the rows brought over.
+    """
     apply.refuse_behind(context)
-    if once:
-        return drain(context, plan, touch=True)
     with Follower(context, apply.followed(context, plan)) as follower:
+        recheck = Recheck(context, plan, follower.followed, lambda: one_pass(follower, touch=True))
+        if once:
+            brought = drain(context, plan, touch=True)
+            while recheck.some():
+                context.checkpoint()
+            return brought
         while True:
             context.checkpoint()
             made = one_pass(follower, touch=True)
             left = measure(context, plan)
             if made.keys:
                 context.progress.say(f"pass {made.number}: {made.keys:,} keys, {made.rows:,} rows; {left:,} waiting")
-            if left <= SMALL_BACKLOG:
+            if left <= SMALL_BACKLOG and not recheck.some():
                 time.sleep(IDLE_SECONDS)
 
 

@@ -19,7 +19,7 @@ from confiture.copy.base import Job
 from confiture.copy.chunks import MOVERS, check_fingerprint
 from confiture.db import Transaction
 from confiture.errors import CutoverGivenUp
-from confiture.journal import progress
+from confiture.journal import progress, runs
 from confiture.journal.progress import Deferred
 from confiture.journal.verifications import Difference
 from confiture.plan import Plan
@@ -55,11 +55,29 @@ def _recopy(context: Context, job: Job, expected: dict[str, object] | None, hash
         with context.fenced() as target:  # the old rows go and the new ones come in one commit
             _limit(source, deadline)
             _limit(target, deadline)
-            target.pg.execute("SET CONSTRAINTS ALL DEFERRED")
-            only = sql.SQL("ONLY " if job.table.target_only else "")
-            target.pg.execute(sql.SQL("DELETE FROM {}{}").format(only, job.target))
-            MOVERS[job.table.strategy].move(source, target, job, KeyRange(None, None))
+            _replace(source, target, job)
             _compare(source, target, job, hashing)
+
+
+def _replace(source: Transaction, target: Transaction, job: Job) -> None:
+    target.pg.execute("SET CONSTRAINTS ALL DEFERRED")
+    only = sql.SQL("ONLY " if job.table.target_only else "")
+    target.pg.execute(sql.SQL("DELETE FROM {}{}").format(only, job.target))
+    MOVERS[job.table.strategy].move(source, target, job, KeyRange(None, None))
+
+
+def rehearse(context: Context, plan: Plan, hashing: Hashing) -> None:
+    """Copy and sum each such table, and roll back. Nothing is judged: writes go on."""
+    with context.target.transaction(read_only=True) as tx:
+        prints = {s.number: s.fingerprint for s in progress.tables(tx, context.run_id)}
+    for job in (Job(t, context.schema) for t in plan.tables if t.recopied):
+        with reading(context.source, job.source) as source:
+            check_fingerprint(source, job, prints.get(job.table.number))
+            with context.target.rehearsal() as target:
+                runs.fence(target, context.run_id, context.epoch)
+                _replace(source, target, job)
+                checksum.bucket_sums(source, job, "source", hashing, 1)
+                checksum.bucket_sums(target, job, "target", hashing, 1)
 
 
 def _compare(source: Transaction, target: Transaction, job: Job, hashing: Hashing) -> None:

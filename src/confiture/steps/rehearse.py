@@ -22,7 +22,7 @@ from confiture.compare.checksum import Hashing
 from confiture.errors import CutoverGivenUp
 from confiture.plan import Plan
 from confiture.runner import Context, check_source_fence
-from confiture.steps import blockers, cutover, switch, touched, verify
+from confiture.steps import blockers, cutover, recopy, switch, touched, verify
 from confiture.steps.blockers import Blocker
 from confiture.steps.cutover import Differs, Limits
 from confiture.types import TableRef
@@ -75,11 +75,14 @@ def rehearse(context: Context, plan: Plan, limits: Limits) -> Rehearsal:
     :raises CutoverGivenUp: when a row differs, or the parts add up to more than the write pause may last.
     """
     cutover.refuse_stale(context, plan)
-    hashing = verify.hashing_of(context, plan)
+    hashing = touched.hashing_of(context, plan)
     switch.even_out(context, plan, hashing)
     watch = _Stopwatch()
     _lock(context, plan, watch)
     _last_changes(context, plan, hashing, watch)
+    if again := sum(t.recopied for t in plan.tables):
+        with watch.measuring(f"copy {again:,} tables without a key"):
+            recopy.rehearse(context, plan, hashing)
     _sequences(context, plan, watch)
     _close_source(context, plan, watch)
     with watch.measuring("open the target"):
@@ -129,9 +132,11 @@ def _lock(context: Context, plan: Plan, watch: _Stopwatch) -> None:
 
 def _last_changes(context: Context, plan: Plan, hashing: Hashing, watch: _Stopwatch) -> None:
     """A pass over what came meanwhile, one that finds nothing, and comparing what they touched."""
-    with watch.measuring("catch up"), Follower(context, apply.followed(context, plan)) as follower:
-        follower.catch_up(touch=True)
-        follower.catch_up(touch=True)
+    with Follower(context, apply.followed(context, plan)) as follower:
+        follower.catch_up(touch=True)  # opens its sessions, as it is done before the lock
+        with watch.measuring("catch up"):
+            follower.catch_up(touch=True)
+            follower.catch_up(touch=True)
     keys = 0
     began = time.monotonic()
     for followed in apply.followed(context, plan):

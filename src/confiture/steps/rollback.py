@@ -23,7 +23,7 @@ from confiture.journal import progress, runs
 from confiture.journal.verifications import Difference
 from confiture.plan import Plan
 from confiture.runner import Context
-from confiture.steps import foreign_keys, switch, touched, verify
+from confiture.steps import foreign_keys, switch, touched
 from confiture.steps import home as going_home
 from confiture.steps.cutover import Limits, locked_target
 
@@ -47,7 +47,7 @@ def rollback(context: Context, plan: Plan, limits: Limits) -> None:
         going_home.refuse_no_way(plan)
         going_home.refuse_open_source(context)
         home.refuse_behind(context)
-        hashing = verify.hashing_of(context, plan)
+        hashing = touched.hashing_of(context, plan)
         switch.set_phase(context, PHASE + "preparing")
         _prepare(context, plan, hashing)
         switch.set_phase(context, PHASE + "closing")

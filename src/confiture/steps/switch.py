@@ -28,7 +28,7 @@ from confiture.plan import Plan
 from confiture.pooler import Gate
 from confiture.runner import Context
 from confiture.states import CUTOVER
-from confiture.steps import follow, foreign_keys, gates, home, recopy, touched, verify
+from confiture.steps import follow, foreign_keys, gates, home, recopy, touched
 from confiture.steps.cutover import Limits, enable, locked, refuse_stale
 from confiture.steps.finish import waits
 from confiture.types import TableRef
@@ -51,7 +51,7 @@ def switch(context: Context, plan: Plan, limits: Limits, gate: Gate | None = Non
     """
     if not is_closed(context):
         refuse_stale(context, plan)
-        hashing = verify.hashing_of(context, plan)
+        hashing = touched.hashing_of(context, plan)
         set_phase(context, "preparing")
         prepare(context, plan, hashing)
         off = home.user_triggers(context, plan) if plan.back else []

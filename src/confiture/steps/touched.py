@@ -10,6 +10,7 @@ from confiture.compare.suspects import Key
 from confiture.copy.base import Job
 from confiture.journal import catchup
 from confiture.journal.verifications import Difference
+from confiture.plan import Plan
 from confiture.runner import Context, reading
 
 #: Touched keys compared with one statement.
@@ -24,6 +25,23 @@ def batches(context: Context, job: Job) -> list[list[Key]]:
     with context.target.transaction(read_only=True) as tx:
         keys = [tuple(key) for key in catchup.touched_keys(tx, context.run_id, job.table.number)]
     return [keys[at : at + KEYS_AT_ONCE] for at in range(0, len(keys), KEYS_AT_ONCE)]
+
+
+def hashing_of(context: Context, plan: Plan) -> Hashing:
+    """How rows are hashed, agreed by both servers."""
+    with context.source.transaction(read_only=True) as a, context.target.transaction(read_only=True) as b:
+        return checksum.agree(a, b, recode=plan.recode)
+
+
+def some(context: Context, job: Job, after: Key | None) -> list[Key]:
+    """The next touched keys of a table, in the journal's order, at most KEYS_AT_ONCE.
+
+    :param after: only those behind this one; None for the first.
+    """
+    behind = None if after is None else list(after)
+    with context.target.transaction(read_only=True) as tx:
+        found = catchup.touched_keys(tx, context.run_id, job.table.number, after=behind, most=KEYS_AT_ONCE)
+    return [tuple(key) for key in found]
 
 
 #: Keys that differ, with the hash their source has (None: no such row): it stands still or moves.

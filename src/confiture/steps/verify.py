@@ -27,7 +27,7 @@ from confiture.journal import catchup, progress, verifications
 from confiture.journal.verifications import Difference, Unit
 from confiture.plan import Plan
 from confiture.runner import Context, reading
-from confiture.steps import follow
+from confiture.steps import follow, touched
 from confiture.steps.finish import waits
 from confiture.types import KeyRange, shell_word
 
@@ -77,7 +77,7 @@ def verify(context: Context, plan: Plan, purpose: str = "verify", *, capture: bo
     session = context.source
     servers = {"source": _server(session), "target": _server(context.target)}
     number = _attempt(context, plan, purpose, servers)
-    hashing = hashing_of(context, plan)
+    hashing = touched.hashing_of(context, plan)
     live = {j.table.number: f for f in apply.followed(context, plan) for j in f.jobs} if capture else {}
     if capture:
         follow.drain(context, plan, touch=True)
@@ -115,7 +115,7 @@ def compare(context: Context, plan: Plan) -> Result:
     :raises Refused: when not every table is copied and finished.
     """
     refuse_unfinished(context)
-    hashing = hashing_of(context, plan)
+    hashing = touched.hashing_of(context, plan)
     units: list[Unit] = []
     found: list[Difference] = []
     for table in plan.tables:
@@ -191,12 +191,6 @@ def _settled(
     rows = part.source_rows if not verdict.confirmed else part.target_rows
     settled = replace(part, target_rows=rows, equal=not verdict.confirmed)
     return settled, list(verdict.confirmed)
-
-
-def hashing_of(context: Context, plan: Plan) -> Hashing:
-    """How rows are hashed, agreed by both servers."""
-    with context.source.transaction(read_only=True) as a, context.target.transaction(read_only=True) as b:
-        return checksum.agree(a, b, recode=plan.recode)
 
 
 Compared = tuple[Unit, list[Difference]]

@@ -1,0 +1,73 @@
+"""Between the passes of ``follow``: rows that changed since they were verified are compared again, some at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from confiture import machine
+from confiture.capture.apply import Followed
+from confiture.compare import suspects
+from confiture.compare.checksum import Hashing
+from confiture.compare.suspects import Key
+from confiture.copy.base import Job
+from confiture.journal import runs
+from confiture.journal.verifications import Difference
+from confiture.plan import Plan
+from confiture.runner import Context
+from confiture.states import VERIFIED
+from confiture.steps import touched
+
+
+class Recheck:
+    """Walks the touched keys of every table, from the first to the last and again."""
+
+    def __init__(
+        self, context: Context, plan: Plan, followed: Sequence[Followed], catch_up: Callable[[], object]
+    ) -> None:
+        self._context = context
+        self._plan = plan
+        self._catch_up = catch_up
+        self._jobs = [(f, job) for f in followed for job in f.jobs]
+        self._behind: dict[int, Key | None] = {}
+        self._on = context.run().state == VERIFIED
+
+    def some(self) -> bool:
+        """Compare the next keys of each table; whether any table has keys behind them.
+
+        A confirmed difference takes the run back to ``migrating``: its verification holds no more. Before a
+        verification there is nothing to do.
+        """
+        if not self._on:
+            return False
+        hashing = touched.hashing_of(self._context, self._plan)
+        more = False
+        for followed, job in self._jobs:
+            number = job.table.number
+            some = touched.some(self._context, job, self._behind.get(number))
+            found = self._compare(followed, job, hashing, some) if some else ()
+            full = len(some) == touched.KEYS_AT_ONCE
+            self._behind[number] = some[-1] if full else None
+            more |= full
+            if found:
+                self._reopen(job, found)
+                return False
+        return more
+
+    def _compare(self, followed: Followed, job: Job, hashing: Hashing, some: Sequence[Key]) -> tuple[Difference, ...]:
+        """What is confirmed to differ; what agrees is forgotten."""
+        context = self._context
+        wrong = touched.differing(context, job, hashing, some)
+        touched.forget(context, job, [k for k in some if k not in wrong])
+        if not wrong:
+            return ()
+        verdict = suspects.settle(context.source, context.target, job, hashing, followed, list(wrong), self._catch_up)
+        return verdict.confirmed
+
+    def _reopen(self, job: Job, found: Sequence[Difference]) -> None:
+        self._on = False
+        reason = f"a row changed since it was verified differs: {found[0].place}"
+        with self._context.fenced() as tx:
+            run = runs.get(tx, self._context.run_id)
+            assert run is not None
+            machine.fire(tx, run, "reopen", {"reason": reason, "keys": len(found)})
+        self._context.progress.say(f"{reason}; the verification holds no more: heal it with `verify --repair`")

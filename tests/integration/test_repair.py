@@ -1,0 +1,114 @@
+"""``verify --repair``: what differs is brought again through the same catch-up, and must then verify cleanly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from confiture.compare import touched
+from confiture.errors import Refused
+from live import LiveRun
+from servers import Databases
+
+OLD = """
+CREATE TABLE item (shop int, code varchar(10), name text, gone boolean NOT NULL, PRIMARY KEY (code, shop));
+CREATE TABLE line (id int PRIMARY KEY, shop int, code varchar(10), n int, FOREIGN KEY (code, shop) REFERENCES item);
+INSERT INTO item SELECT n % 7, 'c''' || n, 'n' || n, n % 5 = 0 FROM generate_series(1, 100) n;
+INSERT INTO line SELECT n, n % 7, 'c''' || n, n FROM generate_series(1, 100) n;
+"""
+NEW = """
+CREATE TABLE item (shop bigint, code text, name text, PRIMARY KEY (shop, code));
+CREATE TABLE gone_item (shop bigint, code text, name text, PRIMARY KEY (shop, code));
+CREATE TABLE line (id bigint PRIMARY KEY, shop bigint, code text, n bigint CHECK (n < 1000));
+"""
+MAPPING = """
+item: {$where: "NOT gone", $omit: [gone]}
+gone_item: {$from: item, $where: "gone", $omit: [gone]}
+"""
+SAME = {
+    "item": "SELECT shop, code, name FROM item WHERE NOT gone",
+    "gone_item": "SELECT shop, code, name FROM item WHERE gone",
+    "line": "SELECT id, shop, code, n FROM line",
+}
+TAMPERED = {
+    "a value": "UPDATE item SET name = 'x' WHERE code = 'c''3'; UPDATE gone_item SET name = NULL WHERE code = 'c''5'",
+    "a row that is missing": "DELETE FROM line WHERE id % 3 = 0; DELETE FROM gone_item",
+    "a row too many": "INSERT INTO line VALUES (-5, 1, 'x', 1); INSERT INTO item SELECT 3, 'of nobody', 'x'",
+    "a key": "UPDATE item SET shop = shop + 50 WHERE code LIKE 'c''1%'",
+}
+
+
+@pytest.fixture
+def live(databases: Databases, tmp_path: Path) -> LiveRun:
+    run = LiveRun(databases, tmp_path, OLD, NEW, MAPPING, chunk_rows=30)
+    run.setup()
+    run.migrate()
+    return run
+
+
+@pytest.mark.parametrize("tampered", TAMPERED.values(), ids=TAMPERED)
+def test_rows_that_differ_are_healed_and_the_run_is_verified(live: LiveRun, tampered: str) -> None:
+    live.tamper(tampered)
+    assert not live.verify().equal
+    assert live.state == "migrating"
+    live.source.sql("UPDATE line SET n = n + 1 WHERE id < 10")
+    assert live.verify(repair=True).equal
+    assert live.state == "verified"
+    live.assert_same(**SAME)
+
+
+def test_a_verified_run_is_repaired_without_asking_again(live: LiveRun) -> None:
+    assert live.verify().equal
+    live.tamper("DELETE FROM line")
+    assert live.verify(repair=True).equal
+    assert live.state == "verified"
+    live.cutover()
+    live.assert_same(**SAME)
+
+
+def test_what_no_row_heals_is_still_told_in_the_end(live: LiveRun) -> None:
+    live.tamper("DELETE FROM line WHERE id = 4")
+    live.tamper("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'gone_item_pkey'::regclass")
+    result = live.verify(repair=True)
+    assert [d.subject for d in result.differences] == ["public.gone_item public.gone_item_pkey"]
+    assert live.state == "migrating"
+    assert live.target.value("SELECT count(*) FROM line WHERE id = 4") == 1
+
+
+def test_follow_compares_what_changed_since_the_verification_and_forgets_what_agrees(
+    live: LiveRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(touched, "KEYS_AT_ONCE", 10)
+    assert live.verify().equal
+    live.source.sql("UPDATE line SET n = n + 1; UPDATE item SET gone = NOT gone")
+    live.source.sql("DELETE FROM line WHERE id = 7; DELETE FROM item WHERE code = 'c''7'")
+    assert live.follow() > 100
+    assert live.target.value("SELECT count(*) FROM confiture.touched") == 0
+    assert live.state == "verified"
+    live.cutover()
+    live.assert_same(**SAME)
+
+
+def test_a_difference_that_follow_confirms_takes_the_run_back_to_be_verified(live: LiveRun) -> None:
+    assert live.verify().equal
+    live.tamper("UPDATE line SET n = -1 WHERE id IN (8, 9)")
+    live.touch("line", 8)
+    live.source.sql("UPDATE line SET n = 5 WHERE id = 9")
+    live.follow()
+    assert live.state == "migrating"
+    assert [line for line in live.progress.lines if "public.line id = 8 column n: value differs" in line]
+    with pytest.raises(Refused, match="not verified"):
+        live.cutover()
+    assert live.verify(repair=True).equal
+    live.cutover()
+    live.assert_same(**SAME)
+
+
+def test_a_run_without_capture_says_what_to_do_instead(databases: Databases, tmp_path: Path) -> None:
+    run = LiveRun(databases, tmp_path, OLD, NEW, MAPPING)
+    run.setup(capture=False)
+    run.migrate()
+    with pytest.raises(Refused, match="cannot be repaired") as told:
+        run.verify(repair=True)
+    assert "--restart-table" in told.value.fix
