@@ -7,8 +7,7 @@ process the last ones. Nothing is held while it waits: no transaction is open on
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Protocol
 
 from psycopg.rows import dict_row
 
@@ -27,21 +26,29 @@ BACKLOG_SECONDS = 5.0
 TELL_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """The log of a run that captures: its rows, and what makes it shorter while tables are copied."""
+class Log(Protocol):
+    """The log of a run that captures, while its tables are copied."""
 
-    measure: Callable[[], int]
-    shorten: Callable[[], object]
+    def waiting(self) -> int:
+        """Its rows."""
+
+    def now(self) -> None:
+        """Make it as short as it can be."""
+
+    def between_chunks(self) -> None:
+        """Called after each chunk; keeps it short every so often."""
+
+    def meanwhile(self) -> None:
+        """Called again and again while the copy waits; the same."""
 
 
 class Throttler:
     """What holds one copy back, and what it has told of that."""
 
-    def __init__(self, context: Context, backlog: Backlog | None = None) -> None:
+    def __init__(self, context: Context, log: Log | None = None) -> None:
         self.context = context
         self.limits = Throttle()
-        self._backlog = backlog
+        self._log = log
         self._rows, self._began = 0, time.monotonic()
         self._speed: dict[int, float] = {}
         self._rested = False
@@ -65,6 +72,8 @@ class Throttler:
             if reason is None:
                 break
             self._tell(reason)
+            if self._log is not None:
+                self._log.meanwhile()
             time.sleep(min(POLL_SECONDS, reason.seconds))
         self._yield_to_backlog()
         if not (self._rested and self.limits.max_rate is not None):
@@ -79,6 +88,8 @@ class Throttler:
         self._rows, self._began, self._rested = rows, began, False
         if rows:
             self._speed[table] = rows / max(time.monotonic() - began, 0.001)
+        if self._log is not None:
+            self._log.between_chunks()
 
     def end(self) -> None:
         """Nothing holds the copy back any more; told if something did."""
@@ -127,14 +138,14 @@ class Throttler:
         return found or []
 
     def _yield_to_backlog(self) -> None:
-        if self._backlog is None or self.limits.max_backlog is None or not self._due("backlog", BACKLOG_SECONDS):
+        if self._log is None or self.limits.max_backlog is None or not self._due("backlog", BACKLOG_SECONDS):
             return
-        reason = throttle.backlog_reason(retry(self._backlog.measure), self._left, self.limits)
+        reason = throttle.backlog_reason(self._log.waiting(), self._left, self.limits)
         if reason is None:
             return
         self._tell(reason)
-        retry(self._backlog.shorten)
-        self._left = retry(self._backlog.measure)
+        self._log.now()
+        self._left = self._log.waiting()
         if self._left > self.limits.max_backlog:
             self.context.progress.say(f"{self._left:,} log rows have to wait until their tables are copied: going on")
 

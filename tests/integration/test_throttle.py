@@ -22,6 +22,8 @@ from confiture.embedded import Server
 from confiture.render import status as render
 from confiture.runner import Context
 from confiture.status import RunReport, Severity
+from confiture.steps import migrate as migrating
+from confiture.steps import upkeep
 from confiture.throttle import Throttle
 from confiture.throttler import Throttler
 from forked import Forks, Running, until
@@ -326,6 +328,19 @@ def test_the_copy_yields_to_a_long_log_which_is_shortened_before_the_next_chunk(
     assert live.progress.seen["throttled:"] == (300, "backlog 300 rows > 50")
     assert live.progress.seen["throttle"] == (10, None)
     live.assert_same(t="SELECT id, n FROM t")
+
+
+def test_the_log_is_kept_short_while_the_copy_waits(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "EVERY_SECONDS", 0)
+    operations.throttle(live.where, Throttle(max_rate=100), False)
+    with operations._holding(live.where, "migrate", live.progress) as (context, _):
+        with upkeep.Upkeep(context, migrating.stored_plan(context)) as log:
+            held = Throttler(context, log)
+            held.copied(1, 0, time.monotonic())
+            held.copied(1, 100, time.monotonic())
+            live.source.sql("UPDATE t SET n = n + 1 WHERE id <= 10")
+            held.wait()
+            assert log.waiting() == 10
 
 
 def test_a_log_that_has_too_many_keys_does_not_stop_the_copy(live: LiveRun) -> None:

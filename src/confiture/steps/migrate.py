@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 
 import psycopg
@@ -21,7 +20,7 @@ from confiture.plan import Plan, plan_from_json
 from confiture.runner import Context
 from confiture.steps import finish, follow
 from confiture.steps.upkeep import Upkeep
-from confiture.throttler import Backlog, Throttler
+from confiture.throttler import Throttler
 from confiture.types import shell_word
 
 
@@ -40,11 +39,14 @@ def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
         runs.update(tx, context.run_id, blocked_reason=None)
     jobs = {t.number: Job(t, context.schema) for t in plan.tables}
     copied = 0
-    with _pace(context, plan, capture=capture) as pace:
+    with _upkeep(context, plan, capture=capture) as upkeep:
+        throttler = Throttler(context, upkeep)
         for state in states:
             if state.phase not in ("copied", "finished"):
-                copied += _copy_table(context, jobs[state.number], state, pace)
-        pace.throttler.end()
+                copied += _copy_table(context, jobs[state.number], state, throttler)
+                if upkeep is not None:
+                    upkeep.now()
+        throttler.end()
     if capture:
         follow.drain(context, plan, touch=True)
     try:
@@ -57,33 +59,25 @@ def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
     return copied
 
 
-@dataclass(frozen=True, slots=True)
-class _Pace:
-    """What is done between the chunks of a copy; no upkeep where nothing is captured."""
-
-    throttler: Throttler
-    upkeep: Upkeep | None
-
-
 @contextmanager
-def _pace(context: Context, plan: Plan, *, capture: bool) -> Iterator[_Pace]:
+def _upkeep(context: Context, plan: Plan, *, capture: bool) -> Iterator[Upkeep | None]:
     if not capture:
-        yield _Pace(Throttler(context), None)
+        yield None
         return
     apply.refuse_behind(context)
     with Upkeep(context, plan) as upkeep:
-        yield _Pace(Throttler(context, Backlog(lambda: follow.measure(context, plan), upkeep.now)), upkeep)
+        yield upkeep
 
 
-def _copy_table(context: Context, job: Job, state: TableProgress, pace: _Pace) -> int:
+def _copy_table(context: Context, job: Job, state: TableProgress, throttler: Throttler) -> int:
     number, name = job.table.number, str(job.table.target)
     copied = 0
     while True:
-        pace.throttler.wait()
-        size = pace.throttler.chunk_rows(number, job.table.chunk_rows)
+        throttler.wait()
+        size = throttler.chunk_rows(number, job.table.chunk_rows)
         with _blocking(context, job):
             retry(partial(chunks.plan_ahead, context, job, number, state.fingerprint, size))
-        rows = _copy_next(context, job, state, pace)
+        rows = _copy_next(context, job, state, throttler)
         copied += rows or 0
         done, now = retry(partial(chunks.complete, context, number))
         total = now.rows_done if done else max(now.estimate, now.rows_done)
@@ -91,8 +85,6 @@ def _copy_table(context: Context, job: Job, state: TableProgress, pace: _Pace) -
         if done:
             break
     retry(partial(_mark_copied, context, number))
-    if pace.upkeep is not None:
-        pace.upkeep.now()
     return copied
 
 
@@ -101,34 +93,32 @@ def _mark_copied(context: Context, number: int) -> None:
         progress.update_table(tx, context.run_id, number, phase="copied")
 
 
-def _copy_next(context: Context, job: Job, state: TableProgress, pace: _Pace) -> int | None:
+def _copy_next(context: Context, job: Job, state: TableProgress, throttler: Throttler) -> int | None:
     """Copy until the planned batch is used up, obeying signals and limits between chunks; the rows."""
     copied = 0
     while True:
-        pace.throttler.wait()
+        throttler.wait()
         chunk = retry(lambda: chunks.next_chunk(context, job.table.number))
         if chunk is None:
             return copied
         with _blocking(context, job, chunk):
             if chunk.attempts >= chunks.HALVE_AFTER and chunk.error is None:
                 retry(partial(chunks.halve, context, job, chunk))
-            copied += _copy_chunk(context, job, chunk, state, pace.throttler)
-        if pace.upkeep is not None:
-            pace.upkeep.between_chunks()
+            _shorten(context, job, chunk, throttler)
+            began = time.monotonic()
+            rows = retry(partial(chunks.copy_chunk, context, job, chunk, state.fingerprint)) or 0
+        throttler.copied(job.table.number, rows, began)
+        copied += rows
         estimate = max(state.estimate, state.rows_done + copied)
         context.progress.table(str(job.table.target), state.rows_done + copied, estimate, "copying")
 
 
-def _copy_chunk(context: Context, job: Job, chunk: Chunk, state: TableProgress, throttler: Throttler) -> int:
-    """Copy one chunk, cut to what may be copied at a time; the rows."""
-    number, planned = job.table.number, job.table.chunk_rows
-    size = throttler.chunk_rows(number, planned)
+def _shorten(context: Context, job: Job, chunk: Chunk, throttler: Throttler) -> None:
+    """Cut a chunk that was planned when more could be copied at a time."""
+    planned = job.table.chunk_rows
+    size = throttler.chunk_rows(job.table.number, planned)
     if size < planned:
         retry(partial(chunks.shorten, context, job, chunk, size))
-    began = time.monotonic()
-    rows = retry(partial(chunks.copy_chunk, context, job, chunk, state.fingerprint)) or 0
-    throttler.copied(number, rows, began)
-    return rows
 
 
 @contextmanager

@@ -50,6 +50,15 @@ class Upkeep:
         if self._chunks >= EVERY_CHUNKS or time.monotonic() - self._last >= EVERY_SECONDS:
             self.now()
 
+    def meanwhile(self) -> None:
+        """Called again and again while the copy waits: what changes then is logged too."""
+        if time.monotonic() - self._last >= EVERY_SECONDS:
+            self.now()
+
+    def waiting(self) -> int:
+        """Log rows of all tables, written down for status."""
+        return retry(lambda: follow.measure(self._context, self._plan))
+
     def now(self) -> None:
         """Compact the logs of tables that are still copied, catch up with the others."""
         ready, waiting = self._parted()
