@@ -145,7 +145,7 @@ class Run:
 
     def setup(self) -> None:
         """The new schema, and capture on the source."""
-        operations.setup(self.where, self.choices, {"capture": True}, self.progress)
+        operations.setup(self.where, self.choices, {}, self.progress)
 
     def migrate(self) -> None:
         """Copy and catch up."""

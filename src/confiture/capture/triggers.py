@@ -18,6 +18,9 @@ from confiture.plan import KeyColumn, TablePlan
 from confiture.projection import raw
 from confiture.types import TableRef
 
+#: Names of triggers: of statements, of rows whose key changed, of rows where statements do not do.
+EVENTS = ("insert", "update", "delete", "key", "row", "truncate")
+
 
 @dataclass(frozen=True, slots=True)
 class Captured:
@@ -94,7 +97,7 @@ def is_tampered(tx: Transaction, item: Captured) -> bool:
         (item.source.as_string(tx.pg), f"zz_{item.schema}_%"),
     ).fetchone()
     assert row is not None
-    return bool(row[1]) or row[0] not in (2, 4)
+    return bool(row[1]) or row[0] not in (2, 5)
 
 
 def install(tx: Transaction, item: Captured) -> None:
@@ -137,6 +140,7 @@ def _statements(item: Captured, how: str, partitions: Sequence[TableRef]) -> Ite
             yield _function(item, event, body)
             yield _trigger(item, event, sql.SQL("AFTER " + event.upper()), tables + sql.SQL(" FOR EACH STATEMENT"))
             yield _always(item, item.source, event)
+        yield from _moved(item)
     # TRUNCATE gives a table new storage; written down, it is told apart from a rewrite that goes unlogged.
     marker = sql.SQL("INSERT INTO {} (truncated) VALUES (true); INSERT INTO {} VALUES (pg_relation_filenode(TG_RELID))")
     yield _function(item, "truncate", marker.format(item.log, sql.Identifier(item.schema, "storage")))
@@ -149,22 +153,19 @@ def _statements(item: Captured, how: str, partitions: Sequence[TableRef]) -> Ite
 def _events(item: Captured) -> Iterator[tuple[str, sql.Composed, sql.Composed]]:
     new = sql.SQL("REFERENCING NEW TABLE AS confiture_new").format()
     old = sql.SQL("REFERENCING OLD TABLE AS confiture_old").format()
-    both = sql.SQL("REFERENCING OLD TABLE AS confiture_old NEW TABLE AS confiture_new").format()
     yield "insert", new, _logged(item, sql.SQL("SELECT {} FROM confiture_new").format(item.columns("confiture_new")))
     yield "delete", old, _logged(item, sql.SQL("SELECT {} FROM confiture_old").format(item.columns("confiture_old")))
-    # An update that keeps its keys, which is nearly every one, logs each once. Two statements: a UNION of
-    # both sides, sorted or hashed whole, took half as long again.
-    now = sql.SQL("SELECT {} FROM confiture_new").format(item.columns("confiture_new"))
-    gone = sql.SQL("SELECT {} FROM confiture_old WHERE NOT EXISTS (SELECT FROM confiture_new WHERE {})").format(
-        item.columns("confiture_old"),
-        sql.SQL(" AND ").join(
-            sql.SQL("{} = {}").format(
-                sql.Identifier("confiture_new", k.source), sql.Identifier("confiture_old", k.source)
-            )
-            for k in item.key
-        ),
-    )
-    yield "update", both, sql.SQL("{}; {}").format(_logged(item, now), _logged(item, gone))
+    # The keys that rows have now; those they had before, where they differ, are logged row by row.
+    yield "update", new, _logged(item, sql.SQL("SELECT {} FROM confiture_new").format(item.columns("confiture_new")))
+
+
+def _moved(item: Captured) -> Iterator[sql.Composed]:
+    """The old key of a row whose key changed. Nearly no update changes one: comparing both sides of every
+    statement took as long as logging it."""
+    yield _function(item, "key", _logged(item, sql.SQL("VALUES ({})").format(item.columns("old"))))
+    differs = sql.SQL("ROW({}) IS DISTINCT FROM ROW({})").format(item.columns("old"), item.columns("new"))
+    yield _trigger(item, "key", sql.SQL("AFTER UPDATE"), sql.SQL("FOR EACH ROW"), only=differs)
+    yield _always(item, item.source, "key")
 
 
 def _logged(item: Captured, query: sql.Composed) -> sql.Composed:
@@ -191,16 +192,22 @@ def _function(item: Captured, event: str, body: sql.Composed) -> sql.Composed:
 
 
 def _trigger(
-    item: Captured, event: str, when: sql.Composable, how: sql.Composable, table: sql.Identifier | None = None
+    item: Captured,
+    event: str,
+    when: sql.Composable,
+    how: sql.Composable,
+    table: sql.Identifier | None = None,
+    only: sql.Composable | None = None,
 ) -> sql.Composed:
     return sql.SQL(
         "CREATE TRIGGER {} {} ON {} {}"
-        " WHEN (pg_catalog.current_setting({}, true) IS DISTINCT FROM {}) EXECUTE FUNCTION {}()"
+        " WHEN ({} AND pg_catalog.current_setting({}, true) IS DISTINCT FROM {}) EXECUTE FUNCTION {}()"
     ).format(
         item.trigger(event),
         when,
         table or item.source,
         how,
+        only or sql.SQL("true"),
         sql.Literal(WRITER),
         sql.Literal(item.schema),
         item.function(event),
@@ -218,10 +225,10 @@ def remove(tx: Transaction, item: Captured) -> None:
     tables = (item.table, *_partitions(tx, item))
     for ref in tables:
         name = sql.Identifier(ref.schema, ref.name)
-        for event in ("insert", "update", "delete", "row", "truncate"):
+        for event in EVENTS:
             if ref == item.table or event == "truncate":
                 tx.pg.execute(sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(item.trigger(event), name))
-    for event in ("insert", "update", "delete", "row", "truncate"):
+    for event in EVENTS:
         tx.pg.execute(sql.SQL("DROP FUNCTION IF EXISTS {}()").format(item.function(event)))
     tx.pg.execute(sql.SQL("DROP TABLE {}").format(item.log))
 
