@@ -109,6 +109,10 @@ class LiveRun:
     def migrate(self) -> None:
         operations.migrate(self.where, self.choices, self.progress)
 
+    def restart(self, table: str) -> None:
+        """Copy a table again."""
+        operations.migrate(self.where, self.chosen(restart=(table,)), self.progress)
+
     def follow(self) -> int:
         return operations.follow(self.where, True, self.progress)[1]
 

@@ -17,6 +17,7 @@ import pytest
 import small_move
 from confiture import config, embedded, operations, status, throttle, throttler
 from confiture.config import Database
+from confiture.copy import chunks
 from confiture.db import Session
 from confiture.embedded import Server
 from confiture.render import status as render
@@ -115,6 +116,7 @@ def test_killed_while_throttled_the_same_command_is_throttled_still(forks: Forks
     assert running.wait().code == -signal.SIGKILL
     # A chunk is as small as the limit asks: else 40 rows would come at once, and then nothing for 40 seconds.
     assert [rows for s, rows in move.chunks("app_user") if s == "done"] == [2]
+    assert len(move.chunks("app_user")) == chunks.PLAN_AHEAD  # planned so, not cut off from larger ones
     run = told(move)
     assert not run.throttle["active"]
     assert run.throttle["limits"]["max_rate"] == 1

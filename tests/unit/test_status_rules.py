@@ -81,7 +81,7 @@ def test_severity_is_that_of_the_worst_reason(given: dict[str, Any], severity: S
 def test_the_next_command_is_ready_to_paste(
     state: str, runner: RunnerReport, tables: tuple[TableReport, ...], verification: dict[str, Any], command: str
 ) -> None:
-    row = {"state": state, "target_name": "prod new", "blocked_reason": None, "setup_done": True}
+    row = {"state": state, "target_name": "prod new", "blocked_reason": None, "setup_done": True, "cutover_phase": None}
     told = next_step(row, runner, tables, verification, paused=False)["command"]
     assert told == f"confiture migrate schema-to-schema {command} --target 'prod new'"
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from psycopg import IsolationLevel, sql
 
 from confiture.capture import keeping
-from confiture.capture.triggers import Captured, captured, is_tampered
+from confiture.capture.triggers import Captured, captured, is_outgrown, is_tampered
 from confiture.config import Database
 from confiture.copy.base import Job
 from confiture.copy.chunks import check_fingerprint
@@ -188,6 +188,12 @@ class Follower:
                 f"capture on source table {f.item.table} was disabled or dropped",
                 why="writes made meanwhile may be missing from its log",
                 fix=f"copy it again: migrate --restart-table {f.item.table}",
+            )
+        if is_outgrown(source, f.item):
+            raise Refused(
+                f"source table {f.item.table} is fed by a subscription now",
+                why="what it applies fires no statement-level triggers, so it is missing from the log",
+                fix="drop the subscription; or abort the run and set it up again, with the subscription there",
             )
 
     def _gone(self, source: Transaction, target: Transaction, job: Job) -> int:

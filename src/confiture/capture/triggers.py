@@ -20,6 +20,8 @@ from confiture.types import TableRef
 
 #: Names of triggers: of statements, of rows whose key changed, of rows where statements do not do.
 EVENTS = ("insert", "update", "delete", "key", "row", "truncate")
+#: How many a table has: one for rows, or those for statements; and one for TRUNCATE.
+_ROW_TRIGGERS, _STATEMENT_TRIGGERS = 2, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,16 @@ def is_tampered(tx: Transaction, item: Captured) -> bool:
         (item.source.as_string(tx.pg), f"zz_{item.schema}_%"),
     ).fetchone()
     assert row is not None
-    return bool(row[1]) or row[0] not in (2, 5)
+    return bool(row[1]) or row[0] not in (_ROW_TRIGGERS, _STATEMENT_TRIGGERS)
+
+
+def is_outgrown(tx: Transaction, item: Captured) -> bool:
+    """Whether a table with statement-level triggers is fed by a subscription since, which fires none of them."""
+    row = tx.pg.execute(
+        "SELECT 1 FROM pg_trigger WHERE tgrelid = %s::regclass AND tgname = %s",
+        (item.source.as_string(tx.pg), f"zz_{item.schema}_row"),
+    ).fetchone()
+    return row is None and kind(tx, item) == "row"
 
 
 def install(tx: Transaction, item: Captured) -> None:
@@ -118,6 +129,17 @@ def install(tx: Transaction, item: Captured) -> None:
     )
     for statement in _statements(item, kind(tx, item), _partitions(tx, item)):
         tx.pg.execute(statement)
+
+
+def complete(tx: Transaction, item: Captured) -> None:
+    """Triggers for TRUNCATE on partitions that came since; those for rows are cloned by the server."""
+    for ref in _partitions(tx, item):
+        row = tx.pg.execute(
+            "SELECT 1 FROM pg_trigger WHERE tgrelid = %s::regclass AND tgname = %s",
+            (sql.Identifier(ref.schema, ref.name).as_string(tx.pg), f"zz_{item.schema}_truncate"),
+        ).fetchone()
+        for statement in _on_truncate(item, ref) if row is None else ():
+            tx.pg.execute(statement)
 
 
 def _partitions(tx: Transaction, item: Captured) -> list[TableRef]:
@@ -145,9 +167,13 @@ def _statements(item: Captured, how: str, partitions: Sequence[TableRef]) -> Ite
     marker = sql.SQL("INSERT INTO {} (truncated) VALUES (true); INSERT INTO {} VALUES (pg_relation_filenode(TG_RELID))")
     yield _function(item, "truncate", marker.format(item.log, sql.Identifier(item.schema, "storage")))
     for ref in (item.table, *partitions):
-        name = sql.Identifier(ref.schema, ref.name)
-        yield _trigger(item, "truncate", sql.SQL("AFTER TRUNCATE"), sql.SQL("FOR EACH STATEMENT"), name)
-        yield _always(item, name, "truncate")
+        yield from _on_truncate(item, ref)
+
+
+def _on_truncate(item: Captured, ref: TableRef) -> Iterator[sql.Composed]:
+    name = sql.Identifier(ref.schema, ref.name)
+    yield _trigger(item, "truncate", sql.SQL("AFTER TRUNCATE"), sql.SQL("FOR EACH STATEMENT"), name)
+    yield _always(item, name, "truncate")
 
 
 def _events(item: Captured) -> Iterator[tuple[str, sql.Composed, sql.Composed]]:
@@ -222,12 +248,16 @@ def remove(tx: Transaction, item: Captured) -> None:
     """Drop triggers, functions and log; nothing to do when they are gone."""
     if not installed(tx, item):
         return
-    tables = (item.table, *_partitions(tx, item))
-    for ref in tables:
-        name = sql.Identifier(ref.schema, ref.name)
-        for event in EVENTS:
-            if ref == item.table or event == "truncate":
-                tx.pg.execute(sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(item.trigger(event), name))
+    # By their function: a partition that was detached keeps its trigger for TRUNCATE. Cloned ones go with the root's.
+    rows = tx.pg.execute(
+        "SELECT n.nspname, c.relname, t.tgname FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid"
+        " JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE t.tgparentid = 0 AND p.pronamespace = to_regnamespace(quote_ident(%s)) AND p.proname LIKE %s",
+        (item.schema, f"capture{item.number:04d}\\_%"),
+    ).fetchall()
+    for schema, table, trigger in rows:
+        name = sql.Identifier(schema, table)
+        tx.pg.execute(sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(trigger), name))
     for event in EVENTS:
         tx.pg.execute(sql.SQL("DROP FUNCTION IF EXISTS {}()").format(item.function(event)))
     tx.pg.execute(sql.SQL("DROP TABLE {}").format(item.log))

@@ -38,9 +38,10 @@ def install(context: Context, plan: Plan) -> None:
 def _install_one(context: Context, item: Captured) -> None:
     try:
         with context.fenced_source() as tx:
-            if triggers.installed(tx, item):
-                return
             brief_lock(tx)
+            if triggers.installed(tx, item):
+                triggers.complete(tx, item)
+                return
             triggers.install(tx, item)
             # Taken under the trigger's lock: from here on every change is either logged or seen as DDL.
             now = catalog.fingerprint(tx, item.table)
