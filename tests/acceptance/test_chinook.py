@@ -239,9 +239,13 @@ def application_writes() -> Iterator[tuple[str, str]]:
 
 
 def assert_nothing_of_the_run_is_left(move: Move) -> None:
-    """The journal stays as history; all else that the run made is gone from both sides."""
+    """The journal stays as history, and the fence of the old database; all else that the run made is gone."""
     of_the_run = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'confiture%'"
-    assert move.source.rows(of_the_run) == []
+    # The old database stays, and stays closed: the gate of its fence is all that is left there.
+    assert move.source.rows(
+        "SELECT relname FROM pg_class WHERE relnamespace::regnamespace::text ~ '^confiture'"
+        " AND relkind IN ('r', 'v', 'S')"
+    ) == [("gate",)]
     assert move.target.rows(of_the_run) == [("confiture",)]
     assert move.target.rows("SELECT srvname FROM pg_foreign_server") == []
 
