@@ -104,14 +104,21 @@ def rehearse(live: LiveRun, limits: Limits | None = None) -> Rehearsal:
 
 def test_a_live_rehearsal_changes_nothing_locks_no_writer_out_and_tells_the_pause(live: LiveRun) -> None:
     before = everything(live.source, live.target)
-    with live.source.connect(application_name="the app", autocommit=False) as writer:
+    with (
+        live.source.connect(application_name="the app", autocommit=False) as writer,
+        live.source.connect(application_name="a vacuum", autocommit=False) as vacuum,
+    ):
+        vacuum.execute("LOCK TABLE account IN SHARE UPDATE EXCLUSIVE MODE")
         writer.execute("UPDATE account SET owner = 'waits' WHERE id = 7")
         live.source.sql("UPDATE account SET owner = 'new' WHERE id = 8; INSERT INTO history (account_id) VALUES (1)")
         live.source.sql("INSERT INTO keyless VALUES ('c')")
         with watching_locks(live.source) as locks:
             found = rehearse(live)
-        (blocker,) = found.blockers
-        assert (blocker.pid, blocker.application_name) == (writer.info.backend_pid, "the app")
+        assert {(b.pid, b.application_name) for b in found.blockers} == {
+            (writer.info.backend_pid, "the app"),
+            (vacuum.info.backend_pid, "a vacuum"),
+        }
+        # It waited for the vacuum, and so was seen.
         assert "ShareUpdateExclusiveLock" in locks
         assert locks <= HARMLESS
     assert everything(live.source, live.target) == before
@@ -129,10 +136,8 @@ def test_a_live_rehearsal_is_refused_as_the_cutover_is(live: LiveRun) -> None:
     with pytest.raises(CutoverGivenUp, match="too long") as late:
         rehearse(live, Limits(max_write_pause=0.0001))
     assert late.value.exit_code == 8
-    live.source.sql("UPDATE account SET owner = 'changed' WHERE id = 5")
-    live.follow()
-    schema = live.target.value("SELECT nspname FROM pg_namespace WHERE nspname ~ '^confiture_'")
-    live.target.sql(f"SET confiture.writer = '{schema}'; UPDATE account SET owner = 'tampered' WHERE id = 5")
+    live.tamper("UPDATE account SET owner = 'tampered' WHERE id = 5")
+    live.touch("account", 5)
     before = everything(live.source, live.target)
     with pytest.raises(CutoverGivenUp, match="differ") as rehearsed:
         rehearse(live)

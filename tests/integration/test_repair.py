@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from confiture.compare import touched
 from confiture.errors import Refused
+from confiture.steps import touched
 from live import LiveRun
 from servers import Databases
 
