@@ -13,7 +13,7 @@ import pytest
 
 from confiture import embedded
 from confiture.embedded import Server
-from forked import Forks
+from forked import Forks, forks
 from projects import run_confiture
 from servers import Databases, TestDatabase, major_version
 
@@ -42,12 +42,18 @@ def old_server() -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture(scope="session")
-def forks() -> Iterator[Forks]:
+@pytest.fixture(scope="session", name="forks")
+def forks_to_end() -> Forks:
     """Starts commands as quick processes, to be killed and signalled."""
-    made = Forks()
-    yield made
-    made.close()
+    return forks()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_stays() -> Iterator[None]:
+    """Ends the process that forks commands, where one was needed."""
+    yield
+    if forks.cache_info().currsize:
+        forks().close()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ They are killed, stopped, signalled and judged by their exit code like any other
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -32,6 +33,7 @@ for line in sys.stdin:
     if child:
         print(child, flush=True)
         continue
+    os.environ.clear()
     os.environ.update(asked["environment"])
     importlib.reload(faults)  # what is armed is read when it is loaded
     runners.HEARTBEAT_SECONDS = asked["heartbeat"] or runners.HEARTBEAT_SECONDS
@@ -125,7 +127,7 @@ class Forks:
         """Start ``confiture ARGUMENTS`` in ``folder``; ``heartbeat`` in seconds, None for its own."""
         self._started += 1
         out, err, points = (Path(self._folder.name, f"{self._started}.{name}") for name in ("out", "err", "points"))
-        environment = {"CONFITURE_FAILPOINT_LOG": str(points), **environment}
+        environment = {**os.environ, "CONFITURE_FAILPOINT_LOG": str(points), **environment}
         out.touch()
         err.touch()
         pid = self.ask(
@@ -151,3 +153,9 @@ class Forks:
             os.kill(pid, signal.SIGKILL)
         self._parent.communicate()
         self._folder.cleanup()
+
+
+@functools.cache
+def forks() -> Forks:
+    """The one that starts commands for all tests of this process."""
+    return Forks()

@@ -13,6 +13,7 @@ from typing import Any
 from unittest.mock import patch
 
 from confiture.cli import main
+from forked import forks
 from servers import TestDatabase
 
 Done = subprocess.CompletedProcess[str]
@@ -47,28 +48,12 @@ MAPPING = """tb_user:
 """
 
 
-def run_confiture(
-    *arguments: str,
-    cwd: Path,
-    env: dict[str, str] | None = None,
-    check: int | None = None,
-    input: str | None = None,
-) -> Done:
+def run_confiture(*arguments: str, cwd: Path, env: dict[str, str] | None = None, check: int | None = None) -> Done:
     """Run ``confiture ARGUMENTS`` as a process of its own; ``check`` is the exit code to insist on."""
-    done = subprocess.run(
-        [sys.executable, "-m", "confiture", *arguments],
-        cwd=cwd,
-        env={**os.environ, **(env or {})},
-        input=input,
-        stdin=None if input is not None else subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=False,
-    )
+    ended = forks().run(list(arguments), cwd, **(env or {}))
     if check is not None:
-        assert done.returncode == check, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done
+        assert ended.code == check, f"exit {ended.code}\n{ended.out}\n{ended.err}"
+    return Done(["confiture", *arguments], ended.code, ended.out, ended.err)
 
 
 def call_confiture(*arguments: str, cwd: Path, env: dict[str, str], check: int | None = None) -> Done:
