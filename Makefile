@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types check bench clean
+.PHONY: demo test lint types check bench gate clean
 
 demo: $(READY)
 	$(BIN)/confiture demo
@@ -26,6 +26,10 @@ check: lint types test
 bench: $(READY)
 	for script in write_pause catchup_rate source_slowdown log_size nothing_lost; do \
 		$(BIN)/python benchmarks/$$script.py || exit 1; done
+
+# Every hit of every crash point; some hours. See docs/reliability.md.
+gate: $(READY)
+	$(BIN)/python tests/matrix.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -33,9 +33,9 @@ def killed_migrate(run: harness.Run, seconds: float) -> bool:
 def main() -> None:
     """Print what was written, and whether the books balance; exit 1 where they do not."""
     parser = harness.arguments(__doc__)
-    parser.add_argument("--scale", type=int, default=3, help="of pgbench: 100,000 accounts each")
+    parser.add_argument("--scale", type=int, default=10, help="of pgbench: 100,000 accounts each")
     parser.add_argument("--rate", type=int, default=300, help="pgbench transactions a second; 0 for as many as go")
-    parser.add_argument("--every", type=float, default=4.0, help="seconds from a start of migrate to its SIGKILL")
+    parser.add_argument("--every", type=float, default=2.0, help="seconds from a start of migrate to its SIGKILL")
     parser.add_argument("--kills", type=int, default=8, help="at most; after them migrate is left alone")
     chosen = parser.parse_args()
     report = harness.Report("nothing_lost", chosen.json)

@@ -141,8 +141,12 @@ class LiveRun:
     def arguments(self, step: str) -> list[str]:
         """The command line of a step."""
         more = {
-            "setup": ["--source", self.source.conninfo, "--mapping", str(self.choices.mapping)],
+            "setup": [
+                *("--source", self.source.conninfo, "--mapping", str(self.choices.mapping)),
+                *(("--chunk-rows", str(self.choices.chunk_rows)) if self.choices.chunk_rows else ()),
+            ],
             "cleanup": ["--yes"],
+            "abort": ["--yes"],
             "verify": ["--repair"],
         }
         target = ["--target", self.target.conninfo, "--project", str(self.project)]

@@ -11,7 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
+from math import ceil
 from typing import Any, TypeVar
 
 import psycopg
@@ -22,6 +25,7 @@ from sqlalchemy.pool import NullPool
 
 from confiture.config import Database, redact
 from confiture.errors import CannotConnect, ConfitureError, DataFailure, Held, Refused
+from confiture.faults import armed, failpoint
 from confiture.log import log
 from confiture.types import Backend
 
@@ -53,19 +57,27 @@ PROFILE: dict[str, str] = {
     "client_connection_check_interval": "2s",
 }
 
-#: The settings of the profile that a foreign server must carry too: they shape values.
-REMOTE_PROFILE = (
-    "timezone",
-    "datestyle",
-    "intervalstyle",
-    "extra_float_digits",
-    "bytea_output",
-    "xmloption",
-    "lc_monetary",
-    "row_security",
-    "search_path",
-    "statement_timeout",
-)
+#: A lock that makes readers or writers wait behind us is waited for this long, then tried again.
+BRIEF_LOCK = "1s"
+BRIEF_LOCK_SECONDS = 300
+
+#: What a foreign server must carry too: settings that shape values; and a foreign table's session waits for
+#: who waits for our own, which no server sees as a deadlock.
+REMOTE_PROFILE = {
+    name: PROFILE[name]
+    for name in (
+        "timezone",
+        "datestyle",
+        "intervalstyle",
+        "extra_float_digits",
+        "bytea_output",
+        "xmloption",
+        "lc_monetary",
+        "row_security",
+        "search_path",
+        "statement_timeout",
+    )
+} | {"lock_timeout": BRIEF_LOCK}
 
 _KEEPALIVES = {
     "connect_timeout": 10,
@@ -86,27 +98,45 @@ RETRY_DEADLINE_SECONDS = 60
 OLDEST_VERSION, NEWEST_VERSION = 14, 18
 
 
+_PATIENCE: ContextVar[str] = ContextVar("patience", default=PROFILE["lock_timeout"])
+
 #: A transaction that sets this to the run's schema writes for us: capture does not log it (it would echo),
 #: and fences let it pass.
 WRITER = "confiture.writer"
 
 
-def profile_sql(search_path: tuple[str, ...] | None = None, run: str = "") -> sql.Composed:
+@contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """Every transaction begun in the block waits no longer for a lock, whatever session it is of.
+
+    Where one of our sessions holds a lock that somebody waits for, and another waits behind that one, no
+    server sees the deadlock.
+    """
+    token = _PATIENCE.set(f"{ceil(seconds * 1000)}ms")
+    try:
+        yield
+    finally:
+        _PATIENCE.reset(token)
+
+
+@cache
+def profile_sql(search_path: tuple[str, ...] | None, run: str, lock_timeout: str) -> bytes:
     """The ``SET LOCAL`` statements of the profile, as one string.
 
     :param search_path: for sessions that run the user's own SQL; None keeps ``pg_catalog``.
     :param run: the run these writes are for; empty before there is one.
     """
+    settings = {**PROFILE, "lock_timeout": lock_timeout}
+    del settings["search_path"]
     statements = [
         sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value))
-        for name, value in PROFILE.items()
-        if name != "search_path"
+        for name, value in settings.items()
     ]
     if run:
         statements.append(sql.SQL("SET LOCAL {} = {}").format(sql.SQL(WRITER), sql.Literal(f"confiture_{run}")))
     path = sql.SQL(", ").join(map(sql.Identifier, search_path or ("pg_catalog",)))
     statements.append(sql.SQL("SET LOCAL search_path = {}").format(path))
-    return sql.SQL("; ").join(statements)
+    return sql.SQL("; ").join(statements).as_bytes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,12 +202,25 @@ class Session:
         core, pg = self._core(), self.pg
         pg.isolation_level = isolation or IsolationLevel.READ_COMMITTED
         pg.read_only = read_only
+        ended = False
         try:
             with pg.transaction():
-                pg.execute(profile_sql(self._path, self.run))
+                pg.execute(profile_sql(self._path, self.run, _PATIENCE.get()))
                 yield Transaction(pg, core)
+                ended = not read_only
+                if ended:
+                    failpoint("commit.before")
+            if ended:
+                failpoint("commit.after")
+                self._lose_answer()
         except sa.exc.DBAPIError as error:
             raise _driver_error(error) from error
+
+    def _lose_answer(self) -> None:
+        """For tests: the COMMIT has happened, and its answer never comes."""
+        if armed("commit.lost"):
+            self.close()
+            raise psycopg.OperationalError("server closed the connection unexpectedly")
 
     @contextmanager
     def rehearsal(self) -> Iterator[Transaction]:
@@ -280,11 +323,6 @@ def refuse_version(name: str, server_version: int) -> None:
         )
 
 
-#: A lock that makes readers or writers wait behind us is waited for this long, then tried again.
-BRIEF_LOCK = "1s"
-BRIEF_LOCK_SECONDS = 300
-
-
 def briefly_locked(work: Callable[[], T]) -> T:
     """Run ``work``, a whole transaction begun by :func:`brief_lock`, again until it has its locks.
 
@@ -375,6 +413,8 @@ def failure(error: psycopg.Error, doing: str) -> ConfitureError:
         )
     if state == "55P03":
         return Held(f"a lock was not had in time while {doing}", why=message, fix="try again", detail=detail)
+    if state in ("40001", "40P01"):
+        return Held(f"somebody else's locks were in the way while {doing}", why=message, fix="try again", detail=detail)
     if state == "53100":
         return DataFailure(
             f"disk full while {doing}",

@@ -27,11 +27,16 @@ _PASSED: Counter[str] = Counter()
 
 def failpoint(name: str) -> None:
     """Die here if ``name`` is armed for this hit; otherwise do nothing."""
+    if armed(name):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def armed(name: str) -> bool:
+    """Whether ``name`` is armed for this hit: for faults that are not a death."""
     if _LOG is not None:
         with open(_LOG, "a", encoding="utf-8") as log:
             log.write(name + "\n")
     if name not in _ARMED:
-        return
+        return False
     _PASSED[name] += 1
-    if _PASSED[name] == _ARMED[name]:
-        os.kill(os.getpid(), signal.SIGKILL)
+    return _PASSED[name] == _ARMED[name]

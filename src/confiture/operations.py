@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from confiture import build, catalog, config, machine, mapping
+from confiture import build, config, machine, mapping
 from confiture.catalog import Identity
 from confiture.checks import databases, publications
 from confiture.config import Database, UnknownEnvironment
@@ -281,8 +281,7 @@ def _planned(source: Database, target: Database, run: Run | None, choices: Choic
         options = _options(choices, run.options if run else {}, problem)
         stored = _stored_plan(run, given, options) if run else None
         if stored is not None:
-            with a.transaction(read_only=True) as x, b.transaction(read_only=True) as y:
-                return Planned(stored, catalog.read(x), catalog.read(y))
+            return Planned(stored, planning.look(a)[0], planning.look(b)[0])
         there = planning.target_catalog(b) if exists else planning.rehearsed_catalog(look_at)
         return planning.make(a, there, given, faults, options)
 

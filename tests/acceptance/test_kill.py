@@ -95,6 +95,8 @@ ABORT = (
 )
 #: Passed only when a signal arrives.
 NEVER_KILLED = {"signal.heard"}
+#: Around every commit: the kill matrix.
+OF_THE_MATRIX = {"commit.before", "commit.after"}
 EVERY = (*SETUP, *COPY, *FINISH, *AGAIN, *VERIFY, *CUTOVER, *CLEANUP, *ABORT)
 
 STEPS = ("setup", "migrate", "verify", "cutover", "cleanup")
@@ -149,7 +151,7 @@ def test_every_crash_point_of_the_program_is_killed_at() -> None:
     for path in (ROOT / "src" / "confiture").rglob("*.py"):
         named |= set(re.findall(r'failpoint\(f?"([^"]+)"\)', path.read_text(encoding="utf-8")))
     live = chain.from_iterable(LIVE_POINTS.values())
-    killed = {point.partition(":")[0] for point in (*EVERY, *live, *POINTS_OF_THEIR_OWN)} | NEVER_KILLED
+    killed = {point.partition(":")[0] for point in (*EVERY, *live, *POINTS_OF_THEIR_OWN)} | NEVER_KILLED | OF_THE_MATRIX
     for name in named:
         pattern = re.sub(r"\\\{\w+\\\}", r"\\w+", re.escape(name))
         assert any(re.fullmatch(pattern, point) for point in killed), f"{name} is never killed at"

@@ -40,7 +40,7 @@ class Captured:
 
     @property
     def log(self) -> sql.Identifier:
-        """The log table: ``seq``, the key as ``k1``, ``k2``..., ``truncated``."""
+        """The log table: the key as ``k1``, ``k2``..., ``truncated``."""
         return sql.Identifier(self.schema, f"log{self.number:04d}")
 
     @property
@@ -122,9 +122,8 @@ def install(tx: Transaction, item: Captured) -> None:
     # where a publication is FOR ALL TABLES.
     tx.pg.execute(
         sql.SQL(
-            "CREATE TABLE {log} (seq bigint GENERATED ALWAYS AS IDENTITY, {key},"
-            " truncated boolean NOT NULL DEFAULT false, at timestamptz NOT NULL DEFAULT now());"
-            " ALTER TABLE {log} REPLICA IDENTITY FULL"
+            "CREATE TABLE {log} ({key}, truncated boolean NOT NULL DEFAULT false,"
+            " at timestamptz NOT NULL DEFAULT now()); ALTER TABLE {log} REPLICA IDENTITY FULL"
         ).format(log=item.log, key=sql.SQL(", ").join(columns))
     )
     for statement in _statements(item, kind(tx, item), _partitions(tx, item)):

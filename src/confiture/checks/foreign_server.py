@@ -11,7 +11,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from confiture.config import redact
-from confiture.db import PROFILE, REMOTE_PROFILE, Session, Transaction
+from confiture.db import REMOTE_PROFILE, Session, Transaction
 from confiture.errors import ConfitureError
 from confiture.sql import load
 
@@ -31,7 +31,7 @@ def create(tx: Transaction, source: Session, name: str, seen_as: str | None) -> 
         "host": str(given.get("host") or info.host),
         "port": str(given.get("port") or info.port),
         "dbname": info.dbname,
-        "options": " ".join(f"-c {k}={_escaped(PROFILE[k])}" for k in REMOTE_PROFILE),
+        "options": " ".join(f"-c {k}={_escaped(v)}" for k, v in REMOTE_PROFILE.items()),
         "application_name": f"confiture {source.run} fdw",
         "connect_timeout": "10",
         "keepalives_idle": "10",

@@ -24,7 +24,7 @@ from psycopg import sql
 
 from confiture import machine, sequences
 from confiture.config import Database, redact
-from confiture.db import Session, Transaction
+from confiture.db import Session, Transaction, patience
 from confiture.errors import CutoverGivenUp, Refused, UsageError
 from confiture.faults import failpoint
 from confiture.journal import progress, runs, verifications
@@ -174,7 +174,9 @@ def _try_locked(
                 what.fence(tx)
                 _lock(tx, what, limits, deadline)
                 failpoint("cutover.locked")
-                act(tx)
+                # Somebody may wait for our lock whom our other sessions would wait for: let him go first.
+                with patience(limits.lock_timeout):
+                    act(tx)
             return
         except psycopg.errors.LockNotAvailable:
             _make_way(context, what, limits, deadline, tried)

@@ -19,7 +19,7 @@ from confiture.checks import capture, expressions, foreign_server
 from confiture.config import Database
 from confiture.copy import fdw
 from confiture.copy.base import Job
-from confiture.db import Session, Transaction
+from confiture.db import Session, Transaction, retry
 from confiture.errors import Fault, FaultyInput, Refused, UsageError
 from confiture.faults import failpoint
 from confiture.journal import progress, runs
@@ -57,9 +57,7 @@ def make(
     :raises FaultyInput: all faults of the mapping at once.
     :raises Refused: what the databases have that cannot be moved, by name.
     """
-    with source.transaction(isolation=IsolationLevel.REPEATABLE_READ, read_only=True) as tx:
-        source_catalog = catalog.read(tx)
-        fingerprints = {t.ref: catalog.fingerprint(tx, t.ref) for t in source_catalog.tables}
+    source_catalog, fingerprints = look(source)
     with Session(source.database, "expressions", source.run, user_sql=True) as session:
         facts = expressions.probe(session, source_catalog, target_catalog, given)
     planner = Planner(source_catalog, target_catalog, given, facts, options)
@@ -75,6 +73,17 @@ def make(
         raise Refused("writes cannot be captured", why="\n".join(uncaptured), fix=capture.WAYS_OUT)
     plan = inverse.with_way_back(plan, source_catalog, target_catalog)
     return Planned(plan, source_catalog, target_catalog, fingerprints)
+
+
+def look(session: Session) -> tuple[Catalog, Fingerprints]:
+    """The catalog and its tables' fingerprints in one snapshot; partitions are locked against DDL meanwhile."""
+
+    def read() -> tuple[Catalog, Fingerprints]:
+        with session.transaction(isolation=IsolationLevel.REPEATABLE_READ, read_only=True) as tx:
+            found = catalog.read(tx)
+            return found, {t.ref: catalog.fingerprint(tx, t.ref) for t in found.tables}
+
+    return retry(read)
 
 
 def faulty(found: Sequence[Fault]) -> FaultyInput:

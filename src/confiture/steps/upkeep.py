@@ -85,9 +85,10 @@ class Upkeep:
 
 def compact(context: Context, item: Captured) -> int:
     """Keep one log row per key; how many went. Bounds the log by the distinct keys changed."""
+    # Log rows are never updated, so where one lies is its identity.
     statement = sql.SQL(
-        "DELETE FROM {log} WHERE seq IN (SELECT seq FROM (SELECT seq, row_number() OVER"
-        " (PARTITION BY {key}, truncated ORDER BY seq DESC) AS n FROM {log}) l WHERE n > 1)"
+        "DELETE FROM {log} WHERE ctid IN (SELECT ctid FROM (SELECT ctid, row_number() OVER"
+        " (PARTITION BY {key}, truncated ORDER BY at DESC) AS n FROM {log}) l WHERE n > 1)"
     )
     with context.fenced_source() as tx:
         gone = tx.pg.execute(statement.format(log=item.log, key=item.log_key)).rowcount

@@ -1,0 +1,32 @@
+"""A few cases of the kill matrix, picked by a seed; ``make gate`` goes through all of them."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+import matrix
+from forked import Forks
+from servers import Databases
+
+SEED = 20
+SINGLE, DOUBLE = 3, 1
+
+
+@pytest.mark.parametrize("name", matrix.COURSES)
+def test_killed_anywhere_a_run_ends_as_it_would_have(
+    name: str, databases: Databases, forks: Forks, tmp_path: Path
+) -> None:
+    course = matrix.COURSES[name]
+    wanted = matrix.record(databases, tmp_path / "uninterrupted", course, forks)
+    every = list(matrix.cases(course, wanted))
+    assert {step for step, hits in wanted.passed.items() if hits["commit.before"] > 20} == set(range(len(course.steps)))
+    pick = random.Random(SEED)
+    kills = 0
+    for number, case in enumerate(pick.sample(every, SINGLE) + matrix.doubles(every, pick, DOUBLE)):
+        outcome = matrix.check(databases, tmp_path / str(number), case, wanted, forks, seed=number)
+        kills += outcome.kills
+    # A point may be missed, because writers decide how much there is to do; not all of them.
+    assert kills >= SINGLE

@@ -1,0 +1,126 @@
+"""Somebody queues for a strong lock behind one of our sessions, and another of ours behind him.
+
+No server sees that as a deadlock: it is ours to step back, so that he goes first and we go on.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from confiture.copy.base import Job
+from confiture.copy.fdw import Fdw
+from confiture.operations import Limits
+from confiture.steps import switch
+from forked import until
+from live import LiveRun
+from servers import Databases, TestDatabase
+
+OLD = """
+CREATE TABLE a (id int PRIMARY KEY, n int);
+CREATE TABLE b (id int PRIMARY KEY, n int);
+CREATE TABLE parted (id int PRIMARY KEY) PARTITION BY RANGE (id);
+CREATE TABLE part PARTITION OF parted FOR VALUES FROM (0) TO (100);
+INSERT INTO a SELECT n, n FROM generate_series(1, 20) n;
+INSERT INTO b SELECT n, n FROM generate_series(1, 20) n;
+"""
+NEW = """
+CREATE TABLE a (id bigint PRIMARY KEY, n bigint);
+CREATE TABLE b (id bigint PRIMARY KEY, n bigint);
+CREATE TABLE parted (id bigint PRIMARY KEY);
+"""
+SAME = {"a": "SELECT * FROM a", "b": "SELECT * FROM b"}
+#: Longer than any wait of ours, shorter than the test's own limit.
+STUCK = "40s"
+
+
+class Queued(threading.Thread):
+    """Wants a table for itself, once."""
+
+    def __init__(self, database: TestDatabase, statement: str) -> None:
+        super().__init__(daemon=True)
+        self._database = database
+        self._statement = statement
+        self.error: psycopg.Error | None = None
+
+    def run(self) -> None:
+        with self._database.connect(application_name="queued") as connection:
+            connection.execute(f"SET lock_timeout = '{STUCK}'".encode())
+            try:
+                connection.execute(self._statement.encode())
+            except psycopg.Error as error:
+                self.error = error
+
+    def go_and_wait(self) -> None:
+        """Start, and return once it waits for its lock."""
+        self.start()
+        waits = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'queued' AND wait_event_type = 'Lock'"
+        until(lambda: self._database.rows(waits), "somebody queueing for a lock")
+
+
+@pytest.fixture
+def live(databases: Databases, tmp_path: Path) -> LiveRun:
+    run = LiveRun(databases, tmp_path, OLD, NEW, strategy="fdw", chunk_rows=7)
+    run.setup()
+    return run
+
+
+def first_time(act: Callable[[], object], then: Callable[..., Any]) -> Callable[..., Any]:
+    """``then``, preceded by ``act`` the first time it is called."""
+    todo = [act]
+
+    def both(*args: Any) -> Any:
+        while todo:
+            todo.pop()()
+        return then(*args)
+
+    return both
+
+
+def test_a_chunk_by_fdw_steps_back(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    queued = Queued(live.source, "TRUNCATE b")
+    move = Fdw.move
+
+    def queue_up(mover: Fdw, source: Any, target: Any, job: Job, span: Any) -> int:
+        if job.table.target.name == "b" and queued.ident is None:
+            queued.go_and_wait()
+        return move(mover, source, target, job, span)
+
+    monkeypatch.setattr(Fdw, "move", queue_up)
+    live.migrate()
+    queued.join()
+    assert queued.error is None
+    assert live.verify().equal
+    live.assert_same(**SAME)
+
+
+def test_a_cutover_steps_back_and_tries_again(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    live.migrate()
+    assert live.verify().equal
+    queued = Queued(live.source, "TRUNCATE b")
+    monkeypatch.setattr(switch, "_even", first_time(queued.go_and_wait, switch._even))
+    live.cutover(Limits(max_write_pause=20))
+    queued.join()
+    assert queued.error is None
+    assert live.source.rows("TABLE b") == []
+    live.assert_same(**SAME)
+
+
+def test_a_deadlock_while_the_catalog_is_read_is_tried_again(live: LiveRun) -> None:
+    planned = []
+    with live.source.connect(autocommit=False) as one:
+        one.execute("LOCK TABLE ONLY parted")
+        planning = threading.Thread(target=lambda: planned.append(live.plan()))
+        planning.start()
+        ours = "SELECT 1 FROM pg_stat_activity WHERE application_name LIKE 'confiture%' AND wait_event_type = 'Lock'"
+        until(lambda: live.source.rows(ours), "the plan waiting for the root")
+        # Its patience with a deadlock began first, so it is the victim.
+        one.execute("LOCK TABLE part")
+        one.rollback()
+    planning.join(timeout=60)
+    assert planned
