@@ -1,0 +1,48 @@
+"""Passes of catch-up are numbered on both sides: a target that has lost some does not go on as if it had them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from confiture.errors import Refused
+from live import LiveRun
+from servers import Databases
+
+TABLE = "CREATE TABLE item (id int PRIMARY KEY, n int);"
+
+
+@pytest.fixture
+def live(databases: Databases, tmp_path: Path) -> LiveRun:
+    run = LiveRun(databases, tmp_path, f"{TABLE} INSERT INTO item SELECT n, n FROM generate_series(1, 9) n", TABLE)
+    run.setup()
+    run.migrate()
+    assert run.verify().equal
+    return run
+
+
+def passes(live: LiveRun) -> tuple[int, int]:
+    """The number of the last pass, as each side knows it."""
+    schema = live.target.value("SELECT 'confiture_' || left(replace(id::text, '-', ''), 8) FROM confiture.run")
+    known = live.source.value(f"SELECT number FROM {schema}.passes")
+    return known, live.target.value("SELECT pass FROM confiture.catchup")
+
+
+def test_both_sides_know_the_number_of_a_pass(live: LiveRun) -> None:
+    before = passes(live)
+    live.source.sql("UPDATE item SET n = 0")
+    live.follow()
+    assert passes(live) == (before[0] + 1, before[1] + 1)
+
+
+@pytest.mark.parametrize("step", ["follow", "cutover"])
+def test_a_target_that_is_behind_its_source_blocks_the_run(live: LiveRun, step: str) -> None:
+    live.source.sql("UPDATE item SET n = 0")
+    live.follow()
+    schema = live.target.value("SELECT 'confiture_' || left(replace(id::text, '-', ''), 8) FROM confiture.run")
+    # As after a failover of the target that lost its last commits: the source is one pass ahead.
+    live.source.sql(f"UPDATE {schema}.passes SET number = number + 1")
+    with pytest.raises(Refused, match="lost changes"):
+        getattr(live, step)()
+    assert live.state == "verified"

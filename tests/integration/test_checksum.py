@@ -1,0 +1,52 @@
+"""What a checksum must not miss: each case is one that a plainer hash or comparison misses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from live import LiveRun
+from servers import Databases
+
+#: Two rows a chunk, so that each swap lies within one checksum.
+SWAPPED = """
+CREATE TABLE item (id int PRIMARY KEY, a bigint, b bigint);
+INSERT INTO item SELECT n, n * 7919, n * 104729 FROM generate_series(1, 60) n;
+"""
+#: Per column: its type, the source's value, and another that is equal or folds to the same.
+ALIKE = {
+    "a negative number": ("bigint", "-5", "4294967291"),
+    "a numeric's scale": ("numeric", "1.0", "1.00"),
+    "an interval's parts": ("interval", "'1 day'", "'24 hours'"),
+    "a float's zero": ("float8", "0", "'-0'"),
+    "json's order of keys": ("json", """'{"a":1,"b":2}'""", """'{"b":2,"a":1}'"""),
+    "an array's bounds": ("int[]", "'{1,2}'", "'[0:1]={1,2}'"),
+    "null or empty": ("text", "NULL", "''"),
+    "trailing blanks": ("text", "'a'", "'a '"),
+}
+
+
+def run_of(databases: Databases, folder: Path, old: str, new: str) -> LiveRun:
+    live = LiveRun(databases, folder, old, new, chunk_rows=2)
+    live.setup()
+    live.migrate()
+    assert live.verify().equal
+    return live
+
+
+def test_values_swapped_between_two_rows_are_found(databases: Databases, tmp_path: Path) -> None:
+    live = run_of(databases, tmp_path, SWAPPED, SWAPPED.partition("INSERT")[0])
+    live.tamper("UPDATE item SET b = o.b FROM item o WHERE o.id = item.id + CASE item.id % 2 WHEN 1 THEN 1 ELSE -1 END")
+    found = {d.key["id"] for d in live.verify().differences if d.key is not None}
+    assert found == {str(n) for n in range(1, 61)}
+
+
+@pytest.mark.parametrize(("kind", "value", "other"), ALIKE.values(), ids=ALIKE)
+def test_values_that_look_alike_are_told_apart(
+    databases: Databases, tmp_path: Path, kind: str, value: str, other: str
+) -> None:
+    table = f"CREATE TABLE item (id int PRIMARY KEY, v {kind});"
+    live = run_of(databases, tmp_path, f"{table} INSERT INTO item VALUES (1, {value})", table)
+    live.tamper(f"UPDATE item SET v = {other}")
+    assert [d.column_name for d in live.verify().differences] == ["v"]
