@@ -17,10 +17,11 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -268,28 +269,47 @@ SELECT kind, regexp_replace(name, 'confiture_[0-9a-f]{8}', 'confiture_RUN', 'g')
 class Trip:
     """One run along a course, with its writers."""
 
-    def __init__(self, databases: Databases, folder: Path, course: Course, starter: Forks, seed: int) -> None:
+    def __init__(self, live: LiveRun, course: Course, starter: Forks, seed: int) -> None:
         self.course = course
-        self.live = LiveRun(databases, folder, OLD, course.new, course.mapping, chunk_rows=8)
+        self.live = live
         self.outcome = Outcome()
         self._forks = starter
         self._seed = seed
         self._writing: Application | None = None
 
-    def go(self, case: Case | None) -> Outcome:
-        """The whole course, killed where the case says; None goes through and counts the points."""
-        self._write_to(self.live.source)
+    def reach(self, step: int) -> None:
+        """Go through all that comes before a step."""
+        self._go(range(step), self._through)
+
+    def count(self) -> Outcome:
+        """The whole course; each command's points are counted."""
+        self._go(range(len(self.course.steps)), self._count)
+        return self._ended()
+
+    def go(self, case: Case) -> Outcome:
+        """From the step of the case, killed there, to the end."""
+
+        def command(number: int) -> None:
+            if number == case.step:
+                self._killed(number, case.points)
+            else:
+                self._through(number)
+
+        self._go(range(case.step, len(self.course.steps)), command)
+        return self._ended()
+
+    def _go(self, steps: range, command: Callable[[int], None]) -> None:
+        turns = sum(step in ("cutover", "rollback") for step in self.course.steps[: steps.start])
+        if steps.start < len(self.course.steps) and self.course.steps[steps.start] != "cleanup":
+            self._write_to(self.live.target if turns % 2 else self.live.source)
         try:
-            for number, step in enumerate(self.course.steps):
-                if case is None:
-                    self._count(number, step)
-                elif case.step == number:
-                    self._killed(step, case.points)
-                else:
-                    self._through(step)
-                self._after(number, step)
+            for number in steps:
+                command(number)
+                self._after(number)
         finally:
             self._stop()
+
+    def _ended(self) -> Outcome:
         self._assert_history()
         self.outcome.left = [self.live.source.rows(LEFT), self.live.target.rows(LEFT)]
         return self.outcome
@@ -297,17 +317,20 @@ class Trip:
     def _command(self, step: str, **environment: str) -> Ended:
         return self._forks.run(self.live.arguments(step), self.live.project, **environment)
 
-    def _through(self, step: str) -> None:
+    def _through(self, number: int) -> None:
+        step = self.course.steps[number]
         ended = self._command(step)
         assert ended.code == 0, f"{step}: exit {ended.code}\n{ended.out}\n{ended.err}"
 
-    def _count(self, number: int, step: str) -> None:
+    def _count(self, number: int) -> None:
+        step = self.course.steps[number]
         running = self._forks.start(self.live.arguments(step), self.live.project)
         ended = running.wait()
         assert ended.code == 0, f"{step}: exit {ended.code}\n{ended.out}\n{ended.err}"
         self.outcome.passed[number] = Counter(running.points.read_text().split())
 
-    def _killed(self, step: str, points: Sequence[str]) -> None:
+    def _killed(self, number: int, points: Sequence[str]) -> None:
+        step = self.course.steps[number]
         for point in points:
             ended = self._command(step, CONFITURE_FAILPOINT=point)
             self.outcome.kills += ended.code == -signal.SIGKILL or ".lost" in point
@@ -315,14 +338,15 @@ class Trip:
             if ended.code == 0:
                 return
             assert ended.code == -signal.SIGKILL or ".lost" in point, f"{step} {point}: exit {ended.code}\n{ended.err}"
-        self._through(step)
+        self._through(number)
 
     def _assert_one_is_open(self, step: str) -> None:
         if step not in ("setup", "abort"):  # until setup is through the target is nobody's
             both = self.live.open_sides("INSERT INTO team (id, lead) VALUES (-1, NULL)")
             assert len(both) <= 1, f"both are open after a kill in {step}"
 
-    def _after(self, number: int, step: str) -> None:
+    def _after(self, number: int) -> None:
+        step = self.course.steps[number]
         if step == "cutover":
             self._refused()
             self._assert_rows()
@@ -370,7 +394,52 @@ class Trip:
 
 def record(databases: Databases, folder: Path, course: Course, starter: Forks) -> Outcome:
     """Go a course through and count the points of each command."""
-    return Trip(databases, folder, course, starter, seed=0).go(None)
+    return Trip(start(databases, folder, course), course, starter, seed=0).count()
+
+
+def start(databases: Databases, folder: Path, course: Course) -> LiveRun:
+    """The databases and files of a new run."""
+    return LiveRun(databases, folder, OLD, course.new, course.mapping, chunk_rows=8)
+
+
+class Stand:
+    """A run that has come as far as one step, to be gone on from again and again.
+
+    The databases are put back as they were, by copies of their files: under the same names, and with the same
+    identity.
+    """
+
+    def __init__(self, databases: Databases, folder: Path, course: Course, step: int, starter: Forks) -> None:
+        self.course, self.step = course, step
+        self._live = start(databases, folder, course)
+        self._forks = starter
+        Trip(self._live, course, starter, seed=step).reach(step)
+        self._kept = [(side.name, self._oid(side)) for side in (self._live.source, self._live.target)]
+        with self._admin() as admin:
+            for name, oid in self._kept:
+                if oid is not None:
+                    admin.execute(f"CREATE DATABASE {name}_kept TEMPLATE {name}".encode())
+                    databases.forget(f"{name}_kept")
+
+    def _admin(self) -> psycopg.Connection[Any]:
+        return TestDatabase(self._live.source.server, "postgres").connect()
+
+    def _oid(self, database: TestDatabase) -> int | None:
+        with self._admin() as admin:
+            row = admin.execute("SELECT oid FROM pg_database WHERE datname = %s", (database.name,)).fetchone()
+        return None if row is None else row[0]
+
+    def check(self, case: Case, wanted: Outcome, seed: int) -> Outcome:
+        """Go on from here with a kill; it must leave what an uninterrupted run leaves."""
+        with self._admin() as admin:
+            for name, oid in self._kept:
+                admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
+                if oid is not None:
+                    admin.execute(f"CREATE DATABASE {name} TEMPLATE {name}_kept OID {oid}".encode())
+        outcome = Trip(self._live, self.course, self._forks, seed).go(case)
+        for side, found, there in zip(("source", "target"), outcome.left, wanted.left, strict=True):
+            assert found == there, f"on the {side}: more {set(found) - set(there)}, less {set(there) - set(found)}"  # type: ignore[call-overload]
+        return outcome
 
 
 #: Points right beside a commit, which has points of its own.
@@ -398,14 +467,6 @@ def doubles(all_cases: Sequence[Case], pick: random.Random, many: int) -> list[C
     ]
 
 
-def check(databases: Databases, folder: Path, case: Case, wanted: Outcome, starter: Forks, seed: int) -> Outcome:
-    """Go a course with its kill; it must leave what an uninterrupted one leaves."""
-    outcome = Trip(databases, folder, COURSES[case.course], starter, seed).go(case)
-    for side, found, there in zip(("source", "target"), outcome.left, wanted.left, strict=True):
-        assert found == there, f"on the {side}: more {set(found) - set(there)}, less {set(there) - set(found)}"  # type: ignore[call-overload]
-    return outcome
-
-
 @dataclass(frozen=True)
 class Told:
     """How a case ended, for the main process."""
@@ -419,16 +480,19 @@ class Told:
 def _worker(work: multiprocessing.Queue[Case | None], told: multiprocessing.Queue[Told], recorded: Recorded) -> None:
     with Server(embedded.scratch()) as server, tempfile.TemporaryDirectory() as folder:
         starter = forks()
+        databases = Databases(server)
+        stand: Stand | None = None
         for number, case in enumerate(iter(work.get, None)):
-            databases = Databases(server)
             try:
-                place = Path(folder, str(number))
-                outcome = check(databases, place, case, recorded[case.course], starter, seed=number)
+                if stand is None or (stand.course.name, stand.step) != (case.course, case.step):
+                    databases.drop_all()
+                    stand = None
+                    stand = Stand(databases, Path(folder, str(number)), COURSES[case.course], case.step, starter)
+                outcome = stand.check(case, recorded[case.course], seed=number)
                 told.put(Told(case, outcome.kills, outcome.rows, None))
             except Exception as error:  # noqa: BLE001 - whatever it is fails this case and not the others
                 told.put(Told(case, 0, 0, f"{type(error).__name__}: {error}"))
-            finally:
-                databases.drop_all()
+        databases.drop_all()
         starter.close()
 
 
@@ -469,6 +533,7 @@ def main() -> None:
     todo += doubles(todo, pick, min(chosen.doubles, len(todo)))
     if chosen.sample is not None:
         todo = pick.sample(todo, chosen.sample)
+    todo.sort(key=lambda case: (case.course, case.step))
     sys.exit(_run(todo, recorded, chosen.workers))
 
 

@@ -26,7 +26,8 @@ def test_killed_anywhere_a_run_ends_as_it_would_have(
     pick = random.Random(SEED)
     kills = 0
     for number, case in enumerate(pick.sample(every, SINGLE) + matrix.doubles(every, pick, DOUBLE)):
-        outcome = matrix.check(databases, tmp_path / str(number), case, wanted, forks, seed=number)
+        stand = matrix.Stand(databases, tmp_path / str(number), course, case.step, forks)
+        outcome = stand.check(case, wanted, seed=number)
         kills += outcome.kills
     # A point may be missed, because writers decide how much there is to do; not all of them.
     assert kills >= SINGLE
