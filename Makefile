@@ -27,9 +27,10 @@ bench: $(READY)
 	for script in write_pause catchup_rate source_slowdown log_size nothing_lost; do \
 		$(BIN)/python benchmarks/$$script.py || exit 1; done
 
-# Every hit of every crash point; some hours. See docs/reliability.md.
+# Every hit of every crash point, and two hundred runs that anything is done to; some hours. See docs/reliability.md.
 gate: $(READY)
 	$(BIN)/python tests/matrix.py
+	CONFITURE_EXAMPLES=200 $(BIN)/python -m pytest tests/acceptance/test_stateful.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

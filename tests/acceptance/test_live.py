@@ -7,11 +7,13 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
 from confiture.errors import CutoverGivenUp
+from confiture.steps import switch
 from forked import Forks
 from live import LIVE_POINTS, LiveRun
 from servers import Databases
@@ -166,6 +168,25 @@ def test_a_row_that_differs_stops_the_cutover_and_the_source_serves_on(live: Liv
     assert live.verify().equal
     live.tamper("UPDATE account SET owner_name = 'tampered' WHERE id = 5")
     live.touch("account", 5)
+    with pytest.raises(CutoverGivenUp, match="differ"):
+        live.cutover()
+    assert open_sides(live) == {"source"}
+
+
+def test_a_row_that_differs_under_the_lock_stops_the_cutover_too(
+    live: LiveRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live.setup()
+    live.migrate()
+    assert live.verify().equal
+    even = switch._even
+
+    def tampered(*args: Any) -> None:
+        live.tamper("UPDATE account SET owner_name = 'tampered' WHERE id = 5")
+        live.touch("account", 5)
+        even(*args)
+
+    monkeypatch.setattr(switch, "_even", tampered)
     with pytest.raises(CutoverGivenUp, match="differ"):
         live.cutover()
     assert open_sides(live) == {"source"}

@@ -223,6 +223,15 @@ def test_row_security_is_refused_until_the_role_sees_every_row(site: Site) -> No
     assert site.project.new.value("SELECT count(*) FROM tb_user") == 300
 
 
+def test_row_security_that_comes_during_the_run_hides_no_row(site: Site) -> None:
+    site.project.setup("--mapping", "column_mapping.yaml", "--no-capture")
+    site.project.source.sql("ALTER TABLE tb_post ENABLE ROW LEVEL SECURITY")
+    assert "row-level security" in error(site.project.step("migrate", check=4))
+    site.project.source.sql("ALTER TABLE tb_post DISABLE ROW LEVEL SECURITY")
+    site.project.step("migrate")
+    site.project.step("verify")
+
+
 def test_a_target_the_role_may_not_create_in_is_refused_by_its_grant(site: Site) -> None:
     new = site.project.new
     new.sql(f"ALTER DATABASE {new.name} OWNER TO postgres")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from confiture.compare import suspects
 from live import LiveRun, Quiet
 from servers import Databases
 
@@ -45,6 +47,18 @@ def live(databases: Databases, tmp_path: Path) -> LiveRun:
         lambda: run.source.sql(f"UPDATE item SET amount = amount + 1 WHERE id <> {WRONG}"),
     )
     return run
+
+
+def test_a_row_that_never_stands_still_is_no_difference(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = suspects._read
+
+    def then_it_changes(*args: Any) -> object:
+        found = read(*args)
+        live.source.sql("UPDATE item SET amount = amount + 1 WHERE id = 1")
+        return found
+
+    monkeypatch.setattr(suspects, "_read", then_it_changes)
+    assert live.verify().equal
 
 
 def test_rows_that_are_only_behind_are_no_differences(live: LiveRun) -> None:

@@ -1,0 +1,32 @@
+"""A handful of examples of the stateful property; ``make gate`` takes two hundred."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from confiture.embedded import Server
+from forked import Forks
+from stateful import Anything
+
+#: How many; more are a matter of patience.
+EXAMPLES = int(os.environ.get("CONFITURE_EXAMPLES", "3"))
+
+
+@pytest.mark.timeout(60 * EXAMPLES)
+def test_whatever_is_done_no_write_is_lost(server: Server, forks: Forks) -> None:
+    here = type("AnythingHere", (Anything,), {"server": server, "forks": forks})
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        here,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=12,
+            deadline=None,
+            derandomize="CONFITURE_EXAMPLES" not in os.environ,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -1,0 +1,70 @@
+"""Lock, then snapshot: a table that is rewritten while we wait for it is not taken for an empty one.
+
+A snapshot older than a rewrite by ALTER TABLE sees no row of the table; and the catalog as it was, so that
+nothing seems to have changed.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from confiture.copy import chunks
+from confiture.errors import Refused
+from confiture.journal.progress import Chunk
+from confiture.runner import Context
+from forked import until
+from live import LiveRun
+from servers import Databases
+
+TABLE = "CREATE TABLE item (id int PRIMARY KEY, n int);"
+OLD = f"{TABLE} INSERT INTO item SELECT n, n FROM generate_series(1, 9) n"
+REWRITE = "ALTER TABLE item ADD COLUMN drawn float DEFAULT random()"
+WAITING = """
+SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name ~ '^confiture'
+    AND wait_event_type = 'Lock'
+"""
+
+
+@pytest.fixture
+def live(databases: Databases, tmp_path: Path) -> LiveRun:
+    run = LiveRun(databases, tmp_path, OLD, TABLE, strategy="copy")
+    run.setup()
+    return run
+
+
+def rewrite(live: LiveRun) -> None:
+    """Rewrite the table, uncommitted until we wait for it."""
+    application = live.source.connect(autocommit=False)
+    application.execute(REWRITE.encode())
+
+    def commit() -> None:
+        with application:
+            until(lambda: live.source.rows(WAITING), "us waiting for the lock")
+
+    threading.Thread(target=commit).start()
+
+
+def test_a_chunk_of_a_table_rewritten_meanwhile_is_not_empty(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = chunks.next_chunk
+
+    def then_rewritten(context: Context, number: int) -> Chunk | None:
+        claimed = claim(context, number)
+        rewrite(live)
+        return claimed
+
+    monkeypatch.setattr(chunks, "next_chunk", then_rewritten)
+    with pytest.raises(Refused, match="was changed during the run"):
+        live.migrate()
+    assert live.target.rows("SELECT 1 FROM confiture.chunk WHERE status = 'done'") == []
+
+
+def test_a_pass_over_a_table_rewritten_meanwhile_deletes_nothing(live: LiveRun) -> None:
+    live.migrate()
+    live.source.sql("UPDATE item SET n = 0 WHERE id = 5")
+    rewrite(live)
+    with pytest.raises(Refused, match="was changed during the run"):
+        live.follow()
+    assert live.target.value("SELECT count(*) FROM item") == 9

@@ -1,0 +1,289 @@
+"""Take one safeguard out at a time, and see the tests go red: ``make mutants``.
+
+Each mutant is a copy of the program with one rule of it broken, and the tests that have to notice. A mutant that lives
+means that nothing holds the rule it breaks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIED = ("src", "tests", "migrations_state", "docs", "examples", "pyproject.toml", "README.md", "CHANGELOG.md")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A rule, how it is broken, and who has to notice.
+
+    :ivar rule: what is taken away.
+    :ivar path: below ``src/confiture``.
+    :ivar old: the text that makes the rule, exactly once in the file.
+    :ivar tests: pytest's arguments, one of which has to fail.
+    :ivar too: more that has to go with it, because either would do: (path, old, new).
+    """
+
+    rule: str
+    path: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+    too: tuple[tuple[str, str, str], ...] = ()
+
+
+def _in(folder: str, file: str, only: str = "") -> tuple[str, ...]:
+    return (f"tests/{folder}/test_{file}.py", *(("-k", only) if only else ()))
+
+
+#: The storage as a snapshot sees it; read with the function, it is always what it is now.
+_OLD_STORAGE = (
+    "sql/catalog.sql",
+    "pg_relation_filenode(l.relid))",
+    "(SELECT r.relfilenode FROM pg_class r WHERE r.oid = l.relid))",
+)
+
+MUTANTS = (
+    Mutant(
+        "the fence on the target",
+        "journal/runs.py",
+        "if tx.sa.execute(query).one_or_none() is None:",
+        "if tx.sa.execute(query).one_or_none() is None and False:",
+        _in("integration", "resume", "zombie"),
+    ),
+    Mutant(
+        "the fence on the source",
+        "runner.py",
+        "    if tx.pg.execute(query).fetchone() is None:",
+        "    if tx.pg.execute(query).fetchone() is None and False:",
+        _in("integration", "resume", "zombie"),
+    ),
+    Mutant(
+        "a takeover ends the backends of the holder before",
+        "runner.py",
+        '        tx.pg.execute(_named("terminate"), _parameters(backends))',
+        "        pass",
+        _in("integration", "resume", "frozen"),
+    ),
+    Mutant(
+        "a chunk and its checkpoint are one commit",
+        "copy/chunks.py",
+        "            seconds = time.monotonic() - began\n",
+        '            seconds = time.monotonic() - began\n            target.pg.execute("COMMIT; BEGIN")\n',
+        _in("acceptance", "kill", "killed_copy"),
+    ),
+    Mutant(
+        "lock before snapshot",
+        "runner.py",
+        '        tx.pg.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(lock))\n        yield tx',
+        '        tx.pg.execute("SELECT 1 FROM pg_class LIMIT 1")\n'
+        '        tx.pg.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(lock))\n        yield tx',
+        _in("integration", "snapshots", "chunk"),
+        too=(_OLD_STORAGE,),
+    ),
+    Mutant(
+        "lock before snapshot, in a pass",
+        "capture/apply.py",
+        "            # Lock, then snapshot: an older",
+        '            source.pg.execute("SELECT 1 FROM pg_class LIMIT 1")\n            # Lock, then snapshot: an older',
+        _in("integration", "snapshots", "pass"),
+        too=(_OLD_STORAGE,),
+    ),
+    Mutant(
+        "the fingerprint of the source's catalog",
+        "copy/chunks.py",
+        "    if expected is None or now == expected:",
+        '    if expected is None or now != "":',
+        _in("integration", "resume", "ddl"),
+    ),
+    Mutant(
+        "a changed key is logged as it was",
+        "capture/triggers.py",
+        '        only or sql.SQL("true"),',
+        '        sql.SQL("false") if only else sql.SQL("true"),',
+        _in("integration", "capture", "change_after"),
+    ),
+    Mutant(
+        "triggers fire always",
+        "capture/triggers.py",
+        '    return sql.SQL("ALTER TABLE {} ENABLE ALWAYS TRIGGER {}")',
+        '    return sql.SQL("ALTER TABLE {} ENABLE TRIGGER {}")',
+        _in("integration", "subscribed", "applies"),
+    ),
+    Mutant(
+        "trigger functions have our rights",
+        "capture/triggers.py",
+        "LANGUAGE plpgsql SECURITY DEFINER",
+        "LANGUAGE plpgsql",
+        _in("integration", "capture", "without_rights"),
+    ),
+    Mutant(
+        "the log's rows can be deleted under a publication",
+        "capture/triggers.py",
+        "ALTER TABLE {log} REPLICA IDENTITY FULL",
+        "ALTER TABLE {log} REPLICA IDENTITY DEFAULT",
+        _in("integration", "capture", "publication"),
+    ),
+    Mutant(
+        "TRUNCATE's marker",
+        "capture/apply.py",
+        "return keys if truncated is None else keys + self._gone(source, target, job)",
+        "return keys",
+        _in("integration", "capture", "change_after"),
+    ),
+    Mutant(
+        "a pass takes the whole of its snapshot",
+        "capture/apply.py",
+        '"WITH gone AS (DELETE FROM {log} RETURNING {key}, truncated)"',
+        '"WITH gone AS (DELETE FROM {log} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {log} LIMIT 1))'
+        ' RETURNING {key}, truncated)"',
+        _in("integration", "capture", "change_after"),
+    ),
+    Mutant(
+        "passes are numbered on both sides",
+        "capture/apply.py",
+        "            if taken:\n                self._number(source, made.number)\n",
+        "",
+        _in("integration", "catchup"),
+    ),
+    Mutant(
+        "a target that is behind its source is noticed",
+        "capture/apply.py",
+        "    if row is not None and row[0] > have:",
+        "    if row is not None and row[0] < 0:",
+        _in("integration", "catchup"),
+    ),
+    Mutant(
+        "catch-up begins when every target of the table is copied",
+        "steps/upkeep.py",
+        "            if all(job.table.number in copied and job.table.arbiter for job in followed.jobs):",
+        "            if True:",
+        _in("integration", "upkeep"),
+    ),
+    Mutant(
+        "foreign keys have no action during the run",
+        "steps/foreign_keys.py",
+        '    if not detail["plain"]:\n        replace(tx, item, item.interim',
+        '    if not detail["plain"]:\n        replace(tx, item, item.definition',
+        _in("acceptance", "rollback"),
+    ),
+    Mutant(
+        "the hash is mixed again, and combined in two ways",
+        "compare/checksum.py",
+        "hash_record_extended(ROW(int8send(hash_record_extended({}, 0))), 0)",
+        "hash_record_extended({}, 0)",
+        _in("integration", "checksum", "swapped"),
+        too=(("compare/checksum.py", "coalesce(bit_xor(h), 0)::text", "'0'::text"),),
+    ),
+    Mutant(
+        "a row that moves is no difference",
+        "compare/suspects.py",
+        "    hot = [k for k in differing if before.get(k) != after.get(k) or k in logged]",
+        "    hot: list[Key] = []",
+        _in("integration", "suspects"),
+    ),
+    Mutant(
+        "what changed since verify is compared under the lock",
+        "steps/switch.py",
+        "            _refuse_differences(touched.compare(context, job, hashing, lambda: refuse_late(deadline)))\n",
+        "            refuse_late(deadline)\n",
+        _in("acceptance", "live", "under_the_lock"),
+    ),
+    Mutant(
+        "the target is closed until the cutover",
+        "steps/follow.py",
+        "        fences.close(tx, context.schema, [t.target for t in plan.tables], message, hint)\n",
+        "",
+        _in("integration", "capture", "no_writes_but_ours"),
+    ),
+    Mutant(
+        "the source is closed before the target is opened",
+        "steps/switch.py",
+        '    fences.close(source, context.schema, _sources(plan), "this database no longer takes writes", served)\n',
+        "",
+        _in("acceptance", "live", "there_and_back"),
+    ),
+    Mutant(
+        "our own writes are told from the application's",
+        "db.py",
+        "    if run:\n        statements.append(",
+        "    if run and False:\n        statements.append(",
+        _in("acceptance", "rollback", "comes_home"),
+    ),
+    Mutant(
+        "a foreign table's session steps back",
+        "db.py",
+        '| {"lock_timeout": BRIEF_LOCK}',
+        "",
+        _in("integration", "queued_locks", "fdw"),
+    ),
+    Mutant(
+        "a cutover steps back",
+        "steps/cutover.py",
+        "                with patience(limits.lock_timeout):\n",
+        "                with patience(60):\n",
+        _in("integration", "queued_locks", "cutover"),
+    ),
+    Mutant(
+        "row-level security does not hide rows on either side",
+        "db.py",
+        '    "row_security": "off",',
+        '    "row_security": "on",',
+        _in("integration", "privileges", "row_security_that_comes"),
+    ),
+)
+
+
+def broken(mutant: Mutant, folder: Path) -> None:
+    """A copy of the project in ``folder`` with the rule broken."""
+    for name in COPIED:
+        path = ROOT / name
+        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        shutil.copytree(path, folder / name, ignore=ignored) if path.is_dir() else shutil.copy(path, folder)
+    for path, old, new in ((mutant.path, mutant.old, mutant.new), *mutant.too):
+        file = folder / "src/confiture" / path
+        text = file.read_text(encoding="utf-8")
+        assert text.count(old) == 1, f"{mutant.rule}: {text.count(old)} times in {path}"
+        file.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def noticed(mutant: Mutant) -> tuple[bool, str]:
+    """Whether a test goes red for it, and pytest's last lines."""
+    with tempfile.TemporaryDirectory() as folder:
+        broken(mutant, Path(folder))
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutant.tests],
+            cwd=folder, env={**os.environ, "PYTHONPATH": f"{folder}/src"}, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    # 1 is a test that failed; no test at all, or an error of pytest's, is nobody noticing.
+    return done.returncode == 1, done.stdout[-1500:]
+
+
+def main() -> None:
+    """Every mutant; exits with 1 if any lives."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only", default="", help="rules with this in their name")
+    chosen = parser.parse_args()
+    todo = [m for m in MUTANTS if chosen.only in m.rule]
+    lived = 0
+    with ThreadPoolExecutor(chosen.workers) as pool:
+        for mutant, (dead, told) in zip(todo, pool.map(noticed, todo), strict=True):
+            lived += not dead
+            print(f"{'killed' if dead else 'LIVES '}  {mutant.rule}  ({mutant.tests[0]})", flush=True)
+            if not dead:
+                print(told, flush=True)
+    print(f"{len(todo) - lived} of {len(todo)} killed")
+    sys.exit(1 if lived else 0)
+
+
+if __name__ == "__main__":
+    main()
