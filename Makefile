@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types check bench gate clean
+.PHONY: demo test lint types check bench gate mutants clean
 
 demo: $(READY)
 	$(BIN)/confiture demo
@@ -31,6 +31,10 @@ bench: $(READY)
 gate: $(READY)
 	$(BIN)/python tests/matrix.py
 	CONFITURE_EXAMPLES=200 $(BIN)/python -m pytest tests/acceptance/test_stateful.py
+
+# One safeguard taken out at a time: the tests have to notice each. See docs/reliability.md.
+mutants: $(READY)
+	$(BIN)/python tests/mutants.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -82,6 +82,11 @@ class Running:
         """Wait for its end."""
         return Ended(self.forks.wait(self.pid), self.out.read_text(), self.err.read_text())
 
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended yet."""
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
     def until_said(self, text: str) -> None:
         """Wait until it has written ``text`` to stderr."""
         try:

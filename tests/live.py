@@ -61,6 +61,8 @@ POINTS_OF_THEIR_OWN = {
     "pooler.rewritten": "tests/acceptance/test_pgbouncer.py",
     "pooler.reloaded": "tests/acceptance/test_pgbouncer.py",
     "pooler.resumed": "tests/acceptance/test_pgbouncer.py",
+    "signal.heard": "tests/integration/test_resume.py",
+    "report.written": "tests/acceptance/test_kill.py",
 }
 
 
@@ -148,6 +150,7 @@ class LiveRun:
             "cleanup": ["--yes"],
             "abort": ["--yes"],
             "verify": ["--repair"],
+            "cutover": ["--hook", "true"],
         }
         target = ["--target", self.target.conninfo, "--project", str(self.project)]
         return ["migrate", "schema-to-schema", step, *target, *more.get(step, [])]

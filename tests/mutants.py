@@ -238,6 +238,143 @@ MUTANTS = (
         '    "row_security": "on",',
         _in("integration", "privileges", "row_security_that_comes"),
     ),
+    Mutant(
+        "the target's commit comes before the source's",
+        "capture/apply.py",
+        '            failpoint("catchup.before_target_commit")\n',
+        '            source.pg.execute("COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ")\n'
+        '            failpoint("catchup.before_target_commit")\n',
+        _in("acceptance", "live", "killed_anywhere"),
+    ),
+    Mutant(
+        "a pass deletes exactly what its snapshot saw",
+        "capture/apply.py",
+        '"WITH gone AS (DELETE FROM {log} RETURNING {key}, truncated)"',
+        '"WITH gone AS (SELECT {key}, truncated FROM {log})"',
+        _in("acceptance", "live", "there_and_back"),
+        too=(
+            (
+                "capture/apply.py",
+                '        failpoint("catchup.after_source_commit")\n',
+                "        with self.source.transaction() as late:\n"
+                "            for f in self.followed:\n"
+                '                late.pg.execute(sql.SQL("DELETE FROM {}").format(f.item.log))\n',
+            ),
+        ),
+    ),
+    Mutant(
+        "every deletion of a pass comes before its first insertion",
+        "capture/apply.py",
+        "                    _delete(target, job, brought[job.table.number])\n",
+        "                    _delete(target, job, brought[job.table.number])\n"
+        "                    rows += _bring_rows(source, target, f, job, brought[job.table.number])\n",
+        _in("integration", "capture", "change_after"),
+    ),
+    Mutant(
+        "what changed since verify is remembered",
+        "capture/apply.py",
+        "                    if touch:\n",
+        "                    if touch and False:\n",
+        _in("acceptance", "live", "brings_a_wrong_value"),
+    ),
+    Mutant(
+        "a suspect waits for a pass that began later",
+        "compare/suspects.py",
+        "        catch_up()\n        hot",
+        "        hot",
+        _in("integration", "suspects", "only_behind"),
+    ),
+    Mutant(
+        "a disabled capture trigger is noticed",
+        "capture/apply.py",
+        "        if is_tampered(source, f.item):",
+        "        if is_tampered(source, f.item) and False:",
+        _in("integration", "capture", "disabled"),
+    ),
+    Mutant(
+        "a subscription that comes is noticed",
+        "capture/apply.py",
+        "        if is_outgrown(source, f.item):",
+        "        if is_outgrown(source, f.item) and False:",
+        _in("integration", "subscribed", "comes_during"),
+    ),
+    Mutant(
+        "rows of partitioned and subscribed tables are caught one by one",
+        "capture/triggers.py",
+        '    return "row" if row is not None and row[0] else "statement"',
+        '    return "statement"',
+        _in("integration", "subscribed", "applies"),
+    ),
+    Mutant(
+        "the last range of keys is open",
+        "keyset.py",
+        "    if last:\n        spans.append(KeyRange(edges[-1], None))\n",
+        "",
+        _in("integration", "keyset_ranges"),
+    ),
+    Mutant(
+        "a range of keys is compared on the source alone",
+        "copy/fdw.py",
+        """    return bool(scans) and all("Filter" not in s and _has_all(s["Remote SQL"], job) for s in scans)""",
+        "    return True",
+        _in("integration", "types", "walked"),
+    ),
+    Mutant(
+        "a key's equality is that of its bytes",
+        "plan.py",
+        '        return f"has the nondeterministic collation {column.collation}: equal values may differ"',
+        "        return None",
+        _in("unit", "plan"),
+    ),
+    Mutant(
+        "a living holder is not taken over",
+        "runner.py",
+        "        if holder is None or gone or holder.lapsed:",
+        "        if True:",
+        _in("integration", "resume", "second_migrate"),
+    ),
+    Mutant(
+        "a lease that is lost is noticed before the next write",
+        "runner.py",
+        "        if self.lost.is_set():",
+        "        if False:",
+        _in("integration", "resume", "heartbeat_finds"),
+    ),
+    Mutant(
+        "a state changes with its event alone",
+        "../../migrations_state/0001_journal.sql",
+        "    IF NOT EXISTS (\n        SELECT FROM confiture.event e\n",
+        "    IF false AND NOT EXISTS (\n        SELECT FROM confiture.event e\n",
+        _in("integration", "journal", "event"),
+    ),
+    Mutant(
+        "the source is locked for no longer than the budget",
+        "steps/switch.py",
+        "    if time.monotonic() > deadline:",
+        "    if False:",
+        _in("integration", "recopied", "write_pause"),
+    ),
+    Mutant(
+        "the verification is of this plan",
+        "steps/cutover.py",
+        '    if last is None or last.verdict != "equal" or last.plan_hash != plan.hash:',
+        "    if last is None:",
+        _in("integration", "bad_rows", "verified"),
+    ),
+    Mutant(
+        "the application's triggers do not fire on what is copied",
+        "steps/setup.py",
+        '            statement = sql.SQL("ALTER TABLE ONLY {} DISABLE TRIGGER {}")',
+        '            statement = sql.SQL("ALTER TABLE ONLY {} ENABLE TRIGGER {}")',
+        _in("integration", "cutover", "as_declared"),
+    ),
+    Mutant(
+        "an old database stays closed after the cleanup",
+        "steps/cleanup.py",
+        "        if not fences.is_closed(tx, context.schema):\n            fences.drop(",
+        "        if True:\n            fences.drop(",
+        _in("acceptance", "live", "stays_closed"),
+    ),
 )
 
 

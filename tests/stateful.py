@@ -6,6 +6,7 @@ writes holds exactly that; and both databases never take them.
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from confiture.embedded import Server
-from forked import Forks
+from forked import Forks, until
 from live import LiveRun
 from servers import Databases, TestDatabase
 
@@ -25,9 +26,10 @@ INSERT INTO item SELECT n, n FROM generate_series(1, 30) n;
 NEW = "CREATE TABLE item (id bigint PRIMARY KEY, amount bigint); CREATE INDEX ON item (amount);"
 MAPPING = "item: {n: amount}\n"
 STEPS = ("setup", "migrate", "verify", "cutover", "rollback", "cleanup", "abort", "pause", "resume")
-#: Done, refused with a reason, held, differences, given up, half-way, paused: but never a defect.
-CODES = {0, 4, 6, 7, 8, 9, 10}
-KILLED = -9
+#: Done, refused with a reason, held, differences, given up, half-way, stopped: but never a defect.
+CODES = {0, 4, 6, 7, 8, 9, 10, 128 + signal.SIGTERM}
+KILLED = -signal.SIGKILL
+PAUSED = "paused on request"
 #: The order that leads from anywhere to the end.
 ONWARD = ("resume", "setup", "migrate", "verify", "cutover")
 
@@ -110,7 +112,10 @@ class Anything(RuleBasedStateMachine):
         self._command(step, CONFITURE_FAILPOINT=f"{point}:{hit}")
 
     def _command(self, step: str, **environment: str) -> int:
-        ended = self.forks.run(self.live.arguments(step), self.live.project, **environment)
+        running = self.forks.start(self.live.arguments(step), self.live.project, **environment)
+        until(lambda: not running.alive or PAUSED in running.err.read_text(), f"the end of {step}")
+        running.signal(signal.SIGTERM)  # one that is paused waits to be resumed
+        ended = running.wait()
         allowed = CODES | ({KILLED, 3} if environment else set())
         assert ended.code in allowed, f"{step} {environment}: exit {ended.code}\n{ended.out}\n{ended.err}"
         return ended.code

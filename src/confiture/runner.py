@@ -322,6 +322,7 @@ def take(source: Session, target: Session, run: Run, command: str, say: Callable
         say(f"taking over from {holder.host} pid {holder.pid}, silent for {holder.silent_seconds:.0f} s")
         _terminate(source, holder.source_backends)
         _terminate(target, holder.target_backends)
+        failpoint("takeover.terminated")
     failpoint("takeover.before_source")
     _raise_source_epoch(source, run.schema, seen + 1)
     failpoint("takeover.before_target")

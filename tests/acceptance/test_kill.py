@@ -6,6 +6,7 @@ behind every commit. A kill that misses its point fails the test.
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 from itertools import chain
@@ -48,6 +49,7 @@ COPY = (
     "claim.after_commit",
     "copy.before_commit:2",
     "copy.after_commit:3",
+    "takeover.terminated",
     *TAKEOVER,
     "plan.before_commit",
     "copy.before_commit",
@@ -74,6 +76,8 @@ CUTOVER = (
     "verify.before_commit:5",
     "cutover.switch.before_commit",
     "cutover.switch.after_commit",
+    "hook.before",
+    "hook.after",
 )
 CLEANUP = (
     "cleanup.before_commit:1",
@@ -93,8 +97,6 @@ ABORT = (
     "abort.before_commit:2",
     "abort.after_commit:1",
 )
-#: Passed only when a signal arrives.
-NEVER_KILLED = {"signal.heard"}
 #: Around every commit: the kill matrix.
 OF_THE_MATRIX = {"commit.before", "commit.after"}
 EVERY = (*SETUP, *COPY, *FINISH, *AGAIN, *VERIFY, *CUTOVER, *CLEANUP, *ABORT)
@@ -115,7 +117,8 @@ def kill(forks: Forks, move: SmallMove, step: str, points: tuple[str, ...], *opt
         assert died.code == KILLED, f"{step} did not meet {point}: exit {died.code}\n{died.out}\n{died.err}"
         if step == "migrate":
             move.assert_rows_and_checkpoints_agree()
-    move.run(step, *options)
+    ended = forks.run(move.arguments(step, *options), move.project)
+    assert ended.code == 0, f"{step}: exit {ended.code}\n{ended.err}"
 
 
 def options_of_setup(move: SmallMove, strategy: str = "auto") -> tuple[str, ...]:
@@ -151,7 +154,7 @@ def test_every_crash_point_of_the_program_is_killed_at() -> None:
     for path in (ROOT / "src" / "confiture").rglob("*.py"):
         named |= set(re.findall(r'failpoint\(f?"([^"]+)"\)', path.read_text(encoding="utf-8")))
     live = chain.from_iterable(LIVE_POINTS.values())
-    killed = {point.partition(":")[0] for point in (*EVERY, *live, *POINTS_OF_THEIR_OWN)} | NEVER_KILLED | OF_THE_MATRIX
+    killed = {point.partition(":")[0] for point in (*EVERY, *live, *POINTS_OF_THEIR_OWN)} | OF_THE_MATRIX
     for name in named:
         pattern = re.sub(r"\\\{\w+\\\}", r"\\w+", re.escape(name))
         assert any(re.fullmatch(pattern, point) for point in killed), f"{name} is never killed at"
@@ -201,9 +204,20 @@ def test_a_killed_verify_goes_on(forks: Forks, move: SmallMove, databases: Datab
     assert_all_is_well(move, databases)
 
 
+def test_a_verify_killed_before_it_has_told_its_differences_tells_them(forks: Forks, move: SmallMove) -> None:
+    go_to(move, "migrate")
+    move.target.sql("DELETE FROM post WHERE ctid = (SELECT max(ctid) FROM post)")
+    report = move.project / "differences.jsonl"
+    verify = move.arguments("verify", "--differences", str(report))
+    for point in ("verify.close.before_commit", "report.written"):
+        assert forks.run(verify, move.project, CONFITURE_FAILPOINT=point).code == KILLED
+    assert forks.run(verify, move.project).code == 7
+    assert [json.loads(line)["kind"] for line in report.read_text().splitlines()] == ["missing in target"]
+
+
 def test_a_killed_cutover_happens_once_or_not_at_all(forks: Forks, move: SmallMove, databases: Databases) -> None:
     go_to(move, "verify")
-    kill(forks, move, "cutover", CUTOVER)
+    kill(forks, move, "cutover", CUTOVER, "--hook", "true")
     assert move.target.value("SELECT count(*) FROM confiture.event WHERE to_state = 'cutover'") == 1
     go_on_after(move, "cutover")
     assert_all_is_well(move, databases)

@@ -12,7 +12,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from confiture.errors import CutoverGivenUp
+from confiture.capture import apply
+from confiture.db import Transaction
+from confiture.errors import CutoverGivenUp, Refused
 from confiture.steps import switch
 from forked import Forks
 from live import LIVE_POINTS, LiveRun
@@ -171,6 +173,26 @@ def test_a_row_that_differs_stops_the_cutover_and_the_source_serves_on(live: Liv
     with pytest.raises(CutoverGivenUp, match="differ"):
         live.cutover()
     assert open_sides(live) == {"source"}
+
+
+def test_a_pass_that_brings_a_wrong_value_is_noticed_by_follow(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    live.setup()
+    live.migrate()
+    assert live.verify().equal
+    bring = apply._bring_rows
+
+    def wrongly(source: Transaction, target: Transaction, *args: Any) -> int:
+        rows = bring(source, target, *args)
+        target.pg.execute("UPDATE public.account SET owner_name = 'wrong' WHERE id = 5")
+        return rows
+
+    monkeypatch.setattr(apply, "_bring_rows", wrongly)
+    live.source.sql("UPDATE account SET balance = balance WHERE id = 5")
+    live.follow()
+    assert live.state == "migrating"
+    monkeypatch.undo()
+    with pytest.raises(Refused, match="not verified"):
+        live.cutover()
 
 
 def test_a_row_that_differs_under_the_lock_stops_the_cutover_too(

@@ -38,13 +38,15 @@ def move(databases: Databases, tmp_path: Path) -> SmallMove:
     return made
 
 
-def start(forks: Forks, move: SmallMove, *options: str, heartbeat: float | None = None) -> Running:
+def start(forks: Forks, move: SmallMove, *options: str, heartbeat: float | None = None, **environment: str) -> Running:
     """A migrate as a process of its own."""
-    return forks.start(move.arguments("migrate", *options), move.project, heartbeat=heartbeat)
+    return forks.start(move.arguments("migrate", *options), move.project, heartbeat=heartbeat, **environment)
 
 
 @contextmanager
-def stuck(forks: Forks, move: SmallMove, on: str = "target", heartbeat: float | None = None) -> Iterator[Running]:
+def stuck(
+    forks: Forks, move: SmallMove, on: str = "target", heartbeat: float | None = None, **environment: str
+) -> Iterator[Running]:
     """A migrate that waits for a lock in the middle of its first chunk of ``post``; the lock is let go at the end.
 
     On the target it has copied by then and holds both fences' rows; on the source it is about to read.
@@ -52,7 +54,7 @@ def stuck(forks: Forks, move: SmallMove, on: str = "target", heartbeat: float | 
     database, table = (move.target, "post") if on == "target" else (move.source, "tb_post")
     with database.connect(autocommit=False) as blocker:
         blocker.execute(f"LOCK TABLE {table} IN {'SHARE' if on == 'target' else 'ACCESS EXCLUSIVE'} MODE".encode())
-        running = start(forks, move, heartbeat=heartbeat)
+        running = start(forks, move, heartbeat=heartbeat, **environment)
         until(lambda: waits(database), "migrate to wait for the lock")
         yield running
         blocker.rollback()
@@ -316,6 +318,15 @@ def test_a_second_signal_cancels_the_chunk(forks: Forks, move: SmallMove, databa
             "Drained"
         )
     assert "done" not in [status for status, _ in move.chunks("post")]
+    assert_finishes(move, databases)
+
+
+def test_killed_on_hearing_a_signal_the_same_command_goes_on(
+    forks: Forks, move: SmallMove, databases: Databases
+) -> None:
+    with stuck(forks, move, CONFITURE_FAILPOINT="signal.heard") as running:
+        running.signal(signal.SIGTERM)
+        assert running.wait().code == -signal.SIGKILL
     assert_finishes(move, databases)
 
 

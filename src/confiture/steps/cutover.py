@@ -291,7 +291,10 @@ def run_hook(arguments: list[str], environment: dict[str, str]) -> int:
 
     What it prints goes to stderr: stdout is the result of the cutover.
     """
+    failpoint("hook.before")
     try:
-        return subprocess.run(arguments, env=environment, stdout=sys.stderr, check=False).returncode
+        code = subprocess.run(arguments, env=environment, stdout=sys.stderr, check=False).returncode
     except OSError:
-        return 126
+        code = 126
+    failpoint("hook.after")
+    return code

@@ -317,6 +317,7 @@ def write_differences(path: Path, differences: Sequence[Difference]) -> None:
         os.fchmod(file.fileno(), 0o600)
         for item in differences:
             file.write(json.dumps(asdict(item), ensure_ascii=False) + "\n")
+    failpoint("report.written")
 
 
 def _owner_only(path: str, flags: int) -> int:
