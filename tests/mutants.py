@@ -278,13 +278,6 @@ MUTANTS = (
         _in("acceptance", "live", "brings_a_wrong_value"),
     ),
     Mutant(
-        "a suspect waits for a pass that began later",
-        "compare/suspects.py",
-        "        catch_up()\n        hot",
-        "        hot",
-        _in("integration", "suspects", "only_behind"),
-    ),
-    Mutant(
         "a disabled capture trigger is noticed",
         "capture/apply.py",
         "        if is_tampered(source, f.item):",
@@ -318,6 +311,14 @@ MUTANTS = (
         """    return bool(scans) and all("Filter" not in s and _has_all(s["Remote SQL"], job) for s in scans)""",
         "    return True",
         _in("integration", "types", "walked"),
+        too=(
+            ("plan.py", '            if column.type_kind != "b" or not column.base_builtin:', "            if False:"),
+            (
+                "plan.py",
+                "            if column.collation is not None:\n                return f",
+                "            if False:\n                return f",
+            ),
+        ),
     ),
     Mutant(
         "a key's equality is that of its bytes",
@@ -338,7 +339,7 @@ MUTANTS = (
         "runner.py",
         "        if self.lost.is_set():",
         "        if False:",
-        _in("integration", "resume", "heartbeat_finds"),
+        _in("integration", "resume", "lease_is_gone_stops"),
     ),
     Mutant(
         "a state changes with its event alone",
@@ -352,7 +353,7 @@ MUTANTS = (
         "steps/switch.py",
         "    if time.monotonic() > deadline:",
         "    if False:",
-        _in("integration", "recopied", "write_pause"),
+        _in("acceptance", "live", "budget"),
     ),
     Mutant(
         "the verification is of this plan",

@@ -545,7 +545,7 @@ def cutover(
             progress_.say("cut over already: the target serves")
             return run, *ends
         plan = _plan_to_cut_over(context, run)
-        with _gate(context, run, pool) as gate:
+        with _gate(context, run, pool, gates.FORTH) as gate:
             if run.options.get("capture"):
                 switching.switch(context, plan, limits, gate)
                 return context.run(), *ends
@@ -558,7 +558,9 @@ def cutover(
 
 
 @contextmanager
-def _gate(context: Context, run: Run, pool: Pool | None, *, only_look: bool = False) -> Iterator[Gate | None]:
+def _gate(
+    context: Context, run: Run, pool: Pool | None, way: gates.Way, *, only_look: bool = False
+) -> Iterator[Gate | None]:
     """The pool as a gate, checked; None where none was named.
 
     :param only_look: leave it held if a crash left it so.
@@ -569,20 +571,21 @@ def _gate(context: Context, run: Run, pool: Pool | None, *, only_look: bool = Fa
             why="this run was set up without --capture",
             fix="re-point the pool by hand, or by --hook",
         )
-    closed = bool(run.options.get("capture")) and switching.is_closed(context)
+    closed = bool(run.options.get("capture")) and gates.is_closed(context, way)
     if pool is None:
-        gates.check(context, None, closed=closed)
+        if not closed:
+            gates.refuse_unnamed(context, way)
         yield None
         return
-    info = context.target.pg.info
+    ends = {"source": (context.source, run.source_identity), "target": (context.target, run.target_identity)}
+    info = ends[way.opens][0].pg.info
     with contextlib.closing(PgBouncer(pool, Address(info.host, info.port, info.dbname))) as gate:
-        if only_look:
+        if not closed:  # else the other side is opened first, whatever the gate is like
             gate.check()
-        else:
-            gates.check(context, gate, closed=closed)
-        if not closed:
-            found = setting_up.identity_of(gate.leads_to(context.source.database))
-            _refuse_other(run, "source", run.source_identity, found)
+            session, known = ends[way.closes]
+            _refuse_other(run, way.closes, known, setting_up.identity_of(gate.leads_to(session.database)))
+            if not only_look:
+                gates.release(context, gate, way)
         yield gate
 
 
@@ -611,7 +614,7 @@ def rehearse(
         if run.state == CUTOVER or (live and switching.is_closed(context)):
             raise CutoverHalfway("a cutover is half-way", why="it has things left to do", fix=_next("cutover", run))
         plan = _plan_to_cut_over(context, run)
-        with _gate(context, run, pool, only_look=True):
+        with _gate(context, run, pool, gates.FORTH, only_look=True):
             pass
         if live:
             return run, rehearsing.rehearse(context, plan, limits)
@@ -634,13 +637,22 @@ def _cutover_left(run: Run) -> bool:
     return phase not in (None, "done") and not phase.startswith(rolling_back.PHASE)
 
 
-def rollback(where: Where, limits: Limits, progress_: Progress) -> tuple[Run, Database, Database]:
-    """Back to the old database, with all that was written since the cutover: the run, its source and its target."""
+def rollback(
+    where: Where, limits: Limits, progress_: Progress, pool: Pool | None = None
+) -> tuple[Run, Database, Database]:
+    """Back to the old database, with all that was written since the cutover: the run, its source and its target.
+
+    :param pool: what the application's connections pass through; None where they are its own affair.
+    """
     with _holding(where, "rollback", progress_) as (context, run):
         ends = context.source.database, context.target.database
         with context.target.transaction(read_only=True) as tx:
             last = runs.last_trigger(tx, run.id, ("cutover", "rollback"))
         if run.state in (MIGRATING, VERIFIED) and last == "rollback":
+            if pool is not None and run.options.get(gates.OPTION):
+                with _gate(context, run, pool, gates.BACK) as gate:
+                    gates.lead(context, gate, gates.BACK)
+                gates.set_phase(context, None, None)
             progress_.say("rolled back already: the source serves")
             return run, *ends
         if run.state != CUTOVER or not run.options.get("capture"):
@@ -652,7 +664,8 @@ def rollback(where: Where, limits: Limits, progress_: Progress) -> tuple[Run, Da
             raise CutoverHalfway("the cutover is not ended", why="it has things left to do", fix=_next("cutover", run))
         plan = migrating.stored_plan(context)
         planning.ensure_views(context, plan)
-        rolling_back.rollback(context, plan, limits)
+        with _gate(context, run, pool, gates.BACK) as gate:
+            rolling_back.rollback(context, plan, limits, gate)
         return context.run(), *ends
 
 

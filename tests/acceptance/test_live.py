@@ -15,6 +15,7 @@ import pytest
 from confiture.capture import apply
 from confiture.db import Transaction
 from confiture.errors import CutoverGivenUp, Refused
+from confiture.operations import Limits
 from confiture.steps import switch
 from forked import Forks
 from live import LIVE_POINTS, LiveRun
@@ -211,6 +212,15 @@ def test_a_row_that_differs_under_the_lock_stops_the_cutover_too(
     monkeypatch.setattr(switch, "_even", tampered)
     with pytest.raises(CutoverGivenUp, match="differ"):
         live.cutover()
+    assert open_sides(live) == {"source"}
+
+
+def test_a_cutover_that_uses_up_its_budget_is_given_up_and_the_source_serves_on(live: LiveRun) -> None:
+    live.setup()
+    live.migrate()
+    assert live.verify().equal
+    with pytest.raises(CutoverGivenUp, match="held writes up for too long"):
+        live.cutover(Limits(max_write_pause=0.0001))
     assert open_sides(live) == {"source"}
 
 

@@ -103,15 +103,16 @@ def cutover(live: LiveRun, pool: Pool | None, limits: Limits | None = None) -> N
     operations.cutover(live.where, limits or Limits(), live.project / "differences.jsonl", live.progress, pool)
 
 
-def arguments(live: LiveRun, pooler: Pooler) -> list[str]:
+def arguments(live: LiveRun, pooler: Pooler, step: str = "cutover") -> list[str]:
     where = ["--target", live.target.conninfo, "--project", str(live.project)]
-    return ["migrate", "schema-to-schema", "cutover", *where, "--pgbouncer", pooler.console, "--pool", "app"]
+    return ["migrate", "schema-to-schema", step, *where, "--pgbouncer", pooler.console, "--pool", "app"]
 
 
-def assert_all_written(live: LiveRun, application: Application) -> None:
+def assert_all_written(live: LiveRun, application: Application, side: str = "target") -> None:
     application.stop()
     assert application.error is None
-    found = {row[0] for row in live.target.rows("SELECT id FROM note")}
+    database = live.target if side == "target" else live.source
+    found = {row[0] for row in database.rows("SELECT id FROM note")}
     assert application.written
     assert set(application.written) <= found
     assert len(set(application.written)) == len(application.written)
@@ -174,6 +175,71 @@ def test_killed_anywhere_the_same_command_ends_it_and_no_error_reaches_the_appli
     assert live.target.value("SELECT options ? 'gate' FROM confiture.run") is False
     application.wait_for_more()
     assert_all_written(live, application)
+
+
+def test_back_again_the_application_sees_no_error_either(
+    live: LiveRun, pooler: Pooler, application: Application
+) -> None:
+    before, pool = pooler.pools.read_bytes(), Pool(pooler.console, "app")
+    cutover(live, pool)
+    application.wait_for_more()
+    operations.rollback(live.where, Limits(), live.progress, pool)
+    application.wait_for_more()
+    assert (pooler.status, pooler.pools.read_bytes()) == ((live.source.name, False), before)
+    assert live.verify().equal
+    cutover(live, pool)
+    application.wait_for_more()
+    assert pooler.status == (live.target.name, False)
+    assert_all_written(live, application)
+
+
+#: As above, on the way back.
+KILLED_BACK = (
+    ("pooler.paused", True, "new"),
+    ("switch.phase.before_commit", False, "new"),
+    ("rollback.after_point_of_no_return", True, "new"),
+    ("pooler.rewritten", True, "new"),
+    ("pooler.reloaded", True, "old"),
+    ("pooler.resumed", False, "old"),
+    ("rollback.state.after_commit", False, "old"),
+)
+
+
+def test_a_rollback_killed_anywhere_is_ended_by_the_same_command_and_no_error_reaches_the_application(
+    live: LiveRun, pooler: Pooler, application: Application, forks: Forks
+) -> None:
+    cutover(live, Pool(pooler.console, "app"))
+    command = arguments(live, pooler, "rollback")
+    names = {"old": live.source.name, "new": live.target.name}
+    for point, held, leads in KILLED_BACK:
+        killed = forks.run(command, live.project, CONFITURE_FAILPOINT=point)
+        assert killed.code == -9, f"{point}: {killed.err}"
+        assert pooler.status == (names[leads], held), point
+        if point == "pooler.paused":
+            with pytest.raises(Refused, match="an earlier rollback was stopped while it held"):
+                operations.rollback(live.where, Limits(), live.progress)
+    done = forks.run(command, live.project)
+    assert done.code == 0, done.err
+    application.wait_for_more()
+    assert live.state == "migrating"
+    assert live.target.rows("SELECT options ? 'gate', cutover_phase FROM confiture.run") == [(False, None)]
+    assert_all_written(live, application, "source")
+
+
+def test_a_rollback_that_forgot_the_pool_it_held_is_told_so_and_ends_with_it(
+    live: LiveRun, pooler: Pooler, application: Application, forks: Forks
+) -> None:
+    pool = Pool(pooler.console, "app")
+    cutover(live, pool)
+    point = "rollback.after_point_of_no_return"
+    assert forks.run(arguments(live, pooler, "rollback"), live.project, CONFITURE_FAILPOINT=point).code == -9
+    with pytest.raises(CutoverHalfway, match="the source serves, but the application's connections are held"):
+        operations.rollback(live.where, Limits(), live.progress)
+    assert pooler.status == (live.target.name, True)
+    operations.rollback(live.where, Limits(), live.progress, pool)
+    application.wait_for_more()
+    assert pooler.status == (live.source.name, False)
+    assert_all_written(live, application, "source")
 
 
 def test_given_up_the_pool_goes_on_with_the_old_database(

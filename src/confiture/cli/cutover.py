@@ -25,7 +25,9 @@ TerminateBlockers = Annotated[
 PgBouncerConsole = Annotated[
     str | None, typer.Option("--pgbouncer", help="The admin console of a PgBouncer the application writes through.")
 ]
-PoolName = Annotated[str | None, typer.Option("--pool", help="The pool to pause and to lead to the new database.")]
+PoolName = Annotated[
+    str | None, typer.Option("--pool", help="The pool to pause and to lead to the database that serves then.")
+]
 PgBouncerConfig = Annotated[
     Path | None, typer.Option("--pgbouncer-config", help="PgBouncer's configuration file, if it cannot name it.")
 ]
@@ -106,22 +108,26 @@ def rollback(
     max_write_pause: MaxWritePause = 5.0,
     terminate_blockers: TerminateBlockers = False,
     hook: Hook = None,
+    pgbouncer: PgBouncerConsole = None,
+    pool: PoolName = None,
+    pgbouncer_config: PgBouncerConfig = None,
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
     """After the cutover: back to the old database, with all that was written since."""
     where = options.where(target, source, project)
     arguments = hook_arguments(hook) if hook is not None else None
+    limits = Limits(lock_timeout, give_up_after, max_write_pause, terminate_blockers)
+    through = _pool(pgbouncer, pool, pgbouncer_config)
     with terminal.Reporter() as reporter:
-        limits = Limits(lock_timeout, give_up_after, max_write_pause, terminate_blockers)
-        run, old, new = operations.rollback(where, limits, reporter)
+        run, old, new = operations.rollback(where, limits, reporter, through)
     if arguments is not None:
         _hook(arguments, hook or "", hook_environment(run.short, new, old), "the source")
     terminal.show(
         run,
         "the source serves again",
         format,
-        f"Point the application at: {old.url}",
+        f"Point the application at: {old.url}" if through is None else f"Pool {through.name} leads there.",
         "What it writes there is captured: verify and cut over again, or abort.",
         application_url=old.url,
     )

@@ -143,7 +143,7 @@ class PgBouncer:
             )
         return Path(told)
 
-    # The cutover --------------------------------------------------------------------------------------
+    # Holding and leading ------------------------------------------------------------------------------
 
     def pause(self, deadline: float) -> None:
         """PAUSE, or RESUME at once when transactions are still under way at the deadline."""
@@ -173,7 +173,7 @@ class PgBouncer:
         status = self._status()
         if _address(status) != self._to:
             raise CutoverHalfway(
-                f"the target serves, but pool {self._pool} does not lead to it yet",
+                f"pool {self._pool} does not lead to the database that serves yet",
                 why=f"after RELOAD it still leads to {_address(status)}; {entry.path} says {self._to}",
                 fix="look into PgBouncer's log, mend its configuration, then run the same command again",
             )

@@ -1,4 +1,4 @@
-"""The gate before the application around a cutover: held before the lock, led to the target after the opening.
+"""The gate before the application around a cutover or a rollback: held before the lock, led over after the opening.
 
 A gate that is held outlives us. So what we are about to hold is in the journal first (``options.gate``), and
 stays there until it is let go: the same command probes it, and a command that does not name it says so.
@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import psycopg
 
@@ -23,6 +24,27 @@ from confiture.steps.cutover import Limits
 
 #: In the run's options: the name of the gate that may be held.
 OPTION = "gate"
+
+Side = Literal["source", "target"]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One of the two directions.
+
+    :ivar prefix: of its phases in the journal.
+    :ivar given_up: the phase when nothing was closed after all.
+    """
+
+    command: str
+    closes: Side
+    opens: Side
+    prefix: str
+    given_up: str | None
+
+
+FORTH = Way("cutover", "source", "target", "", None)
+BACK = Way("rollback", "target", "source", "rollback ", "done")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,62 +74,64 @@ def set_phase(context: Context, phase: str | None, held: Gate | None) -> None:
         failpoint("gates.phase.before_commit")
 
 
-def check(context: Context, gate: Gate | None, *, closed: bool) -> None:
-    """Before anything is held: the gate is fit for use, and one that a crash left held is let go.
+def is_closed(context: Context, way: Way) -> bool:
+    """Whether the side that serves at first is: then only forward."""
+    session = context.source if way.closes == "source" else context.target
+    with session.transaction(read_only=True) as tx:
+        return fences.is_closed(tx, context.schema)
 
-    :param closed: whether the source is: then only forward.
-    :raises Refused: when a gate is held that was not named now.
-    """
-    held = context.run().options.get(OPTION)
-    if gate is None:
-        if held is not None and not closed:
-            raise Refused(
-                "an earlier cutover was stopped while it held the application's connections",
-                why=f"held is {held}",
-                fix="give the same --pgbouncer and --pool again: it is resumed, and the cutover goes on",
-            )
-        return
-    if closed:
-        return  # the target is opened first, whatever the gate is like
-    gate.check()
-    if held is not None:
+
+def refuse_unnamed(context: Context, way: Way) -> None:
+    """:raises Refused: when a gate is held that was not named now."""
+    name = context.run().options.get(OPTION)
+    if name is not None:
+        raise Refused(
+            f"an earlier {way.command} was stopped while it held the application's connections",
+            why=f"held is {name}",
+            fix=f"give the same --pgbouncer and --pool again: it is resumed, and the {way.command} goes on",
+        )
+
+
+def release(context: Context, gate: Gate, way: Way) -> None:
+    """Let go, before the long work, what a crash left held."""
+    if context.run().options.get(OPTION) is not None:
         gate.resume()
-        set_phase(context, None, None)
+        set_phase(context, way.given_up, None)
 
 
 @contextmanager
-def held(context: Context, gate: Gate | None, limits: Limits) -> Iterator[Left]:
-    """Hold the gate for the block. When the block fails it is let go again, if the source still serves."""
+def held(context: Context, gate: Gate | None, limits: Limits, way: Way) -> Iterator[Left]:
+    """Hold the gate for the block. When the block fails it is let go again, if nothing was closed."""
     if gate is None:
         yield Left(limits)
         return
-    set_phase(context, "pausing", gate)
+    set_phase(context, way.prefix + "pausing", gate)
     until = time.monotonic() + limits.max_write_pause
     try:
         gate.pause(until)
         left = max(0.0, until - time.monotonic())
         yield Left(replace(limits, give_up_after=min(limits.give_up_after, left)), until)
     except BaseException:
-        _let_go(context, gate)
+        _let_go(context, gate, way)
         raise
 
 
-def _let_go(context: Context, gate: Gate) -> None:
-    """Only while the source serves: after the point of no return the gate would lead to a closed database."""
+def _let_go(context: Context, gate: Gate, way: Way) -> None:
+    """Only before the point of no return: after it the gate would lead to a closed database."""
     try:
-        with context.fenced_source() as tx:
+        with context.fenced_source() if way.closes == "source" else context.fenced() as tx:
             closed = fences.is_closed(tx, context.schema)
         if not closed:
             gate.resume()
-            set_phase(context, None, None)
+            set_phase(context, way.given_up, None)
             return
     except (psycopg.Error, ConfitureError) as error:
         context.progress.say(f"{type(error).__name__} while letting {gate.name} go")
     context.progress.say(f"{gate.name} may still be paused: run the same command again")
 
 
-def lead(context: Context, gate: Gate | None) -> None:
-    """Once the target is open: let the application through to it.
+def lead(context: Context, gate: Gate | None, way: Way) -> None:
+    """Once the other side is open: let the application through to it.
 
     :raises CutoverHalfway: when it is not led there yet; the same command tries again.
     """
@@ -118,19 +142,19 @@ def lead(context: Context, gate: Gate | None) -> None:
         gate.resume()
     except (Refused, CannotConnect) as error:
         raise CutoverHalfway(
-            f"the target serves, but {gate.name} does not lead to it yet",
+            f"the {way.opens} serves, but {gate.name} does not lead to it yet",
             why=" ".join(error.lines()[:2]),
             fix=f"run the same command again; {error.fix}",
         ) from None
-    set_phase(context, "resumed", None)
+    set_phase(context, way.prefix + "resumed", None)
 
 
-def refuse_left(context: Context) -> None:
-    """:raises CutoverHalfway: when the target serves, and a gate is held that no command named."""
+def refuse_left(context: Context, way: Way) -> None:
+    """:raises CutoverHalfway: when the other side serves, and a gate is held that was not named."""
     name = context.run().options.get(OPTION)
     if name is not None:
         raise CutoverHalfway(
-            "the target serves, but the application's connections are held still",
-            why=f"the cutover was stopped while it held {name}",
-            fix="run the same command with the same --pgbouncer and --pool: it is led to the target and resumed",
+            f"the {way.opens} serves, but the application's connections are held still",
+            why=f"the {way.command} was stopped while it held {name}",
+            fix=f"run the same command with the same --pgbouncer and --pool: it is led to the {way.opens} and resumed",
         )

@@ -6,7 +6,6 @@ target is the point of no return; where a rollback stands is probed there, never
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 from psycopg import sql
@@ -22,24 +21,25 @@ from confiture.faults import failpoint
 from confiture.journal import progress, runs
 from confiture.journal.verifications import Difference
 from confiture.plan import Plan
+from confiture.pooler import Gate
 from confiture.runner import Context
-from confiture.steps import foreign_keys, switch, touched
+from confiture.steps import foreign_keys, gates, switch, touched
 from confiture.steps import home as going_home
 from confiture.steps.cutover import Limits, locked_target
 
 #: Phases of a rollback begin with this in the journal.
-PHASE = "rollback "
+PHASE = gates.BACK.prefix
 
 
 def is_halfway(context: Context) -> bool:
     """Whether the target takes no writes any more: only forward from here."""
-    with context.target.transaction(read_only=True) as tx:
-        return fences.is_closed(tx, context.schema)
+    return gates.is_closed(context, gates.BACK)
 
 
-def rollback(context: Context, plan: Plan, limits: Limits) -> None:
+def rollback(context: Context, plan: Plan, limits: Limits, gate: Gate | None = None) -> None:
     """The whole way back, from wherever a crash left it; the run is ``migrating`` again.
 
+    :param gate: what the application's connections pass through; None where they are its own affair.
     :raises CutoverGivenUp: before the point of no return; the target serves on.
     :raises Refused: when a table has no way back.
     """
@@ -50,15 +50,18 @@ def rollback(context: Context, plan: Plan, limits: Limits) -> None:
         hashing = touched.hashing_of(context, plan)
         switch.set_phase(context, PHASE + "preparing")
         _prepare(context, plan, hashing)
-        switch.set_phase(context, PHASE + "closing")
         try:
-            locked_target(context, plan, limits, lambda tx: _close(context, tx, plan, hashing, limits))
+            with gates.held(context, gate, limits, gates.BACK) as left:
+                switch.set_phase(context, PHASE + "closing")
+                locked_target(context, plan, left.limits, lambda tx: _close(context, tx, plan, hashing, left))
         except CutoverGivenUp:
             switch.set_phase(context, "done")
             raise
         failpoint("rollback.after_point_of_no_return")
     _open_source(context)
+    gates.lead(context, gate, gates.BACK)
     _settle(context, plan)
+    gates.refuse_left(context, gates.BACK)
 
 
 def _prepare(context: Context, plan: Plan, hashing: Hashing) -> None:
@@ -102,9 +105,9 @@ def _refuse_differences(found: list[Difference]) -> None:
         )
 
 
-def _close(context: Context, target: Transaction, plan: Plan, hashing: Hashing, limits: Limits) -> None:
+def _close(context: Context, target: Transaction, plan: Plan, hashing: Hashing, left: gates.Left) -> None:
     """Under the target's lock; ``target`` is the transaction that holds it and commits the point of no return."""
-    deadline = time.monotonic() + limits.max_write_pause
+    deadline = left.deadline()
     with Home(context, plan) as follower:
         while follower.catch_up(touch=True).keys:
             switch.refuse_late(deadline)

@@ -39,8 +39,7 @@ SEQUENCE_MARGIN = 100
 
 def is_closed(context: Context) -> bool:
     """Whether the source takes no writes any more: the point of no return is behind us."""
-    with context.source.transaction(read_only=True) as tx:
-        return fences.is_closed(tx, context.schema)
+    return gates.is_closed(context, gates.FORTH)
 
 
 def switch(context: Context, plan: Plan, limits: Limits, gate: Gate | None = None) -> None:
@@ -61,7 +60,7 @@ def switch(context: Context, plan: Plan, limits: Limits, gate: Gate | None = Non
                 follow.one_pass(follower, touch=True)
                 for job in (j for f in follower.followed for j in f.jobs):
                     touched.settle(context, job, hashing)
-                with gates.held(context, gate, limits) as left:
+                with gates.held(context, gate, limits, gates.FORTH) as left:
                     set_phase(context, "closing")
                     closing = partial(_close, follower, plan, hashing, left, off)
                     locked(context, plan, left.limits, closing)
@@ -70,11 +69,11 @@ def switch(context: Context, plan: Plan, limits: Limits, gate: Gate | None = Non
             raise
         failpoint("switch.after_point_of_no_return")
     finish(context, plan)
-    gates.lead(context, gate)
+    gates.lead(context, gate, gates.FORTH)
     settle_keys(context, plan)
     home.prepare_source(context, plan)
     set_phase(context, "done")
-    gates.refuse_left(context)
+    gates.refuse_left(context, gates.FORTH)
 
 
 def _close(
