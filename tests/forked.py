@@ -87,6 +87,11 @@ class Running:
         """Whether it has not ended yet."""
         return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
+    @property
+    def passed(self) -> int:
+        """How many failpoints it has passed."""
+        return len(self.points.read_text().split()) if self.points.exists() else 0
+
     def until_said(self, text: str) -> None:
         """Wait until it has written ``text`` to stderr."""
         try:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from confiture.embedded import Server
-from forked import Forks, until
+from confiture.journal.runners import LEASE_SECONDS
+from forked import Forks, Running, until
 from live import LiveRun
 from servers import Databases, TestDatabase
 
@@ -28,8 +29,13 @@ MAPPING = "item: {n: amount}\n"
 STEPS = ("setup", "migrate", "verify", "cutover", "rollback", "cleanup", "abort", "pause", "resume")
 #: Done, refused with a reason, held, differences, given up, half-way, stopped: but never a defect.
 CODES = {0, 4, 6, 7, 8, 9, 10, 128 + signal.SIGTERM}
-KILLED = -signal.SIGKILL
+#: Killed by a crash point, or its connection lost at one or to a takeover.
+KILLED_CODES = CODES | {-signal.SIGKILL, 3}
 PAUSED = "paused on request"
+#: The lease as if it had not been renewed.
+LAPSED = f"""
+UPDATE confiture.runner SET heartbeat_at = heartbeat_at - interval '{LEASE_SECONDS + 1} s' WHERE ended_at IS NULL
+"""
 #: The order that leads from anywhere to the end.
 ONWARD = ("resume", "setup", "migrate", "verify", "cutover")
 
@@ -111,14 +117,31 @@ class Anything(RuleBasedStateMachine):
     def killed(self, step: str, point: str, hit: int) -> None:
         self._command(step, CONFITURE_FAILPOINT=f"{point}:{hit}")
 
+    @precondition(lambda self: self._state() is not None)
+    @rule(step=st.sampled_from(STEPS[:7]), other=st.sampled_from(STEPS[:7]), hit=st.integers(1, 60))
+    def frozen(self, step: str, other: str, hit: int) -> None:
+        """Stopped anywhere, taken over by another command, and woken up again."""
+        running = self.forks.start(self.live.arguments(step), self.live.project)
+        until(lambda: self._over(running) or running.passed >= hit, f"{hit} points of {step}")
+        running.signal(signal.SIGSTOP)
+        self.live.target.sql(LAPSED)
+        self._command(other)
+        running.signal(signal.SIGCONT)
+        self._end(running, step, KILLED_CODES)
+
     def _command(self, step: str, **environment: str) -> int:
         running = self.forks.start(self.live.arguments(step), self.live.project, **environment)
-        until(lambda: not running.alive or PAUSED in running.err.read_text(), f"the end of {step}")
+        return self._end(running, f"{step} {environment}", KILLED_CODES if environment else CODES)
+
+    def _end(self, running: Running, step: str, allowed: set[int] = CODES) -> int:
+        until(lambda: self._over(running), f"the end of {step}")
         running.signal(signal.SIGTERM)  # one that is paused waits to be resumed
         ended = running.wait()
-        allowed = CODES | ({KILLED, 3} if environment else set())
-        assert ended.code in allowed, f"{step} {environment}: exit {ended.code}\n{ended.out}\n{ended.err}"
+        assert ended.code in allowed, f"{step}: exit {ended.code}\n{ended.out}\n{ended.err}"
         return ended.code
+
+    def _over(self, running: Running) -> bool:
+        return not running.alive or PAUSED in running.err.read_text()
 
     # What must hold ------------------------------------------------------------------------------------
 

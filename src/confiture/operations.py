@@ -165,8 +165,21 @@ def _holding(where: Where, command: str, progress_: Progress) -> Iterator[tuple[
     databases.check(here, there, accept_fsync_off=accept)
     with _telling(command), hold(source, target, run, command, progress_) as context:
         run = context.run()
+        _refuse_ending(context, run, command)
         _refuse_halfway(context, run, command)
         yield context, run
+
+
+def _refuse_ending(context: Context, run: Run, command: str) -> None:
+    """:raises Refused: when another command has begun to drop what the run made."""
+    with context.target.transaction(read_only=True) as tx:
+        ending = progress.ending(tx, run.id)
+    if ending is not None and ending != command:
+        raise Refused(
+            f"the {ending} of run {run.short} was begun and is not done",
+            why="part of what the run needs is dropped already",
+            fix=_next(ending, run),
+        )
 
 
 def _refuse_halfway(context: Context, run: Run, command: str) -> None:
@@ -347,6 +360,7 @@ def setup(where: Where, choices: Choices, wanted: dict[str, Any], progress_: Pro
             progress_.say(f"setup is done already: run {run.short} is in state {run.state}")
             return run
         with hold(source, target, run, "setup", progress_) as context:
+            _refuse_ending(context, run, "setup")
             setting_up.setup(context, request)
             if choices.mapping is not None:
                 _capture(context, _plan_run(context, context.run(), choices))

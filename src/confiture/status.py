@@ -282,6 +282,7 @@ def _run(tx: Transaction, row: Json, now: datetime, server: Json) -> RunReport:
         verification=verification,
         paused_seconds=paused[0] if paused else None,
         throttled=(throttled_seconds, throttle["reason"]),
+        ending=row["ending"],
     )
     return RunReport(
         id=run.hex[:8],
@@ -429,10 +430,12 @@ def judge(
     verification: Json,
     paused_seconds: float | None,
     throttled: tuple[float, str | None] = (0.0, None),
+    ending: str | None = None,
 ) -> tuple[Severity, tuple[str, ...]]:
     """How bad it is, and why, the worst first.
 
     :param throttled: for how many seconds the copy has been held back, and why.
+    :param ending: the command that has begun to drop what the run made.
     """
     critical, warning = [], []
     dead = not runner.ended and not runner.alive
@@ -444,6 +447,8 @@ def judge(
         if phase not in QUIET_PHASES and not runner.alive:
             what = "rollback" if phase.startswith("rollback") else "cutover"
             critical.append(f"the {what} stopped half-way ({phase.removeprefix('rollback ')})")
+        if ending is not None and not runner.alive:
+            warning.append(f"the {ending} stopped half-way")
         if blocked:
             critical.append(f"blocked: {blocked}")
         critical += [f"{t.target}: {t.failed_chunks} chunks failed" for t in tables if t.failed_chunks and not blocked]
@@ -500,6 +505,8 @@ def next_step(
         return step("it is paused; to go on", "resume")
     if runner.alive:
         return step("nothing to do; to pause", "pause")
+    if row["ending"] is not None:
+        return step("end it: run the same command again", row["ending"])
     if runner.command is not None and not runner.ended and state in (SETUP, MIGRATING):
         if runner.command != "migrate" or not _copied(tables):
             return step("run the same command again", runner.command)

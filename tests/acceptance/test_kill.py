@@ -225,6 +225,9 @@ def test_a_killed_cutover_happens_once_or_not_at_all(forks: Forks, move: SmallMo
 
 def test_a_killed_cleanup_leaves_nothing(forks: Forks, move: SmallMove, databases: Databases) -> None:
     go_to(move, "cutover")
+    assert forks.run(move.arguments("cleanup"), move.project, CONFITURE_FAILPOINT="cleanup.outside").code == KILLED
+    for step in ("cutover", "rollback"):
+        assert "the cleanup of run" in move.run(step, code=4).err
     kill(forks, move, "cleanup", CLEANUP)
     assert_all_is_well(move, databases)
 
@@ -233,7 +236,10 @@ def test_a_killed_abort_leaves_the_journal_alone_and_a_new_run_may_begin(
     forks: Forks, move: SmallMove, databases: Databases
 ) -> None:
     go_to(move, "verify")
-    kill(forks, move, "abort", ABORT)
+    assert forks.run(move.arguments("abort"), move.project, CONFITURE_FAILPOINT=ABORT[0]).code == KILLED
+    for step in STEPS[1:4]:
+        assert "the abort of run" in move.run(step, code=4).err
+    kill(forks, move, "abort", ABORT[1:])
     assert move.state() == "aborted"
     assert move.target.rows(small_move.DESIGN) == []
     move.assert_nothing_is_left()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from confiture.embedded import Server
@@ -27,6 +27,7 @@ def test_whatever_is_done_no_write_is_lost(server: Server, forks: Forks) -> None
             deadline=None,
             derandomize="CONFITURE_EXAMPLES" not in os.environ,
             database=None,
+            phases=[Phase.generate],  # each example takes seconds: none is made smaller
             suppress_health_check=list(HealthCheck),
         ),
     )

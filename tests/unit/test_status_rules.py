@@ -81,9 +81,19 @@ def test_severity_is_that_of_the_worst_reason(given: dict[str, Any], severity: S
 def test_the_next_command_is_ready_to_paste(
     state: str, runner: RunnerReport, tables: tuple[TableReport, ...], verification: dict[str, Any], command: str
 ) -> None:
-    row = {"state": state, "target_name": "prod new", "blocked_reason": None, "setup_done": True, "cutover_phase": None}
+    row = {
+        "state": state, "target_name": "prod new", "blocked_reason": None, "setup_done": True, "cutover_phase": None,
+        "ending": None,
+    }  # fmt: skip
     told = next_step(row, runner, tables, verification, paused=False)["command"]
     assert told == f"confiture migrate schema-to-schema {command} --target 'prod new'"
+
+
+def test_an_abort_that_was_begun_is_to_be_ended() -> None:
+    row = {"state": "verified", "target_name": "prod", "ending": "abort"}
+    told = next_step(row, ENDED, (COPIED,), EQUAL, paused=False)
+    assert told["command"] == "confiture migrate schema-to-schema abort --target prod"
+    assert judged(state="verified", runner=ENDED, ending="abort") is Severity.WARNING
 
 
 def test_more_rows_than_estimated_are_not_more_than_all() -> None:

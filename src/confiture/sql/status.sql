@@ -9,6 +9,7 @@ SELECT r.id, r.state, r.state_since, r.started_at, r.source_name, r.target_name,
        r.cutover_phase, coalesce((r.options->>'capture')::bool, false) AS captured,
        EXISTS (SELECT FROM confiture.step s WHERE s.run_id = r.id AND s.phase = 'setup' AND s.name = 'foreign server'
                    AND s.status = 'done') AS setup_done,
+       (SELECT s.phase FROM confiture.step s WHERE s.run_id = r.id AND s.phase IN ('abort', 'cleanup') LIMIT 1) AS ending,
        (SELECT string_agg(format('%I: %s', t -> 'target' ->> 'name', t ->> 'rollback_problem'), '; ')
         FROM jsonb_array_elements(r.plan -> 'tables') t WHERE t ->> 'rollback_problem' IS NOT NULL) AS no_way_back
 FROM confiture.run r ORDER BY r.state IN ('cleaned', 'aborted'), r.state_since DESC
