@@ -83,11 +83,20 @@ class LiveRun:
     """Source and target of one run, in-process."""
 
     def __init__(
-        self, databases: Databases, project: Path, old: str, new: str, mapping: str = "", **choices: object
+        self,
+        databases: Databases,
+        project: Path,
+        old: str,
+        new: str,
+        mapping: str = "",
+        *,
+        apart: Databases | None = None,
+        **choices: object,
     ) -> None:
         self.source: TestDatabase = databases.cloned(old)
-        self.target = TestDatabase(databases.server, f"{self.source.name}_new")
-        databases.forget(self.target.name)
+        into = apart or databases
+        self.target = TestDatabase(into.server, f"{self.source.name}_new")
+        into.forget(self.target.name)
         self.project = project
         (project / "db/schema/10").mkdir(parents=True)
         (project / "db/schema/10/new.sql").write_text(new)

@@ -199,11 +199,11 @@ class Session:
         :param isolation: None for READ COMMITTED.
         :raises CannotConnect: when no connection can be had.
         """
-        core, pg = self._core(), self.pg
-        pg.isolation_level = isolation or IsolationLevel.READ_COMMITTED
-        pg.read_only = read_only
         ended = False
         try:
+            core, pg = self._core(), self.pg
+            pg.isolation_level = isolation or IsolationLevel.READ_COMMITTED
+            pg.read_only = read_only
             with pg.transaction():
                 pg.execute(profile_sql(self._path, self.run, _PATIENCE.get()))
                 yield Transaction(pg, core)

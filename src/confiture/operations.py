@@ -526,8 +526,9 @@ def _next(step: str, run: Run) -> str:
 def _last_result(context: Context, plan: Plan) -> Result | None:
     with context.target.transaction(read_only=True) as tx:
         last = verifications.latest(tx, context.run_id, "verify")
-        if last is None or last.verdict != "equal" or last.plan_hash != plan.hash:
-            return None
+    if last is None or verifying.why_stale(context, plan, last) is not None:
+        return None
+    with context.target.transaction(read_only=True) as tx:
         units = verifications.units(tx, context.run_id, last.number)
     return verifying.result_of(plan, last.number, units, ())
 

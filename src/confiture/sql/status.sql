@@ -74,10 +74,11 @@ SELECT format('%%I.%%I', schema_name, table_name) AS target,
 FROM confiture.deferred_object WHERE run_id = %(run)s AND kind IN ('index', 'constraint') GROUP BY 1
 
 -- name: verification
--- The last attempt; stale when rows were copied or the plan was changed after its verdict.
+-- The last attempt; stale when rows were copied, the plan was changed or this server was started after its verdict.
 SELECT v.verdict, v.ended_at AS checked_at,
        v.ended_at IS NOT NULL AND (v.plan_hash IS DISTINCT FROM r.plan_hash OR EXISTS (
-           SELECT FROM confiture.chunk c WHERE c.run_id = r.id AND c.done_at > v.ended_at)) AS stale,
+           SELECT FROM confiture.chunk c WHERE c.run_id = r.id AND c.done_at > v.ended_at)
+           OR NOT pg_is_in_recovery() AND v.ended_at < pg_postmaster_start_time()) AS stale,
        (SELECT count(*)::int FROM confiture.difference d
         WHERE (d.run_id, d.verification) = (v.run_id, v.number)) AS differences
 FROM confiture.verification v JOIN confiture.run r ON r.id = v.run_id

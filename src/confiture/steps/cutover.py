@@ -99,15 +99,16 @@ def cutover(context: Context, plan: Plan, limits: Limits) -> None:
 
 
 def refuse_stale(context: Context, plan: Plan) -> None:
-    """:raises Refused: when the last verification is of another plan."""
+    """:raises Refused: when the last verification is of another plan, or a server was started again since."""
     with context.target.transaction(read_only=True) as tx:
         last = verifications.latest(tx, context.run_id, "verify")
         run = runs.get(tx, context.run_id)
-    if last is None or last.verdict != "equal" or last.plan_hash != plan.hash:
+    why = verify.why_stale(context, plan, last)
+    if why is not None:
         target = shell_word(run.target_name) if run is not None else "..."
         raise Refused(
             "the verification is stale",
-            why="the plan changed since",
+            why=why,
             fix=f"confiture migrate schema-to-schema verify --target {target}",
         )
 

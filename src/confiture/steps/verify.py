@@ -75,8 +75,7 @@ def verify(context: Context, plan: Plan, purpose: str = "verify", *, capture: bo
     """
     refuse_unfinished(context)
     session = context.source
-    servers = {"source": _server(session), "target": _server(context.target)}
-    number = _attempt(context, plan, purpose, servers)
+    number = _attempt(context, plan, purpose, servers(context))
     hashing = touched.hashing_of(context, plan)
     live = {j.table.number: f for f in apply.followed(context, plan) for j in f.jobs} if capture else {}
     if capture:
@@ -145,6 +144,19 @@ def refuse_unfinished(context: Context) -> None:
         )
 
 
+def servers(context: Context) -> dict[str, str]:
+    """This life of either server: what was seen in another one may have been lost (correctness.md, 6)."""
+    return {"source": _server(context.source), "target": _server(context.target)}
+
+
+def why_stale(context: Context, plan: Plan, last: verifications.Verification | None) -> str | None:
+    """Why a verification no longer tells anything; None when it was equal and nothing has come since."""
+    if last is None or last.verdict != "equal" or last.plan_hash != plan.hash:
+        return "the plan changed since"
+    again = [side for side, server in servers(context).items() if last.servers[side] != server]
+    return f"the server of the {' and of the '.join(again)} was started again since" if again else None
+
+
 def _server(session: Session) -> str:
     """Names this life of the server: a restart or another timeline gives another name."""
     with session.transaction() as tx:
@@ -156,15 +168,15 @@ def _server(session: Session) -> str:
     return str(row[0])
 
 
-def _attempt(context: Context, plan: Plan, purpose: str, servers: dict[str, str]) -> int:
+def _attempt(context: Context, plan: Plan, purpose: str, now: dict[str, str]) -> int:
     with context.fenced() as tx:
         last = verifications.latest(tx, context.run_id, purpose)
-        same = last is not None and (last.plan_hash, last.servers) == (plan.hash, servers)
+        same = last is not None and (last.plan_hash, last.servers) == (plan.hash, now)
         if last is not None and same and last.verdict is None and purpose == "verify" and _all_equal(tx, context, last):
             return last.number
         catchup.forget_all_touched(tx, context.run_id)
         return verifications.begin(
-            tx, context.run_id, epoch=context.epoch, plan_hash=plan.hash, purpose=purpose, servers=servers
+            tx, context.run_id, epoch=context.epoch, plan_hash=plan.hash, purpose=purpose, servers=now
         )
 
 
