@@ -61,6 +61,9 @@ PROFILE: dict[str, str] = {
 BRIEF_LOCK = "1s"
 BRIEF_LOCK_SECONDS = 300
 
+#: Who has not taken a run yet is not known to anybody: frozen, its server lets its locks go after this.
+CLAIM_TIMEOUT = "20s"
+
 #: What a foreign server must carry too: settings that shape values; and a foreign table's session waits for
 #: who waits for our own, which no server sees as a deadlock.
 REMOTE_PROFILE = {
@@ -90,7 +93,7 @@ _KEEPALIVES = {
 
 #: SQLSTATE classes and codes after which the same transaction may succeed (journal.md, Retries).
 _RETRYABLE_CLASSES = ("08", "53")
-_RETRYABLE = {"57P01", "57P02", "57P03", "40001", "40P01", "55P03"}
+_RETRYABLE = {"57P01", "57P02", "57P03", "57P05", "25P03", "40001", "40P01", "55P03"}
 #: A disk that is full does not empty itself within a retry's deadline.
 _NOT_RETRYABLE = {"53100"}
 
@@ -334,6 +337,12 @@ def briefly_locked(work: Callable[[], T]) -> T:
 def brief_lock(tx: Transaction) -> None:
     """Have the transaction's statements wait for locks no longer than the application can bear."""
     tx.pg.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(BRIEF_LOCK)))
+
+
+def claiming(tx: Transaction) -> None:
+    """Have the transaction ended by its server when we are not heard of: no takeover knows of it."""
+    statement = sql.SQL("SET LOCAL idle_in_transaction_session_timeout = {}")
+    tx.pg.execute(statement.format(sql.Literal(CLAIM_TIMEOUT)))
 
 
 def retryable(error: BaseException) -> bool:

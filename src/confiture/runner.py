@@ -23,7 +23,7 @@ import psycopg
 from psycopg import IsolationLevel, sql
 
 from confiture.config import Database, redact
-from confiture.db import Session, Transaction, retry
+from confiture.db import Session, Transaction, claiming, retry
 from confiture.errors import ConfitureError, Drained, Held
 from confiture.faults import failpoint
 from confiture.journal import runners, runs
@@ -302,6 +302,7 @@ def _wait_for_holder(target: Session, run_id: uuid.UUID, say: Callable[[str], No
 
 def _raise_source_epoch(source: Session, schema: str, epoch: int) -> None:
     with source.transaction() as tx:
+        claiming(tx)
         row = tx.pg.execute("SELECT to_regclass(format('%%I.fence', %s::text))", (schema,)).fetchone()
         if row is not None and row[0] is not None:
             statement = sql.SQL("UPDATE {} SET epoch = {} WHERE epoch < {}")
@@ -329,6 +330,7 @@ def take(source: Session, target: Session, run: Run, command: str, say: Callable
     backends = Backends((target.backend,), (source.backend,))
     try:
         with target.transaction() as tx:
+            claiming(tx)
             if holder is not None:
                 runners.end(tx, run.id, holder.epoch, "taken over")
             epoch = runs.raise_epoch(tx, run.id, seen)

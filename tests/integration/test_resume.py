@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 import small_move
-from confiture import config, embedded, runner
+from confiture import config, db, embedded, runner
 from confiture.copy import chunks
 from confiture.db import Session
 from confiture.embedded import Server
@@ -23,6 +23,7 @@ from confiture.operations import Choices, migrate
 from confiture.plan import Plan
 from confiture.runner import Context, Silent
 from confiture.steps import journaled, planning
+from confiture.steps import setup as setting_up
 from forked import Forks, Running, until
 from servers import Databases, TestDatabase
 from small_move import MAPPING, SmallMove
@@ -170,6 +171,32 @@ def test_a_rival_that_comes_late_does_not_raise_the_fence_over_the_winner(move: 
         assert move.fence() == move.journal("epoch") == winner.epoch
         with winner.fenced_source(), winner.fenced():
             pass
+
+
+def test_one_that_is_frozen_while_it_takes_a_run_holds_nobody_up_for_long(
+    move: SmallMove, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its server ends it: no takeover could, because nobody knows of it yet."""
+    monkeypatch.setattr(db, "CLAIM_TIMEOUT", "300ms")
+    gone = "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name ~ 'runner$' AND xact_start < %s"
+
+    def freeze(name: str) -> None:
+        monkeypatch.setattr(db, "failpoint", lambda _: None)
+        with move.target.connect() as looking:
+            now = looking.execute("SELECT clock_timestamp()").fetchone()
+            until(lambda: looking.execute(gone.encode(), now).fetchone() == (True,), "the server to end it")
+
+    monkeypatch.setattr(db, "failpoint", freeze)
+    with move.holding() as held, held.fenced(), held.fenced_source():
+        pass
+
+
+def test_a_setup_that_finds_another_one_frozen_says_who(move: SmallMove, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setting_up, "ALONE_SECONDS", 0.3)
+    with move.target.connect() as frozen:
+        frozen.execute("SELECT pg_advisory_lock(%s)", (setting_up._INSTALL_LOCK,))
+        told = move.run("setup", code=6).err
+        assert f"its server process is {frozen.info.backend_pid}" in told
 
 
 @pytest.mark.parametrize("on", ["source", "target"])

@@ -6,6 +6,7 @@ journaled is making the database itself.
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,8 +21,8 @@ from confiture.capture import aside
 from confiture.catalog import Identity
 from confiture.checks import databases, empty_target, foreign_server
 from confiture.config import Database
-from confiture.db import Session, Transaction
-from confiture.errors import CannotConnect, Refused
+from confiture.db import Session, Transaction, claiming
+from confiture.errors import CannotConnect, Held, Refused
 from confiture.faults import failpoint
 from confiture.journal import progress, runs, schema
 from confiture.journal.progress import Deferred
@@ -105,10 +106,31 @@ def target_database(wanted: Wanted) -> Iterator[Identity]:
 
 @contextmanager
 def _alone(target: Database) -> Iterator[None]:
-    """Two setups at once would both rehearse and install: the second waits, and finds what the first made."""
+    """Two setups at once would both rehearse and install: the second waits, and finds what the first made.
+
+    :raises Held: when the other is not done in ALONE_SECONDS; it may be frozen.
+    """
     with Session(target, "setup") as session:
-        session.pg.execute("SELECT pg_catalog.pg_advisory_lock(%s)", (_INSTALL_LOCK,))
+        deadline = time.monotonic() + ALONE_SECONDS
+        while session.pg.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", (_INSTALL_LOCK,)).fetchone() != (True,):
+            if time.monotonic() > deadline:
+                raise _other_setup(session, target)
+            time.sleep(0.1)
         yield
+
+
+def _other_setup(session: Session, target: Database) -> Held:
+    row = session.pg.execute(
+        "SELECT pid FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted AND objid = %s AND database ="
+        " (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())",
+        (_INSTALL_LOCK,),
+    ).fetchone()
+    pid = row[0] if row is not None else "gone by now"
+    return Held(
+        f"another setup of {target.name} is under way",
+        why=f"it has been for {ALONE_SECONDS} s or more; its server process is {pid}",
+        fix="wait for it; if it is frozen, end it: SELECT pg_terminate_backend(...) on the target's server",
+    )
 
 
 def _create_database(wanted: Wanted, source: Identity) -> bool:
@@ -184,6 +206,7 @@ def begin(wanted: Wanted, source: Identity) -> Run:
     """
     with Session(wanted.target, "setup") as session:
         with session.transaction() as tx:
+            claiming(tx)
             run = _known_run(tx, source)
             if run is None:
                 if not catalog.read(tx).tables:
@@ -217,6 +240,9 @@ def _ddl_files(target: Database) -> tuple[build.DdlFile, ...]:
 
 #: The step after which setup is through.
 LAST_STEP = "foreign server"
+
+#: Seconds to wait for another setup; one that is at work is done sooner.
+ALONE_SECONDS = 45
 
 #: Any number that nobody else is likely to lock in this database.
 _INSTALL_LOCK = 0x636F6E66
