@@ -28,6 +28,7 @@ from confiture.errors import CannotConnect, ConfitureError, DataFailure, Held, R
 from confiture.faults import armed, failpoint
 from confiture.log import log
 from confiture.types import Backend
+from confiture.watchdog import Watched, watch
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -259,7 +260,7 @@ def connect(database: Database, application_name: str) -> Pg:
     :raises Refused: behind a transaction pooler, where session state cannot be relied on.
     """
     try:
-        pg = psycopg.connect(
+        pg = Watched.connect(
             database.conninfo,
             autocommit=True,
             prepare_threshold=None,
@@ -275,6 +276,7 @@ def connect(database: Database, application_name: str) -> Pg:
     except BaseException:
         pg.close()
         raise
+    watch(pg)
     return pg
 
 

@@ -27,7 +27,7 @@ FDW_ROWS_THRESHOLD = 10_000_000
 #: Tables with transforms stay with FDW up to this many times the threshold.
 TRANSFORM_FACTOR = 5
 CHUNK_BYTES, CHUNK_ROWS_MOST, CHUNK_ROWS_LEAST = 64 * 2**20, 50_000, 1_000
-FETCH_BYTES, FETCH_ROWS_MOST, FETCH_ROWS_LEAST = 16 * 2**20, 10_000, 50
+FETCH_BYTES, FETCH_ROWS_MOST, FETCH_ROWS_LEAST = 4 * 2**20, 10_000, 50
 #: Copied within the cutover's pause on any machine.
 RECOPY_MB = 64
 #: A foreign table, like any table, has at most this many columns.

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from confiture import db, embedded
+from confiture import config, db, embedded, watchdog
 from confiture.embedded import Server
-from confiture.errors import ConfitureError
+from confiture.errors import CannotConnect, ConfitureError
+from confiture.operations import Where
 from live import LiveRun
+from proxy import Proxy
 from servers import Databases, TestDatabase
 
 OLD = """
@@ -101,10 +103,10 @@ def go(live: LiveRun, step: str) -> None:
     raise AssertionError(f"{step} never ended")
 
 
-def through(live: LiveRun, trouble: Trouble) -> None:
-    """The whole course while an application writes; nothing that it was told is written is lost."""
+def through(live: LiveRun, trouble: Trouble, course: Sequence[str] = COURSE) -> None:
+    """The course while an application writes; nothing that it was told is written is lost."""
     writing: Writing | None = None
-    for step in COURSE:
+    for step in course:
         if step == "migrate":
             writing = Writing(live)
             writing.start()
@@ -164,3 +166,65 @@ def test_every_session_may_be_ended_in_any_phase(live: LiveRun, monkeypatch: pyt
 
     through(live, Trouble(terminate, monkeypatch))
     assert len(ended) > 0
+
+
+# Between us and a server -----------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["source", "target"])
+def proxy(live: LiveRun, request: pytest.FixtureRequest) -> Iterator[Proxy]:
+    """Before one of the servers; the run knows that one by it."""
+    side: TestDatabase = getattr(live, request.param)
+    made = Proxy(side.server.port)
+    names = {
+        name: database.conninfo.replace(f":{side.server.port}/", f":{made.port}/")
+        for name, database in (("source", live.source), ("target", live.target))
+    }
+    live.where = Where(names["target"], names["source"], live.project)
+    yield made
+    made.close()
+
+
+def test_a_connection_that_is_reset_in_any_phase_is_made_again(
+    live: LiveRun, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    through(live, Trouble(proxy.drop, monkeypatch))
+
+
+def test_a_slow_line_only_takes_longer(live: LiveRun, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy.delay = 0.002
+    through(live, Trouble(lambda: None, monkeypatch))
+
+
+def test_a_connection_that_is_acknowledged_and_goes_nowhere_is_noticed(
+    live: LiveRun, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As behind a tunnel or a load balancer that lost its other side: the kernel sees a living peer."""
+    # Sessions of ours that nobody knows to be gone would keep the run for as long as a lease, each time.
+    proxy.forgetful = live.where.target == live.target.conninfo
+    assert 2 * (watchdog.LOOK_SECONDS + watchdog.ANSWER_SECONDS) + watchdog.QUIET_SECONDS <= 30
+    monkeypatch.setattr(watchdog, "QUIET_SECONDS", 0.3)
+    monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.1)
+    live.setup()  # a session that it had locked the set-up with would stay for good: that is told, by its process
+    through(live, Trouble(proxy.stall, monkeypatch), COURSE[1:])
+
+
+def test_a_statement_that_takes_long_is_no_stalled_connection(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "QUIET_SECONDS", 0.1)
+    monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.05)
+    with db.Session(live_database(live.source), "test") as session, session.transaction() as tx:
+        tx.pg.execute("SELECT pg_sleep(2)")
+        assert tx.pg.execute("SELECT 1").fetchone() == (1,)
+
+
+def live_database(database: TestDatabase) -> config.Database:
+    return config.resolve(database.conninfo, Path())
+
+
+def test_a_server_that_does_not_answer_at_all_is_told(
+    live: LiveRun, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(db._KEEPALIVES, "connect_timeout", 2)
+    proxy.deaf = True
+    with pytest.raises(CannotConnect, match="cannot connect to"):
+        live.setup()

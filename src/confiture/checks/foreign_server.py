@@ -37,6 +37,7 @@ def create(tx: Transaction, source: Session, name: str, seen_as: str | None) -> 
         "keepalives_idle": "10",
         "keepalives_interval": "5",
         "keepalives_count": "3",
+        "tcp_user_timeout": "30000",
         "updatable": "false",
         "extensions": "",
     }

@@ -1,0 +1,161 @@
+"""Connections that stall: somebody between us and the server goes on acknowledging, and nothing comes through.
+
+A peer that has vanished is found by keepalives and ``tcp_user_timeout``. A proxy, tunnel or load balancer that lost its
+other side is not: it answers both, and libpq would wait for ever. So a connection that has waited for an
+answer while no byte came or went is asked about over a new one: where that one gets no answer either, or the server
+says that it has answered or waits for us, the connection is shut, which its user sees as a lost one; and its
+server process is ended, because it would keep its locks.
+https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-TCP-USER-TIMEOUT
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from confiture.log import log
+
+#: Seconds without a byte either way after which the server is asked; with both looks and their answers it is noticed
+#: within half a minute.
+QUIET_SECONDS = 12.0
+LOOK_SECONDS = 2.0
+#: Seconds for the new connection and its answer.
+ANSWER_SECONDS = 6.0
+
+#: ``tcpi_last_data_sent`` and ``tcpi_last_data_recv`` in Linux's ``struct tcp_info``, in milliseconds.
+_TCP_INFO, _SENT_AT, _RECEIVED_AT = getattr(socket, "TCP_INFO", None), 44, 52
+
+#: Whether it is at work, and whether on something that it has asked another server for.
+_WORKS = (
+    "SELECT state = 'active' AND wait_event_type IS DISTINCT FROM 'Client', wait_event_type IS NOT DISTINCT FROM"
+    " 'Extension' FROM pg_catalog.pg_stat_activity"
+)
+#: Whether a foreign table's session is at work here; each FETCH is a query of its own.
+_ASKED_TO = (
+    "SELECT count(*) > 0 FROM pg_catalog.pg_stat_activity WHERE application_name ~ '^confiture .* fdw$' AND ("
+    "state = 'active' AND wait_event_type IS DISTINCT FROM 'Client' OR query_start > now() - make_interval(secs => %s))"
+)
+_OURS = " WHERE (pid, application_name) = (%s, %s)"
+_END = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Peer:
+    """How to reach the server again, and which of its processes is ours: a closed connection does not tell."""
+
+    conninfo: str
+    address: tuple[str, int, str]
+    pid: int
+    name: str | None
+
+
+class Watched(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that tells since when it has been waiting for the server."""
+
+    #: By ``time.monotonic()``; None while it does not wait.
+    waiting_since: float | None = None
+    _peer: _Peer
+    _suspected: float | None = None
+
+    def wait(self, *args: Any, **options: Any) -> Any:
+        """Wait for the server, and say so."""
+        self.waiting_since = time.monotonic()
+        try:
+            return super().wait(*args, **options)
+        finally:
+            self.waiting_since = None
+
+
+_watched: weakref.WeakSet[Watched] = weakref.WeakSet()
+_starting = threading.Lock()
+_thread: threading.Thread | None = None
+
+
+def watch(connection: Watched) -> None:
+    """Shut the connection when it stalls; for connections over TCP, on Linux."""
+    global _thread
+    if _TCP_INFO is None or connection.info.host.startswith("/"):
+        return
+    info = connection.info
+    connection._peer = _Peer(
+        make_conninfo(info.dsn, password=info.password, application_name="confiture watchdog"),
+        (info.host, info.port, info.dbname),
+        info.backend_pid,
+        info.parameter_status("application_name"),
+    )
+    with _starting:
+        _watched.add(connection)
+        if _thread is None or not _thread.is_alive():
+            _thread = threading.Thread(target=_look, name="watchdog", daemon=True)
+            _thread.start()
+
+
+def _look() -> None:
+    while True:
+        time.sleep(LOOK_SECONDS)
+        for connection in list(_watched):
+            # Closed meanwhile: there is nothing left to shut.
+            with contextlib.suppress(psycopg.Error, OSError):  # TimeoutError is an OSError
+                _check(connection)
+
+
+def _check(connection: Watched) -> None:
+    since = connection.waiting_since
+    waits = since is not None and time.monotonic() - since >= QUIET_SECONDS
+    if not waits or _quiet_seconds(connection) < QUIET_SECONDS or _works(connection):
+        connection._suspected = None
+    elif connection._suspected != since:
+        connection._suspected = since  # an answer may be on its way: seen twice it is not
+    elif connection.waiting_since == since:
+        log.info("a connection stalled", database=connection._peer.address[2], pid=connection._peer.pid)
+        with socket.socket(fileno=os.dup(connection.pgconn.socket)) as shut:
+            shut.shutdown(socket.SHUT_RDWR)
+        _answer(connection._peer, _END + _OURS, connection._peer.pid, connection._peer.name)
+
+
+def _quiet_seconds(connection: Watched) -> float:
+    """For how long no byte has come or gone, as the kernel knows it."""
+    assert _TCP_INFO is not None
+    with socket.socket(fileno=os.dup(connection.pgconn.socket)) as tcp:
+        known = tcp.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _RECEIVED_AT + 4)
+    sent, received = (struct.unpack_from("=I", known, at)[0] for at in (_SENT_AT, _RECEIVED_AT))
+    return float(min(sent, received)) / 1000
+
+
+def _works(connection: Watched) -> bool:
+    """Whether the server is at work on what the connection waits for, as far as can be told."""
+    peer = connection._peer
+    try:
+        works, asks = _answer(peer, _WORKS + _OURS, peer.pid, peer.name) or (False, False)
+        if not asks:
+            return bool(works)
+        others = {o._peer.address: o._peer for o in list(_watched) if not o.closed}
+        others.pop(peer.address, None)
+        return not others or any(_answer(other, _ASKED_TO, QUIET_SECONDS) == (True,) for other in others.values())
+    except TimeoutError:
+        return False
+    except psycopg.Error as error:
+        return "FATAL" in str(error)  # it answers, and lets nobody in: nothing is known
+
+
+def _answer(peer: _Peer, question: str, *values: object) -> tuple[Any, ...] | None:
+    return asyncio.run(asyncio.wait_for(_asked(peer, question, values), ANSWER_SECONDS))
+
+
+async def _asked(peer: _Peer, question: str, values: Sequence[object]) -> tuple[Any, ...] | None:
+    probe = await psycopg.AsyncConnection.connect(peer.conninfo, autocommit=True, prepare_threshold=None)
+    async with probe:
+        asked = await probe.execute(question.encode(), values)
+        return await asked.fetchone()
