@@ -80,6 +80,7 @@ REMOTE_PROFILE = {
         "row_security",
         "search_path",
         "statement_timeout",
+        "idle_in_transaction_session_timeout",
     )
 } | {"lock_timeout": BRIEF_LOCK}
 
@@ -296,9 +297,15 @@ def _told(reason: list[str]) -> str:
     return told[-1] if told else "no reason given"
 
 
+#: Set by a role or a database, these would end a session before its first transaction has the profile.
+_TIMEOUTS = ("statement_timeout", "idle_session_timeout", "idle_in_transaction_session_timeout", "transaction_timeout")
+
+
 def _refuse_pooler(database: Database, pg: Pg) -> None:
+    known = _TIMEOUTS if pg.info.server_version >= 170000 else _TIMEOUTS[:-1]
+    off = "".join(f", pg_catalog.set_config('{name}', '0', false)" for name in known)
     # A pooler hands out a cancel key of its own, so the process it names is not the one that answers.
-    row = pg.execute("SELECT pg_catalog.pg_backend_pid()").fetchone()
+    row = pg.execute(f"SELECT pg_catalog.pg_backend_pid(){off}".encode()).fetchone()
     if row is not None and row[0] != pg.info.backend_pid:
         raise Refused(
             f"{database.name} is reached through a connection pooler",

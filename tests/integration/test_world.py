@@ -168,6 +168,59 @@ def test_every_session_may_be_ended_in_any_phase(live: LiveRun, monkeypatch: pyt
     assert len(ended) > 0
 
 
+# What a database or a role has set --------------------------------------------------------------------
+
+ODD = {
+    "statement_timeout": "200ms",
+    "lock_timeout": "1ms",
+    "idle_in_transaction_session_timeout": "200ms",
+    "idle_session_timeout": "200ms",
+    "transaction_timeout": "500ms",
+    "default_transaction_read_only": "on",
+    "default_transaction_isolation": "serializable",
+    "default_transaction_deferrable": "on",
+    "search_path": "nowhere",
+    "datestyle": "German, DMY",
+    "timezone": "Asia/Kathmandu",
+    "intervalstyle": "iso_8601",
+    "bytea_output": "escape",
+    "extra_float_digits": "-10",
+    "client_encoding": "latin1",
+    "standard_conforming_strings": "off",
+    "synchronous_commit": "off",
+    "row_security": "off",
+    "xmloption": "document",
+    "quote_all_identifiers": "on",
+    "check_function_bodies": "off",
+    "enable_seqscan": "off",
+    "enable_indexscan": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "default_table_access_method": "heap",
+    "default_toast_compression": "pglz",
+    "application_name": "something else",
+    "escape_string_warning": "off",
+}
+
+
+def test_what_the_databases_have_set_changes_nothing(live: LiveRun, two_servers: tuple[Server, Server]) -> None:
+    Databases(two_servers[1]).make(live.target.name)
+    sides = (live.source, live.target)
+    for side in sides:
+        with TestDatabase(side.server, "postgres").connect() as admin:
+            for name, value in ODD.items():
+                admin.execute(f"ALTER DATABASE {side.name} SET {name} = '{value}'".encode())
+    with db.Session(live_database(live.source), "test") as session:
+        for name in (name for name in ODD if "_timeout" in name and name != "lock_timeout"):
+            assert session.pg.execute(f"SHOW {name}".encode()).fetchone() == ("0",)
+    for step in COURSE:
+        done = getattr(live, step)()
+        assert step != "verify" or done.equal
+    for side in sides:
+        TestDatabase(side.server, "postgres").sql(f"ALTER DATABASE {side.name} RESET ALL")
+    assert live.state == "cleaned"
+    live.assert_same(item="SELECT id, n FROM item", part="TABLE part")
+
+
 # Between us and a server -----------------------------------------------------------------------------
 
 
