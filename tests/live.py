@@ -61,6 +61,8 @@ POINTS_OF_THEIR_OWN = {
     "pooler.rewritten": "tests/acceptance/test_pgbouncer.py",
     "pooler.reloaded": "tests/acceptance/test_pgbouncer.py",
     "pooler.resumed": "tests/acceptance/test_pgbouncer.py",
+    "upgrade.before_commit": "tests/integration/test_journal.py",
+    "upgrade.after_commit": "tests/integration/test_journal.py",
     "signal.heard": "tests/integration/test_resume.py",
     "report.written": "tests/acceptance/test_kill.py",
 }

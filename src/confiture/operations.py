@@ -113,20 +113,25 @@ def _known_databases(where: Where) -> tuple[Database, Database]:
     except UnknownEnvironment as error:
         fix = f"{error.fix} (a new run needs --source too)"
         raise UnknownEnvironment(error.what, why=error.why, fix=fix) from None
-    return _source_of(find_run(target), where), target
+    return _source_of(find_run(target, look=True), where), target
 
 
-def find_run(target: Database) -> Run:
-    """The target's live run, else its last.
+def find_run(target: Database, *, look: bool = False) -> Run:
+    """The target's live run, else its last. A journal that an older tool wrote is upgraded.
 
+    :param look: change nothing; refuse an older journal.
     :raises Refused: when there never was one, or the journal is newer than this tool.
     """
     if not setting_up.database_exists(target):
         raise Refused(f"there is no database {target.dbname or target.name}", why="setup makes it", fix=_START)
-    with _telling("looking"), Session(target, "command") as session, session.transaction(read_only=True) as tx:
-        have = schema.version(tx)
-        schema.refuse_newer(have)
-        run = runs.latest(tx) if have else None
+    with _telling("looking"), Session(target, "command") as session:
+        if not look:
+            schema.keep_up(session)
+        with session.transaction(read_only=True) as tx:
+            have = schema.version(tx)
+            schema.refuse_newer(have)
+            schema.refuse_older(have)
+            run = runs.latest(tx) if have else None
     if run is None:
         raise Refused(f"{target.name} has no run", why="its database holds no journal of one", fix=_START)
     return run

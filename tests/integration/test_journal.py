@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -16,9 +18,12 @@ from confiture.db import Session, Transaction
 from confiture.errors import Held, Refused
 from confiture.journal import progress, runners, runs, schema
 from confiture.journal.runs import Run
+from confiture.sql import ControlMigration, control_migrations
 from confiture.states import EDGES, SETUP, STATES
 from confiture.types import KeyRange, TableRef
+from forked import Forks
 from servers import Databases, TestDatabase
+from small_move import SmallMove
 
 SOMEWHERE = ("old", "postgresql://host/old", {"system_identifier": 1})
 PLAN = "plan = '{}', plan_hash = 'h'"
@@ -297,3 +302,63 @@ def test_every_command_refuses_a_journal_newer_than_itself(databases: Databases,
         assert "the journal in the target has version 99" in done.err, command
         assert "install the confiture that wrote it" in done.err, command
     assert move.target.value("SELECT count(*) FROM confiture.runner WHERE command <> 'setup'") == 0
+
+
+# Another version of the tool, in the middle of a run --------------------------------------------------
+
+LATER = ControlMigration(99, "later", "ALTER TABLE confiture.run ADD COLUMN later integer NOT NULL DEFAULT 7")
+
+
+@pytest.fixture
+def half_way(databases: Databases, tmp_path: Path, forks: Forks) -> SmallMove:
+    """Killed in its copy."""
+    move = small_move.make(databases, tmp_path)
+    move.setup()
+    assert forks.run(move.arguments("migrate"), move.project, CONFITURE_FAILPOINT="copy.before_commit:3").code == -9
+    return move
+
+
+@contextmanager
+def newer_tool() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        known = control_migrations()
+        patch.setattr(schema, "control_migrations", lambda: (*known, LATER))
+        yield patch
+
+
+def test_a_newer_tool_goes_on_with_a_run_that_an_older_one_began(half_way: SmallMove, databases: Databases) -> None:
+    with newer_tool():
+        looked = half_way.run("plan", code=4).err
+        assert "an older confiture wrote it" in looked
+        half_way.run("migrate")
+    assert half_way.target.value("SELECT max(version) FROM confiture.migration") == 99
+    assert "install the confiture that wrote it" in half_way.run("verify", code=4).err
+    with newer_tool():
+        half_way.finish()
+    half_way.assert_every_row_arrived_once()
+    half_way.assert_as_designed(databases)
+
+
+@pytest.mark.parametrize("point", ["upgrade.before_commit", "upgrade.after_commit"])
+def test_an_upgrade_that_breaks_off_happens_once(half_way: SmallMove, point: str) -> None:
+    def broken(name: str) -> None:
+        if name == point:
+            raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+    with newer_tool() as patch:
+        patch.setattr(schema, "failpoint", broken)
+        half_way.run("migrate", code=3)
+    done = half_way.target.value("SELECT max(version) FROM confiture.migration") == 99
+    assert done == point.endswith("after_commit")
+    with newer_tool():
+        half_way.run("migrate")
+        half_way.finish()
+    assert half_way.target.value("SELECT count(*) FROM confiture.migration WHERE version = 99") == 1
+    half_way.assert_every_row_arrived_once()
+
+
+def test_a_journal_is_not_upgraded_while_somebody_works_with_it(half_way: SmallMove) -> None:
+    with half_way.holding(), newer_tool():
+        told = half_way.run("verify", code=6).err
+    assert f"pid {os.getpid()} works with it" in told
+    assert half_way.target.value("SELECT max(version) FROM confiture.migration") < 99

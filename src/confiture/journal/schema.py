@@ -5,8 +5,10 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from confiture import __version__
-from confiture.db import Transaction
-from confiture.errors import Refused
+from confiture.db import Session, Transaction
+from confiture.errors import Held, Refused
+from confiture.faults import failpoint
+from confiture.journal.runners import LEASE_SECONDS
 from confiture.journal.tables import migration, state_edge
 from confiture.sql import control_migrations
 from confiture.states import EDGES
@@ -45,6 +47,51 @@ def install(tx: Transaction) -> None:
         if (edge.source, edge.target) not in known:
             row = {"from_state": edge.source, "to_state": edge.target, "fired_by": edge.trigger}
             tx.sa.execute(sa.insert(state_edge).values(row))
+
+
+def keep_up(session: Session) -> None:
+    """Upgrade a journal that an older tool wrote, between two of its commands; nothing to do without one.
+
+    :raises Refused: when it was written by a newer tool.
+    :raises Held: while the older tool works with it.
+    """
+    with session.transaction(read_only=True) as tx:
+        have = version(tx)
+    refuse_newer(have)
+    if have is None or have == newest():
+        return
+    with session.transaction() as tx:
+        # Two that upgrade come one after the other; what holds the run writes to its runner's row.
+        tx.pg.execute("LOCK TABLE confiture.migration, confiture.runner IN SHARE ROW EXCLUSIVE MODE")
+        holder = tx.pg.execute(_AT_WORK, (LEASE_SECONDS,)).fetchone()
+        if holder is not None:
+            raise Held(
+                f"the journal has version {have}, and {holder[0]} pid {holder[1]} works with it ({holder[2]})",
+                why=f"this confiture {__version__} would upgrade it to {newest()} under its feet",
+                fix="wait for that command, or stop it; then run this one again",
+            )
+        install(tx)
+        failpoint("upgrade.before_commit")
+    failpoint("upgrade.after_commit")
+
+
+#: Read by the columns that every version has.
+_AT_WORK = """
+SELECT host, pid, command FROM confiture.runner r
+WHERE ended_at IS NULL AND heartbeat_at > clock_timestamp() - make_interval(secs => %s) AND EXISTS (
+    SELECT FROM jsonb_array_elements(r.target_backends) b JOIN pg_stat_activity a ON a.pid = (b ->> 0)::int
+    WHERE coalesce(extract(epoch FROM a.backend_start)::text = b ->> 1, true))
+"""
+
+
+def refuse_older(have: int | None) -> None:
+    """:raises Refused: where an older journal is only to be looked at, which changes nothing."""
+    if have is not None and have < newest():
+        raise Refused(
+            f"the journal in the target has version {have}, this confiture {__version__} has {newest()}",
+            why="an older confiture wrote it, and looking does not upgrade it",
+            fix="the next command that works on the run does: migrate, verify, ...; or look with the older confiture",
+        )
 
 
 def refuse_newer(have: int | None) -> None:

@@ -180,12 +180,14 @@ def _drop_database(target: Database) -> None:
 
 
 def known_run(target: Database, source: Identity) -> Run | None:
-    """The target's live run, None when there is none and one may begin; changes nothing.
+    """The target's live run, None when there is none and one may begin; only an older journal is upgraded.
 
     :raises Refused: a live run of another source, rows in the target, a journal newer than this tool.
     """
-    with Session(target, "setup") as session, session.transaction(read_only=True) as tx:
-        return _known_run(tx, source)
+    with Session(target, "setup") as session:
+        schema.keep_up(session)
+        with session.transaction(read_only=True) as tx:
+            return _known_run(tx, source)
 
 
 def _known_run(tx: Transaction, source: Identity) -> Run | None:
