@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from confiture import config, db, embedded, watchdog
+from confiture import config, db, embedded, status, watchdog
 from confiture.embedded import Server
 from confiture.errors import CannotConnect, ConfitureError
 from confiture.operations import Where
@@ -219,6 +221,25 @@ def test_what_the_databases_have_set_changes_nothing(live: LiveRun, two_servers:
         TestDatabase(side.server, "postgres").sql(f"ALTER DATABASE {side.name} RESET ALL")
     assert live.state == "cleaned"
     live.assert_same(item="SELECT id, n FROM item", part="TABLE part")
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_our_clock_matters_to_nothing(live: LiveRun, hours: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = time.time
+
+    class Shifted(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime.now(tz) + timedelta(hours=hours)
+
+    monkeypatch.setattr(time, "time", lambda: real() + hours * 3600)
+    monkeypatch.setattr(status, "datetime", Shifted)
+    for step in COURSE[:5]:
+        getattr(live, step)()
+        (run,) = status.report(live.target.conninfo, live.project).runs
+        assert run.severity is status.Severity.OK, run.reasons
+        assert 0 <= (run.runner.silent_seconds or 0) < 3000
+    assert live.state == "cutover"
 
 
 # Between us and a server -----------------------------------------------------------------------------

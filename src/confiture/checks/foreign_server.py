@@ -6,6 +6,8 @@ host name means something else on another machine.
 
 from __future__ import annotations
 
+import contextlib
+
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
@@ -52,9 +54,29 @@ def create(tx: Transaction, source: Session, name: str, seen_as: str | None) -> 
     _user_mapping(tx, name, str(given.get("user") or info.user), info.password)
 
 
+def let_in(tx: Transaction, source: Session, name: str, seen_as: str | None) -> None:
+    """The user mapping again, where it was dropped."""
+    known = "SELECT 1 FROM pg_catalog.pg_user_mappings WHERE srvname = %s AND usename = current_user"
+    if tx.pg.execute(known, (name,)).fetchone() is None:
+        user = conninfo_to_dict(seen_as or "").get("user") or source.pg.info.user
+        _user_mapping(tx, name, str(user), source.pg.info.password)
+
+
+def shut_out(tx: Transaction, name: str) -> None:
+    """Drop the user mapping, and the source's password with it."""
+    tx.pg.execute(sql.SQL("DROP USER MAPPING IF EXISTS FOR CURRENT_USER SERVER {}").format(sql.Identifier(name)))
+
+
+#: What would write a bound password to the server's log; only who may set them is spared it.
+_LOGGING = (("log_statement", "none"), ("log_min_duration_statement", "-1"), ("log_parameter_max_length", "0"))
+
+
 def _user_mapping(tx: Transaction, server: str, user: str, password: str) -> None:
     """CREATE USER MAPPING with the password as a bound parameter: in a statement, pg_stat_activity would show it."""
     named = load("foreign_server.sql")
+    for setting in _LOGGING:
+        with contextlib.suppress(psycopg.errors.InsufficientPrivilege), tx.pg.transaction():
+            tx.pg.execute("SELECT pg_catalog.set_config(%s, %s, true)", setting)
     tx.pg.execute(named["mapping_values"], {"server": server, "user": user, "password": password})
     tx.pg.execute(named["create_mapping"])
 

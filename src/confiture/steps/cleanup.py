@@ -9,6 +9,7 @@ from psycopg import sql
 
 from confiture import machine
 from confiture.capture import fences, triggers
+from confiture.checks import foreign_server
 from confiture.config import Database
 from confiture.db import Session, Transaction, brief_lock, briefly_locked
 from confiture.errors import Held, Refused
@@ -115,7 +116,7 @@ def _drop_target(context: Context, tx: Transaction) -> None:
         home.remove(tx, context.schema, plan_from_json(run.plan))
     fdw = (run.fdw if run is not None else None) or {}
     if fdw and not fdw.get("problem"):
-        tx.pg.execute(sql.SQL("DROP USER MAPPING IF EXISTS FOR CURRENT_USER SERVER {}").format(schema))
+        foreign_server.shut_out(tx, context.schema)
         tx.pg.execute(sql.SQL("DROP SERVER {}").format(schema))
         if fdw.get("extension"):
             _drop_extension(tx)

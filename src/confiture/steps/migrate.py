@@ -10,6 +10,7 @@ from functools import partial
 import psycopg
 
 from confiture.capture import apply
+from confiture.checks import foreign_server
 from confiture.copy import bad_row, chunks
 from confiture.copy.base import Job
 from confiture.db import failure, retry, retryable
@@ -18,10 +19,13 @@ from confiture.journal import progress, runs
 from confiture.journal.progress import Chunk, TableProgress
 from confiture.plan import Plan, plan_from_json
 from confiture.runner import Context
-from confiture.steps import finish, follow
+from confiture.steps import finish, follow, planning
 from confiture.steps.upkeep import Upkeep
 from confiture.throttler import Throttler
 from confiture.types import shell_word
+
+#: Phases of a table whose rows are all there.
+COPIED = ("copied", "finished")
 
 
 def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
@@ -35,18 +39,26 @@ def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
     """
     with context.target.transaction(read_only=True) as tx:
         states = progress.tables(tx, context.run_id)
+    run = context.run()
+    server = planning.server_of(run)
+    by_fdw = {t.number: t.strategy == "fdw" for t in plan.tables}
     with context.fenced() as tx:
         runs.update(tx, context.run_id, blocked_reason=None)
+        if server is not None and any(s.phase not in COPIED and by_fdw[s.number] for s in states):
+            foreign_server.let_in(tx, context.source, server, run.options.get("seen_as"))
     jobs = {t.number: Job(t, context.schema) for t in plan.tables}
     copied = 0
     with _upkeep(context, plan, capture=capture) as upkeep:
         throttler = Throttler(context, upkeep)
         for state in states:
-            if state.phase not in ("copied", "finished"):
+            if state.phase not in COPIED:
                 copied += _copy_table(context, jobs[state.number], state, throttler)
                 if upkeep is not None:
                     upkeep.now()
         throttler.end()
+    if server is not None:
+        with context.fenced() as tx:  # nothing is read through it any more, unless a table is copied again
+            foreign_server.shut_out(tx, server)
     if capture:
         follow.drain(context, plan, touch=True)
     try:

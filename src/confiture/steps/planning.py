@@ -164,7 +164,7 @@ def store(context: Context, given: Mapping, planned: Planned, restart: tuple[str
     make_views(context, plan)
     with context.fenced() as tx:  # plan, tables, foreign tables, emptied tables and dropped indexes commit together
         run = _run(context, tx)
-        plan = _foreign_tables(context, tx, plan, _server(run))
+        plan = _foreign_tables(context, tx, plan, server_of(run))
         if before and (again or plan.hash != run.plan_hash):
             _reopen(context, tx, run)
         _empty(tx, again)
@@ -288,7 +288,8 @@ def select_of(table: TablePlan) -> sql.Composed:
     return view_select(table.source, table.only, [k.source for k in table.key], table.columns, table.where)
 
 
-def _server(run: Run) -> str | None:
+def server_of(run: Run) -> str | None:
+    """The run's foreign server; None where postgres_fdw cannot be used."""
     return None if run.fdw is None or run.fdw.get("problem") else str(run.fdw["server"])
 
 
