@@ -93,9 +93,10 @@ class LiveRun:
         mapping: str = "",
         *,
         apart: Databases | None = None,
+        name: str | None = None,
         **choices: object,
     ) -> None:
-        self.source: TestDatabase = databases.cloned(old)
+        self.source: TestDatabase = databases.cloned(old, name)
         into = apart or databases
         self.target = TestDatabase(into.server, f"{self.source.name}_new")
         into.forget(self.target.name)

@@ -48,6 +48,15 @@ class Backend:
     started: str
 
 
+#: Controls, and characters that turn the direction of writing: a terminal obeys them.
+_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def visible(text: str) -> str:
+    """``text`` with its control characters shown and not obeyed; new lines and tabs stay."""
+    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def shell_word(text: str) -> str:
     """``text`` as one word of a command line."""
     return shlex.quote(text)

@@ -14,6 +14,7 @@ from confiture.cli import build, cutover, demo, ending, migrate, plan, setup, st
 from confiture.db import failure
 from confiture.errors import ConfitureError, Drained
 from confiture.log import configure
+from confiture.types import visible
 
 _VERBOSE = "--verbose"
 
@@ -104,7 +105,7 @@ def _internal(error: Exception) -> ConfitureError:
 
 def _tell(error: ConfitureError, verbose: bool) -> None:
     first, *rest = error.lines() + ([error.detail] if error.detail and verbose else [])
-    print(f"confiture: {first}", file=sys.stderr)
+    print(f"confiture: {visible(first)}", file=sys.stderr)
     for line in rest:
         for part in line.splitlines():
-            print(f"  {part}", file=sys.stderr)
+            print(f"  {visible(part)}", file=sys.stderr)

@@ -33,7 +33,7 @@ def build(
         return
     text = operations.ddl(env, where.project)
     if output is None:
-        terminal.emit(text)
+        terminal.emit(text, as_it_is=True)
     else:
         try:
             output.write_text(text, encoding="utf-8")

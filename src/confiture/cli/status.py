@@ -20,6 +20,7 @@ from confiture.errors import ConfitureError, WaitedOut
 from confiture.render import status as render
 from confiture.states import STATES
 from confiture.status import Report, Severity
+from confiture.types import visible
 
 
 class Form(StrEnum):
@@ -92,7 +93,7 @@ def status(
     except WaitedOut:
         raise
     except ConfitureError as error:
-        print("\n".join(error.lines()), file=sys.stderr)
+        print(visible("\n".join(error.lines())), file=sys.stderr)
         if format is not Form.text:
             _print(asking.unknown(error), format, every)
         raise typer.Exit(int(Severity.UNKNOWN)) from None

@@ -26,6 +26,7 @@ from rich.progress import (
 from confiture.cli.options import Output
 from confiture.journal.runs import Run
 from confiture.render import outcome
+from confiture.types import visible
 
 #: What a shell makes of a process that SIGPIPE ended.
 BROKEN_PIPE = 128 + 13
@@ -69,7 +70,7 @@ class Reporter(AbstractContextManager["Reporter"]):
 
     def say(self, text: str) -> None:
         """A whole line, once."""
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(visible(text), markup=False, soft_wrap=True)
 
     def table(self, name: str, done: int, total: int, phase: str) -> None:
         """Rows done of an estimated total of one table."""
@@ -91,7 +92,7 @@ class Reporter(AbstractContextManager["Reporter"]):
             self._bars = Progress(*columns, console=self.console)
             self._bars.start()
         if name not in self._tasks:
-            self._tasks[name] = self._bars.add_task(name, total=max(total, 1), completed=done, rate="")
+            self._tasks[name] = self._bars.add_task(visible(name), total=max(total, 1), completed=done, rate="")
         if phase == "copied":
             # Its line stays; the bars are for what is being copied, however many tables there are.
             self._bars.remove_task(self._tasks.pop(name))
@@ -117,10 +118,13 @@ class Reporter(AbstractContextManager["Reporter"]):
         self.say(f"{name}: {phase} {done:,}/{total:,} rows ({percent:.1f} %){left}")
 
 
-def emit(text: str) -> None:
-    """A result, for people. Ends the command quietly when the reader has gone, as in ``| head``."""
+def emit(text: str, *, as_it_is: bool = False) -> None:
+    """A result. Ends the command quietly when the reader has gone, as in ``| head``.
+
+    :param as_it_is: for files: nothing in it is made visible.
+    """
     try:
-        print(text, flush=True)
+        print(text if as_it_is else visible(text), flush=True)
     except BrokenPipeError:
         _to_nowhere(sys.stdout.fileno())
         raise typer.Exit(BROKEN_PIPE) from None
