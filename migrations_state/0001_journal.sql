@@ -1,6 +1,8 @@
 -- The control schema: the durable memory of a run. What the database can enforce, it enforces.
 
 CREATE SCHEMA confiture;
+-- Whatever default privileges say.
+REVOKE ALL ON SCHEMA confiture FROM PUBLIC;
 COMMENT ON SCHEMA confiture IS 'The journal of confiture: what was done, and what is to be done next';
 
 CREATE TABLE confiture.migration (

@@ -13,7 +13,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from confiture.operations import Where
 from conftest import ROOT
+from live import LiveRun
 from projects import OLD, Project, error
 from servers import Databases, TestDatabase
 
@@ -317,3 +319,56 @@ def test_a_session_that_may_not_be_ended_is_4_and_the_grant_is_named(site: Site)
             assert "sessions of superusers" in told
     finally:
         project.source.sql(f"DROP OWNED BY {application}; DROP ROLE {application}")
+
+
+# What everybody may do with what we make --------------------------------------------------------------
+
+GENEROUS = """
+ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO PUBLIC;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO PUBLIC;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO PUBLIC;
+"""
+#: Schemas that anybody may enter or make things in, and functions with our rights that anybody may call or lead astray.
+OPEN = """
+SELECT nspname::text FROM pg_namespace, aclexplode(nspacl) a WHERE nspname ~ '^confiture' AND a.grantee = 0
+UNION ALL SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+WHERE n.nspname ~ '^confiture' AND (
+    NOT coalesce(p.proconfig @> ARRAY['search_path=pg_catalog, pg_temp'], false)
+    OR p.prosecdef AND EXISTS (
+        SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a WHERE a.grantee = 0))
+"""
+
+
+def test_what_we_make_is_open_to_nobody_whatever_default_privileges_say(databases: Databases, tmp_path: Path) -> None:
+    table = "CREATE TABLE item (id int PRIMARY KEY, n int);"
+    live = LiveRun(databases, tmp_path, table + "INSERT INTO item VALUES (1, 1);" + GENEROUS, table)
+    databases.make(live.target.name)
+    live.target.sql(GENEROUS)
+    for step in ("setup", "migrate", "verify", "cutover", "rollback"):
+        getattr(live, step)()
+        assert live.source.rows(OPEN) + live.target.rows(OPEN) == [], step
+    assert live.source.rows(
+        "SELECT 1 FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace WHERE nspname ~ '^conf'"
+    )
+
+
+def test_a_superusers_password_is_kept_out_of_a_log_that_has_every_statement(
+    databases: Databases, tmp_path: Path
+) -> None:
+    table = "CREATE TABLE item (id int PRIMARY KEY, n int);"
+    live = LiveRun(databases, tmp_path, table + "INSERT INTO item VALUES (1, 1)", table)
+    databases.make(live.target.name)
+    live.target.sql(f"ALTER DATABASE {live.target.name} SET log_statement = 'all'")
+    role = f"{live.source.name}_super"
+    live.source.sql(f"CREATE ROLE {role} SUPERUSER LOGIN PASSWORD 'canary5'")
+    try:
+        source = live.source.server.conninfo(live.source.name, user=role, password="canary5")
+        live.where = Where(live.target.conninfo, source, live.project)
+        live.setup()
+        assert "canary5" in str(live.target.rows("SELECT umoptions FROM pg_user_mappings"))
+        log = live.target.server.log.read_text(errors="replace")
+        assert "CREATE SERVER" in log
+        assert "canary5" not in log.replace("PASSWORD 'canary5'", "")
+    finally:
+        databases.drop_all()
+        TestDatabase(databases.server, "postgres").sql(f"DROP ROLE {role}")

@@ -240,6 +240,9 @@ def _ddl_files(target: Database) -> tuple[build.DdlFile, ...]:
     return build.collect(directory, target.include, target.exclude)
 
 
+#: Closed to everybody, whatever default privileges say.
+_NEW_SCHEMA = sql.SQL("CREATE SCHEMA IF NOT EXISTS {0}; REVOKE ALL ON SCHEMA {0} FROM PUBLIC")
+
 #: The step after which setup is through.
 LAST_STEP = "foreign server"
 
@@ -294,7 +297,7 @@ def _source_schema(context: Context) -> None:
         # Schema and fence are there together or not at all.
         row = tx.pg.execute("SELECT to_regnamespace(quote_ident(%s))", (name,)).fetchone()
         if row is None or row[0] is None:
-            tx.pg.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
+            tx.pg.execute(_NEW_SCHEMA.format(sql.Identifier(name)))
             tx.pg.execute(
                 sql.SQL("CREATE TABLE {} (epoch bigint PRIMARY KEY, plan_hash text)").format(
                     sql.Identifier(name, "fence")
@@ -316,7 +319,7 @@ def _source_schema(context: Context) -> None:
 
 
 def _target_schema(context: Context, tx: Transaction) -> None:
-    tx.pg.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(context.schema)))
+    tx.pg.execute(_NEW_SCHEMA.format(sql.Identifier(context.schema)))
 
 
 def objects(tx: Transaction) -> list[tuple[str, str]]:
