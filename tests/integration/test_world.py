@@ -13,7 +13,7 @@ import pytest
 
 from confiture import config, db, embedded, status, watchdog
 from confiture.embedded import Server
-from confiture.errors import CannotConnect, ConfitureError
+from confiture.errors import CannotConnect, ConfitureError, Refused
 from confiture.operations import Where
 from live import LiveRun
 from proxy import Proxy
@@ -150,6 +150,22 @@ def test_a_server_that_crashes_in_any_phase_is_waited_for_or_told(
         server.start()
 
     through(live, Trouble(crash, monkeypatch))
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_server_that_was_started_again_makes_a_verification_stale(live: LiveRun, side: str) -> None:
+    for step in COURSE[:3]:
+        getattr(live, step)()
+    server = getattr(live, side).server
+    server.stop()
+    server.start()
+    with pytest.raises(Refused, match="verification is stale") as refused:
+        live.cutover()
+    assert refused.value.why == f"the server of the {side} was started again since"
+    (run,) = status.report(live.target.conninfo, live.project).runs
+    assert run.verification["stale"] is (side == "target")
+    go(live, "cutover")
+    assert live.state == "cutover"
 
 
 def test_every_session_may_be_ended_in_any_phase(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
