@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from confiture import config, db, embedded, status, watchdog
 from confiture.embedded import Server
 from confiture.errors import CannotConnect, ConfitureError, Refused
 from confiture.operations import Where
+from forked import until
 from live import LiveRun
 from proxy import Proxy
 from servers import Databases, TestDatabase
@@ -184,6 +186,38 @@ def test_every_session_may_be_ended_in_any_phase(live: LiveRun, monkeypatch: pyt
 
     through(live, Trouble(terminate, monkeypatch))
     assert len(ended) > 0
+
+
+# Somebody who holds on ------------------------------------------------------------------------------
+
+#: Steps that take strong locks; where somebody holds a table, and what was done before.
+HELD = {
+    "setup": ("source", ()),
+    "abort": ("source", COURSE[:2]),
+    "rollback": ("target", COURSE[:5]),
+    "cleanup": ("target", COURSE[:5]),
+}
+WAITING = """
+SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name ~ '^confiture'
+    AND wait_event_type = 'Lock'
+"""
+
+
+@pytest.mark.parametrize("step", HELD)
+def test_an_open_transaction_is_waited_for_and_holds_up_nobody_else(live: LiveRun, step: str) -> None:
+    side, before = HELD[step]
+    for done in before:
+        getattr(live, done)()
+    database: TestDatabase = getattr(live, side)
+    with ThreadPoolExecutor(1) as pool, database.connect(autocommit=False) as holder:
+        holder.execute("UPDATE item SET id = id WHERE id = 1")
+        acting = pool.submit(go, live, step)
+        until(lambda: database.rows(WAITING), f"{step} waiting for the holder")
+        with database.connect() as another:  # behind us it waits for our turn to end, and no longer
+            another.execute("SET lock_timeout = '20s'; UPDATE item SET id = id WHERE id = 2")
+        assert not acting.done()
+        holder.commit()
+        acting.result()
 
 
 # What a database or a role has set --------------------------------------------------------------------
