@@ -16,6 +16,7 @@ from confiture import errors, mapping
 from confiture.cli import app
 from confiture.sql import control_migrations
 from conftest import ROOT, Confiture
+from mutants import MUTANTS
 from servers import Databases
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -119,3 +120,10 @@ def test_every_control_table_is_told() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     tables = re.findall(r"CREATE TABLE confiture\.(\w+)", "".join(m.text for m in control_migrations()))
     assert [t for t in tables if f"`{t}`" not in page] == []
+
+
+def test_the_page_on_reliability_names_every_safeguard_that_is_taken_out() -> None:
+    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    row = r"^\| (.+?) \| `(?:integration|acceptance|unit)/test_\w+\.py`(?: `\w+`)? \|$"
+    section = page.partition("## One safeguard at a time")[2]
+    assert re.findall(row, section, re.MULTILINE) == [mutant.rule for mutant in MUTANTS]
