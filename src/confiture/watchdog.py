@@ -105,16 +105,18 @@ def watch(connection: Watched) -> None:
 def _look() -> None:
     while True:
         time.sleep(LOOK_SECONDS)
+        silent: set[tuple[str, int, str]] = set()
         for connection in list(_watched):
             # Closed meanwhile: there is nothing left to shut.
             with contextlib.suppress(psycopg.Error, OSError):  # TimeoutError is an OSError
-                _check(connection)
+                _check(connection, silent)
 
 
-def _check(connection: Watched) -> None:
+def _check(connection: Watched, silent: set[tuple[str, int, str]]) -> None:
+    """:param silent: addresses that gave no answer in this round: they are not asked for each connection."""
     since = connection.waiting_since
     waits = since is not None and time.monotonic() - since >= QUIET_SECONDS
-    if not waits or _quiet_seconds(connection) < QUIET_SECONDS or _works(connection):
+    if not waits or _quiet_seconds(connection) < QUIET_SECONDS or _works(connection, silent):
         connection._suspected = None
     elif connection._suspected != since:
         connection._suspected = since  # an answer may be on its way: seen twice it is not
@@ -134,9 +136,11 @@ def _quiet_seconds(connection: Watched) -> float:
     return float(min(sent, received)) / 1000
 
 
-def _works(connection: Watched) -> bool:
+def _works(connection: Watched, silent: set[tuple[str, int, str]]) -> bool:
     """Whether the server is at work on what the connection waits for, as far as can be told."""
     peer = connection._peer
+    if peer.address in silent:
+        return False
     try:
         works, asks = _answer(peer, _WORKS + _OURS, peer.pid, peer.name) or (False, False)
         if not asks:
@@ -145,6 +149,7 @@ def _works(connection: Watched) -> bool:
         others.pop(peer.address, None)
         return not others or any(_answer(other, _ASKED_TO, QUIET_SECONDS) == (True,) for other in others.values())
     except TimeoutError:
+        silent.add(peer.address)
         return False
     except psycopg.Error as error:
         return "FATAL" in str(error)  # it answers, and lets nobody in: nothing is known
