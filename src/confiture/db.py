@@ -8,6 +8,7 @@ https://www.postgresql.org/docs/current/sql-set-transaction.html
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ import psycopg
 import sqlalchemy as sa
 import tenacity
 from psycopg import IsolationLevel, sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy.pool import NullPool
 
 from confiture.config import Database, redact
@@ -51,10 +53,12 @@ PROFILE: dict[str, str] = {
     "standard_conforming_strings": "on",
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
     "lock_timeout": "30s",
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "30s",
     "client_connection_check_interval": "2s",
 }
 
@@ -81,6 +85,7 @@ REMOTE_PROFILE = {
         "search_path",
         "statement_timeout",
         "idle_in_transaction_session_timeout",
+        "idle_session_timeout",
     )
 } | {"lock_timeout": BRIEF_LOCK}
 
@@ -262,7 +267,7 @@ def connect(database: Database, application_name: str) -> Pg:
     """
     try:
         pg = Watched.connect(
-            database.conninfo,
+            make_conninfo(database.conninfo, options=_options(database)),
             autocommit=True,
             prepare_threshold=None,
             application_name=application_name,
@@ -270,6 +275,8 @@ def connect(database: Database, application_name: str) -> Pg:
             **_KEEPALIVES,  # type: ignore[arg-type]
         )
     except psycopg.OperationalError as error:
+        if "unsupported startup parameter" in str(error):
+            raise _pooled(database, "PgBouncer takes no settings at the start of a session") from None
         raise _cannot_connect(database, error) from None
     try:
         _refuse_pooler(database, pg)
@@ -297,21 +304,36 @@ def _told(reason: list[str]) -> str:
     return told[-1] if told else "no reason given"
 
 
-#: Set by a role or a database, these would end a session before its first transaction has the profile.
-_TIMEOUTS = ("statement_timeout", "idle_session_timeout", "idle_in_transaction_session_timeout", "transaction_timeout")
+#: Set by a role or a database, these would reach what is done before or outside a transaction with the profile.
+_FROM_THE_START = {
+    "statement_timeout": "0",
+    "idle_session_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "default_transaction_read_only": "off",
+}
+
+
+def _options(database: Database) -> str:
+    """The user's own ``options``, and ours behind them: the last word counts."""
+    given = conninfo_to_dict(database.conninfo).get("options") or os.environ.get("PGOPTIONS", "")
+    return " ".join((str(given), *(f"-c {name}={value}" for name, value in _FROM_THE_START.items()))).strip()
 
 
 def _refuse_pooler(database: Database, pg: Pg) -> None:
-    known = _TIMEOUTS if pg.info.server_version >= 170000 else _TIMEOUTS[:-1]
-    off = "".join(f", pg_catalog.set_config('{name}', '0', false)" for name in known)
+    # Only newer servers know this one, so it cannot be among the options.
+    off = ", pg_catalog.set_config('transaction_timeout', '0', false)" if pg.info.server_version >= 170000 else ""
     # A pooler hands out a cancel key of its own, so the process it names is not the one that answers.
     row = pg.execute(f"SELECT pg_catalog.pg_backend_pid(){off}".encode()).fetchone()
     if row is not None and row[0] != pg.info.backend_pid:
-        raise Refused(
-            f"{database.name} is reached through a connection pooler",
-            why=f"{database.public}: the server process that answers is not the one that was connected to",
-            fix="give the address of the PostgreSQL server itself",
-        )
+        raise _pooled(database, "the server process that answers is not the one that was connected to")
+
+
+def _pooled(database: Database, why: str) -> Refused:
+    return Refused(
+        f"{database.name} is reached through a connection pooler",
+        why=f"{database.public}: {why}",
+        fix="give the address of the PostgreSQL server itself",
+    )
 
 
 def _backend(pg: Pg) -> Backend:

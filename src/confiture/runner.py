@@ -172,6 +172,14 @@ class Context:
             finally:
                 self._beside.remove((side, session))
 
+    def end_beside(self, side: str) -> None:
+        """End the server processes that worked beside one side's own session, and wait until they are gone."""
+        session = self.source if side == "source" else self.target
+        known = self.recorded
+        if known is not None:
+            worked = known.source if side == "source" else known.target
+            _terminate(session, tuple(b for b in worked if b not in (session.backend, self.pulse)))
+
     @contextmanager
     def fenced_source(self, session: Session | None = None) -> Iterator[Transaction]:
         """A writing transaction on the source, begun by its copy of the fence."""

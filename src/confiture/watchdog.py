@@ -37,15 +37,16 @@ ANSWER_SECONDS = 6.0
 #: ``tcpi_last_data_sent`` and ``tcpi_last_data_recv`` in Linux's ``struct tcp_info``, in milliseconds.
 _TCP_INFO, _SENT_AT, _RECEIVED_AT = getattr(socket, "TCP_INFO", None), 44, 52
 
-#: Whether it is at work, and whether on something that it has asked another server for.
+#: Whether it is at work, and whether on something that it has asked another server for. A session without work
+#: waits for its client; its ``state`` is not told where ``track_activities`` is off.
 _WORKS = (
-    "SELECT state = 'active' AND wait_event_type IS DISTINCT FROM 'Client', wait_event_type IS NOT DISTINCT FROM"
-    " 'Extension' FROM pg_catalog.pg_stat_activity"
+    "SELECT wait_event_type IS DISTINCT FROM 'Client', wait_event_type IS NOT DISTINCT FROM 'Extension'"
+    " FROM pg_catalog.pg_stat_activity"
 )
 #: Whether a foreign table's session is at work here; each FETCH is a query of its own.
 _ASKED_TO = (
     "SELECT count(*) > 0 FROM pg_catalog.pg_stat_activity WHERE application_name ~ '^confiture .* fdw$' AND ("
-    "state = 'active' AND wait_event_type IS DISTINCT FROM 'Client' OR query_start > now() - make_interval(secs => %s))"
+    "wait_event_type IS DISTINCT FROM 'Client' OR query_start > now() - make_interval(secs => %s))"
 )
 _OURS = " WHERE (pid, application_name) = (%s, %s)"
 _END = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
@@ -62,20 +63,26 @@ class _Peer:
 
 
 class Watched(psycopg.Connection[tuple[Any, ...]]):
-    """A connection that tells since when it has been waiting for the server."""
+    """A connection that tells whether it waits for the server. Called for each row of a COPY, so it does little.
 
-    #: By ``time.monotonic()``; None while it does not wait.
-    waiting_since: float | None = None
+    :ivar turns: times it began or ended to wait: odd while it does.
+    """
+
+    turns = 0
     _peer: _Peer
-    _suspected: float | None = None
+    #: The wait that was seen last, when it was seen first by ``time.monotonic()``, and whether it was suspect.
+    _seen: tuple[int, float, bool] = (0, 0.0, False)
 
     def wait(self, *args: Any, **options: Any) -> Any:
         """Wait for the server, and say so."""
-        self.waiting_since = time.monotonic()
+        self.turns += 1
         try:
-            return super().wait(*args, **options)
+            return _wait(self, *args, **options)
         finally:
-            self.waiting_since = None
+            self.turns += 1
+
+
+_wait = psycopg.Connection.wait
 
 
 _watched: weakref.WeakSet[Watched] = weakref.WeakSet()
@@ -114,13 +121,15 @@ def _look() -> None:
 
 def _check(connection: Watched, silent: set[tuple[str, int, str]]) -> None:
     """:param silent: addresses that gave no answer in this round: they are not asked for each connection."""
-    since = connection.waiting_since
-    waits = since is not None and time.monotonic() - since >= QUIET_SECONDS
-    if not waits or _quiet_seconds(connection) < QUIET_SECONDS or _works(connection, silent):
-        connection._suspected = None
-    elif connection._suspected != since:
-        connection._suspected = since  # an answer may be on its way: seen twice it is not
-    elif connection.waiting_since == since:
+    turn, now = connection.turns, time.monotonic()
+    seen, since, suspect = connection._seen
+    if turn % 2 == 0 or turn != seen:
+        connection._seen = (turn, now, False)
+    elif now - since < QUIET_SECONDS or _quiet_seconds(connection) < QUIET_SECONDS or _works(connection, silent):
+        connection._seen = (turn, since, False)
+    elif not suspect:
+        connection._seen = (turn, since, True)  # an answer may be on its way: seen twice it is not
+    elif connection.turns == turn:
         log.info("a connection stalled", database=connection._peer.address[2], pid=connection._peer.pid)
         with socket.socket(fileno=os.dup(connection.pgconn.socket)) as shut:
             shut.shutdown(socket.SHUT_RDWR)

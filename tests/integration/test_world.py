@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
 from confiture import config, db, embedded, status, watchdog
 from confiture.embedded import Server
-from confiture.errors import CannotConnect, ConfitureError, Refused
+from confiture.errors import CannotConnect, ConfitureError, CutoverHalfway, Refused
 from confiture.operations import Where
+from confiture.steps import gates, rollback, switch
 from forked import until
 from live import LiveRun
 from proxy import Proxy
@@ -188,6 +190,46 @@ def test_every_session_may_be_ended_in_any_phase(live: LiveRun, monkeypatch: pyt
     assert len(ended) > 0
 
 
+def test_connections_lost_behind_the_point_of_no_return_leave_nothing_half_way(
+    live: LiveRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def terminate(*_: object) -> None:
+        for side in (live.source, live.target):
+            TestDatabase(side.server, "postgres").sql(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                f" WHERE datname = '{side.name}' AND application_name ~ '^confiture'"
+            )
+
+    for step in COURSE[:4]:
+        getattr(live, step)()
+    monkeypatch.setattr(switch, "failpoint", lambda name: terminate() if "after_point_of_no" in name else None)
+    live.cutover()
+    monkeypatch.setattr(rollback, "failpoint", lambda name: terminate() if "after_point_of_no" in name else None)
+    live.rollback()
+    assert live.open_sides("INSERT INTO part VALUES (-1, NULL)") == {"source"}
+    real = gates.is_closed
+
+    def unseen(*_: object) -> bool:
+        raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+    live.verify()
+    locked = switch.locked
+
+    def lost(*arguments: Any) -> None:
+        locked(*arguments)
+        monkeypatch.setattr(gates, "is_closed", unseen)
+        monkeypatch.setattr(gates, "retry", lambda work: work())
+        raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(switch, "locked", lost)
+    with pytest.raises(CutoverHalfway, match="the cutover is half-way"):
+        live.cutover()
+    monkeypatch.undo()
+    assert gates.is_closed is real
+    live.cutover()
+    assert live.open_sides("INSERT INTO part VALUES (-1, NULL)") == {"target"}
+
+
 # Somebody who holds on ------------------------------------------------------------------------------
 
 #: Steps that take strong locks; where somebody holds a table, and what was done before.
@@ -223,10 +265,11 @@ def test_an_open_transaction_is_waited_for_and_holds_up_nobody_else(live: LiveRu
 # What a database or a role has set --------------------------------------------------------------------
 
 ODD = {
-    "statement_timeout": "200ms",
+    "statement_timeout": "1ms",
     "lock_timeout": "1ms",
-    "idle_in_transaction_session_timeout": "200ms",
-    "idle_session_timeout": "200ms",
+    "idle_in_transaction_session_timeout": "1ms",
+    "idle_session_timeout": "1ms",
+    "track_activities": "off",
     "transaction_timeout": "500ms",
     "default_transaction_read_only": "on",
     "default_transaction_isolation": "serializable",
@@ -337,6 +380,7 @@ def test_a_statement_that_takes_long_is_no_stalled_connection(live: LiveRun, mon
     monkeypatch.setattr(watchdog, "QUIET_SECONDS", 0.1)
     monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.05)
     with db.Session(live_database(live.source), "test") as session, session.transaction() as tx:
+        tx.pg.execute("SET LOCAL track_activities = off")
         tx.pg.execute("SELECT pg_sleep(2)")
         assert tx.pg.execute("SELECT 1").fetchone() == (1,)
 

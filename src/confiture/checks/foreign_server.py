@@ -29,11 +29,12 @@ def create(tx: Transaction, source: Session, name: str, seen_as: str | None) -> 
     """
     info = source.pg.info
     given = {**conninfo_to_dict(source.database.conninfo), **conninfo_to_dict(seen_as or "")}
+    settings = REMOTE_PROFILE | ({"transaction_timeout": "0"} if info.server_version >= 170000 else {})
     options = {
         "host": str(given.get("host") or info.host),
         "port": str(given.get("port") or info.port),
         "dbname": info.dbname,
-        "options": " ".join(f"-c {k}={_escaped(v)}" for k, v in REMOTE_PROFILE.items()),
+        "options": " ".join(f"-c {k}={_escaped(v)}" for k, v in settings.items()),
         "application_name": f"confiture {source.run} fdw",
         "connect_timeout": "10",
         "keepalives_idle": "10",

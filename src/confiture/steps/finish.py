@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from confiture import sequences
-from confiture.db import Transaction, failure, retry
+from confiture.db import Transaction, failure, retry, retryable
 from confiture.errors import DataFailure
 from confiture.journal import progress
 from confiture.journal.progress import Deferred
@@ -76,6 +76,8 @@ def _step(name: str, act: Act, item: Deferred) -> Step:
         except (psycopg.errors.UniqueViolation, psycopg.errors.ExclusionViolation) as error:
             raise _not_unique(error, name, item) from error
         except psycopg.Error as error:
+            if retryable(error):
+                raise
             raise failure(error, f"bringing back {name}") from error
 
     return Step(name, act=run)

@@ -15,6 +15,8 @@ from typing import Literal
 import psycopg
 
 from confiture.capture import fences
+from confiture.config import redact
+from confiture.db import retry, retryable
 from confiture.errors import CannotConnect, ConfitureError, CutoverHalfway, Refused
 from confiture.faults import failpoint
 from confiture.journal import runs
@@ -79,6 +81,37 @@ def is_closed(context: Context, way: Way) -> bool:
     session = context.source if way.closes == "source" else context.target
     with session.transaction(read_only=True) as tx:
         return fences.is_closed(tx, context.schema)
+
+
+def passed(context: Context, way: Way, error: psycopg.Error | CannotConnect) -> bool:
+    """Whether the point of no return is behind us, after the connection that was to pass it broke.
+
+    :raises CutoverHalfway: when it cannot be seen.
+    """
+    if not retryable(error):
+        return False
+    with only_forward(way):
+        # A COMMIT whose connection is lost may be under way still.
+        retry(lambda: context.end_beside(way.closes))
+        return retry(lambda: is_closed(context, way))
+
+
+@contextmanager
+def only_forward(way: Way) -> Iterator[None]:
+    """Behind the point of no return: what a lost connection has interrupted is half-way.
+
+    :raises CutoverHalfway: in place of an error that passes by itself.
+    """
+    try:
+        yield
+    except (psycopg.Error, CannotConnect) as error:
+        if not retryable(error):
+            raise
+        raise CutoverHalfway(
+            f"the {way.command} is half-way: a connection was lost where there is no way back",
+            why=redact(str(error)).strip().splitlines()[0],
+            fix="run the same command again, at once: it goes on",
+        ) from error
 
 
 def refuse_unnamed(context: Context, way: Way) -> None:

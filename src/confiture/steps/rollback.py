@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import psycopg
 from psycopg import sql
 
 from confiture import machine, sequences
@@ -15,14 +16,15 @@ from confiture.capture import fences, home
 from confiture.capture.home import Home
 from confiture.compare.checksum import Hashing
 from confiture.copy.base import Job
-from confiture.db import Transaction
-from confiture.errors import CutoverGivenUp
+from confiture.db import Transaction, retry
+from confiture.errors import CannotConnect, CutoverGivenUp
 from confiture.faults import failpoint
 from confiture.journal import progress, runs
 from confiture.journal.verifications import Difference
 from confiture.plan import Plan
 from confiture.pooler import Gate
 from confiture.runner import Context
+from confiture.states import CUTOVER
 from confiture.steps import foreign_keys, gates, switch, touched
 from confiture.steps import home as going_home
 from confiture.steps.cutover import Limits, locked_target
@@ -53,14 +55,19 @@ def rollback(context: Context, plan: Plan, limits: Limits, gate: Gate | None = N
         try:
             with gates.held(context, gate, limits, gates.BACK) as left:
                 switch.set_phase(context, PHASE + "closing")
-                locked_target(context, plan, left.limits, lambda tx: _close(context, tx, plan, hashing, left))
+                try:
+                    locked_target(context, plan, left.limits, lambda tx: _close(context, tx, plan, hashing, left))
+                except (psycopg.Error, CannotConnect) as error:
+                    if not gates.passed(context, gates.BACK, error):
+                        raise
         except CutoverGivenUp:
             switch.set_phase(context, "done")
             raise
         failpoint("rollback.after_point_of_no_return")
-    _open_source(context)
-    gates.lead(context, gate, gates.BACK)
-    _settle(context, plan)
+    with gates.only_forward(gates.BACK):
+        retry(lambda: _open_source(context))
+        retry(lambda: gates.lead(context, gate, gates.BACK))
+        retry(lambda: _settle(context, plan))
     gates.refuse_left(context, gates.BACK)
 
 
@@ -150,9 +157,11 @@ def _settle(context: Context, plan: Plan) -> None:
                 _off_again(context, tx, item)
                 failpoint("rollback.settle.before_commit")
     with context.fenced() as tx:
-        fences.drop_opened(tx, context.schema, [t.target for t in plan.tables])
         run = runs.get(tx, context.run_id)
         assert run is not None
+        if run.state != CUTOVER:
+            return  # done by a commit whose answer was lost
+        fences.drop_opened(tx, context.schema, [t.target for t in plan.tables])
         machine.fire(tx, run, "rollback")
         runs.update(tx, context.run_id, writes_served_by="source", cutover_phase=None)
         failpoint("rollback.state.before_commit")

@@ -10,6 +10,8 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
+import psycopg
+
 from confiture import machine, sequences
 from confiture.capture import apply, fences
 from confiture.capture.apply import Followed, Follower
@@ -17,8 +19,8 @@ from confiture.compare import suspects
 from confiture.compare.checksum import Hashing
 from confiture.compare.suspects import Key
 from confiture.copy.base import Job
-from confiture.db import Transaction, brief_lock, briefly_locked
-from confiture.errors import CutoverGivenUp, CutoverHalfway
+from confiture.db import Transaction, brief_lock, briefly_locked, retry
+from confiture.errors import CannotConnect, CutoverGivenUp, CutoverHalfway
 from confiture.faults import failpoint
 from confiture.journal import progress, runs
 from confiture.journal.progress import Deferred
@@ -63,16 +65,21 @@ def switch(context: Context, plan: Plan, limits: Limits, gate: Gate | None = Non
                 with gates.held(context, gate, limits, gates.FORTH) as left:
                     set_phase(context, "closing")
                     closing = partial(_close, follower, plan, hashing, left, off)
-                    locked(context, plan, left.limits, closing)
+                    try:
+                        locked(context, plan, left.limits, closing)
+                    except (psycopg.Error, CannotConnect) as error:
+                        if not gates.passed(context, gates.FORTH, error):
+                            raise
         except CutoverGivenUp:
             set_phase(context, None)
             raise
         failpoint("switch.after_point_of_no_return")
-    finish(context, plan)
-    gates.lead(context, gate, gates.FORTH)
-    settle_keys(context, plan)
-    home.prepare_source(context, plan)
-    set_phase(context, "done")
+    with gates.only_forward(gates.FORTH):
+        retry(lambda: finish(context, plan))
+        retry(lambda: gates.lead(context, gate, gates.FORTH))
+        retry(lambda: settle_keys(context, plan))
+        retry(lambda: home.prepare_source(context, plan))
+        retry(lambda: set_phase(context, "done"))
     gates.refuse_left(context, gates.FORTH)
 
 
