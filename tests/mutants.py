@@ -426,6 +426,20 @@ MUTANTS = (
         "",
         _in("integration", "privileges", "default_privileges"),
     ),
+    Mutant(
+        "a commit whose answer was lost is looked up at the point of no return",
+        "steps/gates.py",
+        "        return retry(lambda: is_closed(context, way))",
+        "        return False",
+        _in("integration", "world", "behind_the_point"),
+    ),
+    Mutant(
+        "no timeout of a role or a database reaches our sessions",
+        "db.py",
+        'f"-c {name}={value}" for name, value in _FROM_THE_START.items()',
+        'f"-c {name}={value}" for name, value in {}.items()',
+        _in("integration", "world", "have_set"),
+    ),
 )
 
 
