@@ -20,16 +20,17 @@ from confiture.sql import load
 _SERVER_OPTIONS = ("sslmode", "sslrootcert", "target_session_attrs", "gssencmode", "channel_binding")
 
 
-def create(tx: Transaction, source: Session, name: str, seen_as: str | None) -> None:
+def create(tx: Transaction, source: Session, name: str, seen_as: str | None, *, proven: bool = True) -> None:
     """CREATE SERVER and USER MAPPING for the current user in ``tx``.
 
     :param name: of the server.
     :param seen_as: conninfo parts that differ from the target's point of view (host, port).
+    :param proven: False while it may be another server, of another version, that is reached.
     :raises psycopg.Error: as the target says it.
     """
     info = source.pg.info
     given = {**conninfo_to_dict(source.database.conninfo), **conninfo_to_dict(seen_as or "")}
-    settings = REMOTE_PROFILE | ({"transaction_timeout": "0"} if info.server_version >= 170000 else {})
+    settings = REMOTE_PROFILE | ({"transaction_timeout": "0"} if proven and info.server_version >= 170000 else {})
     options = {
         "host": str(given.get("host") or info.host),
         "port": str(given.get("port") or info.port),
@@ -123,7 +124,7 @@ def problem(tx: Transaction, source: Session, seen_as: str | None) -> str | None
     try:
         with tx.pg.transaction():
             install(tx)
-            create(tx, source, name, seen_as)
+            create(tx, source, name, seen_as, proven=False)
             found = prove(tx, source, name)
             raise psycopg.Rollback()
     except (psycopg.Error, ConfitureError) as error:
