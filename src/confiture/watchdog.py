@@ -20,9 +20,10 @@ import time
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
+from psycopg.abc import PQGen
 from psycopg.conninfo import make_conninfo
 
 from confiture.log import log
@@ -52,6 +53,9 @@ _OURS = " WHERE (pid, application_name) = (%s, %s)"
 _END = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class _Peer:
     """How to reach the server again, and which of its processes is ours: a closed connection does not tell."""
@@ -63,28 +67,24 @@ class _Peer:
 
 
 class Watched(psycopg.Connection[tuple[Any, ...]]):
-    """A connection that tells whether it waits for the server. Called for each row of a COPY, so it does little.
+    """A connection that tells whether it waits for the server.
 
-    :ivar turns: times it began or ended to wait: odd while it does.
+    :ivar waits: whether it does.
     """
 
-    turns = 0
+    waits = False
     _peer: _Peer
-    #: The wait that was seen last, when it was seen first by ``time.monotonic()``, and whether it was suspect.
-    _seen: tuple[int, float, bool] = (0, 0.0, False)
 
-    def wait(self, *args: Any, **options: Any) -> Any:
-        """Wait for the server, and say so."""
-        self.turns += 1
+    def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
+        """Wait for the server, and say so. Called for each row of a COPY, so it does no more."""
+        self.waits = True
         try:
-            return _wait(self, *args, **options)
+            return _wait(self, gen, interval, timeout)
         finally:
-            self.turns += 1
+            self.waits = False
 
 
 _wait = psycopg.Connection.wait
-
-
 _watched: weakref.WeakSet[Watched] = weakref.WeakSet()
 _starting = threading.Lock()
 _thread: threading.Thread | None = None
@@ -110,30 +110,32 @@ def watch(connection: Watched) -> None:
 
 
 def _look() -> None:
+    suspects: set[_Peer] = set()
     while True:
         time.sleep(LOOK_SECONDS)
         silent: set[tuple[str, int, str]] = set()
+        found: set[_Peer] = set()
         for connection in list(_watched):
             # Closed meanwhile: there is nothing left to shut.
             with contextlib.suppress(psycopg.Error, OSError):  # TimeoutError is an OSError
-                _check(connection, silent)
+                if connection.waits and _is_stalled(connection, silent):
+                    found.add(connection._peer)
+                    if connection._peer in suspects:  # an answer may have been on its way: seen twice it was not
+                        _shut(connection)
+        suspects = found
 
 
-def _check(connection: Watched, silent: set[tuple[str, int, str]]) -> None:
+def _is_stalled(connection: Watched, silent: set[tuple[str, int, str]]) -> bool:
     """:param silent: addresses that gave no answer in this round: they are not asked for each connection."""
-    turn, now = connection.turns, time.monotonic()
-    seen, since, suspect = connection._seen
-    if turn % 2 == 0 or turn != seen:
-        connection._seen = (turn, now, False)
-    elif now - since < QUIET_SECONDS or _quiet_seconds(connection) < QUIET_SECONDS or _works(connection, silent):
-        connection._seen = (turn, since, False)
-    elif not suspect:
-        connection._seen = (turn, since, True)  # an answer may be on its way: seen twice it is not
-    elif connection.turns == turn:
-        log.info("a connection stalled", database=connection._peer.address[2], pid=connection._peer.pid)
-        with socket.socket(fileno=os.dup(connection.pgconn.socket)) as shut:
-            shut.shutdown(socket.SHUT_RDWR)
-        _answer(connection._peer, _END + _OURS, connection._peer.pid, connection._peer.name)
+    return _quiet_seconds(connection) >= QUIET_SECONDS and not _works(connection._peer, silent)
+
+
+def _shut(connection: Watched) -> None:
+    peer = connection._peer
+    log.info("a connection stalled", database=peer.address[2], pid=peer.pid)
+    with socket.socket(fileno=os.dup(connection.pgconn.socket)) as shut:
+        shut.shutdown(socket.SHUT_RDWR)
+    _answer(peer, _END + _OURS, peer.pid, peer.name)
 
 
 def _quiet_seconds(connection: Watched) -> float:
@@ -145,16 +147,15 @@ def _quiet_seconds(connection: Watched) -> float:
     return float(min(sent, received)) / 1000
 
 
-def _works(connection: Watched, silent: set[tuple[str, int, str]]) -> bool:
+def _works(peer: _Peer, silent: set[tuple[str, int, str]]) -> bool:
     """Whether the server is at work on what the connection waits for, as far as can be told."""
-    peer = connection._peer
     if peer.address in silent:
         return False
     try:
         works, asks = _answer(peer, _WORKS + _OURS, peer.pid, peer.name) or (False, False)
         if not asks:
             return bool(works)
-        others = {o._peer.address: o._peer for o in list(_watched) if not o.closed}
+        others = {other._peer.address: other._peer for other in list(_watched) if not other.closed}
         others.pop(peer.address, None)
         return not others or any(_answer(other, _ASKED_TO, QUIET_SECONDS) == (True,) for other in others.values())
     except TimeoutError:
