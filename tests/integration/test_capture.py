@@ -7,7 +7,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from confiture.capture import triggers
+from confiture.capture.triggers import Captured
+from confiture.db import Transaction
 from confiture.errors import Refused
+from confiture.steps import follow
 from live import LiveRun
 from servers import Databases
 
@@ -201,6 +205,49 @@ def test_rows_move_between_partitions_of_every_level(databases: Databases, tmp_p
     )
     run.follow()
     run.assert_same(log="SELECT id, day, what FROM log")
+
+
+class Died(Exception):
+    """As if the process were killed."""
+
+
+def set_up_after(run: LiveRun, monkeypatch: pytest.MonkeyPatch, statement: str) -> None:
+    """Set up with a change of a table between its plan and its capture, and a death right behind the latter."""
+
+    def install(tx: Transaction, item: Captured) -> None:
+        run.source.sql(statement)
+        monkeypatch.setattr(triggers, "install", genuine)
+        genuine(tx, item)
+
+    def die(name: str) -> None:
+        if name == "capture.after_commit":
+            raise Died
+
+    genuine = triggers.install
+    monkeypatch.setattr(triggers, "install", install)
+    with monkeypatch.context() as deadly:
+        deadly.setattr(follow, "failpoint", die)
+        with pytest.raises(Died):
+            run.setup()
+    run.setup()
+
+
+def test_a_table_emptied_between_its_plan_and_its_capture_is_copied(
+    databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = LiveRun(databases, tmp_path, PARTITIONED, "CREATE TABLE log (id int PRIMARY KEY, day date, what text)")
+    set_up_after(run, monkeypatch, "TRUNCATE log_a, log_b1; INSERT INTO log_a VALUES (1, '2024-01-05', 'after')")
+    run.migrate()
+    run.assert_same(log="SELECT id, day, what FROM log")
+
+
+def test_a_column_added_between_the_plan_and_capture_does_not_stay_behind(
+    databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = LiveRun(databases, tmp_path, OLD, NEW, MAPPING)
+    set_up_after(run, monkeypatch, "ALTER TABLE parent ADD COLUMN extra int NOT NULL DEFAULT 1")
+    with pytest.raises(Refused, match=r"source table public\.parent was changed during the run: columns"):
+        run.migrate()
 
 
 def test_a_table_without_a_key_is_refused_while_the_application_writes(databases: Databases, tmp_path: Path) -> None:

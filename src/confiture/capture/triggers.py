@@ -22,6 +22,8 @@ from confiture.types import TableRef
 EVENTS = ("insert", "update", "delete", "key", "row", "truncate")
 #: How many a table has: one for rows, or those for statements; and one for TRUNCATE.
 _ROW_TRIGGERS, _STATEMENT_TRIGGERS = 2, 5
+#: A partitioned table itself has none.
+_STORAGE = sql.SQL("INSERT INTO {} SELECT f FROM pg_relation_filenode(%s::regclass) f WHERE f IS NOT NULL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,11 @@ class Captured:
     def columns(self, alias: str) -> sql.Composed:
         """The key's columns of a transition table or a row variable."""
         return sql.SQL(", ").join(sql.Identifier(alias, k.source) for k in self.key)
+
+    @property
+    def storage(self) -> sql.Identifier:
+        """Where the storage is written down that a table had when capture began, and that each TRUNCATE gave it."""
+        return sql.Identifier(self.schema, "storage")
 
     def trigger(self, event: str) -> sql.Identifier:
         """The name of a trigger; it sorts behind the user's own."""
@@ -126,8 +133,12 @@ def install(tx: Transaction, item: Captured) -> None:
             " at timestamptz NOT NULL DEFAULT now()); ALTER TABLE {log} REPLICA IDENTITY FULL"
         ).format(log=item.log, key=sql.SQL(", ").join(columns))
     )
-    for statement in _statements(item, kind(tx, item), _partitions(tx, item)):
+    partitions = _partitions(tx, item)
+    for statement in _statements(item, kind(tx, item), partitions):
         tx.pg.execute(statement)
+    # Nothing is read before: what gave the table new storage until now, under the triggers' lock, has lost nothing.
+    for ref in (item.table, *partitions):
+        tx.pg.execute(_STORAGE.format(item.storage), (sql.Identifier(ref.schema, ref.name).as_string(tx.pg),))
 
 
 def complete(tx: Transaction, item: Captured) -> None:
@@ -164,7 +175,7 @@ def _statements(item: Captured, how: str, partitions: Sequence[TableRef]) -> Ite
         yield from _moved(item)
     # TRUNCATE gives a table new storage; written down, it is told apart from a rewrite that goes unlogged.
     marker = sql.SQL("INSERT INTO {} (truncated) VALUES (true); INSERT INTO {} VALUES (pg_relation_filenode(TG_RELID))")
-    yield _function(item, "truncate", marker.format(item.log, sql.Identifier(item.schema, "storage")))
+    yield _function(item, "truncate", marker.format(item.log, item.storage))
     for ref in (item.table, *partitions):
         yield from _on_truncate(item, ref)
 

@@ -257,13 +257,6 @@ def update_table(tx: Transaction, run_id: uuid.UUID, number: int, **values: obje
     tx.sa.execute(sa.update(table_plan).where(*where).values(**values))
 
 
-def set_fingerprint(tx: Transaction, run_id: uuid.UUID, source: TableRef, fingerprint: Json | None) -> None:
-    """What must not change under the readers of a source table, for each target it feeds."""
-    c = table_plan.c
-    where = (c.run_id == run_id, c.source_schema == source.schema, c.source_table == source.name)
-    tx.sa.execute(sa.update(table_plan).where(*where).values(fingerprint=fingerprint))
-
-
 def set_target_shape(tx: Transaction, run_id: uuid.UUID, number: int, shape: Json | None) -> None:
     """What must not change in a table of the target while its changes are brought home."""
     c = table_plan.c

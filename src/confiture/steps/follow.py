@@ -7,13 +7,12 @@ from functools import partial
 
 import psycopg
 
-from confiture import catalog
 from confiture.capture import apply, fences, triggers
 from confiture.capture.apply import Follower, Pass
 from confiture.capture.triggers import Captured
 from confiture.db import Transaction, brief_lock, briefly_locked, retry
 from confiture.faults import failpoint
-from confiture.journal import catchup, progress, runs
+from confiture.journal import catchup, runs
 from confiture.plan import Plan
 from confiture.runner import Context
 from confiture.steps.recheck import Recheck
@@ -43,15 +42,11 @@ def _install_one(context: Context, item: Captured) -> None:
                 triggers.complete(tx, item)
                 return
             triggers.install(tx, item)
-            # Taken under the trigger's lock: from here on every change is either logged or seen as DDL.
-            now = catalog.fingerprint(tx, item.table)
             failpoint("capture.before_commit")
     except psycopg.errors.LockNotAvailable:
         context.progress.say(f"waiting for writers of {item.table} to install capture")
         raise
     failpoint("capture.after_commit")
-    with context.fenced() as tx:
-        progress.set_fingerprint(tx, context.run_id, item.table, now)
 
 
 def close_target(context: Context, plan: Plan) -> None:
