@@ -201,8 +201,8 @@ class LiveRun:
     def abort(self) -> None:
         operations.abort(self.where, lambda: None, self.progress)
 
-    def rollback(self) -> None:
-        operations.rollback(self.where, Limits(), self.progress)
+    def rollback(self, limits: Limits | None = None) -> None:
+        operations.rollback(self.where, limits or Limits(), self.progress)
 
     def through(self) -> None:
         """From nothing to a target that serves."""

@@ -195,11 +195,7 @@ class Application(threading.Thread):
                     for statement in pick.choice(self._writes).format(**numbers, **self._names).split(";"):
                         connection.execute(statement.encode())
                     connection.commit()
-                except (
-                    psycopg.errors.IntegrityError,
-                    psycopg.errors.LockNotAvailable,
-                    psycopg.errors.DeadlockDetected,
-                ):
+                except GIVEN_UP_WRITES:
                     connection.rollback()
                 except psycopg.errors.ReadOnlySqlTransaction:
                     self.refused = True

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,31 @@ class Queued(threading.Thread):
         self.start()
         waits = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'queued' AND wait_event_type = 'Lock'"
         until(lambda: self._database.rows(waits), "somebody queueing for a lock")
+
+
+class Contrary(threading.Thread):
+    """Locks two tables against any sensible order, for as long as it is let; no deadlock is ever told to it."""
+
+    def __init__(self, database: TestDatabase) -> None:
+        super().__init__(daemon=True)
+        self._database = database
+        self._ending = threading.Event()
+        self.turns = 0
+
+    def run(self) -> None:
+        with self._database.connect(autocommit=False) as connection:
+            connection.execute("SET deadlock_timeout = '1min'")
+            connection.commit()
+            while not self._ending.wait(0.02):
+                connection.execute("LOCK TABLE b IN SHARE ROW EXCLUSIVE MODE")
+                self._ending.wait(0.03)
+                connection.execute("LOCK TABLE a IN SHARE ROW EXCLUSIVE MODE")
+                connection.commit()
+                self.turns += 1
+
+    def stop(self) -> None:
+        self._ending.set()
+        self.join()
 
 
 @pytest.fixture
@@ -124,3 +150,22 @@ def test_a_deadlock_while_the_catalog_is_read_is_tried_again(live: LiveRun) -> N
         one.rollback()
     planning.join(timeout=60)
     assert planned
+
+
+def test_a_session_that_locks_in_the_contrary_order_only_takes_longer(databases: Databases, tmp_path: Path) -> None:
+    run = LiveRun(databases, tmp_path, OLD, NEW, strategy="fdw", chunk_rows=7)
+    contrary = [Contrary(run.source)]
+    contrary[0].start()
+    run.setup()
+    contrary.append(Contrary(run.target))
+    contrary[1].start()
+    patient = Limits(max_write_pause=20)
+    for act in (run.migrate, run.verify, partial(run.cutover, patient), partial(run.rollback, patient), run.verify):
+        act()
+        run.assert_same(**SAME)
+    run.cutover(patient)
+    run.cleanup()
+    for one in contrary:
+        one.stop()
+        assert one.turns > 20
+    run.assert_same(**SAME)

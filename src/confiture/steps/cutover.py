@@ -179,7 +179,7 @@ def _try_locked(
                 with patience(limits.lock_timeout):
                     act(tx)
             return
-        except psycopg.errors.LockNotAvailable:
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
             _make_way(context, what, limits, deadline, tried)
 
 

@@ -51,6 +51,10 @@ def _install_one(context: Context, item: Captured) -> None:
 
 def close_target(context: Context, plan: Plan) -> None:
     """Fence the target against everybody but us."""
+    retry(partial(_close_target, context, plan))
+
+
+def _close_target(context: Context, plan: Plan) -> None:
     with context.fenced() as tx:
         hint = f"it is the target of the running migration {context.schema}; write to the old database"
         message = "this database does not take writes yet"

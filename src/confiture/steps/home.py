@@ -16,6 +16,7 @@ from psycopg import sql
 from confiture import catalog
 from confiture.capture import aside, fences, home, triggers
 from confiture.capture.home import Home
+from confiture.capture.triggers import Captured
 from confiture.db import Session, Transaction, brief_lock, briefly_locked, retry
 from confiture.errors import Fault, Refused
 from confiture.faults import failpoint
@@ -76,10 +77,16 @@ def install(context: Context, plan: Plan) -> None:
     with context.fenced() as tx:
         storage = sql.Identifier(context.schema, "storage")
         tx.pg.execute(sql.SQL("CREATE TABLE IF NOT EXISTS {} (filenode oid NOT NULL)").format(storage))
-        for item in triggers.captured(plan.back, context.schema):
-            if not triggers.installed(tx, item):
-                triggers.install(tx, item)
-            progress.set_target_shape(tx, context.run_id, item.number, home.shape(tx, item.table))
+    for item in triggers.captured(plan.back, context.schema):
+        briefly_locked(partial(_install_one, context, item))
+
+
+def _install_one(context: Context, item: Captured) -> None:
+    with context.fenced() as tx:
+        brief_lock(tx)
+        if not triggers.installed(tx, item):
+            triggers.install(tx, item)
+        progress.set_target_shape(tx, context.run_id, item.number, home.shape(tx, item.table))
         failpoint("home.install.before_commit")
     failpoint("home.install.after_commit")
 

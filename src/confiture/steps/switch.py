@@ -108,7 +108,7 @@ def prepare(context: Context, plan: Plan, hashing: Hashing) -> None:
     """
     home.install(context, plan)
     even_out(context, plan, hashing)
-    rehearse_opening(context, plan)
+    retry(partial(rehearse_opening, context, plan))
 
 
 def even_out(context: Context, plan: Plan, hashing: Hashing) -> None:
