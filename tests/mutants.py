@@ -440,6 +440,27 @@ MUTANTS = (
         'f"-c {name}={value}" for name, value in {}.items()',
         _in("integration", "world", "have_set"),
     ),
+    Mutant(
+        "capture notes the storage that it begins with",
+        "capture/triggers.py",
+        "    for ref in (item.table, *partitions):\n        tx.pg.execute(_STORAGE",
+        "    for ref in ():\n        tx.pg.execute(_STORAGE",
+        _in("integration", "capture", "emptied_between"),
+    ),
+    Mutant(
+        "a deadlock at the cutover's lock is tried again",
+        "steps/cutover.py",
+        "except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):",
+        "except psycopg.errors.LockNotAvailable:",
+        _in("integration", "queued_locks", "contrary"),
+    ),
+    Mutant(
+        "a connection that stalls is shut",
+        "watchdog.py",
+        "if connection.waits and _is_stalled",
+        "if False and connection.waits and _is_stalled",
+        (*_in("integration", "world", "goes_nowhere"), "--timeout", "60"),
+    ),
 )
 
 
