@@ -64,7 +64,8 @@ PROFILE: dict[str, str] = {
 
 #: A lock that makes readers or writers wait behind us is waited for this long, then tried again.
 BRIEF_LOCK = "1s"
-BRIEF_LOCK_SECONDS = 300
+#: What a transaction ends with that somebody else's locks are in the way of.
+IN_THE_WAY = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 
 #: Who has not taken a run yet is not known to anybody: frozen, its server lets its locks go after this.
 CLAIM_TIMEOUT = "20s"
@@ -357,16 +358,11 @@ def refuse_version(name: str, server_version: int) -> None:
         )
 
 
-def briefly_locked(work: Callable[[], T]) -> T:
-    """Run ``work``, a whole transaction begun by :func:`brief_lock`, again until it has its locks.
+def brief_lock(tx: Transaction) -> None:
+    """Have the transaction's statements wait for locks no longer than the application can bear.
 
     A statement that waits for a strong lock holds up everybody who comes after it.
     """
-    return retry(work, deadline=BRIEF_LOCK_SECONDS)
-
-
-def brief_lock(tx: Transaction) -> None:
-    """Have the transaction's statements wait for locks no longer than the application can bear."""
     tx.pg.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(BRIEF_LOCK)))
 
 

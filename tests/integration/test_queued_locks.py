@@ -16,8 +16,9 @@ import pytest
 
 from confiture.copy.base import Job
 from confiture.copy.fdw import Fdw
+from confiture.errors import Held
 from confiture.operations import Limits
-from confiture.steps import switch
+from confiture.steps import blockers, switch
 from forked import until
 from live import LiveRun
 from servers import Databases, TestDatabase
@@ -150,6 +151,28 @@ def test_a_deadlock_while_the_catalog_is_read_is_tried_again(live: LiveRun) -> N
         one.rollback()
     planning.join(timeout=60)
     assert planned
+
+
+def test_who_keeps_a_command_from_its_locks_is_named(
+    databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither to begin nor to end is urgent: nobody is held up for long, and the command gives up at last."""
+    run = LiveRun(databases, tmp_path, OLD, NEW)
+    for act, statement in ((run.setup, "UPDATE b SET n = n"), (run.cleanup, "SELECT FROM b")):
+        with run.source.connect(autocommit=False, application_name="report") as other:
+            other.execute(statement.encode())
+            with monkeypatch.context() as hasty:
+                hasty.setattr(blockers, "BRIEF_LOCK_SECONDS", 1)
+                with pytest.raises(Held, match=r"public\.b of the source could not be locked") as given_up:
+                    act()
+            assert f"pid {other.info.backend_pid} (postgres, report" in str(given_up.value.why)
+            assert any(f"held by pid {other.info.backend_pid}" in line for line in run.progress.lines)
+        act()
+        if act == run.setup:
+            run.migrate()
+            run.verify()
+            run.cutover()
+    run.assert_same(**SAME)
 
 
 def test_a_session_that_locks_in_the_contrary_order_only_takes_longer(databases: Databases, tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 -- name: blockers
--- Who holds a lock that keeps writers' lock away, on the named tables or their partitions; never our own.
+-- Who holds a lock that keeps writers' lock away, or any, on the named tables or their partitions; never our own.
 -- Without pg_read_all_stats, what other roles' sessions do is hidden, their pid and role are not.
 WITH RECURSIVE involved AS (
     SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -15,7 +15,7 @@ FROM pg_locks l JOIN involved v ON v.oid = l.relation
 LEFT JOIN pg_stat_activity a ON a.pid = l.pid
 LEFT JOIN pg_locks x ON l.pid IS NULL AND x.virtualtransaction = l.virtualtransaction AND x.locktype = 'transactionid'
 LEFT JOIN pg_prepared_xacts p ON p.transaction = x.transactionid
-WHERE l.granted AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')
+WHERE l.granted AND (%(readers)s OR l.mode NOT IN ('AccessShareLock', 'RowShareLock'))
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND coalesce(a.application_name, '') !~ '^confiture '
   AND (a.pid IS NULL OR a.pid <> ALL (%(ours)s::int[]))

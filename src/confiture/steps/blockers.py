@@ -5,14 +5,15 @@ A session of ours is never among them: it is known by its process id and by its 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import psycopg
 
 from confiture.config import redact
-from confiture.db import Transaction
-from confiture.errors import Refused
+from confiture.db import IN_THE_WAY, Transaction, retry
+from confiture.errors import Held, Refused
 from confiture.faults import failpoint
 from confiture.journal import runs
 from confiture.runner import Context
@@ -24,6 +25,10 @@ _QUERY = load("cutover.sql")["blockers"].decode()
 SHOWN = 5
 #: Characters of a session's last statement that are told.
 QUERY_CHARACTERS = 80
+#: Seconds after which the lock for something that is not urgent is given up.
+BRIEF_LOCK_SECONDS = 300
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +72,47 @@ def told(found: Sequence[Blocker]) -> str:
     return "; ".join(map(str, found[:SHOWN]))
 
 
-def find(context: Context, side: str, tables: Sequence[TableRef]) -> list[Blocker]:
-    """Who holds a lock that writers need on tables of a side (``source`` or ``target``), the oldest first."""
+def find(context: Context, side: str, tables: Sequence[TableRef], *, readers: bool = False) -> list[Blocker]:
+    """Who holds a lock that writers need on tables of a side (``source`` or ``target``), the oldest first.
+
+    :param readers: also who only reads.
+    """
     ours: list[int] = []
     if context.recorded is not None:
         ours = [b.pid for b in (context.recorded.source if side == "source" else context.recorded.target)]
-    values = {"schemas": [t.schema for t in tables], "names": [t.name for t in tables], "ours": ours}
+    values = {"schemas": [t.schema for t in tables], "names": [t.name for t in tables]}
     with (context.source if side == "source" else context.target).transaction(read_only=True) as tx:
-        rows = tx.pg.execute(_QUERY, values).fetchall()
+        rows = tx.pg.execute(_QUERY, {**values, "ours": ours, "readers": readers}).fetchall()
     return [_blocker(*row) for row in rows]
+
+
+def outwait(context: Context, side: str, tables: Sequence[TableRef], work: Callable[[], T]) -> T:
+    """Run ``work``, a whole transaction begun by :func:`brief_lock`, until it has its locks; who is in the way is told.
+
+    :raises Held: after :data:`BRIEF_LOCK_SECONDS`, naming them.
+    """
+    names = ", ".join(map(str, tables[:SHOWN])) or f"the {side}'s catalog"
+    said = None
+
+    def attempt() -> T:
+        nonlocal said
+        try:
+            return work()
+        except IN_THE_WAY:
+            now = told(find(context, side, tables, readers=True)) or "sessions that ended meanwhile"
+            if now != said:
+                said = now
+                context.progress.say(f"waiting for a lock on {names}, held by {now}")
+            raise
+
+    try:
+        return retry(attempt, deadline=BRIEF_LOCK_SECONDS)
+    except IN_THE_WAY as error:
+        raise Held(
+            f"{names} of the {side} could not be locked for {BRIEF_LOCK_SECONDS // 60} minutes",
+            why=f"in the way: {said}",
+            fix="end them or wait for them, then run the same command again",
+        ) from error
 
 
 def _blocker(

@@ -11,7 +11,7 @@ from confiture import machine
 from confiture.capture import fences, triggers
 from confiture.checks import foreign_server
 from confiture.config import Database
-from confiture.db import Session, Transaction, brief_lock, briefly_locked
+from confiture.db import Session, Transaction, brief_lock
 from confiture.errors import Held, Refused
 from confiture.faults import failpoint
 from confiture.journal import progress, runs
@@ -22,6 +22,7 @@ from confiture.projection import raw
 from confiture.runner import Context
 from confiture.states import ABORTED, CLEANED, CUTOVER, MIGRATING, SETUP, VERIFIED
 from confiture.steps import cutover, finish, follow, home, planning
+from confiture.steps.blockers import outwait
 from confiture.steps.journaled import Step, run_steps
 from confiture.types import TableRef, quoted, shell_word
 
@@ -88,7 +89,7 @@ def _release_target(context: Context) -> None:
         return
     plan = plan_from_json(stored)
     for table in plan.tables:
-        briefly_locked(partial(_release, context, plan, table.target))
+        outwait(context, "target", [table.target], partial(_release, context, plan, table.target))
 
 
 def _release(context: Context, plan: Plan, table: TableRef) -> None:
@@ -141,10 +142,10 @@ def _drop_source(context: Context) -> None:
     if plan is not None:
         follow.remove(context, plan_from_json(plan))
     tables = [t.source for t in plan_from_json(plan).tables] if plan is not None else []
-    briefly_locked(partial(_restore_source, context))
+    outwait(context, "source", tables, partial(_restore_source, context))
     home.settle_source(context)
     for ref in tables:
-        briefly_locked(partial(_drop_opened, context, ref))
+        outwait(context, "source", [ref], partial(_drop_opened, context, ref))
     with context.fenced_source() as tx:
         views = tx.pg.execute("SELECT viewname FROM pg_views WHERE schemaname = %s", (context.schema,)).fetchall()
         for (name,) in views:

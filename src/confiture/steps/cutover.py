@@ -19,12 +19,11 @@ from dataclasses import dataclass
 from functools import partial
 from math import ceil
 
-import psycopg
 from psycopg import sql
 
 from confiture import machine, sequences
 from confiture.config import Database, redact
-from confiture.db import Session, Transaction, patience
+from confiture.db import IN_THE_WAY, Session, Transaction, patience
 from confiture.errors import CutoverGivenUp, Refused, UsageError
 from confiture.faults import failpoint
 from confiture.journal import progress, runs, verifications
@@ -179,7 +178,7 @@ def _try_locked(
                 with patience(limits.lock_timeout):
                     act(tx)
             return
-        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+        except IN_THE_WAY:
             _make_way(context, what, limits, deadline, tried)
 
 

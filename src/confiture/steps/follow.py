@@ -5,16 +5,15 @@ from __future__ import annotations
 import time
 from functools import partial
 
-import psycopg
-
 from confiture.capture import apply, fences, triggers
 from confiture.capture.apply import Follower, Pass
 from confiture.capture.triggers import Captured
-from confiture.db import Transaction, brief_lock, briefly_locked, retry
+from confiture.db import Transaction, brief_lock, retry
 from confiture.faults import failpoint
 from confiture.journal import catchup, runs
 from confiture.plan import Plan
 from confiture.runner import Context
+from confiture.steps.blockers import outwait
 from confiture.steps.recheck import Recheck
 
 #: A backlog of so many log rows is drained within the cutover's pause.
@@ -30,22 +29,18 @@ def install(context: Context, plan: Plan) -> None:
     """
     for item in triggers.captured(plan.tables, context.schema):
         context.checkpoint()
-        briefly_locked(partial(_install_one, context, item))
+        outwait(context, "source", [item.table], partial(_install_one, context, item))
     failpoint("capture.installed")
 
 
 def _install_one(context: Context, item: Captured) -> None:
-    try:
-        with context.fenced_source() as tx:
-            brief_lock(tx)
-            if triggers.installed(tx, item):
-                triggers.complete(tx, item)
-                return
-            triggers.install(tx, item)
-            failpoint("capture.before_commit")
-    except psycopg.errors.LockNotAvailable:
-        context.progress.say(f"waiting for writers of {item.table} to install capture")
-        raise
+    with context.fenced_source() as tx:
+        brief_lock(tx)
+        if triggers.installed(tx, item):
+            triggers.complete(tx, item)
+            return
+        triggers.install(tx, item)
+        failpoint("capture.before_commit")
     failpoint("capture.after_commit")
 
 
@@ -120,7 +115,7 @@ def follow(context: Context, plan: Plan, *, once: bool) -> int:
 def remove(context: Context, plan: Plan) -> None:
     """Drop capture from the source."""
     for item in triggers.captured(plan.tables, context.schema):
-        briefly_locked(partial(_remove_one, context, item))
+        outwait(context, "source", [item.table], partial(_remove_one, context, item))
 
 
 def _remove_one(context: Context, item: Captured) -> None:

@@ -17,7 +17,7 @@ from confiture import catalog
 from confiture.capture import aside, fences, home, triggers
 from confiture.capture.home import Home
 from confiture.capture.triggers import Captured
-from confiture.db import Session, Transaction, brief_lock, briefly_locked, retry
+from confiture.db import Session, Transaction, brief_lock, retry
 from confiture.errors import Fault, Refused
 from confiture.faults import failpoint
 from confiture.journal import catchup, progress, runs
@@ -26,6 +26,7 @@ from confiture.mapping import Mapping
 from confiture.plan import Plan, TablePlan
 from confiture.runner import Context
 from confiture.steps import cutover, foreign_keys, planning
+from confiture.steps.blockers import outwait
 from confiture.steps.follow import IDLE_SECONDS, SMALL_BACKLOG
 from confiture.types import TableRef, quoted
 
@@ -78,7 +79,7 @@ def install(context: Context, plan: Plan) -> None:
         storage = sql.Identifier(context.schema, "storage")
         tx.pg.execute(sql.SQL("CREATE TABLE IF NOT EXISTS {} (filenode oid NOT NULL)").format(storage))
     for item in triggers.captured(plan.back, context.schema):
-        briefly_locked(partial(_install_one, context, item))
+        outwait(context, "target", [item.table], partial(_install_one, context, item))
 
 
 def _install_one(context: Context, item: Captured) -> None:
@@ -166,7 +167,7 @@ def settle_source(context: Context) -> None:
     for item in left:
         with context.fenced_source() as tx:
             foreign_keys.validate_declared(tx, item)
-        briefly_locked(partial(_settle_one, context, item))
+        outwait(context, "source", [item.table], partial(_settle_one, context, item))
 
 
 def _settle_one(context: Context, item: Deferred) -> None:

@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import psycopg
 from psycopg import sql
 
 from confiture import sequences
 from confiture.capture import apply, fences
 from confiture.capture.apply import Follower
 from confiture.compare.checksum import Hashing
+from confiture.db import IN_THE_WAY
 from confiture.errors import CutoverGivenUp
 from confiture.plan import Plan
 from confiture.runner import Context, check_source_fence
@@ -126,7 +126,7 @@ def _lock(context: Context, plan: Plan, watch: _Stopwatch) -> None:
                 if plan.tables:
                     tables = verify.lock_list(plan)
                     tx.pg.execute(sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(tables))
-        except psycopg.errors.LockNotAvailable:
+        except IN_THE_WAY:
             return  # who holds it is among the blockers
 
 

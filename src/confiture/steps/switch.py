@@ -19,7 +19,7 @@ from confiture.compare import suspects
 from confiture.compare.checksum import Hashing
 from confiture.compare.suspects import Key
 from confiture.copy.base import Job
-from confiture.db import Transaction, brief_lock, briefly_locked, retry
+from confiture.db import Transaction, brief_lock, retry
 from confiture.errors import CannotConnect, CutoverGivenUp, CutoverHalfway
 from confiture.faults import failpoint
 from confiture.journal import progress, runs
@@ -31,6 +31,7 @@ from confiture.pooler import Gate
 from confiture.runner import Context
 from confiture.states import CUTOVER
 from confiture.steps import follow, foreign_keys, gates, home, recopy, touched
+from confiture.steps.blockers import outwait
 from confiture.steps.cutover import Limits, enable, locked, refuse_stale
 from confiture.steps.finish import waits
 from confiture.types import TableRef
@@ -249,7 +250,7 @@ def settle_keys(context: Context, plan: Plan) -> None:
         waited = waits(plan, item)
         with context.fenced() as tx:
             recopy.settle(tx, item) if waited else foreign_keys.validate_declared(tx, item)
-        briefly_locked(partial(_settle_key, context, item, waited=waited))
+        outwait(context, "target", [item.table], partial(_settle_key, context, item, waited=waited))
 
 
 def _settle_key(context: Context, item: Deferred, *, waited: bool) -> None:
