@@ -305,13 +305,14 @@ def _told(reason: list[str]) -> str:
     return told[-1] if told else "no reason given"
 
 
-#: Set by a role or a database, these would reach what is done before or outside a transaction with the profile.
+#: What has to hold before and outside a transaction with the profile too: nothing that a role or a database has set
+#: ends the session, and a lost machine's sessions are not kept with their locks.
 _FROM_THE_START = {
     "statement_timeout": "0",
     "idle_session_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "default_transaction_read_only": "off",
-}
+} | {name: value for name, value in PROFILE.items() if name.startswith("tcp_")}
 
 
 def _options(database: Database) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -314,6 +316,27 @@ def test_what_the_databases_have_set_changes_nothing(live: LiveRun, two_servers:
         TestDatabase(side.server, "postgres").sql(f"ALTER DATABASE {side.name} RESET ALL")
     assert live.state == "cleaned"
     live.assert_same(item="SELECT id, n FROM item", part="TABLE part")
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the kernel's own limits are told on Linux only")
+def test_either_side_gives_a_peer_up_that_has_vanished_within_half_a_minute(live: LiveRun) -> None:
+    """Its packets get no answer, neither data nor a keepalive."""
+    with db.Session(live_database(live.source), "test") as session:
+        with socket.socket(fileno=os.dup(session.pg.pgconn.socket)) as ours:
+            idle, interval, count, sent = (
+                ours.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (
+                    *(socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT),
+                    socket.TCP_USER_TIMEOUT,
+                )
+            )
+        theirs = [
+            int(session.pg.execute(f"SELECT setting FROM pg_settings WHERE name = 'tcp_{name}'".encode()).fetchone()[0])
+            for name in ("keepalives_idle", "keepalives_interval", "keepalives_count", "user_timeout")
+        ]
+    assert 0 < idle + interval * count <= 30
+    assert 0 < sent <= 30_000
+    assert theirs == [idle, interval, count, sent]  # outside a transaction too: a session may hold locks there
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
