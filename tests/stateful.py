@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import tempfile
+import time
 from pathlib import Path
 
 import psycopg
@@ -35,6 +36,7 @@ KILLED_CODES = CODES | {-signal.SIGKILL, 3}
 PAUSED = "paused on request"
 #: The lease as if it had not been renewed.
 LAPSED = f"""
+SET lock_timeout = '1s';
 UPDATE confiture.runner SET heartbeat_at = heartbeat_at - interval '{LEASE_SECONDS + 1} s' WHERE ended_at IS NULL
 """
 #: The order that leads from anywhere to the end.
@@ -125,7 +127,10 @@ class Anything(RuleBasedStateMachine):
         running = self.forks.start(self.live.arguments(step), self.live.project)
         until(lambda: self._over(running) or running.passed >= hit, f"{hit} points of {step}")
         running.signal(signal.SIGSTOP)
-        self.live.target.sql(LAPSED)
+        try:
+            self.live.target.sql(LAPSED)
+        except psycopg.errors.LockNotAvailable:
+            time.sleep(LEASE_SECONDS + 1)  # frozen while it writes that very row
         self._command(other)
         running.signal(signal.SIGCONT)
         self._end(running, step, KILLED_CODES)
