@@ -461,6 +461,13 @@ MUTANTS = (
         "if False and connection.waits and _is_stalled",
         (*_in("integration", "world", "goes_nowhere"), "--timeout", "60"),
     ),
+    Mutant(
+        "who makes a lost connection again ends what is left of it",
+        "db.py",
+        "            if lost is not None:",
+        "            if lost is not None and False:",
+        _in("integration", "world", "tells_nobody"),
+    ),
 )
 
 

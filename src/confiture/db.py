@@ -179,11 +179,14 @@ class Session:
 
     @property
     def pg(self) -> Pg:
-        """The live connection, in autocommit; opened here if there is none."""
+        """The live connection, in autocommit; opened here if there is none, or it was lost."""
         if self._pg is None or self._pg.closed:
+            lost = self._backend if self._pg is not None else None
             self.close()
             self._backend = None
             self._pg = connect(self.database, f"confiture {self.run} {self.role}".replace("  ", " "))
+            if lost is not None:
+                _end(self._pg, lost)
         return self._pg
 
     @property
@@ -346,6 +349,15 @@ def _backend(pg: Pg) -> Backend:
     ).fetchone()
     assert row is not None
     return Backend(*row)
+
+
+def _end(pg: Pg, lost: Backend) -> None:
+    """End the process behind a lost connection: behind a proxy it may not know of that, and keep its locks."""
+    pg.execute(
+        "SELECT pg_catalog.pg_terminate_backend(pid, 5000) FROM pg_catalog.pg_stat_activity"
+        " WHERE pid = %s AND extract(epoch FROM backend_start)::text = %s",
+        (lost.pid, lost.started),
+    )
 
 
 def refuse_version(name: str, server_version: int) -> None:

@@ -408,6 +408,29 @@ def test_a_statement_that_takes_long_is_no_stalled_connection(live: LiveRun, mon
         assert tx.pg.execute("SELECT 1").fetchone() == (1,)
 
 
+def test_behind_a_proxy_that_tells_nobody_a_lost_connection_leaves_no_lock(live: LiveRun) -> None:
+    proxy = Proxy(live.source.server.port)
+    proxy.forgetful = True
+    address = live.source.conninfo.replace(f":{live.source.server.port}/", f":{proxy.port}/")
+    with db.Session(config.resolve(address, Path()), "test") as session:
+        lost = session.backend
+
+        def lose() -> None:
+            with session.transaction() as tx:
+                tx.pg.execute("LOCK TABLE public.item")
+                proxy.stall()
+                with socket.socket(fileno=os.dup(tx.pg.pgconn.socket)) as shut:
+                    shut.shutdown(socket.SHUT_RDWR)
+                tx.pg.execute("SELECT 1")
+
+        with pytest.raises(psycopg.OperationalError):
+            lose()
+        assert live.source.rows(f"SELECT 1 FROM pg_stat_activity WHERE pid = {lost.pid}")
+        with session.transaction() as tx:
+            tx.pg.execute("SET LOCAL lock_timeout = '1s'; LOCK TABLE public.item")
+    proxy.close()
+
+
 def live_database(database: TestDatabase) -> config.Database:
     return config.resolve(database.conninfo, Path())
 
