@@ -24,7 +24,7 @@ from psycopg import IsolationLevel, sql
 
 from confiture.config import Database, redact
 from confiture.db import Session, Transaction, claiming, retry
-from confiture.errors import ConfitureError, Drained, Held
+from confiture.errors import CannotConnect, ConfitureError, DataFailure, Drained, Held
 from confiture.faults import failpoint
 from confiture.journal import runners, runs
 from confiture.journal.runners import Runner
@@ -410,10 +410,26 @@ def hold(source: Database, target: Database, run: Run, command: str, progress: P
                 yield context
         except BaseException as error:
             why = redact(f"{type(error).__name__}: {error}")[:500]
+            if isinstance(error, (psycopg.Error, CannotConnect, DataFailure)) and _is_taken(context):
+                # Who took it over has ended our sessions, or dropped what we were looking for.
+                context.lost.set()
+                context.check_lease()
             raise
         finally:
             heart.end()
             _release(context, why)
+
+
+def _is_taken(context: Context) -> bool:
+    def look() -> Runner | None:
+        with context.target.transaction(read_only=True) as tx:
+            return runners.holder(tx, context.run_id)
+
+    try:
+        holder = retry(look, deadline=1)  # that session may have been ended too
+    except (psycopg.Error, ConfitureError):
+        return False  # nothing is known
+    return holder is None or holder.epoch != context.epoch
 
 
 def _release(context: Context, why: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +197,23 @@ def test_a_setup_that_finds_another_one_frozen_says_who(move: SmallMove, monkeyp
         frozen.execute("SELECT pg_advisory_lock(%s)", (setting_up._INSTALL_LOCK,))
         told = move.run("setup", code=6).err
         assert f"its server process is {frozen.info.backend_pid}" in told
+
+
+def test_who_wakes_up_after_its_run_was_given_up_is_told_that_it_was_taken_over(move: SmallMove) -> None:
+    """Its sessions are ended, and what they would look for is dropped."""
+
+    def sleep_too_long() -> None:
+        with move.holding() as held:
+            lapse(move)
+            move.run("abort", "--yes")
+            with suppress(psycopg.OperationalError), held.fenced_source():
+                pass
+            with held.fenced_source():
+                pass
+
+    with pytest.raises(Held, match=TAKEN_OVER) as told:
+        sleep_too_long()
+    assert isinstance(told.value.__context__, psycopg.errors.UndefinedTable)
 
 
 @pytest.mark.parametrize("on", ["source", "target"])
