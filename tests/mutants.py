@@ -68,7 +68,7 @@ MUTANTS = (
     Mutant(
         "a takeover ends the backends of the holder before",
         "runner.py",
-        '        tx.pg.execute(_named("terminate"), _parameters(backends))',
+        "        terminate(tx.pg, backends)",
         "        pass",
         _in("integration", "resume", "frozen"),
     ),

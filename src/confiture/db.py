@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -29,6 +29,7 @@ from confiture.config import Database, redact
 from confiture.errors import CannotConnect, ConfitureError, DataFailure, Held, Refused
 from confiture.faults import armed, failpoint
 from confiture.log import log
+from confiture.sql import load
 from confiture.types import Backend
 from confiture.watchdog import Watched, watch
 
@@ -90,7 +91,8 @@ REMOTE_PROFILE = {
     )
 } | {"lock_timeout": BRIEF_LOCK}
 
-_KEEPALIVES = {
+#: libpq's own limits of a connection, for a foreign server's too.
+KEEPALIVES = {
     "connect_timeout": 10,
     "keepalives": 1,
     "keepalives_idle": 10,
@@ -186,7 +188,8 @@ class Session:
             self._backend = None
             self._pg = connect(self.database, f"confiture {self.run} {self.role}".replace("  ", " "))
             if lost is not None:
-                _end(self._pg, lost)
+                # Behind a proxy its server process may not know of that, and keep its locks.
+                terminate(self._pg, (lost,))
         return self._pg
 
     @property
@@ -276,7 +279,7 @@ def connect(database: Database, application_name: str) -> Pg:
             prepare_threshold=None,
             application_name=application_name,
             client_encoding="UTF8",
-            **_KEEPALIVES,  # type: ignore[arg-type]
+            **KEEPALIVES,  # type: ignore[arg-type]
         )
     except psycopg.OperationalError as error:
         if "unsupported startup parameter" in str(error):
@@ -311,11 +314,10 @@ def _told(reason: list[str]) -> str:
 #: What has to hold before and outside a transaction with the profile too: nothing that a role or a database has set
 #: ends the session, and a lost machine's sessions are not kept with their locks.
 _FROM_THE_START = {
-    "statement_timeout": "0",
-    "idle_session_timeout": "0",
-    "idle_in_transaction_session_timeout": "0",
-    "default_transaction_read_only": "off",
-} | {name: value for name, value in PROFILE.items() if name.startswith("tcp_")}
+    name: value
+    for name, value in PROFILE.items()
+    if name.startswith(("tcp_", "idle_")) or name in ("statement_timeout", "default_transaction_read_only")
+}
 
 
 def _options(database: Database) -> str:
@@ -351,13 +353,21 @@ def _backend(pg: Pg) -> Backend:
     return Backend(*row)
 
 
-def _end(pg: Pg, lost: Backend) -> None:
-    """End the process behind a lost connection: behind a proxy it may not know of that, and keep its locks."""
-    pg.execute(
-        "SELECT pg_catalog.pg_terminate_backend(pid, 5000) FROM pg_catalog.pg_stat_activity"
-        " WHERE pid = %s AND extract(epoch FROM backend_start)::text = %s",
-        (lost.pid, lost.started),
-    )
+def alive(pg: Pg, backends: Sequence[Backend]) -> bool:
+    """Whether any of these server processes still runs."""
+    return bool(pg.execute(_BACKENDS["alive"], _named(backends)).fetchall())
+
+
+def terminate(pg: Pg, backends: Sequence[Backend]) -> None:
+    """Have those of these server processes that still run end, without waiting for it."""
+    pg.execute(_BACKENDS["terminate"], _named(backends))
+
+
+_BACKENDS = load("backends.sql")
+
+
+def _named(backends: Sequence[Backend]) -> dict[str, list[int] | list[str]]:
+    return {"pids": [b.pid for b in backends], "starts": [b.started for b in backends]}
 
 
 def refuse_version(name: str, server_version: int) -> None:

@@ -23,13 +23,12 @@ import psycopg
 from psycopg import IsolationLevel, sql
 
 from confiture.config import Database, redact
-from confiture.db import Session, Transaction, claiming, retry
+from confiture.db import Session, Transaction, alive, claiming, retry, terminate
 from confiture.errors import CannotConnect, ConfitureError, DataFailure, Drained, Held
 from confiture.faults import failpoint
 from confiture.journal import runners, runs
 from confiture.journal.runners import Runner
 from confiture.journal.runs import Run
-from confiture.sql import load
 from confiture.types import Backend
 
 POLL_SECONDS = 0.5
@@ -250,28 +249,16 @@ def reading(session: Session, lock: sql.Composable) -> Iterator[Transaction]:
 # Holding a run -------------------------------------------------------------------------------------
 
 
-def _named(name: str) -> str:
-    return load("runner.sql")[name].decode()
-
-
-def _parameters(backends: tuple[Backend, ...]) -> dict[str, list[int] | list[str]]:
-    return {"pids": [b.pid for b in backends], "starts": [b.started for b in backends]}
-
-
-def _alive(tx: Transaction, backends: tuple[Backend, ...]) -> bool:
-    return bool(tx.pg.execute(_named("alive"), _parameters(backends)).fetchall())
-
-
 def _terminate(session: Session, backends: tuple[Backend, ...]) -> None:
     """End them and wait until they are gone: what they had open is rolled back then."""
     if not backends:
         return
     with session.transaction() as tx:
-        tx.pg.execute(_named("terminate"), _parameters(backends))
+        terminate(tx.pg, backends)
     deadline = time.monotonic() + runners.LEASE_SECONDS
     while time.monotonic() < deadline:
         with session.transaction() as tx:
-            if not _alive(tx, backends):
+            if not alive(tx.pg, backends):
                 return
         time.sleep(0.05)
 
@@ -296,7 +283,7 @@ def _wait_for_holder(target: Session, run_id: uuid.UUID, say: Callable[[str], No
             # source's fence would be raised over its head.
             seen = runs.get(tx, run_id)
             holder = runners.holder(tx, run_id)
-            gone = holder is not None and bool(holder.target_backends) and not _alive(tx, holder.target_backends)
+            gone = holder is not None and bool(holder.target_backends) and not alive(tx.pg, holder.target_backends)
         assert seen is not None
         if holder is None or gone or holder.lapsed:
             return holder, seen.epoch

@@ -159,12 +159,18 @@ def test_who_keeps_a_command_from_its_locks_is_named(
     """Neither to begin nor to end is urgent: nobody is held up for long, and the command gives up at last."""
     run = LiveRun(databases, tmp_path, OLD, NEW)
     for act, statement in ((run.setup, "UPDATE b SET n = n"), (run.cleanup, "SELECT FROM b")):
-        with run.source.connect(autocommit=False, application_name="report") as other:
+        with (
+            run.source.connect(autocommit=False, application_name="report") as other,
+            run.source.connect(autocommit=False, application_name="reader") as reader,
+        ):
             other.execute(statement.encode())
+            reader.execute("SELECT FROM b")
             with monkeypatch.context() as hasty:
                 hasty.setattr(blockers, "BRIEF_LOCK_SECONDS", 1)
                 with pytest.raises(Held, match=r"public\.b of the source could not be locked") as given_up:
                     act()
+            # Who only reads does not keep triggers from being made, only from being dropped.
+            assert ("reader" in str(given_up.value.why)) == (act == run.cleanup)
             assert f"pid {other.info.backend_pid} (postgres, report" in str(given_up.value.why)
             assert any(f"held by pid {other.info.backend_pid}" in line for line in run.progress.lines)
         act()

@@ -438,7 +438,7 @@ def live_database(database: TestDatabase) -> config.Database:
 def test_a_server_that_does_not_answer_at_all_is_told(
     live: LiveRun, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(db._KEEPALIVES, "connect_timeout", 2)
+    monkeypatch.setitem(db.KEEPALIVES, "connect_timeout", 2)
     proxy.deaf = True
     with pytest.raises(CannotConnect, match="cannot connect to"):
         live.setup()

@@ -13,7 +13,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from confiture.config import redact
-from confiture.db import REMOTE_PROFILE, Session, Transaction
+from confiture.db import KEEPALIVES, REMOTE_PROFILE, Session, Transaction
 from confiture.errors import ConfitureError
 from confiture.sql import load
 
@@ -37,27 +37,21 @@ def create(tx: Transaction, source: Session, name: str, seen_as: str | None, *, 
         "dbname": info.dbname,
         "options": " ".join(f"-c {k}={_escaped(v)}" for k, v in settings.items()),
         "application_name": f"confiture {source.run} fdw",
-        "connect_timeout": "10",
-        "keepalives_idle": "10",
-        "keepalives_interval": "5",
-        "keepalives_count": "3",
-        "tcp_user_timeout": "30000",
+        **{k: str(v) for k, v in KEEPALIVES.items()},
         "updatable": "false",
-        "extensions": "",
     }
     options.update({k: str(given[k]) for k in _SERVER_OPTIONS if given.get(k)})
-    del options["extensions"]
     # What is shipped is decided by our own rules, never by statistics fetched over the wire.
     tx.pg.execute(
         sql.SQL("CREATE SERVER {} FOREIGN DATA WRAPPER postgres_fdw OPTIONS ({})").format(
             sql.Identifier(name), _options(options)
         )
     )
-    _user_mapping(tx, name, str(given.get("user") or info.user), info.password)
+    let_in(tx, source, name, seen_as)
 
 
 def let_in(tx: Transaction, source: Session, name: str, seen_as: str | None) -> None:
-    """The user mapping again, where it was dropped."""
+    """The user mapping, where there is none or it was dropped."""
     known = "SELECT 1 FROM pg_catalog.pg_user_mappings WHERE srvname = %s AND usename = current_user"
     if tx.pg.execute(known, (name,)).fetchone() is None:
         user = conninfo_to_dict(seen_as or "").get("user") or source.pg.info.user

@@ -80,15 +80,23 @@ def find(context: Context, side: str, tables: Sequence[TableRef], *, readers: bo
     ours: list[int] = []
     if context.recorded is not None:
         ours = [b.pid for b in (context.recorded.source if side == "source" else context.recorded.target)]
-    values = {"schemas": [t.schema for t in tables], "names": [t.name for t in tables]}
+    values = {
+        "schemas": [t.schema for t in tables],
+        "names": [t.name for t in tables],
+        "ours": ours,
+        "readers": readers,
+    }
     with (context.source if side == "source" else context.target).transaction(read_only=True) as tx:
-        rows = tx.pg.execute(_QUERY, {**values, "ours": ours, "readers": readers}).fetchall()
+        rows = tx.pg.execute(_QUERY, values).fetchall()
     return [_blocker(*row) for row in rows]
 
 
-def outwait(context: Context, side: str, tables: Sequence[TableRef], work: Callable[[], T]) -> T:
+def outwait(
+    context: Context, side: str, tables: Sequence[TableRef], work: Callable[[], T], *, readers: bool = True
+) -> T:
     """Run ``work``, a whole transaction begun by :func:`brief_lock`, until it has its locks; who is in the way is told.
 
+    :param readers: False where who only reads is not in the way.
     :raises Held: after :data:`BRIEF_LOCK_SECONDS`, naming them.
     """
     names = ", ".join(map(str, tables[:SHOWN])) or f"the {side}'s catalog"
@@ -99,7 +107,7 @@ def outwait(context: Context, side: str, tables: Sequence[TableRef], work: Calla
         try:
             return work()
         except IN_THE_WAY:
-            now = told(find(context, side, tables, readers=True)) or "sessions that ended meanwhile"
+            now = told(find(context, side, tables, readers=readers)) or "sessions that ended meanwhile"
             if now != said:
                 said = now
                 context.progress.say(f"waiting for a lock on {names}, held by {now}")

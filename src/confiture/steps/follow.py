@@ -29,7 +29,7 @@ def install(context: Context, plan: Plan) -> None:
     """
     for item in triggers.captured(plan.tables, context.schema):
         context.checkpoint()
-        outwait(context, "source", [item.table], partial(_install_one, context, item))
+        outwait(context, "source", [item.table], partial(_install_one, context, item), readers=False)
     failpoint("capture.installed")
 
 

@@ -79,7 +79,7 @@ def install(context: Context, plan: Plan) -> None:
         storage = sql.Identifier(context.schema, "storage")
         tx.pg.execute(sql.SQL("CREATE TABLE IF NOT EXISTS {} (filenode oid NOT NULL)").format(storage))
     for item in triggers.captured(plan.back, context.schema):
-        outwait(context, "target", [item.table], partial(_install_one, context, item))
+        outwait(context, "target", [item.table], partial(_install_one, context, item), readers=False)
 
 
 def _install_one(context: Context, item: Captured) -> None:

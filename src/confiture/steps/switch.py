@@ -109,7 +109,7 @@ def prepare(context: Context, plan: Plan, hashing: Hashing) -> None:
     """
     home.install(context, plan)
     even_out(context, plan, hashing)
-    retry(partial(rehearse_opening, context, plan))
+    rehearse_opening(context, plan)
 
 
 def even_out(context: Context, plan: Plan, hashing: Hashing) -> None:
@@ -125,6 +125,10 @@ def even_out(context: Context, plan: Plan, hashing: Hashing) -> None:
 
 def rehearse_opening(context: Context, plan: Plan) -> None:
     """What is only forward must not fail: done once and rolled back."""
+    retry(partial(_rehearse_opening, context, plan))
+
+
+def _rehearse_opening(context: Context, plan: Plan) -> None:
     with context.target.rehearsal() as tx:
         runs.fence(tx, context.run_id, context.epoch)
         run = runs.get(tx, context.run_id)
