@@ -16,6 +16,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
@@ -34,6 +35,8 @@ SETTINGS: Mapping[str, str] = {
     "log_min_messages": "warning",
 }
 SYSTEM_USER = "embedded_postgres"
+#: Seconds to wait for another process that is creating the system user.
+USER_SECONDS = 10
 
 
 def bundled() -> Path:
@@ -183,12 +186,25 @@ def _locale() -> str:
 
 
 def _ensure_user(name: str) -> None:
+    """Create the system user unless it exists.
+
+    :raises KeyError: the user could not be created within :data:`USER_SECONDS`.
+    """
+    deadline = time.monotonic() + USER_SECONDS
+    while not _has_user(name):
+        # useradd fails while another process holds the lock of /etc/passwd, which may be creating this same user.
+        subprocess.run(["useradd", "--system", "--shell", "/bin/false", name], check=False, capture_output=True)
+        if time.monotonic() > deadline:
+            pwd.getpwnam(name)
+        time.sleep(0.05)
+
+
+def _has_user(name: str) -> bool:
     try:
         pwd.getpwnam(name)
     except KeyError:
-        # Two processes may race here; whoever comes second finds the user there.
-        subprocess.run(["useradd", "--system", "--shell", "/bin/false", name], check=False, capture_output=True)
-        pwd.getpwnam(name)
+        return False
+    return True
 
 
 def _let_in(path: Path) -> None:
