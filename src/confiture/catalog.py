@@ -258,12 +258,6 @@ def identity(tx: Transaction) -> Identity:
     return Identity(**_query(tx, "identity")[0])
 
 
-def fingerprint(tx: Transaction, table: TableRef) -> Json | None:
-    """What must not change under readers of ``table``; None when the table is gone."""
-    rows = _query(tx, "fingerprint", schema=table.schema, name=table.name)
-    return rows[0]["fingerprint"] if rows else None
-
-
 def _grouped(tx: Transaction, name: str, oids: list[int]) -> dict[int, list[Json]]:
     grouped: dict[int, list[Json]] = defaultdict(list)
     for row in _query(tx, name, tables=oids):

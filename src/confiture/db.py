@@ -8,8 +8,11 @@ https://www.postgresql.org/docs/current/sql-set-transaction.html
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -111,25 +114,82 @@ RETRY_DEADLINE_SECONDS = 60
 OLDEST_VERSION, NEWEST_VERSION = 14, 18
 
 
-_PATIENCE: ContextVar[str] = ContextVar("patience", default=PROFILE["lock_timeout"])
-
 #: A transaction that sets this to the run's schema writes for us: capture does not log it (it would echo),
 #: and fences let it pass.
 WRITER = "confiture.writer"
 
 
-@contextmanager
-def patience(seconds: float) -> Iterator[None]:
-    """Every transaction begun in the block waits no longer for a lock, whatever session it is of.
+class Budget:
+    """What is left of the write pause, for every statement of every session (correctness.md, I-8.10).
 
-    Where one of our sessions holds a lock that somebody waits for, and another waits behind that one, no
-    server sees the deadlock.
+    A session whose transaction is open while the application waits for a lock of ours is limited in three ways: each
+    statement has what is left as its timeout; the server ends the session when this process is frozen between two
+    statements for longer; and at the deadline whatever runs is cancelled from here.
+
+    :ivar lock_timeout: seconds to wait for any other lock: where one of our sessions holds a lock that another session
+        waits for, and another one of ours waits behind that session, no server sees the deadlock.
     """
-    token = _PATIENCE.set(f"{ceil(seconds * 1000)}ms")
-    try:
-        yield
-    finally:
-        _PATIENCE.reset(token)
+
+    def __init__(self, lock_timeout: float, until: float) -> None:
+        self.lock_timeout = lock_timeout
+        self._until = until
+        self._running: set[Pg] = set()
+        self._lock = threading.Lock()
+        self._timer = threading.Timer(self.left, self._cancel)
+        self._timer.daemon = True
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline; 0 when it has passed."""
+        return max(0.0, self._until - time.monotonic())
+
+    @property
+    def spent(self) -> bool:
+        """Whether the deadline has passed."""
+        return self.left == 0
+
+    def limit(self, pg: Pg, *, idle: bool = True) -> None:
+        """Limit the open transaction of a connection until :meth:`release`.
+
+        :param idle: also end its session when it is idle for too long, so that its locks go.
+        """
+        statement, lock, frozen = (
+            sql.Literal(f"{max(1, ceil(s * 1000))}ms")
+            for s in (self.left, self.lock_timeout, self.left + GRACE_SECONDS)
+        )
+        pg.execute(sql.SQL("SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}").format(statement, lock))
+        if idle:
+            pg.execute(sql.SQL("SET LOCAL idle_in_transaction_session_timeout = {}").format(frozen))
+        with self._lock:
+            self._running.add(pg)
+
+    def release(self, pg: Pg) -> None:
+        """The connection's transaction has ended."""
+        with self._lock:
+            self._running.discard(pg)
+
+    def _cancel(self) -> None:
+        with self._lock:
+            running = list(self._running)
+        for pg in running:
+            with contextlib.suppress(psycopg.Error):
+                pg.cancel_safe(timeout=CANCEL_SECONDS)
+
+    def __enter__(self) -> Budget:
+        self._timer.start()
+        self._token = _BUDGET.set(self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _BUDGET.reset(self._token)
+        self._timer.cancel()
+
+
+#: Seconds after the deadline in which this process ends its transactions itself, if it is not frozen.
+GRACE_SECONDS = 0.5
+#: Seconds for a server to take a request to cancel.
+CANCEL_SECONDS = 2.0
+_BUDGET: ContextVar[Budget | None] = ContextVar("budget", default=None)
 
 
 @cache
@@ -222,8 +282,11 @@ class Session:
             pg.isolation_level = isolation or IsolationLevel.READ_COMMITTED
             pg.read_only = read_only
             with pg.transaction():
-                pg.execute(profile_sql(self._path, self.run, _PATIENCE.get()))
-                yield Transaction(pg, core)
+                budget = _BUDGET.get()
+                patience = PROFILE["lock_timeout"] if budget is None else f"{ceil(budget.lock_timeout * 1000)}ms"
+                pg.execute(profile_sql(self._path, self.run, patience))
+                with _limited(budget, pg):
+                    yield Transaction(pg, core)
                 ended = not read_only
                 if ended:
                     failpoint("commit.before")
@@ -260,6 +323,18 @@ class Session:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+@contextmanager
+def _limited(budget: Budget | None, pg: Pg) -> Iterator[None]:
+    if budget is None:
+        yield
+        return
+    budget.limit(pg)
+    try:
+        yield
+    finally:
+        budget.release(pg)
 
 
 def _driver_error(error: sa.exc.DBAPIError) -> BaseException:

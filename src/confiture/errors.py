@@ -79,6 +79,21 @@ class Refused(ConfitureError):
     exit_code = 4
 
 
+class Blocked(Refused):
+    """A fact that blocks the run until it is resolved; stored as the run's ``blocked_reason``.
+
+    :param step: the step with its options that continues, without ``--target``; None where the same command continues.
+    :param restart: names of source tables of which ``step`` copies the targets again.
+    """
+
+    def __init__(
+        self, what: str, *, why: str = "", fix: str = "", step: str | None = None, restart: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(what, why=why, fix=fix)
+        self.step = step
+        self.restart = restart
+
+
 class DataFailure(ConfitureError):
     """SQL or data failed; what is done stays done."""
 

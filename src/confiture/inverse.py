@@ -19,18 +19,36 @@ from confiture.types import TableRef, quoted
 def with_way_back(plan: Plan, source: Catalog, target: Catalog) -> Plan:
     """The plan with what a rollback needs, or why each table has no way back."""
     feeds = Counter(t.source for t in plan.tables)
+    unplanned = _keys_of_omitted(set(feeds), source)
     tables = []
     back = []
     for table in plan.tables:
         old, new = source.by_ref[table.source], target.by_ref[table.target]
         values = _values(table, old)
-        problem = _problem(table, old, new, values, feeds[table.source])
+        problem = _problem(table, old, new, values, feeds[table.source]) or unplanned.get(table.source)
         tables.append(replace(table, rollback_problem=problem))
         if problem is None:
             back.append(_inverse(table, old, values))
     whole = len(back) == len(tables)
     sequences = _sequences(plan, source) if whole else ()
     return replace(plan, tables=tuple(tables), back=tuple(back) if whole else (), back_sequences=sequences)
+
+
+def _keys_of_omitted(planned: set[TableRef], source: Catalog) -> dict[TableRef, str]:
+    """Source tables with a foreign key from or to a table that the plan omits.
+
+    Such a key may refuse what a reverse pass applies: the rows at its other end do not follow the target's.
+    """
+    found: dict[TableRef, str] = {}
+    for table in source.tables:
+        for key in table.foreign_keys:
+            if table.ref in planned and key.references not in planned:
+                found[table.ref] = f"foreign key {quoted(key.name)} references {key.references}, which is omitted"
+            elif table.ref not in planned and key.references in planned:
+                found[key.references] = (
+                    f"foreign key {quoted(key.name)} of {table.ref}, which is omitted, references it"
+                )
+    return found
 
 
 def _values(table: TablePlan, source: Table) -> dict[str, Projected]:

@@ -20,7 +20,7 @@ from confiture.catalog import Identity
 from confiture.checks import databases, publications
 from confiture.config import Database, UnknownEnvironment
 from confiture.db import Session, Transaction, failure
-from confiture.errors import CutoverHalfway, DifferencesFound, Fault, Refused, UsageError
+from confiture.errors import Blocked, CutoverHalfway, DifferencesFound, Fault, Refused, UsageError
 from confiture.faults import failpoint
 from confiture.journal import progress, runners, runs, schema, verifications
 from confiture.journal.runs import Run
@@ -39,14 +39,16 @@ from confiture.steps import home as going_home
 from confiture.steps import migrate as migrating
 from confiture.steps import rehearse as rehearsing
 from confiture.steps import repair as repairing
+from confiture.steps import reverse_verify as reverse_verifying
 from confiture.steps import rollback as rolling_back
 from confiture.steps import setup as setting_up
 from confiture.steps import switch as switching
 from confiture.steps import verify as verifying
-from confiture.steps.cutover import Differs, Limits
+from confiture.steps.cutover import Differs
 from confiture.steps.planning import Planned
 from confiture.steps.rehearse import Rehearsal
 from confiture.steps.setup import Wanted
+from confiture.steps.table_lock import Limits
 from confiture.steps.verify import Result
 from confiture.throttle import Throttle
 from confiture.throttle import from_json as throttle_from_json
@@ -172,7 +174,18 @@ def _holding(where: Where, command: str, progress_: Progress) -> Iterator[tuple[
         run = context.run()
         _refuse_ending(context, run, command)
         _refuse_halfway(context, run, command)
-        yield context, run
+        try:
+            yield context, run
+        except Blocked as error:
+            _complete(error, run)
+            raise
+
+
+def _complete(error: Blocked, run: Run) -> None:
+    """Write the whole command that continues into the error."""
+    if error.step is not None:
+        step, _, options = error.step.partition(" ")
+        error.fix = f"{error.fix}: {_next(step, run)}{' ' + options if options else ''}"
 
 
 def _refuse_ending(context: Context, run: Run, command: str) -> None:
@@ -453,6 +466,8 @@ def verify(
         if repair:
             repairing.refuse_uncaptured(run)
         plan = migrating.stored_plan(context)
+        if run.state == CUTOVER:
+            return _verified_back(context, run, plan, report, repair=repair)
         if run.state == VERIFIED and not (again or repair):
             found = _last_result(context, plan)
             if found is not None:
@@ -466,6 +481,17 @@ def verify(
     if not result.equal and report is not None:
         verifying.write_differences(report, result.differences)
     return after, result
+
+
+def _verified_back(context: Context, run: Run, plan: Plan, report: Path | None, *, repair: bool) -> tuple[Run, Result]:
+    """After the cutover: every row of the source against the target, for a rollback."""
+    if _cutover_left(run):
+        raise CutoverHalfway("the cutover is not finished", why="it has things left to do", fix=_next("cutover", run))
+    rolling_back.refuse_for_verify(context, plan)
+    result = reverse_verifying.compare(context, plan, repair=repair)
+    if not result.equal and report is not None:
+        verifying.write_differences(report, result.differences)
+    return run, result
 
 
 def _compared(context: Context, plan: Plan) -> Result:
@@ -520,8 +546,8 @@ def _refuse_to_verify(run: Run) -> None:
         raise Refused(
             "there is nothing to verify", why=f"run {run.short}: nothing is copied", fix=_next("migrate", run)
         )
-    if run.state == CUTOVER:
-        raise Refused("there is nothing to verify", why="the target serves already", fix=_next("cleanup", run))
+    if run.state == CUTOVER and not run.options.get("capture"):
+        raise Refused("there is nothing to verify", why="the target is serving", fix=_next("cleanup", run))
 
 
 def _next(step: str, run: Run) -> str:
@@ -675,18 +701,42 @@ def rollback(
                 gates.set_phase(context, None, None)
             progress_.say("rolled back already: the source serves")
             return run, *ends
-        if run.state != CUTOVER or not run.options.get("capture"):
-            why = f"run {run.short} is in state {run.state}"
-            if run.state == CUTOVER:
-                why = "it was set up for a stopped application: what was written since the cutover is not captured"
-            raise Refused("there is nothing to roll back", why=why, fix="look at it: confiture status")
-        if _cutover_left(run):
-            raise CutoverHalfway("the cutover is not ended", why="it has things left to do", fix=_next("cutover", run))
+        _refuse_to_roll_back(run)
         plan = migrating.stored_plan(context)
         planning.ensure_views(context, plan)
         with _gate(context, run, pool, gates.BACK) as gate:
             rolling_back.rollback(context, plan, limits, gate)
         return context.run(), *ends
+
+
+def rehearse_rollback(where: Where, limits: Limits, progress_: Progress) -> tuple[Run, Rehearsal]:
+    """A rollback up to its lock, and what its write pause would be; nothing is switched."""
+    with _holding(where, "rollback", progress_) as (context, run):
+        _refuse_to_roll_back(run)
+        plan = migrating.stored_plan(context)
+        planning.ensure_views(context, plan)
+        return run, rehearsing.rehearse_rollback(context, plan, limits)
+
+
+def _refuse_to_roll_back(run: Run) -> None:
+    if run.state != CUTOVER or not run.options.get("capture"):
+        why = f"run {run.short} is in state {run.state}"
+        if run.state == CUTOVER:
+            why = "it was set up for a stopped application: what was written since the cutover is not captured"
+        raise Refused("there is nothing to roll back", why=why, fix="look at it: confiture status")
+    if _cutover_left(run):
+        raise CutoverHalfway("the cutover is not finished", why="it has things left to do", fix=_next("cutover", run))
+
+
+def rollback_problems(where: Where) -> tuple[str, ...]:
+    """Why a rollback after the cutover of this run will not be possible; empty when it will be, or nothing is planned.
+
+    The tables of a run without capture are not among them: that choice was made at setup.
+    """
+    run = find_run(config.resolve(where.target, where.project), look=True)
+    if run.plan is None or run.state == CUTOVER or not run.options.get("capture"):
+        return ()
+    return plan_from_json(run.plan).rollback_problems
 
 
 def cleanup(where: Where, drop_source: str | None, confirm: Callable[[], None], progress_: Progress) -> Run:

@@ -155,6 +155,12 @@ class Plan:
     recode: bool = False
     notes: tuple[str, ...] = field(default=())
 
+    @property
+    def rollback_problems(self) -> tuple[str, ...]:
+        """Why a rollback after the cutover is not possible, table by table; empty when it is."""
+        problems = tuple(f"{t.target}: {t.rollback_problem}" for t in self.tables if t.rollback_problem is not None)
+        return problems if problems or self.back else ("the plan has no table",)
+
     def as_json(self) -> dict[str, Any]:
         """For the journal."""
         return dict(_PLAN.dump_python(self, mode="json"))

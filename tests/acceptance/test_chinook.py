@@ -239,13 +239,13 @@ def application_writes() -> Iterator[tuple[str, str]]:
 
 
 def assert_nothing_of_the_run_is_left(move: Move) -> None:
-    """The journal stays as history, and the fence of the old database; all else that the run made is gone."""
+    """The journal stays as history, and the write block of the old database; all else that the run created is gone."""
     of_the_run = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'confiture%'"
-    # The old database stays, and stays closed: the gate of its fence is all that is left there.
-    assert move.source.rows(
-        "SELECT relname FROM pg_class WHERE relnamespace::regnamespace::text ~ '^confiture'"
-        " AND relkind IN ('r', 'v', 'S')"
-    ) == [("gate",)]
+    # The old database stays, and stays closed: the function of its write block is all that is left there.
+    ours = "relnamespace::regnamespace::text ~ '^confiture' AND relkind IN ('r', 'v', 'S')"
+    assert move.source.rows(f"SELECT relname FROM pg_class WHERE {ours}") == []
+    functions = "SELECT proname FROM pg_proc WHERE pronamespace::regnamespace::text ~ '^confiture'"
+    assert move.source.rows(functions) == [("write_block",)]
     assert move.target.rows(of_the_run) == [("confiture",)]
     assert move.target.rows("SELECT srvname FROM pg_foreign_server") == []
 

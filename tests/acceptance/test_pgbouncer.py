@@ -274,7 +274,7 @@ def test_whatever_fails_under_the_lock_the_pool_is_let_go(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("confiture.steps.switch._even", interrupted)
+    monkeypatch.setattr("confiture.steps.switch._equalise", interrupted)
     with pytest.raises(ConfitureError):
         cutover(live, Pool(pooler.console, "app"))
     assert pooler.status == (live.source.name, False)

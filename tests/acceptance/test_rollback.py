@@ -172,7 +172,7 @@ def test_a_reverse_that_is_no_inverse_stops_the_rollback(databases: Databases, t
     live = LiveRun(databases, tmp_path, OLD, NEW, wrong, chunk_rows=40)
     live.through()
     live.target.sql("UPDATE parent SET price = 5 WHERE key = 3")
-    with pytest.raises(CutoverGivenUp, match="would not have what the new one has"):
+    with pytest.raises(CutoverGivenUp, match="the source would not match the target"):
         live.rollback()
     live.target.sql("UPDATE child SET remark = 'serves on' WHERE id = 3")
 
@@ -199,7 +199,7 @@ def test_ddl_in_the_target_after_the_cutover_is_noticed(live: LiveRun) -> None:
     live.target.sql("ALTER TABLE child ADD COLUMN harmless int")
     live.follow()
     live.target.sql("ALTER TABLE child DISABLE TRIGGER USER")
-    with pytest.raises(Refused, match=r"capture on table public.child .* was disabled"):
+    with pytest.raises(Refused, match=r"table public.child of the target was changed"):
         live.follow()
 
 

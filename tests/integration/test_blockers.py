@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from confiture.steps import cutover
+from confiture.steps import table_lock
 from projects import OLD, Project, error
 from servers import Databases, TestDatabase
 
@@ -68,7 +68,7 @@ def test_a_session_in_the_way_is_ended_on_request_and_named_without_its_secrets(
 def test_who_holds_off_the_lock_that_lets_writers_in_is_ended_too(
     verified: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cutover, "EVICTION_SECONDS", 0.1)
+    monkeypatch.setattr(table_lock, "EVICTION_SECONDS", 0.1)
     with blocking(verified.source, "LOCK TABLE tb_user IN SHARE UPDATE EXCLUSIVE MODE") as blocker:
         done = verified.step("cutover", "--terminate-blockers", *ENOUGH)
         assert f"ending pid {blocker.info.backend_pid}" in done.stderr

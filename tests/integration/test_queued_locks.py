@@ -130,7 +130,7 @@ def test_a_cutover_steps_back_and_tries_again(live: LiveRun, monkeypatch: pytest
     live.migrate()
     assert live.verify().equal
     queued = Queued(live.source, "TRUNCATE b")
-    monkeypatch.setattr(switch, "_even", first_time(queued.go_and_wait, switch._even))
+    monkeypatch.setattr(switch, "_equalise", first_time(queued.go_and_wait, switch._equalise))
     live.cutover(Limits(max_write_pause=20))
     queued.join()
     assert queued.error is None

@@ -89,7 +89,7 @@ def test_a_subscription_that_comes_during_the_run_blocks_it(live: LiveRun, feed:
     live.setup()
     live.migrate()
     subscribe(live, feed)
-    with pytest.raises(Refused, match=r"public.fed is fed by a subscription now"):
+    with pytest.raises(Refused, match=r"public.fed was changed during the run"):
         live.follow()
 
 
@@ -127,7 +127,7 @@ def test_a_partition_that_comes_or_goes_blocks_the_run_until_the_table_is_copied
     run.migrate()
     run.source.sql(change)
     for blocked in (run.follow, run.verify):
-        with pytest.raises(Refused, match=r"public.log was changed during the run: .*inheritance"):
+        with pytest.raises(Refused, match=r"public.log was changed during the run"):
             blocked()
     (tmp_path / "mapping.yaml").write_text(mapping)
     run.restart("log")

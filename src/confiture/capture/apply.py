@@ -10,23 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from psycopg import IsolationLevel, sql
 
+from confiture import fingerprint
 from confiture.capture import keeping
-from confiture.capture.triggers import Captured, captured, is_outgrown, is_tampered
+from confiture.capture.triggers import Captured, captured, pending
 from confiture.config import Database
 from confiture.copy.base import Job
-from confiture.copy.chunks import check_fingerprint
 from confiture.copy.stream import pipe
 from confiture.db import Session, Transaction
-from confiture.errors import Refused
+from confiture.errors import Blocked
 from confiture.faults import failpoint
-from confiture.journal import catchup, progress, runs
+from confiture.journal import catchup, runs
 from confiture.plan import KeyColumn, Plan
 from confiture.projection import Projected, raw
 from confiture.runner import Context, check_source_fence
-from confiture.types import Backend
+from confiture.types import Backend, TableRef
 
 #: Joins of a few keys, of which the planner has no statistics, with a large table.
 _BY_INDEX = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off"
@@ -39,11 +40,10 @@ _MEMORY = "SET LOCAL work_mem = '64MB'"
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """A captured source table with every target it feeds, and its fingerprint at plan time."""
+    """A captured source table with every target it feeds."""
 
     item: Captured
     jobs: tuple[Job, ...]
-    fingerprint: dict[str, object] | None
 
     @property
     def changed(self) -> sql.Identifier:
@@ -74,12 +74,14 @@ class Follower:
         run = context.run_id.hex[:8]
         self.source = Session(source, "catch-up", run)
         self.target = Session(target, "catch-up", run)
-        self._prepared: tuple[Backend, Backend] | None = None
+        self._passed = 0
+        self._prepared: set[int] = set()
+        self._backends: tuple[Backend, Backend] | None = None
 
     def _ends(self, context: Context) -> tuple[Database, Database]:
         return context.source.database, context.target.database
 
-    def __enter__(self) -> Follower:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -94,21 +96,44 @@ class Follower:
         """One pass over everything the log holds now.
 
         :param touch: remember the keys, because a verification has looked at their rows.
-        :raises Refused: when the source changed under us, or the target is behind its source.
+        :raises Blocked: when either side was changed, or the target is behind its source.
         """
+        while True:
+            self._prepare(self.waiting())
+            with fingerprint.naming_gone(self.source, self.context.schema, self._side):
+                made = self._pass(touch)
+            if made is not None:
+                return made
+
+    def waiting(self) -> list[Followed]:
+        """The tables whose logs hold rows now."""
+        if not self.followed:
+            return []
+        with self.source.transaction(read_only=True) as tx:
+            return self._pending(tx)
+
+    def _pending(self, tx: Transaction) -> list[Followed]:
+        numbers = pending(tx, [f.item for f in self.followed])
+        return [f for f in self.followed if f.item.number in numbers]
+
+    def _pass(self, touch: bool) -> Pass | None:
+        """One pass; None when its snapshot holds rows of a table that is not prepared."""
+        self.context.check_lease()
         if not self.followed:
             return Pass(0, 0, 0)
-        self._prepare()
-        context = self.context
-        context.check_lease()
         with self.source.transaction(isolation=IsolationLevel.REPEATABLE_READ) as source:
             # Lock, then snapshot: an older snapshot sees a rewritten table as empty.
             source.pg.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(self._tables()))
             self._fence_source(source)
-            for followed in self.followed:
-                self._check(source, followed)
+            self._check_source(source)
+            taken = self._pending(source)
+            if not {f.item.number for f in taken} <= self._prepared:
+                return None  # a pass takes every row that its snapshot has (correctness.md, I-5.8)
             source.pg.execute(_MEMORY)
-            taken = [f for f in self.followed if self._take(source, f)]
+            if taken:
+                self._begin(source)
+            for followed in taken:
+                self._take(source, followed)
             made = self._apply(source, taken, touch) if taken else Pass(0, 0, 0)
             if taken:
                 self._number(source, made.number)
@@ -119,24 +144,29 @@ class Follower:
     def _tables(self) -> sql.Composed:
         return sql.SQL(", ").join(f.item.source for f in self.followed)
 
-    def _prepare(self) -> None:
-        """Temporary tables in both sessions, again after a reconnect. Making them takes a snapshot,
-        so it is not done in the pass."""
+    def _prepare(self, wanted: Sequence[Followed]) -> None:
+        """Temporary tables in both sessions for the tables of a pass, again after a reconnect.
+
+        Creating them takes a snapshot, so it is not done in the pass.
+        """
         now = (self.source.backend, self.target.backend)
-        if now == self._prepared:
+        if now != self._backends:
+            self._prepared, self._backends = set(), now
+        lacking = [f for f in wanted if f.item.number not in self._prepared]
+        if not lacking:
             return
         with self.source.transaction() as tx:
-            for f in self.followed:
+            for f in lacking:
                 columns = _typed((f"k{i}", k.source_type) for i, k in enumerate(f.item.key, 1))
                 tx.pg.execute(_temp_table(f.changed, columns + sql.SQL(", truncated boolean")))
         with self.target.transaction() as tx:
-            for f in self.followed:
+            for f in lacking:
                 for job in f.jobs:
                     columns = _typed((f"k{i}", p.wire) for i, p in enumerate(images(job), 1))
                     tx.pg.execute(_temp_table(keys_of(job), columns))
                     if job.table.kept:
                         keeping.prepare(tx, job)
-        self._prepared = now
+        self._prepared |= {f.item.number for f in lacking}
 
     def _take(self, source: Transaction, f: Followed) -> int:
         """Move exactly the log rows of this snapshot into the temporary table; how many keys."""
@@ -152,6 +182,7 @@ class Follower:
     def _apply(self, source: Transaction, taken: Sequence[Followed], touch: bool) -> Pass:
         with self.target.transaction() as target:
             self._fence_target(target)
+            self._check_target(target)
             target.pg.execute("SET CONSTRAINTS ALL DEFERRED")
             target.pg.execute(_MEMORY)
             rows = 0
@@ -174,27 +205,31 @@ class Follower:
 
     # What differs by direction ---------------------------------------------------------------------
 
+    #: Which of the two databases the rows are read from.
+    _side = "source"
+
     def _fence_source(self, source: Transaction) -> None:
         check_source_fence(source, self.context.schema, self.context.epoch)
+
+    def _begin(self, source: Transaction) -> None:
+        """Read the number of the last pass that this side has recorded."""
+        query = sql.SQL("SELECT number FROM {}").format(sql.Identifier(self.context.schema, "passes"))
+        row = source.pg.execute(query).fetchone()
+        self._passed = int(row[0]) if row is not None else 0
 
     def _fence_target(self, target: Transaction) -> None:
         runs.fence(target, self.context.run_id, self.context.epoch)
 
-    def _check(self, source: Transaction, f: Followed) -> None:
-        """:raises Refused: when DDL changed the table since, or writes may be missing from its log."""
-        check_fingerprint(source, f.jobs[0], f.fingerprint)
-        if is_tampered(source, f.item):
-            raise Refused(
-                f"capture on source table {f.item.table} was disabled or dropped",
-                why="writes made meanwhile may be missing from its log",
-                fix=f"copy it again: migrate --restart-table {f.item.table}",
-            )
-        if is_outgrown(source, f.item):
-            raise Refused(
-                f"source table {f.item.table} is fed by a subscription now",
-                why="what it applies fires no statement-level triggers, so it is missing from the log",
-                fix="drop the subscription; or abort the run and set it up again, with the subscription there",
-            )
+    def _check_source(self, source: Transaction) -> None:
+        """:raises Blocked: when DDL changed a table that rows are read from, or writes may be missing from its log."""
+        schema, tables = self.context.schema, [f.item.table for f in self.followed]
+        fingerprint.refuse_changed(source, schema, "source", (*fingerprint.CAPTURED, *fingerprint.DATABASE), tables)
+
+    def _check_target(self, target: Transaction) -> None:
+        """:raises Blocked: when DDL changed a table that rows are applied to, or something would act on them there."""
+        tables = [job.table.target for f in self.followed for job in f.jobs]
+        kinds = (*fingerprint.APPLIED, fingerprint.STORAGE, fingerprint.WRITE_BLOCK)
+        fingerprint.refuse_changed(target, self.context.schema, "target", kinds, tables)
 
     def _gone(self, source: Transaction, target: Transaction, job: Job) -> int:
         """The keys that a TRUNCATE took, added to those of the pass; how many."""
@@ -209,8 +244,15 @@ class Follower:
         catchup.touch(target, self.context.run_id, job.table.number, keys_of(job), len(job.table.key))
 
     def _count(self, target: Transaction, keys: int, rows: int) -> int:
-        """Number the pass in the transaction that holds its rows."""
-        return catchup.advance(target, self.context.run_id, keys=keys, rows=rows)
+        """Number the pass in the transaction that holds its rows.
+
+        :raises Blocked: when one side has lost a pass that the other one has recorded.
+        """
+        number = catchup.advance(target, self.context.run_id, keys=keys, rows=rows)
+        # The target may be one ahead: a crash between the two commits repeats that pass.
+        if number - 1 not in (self._passed, self._passed + 1):
+            raise _lost("target" if number <= self._passed else "source", self._passed, number - 1)
+        return number
 
     def _number(self, source: Transaction, number: int) -> None:
         """Note the number where the log rows go."""
@@ -235,23 +277,27 @@ def refuse_behind(context: Context) -> None:
     with context.source.transaction(read_only=True) as source, context.target.transaction(read_only=True) as target:
         row = source.pg.execute(sql.SQL("SELECT number FROM {}").format(passes)).fetchone()
         have = catchup.last(target, context.run_id)
-    if row is not None and row[0] > have:
-        raise Refused(
-            f"the target has lost changes: it knows pass {have}, the source pass {row[0]}",
-            why="it crashed with commits not on disk, was failed over, or restored from a backup",
-            fix="abort this run and begin a new one; the source serves on",
-        )
+    passed = int(row[0]) if row is not None else 0
+    if have not in (passed, passed + 1):
+        raise _lost("target" if have < passed else "source", passed, have)
+
+
+def _lost(side: str, passed: int, applied: int) -> Blocked:
+    return Blocked(
+        f"the {side} has lost changes: the source has recorded pass {passed}, the target pass {applied}",
+        why="it crashed with commits not on disk, was failed over, or was restored from a backup",
+        fix="abort this run and start a new one; the source is still serving",
+        step="abort",
+    )
 
 
 def followed(context: Context, plan: Plan) -> tuple[Followed, ...]:
-    """What catch-up works on, from the plan and the journal."""
-    with context.target.transaction(read_only=True) as tx:
-        prints = {s.number: s.fingerprint for s in progress.tables(tx, context.run_id)}
-    found = []
-    for item in captured(plan.tables, context.schema):
-        jobs = tuple(Job(t, context.schema) for t in plan.tables if t.key and t.source == item.table)
-        found.append(Followed(item, jobs, prints.get(jobs[0].table.number)))
-    return tuple(found)
+    """What catch-up works on, from the plan."""
+    fed: dict[TableRef, list[Job]] = {}
+    for table in plan.tables:
+        if table.key:
+            fed.setdefault(table.source, []).append(Job(table, context.schema))
+    return tuple(Followed(item, tuple(fed[item.table])) for item in captured(plan.tables, context.schema))
 
 
 # The parts of a pass -------------------------------------------------------------------------------

@@ -7,42 +7,27 @@ after a rollback compares and brings over what became of it.
 
 from __future__ import annotations
 
-from typing import cast
-
 from psycopg import sql
 
-from confiture import catalog
+from confiture import fingerprint
+from confiture.capture import write_block
 from confiture.capture.apply import Followed, Follower, images, keys_of, keys_there, matches
-from confiture.capture.triggers import captured, is_tampered
+from confiture.capture.triggers import captured
 from confiture.config import Database
 from confiture.copy.base import Job
 from confiture.copy.stream import pipe
 from confiture.db import Transaction
-from confiture.errors import Refused
-from confiture.journal import catchup, progress, runs
-from confiture.journal.progress import Json
+from confiture.errors import Blocked
+from confiture.journal import catchup, runs
 from confiture.plan import Plan
 from confiture.projection import raw
 from confiture.runner import Context, check_source_fence
-from confiture.types import TableRef
 
 
 def followed(context: Context, plan: Plan) -> tuple[Followed, ...]:
-    """What is brought home, table by table."""
-    with context.target.transaction(read_only=True) as tx:
-        shapes = {s.number: s.target_shape for s in progress.tables(tx, context.run_id)}
-    jobs = {t.number: Job(t, context.schema) for t in plan.back}
-    return tuple(
-        Followed(item, (jobs[item.number],), shapes[item.number]) for item in captured(plan.back, context.schema)
-    )
-
-
-def shape(tx: Transaction, table: TableRef) -> Json | None:
-    """Columns and partitions of a table of the target; None when it is gone."""
-    found = catalog.fingerprint(tx, table)
-    if found is None:
-        return None
-    return {"columns": found["columns"], "partitions": sorted(found["storage"] or {})}
+    """What is applied in reverse, table by table."""
+    jobs = {t.number: Job(t, context.schema, side="target") for t in plan.back}
+    return tuple(Followed(item, (jobs[item.number],)) for item in captured(plan.back, context.schema))
 
 
 class Home(Follower):
@@ -51,9 +36,13 @@ class Home(Follower):
     def __init__(self, context: Context, plan: Plan) -> None:
         super().__init__(context, followed(context, plan))
         self.forward = {t.number: Job(t, context.schema) for t in plan.tables}
+        self._lsn: str | None = None
+        self._known = 0
 
     def _ends(self, context: Context) -> tuple[Database, Database]:
         return context.target.database, context.source.database
+
+    _side = "target"
 
     def _fence_source(self, source: Transaction) -> None:
         runs.fence(source, self.context.run_id, self.context.epoch)
@@ -61,22 +50,18 @@ class Home(Follower):
     def _fence_target(self, target: Transaction) -> None:
         check_source_fence(target, self.context.schema, self.context.epoch)
 
-    def _check(self, source: Transaction, f: Followed) -> None:
-        now, then = shape(source, f.item.table), cast(Json, f.fingerprint)
-        columns = now["columns"] if now is not None else {}
-        changed = [c for c, kind in then["columns"].items() if columns.get(c) != kind]
-        if now is None or changed or now["partitions"] != then["partitions"]:
-            raise Refused(
-                f"table {f.item.table} of the target was changed since the cutover",
-                why=f"its {', '.join(changed) or 'partitions'} differ: what was written there may not be logged",
-                fix="undo that change; else there is no way back any more",
-            )
-        if is_tampered(source, f.item):
-            raise Refused(
-                f"capture on table {f.item.table} of the target was disabled or dropped",
-                why="writes made meanwhile may be missing from its log",
-                fix="there is no way back any more; the target serves on",
-            )
+    def _check_source(self, source: Transaction) -> None:
+        fingerprint.refuse_unreadable(source, self.context.schema, "target", [f.item.table for f in self.followed])
+
+    def _check_target(self, target: Transaction) -> None:
+        write_block.refuse_damaged(target, self.context.schema, "source")
+        tables = [f.jobs[0].table.target for f in self.followed]
+        fingerprint.refuse_changed(target, self.context.schema, "source", fingerprint.APPLIED, tables)
+
+    def _begin(self, source: Transaction) -> None:
+        row = source.pg.execute("SELECT pg_current_wal_lsn()::text").fetchone()
+        self._lsn = row[0] if row is not None else None
+        self._known = catchup.last_home(source, self.context.run_id)
 
     def _bring_keys(self, source: Transaction, target: Transaction, f: Followed, job: Job) -> int:
         keys = super()._bring_keys(source, target, f, job)
@@ -130,8 +115,14 @@ class Home(Follower):
 
     def _count(self, target: Transaction, keys: int, rows: int) -> int:
         passes = sql.Identifier(self.context.schema, "passes")
-        row = target.pg.execute(sql.SQL("UPDATE {} SET home = home + 1 RETURNING home").format(passes)).fetchone()
-        assert row is not None
+        # The source may be one ahead: a crash between the two commits repeats that pass.
+        counted = sql.SQL(
+            "UPDATE {} SET home = home + 1, target_lsn = {}::pg_lsn"
+            " WHERE home BETWEEN {known} AND {known} + 1 AND coalesce(target_lsn <= {lsn}::pg_lsn, true) RETURNING home"
+        ).format(passes, sql.Literal(self._lsn), known=sql.Literal(self._known), lsn=sql.Literal(self._lsn))
+        row = target.pg.execute(counted).fetchone()
+        if row is None:
+            raise _restored(self._known)
         return int(row[0])
 
     def _number(self, source: Transaction, number: int) -> None:
@@ -143,14 +134,27 @@ def _touched(job: Job) -> sql.Identifier:
 
 
 def refuse_behind(context: Context) -> None:
-    """:raises Refused: when the target knows of a pass home that the source has lost."""
-    passes = sql.Identifier(context.schema, "passes")
+    """:raises Blocked: when either side has recorded a reverse pass that the other one has lost."""
+    query = sql.SQL("SELECT home, target_lsn::text FROM {}").format(sql.Identifier(context.schema, "passes"))
     with context.source.transaction(read_only=True) as source, context.target.transaction(read_only=True) as target:
-        row = source.pg.execute(sql.SQL("SELECT home FROM {}").format(passes)).fetchone()
+        row = source.pg.execute(query).fetchone()
         known = catchup.last_home(target, context.run_id)
-    if row is None or row[0] < known:
-        raise Refused(
-            f"the old database has lost changes: it knows pass {row[0] if row else 0} home, the target pass {known}",
-            why="it crashed with commits not on disk, was failed over, or restored from a backup",
-            fix="there is no way back any more; the target serves on",
+        passed, lsn = row if row is not None else (0, None)
+        ahead = target.pg.execute("SELECT coalesce(pg_current_wal_lsn() >= %s::pg_lsn, true)", (lsn,)).fetchone()
+    if passed < known:
+        raise Blocked(
+            f"the source has lost changes: it has recorded reverse pass {passed}, the target {known}",
+            why="it crashed with commits not on disk, was failed over, or was restored from a backup",
+            fix="rollback is no longer possible; the target is still serving",
         )
+    if passed > known + 1 or ahead != (True,):
+        raise _restored(known)
+
+
+def _restored(known: int) -> Blocked:
+    return Blocked(
+        "the target has lost changes that were applied to the source",
+        why=f"it has recorded reverse pass {known}, and the source has recorded a later one: it was restored from a"
+        " backup, or failed over to a standby that was behind",
+        fix="compare both databases by hand: the source has rows that the target has lost; the target is still serving",
+    )

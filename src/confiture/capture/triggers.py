@@ -9,10 +9,11 @@ https://www.postgresql.org/docs/current/sql-createtrigger.html
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from psycopg import sql
 
+from confiture import fingerprint
 from confiture.db import WRITER, Transaction
 from confiture.plan import KeyColumn, TablePlan
 from confiture.projection import raw
@@ -20,8 +21,6 @@ from confiture.types import TableRef
 
 #: Names of triggers: of statements, of rows whose key changed, of rows where statements do not do.
 EVENTS = ("insert", "update", "delete", "key", "row", "truncate")
-#: How many a table has: one for rows, or those for statements; and one for TRUNCATE.
-_ROW_TRIGGERS, _STATEMENT_TRIGGERS = 2, 5
 #: A partitioned table itself has none.
 _STORAGE = sql.SQL("INSERT INTO {} SELECT f FROM pg_relation_filenode(%s::regclass) f WHERE f IS NOT NULL")
 
@@ -33,12 +32,15 @@ class Captured:
     :ivar number: names its log table and its functions.
     :ivar key: the walk key, which every target of the table shares.
     :ivar schema: the run's own.
+    :ivar layouts: where the key's columns stand among the columns, from 1, with the OIDs of the partitions that have
+        them there; the table itself comes first. Empty until :func:`install` has looked.
     """
 
     number: int
     table: TableRef
     key: tuple[KeyColumn, ...]
     schema: str
+    layouts: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = field(default=(), compare=False)
 
     @property
     def log(self) -> sql.Identifier:
@@ -55,8 +57,19 @@ class Captured:
         """The table itself."""
         return sql.Identifier(self.table.schema, self.table.name)
 
+    def keys_from(self, rows: sql.Composable, layout: int = 0) -> sql.Composed:
+        """A SELECT of the key from a relation with the table's columns, which are named by position.
+
+        A function that named them as the table does would fail, and every write of the application with it, once the
+        application renames a column of the key.
+        """
+        positions, _ = self.layouts[layout]
+        names = [sql.Identifier(f"c{n}") for n in range(1, max(positions) + 1)]
+        key = sql.SQL(", ").join(names[p - 1] for p in positions)
+        return sql.SQL("SELECT {} FROM {} AS t({})").format(key, rows, sql.SQL(", ").join(names))
+
     def columns(self, alias: str) -> sql.Composed:
-        """The key's columns of a transition table or a row variable."""
+        """The key's columns of OLD or NEW in a trigger's condition, which the server stores by number."""
         return sql.SQL(", ").join(sql.Identifier(alias, k.source) for k in self.key)
 
     @property
@@ -82,6 +95,13 @@ def captured(tables: Sequence[TablePlan], schema: str) -> tuple[Captured, ...]:
     return tuple(found.values())
 
 
+def create_storage(tx: Transaction, schema: str) -> None:
+    """Create the table of the storages that capture began with, and that each TRUNCATE created since."""
+    tx.pg.execute(
+        sql.SQL("CREATE TABLE IF NOT EXISTS {} (filenode oid NOT NULL)").format(sql.Identifier(schema, "storage"))
+    )
+
+
 def kind(tx: Transaction, item: Captured) -> str:
     """``row`` or ``statement``: how the table's changes have to be caught."""
     row = tx.pg.execute(
@@ -98,32 +118,13 @@ def installed(tx: Transaction, item: Captured) -> bool:
     return row is not None and row[0] is not None
 
 
-def is_tampered(tx: Transaction, item: Captured) -> bool:
-    """Whether a capture trigger was disabled or dropped: writes may be missing from the log."""
-    row = tx.pg.execute(
-        "SELECT count(*), count(*) FILTER (WHERE t.tgenabled <> 'A') FROM pg_trigger t"
-        " WHERE t.tgrelid = %s::regclass AND t.tgname LIKE %s",
-        (item.source.as_string(tx.pg), f"zz_{item.schema}_%"),
-    ).fetchone()
-    assert row is not None
-    return bool(row[1]) or row[0] not in (_ROW_TRIGGERS, _STATEMENT_TRIGGERS)
-
-
-def is_outgrown(tx: Transaction, item: Captured) -> bool:
-    """Whether a table with statement-level triggers is fed by a subscription since, which fires none of them."""
-    row = tx.pg.execute(
-        "SELECT 1 FROM pg_trigger WHERE tgrelid = %s::regclass AND tgname = %s",
-        (item.source.as_string(tx.pg), f"zz_{item.schema}_row"),
-    ).fetchone()
-    return row is None and kind(tx, item) == "row"
-
-
-def install(tx: Transaction, item: Captured) -> None:
-    """Create log, functions and triggers. CREATE TRIGGER waits for writers that are under way.
+def install(tx: Transaction, planned: Captured) -> None:
+    """Create log, functions and triggers, and record their fingerprint. CREATE TRIGGER waits for writers under way.
 
     Committed before the first row is read, it leaves no write unseen: a writer that began earlier is
     waited for, one that begins later is logged.
     """
+    item = replace(planned, layouts=_layouts(tx, planned))
     columns = [sql.SQL("{} {}").format(sql.Identifier(f"k{i}"), raw(k.source_type)) for i, k in enumerate(item.key, 1)]
     # No index: keeping one took as long as writing the log. The replica identity lets its rows be deleted
     # where a publication is FOR ALL TABLES.
@@ -139,17 +140,36 @@ def install(tx: Transaction, item: Captured) -> None:
     # Nothing is read before: what gave the table new storage until now, under the triggers' lock, has lost nothing.
     for ref in (item.table, *partitions):
         tx.pg.execute(_STORAGE.format(item.storage), (sql.Identifier(ref.schema, ref.name).as_string(tx.pg),))
+    tables = fingerprint.oids(tx, [item.table])
+    fingerprint.record(tx, item.schema, tables, (fingerprint.CAPTURE, fingerprint.SUBSCRIPTIONS))
 
 
-def complete(tx: Transaction, item: Captured) -> None:
-    """Triggers for TRUNCATE on partitions that came since; those for rows are cloned by the server."""
-    for ref in _partitions(tx, item):
-        row = tx.pg.execute(
-            "SELECT 1 FROM pg_trigger WHERE tgrelid = %s::regclass AND tgname = %s",
-            (sql.Identifier(ref.schema, ref.name).as_string(tx.pg), f"zz_{item.schema}_truncate"),
-        ).fetchone()
-        for statement in _on_truncate(item, ref) if row is None else ():
-            tx.pg.execute(statement)
+def is_intact(tx: Transaction, item: Captured) -> bool:
+    """Whether the table's capture is there as it was installed: not even disabled for a moment."""
+    kinds = (fingerprint.CAPTURE, fingerprint.SUBSCRIPTIONS)
+    return installed(tx, item) and not fingerprint.changes(tx, item.schema, kinds, [item.table])
+
+
+def _layouts(tx: Transaction, item: Captured) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
+    """Where the key stands in the table and in its partitions, which may order their columns otherwise.
+
+    Columns that were dropped do not count, as they do not in a list of aliases.
+    """
+    rows = tx.pg.execute(
+        "SELECT m.relid::oid::bigint, a.attname, row_number() OVER (PARTITION BY m.relid ORDER BY a.attnum)"
+        " FROM (SELECT %(table)s::regclass AS relid, 0 AS level"
+        "       UNION SELECT relid, level FROM pg_partition_tree(%(table)s::regclass)) m"
+        " JOIN pg_attribute a ON a.attrelid = m.relid AND a.attnum > 0 AND NOT a.attisdropped"
+        " ORDER BY m.level, m.relid",
+        {"table": item.source.as_string(tx.pg)},
+    ).fetchall()
+    places: dict[int, dict[str, int]] = {}
+    for oid, name, place in rows:
+        places.setdefault(oid, {})[name] = place
+    found: dict[tuple[int, ...], list[int]] = {}
+    for oid, place in places.items():
+        found.setdefault(tuple(place[k.source] for k in item.key), []).append(oid)
+    return tuple((positions, tuple(oids)) for positions, oids in found.items())
 
 
 def _partitions(tx: Transaction, item: Captured) -> list[TableRef]:
@@ -189,16 +209,17 @@ def _on_truncate(item: Captured, ref: TableRef) -> Iterator[sql.Composed]:
 def _events(item: Captured) -> Iterator[tuple[str, sql.Composed, sql.Composed]]:
     new = sql.SQL("REFERENCING NEW TABLE AS confiture_new").format()
     old = sql.SQL("REFERENCING OLD TABLE AS confiture_old").format()
-    yield "insert", new, _logged(item, sql.SQL("SELECT {} FROM confiture_new").format(item.columns("confiture_new")))
-    yield "delete", old, _logged(item, sql.SQL("SELECT {} FROM confiture_old").format(item.columns("confiture_old")))
+    now = _logged(item, item.keys_from(sql.Identifier("confiture_new")))
+    yield "insert", new, now
+    yield "delete", old, _logged(item, item.keys_from(sql.Identifier("confiture_old")))
     # The keys that rows have now; those they had before, where they differ, are logged row by row.
-    yield "update", new, _logged(item, sql.SQL("SELECT {} FROM confiture_new").format(item.columns("confiture_new")))
+    yield "update", new, now
 
 
 def _moved(item: Captured) -> Iterator[sql.Composed]:
     """The old key of a row whose key changed. Nearly no update changes one: comparing both sides of every
     statement took as long as logging it."""
-    yield _function(item, "key", _logged(item, sql.SQL("VALUES ({})").format(item.columns("old"))))
+    yield _function(item, "key", _logged(item, item.keys_from(_OLD_ROW)))
     differs = sql.SQL("ROW({}) IS DISTINCT FROM ROW({})").format(item.columns("old"), item.columns("new"))
     yield _trigger(item, "key", sql.SQL("AFTER UPDATE"), sql.SQL("FOR EACH ROW"), only=differs)
     yield _always(item, item.source, "key")
@@ -208,14 +229,27 @@ def _logged(item: Captured, query: sql.Composed) -> sql.Composed:
     return sql.SQL("INSERT INTO {} ({}) {}").format(item.log, item.log_key, query)
 
 
+#: The row variables as relations.
+_OLD_ROW, _NEW_ROW = sql.SQL("(SELECT OLD.*)"), sql.SQL("(SELECT NEW.*)")
+
+
 def _row_body(item: Captured) -> sql.Composed:
-    insert = sql.SQL("INSERT INTO {} ({}) VALUES ({})")
-    old = insert.format(item.log, item.log_key, item.columns("old"))
-    new = insert.format(item.log, item.log_key, item.columns("new"))
-    return sql.SQL(
-        "IF TG_OP <> 'INSERT' THEN {}; END IF;"
-        " IF TG_OP = 'INSERT' OR TG_OP = 'UPDATE' AND ROW({}) IS DISTINCT FROM ROW({}) THEN {}; END IF"
-    ).format(old, item.columns("old"), item.columns("new"), new)
+    """The old and the new key of a row; one that did not change is logged once.
+
+    The function runs for each partition with the partition's own order of columns.
+    """
+    body = _row_logged(item, 0)
+    for number in range(1, len(item.layouts)):
+        members = sql.SQL(", ").join(map(sql.Literal, item.layouts[number][1]))
+        body = sql.SQL("IF TG_RELID IN ({}) THEN {}; ELSE {}; END IF").format(members, _row_logged(item, number), body)
+    return body
+
+
+def _row_logged(item: Captured, layout: int) -> sql.Composed:
+    old, new = item.keys_from(_OLD_ROW, layout), item.keys_from(_NEW_ROW, layout)
+    return sql.SQL("IF TG_OP = 'INSERT' THEN {}; ELSIF TG_OP = 'DELETE' THEN {}; ELSE {} UNION {}; END IF").format(
+        _logged(item, new), _logged(item, old), _logged(item, old), new
+    )
 
 
 def _function(item: Captured, event: str, body: sql.Composed) -> sql.Composed:
@@ -255,10 +289,13 @@ def _always(item: Captured, table: sql.Identifier, event: str) -> sql.Composed:
 
 
 def remove(tx: Transaction, item: Captured) -> None:
-    """Drop triggers, functions and log; nothing to do when they are gone."""
+    """Drop triggers, functions and log; nothing to do when they are gone.
+
+    Triggers are found by their function: a table may have been renamed, and a partition that was detached keeps its
+    own. A trigger that a partition inherits is dropped with its root's.
+    """
     if not installed(tx, item):
         return
-    # By their function: a partition that was detached keeps its trigger for TRUNCATE. Cloned ones go with the root's.
     rows = tx.pg.execute(
         "SELECT n.nspname, c.relname, t.tgname FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid"
         " JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
@@ -271,6 +308,34 @@ def remove(tx: Transaction, item: Captured) -> None:
     for event in EVENTS:
         tx.pg.execute(sql.SQL("DROP FUNCTION IF EXISTS {}()").format(item.function(event)))
     tx.pg.execute(sql.SQL("DROP TABLE {}").format(item.log))
+    fingerprint.forget(tx, item.schema, [item.table], (fingerprint.CAPTURE, fingerprint.SUBSCRIPTIONS))
+
+
+def pending(tx: Transaction, items: Sequence[Captured]) -> set[int]:
+    """The numbers of the tables whose logs hold rows, in the transaction's snapshot: one query for all of them."""
+    if not items:
+        return set()
+    parts = (
+        sql.SQL("SELECT {} WHERE EXISTS (SELECT FROM {})").format(sql.Literal(item.number), item.log) for item in items
+    )
+    return {row[0] for row in tx.pg.execute(sql.SQL(" UNION ALL ").join(parts)).fetchall()}
+
+
+def waiting(tx: Transaction, items: Sequence[Captured], most: int) -> int:
+    """Log rows of all tables, counted up to one more than ``most`` in each of them."""
+    numbers = pending(tx, items)
+    parts = [
+        sql.SQL("SELECT count(*) AS n FROM (SELECT FROM {} LIMIT {}) l").format(item.log, sql.Literal(most + 1))
+        for item in items
+        if item.number in numbers
+    ]
+    if not parts:
+        return 0
+    row = tx.pg.execute(
+        sql.SQL("SELECT sum(n)::bigint FROM ({}) w").format(sql.SQL(" UNION ALL ").join(parts))
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def backlog(tx: Transaction, items: Sequence[Captured]) -> tuple[int, float]:

@@ -14,7 +14,8 @@ from confiture.config import redact
 from confiture.errors import CutoverHalfway, UsageError
 from confiture.pooler.pgbouncer import Pool
 from confiture.render import rehearsal as render
-from confiture.steps.cutover import Limits, hook_arguments, hook_environment, run_hook
+from confiture.steps.cutover import hook_arguments, hook_environment, run_hook
+from confiture.steps.table_lock import Limits
 
 LockTimeout = Annotated[float, typer.Option(min=0.001, help="Seconds to wait for the locks, each try.")]
 GiveUpAfter = Annotated[float, typer.Option(min=0, help="Seconds after which no further try is made.")]
@@ -35,6 +36,12 @@ DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Catch up, compare, measure the write pause, name who is in the way; no switch."),
 ]
+NoRollback = Annotated[
+    bool, typer.Option("--no-rollback", help="Cut over without asking where a rollback will not be possible.")
+]
+RollbackDryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Compare, measure the write pause, name blocking sessions; do not switch.")
+]
 Hook = Annotated[str | None, typer.Option(help="A command to run once the other database serves; no shell.")]
 
 
@@ -50,6 +57,7 @@ def cutover(
     pool: PoolName = None,
     pgbouncer_config: PgBouncerConfig = None,
     report: Report = Path("differences.jsonl"),
+    no_rollback: NoRollback = False,
     dry_run: DryRun = False,
     project: options.Project = None,
     format: options.Format = options.Output.text,
@@ -62,6 +70,10 @@ def cutover(
     if dry_run:
         _rehearse(where, limits, report, through, format)
         return
+    problems = operations.rollback_problems(where)
+    if problems:
+        what = "\n".join(("rollback will not be possible after this cutover", *problems))
+        options.confirm(target, what, no_rollback, option="--no-rollback")
     with terminal.Reporter() as reporter:
         run, old, new = operations.cutover(where, limits, report, reporter, through)
     if arguments is not None:
@@ -111,13 +123,20 @@ def rollback(
     pgbouncer: PgBouncerConsole = None,
     pool: PoolName = None,
     pgbouncer_config: PgBouncerConfig = None,
+    dry_run: RollbackDryRun = False,
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
-    """After the cutover: back to the old database, with all that was written since."""
+    """Roll back to the source without losing writes made since the cutover."""
     where = options.where(target, source, project)
     arguments = hook_arguments(hook) if hook is not None else None
     limits = Limits(lock_timeout, give_up_after, max_write_pause, terminate_blockers)
+    if dry_run:
+        with terminal.Reporter() as reporter:
+            run, found = operations.rehearse_rollback(where, limits, reporter)
+        said = "nothing refuses a rollback now; none was made"
+        terminal.show(run, said, format, *render.text(found), rehearsal=render.as_json(found))
+        return
     through = _pool(pgbouncer, pool, pgbouncer_config)
     with terminal.Reporter() as reporter:
         run, old, new = operations.rollback(where, limits, reporter, through)

@@ -68,15 +68,19 @@ def where(target: str, source: str | None, project: Path | None) -> Where:
     return Where(target, source, project if project is not None else find_project(Path.cwd()))
 
 
-def confirm(name: str, what: str, yes: bool) -> None:
+def confirm(name: str, what: str, yes: bool, option: str = "--yes") -> None:
     """Have ``name`` typed before a destructive step.
+
+    :param option: the one that stands for it.
 
     :raises UsageError: when it was not, or nobody is there to type.
     """
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError(f"{what} needs a confirmation", why="there is no terminal to ask on", fix="add --yes")
+        raise UsageError(f"{what} needs a confirmation", why="there is no terminal to ask on", fix=f"add {option}")
     print(f"{what}\nType {name} to go on: ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().rstrip("\n") != name:
-        raise UsageError("not confirmed; nothing was done", why=f"it was not {name}", fix="type the name, or add --yes")
+        raise UsageError(
+            "not confirmed; nothing was done", why=f"it was not {name}", fix=f"type the name, or add {option}"
+        )

@@ -14,11 +14,10 @@ from psycopg import sql
 from confiture.capture.apply import Followed
 from confiture.compare import checksum
 from confiture.compare.checksum import Hashing, Side
-from confiture.copy.base import Job
+from confiture.copy.base import Job, reading
 from confiture.db import Session, Transaction
 from confiture.journal.verifications import Difference
 from confiture.projection import raw
-from confiture.runner import reading
 
 #: Times a hot row is looked at before it is left to the cutover; each costs a pass.
 TRIES = 3
@@ -74,7 +73,7 @@ def _look(
     before = _read(source, job, hashing, where["source"])
     with target.transaction(read_only=True) as tx:
         there = checksum.hashes(tx, job, "target", hashing, where["target"])
-    with reading(source, job.source) as tx:
+    with reading(source, job) as tx:
         after = checksum.hashes(tx, job, "source", hashing, where["source"])
         logged = _logged(tx, job, followed, keys)
     differing = [k for k in keys if after.get(k) != there.get(k)]
@@ -83,12 +82,12 @@ def _look(
     if not still:
         return [], hot
     narrow = among(job, still)
-    with reading(source, job.source) as a, target.transaction(read_only=True) as b:
+    with reading(source, job) as a, target.transaction(read_only=True) as b:
         return checksum.differences(a, b, job, hashing, narrow), hot
 
 
 def _read(source: Session, job: Job, hashing: Hashing, where: sql.Composed) -> dict[Key, tuple[int, ...]]:
-    with reading(source, job.source) as tx:
+    with reading(source, job) as tx:
         return checksum.hashes(tx, job, "source", hashing, where)
 
 

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from psycopg import sql
 
-from confiture.db import Transaction
+from confiture import fingerprint, runner
+from confiture.db import Session, Transaction
 from confiture.plan import TablePlan
 from confiture.types import KeyRange
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One planned table of one run; ``schema`` is the run's own, on both sides."""
+    """One planned table of one run.
+
+    :ivar schema: the run's own, on both sides.
+    :ivar side: where its rows are read: on the source, or for what is applied in reverse in the target.
+    """
 
     table: TablePlan
     schema: str
+    side: Literal["source", "target"] = "source"
 
     @property
     def view(self) -> sql.Identifier:
@@ -44,6 +52,18 @@ class Job:
     def column_list(self) -> sql.Composed:
         """The filled columns in parentheses; nothing for a table without columns."""
         return sql.SQL("({})").format(self.columns) if self.table.columns else sql.Composed([])
+
+
+@contextmanager
+def reading(session: Session, job: Job) -> Iterator[Transaction]:
+    """A transaction that reads a table's rows: lock, then snapshot, then fingerprint (correctness.md, 2).
+
+    :raises Blocked: when the table, or what its rows rest on, is no longer as it was planned.
+    """
+    tables = [job.table.source]
+    with fingerprint.naming_gone(session, job.schema, job.side, tables), runner.reading(session, job.source) as tx:
+        fingerprint.refuse_unreadable(tx, job.schema, job.side, tables)
+        yield tx
 
 
 class Mover(Protocol):

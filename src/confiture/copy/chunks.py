@@ -10,18 +10,16 @@ import time
 
 from psycopg import sql
 
-from confiture import catalog
-from confiture.copy.base import Job, Mover
+from confiture.copy.base import Job, Mover, reading
 from confiture.copy.fdw import Fdw
 from confiture.copy.stream import Stream
 from confiture.db import Transaction
-from confiture.errors import Refused
 from confiture.faults import failpoint
 from confiture.journal import progress
 from confiture.journal.progress import Chunk, TableProgress
 from confiture.keyset import KeyPart, columns, predicate, ranges
-from confiture.runner import Context, reading
-from confiture.types import KeyRange, KeyValue, shell_word
+from confiture.runner import Context
+from confiture.types import KeyRange, KeyValue
 
 #: Ranges planned per batch; the planner stays that far ahead of the copy.
 PLAN_AHEAD = 20
@@ -31,34 +29,7 @@ HALVE_AFTER = 2
 MOVERS: dict[str, Mover] = {"fdw": Fdw(), "copy": Stream()}
 
 
-def check_fingerprint(tx: Transaction, job: Job, expected: dict[str, object] | None) -> None:
-    """:raises Refused: when DDL changed the source table since the plan, saying what."""
-    now = catalog.fingerprint(tx, job.table.source)
-    if expected is None or now == expected:
-        return
-    changed = ["gone"] if now is None else [k for k in expected if now.get(k) != expected[k]]
-    if now is not None and changed == ["storage"]:
-        # What is copied whole again under the cutover's lock may be emptied or rewritten until then.
-        if job.table.recopied or _truncated_only(tx, job, expected["storage"], now["storage"]):
-            return
-    raise Refused(
-        f"source table {job.table.source} was changed during the run: {', '.join(changed)}",
-        why="what was read before and after would not fit together",
-        fix=f"copy it again: migrate --restart-table {shell_word(str(job.table.target))}",
-    )
-
-
-def _truncated_only(tx: Transaction, job: Job, before: object, now: object) -> bool:
-    """Whether each new storage is one that a captured TRUNCATE made: any other rewrite goes unlogged."""
-    assert isinstance(before, dict)
-    assert isinstance(now, dict)
-    rows = tx.pg.execute(sql.SQL("SELECT filenode::text FROM {}").format(sql.Identifier(job.schema, "storage")))
-    return now.keys() == before.keys() and set(now.values()) <= set(before.values()) | {row[0] for row in rows}
-
-
-def plan_ahead(
-    context: Context, job: Job, number: int, expected: dict[str, object] | None, rows: int | None = None
-) -> None:
+def plan_ahead(context: Context, job: Job, number: int, rows: int | None = None) -> None:
     """Write the next batch of ranges and the planner's cursor in one commit; seal at the end.
 
     :param rows: of each range; None for as many as the table's plan says.
@@ -67,8 +38,7 @@ def plan_ahead(
         state = progress.table(tx, context.run_id, number)
     if state.sealed:
         return
-    with reading(context.source, job.source) as tx:
-        check_fingerprint(tx, job, expected)
+    with reading(context.source, job) as tx:
         bounds = _bounds(tx, job, state.cursor_key, rows or job.table.chunk_rows) if job.table.key else []
     last = len(bounds) < PLAN_AHEAD
     spans = ranges(bounds, state.cursor_key, last=last)
@@ -142,7 +112,7 @@ def next_chunk(context: Context, number: int) -> Chunk | None:
 
 def halve(context: Context, job: Job, chunk: Chunk) -> None:
     """Cut a chunk whose copies were lost with their process, so that less is at stake."""
-    with reading(context.source, job.source) as tx:
+    with reading(context.source, job) as tx:
         middle = middle_key(tx, job, chunk.range)
     if middle is None:
         return
@@ -152,7 +122,7 @@ def halve(context: Context, job: Job, chunk: Chunk) -> None:
 
 def shorten(context: Context, job: Job, chunk: Chunk, rows: int) -> None:
     """Cut a chunk behind its first ``rows`` rows; one that has no more stays as it is."""
-    with reading(context.source, job.source) as tx:
+    with reading(context.source, job) as tx:
         key = key_after(tx, job, chunk.range, rows) if job.table.key else None
     if key is None:
         return
@@ -160,11 +130,10 @@ def shorten(context: Context, job: Job, chunk: Chunk, rows: int) -> None:
         progress.cut_chunk(tx, context.run_id, chunk, key)
 
 
-def copy_chunk(context: Context, job: Job, chunk: Chunk, expected: dict[str, object] | None) -> int | None:
+def copy_chunk(context: Context, job: Job, chunk: Chunk) -> int | None:
     """Copy one chunk; its rows, or None when somebody else has done it meanwhile."""
     began = time.monotonic()
-    with reading(context.source, job.source) as source:
-        check_fingerprint(source, job, expected)
+    with reading(context.source, job) as source:
         with context.fenced() as target:  # rows and checkpoint commit together
             held = progress.claim_chunk(target, context.run_id, chunk)
             if held is None:

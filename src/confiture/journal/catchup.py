@@ -83,6 +83,12 @@ def touched_keys(
     return list(tx.sa.execute(query.order_by(touched.c.key).limit(most)).scalars())
 
 
+def touched_tables(tx: Transaction, run_id: uuid.UUID) -> set[int]:
+    """The numbers of the tables of which a key changed since it was verified."""
+    query = sa.select(touched.c.table_number).where(touched.c.run_id == run_id).distinct()
+    return set(tx.sa.execute(query).scalars())
+
+
 def forget_touched(tx: Transaction, run_id: uuid.UUID, table_number: int, keys: list[list[str]]) -> None:
     """Forget keys that were compared and agree."""
     # One array: a parameter a key would take longer than the deletion.

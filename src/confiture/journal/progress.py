@@ -138,6 +138,12 @@ def set_deferred(tx: Transaction, run_id: uuid.UUID, item: Deferred, status: str
     )
 
 
+def set_all_deferred(tx: Transaction, run_id: uuid.UUID, kind: str, status: str) -> None:
+    """Record where every object of a kind now stands, in the transaction that put them there."""
+    c = deferred_object.c
+    tx.sa.execute(sa.update(deferred_object).where(c.run_id == run_id, c.kind == kind).values(status=status))
+
+
 # Tables and chunks ---------------------------------------------------------------------------------
 
 
@@ -152,7 +158,6 @@ class TableProgress:
     estimate: int
     phase: str
     fingerprint: Json | None
-    target_shape: Json | None
     cursor_key: KeyValue | None
     next_chunk: int
     sealed: bool
@@ -174,7 +179,6 @@ def _progress(row: sa.Row[Any]) -> TableProgress:
         estimate=row.estimate,
         phase=row.phase,
         fingerprint=row.fingerprint,
-        target_shape=row.target_shape,
         cursor_key=_key(row.cursor_key),
         next_chunk=row.next_chunk,
         sealed=row.sealed,
@@ -255,12 +259,6 @@ def update_table(tx: Transaction, run_id: uuid.UUID, number: int, **values: obje
     """Set columns of a table's row."""
     where = (table_plan.c.run_id == run_id, table_plan.c.number == number)
     tx.sa.execute(sa.update(table_plan).where(*where).values(**values))
-
-
-def set_target_shape(tx: Transaction, run_id: uuid.UUID, number: int, shape: Json | None) -> None:
-    """What must not change in a table of the target while its changes are brought home."""
-    c = table_plan.c
-    tx.sa.execute(sa.update(table_plan).where(c.run_id == run_id, c.number == number).values(target_shape=shape))
 
 
 @dataclass(frozen=True, slots=True)

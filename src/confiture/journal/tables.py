@@ -114,7 +114,6 @@ table_plan = _table(
     Column("estimate", BigInteger),
     Column("phase", Text),
     Column("fingerprint", JSONB(none_as_null=True)),
-    Column("target_shape", JSONB(none_as_null=True)),
     Column("cursor_key", JSONB(none_as_null=True)),
     Column("next_chunk", Integer),
     Column("sealed", Boolean),

@@ -186,18 +186,3 @@ ORDER BY c.oid
 -- name: extensions
 -- Installed extensions.
 SELECT extname AS name FROM pg_extension WHERE extname <> 'plpgsql' ORDER BY extname COLLATE "C"
-
--- name: fingerprint
--- What must not change under a reader (correctness.md, 2), as text that can be told apart part by part.
-SELECT jsonb_build_object(
-    'columns', (SELECT jsonb_object_agg(a.attname, format_type(a.atttypid, a.atttypmod))
-                FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
-    'storage', (SELECT jsonb_object_agg(l.relid::regclass::text, pg_relation_filenode(l.relid))
-                FROM (SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf
-                      UNION SELECT c.oid WHERE c.relkind = 'r') l),
-    'triggers', (SELECT jsonb_object_agg(t.tgname, t.tgenabled::text) FROM pg_trigger t
-                 WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgname !~ '^(zz|aa|ab)_confiture_'),
-    'inheritance', (SELECT jsonb_agg(i.inhrelid::regclass::text ORDER BY i.inhrelid::regclass::text)
-                    FROM pg_inherits i WHERE i.inhparent = c.oid)) AS fingerprint
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = %(schema)s AND c.relname = %(name)s

@@ -5,6 +5,7 @@ A session of ours is never among them: it is known by its process id and by its 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -92,25 +93,36 @@ def find(context: Context, side: str, tables: Sequence[TableRef], *, readers: bo
 
 
 def outwait(
-    context: Context, side: str, tables: Sequence[TableRef], work: Callable[[], T], *, readers: bool = True
+    context: Context,
+    side: str,
+    tables: Sequence[TableRef],
+    work: Callable[[], T],
+    *,
+    readers: bool = True,
+    grace: float | None = None,
 ) -> T:
-    """Run ``work``, a whole transaction begun by :func:`brief_lock`, until it has its locks; who is in the way is told.
+    """Run ``work``, a whole transaction begun by :func:`brief_lock`, until it has its locks; blockers are named.
 
-    :param readers: False where who only reads is not in the way.
+    :param readers: False where sessions that only read block nothing.
+    :param grace: seconds after which the sessions that block it are ended; None never.
     :raises Held: after :data:`BRIEF_LOCK_SECONDS`, naming them.
     """
     names = ", ".join(map(str, tables[:SHOWN])) or f"the {side}'s catalog"
     said = None
+    began = time.monotonic()
 
     def attempt() -> T:
         nonlocal said
         try:
             return work()
         except IN_THE_WAY:
-            now = told(find(context, side, tables, readers=readers)) or "sessions that ended meanwhile"
+            found = find(context, side, tables, readers=readers)
+            now = told(found) or "sessions that have ended since"
             if now != said:
                 said = now
                 context.progress.say(f"waiting for a lock on {names}, held by {now}")
+            if grace is not None and time.monotonic() - began > grace:
+                end(context, side, found)
             raise
 
     try:

@@ -8,7 +8,7 @@ import psycopg
 from psycopg import sql
 
 from confiture import machine
-from confiture.capture import fences, triggers
+from confiture.capture import write_block
 from confiture.checks import foreign_server
 from confiture.config import Database
 from confiture.db import Session, Transaction, brief_lock
@@ -17,7 +17,7 @@ from confiture.faults import failpoint
 from confiture.journal import progress, runs
 from confiture.journal.progress import Deferred
 from confiture.journal.runs import Run
-from confiture.plan import Plan, plan_from_json
+from confiture.plan import plan_from_json
 from confiture.projection import raw
 from confiture.runner import Context
 from confiture.states import ABORTED, CLEANED, CUTOVER, MIGRATING, SETUP, VERIFIED
@@ -84,21 +84,19 @@ def _source_things() -> Step:
 
 def _release_target(context: Context) -> None:
     """Our triggers go table by table, so that nobody waits for long; harmless to repeat."""
-    stored = context.run().plan
-    if stored is None:
-        return
-    plan = plan_from_json(stored)
-    for table in plan.tables:
-        outwait(context, "target", [table.target], partial(_release, context, plan, table.target))
+    with context.target.transaction(read_only=True) as tx:
+        tables = write_block.tables(tx, context.schema)
+    for table in tables:
+        outwait(context, "target", [table], partial(_release, context, "target", table))
 
 
-def _release(context: Context, plan: Plan, table: TableRef) -> None:
-    with context.fenced() as tx:
+def _release(context: Context, side: str, table: TableRef) -> None:
+    """Drop the run's triggers from one table, found by their function; harmless to repeat."""
+    with context.fenced() if side == "target" else context.fenced_source() as tx:
         brief_lock(tx)
-        fences.drop_from(tx, context.schema, table)
-        for item in triggers.captured(plan.back, context.schema):
-            if item.table == table:
-                triggers.remove(tx, item)
+        for trigger in write_block.triggers_of(tx, context.schema, table):
+            name = sql.Identifier(table.schema, table.name)
+            tx.pg.execute(sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(trigger), name))
         failpoint("release.table.before_commit")
 
 
@@ -112,8 +110,7 @@ def _drop_target(context: Context, tx: Transaction) -> None:
         tx.pg.execute(sql.SQL("DROP FOREIGN TABLE {}").format(sql.Identifier(context.schema, name)))
     run = runs.get(tx, context.run_id)
     if run is not None and run.plan is not None:
-        tables = [t.target for t in plan_from_json(run.plan).tables]
-        fences.drop(tx, context.schema, tables)
+        write_block.remove(tx, context.schema)
         home.remove(tx, context.schema, plan_from_json(run.plan))
     fdw = (run.fdw if run is not None else None) or {}
     if fdw and not fdw.get("problem"):
@@ -121,6 +118,8 @@ def _drop_target(context: Context, tx: Transaction) -> None:
         tx.pg.execute(sql.SQL("DROP SERVER {}").format(schema))
         if fdw.get("extension"):
             _drop_extension(tx)
+    for table in ("fingerprint", "storage"):
+        tx.pg.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(context.schema, table)))
     tx.pg.execute(sql.SQL("DROP SCHEMA IF EXISTS {}").format(schema))
 
 
@@ -144,17 +143,20 @@ def _drop_source(context: Context) -> None:
     tables = [t.source for t in plan_from_json(plan).tables] if plan is not None else []
     outwait(context, "source", tables, partial(_restore_source, context))
     home.settle_source(context)
-    for ref in tables:
-        outwait(context, "source", [ref], partial(_drop_opened, context, ref))
+    with context.source.transaction(read_only=True) as tx:
+        # An old database that was closed stays closed: its triggers need the function in this schema.
+        blocked = write_block.is_blocked(tx, context.schema)
+        left = [] if blocked else write_block.tables(tx, context.schema)
+    for ref in left:
+        outwait(context, "source", [ref], partial(_release, context, "source", ref))
     with context.fenced_source() as tx:
         views = tx.pg.execute("SELECT viewname FROM pg_views WHERE schemaname = %s", (context.schema,)).fetchall()
         for (name,) in views:
             tx.pg.execute(sql.SQL("DROP VIEW {}").format(sql.Identifier(context.schema, name)))
-        for table in ("aside", "storage", "passes", "fence"):
+        for table in ("aside", "storage", "passes", "fingerprint", "fence"):
             tx.pg.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(context.schema, table)))
-        # An old database that was closed stays closed: its triggers need the function in this schema.
-        if not fences.is_closed(tx, context.schema):
-            fences.drop(tx, context.schema, tables)
+        if not blocked:
+            write_block.remove(tx, context.schema)
             tx.pg.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(context.schema)))
         failpoint("drop_source.before_commit")
 
@@ -164,14 +166,6 @@ def _restore_source(context: Context) -> None:
         brief_lock(tx)
         home.restore_source(context, tx)
         failpoint("drop_source.restored.before_commit")
-
-
-def _drop_opened(context: Context, table: TableRef) -> None:
-    """A fence that a rollback had opened goes; one that is shut keeps an old database closed."""
-    with context.fenced_source() as tx:
-        if not fences.is_closed(tx, context.schema):
-            brief_lock(tx)
-            fences.drop_from(tx, context.schema, table)
 
 
 def _drop_built(context: Context, tx: Transaction) -> None:

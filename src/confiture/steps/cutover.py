@@ -6,24 +6,19 @@ forward. The source stays locked against writes until that commit is durable (co
 
 from __future__ import annotations
 
-import itertools
 import os
-import random
 import shlex
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from math import ceil
+from collections.abc import Callable
+from dataclasses import replace
 
 from psycopg import sql
 
-from confiture import machine, sequences
+from confiture import fingerprint, machine, sequences
 from confiture.config import Database, redact
-from confiture.db import IN_THE_WAY, Session, Transaction, patience
+from confiture.db import Transaction
 from confiture.errors import CutoverGivenUp, Refused, UsageError
 from confiture.faults import failpoint
 from confiture.journal import progress, runs, verifications
@@ -32,31 +27,16 @@ from confiture.journal.runs import Run
 from confiture.plan import Plan
 from confiture.runner import Context, check_source_fence
 from confiture.states import SETUP, VERIFIED
-from confiture.steps import blockers, foreign_keys, verify
-from confiture.steps.blockers import Blocker
+from confiture.steps import foreign_keys, verify
 from confiture.steps.journaled import Step, run_steps
+from confiture.steps.table_lock import Limits, Tables, Work, locked
 from confiture.steps.verify import Result
 from confiture.types import TableRef, shell_word
 
-#: Seconds between two tries at the lock: the first, the longest, and how much of it is left to chance.
-FIRST_WAIT, LONGEST_WAIT, JITTER = 0.2, 5.0, 0.5
-#: Seconds within which the server takes autovacuum out of our way (deadlock_timeout and a little).
-EVICTION_SECONDS = 3.0
+#: Seconds: the application is stopped, so the lock delays nobody while every row is compared.
+UNLIMITED = 10 * 24 * 3600.0
 
 _ENABLE = {"O": "ENABLE TRIGGER", "A": "ENABLE ALWAYS TRIGGER", "R": "ENABLE REPLICA TRIGGER"}
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Seconds: to wait for the source's locks, each try and all together; and to hold writers up under them.
-
-    :ivar terminate_blockers: end the sessions in the way once a try has failed.
-    """
-
-    lock_timeout: float = 0.5
-    give_up_after: float = 30.0
-    max_write_pause: float = 5.0
-    terminate_blockers: bool = False
 
 
 class Differs(CutoverGivenUp):
@@ -94,7 +74,9 @@ def cutover(context: Context, plan: Plan, limits: Limits) -> None:
     """
     refuse_stale(context, plan)
     _as_declared(context)
-    locked(context, plan, limits, lambda source: _under_lock(context, source, plan))
+    with context.beside("cutover") as locker:
+        work = Work(lambda: None, lambda stack: None, lambda source, _, budget: _under_lock(context, source, plan))
+        locked(context, locker, _source_tables(context, plan), replace(limits, max_write_pause=UNLIMITED), work)
 
 
 def refuse_stale(context: Context, plan: Plan) -> None:
@@ -125,95 +107,24 @@ def _table(ref: TableRef) -> sql.Identifier:
 
 
 def _declare(item: Deferred) -> Callable[[Context, Transaction], None]:
+    ends = [item.table, TableRef(*(item.detail or {})["references"])]
+
     def act(context: Context, tx: Transaction) -> None:
+        fingerprint.refuse_changed(tx, context.schema, "target", [fingerprint.FOREIGN_KEYS], ends)
         foreign_keys.put_back(tx, item)
+        fingerprint.record(tx, context.schema, fingerprint.oids(tx, ends), [fingerprint.FOREIGN_KEYS])
         progress.set_deferred(tx, context.run_id, item, "back")
 
     return act
 
 
-@dataclass(frozen=True, slots=True)
-class Locking:
-    """What is locked against writes: the tables, as SQL and by name, and who checks its fence."""
-
-    side: str
-    tables: sql.Composable
-    refs: tuple[TableRef, ...]
-    fence: Callable[[Transaction], None]
-
-
-def locked(context: Context, plan: Plan, limits: Limits, act: Callable[[Transaction], None]) -> None:
-    """Run ``act`` under the source's lock and commit; whatever it raises releases the source untouched."""
-    refs = tuple(t.source for t in plan.tables)
-    what = Locking("source", verify.lock_list(plan), refs, partial(_source_fence, context))
-    with context.beside("cutover") as locker:
-        _try_locked(context, locker, what, limits, act)
-
-
-def locked_target(context: Context, plan: Plan, limits: Limits, act: Callable[[Transaction], None]) -> None:
-    """The same on the target, for a rollback."""
-    refs = tuple(t.target for t in plan.tables)
-    tables = sql.SQL(", ").join(map(_table, refs))
-    what = Locking("target", tables, refs, lambda tx: runs.fence(tx, context.run_id, context.epoch))
-    with context.beside("rollback", side="target") as locker:
-        _try_locked(context, locker, what, limits, act)
-
-
-def _source_fence(context: Context, tx: Transaction) -> None:
-    check_source_fence(tx, context.schema, context.epoch)
-
-
-def _try_locked(
-    context: Context, locker: Session, what: Locking, limits: Limits, act: Callable[[Transaction], None]
-) -> None:
-    deadline = time.monotonic() + limits.give_up_after
-    for tried in itertools.count():
-        context.check_lease()
-        try:
-            with locker.transaction() as tx:
-                what.fence(tx)
-                _lock(tx, what, limits, deadline)
-                failpoint("cutover.locked")
-                # Somebody may wait for our lock whom our other sessions would wait for: let him go first.
-                with patience(limits.lock_timeout):
-                    act(tx)
-            return
-        except IN_THE_WAY:
-            _make_way(context, what, limits, deadline, tried)
-
-
-def _make_way(context: Context, what: Locking, limits: Limits, deadline: float, tried: int) -> None:
-    """After a try that failed: name who is in the way, end or outwait them, give up past the deadline."""
-    found = blockers.find(context, what.side, what.refs)
-    if time.monotonic() >= deadline:
-        raise _not_locked(found, what, limits)
-    if limits.terminate_blockers and blockers.end(context, what.side, found):
-        return
-    context.progress.say(f"waiting for locks held by {blockers.told(found) or 'somebody'}")
-    longest = min(LONGEST_WAIT, FIRST_WAIT * 2**tried)
-    time.sleep(min(random.uniform(JITTER, 1.0) * longest, max(0.0, deadline - time.monotonic())))
-
-
-def _not_locked(found: Sequence[Blocker], what: Locking, limits: Limits) -> CutoverGivenUp:
-    endable = any(b.can_be_ended for b in found) and not limits.terminate_blockers
-    option = "; --terminate-blockers ends such sessions" if endable else ""
-    return CutoverGivenUp(
-        f"given up: the {what.side}'s tables could not be locked",
-        why=f"in the way: {blockers.told(found) or 'sessions that ended meanwhile'}",
-        fix=f"end them or wait for them, then run the same command again{option}; the {what.side} serves on",
+def _source_tables(context: Context, plan: Plan) -> Tables:
+    return Tables(
+        "source",
+        tuple(t.source for t in plan.tables),
+        verify.lock_list(plan),
+        lambda tx: check_source_fence(tx, context.schema, context.epoch),
     )
-
-
-def _lock(tx: Transaction, what: Locking, limits: Limits, deadline: float) -> None:
-    if not what.refs:
-        return
-    patience = max(limits.lock_timeout, deadline - time.monotonic())
-    if limits.terminate_blockers:  # who is still in the way after that is to be ended, not outwaited
-        patience = min(patience, max(limits.lock_timeout, EVICTION_SECONDS))
-    # The first keeps autovacuum away and blocks no writer, so the second waits for writers only.
-    for mode, timeout in (("SHARE UPDATE EXCLUSIVE", patience), ("SHARE ROW EXCLUSIVE", limits.lock_timeout)):
-        tx.pg.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(f"{ceil(timeout * 1000)}ms")))
-        tx.pg.execute(sql.SQL("LOCK TABLE {} IN {} MODE").format(what.tables, sql.SQL(mode)))
 
 
 def _under_lock(context: Context, source: Transaction, plan: Plan) -> None:

@@ -11,7 +11,7 @@ from functools import partial
 import psycopg
 from psycopg import sql
 
-from confiture import sequences
+from confiture import fingerprint, sequences
 from confiture.db import Transaction, failure, retry, retryable
 from confiture.errors import DataFailure
 from confiture.journal import progress
@@ -56,8 +56,16 @@ def finish(context: Context, plan: Plan) -> None:
             *(_step(f"foreign key {d.name} on {d.table} validated", validate, d) for d in keys),
             *(Step(f"refresh of {v}", act=_refresh(v)) for v in plan.materialized_views),
             *(Step(f"statistics of {t.target}", act=_analyze(t.target, t.number)) for t in plan.tables),
+            Step("fingerprint of the target", act=lambda c, tx: record_target(c, tx, plan)),
         ],
     )
+
+
+def record_target(context: Context, tx: Transaction, plan: Plan) -> None:
+    """Record what rows are applied to and what would act on them; its changes block from here on."""
+    tables = fingerprint.oids(tx, [t.target for t in plan.tables])
+    fingerprint.record(tx, context.schema, tables, fingerprint.APPLIED)
+    fingerprint.forget(tx, context.schema, tables, (fingerprint.STORAGE,))
 
 
 def _set_sequences(context: Context, plan: Plan) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from confiture.capture import apply, fences, triggers
+from confiture.capture import apply, triggers, write_block
 from confiture.capture.apply import Follower, Pass
 from confiture.capture.triggers import Captured
 from confiture.db import Transaction, brief_lock, retry
 from confiture.faults import failpoint
-from confiture.journal import catchup, runs
+from confiture.journal import catchup, progress, runs
 from confiture.plan import Plan
 from confiture.runner import Context
 from confiture.steps.blockers import outwait
+from confiture.steps.planning import has_rows
 from confiture.steps.recheck import Recheck
 
 #: A backlog of so many log rows is drained within the cutover's pause.
@@ -25,20 +26,26 @@ IDLE_SECONDS = 1.0
 def install(context: Context, plan: Plan) -> None:
     """Capture on every source table, committed before any row is read; resumed table by table.
 
+    A table of which nothing is copied gets its capture anew where it was disabled, dropped or outgrown. One that has
+    rows does not: what was written meanwhile is not in its log.
+
     :raises Held: when writers keep a table from being captured for minutes.
     """
+    with context.target.transaction(read_only=True) as tx:
+        begun = {s.source for s in progress.tables(tx, context.run_id) if has_rows(s)}
     for item in triggers.captured(plan.tables, context.schema):
         context.checkpoint()
-        outwait(context, "source", [item.table], partial(_install_one, context, item), readers=False)
+        if item.table not in begun:
+            outwait(context, "source", [item.table], partial(_install_one, context, item), readers=False)
     failpoint("capture.installed")
 
 
 def _install_one(context: Context, item: Captured) -> None:
     with context.fenced_source() as tx:
         brief_lock(tx)
-        if triggers.installed(tx, item):
-            triggers.complete(tx, item)
+        if triggers.is_intact(tx, item):
             return
+        triggers.remove(tx, item)
         triggers.install(tx, item)
         failpoint("capture.before_commit")
     failpoint("capture.after_commit")
@@ -53,7 +60,10 @@ def _close_target(context: Context, plan: Plan) -> None:
     with context.fenced() as tx:
         hint = f"it is the target of the running migration {context.schema}; write to the old database"
         message = "this database does not take writes yet"
-        fences.close(tx, context.schema, [t.target for t in plan.tables], message, hint)
+        if not write_block.is_blocked(tx, context.schema):
+            write_block.block(tx, context.schema, message, hint)
+        for table in plan.tables:
+            write_block.install(tx, context.schema, table.target)
         failpoint("close_target.before_commit")
 
 

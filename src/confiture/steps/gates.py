@@ -14,7 +14,7 @@ from typing import Literal
 
 import psycopg
 
-from confiture.capture import fences
+from confiture.capture import write_block
 from confiture.config import redact
 from confiture.db import retry, retryable
 from confiture.errors import CannotConnect, ConfitureError, CutoverHalfway, Refused
@@ -22,7 +22,7 @@ from confiture.faults import failpoint
 from confiture.journal import runs
 from confiture.pooler import Gate
 from confiture.runner import Context
-from confiture.steps.cutover import Limits
+from confiture.steps.table_lock import Limits
 
 #: In the run's options: the name of the gate that may be held.
 OPTION = "gate"
@@ -80,7 +80,7 @@ def is_closed(context: Context, way: Way) -> bool:
     """Whether the side that serves at first is: then only forward."""
     session = context.source if way.closes == "source" else context.target
     with session.transaction(read_only=True) as tx:
-        return fences.is_closed(tx, context.schema)
+        return write_block.is_blocked(tx, context.schema)
 
 
 def passed(context: Context, way: Way, error: psycopg.Error | CannotConnect) -> bool:
@@ -153,7 +153,7 @@ def _let_go(context: Context, gate: Gate, way: Way) -> None:
     """Only before the point of no return: after it the gate would lead to a closed database."""
     try:
         with context.fenced_source() if way.closes == "source" else context.fenced() as tx:
-            closed = fences.is_closed(tx, context.schema)
+            closed = write_block.is_blocked(tx, context.schema)
         if not closed:
             gate.resume()
             set_phase(context, way.given_up, None)

@@ -13,14 +13,14 @@ from functools import partial
 import psycopg
 from psycopg import sql
 
-from confiture import catalog
-from confiture.capture import aside, fences, home, triggers
+from confiture import catalog, fingerprint
+from confiture.capture import aside, home, triggers, write_block
 from confiture.capture.home import Home
 from confiture.capture.triggers import Captured
 from confiture.db import Session, Transaction, brief_lock, retry
-from confiture.errors import Fault, Refused
+from confiture.errors import Blocked, Fault, Refused
 from confiture.faults import failpoint
-from confiture.journal import catchup, progress, runs
+from confiture.journal import catchup, runs
 from confiture.journal.progress import Deferred
 from confiture.mapping import Mapping
 from confiture.plan import Plan, TablePlan
@@ -61,7 +61,9 @@ def _user_session(context: Context) -> Session:
 
 
 def _view(tx: Transaction, schema: str, table: TablePlan) -> None:
+    """Create the inverse view, in place of one that an earlier cutover created and did not need."""
     name = sql.Identifier(schema, table.view)
+    tx.pg.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(name))
     tx.pg.execute(sql.SQL("CREATE VIEW {} AS {}").format(name, planning.select_of(table)))
 
 
@@ -72,12 +74,8 @@ def install(context: Context, plan: Plan) -> None:
     with _user_session(context) as session, session.transaction() as tx:
         runs.fence(tx, context.run_id, context.epoch)
         for table in plan.back:
-            tx.pg.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(sql.Identifier(context.schema, table.view)))
             _view(tx, context.schema, table)
         failpoint("home.views.before_commit")
-    with context.fenced() as tx:
-        storage = sql.Identifier(context.schema, "storage")
-        tx.pg.execute(sql.SQL("CREATE TABLE IF NOT EXISTS {} (filenode oid NOT NULL)").format(storage))
     for item in triggers.captured(plan.back, context.schema):
         outwait(context, "target", [item.table], partial(_install_one, context, item), readers=False)
 
@@ -87,7 +85,6 @@ def _install_one(context: Context, item: Captured) -> None:
         brief_lock(tx)
         if not triggers.installed(tx, item):
             triggers.install(tx, item)
-        progress.set_target_shape(tx, context.run_id, item.number, home.shape(tx, item.table))
         failpoint("home.install.before_commit")
     failpoint("home.install.after_commit")
 
@@ -98,14 +95,13 @@ def remove(tx: Transaction, schema: str, plan: Plan) -> None:
         triggers.remove(tx, item)
     for table in plan.back:
         tx.pg.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(sql.Identifier(schema, table.view)))
-    tx.pg.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(schema, "storage")))
 
 
 # The source while changes come home ----------------------------------------------------------------
 
 
 def user_triggers(context: Context, plan: Plan) -> list[Deferred]:
-    """The source's own triggers that fire: they have fired in the target already."""
+    """The source's own triggers that are enabled: they have fired in the target already."""
     tables = _sources(plan)
     with context.source.transaction(read_only=True) as tx:
         found = [t for table in catalog.read(tx).tables if table.ref in tables for t in table.triggers]
@@ -121,32 +117,49 @@ def _sources(plan: Plan) -> set[TableRef]:
     return {t.source for t in plan.tables}
 
 
-def triggers_off(source: Transaction, schema: str, items: list[Deferred]) -> None:
-    """Disable them by name, in the transaction that closes the source."""
-    for item in items:
-        aside.add(source, schema, item)
-        statement = sql.SQL("ALTER TABLE ONLY {} DISABLE TRIGGER {}")
-        table = sql.Identifier(item.table.schema, item.table.name)
-        source.pg.execute(statement.format(table, sql.Identifier(item.name)))
-
-
 def prepare_source(context: Context, plan: Plan) -> None:
-    """Once the source is closed: its foreign keys deferred, and fences that a rollback had opened dropped."""
+    """Once the source is closed: its user triggers disabled and its foreign keys deferred, for the reverse passes.
+
+    The target is serving. Sessions that block a table are named and waited for. After a crash the same command
+    continues.
+
+    :raises Held: when a table cannot be locked for minutes.
+    """
     if not plan.back:
         return
+    for item in user_triggers(context, plan):
+        outwait(context, "source", [item.table], partial(_disable_trigger, context, item))
     tables = _sources(plan)
     with context.source.transaction(read_only=True) as tx:
         known = {(k.table, k.name) for k in aside.items(tx, context.schema, "foreign_key")}
         keys = [k for table in catalog.read(tx).tables for k in table.foreign_keys]
     for key in keys:
         if {key.table, key.references} & tables and (key.table, key.name) not in known:
-            with context.fenced_source() as tx:
-                item = foreign_keys.described(key)
-                aside.add(tx, context.schema, item)
-                foreign_keys.relax(tx, item)
-                failpoint("home.key.before_commit")
+            outwait(context, "source", [key.table], partial(_relax_key, context, foreign_keys.described(key)))
     with context.fenced_source() as tx:
-        fences.drop_opened(tx, context.schema, sorted(tables))
+        refs = fingerprint.oids(tx, tables)
+        fingerprint.record(
+            tx, context.schema, refs, (fingerprint.TRIGGERS, fingerprint.RULES, fingerprint.FOREIGN_KEYS)
+        )
+        failpoint("home.recorded.before_commit")
+
+
+def _disable_trigger(context: Context, item: Deferred) -> None:
+    with context.fenced_source() as tx:
+        brief_lock(tx)
+        aside.add(tx, context.schema, item)
+        statement = sql.SQL("ALTER TABLE ONLY {} DISABLE TRIGGER {}")
+        table = sql.Identifier(item.table.schema, item.table.name)
+        tx.pg.execute(statement.format(table, sql.Identifier(item.name)))
+        failpoint("home.trigger.before_commit")
+
+
+def _relax_key(context: Context, item: Deferred) -> None:
+    with context.fenced_source() as tx:
+        brief_lock(tx)
+        aside.add(tx, context.schema, item)
+        foreign_keys.relax(tx, item)
+        failpoint("home.key.before_commit")
 
 
 def restore_source(context: Context, source: Transaction) -> None:
@@ -158,6 +171,9 @@ def restore_source(context: Context, source: Transaction) -> None:
         if item.status == "off":
             foreign_keys.declare(source, item)
             aside.set_status(source, context.schema, item, "interim")
+    refs = fingerprint.recorded(source, context.schema, fingerprint.TRIGGERS)
+    fingerprint.record(source, context.schema, refs, (fingerprint.TRIGGERS, fingerprint.RULES))
+    fingerprint.forget(source, context.schema, refs, (fingerprint.FOREIGN_KEYS,))
 
 
 def settle_source(context: Context) -> None:
@@ -183,12 +199,11 @@ def _settle_one(context: Context, item: Deferred) -> None:
 
 def refuse_no_way(plan: Plan) -> None:
     """:raises Refused: naming every table that has no way back."""
-    why = [f"{t.target}: {t.rollback_problem}" for t in plan.tables if t.rollback_problem is not None]
-    if why or not plan.back:
+    if plan.rollback_problems:
         raise Refused(
             "there is no way back to the old database",
-            why="\n".join(why) or "the plan has no table",
-            fix="the target serves on; `plan` says before the cutover what a rollback would need",
+            why="\n".join(plan.rollback_problems),
+            fix="the target is still serving; `plan` prints before the cutover what a rollback would need",
         )
 
 
@@ -235,12 +250,13 @@ def follow(context: Context, plan: Plan, *, once: bool) -> int:
 
 
 def refuse_open_source(context: Context) -> None:
-    """:raises Refused: when the source takes writes though the target serves."""
+    """:raises Blocked: when the source takes writes, or may have taken some, though the target is serving."""
     with context.source.transaction(read_only=True) as tx:
-        closed = fences.is_closed(tx, context.schema)
+        closed = write_block.is_blocked(tx, context.schema)
+        write_block.refuse_damaged(tx, context.schema, "source")
     if not closed:
-        raise Refused(
+        raise Blocked(
             f"the old database {quoted(context.run().source_name)} is not closed",
-            why="the target serves, and what is written to the old database now would be lost",
-            fix="stop its writers; then look at its triggers",
+            why="the target is serving, and what is written to the old database now would be lost",
+            fix="stop its writers, then look at its triggers",
         )

@@ -88,7 +88,7 @@ def _copy_table(context: Context, job: Job, state: TableProgress, throttler: Thr
         throttler.wait()
         size = throttler.chunk_rows(number, job.table.chunk_rows)
         with _blocking(context, job):
-            retry(partial(chunks.plan_ahead, context, job, number, state.fingerprint, size))
+            retry(partial(chunks.plan_ahead, context, job, number, size))
         rows = _copy_next(context, job, state, throttler)
         copied += rows or 0
         done, now = retry(partial(chunks.complete, context, number))
@@ -118,7 +118,7 @@ def _copy_next(context: Context, job: Job, state: TableProgress, throttler: Thro
                 retry(partial(chunks.halve, context, job, chunk))
             _shorten(context, job, chunk, throttler)
             began = time.monotonic()
-            rows = retry(partial(chunks.copy_chunk, context, job, chunk, state.fingerprint)) or 0
+            rows = retry(partial(chunks.copy_chunk, context, job, chunk)) or 0
         throttler.copied(job.table.number, rows, began)
         copied += rows
         estimate = max(state.estimate, state.rows_done + copied)

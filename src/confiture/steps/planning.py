@@ -13,14 +13,14 @@ from dataclasses import dataclass, field, replace
 import psycopg
 from psycopg import IsolationLevel, sql
 
-from confiture import build, catalog, inverse, machine
+from confiture import build, catalog, fingerprint, inverse, machine
 from confiture.catalog import Catalog
 from confiture.checks import capture, expressions, foreign_server
 from confiture.config import Database
 from confiture.copy import fdw
 from confiture.copy.base import Job
 from confiture.db import Session, Transaction, retry
-from confiture.errors import Fault, FaultyInput, Refused, UsageError
+from confiture.errors import Blocked, Fault, FaultyInput, Refused, UsageError
 from confiture.faults import failpoint
 from confiture.journal import progress, runs
 from confiture.journal.progress import Deferred, Json, TableProgress
@@ -32,7 +32,20 @@ from confiture.runner import Context
 from confiture.states import VERIFIED
 from confiture.types import TableRef, quoted, shell_word
 
-Fingerprints = dict[TableRef, Json | None]
+#: The facts of each table of the source, by aspect, as the plan's snapshot has them.
+Fingerprints = dict[TableRef, dict[str, str]]
+
+#: What must not change between the plan and the first row that is read. A new storage is noted when capture begins.
+_PLANNED = (
+    fingerprint.TABLE,
+    fingerprint.COLUMNS,
+    fingerprint.KEY,
+    fingerprint.PARTITIONS,
+    fingerprint.RULES,
+    fingerprint.TRIGGERS,
+)
+#: The facts of the database as a whole stand in the journal under this name.
+_WHOLE = TableRef("", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +89,17 @@ def make(
 
 
 def look(session: Session) -> tuple[Catalog, Fingerprints]:
-    """The catalog and its tables' fingerprints in one snapshot; partitions are locked against DDL meanwhile."""
+    """The catalog and its tables' fingerprints in one snapshot."""
+    schema = f"confiture_{session.run}" if session.run else "confiture"
 
     def read() -> tuple[Catalog, Fingerprints]:
         with session.transaction(isolation=IsolationLevel.REPEATABLE_READ, read_only=True) as tx:
             found = catalog.read(tx)
-            return found, {t.ref: catalog.fingerprint(tx, t.ref) for t in found.tables}
+            refs = {t.oid: t.ref for t in found.tables} | {0: _WHOLE}
+            prints: Fingerprints = {ref: {} for ref in refs.values()}
+            for (root, aspect), fact in fingerprint.facts(tx, schema, list(refs)).items():
+                prints[refs[root]][aspect] = fact
+            return found, prints
 
     return retry(read)
 
@@ -158,7 +176,7 @@ def store(context: Context, given: Mapping, planned: Planned, restart: tuple[str
     plan = planned.plan
     with context.target.transaction(read_only=True) as tx:
         before = progress.tables(tx, context.run_id)
-    again = _named(restart, [*(t.target for t in plan.tables), *(s.target for s in before)])
+    again = _restarted(restart, plan, before)
     _refuse_other_tables(before, plan)
     _refuse_changed(before, plan, again)
     make_views(context, plan)
@@ -178,7 +196,7 @@ def store(context: Context, given: Mapping, planned: Planned, restart: tuple[str
             plan_hash=plan.hash,
             mapping=given.text,
             mapping_file=given.file,
-            options=options,
+            options={**options, "database": _database_facts(planned, given)},
             blocked_reason=None,
         )
         for ref in again:
@@ -187,8 +205,15 @@ def store(context: Context, given: Mapping, planned: Planned, restart: tuple[str
         runs.note(tx, context.run_id, context.epoch, "replanned" if before else "planned", detail)
         failpoint("store.before_commit")
     failpoint("store.after_commit")
-    _name_plan(context, plan.hash)
+    name_plan(context, plan)
     return plan
+
+
+def _database_facts(planned: Planned, given: Mapping) -> dict[str, str]:
+    """What is compared of the database as a whole: its set of tables, and that there is no large object."""
+    whole = planned.fingerprints.get(_WHOLE, {})
+    kinds = [fingerprint.TABLES] if given.large_objects else fingerprint.DATABASE
+    return {kind: whole.get(kind, "") for kind in kinds}
 
 
 def _run(context: Context, tx: Transaction) -> Run:
@@ -197,11 +222,29 @@ def _run(context: Context, tx: Transaction) -> Run:
     return run
 
 
+def _restarted(names: Sequence[str], plan: Plan, before: Sequence[TableProgress]) -> frozenset[TableRef]:
+    """The target tables to copy again, with every other one that is fed by the same source table.
+
+    A name means a target table, or else each target of the source table of that name.
+    """
+    fed = [*((t.source, t.target) for t in plan.tables), *((s.source, s.target) for s in before)]
+    targets = [target for _, target in fed]
+    sources = [n for n in names if not any(_is_called(t, n) for t in targets) and any(_is_called(s, n) for s, _ in fed)]
+    meant = set(_named([n for n in names if n not in sources], targets))
+    meant |= {target for source, target in fed for n in sources if _is_called(source, n)}
+    shared = {source for source, target in fed if target in meant}
+    return frozenset(meant | {target for source, target in fed if source in shared})
+
+
+def _is_called(table: TableRef, name: str) -> bool:
+    return name in (str(table), table.name, quoted(table.name), f"{table.schema}.{table.name}")
+
+
 def _named(names: Sequence[str], known: Sequence[TableRef]) -> frozenset[TableRef]:
     """The tables that are meant, each as ``name`` or ``schema.name``, quoted or not."""
     found = set()
     for name in names:
-        meant = {t for t in known if name in (str(t), t.name, quoted(t.name), f"{t.schema}.{t.name}")}
+        meant = {t for t in known if _is_called(t, name)}
         if len(meant) != 1:
             tables = ", ".join(sorted({str(t) for t in meant or known}))
             what = f"the plan has no table {name}" if not meant else f"which table {name}?"
@@ -222,7 +265,7 @@ def _refuse_other_tables(before: tuple[TableProgress, ...], plan: Plan) -> None:
         )
 
 
-def _touched(state: TableProgress) -> bool:
+def has_rows(state: TableProgress) -> bool:
     """Whether rows of the table are there, or it is known to have none."""
     return bool(state.rows_done) or state.phase in ("copied", "finished")
 
@@ -231,7 +274,7 @@ def _refuse_changed(before: tuple[TableProgress, ...], plan: Plan, restart: froz
     now = {t.target: t for t in plan.tables}
     touched = []
     for state in before:
-        if not _touched(state) or state.target in restart:
+        if not has_rows(state) or state.target in restart:
             continue
         old = plan_from_json({"tables": [state.plan]}).tables[0]
         new = now.get(state.target)
@@ -254,7 +297,7 @@ def ensure_views(context: Context, plan: Plan) -> None:
         ).fetchone()
     if row is None or row[0] != plan.hash:
         make_views(context, plan)
-        _name_plan(context, plan.hash)
+        name_plan(context, plan)
 
 
 def make_views(context: Context, plan: Plan) -> None:
@@ -273,14 +316,64 @@ def make_views(context: Context, plan: Plan) -> None:
     failpoint("views.after_commit")
 
 
-def _name_plan(context: Context, plan_hash: str) -> None:
+def name_plan(context: Context, plan: Plan) -> None:
+    """Name the plan on the source, with the fingerprint of each table of which no row was read yet.
+
+    The fingerprint holds from this commit on. A crash before it leaves the one before in force.
+
+    :raises Blocked: when a table was changed since it was planned.
+    """
+    run = context.run()
+    with context.target.transaction(read_only=True) as tx:
+        planned = {s.source: s.fingerprint or {} for s in progress.tables(tx, context.run_id) if not has_rows(s)}
+        read = {s.source for s in progress.tables(tx, context.run_id) if has_rows(s)}
+    fresh = {ref: facts for ref, facts in planned.items() if ref not in read}
     with context.fenced_source() as tx:
+        _record(context, tx, plan, fresh, run.options.get("database") or {})
         tx.pg.execute(
             sql.SQL("UPDATE {} SET plan_hash = {}").format(
-                sql.Identifier(context.schema, "fence"), sql.Literal(plan_hash)
+                sql.Identifier(context.schema, "fence"), sql.Literal(plan.hash)
             )
         )
         failpoint("views.named.before_commit")
+
+
+def _record(context: Context, tx: Transaction, plan: Plan, planned: Fingerprints, whole: dict[str, str]) -> None:
+    fingerprint.keep_only(tx, context.schema, [t.source for t in plan.tables])
+    fingerprint.forget(tx, context.schema, (), fingerprint.DATABASE)
+    tables = fingerprint.oids(tx, planned)
+    found = fingerprint.facts(tx, context.schema, list(tables.values()))
+    for ref, facts in planned.items():
+        now = {aspect: fact for (root, aspect), fact in found.items() if root == tables.get(ref)}
+        if _names(facts) != _names(now):
+            raise Blocked(
+                f"source table {ref} was changed while it was planned",
+                why=str(_difference(ref, facts, now)),
+                fix="nothing of it is copied yet: plan it again",
+                step=f"migrate --restart-table {shell_word(str(ref))}",
+                restart=(str(ref),),
+            )
+    still = {t.source for t in plan.tables if not t.recopied}
+    fingerprint.record(tx, context.schema, tables, (*fingerprint.MEANING, *whole), {**found, **_of_database(whole)})
+    fingerprint.record(
+        tx, context.schema, {r: o for r, o in tables.items() if r in still}, (fingerprint.STORAGE,), found
+    )
+
+
+def _of_database(whole: dict[str, str]) -> dict[tuple[int, str], str]:
+    return {(0, aspect): fact for aspect, fact in whole.items()}
+
+
+def _names(facts: dict[str, str]) -> dict[str, str]:
+    return {a: f for a, f in facts.items() if f and (a in _PLANNED or a.startswith("key "))}
+
+
+def _difference(ref: TableRef, was: dict[str, str], now: dict[str, str]) -> fingerprint.Change:
+    was, now = _names(was), _names(now)
+    aspect = next(a for a in sorted(was.keys() | now.keys()) if was.get(a) != now.get(a))
+    before, after = was.get(aspect, "").splitlines(), now.get(aspect, "").splitlines()
+    gone, new = (x for x in before if x not in after), (x for x in after if x not in before)
+    return fingerprint.Change(ref, aspect, tuple(gone), tuple(new))
 
 
 def select_of(table: TablePlan) -> sql.Composed:
@@ -352,7 +445,7 @@ def _table_rows(
                 estimate=table.estimate,
                 fingerprint=planned.fingerprints[table.source],
             )
-        elif _touched(state) and table.target not in restart:
+        elif has_rows(state) and table.target not in restart:
             progress.update_table(tx, context.run_id, table.number, plan=value)
         else:
             progress.replace_table(tx, context.run_id, table.number, table.source, value, table.estimate)
@@ -410,6 +503,8 @@ def _deferred_index(index: catalog.Index) -> Deferred:
 
 def _reopen(context: Context, tx: Transaction, run: Run) -> None:
     """Rows will be copied again: what follows the copy is to be done anew, and nothing is verified."""
+    tables = [s.target for s in progress.tables(tx, context.run_id)]
+    fingerprint.forget(tx, context.schema, tables, (*fingerprint.APPLIED, fingerprint.STORAGE))
     foreign_keys_off(context, tx)
     progress.forget_steps(tx, context.run_id, "finish")
     progress.forget_steps(tx, context.run_id, "cutover")

@@ -6,17 +6,12 @@ too: they would refuse what catch-up does to the tables around them.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import psycopg
 from psycopg import sql
 
 from confiture.compare import checksum, references
 from confiture.compare.checksum import Hashing
-from confiture.copy.base import Job
-from confiture.copy.chunks import MOVERS, check_fingerprint
+from confiture.copy.base import Job, reading
+from confiture.copy.chunks import MOVERS
 from confiture.db import Transaction
 from confiture.errors import CutoverGivenUp
 from confiture.journal import progress, runs
@@ -24,37 +19,30 @@ from confiture.journal.progress import Deferred
 from confiture.journal.verifications import Difference
 from confiture.plan import Plan
 from confiture.projection import raw
-from confiture.runner import Context, reading
+from confiture.runner import Context
 from confiture.steps.finish import comment_on, waits
 from confiture.types import KeyRange
 
 
-def recopy(context: Context, plan: Plan, hashing: Hashing, deadline: float) -> None:
+def recopy(context: Context, plan: Plan, hashing: Hashing) -> None:
     """Copy each such table whole again, compare it, and look for orphans of the foreign keys that waited.
 
-    :param deadline: of the write pause, by ``time.monotonic()``.
-    :raises CutoverGivenUp: over the budget, or when anything differs; the source serves on.
+    :raises CutoverGivenUp: when anything differs; the source is still serving.
     """
     with context.target.transaction(read_only=True) as tx:
-        prints = {s.number: s.fingerprint for s in progress.tables(tx, context.run_id)}
         keys = [k for k in progress.deferred(tx, context.run_id, "foreign_key") if waits(plan, k)]
-    with _in_time():
-        for table in plan.tables:
-            if table.recopied:
-                _recopy(context, Job(table, context.schema), prints.get(table.number), hashing, deadline)
-        for key in keys:
-            if (key.detail or {}).get("validated"):
-                with context.target.transaction(read_only=True) as tx:
-                    _limit(tx, deadline)
-                    _refuse(references.orphans(tx, key))
+    for table in plan.tables:
+        if table.recopied:
+            _recopy(context, Job(table, context.schema), hashing)
+    for key in keys:
+        if (key.detail or {}).get("validated"):
+            with context.target.transaction(read_only=True) as tx:
+                _refuse(references.orphans(tx, key))
 
 
-def _recopy(context: Context, job: Job, expected: dict[str, object] | None, hashing: Hashing, deadline: float) -> None:
-    with reading(context.source, job.source) as source:
-        check_fingerprint(source, job, expected)
+def _recopy(context: Context, job: Job, hashing: Hashing) -> None:
+    with reading(context.source, job) as source:
         with context.fenced() as target:  # the old rows go and the new ones come in one commit
-            _limit(source, deadline)
-            _limit(target, deadline)
             _replace(source, target, job)
             _compare(source, target, job, hashing)
 
@@ -68,11 +56,8 @@ def _replace(source: Transaction, target: Transaction, job: Job) -> None:
 
 def rehearse(context: Context, plan: Plan, hashing: Hashing) -> None:
     """Copy and sum each such table, and roll back. Nothing is judged: writes go on."""
-    with context.target.transaction(read_only=True) as tx:
-        prints = {s.number: s.fingerprint for s in progress.tables(tx, context.run_id)}
     for job in (Job(t, context.schema) for t in plan.tables if t.recopied):
-        with reading(context.source, job.source) as source:
-            check_fingerprint(source, job, prints.get(job.table.number))
+        with reading(context.source, job) as source:
             with context.target.rehearsal() as target:
                 runs.fence(target, context.run_id, context.epoch)
                 _replace(source, target, job)
@@ -91,28 +76,10 @@ def _compare(source: Transaction, target: Transaction, job: Job, hashing: Hashin
 def _refuse(found: list[Difference]) -> None:
     if found:
         raise CutoverGivenUp(
-            "the cutover was given up: source and target differ",
+            "cutover aborted: source and target differ",
             why=f"{len(found)} in a table copied again under the lock, the first: {found[0].place}",
-            fix="the source serves on; mend the rows on the source, or the mapping, then verify again",
+            fix="the source is still serving; fix the rows on the source, or the mapping, then verify again",
         )
-
-
-def _limit(tx: Transaction, deadline: float) -> None:
-    """No statement outlives the write pause."""
-    left = max(1, int((deadline - time.monotonic()) * 1000))
-    tx.pg.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(sql.Literal(f"{left}ms")))
-
-
-@contextmanager
-def _in_time() -> Iterator[None]:
-    try:
-        yield
-    except psycopg.errors.QueryCanceled:
-        raise CutoverGivenUp(
-            "the cutover was given up: it would have held writes up for too long",
-            why="--max-write-pause ran out while tables without a key were copied again",
-            fix="the source serves on; allow a longer --max-write-pause, or give the tables a key and begin anew",
-        ) from None
 
 
 # The foreign keys that waited ----------------------------------------------------------------------

@@ -8,24 +8,27 @@ are rolled back, and no lock is taken that a writer would wait for.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from psycopg import sql
 
 from confiture import sequences
-from confiture.capture import apply, fences
+from confiture.capture import apply, write_block
 from confiture.capture.apply import Follower
+from confiture.capture.home import Home
 from confiture.compare.checksum import Hashing
-from confiture.db import IN_THE_WAY
+from confiture.copy.base import Job
+from confiture.db import IN_THE_WAY, Transaction
 from confiture.errors import CutoverGivenUp
+from confiture.journal import catchup, runs
 from confiture.plan import Plan
 from confiture.runner import Context, check_source_fence
-from confiture.steps import blockers, cutover, recopy, switch, touched, verify
+from confiture.steps import blockers, cutover, recopy, rollback, switch, touched, verify
 from confiture.steps.blockers import Blocker
-from confiture.steps.cutover import Differs, Limits
-from confiture.types import TableRef
+from confiture.steps.cutover import Differs
+from confiture.steps.table_lock import Limits
 
 #: Seconds to wait for the lock that lets writers pass; who holds it off is named instead.
 PATIENCE = "100ms"
@@ -76,18 +79,47 @@ def rehearse(context: Context, plan: Plan, limits: Limits) -> Rehearsal:
     """
     cutover.refuse_stale(context, plan)
     hashing = touched.hashing_of(context, plan)
-    switch.even_out(context, plan, hashing)
+    switch.equalise(context, plan, hashing)
     watch = _Stopwatch()
-    _lock(context, plan, watch)
+    _lock_source(context, plan, watch)
     _last_changes(context, plan, hashing, watch)
     if again := sum(t.recopied for t in plan.tables):
         with watch.measuring(f"copy {again:,} tables without a key"):
             recopy.rehearse(context, plan, hashing)
     _sequences(context, plan, watch)
-    _close_source(context, plan, watch)
+    _close_source(context, watch)
     with watch.measuring("open the target"):
         switch.rehearse_opening(context, plan)
     found = Rehearsal(tuple(watch.parts), _blockers(context, plan), limits.lock_timeout)
+    if found.seconds > limits.max_write_pause:
+        raise _too_long(found, limits)
+    return found
+
+
+def rehearse_rollback(context: Context, plan: Plan, limits: Limits) -> Rehearsal:
+    """A rollback up to its lock.
+
+    :raises CutoverGivenUp: when a row differs, or the parts add up to more than the write pause may last.
+    :raises Refused: when a rollback is not possible.
+    """
+    hashing = touched.hashing_of(context, plan)
+    rollback.prepare(context, plan, hashing)
+    watch = _Stopwatch()
+    names = sql.SQL(", ").join(sql.Identifier(t.target.schema, t.target.name) for t in plan.tables)
+    _lock(context, "target", names, lambda tx: runs.fence(tx, context.run_id, context.epoch), watch)
+    with Home(context, plan) as follower:
+        follower.catch_up(touch=True)  # opens its sessions, as it is done before the lock
+        with watch.measuring("apply the last changes"):
+            follower.catch_up(touch=True)
+    _compare_keys(context, [Job(t, context.schema) for t in plan.tables], hashing, watch)
+    with watch.measuring("open the source"):
+        rollback.rehearse_opening(context)
+    with context.target.rehearsal() as tx:
+        runs.fence(tx, context.run_id, context.epoch)
+        with watch.measuring("close the target"):
+            write_block.block(tx, context.schema, "", "")
+    blocking = blockers.find(context, "target", [t.target for t in plan.tables])
+    found = Rehearsal(tuple(watch.parts), tuple(blocking), limits.lock_timeout)
     if found.seconds > limits.max_write_pause:
         raise _too_long(found, limits)
     return found
@@ -100,7 +132,7 @@ def rehearse_stopped(context: Context, plan: Plan, limits: Limits) -> Rehearsal:
     """
     cutover.refuse_stale(context, plan)
     watch = _Stopwatch()
-    _lock(context, plan, watch)
+    _lock_source(context, plan, watch)
     with watch.measuring("compare every row"):
         result = verify.compare(context, plan)
     if not result.equal:
@@ -116,16 +148,26 @@ def _blockers(context: Context, plan: Plan) -> tuple[Blocker, ...]:
     return tuple(blockers.find(context, "source", [t.source for t in plan.tables]))
 
 
-def _lock(context: Context, plan: Plan, watch: _Stopwatch) -> None:
+def _lock_source(context: Context, plan: Plan, watch: _Stopwatch) -> None:
+    names = verify.lock_list(plan) if plan.tables else None
+    _lock(context, "source", names, lambda tx: check_source_fence(tx, context.schema, context.epoch), watch)
+
+
+def _lock(
+    context: Context,
+    side: str,
+    names: sql.Composable | None,
+    fence: Callable[[Transaction], None],
+    watch: _Stopwatch,
+) -> None:
     """The connection and the lock's privilege, by a lock that lets writers pass: the server asks the same for both."""
-    with watch.measuring("lock the source"), context.beside("cutover") as locker:
+    with watch.measuring(f"lock the {side}"), context.beside("rehearsal", side=side) as locker:
         try:
             with locker.rehearsal() as tx:
-                check_source_fence(tx, context.schema, context.epoch)
+                fence(tx)
                 tx.pg.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(PATIENCE)))
-                if plan.tables:
-                    tables = verify.lock_list(plan)
-                    tx.pg.execute(sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(tables))
+                if names is not None:
+                    tx.pg.execute(sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(names))
         except IN_THE_WAY:
             return  # who holds it is among the blockers
 
@@ -137,14 +179,19 @@ def _last_changes(context: Context, plan: Plan, hashing: Hashing, watch: _Stopwa
         with watch.measuring("catch up"):
             follower.catch_up(touch=True)
             follower.catch_up(touch=True)
+    _compare_keys(context, [j for f in apply.followed(context, plan) for j in f.jobs], hashing, watch)
+
+
+def _compare_keys(context: Context, jobs: Sequence[Job], hashing: Hashing, watch: _Stopwatch) -> None:
+    """Compare the keys changed last. Writes continue: a difference is not judged here, only timed."""
     keys = 0
     began = time.monotonic()
-    for followed in apply.followed(context, plan):
-        for job in followed.jobs:
-            for some in touched.batches(context, job):
-                # Writes go on: what differs here is not judged, only timed.
-                touched.differing(context, job, hashing, some)
-                keys += len(some)
+    with context.target.transaction(read_only=True) as tx:
+        numbers = catchup.touched_tables(tx, context.run_id)
+    for job in (j for j in jobs if j.table.number in numbers):
+        for some in touched.batches(context, job):
+            touched.differing(context, job, hashing, some)
+            keys += len(some)
     watch.parts.append(Part(f"compare {keys:,} keys", time.monotonic() - began))
 
 
@@ -157,23 +204,19 @@ def _sequences(context: Context, plan: Plan, watch: _Stopwatch) -> None:
     watch.parts.append(Part(f"set {len(plan.sequences):,} sequences", 2 * (time.monotonic() - began)))
 
 
-def _close_source(context: Context, plan: Plan, watch: _Stopwatch) -> None:
-    """The fence on as many temporary tables as the source has to close; rolled back."""
-    names = {t.source for t in plan.tables}
-    stand_ins = [TableRef("pg_temp", f"confiture_closed{n}") for n in range(len(names))]
+def _close_source(context: Context, watch: _Stopwatch) -> None:
+    """The write block's function, replaced and rolled back."""
     with context.source.rehearsal() as tx:
         check_source_fence(tx, context.schema, context.epoch)
-        for ref in stand_ins:
-            tx.pg.execute(sql.SQL("CREATE TEMP TABLE {} ()").format(sql.Identifier(ref.name)))
         with watch.measuring("close the source"):
-            fences.close(tx, context.schema, stand_ins, "", "")
+            write_block.block(tx, context.schema, "", "")
 
 
 def _too_long(found: Rehearsal, limits: Limits) -> CutoverGivenUp:
     longest = max(found.parts, key=lambda p: p.seconds)
     return CutoverGivenUp(
-        "a cutover would be given up: it would hold writes up for too long",
+        "a switch now would be aborted: the write pause would exceed --max-write-pause",
         why=f"measured {found.seconds:.2f} s, --max-write-pause is {limits.max_write_pause:g} s;"
         f" the longest part: {longest.name}, {longest.seconds:.2f} s",
-        fix="wait for a quieter moment, or allow a longer --max-write-pause",
+        fix="retry when there is less load, or allow a longer --max-write-pause",
     )

@@ -1,33 +1,37 @@
 """rollback: a cutover in the other direction, while the application writes to the target.
 
-Bring home, lock, bring the last home, compare, close the target, open the source. The commit that closes the
-target is the point of no return; where a rollback stands is probed there, never remembered (correctness.md, 8).
+Apply in reverse, lock, apply the last changes, compare, close the target, open the source. The source's opening is
+prepared before the target's closing commits, which is the point of no return. Where a rollback stands is read from the
+databases, never from a record (correctness.md, 8).
 """
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 
 import psycopg
 from psycopg import sql
 
 from confiture import machine, sequences
-from confiture.capture import fences, home
+from confiture.capture import home, triggers, write_block
 from confiture.capture.home import Home
 from confiture.compare.checksum import Hashing
 from confiture.copy.base import Job
-from confiture.db import Transaction, retry
+from confiture.db import IN_THE_WAY, Budget, Session, Transaction, brief_lock, retry
 from confiture.errors import CannotConnect, CutoverGivenUp
 from confiture.faults import failpoint
-from confiture.journal import progress, runs
+from confiture.journal import catchup, progress, runs
 from confiture.journal.verifications import Difference
 from confiture.plan import Plan
 from confiture.pooler import Gate
-from confiture.runner import Context
+from confiture.runner import Context, check_source_fence
 from confiture.states import CUTOVER
-from confiture.steps import foreign_keys, gates, switch, touched
+from confiture.steps import finish, follow, foreign_keys, gates, reverse_verify, switch, table_lock, touched
 from confiture.steps import home as going_home
-from confiture.steps.cutover import Limits, locked_target
+from confiture.steps.blockers import outwait
+from confiture.steps.table_lock import Limits, Tables, TryAgain, Work
 
 #: Phases of a rollback begin with this in the journal.
 PHASE = gates.BACK.prefix
@@ -41,34 +45,65 @@ def is_halfway(context: Context) -> bool:
 def rollback(context: Context, plan: Plan, limits: Limits, gate: Gate | None = None) -> None:
     """The whole way back, from wherever a crash left it; the run is ``migrating`` again.
 
-    :param gate: what the application's connections pass through; None where they are its own affair.
-    :raises CutoverGivenUp: before the point of no return; the target serves on.
+    :param gate: what the application's connections pass through; None where they are the application's own affair.
+    :raises CutoverGivenUp: before the point of no return; the target is still serving.
     :raises Refused: when a table has no way back.
     """
     if not is_halfway(context):
-        going_home.refuse_no_way(plan)
-        going_home.refuse_open_source(context)
-        home.refuse_behind(context)
+        refuse(context, plan)
+        refuse_unequal(context, plan)
         hashing = touched.hashing_of(context, plan)
         switch.set_phase(context, PHASE + "preparing")
         _prepare(context, plan, hashing)
         try:
-            with gates.held(context, gate, limits, gates.BACK) as left:
-                switch.set_phase(context, PHASE + "closing")
-                try:
-                    locked_target(context, plan, left.limits, lambda tx: _close(context, tx, plan, hashing, left))
-                except (psycopg.Error, CannotConnect) as error:
-                    if not gates.passed(context, gates.BACK, error):
-                        raise
+            with Home(context, plan) as follower:
+                follow.one_pass(follower, touch=True)
+                with gates.held(context, gate, limits, gates.BACK) as left:
+                    switch.set_phase(context, PHASE + "closing")
+                    try:
+                        _close(follower, plan, hashing, left)
+                    except (psycopg.Error, CannotConnect) as error:
+                        if not gates.passed(context, gates.BACK, error):
+                            raise
         except CutoverGivenUp:
             switch.set_phase(context, "done")
             raise
-        failpoint("rollback.after_point_of_no_return")
     with gates.only_forward(gates.BACK):
-        retry(lambda: _open_source(context))
+        _finish(context, plan)
         retry(lambda: gates.lead(context, gate, gates.BACK))
-        retry(lambda: _settle(context, plan))
     gates.refuse_left(context, gates.BACK)
+    _settle(context, plan)
+
+
+def refuse(context: Context, plan: Plan) -> None:
+    """:raises Refused: when a rollback would lose something: no way back, an open source, passes that are lost."""
+    going_home.refuse_no_way(plan)
+    going_home.refuse_open_source(context)
+    home.refuse_behind(context)
+
+
+def refuse_for_verify(context: Context, plan: Plan) -> None:
+    """:raises Refused: when comparing for a rollback says nothing: no way back, or passes that are lost."""
+    going_home.refuse_no_way(plan)
+    home.refuse_behind(context)
+
+
+def refuse_unequal(context: Context, plan: Plan) -> None:
+    """Compare every row first where something may have changed rows that no reverse pass has seen.
+
+    :raises CutoverGivenUp: when source and target differ; the target is still serving.
+    """
+    stale = reverse_verify.why_stale(context)
+    if stale is None:
+        return
+    context.progress.say(f"comparing every row before the rollback: {stale}")
+    found = reverse_verify.compare(context, plan)
+    if not found.equal:
+        raise CutoverGivenUp(
+            "rollback aborted: source and target differ",
+            why=f"{len(found.differences)} differences, the first: {found.differences[0].place}",
+            fix="the target is still serving; list them with `verify`, apply the target's rows with `verify --repair`",
+        )
 
 
 def _prepare(context: Context, plan: Plan, hashing: Hashing) -> None:
@@ -80,16 +115,17 @@ def _prepare(context: Context, plan: Plan, hashing: Hashing) -> None:
         going_home.drain(context, plan)
         left = 0
         for table in plan.tables:
-            left += _compare(context, Job(table, context.schema), hashing)
+            left += _compare(context, plan, Job(table, context.schema), hashing)
         if left <= touched.FEW_KEYS:
             return
 
 
-def _compare(context: Context, job: Job, hashing: Hashing) -> int:
+def _compare(context: Context, plan: Plan, job: Job, hashing: Hashing) -> int:
     """Compare the keys brought home, and forget those that agree; how many are left."""
-    left = touched.settle(context, job, hashing)
+    judge = reverse_verify.judge(context, plan, job, hashing)
+    left = touched.settle(context, job, hashing, judge)
     if left:
-        found = touched.compare(context, job, hashing, context.check_lease)
+        found = touched.compare(context, job, hashing, context.check_lease, judge)
         # What was seen there had its log row taken before; only our passes take them.
         if _at_rest(context, job):
             _refuse_differences(found)
@@ -106,27 +142,80 @@ def _at_rest(context: Context, job: Job) -> bool:
 def _refuse_differences(found: list[Difference]) -> None:
     if found:
         raise CutoverGivenUp(
-            "the rollback was given up: the old database would not have what the new one has",
+            "rollback aborted: the source would not match the target",
             why=f"the first: {found[0].place}",
-            fix="the target serves on; mend `reverse:` of that column, or that row",
+            fix="the target is still serving; fix `reverse:` of that column, or that row",
         )
 
 
-def _close(context: Context, target: Transaction, plan: Plan, hashing: Hashing, left: gates.Left) -> None:
-    """Under the target's lock; ``target`` is the transaction that holds it and commits the point of no return."""
-    deadline = left.deadline()
-    with Home(context, plan) as follower:
-        while follower.catch_up(touch=True).keys:
-            switch.refuse_late(deadline)
-    for table in plan.tables:
-        job = Job(table, context.schema)
-        _refuse_differences(touched.compare(context, job, hashing, lambda: switch.refuse_late(deadline)))
+def _close(follower: Home, plan: Plan, hashing: Hashing, left: gates.Left) -> None:
+    context = follower.context
+    refs = tuple(t.target for t in plan.tables)
+    names = sql.SQL(", ").join(sql.Identifier(r.schema, r.name) for r in refs)
+    what = Tables("target", refs, names, lambda tx: runs.fence(tx, context.run_id, context.epoch))
+    with context.beside("rollback", side="target") as locker, context.beside("opening") as opener:
+        work = Work(
+            before=partial(switch.drain, follower),
+            opening=partial(_begin_opening, context, opener),
+            act=partial(_act, follower, plan, hashing),
+        )
+        table_lock.locked(context, locker, what, left.limits, work, left.until)
+
+
+def _begin_opening(context: Context, opener: Session, stack: ExitStack) -> Transaction:
+    """The source's transaction, begun before the lock."""
+    opening = stack.enter_context(opener.transaction())
+    check_source_fence(opening, context.schema, context.epoch)
+    return opening
+
+
+def _act(
+    follower: Home, plan: Plan, hashing: Hashing, target: Transaction, opening: Transaction | None, budget: Budget
+) -> None:
+    """Under the target's lock: make both sides equal, prepare the source's opening, close the target."""
+    context = follower.context
+    assert opening is not None
+    if triggers.waiting(target, [f.item for f in follower.followed], switch.MOST_UNDER_LOCK) > switch.MOST_UNDER_LOCK:
+        raise TryAgain("too many changes are waiting")
+    follower.catch_up(touch=True)
+    with context.target.transaction(read_only=True) as tx:
+        numbers = catchup.touched_tables(tx, context.run_id)
+    for job in (Job(t, context.schema) for t in plan.tables if t.number in numbers):
+        judge = reverse_verify.judge(context, plan, job, hashing)
+        _refuse_differences(touched.compare(context, job, hashing, context.check_lease, judge))
     _sequences_home(context, plan)
-    switch.refuse_late(deadline)
-    hint = f"the old database serves again: {context.source.database.public}"
-    message = "this database no longer takes writes"
-    fences.close(target, context.schema, [t.target for t in plan.tables], message, hint)
+    budget.limit(opening.pg, idle=False)
+    try:
+        open_source(context, opening)
+    except IN_THE_WAY as error:
+        raise TryAgain("the source's tables could not be locked", "source", [t.source for t in plan.tables]) from error
+    finally:
+        budget.release(opening.pg)
+    failpoint("rollback.opening_prepared")
+    hint = f"the old database is serving again: {context.source.database.public}"
+    write_block.block(target, context.schema, "this database no longer takes writes", hint)
     failpoint("rollback.before_point_of_no_return")
+
+
+def open_source(context: Context, source: Transaction) -> None:
+    """User triggers enabled, declared foreign keys beside their substitutes, writes unblocked: catalog changes only."""
+    going_home.restore_source(context, source)
+    write_block.unblock(source, context.schema)
+
+
+def rehearse_opening(context: Context) -> None:
+    """Do what the opening of the source does, and roll it back."""
+    with context.source.rehearsal() as tx:
+        check_source_fence(tx, context.schema, context.epoch)
+        brief_lock(tx)
+        open_source(context, tx)
+
+
+def prepare(context: Context, plan: Plan, hashing: Hashing) -> None:
+    """Everything of a rollback that can be done at any time, for its rehearsal."""
+    refuse(context, plan)
+    refuse_unequal(context, plan)
+    _prepare(context, plan, hashing)
 
 
 def _sequences_home(context: Context, plan: Plan) -> None:
@@ -135,15 +224,20 @@ def _sequences_home(context: Context, plan: Plan) -> None:
         sequences.set_all(context.target, tx, turned, margin=switch.SEQUENCE_MARGIN)
 
 
+def _finish(context: Context, plan: Plan) -> None:
+    """Open the source where its opening did not commit with the target's closing; then record that it is open."""
+    tables = [t.source for t in plan.tables]
+    outwait(context, "source", tables, partial(_open_source, context), grace=switch.GRACE_SECONDS)
+    retry(lambda: switch.set_phase(context, PHASE + "opened", writes_served_by="source"))
+
+
 def _open_source(context: Context) -> None:
-    """Once the target is closed: one commit on the source, the same however often it is tried."""
-    with context.fenced_source() as tx:  # triggers, keys and gate change together
-        if fences.is_closed(tx, context.schema):
-            going_home.restore_source(context, tx)
-            fences.open_gate(tx, context.schema)
+    with context.fenced_source() as tx:  # triggers, keys and write block change together
+        if write_block.is_blocked(tx, context.schema):
+            brief_lock(tx)
+            open_source(context, tx)
             failpoint("rollback.before_open_commit")
     failpoint("rollback.after_open_commit")
-    switch.set_phase(context, PHASE + "opened", writes_served_by="source")
 
 
 def _settle(context: Context, plan: Plan) -> None:
@@ -161,7 +255,7 @@ def _settle(context: Context, plan: Plan) -> None:
         assert run is not None
         if run.state != CUTOVER:
             return  # done by a commit whose answer was lost
-        fences.drop_opened(tx, context.schema, [t.target for t in plan.tables])
+        finish.record_target(context, tx, plan)
         machine.fire(tx, run, "rollback")
         runs.update(tx, context.run_id, writes_served_by="source", cutover_phase=None)
         failpoint("rollback.state.before_commit")

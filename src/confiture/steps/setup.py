@@ -16,8 +16,8 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
-from confiture import build, catalog
-from confiture.capture import aside
+from confiture import build, catalog, fingerprint
+from confiture.capture import aside, triggers
 from confiture.catalog import Identity
 from confiture.checks import databases, empty_target, foreign_server
 from confiture.config import Database
@@ -303,13 +303,14 @@ def _source_schema(context: Context) -> None:
                     sql.Identifier(name, "fence")
                 )
             )
-            tx.pg.execute(sql.SQL("CREATE TABLE {} (filenode oid NOT NULL)").format(sql.Identifier(name, "storage")))
+            triggers.create_storage(tx, name)
             # Apart from the fence, whose row a cutover holds while passes go on.
             passes = sql.Identifier(name, "passes")
-            columns = "(number bigint PRIMARY KEY, home bigint NOT NULL)"
+            columns = "(number bigint PRIMARY KEY, home bigint NOT NULL, target_lsn pg_lsn)"
             tx.pg.execute(sql.SQL("CREATE TABLE {} " + columns).format(passes))
-            tx.pg.execute(sql.SQL("INSERT INTO {} VALUES (0, 0)").format(passes))
+            tx.pg.execute(sql.SQL("INSERT INTO {} (number, home) VALUES (0, 0)").format(passes))
             aside.create(tx, name)
+            fingerprint.create(tx, name)
             tx.pg.execute(
                 sql.SQL("INSERT INTO {} (epoch) VALUES ({})").format(
                     sql.Identifier(name, "fence"), sql.Literal(context.epoch)
@@ -320,6 +321,8 @@ def _source_schema(context: Context) -> None:
 
 def _target_schema(context: Context, tx: Transaction) -> None:
     tx.pg.execute(_NEW_SCHEMA.format(sql.Identifier(context.schema)))
+    fingerprint.create(tx, context.schema)
+    triggers.create_storage(tx, context.schema)
 
 
 def objects(tx: Transaction) -> list[tuple[str, str]]:

@@ -1,118 +1,211 @@
 """cutover while the application writes: lock, drain, compare what changed last, close the source, open the target.
 
-Before the source's commit nothing has happened that anybody would notice; after it there is only
-forward. Where a run stands is probed on the source, never remembered (correctness.md, 8).
+The opening is prepared in a transaction of the target that stays uncommitted while the source's closing commits, so
+that nothing after the point of no return can wait or fail. Where a run stands is read from the databases, never from a
+record (correctness.md, 8).
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 
 import psycopg
+from psycopg import sql
 
-from confiture import machine, sequences
-from confiture.capture import apply, fences
+from confiture import fingerprint, machine, sequences
+from confiture.capture import apply, triggers, write_block
 from confiture.capture.apply import Followed, Follower
 from confiture.compare import suspects
 from confiture.compare.checksum import Hashing
 from confiture.compare.suspects import Key
 from confiture.copy.base import Job
-from confiture.db import Transaction, brief_lock, retry
+from confiture.db import IN_THE_WAY, Budget, Session, Transaction, brief_lock, retry
 from confiture.errors import CannotConnect, CutoverGivenUp, CutoverHalfway
 from confiture.faults import failpoint
-from confiture.journal import progress, runs
+from confiture.journal import catchup, progress, runs
 from confiture.journal.progress import Deferred
 from confiture.journal.runs import Run
 from confiture.journal.verifications import Difference
 from confiture.plan import Plan
 from confiture.pooler import Gate
-from confiture.runner import Context
+from confiture.runner import Context, check_source_fence
 from confiture.states import CUTOVER
-from confiture.steps import follow, foreign_keys, gates, home, recopy, touched
+from confiture.steps import follow, foreign_keys, gates, home, recopy, reverse_verify, table_lock, touched, verify
 from confiture.steps.blockers import outwait
-from confiture.steps.cutover import Limits, enable, locked, refuse_stale
+from confiture.steps.cutover import enable, refuse_stale
 from confiture.steps.finish import waits
+from confiture.steps.table_lock import Limits, Tables, TryAgain, Work
 from confiture.types import TableRef
 
 #: Values a sequence is set ahead, because reading it is not transactional.
 SEQUENCE_MARGIN = 100
+#: Log rows that may be applied under the lock; with more the lock is released and the log drained first.
+MOST_UNDER_LOCK = 10_000
+#: Seconds that readers may block the opening of the target once the source is closed; then their sessions are ended.
+GRACE_SECONDS = 10.0
 
 
 def is_closed(context: Context) -> bool:
-    """Whether the source takes no writes any more: the point of no return is behind us."""
+    """Whether the source takes no writes any more: the point of no return is passed."""
     return gates.is_closed(context, gates.FORTH)
 
 
 def switch(context: Context, plan: Plan, limits: Limits, gate: Gate | None = None) -> None:
     """The whole cutover, from wherever a crash left it.
 
-    :param gate: what the application's connections pass through; None where they are its own affair.
-    :raises CutoverGivenUp: before the point of no return; the source serves on.
+    :param gate: what the application's connections pass through; None where they are the application's own affair.
+    :raises CutoverGivenUp: before the point of no return; the source is still serving.
     """
     if not is_closed(context):
         refuse_stale(context, plan)
         hashing = touched.hashing_of(context, plan)
         set_phase(context, "preparing")
         prepare(context, plan, hashing)
-        off = home.user_triggers(context, plan) if plan.back else []
         try:
-            # Its sessions are open and warm before anybody waits for the lock.
+            servers = verify.servers(context)
+            # Its sessions are open and warm before the application waits for the lock.
             with Follower(context, apply.followed(context, plan)) as follower:
                 follow.one_pass(follower, touch=True)
                 for job in (j for f in follower.followed for j in f.jobs):
                     touched.settle(context, job, hashing)
                 with gates.held(context, gate, limits, gates.FORTH) as left:
                     set_phase(context, "closing")
-                    closing = partial(_close, follower, plan, hashing, left, off)
                     try:
-                        locked(context, plan, left.limits, closing)
+                        _close(follower, plan, hashing, left, servers)
                     except (psycopg.Error, CannotConnect) as error:
                         if not gates.passed(context, gates.FORTH, error):
                             raise
         except CutoverGivenUp:
             set_phase(context, None)
             raise
-        failpoint("switch.after_point_of_no_return")
     with gates.only_forward(gates.FORTH):
-        retry(lambda: finish(context, plan))
+        finish(context, plan)
         retry(lambda: gates.lead(context, gate, gates.FORTH))
-        retry(lambda: settle_keys(context, plan))
-        retry(lambda: home.prepare_source(context, plan))
-        retry(lambda: set_phase(context, "done"))
     gates.refuse_left(context, gates.FORTH)
+    settle_keys(context, plan)
+    home.prepare_source(context, plan)
+    retry(lambda: set_phase(context, "done"))
 
 
-def _close(
-    follower: Follower, plan: Plan, hashing: Hashing, left: gates.Left, off: list[Deferred], source: Transaction
+def _close(follower: Follower, plan: Plan, hashing: Hashing, left: gates.Left, servers: dict[str, str]) -> None:
+    context = follower.context
+    what = Tables(
+        "source",
+        tuple(_sources(plan)),
+        verify.lock_list(plan),
+        lambda tx: check_source_fence(tx, context.schema, context.epoch),
+    )
+    with context.beside("cutover") as locker, context.beside("opening", side="target") as opener:
+        work = Work(
+            before=partial(drain, follower),
+            opening=partial(_begin_opening, context, opener, plan),
+            act=partial(_act, follower, plan, hashing, servers),
+        )
+        table_lock.locked(context, locker, what, left.limits, work, left.until)
+
+
+def drain(follower: Follower) -> None:
+    """Apply what was logged while the lock was waited for."""
+    while follow.one_pass(follower, touch=True).keys > follow.SMALL_BACKLOG:
+        follower.context.check_lease()
+
+
+def _begin_opening(context: Context, opener: Session, plan: Plan, stack: ExitStack) -> Transaction:
+    """The target's transaction, begun before the lock: its own first lock cancels autovacuum and blocks no writer."""
+    opening = stack.enter_context(opener.transaction())
+    runs.fence(opening, context.run_id, context.epoch)
+    brief_lock(opening)
+    names = [sql.Identifier(r.schema, r.name) for r in _acted_on(opening, context)]
+    if names:
+        try:
+            opening.pg.execute(
+                sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(sql.SQL(", ").join(names))
+            )
+        except IN_THE_WAY as error:
+            raise TryAgain("the target's tables could not be locked", "target", _acted_on(opening, context)) from error
+    return opening
+
+
+def _acted_on(tx: Transaction, context: Context) -> list[TableRef]:
+    """The target tables that the opening changes."""
+    kinds = ("foreign_key", "trigger")
+    return sorted({d.table for d in progress.deferred(tx, context.run_id) if d.kind in kinds and d.status != "back"})
+
+
+def _act(
+    follower: Follower,
+    plan: Plan,
+    hashing: Hashing,
+    servers: dict[str, str],
+    source: Transaction,
+    opening: Transaction | None,
+    budget: Budget,
 ) -> None:
-    context, deadline = follower.context, left.deadline()
-    _even(follower, plan, hashing, deadline)
-    home.triggers_off(source, context.schema, off)
+    """Under the lock: make both sides equal, prepare the opening, close the source; the caller commits."""
+    context = follower.context
+    assert opening is not None
+    _equalise(follower, plan, hashing, source)
+    budget.limit(opening.pg, idle=False)
+    try:
+        fingerprint.refuse_changed(
+            opening, context.schema, "target", (*fingerprint.APPLIED, fingerprint.STORAGE, fingerprint.WRITE_BLOCK)
+        )
+        run = runs.get(opening, context.run_id)
+        assert run is not None
+        open_target(context, opening, plan, run, servers)
+    except IN_THE_WAY as error:
+        tables = [t.target for t in plan.tables]
+        raise TryAgain("the target's tables could not be locked", "target", tables) from error
+    finally:
+        budget.release(opening.pg)
+    failpoint("switch.opening_prepared")
     served = f"its data is served by: {context.target.database.public}"
-    fences.close(source, context.schema, _sources(plan), "this database no longer takes writes", served)
+    write_block.block(source, context.schema, "this database no longer takes writes", served)
     failpoint("switch.before_point_of_no_return")
 
 
 def set_phase(context: Context, name: str | None, **values: object) -> None:
-    """Write down how far it is, for who looks; where it stands is probed."""
+    """Record the phase for ``status`` only. Recovery reads the real state from the databases."""
     with context.fenced() as tx:
         runs.update(tx, context.run_id, cutover_phase=name, **values)
         failpoint("switch.phase.before_commit")
 
 
 def prepare(context: Context, plan: Plan, hashing: Hashing) -> None:
-    """Everything that can be done before anything is locked: drain, compare what changed, rehearse the opening.
+    """Everything that can be done before anything is locked: triggers on both sides, drain, compare, rehearse.
 
     :raises CutoverGivenUp: when a row differs.
     """
     home.install(context, plan)
-    even_out(context, plan, hashing)
+    prepare_block(context, plan)
+    equalise(context, plan, hashing)
     rehearse_opening(context, plan)
 
 
-def even_out(context: Context, plan: Plan, hashing: Hashing) -> None:
+def prepare_block(context: Context, plan: Plan) -> None:
+    """The write block's triggers on the source, table by table; they let writes pass until the closing."""
+    with context.fenced_source() as tx:
+        if not write_block.exists(tx, context.schema):
+            write_block.unblock(tx, context.schema)
+        failpoint("switch.block.before_commit")
+    with context.source.transaction(read_only=True) as tx:
+        known = fingerprint.recorded(tx, context.schema, fingerprint.WRITE_BLOCK)
+        intact = write_block.is_intact(tx, context.schema)
+    for ref in _sources(plan):
+        if not intact or ref not in known:
+            outwait(context, "source", [ref], partial(_install_block, context, ref), readers=False)
+
+
+def _install_block(context: Context, table: TableRef) -> None:
+    with context.fenced_source() as tx:
+        brief_lock(tx)
+        write_block.install(tx, context.schema, table)
+        failpoint("switch.block_table.before_commit")
+
+
+def equalise(context: Context, plan: Plan, hashing: Hashing) -> None:
     """Catch up and compare what changed, until little of it is left.
 
     :raises CutoverGivenUp: when a row differs.
@@ -124,7 +217,7 @@ def even_out(context: Context, plan: Plan, hashing: Hashing) -> None:
 
 
 def rehearse_opening(context: Context, plan: Plan) -> None:
-    """What is only forward must not fail: done once and rolled back."""
+    """Do what the opening does, and roll it back: what would fail fails here."""
     retry(partial(_rehearse_opening, context, plan))
 
 
@@ -133,7 +226,8 @@ def _rehearse_opening(context: Context, plan: Plan) -> None:
         runs.fence(tx, context.run_id, context.epoch)
         run = runs.get(tx, context.run_id)
         assert run is not None
-        _open(context, tx, plan, run)
+        brief_lock(tx)
+        open_target(context, tx, plan, run)
 
 
 def _settle_touched(context: Context, plan: Plan, hashing: Hashing) -> None:
@@ -171,38 +265,33 @@ def _refuse_stuck(
 def _refuse_differences(found: Sequence[Difference]) -> None:
     if found:
         raise CutoverGivenUp(
-            "the cutover was given up: source and target differ",
-            why=f"{len(found)} among the rows changed last, the first: {found[0].subject} {found[0].key}",
-            fix="the source serves on; look with `verify --again`, heal with `verify --repair`",
+            "cutover aborted: source and target differ",
+            why=f"{len(found)} among the rows that changed last, the first: {found[0].subject} {found[0].key}",
+            fix="the source is still serving; compare with `verify --again`, repair with `verify --repair`",
         )
 
 
-def _even(follower: Follower, plan: Plan, hashing: Hashing, deadline: float) -> None:
-    """Under the lock: drain to empty, compare the last changed keys, set the sequences.
+def _equalise(follower: Follower, plan: Plan, hashing: Hashing, source: Transaction) -> None:
+    """Under the lock: apply what is logged, compare the keys changed last, set the sequences.
 
-    :param deadline: of the write pause, by ``time.monotonic()``.
-    :raises CutoverGivenUp: over the budget, or when a row differs; the lock goes with the rollback.
+    :raises TryAgain: when too much was logged since the last pass.
+    :raises CutoverGivenUp: when a row differs.
     """
     context = follower.context
-    while follower.catch_up(touch=True).keys:
-        refuse_late(deadline)
-    for followed in follower.followed:
-        for job in followed.jobs:
-            _refuse_differences(touched.compare(context, job, hashing, lambda: refuse_late(deadline)))
-    recopy.recopy(context, plan, hashing, deadline)
+    items = [f.item for f in follower.followed]
+    if triggers.waiting(source, items, MOST_UNDER_LOCK) > MOST_UNDER_LOCK:
+        raise TryAgain("too many changes are waiting")
+    # Nothing is written to these tables while the lock is held, so one pass takes everything.
+    follower.catch_up(touch=True)
+    with context.target.transaction(read_only=True) as tx:
+        numbers = catchup.touched_tables(tx, context.run_id)
+    for job in (j for f in follower.followed for j in f.jobs if j.table.number in numbers):
+        _refuse_differences(touched.compare(context, job, hashing, context.check_lease))
+    recopy.recopy(context, plan, hashing)
+    if not follower.followed:
+        fingerprint.refuse_changed(source, context.schema, "source", (*fingerprint.CAPTURED, *fingerprint.DATABASE))
     with context.fenced() as tx:
         sequences.set_all(context.source, tx, plan, margin=SEQUENCE_MARGIN)
-    refuse_late(deadline)
-
-
-def refuse_late(deadline: float) -> None:
-    """:raises CutoverGivenUp: when the write pause has used up its budget."""
-    if time.monotonic() > deadline:
-        raise CutoverGivenUp(
-            "given up: it would have held writes up for too long",
-            why="--max-write-pause ran out before both sides were even",
-            fix="who served serves on; wait for a quieter moment, or allow a longer --max-write-pause",
-        )
 
 
 def _sources(plan: Plan) -> list[TableRef]:
@@ -210,9 +299,12 @@ def _sources(plan: Plan) -> list[TableRef]:
 
 
 def finish(context: Context, plan: Plan) -> None:
-    """Open the target, once the source is closed: one commit, the same however often it is tried.
+    """Open the target once the source is closed, where the opening did not commit with the closing.
 
-    :raises CutoverHalfway: when it cannot be opened now; the same command tries again.
+    Sessions that block it are named, and ended after a grace period: until the target opens, neither database takes
+    writes.
+
+    :raises CutoverHalfway: when the source is not closed after all.
     """
     if not is_closed(context):
         raise CutoverHalfway(
@@ -220,18 +312,26 @@ def finish(context: Context, plan: Plan) -> None:
             why="the source still takes writes; both are never open",
             fix="run the same command again, then look at the source's triggers",
         )
-    with context.fenced() as tx:  # keys, triggers, gate and state change together
+    outwait(context, "target", [t.target for t in plan.tables], partial(_finish, context, plan), grace=GRACE_SECONDS)
+
+
+def _finish(context: Context, plan: Plan) -> None:
+    with context.fenced() as tx:  # foreign keys, triggers, write block and state change together
         run = runs.get(tx, context.run_id)
         assert run is not None
         if run.state == CUTOVER:
             return
-        _open(context, tx, plan, run)
+        brief_lock(tx)
+        open_target(context, tx, plan, run)
         failpoint("switch.before_open_commit")
-    failpoint("switch.after_open_commit")
+    failpoint("switch.finished")
 
 
-def _open(context: Context, tx: Transaction, plan: Plan, run: Run) -> None:
-    """Declared foreign keys beside their substitutes, user triggers on, the gate open: catalog changes only."""
+def open_target(context: Context, tx: Transaction, plan: Plan, run: Run, servers: dict[str, str] | None = None) -> None:
+    """Declared foreign keys beside their substitutes, user triggers enabled, writes unblocked: catalog changes only.
+
+    :param servers: this life of both servers, where every row is known to be equal; None where it is not known.
+    """
     for item in progress.deferred(tx, context.run_id, "foreign_key"):
         if item.status == "interim" and item.interim is not None:
             foreign_keys.declare(tx, item)
@@ -239,11 +339,15 @@ def _open(context: Context, tx: Transaction, plan: Plan, run: Run) -> None:
             recopy.declare(tx, item)
             progress.set_deferred(tx, context.run_id, item, "interim")
     for item in progress.deferred(tx, context.run_id, "trigger"):
-        enable(tx, item)
-        progress.set_deferred(tx, context.run_id, item, "back")
-    fences.open_gate(tx, context.schema)
+        if item.status != "back":
+            enable(tx, item)
+    progress.set_all_deferred(tx, context.run_id, "trigger", "back")
+    write_block.unblock(tx, context.schema)
     machine.fire(tx, run, "cutover", {"live": True})
-    runs.update(tx, context.run_id, writes_served_by="target", cutover_phase="opened")
+    options = {k: v for k, v in run.options.items() if k != reverse_verify.OPTION}
+    if servers is not None:
+        options[reverse_verify.OPTION] = servers
+    runs.update(tx, context.run_id, writes_served_by="target", cutover_phase="opened", options=options)
 
 
 def settle_keys(context: Context, plan: Plan) -> None:

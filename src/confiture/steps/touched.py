@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from confiture.compare import checksum, suspects
 from confiture.compare.checksum import Hashing
 from confiture.compare.suspects import Key
-from confiture.copy.base import Job
+from confiture.copy.base import Job, reading
 from confiture.journal import catchup
 from confiture.journal.verifications import Difference
 from confiture.plan import Plan
-from confiture.runner import Context, reading
+from confiture.runner import Context
 
 #: Touched keys compared with one statement.
 KEYS_AT_ONCE = 2_000
@@ -51,7 +51,7 @@ Hashes = dict[Key, tuple[int, ...] | None]
 def differing(context: Context, job: Job, hashing: Hashing, keys: Sequence[Key]) -> Hashes:
     """Which of the keys' rows differ now."""
     where = suspects.among(job, keys)
-    with reading(context.source, job.source) as a, context.target.transaction(read_only=True) as b:
+    with reading(context.source, job) as a, context.target.transaction(read_only=True) as b:
         x = checksum.hashes(a, job, "source", hashing, where["source"])
         y = checksum.hashes(b, job, "target", hashing, where["target"])
     return {k: x.get(k) for k in keys if x.get(k) != y.get(k)}
@@ -63,17 +63,32 @@ def forget(context: Context, job: Job, keys: Sequence[Key]) -> None:
         catchup.forget_touched(tx, context.run_id, job.table.number, [list(k) for k in keys])
 
 
-def settle(context: Context, job: Job, hashing: Hashing) -> Hashes:
+#: Of some keys that the source's view has no row for, those whose rows are wrong all the same.
+Judge = Callable[[Sequence[Key]], Sequence[Key]]
+
+
+def _wrong(context: Context, job: Job, hashing: Hashing, keys: Sequence[Key], judge: Judge | None) -> Hashes:
+    wrong = differing(context, job, hashing, keys)
+    absent = [k for k, source in wrong.items() if source is None]
+    if judge is None or not absent:
+        return wrong
+    still = set(judge(absent))
+    return {k: h for k, h in wrong.items() if h is not None or k in still}
+
+
+def settle(context: Context, job: Job, hashing: Hashing, judge: Judge | None = None) -> Hashes:
     """Forget the table's keys that agree; those that differ now."""
     found: Hashes = {}
     for keys in batches(context, job):
-        wrong = differing(context, job, hashing, keys)
+        wrong = _wrong(context, job, hashing, keys, judge)
         forget(context, job, [k for k in keys if k not in wrong])
         found.update(wrong)
     return found
 
 
-def compare(context: Context, job: Job, hashing: Hashing, between: Callable[[], None]) -> list[Difference]:
+def compare(
+    context: Context, job: Job, hashing: Hashing, between: Callable[[], None], judge: Judge | None = None
+) -> list[Difference]:
     """Compare every touched key of a table that is locked, or at rest; the first differences found.
 
     Nothing is forgotten: under a lock there is no time for it.
@@ -82,7 +97,7 @@ def compare(context: Context, job: Job, hashing: Hashing, between: Callable[[], 
     """
     for keys in batches(context, job):
         between()
-        wrong = differing(context, job, hashing, keys)
+        wrong = _wrong(context, job, hashing, keys, judge)
         if wrong:
             where = suspects.among(job, sorted(wrong))
             with context.source.transaction(read_only=True) as a, context.target.transaction(read_only=True) as b:

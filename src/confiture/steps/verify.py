@@ -15,18 +15,19 @@ from typing import Any
 
 from psycopg import IsolationLevel, sql
 
-from confiture.capture import apply
+from confiture import fingerprint
+from confiture.capture import apply, write_block
 from confiture.capture.apply import Followed
 from confiture.compare import checksum, references, suspects
 from confiture.compare.checksum import Hashing, Sum
-from confiture.copy.base import Job
+from confiture.copy.base import Job, reading
 from confiture.db import Session, Transaction
 from confiture.errors import Refused, UsageError
 from confiture.faults import failpoint
 from confiture.journal import catchup, progress, verifications
 from confiture.journal.verifications import Difference, Unit
 from confiture.plan import Plan
-from confiture.runner import Context, reading
+from confiture.runner import Context
 from confiture.steps import follow, touched
 from confiture.steps.finish import waits
 from confiture.types import KeyRange, shell_word
@@ -74,6 +75,7 @@ def verify(context: Context, plan: Plan, purpose: str = "verify", *, capture: bo
     :raises Refused: when not every table is copied and finished.
     """
     refuse_unfinished(context)
+    refuse_changed(context)
     session = context.source
     number = _attempt(context, plan, purpose, servers(context))
     hashing = touched.hashing_of(context, plan)
@@ -131,6 +133,18 @@ def compare(context: Context, plan: Plan) -> Result:
     return result_of(plan, 0, units, tuple(found))
 
 
+def refuse_changed(context: Context) -> None:
+    """Compare the fingerprint of every table on both sides, and the set of tables.
+
+    :raises Blocked: when the source was changed since the plan, or the target since its constraints are back.
+    """
+    with _snapshot(context.source) as tx:
+        kinds = (*fingerprint.CAPTURED, *fingerprint.DATABASE)
+        fingerprint.refuse_changed(tx, context.schema, "source", kinds)
+    with _snapshot(context.target) as tx:
+        fingerprint.refuse_changed(tx, context.schema, "target", fingerprint.APPLIED)
+
+
 def refuse_unfinished(context: Context) -> None:
     """:raises Refused: when a table is not wholly copied, or its constraints are not back."""
     with context.target.transaction(read_only=True) as tx:
@@ -171,13 +185,26 @@ def _server(session: Session) -> str:
 def _attempt(context: Context, plan: Plan, purpose: str, now: dict[str, str]) -> int:
     with context.fenced() as tx:
         last = verifications.latest(tx, context.run_id, purpose)
-        same = last is not None and (last.plan_hash, last.servers) == (plan.hash, now)
+        # Rows that were compared before may have been rewritten, or written while the write block was damaged.
+        moved = fingerprint.changes(tx, context.schema, (fingerprint.STORAGE, fingerprint.WRITE_BLOCK))
+        same = last is not None and not moved and (last.plan_hash, last.servers) == (plan.hash, now)
         if last is not None and same and last.verdict is None and purpose == "verify" and _all_equal(tx, context, last):
             return last.number
         catchup.forget_all_touched(tx, context.run_id)
+        _begin_from(context, tx, plan)
         return verifications.begin(
             tx, context.run_id, epoch=context.epoch, plan_hash=plan.hash, purpose=purpose, servers=now
         )
+
+
+def _begin_from(context: Context, tx: Transaction, plan: Plan) -> None:
+    """What the target must stay like from the first comparison on: its storage, and a write block that is whole."""
+    tables = [t.target for t in plan.tables]
+    if write_block.exists(tx, context.schema):
+        for table in tables:
+            write_block.install(tx, context.schema, table)
+    kept = [t.target for t in plan.tables if not t.recopied]
+    fingerprint.record(tx, context.schema, fingerprint.oids(tx, kept), (fingerprint.STORAGE,))
 
 
 def _all_equal(tx: Transaction, context: Context, attempt: verifications.Verification) -> bool:
@@ -227,7 +254,7 @@ def _parts(
 def _compare_range(
     context: Context, session: Session, job: Job, hashing: Hashing, look: Look, number: int, span: KeyRange
 ) -> Compared:
-    with reading(session, job.source) as a, _snapshot(context.target) as b:
+    with reading(session, job) as a, _snapshot(context.target) as b:
         x = checksum.range_sum(a, job, "source", hashing, span)
         y = checksum.range_sum(b, job, "target", hashing, span)
         found: list[Difference] = []
@@ -243,7 +270,7 @@ def _snapshot(session: Session) -> Any:
 def _compare_whole(context: Context, session: Session, job: Job, hashing: Hashing, look: Look) -> Compared:
     """One scan a side, summed by bucket; the buckets that differ are looked into."""
     buckets = checksum.bucket_count(job.table.estimate)
-    with reading(session, job.source) as a, _snapshot(context.target) as b:
+    with reading(session, job) as a, _snapshot(context.target) as b:
         x = checksum.bucket_sums(a, job, "source", hashing, buckets)
         y = checksum.bucket_sums(b, job, "target", hashing, buckets)
         wrong = sorted(k for k in x.keys() | y.keys() if x.get(k) != y.get(k))
@@ -293,7 +320,10 @@ def _record(context: Context, number: int, unit: Unit, found: list[Difference]) 
 
 
 def _close(context: Context, plan: Plan, number: int) -> Result:
+    refuse_changed(context)
     with context.fenced() as tx:
+        kinds = (fingerprint.STORAGE, fingerprint.WRITE_BLOCK)
+        fingerprint.refuse_changed(tx, context.schema, "target", kinds)
         units = verifications.units(tx, context.run_id, number)
         found = verifications.differences(tx, context.run_id, number)
         result = result_of(plan, number, units, found)

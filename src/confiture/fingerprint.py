@@ -1,0 +1,322 @@
+"""The fingerprint: what the meaning of a table's rows rests on, as it was recorded and as it is now.
+
+Each database holds the fingerprint of its own tables in the run's schema, so that a fingerprint and the objects that it
+describes change in one commit. Tables are known by OID: a table that takes another one's name is another table. Every
+transaction that reads or writes rows compares the fingerprint in its own snapshot (correctness.md, I-2.1 to I-2.4).
+https://www.postgresql.org/docs/current/catalogs.html
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+import psycopg
+from psycopg import sql
+
+from confiture.db import Session, Transaction
+from confiture.errors import Blocked
+from confiture.sql import load
+from confiture.types import TableRef, shell_word
+
+#: Kinds of facts. ``key`` covers the unique indexes that were there when it was recorded.
+TABLE: Final = "table"
+COLUMNS: Final = "columns"
+KEY: Final = "key"
+STORAGE: Final = "storage"
+PARTITIONS: Final = "partitions"
+DEFINITIONS: Final = "definitions"
+RULES: Final = "rules"
+TRIGGERS: Final = "triggers"
+FOREIGN_KEYS: Final = "foreign keys"
+CAPTURE: Final = "capture"
+SUBSCRIPTIONS: Final = "subscriptions"
+WRITE_BLOCK: Final = "write block"
+TABLES: Final = "tables"
+LARGE_OBJECTS: Final = "large objects"
+
+#: What a row means and where all rows are: on the side that rows are read from.
+MEANING: Final = (TABLE, COLUMNS, KEY, PARTITIONS, DEFINITIONS, RULES, TRIGGERS)
+#: What acts on rows that are written: on the side that passes are applied to.
+APPLIED: Final = (TABLE, COLUMNS, KEY, PARTITIONS, DEFINITIONS, RULES, TRIGGERS, FOREIGN_KEYS)
+#: The set of tables, and of large objects.
+DATABASE: Final = (TABLES, LARGE_OBJECTS)
+#: Everything that changes may be missing from the log for.
+CAPTURED: Final = (*MEANING, STORAGE, CAPTURE, SUBSCRIPTIONS)
+
+#: What must not change in a table of the target while its changes are applied to the source.
+READ_IN_REVERSE: Final = (TABLE, COLUMNS, KEY, PARTITIONS, DEFINITIONS, CAPTURE, SUBSCRIPTIONS)
+
+#: The pseudo table of facts about the whole database.
+_DATABASE_OID = 0
+#: How the queries name the OIDs of the tables.
+_ROOTS = "%(roots)s::oid[]"
+_VERSION = re.compile(r" \(version [\d.]+\)")
+
+Facts = Mapping[tuple[int, str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One aspect of one table that differs from what was recorded.
+
+    :ivar table: None for the database as a whole.
+    :ivar was: lines that are gone, ``now``: lines that are new; both empty only if the version alone differs.
+    """
+
+    table: TableRef | None
+    kind: str
+    was: tuple[str, ...]
+    now: tuple[str, ...]
+
+    def __str__(self) -> str:
+        was, now = (tuple(_VERSION.sub("", line) for line in lines) for lines in (self.was, self.now))
+        if was == now:
+            return f"{_some(now)}: was replaced, or disabled and enabled again"
+        if self.table is not None and self.kind == TABLE and not now:
+            return f"was {_some(was)}; it was dropped"
+        gone = _some([line for line in was if line not in now])
+        new = _some([line for line in now if line not in was])
+        return f"was {gone or 'without it'}, is {new or 'gone'}" if gone else f"is new: {new}"
+
+
+#: Lines of a change that an error shows.
+_SHOWN = 2
+
+
+def _some(lines: Sequence[str]) -> str:
+    more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+    return "; ".join(lines[:_SHOWN]) + more
+
+
+@cache
+def _query(block: str) -> str:
+    return load("fingerprint.sql")[block].decode()
+
+
+def _recorded(schema: str) -> sql.Identifier:
+    return sql.Identifier(schema, "fingerprint")
+
+
+def create(tx: Transaction, schema: str) -> None:
+    """Create the table of the fingerprint in the run's schema of this database."""
+    tx.pg.execute(
+        sql.SQL(
+            "CREATE TABLE IF NOT EXISTS {} (root oid, aspect text, kind text NOT NULL, schema_name text NOT NULL,"
+            " table_name text NOT NULL, fact text NOT NULL, PRIMARY KEY (root, aspect))"
+        ).format(_recorded(schema))
+    )
+
+
+def oids(tx: Transaction, tables: Iterable[TableRef]) -> dict[TableRef, int]:
+    """The OID of each table that exists."""
+    refs = list(dict.fromkeys(tables))
+    rows = tx.pg.execute(
+        "SELECT n.nspname, c.relname, c.oid::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " JOIN unnest(%s::text[], %s::text[]) w(schema, name) ON (w.schema, w.name) = (n.nspname, c.relname)",
+        ([r.schema for r in refs], [r.name for r in refs]),
+    ).fetchall()
+    return {TableRef(schema, name): oid for schema, name, oid in rows}
+
+
+def facts(tx: Transaction, schema: str, roots: Sequence[int]) -> dict[tuple[int, str], str]:
+    """The facts of some tables and of the database, as this transaction's snapshot has them.
+
+    :param schema: the run's own; there need be none yet.
+    :param roots: OIDs of tables; a partitioned one stands for its partitions.
+    """
+    rows = tx.pg.execute(_query("facts"), {"schema": schema, "roots": list(roots)}).fetchall()
+    return {(root, aspect): fact or "" for root, aspect, fact in rows}
+
+
+def record(
+    tx: Transaction, schema: str, tables: Mapping[TableRef, int], kinds: Sequence[str], found: Facts | None = None
+) -> None:
+    """Record some kinds of facts as those that hold from this transaction's commit on.
+
+    :param tables: whose; kinds of the whole database are recorded whatever tables are given.
+    :param found: facts that were taken before; None to take them now.
+    """
+    taken = facts(tx, schema, list(tables.values())) if found is None else found
+    refs = {oid: ref for ref, oid in tables.items()}
+    forget(tx, schema, tables, kinds)
+    rows = [
+        (root, aspect, kind, ref.schema, ref.name, taken.get((root, aspect), ""))
+        for root, ref in [*refs.items(), (_DATABASE_OID, TableRef("", ""))]
+        for kind in kinds
+        if (kind in DATABASE) == (root == _DATABASE_OID)
+        for aspect in ([a for r, a in taken if r == root and a.startswith("key ")] if kind == KEY else [kind])
+    ]
+    columns = ([row[n] for row in rows] for n in range(6))
+    statement = sql.SQL(
+        "INSERT INTO {} SELECT * FROM unnest(%s::oid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[])"
+    )
+    tx.pg.execute(statement.format(_recorded(schema)), tuple(columns))
+
+
+_AMONG = "(schema_name, table_name) IN (SELECT * FROM unnest(%s::text[], %s::text[]))"
+
+
+def forget(tx: Transaction, schema: str, tables: Iterable[TableRef], kinds: Sequence[str]) -> None:
+    """Drop recorded facts of some tables and of the database: what is not recorded is not compared."""
+    refs = list(tables)
+    statement = sql.SQL("DELETE FROM {} WHERE kind = ANY (%s) AND (root = 0 OR " + _AMONG + ")")
+    values = (list(kinds), [r.schema for r in refs], [r.name for r in refs])
+    tx.pg.execute(statement.format(_recorded(schema)), values)
+
+
+def keep_only(tx: Transaction, schema: str, tables: Iterable[TableRef]) -> None:
+    """Drop the recorded facts of every other table."""
+    refs = list(tables)
+    statement = sql.SQL("DELETE FROM {} WHERE root <> 0 AND NOT " + _AMONG)
+    tx.pg.execute(statement.format(_recorded(schema)), ([r.schema for r in refs], [r.name for r in refs]))
+
+
+def recorded(tx: Transaction, schema: str, kind: str) -> dict[TableRef, int]:
+    """The tables of which a kind of facts is recorded, with their OIDs."""
+    statement = sql.SQL("SELECT DISTINCT schema_name, table_name, root::bigint FROM {} WHERE kind = %s")
+    rows = tx.pg.execute(statement.format(_recorded(schema)), (kind,)).fetchall()
+    return {TableRef(schema_name, name): root for schema_name, name, root in rows}
+
+
+def changes(
+    tx: Transaction, schema: str, kinds: Sequence[str], tables: Sequence[TableRef] | None = None
+) -> list[Change]:
+    """What differs from what was recorded, in this transaction's snapshot: one query, whatever the number of tables.
+
+    A new storage that a captured TRUNCATE created is no change.
+
+    :param tables: only these; None for every table that is recorded.
+    """
+    names = sql.SQL("SELECT root FROM {} WHERE root <> 0").format(_recorded(schema))
+    values: dict[str, object] = {"schema": schema, "kinds": list(kinds)}
+    if tables is not None:
+        names += sql.SQL(
+            " AND (schema_name, table_name) IN (SELECT * FROM unnest(%(schemas)s::text[], %(names)s::text[]))"
+        )
+        values |= {"schemas": [t.schema for t in tables], "names": [t.name for t in tables]}
+    roots = sql.SQL("ARRAY({})").format(names)
+    text = sql.SQL("WITH facts AS MATERIALIZED (\n{}\n) {}").format(
+        sql.SQL(_escaped(_query("facts")).replace(_ROOTS, "{roots}")).format(roots=roots),
+        sql.SQL(_query("changes").replace(_ROOTS, "{roots}")).format(recorded=_recorded(schema), roots=roots),
+    )
+    rows = tx.pg.execute(text, values).fetchall()
+    found = [_change(*row) for row in rows]
+    if any(c.kind == STORAGE for c in found):
+        known = tx.pg.execute(sql.SQL("SELECT filenode::text FROM {}").format(sql.Identifier(schema, "storage")))
+        truncated = {row[0] for row in known.fetchall()}
+        found = [c for c in found if c.kind != STORAGE or not _is_truncated(c, truncated)]
+    return found
+
+
+def _escaped(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def _change(root: int, schema_name: str, name: str, aspect: str, was: str, now: str) -> Change:
+    before, after = was.splitlines(), now.splitlines()
+    table = TableRef(schema_name, name) if root else None
+    gone = tuple(line for line in before if line not in after)
+    new = tuple(line for line in after if line not in before)
+    return Change(table, aspect.split()[0] if aspect.startswith("key ") else aspect, gone, new)
+
+
+def _is_truncated(change: Change, storages: set[str]) -> bool:
+    """Whether each new storage is one that a captured TRUNCATE created: any other rewrite is not in the log."""
+    return len(change.was) == len(change.now) and all(line.rsplit(" ", 1)[1] in storages for line in change.now)
+
+
+def refuse_changed(
+    tx: Transaction, schema: str, side: str, kinds: Sequence[str], tables: Sequence[TableRef] | None = None
+) -> None:
+    """Compare the fingerprint in this transaction's snapshot.
+
+    :param side: ``source`` or ``target``, for the message.
+    :raises Blocked: naming each object, what it was, what it is, and the command that continues.
+    """
+    found = changes(tx, schema, kinds, tables)
+    if found:
+        raise blocked(found, side)
+
+
+def refuse_unreadable(
+    tx: Transaction,
+    schema: str,
+    side: str,
+    tables: Sequence[TableRef],
+    more: Sequence[str] = (),
+) -> None:
+    """Compare what the rows of some tables rest on, where they are read.
+
+    :param side: ``source``, or ``target`` for what is applied in reverse after the cutover: the inverse views do not
+        read a column that is new there.
+    :param more: further kinds.
+    :raises Blocked: as :func:`refuse_changed`.
+    """
+    if side == "source":
+        refuse_changed(tx, schema, side, (*CAPTURED, *more), tables)
+        return
+    found = [c for c in changes(tx, schema, (*READ_IN_REVERSE, *more), tables) if c.kind != COLUMNS or c.was]
+    if found:
+        raise Blocked(
+            f"table {found[0].table} of the target was changed since the cutover",
+            why=f"{found[0]}; rows written there since may not be logged",
+            fix="undo the change if no row was written since; otherwise rollback is no longer possible",
+        )
+
+
+@contextmanager
+def naming_gone(session: Session, schema: str, side: str, tables: Sequence[TableRef] | None = None) -> Iterator[None]:
+    """Where a table is no longer there under its name, report what became of it.
+
+    :raises Blocked: in place of the server's error about the name.
+    """
+    try:
+        yield
+    except psycopg.errors.UndefinedTable:
+        with session.transaction(read_only=True) as tx:
+            refuse_changed(tx, schema, side, CAPTURED, tables)
+        raise
+
+
+#: What a change needs when it is undone by hand.
+_UNDO = "drop or disable it until the cutover is done, then run the same command again"
+
+
+def blocked(found: Sequence[Change], side: str) -> Blocked:
+    """The error for some changes of one database."""
+    first = next((c for c in found if c.table is not None), found[0])
+    why = "; ".join(f"{c.table or 'the database'}: {c}" for c in found[:2]) + ("; and more" if len(found) > 2 else "")
+    if first.kind == TABLES:
+        return Blocked(
+            f"the set of the {side}'s tables was changed during the run",
+            why=why,
+            fix="a new table is not in the target: drop it, or name it under $omit in the mapping and give that again",
+            step="migrate --mapping FILE",
+        )
+    if first.kind == LARGE_OBJECTS:
+        return Blocked(
+            f"the {side} has large objects now",
+            why="large objects are not copied",
+            fix="write `$large_objects: leave` into the mapping and give the mapping again, or delete them",
+            step="migrate --mapping FILE",
+        )
+    what = f"{side} table {first.table} was changed during the run"
+    if side == "target" and first.kind in (TRIGGERS, RULES, FOREIGN_KEYS):
+        return Blocked(what, why=f"it would act on the rows that are applied: {why}", fix=_UNDO)
+    if side == "target" and first.kind in (STORAGE, WRITE_BLOCK):
+        fix = "rows may have changed unnoticed: compare every row again"
+        return Blocked(what, why=why, fix=fix, step="verify --again")
+    tables = dict.fromkeys(str(c.table) for c in found if c.table is not None)
+    steps = " ".join(f"--restart-table {shell_word(t)}" for t in tables)
+    return Blocked(
+        what,
+        why=why,
+        fix="undo the change only if no row was written since; otherwise copy the table again",
+        step=f"migrate {steps}",
+        restart=tuple(tables),
+    )

@@ -1,0 +1,331 @@
+"""The fingerprint: whatever the meaning of a row rests on blocks the run when it changes, and the way out works."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from confiture import fingerprint, operations
+from confiture.db import Session
+from confiture.errors import Blocked, Refused
+from live import LiveRun
+from servers import Databases
+
+PARTITIONED = """
+CREATE TABLE m (id int, d int, v text, PRIMARY KEY (id, d)) PARTITION BY RANGE (d);
+CREATE TABLE m1 PARTITION OF m FOR VALUES FROM (0) TO (100);
+CREATE TABLE m2 PARTITION OF m FOR VALUES FROM (100) TO (200);
+INSERT INTO m SELECT n, n % 200, 'v' || n FROM generate_series(1, 400) n;
+"""
+PLAIN = """
+CREATE TYPE st AS ENUM ('a', 'b');
+CREATE FUNCTION shout(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT upper($1)';
+CREATE FUNCTION label(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT public.shout($1)';
+CREATE TABLE item (id int PRIMARY KEY, kind st, name text, twice int GENERATED ALWAYS AS (id * 2) STORED);
+CREATE TABLE lookup (v text);
+INSERT INTO item (id, kind, name) SELECT n, 'a', 'n' || n FROM generate_series(1, 20) n;
+INSERT INTO lookup SELECT 'old' || n FROM generate_series(1, 5) n;
+"""
+PLAIN_NEW = """
+CREATE TABLE item (id int PRIMARY KEY, kind text, name text, twice int);
+CREATE TABLE lookup (v text);
+"""
+PLAIN_MAPPING = """item:
+  name:
+    transform: "public.label(name)"
+"""
+
+
+def verified(databases: Databases, folder: Path, old: str, new: str, mapping: str = "") -> LiveRun:
+    """A run that is verified, in which a change comes next."""
+    run = LiveRun(databases, folder, old, new, mapping)
+    run.setup()
+    run.migrate()
+    assert run.verify().equal
+    return run
+
+
+def leaf(statements: str) -> str:
+    return f"BEGIN; ALTER TABLE m1 DISABLE TRIGGER ALL; {statements}; ALTER TABLE m1 ENABLE TRIGGER ALL; COMMIT"
+
+
+WRITES = """INSERT INTO m1 SELECT 1000 + g, 5, 'bulk' FROM generate_series(1, 20) g;
+    UPDATE m1 SET v = 'x' WHERE id = 1; DELETE FROM m1 WHERE id = 2"""
+UNSEEN = {
+    "triggers of a leaf disabled and enabled": leaf(WRITES),
+    "one trigger of a leaf left disabled": "DO $$ DECLARE n name; BEGIN SELECT tgname INTO n FROM pg_trigger WHERE"
+    " tgrelid = 'm1'::regclass AND tgname LIKE 'zz%row'; EXECUTE format('ALTER TABLE m1 DISABLE TRIGGER %I', n);"
+    " END $$",
+    "a leaf's triggers enabled as the user's own": "ALTER TABLE m1 ENABLE TRIGGER ALL",
+    "the root's trigger dropped": "DO $$ DECLARE n name; BEGIN SELECT tgname INTO n FROM pg_trigger WHERE tgrelid"
+    " = 'm'::regclass AND tgname LIKE 'zz%row'; EXECUTE format('DROP TRIGGER %I ON m', n); END $$",
+    "a leaf detached and attached": f"BEGIN; ALTER TABLE m DETACH PARTITION m1; {WRITES};"
+    " ALTER TABLE m ATTACH PARTITION m1 FOR VALUES FROM (0) TO (100); COMMIT",
+    "a leaf replaced": "BEGIN; ALTER TABLE m DETACH PARTITION m1; ALTER TABLE m1 RENAME TO m1_old; CREATE TABLE m1"
+    " (LIKE m1_old INCLUDING ALL); ALTER TABLE m ATTACH PARTITION m1 FOR VALUES FROM (0) TO (100);"
+    " DROP TABLE m1_old; COMMIT",
+    "the bound of a leaf changed": "BEGIN; ALTER TABLE m DETACH PARTITION m2;"
+    " ALTER TABLE m ATTACH PARTITION m2 FOR VALUES FROM (100) TO (300); COMMIT",
+}
+
+
+@pytest.mark.parametrize("change", UNSEEN.values(), ids=UNSEEN)
+def test_writes_that_capture_cannot_see_block_the_run_until_the_table_is_copied_again(
+    databases: Databases, tmp_path: Path, change: str
+) -> None:
+    run = verified(databases, tmp_path, PARTITIONED, "CREATE TABLE m (id int, d int, v text, PRIMARY KEY (id, d))")
+    run.source.sql(change)
+    for command in (run.follow, run.cutover, run.verify):
+        with pytest.raises(Blocked, match=r"public\.m was changed during the run") as blocked:
+            command()
+        assert blocked.value.step == "migrate --restart-table public.m"
+    run.restart("public.m")
+    run.source.sql("INSERT INTO m VALUES (9999, 7, 'seen'); UPDATE m1 SET v = 'seen' WHERE id = 3")
+    assert run.verify().equal
+    run.cutover()
+    run.assert_same(m="SELECT * FROM m")
+
+
+MEANING = {
+    "an enum label renamed": "ALTER TYPE st RENAME VALUE 'a' TO 'z'",
+    "a label added": "ALTER TYPE st ADD VALUE 'c'",
+    "a function redefined": "CREATE OR REPLACE FUNCTION label(text) RETURNS text LANGUAGE sql IMMUTABLE"
+    " AS 'SELECT lower($1)'",
+    "a function that another one calls": "CREATE OR REPLACE FUNCTION shout(text) RETURNS text LANGUAGE sql IMMUTABLE"
+    " AS 'SELECT lower($1)'",
+    "a column renamed": "ALTER TABLE item RENAME COLUMN name TO title",
+    "a column added": "ALTER TABLE item ADD COLUMN more int",
+    "a table renamed": "ALTER TABLE item RENAME TO items",
+    "the key dropped": "ALTER TABLE item DROP CONSTRAINT item_pkey",
+    "NOT NULL dropped": "ALTER TABLE item DROP CONSTRAINT item_pkey; ALTER TABLE item ALTER id DROP NOT NULL",
+    "a rule": "CREATE RULE r AS ON DELETE TO item DO INSTEAD NOTHING",
+    "a rewrite": "VACUUM FULL item",
+}
+
+
+@pytest.mark.parametrize("change", MEANING.values(), ids=MEANING)
+def test_a_change_of_what_a_row_means_blocks_every_command(databases: Databases, tmp_path: Path, change: str) -> None:
+    run = verified(databases, tmp_path, PLAIN, PLAIN_NEW, PLAIN_MAPPING)
+    run.source.sql(change)
+    for command in (run.follow, run.verify, run.cutover):
+        with pytest.raises(Blocked, match=r"public\.item was changed during the run"):
+            command()
+    assert run.open_sides("UPDATE lookup SET v = v") == {"source"}
+
+
+def test_a_renamed_enum_label_is_copied_by_the_command_that_the_error_names(
+    databases: Databases, tmp_path: Path
+) -> None:
+    run = verified(databases, tmp_path, PLAIN, PLAIN_NEW, PLAIN_MAPPING)
+    run.source.sql("ALTER TYPE st RENAME VALUE 'a' TO 'z'")
+    with pytest.raises(Blocked, match="item") as blocked:
+        run.follow()
+    assert blocked.value.step == "migrate --restart-table public.item"
+    assert "'a', 'b'" in blocked.value.why
+    assert "'z', 'b'" in blocked.value.why
+    run.restart("item")
+    assert run.verify().equal
+    assert run.target.rows("SELECT DISTINCT kind FROM item") == [("z",)]
+
+
+@pytest.mark.parametrize(
+    ("old", "table"),
+    [
+        ("CREATE TABLE t (v text); INSERT INTO t VALUES ('old')", "keyless"),
+        ("CREATE TABLE t (v text PRIMARY KEY); INSERT INTO t VALUES ('old')", "keyed"),
+    ],
+    ids=["keyless", "keyed"],
+)
+def test_a_table_replaced_by_renaming_is_another_table(
+    databases: Databases, tmp_path: Path, old: str, table: str
+) -> None:
+    new = "CREATE TABLE t (v text PRIMARY KEY)" if table == "keyed" else "CREATE TABLE t (v text)"
+    run = verified(databases, tmp_path, old, new)
+    run.source.sql(
+        "CREATE TABLE t2 (LIKE t INCLUDING ALL); INSERT INTO t2 SELECT 'new' || n FROM generate_series(1, 8) n;"
+        " ALTER TABLE t RENAME TO t_old; ALTER TABLE t2 RENAME TO t"
+    )
+    with pytest.raises(Blocked):
+        run.cutover()
+    (tmp_path / "mapping.yaml").write_text("$omit: [t_old]\n")
+    run.restart("t")
+    assert run.verify().equal
+    run.cutover()
+    run.assert_same(t="SELECT * FROM t")
+
+
+ADDED = {
+    "a table": (
+        "CREATE TABLE payments (id int PRIMARY KEY); INSERT INTO payments SELECT generate_series(1, 100)",
+        "payments",
+    ),
+    "a partitioned table": ("CREATE TABLE payments (id int) PARTITION BY HASH (id)", "payments"),
+    "a table in another schema": ("CREATE SCHEMA late; CREATE TABLE late.payments (id int)", "late.payments"),
+    "a table like another": ("CREATE TABLE payments (LIKE item)", "payments"),
+}
+
+
+@pytest.mark.parametrize(("change", "name"), ADDED.values(), ids=ADDED)
+@pytest.mark.parametrize("when", ["setup", "verify"])
+def test_a_table_created_during_the_run_blocks_it_until_it_is_left_behind_by_name(
+    databases: Databases, tmp_path: Path, change: str, name: str, when: str
+) -> None:
+    run = LiveRun(databases, tmp_path, PLAIN, PLAIN_NEW, PLAIN_MAPPING)
+    run.setup()
+    if when == "verify":
+        run.migrate()
+        assert run.verify().equal
+    run.source.sql(change)
+    if when == "setup":
+        with pytest.raises(Blocked, match="the set of the source's tables was changed"):
+            run.migrate()
+    for command in (run.follow, run.cutover) if when == "verify" else ():
+        with pytest.raises(Blocked, match="the set of the source's tables was changed") as blocked:
+            command()
+        assert name.rpartition(".")[2] in blocked.value.why
+    (tmp_path / "mapping.yaml").write_text(f"{PLAIN_MAPPING}$omit: [{name}]\n")
+    run.migrate()
+    assert run.verify().equal
+    run.cutover()
+
+
+def test_a_table_dropped_during_the_run_blocks_it(databases: Databases, tmp_path: Path) -> None:
+    run = LiveRun(
+        databases, tmp_path, f"{PLAIN} CREATE TABLE spare (id int)", PLAIN_NEW, f"{PLAIN_MAPPING}$omit: [spare]\n"
+    )
+    run.setup()
+    run.migrate()
+    run.source.sql("DROP TABLE spare")
+    with pytest.raises(Blocked, match="tables was changed"):
+        run.follow()
+
+
+def test_a_large_object_created_during_the_run_blocks_it(databases: Databases, tmp_path: Path) -> None:
+    run = verified(databases, tmp_path, PLAIN, PLAIN_NEW, PLAIN_MAPPING)
+    run.source.sql("SELECT lo_from_bytea(0, 'late')")
+    with pytest.raises(Blocked, match="large objects"):
+        run.follow()
+    (tmp_path / "mapping.yaml").write_text(f"{PLAIN_MAPPING}$large_objects: leave\n")
+    run.migrate()
+    assert run.verify().equal
+    run.cutover()
+
+
+def test_a_table_created_while_the_application_is_stopped_is_not_dropped_with_the_source(
+    databases: Databases, tmp_path: Path
+) -> None:
+    run = LiveRun(databases, tmp_path, PLAIN, PLAIN_NEW, PLAIN_MAPPING, capture=False)
+    run.setup(capture=False)
+    run.migrate()
+    run.source.sql("CREATE TABLE payments (id int)")
+    with pytest.raises(Blocked, match="tables was changed"):
+        run.verify()
+
+
+PARENTS = """
+CREATE TABLE parent (id int PRIMARY KEY, mail text);
+CREATE TABLE child (id int PRIMARY KEY, p int);
+INSERT INTO parent SELECT n, 'Mail' || n FROM generate_series(1, 20) n;
+INSERT INTO child SELECT n, n % 20 + 1 FROM generate_series(1, 100) n;
+"""
+PARENTS_NEW = """
+CREATE TABLE parent (id int PRIMARY KEY, mail text);
+CREATE TABLE child (id int PRIMARY KEY, p int);
+CREATE TABLE audit (id int);
+CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO audit VALUES (1); RETURN NULL; END';
+"""
+#: DDL in the target after the verification, and the statement that undoes it; without one the rows are compared again.
+IN_THE_TARGET = {
+    "a cascading key": (
+        "ALTER TABLE child ADD CONSTRAINT late FOREIGN KEY (p) REFERENCES parent ON DELETE CASCADE",
+        "ALTER TABLE child DROP CONSTRAINT late",
+    ),
+    "a trigger": (
+        "CREATE TRIGGER late AFTER DELETE ON parent FOR EACH ROW EXECUTE FUNCTION noted()",
+        "DROP TRIGGER late ON parent",
+    ),
+    "a rule": (
+        "CREATE RULE late AS ON DELETE TO parent DO ALSO INSERT INTO audit VALUES (OLD.id)",
+        "DROP RULE late ON parent",
+    ),
+    "a rewrite of values": ("ALTER TABLE parent ALTER COLUMN mail TYPE text USING lower(mail)", None),
+}
+
+
+@pytest.mark.parametrize(("change", "undo"), IN_THE_TARGET.values(), ids=IN_THE_TARGET)
+def test_ddl_in_the_target_after_the_verification_blocks_before_it_acts(
+    databases: Databases, tmp_path: Path, change: str, undo: str | None
+) -> None:
+    run = verified(databases, tmp_path, PARENTS, PARENTS_NEW)
+    run.target.sql(change)
+    run.source.sql("UPDATE parent SET mail = mail || '!' WHERE id <= 5")
+    for command in (run.follow, run.cutover):
+        with pytest.raises(Blocked, match="target table public"):
+            command()
+    assert run.target.value("SELECT count(*) FROM child") == 100
+    assert run.target.value("SELECT count(*) FROM audit") == 0
+    if undo is not None:
+        run.target.sql(undo)
+    else:
+        assert not run.verify().equal
+        run.verify(repair=True)
+    run.follow()
+    assert run.verify().equal
+    run.cutover()
+    run.assert_same(parent="SELECT * FROM parent", child="SELECT * FROM child")
+
+
+RENAMED = {
+    "plain": "CREATE TABLE t (a int, id int PRIMARY KEY, v text)",
+    "partitioned": "CREATE TABLE t (a int, id int PRIMARY KEY, v text) PARTITION BY RANGE (id);"
+    " CREATE TABLE t1 (v text, gone int, id int NOT NULL, a int); ALTER TABLE t1 DROP COLUMN gone;"
+    " ALTER TABLE t ATTACH PARTITION t1 FOR VALUES FROM (0) TO (100000)",
+}
+
+
+@pytest.mark.parametrize("old", RENAMED.values(), ids=RENAMED)
+def test_renaming_a_key_column_blocks_the_run_and_not_the_application(
+    databases: Databases, tmp_path: Path, old: str
+) -> None:
+    rows = "INSERT INTO t SELECT -n, n, 'v' FROM generate_series(1, 50) n"
+    run = verified(databases, tmp_path, f"{old}; {rows}", "CREATE TABLE t (a int, id int PRIMARY KEY, v text)")
+    run.source.sql("UPDATE t SET v = 'before' WHERE id = 3; UPDATE t SET id = 60 WHERE id = 4")
+    run.follow()
+    run.assert_same(t="SELECT a, id, v FROM t")
+    run.source.sql("ALTER TABLE t RENAME COLUMN id TO t_id")
+    run.source.sql(
+        "INSERT INTO t (a, t_id, v) VALUES (1, 1000, 'new'); UPDATE t SET v = 'u' WHERE t_id = 7;"
+        " UPDATE t SET t_id = 2000 WHERE t_id = 8; DELETE FROM t WHERE t_id = 9"
+    )
+    with pytest.raises(Blocked, match="was changed"):
+        run.follow()
+    run.source.sql("ALTER TABLE t RENAME COLUMN t_id TO id")
+    run.follow()
+    run.assert_same(t="SELECT a, id, v FROM t")
+
+
+def test_one_query_compares_a_thousand_tables(databases: Databases, tmp_path: Path) -> None:
+    database = databases.make()
+    database.sql(
+        "CREATE SCHEMA confiture_00000000; DO $$ BEGIN FOR i IN 1..1000 LOOP"
+        " EXECUTE format('CREATE TABLE t%s (id int PRIMARY KEY, v text)', i); END LOOP; END $$"
+    )
+    with database.connect() as connection:
+        refs = [operations.TableRef("public", f"t{n}") for n in range(1, 1001)]
+        session = Session(operations.config.resolve(database.conninfo, tmp_path), "test")
+        with session, session.transaction() as tx:
+            fingerprint.create(tx, "confiture_00000000")
+            fingerprint.record(tx, "confiture_00000000", fingerprint.oids(tx, refs), fingerprint.MEANING)
+        connection.execute("ALTER TABLE t500 ADD COLUMN more int")
+        with session, session.transaction() as tx:
+            counted: list[object] = []
+            execute = psycopg.Connection.execute
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(psycopg.Connection, "execute", lambda *a, **k: (counted.append(a), execute(*a, **k))[1])
+                found = fingerprint.changes(tx, "confiture_00000000", fingerprint.MEANING)
+            assert [(str(c.table), c.kind) for c in found] == [("public.t500", "columns")]
+            assert len(counted) == 1
+            with pytest.raises(Refused):
+                fingerprint.refuse_changed(tx, "confiture_00000000", "source", fingerprint.MEANING)
