@@ -67,6 +67,7 @@ class Column:
     :ivar formatted: the declared type as SQL, qualified unless it lies in pg_catalog.
     :ivar base_kind: ``typtype`` of the base: b, c, e, r, m.
     :ivar typmod: of the base type, -1 for none.
+    :ivar not_null: it takes no NULL; ``null_free``: and a validated constraint proves that it has none.
     :ivar identity: ``a`` (always), ``d`` (by default) or empty; ``generated``: ``s``, ``v`` or empty.
     :ivar collation: when not the database's default.
     """
@@ -82,6 +83,7 @@ class Column:
     base_builtin: bool
     typmod: int
     not_null: bool
+    null_free: bool
     has_default: bool
     identity: str
     generated: str
@@ -99,6 +101,7 @@ class Index:
     :ivar tree: one number for an index and all that is attached to it, at any depth.
     :ivar marked: it cannot be made anew as it is: the replica identity, the clustering index, one with
         statistics targets, a partitioned table's constraint with storage parameters.
+    :ivar own_equality: every key column is compared by its own collation and a built-in default operator class.
     :ivar needed: something other than the table depends on it (a view's GROUP BY, a foreign key).
     :ivar options: storage parameters as ``name=value``.
     """
@@ -117,6 +120,7 @@ class Index:
     expressions: bool
     marked: bool
     btree: bool
+    own_equality: bool
     columns: tuple[str, ...]
     constraint_name: str | None
     constraint_definition: str | None
@@ -128,8 +132,12 @@ class Index:
 
     @property
     def is_key(self) -> bool:
-        """Whether each row is found by it, NULLs aside."""
-        return self.is_unique and self.immediate and self.valid and not self.partial and not self.expressions
+        """Whether ``=`` on its columns finds each row by it, NULLs aside.
+
+        An exclusion constraint and a temporal key (WITHOUT OVERLAPS) are GiST: several rows may share the columns.
+        """
+        sound = self.is_unique and self.immediate and self.valid and self.btree and self.own_equality
+        return sound and not self.partial and not self.expressions
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,13 +229,36 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
+class Filled:
+    """A column that a sequence fills; ``plain``: with the sequence's value as it is."""
+
+    table: TableRef
+    column: str
+    plain: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Sequence:
-    """A sequence; ``owner`` the column it feeds, None when it stands free."""
+    """A sequence.
+
+    :ivar last: the value handed out last; None when there is none, or it may not be read.
+    :ivar owner: the column that it is dropped with; None when it stands free.
+    :ivar fills: the columns that draw from it: as identity, or by a default.
+    """
 
     ref: TableRef
     increment: int
+    minimum: int
+    maximum: int
+    last: int | None
     owner: tuple[TableRef, str] | None
+    fills: tuple[Filled, ...]
     may_select: bool
+
+    @property
+    def columns(self) -> tuple[Filled, ...]:
+        """The columns whose values come from it: the owner where no default and no identity tells."""
+        return self.fills or ((Filled(*self.owner, plain=True),) if self.owner is not None else ())
 
 
 @dataclass(frozen=True)
@@ -323,6 +354,17 @@ def _sequences(tx: Transaction, tables: tuple[Table, ...]) -> tuple[Sequence, ..
     for row in _query(tx, "sequences"):
         table = refs.get(row["owner_table_oid"])
         owner = (table, row["owner_column"]) if table is not None and row["owner_column"] else None
-        ref = TableRef(row["schema"], row["name"])
-        found.append(Sequence(ref, row["increment"], owner, row["may_select"]))
+        fills = (Filled(refs[f["table_oid"]], f["column"], f["plain"]) for f in row["fills"] if f["table_oid"] in refs)
+        found.append(
+            Sequence(
+                ref=TableRef(row["schema"], row["name"]),
+                increment=row["increment"],
+                minimum=row["minimum"],
+                maximum=row["maximum"],
+                last=row["last"],
+                owner=owner,
+                fills=tuple(fills),
+                may_select=row["may_select"],
+            )
+        )
     return tuple(found)

@@ -7,11 +7,10 @@ column that nothing gives a value keeps the one it has.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 
 from confiture.catalog import Catalog, Column, Table
-from confiture.plan import KeyColumn, Plan, SequencePlan, TablePlan
+from confiture.plan import KeyColumn, Plan, SequencePlan, TablePlan, image_problem, numbered
 from confiture.projection import Projected, canon, is_binary, wire_type
 from confiture.types import TableRef, quoted
 
@@ -80,10 +79,20 @@ def _problem(table: TablePlan, source: Table, target: Table, values: dict[str, P
     for k in table.key:
         if values.get(k.source) is None or values[k.source].target != k.target:
             return f"the key column {quoted(k.target)} has no way back"
+        problem = _key_problem(source.column(k.source), target.column(k.target))
+        if problem is not None:
+            return f"the key column {quoted(k.target)} {problem}"
     for column in source.columns:
         if column.name not in known and _must_be_given(column):
             return f"source column {quoted(column.name)} is NOT NULL and would get no value"
     return None
+
+
+def _key_problem(old: Column | None, new: Column | None) -> str | None:
+    """Why the target's key is no key in the other direction: what is written after the cutover must keep apart too."""
+    assert old is not None
+    assert new is not None
+    return image_problem(new, old) if new.null_free else "may be NULL in the target"
 
 
 def _must_be_given(column: Column) -> bool:
@@ -122,13 +131,17 @@ def quoted_always(name: str) -> str:
 
 
 def _sequences(plan: Plan, source: Catalog) -> tuple[SequencePlan, ...]:
-    """Each source sequence goes on where the target's is, or behind the largest value of its column."""
-    fed = {s.source: s.target for s in plan.sequences if s.source is not None}
-    tables: Sequence[TableRef] = [t.source for t in plan.tables]
+    """Each source sequence goes on where the target's is, or behind the largest value of its columns."""
+    fed: dict[TableRef, list[TableRef]] = {}
+    for planned in plan.sequences:
+        for ref in planned.sources:
+            fed.setdefault(ref, []).append(planned.target)
+    tables = {t.source for t in plan.tables}
     found = []
     for sequence in source.sequences:
-        owned = sequence.owner is not None and sequence.owner[0] in tables
-        if sequence.ref in fed or owned:
-            column = sequence.owner if owned else None
-            found.append(SequencePlan(sequence.ref, fed.get(sequence.ref), sequence.increment, column))
+        origins = tuple(fed.get(sequence.ref, ()))
+        filled = [] if origins else [f for f in sequence.columns if f.table in tables]
+        columns = tuple(dict.fromkeys((f.table, f.column) for f in numbered(source, filled)))
+        if origins or columns:
+            found.append(SequencePlan(sequence.ref, origins, columns))
     return tuple(found)

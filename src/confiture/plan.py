@@ -17,7 +17,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from confiture import mapping as m
-from confiture.catalog import Catalog, Column, Index, Table
+from confiture.catalog import Catalog, Column, Filled, Index, Table
+from confiture.catalog import Sequence as CatalogSequence
 from confiture.errors import Fault
 from confiture.keyset import KeyPart
 from confiture.projection import KEY_PREFIX, Projected, canon, is_binary, wire_type
@@ -69,7 +70,10 @@ AllFacts = Mapping[tuple[TableRef, str, str], Facts]
 
 @dataclass(frozen=True, slots=True)
 class KeyColumn:
-    """A column of the walk key: on the source, and its image in the target."""
+    """A column of the walk key: on the source, and its image in the target.
+
+    The types are those behind a domain: the log's rows for TRUNCATE have no key, which a NOT NULL domain would refuse.
+    """
 
     source: str
     source_type: str
@@ -132,12 +136,15 @@ class TablePlan:
 
 @dataclass(frozen=True, slots=True)
 class SequencePlan:
-    """Where a target sequence takes its value from: a source sequence, or a column's maximum."""
+    """Where a target sequence takes its value from: what is furthest in its direction.
+
+    :ivar sources: sequences of the source whose place it takes.
+    :ivar columns: columns of the target that it fills and that no sequence of the source fills.
+    """
 
     target: TableRef
-    source: TableRef | None
-    increment: int
-    column: tuple[TableRef, str] | None
+    sources: tuple[TableRef, ...]
+    columns: tuple[tuple[TableRef, str], ...]
 
 
 @dataclass(frozen=True)
@@ -531,7 +538,7 @@ class Planner:
         self, source: Table, target: Table, columns: Sequence[Projected], entry: m.TableMapping | None
     ) -> tuple[tuple[KeyColumn, ...], str, Index | None]:
         asked = entry.key if entry else None
-        candidates = [i for i in source.indexes if i.is_key and i.btree and i.columns]
+        candidates = [i for i in source.indexes if i.is_key and i.columns]
         if asked is not None:
             candidates = [i for i in candidates if set(i.columns) == set(asked)]
             if not candidates:
@@ -564,7 +571,10 @@ class Planner:
                 return (), f"key column {quoted(name)} is not mapped by a plain rename"
             image = target.column(images[name])
             assert image is not None
-            key.append(KeyColumn(name, column.formatted, image.name, image.formatted))
+            problem = image_problem(column, image)
+            if problem is not None:
+                return (), f"{quoted(name)} {problem}"
+            key.append(KeyColumn(name, column.base_formatted, image.name, image.base_formatted))
         return tuple(key), None
 
     def _ordered(self, source: Table, target: Table, key: Sequence[KeyColumn]) -> bool:
@@ -627,31 +637,90 @@ class Planner:
 
     def _sequences(self, tables: Sequence[TablePlan]) -> Iterator[SequencePlan]:
         by_target = {t.target: t for t in tables}
-        owned = {s.owner: s for s in self.source.sequences if s.owner is not None}
         by_name = {s.ref: s for s in self.source.sequences}
+        feeding = [(f, s) for s in self.source.sequences for f in s.columns]
         for sequence in self.target.sequences:
-            origin, column = by_name.get(sequence.ref), None
-            if sequence.owner is not None:
-                planned = by_target.get(sequence.owner[0])
-                if planned is None:
-                    continue
-                column = sequence.owner
-                mapped = next((p.source for p in planned.columns if p.target == column[1] and p.source), None)
-                feeding = owned.get((planned.source, mapped)) if mapped is not None else None
-                origin = feeding or (origin if origin is not None and origin.owner is None else None)
-            if origin is None and column is None:
-                self.notes.append(f"sequence {sequence.ref} has no counterpart on the source and keeps its value")
-                continue
-            if origin is not None and not origin.may_select:
-                reader = quoted(self.source.identity.role)
-                grant = f"GRANT SELECT ON SEQUENCE {origin.ref} TO {reader}"
-                self._refuse_once(f"no right to read sequence {origin.ref}: {grant}")
-            yield SequencePlan(sequence.ref, origin.ref if origin else None, sequence.increment, column)
+            filled = [f for f in sequence.columns if f.table in by_target]
+            if sequence.owner is not None and not filled:
+                continue  # its table stays empty
+            origins: list[CatalogSequence] = []
+            rest: list[Filled] = []
+            for column in filled:
+                planned = by_target[column.table]
+                mapped = next((p.source for p in planned.columns if p.target == column.column and p.source), None)
+                # A column that takes the values as they are does not go on where its default was a formula.
+                found = [
+                    s
+                    for f, s in feeding
+                    if (f.table, f.column) == (planned.source, mapped) and (f.plain or not column.plain)
+                ]
+                origins += found
+                rest += [] if found else [column]
+            same = by_name.get(sequence.ref)
+            unclear = len(numbered(self.target, rest)) < len(rest)
+            if same is not None and not (filled and same.columns) and (unclear or not origins):
+                origins, rest = [*origins, same], numbered(self.target, rest) if origins else []
+            if filled and any(_runs_apart(s, sequence) for s in origins):
+                origins, rest = [], filled  # continuing there, it would hand out what is taken
+            yield from self._sequence(sequence, list(dict.fromkeys(origins)), rest)
+
+    def _sequence(
+        self, sequence: CatalogSequence, origins: Sequence[CatalogSequence], columns: Sequence[Filled]
+    ) -> Iterator[SequencePlan]:
+        usable = numbered(self.target, columns)
+        if sequence.fills and len(usable) < len(columns):
+            self._refuse_unplaced(sequence, next(c for c in columns if c not in usable))
+        elif not origins and not usable:
+            self.notes.append(f"sequence {sequence.ref} has no counterpart on the source and keeps its value")
+        for origin in origins:
+            self._refuse_origin(sequence, origin)
+        if origins or usable:
+            refs = tuple(dict.fromkeys((c.table, c.column) for c in usable))
+            yield SequencePlan(sequence.ref, tuple(s.ref for s in origins), refs)
+
+    def _refuse_unplaced(self, sequence: CatalogSequence, column: Filled) -> None:
+        self._refuse_once(
+            f"sequence {sequence.ref} of the target fills {column.table}.{quoted(column.column)}, and nothing shows"
+            " where it has to continue: no sequence of the source fills that column, and the column's values are not"
+            f" the sequence's own; run on the source: CREATE SEQUENCE {sequence.ref} START WITH (the first free value)"
+        )
+
+    def _refuse_origin(self, sequence: CatalogSequence, origin: CatalogSequence) -> None:
+        if not origin.may_select:
+            grant = f"GRANT SELECT ON SEQUENCE {origin.ref} TO {quoted(self.source.identity.role)}"
+            self._refuse_once(f"no right to read sequence {origin.ref}: {grant}")
+        if origin.last is not None and is_past(origin.last, sequence.increment, sequence.minimum, sequence.maximum):
+            bound = f"MAXVALUE {sequence.maximum}" if sequence.increment > 0 else f"MINVALUE {sequence.minimum}"
+            self._refuse_once(
+                f"sequence {origin.ref} of the source is at {origin.last}, past {bound} of {sequence.ref} in the"
+                " target: give that one wider bounds (or AS bigint) in the target's DDL"
+            )
+
+
+def _runs_apart(a: CatalogSequence, b: CatalogSequence) -> bool:
+    return (a.increment > 0) != (b.increment > 0)
+
+
+def is_past(value: int, increment: int, minimum: int, maximum: int) -> bool:
+    """Whether a sequence with these bounds ends before ``value``, so that it cannot continue there."""
+    return value > maximum if increment > 0 else value < minimum
+
+
+def numbered(catalog: Catalog, columns: Sequence[Filled]) -> list[Filled]:
+    """Those of the columns whose largest value shows how far their sequence is."""
+
+    def shows(item: Filled) -> bool:
+        column = catalog.by_ref[item.table].column(item.column)
+        return item.plain and column is not None and column.base_builtin and column.base_name in _NUMBERS
+
+    return [c for c in columns if shows(c)]
 
 
 # Types ---------------------------------------------------------------------------------------------
 
 _STRINGS = {"text", "varchar", "bpchar", "name"}
+_INTEGERS = {"int2", "int4", "int8"}
+_NUMBERS = _INTEGERS | {"numeric"}
 _PORTABLE_ORDER = {
     *(
         [
@@ -694,13 +763,18 @@ _LOSSLESS = {
 
 
 def _order_family(column: Column) -> str:
-    return "integer" if column.base_name in ("int2", "int4", "int8") else column.base_name
+    return "integer" if column.base_name in _INTEGERS else column.base_name
 
 
 def key_problem(column: Column) -> str | None:
-    """Why a column cannot be part of a walk key: its equality must be that of its bytes."""
-    if not column.not_null:
+    """Why a column cannot be part of a walk key: it must have no NULL, and its equality must be that of its bytes."""
+    if not column.null_free:
         return "may be NULL"
+    return equality_problem(column)
+
+
+def equality_problem(column: Column) -> str | None:
+    """Why values of the column may be equal and differ in their bytes; None when they may not."""
     if not column.deterministic:
         return f"has the nondeterministic collation {column.collation}: equal values may differ"
     if column.base_kind == "e":
@@ -709,7 +783,42 @@ def key_problem(column: Column) -> str | None:
         return f"has type {column.formatted}, whose equality is not that of its bytes"
     if column.base_name == "numeric" and column.typmod == -1:
         return "is numeric without a fixed scale: 1.0 and 1.00 are equal and differ"
+    if column.base_name == "bpchar" and column.typmod == -1:
+        return "is bpchar without a length: values that differ in trailing blanks are equal"
     return None
+
+
+def image_problem(source: Column, target: Column) -> str | None:
+    """Why the target column cannot be the image of a key column: different keys must stay different there."""
+    problem = equality_problem(target)
+    if problem is not None:
+        return f"is copied to {quoted(target.name)}, which {problem}"
+    if not _keeps_apart(source, target):
+        return f"is copied from {source.formatted} to {target.formatted}, which may make different keys equal"
+    return None
+
+
+#: Casts between types that keep different values different.
+_KEEPS_APART = {("date", "timestamp"), ("cidr", "inet"), ("macaddr", "macaddr8"), ("bit", "varbit")}
+
+
+def _keeps_apart(source: Column, target: Column) -> bool:
+    """Whether the cast gives different values of the source different values of the target, or is an error.
+
+    Both columns are of types whose equality is that of their bytes.
+    """
+    a, b = source.base_name, target.base_name
+    if target.base_builtin and b in ("text", "varchar"):
+        return True  # the output of each such type tells its values apart
+    if target.base_kind == "e":
+        return source.base_kind == "e" or a in _STRINGS  # by the label, whole
+    if b == "numeric" and a in _INTEGERS:
+        return _scale(target.typmod) >= 0
+    if a == "numeric" and b in _INTEGERS:
+        return _scale(source.typmod) <= 0
+    if a in _INTEGERS and b in _INTEGERS:
+        return True  # what does not fit is an error
+    return (_same_type(source, target) and _narrowing(source, target) is None) or (a, b) in _KEEPS_APART
 
 
 def _same_type(a: Column, b: Column) -> bool:
@@ -732,6 +841,8 @@ def conversion_problem(source: Column, target: Column) -> str | None:
         return None
     if both_own and source.base_kind == target.base_kind == "e":
         return None  # labels travel as text; one the target lacks is an error
+    if source.base_name in _INTEGERS and target.base_name == "numeric" and _rounds_integers(target):
+        return f"{source.formatted} to {target.formatted} would round"
     if (source.base_name, target.base_name) in _LOSSLESS:
         return None
     if source.base_name in _STRINGS and target.base_name in _STRINGS:
@@ -748,6 +859,10 @@ def _narrowing(source: Column, target: Column) -> str | None:
         if source.typmod == -1 or (source.base_formatted != target.base_formatted and not _finer(source, target)):
             return f"{source.formatted} to {target.formatted} would round"
     return None
+
+
+def _rounds_integers(target: Column) -> bool:
+    return target.typmod != -1 and _scale(target.typmod) < 0
 
 
 def _finer(source: Column, target: Column) -> bool:

@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from confiture import catalog as c
 from confiture.checks import capture
 from confiture.mapping import ColumnMapping, Mapping, Name, Position, TableMapping
-from confiture.plan import KeyColumn, Options, Plan, Planner, conversion_problem, key_problem, plan_from_json
+from confiture.plan import (
+    KeyColumn,
+    Options,
+    Plan,
+    Planner,
+    SequencePlan,
+    conversion_problem,
+    image_problem,
+    key_problem,
+    plan_from_json,
+)
 from confiture.types import TableRef, quoted
 
 AT = Position(1, 1)
@@ -65,10 +75,29 @@ TYPES = {
     "loose": Type("text", "text", collation="loose", deterministic=False, walks=False),
     "json": Type("jsonb", "jsonb", walks=False),
 }
+#: Types that only the images of keys need.
+IMAGES = TYPES | {
+    "small": Type("smallint", "int2"),
+    "varchar": Type("character varying(20)", "varchar", typmod=24),
+    "char": Type("character(5)", "bpchar", typmod=9),
+    "bpchar": Type("bpchar", "bpchar", walks=False),
+    "name": Type("name", "name"),
+    "byte": Type('"char"', "char"),
+    "bool": Type("boolean", "bool"),
+    "cents": Type("numeric(12,4)", "numeric", typmod=(12 << 16 | 4) + 4),
+    "whole": Type("numeric(10,0)", "numeric", typmod=(10 << 16) + 4),
+    "tens": Type("numeric(3,-1)", "numeric", typmod=(3 << 16 | 2047) + 4),
+    "date": Type("date", "date"),
+    "timestamp": Type("timestamp without time zone", "timestamp"),
+    "seconds": Type("timestamp(0) without time zone", "timestamp", typmod=0),
+    "feel": Type('app."Feel"', "Feel", schema="app", kind="e"),
+    "cidr": Type("cidr", "cidr"),
+    "inet": Type("inet", "inet"),
+}
 
 
 def column(name: str, kind: str, number: int = 1, **changed: object) -> c.Column:
-    type_ = TYPES[kind]
+    type_ = IMAGES[kind]
     made = c.Column(
         name=name,
         number=number,
@@ -81,6 +110,7 @@ def column(name: str, kind: str, number: int = 1, **changed: object) -> c.Column
         base_builtin=type_.schema == "pg_catalog",
         typmod=type_.typmod,
         not_null=True,
+        null_free=bool(changed.get("not_null", True)),
         has_default=False,
         identity="",
         generated="",
@@ -107,6 +137,7 @@ def index(table: TableRef, name: str, columns: Sequence[str], **changed: object)
         expressions=False,
         marked=False,
         btree=True,
+        own_equality=True,
         columns=tuple(columns),
         constraint_name=None,
         constraint_definition=None,
@@ -139,6 +170,20 @@ def table(ref: TableRef, columns: Sequence[c.Column], indexes: Sequence[c.Index]
         owner="owner",
         columns=tuple(columns),
         indexes=tuple(indexes),
+    )
+    return replace(made, **changed)  # type: ignore[arg-type]
+
+
+def sequence(name: str, owner: tuple[TableRef, str] | None = None, **changed: object) -> c.Sequence:
+    made = c.Sequence(
+        ref=TableRef("app", name),
+        increment=1,
+        minimum=1,
+        maximum=2**63 - 1,
+        last=None,
+        owner=owner,
+        fills=(),
+        may_select=True,
     )
     return replace(made, **changed)  # type: ignore[arg-type]
 
@@ -203,7 +248,7 @@ def sound(draw: st.DrawFn, name: str) -> c.Table:
     """A table as most are: readable, with a primary key of one or two columns."""
     made = draw(tables(name))
     key = [column(n, draw(st.sampled_from(sorted(TYPES))), 9) for n in draw(st.sampled_from([("k",), ("k", "l")]))]
-    rest = tuple(replace(col, generated="", not_null=True, has_default=True) for col in made.columns)
+    rest = tuple(replace(col, generated="", not_null=True, null_free=True, has_default=True) for col in made.columns)
     primary = index(made.ref, "pk", [col.name for col in key], is_primary=True)
     return table(made.ref, (*key, *rest), (primary, *made.indexes), tuples=made.tuples)
 
@@ -214,7 +259,7 @@ def catalogs(draw: st.DrawFn, each: Callable[[str], st.SearchStrategy[c.Table]] 
     made = [draw(each(name)) for name in sorted(names)]
     owners = [(t.ref, col.name) for t in made for col in t.columns if col.identity]
     sequences = [
-        c.Sequence(TableRef("app", f"s{n}"), draw(st.sampled_from([1, -1])), owner, each is sound or not draw(flags))
+        sequence(f"s{n}", owner, increment=draw(st.sampled_from([1, -1])), may_select=each is sound or not draw(flags))
         for n, owner in enumerate(owners)
     ]
     return database(made, sequences)
@@ -447,7 +492,7 @@ def test_a_key_is_a_whole_unique_index_of_columns_that_may_be_walked(world: Worl
     for planned in plan.tables:
         source = world.source.by_ref[planned.source]
         walked = tuple(k.source for k in planned.key)
-        usable = {i.columns for i in source.indexes if i.is_key and i.btree}
+        usable = {i.columns for i in source.indexes if i.is_key}
         assert walked in usable or not walked
         for name in walked:
             col = source.column(name)
@@ -456,6 +501,9 @@ def test_a_key_is_a_whole_unique_index_of_columns_that_may_be_walked(world: Worl
             assert col.not_null
             kind = next(t for t in TYPES.values() if (t.formatted, t.collation) == (col.formatted, col.collation))
             assert kind.walks
+            image = world.target.by_ref[planned.target].column({k.source: k.target for k in planned.key}[name])
+            assert image is not None
+            assert image_problem(col, image) is None
         # Its image is filled from it and from nothing else.
         images = {p.target: p.source for p in planned.columns}
         assert all(images[k.target] == k.source for k in planned.key)
@@ -610,6 +658,7 @@ def test_a_table_is_walked_by_a_key_of_every_type_whose_equality_is_bytewise(kin
         ({"partial": True}, "no unique key"),
         ({"expressions": True}, "no unique key"),
         ({"btree": False}, "no unique key"),
+        ({"own_equality": False}, "no unique key"),
     ],
 )
 def test_a_table_is_not_walked_by_an_index_that_does_not_find_each_row(changed: dict[str, bool], reason: str) -> None:
@@ -625,6 +674,164 @@ def test_a_table_is_not_walked_by_a_key_that_may_be_null() -> None:
     planner = Planner(database([whole]), database([whole]), Mapping(), {}, Options())
     (planned,) = planner.plan().tables
     assert (planned.key, planned.key_reason) == ((), "id may be NULL")
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        *("int int", "int big", "small big", "big int", "int money", "big whole", "whole big", "money cents"),
+        *("text text", "varchar text", "text varchar", "name text", "char text", "char char", "int text", "uuid text"),
+        *("mood text", "mood varchar", "mood feel", "text mood", "char mood", "bool text", "date text", "byte text"),
+        *("money text", "timestamp text", "date timestamp", "seconds timestamp", "cidr inet", "uuid uuid"),
+    ],
+)
+def test_an_image_that_keeps_different_keys_apart_is_a_key(pair: str) -> None:
+    old, new = pair.split()
+    assert image_problem(column("k", old), column("k", new)) is None
+
+
+@pytest.mark.parametrize(
+    ("pair", "reason"),
+    [
+        ("text loose", "nondeterministic collation loose"),
+        ("text citext", "type citext"),
+        ("int number", "numeric without a fixed scale"),
+        ("money number", "numeric without a fixed scale"),
+        ("int float", "type double precision"),
+        ("text json", "type jsonb"),
+        ("text bpchar", "trailing blanks"),
+        ("bpchar bpchar", "trailing blanks"),
+        *((pair, "may make different keys equal") for pair in (
+            "text char", "varchar char", "text name", "varchar name", "char name", "text byte", "text int", "text uuid",
+            "text date", "text bool", "int bool", "int tens", "cents money", "money int", "timestamp date",
+            "timestamp seconds", "inet cidr", "int date", "uuid int", "int mood",
+        )),
+    ],
+)  # fmt: skip
+def test_an_image_that_may_make_different_keys_equal_is_no_key(pair: str, reason: str) -> None:
+    old, new = pair.split()
+    problem = image_problem(column("k", old), column("k", new))
+    assert problem is not None
+    assert reason in problem
+
+
+def test_a_domain_is_judged_by_the_type_behind_it() -> None:
+    """Also citext, whose own operator is hidden by the domain and by the search path."""
+    hidden = {"formatted": "app.code", "type_kind": "d", "base_formatted": "public.citext"}
+    assert image_problem(column("k", "text"), column("k", "citext", **hidden)) is not None
+    assert key_problem(column("k", "citext", **hidden)) is not None
+    assert image_problem(column("k", "text"), column("k", "text", formatted="app.code", type_kind="d")) is None
+
+
+def test_a_table_whose_key_has_no_image_that_is_a_key_counts_as_without_key() -> None:
+    old = table(REF, [column("id", "text")], [index(REF, "pk", ["id"], is_primary=True)])
+    new = table(REF, [column("id", "loose")], [index(REF, "pk", ["id"], is_primary=True)])
+    (planned,) = Planner(database([old]), database([new]), Mapping(), {}, Options()).plan().tables
+    assert (planned.key, planned.arbiter, planned.recopied) == ((), None, True)
+    assert "nondeterministic collation loose" in planned.key_reason
+
+
+def test_a_key_that_is_asked_for_and_has_no_such_image_is_a_fault() -> None:
+    old = table(REF, [column("id", "text")], [index(REF, "pk", ["id"], is_primary=True)])
+    new = table(REF, [column("id", "loose")], [index(REF, "pk", ["id"], is_primary=True)])
+    entry = TableMapping(Name("app", "t", AT), None, None, ("id",), None, (), (), AT)
+    (fault,) = one(old, new, Mapping(tables=(entry,))).faults
+    assert "nondeterministic collation loose" in fault.message
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *({name: False} for name in ("is_unique", "immediate", "valid", "btree", "own_equality")),
+        *({name: True} for name in ("partial", "expressions")),
+    ],
+)
+def test_an_index_that_does_not_find_each_row_of_the_target_is_no_arbiter(changed: dict[str, object]) -> None:
+    old = table(REF, [column("id", "text")], [index(REF, "pk", ["id"], is_primary=True)])
+    for spoiled, arbiter in (({}, "i"), (changed, None)):
+        new = table(REF, [column("id", "text")], [index(REF, "i", ["id"], **spoiled)])
+        (planned,) = Planner(database([old]), database([new]), Mapping(), {}, Options()).plan().tables
+        assert planned.arbiter == arbiter
+
+
+def test_not_null_that_is_not_validated_makes_no_key() -> None:
+    whole = table(REF, [column("id", "int", null_free=False)], [index(REF, "i", ["id"])])
+    (planned,) = Planner(database([whole]), database([whole]), Mapping(), {}, Options()).plan().tables
+    assert (planned.key, planned.key_reason) == ((), "id may be NULL")
+
+
+# Sequences -----------------------------------------------------------------------------------------
+
+
+def filling(name: str, *columns: str, plain: bool = True, **changed: object) -> c.Sequence:
+    """A sequence that defaults draw from and no column owns."""
+    return sequence(name, fills=tuple(c.Filled(REF, n, plain) for n in columns), **changed)
+
+
+def continued(
+    old: Sequence[c.Sequence], new: Sequence[c.Sequence], kind: str = "big"
+) -> tuple[tuple[SequencePlan, ...], Planner]:
+    whole = table(REF, [column("id", kind), column("n", kind, 2, has_default=True)], [index(REF, "pk", ["id"])])
+    planner = Planner(database([whole], old), database([whole], new), Mapping(), {}, Options())
+    return planner.plan().sequences, planner
+
+
+S, OTHER = TableRef("app", "s"), TableRef("app", "other")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "planned"),
+    [
+        # By a default, renamed; by ownership; by the default where another sequence is the owner.
+        ([filling("old", "id")], [filling("s", "id")], SequencePlan(S, (TableRef("app", "old"),), ())),
+        ([sequence("old", (REF, "id"))], [filling("s", "id")], SequencePlan(S, (TableRef("app", "old"),), ())),
+        ([filling("old", "id")], [sequence("s", (REF, "id"))], SequencePlan(S, (TableRef("app", "old"),), ())),
+        ([filling("other", "id"), sequence("s", (REF, "id"))], [filling("s", "id")], SequencePlan(S, (S, OTHER), ())),
+        # One that fills two columns continues behind both.
+        ([filling("s", "id"), filling("other", "n")], [filling("s", "id", "n")], SequencePlan(S, (S, OTHER), ())),
+        ([filling("s", "id")], [filling("s", "id", "n")], SequencePlan(S, (S,), ((REF, "n"),))),
+        # Without an origin: behind the largest value; or where the sequence of that name is that the application calls.
+        ([], [filling("s", "id")], SequencePlan(S, (), ((REF, "id"),))),
+        ([filling("s", "n")], [filling("s", "id")], SequencePlan(S, (), ((REF, "id"),))),
+        ([sequence("s")], [filling("s", "id")], SequencePlan(S, (S,), ())),
+        ([sequence("s")], [filling("s", "id", plain=False)], SequencePlan(S, (S,), ())),
+        # A formula's sequence is not where its column's values are, nor is one that runs the other way.
+        ([filling("s", "id", plain=False)], [filling("s", "id")], SequencePlan(S, (), ((REF, "id"),))),
+        ([filling("s", "id", increment=-1)], [filling("s", "id")], SequencePlan(S, (), ((REF, "id"),))),
+        ([filling("s", "id", plain=False)], [filling("s", "id", plain=False)], SequencePlan(S, (S,), ())),
+    ],
+)
+def test_the_origin_of_a_sequence(old: list[c.Sequence], new: list[c.Sequence], planned: SequencePlan) -> None:
+    (found,), planner = continued(old, new)
+    assert (found.target, set(found.sources), found.columns) == (planned.target, set(planned.sources), planned.columns)
+    assert not planner.refusals
+
+
+@pytest.mark.parametrize(("kind", "plain"), [("big", False), ("text", True)])
+def test_a_sequence_that_nothing_shows_the_place_of_is_refused_with_the_way_out(kind: str, plain: bool) -> None:
+    _, planner = continued([], [filling("s", "id", plain=plain)], kind)
+    (refusal,) = planner.refusals
+    assert "app.t.id" in refusal
+    assert "CREATE SEQUENCE app.s" in refusal
+
+
+@pytest.mark.parametrize(
+    ("last", "bounds", "bound"),
+    [
+        (12, {"maximum": 12}, None),
+        (13, {"maximum": 12}, "MAXVALUE 12"),
+        (2**31, {"maximum": 2**31 - 1}, "MAXVALUE 2147483647"),
+        (-13, {"increment": -1, "minimum": -12, "maximum": -1}, "MINVALUE -12"),
+        (5, {"minimum": 1000}, None),
+    ],
+)
+def test_a_sequence_that_ends_before_its_origin_is_refused(
+    last: int, bounds: dict[str, int], bound: str | None
+) -> None:
+    old = filling("old", "id", last=last, increment=bounds.get("increment", 1))
+    _, planner = continued([old], [filling("s", "id", **bounds)])
+    assert bool(planner.refusals) == (bound is not None)
+    assert all(f"at {last}, past {bound} of app.s" in refusal for refusal in planner.refusals)
 
 
 def test_a_column_is_not_narrowed_without_a_transform() -> None:

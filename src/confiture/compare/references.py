@@ -107,14 +107,10 @@ def off(taken: tuple[Deferred, ...]) -> Iterator[Difference]:
 def behind(source: Session, tx: Transaction, plan: Plan) -> Iterator[Difference]:
     """Sequences of the target that would hand out a value that is taken."""
     with source.transaction(read_only=True) as reading:
-        for sequence in plan.sequences:
-            to = sequences.wanted(reading, tx, sequence)
-            if to is None:
-                continue
-            now = sequences.value(tx, sequence.target)
-            ahead = (now.last, now.called) if sequence.increment > 0 else (-now.last, now.called)
-            least = (to.last, to.called) if sequence.increment > 0 else (-to.last, to.called)
-            if ahead < least:
-                yield Difference(
-                    "sequences", str(sequence.target), "behind the source", None, None, str(to.last), str(now.last)
-                )
+        settings = sequences.wanted(reading, tx, plan.sequences)
+    standing = sequences.values(tx, [s.sequence for s in settings])
+    for to, now in zip(settings, standing, strict=True):
+        if to.is_behind(now):
+            yield Difference(
+                "sequences", str(to.sequence), "behind the source", None, None, str(to.value.last), str(now.last)
+            )

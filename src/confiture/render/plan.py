@@ -20,9 +20,7 @@ def text(plan: Plan) -> str:
     for table in plan.tables:
         lines += _table(table)
     for sequence in plan.sequences:
-        origin = (
-            str(sequence.source) if sequence.source else f"the largest {sequence.column[1] if sequence.column else ''}"
-        )
+        origin = ", ".join([*map(str, sequence.sources), *(f"the largest {name}" for _, name in sequence.columns)])
         lines.append(f"sequence {sequence.target} goes on from {origin}")
     lines += [f"materialized view {view} is refreshed at the end" for view in plan.materialized_views]
     lines += [f"note: {note}" for note in plan.notes]

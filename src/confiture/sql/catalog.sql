@@ -47,12 +47,21 @@ ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"
 
 -- name: columns
 -- Columns in their order, with the type behind every domain.
+-- null_free: a validated NOT NULL holds in the table and in each partition. The NOT NULL of a domain proves nothing
+-- (an empty subquery stores NULL), nor does that of a partitioned table whose partition has not validated its own.
 WITH RECURSIVE base AS (
     SELECT t.oid AS type, t.oid AS base, -1 AS typmod, false AS not_null FROM pg_type t
     UNION ALL
     SELECT b.type, t.typbasetype, CASE WHEN t.typtypmod <> -1 THEN t.typtypmod ELSE b.typmod END,
            b.not_null OR t.typnotnull
     FROM base b JOIN pg_type t ON t.oid = b.base WHERE t.typtype = 'd'
+), nullable AS (
+    SELECT DISTINCT l.root, a.attname
+    FROM (SELECT r.oid AS root, r.oid FROM unnest(%(tables)s::oid[]) r(oid)
+          UNION SELECT r.oid, t.relid FROM unnest(%(tables)s::oid[]) r(oid), pg_partition_tree(r.oid) t) l
+    JOIN pg_attribute a ON a.attrelid = l.oid AND a.attnum > 0 AND NOT a.attisdropped
+    LEFT JOIN pg_constraint nn ON nn.conrelid = l.oid AND nn.contype = 'n' AND nn.conkey = ARRAY[a.attnum]
+    WHERE NOT a.attnotnull OR NOT nn.convalidated
 )
 SELECT a.attrelid::bigint AS table_oid, a.attname AS name, a.attnum::int AS number,
        format_type(a.atttypid, a.atttypmod) AS formatted,
@@ -62,6 +71,7 @@ SELECT a.attrelid::bigint AS table_oid, a.attname AS name, a.attnum::int AS numb
        bt.oid < 16384 AS base_builtin,
        CASE WHEN t.typtype = 'd' THEN b.typmod ELSE a.atttypmod END AS typmod,
        a.attnotnull OR b.not_null AS not_null,
+       NOT EXISTS (SELECT FROM nullable u WHERE (u.root, u.attname) = (a.attrelid, a.attname)) AS null_free,
        a.atthasdef AND a.attgenerated = '' AS has_default,
        a.attidentity::text AS identity, a.attgenerated::text AS generated,
        CASE WHEN a.attcollation NOT IN (0, 'pg_catalog."default"'::regcollation) THEN co.collname END AS collation,
@@ -92,6 +102,16 @@ SELECT p.root::bigint AS table_oid, tn.nspname AS table_schema, tc.relname AS ta
          OR EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = ic.oid AND coalesce(a.attstattarget, -1) <> -1)
          AS marked,
        am.amname = 'btree' AS btree,
+       NOT EXISTS (
+           SELECT FROM unnest(i.indclass::oid[], i.indcollation::oid[], i.indkey::int2[])
+                WITH ORDINALITY k(opclass, compared_by, attnum, n)
+           JOIN pg_opclass o ON o.oid = k.opclass
+           LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+           WHERE k.n <= i.indnkeyatts AND (
+               o.oid >= 16384 OR k.compared_by IS DISTINCT FROM a.attcollation
+               OR NOT EXISTS (SELECT FROM pg_opclass d WHERE d.opcfamily = o.opcfamily
+                              AND d.opcintype = o.opcintype AND d.opcdefault))
+       ) AS own_equality,
        (SELECT coalesce(array_agg(a.attname::text ORDER BY k.n), '{}')
         FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n)
         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
@@ -158,15 +178,37 @@ WHERE NOT t.tgisinternal
 ORDER BY p.root, n.nspname COLLATE "C", c.relname COLLATE "C", t.tgname COLLATE "C"
 
 -- name: sequences
--- Sequences, with the column that owns them.
+-- Sequences: their bounds, their last value (NULL: none was handed out, or it may not be read), the column that owns each,
+-- and the columns that each fills: as identity, by the column's default or by that of its domain. plain: the default
+-- is the sequence's value as it is.
 SELECT n.nspname AS schema, c.relname AS name, s.seqincrement AS increment,
-       d.refobjid::bigint AS owner_table_oid, a.attname AS owner_column,
+       s.seqmin AS minimum, s.seqmax AS maximum,
+       CASE WHEN has_sequence_privilege(c.oid, 'SELECT, USAGE') THEN pg_sequence_last_value(c.oid) END AS last,
+       d.refobjid::bigint AS owner_table_oid, a.attname AS owner_column, f.fills,
        has_sequence_privilege(c.oid, 'SELECT') AS may_select
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_sequence s ON s.seqrelid = c.oid
 LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid
      AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
 LEFT JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+CROSS JOIN LATERAL (
+    SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_object(
+               'table_oid', coalesce(pg_partition_root(x.relation)::oid, x.relation)::bigint, 'column', x.attname,
+               'plain', x.expression IS NULL
+                        OR x.expression ~ '^\(?nextval\(''([^'']|'''')+''::regclass\)\)?(::[a-z ]+)?$')), '[]') AS fills
+    FROM (SELECT d.refobjid AS relation, a.attname, NULL AS expression WHERE d.deptype = 'i'
+          UNION ALL
+          SELECT v.adrelid, va.attname, pg_get_expr(v.adbin, v.adrelid)
+          FROM pg_depend u JOIN pg_attrdef v ON v.oid = u.objid
+          JOIN pg_attribute va ON va.attrelid = v.adrelid AND va.attnum = v.adnum
+          WHERE u.classid = 'pg_attrdef'::regclass AND u.refclassid = 'pg_class'::regclass AND u.refobjid = c.oid
+          UNION ALL
+          SELECT ta.attrelid, ta.attname, t.typdefault
+          FROM pg_depend u JOIN pg_type t ON t.oid = u.objid
+          JOIN pg_attribute ta ON ta.atttypid = t.oid AND NOT ta.atthasdef AND NOT ta.attisdropped
+          WHERE u.classid = 'pg_type'::regclass AND u.refclassid = 'pg_class'::regclass AND u.refobjid = c.oid
+         ) x
+) f
 WHERE c.relkind = 'S' AND c.relpersistence <> 't'
   AND n.nspname !~ '^(pg_|information_schema$|confiture$|confiture_[0-9a-f]{8}$)'
   AND NOT EXISTS (SELECT FROM pg_depend e

@@ -199,8 +199,7 @@ def _sequences(context: Context, plan: Plan, watch: _Stopwatch) -> None:
     """Reading them; setting them takes as long, and is no part of a transaction that could be rolled back."""
     began = time.monotonic()
     with context.source.transaction(read_only=True) as a, context.target.transaction(read_only=True) as b:
-        for sequence in plan.sequences:
-            sequences.wanted(a, b, sequence)
+        sequences.wanted(a, b, plan.sequences, margin=switch.SEQUENCE_MARGIN)
     watch.parts.append(Part(f"set {len(plan.sequences):,} sequences", 2 * (time.monotonic() - began)))
 
 
