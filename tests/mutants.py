@@ -468,6 +468,48 @@ MUTANTS = (
         "            if lost is not None and False:",
         _in("integration", "world", "tells_nobody"),
     ),
+    Mutant(
+        "the image of a key is a key",
+        "plan.py",
+        "            problem = image_problem(column, image)\n",
+        "            problem = None\n",
+        _in("unit", "plan", "no_image"),
+    ),
+    Mutant(
+        "the image of a key keeps different keys apart",
+        "plan.py",
+        "    if not _keeps_apart(source, target):",
+        "    if False:",
+        _in("unit", "plan", "different_keys_equal"),
+    ),
+    Mutant(
+        "an index with another equality is no key",
+        "catalog.py",
+        " and self.btree and self.own_equality",
+        "",
+        _in("integration", "key_images", "neither_key_nor_arbiter"),
+    ),
+    Mutant(
+        "a pass deletes by the bytes of the key",
+        "projection.py",
+        "    if p.cast_in is None and p.wire in _COLLATED:",
+        "    if False:",
+        _in("integration", "key_images", "comes_after_the_plan"),
+    ),
+    Mutant(
+        "a NOT NULL that is not validated makes no key",
+        "sql/catalog.sql",
+        "    WHERE NOT a.attnotnull OR NOT nn.convalidated\n",
+        "    WHERE NOT a.attnotnull\n",
+        _in("integration", "key_images", "behind_a_not_null"),
+    ),
+    Mutant(
+        "a NULL bounds no range",
+        "copy/chunks.py",
+        "    if len(found) < len(key):",
+        "    if False:",
+        _in("integration", "key_images", "bound_of_a_range"),
+    ),
 )
 
 

@@ -124,6 +124,13 @@ class TablePlan:
         return tuple(KeyPart(f"{KEY_PREFIX}{i}", k.source_type) for i, k in enumerate(self.key, 1))
 
     @property
+    def key_wires(self) -> tuple[str, ...]:
+        """The types that the SELECT casts the key's columns to. A key that the target printed is read back by them:
+        an integer in numeric(10,2) prints as 1.00, which no integer is read from."""
+        wires = {p.target: p.wire for p in self.columns}
+        return tuple(wires[k.target] for k in self.key)
+
+    @property
     def source_key(self) -> tuple[KeyPart, ...]:
         """The key in the source table."""
         return tuple(KeyPart(k.source, k.source_type) for k in self.key)

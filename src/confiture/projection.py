@@ -169,6 +169,21 @@ def view_select(
     return query + sql.SQL(" WHERE (\n{}\n)").format(raw(where))
 
 
+#: Wire types that a collation compares.
+_COLLATED = {"text", "character varying", "bpchar", "name"}
+
+
+def same_key(left: sql.Composable, right: sql.Composable, p: Projected) -> sql.Composed:
+    """Two values of a key's image are the same, byte by byte; the first comparison is the one an index answers.
+
+    The plan takes no key whose collation finds different bytes equal, but a collation may come later.
+    """
+    test = sql.SQL("{} = {}").format(left, right)
+    if p.cast_in is None and p.wire in _COLLATED:
+        test += sql.SQL(' AND {} COLLATE "C" = {} COLLATE "C"').format(left, right)
+    return test
+
+
 def comparable(value: sql.Composable, p: Projected, *, recode: bool) -> sql.Composed:
     """``value``, of type ``p.wire``, in the form that is hashed and compared.
 

@@ -19,13 +19,15 @@ from confiture.capture import keeping
 from confiture.capture.triggers import Captured, captured, pending
 from confiture.config import Database
 from confiture.copy.base import Job
+from confiture.copy.chunks import key_is_null, refuse_null_keys
 from confiture.copy.stream import pipe
 from confiture.db import Session, Transaction
 from confiture.errors import Blocked
 from confiture.faults import failpoint
 from confiture.journal import catchup, runs
+from confiture.keyset import KeyPart
 from confiture.plan import KeyColumn, Plan
-from confiture.projection import Projected, raw
+from confiture.projection import Projected, raw, same_key
 from confiture.runner import Context, check_source_fence
 from confiture.types import Backend, TableRef
 
@@ -175,6 +177,8 @@ class Follower:
             " INSERT INTO {changed} SELECT DISTINCT {key}, truncated FROM gone ORDER BY {key}"
         ).format(log=f.item.log, key=f.item.log_key, changed=f.changed)
         count = source.pg.execute(taken).rowcount
+        if count:
+            _discard_nulls(source, f)
         if count > MANY_KEYS:
             source.pg.execute(sql.SQL("ANALYZE {}").format(f.changed))
         return count
@@ -300,6 +304,16 @@ def followed(context: Context, plan: Plan) -> tuple[Followed, ...]:
     return tuple(Followed(item, tuple(fed[item.table])) for item in captured(plan.tables, context.schema))
 
 
+def _discard_nulls(source: Transaction, f: Followed) -> None:
+    """A NULL key finds no row. One that is fixed since was logged under its new key too.
+
+    :raises Refused: when the source has such a row now.
+    """
+    null = key_is_null(KeyPart(f"k{i}", k.source_type) for i, k in enumerate(f.item.key, 1))
+    if source.pg.execute(sql.SQL("DELETE FROM {} WHERE NOT truncated AND ({})").format(f.changed, null)).rowcount:
+        refuse_null_keys(source, f.jobs[0])
+
+
 # The parts of a pass -------------------------------------------------------------------------------
 
 
@@ -339,7 +353,7 @@ def matches(job: Job) -> sql.Composed:
         value = sql.SQL("k.{}").format(sql.Identifier(f"k{i}"))
         if p.cast_in:
             value = sql.SQL("{}::{}").format(value, raw(p.cast_in))
-        tests.append(sql.SQL("t.{} = {}").format(sql.Identifier(p.target), value))
+        tests.append(same_key(sql.Identifier("t", p.target), value, p))
     return sql.SQL(" AND ").join(tests)
 
 

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from confiture.copy.base import Job
 from confiture.db import Transaction
-from confiture.projection import raw
+from confiture.projection import Projected, raw, same_key
 
 
 def _saved(job: Job) -> sql.Identifier:
@@ -49,7 +49,7 @@ def delete(tx: Transaction, job: Job, keys: sql.Identifier, matches: sql.Compose
 def insert(tx: Transaction, job: Job) -> None:
     """Insert the rows of the pass: with what was set aside, or with defaults where there was no row."""
     same = sql.SQL(" AND ").join(
-        sql.SQL("s.{} = {}").format(sql.Identifier(k.target), _value(job, k.target)) for k in job.table.key
+        same_key(sql.Identifier("s", k.target), _value(job, k.target), _projected(job, k.target)) for k in job.table.key
     )
     kept = sql.SQL(", ").join(sql.Identifier(n) for n in job.table.kept)
     values = sql.SQL(", ").join(_value(job, p.target) for p in job.table.columns)
@@ -65,7 +65,11 @@ def _kept(job: Job) -> sql.Composed:
     return sql.SQL(", ").join(sql.Identifier("s", n) for n in job.table.kept)
 
 
+def _projected(job: Job, column: str) -> Projected:
+    return next(p for p in job.table.columns if p.target == column)
+
+
 def _value(job: Job, column: str) -> sql.Composed:
-    p = next(p for p in job.table.columns if p.target == column)
+    p = _projected(job, column)
     value = sql.Composed([sql.Identifier("r", column)])
     return sql.SQL("{}::{}").format(value, raw(p.cast_in)) if p.cast_in else value

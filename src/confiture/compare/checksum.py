@@ -236,7 +236,7 @@ def _values(
         items.append(sql.SQL("({})::text").format(comparable(value, p, recode=hashing.recode)))
     by_image = {p.target: p for p in job.table.columns}
     tests = [
-        sql.SQL("({})::text = {}").format(_value(by_image[k.target], side), sql.Literal(text))
+        sql.SQL('({})::text COLLATE "C" = {}').format(_value(by_image[k.target], side), sql.Literal(text))
         for k, text in zip(job.table.key, key, strict=True)
     ]
     # Both forms of every column may be more than one SELECT holds, so they travel as one array.
@@ -250,8 +250,8 @@ def _indexed(job: Job, side: Side, key: Key) -> list[sql.Composed]:
     """The key as typed literals, so that its index finds the row."""
     parts = _key(job, side)
     return [
-        sql.SQL("{} = {}::{}").format(sql.Identifier(part.name), sql.Literal(text), raw(part.type))
-        for part, text in zip(parts, key, strict=True)
+        sql.SQL("{} = {}::{}::{}").format(sql.Identifier(part.name), sql.Literal(text), raw(wire), raw(part.type))
+        for part, wire, text in zip(parts, job.table.key_wires, key, strict=True)
     ]
 
 

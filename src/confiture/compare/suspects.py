@@ -17,6 +17,7 @@ from confiture.compare.checksum import Hashing, Side
 from confiture.copy.base import Job, reading
 from confiture.db import Session, Transaction
 from confiture.journal.verifications import Difference
+from confiture.keyset import KeyPart
 from confiture.projection import raw
 
 #: Times a hot row is looked at before it is left to the cutover; each costs a pass.
@@ -94,21 +95,18 @@ def _read(source: Session, job: Job, hashing: Hashing, where: sql.Composed) -> d
 def among(job: Job, keys: Sequence[Key]) -> dict[Side, sql.Composed]:
     """The rows of some keys, as each side says it. Keys are the target's; they read back on the source."""
 
-    def on(parts: Sequence[tuple[str, str]]) -> sql.Composed:
+    def on(parts: Sequence[KeyPart]) -> sql.Composed:
         # An array a column: composing a literal a value would take longer than the query.
         arrays = [
-            sql.SQL("{}::text[]::{}[]").format(sql.Literal([key[i] for key in keys]), raw(kind))
-            for i, (_, kind) in enumerate(parts)
+            sql.SQL("{}::text[]::{}[]::{}[]").format(sql.Literal([key[i] for key in keys]), raw(wire), raw(part.type))
+            for i, (part, wire) in enumerate(zip(parts, job.table.key_wires, strict=True))
         ]
-        names = sql.SQL(", ").join(sql.Identifier(name) for name, _ in parts)
+        names = sql.SQL(", ").join(sql.Identifier(part.name) for part in parts)
         if len(parts) == 1:
             return sql.SQL("{} = ANY ({})").format(names, arrays[0])
         return sql.SQL("({}) IN (SELECT * FROM unnest({}))").format(names, sql.SQL(", ").join(arrays))
 
-    return {
-        "source": on([(p.name, p.type) for p in job.table.view_key]),
-        "target": on([(p.name, p.type) for p in job.table.target_key]),
-    }
+    return {"source": on(job.table.view_key), "target": on(job.table.target_key)}
 
 
 def _logged(tx: Transaction, job: Job, followed: Followed, keys: Sequence[Key]) -> set[Key]:

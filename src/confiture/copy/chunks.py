@@ -7,6 +7,7 @@ there and done, or absent and pending (correctness.md, 3).
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Sequence
 
 from psycopg import sql
 
@@ -14,6 +15,7 @@ from confiture.copy.base import Job, Mover, reading
 from confiture.copy.fdw import Fdw
 from confiture.copy.stream import Stream
 from confiture.db import Transaction
+from confiture.errors import Blocked
 from confiture.faults import failpoint
 from confiture.journal import progress
 from confiture.journal.progress import Chunk, TableProgress
@@ -76,7 +78,40 @@ def _bounds(tx: Transaction, job: Job, cursor: KeyValue | None, size: int) -> li
         limit=sql.Literal(size * PLAN_AHEAD + 1),
         size=sql.Literal(size),
     )
-    return [tuple(row) for row in tx.pg.execute(query).fetchall()]
+    return [_whole(job, row) for row in tx.pg.execute(query).fetchall()]
+
+
+def _whole(job: Job, key: Sequence[str | None]) -> KeyValue:
+    """A key that may bound a range.
+
+    :raises Blocked: when a part of it is NULL, which sorts behind every key and is in no range.
+    """
+    found = tuple(part for part in key if part is not None)
+    if len(found) < len(key):
+        raise _null_key(job)
+    return found
+
+
+def key_is_null(parts: Iterable[KeyPart]) -> sql.Composed:
+    """A part of the key is NULL."""
+    return sql.SQL(" OR ").join(sql.SQL("{} IS NULL").format(sql.Identifier(p.name)) for p in parts)
+
+
+def refuse_null_keys(tx: Transaction, job: Job) -> None:
+    """:raises Blocked: when a row of the table that the rows come from has a NULL in its key."""
+    query = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {})")
+    if tx.pg.execute(query.format(job.source, key_is_null(job.table.source_key))).fetchone() == (True,):
+        raise _null_key(job)
+
+
+def _null_key(job: Job) -> Blocked:
+    null = key_is_null(job.table.source_key).as_string()
+    return Blocked(
+        f"a row of {job.table.source} has a NULL in its key",
+        why="it is in no range of keys, and no pass finds it: it would be missing in the target",
+        fix=f"find it with SELECT * FROM {job.table.source} WHERE {null}; give it a key and declare the key NOT NULL,"
+        " then run the same command again",
+    )
 
 
 def middle_key(tx: Transaction, job: Job, span: KeyRange) -> KeyValue | None:
@@ -95,7 +130,7 @@ def key_after(tx: Transaction, job: Job, span: KeyRange, rows: int) -> KeyValue 
         key_texts(parts), job.source, predicate(parts, span), columns(parts), sql.Literal(rows)
     )
     row = tx.pg.execute(query).fetchone()
-    return None if row is None else tuple(row)
+    return None if row is None else _whole(job, row)
 
 
 def next_chunk(context: Context, number: int) -> Chunk | None:

@@ -16,6 +16,7 @@ from confiture.journal.runs import Run
 from confiture.journal.verifications import Difference
 from confiture.keyset import typed
 from confiture.plan import Plan
+from confiture.projection import raw
 from confiture.runner import Context
 from confiture.steps import follow
 from confiture.types import shell_word
@@ -67,7 +68,10 @@ def _log(context: Context, followed: Followed, job: Job, keys: Sequence[tuple[st
     names = sql.SQL(", ").join(sql.Identifier(f"k{order[k.source]}") for k in job.table.key)
     rows = sql.SQL(", ").join(
         sql.SQL("({})").format(
-            sql.SQL(", ").join(typed(text, k.source_type) for text, k in zip(key, job.table.key, strict=True))
+            sql.SQL(", ").join(
+                sql.SQL("{}::{}").format(typed(text, wire), raw(k.source_type))
+                for text, wire, k in zip(key, job.table.key_wires, job.table.key, strict=True)
+            )
         )
         for key in keys
     )
