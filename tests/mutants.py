@@ -510,6 +510,34 @@ MUTANTS = (
         "    if False:",
         _in("integration", "key_images", "bound_of_a_range"),
     ),
+    Mutant(
+        "a sequence's origin is found through defaults",
+        "catalog.py",
+        "        return self.fills or (",
+        "        return (",
+        _in("integration", "sequences", "continues_where"),
+    ),
+    Mutant(
+        "a sequence is moved on within its bounds",
+        "sequences.py",
+        "    if margin <= room:",
+        "    if True:",
+        _in("unit", "sequences"),
+    ),
+    Mutant(
+        "a sequence that ends before its origin is refused by the plan",
+        "plan.py",
+        "        if origin.last is not None and is_past(",
+        "        if False and is_past(",
+        _in("unit", "plan", "ends_before_its_origin"),
+    ),
+    Mutant(
+        "sequences are rehearsed",
+        "steps/rehearse.py",
+        "        sequences.wanted(a, b, plan.sequences, margin=switch.SEQUENCE_MARGIN)\n",
+        "        pass\n",
+        _in("integration", "sequences", "told_by_the_rehearsal"),
+    ),
 )
 
 

@@ -1,0 +1,267 @@
+"""Sequences continue where the source's are: found through what they fill, within their bounds, all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from confiture import operations
+from confiture.config import Database
+from confiture.db import Session
+from confiture.errors import Refused
+from confiture.operations import Limits
+from confiture.plan import Plan, SequencePlan
+from confiture.sequences import set_all
+from confiture.steps.switch import SEQUENCE_MARGIN
+from confiture.types import TableRef
+from live import LiveRun
+from servers import Databases
+
+
+def named(request: pytest.FixtureRequest, version: str) -> Databases:
+    found = request.getfixturevalue(version)
+    assert isinstance(found, Databases)
+    return found
+
+
+#: Source, target, and the next value in the target after the cutover (the margin and one, where a source sequence
+#: stands at 40).
+FILLED = "INSERT INTO t (v) SELECT 'x' FROM generate_series(1, 40);"
+ORIGINS = {
+    "a default that nothing owns, renamed": (
+        "CREATE SEQUENCE old_s; CREATE TABLE t (id bigint PRIMARY KEY DEFAULT nextval('old_s'), v text);" + FILLED,
+        "CREATE SEQUENCE s; CREATE TABLE t (id bigint PRIMARY KEY DEFAULT nextval('s'), v text)",
+        40 + SEQUENCE_MARGIN + 1,
+    ),
+    "serial to identity": (
+        "CREATE TABLE t (id serial PRIMARY KEY, v text);" + FILLED,
+        "CREATE TABLE t (id int GENERATED ALWAYS AS IDENTITY (SEQUENCE NAME s) PRIMARY KEY, v text)",
+        40 + SEQUENCE_MARGIN + 1,
+    ),
+    "the default of a domain": (
+        "CREATE SEQUENCE other; CREATE DOMAIN ident AS bigint DEFAULT nextval('other');"
+        "CREATE TABLE t (id ident PRIMARY KEY, v text);" + FILLED,
+        "CREATE SEQUENCE s; CREATE DOMAIN ident AS bigint DEFAULT nextval('s');"
+        "CREATE TABLE t (id ident PRIMARY KEY, v text)",
+        40 + SEQUENCE_MARGIN + 1,
+    ),
+    "a partition's default": (
+        "CREATE TABLE t (id bigint NOT NULL, v text, PRIMARY KEY (id)) PARTITION BY RANGE (id);"
+        "CREATE TABLE t1 (id bigserial, v text, PRIMARY KEY (id));"
+        "ALTER TABLE t ATTACH PARTITION t1 FOR VALUES FROM (0) TO (9999);"
+        "INSERT INTO t1 (v) SELECT 'x' FROM generate_series(1, 40);",
+        "CREATE SEQUENCE s; CREATE TABLE t (id bigint PRIMARY KEY DEFAULT nextval('s'), v text)",
+        40 + SEQUENCE_MARGIN + 1,
+    ),
+    "no origin: behind the largest value": (
+        "CREATE TABLE t (id bigint PRIMARY KEY, v text); INSERT INTO t SELECT g, 'x' FROM generate_series(1, 40) g;",
+        "CREATE SEQUENCE s; CREATE TABLE t (id bigint PRIMARY KEY DEFAULT nextval('s'), v text)",
+        40 + SEQUENCE_MARGIN + 1,
+    ),
+    "no origin, and values that the sequence never hands out": (
+        "CREATE TABLE t (id bigint PRIMARY KEY, v text); INSERT INTO t VALUES (40, 'x'), (100000, 'by hand');",
+        "CREATE SEQUENCE s MAXVALUE 5000; CREATE TABLE t (id bigint PRIMARY KEY DEFAULT nextval('s'), v text)",
+        40 + SEQUENCE_MARGIN + 1,
+    ),
+    "a formula to plain values": (
+        "CREATE SEQUENCE s; CREATE TABLE t (id bigint PRIMARY KEY DEFAULT nextval('s') * 10, v text);" + FILLED,
+        "CREATE SEQUENCE s; CREATE TABLE t (id bigint PRIMARY KEY DEFAULT nextval('s'), v text)",
+        400 + SEQUENCE_MARGIN + 1,
+    ),
+    "descending": (
+        "CREATE SEQUENCE d INCREMENT -2; CREATE TABLE t (id bigint PRIMARY KEY DEFAULT nextval('d'), v text);" + FILLED,
+        "CREATE SEQUENCE s INCREMENT -2; CREATE TABLE t (id bigint PRIMARY KEY DEFAULT nextval('s'), v text)",
+        -79 - 2 * SEQUENCE_MARGIN - 2,
+    ),
+    "the other way round": (
+        "CREATE SEQUENCE d INCREMENT -1; CREATE TABLE t (id bigint PRIMARY KEY DEFAULT nextval('d'), v text);" + FILLED,
+        "CREATE SEQUENCE s MINVALUE -100; CREATE TABLE t (id bigint PRIMARY KEY DEFAULT nextval('s'), v text)",
+        -1 + SEQUENCE_MARGIN + 1,
+    ),
+    "one that cycles": (
+        "CREATE SEQUENCE s MAXVALUE 12 CYCLE; SELECT nextval('s'), nextval('s');"
+        + "CREATE TABLE t (id int PRIMARY KEY)",
+        "CREATE SEQUENCE s MAXVALUE 12 CYCLE; CREATE TABLE t (id int PRIMARY KEY)",
+        (2 + SEQUENCE_MARGIN) % 12 + 1,
+    ),
+    "one that begins later": (
+        "CREATE TABLE t (id serial PRIMARY KEY, v text);" + FILLED,
+        "CREATE SEQUENCE s MINVALUE 5000 START 5000; CREATE TABLE t (id int PRIMARY KEY DEFAULT nextval('s'), v text)",
+        5000,
+    ),
+}
+
+
+#: On PostgreSQL 15 too: those whose catalogs are read in another way.
+_OLD = ("serial to identity", "the default of a domain", "a partition's default")
+
+
+@pytest.mark.parametrize(
+    ("version", "case"),
+    [*(("databases", case) for case in ORIGINS), *(("old_databases", case) for case in _OLD)],
+)
+def test_a_sequence_continues_where_its_origin_is(
+    request: pytest.FixtureRequest, tmp_path: Path, version: str, case: str
+) -> None:
+    old, new, following = ORIGINS[case]
+    live = LiveRun(named(request, version), tmp_path, old, new)
+    live.setup()
+    live.migrate()
+    assert live.verify().equal
+    rehearsed(live)
+    live.cutover()
+    assert live.target.value("SELECT nextval('s')") == following
+
+
+def rehearsed(live: LiveRun) -> None:
+    operations.rehearse(live.where, Limits(), live.project / "differences.jsonl", live.progress)
+
+
+#: Near an end: what the source's is at, the target's sequence, and the value in it after the cutover.
+ENDS = {
+    "only the margin does not fit": (950, "CREATE SEQUENCE s MAXVALUE 1000", 1000),
+    "at the end": (1000, "CREATE SEQUENCE s MAXVALUE 1000", 1000),
+    "a smaller type": (2147483600, "CREATE SEQUENCE s AS integer", 2147483647),
+    "a step that does not fit": (950, "CREATE SEQUENCE s INCREMENT 20 MAXVALUE 1000", 990),
+}
+
+
+@pytest.mark.parametrize("case", ENDS.values(), ids=ENDS.keys())
+def test_a_sequence_near_its_end_is_moved_as_far_as_it_goes(
+    databases: Databases, tmp_path: Path, case: tuple[int, str, int]
+) -> None:
+    last, new, value = case
+    old = f"CREATE TABLE t (id int PRIMARY KEY); CREATE SEQUENCE s; SELECT setval('s', {last})"
+    live = LiveRun(databases, tmp_path, old, f"CREATE TABLE t (id int PRIMARY KEY); {new}")
+    live.setup()
+    live.migrate()
+    assert live.verify().equal
+    rehearsed(live)
+    live.cutover()
+    assert live.target.rows("SELECT last_value, is_called FROM s") == [(value, True)]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("CREATE SEQUENCE s; SELECT setval('s', 13)", "CREATE SEQUENCE s MAXVALUE 12"),
+        ("CREATE SEQUENCE s; SELECT setval('s', 13)", "CREATE SEQUENCE s MAXVALUE 12 CYCLE"),
+        ("CREATE SEQUENCE s; SELECT setval('s', 3000000000)", "CREATE SEQUENCE s AS int"),
+        ("CREATE SEQUENCE s INCREMENT -1; SELECT setval('s', -13)", "CREATE SEQUENCE s INCREMENT -1 MINVALUE -12"),
+    ],
+)
+def test_a_sequence_that_ends_before_its_origin_is_refused_by_the_plan(
+    databases: Databases, tmp_path: Path, old: str, new: str
+) -> None:
+    table = "CREATE TABLE t (id int PRIMARY KEY);"
+    with pytest.raises(Refused) as refused:
+        LiveRun(databases, tmp_path, table + old, table + new).plan()
+    assert "sequence public.s of the source is at" in refused.value.why
+
+
+def test_a_sequence_that_ends_before_its_origin_later_is_told_by_the_rehearsal(
+    databases: Databases, tmp_path: Path
+) -> None:
+    table = "CREATE TABLE t (id int PRIMARY KEY);"
+    live = LiveRun(databases, tmp_path, table + "CREATE SEQUENCE s", table + "CREATE SEQUENCE s MAXVALUE 12")
+    live.setup()
+    live.migrate()
+    assert live.verify().equal
+    live.source.sql("SELECT setval('s', 13)")
+    for attempt in (lambda: rehearsed(live), live.cutover):
+        with pytest.raises(Refused, match=r"public\.s cannot continue at 13") as refused:
+            attempt()
+    assert live.open_sides("INSERT INTO t VALUES (1)") == {"source"}
+    live.target.sql(refused.value.fix.split(": ")[1].split(";")[0])
+    live.cutover()
+    assert live.target.value("SELECT nextval('s')") == 13 + SEQUENCE_MARGIN + 1
+
+
+@pytest.mark.parametrize("change", ["DROP SEQUENCE s", "ALTER SEQUENCE s RENAME TO s2"])
+def test_a_sequence_that_goes_during_the_run_is_named(databases: Databases, tmp_path: Path, change: str) -> None:
+    ddl = "CREATE TABLE t (id int PRIMARY KEY); CREATE SEQUENCE s"
+    live = LiveRun(databases, tmp_path, ddl, ddl)
+    live.setup()
+    live.migrate()
+    assert live.verify().equal
+    live.source.sql(change)
+    for attempt in (lambda: rehearsed(live), live.cutover):
+        with pytest.raises(Refused, match=r"has no sequence public\.s any more"):
+            attempt()
+    assert live.open_sides("INSERT INTO t VALUES (1)") == {"source"}
+    live.source.sql("CREATE SEQUENCE s START 7" if "DROP" in change else "ALTER SEQUENCE s2 RENAME TO s")
+    live.cutover()
+
+
+def test_a_sequence_of_which_nothing_shows_the_place_is_refused_and_the_way_out_works(
+    databases: Databases, tmp_path: Path
+) -> None:
+    old = "CREATE TABLE t (id text PRIMARY KEY, v int); INSERT INTO t VALUES ('A7', 1)"
+    new = "CREATE SEQUENCE s; CREATE TABLE t (id text PRIMARY KEY DEFAULT 'A' || nextval('s'), v int)"
+    live = LiveRun(databases, tmp_path, old, new)
+    with pytest.raises(Refused) as refused:
+        live.plan()
+    assert "sequence public.s of the target fills public.t.id" in refused.value.why
+    assert "CREATE SEQUENCE public.s START WITH" in refused.value.why
+    live.source.sql("CREATE SEQUENCE public.s START WITH 8")
+    live.through()
+    assert live.target.value("SELECT nextval('s')") == 8 + SEQUENCE_MARGIN
+
+
+def test_a_rollback_sets_an_unowned_sequence_of_the_source_by_the_one_of_the_target(
+    databases: Databases, tmp_path: Path
+) -> None:
+    old = "CREATE SEQUENCE old_s; CREATE TABLE t (id bigint PRIMARY KEY DEFAULT nextval('old_s'), v text);" + FILLED
+    new = "CREATE SEQUENCE s; CREATE TABLE t (id bigint PRIMARY KEY DEFAULT nextval('s'), v text)"
+    live = LiveRun(databases, tmp_path, old, new)
+    live.through()
+    live.target.sql(FILLED)
+    last = live.target.value("SELECT last_value FROM s")
+    live.rollback()
+    assert live.source.value("SELECT nextval('old_s')") == last + SEQUENCE_MARGIN + 1
+
+
+# However many --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def statements(session: Session, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What the session executes."""
+    found: list[str] = []
+    execute = psycopg.Connection.execute
+
+    def noting(connection: psycopg.Connection[tuple[object, ...]], query: object, *more: object) -> object:
+        if connection is session.pg:
+            found.append(str(query))
+        return execute(connection, query, *more)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(session.pg), "execute", noting)
+        yield found
+
+
+@pytest.mark.parametrize("version", ["databases", "old_databases"])
+def test_a_thousand_sequences_take_as_many_statements_as_one(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    databases = named(request, version)
+    make = "DO $$ BEGIN FOR i IN 1..1000 LOOP EXECUTE format('CREATE SEQUENCE s%s START %s', i, i); END LOOP; END $$;"
+    old, new = databases.cloned(make + "SELECT nextval('s7')"), databases.cloned(make)
+    refs = [TableRef("public", f"s{n}") for n in range(1, 1001)]
+    counts = []
+    with (
+        Session(Database("source", old.conninfo), "test") as source,
+        Session(Database("target", new.conninfo), "test") as target,
+    ):
+        for some in (refs[:1], refs):
+            plan = Plan((), sequences=tuple(SequencePlan(ref, (ref,), ()) for ref in some))
+            with statements(source, monkeypatch) as a, statements(target, monkeypatch) as b, target.transaction() as tx:
+                set_all(source, tx, plan, margin=3)
+            counts.append((len(a), len(b)))
+    assert counts[0] == counts[1]
+    assert new.rows("SELECT last_value, is_called FROM s7") == [(10, True)]
+    assert new.rows("SELECT last_value, is_called FROM s1000") == [(1003, False)]
