@@ -538,6 +538,27 @@ MUTANTS = (
         "        pass\n",
         _in("integration", "sequences", "told_by_the_rehearsal"),
     ),
+    Mutant(
+        "a session is ours by recorded pid and start, not by name",
+        "sql/cutover.sql",
+        "WHERE ours.pid = a.pid AND ours.started = extract(epoch FROM a.backend_start)::text)",
+        "WHERE ours.pid = a.pid OR a.application_name ~ '^confiture ')",
+        _in("integration", "blockers", "with_our_name"),
+    ),
+    Mutant(
+        "catch-up's sessions are recorded",
+        "capture/apply.py",
+        "            self.context.join(side, session)",
+        "            pass",
+        _in("integration", "blockers", "sessions_of_catch_up"),
+    ),
+    Mutant(
+        "only the session that was named is ended",
+        "sql/cutover.sql",
+        "IS NOT DISTINCT FROM %(started)s",
+        "IS NOT DISTINCT FROM coalesce(%(started)s, extract(epoch FROM a.backend_start)::text)",
+        _in("integration", "blockers", "pid_was_reused"),
+    ),
 )
 
 

@@ -122,6 +122,7 @@ class Context:
     pulse: Backend | None = None
     recorded: Backends | None = None
     _beside: list[tuple[str, Session]] = field(default_factory=list)
+    _joined: dict[Session, tuple[str, Backend]] = field(default_factory=dict)
 
     @property
     def schema(self) -> str:
@@ -147,8 +148,9 @@ class Context:
     def record_backends(self) -> None:
         """Write down the server processes that work for us, again after a reconnect: a takeover ends them."""
         pulse = () if self.pulse is None else (self.pulse,)
-        source = [s.backend for side, s in self._beside if side == "source"]
-        target = [s.backend for side, s in self._beside if side == "target"]
+        beside = [*((side, s.backend) for side, s in self._beside), *self._joined.values()]
+        source = [backend for side, backend in beside if side == "source"]
+        target = [backend for side, backend in beside if side == "target"]
         now = Backends((self.target.backend, *pulse, *target), (self.source.backend, *source))
         known = self.recorded
         # One that ended meanwhile may stay written down: nobody else is ever taken for it.
@@ -170,6 +172,15 @@ class Context:
                 yield session
             finally:
                 self._beside.remove((side, session))
+
+    def join(self, side: str, session: Session) -> None:
+        """Record the server process of an open session of ours, before it locks anything; again after a reconnect."""
+        self._joined[session] = (side, session.backend)
+        self.record_backends()
+
+    def part(self, session: Session) -> None:
+        """Undo :meth:`join`: the session is closed."""
+        self._joined.pop(session, None)
 
     def end_beside(self, side: str) -> None:
         """End the server processes that worked beside one side's own session, and wait until they are gone."""

@@ -44,10 +44,12 @@ _WORKS = (
     "SELECT wait_event_type IS DISTINCT FROM 'Client', wait_event_type IS NOT DISTINCT FROM 'Extension'"
     " FROM pg_catalog.pg_stat_activity"
 )
-#: Whether a foreign table's session is at work here; each FETCH is a query of its own.
+#: Whether a foreign table's session of our role is at work here; each FETCH is a query of its own. Only a hint: a
+#: session that merely bears the name delays the finding of a stalled connection, nothing else.
 _ASKED_TO = (
-    "SELECT count(*) > 0 FROM pg_catalog.pg_stat_activity WHERE application_name ~ '^confiture .* fdw$' AND ("
-    "wait_event_type IS DISTINCT FROM 'Client' OR query_start > now() - make_interval(secs => %s))"
+    "SELECT count(*) > 0 FROM pg_catalog.pg_stat_activity WHERE usename = session_user"
+    " AND application_name ~ '^confiture .* fdw$'"
+    " AND (wait_event_type IS DISTINCT FROM 'Client' OR query_start > now() - make_interval(secs => %s))"
 )
 _OURS = " WHERE (pid, application_name) = (%s, %s)"
 _END = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"

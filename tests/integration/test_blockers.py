@@ -11,7 +11,12 @@ from typing import Any
 import psycopg
 import pytest
 
+from confiture.errors import CutoverGivenUp
+from confiture.sql import load
 from confiture.steps import table_lock
+from confiture.steps.table_lock import Limits
+from forked import forks
+from live import LiveRun
 from projects import OLD, Project, error
 from servers import Databases, TestDatabase
 
@@ -86,17 +91,74 @@ def test_unasked_nobody_is_ended_and_the_option_is_named(verified: Project) -> N
     assert events(verified) == []
 
 
-def test_sessions_of_confiture_and_prepared_transactions_are_left_alone(verified: Project) -> None:
+@pytest.mark.parametrize(
+    "name", ["confiture x", "confiture {run} runner", "confiture {run} fdw", "confiture {run} catch-up"]
+)
+def test_application_session_with_our_name_is_named_and_ended(verified: Project, name: str) -> None:
+    run = verified.new.value("SELECT left(id::text, 8) FROM confiture.run")
+    with blocking(verified.source, UPDATE, name.format(run=run)) as blocker:
+        told = error(verified.step("cutover", *SOON, check=8))
+        assert f"pid {blocker.info.backend_pid} (postgres, {name.format(run=run)}" in told
+        done = verified.step("cutover", "--terminate-blockers", *ENOUGH)
+        assert f"ending pid {blocker.info.backend_pid}" in done.stderr
+        assert not is_alive(verified.source, blocker)
+    assert verified.state == "cutover"
+
+
+def test_application_session_with_our_name_blocks_dry_run_visibly(verified: Project) -> None:
+    with blocking(verified.source, UPDATE, "confiture 12345678 cutover") as blocker:
+        done = verified.step("cutover", "--dry-run", check=None)
+        assert f"pid {blocker.info.backend_pid}" in done.stdout + done.stderr
+
+
+def test_prepared_transactions_are_named_and_left_alone(verified: Project) -> None:
     gid = f"{verified.source.name} prepared"
-    with blocking(verified.source, UPDATE, "confiture 12345678 runner") as ours, verified.source.connect() as prepared:
+    with verified.source.connect() as prepared:
         prepared.execute("BEGIN; UPDATE tb_post SET body = body WHERE id = 1")
         prepared.execute(f"PREPARE TRANSACTION '{gid}'".encode())
         told = error(verified.step("cutover", "--terminate-blockers", *SOON, check=8))
-        assert is_alive(verified.source, ours)
         prepared.execute(f"ROLLBACK PREPARED '{gid}'".encode())
     assert f"the prepared transaction '{gid}' of postgres" in told
     assert events(verified) == []
     assert verified.state == "verified"
+
+
+def test_application_session_with_our_name_on_the_target_is_named_by_rollback(
+    databases: Databases, tmp_path: Path
+) -> None:
+    table = "CREATE TABLE item (id int PRIMARY KEY, n int);"
+    live = LiveRun(databases, tmp_path, table + "INSERT INTO item VALUES (1, 1)", table)
+    live.through()
+    with blocking(live.target, "UPDATE item SET n = 2", "confiture 12345678 catch-up") as blocker:
+        with pytest.raises(CutoverGivenUp) as raised:
+            live.rollback(Limits(lock_timeout=0.1, give_up_after=0.3))
+        assert f"pid {blocker.info.backend_pid}" in str(raised.value.why)
+        live.rollback(Limits(lock_timeout=0.1, give_up_after=20, terminate_blockers=True))
+        assert not is_alive(live.target, blocker)
+
+
+def test_sessions_of_catch_up_are_recorded_before_they_lock_anything(databases: Databases, tmp_path: Path) -> None:
+    table = "CREATE TABLE item (id int PRIMARY KEY, n int);"
+    live = LiveRun(databases, tmp_path, table + "INSERT INTO item VALUES (1, 1)", table)
+    live.setup()
+    live.migrate()
+    live.source.sql("UPDATE item SET n = 2")
+    killed = forks().run(live.arguments("follow"), live.project, CONFITURE_FAILPOINT="catchup.before_source_commit")
+    assert killed.code == -signal.SIGKILL, killed.err
+    recorded = live.target.rows("SELECT source_backends, target_backends FROM confiture.runner ORDER BY epoch DESC")[0]
+    assert [len(side) for side in recorded] == [2, 3]
+
+
+def test_session_whose_pid_was_reused_is_not_ended(verified: Project) -> None:
+    with blocking(verified.source, UPDATE) as other, verified.source.connect() as admin:
+        pid = other.info.backend_pid
+        started = admin.execute(
+            "SELECT extract(epoch FROM backend_start)::text FROM pg_stat_activity WHERE pid = %s", (pid,)
+        ).fetchone()
+        assert started is not None
+        for value, ended in (("1.5", []), (None, []), (started[0], [(True,)])):
+            done = admin.execute(load("cutover.sql")["terminate"], {"pid": pid, "started": value}).fetchall()
+            assert done == ended
 
 
 def test_killed_while_ending_a_session_the_same_command_goes_on(verified: Project) -> None:

@@ -67,7 +67,11 @@ class Follower:
 
     ``source`` is where the application writes, ``target`` what is kept fresh: the run's own, unless a
     subclass turns them round.
+
+    :cvar sides: the sides of the run that ``source`` and ``target`` are sessions to.
     """
+
+    sides = ("source", "target")
 
     def __init__(self, context: Context, followed: Sequence[Followed]) -> None:
         self.context = context
@@ -91,8 +95,9 @@ class Follower:
 
     def close(self) -> None:
         """Close both sessions; a pass after it opens them again."""
-        self.source.close()
-        self.target.close()
+        for session in (self.source, self.target):
+            session.close()
+            self.context.part(session)
 
     def catch_up(self, *, touch: bool = False) -> Pass:
         """One pass over everything the log holds now.
@@ -157,6 +162,8 @@ class Follower:
         lacking = [f for f in wanted if f.item.number not in self._prepared]
         if not lacking:
             return
+        for side, session in zip(self.sides, (self.source, self.target), strict=True):
+            self.context.join(side, session)
         with self.source.transaction() as tx:
             for f in lacking:
                 columns = _typed((f"k{i}", k.source_type) for i, k in enumerate(f.item.key, 1))

@@ -33,6 +33,8 @@ def followed(context: Context, plan: Plan) -> tuple[Followed, ...]:
 class Home(Follower):
     """Catch-up from the target to the source."""
 
+    sides = ("target", "source")
+
     def __init__(self, context: Context, plan: Plan) -> None:
         super().__init__(context, followed(context, plan))
         self.forward = {t.number: Job(t, context.schema) for t in plan.tables}

@@ -1,5 +1,6 @@
 -- name: blockers
--- Who holds a lock that keeps writers' lock away, or any, on the named tables or their partitions; never our own.
+-- The sessions that hold a lock that conflicts with ours, or any lock, on the named tables or their partitions.
+-- Our own server processes are left out by pid and start: a name in application_name is anybody's to choose.
 -- Without pg_read_all_stats, what other roles' sessions do is hidden, their pid and role are not.
 WITH RECURSIVE involved AS (
     SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -8,7 +9,7 @@ WITH RECURSIVE involved AS (
     UNION
     SELECT i.inhrelid FROM pg_inherits i JOIN involved v ON v.oid = i.inhparent
 )
-SELECT DISTINCT a.pid, coalesce(a.usename, p.owner)::text, coalesce(a.application_name, '')::text,
+SELECT DISTINCT a.pid, extract(epoch FROM a.backend_start)::text, coalesce(a.usename, p.owner)::text, coalesce(a.application_name, '')::text,
     coalesce(a.state, '')::text, extract(epoch FROM clock_timestamp() - a.xact_start)::float8,
     coalesce(a.query, '')::text, coalesce(a.backend_type, '')::text, p.gid::text
 FROM pg_locks l JOIN involved v ON v.oid = l.relation
@@ -17,7 +18,12 @@ LEFT JOIN pg_locks x ON l.pid IS NULL AND x.virtualtransaction = l.virtualtransa
 LEFT JOIN pg_prepared_xacts p ON p.transaction = x.transactionid
 WHERE l.granted AND (%(readers)s OR l.mode NOT IN ('AccessShareLock', 'RowShareLock'))
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-  AND coalesce(a.application_name, '') !~ '^confiture '
-  AND (a.pid IS NULL OR a.pid <> ALL (%(ours)s::int[]))
+  AND NOT EXISTS (SELECT FROM unnest(%(pids)s::int[], %(starts)s::text[]) ours(pid, started)
+    WHERE ours.pid = a.pid AND ours.started = extract(epoch FROM a.backend_start)::text)
   AND (a.pid IS NOT NULL OR p.gid IS NOT NULL)
-ORDER BY 5 DESC NULLS LAST, 1
+ORDER BY 6 DESC NULLS LAST, 1
+
+-- name: terminate
+-- End one session, unless its pid is another session's by now. Its start is NULL where it is hidden from our role.
+SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a
+WHERE a.pid = %(pid)s AND extract(epoch FROM a.backend_start)::text IS NOT DISTINCT FROM %(started)s

@@ -1,6 +1,7 @@
 """Who keeps tables from being locked, and, on request only, ending those sessions.
 
-A session of ours is never among them: it is known by its process id and by its application_name.
+A session of ours is never among them: it is known by the process id and start that the journal has recorded,
+never by its application_name, which any application may set.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from confiture.runner import Context
 from confiture.sql import load
 from confiture.types import TableRef
 
-_QUERY = load("cutover.sql")["blockers"].decode()
+_NAMED = load("cutover.sql")
 #: Enough to act on; the rest shows when these are gone.
 SHOWN = 5
 #: Characters of a session's last statement that are told.
@@ -37,6 +38,7 @@ class Blocker:
     """A session, or a prepared transaction, that holds a lock in our way.
 
     :ivar pid: None for a prepared transaction.
+    :ivar started: of its server process, as seconds since the epoch; None where it is hidden from us.
     :ivar state: empty where it is hidden from us, like ``seconds`` (None) and ``query``.
     :ivar seconds: since its transaction began.
     :ivar query: the first characters of its statement, secrets hidden.
@@ -45,6 +47,7 @@ class Blocker:
     """
 
     pid: int | None
+    started: str | None
     user: str
     application_name: str
     state: str
@@ -78,17 +81,18 @@ def find(context: Context, side: str, tables: Sequence[TableRef], *, readers: bo
 
     :param readers: also who only reads.
     """
-    ours: list[int] = []
-    if context.recorded is not None:
-        ours = [b.pid for b in (context.recorded.source if side == "source" else context.recorded.target)]
+    context.record_backends()
+    assert context.recorded is not None
+    ours = context.recorded.source if side == "source" else context.recorded.target
     values = {
         "schemas": [t.schema for t in tables],
         "names": [t.name for t in tables],
-        "ours": ours,
+        "pids": [b.pid for b in ours],
+        "starts": [b.started for b in ours],
         "readers": readers,
     }
     with (context.source if side == "source" else context.target).transaction(read_only=True) as tx:
-        rows = tx.pg.execute(_QUERY, values).fetchall()
+        rows = tx.pg.execute(_NAMED["blockers"], values).fetchall()
     return [_blocker(*row) for row in rows]
 
 
@@ -137,6 +141,7 @@ def outwait(
 
 def _blocker(
     pid: int | None,
+    started: str | None,
     user: str,
     application_name: str,
     state: str,
@@ -147,7 +152,7 @@ def _blocker(
 ) -> Blocker:
     # Hidden first, cut after: half a password would not be recognized.
     text = " ".join(redact(query).split())[:QUERY_CHARACTERS]
-    return Blocker(pid, user, application_name, state, seconds, text, kind, gid)
+    return Blocker(pid, started, user, application_name, state, seconds, text, kind, gid)
 
 
 def end(context: Context, side: str, found: Sequence[Blocker]) -> int:
@@ -181,7 +186,7 @@ def _detail(blocker: Blocker) -> dict[str, object]:
 def _terminate(tx: Transaction, blocker: Blocker) -> None:
     role = tx.pg.execute("SELECT quote_ident(current_user)").fetchone()
     try:
-        tx.pg.execute("SELECT pg_terminate_backend(%s)", (blocker.pid,))
+        tx.pg.execute(_NAMED["terminate"], {"pid": blocker.pid, "started": blocker.started})
     except psycopg.errors.InsufficientPrivilege as error:
         raise Refused(
             "a session in the way could not be ended",

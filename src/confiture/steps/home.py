@@ -8,6 +8,7 @@ application writes into the target (correctness.md, 7 and 10).
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 from functools import partial
 
 import psycopg
@@ -56,8 +57,8 @@ def _fault(given: Mapping, table: TablePlan, error: psycopg.Error) -> Fault:
     return Fault(given.file, at.line if at else 1, at.column if at else 1, message, "mend `reverse:`, or leave it out")
 
 
-def _user_session(context: Context) -> Session:
-    return Session(context.target.database, "views", context.schema[-8:], user_sql=True)
+def _user_session(context: Context) -> AbstractContextManager[Session]:
+    return context.beside("views", user_sql=True, side="target")
 
 
 def _view(tx: Transaction, schema: str, table: TablePlan) -> None:
