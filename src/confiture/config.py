@@ -28,7 +28,7 @@ _KEYS = ("database_url", "like", "database", "search_path", "schema_dir", "inclu
 _LISTS = ("search_path", "include", "exclude")
 
 #: libpq marks what must be hidden; the SCRAM keys stand in for a password, yet it does not mark them.
-_SECRETS = frozenset({"scram_client_key", "scram_server_key"}) | {
+SECRETS = frozenset({"scram_client_key", "scram_server_key"}) | {
     option.keyword.decode() for option in pq.Conninfo.parse(b"") if option.dispchar == b"*"
 }
 
@@ -42,7 +42,7 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _ADDRESS = ("host", "port")
 _BARE_WORD = re.compile(r"\w[\w.-]*")
 
-_KEYWORDS = "|".join(sorted(_SECRETS))
+_KEYWORDS = "|".join(sorted(SECRETS))
 _STRING = r"'(?:[^'\\]|\\.|'')*(?:'|$)"
 _VALUE = rf"{_STRING}|\"[^\"]*\"?|(?:\\.|[^\s&])+"
 _REDACTIONS = (
@@ -82,7 +82,7 @@ class Database:
     def public(self) -> str:
         """The conninfo to show: without password or any other secret."""
         given = conninfo_to_dict(self.conninfo)
-        return make_conninfo("", **{key: value for key, value in given.items() if key not in _SECRETS})
+        return make_conninfo("", **{key: value for key, value in given.items() if key not in SECRETS})
 
     @property
     def dbname(self) -> str | None:
@@ -106,7 +106,7 @@ class Database:
     @property
     def secrets(self) -> tuple[str, ...]:
         """The passwords and other secrets in the conninfo, for finding them where they must not go."""
-        return tuple(str(v) for k, v in conninfo_to_dict(self.conninfo).items() if k in _SECRETS and v)
+        return tuple(str(v) for k, v in conninfo_to_dict(self.conninfo).items() if k in SECRETS and v)
 
     def with_dbname(self, dbname: str) -> Database:
         """Another database of the same server; no environment names it."""

@@ -28,7 +28,8 @@ from psycopg import IsolationLevel, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy.pool import NullPool
 
-from confiture.config import Database, redact
+from confiture import secret_values
+from confiture.config import SECRETS, Database, redact
 from confiture.errors import CannotConnect, ConfitureError, DataFailure, Held, Refused
 from confiture.faults import armed, failpoint
 from confiture.log import log
@@ -363,11 +364,23 @@ def connect(database: Database, application_name: str) -> Pg:
     try:
         _refuse_pooler(database, pg)
         refuse_version(database.name, pg.info.server_version)
+        secret_values.use(effective_secrets(pg))
     except BaseException:
         pg.close()
         raise
     watch(pg)
     return pg
+
+
+def effective(pg: Pg) -> dict[str, str]:
+    """The connection's libpq options as they are in effect: of conninfo, service file and environment variables."""
+    encoding = pg.info.encoding
+    return {o.keyword.decode(): o.val.decode(encoding) for o in pg.pgconn.info if o.val}
+
+
+def effective_secrets(pg: Pg) -> set[str]:
+    """The secrets it was made with; the password may come from a password file, which only libpq has read."""
+    return {pg.info.password, *(value for name, value in effective(pg).items() if name in SECRETS)}
 
 
 def _cannot_connect(database: Database, error: psycopg.OperationalError) -> CannotConnect:

@@ -174,8 +174,8 @@ def test_the_hook_is_no_shell_gets_the_new_address_and_no_secret(verified: Proje
 
 
 def test_a_variable_that_is_a_password_does_not_reach_the_hook(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "environ", {"DB_PASSWORD": "the-secret", "PATH": "/the-secret/bin"})
+    monkeypatch.setattr(os, "environ", {"DB_PASSWORD": "the-secret", "PATH": "/usr/bin:/the-secret/bin:/bin"})
     source = Database("old", "host=a user=u password=the-secret dbname=d")
     target = Database("new", "host=b user=u dbname=e")
     assert "DB_PASSWORD" not in hook_environment("12345678", source, target)
-    assert hook_environment("12345678", source, target)["PATH"] == "/the-secret/bin"
+    assert hook_environment("12345678", source, target)["PATH"] == "/usr/bin:/bin"

@@ -170,6 +170,27 @@ def test_the_sources_password_is_on_the_target_only_while_rows_are_copied(site: 
     assert project.new.value("SELECT count(*) FROM tb_user") == 300
 
 
+@pytest.mark.parametrize("file", ["password", "service"])
+def test_no_password_of_a_file_reaches_a_hook(site: Site, file: str) -> None:
+    project, secret = site.project, PASSWORDS["source-password"]
+    port, name, role = project.source.server.port, project.source.name, site.source_role
+    project.reach("verified")
+    if file == "password":
+        made = project.write("passwords", f"127.0.0.1:{port}:{name}:{role}:{secret}\n")
+        url, variable = f"postgresql://{role}@127.0.0.1:{port}/{name}", "PGPASSFILE"
+    else:
+        made = project.write("services", f"[old]\nhost=127.0.0.1\nport={port}\nuser={role}\npassword={secret}\n")
+        url, variable = f"service=old dbname={name}", "PGSERVICEFILE"
+    made.chmod(0o600)
+    project.write("db/environments/prod.yaml", f"database_url: {url}\n")
+    leaks = {"PLAIN": f"-p{secret}", "ENCODED": "".join(f"%{byte:02x}" for byte in secret.encode()), "KEPT": "kept"}
+    done = project.step("cutover", "--hook", "env", apart=True, env={variable: str(made), **leaks})
+    assert "KEPT=kept" in done.stderr
+    assert f"{variable}={made}" in done.stderr
+    assert "PLAIN" not in done.stderr
+    assert "ENCODED" not in done.stderr
+
+
 def test_with_its_owners_rights_the_role_captures_writes(site: Site) -> None:
     setup = ("migrate", "schema-to-schema", "setup", "--source", "prod", "--target", site.project.target)
     mapped = (*setup, "--mapping", "column_mapping.yaml")

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from psycopg import sql
 
-from confiture import fingerprint, machine, sequences
+from confiture import fingerprint, machine, secret_values, sequences
 from confiture.config import Database, redact
 from confiture.db import Transaction
 from confiture.errors import CutoverGivenUp, Refused, UsageError
@@ -191,9 +191,16 @@ def hook_arguments(command: str) -> list[str]:
 
 
 def hook_environment(run: str, source: Database, target: Database) -> dict[str, str]:
-    """Our own environment without what holds a secret, and where the application is to go."""
-    secrets = {*source.secrets, *target.secrets}
-    kept = {k: v for k, v in os.environ.items() if k != "PGPASSWORD" and v not in secrets and redact(v) == v}
+    """Our own environment without what contains a secret, encoded or not, and where the application is to go.
+
+    PATH loses the entries that contain one, because hooks need the others.
+    """
+    secrets = {*source.secrets, *target.secrets, *secret_values.used(), os.environ.get("PGPASSWORD", "")}
+    kept = {k: v for k, v in os.environ.items() if k != "PGPASSWORD" and redact(v) == v}
+    if "PATH" in kept:
+        entries = kept["PATH"].split(os.pathsep)
+        kept["PATH"] = os.pathsep.join(e for e in entries if not secret_values.contains(e, secrets))
+    kept = {k: v for k, v in kept.items() if k == "PATH" or not secret_values.contains(v, secrets)}
     return {**kept, "CONFITURE_RUN": run, "CONFITURE_TARGET": target.public, "CONFITURE_TARGET_URL": target.url}
 
 
