@@ -559,6 +559,62 @@ MUTANTS = (
         "IS NOT DISTINCT FROM coalesce(%(started)s, extract(epoch FROM a.backend_start)::text)",
         _in("integration", "blockers", "pid_was_reused"),
     ),
+    Mutant(
+        "a function of another role is refused by the plan",
+        "checks/expressions.py",
+        "if problem is None else []",
+        "if False else []",
+        _in("integration", "trusted_functions", "shadows_a_built_in"),
+    ),
+    Mutant(
+        "what the views run is judged when they are created",
+        "steps/planning.py",
+        '            trust.refuse(tx, context.schema, plan.tables, plan.trusted, "source")',
+        "            pass",
+        _in("integration", "trusted_functions", "appears_after_the_plan"),
+    ),
+    Mutant(
+        "a trusted function is trusted as it was defined",
+        "checks/trust.py",
+        "        if known.get(oid) != digest",
+        "        if oid not in known",
+        _in("integration", "trusted_functions", "was_redefined"),
+    ),
+    Mutant(
+        "what judges an expression resolves names in pg_catalog",
+        "checks/trust.py",
+        '        tx.pg.execute("SET LOCAL search_path = pg_catalog")',
+        "        pass",
+        _in("integration", "trusted_functions", "runs_nothing"),
+        (
+            (
+                "checks/expressions.py",
+                '            tx.pg.execute("SET LOCAL search_path = pg_catalog")',
+                "            pass",
+            ),
+        ),
+    ),
+    Mutant(
+        "reverse: is judged in the target",
+        "steps/home.py",
+        "                found += [_fault(given, table, str(u), u.hint) for u in foreign]",
+        "                del foreign",
+        _in("integration", "trusted_functions", "reverse_that_runs"),
+    ),
+    Mutant(
+        "a hook gets no variable that contains an encoded password",
+        "steps/cutover.py",
+        'if k == "PATH" or not secret_values.contains(v, secrets)}',
+        'if k == "PATH" or v not in secrets}',
+        _in("unit", "secret_values", "encoded_password"),
+    ),
+    Mutant(
+        "a password that libpq read from a file counts as one",
+        "db.py",
+        "        secret_values.use(effective_secrets(pg))",
+        "        pass",
+        _in("integration", "privileges", "of_a_file_reaches"),
+    ),
 )
 
 

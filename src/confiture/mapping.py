@@ -22,12 +22,13 @@ T = TypeVar("T")
 
 STRATEGIES = ("fdw", "copy", "auto")
 _TABLE_DIRECTIVES = ("$from", "$where", "$key", "$strategy", "$omit")
-_FILE_DIRECTIVES = ("$omit", "$large_objects")
+_FILE_DIRECTIVES = ("$omit", "$large_objects", "$trust_functions")
 _FIELDS = ("source_column", "transform", "reverse")
 
 _NAME_BYTES = 63  # PostgreSQL's NAMEDATALEN - 1
 _PART = r'"(?:[^"]|"")*"|[A-Za-z_\u0080-\U0010ffff][A-Za-z0-9_$\u0080-\U0010ffff]*'
 _NAME = re.compile(rf"({_PART})(?:\.({_PART}))?")
+_FUNCTION = re.compile(rf"(?:{_PART})\.(?:{_PART})\(.*\)", re.DOTALL)
 # outside ASCII PostgreSQL folds nothing in a UTF8 database
 _FOLD = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _YAML = "tag:yaml.org,2002:"
@@ -77,6 +78,14 @@ class TableMapping:
 
 
 @dataclass(frozen=True, slots=True)
+class Function:
+    """A function that ``$trust_functions`` names: ``schema.name(argument types)``, as written."""
+
+    name: str
+    at: Position
+
+
+@dataclass(frozen=True, slots=True)
 class Mapping:
     """A whole mapping file. ``text`` is what was read, for the journal."""
 
@@ -85,6 +94,7 @@ class Mapping:
     large_objects: bool = False
     text: str = ""
     file: str = "(no mapping)"
+    trusted: tuple[Function, ...] = ()
 
 
 def load(path: Path) -> tuple[Mapping, tuple[Fault, ...]]:
@@ -110,9 +120,9 @@ def parse(text: str, file: str) -> tuple[Mapping, tuple[Fault, ...]]:
     :param file: the file's name, for the faults. An empty file is an empty mapping.
     """
     reader = _Reader(file)
-    tables, omit, large_objects = reader.file_entries(reader.compose(text))
+    tables, omit, large_objects, trusted = reader.file_entries(reader.compose(text))
     faults = tuple(sorted(reader.faults, key=lambda fault: (fault.line, fault.column)))
-    return Mapping(tables, omit, large_objects, text, file), faults
+    return Mapping(tables, omit, large_objects, text, file, trusted), faults
 
 
 def as_written(name: str) -> str:
@@ -242,10 +252,13 @@ class _Reader:
 
     # -- levels -------------------------------------------------------------------------------------
 
-    def file_entries(self, root: yaml.Node | None) -> tuple[tuple[TableMapping, ...], tuple[Name, ...], bool]:
+    def file_entries(
+        self, root: yaml.Node | None
+    ) -> tuple[tuple[TableMapping, ...], tuple[Name, ...], bool, tuple[Function, ...]]:
         tables: list[TableMapping | None] = []
         omit: tuple[Name, ...] = ()
         large_objects = False
+        trusted: list[Function] = []
         hint = "one entry per table; unquoted names fold to lower case, '\"Album\"' keeps its case"
         for key, value in () if _is_null(root) or root is None else self.pairs(root, "table: entries", hint):
             if not key.value.startswith("$"):
@@ -254,9 +267,11 @@ class _Reader:
                 omit = self.omitted_tables(value)
             elif key.value == "$large_objects":
                 large_objects = self.choice(value, "$large_objects", ("leave",)) is not None
+            elif key.value == "$trust_functions":
+                trusted = self.items(value, "$trust_functions", self.function, lambda function: function.name)
             else:
                 self.unknown_directive(key, _FILE_DIRECTIVES)
-        return tuple(table for table in tables if table), omit, large_objects
+        return tuple(table for table in tables if table), omit, large_objects, tuple(trusted)
 
     def table(self, key: yaml.ScalarNode, node: yaml.Node) -> TableMapping | None:
         target, target_at = self.table_name(key), _position(key)
@@ -367,6 +382,15 @@ class _Reader:
 
     def omitted_tables(self, node: yaml.Node) -> tuple[Name, ...]:
         return tuple(self.items(node, "$omit", self.table_name, lambda name: (name.schema, name.name)))
+
+    def function(self, node: yaml.Node) -> Function | None:
+        """A function by its full name: without schema or argument types it could come to mean another one."""
+        text = self.text(node, "$trust_functions", "a list of functions")
+        if text is None or _FUNCTION.fullmatch(text.strip()):
+            return None if text is None else Function(text.strip(), _position(node))
+        hint = "write schema.name(argument types), as in 'app.slug(text, integer)'"
+        self.fault(_position(node), f"{text!r} does not name one function", hint)
+        return None
 
     def text(self, node: yaml.Node, what: str, expected: str) -> str | None:
         """A scalar as it was written: ``0`` and ``true`` are SQL as much as a string is."""

@@ -338,7 +338,7 @@ def _plan_run(context: Context, run: Run, choices: Choices) -> Plan:
         return stored
     found = planning.make(context.source, planning.target_catalog(context.target), given, faults, options)
     if run.options.get("capture"):
-        going_home.refuse_faulty(context, found.plan, given)
+        found = replace(found, plan=going_home.refuse_faulty(context, found.plan, given))
     return planning.store(context, given, found, choices.restart, {**run.options, **_chosen(options)})
 
 

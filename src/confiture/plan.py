@@ -64,6 +64,23 @@ class Facts:
     hint: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """A function that the mapping trusts though another role owns it (``$trust_functions``).
+
+    :ivar side: ``source`` or ``target``.
+    :ivar given: its name as the mapping gives it, ``name`` as the server does, with its argument types.
+    :ivar oid: of the function there: another one of the same name is not trusted.
+    :ivar digest: of what it consists of: once it is redefined it is not trusted any more.
+    """
+
+    side: str
+    given: str
+    oid: int
+    name: str
+    digest: str
+
+
 #: (source table, expression, wire type or empty for a condition) -> facts
 AllFacts = Mapping[tuple[TableRef, str, str], Facts]
 
@@ -159,6 +176,7 @@ class Plan:
     """Everything that will happen, in order.
 
     :ivar back: the way back after the cutover, a table each; empty when one of them has none.
+    :ivar trusted: what ``$trust_functions`` names.
     """
 
     tables: tuple[TablePlan, ...]
@@ -168,6 +186,7 @@ class Plan:
     materialized_views: tuple[TableRef, ...] = ()
     recode: bool = False
     notes: tuple[str, ...] = field(default=())
+    trusted: tuple[Trusted, ...] = ()
 
     @property
     def rollback_problems(self) -> tuple[str, ...]:

@@ -325,7 +325,10 @@ def test_no_text_makes_the_parser_raise(text: str) -> None:
     assert all(1 <= fault.line <= lines + 1 and fault.column >= 1 for fault in faults)
 
 
-keys = st.sampled_from(["t", "a", "A", "$from", "$key", "$omit", "transform", "$large_objects", ""]) | st.text()
+keys = (
+    st.sampled_from(["t", "a", "A", "$from", "$key", "$omit", "transform", "$large_objects", "$trust_functions", ""])
+    | st.text()
+)
 documents = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.dates() | st.binary() | keys,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=5),
@@ -336,3 +339,21 @@ documents = st.recursive(
 @given(documents)
 def test_no_document_makes_the_parser_raise(document: object) -> None:
     parse(yaml.safe_dump(document), "m.yaml")
+
+
+def test_trusted_functions_are_read_as_written() -> None:
+    mapping, faults = parse("$trust_functions: ['app.slug(text, integer)', '\"App\".\"Code\"()']\n", "m.yaml")
+    assert not faults
+    assert [f.name for f in mapping.trusted] == ["app.slug(text, integer)", '"App"."Code"()']
+
+
+@pytest.mark.parametrize("name", ["slug", "app.slug", "slug(text)", "app.slug(", "''", "[a, b]", "app.slug(text) x"])
+def test_trusted_function_without_schema_or_types_is_a_fault(name: str) -> None:
+    mapping, faults = parse(f"$trust_functions: [{name}]\n", "m.yaml")
+    assert faults
+    assert mapping.trusted == ()
+
+
+def test_trusted_function_given_twice_is_a_fault() -> None:
+    _, faults = parse("$trust_functions: [a.b(), a.b()]\n", "m.yaml")
+    assert "given twice" in faults[0].message

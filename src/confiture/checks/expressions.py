@@ -6,15 +6,16 @@ view's rule and dependencies, not by its text (correctness.md, 1).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import psycopg
 from psycopg import sql
 
 from confiture.catalog import Catalog, Table
+from confiture.checks import trust
 from confiture.db import Session, Transaction
 from confiture.mapping import Mapping
-from confiture.plan import Facts, Options, Planner
+from confiture.plan import Facts, Options, Planner, Trusted
 from confiture.projection import raw, wire_type
 from confiture.sql import load
 from confiture.types import TableRef
@@ -35,21 +36,25 @@ STABLE_ALLOWED = {
 }  # fmt: skip
 
 
+_PROBE = sql.Identifier("pg_temp", "confiture_probe")
+
+
 def _named(name: str) -> str:
     return load("expressions.sql")[name].decode()
 
 
 def probe(
-    session: Session, source: Catalog, target: Catalog, mapping: Mapping
+    session: Session, source: Catalog, target: Catalog, mapping: Mapping, trusted: Sequence[Trusted] = ()
 ) -> dict[tuple[TableRef, str, str], Facts]:
     """Facts of every transform and condition. Nothing is left behind in the source.
 
     :param session: a user-SQL session to the source, so that names resolve as the operator's do.
+    :param trusted: the functions that the mapping trusts.
     """
     facts: dict[tuple[TableRef, str, str], Facts] = {}
     with session.rehearsal() as tx:
         for table, expression, wire in _expressions(source, target, mapping):
-            facts[(table.ref, expression, wire)] = _facts(tx, table, expression, wire)
+            facts[(table.ref, expression, wire)] = _facts(tx, table, expression, wire, trusted)
     return facts
 
 
@@ -68,7 +73,7 @@ def _expressions(source: Catalog, target: Catalog, mapping: Mapping) -> Iterator
                 yield table, item.transform, wire_type(column)[0]
 
 
-def _facts(tx: Transaction, table: Table, expression: str, wire: str) -> Facts:
+def _facts(tx: Transaction, table: Table, expression: str, wire: str, trusted: Sequence[Trusted]) -> Facts:
     name = sql.Identifier(table.ref.schema, table.ref.name)
     only = sql.SQL("ONLY " if table.only else "")
     if wire:
@@ -80,12 +85,17 @@ def _facts(tx: Transaction, table: Table, expression: str, wire: str) -> Facts:
     try:
         with tx.pg.transaction():
             tx.pg.execute(sql.SQL("CREATE TEMP VIEW confiture_probe AS {}").format(query))
+            # The expression is resolved; what judges it must not be an application's function of the same name.
+            tx.pg.execute("SET LOCAL search_path = pg_catalog")
             problem = _problem(tx, table)
+            foreign = trust.untrusted(tx, [(_PROBE, table.ref)], trusted) if problem is None else []
             reads = _reads(tx, table)
             raise psycopg.Rollback()
     except psycopg.Error as error:
         hint = error.diag.message_hint or ""
         return Facts(problem=(error.diag.message_primary or str(error)).strip(), hint=hint)
+    if foreign:
+        return Facts(reads=reads, problem="; ".join(map(str, foreign)), hint=foreign[0].hint)
     return Facts(reads=reads, problem=problem)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 
 import psycopg
@@ -18,6 +19,7 @@ from confiture import catalog, fingerprint
 from confiture.capture import aside, home, triggers, write_block
 from confiture.capture.home import Home
 from confiture.capture.triggers import Captured
+from confiture.checks import trust
 from confiture.db import Session, Transaction, brief_lock, retry
 from confiture.errors import Blocked, Fault, Refused
 from confiture.faults import failpoint
@@ -32,29 +34,36 @@ from confiture.steps.follow import IDLE_SECONDS, SMALL_BACKLOG
 from confiture.types import TableRef, quoted
 
 
-def refuse_faulty(context: Context, plan: Plan, given: Mapping) -> None:
-    """Try the inverse views in the target; nothing is left behind.
+def refuse_faulty(context: Context, plan: Plan, given: Mapping) -> Plan:
+    """Try the inverse views in the target; nothing is left behind. The plan, with what it trusts in the target.
 
-    :raises FaultyInput: when a ``reverse:`` of the mapping is no expression over its table.
+    :raises FaultyInput: when a ``reverse:`` of the mapping is no expression over its table, or runs code of a role
+        that is not trusted.
     """
     found = []
     with _user_session(context) as session, session.rehearsal() as tx:
+        trusted = trust.resolve(tx, [t.name for t in given.trusted], "target")
         for table in plan.back:
+            name = sql.Identifier(context.schema, table.view)
             try:
                 with tx.pg.transaction():
                     _view(tx, context.schema, table)
+                    foreign = trust.untrusted(tx, [(name, table.source)], trusted)
+                found += [_fault(given, table, str(u), u.hint) for u in foreign]
             except psycopg.Error as error:
-                found.append(_fault(given, table, error))
+                message = (error.diag.message_primary or str(error)).strip()
+                found.append(_fault(given, table, message, "mend `reverse:`, or leave it out"))
     if found:
         raise planning.faulty(found)
+    return replace(plan, trusted=(*plan.trusted, *trusted))
 
 
-def _fault(given: Mapping, table: TablePlan, error: psycopg.Error) -> Fault:
+def _fault(given: Mapping, table: TablePlan, problem: str, hint: str) -> Fault:
     entry = next((t for t in given.tables if t.target.name == table.source.name), None)
     reverses = [c for c in entry.columns if c.reverse is not None] if entry is not None else []
     at = reverses[0].at if reverses else None
-    message = f"the way back from {table.source}: {(error.diag.message_primary or str(error)).strip()}"
-    return Fault(given.file, at.line if at else 1, at.column if at else 1, message, "mend `reverse:`, or leave it out")
+    message = f"the way back from {table.source}: {problem}"
+    return Fault(given.file, at.line if at else 1, at.column if at else 1, message, hint)
 
 
 def _user_session(context: Context) -> AbstractContextManager[Session]:
@@ -76,6 +85,7 @@ def install(context: Context, plan: Plan) -> None:
         runs.fence(tx, context.run_id, context.epoch)
         for table in plan.back:
             _view(tx, context.schema, table)
+        trust.refuse(tx, context.schema, plan.back, plan.trusted, "target")
         failpoint("home.views.before_commit")
     for item in triggers.captured(plan.back, context.schema):
         outwait(context, "target", [item.table], partial(_install_one, context, item), readers=False)

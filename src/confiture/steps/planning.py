@@ -15,7 +15,7 @@ from psycopg import IsolationLevel, sql
 
 from confiture import build, catalog, fingerprint, inverse, machine
 from confiture.catalog import Catalog
-from confiture.checks import capture, expressions, foreign_server
+from confiture.checks import capture, expressions, foreign_server, trust
 from confiture.config import Database
 from confiture.copy import fdw
 from confiture.copy.base import Job
@@ -26,7 +26,7 @@ from confiture.journal import progress, runs
 from confiture.journal.progress import Deferred, Json, TableProgress
 from confiture.journal.runs import Run
 from confiture.mapping import Mapping
-from confiture.plan import Options, Plan, Planner, TablePlan, plan_from_json, table_signature
+from confiture.plan import Options, Plan, Planner, TablePlan, Trusted, plan_from_json, table_signature
 from confiture.projection import raw, view_select
 from confiture.runner import Context
 from confiture.states import VERIFIED
@@ -72,10 +72,12 @@ def make(
     """
     source_catalog, fingerprints = look(source)
     with Session(source.database, "expressions", source.run, user_sql=True) as session:
-        facts = expressions.probe(session, source_catalog, target_catalog, given)
+        with session.rehearsal() as tx:
+            trusted = trust.resolve(tx, [t.name for t in given.trusted], "source")
+        facts = expressions.probe(session, source_catalog, target_catalog, given, trusted)
     planner = Planner(source_catalog, target_catalog, given, facts, options)
     plan = planner.plan()
-    found = sorted((*faults, *planner.faults), key=lambda f: (f.line, f.column))
+    found = sorted((*faults, *planner.faults, *_unknown(given, trusted)), key=lambda f: (f.line, f.column))
     if found:
         raise faulty(found)
     uncaptured = capture.reasons(plan, source_catalog) if options.capture else []
@@ -84,8 +86,21 @@ def make(
         raise Refused("the plan is refused", why="\n".join(reasons), fix="nothing was changed")
     if uncaptured:
         raise Refused("writes cannot be captured", why="\n".join(uncaptured), fix=capture.WAYS_OUT)
-    plan = inverse.with_way_back(plan, source_catalog, target_catalog)
+    plan = replace(inverse.with_way_back(plan, source_catalog, target_catalog), trusted=trusted)
     return Planned(plan, source_catalog, target_catalog, fingerprints)
+
+
+def _unknown(given: Mapping, trusted: Sequence[Trusted]) -> list[Fault]:
+    """Functions that the mapping trusts and the source lacks; with a ``reverse:``, they may be the target's."""
+    if any(column.reverse for table in given.tables for column in table.columns):
+        return []
+    known = {t.given for t in trusted}
+    hint = "write it as \\df prints it, argument types outside pg_catalog with their schema; or leave it out"
+    return [
+        Fault(given.file, f.at.line, f.at.column, f"$trust_functions: the source has no function {f.name}", hint)
+        for f in given.trusted
+        if f.name not in known
+    ]
 
 
 def look(session: Session) -> tuple[Catalog, Fingerprints]:
@@ -311,6 +326,7 @@ def make_views(context: Context, plan: Plan) -> None:
             for table in plan.tables:
                 name = sql.Identifier(context.schema, table.view)
                 tx.pg.execute(sql.SQL("CREATE VIEW {} AS {}").format(name, select_of(table)))
+            trust.refuse(tx, context.schema, plan.tables, plan.trusted, "source")
             tx.pg.execute(sql.SQL("UPDATE {}.fence SET plan_hash = NULL").format(schema))
             failpoint("views.before_commit")
     failpoint("views.after_commit")
