@@ -615,6 +615,13 @@ MUTANTS = (
         "        pass",
         _in("integration", "privileges", "of_a_file_reaches"),
     ),
+    Mutant(
+        "the source's password is in no error of the statement that contains it",
+        "sql/foreign_server.sql",
+        "EXCEPTION WHEN OTHERS THEN",
+        "EXCEPTION WHEN division_by_zero THEN",
+        _in("integration", "foreign_server", "cannot_be_created"),
+    ),
 )
 
 

@@ -1,18 +1,22 @@
+-- name: mapping_table
+-- What the user mapping is made of arrives in this table with COPY, whose data no log of statements or parameters shows.
+CREATE TEMP TABLE confiture_mapping (server text, username text, password text) ON COMMIT DROP
+
 -- name: mapping_values
--- What the user mapping is made of, until the transaction ends.
-SELECT set_config('confiture.mapping_server', %(server)s, true) IS NULL,
-       set_config('confiture.mapping_user', %(user)s, true) IS NULL,
-       set_config('confiture.mapping_password', %(password)s, true) IS NULL
+-- In binary form the server does not quote the data in an error either.
+COPY pg_temp.confiture_mapping FROM STDIN (FORMAT BINARY)
 
 -- name: create_mapping
--- CREATE USER MAPPING from those values; an error tells its message only, never the statement.
+-- CREATE USER MAPPING from those values; an error reports its message only, never the statement.
 DO $$
 DECLARE
-    password text := nullif(current_setting('confiture.mapping_password'), '');
+    statement text;
 BEGIN
-    EXECUTE format('CREATE USER MAPPING FOR CURRENT_USER SERVER %I OPTIONS (user %L%s)',
-                   current_setting('confiture.mapping_server'), current_setting('confiture.mapping_user'),
-                   coalesce(', password ' || quote_literal(password), ''));
+    SELECT format('CREATE USER MAPPING FOR CURRENT_USER SERVER %I OPTIONS (user %L%s)',
+                  server, username, ', password ' || quote_literal(nullif(password, '')))
+    INTO STRICT statement FROM pg_temp.confiture_mapping;
+    EXECUTE statement;
+    DROP TABLE pg_temp.confiture_mapping;
 EXCEPTION WHEN OTHERS THEN
     RAISE USING ERRCODE = SQLSTATE, MESSAGE = SQLERRM;
 END
