@@ -548,7 +548,7 @@ MUTANTS = (
     Mutant(
         "catch-up's sessions are recorded",
         "capture/apply.py",
-        "            self.context.join(side, session)",
+        "            self.context.join(session, side, session.backend)",
         "            pass",
         _in("integration", "blockers", "sessions_of_catch_up"),
     ),
@@ -621,6 +621,41 @@ MUTANTS = (
         "EXCEPTION WHEN OTHERS THEN",
         "EXCEPTION WHEN division_by_zero THEN",
         _in("integration", "foreign_server", "cannot_be_created"),
+    ),
+    Mutant(
+        "the foreign server takes the live connection's TLS options",
+        "checks/foreign_server.py",
+        "    options.update(security(source))",
+        "",
+        _in("integration", "foreign_server", "service_file"),
+    ),
+    Mutant(
+        "a foreign server without TLS is not used where our connection has it",
+        "checks/foreign_server.py",
+        "    if source.pg.pgconn.ssl_in_use and encrypted != (True,):",
+        "    if False:",
+        _in("integration", "foreign_server", "without_tls"),
+    ),
+    Mutant(
+        "the foreign server's session is recorded before it reads",
+        "copy/foreign_session.py",
+        '        context.join(NAME, "source", backend)',
+        "        context._joined[NAME] = ('source', backend)",
+        _in("integration", "foreign_server", "is_recorded_before"),
+    ),
+    Mutant(
+        "what earlier runners left is ended",
+        "runner.py",
+        "            context.end_leftovers()",
+        "            pass",
+        _in("integration", "foreign_server", "left_over"),
+    ),
+    Mutant(
+        "the source ends a foreign session whose peer has vanished",
+        "db.py",
+        '        "tcp_keepalives_idle",\n        "tcp_keepalives_interval",\n        "tcp_keepalives_count",\n        "tcp_user_timeout",\n',
+        "",
+        _in("integration", "foreign_server", "within_a_minute"),
     ),
 )
 

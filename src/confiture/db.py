@@ -92,6 +92,13 @@ REMOTE_PROFILE = {
         "statement_timeout",
         "idle_in_transaction_session_timeout",
         "idle_session_timeout",
+        # Of the source's own side: its session ends when the target's server has vanished, with the locks it holds. An
+        # idle transaction is no sign of that: between two FETCHes the target inserts, for as long as that takes.
+        "tcp_keepalives_idle",
+        "tcp_keepalives_interval",
+        "tcp_keepalives_count",
+        "tcp_user_timeout",
+        "client_connection_check_interval",
     )
 } | {"lock_timeout": BRIEF_LOCK}
 

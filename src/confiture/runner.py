@@ -122,7 +122,7 @@ class Context:
     pulse: Backend | None = None
     recorded: Backends | None = None
     _beside: list[tuple[str, Session]] = field(default_factory=list)
-    _joined: dict[Session, tuple[str, Backend]] = field(default_factory=dict)
+    _joined: dict[object, tuple[str, Backend]] = field(default_factory=dict)
 
     @property
     def schema(self) -> str:
@@ -173,14 +173,34 @@ class Context:
             finally:
                 self._beside.remove((side, session))
 
-    def join(self, side: str, session: Session) -> None:
-        """Record the server process of an open session of ours, before it locks anything; again after a reconnect."""
-        self._joined[session] = (side, session.backend)
-        self.record_backends()
+    def join(self, session: object, side: str, backend: Backend) -> None:
+        """Record the server process of an open session of ours, before it locks anything; again after a reconnect.
 
-    def part(self, session: Session) -> None:
+        :param session: names it: a process that it had before is ended, because it would keep its locks.
+        """
+        before = self._joined.get(session)
+        self._joined[session] = (side, backend)
+        self.record_backends()
+        if before is not None and before != (side, backend):
+            _terminate(self.source if side == "source" else self.target, (before[1],))
+
+    def part(self, session: object) -> None:
         """Undo :meth:`join`: the session is closed."""
         self._joined.pop(session, None)
+
+    def joined(self, session: object) -> Backend | None:
+        """The server process that was recorded for it last."""
+        return self._joined[session][1] if session in self._joined else None
+
+    def end_leftovers(self) -> None:
+        """End what still runs of the run's earlier runners, on both sides, and wait until it is gone.
+
+        Such a session is one whose peer has vanished or is frozen: its server has not noticed yet.
+        """
+        with self.target.transaction(read_only=True) as tx:
+            earlier = [r for r in runners.history(tx, self.run_id) if r.epoch < self.epoch]
+        _terminate(self.source, tuple({b for r in earlier for b in r.source_backends}))
+        _terminate(self.target, tuple({b for r in earlier for b in r.target_backends}))
 
     def end_beside(self, side: str) -> None:
         """End the server processes that worked beside one side's own session, and wait until they are gone."""
@@ -404,6 +424,7 @@ def hold(source: Database, target: Database, run: Run, command: str, progress: P
         why = "finished"
         try:
             context.record_backends()
+            context.end_leftovers()
             with context.stop.listening():
                 yield context
         except BaseException as error:

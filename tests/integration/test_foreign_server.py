@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from confiture import embedded
+from confiture.checks import foreign_server
+from confiture.config import Database
+from confiture.copy import chunks, foreign_session
+from confiture.db import Session
 from confiture.embedded import Server
 from confiture.operations import Where
+from forked import forks
 from live import LiveRun
 from servers import Databases, TestDatabase
 
@@ -112,3 +125,326 @@ def test_password_is_in_no_log_when_the_mapping_cannot_be_created(talkative: Dat
     log = live.source.server.log.read_text(errors="replace")
     assert "refused CREATE USER MAPPING" in log
     assert "canary" not in log
+
+
+# TLS ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def encrypted(old_server: Server) -> Iterator[Server]:
+    """A server with TLS, whose certificate is its own root, readable by every role of the machine.
+
+    The packaged server is built without TLS, so it is the installed one.
+    """
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate, and is not there")
+    root = embedded.scratch()
+    with Server(root, old_server.bindir, user="postgres") as running:
+        for name in ("server.key", "server.crt"):
+            (running.data / name).touch()
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+             "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+             "-keyout", running.data / "server.key", "-out", running.data / "server.crt"],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        owner = running.data.stat()
+        for name in ("server.key", "server.crt"):
+            os.chown(running.data / name, owner.st_uid, owner.st_gid)
+        (running.data / "server.key").chmod(0o600)
+        shutil.copy(running.data / "server.crt", root / "root.crt")
+        (root / "root.crt").chmod(0o644)
+        running.run("pg_ctl", "-D", str(running.data), "-m", "fast", "-w", "stop")
+        running._settings = {**running._settings, "ssl": "on"}
+        with pytest.MonkeyPatch.context() as patched:
+            # Else libpq in the server looks for certificates in our own home, which it may not read.
+            patched.setenv("HOME", str(root))
+            running.start()
+        yield running
+
+
+@pytest.fixture
+def tls(encrypted: Server, tmp_path: Path) -> Iterator[LiveRun]:
+    databases = Databases(encrypted)
+    yield LiveRun(databases, tmp_path, OLD, NEW, strategy="fdw", capture=False)
+    databases.drop_all()
+
+
+def server_options(live: LiveRun) -> dict[str, str]:
+    options = live.target.value("SELECT srvoptions FROM pg_foreign_server WHERE srvname ~ '^confiture_'")
+    return dict(option.split("=", 1) for option in options)
+
+
+def by_service(live: LiveRun, **options: object) -> dict[str, str]:
+    """A service file with these options; the environment that names it."""
+    server = live.source.server
+    lines = ["[old]", "host=127.0.0.1", f"port={server.port}", f"dbname={live.source.name}", "user=postgres"]
+    file = live.project / "services"
+    file.write_text("\n".join([*lines, *(f"{k}={v}" for k, v in options.items())]) + "\n")
+    live.where = Where(live.target.conninfo, "service=old", live.project)
+    return {"PGSERVICEFILE": str(file)}
+
+
+def test_foreign_server_verifies_as_the_service_file_says(tls: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tls.source.server.root / "root.crt"
+    for name, value in by_service(tls, sslmode="verify-full", sslrootcert=root).items():
+        monkeypatch.setenv(name, value)
+    tls.setup()
+    options = server_options(tls)
+    assert (options["sslmode"], options["sslrootcert"]) == ("verify-full", str(root))
+    tls.migrate()
+    assert tls.target.value("SELECT count(*) FROM item") == 300
+
+
+def test_foreign_server_takes_what_the_environment_says(tls: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = str(tls.source.server.root / "root.crt")
+    wanted = {"sslmode": "verify-ca", "sslrootcert": root, "ssl_min_protocol_version": "TLSv1.3"}
+    for name, value in (("PGSSLMODE", "verify-ca"), ("PGSSLROOTCERT", root), ("PGSSLMINPROTOCOLVERSION", "TLSv1.3")):
+        monkeypatch.setenv(name, value)
+    tls.setup()
+    assert wanted.items() <= server_options(tls).items()
+
+
+def test_require_with_a_root_certificate_verifies_as_libpq_does(tls: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = str(tls.source.server.root / "root.crt")
+    for name, value in by_service(tls, sslmode="require", sslrootcert=root).items():
+        monkeypatch.setenv(name, value)
+    tls.setup()
+    assert server_options(tls)["sslmode"] == "verify-ca"
+
+
+def problem(live: LiveRun, conninfo: str) -> str | None:
+    """Why the target's server cannot use postgres_fdw."""
+    live.target.server.run(
+        "createdb", "-h", "127.0.0.1", "-p", str(live.target.server.port), "-U", "postgres", live.target.name
+    )
+    with (
+        Session(Database("old", conninfo), "a") as source,
+        Session(Database("new", live.target.conninfo), "b") as target,
+    ):
+        with target.rehearsal() as tx:
+            return foreign_server.problem(tx, source, None)
+
+
+def test_root_certificate_that_the_targets_server_cannot_read_is_the_reason_for_copy(
+    tls: LiveRun, tmp_path: Path
+) -> None:
+    hidden = tmp_path / "hidden"
+    hidden.mkdir(mode=0o700)
+    shutil.copy(tls.source.server.root / "root.crt", hidden / "root.crt")
+    told = problem(tls, f"{tls.source.conninfo}?sslmode=verify-full&sslrootcert={hidden / 'root.crt'}")
+    assert told is not None
+    assert "root certificate file" in told
+
+
+def test_list_of_revoked_certificates_is_the_reason_for_copy(tls: LiveRun, tmp_path: Path) -> None:
+    root = tls.source.server.root / "root.crt"
+    told = problem(tls, f"{tls.source.conninfo}?sslmode=verify-ca&sslrootcert={root}&sslcrl={tmp_path / 'root.crl'}")
+    assert told is not None
+    assert "lists revoked certificates" in told
+
+
+def test_foreign_server_takes_stricter_options_of_a_later_command(
+    tls: LiveRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls.setup()
+    assert server_options(tls)["sslmode"] == "prefer"
+    monkeypatch.setenv("PGSSLMODE", "require")
+    tls.migrate()
+    assert server_options(tls)["sslmode"] == "require"
+
+
+def test_foreign_server_without_tls_is_not_used_where_our_own_connection_has_it(
+    tls: LiveRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foreign_server, "security", lambda source: {"sslmode": "disable"})
+    told = problem(tls, tls.source.conninfo)
+    assert told is not None
+    assert "without TLS" in told
+
+
+# Its sessions ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copying(databases: Databases, tmp_path: Path) -> LiveRun:
+    """A run that copies by FDW in small chunks."""
+    live = LiveRun(databases, tmp_path, OLD, NEW, strategy="fdw", chunk_rows=50)
+    live.setup()
+    return live
+
+
+def foreign_sessions(live: LiveRun) -> list[tuple[int, str]]:
+    return live.source.rows(
+        "SELECT pid, extract(epoch FROM backend_start)::text FROM pg_stat_activity"
+        " WHERE application_name ~ '^confiture .* fdw$' AND datname = current_database()"
+    )  # type: ignore[return-value]
+
+
+def test_foreign_session_is_recorded_before_it_reads_a_table(copying: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded: list[bool] = []
+    move = chunks.MOVERS["fdw"].move
+
+    class Looking:
+        def move(self, *arguments: object) -> int:
+            rows = copying.target.value("SELECT source_backends FROM confiture.runner WHERE ended_at IS NULL")
+            recorded.append(
+                [list(s) for s in foreign_sessions(copying)]
+                == [b for b in rows if tuple(b) in foreign_sessions(copying)]
+                != []
+            )
+            return move(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setitem(chunks.MOVERS, "fdw", Looking())
+    copying.migrate()
+    assert recorded == [True] * 6
+
+
+def test_foreign_session_that_was_lost_is_replaced_and_recorded_again(
+    copying: LiveRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the session is ended between its recording and the copy, and once within the copy."""
+    seen: set[tuple[int, str]] = set()
+    ended: list[str] = []
+    check = foreign_session.check
+    move = chunks.MOVERS["fdw"].move
+
+    def end(when: str) -> None:
+        seen.update(foreign_sessions(copying))
+        if when not in ended:
+            ended.append(when)
+            copying.source.sql(f"SELECT pg_terminate_backend({foreign_sessions(copying)[0][0]}, 5000)")
+
+    def checked(*arguments: object) -> None:
+        end("before")
+        check(*arguments)  # type: ignore[arg-type]
+
+    class Ending:
+        def move(self, *arguments: object) -> int:
+            end("within")
+            return move(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(foreign_session, "check", checked)
+    monkeypatch.setitem(chunks.MOVERS, "fdw", Ending())
+    copying.migrate()
+    assert len(seen) >= 2
+    assert copying.target.value("SELECT count(*) FROM item") == 300
+
+
+@pytest.mark.parametrize("way", ["retry", "cutover"])
+def test_foreign_session_that_is_left_over_is_ended(copying: LiveRun, way: str) -> None:
+    """The target's server process is stopped and cannot tell the source; the next command ends what it left there."""
+    started = forks().start(copying.arguments("migrate"), copying.project, CONFITURE_FAILPOINT="copy.before_commit:3")
+    assert started.wait().code == -signal.SIGKILL
+    left = "INSERT INTO confiture.runner (run_id, epoch, host, pid, command, tool_version, ended_at, ended_why,"
+    if way == "cutover":
+        copying.migrate()
+        assert copying.verify().equal
+    with copying.source.connect(application_name="left over", autocommit=False) as session:
+        session.execute("SELECT FROM item")
+        pid = session.info.backend_pid
+        started_at = copying.source.value(
+            f"SELECT extract(epoch FROM backend_start)::text FROM pg_stat_activity WHERE pid = {pid}"
+        )
+        copying.target.sql(
+            f"{left} source_backends, target_backends) SELECT run_id, -1, 'h', 1, 'migrate', 'x', now(), 'lost',"
+            f" '[[{pid}, \"{started_at}\"]]', '[]' FROM confiture.runner LIMIT 1"
+        )
+        copying.migrate() if way == "retry" else copying.cutover()
+        assert copying.source.rows(f"SELECT 1 FROM pg_stat_activity WHERE pid = {pid}") == []
+        with contextlib.suppress(psycopg.OperationalError):
+            session.rollback()
+
+
+# A network that drops every packet ------------------------------------------------------------------
+
+_CLONE_NEWNET = 0x40000000
+
+
+@contextlib.contextmanager
+def inside(namespace: str) -> Iterator[None]:
+    """Have processes that are started in the block live in a network namespace."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open("/proc/thread-self/ns/net") as here, open(f"/run/netns/{namespace}") as there:
+        assert libc.setns(there.fileno(), _CLONE_NEWNET) == 0
+        try:
+            yield
+        finally:
+            assert libc.setns(here.fileno(), _CLONE_NEWNET) == 0
+
+
+@pytest.fixture
+def far() -> Iterator[tuple[Server, str, str]]:
+    """A server in a network of its own: the server, its address, and the device that leads there."""
+    ip, near, there = shutil.which("ip"), "10.213.77.1", "10.213.77.2"
+    name = f"cft{os.getpid()}"
+    if ip is None or os.geteuid() != 0:
+        pytest.skip("a network namespace needs root and iproute2")
+    made = subprocess.run([ip, "netns", "add", name], capture_output=True, text=True, check=False)
+    if made.returncode:
+        pytest.skip(f"no network namespace can be created: {made.stderr.strip()}")
+    device = f"cv{os.getpid()}"
+    try:
+        for command in (
+            f"link add {device} type veth peer name {device}p",
+            f"link set {device}p netns {name}",
+            f"addr add {near}/30 dev {device}",
+            f"link set {device} up",
+            f"-n {name} addr add {there}/30 dev {device}p",
+            f"-n {name} link set {device}p up",
+            f"-n {name} link set lo up",
+        ):
+            subprocess.run([ip, *command.split()], check=True, capture_output=True)
+        server = Server(embedded.scratch(), settings={"listen_addresses": "*"})
+        with inside(name):
+            server.start()
+        with (server.data / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all samenet trust\n")
+        server.run("pg_ctl", "-D", str(server.data), "reload")
+        try:
+            yield server, there, device
+        finally:
+            server.remove()
+    finally:
+        subprocess.run([ip, "netns", "del", name], check=False)
+
+
+#: Keepalives end a silent session after 10 s and three probes of 5 s each.
+GONE_SECONDS = 60
+
+
+def test_foreign_session_is_gone_within_a_minute_once_every_packet_is_dropped(
+    far: tuple[Server, str, str], tmp_path: Path
+) -> None:
+    server, address, device = far
+    with Server(embedded.scratch(), settings={"listen_addresses": "*"}) as near:
+        with (near.data / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all samenet trust\n")
+        near.run("pg_ctl", "-D", str(near.data), "reload")
+        source = TestDatabase(near, "postgres")
+        source.sql(OLD)
+        old = Database("old", f"host=10.213.77.1 port={near.port} dbname=postgres user=postgres")
+        new = Database("new", f"host={address} port={server.port} dbname=postgres user=postgres")
+        with Session(old, "runner") as here, Session(new, "runner") as there, there.transaction() as tx:
+            foreign_server.install(tx)
+            foreign_server.create(tx, here, "old", None)
+            tx.pg.execute("CREATE FOREIGN TABLE public.item (id int, n int) SERVER old OPTIONS (schema_name 'public')")
+            assert tx.pg.execute("SELECT count(*) FROM public.item").fetchone() == (300,)
+            held = (
+                "SELECT a.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+                " WHERE l.relation = 'item'::regclass AND a.state = 'idle in transaction'"
+            )
+            assert len(source.rows(held)) == 1
+            # The frames go to an address that nobody has: nothing is refused, nothing arrives.
+            for command in (
+                f"neigh replace {address} lladdr 02:00:00:00:00:99 nud permanent dev {device}",
+                f"-n cft{os.getpid()} neigh replace 10.213.77.1 lladdr 02:00:00:00:00:98 nud permanent dev {device}p",
+            ):
+                subprocess.run(["ip", *command.split()], check=True)
+            began = time.monotonic()
+            while source.rows(held):
+                assert time.monotonic() - began < GONE_SECONDS, "the session and its lock are still there"
+                time.sleep(0.5)
+            there._pg.pgconn.finish()  # type: ignore[union-attr]
+            with pytest.raises(psycopg.OperationalError):
+                tx.pg.execute("SELECT 1")

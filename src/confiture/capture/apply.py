@@ -163,7 +163,7 @@ class Follower:
         if not lacking:
             return
         for side, session in zip(self.sides, (self.source, self.target), strict=True):
-            self.context.join(side, session)
+            self.context.join(session, side, session.backend)
         with self.source.transaction() as tx:
             for f in lacking:
                 columns = _typed((f"k{i}", k.source_type) for i, k in enumerate(f.item.key, 1))

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from psycopg import sql
 
+from confiture.copy import foreign_session
 from confiture.copy.base import Job, Mover, reading
 from confiture.copy.fdw import Fdw
 from confiture.copy.stream import Stream
@@ -168,11 +169,16 @@ def shorten(context: Context, job: Job, chunk: Chunk, rows: int) -> None:
 def copy_chunk(context: Context, job: Job, chunk: Chunk) -> int | None:
     """Copy one chunk; its rows, or None when somebody else has done it meanwhile."""
     began = time.monotonic()
+    by_fdw = job.table.strategy == "fdw"
+    if by_fdw:
+        foreign_session.attend(context)
     with reading(context.source, job) as source:
         with context.fenced() as target:  # rows and checkpoint commit together
             held = progress.claim_chunk(target, context.run_id, chunk)
             if held is None:
                 return None
+            if by_fdw:
+                foreign_session.check(context, target)
             rows = MOVERS[job.table.strategy].move(source, target, job, held.range)
             seconds = time.monotonic() - began
             progress.finish_chunk(target, context.run_id, held, epoch=context.epoch, rows=rows, seconds=seconds)

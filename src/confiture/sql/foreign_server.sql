@@ -6,6 +6,16 @@ CREATE TEMP TABLE confiture_mapping (server text, username text, password text) 
 -- In binary form the server does not quote the data in an error either.
 COPY pg_temp.confiture_mapping FROM STDIN (FORMAT BINARY)
 
+-- name: encrypted
+-- Whether the foreign server's session is encrypted, or comes through a socket of the source's own machine.
+SELECT bool_and(s.ssl OR a.client_addr IS NULL)
+FROM pg_stat_activity a JOIN pg_stat_ssl s USING (pid) WHERE a.application_name = %(name)s AND a.usename = session_user
+
+-- name: self_view
+-- Whoever reads it sees the server process that it reads it in.
+CREATE OR REPLACE VIEW {view} AS SELECT a.pid, extract(epoch FROM a.backend_start)::text AS started
+FROM pg_stat_activity a WHERE a.pid = pg_backend_pid()
+
 -- name: create_mapping
 -- CREATE USER MAPPING from those values; an error reports its message only, never the statement.
 DO $$

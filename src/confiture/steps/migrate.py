@@ -11,7 +11,7 @@ import psycopg
 
 from confiture.capture import apply
 from confiture.checks import foreign_server
-from confiture.copy import bad_row, chunks
+from confiture.copy import bad_row, chunks, foreign_session
 from confiture.copy.base import Job
 from confiture.db import failure, retry, retryable
 from confiture.errors import ConfitureError, DataFailure, Refused
@@ -42,10 +42,14 @@ def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
     run = context.run()
     server = planning.server_of(run)
     by_fdw = {t.number: t.strategy == "fdw" for t in plan.tables}
+    reads_by_fdw = server is not None and any(s.phase not in COPIED and by_fdw[s.number] for s in states)
     with context.fenced() as tx:
         runs.update(tx, context.run_id, blocked_reason=None)
-        if server is not None and any(s.phase not in COPIED and by_fdw[s.number] for s in states):
+        if server is not None and reads_by_fdw:
+            foreign_server.refresh(tx, context.source, server)
             foreign_server.let_in(tx, context.source, server, run.options.get("seen_as"))
+    if server is not None and reads_by_fdw:
+        foreign_session.prepare(context, server)
     jobs = {t.number: Job(t, context.schema) for t in plan.tables}
     copied = 0
     with _upkeep(context, plan, capture=capture) as upkeep:
