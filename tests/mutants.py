@@ -638,9 +638,9 @@ MUTANTS = (
     ),
     Mutant(
         "the foreign server's session is recorded before it reads",
-        "copy/foreign_session.py",
-        '        context.join(NAME, "source", backend)',
-        "        context._joined[NAME] = ('source', backend)",
+        "copy/chunks.py",
+        '    by_fdw = job.table.strategy == "fdw"',
+        "    by_fdw = False",
         _in("integration", "foreign_server", "is_recorded_before"),
     ),
     Mutant(
