@@ -185,6 +185,17 @@ def _unnamed(given: str, project: Path) -> Database:
     return replace(database, name=database.public or "(libpq's defaults)")
 
 
+def public_form(given: str) -> str | None:
+    """A libpq URI or conninfo without its secrets; None when it has none, and for an environment's name.
+
+    :raises UsageError: when it cannot be read.
+    """
+    if "=" not in given and "://" not in given:
+        return None
+    database = _unnamed(given, Path())
+    return (database.public or "postgresql://") if database.secrets else None
+
+
 def write_environment(project: Path, name: str, like: str, database: str) -> Path:
     """Write the environment ``name``: the server of ``like``, another database. Mode 0600.
 

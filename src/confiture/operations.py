@@ -18,13 +18,24 @@ from psycopg import sql
 from confiture import build, config, machine, mapping
 from confiture.catalog import Identity
 from confiture.checks import databases, publications
-from confiture.config import Database, UnknownEnvironment
-from confiture.db import Session, Transaction, failure
-from confiture.errors import Blocked, CutoverHalfway, DifferencesFound, Fault, Refused, UsageError
+from confiture.config import Database, UnknownEnvironment, redact
+from confiture.db import Session, Transaction, failure, retryable
+from confiture.errors import (
+    Blocked,
+    ConfitureError,
+    CutoverHalfway,
+    DataFailure,
+    DifferencesFound,
+    Fault,
+    Held,
+    Refused,
+    UsageError,
+)
 from confiture.faults import failpoint
 from confiture.journal import progress, runners, runs, schema, verifications
 from confiture.journal.runs import Run
 from confiture.mapping import Mapping
+from confiture.naming import Naming, naming
 from confiture.plan import RECOPY_MB, Options, Plan, plan_from_json
 from confiture.pooler import Gate
 from confiture.pooler.config_file import Address
@@ -61,11 +72,18 @@ class Where:
 
     :ivar source: None after setup, when the journal knows it.
     :ivar project: the folder with ``db/``.
+    :ivar given_project: ``--project`` as it was given; None when the project was found.
     """
 
     target: str
     source: str | None = None
     project: Path = field(default_factory=Path.cwd)
+    given_project: Path | None = None
+
+    @property
+    def naming(self) -> Naming:
+        """How to name the target again in a command that is printed."""
+        return naming(self.target, self.given_project)
 
 
 @dataclass(frozen=True)
@@ -172,23 +190,68 @@ def _holding(where: Where, command: str, progress_: Progress) -> Iterator[tuple[
     databases.check(here, there, accept_fsync_off=accept)
     with _telling(command), hold(source, target, run, command, progress_) as context:
         run = context.run()
-        _refuse_ending(context, run, command)
-        _refuse_halfway(context, run, command)
-        try:
+        _refuse_ending(context, run, command, where)
+        _refuse_halfway(context, run, command, where)
+        with _storing_blocks(context, command, where):
             yield context, run
-        except Blocked as error:
-            _complete(error, run)
-            raise
 
 
-def _complete(error: Blocked, run: Run) -> None:
-    """Write the whole command that continues into the error."""
-    if error.step is not None:
-        step, _, options = error.step.partition(" ")
-        error.fix = f"{error.fix}: {_next(step, run)}{' ' + options if options else ''}"
+@contextmanager
+def _storing_blocks(context: Context, command: str, where: Where) -> Iterator[None]:
+    """An error inside the block that the same command would meet again is stored as what blocks the run."""
+    try:
+        yield
+    except (ConfitureError, psycopg.Error) as error:
+        told = failure(error, f"running {command}") if isinstance(error, psycopg.Error) else error
+        if _blocks(error):
+            # The error itself matters more than its record, where the target is lost too.
+            with contextlib.suppress(psycopg.Error, ConfitureError):
+                _store_block(context, told, command, where)
+        raise
 
 
-def _refuse_ending(context: Context, run: Run, command: str) -> None:
+def _blocks(error: ConfitureError | psycopg.Error) -> bool:
+    if isinstance(error, (Blocked, DataFailure)):
+        return True
+    cause = error if isinstance(error, psycopg.Error) else error.__cause__
+    return isinstance(cause, psycopg.Error) and not retryable(cause) and not isinstance(error, (Held, CutoverHalfway))
+
+
+def _store_block(context: Context, error: ConfitureError, command: str, where: Where) -> None:
+    run = context.run()
+    step = command
+    if isinstance(error, Blocked):
+        step = _continuing(error, run) or command
+        if error.step is not None:
+            error.fix = f"{error.fix}: {where.naming.command(step)}" if error.fix else where.naming.command(step)
+    with context.fenced() as tx:
+        reason = " ".join(": ".join(filter(None, (error.what, error.why))).split())
+        runs.block(tx, run.id, context.epoch, redact(reason), step)
+
+
+def _continuing(error: Blocked, run: Run) -> str | None:
+    """The step that continues a blocked run; it names target tables and the mapping file of the run."""
+    if error.restart and run.plan is not None:
+        targets = [t.target for t in plan_from_json(run.plan).tables if str(t.source) in error.restart]
+        if targets:
+            return " ".join(["migrate", *(f"--restart-table {shell_word(str(t))}" for t in targets)])
+    if error.step is None or run.mapping_file is None:
+        return error.step
+    return error.step.replace("--mapping FILE", f"--mapping {shell_word(run.mapping_file)}")
+
+
+def _unblock(context: Context, command: str) -> None:
+    """A command that checks everything has found nothing: clear what blocked the run.
+
+    Verification does not look at the numbers of the passes, so it clears nothing that only an abort resolves.
+    """
+    run = context.run()
+    if run.blocked_reason is not None and not (command == "verify" and run.blocked_command == "abort"):
+        with context.fenced() as tx:
+            runs.unblock(tx, run.id)
+
+
+def _refuse_ending(context: Context, run: Run, command: str, where: Where) -> None:
     """:raises Refused: when another command has begun to drop what the run made."""
     with context.target.transaction(read_only=True) as tx:
         ending = progress.ending(tx, run.id)
@@ -196,25 +259,25 @@ def _refuse_ending(context: Context, run: Run, command: str) -> None:
         raise Refused(
             f"the {ending} of run {run.short} was begun and is not done",
             why="part of what the run needs is dropped already",
-            fix=_next(ending, run),
+            fix=_next(ending, where),
         )
 
 
-def _refuse_halfway(context: Context, run: Run, command: str) -> None:
+def _refuse_halfway(context: Context, run: Run, command: str, where: Where) -> None:
     """:raises CutoverHalfway: when another command has closed a database and not opened the other yet."""
     live, phase = run.options.get("capture"), run.cutover_phase or ""
     if live and run.state in (MIGRATING, VERIFIED) and command != "cutover" and switching.is_closed(context):
         raise CutoverHalfway(
             "a cutover is half-way: the old database is closed, the new one not open yet",
             why="nothing else can be done before it is ended",
-            fix=_next("cutover", run),
+            fix=_next("cutover", where),
         )
     if live and run.state == CUTOVER and command != "rollback" and phase.startswith(rolling_back.PHASE):
         if rolling_back.is_halfway(context):
             raise CutoverHalfway(
                 "a rollback is half-way: the new database is closed",
                 why="nothing else can be done before it is ended",
-                fix=_next("rollback", run),
+                fix=_next("rollback", where),
             )
 
 
@@ -372,27 +435,29 @@ def setup(where: Where, choices: Choices, wanted: dict[str, Any], progress_: Pro
                 # A rehearsal: what is at fault is told before anything is there to be undone.
                 _planned(source, target, None, choices, exists=True)
             run = run or setting_up.begin(request, here)
-        _refuse_other_capture(run, choices)
+        _refuse_other_capture(run, choices, where)
         _name_target(where, source, target, progress_)
         if run.state != SETUP:
             progress_.say(f"setup is done already: run {run.short} is in state {run.state}")
             return run
-        with hold(source, target, run, "setup", progress_) as context:
-            _refuse_ending(context, run, "setup")
+        with hold(source, target, run, "setup", progress_) as context, contextlib.ExitStack() as stack:
+            _refuse_ending(context, run, "setup", where)
+            stack.enter_context(_storing_blocks(context, "setup", where))
             setting_up.setup(context, request)
             if choices.mapping is not None:
                 _capture(context, _plan_run(context, context.run(), choices))
             else:
                 _keep_choices(context, choices)
+            _unblock(context, "setup")
             return context.run()
 
 
-def _refuse_other_capture(run: Run, choices: Choices) -> None:
+def _refuse_other_capture(run: Run, choices: Choices, where: Where) -> None:
     if choices.capture is not None and choices.capture != bool(run.options.get("capture")):
         raise Refused(
             f"run {run.short} was set up {'without' if choices.capture else 'with'} capture",
             why="it is chosen once, before the first row is read",
-            fix=f"go on without the option, or give the run up: {_next('abort', run)}",
+            fix=f"go on without the option, or give the run up: {_next('abort', where)}",
         )
 
 
@@ -440,6 +505,7 @@ def migrate(where: Where, choices: Choices, progress_: Progress) -> tuple[Run, i
             with context.fenced() as tx:
                 _limit(tx, run, choices.throttle)
         copied = migrating.copy_all(context, plan, capture=bool(run.options.get("capture")))
+        _unblock(context, "migrate")
         return context.run(), copied
 
 
@@ -462,12 +528,12 @@ def verify(
     if report is not None:
         verifying.refuse_unwritable(report)
     with _holding(where, "verify", progress_) as (context, run):
-        _refuse_to_verify(run)
+        _refuse_to_verify(run, where)
         if repair:
             repairing.refuse_uncaptured(run)
         plan = migrating.stored_plan(context)
         if run.state == CUTOVER:
-            return _verified_back(context, run, plan, report, repair=repair)
+            return _verified_back(context, run, plan, where, report, repair=repair)
         if run.state == VERIFIED and not (again or repair):
             found = _last_result(context, plan)
             if found is not None:
@@ -477,16 +543,20 @@ def verify(
         result = _compared(context, plan)
         if repair:
             result = _repaired(context, plan, result)
+        if result.equal:
+            _unblock(context, "verify")
         after = context.run()
     if not result.equal and report is not None:
         verifying.write_differences(report, result.differences)
     return after, result
 
 
-def _verified_back(context: Context, run: Run, plan: Plan, report: Path | None, *, repair: bool) -> tuple[Run, Result]:
+def _verified_back(
+    context: Context, run: Run, plan: Plan, where: Where, report: Path | None, *, repair: bool
+) -> tuple[Run, Result]:
     """After the cutover: every row of the source against the target, for a rollback."""
     if _cutover_left(run):
-        raise CutoverHalfway("the cutover is not finished", why="it has things left to do", fix=_next("cutover", run))
+        raise CutoverHalfway("the cutover is not finished", why="it has things left to do", fix=_next("cutover", where))
     rolling_back.refuse_for_verify(context, plan)
     result = reverse_verifying.compare(context, plan, repair=repair)
     if not result.equal and report is not None:
@@ -526,32 +596,40 @@ def follow(where: Where, once: bool, progress_: Progress) -> tuple[Run, int]:
                 "this run does not capture writes", why="it was set up with --no-capture", fix="stop the application"
             )
         if run.state == CUTOVER and not _cutover_left(run):
-            rows = going_home.follow(context, migrating.stored_plan(context), once=once)
-            return context.run(), rows
+            stored = migrating.stored_plan(context)
+            return _followed(context, once, lambda until_small: going_home.follow(context, stored, once=until_small))
         if run.state not in (MIGRATING, VERIFIED):
             raise Refused(
                 "there is nothing to follow",
                 why=f"run {run.short} is in state {run.state}",
-                fix=_next("migrate" if run.state == SETUP else "cleanup", run),
+                fix=_next("migrate" if run.state == SETUP else "cleanup", where),
             )
         plan = migrating.stored_plan(context)
         planning.ensure_views(context, plan)
         verifying.refuse_unfinished(context)
-        rows = following.follow(context, plan, once=once)
-        return context.run(), rows
+        return _followed(context, once, lambda until_small: following.follow(context, plan, once=until_small))
 
 
-def _refuse_to_verify(run: Run) -> None:
+def _followed(context: Context, once: bool, follow: Callable[[bool], int]) -> tuple[Run, int]:
+    """Follow until little is waiting, which clears what blocked the run; then on, unless that is all that is wanted."""
+    rows = follow(True)
+    _unblock(context, "follow")
+    if not once:
+        rows += follow(False)
+    return context.run(), rows
+
+
+def _refuse_to_verify(run: Run, where: Where) -> None:
     if run.state == SETUP:
         raise Refused(
-            "there is nothing to verify", why=f"run {run.short}: nothing is copied", fix=_next("migrate", run)
+            "there is nothing to verify", why=f"run {run.short}: nothing is copied", fix=_next("migrate", where)
         )
     if run.state == CUTOVER and not run.options.get("capture"):
-        raise Refused("there is nothing to verify", why="the target is serving", fix=_next("cleanup", run))
+        raise Refused("there is nothing to verify", why="the target is serving", fix=_next("cleanup", where))
 
 
-def _next(step: str, run: Run) -> str:
-    return f"confiture migrate schema-to-schema {step} --target {shell_word(run.target_name)}"
+def _next(step: str, where: Where) -> str:
+    return where.naming.command(step)
 
 
 def _last_result(context: Context, plan: Plan) -> Result | None:
@@ -564,15 +642,15 @@ def _last_result(context: Context, plan: Plan) -> Result | None:
     return verifying.result_of(plan, last.number, units, ())
 
 
-def differences_found(run: Run, result: Result, report: Path | None) -> DifferencesFound:
+def differences_found(run: Run, result: Result, report: Path | None, where: Where) -> DifferencesFound:
     """The error that ends a verify which found something."""
     first = result.differences[0] if result.differences else None
     table = next((t.target for t in result.tables if not t.equal), "NAME")
-    heal = f"heal the rows: {_next('verify', run)} --repair" if run.options.get("capture") else "mend them"
+    heal = f"repair the rows: {_next('verify --repair', where)}" if run.options.get("capture") else "fix them"
     return DifferencesFound(
         f"{len(result.differences)} differences between {run.source_name} and {run.target_name}",
         why=f"the first: {first.place}; all are in {report}" if first else "the counts differ",
-        fix=f"{heal}, or copy anew: {_next('migrate', run)} --restart-table {shell_word(table)}",
+        fix=f"{heal}, or copy the table again: {_next(f'migrate --restart-table {shell_word(table)}', where)}",
     )
 
 
@@ -594,12 +672,14 @@ def cutover(
         with _gate(context, run, pool, gates.FORTH) as gate:
             if run.options.get("capture"):
                 switching.switch(context, plan, limits, gate)
+                _unblock(context, "cutover")
                 return context.run(), *ends
         try:
             cutting.cutover(context, plan, limits)
         except Differs as error:
-            _write_differing(error, run, report)
+            _write_differing(error, where, report)
             raise
+        _unblock(context, "cutover")
         return context.run(), *ends
 
 
@@ -658,7 +738,7 @@ def rehearse(
             return run, None
         live = bool(run.options.get("capture"))
         if run.state == CUTOVER or (live and switching.is_closed(context)):
-            raise CutoverHalfway("a cutover is half-way", why="it has things left to do", fix=_next("cutover", run))
+            raise CutoverHalfway("a cutover is half-way", why="it has things left to do", fix=_next("cutover", where))
         plan = _plan_to_cut_over(context, run)
         with _gate(context, run, pool, gates.FORTH, only_look=True):
             pass
@@ -667,13 +747,13 @@ def rehearse(
         try:
             return run, rehearsing.rehearse_stopped(context, plan, limits)
         except Differs as error:
-            _write_differing(error, run, report)
+            _write_differing(error, where, report)
             raise
 
 
-def _write_differing(error: Differs, run: Run, report: Path) -> None:
+def _write_differing(error: Differs, where: Where, report: Path) -> None:
     verifying.write_differences(report, error.result.differences)
-    again = f"{_next('verify', run)} --again"
+    again = _next("verify --again", where)
     error.fix = f"the source serves on; stop its writes, mend what {report} names, then: {again}"
 
 
@@ -701,31 +781,32 @@ def rollback(
                 gates.set_phase(context, None, None)
             progress_.say("rolled back already: the source serves")
             return run, *ends
-        _refuse_to_roll_back(run)
+        _refuse_to_roll_back(run, where)
         plan = migrating.stored_plan(context)
         planning.ensure_views(context, plan)
         with _gate(context, run, pool, gates.BACK) as gate:
             rolling_back.rollback(context, plan, limits, gate)
+        _unblock(context, "rollback")
         return context.run(), *ends
 
 
 def rehearse_rollback(where: Where, limits: Limits, progress_: Progress) -> tuple[Run, Rehearsal]:
     """A rollback up to its lock, and what its write pause would be; nothing is switched."""
     with _holding(where, "rollback", progress_) as (context, run):
-        _refuse_to_roll_back(run)
+        _refuse_to_roll_back(run, where)
         plan = migrating.stored_plan(context)
         planning.ensure_views(context, plan)
         return run, rehearsing.rehearse_rollback(context, plan, limits)
 
 
-def _refuse_to_roll_back(run: Run) -> None:
+def _refuse_to_roll_back(run: Run, where: Where) -> None:
     if run.state != CUTOVER or not run.options.get("capture"):
         why = f"run {run.short} is in state {run.state}"
         if run.state == CUTOVER:
             why = "it was set up for a stopped application: what was written since the cutover is not captured"
         raise Refused("there is nothing to roll back", why=why, fix="look at it: confiture status")
     if _cutover_left(run):
-        raise CutoverHalfway("the cutover is not finished", why="it has things left to do", fix=_next("cutover", run))
+        raise CutoverHalfway("the cutover is not finished", why="it has things left to do", fix=_next("cutover", where))
 
 
 def rollback_problems(where: Where) -> tuple[str, ...]:

@@ -57,7 +57,8 @@ class Silent:
 class Stop:
     """What signals asked for; read between chunks.
 
-    The first SIGINT or SIGTERM drains; the second cancels the running query and exits.
+    The first SIGINT, SIGTERM or SIGHUP drains; the second cancels the running query and exits. A SIGHUP that is
+    ignored (``nohup``) stays ignored.
     """
 
     def __init__(self) -> None:
@@ -65,11 +66,14 @@ class Stop:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Handle the two signals inside the block (main thread only)."""
+        """Handle the signals inside the block (main thread only)."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {s: signal.signal(s, self._heard) for s in (signal.SIGINT, signal.SIGTERM)}
+        heeded = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            heeded.append(signal.SIGHUP)
+        before = {s: signal.signal(s, self._heard) for s in heeded}
         try:
             yield
         except KeyboardInterrupt:
@@ -428,7 +432,7 @@ def hold(source: Database, target: Database, run: Run, command: str, progress: P
             with context.stop.listening():
                 yield context
         except BaseException as error:
-            why = redact(f"{type(error).__name__}: {error}")[:500]
+            why = _ended_why(error)
             if isinstance(error, (psycopg.Error, CannotConnect, DataFailure)) and _is_taken(context):
                 # Who took it over has ended our sessions, or dropped what we were looking for.
                 context.lost.set()
@@ -437,6 +441,12 @@ def hold(source: Database, target: Database, run: Run, command: str, progress: P
         finally:
             heart.end()
             _release(context, why)
+
+
+def _ended_why(error: BaseException) -> str:
+    """The error that ended a command, for the journal: its kind, what happened, why; no secret in it."""
+    lines = error.lines()[:2] if isinstance(error, ConfitureError) and error.why else [str(error)]
+    return redact(f"{type(error).__name__}: {' '.join(': '.join(lines).split())}")[:500]
 
 
 def _is_taken(context: Context) -> bool:

@@ -21,6 +21,28 @@ STATES = (SETUP, MIGRATING, VERIFIED, CUTOVER, CLEANED, ABORTED)
 #: A run in one of these is over; a new one may start on the target.
 FINAL = (CLEANED, ABORTED)
 
+#: Which database the application's writes belong to, where what is recorded cannot tell.
+UNKNOWN = "unknown"
+
+#: The phase of a cutover or rollback in which one database is closed and the other not open yet, or nothing is closed
+#: yet: it is recorded before the commit that closes. Phases of a rollback begin with ``BACK``.
+CLOSING = "closing"
+BACK = "rollback "
+
+
+def writes_served_by(state: str, phase: str | None, *, captured: bool, target_closed: bool | None = None) -> str:
+    """``source``, ``target`` or ``unknown``: where the application's writes belong, as far as the target knows.
+
+    :param phase: of the cutover or rollback, as recorded.
+    :param target_closed: whether the target itself refuses writes; None when that is not known.
+    """
+    back, name = (phase or "").startswith(BACK), (phase or "").removeprefix(BACK)
+    if captured and name == CLOSING and state not in FINAL:
+        return "target" if target_closed is False else UNKNOWN
+    if state == CUTOVER:
+        return "source" if back and name in ("opened", "resumed") else "target"
+    return "target" if state == CLEANED else "source"
+
 
 @dataclass(frozen=True, slots=True)
 class Edge:

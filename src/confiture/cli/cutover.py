@@ -84,6 +84,7 @@ def cutover(
         else f"Keep it away from the old database {run.source_name}: what it writes there now is not moved."
     )
     terminal.show(
+        where,
         run,
         "the target serves from here on",
         format,
@@ -106,10 +107,10 @@ def _rehearse(where: operations.Where, limits: Limits, report: Path, pool: Pool 
     with terminal.Reporter() as reporter:
         run, found = operations.rehearse(where, limits, report, reporter, pool)
     if found is None:
-        terminal.show(run, "the target serves already", format)
+        terminal.show(where, run, "the target serves already", format)
     else:
         said = "nothing refuses a cutover now; none was made"
-        terminal.show(run, said, format, *render.text(found), rehearsal=render.as_json(found))
+        terminal.show(where, run, said, format, *render.text(found), rehearsal=render.as_json(found))
 
 
 def rollback(
@@ -135,7 +136,7 @@ def rollback(
         with terminal.Reporter() as reporter:
             run, found = operations.rehearse_rollback(where, limits, reporter)
         said = "nothing refuses a rollback now; none was made"
-        terminal.show(run, said, format, *render.text(found), rehearsal=render.as_json(found))
+        terminal.show(where, run, said, format, *render.text(found), rehearsal=render.as_json(found))
         return
     through = _pool(pgbouncer, pool, pgbouncer_config)
     with terminal.Reporter() as reporter:
@@ -143,6 +144,7 @@ def rollback(
     if arguments is not None:
         _hook(arguments, hook or "", hook_environment(run.short, new, old), "the source")
     terminal.show(
+        where,
         run,
         "the source serves again",
         format,

@@ -29,7 +29,7 @@ def cleanup(
         run = operations.cleanup(
             where, drop_source, lambda: options.confirm(drop_source or target, what, yes), reporter
         )
-    terminal.show(run, "what the run made is dropped; the journal stays", format)
+    terminal.show(where, run, "what the run made is dropped; the journal stays", format)
 
 
 def abort(
@@ -44,7 +44,7 @@ def abort(
     what = "abort drops every row copied and what setup built in the target"
     with terminal.Reporter() as reporter:
         run = operations.abort(where, lambda: options.confirm(target, what, yes), reporter)
-    terminal.show(run, "the run is given up; the source is as it was", format)
+    terminal.show(where, run, "the run is given up; the source is as it was", format)
 
 
 def follow(
@@ -55,9 +55,10 @@ def follow(
     format: options.Format = options.Output.text,
 ) -> None:
     """Keep the target fresh while the application writes, until a signal or the cutover."""
+    where = options.where(target, source, project)
     with terminal.Reporter() as reporter:
-        run, rows = operations.follow(options.where(target, source, project), once, reporter)
-    terminal.show(run, f"{rows:,} rows brought over; little is waiting", format, rows_brought=rows)
+        run, rows = operations.follow(where, once, reporter)
+    terminal.show(where, run, f"{rows:,} rows brought over; little is waiting", format, rows_brought=rows)
 
 
 def pause(
@@ -66,8 +67,9 @@ def pause(
     format: options.Format = options.Output.text,
 ) -> None:
     """Ask the running command to pause at its next checkpoint."""
-    run = operations.request(options.where(target, None, project), "pause")
-    terminal.show(run, "asked to pause; `resume` goes on", format)
+    where = options.where(target, None, project)
+    run = operations.request(where, "pause")
+    terminal.show(where, run, "asked to pause", format, step="resume")
 
 
 def resume(
@@ -76,5 +78,6 @@ def resume(
     format: options.Format = options.Output.text,
 ) -> None:
     """Ask the paused command to go on."""
-    run = operations.request(options.where(target, None, project), "resume")
-    terminal.show(run, "asked to go on", format)
+    where = options.where(target, None, project)
+    run = operations.request(where, "resume")
+    terminal.show(where, run, "asked to go on", format)

@@ -44,7 +44,7 @@ def migrate(
         return
     with terminal.Reporter() as reporter:
         run, copied = operations.migrate(where, chosen, reporter)
-    terminal.show(run, f"every row is copied ({copied:,} by this command)", format, rows_copied=copied)
+    terminal.show(where, run, f"every row is copied ({copied:,} by this command)", format, rows_copied=copied)
 
 
 def run(
@@ -82,4 +82,4 @@ def run(
         operations.setup(where, chosen, {}, reporter)
         operations.migrate(where, chosen, reporter)
         after, result = operations.verify(where, report, False, reporter)
-    finish(after, result, report, format)
+    finish(where, after, result, report, format)

@@ -65,7 +65,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before a destructiv
 
 def where(target: str, source: str | None, project: Path | None) -> Where:
     """The databases a command is about."""
-    return Where(target, source, project if project is not None else find_project(Path.cwd()))
+    return Where(target, source, project if project is not None else find_project(Path.cwd()), project)
 
 
 def confirm(name: str, what: str, yes: bool, option: str = "--yes") -> None:

@@ -49,4 +49,4 @@ def setup(
     wanted = {"encoding": encoding, "locale": locale, "accept_fsync_off": accept_fsync_off}
     with terminal.Reporter() as reporter:
         run = operations.setup(where, chosen, wanted, reporter)
-    terminal.show(run, f"setup is done: {run.source_name} -> {run.target_name}, run {run.short}", format)
+    terminal.show(where, run, f"setup is done: {run.source_name} -> {run.target_name}, run {run.short}", format)

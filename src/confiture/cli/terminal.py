@@ -25,6 +25,7 @@ from rich.progress import (
 
 from confiture.cli.options import Output
 from confiture.journal.runs import Run
+from confiture.operations import Where
 from confiture.render import outcome
 from confiture.types import visible
 
@@ -130,9 +131,16 @@ def emit(text: str, *, as_it_is: bool = False) -> None:
         raise typer.Exit(BROKEN_PIPE) from None
 
 
-def show(run: Run, said: str, format: Output, *lines: str, **more: object) -> None:
-    """What a command came to: the run, and for programs ``more``."""
-    emit_either(outcome.text(run, said, *lines), {**outcome.as_json(run), **more}, format)
+def show(
+    where: Where, run: Run, said: str, format: Output, *lines: str, step: str | None = None, **more: object
+) -> None:
+    """What a command came to: the run, and for programs ``more``.
+
+    :param where: as the databases were named: the next command names them the same way.
+    :param step: the step that comes next; None where the run's state decides it.
+    """
+    following = outcome.next_commands(run, where.naming, step)
+    emit_either(outcome.text(run, said, following, *lines), {**outcome.as_json(run, following), **more}, format)
 
 
 def emit_either(text: str, value: Mapping[str, Any], format: Output) -> None:

@@ -32,6 +32,7 @@ def throttle(
 ) -> None:
     """Set limits that a running copy obeys within a chunk, and every later one from its start."""
     given = Throttle(max_rate, max_replica_lag, max_backlog)
-    run, limits = operations.throttle(options.where(target, None, project), given, off)
+    where = options.where(target, None, project)
+    run, limits = operations.throttle(where, given, off)
     said = f"the copy is held to: {limits}" if limits else "no limit holds the copy back"
-    terminal.show(run, said, format, limits=asdict(limits))
+    terminal.show(where, run, said, format, limits=asdict(limits))

@@ -29,22 +29,24 @@ def verify(
     format: options.Format = options.Output.text,
 ) -> None:
     """Compare every row, foreign keys, constraints, indexes and sequences."""
+    where = options.where(target, source, project)
     with terminal.Reporter() as reporter:
-        where = options.where(target, source, project)
         after, result = operations.verify(where, report, again, reporter, repair=repair)
-    finish(after, result, report, format)
+    finish(where, after, result, report, format)
 
 
-def finish(run: Run, result: Result, report: Path, format: options.Output) -> None:
+def finish(where: operations.Where, run: Run, result: Result, report: Path, format: options.Output) -> None:
     """Print a verification's outcome.
 
     :raises DifferencesFound: when something differs.
     """
     if format is options.Output.json:
-        terminal.emit_json({**outcome.as_json(run), "verification": render.as_json(result)})
+        terminal.emit_json(
+            {**outcome.as_json(run, outcome.next_commands(run, where.naming)), "verification": render.as_json(result)}
+        )
     else:
         terminal.emit(render.text(result))
     if not result.equal:
-        raise operations.differences_found(run, result, report)
+        raise operations.differences_found(run, result, report, where)
     if format is options.Output.text:
-        terminal.show(run, "source and target agree", format)
+        terminal.show(where, run, "source and target agree", format)

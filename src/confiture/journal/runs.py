@@ -48,6 +48,7 @@ class Run:
     writes_served_by: str
     cutover_phase: str | None
     blocked_reason: str | None
+    blocked_command: str | None
     tool_version: str
 
     @property
@@ -170,6 +171,20 @@ def move(tx: Transaction, subject: Run, trigger: str, to_state: str, detail: Jso
 def update(tx: Transaction, run_id: uuid.UUID, **values: object) -> None:
     """Set columns of the run's row other than its state and epoch."""
     tx.sa.execute(sa.update(run).where(run.c.id == run_id).values(**values))
+
+
+def block(tx: Transaction, run_id: uuid.UUID, epoch: int, reason: str, command: str) -> None:
+    """Record what blocks the run until it is resolved.
+
+    :param command: the step with its options that continues the run, without ``--target``.
+    """
+    update(tx, run_id, blocked_reason=reason, blocked_command=command)
+    note(tx, run_id, epoch, "blocked", {"reason": reason, "command": command})
+
+
+def unblock(tx: Transaction, run_id: uuid.UUID) -> None:
+    """Clear what blocked the run."""
+    update(tx, run_id, blocked_reason=None, blocked_command=None)
 
 
 def note(

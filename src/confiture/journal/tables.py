@@ -41,6 +41,7 @@ run = _table(
     Column("writes_served_by", Text),
     Column("cutover_phase", Text),
     Column("blocked_reason", Text),
+    Column("blocked_command", Text),
     Column("tool_version", Text),
 )
 event = _table(

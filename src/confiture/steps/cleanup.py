@@ -69,7 +69,7 @@ def _end(context: Context, trigger: str) -> None:
         run = runs.get(tx, context.run_id)
         assert run is not None
         machine.fire(tx, run, trigger)
-        runs.update(tx, context.run_id, blocked_reason=None)
+        runs.unblock(tx, context.run_id)
         failpoint(f"{trigger}.before_commit")
     failpoint(f"{trigger}.after_commit")
 

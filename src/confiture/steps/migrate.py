@@ -13,8 +13,8 @@ from confiture.capture import apply
 from confiture.checks import foreign_server
 from confiture.copy import bad_row, chunks, foreign_session
 from confiture.copy.base import Job
-from confiture.db import failure, retry, retryable
-from confiture.errors import ConfitureError, DataFailure, Refused
+from confiture.db import failure, retry
+from confiture.errors import Blocked, ConfitureError, DataFailure, Refused
 from confiture.journal import progress, runs
 from confiture.journal.progress import Chunk, TableProgress
 from confiture.plan import Plan, plan_from_json
@@ -44,7 +44,7 @@ def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
     by_fdw = {t.number: t.strategy == "fdw" for t in plan.tables}
     reads_by_fdw = server is not None and any(s.phase not in COPIED and by_fdw[s.number] for s in states)
     with context.fenced() as tx:
-        runs.update(tx, context.run_id, blocked_reason=None)
+        runs.unblock(tx, context.run_id)
         if server is not None and reads_by_fdw:
             foreign_server.refresh(tx, context.source, server)
             foreign_server.let_in(tx, context.source, server, run.options.get("seen_as"))
@@ -65,11 +65,7 @@ def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
             foreign_server.shut_out(tx, server)
     if capture:
         follow.drain(context, plan, touch=True)
-    try:
-        finish.finish(context, plan)
-    except DataFailure as error:
-        _block(context, f"{error.what}: {error.why}")
-        raise
+    finish.finish(context, plan)
     if capture:
         follow.drain(context, plan, touch=True)
     return copied
@@ -91,7 +87,7 @@ def _copy_table(context: Context, job: Job, state: TableProgress, throttler: Thr
     while True:
         throttler.wait()
         size = throttler.chunk_rows(number, job.table.chunk_rows)
-        with _blocking(context, job):
+        with _naming_row(context, job):
             retry(partial(chunks.plan_ahead, context, job, number, size))
         rows = _copy_next(context, job, state, throttler)
         copied += rows or 0
@@ -117,7 +113,7 @@ def _copy_next(context: Context, job: Job, state: TableProgress, throttler: Thro
         chunk = retry(lambda: chunks.next_chunk(context, job.table.number))
         if chunk is None:
             return copied
-        with _blocking(context, job, chunk):
+        with _naming_row(context, job, chunk):
             if chunk.attempts >= chunks.HALVE_AFTER and chunk.error is None:
                 retry(partial(chunks.halve, context, job, chunk))
             _shorten(context, job, chunk, throttler)
@@ -138,40 +134,26 @@ def _shorten(context: Context, job: Job, chunk: Chunk, throttler: Throttler) -> 
 
 
 @contextmanager
-def _blocking(context: Context, job: Job, chunk: Chunk | None = None) -> Iterator[None]:
-    """What goes wrong with the table inside the block is written down as what blocks the run."""
+def _naming_row(context: Context, job: Job, chunk: Chunk | None = None) -> Iterator[None]:
+    """A server error inside the block names the table and the row; the command stores it as what blocks the run."""
     try:
         yield
     except psycopg.Error as error:
         raise _failed(context, job, chunk, error) from error
-    except Refused as error:
-        _block(context, error.what)
-        raise
-
-
-def _block(context: Context, reason: str) -> None:
-    with context.fenced() as tx:
-        runs.update(tx, context.run_id, blocked_reason=reason)
-        runs.note(tx, context.run_id, context.epoch, "blocked", {"reason": reason})
 
 
 def _failed(context: Context, job: Job, chunk: Chunk | None, error: psycopg.Error) -> ConfitureError:
     """Quarantine the chunk and name the row; what kind of error it is decides what to do next."""
     doing = f"copying {job.table.source} to {job.table.target}"
     if error.sqlstate == "42P01":
-        gone = Refused(
+        return Blocked(
             f"a table of the plan is gone while {doing}",
             why=str(error.diag.message_primary),
-            fix="bring it back with its rows, or leave it out of the mapping: "
-            f"migrate --mapping FILE --restart-table {shell_word(str(job.table.target))}",
+            fix="bring it back with its rows, or leave it out of the mapping and give that again",
+            step=f"migrate --mapping FILE --restart-table {shell_word(str(job.table.target))}",
         )
-        _block(context, f"{gone.what}: {gone.why}")
-        return gone
     if chunk is None or error.sqlstate is None or error.sqlstate[:2] not in ("22", "23"):
-        told = failure(error, doing)
-        if not retryable(error):
-            _block(context, f"{told.what}: {told.why}")
-        return told
+        return failure(error, doing)
     bad = bad_row.find(context, job, chunk.range, error)
     key = ", ".join(f"{k} = {v}" for k, v in (bad.key or {}).items()) or "key unknown"
     span = f"[{_edge(chunk.range.lower)}, {_edge(chunk.range.upper)})"
@@ -182,7 +164,6 @@ def _failed(context: Context, job: Job, chunk: Chunk | None, error: psycopg.Erro
         held = progress.claim_chunk(tx, context.run_id, chunk)
         if held is not None:
             progress.fail_chunk(tx, context.run_id, held, detail)
-        runs.update(tx, context.run_id, blocked_reason=f"{what}: {bad.message}")
         runs.note(tx, context.run_id, context.epoch, "bad row", {"table": str(job.table.target), **detail})
     return DataFailure(
         what,

@@ -213,6 +213,7 @@ def store(context: Context, given: Mapping, planned: Planned, restart: tuple[str
             mapping_file=given.file,
             options={**options, "database": _database_facts(planned, given)},
             blocked_reason=None,
+            blocked_command=None,
         )
         for ref in again:
             runs.note(tx, context.run_id, context.epoch, "table restarted", {"table": str(ref)})
