@@ -1,99 +1,311 @@
-"""How bad it is and what comes next: decided without a database."""
+"""How bad it is, which database takes writes and what comes next: decided without a database."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from confiture.status import RunnerReport, Severity, TableReport, judge, next_step
+from confiture.naming import Naming, naming
+from confiture.states import FINAL, STATES, writes_served_by
+from confiture.status_rules import (
+    Facts,
+    RunnerReport,
+    Severity,
+    TableReport,
+    judge,
+    leave_alone,
+    next_step,
+    rollback,
+    undo,
+)
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NEVER = RunnerReport(None, None, None, None, None, None, alive=False, ended=True)
 ALIVE = RunnerReport("ops", 1, "1", "migrate", NOW, 4.0, alive=True, ended=False)
-DEAD = replace(ALIVE, silent_seconds=90.0, alive=False)
-ENDED = replace(ALIVE, alive=False, ended=True)
+DEAD = replace(ALIVE, silent_seconds=90.0, alive=False, absent_seconds=90.0)
+FINISHED = replace(ALIVE, alive=False, ended=True, ended_at=NOW, ended_why="finished", absent_seconds=900.0)
+JUST_NOW = replace(FINISHED, ended_why="CannotConnect: the connection was lost", absent_seconds=5.0)
+LONG_AGO = replace(JUST_NOW, absent_seconds=31.0)
 COPIED = TableReport("public.a", "public.b", "finished", "copy", 9, 9, False, None, 1, 0, None, 0, 0)
 COPYING = replace(COPIED, phase="copying", rows_total=90, total_is_estimate=True)
 NOT_RUN = {"status": "not run", "checked_at": None, "stale": False, "differences": 0}
 EQUAL = {**NOT_RUN, "status": "equal"}
 DIFFERENT = {**NOT_RUN, "status": "different", "differences": 3}
+INTERRUPTED = {**NOT_RUN, "status": "interrupted"}
+PROD = Naming("prod new")
 
 
-def judged(**given: Any) -> Severity:
-    """The severity of a run that migrates well but for what is given."""
-    facts: dict[str, Any] = {
-        "state": "migrating",
-        "blocked": None,
-        "phase": None,
-        "runner": ALIVE,
-        "tables": (COPYING,),
-        "verification": NOT_RUN,
-        "paused_seconds": None,
-    }
-    return judge(**{**facts, **given})[0]
+def told(
+    runner: RunnerReport = ALIVE, tables: tuple[TableReport, ...] = (COPYING,), found: Any = NOT_RUN, **given: Any
+) -> tuple[Severity, str, str, str, Any]:
+    """Severity, reasons, leave alone, undo and next of a run that is being copied but for what is given."""
+    facts = Facts(**{"state": "migrating", "captured": True, **given})
+    severity, reasons = judge(facts, runner, tables, found)
+    alone, back = leave_alone(facts, runner, severity, PROD), undo(facts, runner, PROD)
+    return severity, "; ".join(reasons), alone, back, next_step(facts, runner, tables, found, PROD)
+
+
+VERIFIED = {"state": "verified", "tables": (COPIED,), "found": EQUAL}
+SERVING = {"state": "cutover", "tables": (COPIED,), "found": EQUAL, "phase": "done"}
 
 
 @pytest.mark.parametrize(
     ("given", "severity"),
     [
         ({}, Severity.OK),
-        ({"runner": NEVER, "state": "setup"}, Severity.OK),
-        ({"runner": ENDED}, Severity.OK),
+        ({"runner": NEVER, "state": "setup", "tables": ()}, Severity.OK),
+        ({"runner": FINISHED, "state": "setup", "tables": ()}, Severity.OK),
+        ({"runner": NEVER, "state": "setup", "setup_done": False, "tables": ()}, Severity.WARNING),
+        ({"runner": LONG_AGO, "state": "setup", "setup_done": False, "tables": ()}, Severity.CRITICAL),
+        ({"runner": LONG_AGO, "state": "setup", "tables": ()}, Severity.CRITICAL),
+        ({"runner": replace(LONG_AGO, ended_why="Refused: x"), "state": "setup", "tables": ()}, Severity.OK),
+        ({"runner": JUST_NOW}, Severity.WARNING),
+        ({"runner": LONG_AGO}, Severity.CRITICAL),
+        ({"runner": FINISHED}, Severity.CRITICAL),
+        ({"runner": FINISHED, "tables": (COPIED,)}, Severity.OK),
+        ({"runner": JUST_NOW, "tables": (COPIED,), "found": INTERRUPTED}, Severity.WARNING),
+        ({"runner": LONG_AGO, "tables": (COPIED,), "found": INTERRUPTED}, Severity.CRITICAL),
+        ({**VERIFIED, "runner": LONG_AGO, "found": INTERRUPTED}, Severity.CRITICAL),
+        ({**VERIFIED, "runner": LONG_AGO}, Severity.OK),
         ({"runner": DEAD}, Severity.CRITICAL),
-        ({"runner": DEAD, "state": "cutover"}, Severity.WARNING),
+        ({**SERVING, "runner": DEAD}, Severity.WARNING),
         ({"runner": DEAD, "state": "aborted"}, Severity.OK),
-        ({"blocked": "a row does not fit"}, Severity.CRITICAL),
+        ({"runner": FINISHED, "blocked": "a row does not fit"}, Severity.CRITICAL),
+        ({**VERIFIED, "runner": FINISHED, "blocked": "a table was changed"}, Severity.CRITICAL),
+        ({**SERVING, "runner": FINISHED, "blocked": "a table was changed"}, Severity.CRITICAL),
+        ({"blocked": "a row does not fit"}, Severity.WARNING),
         ({"tables": (replace(COPYING, failed_chunks=1),)}, Severity.CRITICAL),
-        ({"verification": DIFFERENT}, Severity.CRITICAL),
-        ({"verification": DIFFERENT, "state": "cutover"}, Severity.OK),
-        ({"verification": {**EQUAL, "stale": True}}, Severity.WARNING),
+        ({"found": DIFFERENT}, Severity.CRITICAL),
+        ({**SERVING, "runner": FINISHED, "found": DIFFERENT}, Severity.OK),
+        ({"found": {**EQUAL, "stale": True}}, Severity.WARNING),
+        ({**SERVING, "runner": FINISHED, "found": {**EQUAL, "stale": True}}, Severity.OK),
         ({"paused_seconds": 3599.0}, Severity.OK),
         ({"paused_seconds": 3601.0}, Severity.WARNING),
-        ({"paused_seconds": 3601.0, "blocked": "x"}, Severity.CRITICAL),
         ({"throttled": (299.0, "replica lag 14 s > 10 s")}, Severity.OK),
         ({"throttled": (301.0, "replica lag 14 s > 10 s")}, Severity.WARNING),
+        ({**VERIFIED, "runner": FINISHED, "idle_seconds": 3601.0}, Severity.WARNING),
+        ({**VERIFIED, "runner": FINISHED, "idle_seconds": 3601.0, "captured": False}, Severity.OK),
+        ({**VERIFIED, "runner": ALIVE, "idle_seconds": 3601.0}, Severity.OK),
+        ({"runner": FINISHED, "state": "setup", "planned": False, "idle_seconds": 9e4}, Severity.OK),
+        ({**SERVING, "runner": replace(FINISHED, absent_seconds=80_000.0), "idle_seconds": 80_000.0}, Severity.OK),
+        ({**SERVING, "runner": replace(FINISHED, absent_seconds=90_000.0)}, Severity.WARNING),
+        ({**VERIFIED, "runner": JUST_NOW, "ending": "abort"}, Severity.WARNING),
+        ({**VERIFIED, "runner": LONG_AGO, "ending": "abort"}, Severity.CRITICAL),
+        ({**VERIFIED, "phase": "closing"}, Severity.OK),
+        ({**VERIFIED, "phase": "closing", "phase_seconds": 61.0}, Severity.WARNING),
+        ({**VERIFIED, "phase": "closing", "runner": DEAD}, Severity.CRITICAL),
+        ({**VERIFIED, "phase": "closing", "runner": FINISHED}, Severity.CRITICAL),
+        ({**VERIFIED, "phase": "preparing", "runner": FINISHED}, Severity.OK),
+        ({**VERIFIED, "phase": "pausing", "runner": DEAD}, Severity.CRITICAL),
+        ({**SERVING, "phase": "opened", "runner": DEAD}, Severity.CRITICAL),
+        ({**SERVING, "phase": "rollback closing", "runner": DEAD}, Severity.CRITICAL),
+        ({**SERVING, "phase": "rollback closing"}, Severity.OK),
     ],
 )
 def test_severity_is_that_of_the_worst_reason(given: dict[str, Any], severity: Severity) -> None:
-    assert judged(**given) is severity
+    found, reasons, *_ = told(**given)
+    assert found is severity, reasons
+    assert bool(reasons) == (severity is not Severity.OK)
+
+
+def test_the_error_that_ended_a_command_is_among_the_reasons() -> None:
+    assert "CannotConnect: the connection was lost" in told(runner=JUST_NOW)[1]
 
 
 @pytest.mark.parametrize(
-    ("state", "runner", "tables", "verification", "command"),
+    ("given", "command"),
     [
-        ("setup", ENDED, (), NOT_RUN, "migrate"),
-        ("setup", replace(DEAD, command="setup"), (), NOT_RUN, "setup"),
-        ("migrating", ALIVE, (COPYING,), NOT_RUN, "pause"),
-        ("migrating", DEAD, (COPYING,), NOT_RUN, "migrate"),
-        ("migrating", replace(DEAD, command="abort"), (COPYING,), NOT_RUN, "abort"),
-        ("migrating", DEAD, (COPIED,), NOT_RUN, "verify"),
-        ("migrating", ENDED, (COPYING,), NOT_RUN, "migrate"),
-        ("migrating", ENDED, (COPIED,), NOT_RUN, "verify"),
-        ("verified", ENDED, (COPIED,), EQUAL, "cutover"),
-        ("verified", ENDED, (COPIED,), {**EQUAL, "stale": True}, "verify --again"),
-        ("verified", ENDED, (COPIED,), DIFFERENT, "verify --again"),
-        ("cutover", ENDED, (COPIED,), EQUAL, "cleanup"),
+        ({"runner": FINISHED, "state": "setup", "tables": ()}, "migrate"),
+        ({"runner": replace(DEAD, command="setup"), "state": "setup", "tables": ()}, "setup"),
+        ({"runner": JUST_NOW, "state": "setup", "setup_done": False, "tables": ()}, "setup"),
+        ({}, "pause"),
+        ({"runner": replace(ALIVE, command="rollback")}, None),
+        ({"runner": ALIVE, "paused_seconds": 4.0}, "resume"),
+        ({"runner": DEAD}, "migrate"),
+        ({"runner": replace(DEAD, command="abort")}, "abort"),
+        ({"runner": DEAD, "tables": (COPIED,)}, "verify"),
+        ({"runner": FINISHED}, "migrate"),
+        ({"runner": FINISHED, "tables": (COPIED,)}, "verify"),
+        ({"runner": FINISHED, "tables": (COPIED,), "found": DIFFERENT}, "verify --repair"),
+        ({**VERIFIED, "runner": FINISHED, "found": INTERRUPTED}, "verify"),
+        ({**VERIFIED, "runner": FINISHED, "found": {**EQUAL, "stale": True}}, "verify --again"),
+        ({**VERIFIED, "runner": FINISHED, "found": DIFFERENT, "captured": False}, "verify --again"),
+        ({**VERIFIED, "runner": FINISHED, "blocked": "x", "blocked_command": "migrate --restart-table a"}, "BLOCKED"),
+        ({**VERIFIED, "runner": FINISHED, "blocked": "x"}, "cutover"),
+        ({"runner": DEAD, "blocked": "x", "blocked_command": "migrate --restart-table a"}, "BLOCKED"),
+        ({**VERIFIED, "runner": FINISHED, "ending": "abort"}, "abort"),
+        ({"runner": DEAD, "state": "cleaned"}, None),
     ],
 )
-def test_the_next_command_is_ready_to_paste(
-    state: str, runner: RunnerReport, tables: tuple[TableReport, ...], verification: dict[str, Any], command: str
+def test_the_next_command_is_ready_to_paste(given: dict[str, Any], command: str | None) -> None:
+    step = told(**given)[4]
+    if command == "BLOCKED":
+        wanted = "confiture migrate schema-to-schema migrate --target 'prod new' --restart-table a"
+    elif command is None:
+        assert step["command"] is None
+        return
+    else:
+        name, _, more = command.partition(" ")
+        wanted = f"confiture migrate schema-to-schema {name} --target 'prod new'{' ' * bool(more)}{more}"
+    assert step["command"] == wanted
+
+
+@pytest.mark.parametrize(
+    ("given", "commands"),
+    [
+        ({**VERIFIED, "runner": FINISHED}, ["cutover", "follow"]),
+        ({**VERIFIED, "runner": FINISHED, "captured": False}, ["cutover"]),
+        ({**SERVING, "runner": FINISHED}, ["cleanup", "rollback"]),
+        ({**SERVING, "runner": FINISHED, "captured": False}, ["cleanup"]),
+        ({**SERVING, "runner": FINISHED, "no_way_back": "b: no inverse"}, ["cleanup"]),
+        ({**SERVING, "runner": FINISHED, "blocked": "x", "blocked_command": "follow"}, ["follow", "cleanup"]),
+        ({**SERVING, "runner": FINISHED, "blocked": "x", "blocked_command": "abort"}, ["cleanup"]),
+        ({"runner": DEAD, "paused_seconds": 9.0}, ["resume", "migrate"]),
+        ({**VERIFIED, "runner": FINISHED, "paused_seconds": 9.0}, ["resume", "cutover", "follow"]),
+        (
+            {
+                "runner": FINISHED,
+                "tables": (COPIED,),
+                "found": DIFFERENT,
+                "captured": False,
+                "differing": ('public."B"',),
+            },
+            ["migrate", "verify"],
+        ),
+        (
+            {"runner": FINISHED, "tables": (COPIED,), "found": DIFFERENT, "differing": ("public.b",)},
+            ["verify", "migrate"],
+        ),
+    ],
+)
+def test_every_command_that_may_come_next_is_offered(given: dict[str, Any], commands: list[str]) -> None:
+    step = told(**given)[4]
+    found = [s["command"].split()[3] for s in (step, *step["alternatives"])]
+    assert found == commands
+
+
+# Half of a switch ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "phase", "command"), [("verified", "closing", "cutover"), ("cutover", "rollback closing", "rollback")]
+)
+@pytest.mark.parametrize("runner", [DEAD, FINISHED, JUST_NOW, LONG_AGO])
+@pytest.mark.parametrize("more", [{}, {"paused_seconds": 9.0}, {"blocked": "x", "blocked_command": "migrate"}])
+def test_between_closing_and_opening_nothing_but_finishing_is_offered(
+    state: str, phase: str, command: str, runner: RunnerReport, more: dict[str, Any]
 ) -> None:
-    row = {
-        "state": state, "target_name": "prod new", "blocked_reason": None, "setup_done": True, "cutover_phase": None,
-        "ending": None,
-    }  # fmt: skip
-    told = next_step(row, runner, tables, verification, paused=False)["command"]
-    assert told == f"confiture migrate schema-to-schema {command} --target 'prod new'"
+    severity, reasons, alone, back, step = told(
+        runner, (COPIED,), EQUAL, state=state, phase=phase, target_closed=True, **more
+    )
+    line = f"confiture migrate schema-to-schema {command} --target 'prod new'"
+    assert severity is Severity.CRITICAL
+    assert reasons.startswith(f"the {command} is not finished")
+    assert alone == f"not safe: finish it now: {line}"
+    assert back == f"none until the {command} is finished"
+    assert (step["command"], step["alternatives"]) == (line, [])
 
 
-def test_an_abort_that_was_begun_is_to_be_ended() -> None:
-    row = {"state": "verified", "target_name": "prod", "ending": "abort"}
-    told = next_step(row, ENDED, (COPIED,), EQUAL, paused=False)
-    assert told["command"] == "confiture migrate schema-to-schema abort --target prod"
-    assert judged(state="verified", runner=ENDED, ending="abort") is Severity.WARNING
+def test_a_pool_that_may_be_held_is_named_and_not_safe_to_leave() -> None:
+    severity, reasons, alone, _, step = told(DEAD, (COPIED,), EQUAL, state="verified", phase="pausing", held="pool app")
+    assert severity is Severity.CRITICAL
+    assert "held by pool app" in reasons
+    assert alone.startswith("not safe")
+    assert "pool app" in step["action"]
+
+
+@pytest.mark.parametrize(
+    "given", [{"phase": "opened"}, {"phase": "rollback opened"}, {"blocked": "x"}, {"ending": "cleanup"}]
+)
+def test_undo_and_rollback_agree(given: dict[str, Any]) -> None:
+    facts = Facts(**{"state": "cutover", "captured": True, "phase": "done", **given})
+    back = rollback(facts, PROD)
+    assert (back["possible"], back["command"]) == (False, None)
+    assert undo(facts, FINISHED, PROD) == f"not possible: {back['why']}"
+    quiet = Facts("cutover", captured=True, phase="done")
+    assert rollback(quiet, PROD)["possible"]
+    assert undo(quiet, FINISHED, PROD).startswith("rollback")
+
+
+# Which database takes writes ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "phase", "closed", "served"),
+    [
+        ("setup", None, None, "source"),
+        ("verified", "preparing", None, "source"),
+        ("verified", "pausing", None, "source"),
+        ("verified", "closing", True, "unknown"),
+        ("verified", "closing", None, "unknown"),
+        ("verified", "closing", False, "target"),
+        ("cutover", "opened", None, "target"),
+        ("cutover", "resumed", None, "target"),
+        ("cutover", "done", None, "target"),
+        ("cutover", "rollback preparing", None, "target"),
+        ("cutover", "rollback pausing", None, "target"),
+        ("cutover", "rollback closing", True, "unknown"),
+        ("cutover", "rollback closing", None, "unknown"),
+        ("cutover", "rollback closing", False, "target"),
+        ("cutover", "rollback opened", None, "source"),
+        ("cutover", "rollback resumed", None, "source"),
+        ("migrating", None, None, "source"),
+        ("cleaned", "done", None, "target"),
+        ("aborted", "closing", None, "source"),
+    ],
+)
+def test_which_database_takes_writes_follows_from_the_phase(
+    state: str, phase: str | None, closed: bool | None, served: str
+) -> None:
+    assert writes_served_by(state, phase, captured=True, target_closed=closed) == served
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_stopped_application_writes_to_the_target_from_the_cutover_on(state: str) -> None:
+    served = writes_served_by(state, None, captured=False)
+    assert served == ("target" if state in ("cutover", "cleaned") else "source")
+
+
+# Names -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("prod_new", "prod_new"),
+        ("postgresql://app@db/new", "postgresql://app@db/new"),
+        ("service=new", "service=new"),
+        ("postgresql://app:secret@db/new", "'user=app dbname=new host=db'"),
+        ("host=db password=secret dbname=new", "'dbname=new host=db'"),
+    ],
+)
+def test_a_target_is_named_again_as_it_was_given_but_for_its_password(given: str, shown: str) -> None:
+    named = naming(given, None)
+    line = named.command("verify --again")
+    assert "secret" not in line
+    found = line.removeprefix("confiture migrate schema-to-schema verify --target ").removesuffix(" --again")
+    assert sorted(found.strip("'").split()) == sorted(shown.strip("'").split())
+    assert named.left_out == ("secret" in given)
+
+
+def test_the_project_is_repeated_where_it_was_given() -> None:
+    assert naming("new", Path("my project")).command("migrate").endswith(" --target new --project 'my project'")
+
+
+def test_a_hint_stands_beside_a_command_without_its_password() -> None:
+    step = next_step(Facts("setup"), FINISHED, (), NOT_RUN, Naming("host=db", left_out=True))
+    assert "PGPASSFILE" in step["hint"]
+    assert next_step(Facts("setup"), FINISHED, (), NOT_RUN, PROD)["hint"] is None
+
+
+def test_nothing_is_wrong_with_a_run_that_is_over() -> None:
+    for state in FINAL:
+        severity, reasons, alone, *_ = told(DEAD, state=state, blocked="x", phase="closing")
+        assert (severity, reasons, alone) == (Severity.OK, "", "safe: the run is over")
 
 
 def test_more_rows_than_estimated_are_not_more_than_all() -> None:

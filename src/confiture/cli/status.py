@@ -19,7 +19,8 @@ from confiture.config import find_project
 from confiture.errors import ConfitureError, WaitedOut
 from confiture.render import status as render
 from confiture.states import STATES
-from confiture.status import Report, Severity
+from confiture.status import Report
+from confiture.status_rules import Severity
 from confiture.types import visible
 
 
@@ -84,7 +85,7 @@ def status(
     where = project if project is not None else find_project(Path.cwd())
 
     def look() -> Report:
-        return asking.report(target, where, every=every)
+        return asking.report(target, where, every=every, given_project=project)
 
     try:
         found = _waited(look, wait, timeout) if wait is not None else look()

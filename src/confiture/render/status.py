@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+import textwrap
 from datetime import datetime
 
 from confiture.states import ABORTED, CLEANED, CUTOVER, MIGRATING, SETUP, VERIFIED
-from confiture.status import Report, RunReport, TableReport
+from confiture.status import Report, RunReport
+from confiture.status_rules import Severity, TableReport
 from confiture.throttle import from_json
 
 _STEPS = (SETUP, MIGRATING, VERIFIED, CUTOVER, CLEANED)
 #: Tables shown of each run unless all are asked for.
 TABLES_SHOWN = 10
+#: Errors shown of each run; the JSON has those of 24 hours.
+ERRORS_SHOWN = 3
+
+
+#: Columns of a terminal; a command is never broken.
+WIDTH = 80
+INDENT = " " * 8
 
 
 def text(report: Report, *, every: bool = False) -> str:
-    """What the on-call asks, in the order it is asked."""
-    blocks = [_run(run, report.generated_at, every) for run in report.runs]
-    blocks += [f"UNKNOWN {line}" for line in report.unknown]
-    return "\n\n".join(blocks) or "OK no run is known"
+    """What the on-call asks, in the order it is asked: the first line has the severity of the whole report."""
+    unknown = [f"UNKNOWN {line}" for line in report.unknown]
+    blocks = [_run(run, report.generated_at, every) for run in sorted(report.runs, key=lambda r: -r.severity)]
+    first = report.severity is Severity.UNKNOWN
+    return "\n\n".join([*unknown, *blocks] if first else [*blocks, *unknown]) or "OK no run is known"
 
 
 def _run(run: RunReport, now: datetime, every: bool) -> str:
+    place = f"{run.server['host']}:{run.server['port']}/{run.server['database']}"
     lines = [
-        _headline(run),
-        f"Writes go to  {_served(run)}        Leave alone: {run.leave_alone}        Undo: {run.undo}",
-        f"Source  {run.source}   Target  {run.server['host']}:{run.server['port']}/{run.server['database']}"
-        f"  PostgreSQL {run.server['version'].split()[0]} up",
+        *_headline_and_reasons(run),
+        *_beside(f"Writes go to  {_served(run)}", f"Leave alone: {run.leave_alone}", f"Undo: {run.undo}"),
+        *_beside(f"Source  {run.source}", f"Target  {place}  PostgreSQL {run.server['version'].split()[0]} up"),
         _runner(run),
         _time(run, now),
         *_limits(run),
@@ -33,22 +43,44 @@ def _run(run: RunReport, now: datetime, every: bool) -> str:
         "",
         *_tables(run, every),
         *_rest(run),
-        f"Next    {run.next['action']}{': ' + run.next['command'] if run.next['command'] else ''}",
+        *_next(run),
     ]
     return "\n".join(lines)
 
 
+def _beside(*parts: str) -> list[str]:
+    """One line where it fits, else a line each."""
+    line = INDENT.join(parts)
+    return [line] if len(line) <= WIDTH else list(parts)
+
+
+def _wrapped(label: str, words: str) -> list[str]:
+    """A label and its text, broken into lines of the terminal's width."""
+    return textwrap.wrap(
+        words, WIDTH, initial_indent=label, subsequent_indent=INDENT, break_long_words=False, break_on_hyphens=False
+    )
+
+
 def _severity(run: RunReport) -> str:
-    return ("OK", "WARNING", "CRITICAL", "UNKNOWN")[run.severity]
+    return Severity(run.severity).name
+
+
+def _headline_and_reasons(run: RunReport) -> list[str]:
+    """The first line; the reasons in it where they fit, else below it, the worst first."""
+    line = ", ".join([_headline(run), *run.reasons])
+    if len(line) <= WIDTH:
+        return [line]
+    return [_headline(run), *(line for reason in run.reasons for line in _wrapped("   why  ", reason))]
 
 
 def _headline(run: RunReport) -> str:
-    reasons = f", {'; '.join(run.reasons)}" if run.reasons else ""
-    percent = f" {run.progress.percent:.1f} %" if run.state == MIGRATING else ""
+    percent = f" {run.progress.percent:.1f} %" if run.state == MIGRATING and run.rolled_back_at is None else ""
+    back = f", rolled back at {_clock(run.rolled_back_at)}" if run.rolled_back_at is not None else ""
     paused = ", paused" if run.paused_since is not None else ""
     held = f", throttled: {run.throttle['reason']}" if _held_lately(run) else ""
-    state = f"{run.state.upper()}{percent}{paused}{held}{reasons}"
-    return f"{_severity(run)} {run.source} -> {run.target}  run {run.id}  {state}"
+    return (
+        f"{_severity(run)} {run.source} -> {run.target}  run {run.id}  {run.state.upper()}{percent}{back}{paused}{held}"
+    )
 
 
 def _held_lately(run: RunReport) -> bool:
@@ -57,8 +89,21 @@ def _held_lately(run: RunReport) -> bool:
 
 
 def _served(run: RunReport) -> str:
-    name = {"source": run.source, "target": run.target}.get(run.writes_served_by, "nobody")
-    return f"{name} ({run.writes_served_by})"
+    name = {"source": run.source, "target": run.target}.get(run.writes_served_by)
+    return f"{name} ({run.writes_served_by})" if name is not None else "unknown: the target alone cannot tell"
+
+
+def _next(run: RunReport) -> list[str]:
+    """What to do and its command, and what may be done instead."""
+    lines = []
+    for n, step in enumerate((run.next, *run.next["alternatives"])):
+        label = "Next    " if n == 0 else "   or   "
+        line = f"{label}{step['action']}{': ' + step['command'] if step['command'] else ''}"
+        if step["command"] is None or len(line) <= WIDTH:
+            lines.append(line)
+        else:
+            lines += [f"{label}{step['action']}:", f"{INDENT}{step['command']}"]
+    return lines + ([f"{INDENT}({run.next['hint']})"] if run.next["hint"] else [])
 
 
 def _runner(run: RunReport) -> str:
@@ -68,7 +113,8 @@ def _runner(run: RunReport) -> str:
         return "Runner  none yet"
     who = f"{runner.host} pid {runner.pid} ({runner.command})"
     if runner.ended:
-        return f"Runner  none; the last was {who}{again}"
+        ended = f", ended {_clock(runner.ended_at)}" if runner.ended_at is not None else ""
+        return f"Runner  none; the last was {who}{ended}{again}"
     age = f"heartbeat {runner.silent_seconds or 0:.0f} s ago"
     return f"Runner  {who}, {age}{'' if runner.alive else ', DEAD'}{again}"
 
@@ -90,7 +136,9 @@ def _limits(run: RunReport) -> list[str]:
 def _steps(run: RunReport) -> str:
     if run.state == ABORTED:
         return f"aborted {_clock(run.state_since)}"
-    return " > ".join(s.upper() if s == run.state else s for s in _STEPS) + f" (since {_clock(run.state_since)})"
+    back = f"; rolled back at {_clock(run.rolled_back_at)}" if run.rolled_back_at is not None else ""
+    steps = " > ".join(s.upper() if s == run.state else s for s in _STEPS)
+    return f"{steps} (since {_clock(run.state_since)}{back})"
 
 
 def _tables(run: RunReport, every: bool) -> list[str]:
@@ -135,7 +183,8 @@ def _rest(run: RunReport) -> list[str]:
         f"Verify  {verification['status']}{checked}{found}{stale}",
         f"Errors  {len(run.errors)} in 24 h" if run.errors else "Errors  none in 24 h",
     ]
-    lines += [f"        {_clock(e['at'])} {e['kind']}: {e['text']}" for e in run.errors[:3]]
+    for error in run.errors[:ERRORS_SHOWN]:
+        lines += _wrapped(INDENT, f"{_clock(error['at'])} {error['kind']}: {error['text']}")
     return lines
 
 
@@ -186,8 +235,8 @@ def openmetrics(report: Report) -> str:
             labels = {"run": run.id, "source": run.source, "target": run.target, "state": run.state}
             inner = ",".join(f'{k}="{_escaped(v)}"' for k, v in labels.items())
             lines.append(f"{name}{{{inner}}} {_metric(name, run):g}")
-    if not report.runs:
-        lines.insert(2, f"confiture_severity {int(report.severity)}")
+    if report.unknown or not report.runs:
+        lines.insert(2, f"confiture_severity {int(Severity.UNKNOWN if report.unknown else Severity.OK)}")
     return "\n".join([*lines, "# EOF"])
 
 

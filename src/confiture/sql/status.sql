@@ -4,12 +4,22 @@ SELECT clock_timestamp(), current_setting('server_version'),
        to_regclass('confiture.run') IS NOT NULL, to_regclass('confiture.migration') IS NOT NULL
 
 -- name: runs
--- Every run of this target: the one that is not over first, then the newest.
-SELECT r.id, r.state, r.state_since, r.started_at, r.source_name, r.target_name, r.writes_served_by, r.blocked_reason,
-       r.cutover_phase, coalesce((r.options->>'capture')::bool, false) AS captured,
+-- Every run of this target: the one that is not over first, then the newest. What an older journal lacks is read through
+-- jsonb.
+SELECT r.id, r.state, r.state_since, r.started_at, r.source_name, r.target_name, r.blocked_reason,
+       to_jsonb(r) ->> 'blocked_command' AS blocked_command, r.cutover_phase, r.plan IS NOT NULL AS planned,
+       coalesce(extract(epoch FROM clock_timestamp() - (to_jsonb(r) ->> 'phase_since')::timestamptz), 0)::float8
+           AS phase_seconds,
+       coalesce((r.options->>'capture')::bool, false) AS captured, r.options ->> 'gate' AS held,
+       extract(epoch FROM clock_timestamp() - r.started_at)::float8 AS age,
+       extract(epoch FROM clock_timestamp() - coalesce(
+           (SELECT c.at FROM confiture.catchup c WHERE c.run_id = r.id), r.started_at))::float8 AS idle_seconds,
        EXISTS (SELECT FROM confiture.step s WHERE s.run_id = r.id AND s.phase = 'setup' AND s.name = 'foreign server'
                    AND s.status = 'done') AS setup_done,
        (SELECT s.phase FROM confiture.step s WHERE s.run_id = r.id AND s.phase IN ('abort', 'cleanup') LIMIT 1) AS ending,
+       (SELECT CASE WHEN e.kind = 'rollback' THEN e.at END FROM confiture.event e
+        WHERE e.run_id = r.id AND e.kind IN ('cutover', 'rollback') AND e.to_state IS NOT NULL
+        ORDER BY e.id DESC LIMIT 1) AS rolled_back_at,
        (SELECT string_agg(format('%I: %s', t -> 'target' ->> 'name', t ->> 'rollback_problem'), '; ')
         FROM jsonb_array_elements(r.plan -> 'tables') t WHERE t ->> 'rollback_problem' IS NOT NULL) AS no_way_back
 FROM confiture.run r ORDER BY r.state IN ('cleaned', 'aborted'), r.state_since DESC
@@ -17,8 +27,9 @@ FROM confiture.run r ORDER BY r.state IN ('cleaned', 'aborted'), r.state_since D
 -- name: runner
 -- Who runs the run, or ran it last. It is gone when none of its recorded server processes runs any more: a pid is
 -- always shown, when it started only to those who may see it. A standby does not see the primary's processes.
-SELECT r.host, r.pid, r.tool_version, r.command, r.heartbeat_at, r.ended_at,
+SELECT r.host, r.pid, r.tool_version, r.command, r.heartbeat_at, r.ended_at, r.ended_why,
        extract(epoch FROM clock_timestamp() - r.heartbeat_at)::float8 AS silent,
+       extract(epoch FROM clock_timestamp() - coalesce(r.ended_at, r.heartbeat_at))::float8 AS absent,
        NOT pg_is_in_recovery() AND jsonb_array_length(r.target_backends) > 0 AND NOT EXISTS (
            SELECT FROM jsonb_array_elements(r.target_backends) b JOIN pg_stat_activity a ON a.pid = (b ->> 0)::int
            WHERE coalesce(extract(epoch FROM a.backend_start)::text = b ->> 1, true)) AS gone,
@@ -74,25 +85,37 @@ SELECT format('%%I.%%I', schema_name, table_name) AS target,
 FROM confiture.deferred_object WHERE run_id = %(run)s AND kind IN ('index', 'constraint') GROUP BY 1
 
 -- name: verification
--- The last attempt; stale when rows were copied, the plan was changed or this server was started after its verdict.
+-- The last attempt, but for a repetition under the cutover's lock that was interrupted; stale when rows were copied, the
+-- plan was changed or this server was started after its verdict. With the tables in which rows differ.
 SELECT v.verdict, v.ended_at AS checked_at,
        v.ended_at IS NOT NULL AND (v.plan_hash IS DISTINCT FROM r.plan_hash OR EXISTS (
            SELECT FROM confiture.chunk c WHERE c.run_id = r.id AND c.done_at > v.ended_at)
            OR NOT pg_is_in_recovery() AND v.ended_at < pg_postmaster_start_time()) AS stale,
        (SELECT count(*)::int FROM confiture.difference d
-        WHERE (d.run_id, d.verification) = (v.run_id, v.number)) AS differences
+        WHERE (d.run_id, d.verification) = (v.run_id, v.number)) AS differences,
+       (SELECT array_agg(DISTINCT u.subject ORDER BY u.subject) FROM confiture.verified_unit u
+        WHERE (u.run_id, u.verification) = (v.run_id, v.number) AND u.check_name = 'rows' AND NOT u.equal) AS differing
 FROM confiture.verification v JOIN confiture.run r ON r.id = v.run_id
-WHERE v.run_id = %(run)s ORDER BY v.number DESC LIMIT 1
+WHERE v.run_id = %(run)s AND (v.purpose = 'verify' OR v.purpose = 'cutover' AND v.verdict IS NOT NULL)
+ORDER BY v.number DESC LIMIT 1
 
 -- name: errors
--- What went wrong in the last 24 hours, the newest first.
-SELECT at, kind, coalesce(
-    CASE kind WHEN 'bad row' THEN format('%%s: %%s', detail ->> 'table', detail ->> 'message')
-              WHEN 'blocked' THEN detail ->> 'reason'
-              ELSE 'the runner was gone; resumed by ' || (detail ->> 'command') END, kind) AS text
-FROM confiture.event
-WHERE run_id = %(run)s AND kind IN ('bad row', 'blocked', 'takeover') AND at > clock_timestamp() - interval '24 hours'
-ORDER BY id DESC
+-- What went wrong in the last 24 hours, the newest first: facts of their own, and what ended a command otherwise.
+SELECT at, kind, text FROM (
+    SELECT e.at, e.kind, coalesce(
+        CASE e.kind WHEN 'bad row' THEN format('%%s: %%s', e.detail ->> 'table', e.detail ->> 'message')
+                    WHEN 'blocked' THEN e.detail ->> 'reason'
+                    ELSE 'the runner was gone; resumed by ' || (e.detail ->> 'command') END, e.kind) AS text
+    FROM confiture.event e
+    WHERE e.run_id = %(run)s AND e.kind IN ('bad row', 'blocked', 'takeover')
+      AND NOT (e.kind = 'blocked' AND EXISTS (
+          SELECT FROM confiture.event b WHERE (b.run_id, b.epoch, b.kind) = (e.run_id, e.epoch, 'bad row')))
+    UNION ALL
+    SELECT r.ended_at, 'ended', format('%%s: %%s', r.command, r.ended_why) FROM confiture.runner r
+    WHERE r.run_id = %(run)s AND r.ended_why NOT IN ('finished', 'taken over') AND NOT EXISTS (
+        SELECT FROM confiture.event b
+        WHERE (b.run_id, b.epoch) = (r.run_id, r.epoch) AND b.kind IN ('bad row', 'blocked'))
+) w WHERE at > clock_timestamp() - interval '24 hours' ORDER BY at DESC
 
 -- name: locks
 -- Sessions of the target that wait for a lock of the runner's, and how many of the runner's wait for others.
