@@ -170,8 +170,8 @@ MUTANTS = (
     Mutant(
         "foreign keys have no action during the run",
         "steps/foreign_keys.py",
-        '    if not detail["plain"]:\n        replace(tx, item, item.interim',
-        '    if not detail["plain"]:\n        replace(tx, item, item.definition',
+        "item.interim_name, item.interim + late)",
+        "item.interim_name, item.definition.removesuffix(' NOT VALID') + late)",
         _in("acceptance", "rollback"),
     ),
     Mutant(
@@ -656,6 +656,27 @@ MUTANTS = (
         '        "tcp_keepalives_idle",\n',
         "",
         _in("integration", "foreign_server", "within_a_minute"),
+    ),
+    Mutant(
+        "orphans are searched with the foreign key's own operators",
+        "compare/references.py",
+        '    operators = detail.get("operators")\n',
+        "    operators = None\n",
+        _in("integration", "foreign_keys", "verify_finds"),
+    ),
+    Mutant(
+        "the substitute of a foreign key has a name of its own",
+        "steps/foreign_keys.py",
+        "hashlib.sha256(text.encode())",
+        "hashlib.sha256(name[:40].encode())",
+        _in("integration", "foreign_keys", "second_cutover"),
+    ),
+    Mutant(
+        "the action of a partitioned table's key holds from the opening on",
+        "steps/foreign_keys.py",
+        'for table in _leaves(tx, item, None) if detail["partitioned"] else',
+        'for table in [] if detail["partitioned"] else',
+        _in("integration", "foreign_keys", "obeys"),
     ),
 )
 

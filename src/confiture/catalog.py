@@ -141,8 +141,28 @@ class Index:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyOperator:
+    """How one column of a foreign key is compared: ``referenced OPERATOR(...) referencing``.
+
+    :ivar operator: as SQL, ``OPERATOR(schema.=)``; it takes ``left_type`` and ``right_type``.
+    :ivar collation: of the referenced column; None where its type has none.
+    """
+
+    operator: str
+    left_type: str
+    right_type: str
+    collation: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ForeignKey:
-    """A foreign key as declared, on ``table``: a table or one of its partitions."""
+    """A foreign key as declared, on ``table``: a table or one of its partitions.
+
+    :ivar partitioned: the table is partitioned, and its server refuses NOT VALID there (before PostgreSQL 18).
+    :ivar to_partitioned: the referenced table is partitioned.
+    :ivar kept_as_declared: not enforced: it refuses nothing, so nothing stands in for it.
+    :ivar period: its last columns are periods (PostgreSQL 18); their operator is "overlaps".
+    """
 
     table: TableRef
     name: str
@@ -156,7 +176,10 @@ class ForeignKey:
     is_deferred: bool
     validated: bool
     partitioned: bool
+    to_partitioned: bool
     kept_as_declared: bool
+    period: bool
+    operators: tuple[KeyOperator, ...]
     comment: str | None
 
 
@@ -312,6 +335,7 @@ def _foreign_key(row: Json) -> ForeignKey:
     row["references"] = TableRef(row.pop("ref_schema"), row.pop("ref_name"))
     row["columns"] = tuple(row["columns"])
     row["ref_columns"] = tuple(row["ref_columns"])
+    row["operators"] = tuple(KeyOperator(**o) for o in row["operators"])
     return ForeignKey(**_of_table(row))
 
 

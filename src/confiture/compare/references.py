@@ -11,6 +11,7 @@ from confiture.db import Session, Transaction
 from confiture.journal.progress import Deferred
 from confiture.journal.verifications import Difference
 from confiture.plan import Plan
+from confiture.projection import raw
 from confiture.sql import load
 from confiture.types import TableRef
 
@@ -27,18 +28,50 @@ def _from(tx: Transaction, ref: TableRef) -> sql.Composed:
     return sql.SQL("{}{}").format(sql.SQL("" if row == (True,) else "ONLY "), _name(ref))
 
 
-def orphans(tx: Transaction, key: Deferred) -> list[Difference]:
-    """Rows whose parent is not there, by an anti-join of the target alone."""
+def _same(key: Deferred) -> list[sql.Composed]:
+    """The key's test for each column of a parent ``p`` and a child ``c``, as the server's own check makes it.
+
+    https://github.com/postgres/postgres/blob/master/src/backend/utils/adt/ri_triggers.c
+    """
     detail = key.detail or {}
-    columns, refs = detail["columns"], detail["ref_columns"]
+    pairs = list(zip(detail["columns"], detail["ref_columns"], strict=True))
+    operators = detail.get("operators")
+    if operators is None:  # recorded by an older version
+        return [sql.SQL("p.{} = c.{}").format(sql.Identifier(r), sql.Identifier(c)) for c, r in pairs]
+    return [
+        sql.SQL("p.{}::{} {} c.{}::{}{}").format(
+            sql.Identifier(r),
+            raw(by["left_type"]),
+            raw(by["operator"]),
+            sql.Identifier(c),
+            raw(by["right_type"]),
+            raw(f" COLLATE {by['collation']}" if by["collation"] else ""),
+        )
+        for (c, r), by in zip(pairs, operators, strict=True)
+    ]
+
+
+def _parent(tx: Transaction, key: Deferred) -> sql.Composed:
+    """The condition that the parent of a child ``c`` is there; periods of several rows may cover a child's."""
+    detail = key.detail or {}
+    tests = sql.SQL(" AND ").join(_same(key))
+    parent = _from(tx, TableRef(*detail["references"]))
+    if not detail.get("period"):
+        return sql.SQL("EXISTS (SELECT FROM {} p WHERE {})").format(parent, tests)
+    return sql.SQL(
+        "coalesce((SELECT pg_catalog.range_agg(p.{}) OPERATOR(pg_catalog.@>) c.{} FROM {} p WHERE {}), false)"
+    ).format(sql.Identifier(detail["ref_columns"][-1]), sql.Identifier(detail["columns"][-1]), parent, tests)
+
+
+def orphans(tx: Transaction, key: Deferred) -> list[Difference]:
+    """Rows whose parent is not there, by an anti-join of the target alone with the key's own operators."""
+    detail = key.detail or {}
+    columns = detail["columns"]
     parent = TableRef(*detail["references"])
     values = sql.SQL(", ").join(sql.SQL("c.{}::text").format(sql.Identifier(c)) for c in columns)
     filled = sql.SQL(" AND ").join(sql.SQL("c.{} IS NOT NULL").format(sql.Identifier(c)) for c in columns)
-    joined = sql.SQL(" AND ").join(
-        sql.SQL("p.{} = c.{}").format(sql.Identifier(r), sql.Identifier(c)) for c, r in zip(columns, refs, strict=True)
-    )
-    query = sql.SQL("SELECT DISTINCT {} FROM {} c WHERE {} AND NOT EXISTS (SELECT FROM {} p WHERE {}) LIMIT {}").format(
-        values, _from(tx, key.table), filled, _from(tx, parent), joined, sql.Literal(ORPHANS_MOST)
+    query = sql.SQL("SELECT DISTINCT {} FROM {} c WHERE {} AND NOT {} LIMIT {}").format(
+        values, _from(tx, key.table), filled, _parent(tx, key), sql.Literal(ORPHANS_MOST)
     )
     return [
         Difference(
@@ -78,7 +111,8 @@ def invalid(tx: Transaction, plan: Plan, taken: tuple[Deferred, ...]) -> Iterato
     """Foreign keys that the load left not validated though the DDL has them so, and indexes not valid."""
     for key in taken:
         if key.kind == "foreign_key" and key.status != "off" and (key.detail or {}).get("validated"):
-            found = tx.pg.execute(load("constraints.sql")["validated"], [key.table.schema, key.table.name, key.name])
+            name = key.standing
+            found = tx.pg.execute(load("constraints.sql")["validated"], [key.table.schema, key.table.name, name])
             if found.fetchone() != (True,):
                 yield Difference("constraints", f"{key.table} {key.name}", "constraint not validated")
     oids = []

@@ -83,6 +83,16 @@ class Deferred:
     detail: Json | None = None
     status: str = "off"
 
+    @property
+    def interim_name(self) -> str:
+        """The name of what stands in for it; its own name where that is the same object, altered."""
+        return str((self.detail or {}).get("interim_name", self.name))
+
+    @property
+    def standing(self) -> str:
+        """The name of the object that is in place until the opening, by the status."""
+        return self.interim_name if self.status == "interim" else self.name
+
 
 def take_off(tx: Transaction, run_id: uuid.UUID, item: Deferred) -> None:
     """Record ``item`` in the transaction that takes it off."""

@@ -148,8 +148,22 @@ SELECT p.root::bigint AS table_oid, n.nspname AS table_schema, c.relname AS tabl
        con.condeferrable AS is_deferrable, con.condeferred AS is_deferred, con.convalidated AS validated,
        -- NOT VALID is refused on a partitioned table before PostgreSQL 18.
        c.relkind = 'p' AND current_setting('server_version_num')::int < 180000 AS partitioned,
-       coalesce((to_jsonb(con)->>'conperiod')::bool, false)
-         OR NOT coalesce((to_jsonb(con)->>'conenforced')::bool, true) AS kept_as_declared,
+       rc.relkind = 'p' AS to_partitioned,
+       NOT coalesce((to_jsonb(con)->>'conenforced')::bool, true) AS kept_as_declared,
+       coalesce((to_jsonb(con)->>'conperiod')::bool, false) AS period,
+       (SELECT jsonb_agg(jsonb_build_object(
+                   'operator', format('OPERATOR(%%I.%%s)', opn.nspname, o.oprname),
+                   'left_type', format('%%I.%%I', ln.nspname, lt.typname),
+                   'right_type', format('%%I.%%I', tn.nspname, rt.typname),
+                   'collation', CASE WHEN co.oid IS NOT NULL THEN format('%%I.%%I', cn.nspname, co.collname) END)
+               ORDER BY k.n)
+        FROM unnest(con.conpfeqop, con.confkey) WITH ORDINALITY k(op, attnum, n)
+        JOIN pg_operator o ON o.oid = k.op JOIN pg_namespace opn ON opn.oid = o.oprnamespace
+        JOIN pg_type lt ON lt.oid = o.oprleft JOIN pg_namespace ln ON ln.oid = lt.typnamespace
+        JOIN pg_type rt ON rt.oid = o.oprright JOIN pg_namespace tn ON tn.oid = rt.typnamespace
+        JOIN pg_attribute a ON a.attrelid = con.confrelid AND a.attnum = k.attnum
+        LEFT JOIN pg_collation co ON co.oid = a.attcollation LEFT JOIN pg_namespace cn ON cn.oid = co.collnamespace
+       ) AS operators,
        obj_description(con.oid, 'pg_constraint') AS comment
 FROM (SELECT r.oid AS root, r.oid FROM unnest(%(tables)s::oid[]) r(oid)
       UNION SELECT r.oid, t.relid FROM unnest(%(tables)s::oid[]) r(oid), pg_partition_tree(r.oid) t) p

@@ -15,3 +15,25 @@ WHERE (n.nspname, c.relname, con.conname) = (%s, %s, %s)
 SELECT i.indrelid::regclass::text, i.indexrelid::regclass::text
 FROM pg_index i
 WHERE i.indrelid = ANY (%(tables)s::oid[]) AND NOT (i.indisvalid AND i.indisready)
+
+-- name: leaves
+-- The leaf partitions of a table, and whether the constraint ``name`` is validated there.
+SELECT n.nspname, c.relname, con.convalidated
+FROM pg_partition_tree((SELECT r.oid FROM pg_class r JOIN pg_namespace s ON s.oid = r.relnamespace
+                        WHERE (s.nspname, r.relname) = (%(schema)s, %(table)s))) t
+JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_constraint con ON con.conrelid = c.oid AND con.conname = %(name)s
+WHERE t.isleaf
+ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"
+
+-- name: parts
+-- The constraints on a table that belong to the foreign key ``name`` of it, and are not named after it.
+WITH RECURSIVE part AS (
+    SELECT con.oid, con.conrelid, con.conname FROM pg_constraint con
+    JOIN pg_class c ON c.oid = con.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE (n.nspname, c.relname, con.conname) = (%(schema)s, %(table)s, %(name)s)
+    UNION ALL
+    SELECT con.oid, con.conrelid, con.conname FROM pg_constraint con
+    JOIN part p ON con.conparentid = p.oid AND con.conrelid = p.conrelid
+)
+SELECT conname FROM part WHERE NOT starts_with(conname, %(name)s) ORDER BY oid

@@ -142,15 +142,17 @@ def comment_on(tx: Transaction, item: Deferred) -> None:
 def add_interim(context: Context, tx: Transaction, item: Deferred) -> None:
     """The foreign key as it stands until the cutover, not yet validated where that is possible."""
     detail = item.detail or {}
-    definition = item.interim or item.definition
+    definition, name = item.interim or item.definition, item.interim_name
     late = "" if item.interim is None or detail["partitioned"] else " NOT VALID"
     statement = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}")
     try:
         with tx.pg.transaction():
-            tx.pg.execute(statement.format(_table(item.table), sql.Identifier(item.name), raw(definition + late)))
+            tx.pg.execute(statement.format(_table(item.table), sql.Identifier(name), raw(definition + late)))
     except psycopg.errors.ForeignKeyViolation:
         return  # stays off: verify names the orphans
-    comment_on(tx, item)
+    if name == item.name:
+        comment_on(tx, item)
+    foreign_keys.free_names(tx, item)
     progress.set_deferred(tx, context.run_id, item, "interim")
 
 
@@ -158,10 +160,9 @@ def validate(context: Context, tx: Transaction, item: Deferred) -> None:
     """Check every row; a key with orphans stays unvalidated, and verify names them."""
     if (item.detail or {}).get("validated") is False:
         return  # declared NOT VALID: the new schema does not ask for it
-    statement = sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}")
     try:
         with tx.pg.transaction():
-            tx.pg.execute(statement.format(_table(item.table), sql.Identifier(item.name)))
+            foreign_keys.validate(tx, item)
     except (psycopg.errors.ForeignKeyViolation, psycopg.errors.UndefinedObject):
         return
 

@@ -30,6 +30,7 @@ from confiture.plan import Options, Plan, Planner, TablePlan, Trusted, plan_from
 from confiture.projection import raw, view_select
 from confiture.runner import Context
 from confiture.states import VERIFIED
+from confiture.steps import foreign_keys
 from confiture.types import TableRef, quoted, shell_word
 
 #: The facts of each table of the source, by aspect, as the plan's snapshot has them.
@@ -533,8 +534,7 @@ def foreign_keys_off(context: Context, tx: Transaction) -> None:
     """Foreign keys off again, so that a table others refer to can be emptied and filled."""
     for item in progress.deferred(tx, context.run_id, "foreign_key"):
         if item.status != "off":
-            table = sql.Identifier(item.table.schema, item.table.name)
-            tx.pg.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table, sql.Identifier(item.name)))
+            foreign_keys.drop(tx, item)
             progress.set_deferred(tx, context.run_id, item, "off")
 
 
