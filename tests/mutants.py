@@ -678,6 +678,20 @@ MUTANTS = (
         'for table in [] if detail["partitioned"] else',
         _in("integration", "foreign_keys", "obeys"),
     ),
+    Mutant(
+        "the target's rules are off during the run",
+        "steps/setup.py",
+        "(*suspended.triggers(table), *suspended.rules(table))",
+        "suspended.triggers(table)",
+        _in("integration", "rules", "brought_over"),
+    ),
+    Mutant(
+        "the source's rules are off while changes are applied in reverse",
+        "steps/home.py",
+        "if table.ref in tables for r in suspended.rules(table)):",
+        "if False for r in suspended.rules(table)):",
+        _in("integration", "rules", "in_reverse"),
+    ),
 )
 
 

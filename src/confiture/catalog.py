@@ -194,6 +194,16 @@ class Trigger:
 
 
 @dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule ON INSERT, UPDATE or DELETE of a table or one of its partitions; ``enabled`` is ``ev_enabled``."""
+
+    table: TableRef
+    name: str
+    enabled: str
+    definition: str
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """A CHECK constraint."""
 
@@ -217,7 +227,6 @@ class Table:
     bytes: int
     inherited_from: bool
     inherits: bool
-    insert_rule: bool
     may_select: bool
     may_insert: bool
     may_use_schema: bool
@@ -230,6 +239,7 @@ class Table:
     foreign_keys: tuple[ForeignKey, ...] = ()
     checks: tuple[Check, ...] = ()
     triggers: tuple[Trigger, ...] = ()
+    rules: tuple[Rule, ...] = ()
 
     def column(self, name: str) -> Column | None:
         """The column of that exact name."""
@@ -348,6 +358,7 @@ def read(tx: Transaction) -> Catalog:
     foreign_keys = _grouped(tx, "foreign_keys", oids)
     checks = _grouped(tx, "checks", oids)
     triggers = _grouped(tx, "triggers", oids)
+    rules = _grouped(tx, "rules", oids)
     tables = tuple(
         Table(
             ref=TableRef(row.pop("schema"), row.pop("name")),
@@ -357,6 +368,7 @@ def read(tx: Transaction) -> Catalog:
             foreign_keys=tuple(_foreign_key(f) for f in foreign_keys[row["oid"]]),
             checks=tuple(Check(**c) for c in checks[row["oid"]]),
             triggers=tuple(Trigger(**_of_table(t)) for t in triggers[row["oid"]]),
+            rules=tuple(Rule(**_of_table(r)) for r in rules[row["oid"]]),
             **row,
         )
         for row in rows

@@ -406,8 +406,6 @@ class Planner:
     def _refuse_table(self, source: Table, target: Table) -> None:
         refuse = self.refusals.append
         self._refuse_rights(source, target)
-        if target.insert_rule:
-            refuse(f"{target.ref} has a rule ON INSERT, which rows copied into it would not obey")
         if any(c.name.startswith(KEY_PREFIX) for c in target.columns):
             refuse(f"{target.ref} has a column named {KEY_PREFIX}…, which confiture needs")
 

@@ -18,7 +18,7 @@ from psycopg import IsolationLevel
 from psycopg.rows import dict_row
 
 from confiture import config
-from confiture.capture import fences
+from confiture.capture import write_block
 from confiture.config import Database
 from confiture.db import Session, Transaction
 from confiture.errors import CannotConnect, ConfitureError, Refused, UsageError
@@ -302,7 +302,7 @@ def _target_closed(tx: Transaction, run_schema: str) -> bool | None:
     """Whether the target itself refuses the application's writes; None where it cannot be told."""
     try:
         with tx.pg.transaction():
-            return fences.is_closed(tx, run_schema)
+            return write_block.is_blocked(tx, run_schema)
     except (psycopg.Error, Refused):
         return None
 

@@ -161,7 +161,6 @@ def table(ref: TableRef, columns: Sequence[c.Column], indexes: Sequence[c.Index]
         bytes=10_000,
         inherited_from=False,
         inherits=False,
-        insert_rule=False,
         may_select=True,
         may_insert=True,
         may_use_schema=True,
@@ -236,7 +235,6 @@ def tables(draw: st.DrawFn, name: str) -> c.Table:
         [draw(columns(n, i)) for i, n in enumerate(names, 1)],
         draw(indexes(ref, names)),
         kind=draw(st.sampled_from(["r", "r", "r", "r", "p", "f"])),
-        insert_rule=draw(flags),
         row_security=draw(flags),
         tuples=draw(st.sampled_from([-1, 0, 100, 20_000_000])),
         **({spoiled: False} if spoiled else {}),
@@ -273,7 +271,7 @@ def grown(draw: st.DrawFn, source: c.Catalog) -> c.Catalog:
         kept = [replace(col, not_null=col.not_null and draw(st.booleans())) for col in old.columns]
         if draw(flags):
             kept.append(column("added", "int", 99, not_null=draw(st.booleans()), has_default=draw(st.booleans())))
-        made.append(replace(old, columns=tuple(kept), kind="r", owned=True, insert_rule=False))
+        made.append(replace(old, columns=tuple(kept), kind="r", owned=True))
     return database(made, source.sequences)
 
 
@@ -610,7 +608,6 @@ def test_a_source_table_that_cannot_be_read_is_refused_with_the_way_out(changed:
     ("changed", "words"),
     [
         ({"owned": False}, "GRANT owner TO mover"),
-        ({"insert_rule": True}, "app.t has a rule ON INSERT"),
         ({"kind": "f"}, "app.t is a foreign table"),
     ],
 )

@@ -134,7 +134,7 @@ def invalid(tx: Transaction, plan: Plan, taken: tuple[Deferred, ...]) -> Iterato
 def off(taken: tuple[Deferred, ...]) -> Iterator[Difference]:
     """What the load took off and is not back."""
     for item in taken:
-        if item.kind != "trigger" and item.status == "off":
+        if item.kind not in ("trigger", "rule") and item.status == "off":
             yield Difference("constraints", f"{item.table} {item.name}", f"{item.kind} is not back")
 
 

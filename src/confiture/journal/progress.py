@@ -137,6 +137,15 @@ def deferred(tx: Transaction, run_id: uuid.UUID, kind: str | None = None) -> tup
     )
 
 
+#: Kinds of objects that are disabled for the run.
+SUSPENDED = ("trigger", "rule")
+
+
+def suspended(tx: Transaction, run_id: uuid.UUID) -> tuple[Deferred, ...]:
+    """The triggers and rules that are disabled for the run, or were."""
+    return tuple(item for kind in SUSPENDED for item in deferred(tx, run_id, kind))
+
+
 def set_deferred(tx: Transaction, run_id: uuid.UUID, item: Deferred, status: str) -> None:
     """Record where ``item`` now stands, in the transaction that put it there."""
     c = deferred_object.c

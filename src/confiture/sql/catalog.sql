@@ -21,7 +21,6 @@ SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS name, c.relkind::
        coalesce(s.tuples, -1)::bigint AS tuples, coalesce(s.bytes, 0)::bigint AS bytes,
        EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid) AND c.relkind <> 'p' AS inherited_from,
        EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid) AS inherits,
-       EXISTS (SELECT FROM pg_rewrite w WHERE w.ev_class = c.oid AND w.ev_type = '3') AS insert_rule,
        has_table_privilege(c.oid, 'SELECT') AS may_select,
        has_table_privilege(c.oid, 'INSERT') AS may_insert,
        has_schema_privilege(n.oid, 'USAGE') AS may_use_schema,
@@ -190,6 +189,17 @@ JOIN pg_class c ON c.oid = p.oid JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_trigger t ON t.tgrelid = p.oid
 WHERE NOT t.tgisinternal
 ORDER BY p.root, n.nspname COLLATE "C", c.relname COLLATE "C", t.tgname COLLATE "C"
+
+-- name: rules
+-- Rules ON INSERT, UPDATE and DELETE of tables and of their partitions.
+SELECT p.root::bigint AS table_oid, n.nspname AS table_schema, c.relname AS table_name,
+       r.rulename AS name, r.ev_enabled::text AS enabled, pg_get_ruledef(r.oid) AS definition
+FROM (SELECT r.oid AS root, r.oid FROM unnest(%(tables)s::oid[]) r(oid)
+      UNION SELECT r.oid, t.relid FROM unnest(%(tables)s::oid[]) r(oid), pg_partition_tree(r.oid) t) p
+JOIN pg_class c ON c.oid = p.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_rewrite r ON r.ev_class = p.oid
+WHERE r.ev_type IN ('2', '3', '4')
+ORDER BY p.root, n.nspname COLLATE "C", c.relname COLLATE "C", r.rulename COLLATE "C"
 
 -- name: sequences
 -- Sequences: their bounds, their last value (NULL: none was handed out, or it may not be read), the column that owns each,

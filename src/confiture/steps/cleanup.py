@@ -21,7 +21,7 @@ from confiture.plan import plan_from_json
 from confiture.projection import raw
 from confiture.runner import Context
 from confiture.states import ABORTED, CLEANED, CUTOVER, MIGRATING, SETUP, VERIFIED
-from confiture.steps import cutover, finish, follow, home, planning
+from confiture.steps import finish, follow, home, planning, suspended
 from confiture.steps.blockers import outwait
 from confiture.steps.journaled import Step, run_steps
 from confiture.types import TableRef, quoted, shell_word
@@ -216,12 +216,12 @@ def _foreign_key(context: Context, tx: Transaction, item: Deferred) -> None:
     progress.set_deferred(tx, context.run_id, item, "back")
 
 
-def _trigger(context: Context, tx: Transaction, item: Deferred) -> None:
-    cutover.enable(tx, item)
+def _suspended(context: Context, tx: Transaction, item: Deferred) -> None:
+    suspended.enable(tx, item)
     progress.set_deferred(tx, context.run_id, item, "back")
 
 
-_BRING_BACK = (("foreign_key", _foreign_key), ("trigger", _trigger))
+_BRING_BACK = (("foreign_key", _foreign_key), ("trigger", _suspended), ("rule", _suspended))
 
 
 def _dropped(tx: Transaction, kind: str, identity: str) -> bool:

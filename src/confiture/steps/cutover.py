@@ -27,7 +27,7 @@ from confiture.journal.runs import Run
 from confiture.plan import Plan
 from confiture.runner import Context, check_source_fence
 from confiture.states import SETUP, VERIFIED
-from confiture.steps import foreign_keys, verify
+from confiture.steps import foreign_keys, suspended, verify
 from confiture.steps.journaled import Step, run_steps
 from confiture.steps.table_lock import Limits, Tables, Work, locked
 from confiture.steps.verify import Result
@@ -35,8 +35,6 @@ from confiture.types import TableRef, shell_word
 
 #: Seconds: the application is stopped, so the lock delays nobody while every row is compared.
 UNLIMITED = 10 * 24 * 3600.0
-
-_ENABLE = {"O": "ENABLE TRIGGER", "A": "ENABLE ALWAYS TRIGGER", "R": "ENABLE REPLICA TRIGGER"}
 
 
 class Differs(CutoverGivenUp):
@@ -137,8 +135,8 @@ def _under_lock(context: Context, source: Transaction, plan: Plan) -> None:
         # A lost connection has lost the lock: this fails then, and the source serves on.
         source.pg.execute("SELECT 1")
         sequences.set_all(context.source, tx, plan)
-        for item in progress.deferred(tx, context.run_id, "trigger"):
-            enable(tx, item)
+        for item in progress.suspended(tx, context.run_id):
+            suspended.enable(tx, item)
             progress.set_deferred(tx, context.run_id, item, "back")
         run = runs.get(tx, context.run_id)
         assert run is not None
@@ -161,15 +159,8 @@ def rehearse_switch(context: Context) -> None:
     """The changes of the switch in the target, done once and rolled back."""
     with context.target.rehearsal() as tx:
         runs.fence(tx, context.run_id, context.epoch)
-        for item in progress.deferred(tx, context.run_id, "trigger"):
-            enable(tx, item)
-
-
-def enable(tx: Transaction, item: Deferred) -> None:
-    """A trigger on again, as it was."""
-    how = _ENABLE[(item.detail or {}).get("enabled", "O")]
-    statement = sql.SQL("ALTER TABLE ONLY {} {} {}")
-    tx.pg.execute(statement.format(_table(item.table), sql.SQL(how), sql.Identifier(item.name)))
+        for item in progress.suspended(tx, context.run_id):
+            suspended.enable(tx, item)
 
 
 def hook_arguments(command: str) -> list[str]:

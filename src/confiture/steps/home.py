@@ -28,7 +28,7 @@ from confiture.journal.progress import Deferred
 from confiture.mapping import Mapping
 from confiture.plan import Plan, TablePlan
 from confiture.runner import Context
-from confiture.steps import cutover, foreign_keys, planning
+from confiture.steps import foreign_keys, planning, suspended
 from confiture.steps.blockers import outwait
 from confiture.steps.follow import IDLE_SECONDS, SMALL_BACKLOG
 from confiture.types import TableRef, quoted
@@ -115,13 +115,9 @@ def user_triggers(context: Context, plan: Plan) -> list[Deferred]:
     """The source's own triggers that are enabled: they have fired in the target already."""
     tables = _sources(plan)
     with context.source.transaction(read_only=True) as tx:
-        found = [t for table in catalog.read(tx).tables if table.ref in tables for t in table.triggers]
+        found = [t for table in catalog.read(tx).tables if table.ref in tables for t in suspended.triggers(table)]
     ours = f"_{context.schema}_"
-    return [
-        Deferred("trigger", t.table, t.name, t.definition, detail={"enabled": t.enabled})
-        for t in found
-        if t.enabled != "D" and ours not in t.name
-    ]
+    return [t for t in found if ours not in t.name]
 
 
 def _sources(plan: Plan) -> set[TableRef]:
@@ -129,7 +125,7 @@ def _sources(plan: Plan) -> set[TableRef]:
 
 
 def prepare_source(context: Context, plan: Plan) -> None:
-    """Once the source is closed: its user triggers disabled and its foreign keys deferred, for the reverse passes.
+    """Once the source is closed: its user triggers and rules disabled and its foreign keys deferred.
 
     The target is serving. Sessions that block a table are named and waited for. After a crash the same command
     continues.
@@ -139,11 +135,14 @@ def prepare_source(context: Context, plan: Plan) -> None:
     if not plan.back:
         return
     for item in user_triggers(context, plan):
-        outwait(context, "source", [item.table], partial(_disable_trigger, context, item))
+        outwait(context, "source", [item.table], partial(_disable, context, item))
     tables = _sources(plan)
     with context.source.transaction(read_only=True) as tx:
         known = {(k.table, k.name) for k in aside.items(tx, context.schema, "foreign_key")}
-        keys = [k for table in catalog.read(tx).tables for k in table.foreign_keys]
+        found = catalog.read(tx).tables
+    keys = [k for table in found for k in table.foreign_keys]
+    for item in (r for table in found if table.ref in tables for r in suspended.rules(table)):
+        outwait(context, "source", [item.table], partial(_disable, context, item))
     for key in keys:
         if {key.table, key.references} & tables and (key.table, key.name) not in known:
             outwait(context, "source", [key.table], partial(_relax_key, context, foreign_keys.described(key)))
@@ -155,13 +154,11 @@ def prepare_source(context: Context, plan: Plan) -> None:
         failpoint("home.recorded.before_commit")
 
 
-def _disable_trigger(context: Context, item: Deferred) -> None:
+def _disable(context: Context, item: Deferred) -> None:
     with context.fenced_source() as tx:
         brief_lock(tx)
         aside.add(tx, context.schema, item)
-        statement = sql.SQL("ALTER TABLE ONLY {} DISABLE TRIGGER {}")
-        table = sql.Identifier(item.table.schema, item.table.name)
-        tx.pg.execute(statement.format(table, sql.Identifier(item.name)))
+        suspended.disable(tx, item)
         failpoint("home.trigger.before_commit")
 
 
@@ -175,8 +172,8 @@ def _relax_key(context: Context, item: Deferred) -> None:
 
 def restore_source(context: Context, source: Transaction) -> None:
     """Triggers on and keys declared again, in the caller's transaction; :func:`settle_source` does the rest."""
-    for item in aside.items(source, context.schema, "trigger"):
-        cutover.enable(source, item)
+    for item in (*aside.items(source, context.schema, "trigger"), *aside.items(source, context.schema, "rule")):
+        suspended.enable(source, item)
         aside.forget(source, context.schema, item)
     for item in aside.items(source, context.schema, "foreign_key"):
         if item.status == "off":

@@ -28,7 +28,17 @@ from confiture.plan import Plan
 from confiture.pooler import Gate
 from confiture.runner import Context, check_source_fence
 from confiture.states import CUTOVER
-from confiture.steps import finish, follow, foreign_keys, gates, reverse_verify, switch, table_lock, touched
+from confiture.steps import (
+    finish,
+    follow,
+    foreign_keys,
+    gates,
+    reverse_verify,
+    suspended,
+    switch,
+    table_lock,
+    touched,
+)
 from confiture.steps import home as going_home
 from confiture.steps.blockers import outwait
 from confiture.steps.table_lock import Limits, Tables, TryAgain, Work
@@ -246,7 +256,7 @@ def _settle(context: Context, plan: Plan) -> None:
     with context.target.transaction(read_only=True) as tx:
         taken = [d for d in progress.deferred(tx, context.run_id) if d.status == "back"]
     for item in taken:
-        if item.kind in ("foreign_key", "trigger"):
+        if item.kind in ("foreign_key", "trigger", "rule"):
             with context.fenced() as tx:
                 _off_again(context, tx, item)
                 failpoint("rollback.settle.before_commit")
@@ -263,10 +273,8 @@ def _settle(context: Context, plan: Plan) -> None:
 
 
 def _off_again(context: Context, tx: Transaction, item: progress.Deferred) -> None:
-    if item.kind == "trigger":
-        statement = sql.SQL("ALTER TABLE ONLY {} DISABLE TRIGGER {}")
-        table = sql.Identifier(item.table.schema, item.table.name)
-        tx.pg.execute(statement.format(table, sql.Identifier(item.name)))
+    if item.kind in ("trigger", "rule"):
+        suspended.disable(tx, item)
         progress.set_deferred(tx, context.run_id, item, "off")
     else:
         foreign_keys.relax(tx, item)

@@ -25,11 +25,10 @@ from confiture.db import Session, Transaction, claiming
 from confiture.errors import CannotConnect, Held, Refused
 from confiture.faults import failpoint
 from confiture.journal import progress, runs, schema
-from confiture.journal.progress import Deferred
 from confiture.journal.runs import Run
 from confiture.runner import Context
 from confiture.sql import load
-from confiture.steps import foreign_keys
+from confiture.steps import foreign_keys, suspended
 from confiture.steps.journaled import Step, run_steps
 from confiture.types import quoted, shell_word
 
@@ -352,23 +351,16 @@ def _build(context: Context, tx: Transaction, wanted: Wanted) -> None:
 
 
 def _take_off(context: Context, tx: Transaction) -> None:
-    """Foreign keys and user triggers off for the load, each recorded in the same commit."""
+    """Foreign keys, user triggers and rules off for the load, each recorded in the same commit."""
     for table in catalog.read(tx).tables:
         for key in table.foreign_keys:
             name = sql.Identifier(key.table.schema, key.table.name)
             item = foreign_keys.described(key)
             progress.take_off(tx, context.run_id, item)
             tx.pg.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(name, sql.Identifier(key.name)))
-        for trigger in table.triggers:
-            if trigger.enabled == "D":
-                continue
-            detail = {"enabled": trigger.enabled}
-            item = Deferred("trigger", trigger.table, trigger.name, trigger.definition, detail=detail)
+        for item in (*suspended.triggers(table), *suspended.rules(table)):
             progress.take_off(tx, context.run_id, item)
-            # ONLY: each partition's is recorded by itself, as it may be enabled otherwise than the root's.
-            name = sql.Identifier(trigger.table.schema, trigger.table.name)
-            statement = sql.SQL("ALTER TABLE ONLY {} DISABLE TRIGGER {}")
-            tx.pg.execute(statement.format(name, sql.Identifier(trigger.name)))
+            suspended.disable(tx, item)
 
 
 def _foreign_server(context: Context, tx: Transaction, seen_as: str | None) -> None:

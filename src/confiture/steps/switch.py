@@ -32,9 +32,20 @@ from confiture.plan import Plan
 from confiture.pooler import Gate
 from confiture.runner import Context, check_source_fence
 from confiture.states import CUTOVER
-from confiture.steps import follow, foreign_keys, gates, home, recopy, reverse_verify, table_lock, touched, verify
+from confiture.steps import (
+    follow,
+    foreign_keys,
+    gates,
+    home,
+    recopy,
+    reverse_verify,
+    suspended,
+    table_lock,
+    touched,
+    verify,
+)
 from confiture.steps.blockers import outwait
-from confiture.steps.cutover import enable, refuse_stale
+from confiture.steps.cutover import refuse_stale
 from confiture.steps.finish import waits
 from confiture.steps.table_lock import Limits, Tables, TryAgain, Work
 from confiture.types import TableRef
@@ -338,10 +349,11 @@ def open_target(context: Context, tx: Transaction, plan: Plan, run: Run, servers
         elif item.status == "off" and waits(plan, item):
             recopy.declare(tx, item)
             progress.set_deferred(tx, context.run_id, item, "interim")
-    for item in progress.deferred(tx, context.run_id, "trigger"):
+    for item in progress.suspended(tx, context.run_id):
         if item.status != "back":
-            enable(tx, item)
-    progress.set_all_deferred(tx, context.run_id, "trigger", "back")
+            suspended.enable(tx, item)
+    for kind in progress.SUSPENDED:
+        progress.set_all_deferred(tx, context.run_id, kind, "back")
     write_block.unblock(tx, context.schema)
     machine.fire(tx, run, "cutover", {"live": True})
     options = {k: v for k, v in run.options.items() if k != reverse_verify.OPTION}
