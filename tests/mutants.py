@@ -688,9 +688,23 @@ MUTANTS = (
     Mutant(
         "the source's rules are off while changes are applied in reverse",
         "steps/home.py",
-        "if table.ref in tables for r in suspended.rules(table)):",
-        "if False for r in suspended.rules(table)):",
+        "if table.ref in tables for r in suspended.rules(table)]",
+        "if False for r in suspended.rules(table)]",
         _in("integration", "rules", "in_reverse"),
+    ),
+    Mutant(
+        "a constraint NOT VALID of the target is off during the run",
+        "steps/setup.py",
+        "for item in suspended.unvalidated(found, (t.ref for t in found.tables)):",
+        "for item in ():",
+        _in("integration", "unvalidated", "brought_over"),
+    ),
+    Mutant(
+        "a constraint NOT VALID of the source is off while changes are applied in reverse",
+        "steps/home.py",
+        "(*rules, *suspended.unvalidated(found, tables))",
+        "rules",
+        _in("integration", "unvalidated", "in_reverse"),
     ),
 )
 

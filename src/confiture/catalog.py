@@ -204,11 +204,20 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """A CHECK constraint."""
+class Unvalidated:
+    """A CHECK or NOT NULL constraint NOT VALID of a table, a partition or a domain: old rows may violate it.
 
+    :ivar table: the domain's name where it belongs to one.
+    :ivar inherited: it comes and goes with its parent's; only its comment is its own.
+    :ivar level: how many tables are above it in the inheritance tree.
+    """
+
+    table: TableRef
     name: str
-    validated: bool
+    definition: str
+    comment: str | None
+    inherited: bool
+    level: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +246,7 @@ class Table:
     indexes: tuple[Index, ...] = ()
     partition_indexes: tuple[Index, ...] = ()
     foreign_keys: tuple[ForeignKey, ...] = ()
-    checks: tuple[Check, ...] = ()
+    unvalidated: tuple[Unvalidated, ...] = ()
     triggers: tuple[Trigger, ...] = ()
     rules: tuple[Rule, ...] = ()
 
@@ -304,6 +313,7 @@ class Catalog:
     views: tuple[TableRef, ...]
     materialized_views: tuple[TableRef, ...]
     extensions: tuple[str, ...] = field(default=())
+    domain_checks: tuple[Unvalidated, ...] = field(default=())
 
     @cached_property
     def by_ref(self) -> Mapping[TableRef, Table]:
@@ -356,7 +366,7 @@ def read(tx: Transaction) -> Catalog:
     columns = _grouped(tx, "columns", oids)
     indexes = {oid: [_index(i) for i in found] for oid, found in _grouped(tx, "indexes", oids).items()}
     foreign_keys = _grouped(tx, "foreign_keys", oids)
-    checks = _grouped(tx, "checks", oids)
+    unvalidated = _grouped(tx, "unvalidated", oids)
     triggers = _grouped(tx, "triggers", oids)
     rules = _grouped(tx, "rules", oids)
     tables = tuple(
@@ -366,7 +376,7 @@ def read(tx: Transaction) -> Catalog:
             indexes=tuple(i for i in indexes.get(row["oid"], ()) if i.level == 0),
             partition_indexes=tuple(i for i in indexes.get(row["oid"], ()) if i.level > 0),
             foreign_keys=tuple(_foreign_key(f) for f in foreign_keys[row["oid"]]),
-            checks=tuple(Check(**c) for c in checks[row["oid"]]),
+            unvalidated=tuple(Unvalidated(**_of_table(c)) for c in unvalidated[row["oid"]]),
             triggers=tuple(Trigger(**_of_table(t)) for t in triggers[row["oid"]]),
             rules=tuple(Rule(**_of_table(r)) for r in rules[row["oid"]]),
             **row,
@@ -381,6 +391,7 @@ def read(tx: Transaction) -> Catalog:
         views=tuple(TableRef(v["schema"], v["name"]) for v in views if not v["materialized"]),
         materialized_views=tuple(TableRef(v["schema"], v["name"]) for v in views if v["materialized"]),
         extensions=tuple(e["name"] for e in _query(tx, "extensions")),
+        domain_checks=tuple(Unvalidated(**_of_table(c)) for c in _query(tx, "unvalidated_of_domains")),
     )
 
 

@@ -8,6 +8,7 @@ from psycopg import sql
 
 from confiture import sequences
 from confiture.db import Session, Transaction
+from confiture.journal import progress
 from confiture.journal.progress import Deferred
 from confiture.journal.verifications import Difference
 from confiture.plan import Plan
@@ -134,7 +135,7 @@ def invalid(tx: Transaction, plan: Plan, taken: tuple[Deferred, ...]) -> Iterato
 def off(taken: tuple[Deferred, ...]) -> Iterator[Difference]:
     """What the load took off and is not back."""
     for item in taken:
-        if item.kind not in ("trigger", "rule") and item.status == "off":
+        if item.kind not in progress.SUSPENDED and item.status == "off":
             yield Difference("constraints", f"{item.table} {item.name}", f"{item.kind} is not back")
 
 

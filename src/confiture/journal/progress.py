@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -137,13 +138,18 @@ def deferred(tx: Transaction, run_id: uuid.UUID, kind: str | None = None) -> tup
     )
 
 
-#: Kinds of objects that are disabled for the run.
-SUSPENDED = ("trigger", "rule")
+#: What is off while Confiture writes, and comes back in the commit that opens the database.
+SUSPENDED = ("trigger", "rule", "check")
 
 
 def suspended(tx: Transaction, run_id: uuid.UUID) -> tuple[Deferred, ...]:
-    """The triggers and rules that are disabled for the run, or were."""
-    return tuple(item for kind in SUSPENDED for item in deferred(tx, run_id, kind))
+    """The triggers, rules and unvalidated constraints that are off for the run, or were, in the order to bring back."""
+    return in_order(d for d in deferred(tx, run_id) if d.kind in SUSPENDED)
+
+
+def in_order(items: Iterable[Deferred]) -> tuple[Deferred, ...]:
+    """Constraints of inheritance children before their parents', which then merge with them."""
+    return tuple(sorted(items, key=lambda d: -int((d.detail or {}).get("level", 0))))
 
 
 def set_deferred(tx: Transaction, run_id: uuid.UUID, item: Deferred, status: str) -> None:

@@ -172,12 +172,35 @@ JOIN pg_class rc ON rc.oid = con.confrelid JOIN pg_namespace rn ON rn.oid = rc.r
 WHERE con.contype = 'f' AND con.conparentid = 0
 ORDER BY p.root, n.nspname COLLATE "C", c.relname COLLATE "C", con.conname COLLATE "C"
 
--- name: checks
--- CHECK constraints and whether they are enforced for rows that were there before.
-SELECT con.conrelid::bigint AS table_oid, con.conname AS name, con.convalidated AS validated
-FROM pg_constraint con
-WHERE con.contype = 'c' AND con.conrelid = ANY (%(tables)s::oid[])
-ORDER BY con.conrelid, con.conname COLLATE "C"
+-- name: unvalidated
+-- CHECK and NOT NULL constraints NOT VALID of tables and partitions: old rows may violate them. Level 0 inherits from none.
+WITH RECURSIVE above AS (
+    SELECT inhrelid AS relation, inhparent AS parent, 1 AS level FROM pg_inherits
+    UNION ALL
+    SELECT a.relation, i.inhparent, a.level + 1 FROM above a JOIN pg_inherits i ON i.inhrelid = a.parent
+)
+SELECT p.root::bigint AS table_oid, n.nspname AS table_schema, c.relname AS table_name, con.conname AS name,
+       pg_get_constraintdef(con.oid) AS definition, obj_description(con.oid, 'pg_constraint') AS comment,
+       NOT con.conislocal AS inherited, coalesce((SELECT max(a.level) FROM above a WHERE a.relation = c.oid), 0) AS level
+FROM (SELECT r.oid AS root, r.oid FROM unnest(%(tables)s::oid[]) r(oid)
+      UNION SELECT r.oid, t.relid FROM unnest(%(tables)s::oid[]) r(oid), pg_partition_tree(r.oid) t) p
+JOIN pg_class c ON c.oid = p.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_constraint con ON con.conrelid = p.oid
+WHERE con.contype IN ('c', 'n') AND NOT con.convalidated
+  AND (con.conislocal OR obj_description(con.oid, 'pg_constraint') IS NOT NULL)
+  AND coalesce((to_jsonb(con)->>'conenforced')::bool, true)
+ORDER BY p.root, n.nspname COLLATE "C", c.relname COLLATE "C", con.conname COLLATE "C"
+
+-- name: unvalidated_of_domains
+-- CHECK constraints NOT VALID of domains.
+SELECT n.nspname AS table_schema, t.typname AS table_name, con.conname AS name,
+       pg_get_constraintdef(con.oid) AS definition, obj_description(con.oid, 'pg_constraint') AS comment,
+       false AS inherited, 0 AS level
+FROM pg_constraint con JOIN pg_type t ON t.oid = con.contypid JOIN pg_namespace n ON n.oid = t.typnamespace
+WHERE NOT con.convalidated AND n.nspname !~ '^(pg_|information_schema$|confiture)'
+  AND NOT EXISTS (SELECT FROM pg_depend e
+                  WHERE e.classid = 'pg_type'::regclass AND e.objid = t.oid AND e.deptype = 'e')
+ORDER BY n.nspname COLLATE "C", t.typname COLLATE "C", con.conname COLLATE "C"
 
 -- name: triggers
 -- The user's triggers, those of partitions too: a clone may be enabled otherwise than its root's.

@@ -200,10 +200,12 @@ def _give_back(context: Context, tx: Transaction) -> None:
     taken = [item for item in progress.deferred(tx, context.run_id) if item.status == "off"]
     for item in finish.roots_first(taken):
         finish.rebuild(context, tx, item)
-    for kind, bring_back in _BRING_BACK:
-        for item in taken:
-            if item.kind == kind:
-                bring_back(context, tx, item)
+    for item in taken:
+        if item.kind == "foreign_key":
+            _foreign_key(context, tx, item)
+    for item in progress.in_order(d for d in taken if d.kind in progress.SUSPENDED):
+        suspended.enable(tx, item)
+        progress.set_deferred(tx, context.run_id, item, "back")
     run = runs.get(tx, context.run_id)
     for view in plan_from_json(run.plan).materialized_views if run is not None and run.plan is not None else ():
         tx.pg.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(view.schema, view.name)))
@@ -214,14 +216,6 @@ def _foreign_key(context: Context, tx: Transaction, item: Deferred) -> None:
     tx.pg.execute(sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(table, name, raw(item.definition)))
     finish.comment_on(tx, item)
     progress.set_deferred(tx, context.run_id, item, "back")
-
-
-def _suspended(context: Context, tx: Transaction, item: Deferred) -> None:
-    suspended.enable(tx, item)
-    progress.set_deferred(tx, context.run_id, item, "back")
-
-
-_BRING_BACK = (("foreign_key", _foreign_key), ("trigger", _suspended), ("rule", _suspended))
 
 
 def _dropped(tx: Transaction, kind: str, identity: str) -> bool:

@@ -33,6 +33,9 @@ from confiture.steps.blockers import outwait
 from confiture.steps.follow import IDLE_SECONDS, SMALL_BACKLOG
 from confiture.types import TableRef, quoted
 
+#: What is set aside on the source for the reverse passes changes these facts.
+_SET_ASIDE = (fingerprint.COLUMNS, fingerprint.TRIGGERS, fingerprint.RULES)
+
 
 def refuse_faulty(context: Context, plan: Plan, given: Mapping) -> Plan:
     """Try the inverse views in the target; nothing is left behind. The plan, with what it trusts in the target.
@@ -125,7 +128,7 @@ def _sources(plan: Plan) -> set[TableRef]:
 
 
 def prepare_source(context: Context, plan: Plan) -> None:
-    """Once the source is closed: its user triggers and rules disabled and its foreign keys deferred.
+    """Once the source is closed: its triggers, rules and unvalidated constraints off, and its foreign keys deferred.
 
     The target is serving. Sessions that block a table are named and waited for. After a crash the same command
     continues.
@@ -139,18 +142,17 @@ def prepare_source(context: Context, plan: Plan) -> None:
     tables = _sources(plan)
     with context.source.transaction(read_only=True) as tx:
         known = {(k.table, k.name) for k in aside.items(tx, context.schema, "foreign_key")}
-        found = catalog.read(tx).tables
-    keys = [k for table in found for k in table.foreign_keys]
-    for item in (r for table in found if table.ref in tables for r in suspended.rules(table)):
+        found = catalog.read(tx)
+    keys = [k for table in found.tables for k in table.foreign_keys]
+    rules = [r for table in found.tables if table.ref in tables for r in suspended.rules(table)]
+    for item in (*rules, *suspended.unvalidated(found, tables)):
         outwait(context, "source", [item.table], partial(_disable, context, item))
     for key in keys:
         if {key.table, key.references} & tables and (key.table, key.name) not in known:
             outwait(context, "source", [key.table], partial(_relax_key, context, foreign_keys.described(key)))
     with context.fenced_source() as tx:
         refs = fingerprint.oids(tx, tables)
-        fingerprint.record(
-            tx, context.schema, refs, (fingerprint.TRIGGERS, fingerprint.RULES, fingerprint.FOREIGN_KEYS)
-        )
+        fingerprint.record(tx, context.schema, refs, (*_SET_ASIDE, fingerprint.FOREIGN_KEYS))
         failpoint("home.recorded.before_commit")
 
 
@@ -172,7 +174,8 @@ def _relax_key(context: Context, item: Deferred) -> None:
 
 def restore_source(context: Context, source: Transaction) -> None:
     """Triggers on and keys declared again, in the caller's transaction; :func:`settle_source` does the rest."""
-    for item in (*aside.items(source, context.schema, "trigger"), *aside.items(source, context.schema, "rule")):
+    off = (item for kind in progress.SUSPENDED for item in aside.items(source, context.schema, kind))
+    for item in progress.in_order(off):
         suspended.enable(source, item)
         aside.forget(source, context.schema, item)
     for item in aside.items(source, context.schema, "foreign_key"):
@@ -180,7 +183,7 @@ def restore_source(context: Context, source: Transaction) -> None:
             foreign_keys.declare(source, item)
             aside.set_status(source, context.schema, item, "interim")
     refs = fingerprint.recorded(source, context.schema, fingerprint.TRIGGERS)
-    fingerprint.record(source, context.schema, refs, (fingerprint.TRIGGERS, fingerprint.RULES))
+    fingerprint.record(source, context.schema, refs, _SET_ASIDE)
     fingerprint.forget(source, context.schema, refs, (fingerprint.FOREIGN_KEYS,))
 
 

@@ -255,8 +255,8 @@ def _settle(context: Context, plan: Plan) -> None:
     going_home.settle_source(context)
     with context.target.transaction(read_only=True) as tx:
         taken = [d for d in progress.deferred(tx, context.run_id) if d.status == "back"]
-    for item in taken:
-        if item.kind in ("foreign_key", "trigger", "rule"):
+    for item in reversed(progress.in_order(taken)):
+        if item.kind in ("foreign_key", *progress.SUSPENDED):
             with context.fenced() as tx:
                 _off_again(context, tx, item)
                 failpoint("rollback.settle.before_commit")
@@ -273,7 +273,7 @@ def _settle(context: Context, plan: Plan) -> None:
 
 
 def _off_again(context: Context, tx: Transaction, item: progress.Deferred) -> None:
-    if item.kind in ("trigger", "rule"):
+    if item.kind in progress.SUSPENDED:
         suspended.disable(tx, item)
         progress.set_deferred(tx, context.run_id, item, "off")
     else:

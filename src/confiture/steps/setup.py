@@ -351,8 +351,12 @@ def _build(context: Context, tx: Transaction, wanted: Wanted) -> None:
 
 
 def _take_off(context: Context, tx: Transaction) -> None:
-    """Foreign keys, user triggers and rules off for the load, each recorded in the same commit."""
-    for table in catalog.read(tx).tables:
+    """Foreign keys, user triggers, rules and unvalidated constraints off for the load, recorded in the same commit."""
+    found = catalog.read(tx)
+    for item in suspended.unvalidated(found, (t.ref for t in found.tables)):
+        progress.take_off(tx, context.run_id, item)
+        suspended.disable(tx, item)
+    for table in found.tables:
         for key in table.foreign_keys:
             name = sql.Identifier(key.table.schema, key.table.name)
             item = foreign_keys.described(key)

@@ -349,9 +349,12 @@ def open_target(context: Context, tx: Transaction, plan: Plan, run: Run, servers
         elif item.status == "off" and waits(plan, item):
             recopy.declare(tx, item)
             progress.set_deferred(tx, context.run_id, item, "interim")
-    for item in progress.suspended(tx, context.run_id):
-        if item.status != "back":
-            suspended.enable(tx, item)
+    off = [item for item in progress.suspended(tx, context.run_id) if item.status != "back"]
+    for item in off:
+        suspended.enable(tx, item)
+    # A constraint NOT VALID that returns may be NOT NULL, which is a fact of its column.
+    checked = fingerprint.oids(tx, [item.table for item in off if item.kind == "check"])
+    fingerprint.record(tx, context.schema, checked, (fingerprint.COLUMNS,))
     for kind in progress.SUSPENDED:
         progress.set_all_deferred(tx, context.run_id, kind, "back")
     write_block.unblock(tx, context.schema)
