@@ -706,6 +706,13 @@ MUTANTS = (
         "rules",
         _in("integration", "unvalidated", "in_reverse"),
     ),
+    Mutant(
+        "event triggers do not fire for our own DDL",
+        "db.py",
+        "set_config('event_triggers', 'off', false)",
+        "set_config('event_triggers', 'on', false)",
+        _in("integration", "event_triggers", "silent"),
+    ),
 )
 
 

@@ -20,7 +20,10 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which database this is. ``system_identifier`` and ``oid`` together name it for life."""
+    """Which database this is. ``system_identifier`` and ``oid`` together name it for life.
+
+    :ivar may_silence_events: the role may set ``event_triggers`` (PostgreSQL 17), as each session then does.
+    """
 
     system_identifier: str
     database: str
@@ -40,6 +43,7 @@ class Identity:
     role: str
     may_create: bool
     may_temp: bool
+    may_silence_events: bool = False
 
     @property
     def major(self) -> int:
@@ -271,6 +275,14 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
+class EventTrigger:
+    """An event trigger of the database that is not disabled; ``event`` is ``evtevent``."""
+
+    name: str
+    event: str
+
+
+@dataclass(frozen=True, slots=True)
 class Filled:
     """A column that a sequence fills; ``plain``: with the sequence's value as it is."""
 
@@ -314,6 +326,7 @@ class Catalog:
     materialized_views: tuple[TableRef, ...]
     extensions: tuple[str, ...] = field(default=())
     domain_checks: tuple[Unvalidated, ...] = field(default=())
+    event_triggers: tuple[EventTrigger, ...] = field(default=())
 
     @cached_property
     def by_ref(self) -> Mapping[TableRef, Table]:
@@ -392,6 +405,7 @@ def read(tx: Transaction) -> Catalog:
         materialized_views=tuple(TableRef(v["schema"], v["name"]) for v in views if v["materialized"]),
         extensions=tuple(e["name"] for e in _query(tx, "extensions")),
         domain_checks=tuple(Unvalidated(**_of_table(c)) for c in _query(tx, "unvalidated_of_domains")),
+        event_triggers=tuple(EventTrigger(**e) for e in _query(tx, "event_triggers")),
     )
 
 

@@ -421,9 +421,17 @@ def _options(database: Database) -> str:
     return " ".join((str(given), *(f"-c {name}={value}" for name, value in _FROM_THE_START.items()))).strip()
 
 
+#: What only newer servers have. Event triggers would fire for each temporary table of a pass.
+_SINCE_17 = (
+    ", pg_catalog.set_config('transaction_timeout', '0', false)"
+    ", CASE WHEN pg_catalog.has_parameter_privilege(current_user, 'event_triggers', 'SET')"
+    " THEN pg_catalog.set_config('event_triggers', 'off', false) END"
+)
+
+
 def _refuse_pooler(database: Database, pg: Pg) -> None:
     # Only newer servers know this one, so it cannot be among the options.
-    off = ", pg_catalog.set_config('transaction_timeout', '0', false)" if pg.info.server_version >= 170000 else ""
+    off = _SINCE_17 if pg.info.server_version >= 170000 else ""
     # A pooler hands out a cancel key of its own, so the process it names is not the one that answers.
     row = pg.execute(f"SELECT pg_catalog.pg_backend_pid(){off}".encode()).fetchone()
     if row is not None and row[0] != pg.info.backend_pid:

@@ -916,6 +916,10 @@ def build_database(name: str, project: Path) -> tuple[Database, int]:
     files = build.collect(database.schema_dir or project / config.SCHEMA, database.include, database.exclude)
     with _telling("build"), Session(database, "build", user_sql=True) as session, session.transaction() as tx:
         tx.pg.execute(sql.SQL("SET LOCAL row_security = on"))
+        # Nothing but DDL happens here: the database's event triggers fire, unlike during a run.
+        tx.pg.execute(
+            "SELECT set_config('event_triggers', 'on', true) WHERE current_setting('event_triggers', true) = 'off'"
+        )
         return database, build.apply(tx.pg, files)
 
 

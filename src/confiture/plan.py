@@ -351,10 +351,28 @@ class Planner:
             )
         elif count:
             self.notes.append(f"{count} large objects of the source stay behind")
+        self._event_triggers("source", self.source)
+        self._event_triggers("target", self.target)
         missing = sorted(set(self.source.extensions) - set(self.target.extensions) - {"postgres_fdw"})
         if missing:
             self.notes.append(f"extensions of the source that the target has not: {', '.join(missing)}")
         self.notes.append("comments, views, functions and grants come from the target's DDL")
+
+    def _event_triggers(self, side: str, catalog: Catalog) -> None:
+        """Those that would fire for Confiture's own DDL, temporary tables of each pass included, or for its logins."""
+        for found in catalog.event_triggers:
+            name = quoted(found.name)
+            if found.event == "login" and side == "target":
+                self.refusals.append(
+                    f"event trigger {name} of the target fires for each login of confiture, before the target may be "
+                    f"written to: ALTER EVENT TRIGGER {name} DISABLE, and enable it after the cutover"
+                )
+            elif found.event != "login" and not catalog.identity.may_silence_events:
+                self.refusals.append(
+                    f"event trigger {name} of the {side} fires for confiture's own DDL: ALTER EVENT TRIGGER {name} "
+                    "DISABLE, and enable it after cleanup; or, since PostgreSQL 17, GRANT SET ON PARAMETER "
+                    f"event_triggers TO {quoted(catalog.identity.role)}"
+                )
 
     # One table -------------------------------------------------------------------------------------
 

@@ -11,6 +11,8 @@ SELECT (SELECT system_identifier FROM pg_control_system())::text AS system_ident
        (SELECT count(*) FROM pg_largeobject_metadata) AS large_objects,
        pg_database_size(d.oid) AS bytes,
        r.rolsuper AS superuser, r.rolbypassrls AS bypasses_row_security, r.rolname AS role,
+       CASE WHEN current_setting('server_version_num')::int >= 170000
+            THEN has_parameter_privilege(current_user, 'event_triggers', 'SET') ELSE false END AS may_silence_events,
        has_database_privilege(d.oid, 'CREATE') AS may_create, has_database_privilege(d.oid, 'TEMP') AS may_temp
 FROM pg_database d JOIN pg_roles r ON r.rolname = current_user WHERE d.datname = current_database()
 
@@ -275,3 +277,12 @@ ORDER BY c.oid
 -- name: extensions
 -- Installed extensions.
 SELECT extname AS name FROM pg_extension WHERE extname <> 'plpgsql' ORDER BY extname COLLATE "C"
+
+-- name: event_triggers
+-- Event triggers that are not disabled; those of extensions belong to them.
+SELECT e.evtname AS name, e.evtevent AS event
+FROM pg_event_trigger e
+WHERE e.evtenabled <> 'D'
+  AND NOT EXISTS (SELECT FROM pg_depend d
+                  WHERE d.classid = 'pg_event_trigger'::regclass AND d.objid = e.oid AND d.deptype = 'e')
+ORDER BY e.evtname COLLATE "C"

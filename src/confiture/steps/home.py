@@ -23,7 +23,7 @@ from confiture.checks import trust
 from confiture.db import Session, Transaction, brief_lock, retry
 from confiture.errors import Blocked, Fault, Refused
 from confiture.faults import failpoint
-from confiture.journal import catchup, runs
+from confiture.journal import catchup, progress, runs
 from confiture.journal.progress import Deferred
 from confiture.mapping import Mapping
 from confiture.plan import Plan, TablePlan
