@@ -713,6 +713,13 @@ MUTANTS = (
         "set_config('event_triggers', 'on', false)",
         _in("integration", "event_triggers", "silent"),
     ),
+    Mutant(
+        "a publication in the target does not refuse what we delete",
+        "steps/setup.py",
+        "for item in suspended.publications(found):",
+        "for item in ():",
+        _in("integration", "published_target", "without_identity"),
+    ),
 )
 
 

@@ -275,6 +275,14 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
+class Publication:
+    """A publication under which a pass could not delete rows; ``publish`` is its parameter's value."""
+
+    name: str
+    publish: str
+
+
+@dataclass(frozen=True, slots=True)
 class EventTrigger:
     """An event trigger of the database that is not disabled; ``event`` is ``evtevent``."""
 
@@ -327,6 +335,7 @@ class Catalog:
     extensions: tuple[str, ...] = field(default=())
     domain_checks: tuple[Unvalidated, ...] = field(default=())
     event_triggers: tuple[EventTrigger, ...] = field(default=())
+    publications: tuple[Publication, ...] = field(default=())
 
     @cached_property
     def by_ref(self) -> Mapping[TableRef, Table]:
@@ -405,6 +414,7 @@ def read(tx: Transaction) -> Catalog:
         materialized_views=tuple(TableRef(v["schema"], v["name"]) for v in views if v["materialized"]),
         extensions=tuple(e["name"] for e in _query(tx, "extensions")),
         domain_checks=tuple(Unvalidated(**_of_table(c)) for c in _query(tx, "unvalidated_of_domains")),
+        publications=tuple(Publication(**p) for p in _query(tx, "publications")),
         event_triggers=tuple(EventTrigger(**e) for e in _query(tx, "event_triggers")),
     )
 

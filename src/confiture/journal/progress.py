@@ -139,11 +139,11 @@ def deferred(tx: Transaction, run_id: uuid.UUID, kind: str | None = None) -> tup
 
 
 #: What is off while Confiture writes, and comes back in the commit that opens the database.
-SUSPENDED = ("trigger", "rule", "check")
+SUSPENDED = ("trigger", "rule", "check", "publication")
 
 
 def suspended(tx: Transaction, run_id: uuid.UUID) -> tuple[Deferred, ...]:
-    """The triggers, rules and unvalidated constraints that are off for the run, or were, in the order to bring back."""
+    """The objects of these kinds that are off for the run, or were, in the order to bring them back."""
     return in_order(d for d in deferred(tx, run_id) if d.kind in SUSPENDED)
 
 

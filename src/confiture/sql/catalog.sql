@@ -101,6 +101,8 @@ SELECT p.root::bigint AS table_oid, tn.nspname AS table_schema, tc.relname AS ta
        i.indisreplident OR i.indisclustered
          OR ic.relkind = 'I' AND con.oid IS NOT NULL AND ic.reloptions IS NOT NULL
          OR EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = ic.oid AND coalesce(a.attstattarget, -1) <> -1)
+         -- A published table needs its replica identity for each DELETE.
+         OR i.indisprimary AND tc.relreplident = 'd' AND published.tablename IS NOT NULL
          AS marked,
        am.amname = 'btree' AS btree,
        NOT EXISTS (
@@ -130,6 +132,8 @@ JOIN pg_class tc ON tc.oid = p.oid JOIN pg_namespace tn ON tn.oid = tc.relnamesp
 JOIN pg_index i ON i.indrelid = p.oid
 JOIN pg_class ic ON ic.oid = i.indexrelid
 JOIN pg_am am ON am.oid = ic.relam
+LEFT JOIN (SELECT DISTINCT schemaname, tablename FROM pg_publication_tables) published
+       ON (published.schemaname, published.tablename) = (tn.nspname, tc.relname)
 LEFT JOIN pg_inherits h ON h.inhrelid = i.indexrelid
 LEFT JOIN pg_class hc ON hc.oid = h.inhparent LEFT JOIN pg_namespace hn ON hn.oid = hc.relnamespace
 LEFT JOIN pg_constraint con ON con.conindid = i.indexrelid AND con.contype IN ('p', 'u', 'x')
@@ -277,6 +281,22 @@ ORDER BY c.oid
 -- name: extensions
 -- Installed extensions.
 SELECT extname AS name FROM pg_extension WHERE extname <> 'plpgsql' ORDER BY extname COLLATE "C"
+
+-- name: publications
+-- Publications of updates or deletes that have a table whose rows they could not identify: the server refuses a DELETE there.
+SELECT p.pubname AS name,
+       concat_ws(', ', CASE WHEN p.pubinsert THEN 'insert' END, CASE WHEN p.pubupdate THEN 'update' END,
+                 CASE WHEN p.pubdelete THEN 'delete' END, CASE WHEN p.pubtruncate THEN 'truncate' END) AS publish
+FROM pg_publication p
+WHERE (p.pubupdate OR p.pubdelete)
+  AND (EXISTS (SELECT FROM pg_publication_rel r
+               WHERE r.prpubid = p.oid AND (r.prqual IS NOT NULL OR r.prattrs IS NOT NULL))
+    OR EXISTS (SELECT FROM pg_publication_tables t JOIN pg_namespace n ON n.nspname = t.schemaname
+               JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
+               WHERE t.pubname = p.pubname
+                 AND (c.relreplident = 'n' OR c.relreplident = 'd' AND NOT EXISTS (
+                        SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary))))
+ORDER BY p.pubname COLLATE "C"
 
 -- name: event_triggers
 -- Event triggers that are not disabled; those of extensions belong to them.

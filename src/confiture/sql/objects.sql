@@ -33,4 +33,10 @@ SELECT kind, identity FROM (
     WHERE n.nspname !~ '^(pg_|information_schema$|confiture)'
     UNION ALL
     SELECT e.oid, 'extension', format('%I', e.extname) FROM pg_extension e
+    UNION ALL
+    SELECT p.oid, 'publication', format('%I', p.pubname) FROM pg_publication p
+    UNION ALL
+    SELECT t.oid, 'event trigger', format('%I', t.evtname) FROM pg_event_trigger t
+    WHERE NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_event_trigger'::regclass AND e.objid = t.oid
+                      AND e.deptype = 'e')
 ) o ORDER BY oid

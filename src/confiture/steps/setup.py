@@ -351,8 +351,12 @@ def _build(context: Context, tx: Transaction, wanted: Wanted) -> None:
 
 
 def _take_off(context: Context, tx: Transaction) -> None:
-    """Foreign keys, user triggers, rules and unvalidated constraints off for the load, recorded in the same commit."""
+    """What acts while rows are brought over is off for the load, recorded in the same commit."""
     found = catalog.read(tx)
+    for item in suspended.publications(found):
+        context.progress.say(f"publication {quoted(item.name)} publishes nothing until the cutover")
+        progress.take_off(tx, context.run_id, item)
+        suspended.disable(tx, item)
     for item in suspended.unvalidated(found, (t.ref for t in found.tables)):
         progress.take_off(tx, context.run_id, item)
         suspended.disable(tx, item)

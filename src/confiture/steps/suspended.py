@@ -1,7 +1,8 @@
-"""The application's triggers, rules and unvalidated constraints while Confiture writes: off, and back as they were.
+"""What the application has on its tables that acts while Confiture writes: off, and back as it was.
 
 Triggers fire, and rules rewrite, for rows that have been through them on the other side already (I-5.14, I-11.1). A
-constraint NOT VALID refuses an old row that violates it when that row is copied or brought over again.
+constraint NOT VALID refuses an old row that violates it when that row is copied or brought over again. A publication of
+deletes refuses those of a table without a replica identity.
 """
 
 from __future__ import annotations
@@ -47,9 +48,22 @@ def _check(c: Unvalidated, *, domain: bool) -> Deferred:
     return Deferred("check", c.table, c.name, c.definition, comment=c.comment, detail=detail)
 
 
+def publications(found: Catalog) -> Iterator[Deferred]:
+    """The publications that would refuse a DELETE of Confiture's; what stands in place of a table's name is empty."""
+    for p in found.publications:
+        yield Deferred("publication", TableRef("", ""), p.name, p.publish)
+
+
+def _publish(tx: Transaction, item: Deferred, what: str) -> None:
+    statement = sql.SQL("ALTER PUBLICATION {} SET (publish = {})")
+    tx.pg.execute(statement.format(sql.Identifier(item.name), sql.Literal(what)))
+
+
 def disable(tx: Transaction, item: Deferred) -> None:
-    """Take it off. A trigger takes SHARE ROW EXCLUSIVE, the others ACCESS EXCLUSIVE."""
-    if item.kind == "check" and not (item.detail or {}).get("inherited"):
+    """Take it off. A trigger takes SHARE ROW EXCLUSIVE, a rule or constraint ACCESS EXCLUSIVE, a publication none."""
+    if item.kind == "publication":
+        _publish(tx, item, "")
+    elif item.kind == "check" and not (item.detail or {}).get("inherited"):
         statement = sql.SQL("ALTER {} {} DROP CONSTRAINT {}")
         tx.pg.execute(statement.format(_owner(item), _table(item), sql.Identifier(item.name)))
     elif item.kind != "check":
@@ -58,6 +72,9 @@ def disable(tx: Transaction, item: Deferred) -> None:
 
 def enable(tx: Transaction, item: Deferred) -> None:
     """Bring it back as it was, a constraint NOT VALID: a catalog change; the same locks."""
+    if item.kind == "publication":
+        _publish(tx, item, item.definition)
+        return
     if item.kind != "check":
         _set(tx, item, (item.detail or {}).get("enabled", "O"))
         return

@@ -1,0 +1,84 @@
+"""Publications of the target's DDL neither stop the run nor are changed by it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from live import LiveRun
+from servers import Databases
+
+TABLES = """
+CREATE TABLE keyed (id int PRIMARY KEY, code int UNIQUE NOT NULL, v int);
+CREATE TABLE rate (country text, percent int);
+CREATE TABLE silent (id int PRIMARY KEY, v int); ALTER TABLE silent REPLICA IDENTITY NOTHING;
+CREATE TABLE parts (id int PRIMARY KEY, v int) PARTITION BY RANGE (id);
+CREATE TABLE parts_all PARTITION OF parts DEFAULT;
+"""
+ROWS = """
+INSERT INTO keyed SELECT n, 100 - n, n FROM generate_series(1, 20) n;
+INSERT INTO rate SELECT 'c' || n, n FROM generate_series(1, 20) n;
+INSERT INTO silent SELECT n, n FROM generate_series(1, 20) n;
+INSERT INTO parts SELECT n, n FROM generate_series(1, 20) n;
+"""
+CHANGE = "".join(f"UPDATE {t} SET v = v + 1; DELETE FROM {t} WHERE v = 5;" for t in ("keyed", "silent", "parts"))
+SAME = {t: f"SELECT * FROM {t}" for t in ("keyed", "rate", "silent", "parts")}
+STATE = """
+SELECT pubname, puballtables, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot,
+       (SELECT array_agg(prrelid::regclass::text || prattrs::text ORDER BY 1) FROM pg_publication_rel r
+        WHERE r.prpubid = p.oid), (SELECT count(*) FROM pg_publication_namespace n WHERE n.pnpubid = p.oid)
+FROM pg_publication p ORDER BY pubname
+"""
+PUBLICATIONS = {
+    "by name": "CREATE PUBLICATION pub FOR TABLE rate, silent, keyed, parts WITH (publish = 'insert, delete')",
+    "all tables": "CREATE PUBLICATION pub FOR ALL TABLES WITH (publish_via_partition_root)",
+    "by schema": 'CREATE PUBLICATION "p %s" FOR TABLES IN SCHEMA public',
+    "filtered": "CREATE PUBLICATION pub FOR TABLE keyed WHERE (v > 0), silent (id), parts_all",
+    "two": "CREATE PUBLICATION one FOR TABLE rate; CREATE PUBLICATION two FOR TABLE keyed",
+}
+
+
+@pytest.mark.parametrize("kind", ["databases", "old_databases"])
+@pytest.mark.parametrize("publication", PUBLICATIONS.values(), ids=PUBLICATIONS.keys())
+def test_a_published_table_without_identity_is_migrated_and_published_after_the_cutover(
+    kind: str, publication: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    databases: Databases = request.getfixturevalue(kind)
+    ddl = f"{TABLES}{publication};"
+    # The walk key is the unique column: the target's primary key is not what a pass deletes by.
+    live = LiveRun(databases, tmp_path, TABLES + ROWS, ddl, "keyed:\n  $key: [code]\n", chunk_rows=7)
+    live.setup()
+    live.source.sql(CHANGE)
+    live.migrate()
+    live.source.sql(f"{CHANGE} DELETE FROM rate WHERE percent < 4")
+    assert live.verify().equal
+    live.cutover()
+    live.assert_same(**SAME)
+    assert live.target.rows(STATE) == databases.cloned(ddl).rows(STATE)
+    live.cleanup()
+
+
+def test_a_rollback_and_a_second_cutover_pass_a_publication(databases: Databases, tmp_path: Path) -> None:
+    tables = TABLES.replace("CREATE TABLE rate (country text, percent int);", "")
+    rows = ROWS.replace("INSERT INTO rate SELECT 'c' || n, n FROM generate_series(1, 20) n;", "")
+    ddl = f"{tables} CREATE PUBLICATION pub FOR ALL TABLES;"
+    live = LiveRun(databases, tmp_path, tables + rows, ddl, chunk_rows=7)
+    same = {t: q for t, q in SAME.items() if t != "rate"}
+    live.through()
+    live.target.sql("UPDATE keyed SET v = v + 1; DELETE FROM parts WHERE v = 7; INSERT INTO silent VALUES (99)")
+    live.rollback()
+    live.source.sql("DELETE FROM silent WHERE id < 4")
+    assert live.verify().equal
+    live.cutover()
+    live.assert_same(**same)
+    assert live.target.rows(STATE) == databases.cloned(ddl).rows(STATE)
+    live.cleanup()
+
+
+def test_abort_drops_the_publications_that_setup_built(databases: Databases, tmp_path: Path) -> None:
+    live = LiveRun(databases, tmp_path, TABLES + ROWS, f"{TABLES} CREATE PUBLICATION pub FOR ALL TABLES;")
+    for _ in range(2):
+        live.setup()
+        live.abort()
+    assert live.target.rows(STATE) == []
