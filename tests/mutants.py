@@ -720,6 +720,13 @@ MUTANTS = (
         "for item in ():",
         _in("integration", "published_target", "without_identity"),
     ),
+    Mutant(
+        "materialized views are refreshed after the last change",
+        "steps/switch.py",
+        "    views.refresh(context, plan)\n",
+        "",
+        _in("integration", "materialized_views", "refreshed"),
+    ),
 )
 
 

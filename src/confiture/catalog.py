@@ -331,7 +331,7 @@ class Catalog:
     tables: tuple[Table, ...]
     sequences: tuple[Sequence, ...]
     views: tuple[TableRef, ...]
-    materialized_views: tuple[TableRef, ...]
+    materialized_views: tuple[TableRef, ...]  # the populated ones
     extensions: tuple[str, ...] = field(default=())
     domain_checks: tuple[Unvalidated, ...] = field(default=())
     event_triggers: tuple[EventTrigger, ...] = field(default=())
@@ -411,7 +411,9 @@ def read(tx: Transaction) -> Catalog:
         tables=tables,
         sequences=_sequences(tx, tables),
         views=tuple(TableRef(v["schema"], v["name"]) for v in views if not v["materialized"]),
-        materialized_views=tuple(TableRef(v["schema"], v["name"]) for v in views if v["materialized"]),
+        materialized_views=tuple(
+            TableRef(v["schema"], v["name"]) for v in views if v["materialized"] and v["populated"]
+        ),
         extensions=tuple(e["name"] for e in _query(tx, "extensions")),
         domain_checks=tuple(Unvalidated(**_of_table(c)) for c in _query(tx, "unvalidated_of_domains")),
         publications=tuple(Publication(**p) for p in _query(tx, "publications")),

@@ -45,7 +45,7 @@ from confiture.states import ABORTED, CLEANED, CUTOVER, FINAL, MIGRATING, SETUP,
 from confiture.steps import cleanup as cleaning
 from confiture.steps import cutover as cutting
 from confiture.steps import follow as following
-from confiture.steps import gates, planning
+from confiture.steps import gates, planning, views
 from confiture.steps import home as going_home
 from confiture.steps import migrate as migrating
 from confiture.steps import rehearse as rehearsing
@@ -667,6 +667,8 @@ def cutover(
         ends = context.source.database, context.target.database
         if run.state == CUTOVER and not _cutover_left(run) and not (pool and run.options.get(gates.OPTION)):
             progress_.say("cut over already: the target serves")
+            if run.options.get("capture"):
+                views.refresh(context, migrating.stored_plan(context))
             return run, *ends
         plan = _plan_to_cut_over(context, run)
         with _gate(context, run, pool, gates.FORTH) as gate:

@@ -87,6 +87,7 @@ class RunReport:
     locks: Json
     verification: Json
     rollback: Json
+    stale_views: tuple[str, ...]
     errors: tuple[Json, ...]
     leave_alone: str
     undo: str
@@ -290,6 +291,7 @@ def _run(tx: Transaction, row: Json, now: datetime, server: Json, named: Naming)
         locks=_rows(tx, "locks", run=run)[0],
         verification=verification,
         rollback=rollback(facts, named),
+        stale_views=tuple(row["stale_views"] or ()),
         errors=tuple(_rows(tx, "errors", run=run)),
         leave_alone=leave_alone(facts, runner, severity, named),
         undo=undo(facts, runner, named),

@@ -43,6 +43,7 @@ def _run(run: RunReport, now: datetime, every: bool) -> str:
         "",
         *_tables(run, every),
         *_rest(run),
+        *(f"Stale   REFRESH MATERIALIZED VIEW {view}" for view in run.stale_views),
         *_next(run),
     ]
     return "\n".join(lines)

@@ -269,8 +269,8 @@ WHERE c.relkind = 'S' AND c.relpersistence <> 't'
 ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"
 
 -- name: views
--- Views and materialized views in the order they were made.
-SELECT n.nspname AS schema, c.relname AS name, c.relkind = 'm' AS materialized
+-- Views and materialized views in the order they were made. A materialized view WITH NO DATA stays so.
+SELECT n.nspname AS schema, c.relname AS name, c.relkind = 'm' AS materialized, c.relispopulated AS populated
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('v', 'm') AND c.relpersistence <> 't'
   AND n.nspname !~ '^(pg_|information_schema$|confiture$|confiture_[0-9a-f]{8}$)'

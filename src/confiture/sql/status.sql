@@ -21,7 +21,12 @@ SELECT r.id, r.state, r.state_since, r.started_at, r.source_name, r.target_name,
         WHERE e.run_id = r.id AND e.kind IN ('cutover', 'rollback') AND e.to_state IS NOT NULL
         ORDER BY e.id DESC LIMIT 1) AS rolled_back_at,
        (SELECT string_agg(format('%I: %s', t -> 'target' ->> 'name', t ->> 'rollback_problem'), '; ')
-        FROM jsonb_array_elements(r.plan -> 'tables') t WHERE t ->> 'rollback_problem' IS NOT NULL) AS no_way_back
+        FROM jsonb_array_elements(r.plan -> 'tables') t WHERE t ->> 'rollback_problem' IS NOT NULL) AS no_way_back,
+       CASE WHEN r.state = 'cutover' AND (r.options->>'capture')::bool THEN ARRAY(
+           SELECT format('%I.%I', v ->> 'schema', v ->> 'name')
+           FROM jsonb_array_elements(r.plan -> 'materialized_views') WITH ORDINALITY w(v, n)
+           WHERE NOT EXISTS (SELECT FROM confiture.step s WHERE (s.run_id, s.phase, s.status) = (r.id, 'refresh', 'done')
+                             AND s.name = concat_ws('.', v ->> 'schema', v ->> 'name')) ORDER BY n) END AS stale_views
 FROM confiture.run r ORDER BY r.state IN ('cleaned', 'aborted'), r.state_since DESC
 
 -- name: runner

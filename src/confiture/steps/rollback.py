@@ -38,6 +38,7 @@ from confiture.steps import (
     switch,
     table_lock,
     touched,
+    views,
 )
 from confiture.steps import home as going_home
 from confiture.steps.blockers import outwait
@@ -266,6 +267,7 @@ def _settle(context: Context, plan: Plan) -> None:
         if run.state != CUTOVER:
             return  # done by a commit whose answer was lost
         finish.record_target(context, tx, plan)
+        progress.forget_steps(tx, context.run_id, views.PHASE)
         machine.fire(tx, run, "rollback")
         runs.update(tx, context.run_id, writes_served_by="source", cutover_phase=None)
         failpoint("rollback.state.before_commit")

@@ -43,6 +43,7 @@ from confiture.steps import (
     table_lock,
     touched,
     verify,
+    views,
 )
 from confiture.steps.blockers import outwait
 from confiture.steps.cutover import refuse_stale
@@ -94,10 +95,12 @@ def switch(context: Context, plan: Plan, limits: Limits, gate: Gate | None = Non
     with gates.only_forward(gates.FORTH):
         finish(context, plan)
         retry(lambda: gates.lead(context, gate, gates.FORTH))
-    gates.refuse_left(context, gates.FORTH)
+    # The target is serving: what follows may wait, and the same command continues.
     settle_keys(context, plan)
     home.prepare_source(context, plan)
     retry(lambda: set_phase(context, "done"))
+    views.refresh(context, plan)
+    gates.refuse_left(context, gates.FORTH)
 
 
 def _close(follower: Follower, plan: Plan, hashing: Hashing, left: gates.Left, servers: dict[str, str]) -> None:

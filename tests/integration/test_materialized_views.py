@@ -1,0 +1,90 @@
+"""Materialized views are refreshed after the cutover, or reported as stale by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from confiture import status
+from confiture.steps import views
+from live import LiveRun
+from servers import Databases
+
+TABLES = "CREATE TABLE a (id int PRIMARY KEY, v int);"
+ROWS = "INSERT INTO a SELECT n, n FROM generate_series(1, 20) n;"
+VIEWS = """
+CREATE MATERIALIZED VIEW "select" AS SELECT count(*) AS n, sum(v) AS total FROM a;
+CREATE MATERIALIZED VIEW by_id AS SELECT id, v FROM a; CREATE UNIQUE INDEX ON by_id (id);
+CREATE VIEW between AS SELECT max(v) AS v FROM by_id;
+CREATE MATERIALIZED VIEW above AS SELECT v FROM between;
+CREATE MATERIALIZED VIEW bare AS SELECT v FROM a WITH NO DATA;
+"""
+TOTALS = 'SELECT (SELECT total FROM "select"), (SELECT sum(v) FROM by_id), (SELECT v FROM above)'
+POPULATED = "SELECT relname FROM pg_class WHERE relkind = 'm' AND relispopulated ORDER BY 1"
+
+
+def _stale(live: LiveRun) -> tuple[str, ...]:
+    return status.report(live.target.conninfo, live.project).runs[0].stale_views
+
+
+@pytest.mark.parametrize("kind", ["databases", "old_databases"])
+def test_views_are_refreshed_after_the_last_change_and_those_without_data_stay_so(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    live = LiveRun(request.getfixturevalue(kind), tmp_path, TABLES + ROWS, TABLES + VIEWS)
+    live.setup()
+    live.migrate()
+    live.source.sql("UPDATE a SET v = 1000 WHERE id = 1")
+    assert live.verify().equal
+    live.cutover()
+    assert live.target.rows(TOTALS) == [(1209, 1209, 1000)]
+    assert live.target.rows(POPULATED) == [("above",), ("by_id",), ("select",)]
+    assert _stale(live) == ()
+    live.target.sql("UPDATE a SET v = 2000 WHERE id = 1")
+    live.rollback()
+    live.source.sql("UPDATE a SET v = 3000 WHERE id = 1")
+    assert live.verify().equal
+    live.cutover()
+    assert live.target.rows(TOTALS) == [(3209, 3209, 3000)]
+    live.cleanup()
+
+
+def test_a_refresh_that_fails_is_reported_and_repeated_by_the_command(databases: Databases, tmp_path: Path) -> None:
+    failing = "CREATE MATERIALIZED VIEW failing AS SELECT 1 / (v - 7777) AS q FROM a;"
+    live = LiveRun(databases, tmp_path, TABLES + ROWS, TABLES + failing + VIEWS)
+    live.setup()
+    live.migrate()
+    live.source.sql("UPDATE a SET v = 7777 WHERE id = 1")
+    assert live.verify().equal
+    live.cutover()
+    assert live.state == "cutover"
+    assert live.target.value('SELECT total FROM "select"') == 7986
+    assert _stale(live) == ("public.failing",)
+    said = "\n".join(live.progress.lines)
+    assert "materialized view public.failing is stale: division by zero; run: REFRESH MATERIALIZED VIEW" in said
+    live.target.sql("UPDATE a SET v = 1 WHERE id = 1")
+    live.cutover()
+    assert _stale(live) == ()
+    assert live.target.value("SELECT count(*) FROM failing") == 20
+
+
+def test_readers_of_a_view_with_a_unique_index_are_not_blocked(
+    databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = LiveRun(databases, tmp_path, TABLES + ROWS, TABLES + VIEWS)
+    live.setup()
+    live.migrate()
+    live.source.sql("UPDATE a SET v = 1000 WHERE id = 1")
+    assert live.verify().equal
+    with live.target.connect(autocommit=False) as reader:
+        real = views.refresh
+
+        def read_and_refresh(*arguments: object) -> None:
+            reader.execute("SELECT * FROM by_id")  # and the transaction stays open
+            real(*arguments)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(views, "refresh", read_and_refresh)
+        live.cutover()
+        reader.rollback()
+    assert live.target.value("SELECT sum(v) FROM by_id") == 1209
