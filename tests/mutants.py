@@ -727,6 +727,13 @@ MUTANTS = (
         "",
         _in("integration", "materialized_views", "refreshed"),
     ),
+    Mutant(
+        "a function that relies on search_path is named with its way out",
+        "db.py",
+        "    if function is not None:\n        return _search",
+        "    if function is not None and False:\n        return _search",
+        _in("integration", "search_path", "index"),
+    ),
 )
 
 

@@ -21,7 +21,7 @@ from psycopg.pq import TransactionStatus
 
 from confiture import ddl
 from confiture.config import redact
-from confiture.db import failure
+from confiture.db import failure, relies_on_search_path
 from confiture.ddl import Statement
 from confiture.errors import ConfitureError, DataFailure, Fault, FaultyInput, UsageError
 
@@ -247,7 +247,8 @@ def _failure(file: DdlFile, statement: Statement, error: psycopg.Error) -> Confi
     what, fix = told.what, told.fix
     if type(told) is DataFailure and error.sqlstate != _DISK_FULL:
         what = "the database refuses a statement"
-        fix = redact(error.diag.message_hint or "") or _MEND
+        if relies_on_search_path(error) is None:
+            fix = redact(error.diag.message_hint or "") or _MEND
     return type(told)(
         f"{file.path}:{line}:{column}: {what}",
         why=f"{' '.join(told.why.split())}, in the statement of line {statement.line}: {_shown(statement)}",

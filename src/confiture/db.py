@@ -560,12 +560,41 @@ def _grant(message: str) -> str:
     return "grant it to the role confiture connects as; docs/privileges.md lists every GRANT"
 
 
+#: How the server names the function in which a statement failed, innermost first.
+_IN_FUNCTION = re.compile(r'SQL function "([^"]+)"|PL/pgSQL function (\S.*?\)) line \d+')
+#: Undefined function, table, type or operator, column, schema.
+_UNDEFINED = ("42883", "42P01", "42704", "42703", "3F000")
+
+
+def relies_on_search_path(error: psycopg.Error) -> str | None:
+    """The function that fails because it names objects without their schema; None where none is at fault.
+
+    Confiture's sessions, and since PostgreSQL 17 the server while it maintains indexes and views, find in their
+    search_path only pg_catalog.
+    """
+    found = _IN_FUNCTION.search(error.diag.context or "") if error.sqlstate in _UNDEFINED else None
+    return None if found is None else found[1] or found[2]
+
+
+def _search_path_failure(function: str, message: str, doing: str, detail: str) -> DataFailure:
+    return DataFailure(
+        f"function {function} relies on search_path: SQL failed while {doing}",
+        why=f"{message}: the function names it without its schema",
+        fix=f"ALTER FUNCTION {function} SET search_path = public, pg_temp (with the schemas that it needs; in the DDL"
+        " too), then run the same command again",
+        detail=detail,
+    )
+
+
 def failure(error: psycopg.Error, doing: str) -> ConfitureError:
     """The server's error as one of ours, told with the object's name and a way out."""
     diag = error.diag
     message = redact(diag.message_primary or str(error)).strip()
     detail = redact(" ".join(filter(None, (diag.message_detail, diag.message_hint, diag.context))))
     state = error.sqlstate or ""
+    function = relies_on_search_path(error)
+    if function is not None:
+        return _search_path_failure(function, message, doing, detail)
     if state == "42501":
         return Refused(
             f"missing privilege while {doing}",

@@ -13,7 +13,7 @@ from confiture.capture import apply
 from confiture.checks import foreign_server
 from confiture.copy import bad_row, chunks, foreign_session
 from confiture.copy.base import Job
-from confiture.db import failure, retry
+from confiture.db import failure, relies_on_search_path, retry
 from confiture.errors import Blocked, ConfitureError, DataFailure, Refused
 from confiture.journal import progress, runs
 from confiture.journal.progress import Chunk, TableProgress
@@ -145,7 +145,7 @@ def _naming_row(context: Context, job: Job, chunk: Chunk | None = None) -> Itera
 def _failed(context: Context, job: Job, chunk: Chunk | None, error: psycopg.Error) -> ConfitureError:
     """Quarantine the chunk and name the row; what kind of error it is decides what to do next."""
     doing = f"copying {job.table.source} to {job.table.target}"
-    if error.sqlstate == "42P01":
+    if error.sqlstate == "42P01" and relies_on_search_path(error) is None:
         return Blocked(
             f"a table of the plan is gone while {doing}",
             why=str(error.diag.message_primary),

@@ -11,7 +11,7 @@ from functools import partial
 import psycopg
 from psycopg import sql
 
-from confiture.db import brief_lock
+from confiture.db import brief_lock, failure, relies_on_search_path
 from confiture.errors import Held
 from confiture.journal import progress, runs
 from confiture.plan import Plan
@@ -38,7 +38,9 @@ def refresh(context: Context, plan: Plan) -> None:
         except Held as error:
             _stale(context, view, f"{error.what}: {error.why}")
         except psycopg.Error as error:
-            _stale(context, view, error.diag.message_primary or str(error))
+            told = failure(error, f"refreshing {view}")
+            why = told.why if relies_on_search_path(error) is None else f"{told.why}; {told.fix}"
+            _stale(context, view, why)
 
 
 def _refresh(context: Context, view: TableRef) -> None:
