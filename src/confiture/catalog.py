@@ -135,13 +135,18 @@ class Index:
     needed: bool
 
     @property
-    def is_key(self) -> bool:
-        """Whether ``=`` on its columns finds each row by it, NULLs aside.
+    def is_whole(self) -> bool:
+        """Whether it holds every row once, by its own equality.
 
         An exclusion constraint and a temporal key (WITHOUT OVERLAPS) are GiST: several rows may share the columns.
         """
-        sound = self.is_unique and self.immediate and self.valid and self.btree and self.own_equality
+        sound = self.is_unique and self.immediate and self.valid and self.btree
         return sound and not self.partial and not self.expressions
+
+    @property
+    def is_key(self) -> bool:
+        """Whether ``=`` on its columns finds each row by it, NULLs aside."""
+        return self.is_whole and self.own_equality
 
 
 @dataclass(frozen=True, slots=True)

@@ -580,7 +580,7 @@ class Planner:
         self, source: Table, target: Table, columns: Sequence[Projected], entry: m.TableMapping | None
     ) -> tuple[tuple[KeyColumn, ...], str, Index | None]:
         asked = entry.key if entry else None
-        candidates = [i for i in source.indexes if i.is_key and i.columns]
+        candidates = [i for i in source.indexes if i.is_whole and i.columns]
         if asked is not None:
             candidates = [i for i in candidates if set(i.columns) == set(asked)]
             if not candidates:
@@ -617,6 +617,8 @@ class Planner:
             if problem is not None:
                 return (), f"{quoted(name)} {problem}"
             key.append(KeyColumn(name, column.base_formatted, image.name, image.base_formatted))
+        if not index.own_equality:
+            return (), f"unique index {quoted(index.name)} has a collation or an operator class of its own"
         return tuple(key), None
 
     def _ordered(self, source: Table, target: Table, key: Sequence[KeyColumn]) -> bool:
