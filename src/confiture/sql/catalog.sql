@@ -72,7 +72,7 @@ SELECT a.attrelid::bigint AS table_oid, a.attname AS name, a.attnum::int AS numb
        bt.oid < 16384 AS base_builtin,
        CASE WHEN t.typtype = 'd' THEN b.typmod ELSE a.atttypmod END AS typmod,
        a.attnotnull OR b.not_null AS not_null,
-       NOT EXISTS (SELECT FROM nullable u WHERE (u.root, u.attname) = (a.attrelid, a.attname)) AS null_free,
+       u.root IS NULL AS null_free,
        a.atthasdef AND a.attgenerated = '' AS has_default,
        a.attidentity::text AS identity, a.attgenerated::text AS generated,
        CASE WHEN a.attcollation NOT IN (0, 'pg_catalog."default"'::regcollation) THEN co.collname END AS collation,
@@ -87,6 +87,7 @@ JOIN base b ON b.type = t.oid
 JOIN pg_type bt ON bt.oid = b.base AND bt.typtype <> 'd'
 JOIN pg_namespace bn ON bn.oid = bt.typnamespace
 LEFT JOIN pg_collation co ON co.oid = a.attcollation
+LEFT JOIN nullable u ON u.root = a.attrelid AND u.attname = a.attname
 WHERE a.attrelid = ANY (%(tables)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum
 
