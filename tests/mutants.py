@@ -656,6 +656,7 @@ MUTANTS = (
         '        "tcp_keepalives_idle",\n',
         "",
         _in("integration", "foreign_server", "within_a_minute"),
+        (("db.py", '        "tcp_user_timeout",\n', ""),),
     ),
     Mutant(
         "orphans are searched with the foreign key's own operators",
