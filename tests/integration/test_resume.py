@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from confiture.errors import Held, Refused
 from confiture.journal import runners, runs
 from confiture.operations import Choices, migrate
 from confiture.plan import Plan
-from confiture.runner import Context, Silent
+from confiture.runner import Context, Silent, Stop
 from confiture.steps import journaled, planning
 from confiture.steps import setup as setting_up
 from forked import Forks, Running, until
@@ -338,7 +339,7 @@ def test_a_database_that_is_not_the_one_the_run_began_with_is_refused(move: Smal
 # Signals and requests ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_lets_the_chunk_end(
     forks: Forks, move: SmallMove, databases: Databases, number: signal.Signals, code: int
 ) -> None:
@@ -350,6 +351,18 @@ def test_a_signal_lets_the_chunk_end(
     assert f"stopped by {number.name}; what is done is kept" in ended.err
     assert [status for status, _ in move.chunks("post")].count("done") == 1
     assert_finishes(move, databases)
+
+
+def test_a_hangup_that_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        stop = Stop()
+        with stop.listening():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert stop.signal_number is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_second_signal_cancels_the_chunk(forks: Forks, move: SmallMove, databases: Databases) -> None:
@@ -429,9 +442,11 @@ def test_ddl_between_two_chunks_blocks_the_run_and_says_what_changed(
     reason = "source table public.tb_post was changed during the run"
     with pytest.raises(Refused, match=reason) as blocked:
         migrate(move.where, Choices(), Between(lambda: move.source.sql(statement)))
+    line = f"confiture migrate schema-to-schema migrate --target {move.target.name} --restart-table public.post"
     assert what in blocked.value.why
-    assert blocked.value.fix.endswith(f"migrate --target {move.target.name} --restart-table public.tb_post")
-    assert move.journal("blocked_reason") == reason
+    assert blocked.value.fix.endswith(line)
+    assert str(move.journal("blocked_reason")).startswith(reason)
+    assert move.journal("blocked_command") == "migrate --restart-table public.post"
     assert [status for status, _ in move.chunks("post")].count("done") == 1
     # The same command sees the same.
     assert reason in move.run("migrate", code=4).err

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import signal
 from importlib import resources
 from pathlib import Path
 
@@ -10,9 +12,15 @@ import jsonschema
 import psycopg
 import pytest
 
+from confiture import db, operations
+from confiture.errors import CannotConnect
+from confiture.operations import Choices, Where
 from confiture.render import status as render
-from confiture.status import Report, Severity, report
+from confiture.status import Report, RunReport, report
+from confiture.status_rules import Severity
 from conftest import Confiture
+from forked import Forks
+from live import Quiet
 from servers import Databases, TestDatabase
 
 OLD = """
@@ -39,11 +47,45 @@ class Move:
         names = ["--target", self.target.conninfo, "--project", str(self.folder), *more]
         self._confiture("migrate", "schema-to-schema", name, *names, env=env, check=check)
 
-    def setup(self) -> None:
-        self.step("setup", "--source", self.source.conninfo, "--chunk-rows", "10", "--no-capture")
+    def setup(self, *more: str) -> None:
+        self.step("setup", "--source", self.source.conninfo, "--chunk-rows", "10", *(more or ("--no-capture",)))
+
+    def reach(self, state: str) -> None:
+        """Take a run that captures writes to a state."""
+        (self.folder / "mapping.yaml").write_text("")
+        self.setup("--mapping", str(self.folder / "mapping.yaml"))
+        for name, after in (("migrate", "migrating"), ("verify", "verified"), ("cutover", "cutover")):
+            if state == "setup":
+                return
+            self.step(name)
+            if after == state:
+                return
+
+    def paste(self, command: str, folder: Path, check: int = 0) -> None:
+        """Run a command that was printed, in a folder that is not the project."""
+        name, *arguments = shlex.split(command)
+        assert name == "confiture"
+        folder.mkdir(exist_ok=True)
+        self._confiture(*arguments, cwd=folder, check=check)
+
+    def age(self, seconds: int) -> None:
+        """Make the last runner as old as if it had ended, or been heard of, so many seconds earlier."""
+        self.target.sql(
+            f"UPDATE confiture.runner SET ended_at = ended_at - interval '{seconds} s',"
+            f" heartbeat_at = heartbeat_at - interval '{seconds} s'"
+        )
 
     def report(self) -> Report:
         return report(self.target.conninfo, self.folder)
+
+    def run(self) -> RunReport:
+        """The run, in a report that fits the schema and can be printed in every form."""
+        found = self.report()
+        jsonschema.validate(found.as_json(), schema())
+        assert render.nagios(found).startswith(f"CONFITURE {found.severity.name} - ")
+        assert render.text(found).startswith(f"{found.severity.name} ")
+        assert f"}} {int(found.severity)}\n" in render.openmetrics(found)
+        return found.runs[0]
 
 
 @pytest.fixture
@@ -117,7 +159,13 @@ def test_a_journal_newer_than_the_tool_is_unknown_and_told_as_far_as_it_goes(mov
     move.target.sql("INSERT INTO confiture.migration (version, name, tool_version) VALUES (999, 'later', '9')")
     found = move.report()
     assert found.severity is Severity.UNKNOWN
-    assert found.runs[0].state == "setup"
+    run = move.run()
+    assert (run.state, run.severity, run.writes_served_by) == ("setup", Severity.UNKNOWN, "unknown")
+    assert (run.next["command"], run.rollback["possible"]) == (None, False)
+    told = render.text(found)
+    assert told.startswith("UNKNOWN the journal of")
+    assert "OK" not in told
+    assert "confiture_severity 3\n" in render.openmetrics(found)
     move.target.sql("ALTER TABLE confiture.run RENAME COLUMN state TO phase")
     assert move.report().severity is Severity.UNKNOWN
 
@@ -199,3 +247,271 @@ def test_an_unknown_environment_is_told_in_the_form_that_was_asked_for(tmp_path:
 
 def test_labels_are_escaped() -> None:
     assert render._escaped('a"b\\c\nd') == 'a\\"b\\\\c\\nd'
+
+
+# Half of a switch ------------------------------------------------------------------------------------
+
+HALVES = {
+    "just closed": ("cutover", "switch.after_point_of_no_return"),
+    "about to close": ("cutover", "switch.before_point_of_no_return"),
+    "about to open": ("cutover", "switch.before_open_commit"),
+    "rollback just closed": ("rollback", "rollback.after_point_of_no_return"),
+    "rollback about to close": ("rollback", "rollback.before_point_of_no_return"),
+    "rollback just opened": ("rollback", "rollback.after_open_commit"),
+}
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_half_of_a_switch_is_to_be_finished_now_and_by_the_command_that_is_printed(
+    move: Move, tmp_path: Path, half: str
+) -> None:
+    command, failpoint = HALVES[half]
+    move.reach("cutover" if command == "rollback" else "verified")
+    move.step(command, check=-9, failpoint=failpoint)
+    run = move.run()
+    line = f"confiture migrate schema-to-schema {command} --target {shlex.quote(move.target.conninfo)}"
+    assert run.severity == Severity.CRITICAL
+    # Before the rollback closes the target, the target itself tells that it is open.
+    assert run.writes_served_by == ("target" if half == "rollback about to close" else "unknown")
+    assert run.leave_alone == f"not safe: finish it now: {line}"
+    assert run.undo == f"none until the {command} is finished"
+    assert (run.next["command"], run.next["alternatives"]) == (line, [])
+    assert not run.rollback["possible"]
+    told = render.text(move.report())
+    assert told.count(line) == 2
+    move.paste(line, tmp_path / "elsewhere")
+    after = move.run()
+    assert (after.severity, after.writes_served_by) == (
+        Severity.OK,
+        "source" if command == "rollback" else "target",
+    )
+
+
+def test_after_the_opening_the_target_takes_writes_and_the_cutover_is_to_be_finished(move: Move) -> None:
+    move.reach("verified")
+    move.step("cutover", check=-9, failpoint="switch.after_open_commit")
+    run = move.run()
+    assert (run.severity, run.writes_served_by) == (Severity.CRITICAL, "target")
+    assert "schema-to-schema cutover " in run.next["command"]
+    assert run.leave_alone == "safe for the data: the target takes writes"
+
+
+# A command that ended with work left -------------------------------------------------------------------
+
+
+def assert_work_left(move: Move, error: str) -> None:
+    """A warning now, critical after the lease, with the error; the printed command finishes the work."""
+    run = move.run()
+    assert run.severity == Severity.WARNING
+    assert error in " ".join(run.reasons)
+    assert error in " ".join(e["text"] for e in run.errors)
+    assert error in render.text(move.report()).replace("\n        ", " ")
+    move.age(31)
+    assert move.run().severity == Severity.CRITICAL
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_work_that_is_told(move: Move, forks: Forks, tmp_path: Path, number: signal.Signals) -> None:
+    move.setup()
+    move.step("pause")
+    line = ["migrate", "schema-to-schema", "migrate", "--target", move.target.conninfo, "--project", str(move.folder)]
+    running = forks.start(line, move.folder)
+    running.until_said("paused on request")
+    assert move.run().next["command"].split()[3] == "resume"
+    running.signal(number)
+    assert running.wait().code == 128 + number
+    # Paused, and no command is running: both commands are told, in their order.
+    run = move.run()
+    commands = [run.next["command"], *(a["command"] for a in run.next["alternatives"])]
+    assert [c.split()[3] for c in commands] == ["resume", "migrate"]
+    assert_work_left(move, f"Drained: stopped by {number.name}")
+    for command in commands:
+        move.paste(command, tmp_path / "elsewhere")
+    assert move.run().severity == Severity.OK
+
+
+def test_a_source_that_stops_leaves_work_that_is_told(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(db.retry.__kwdefaults__ or {}, "deadline", 1.0)
+    move.setup()
+    server = move.source.server
+
+    class Stopping(Quiet):
+        def table(self, name: str, done: int, total: int, phase: str) -> None:
+            with psycopg.connect(server.conninfo("postgres"), autocommit=True) as admin:
+                admin.execute(f'ALTER DATABASE "{move.source.name}" ALLOW_CONNECTIONS false'.encode())
+                admin.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (move.source.name,)
+                )
+
+    where = Where(move.target.conninfo, None, move.folder)
+    with pytest.raises(CannotConnect):
+        operations.migrate(where, Choices(strategy="copy"), Stopping())
+    assert_work_left(move, "CannotConnect")
+
+
+def test_a_killed_runner_leaves_work_whether_it_is_paused_or_not(move: Move) -> None:
+    move.setup()
+    move.step("migrate", "--chunk-rows", "10", check=-9, failpoint="copy.before_commit:4")
+    move.step("pause")
+    run = move.run()
+    assert run.severity == Severity.CRITICAL
+    assert [run.next["command"].split()[3], run.next["alternatives"][0]["command"].split()[3]] == ["resume", "migrate"]
+
+
+def test_a_verification_that_was_killed_is_not_running(move: Move) -> None:
+    move.reach("migrating")
+    move.step("verify", check=-9, failpoint="verify.before_commit")
+    run = move.run()
+    assert run.verification["status"] == "interrupted"
+    assert run.severity == Severity.CRITICAL
+    assert "schema-to-schema verify " in run.next["command"]
+
+
+def test_a_log_that_nobody_applies_is_a_warning_after_an_hour(move: Move) -> None:
+    move.reach("verified")
+    assert move.run().severity == Severity.OK
+    move.target.sql("UPDATE confiture.catchup SET at = at - interval '61 min'")
+    run = move.run()
+    assert run.severity == Severity.WARNING
+    assert "no command has applied changes for 61 min" in run.reasons[0]
+    move.step("follow", "--once")
+    assert move.run().severity == Severity.OK
+
+
+# What refuses a command -------------------------------------------------------------------------------
+
+CHANGES = {
+    "rewritten": "VACUUM FULL item",
+    "another column": "ALTER TABLE item ADD COLUMN more int",
+    "capture disabled": "ALTER TABLE item DISABLE TRIGGER ALL",
+}
+
+
+@pytest.mark.parametrize("command", ["follow", "cutover"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_refuses_a_command_is_critical_until_it_is_resolved(
+    move: Move, tmp_path: Path, change: str, command: str
+) -> None:
+    move.reach("verified")
+    move.source.sql(CHANGES[change])
+    more = ["--once"] if command == "follow" else []
+    move.step(command, *more, check=4)
+    run = move.run()
+    assert run.severity == Severity.CRITICAL
+    assert "item" in (run.blocked_reason or "")
+    assert f"blocked: {run.blocked_reason}" in run.reasons
+    assert [e["kind"] for e in run.errors] == ["blocked"]
+    told = render.text(move.report())
+    assert told.startswith("CRITICAL")
+    assert run.next["command"] in told
+    assert "--restart-table public.item" in run.next["command"]
+
+
+def test_the_printed_command_resolves_what_blocks_the_run(move: Move, tmp_path: Path) -> None:
+    move.reach("verified")
+    move.source.sql("VACUUM FULL item")
+    move.step("follow", "--once", check=4)
+    move.paste(move.run().next["command"], tmp_path / "elsewhere")
+    run = move.run()
+    assert (run.reasons, run.blocked_reason) == (("the verification is stale",), None)
+    assert "schema-to-schema verify " in run.next["command"]
+    move.paste(run.next["command"], tmp_path / "elsewhere")
+    assert move.run().severity == Severity.OK
+
+
+def test_a_change_that_is_undone_blocks_until_a_command_has_looked(move: Move) -> None:
+    move.reach("verified")
+    move.source.sql("ALTER TABLE item ADD COLUMN more int")
+    move.step("follow", "--once", check=4)
+    move.source.sql("ALTER TABLE item DROP COLUMN more")
+    assert move.run().severity == Severity.CRITICAL
+    assert move.target.value("SELECT count(*) FROM confiture.event WHERE kind = 'blocked'") == 1
+
+
+def test_a_command_that_only_lacked_its_turn_blocks_nothing(move: Move) -> None:
+    move.setup()
+    move.step("cutover", check=4)
+    assert (move.run().severity, move.run().blocked_reason) == (Severity.OK, None)
+
+
+# There and back ---------------------------------------------------------------------------------------
+
+
+def test_a_rollback_is_told_until_the_next_cutover(move: Move, tmp_path: Path) -> None:
+    move.reach("cutover")
+    run = move.run()
+    commands = [run.next["command"], *(a["command"] for a in run.next["alternatives"])]
+    assert [c.split()[3] for c in commands] == ["cleanup", "rollback"]
+    assert run.rolled_back_at is None
+    assert run.undo.startswith("rollback")
+    move.paste(commands[1], tmp_path / "elsewhere")
+    for step in ("verify", "cutover"):
+        run = move.run()
+        assert run.rolled_back_at is not None
+        assert (run.severity, run.writes_served_by) == (Severity.OK, "source")
+        assert f"schema-to-schema {step} " in run.next["command"]
+        told = render.text(move.report())
+        assert "rolled back at" in told.splitlines()[0] + told.splitlines()[1]
+        assert "100.0 %" not in told.splitlines()[0]
+        move.step(step)
+    assert move.run().rolled_back_at is None
+
+
+def test_differences_of_a_run_that_captures_are_repaired_by_the_printed_command(move: Move, tmp_path: Path) -> None:
+    move.reach("migrating")
+    with move.target.connect() as connection:
+        schema_name = move.target.value("SELECT nspname FROM pg_namespace WHERE nspname ~ '^confiture_'")
+        connection.execute(f"SET confiture.writer = '{schema_name}'; UPDATE item SET name = 'other' WHERE id = 3")
+    move.step("verify", check=7)
+    run = move.run()
+    assert "verify --target" in run.next["command"]
+    assert "--repair" in run.next["command"]
+    move.paste(run.next["command"], tmp_path / "elsewhere")
+    assert move.run().severity == Severity.OK
+
+
+def test_differences_of_a_run_without_capture_are_copied_again_by_the_printed_command(
+    move: Move, tmp_path: Path
+) -> None:
+    move.setup()
+    move.step("migrate")
+    move.target.sql("UPDATE item SET name = 'other' WHERE id = 3")
+    move.step("verify", check=7)
+    command = move.run().next["command"]
+    assert "--restart-table public.item" in command
+    move.paste(command, tmp_path / "elsewhere")
+    move.step("verify")
+    assert move.run().severity == Severity.OK
+
+
+# Names ------------------------------------------------------------------------------------------------
+
+
+def test_printed_commands_name_the_target_and_the_project_as_they_were_given(
+    move: Move, confiture: Confiture, tmp_path: Path
+) -> None:
+    environments = move.folder / "db/environments"
+    environments.mkdir()
+    (environments / "new.yaml").write_text(f"database_url: {move.target.conninfo}\n")
+    move.setup()
+    uri = shlex.quote(move.target.conninfo)
+    ways = {
+        f"--target {uri}": ("--target", move.target.conninfo),
+        f"--target new --project {shlex.quote(str(move.folder))}": ("--project", str(move.folder)),
+        f"--target {uri} --project .": ("--target", move.target.conninfo, "--project", "."),
+    }
+    for wanted, given in ways.items():
+        told = json.loads(confiture("status", *given, "--format", "json", check=0).stdout)
+        assert told["runs"][0]["next"]["command"] == f"confiture migrate schema-to-schema migrate {wanted}"
+    again = confiture(
+        "migrate", "schema-to-schema", "resume", "--target", "new", "--project", str(move.folder), check=0
+    )
+    assert f"schema-to-schema migrate --target new --project {move.folder}" in again.stdout
+
+
+def test_every_line_but_commands_and_names_fits_a_terminal(move: Move) -> None:
+    move.reach("verified")
+    move.source.sql("VACUUM FULL item")
+    move.step("follow", "--once", check=4)
+    for line in render.text(move.report()).splitlines():
+        assert len(line) <= render.WIDTH or "confiture " in line or " -> " in line or "  Target  " in line, line
