@@ -11,6 +11,7 @@ import pytest
 from confiture import embedded
 from confiture.embedded import Server
 from confiture.errors import Refused
+from forked import until
 from live import LiveRun
 from servers import Databases, TestDatabase
 
@@ -91,6 +92,15 @@ def test_a_subscription_that_comes_during_the_run_blocks_it(live: LiveRun, feed:
     subscribe(live, feed)
     with pytest.raises(Refused, match=r"public.fed was changed during the run"):
         live.follow()
+
+
+def test_a_closed_source_refuses_what_a_subscription_applies(live: LiveRun, feed: TestDatabase) -> None:
+    subscribe(live, feed)
+    live.through()
+    feed.sql("INSERT INTO fed VALUES (100, 'late')")
+    errors = "SELECT sum(apply_error_count) > 0 FROM pg_stat_subscription_stats"
+    until(lambda: live.source.value(errors), "the apply worker being refused")
+    assert live.source.rows("SELECT 1 FROM fed WHERE id = 100") == []
 
 
 PARTITIONED = """

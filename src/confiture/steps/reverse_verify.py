@@ -8,18 +8,20 @@ the truth here: a row that differs is logged there, and a reverse pass applies i
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from psycopg import IsolationLevel, sql
 
 from confiture import fingerprint
-from confiture.capture import write_block
+from confiture.capture import triggers, write_block
 from confiture.capture.apply import Followed
 from confiture.capture.home import Home
+from confiture.capture.triggers import Captured
 from confiture.compare import checksum, suspects
 from confiture.compare.checksum import Hashing, Sum
 from confiture.compare.suspects import Key
 from confiture.copy.base import Job, reading
-from confiture.db import Transaction
+from confiture.db import Transaction, brief_lock
 from confiture.faults import failpoint
 from confiture.journal import runs, verifications
 from confiture.journal.verifications import Difference, Unit
@@ -27,6 +29,7 @@ from confiture.keyset import typed
 from confiture.plan import Plan
 from confiture.runner import Context
 from confiture.steps import follow, touched, verify
+from confiture.steps.blockers import outwait
 from confiture.steps.verify import Result, TableResult
 
 #: In the run's options: this life of both servers since the last comparison of every row.
@@ -79,9 +82,22 @@ def compare(context: Context, plan: Plan, *, repair: bool = False) -> Result:
 
 
 def _restore_block(context: Context, plan: Plan) -> None:
-    for ref in dict.fromkeys(t.source for t in plan.tables):
-        with context.fenced_source() as tx:
-            write_block.install(tx, context.schema, ref)
+    """The write block's triggers on the source, and its capture for the time after a rollback, as they were installed.
+
+    Once every row is equal, nothing that is missing in the log is missing in the target.
+    """
+    for item in triggers.captured(plan.tables, context.schema):
+        outwait(context, "source", [item.table], partial(_restore_one, context, item), readers=False)
+
+
+def _restore_one(context: Context, item: Captured) -> None:
+    with context.fenced_source() as tx:
+        brief_lock(tx)
+        write_block.install(tx, context.schema, item.table)
+        if not triggers.is_intact(tx, item):
+            triggers.remove(tx, item)
+            triggers.install(tx, item)
+        failpoint("reverse_verify.restored.before_commit")
 
 
 def _begin(context: Context, plan: Plan, now: dict[str, str]) -> int:

@@ -1,0 +1,253 @@
+"""The opening is prepared before the closing commits: nothing behind the point of no return can wait or fail."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from confiture.errors import CutoverGivenUp
+from confiture.operations import Limits
+from confiture.steps import switch
+from forked import forks, until
+from live import LiveRun
+from servers import Databases, TestDatabase
+
+OLD = """
+CREATE TABLE p (id serial PRIMARY KEY, n int);
+CREATE TABLE ch (id int PRIMARY KEY, p int REFERENCES p ON DELETE CASCADE, n int);
+INSERT INTO p SELECT n, n FROM generate_series(1, 50) n;
+INSERT INTO ch SELECT n, n, n FROM generate_series(1, 50) n;
+CREATE FUNCTION seen() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TRIGGER seen BEFORE UPDATE ON ch FOR EACH ROW EXECUTE FUNCTION seen();
+"""
+NEW = OLD.replace("INSERT", "--")
+RULE = "CREATE RULE r AS ON DELETE TO p WHERE OLD.id < 0 DO ALSO NOTHING;"
+SAME = {"p": "SELECT * FROM p", "ch": "SELECT * FROM ch"}
+WRITE = "UPDATE ch SET n = n + 1 WHERE id = 1"
+SOON = Limits(lock_timeout=0.2, give_up_after=1.0)
+
+
+@pytest.fixture
+def verified(databases: Databases, tmp_path: Path) -> LiveRun:
+    run = LiveRun(databases, tmp_path, OLD, NEW)
+    run.setup()
+    run.migrate()
+    assert run.verify().equal
+    return run
+
+
+@contextmanager
+def holding(database: TestDatabase, *statements: str) -> Iterator[psycopg.Connection[object]]:
+    """A session of the application's that has an open transaction for the block."""
+    with database.connect(autocommit=False, application_name="report") as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+        yield connection
+        connection.rollback()
+
+
+READERS = {
+    "a reader": "SELECT * FROM ch",
+    "a reader of both": "SELECT * FROM ch JOIN p ON p.id = ch.p",
+    "an explicit lock": "LOCK TABLE ch IN ACCESS SHARE MODE",
+}
+
+
+@pytest.mark.parametrize("reading", READERS.values(), ids=READERS)
+def test_a_reader_of_the_target_does_not_delay_the_opening(verified: LiveRun, reading: str) -> None:
+    with holding(verified.target, reading):
+        hidden = threading.Thread(
+            target=until, args=(lambda: verified.open_sides(WRITE) == {"target"}, "the target open")
+        )
+        cutover = threading.Thread(target=verified.cutover)
+        cutover.start()
+        hidden.start()
+        hidden.join(timeout=60)
+        assert not hidden.is_alive()
+        assert verified.open_sides(WRITE) == {"target"}
+    cutover.join(timeout=60)
+    verified.assert_same(**SAME)
+
+
+def test_a_reader_of_the_source_does_not_delay_a_rollback(verified: LiveRun) -> None:
+    verified.cutover()
+    verified.target.sql(WRITE)
+    with holding(verified.source, "SELECT * FROM ch"):
+        rollback = threading.Thread(target=verified.rollback)
+        rollback.start()
+        until(lambda: verified.open_sides(WRITE) == {"source"}, "the source open")
+    rollback.join(timeout=60)
+    verified.assert_same(**SAME)
+
+
+def test_what_blocks_the_opening_aborts_the_cutover_and_is_named(databases: Databases, tmp_path: Path) -> None:
+    """Enabling a rule takes the strongest lock, so a reader blocks it: known before the source is closed."""
+    run = LiveRun(databases, tmp_path, OLD, NEW + RULE)
+    run.setup()
+    run.migrate()
+    assert run.verify().equal
+    with holding(run.target, "SELECT * FROM p") as reader:
+        with pytest.raises(CutoverGivenUp, match="the target's tables could not be locked") as aborted:
+            run.cutover(SOON)
+        assert f"pid {reader.info.backend_pid}" in aborted.value.why
+        assert run.open_sides(WRITE) == {"source"}
+    run.cutover()
+    assert run.open_sides(WRITE) == {"target"}
+
+
+def test_what_blocks_the_opening_of_the_source_aborts_the_rollback(databases: Databases, tmp_path: Path) -> None:
+    run = LiveRun(databases, tmp_path, OLD + RULE, NEW)
+    run.through()
+    with holding(run.source, "SELECT * FROM p"):
+        with pytest.raises(CutoverGivenUp, match="the source's tables could not be locked"):
+            run.rollback(SOON)
+        assert run.open_sides(WRITE) == {"target"}
+    run.rollback()
+    assert run.open_sides(WRITE) == {"source"}
+
+
+@pytest.mark.parametrize("command", ["cutover", "rollback"])
+def test_a_crash_between_the_two_commits_is_finished_though_a_reader_blocks_it(
+    databases: Databases, tmp_path: Path, command: str
+) -> None:
+    """Until the other database opens, neither takes writes: the reader is named, and ended after a grace period."""
+    run = LiveRun(databases, tmp_path, OLD + RULE, NEW + RULE)
+    if command == "cutover":
+        run.setup()
+        run.migrate()
+        assert run.verify().equal
+    else:
+        run.through()
+    point = {"CONFITURE_FAILPOINT": "switch.after_point_of_no_return"}
+    killed = forks().run(run.arguments(command), run.project, **point)
+    assert killed.code == -signal.SIGKILL, killed.err
+    assert run.open_sides(WRITE) == set()
+    opened, other = ("target", run.target) if command == "cutover" else ("source", run.source)
+    report = other.connect(autocommit=False, application_name="report")
+    report.execute("SELECT * FROM p")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(switch, "GRACE_SECONDS", 1.0)
+        getattr(run, command)()
+    assert run.open_sides(WRITE) == {opened}
+    with pytest.raises(psycopg.OperationalError):
+        report.execute("SELECT 1")
+    assert any("waiting for a lock" in line and "report" in line for line in run.progress.lines)
+    run.assert_same(**SAME)
+
+
+def test_a_burst_during_the_attempts_at_the_lock_is_applied_before_it(
+    verified: LiveRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log is drained before each attempt: under the lock little of it is left."""
+    monkeypatch.setattr(switch, "MOST_UNDER_LOCK", 1_000)
+    waiting: list[int] = []
+    equalise = switch._equalise
+
+    def counted(*args: object) -> None:
+        logs = verified.source.rows("SELECT oid::regclass FROM pg_class WHERE relname ~ '^log0' AND relkind = 'r'")
+        waiting.append(sum(verified.source.value(f"SELECT count(*) FROM {name}") for (name,) in logs))
+        equalise(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(switch, "_equalise", counted)
+    with holding(verified.source, WRITE) as blocker:
+        cutover = threading.Thread(target=verified.cutover, args=(Limits(lock_timeout=0.2),))
+        cutover.start()
+        until(lambda: any("waiting for locks" in line for line in verified.progress.lines), "an attempt that failed")
+        verified.source.sql("INSERT INTO p SELECT n, n FROM generate_series(1000, 21000) n")
+        blocker.rollback()
+    cutover.join(timeout=120)
+    assert verified.open_sides(WRITE) == {"target"}
+    assert min(waiting) <= 1_000
+    verified.assert_same(**SAME)
+
+
+def test_too_many_changes_under_the_lock_release_it_first(verified: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log's size is looked at first under the lock."""
+    monkeypatch.setattr(switch, "MOST_UNDER_LOCK", 100)
+    drained: list[int] = []
+    drain = switch.drain
+
+    def late(follower: object) -> None:
+        drain(follower)  # type: ignore[arg-type]
+        if not drained:
+            verified.source.sql("UPDATE p SET n = n + 1; UPDATE ch SET n = n + 1; UPDATE p SET n = n + 1")
+        drained.append(1)
+
+    monkeypatch.setattr(switch, "drain", late)
+    verified.cutover()
+    assert len(drained) > 1
+    verified.assert_same(**SAME)
+
+
+#: Holds the lock that setting the sequence needs, which is done under the lock on the source's tables alone.
+SLOW = "ALTER SEQUENCE p_id_seq CACHE 5"
+
+
+def test_a_statement_under_the_lock_is_cancelled_at_the_end_of_the_write_pause(verified: LiveRun) -> None:
+    with holding(verified.target, SLOW):
+        with pytest.raises(CutoverGivenUp, match="the write pause would exceed"):
+            verified.cutover(Limits(lock_timeout=30, give_up_after=1, max_write_pause=1))
+        assert verified.open_sides(WRITE) == {"source"}
+    verified.cutover()
+    verified.assert_same(**SAME)
+
+
+def test_a_process_that_freezes_under_the_lock_does_not_keep_writers(verified: LiveRun) -> None:
+    """The server ends the session that holds the lock; the source is still serving."""
+    arguments = [*verified.arguments("cutover"), "--max-write-pause", "3", "--lock-timeout", "3"]
+    with holding(verified.target, SLOW):
+        running = forks().start(arguments, verified.project)
+        waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'setval'"
+        until(lambda: verified.target.rows(waits), "the sequence waiting under the lock")
+        running.signal(signal.SIGSTOP)
+        verified.source.sql(f"SET lock_timeout = '60s'; {WRITE}")
+        running.signal(signal.SIGKILL)
+        running.wait()
+    verified.cutover()
+    verified.assert_same(**SAME)
+
+
+def test_the_lock_on_all_tables_has_one_deadline(databases: Databases, tmp_path: Path) -> None:
+    """Each table is blocked for a part of --lock-timeout only, and all of them together for longer than it."""
+    names = [f"t{n}" for n in range(6)]
+    tables = "".join(f"CREATE TABLE {name} (id int PRIMARY KEY);" for name in names)
+    run = LiveRun(databases, tmp_path, tables, tables)
+    run.setup()
+    run.migrate()
+    assert run.verify().equal
+    holders = {name: run.source.connect(autocommit=False) for name in names}
+    for name, holder in holders.items():
+        holder.execute(f"INSERT INTO {name} VALUES (1)".encode())
+    ended: list[int] = []
+
+    def release() -> None:
+        for name, holder in holders.items():
+            waits = f"SELECT 1 FROM pg_locks WHERE relation = '{name}'::regclass AND NOT granted"
+            until(lambda waits=waits: run.source.rows(waits) or ended, f"the lock on {name} being waited for")
+            time.sleep(0.4)
+            holder.rollback()
+
+    releasing = threading.Thread(target=release)
+    with pytest.MonkeyPatch.context() as patch:
+        # The write block's triggers need these locks too, and have no deadline in common.
+        patch.setattr(switch, "prepare_block", lambda *_: None)
+        run.source.sql(
+            f"CREATE FUNCTION {schema_of(run)}.write_block() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN END'"
+        )
+        releasing.start()
+        with pytest.raises(CutoverGivenUp, match="could not be locked"):
+            run.cutover(Limits(lock_timeout=1.0, give_up_after=0.0))
+    ended.append(1)
+    releasing.join(timeout=60)
+    assert run.open_sides("INSERT INTO t0 VALUES (2)") == {"source"}
+
+
+def schema_of(run: LiveRun) -> str:
+    return str(run.source.value("SELECT nspname FROM pg_namespace WHERE nspname ~ '^confiture_'"))
