@@ -735,6 +735,70 @@ MUTANTS = (
         "    if function is not None and False:\n        return _search",
         _in("integration", "search_path", "index"),
     ),
+    Mutant(
+        "status does not guess who serves between closing and opening",
+        "states.py",
+        "if captured and name == CLOSING and state not in FINAL:",
+        "if captured and name == CLOSING and state in FINAL:",
+        _in("unit", "status_rules", "takes_writes"),
+    ),
+    Mutant(
+        "status offers nothing but finishing a switch",
+        "status_rules.py",
+        'return [(f"finish the {facts.switching} now{same}", facts.switching)]',
+        'return [(f"finish the {facts.switching} now{same}", facts.switching), _DROP]',
+        _in("unit", "status_rules", "finishing"),
+    ),
+    Mutant(
+        "half of a switch is not safe to leave",
+        "status_rules.py",
+        "if facts.switching is not None and not runner.alive and (facts.closing or facts.held is not None):",
+        "if facts.switching is None and not runner.alive:",
+        _in("integration", "status", "half_of_a_switch"),
+    ),
+    Mutant(
+        "work left without a command is critical after the lease",
+        "status_rules.py",
+        "return ([reason], []) if runner.absent_seconds > LEASE_SECONDS else ([], [reason])",
+        "return [], []",
+        _in("integration", "status", "work_that_is_told"),
+    ),
+    Mutant(
+        "what refuses a command blocks the run",
+        "operations.py",
+        "if isinstance(error, (Blocked, DataFailure)):",
+        "if isinstance(error, DataFailure):",
+        _in("integration", "status", "refuses_a_command"),
+    ),
+    Mutant(
+        "a block is cleared only by a command that has looked",
+        "operations.py",
+        'if run.state == VERIFIED:\n            progress_.say("nothing to migrate: every row is copied and verified")',
+        'if run.state == VERIFIED:\n            _unblock(context, "migrate")\n'
+        '            progress_.say("nothing to migrate: every row is copied and verified")',
+        _in("integration", "status", "has_looked"),
+    ),
+    Mutant(
+        "a newer journal is unknown",
+        "status.py",
+        "return Report(now, tuple(_misread(run, newer) for run in runs), (newer,))",
+        "return Report(now, runs, (newer,))",
+        _in("integration", "status", "newer_than_the_tool"),
+    ),
+    Mutant(
+        "a printed command has no password",
+        "config.py",
+        'return (database.public or "postgresql://") if database.secrets else None',
+        "return None",
+        _in("unit", "status_rules", "named_again"),
+    ),
+    Mutant(
+        "SIGHUP drains",
+        "runner.py",
+        "heeded.append(signal.SIGHUP)",
+        "pass",
+        _in("integration", "resume", "signal_lets"),
+    ),
 )
 
 

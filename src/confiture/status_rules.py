@@ -217,7 +217,9 @@ def _of_absence(facts: Facts, runner: RunnerReport, left: str | None) -> Reasons
     if left is None:
         return [], []
     since = f"{runner.command} ended {_ago(runner.absent_seconds)} ago" if runner.command else "none has started"
-    why = f": {runner.ended_why}" if runner.ended_why not in (None, "finished") else ""
+    # What blocks the run is told beside it.
+    told = runner.ended_why in (None, "finished") or facts.blocked is not None
+    why = "" if told else f": {runner.ended_why}"
     reason = f"{left} and no command is running; {since}{why}"
     return ([reason], []) if runner.absent_seconds > LEASE_SECONDS else ([], [reason])
 
@@ -307,7 +309,7 @@ def undo(facts: Facts, runner: RunnerReport, naming: Naming) -> str:
     if facts.closing and not runner.alive:
         return f"none until the {facts.switching} is finished"
     if facts.state in (SETUP, MIGRATING, VERIFIED):
-        return "abort (nothing has switched)" if facts.switching is None else f"not during the {facts.switching}"
+        return "abort (the source takes writes)" if facts.switching is None else f"not during the {facts.switching}"
     back = rollback(facts, naming)
     return "rollback (nothing written since is lost)" if back["possible"] else f"not possible: {back['why']}"
 

@@ -36,10 +36,10 @@ def _run(run: RunReport, now: datetime, every: bool) -> str:
         *_headline_and_reasons(run),
         *_beside(f"Writes go to  {_served(run)}", f"Leave alone: {run.leave_alone}", f"Undo: {run.undo}"),
         *_beside(f"Source  {run.source}", f"Target  {place}  PostgreSQL {run.server['version'].split()[0]} up"),
-        _runner(run),
-        _time(run, now),
+        *_wrapped("Runner  ", _runner(run)),
+        *_wrapped("Time    ", _time(run, now)),
         *_limits(run),
-        f"Steps   {_steps(run)}",
+        *_wrapped("Steps   ", _steps(run)),
         "",
         *_tables(run, every),
         *_rest(run),
@@ -111,13 +111,13 @@ def _runner(run: RunReport) -> str:
     runner = run.runner
     again = f"; restarts {run.restarts} (last {_clock(run.last_restart)})" if run.restarts else ""
     if runner.host is None:
-        return "Runner  none yet"
+        return "none yet"
     who = f"{runner.host} pid {runner.pid} ({runner.command})"
     if runner.ended:
         ended = f", ended {_clock(runner.ended_at)}" if runner.ended_at is not None else ""
-        return f"Runner  none; the last was {who}{ended}{again}"
+        return f"none; the last was {who}{ended}{again}"
     age = f"heartbeat {runner.silent_seconds or 0:.0f} s ago"
-    return f"Runner  {who}, {age}{'' if runner.alive else ', DEAD'}{again}"
+    return f"{who}, {age}{'' if runner.alive else ', DEAD'}{again}"
 
 
 def _time(run: RunReport, now: datetime) -> str:
@@ -126,12 +126,12 @@ def _time(run: RunReport, now: datetime) -> str:
         parts.append(f"ETA {_clock(run.progress.eta)}")
     if run.progress.rows_per_second:
         parts.append(f"{_short(run.progress.rows_per_second)} rows/s (10 min)")
-    return "Time    " + ", ".join(parts)
+    return ", ".join(parts)
 
 
 def _limits(run: RunReport) -> list[str]:
     limits = from_json(run.throttle["limits"])
-    return [f"Limits  {limits}; to lift them: throttle --off"] if limits else []
+    return _wrapped("Limits  ", f"{limits}; to lift them: throttle --off") if limits else []
 
 
 def _steps(run: RunReport) -> str:
