@@ -20,6 +20,7 @@ from confiture.types import shell_word
 Json = dict[str, Any]
 #: How the reason of a command begins that ended before it changed anything.
 _BEGUN_NOTHING = ("finished", "Refused", "UsageError", "FaultyInput")
+_ENDED_ON_PURPOSE = (*_BEGUN_NOTHING, "Drained", "taken over")
 PAUSED_TOO_LONG_SECONDS = 3600
 THROTTLED_TOO_LONG_SECONDS = 300
 #: Without a command that applies changes, the log grows: on the source before the cutover, on the target after it.
@@ -215,7 +216,9 @@ def _of_absence(facts: Facts, runner: RunnerReport, left: str | None) -> Reasons
     if dead and facts.switching is None:
         return [], [f"{runner.command} was killed: its heartbeat is {runner.silent_seconds or 0:.0f} s old"]
     if left is None:
-        return [], []
+        failed = runner.command == "follow" and not (runner.ended_why or "").startswith(_ENDED_ON_PURPOSE)
+        ended = f"follow ended {_ago(runner.absent_seconds)} ago: {runner.ended_why}"
+        return [], [ended] if failed and facts.blocked is None else []
     since = f"{runner.command} ended {_ago(runner.absent_seconds)} ago" if runner.command else "none has started"
     # What blocks the run is told beside it.
     told = runner.ended_why in (None, "finished") or facts.blocked is not None
