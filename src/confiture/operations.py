@@ -27,7 +27,6 @@ from confiture.errors import (
     DataFailure,
     DifferencesFound,
     Fault,
-    Held,
     Refused,
     UsageError,
 )
@@ -105,6 +104,9 @@ class Choices:
     accept_publication: bool = False
     throttle: Throttle = field(default_factory=Throttle)
 
+
+#: The SQLSTATE of a statement that somebody cancelled.
+CANCELLED = "57014"
 
 _START = "start with: confiture migrate schema-to-schema setup --source ... --target ..."
 
@@ -211,10 +213,11 @@ def _storing_blocks(context: Context, command: str, where: Where) -> Iterator[No
 
 
 def _blocks(error: ConfitureError | psycopg.Error) -> bool:
+    """Whether the same command would meet the error again: a fact, SQL that fails, or a privilege that is missing."""
     if isinstance(error, (Blocked, DataFailure)):
         return True
-    cause = error if isinstance(error, psycopg.Error) else error.__cause__
-    return isinstance(cause, psycopg.Error) and not retryable(cause) and not isinstance(error, (Held, CutoverHalfway))
+    cause = error.__cause__ if isinstance(error, Refused) else error
+    return isinstance(cause, psycopg.Error) and not retryable(cause) and cause.sqlstate != CANCELLED
 
 
 def _store_block(context: Context, error: ConfitureError, command: str, where: Where) -> None:

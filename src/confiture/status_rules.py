@@ -29,6 +29,9 @@ UNREVERSED_TOO_LONG_SECONDS = 24 * 3600
 #: A command that closes a database waits for its locks for up to ``--give-up-after`` (30 s), then needs seconds.
 CLOSING_TOO_LONG_SECONDS = 60
 
+#: How ``leave_alone`` begins where a database may be closed whose counterpart is not open; the command follows.
+UNSAFE = "not safe to leave: finish it now"
+
 #: Phases of a cutover or a rollback in which nothing is closed; None before the first.
 QUIET_PHASES = (None, "done", "preparing", f"{BACK}preparing")
 
@@ -276,9 +279,9 @@ def leave_alone(facts: Facts, runner: RunnerReport, severity: Severity, naming: 
     if facts.state in FINAL:
         return "safe: the run is over"
     if facts.switching is not None and not runner.alive and (facts.closing or facts.held is not None):
-        return f"not safe: finish it now: {naming.command(facts.switching)}"
+        return f"{UNSAFE}: {naming.command(facts.switching)}"
     if facts.closing:
-        return f"not safe: the {facts.switching} is in progress"
+        return f"not safe to leave: the {facts.switching} is in progress"
     return "safe" if severity is not Severity.CRITICAL else f"safe for the data: the {facts.served} takes writes"
 
 

@@ -273,12 +273,13 @@ def test_half_of_a_switch_is_to_be_finished_now_and_by_the_command_that_is_print
     assert run.severity == Severity.CRITICAL
     # Before the rollback closes the target, the target itself tells that it is open.
     assert run.writes_served_by == ("target" if half == "rollback about to close" else "unknown")
-    assert run.leave_alone == f"not safe: finish it now: {line}"
+    assert run.leave_alone == f"not safe to leave: finish it now: {line}"
     assert run.undo == f"none until the {command} is finished"
     assert (run.next["command"], run.next["alternatives"]) == (line, [])
     assert not run.rollback["possible"]
     told = render.text(move.report())
-    assert told.count(line) == 2
+    assert "Leave alone: not safe to leave: finish it now" in told
+    assert told.count("confiture migrate") == told.count(line) == 1
     move.paste(line, tmp_path / "elsewhere")
     after = move.run()
     assert (after.severity, after.writes_served_by) == (

@@ -208,7 +208,7 @@ def test_between_closing_and_opening_nothing_but_finishing_is_offered(
     line = f"confiture migrate schema-to-schema {command} --target 'prod new'"
     assert severity is Severity.CRITICAL
     assert reasons.startswith(f"the {command} is not finished")
-    assert alone == f"not safe: finish it now: {line}"
+    assert alone == f"not safe to leave: finish it now: {line}"
     assert back == f"none until the {command} is finished"
     assert (step["command"], step["alternatives"]) == (line, [])
 

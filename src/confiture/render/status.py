@@ -7,7 +7,7 @@ from datetime import datetime
 
 from confiture.states import ABORTED, CLEANED, CUTOVER, MIGRATING, SETUP, VERIFIED
 from confiture.status import Report, RunReport
-from confiture.status_rules import Severity, TableReport
+from confiture.status_rules import UNSAFE, Severity, TableReport
 from confiture.throttle import from_json
 
 _STEPS = (SETUP, MIGRATING, VERIFIED, CUTOVER, CLEANED)
@@ -34,7 +34,7 @@ def _run(run: RunReport, now: datetime, every: bool) -> str:
     place = f"{run.server['host']}:{run.server['port']}/{run.server['database']}"
     lines = [
         *_headline_and_reasons(run),
-        *_beside(f"Writes go to  {_served(run)}", f"Leave alone: {run.leave_alone}", f"Undo: {run.undo}"),
+        *_beside(f"Writes go to  {_served(run)}", f"Leave alone: {_alone(run)}", f"Undo: {run.undo}"),
         *_beside(f"Source  {run.source}", f"Target  {place}  PostgreSQL {run.server['version'].split()[0]} up"),
         *_wrapped("Runner  ", _runner(run)),
         *_wrapped("Time    ", _time(run, now)),
@@ -92,6 +92,11 @@ def _held_lately(run: RunReport) -> bool:
 def _served(run: RunReport) -> str:
     name = {"source": run.source, "target": run.target}.get(run.writes_served_by)
     return f"{name} ({run.writes_served_by})" if name is not None else "unknown: the target alone cannot tell"
+
+
+def _alone(run: RunReport) -> str:
+    """The command to finish a switch stands in the last line alone."""
+    return UNSAFE if run.leave_alone.startswith(UNSAFE) else run.leave_alone
 
 
 def _next(run: RunReport) -> list[str]:
