@@ -799,6 +799,48 @@ MUTANTS = (
         "pass",
         _in("integration", "resume", "signal_lets"),
     ),
+    Mutant(
+        "work that the application waits for is cancelled",
+        "giving_way.py",
+        "entry.pg.cancel_safe(timeout=CANCEL_SECONDS)",
+        "pass",
+        _in("integration", "giving_way", "chunk or range_gives_way or catch_up"),
+    ),
+    Mutant(
+        "the statement on the other side is cancelled too",
+        "giving_way.py",
+        "            for entry in self._open:\n                try:",
+        "            for entry in self._open[:1]:\n                try:",
+        _in("integration", "giving_way", "chunk"),
+    ),
+    Mutant(
+        "nothing is cancelled once a transaction commits",
+        "giving_way.py",
+        "self._commits |= commits",
+        "pass",
+        _in("integration", "giving_way", "other_side_has_committed"),
+    ),
+    Mutant(
+        "a cutover does not give way under its lock",
+        "steps/cutover.py",
+        "with patience(limits.lock_timeout), holding_on():",
+        "with patience(limits.lock_timeout):",
+        _in("integration", "giving_way", "under_the_lock"),
+    ),
+    Mutant(
+        "a chunk that gave way is cut",
+        "steps/migrate.py",
+        "        if job.table.key:\n            retry(partial(chunks.halve",
+        "        if False:\n            retry(partial(chunks.halve",
+        _in("integration", "giving_way", "chunk"),
+    ),
+    Mutant(
+        "a range that gave way is compared by halves",
+        "compare/parts.py",
+        "return [span] if middle is None else",
+        "return [span] if True or middle is None else",
+        _in("integration", "giving_way", "range_gives_way"),
+    ),
 )
 
 

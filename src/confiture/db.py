@@ -9,12 +9,13 @@ https://www.postgresql.org/docs/current/sql-set-transaction.html
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
@@ -30,7 +31,7 @@ from sqlalchemy.pool import NullPool
 
 from confiture import secret_values
 from confiture.config import SECRETS, Database, redact
-from confiture.errors import CannotConnect, ConfitureError, DataFailure, Held, Refused
+from confiture.errors import CannotConnect, ConfitureError, DataFailure, GaveWay, Held, Refused
 from confiture.faults import armed, failpoint
 from confiture.log import log
 from confiture.sql import load
@@ -119,6 +120,8 @@ _RETRYABLE = {"57P01", "57P02", "57P03", "57P05", "25P03", "40001", "40P01", "55
 _NOT_RETRYABLE = {"53100"}
 
 RETRY_DEADLINE_SECONDS = 60
+#: Seconds until work that gave way is repeated: the application's statement then has its lock.
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 OLDEST_VERSION, NEWEST_VERSION = 14, 18
 
 
@@ -198,6 +201,28 @@ GRACE_SECONDS = 0.5
 #: Seconds for a server to take a request to cancel.
 CANCEL_SECONDS = 2.0
 _BUDGET: ContextVar[Budget | None] = ContextVar("budget", default=None)
+
+
+#: Surrounds what is done in a transaction, given its session and whether it only reads.
+Enrol = Callable[["Session", bool], AbstractContextManager[None]]
+_ENROL: ContextVar[Enrol | None] = ContextVar("enrol", default=None)
+
+
+@contextmanager
+def enrolling(enrol: Enrol | None, *, outermost: bool = False) -> Iterator[bool]:
+    """Surround what is done in each transaction begun in the block, up to its COMMIT or ROLLBACK.
+
+    :param outermost: leave the transactions to a block around this one, if there is any.
+    :returns: whether they are this block's.
+    """
+    if outermost and _ENROL.get() is not None:
+        yield False
+        return
+    token = _ENROL.set(enrol)
+    try:
+        yield True
+    finally:
+        _ENROL.reset(token)
 
 
 @cache
@@ -293,9 +318,10 @@ class Session:
                 budget = _BUDGET.get()
                 patience = PROFILE["lock_timeout"] if budget is None else f"{ceil(budget.lock_timeout * 1000)}ms"
                 pg.execute(profile_sql(self._path, self.run, patience))
-                with _limited(budget, pg):
+                enrol = _ENROL.get()
+                with _limited(budget, pg), enrol(self, read_only) if enrol is not None else nullcontext():
                     yield Transaction(pg, core)
-                ended = not read_only
+                    ended = not read_only
                 if ended:
                     failpoint("commit.before")
             if ended:
@@ -518,7 +544,7 @@ def _log_retry(state: tenacity.RetryCallState) -> None:
 
 
 def retry(work: Callable[[], T], *, deadline: float = RETRY_DEADLINE_SECONDS) -> T:
-    """Run ``work``, a whole transaction, again after errors that pass by themselves.
+    """Run ``work``, a whole transaction, again after errors that pass by themselves, and after it gave way.
 
     :param deadline: seconds after which the last error is raised as it is.
     """
@@ -529,7 +555,25 @@ def retry(work: Callable[[], T], *, deadline: float = RETRY_DEADLINE_SECONDS) ->
         before_sleep=_log_retry,
         reraise=True,
     )
-    return retrying(work)
+    return repeated(lambda: retrying(work))
+
+
+def repeated(work: Callable[[], T]) -> T:
+    """Run ``work``, a whole unit that gives way, until it did not have to.
+
+    There is no deadline: it succeeds when the application leaves it alone for as long as it takes.
+    """
+    waits = pauses()
+    while True:
+        try:
+            return work()
+        except GaveWay:
+            time.sleep(next(waits))
+
+
+def pauses() -> Iterator[float]:
+    """Seconds before each repetition of work that gave way, without end."""
+    return (min(FIRST_PAUSE * 2**n, LONGEST_PAUSE) for n in itertools.count())
 
 
 #: What to grant for each kind of object that the server's complaint may name.

@@ -106,6 +106,10 @@ class Held(ConfitureError):
     exit_code = 6
 
 
+class GaveWay(Held):
+    """Work was cancelled because a session of the application waited for its locks; nothing of it was committed."""
+
+
 class DifferencesFound(ConfitureError):
     """Verification found rows that differ."""
 

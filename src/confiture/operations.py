@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from confiture import build, config, machine, mapping
+from confiture import build, config, giving_way, machine, mapping
 from confiture.catalog import Identity
 from confiture.checks import databases, publications
 from confiture.config import Database, UnknownEnvironment, redact
@@ -33,6 +33,7 @@ from confiture.errors import (
 from confiture.faults import failpoint
 from confiture.journal import progress, runners, runs, schema, verifications
 from confiture.journal.runs import Run
+from confiture.log import log
 from confiture.mapping import Mapping
 from confiture.naming import Naming, naming
 from confiture.plan import RECOPY_MB, Options, Plan, plan_from_json
@@ -373,7 +374,7 @@ def _planned(source: Database, target: Database, run: Run | None, choices: Choic
     given, faults = _mapping(run, choices)
     # DDL is tried where the target will be, or in the server's own database while there is none.
     look_at = target if exists else replace(target.with_dbname("postgres"), search_path=target.search_path)
-    with Session(source, "plan") as a, Session(look_at, "plan") as b:
+    with giving_way.watching(log.info), Session(source, "plan") as a, Session(look_at, "plan") as b:
         problem = (run.fdw or {}).get("problem") if run and run.fdw else planning.fdw_problem(a, b, choices.seen_as)
         options = _options(choices, run.options if run else {}, problem)
         stored = _stored_plan(run, given, options) if run else None
@@ -389,9 +390,12 @@ def preview(where: Where, choices: Choices, table: str, rows: int) -> list[tuple
     ref = _table_named(planned.plan, table)
     chosen = next(t for t in planned.plan.tables if t.target == ref)
     source, _ = _databases(where)
-    with _telling("preview"), Session(source, "preview", user_sql=True) as session:
-        with session.transaction(read_only=True) as tx:
-            return planning.preview(tx, chosen, planned.source.by_ref[chosen.source], rows)
+    with (
+        _telling("preview"),
+        giving_way.watching(log.info),
+        Session(source, "preview", user_sql=True) as session,
+    ):
+        return planning.preview(session, chosen, planned.source.by_ref[chosen.source], rows)
 
 
 def _plan_run(context: Context, run: Run, choices: Choices) -> Plan:

@@ -22,6 +22,7 @@ from typing import Protocol
 import psycopg
 from psycopg import IsolationLevel, sql
 
+from confiture import giving_way
 from confiture.config import Database, redact
 from confiture.db import Session, Transaction, alive, claiming, retry, terminate
 from confiture.errors import CannotConnect, ConfitureError, DataFailure, Drained, Held
@@ -160,7 +161,7 @@ class Context:
         # One that ended meanwhile may stay written down: nobody else is ever taken for it.
         if known is not None and {*now.target} <= {*known.target} and {*now.source} <= {*known.source}:
             return
-        with self.target.transaction() as tx:
+        with giving_way.holding_on(), self.target.transaction() as tx:  # the journal's own, committed beside the work
             runs.fence(tx, self.run_id, self.epoch)
             runners.set_backends(tx, self.run_id, self.epoch, now.target, now.source)
         self.recorded = now
@@ -275,8 +276,9 @@ def reading(session: Session, lock: sql.Composable) -> Iterator[Transaction]:
 
     :param lock: the tables to hold in ACCESS SHARE, as SQL. An older snapshot would see a table
         that was rewritten meanwhile as empty.
+    :raises GaveWay: when the application waited for it, or for what was done beside it; :func:`repeated` repeats it.
     """
-    with session.transaction(isolation=IsolationLevel.REPEATABLE_READ) as tx:
+    with giving_way.yielding(session), session.transaction(isolation=IsolationLevel.REPEATABLE_READ) as tx:
         tx.pg.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(lock))
         yield tx
 
@@ -419,7 +421,11 @@ class _Heart(threading.Thread):
 @contextmanager
 def hold(source: Database, target: Database, run: Run, command: str, progress: Progress) -> Iterator[Context]:
     """Hold the run for the block: lease, heartbeat, signals; released at the end, kept by a crash."""
-    with Session(source, "runner", run.short) as src, Session(target, "runner", run.short) as tgt:
+    with (
+        Session(source, "runner", run.short) as src,
+        Session(target, "runner", run.short) as tgt,
+        giving_way.watching(progress.say, run.short),
+    ):
         epoch = retry(lambda: take(src, tgt, run, command, progress.say))
         context = Context(src, tgt, run.id, epoch, progress)
         heart = _Heart(target, context)

@@ -24,6 +24,7 @@ from confiture.copy.stream import pipe
 from confiture.db import Session, Transaction
 from confiture.errors import Blocked
 from confiture.faults import failpoint
+from confiture.giving_way import yielding
 from confiture.journal import catchup, runs
 from confiture.keyset import KeyPart
 from confiture.plan import KeyColumn, Plan
@@ -128,7 +129,7 @@ class Follower:
         self.context.check_lease()
         if not self.followed:
             return Pass(0, 0, 0)
-        with self.source.transaction(isolation=IsolationLevel.REPEATABLE_READ) as source:
+        with yielding(self.source), self.source.transaction(isolation=IsolationLevel.REPEATABLE_READ) as source:
             # Lock, then snapshot: an older snapshot sees a rewritten table as empty.
             source.pg.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(self._tables()))
             self._fence_source(source)

@@ -14,6 +14,7 @@ from psycopg import sql
 from confiture.catalog import Catalog, Table
 from confiture.checks import trust
 from confiture.db import Session, Transaction
+from confiture.giving_way import yielding
 from confiture.mapping import Mapping
 from confiture.plan import Facts, Options, Planner, Trusted
 from confiture.projection import raw, wire_type
@@ -50,9 +51,10 @@ def probe(
 
     :param session: a user-SQL session to the source, so that names resolve as the operator's do.
     :param trusted: the functions that the mapping trusts.
+    :raises GaveWay: when the application waited for a table; repeat it.
     """
     facts: dict[tuple[TableRef, str, str], Facts] = {}
-    with session.rehearsal() as tx:
+    with yielding(session), session.rehearsal() as tx:
         for table, expression, wire in _expressions(source, target, mapping):
             facts[(table.ref, expression, wire)] = _facts(tx, table, expression, wire, trusted)
     return facts
@@ -91,6 +93,8 @@ def _facts(tx: Transaction, table: Table, expression: str, wire: str, trusted: S
             foreign = trust.untrusted(tx, [(_PROBE, table.ref)], trusted) if problem is None else []
             reads = _reads(tx, table)
             raise psycopg.Rollback()
+    except psycopg.errors.QueryCanceled:
+        raise  # this tells nothing of the expression
     except psycopg.Error as error:
         hint = error.diag.message_hint or ""
         return Facts(problem=(error.diag.message_primary or str(error)).strip(), hint=hint)

@@ -8,7 +8,7 @@ is linear and values swapped between rows cancel (correctness.md, 6).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +22,7 @@ from confiture.projection import Projected, comparable, raw
 from confiture.types import KeyRange
 
 Side = Literal["source", "target"]
+Key = tuple[str, ...]
 
 #: Rows of a bucket when a table cannot be compared range by range.
 BUCKET_ROWS = 10_000
@@ -123,12 +124,36 @@ def range_sum(tx: Transaction, job: Job, side: Side, hashing: Hashing, span: Key
     return Sum(*row)
 
 
-def bucket_sums(tx: Transaction, job: Job, side: Side, hashing: Hashing, buckets: int) -> dict[int, Sum]:
-    """The sums of a whole table by bucket, in one scan."""
+def bucket_sums(
+    tx: Transaction, job: Job, side: Side, hashing: Hashing, buckets: int, span: KeyRange | None = None
+) -> dict[int, Sum]:
+    """The sums of a table's rows by bucket, in one scan.
+
+    :param span: of the side's own keys; None for the whole table.
+    """
+    within = predicate(_key(job, side), span or KeyRange(None, None))
     query = sql.SQL(
-        "SELECT b, count(*), sum(h)::text, bit_xor(h)::text FROM (SELECT {} AS h, {} AS b FROM {}) hashed GROUP BY b"
-    ).format(_row_hash(job, side, hashing), _bucket(job, side, hashing, buckets), _from(job, side))
+        "SELECT b, count(*), sum(h)::text, bit_xor(h)::text FROM"
+        " (SELECT {} AS h, {} AS b FROM {} WHERE {}) hashed GROUP BY b"
+    ).format(_row_hash(job, side, hashing), _bucket(job, side, hashing, buckets), _from(job, side), within)
     return {row[0]: Sum(*row[1:]) for row in tx.pg.execute(query).fetchall()}
+
+
+def add(sums: Iterable[Sum]) -> Sum:
+    """The sum of several sets of rows that have none in common."""
+    rows, total, xor = 0, 0, 0
+    for s in sums:
+        rows, total, xor = rows + s.rows, total + int(s.total), xor ^ int(s.xor)
+    return Sum(rows, str(total), str(xor))
+
+
+def add_buckets(parts: Iterable[dict[int, Sum]]) -> dict[int, Sum]:
+    """The sums by bucket of several sets of rows that have none in common."""
+    found: dict[int, Sum] = {}
+    for part in parts:
+        for bucket, s in part.items():
+            found[bucket] = add([found[bucket], s]) if bucket in found else s
+    return found
 
 
 def bucket_count(rows: int) -> int:
@@ -179,13 +204,14 @@ def suspects(
     nearly all of them agree a moment later, and one left out might not."""
     a = hashes(source, job, "source", hashing, where["source"])
     b = hashes(target, job, "target", hashing, where["target"])
+    return named(job, sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k)))
+
+
+def named(job: Job, keys: Iterable[Key]) -> list[Difference]:
+    """Rows that differ, by key alone."""
     names = [k.target for k in job.table.key]
-    keys = sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k))
     subject = str(job.table.target)
     return [Difference("rows", subject, "differs", dict(zip(names, key, strict=True))) for key in keys]
-
-
-Key = tuple[str, ...]
 
 
 def _key_texts(job: Job, side: Side) -> sql.Composed:

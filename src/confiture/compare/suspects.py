@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from psycopg import sql
 
@@ -15,7 +16,7 @@ from confiture.capture.apply import Followed
 from confiture.compare import checksum
 from confiture.compare.checksum import Hashing, Side
 from confiture.copy.base import Job, reading
-from confiture.db import Session, Transaction
+from confiture.db import Session, Transaction, repeated
 from confiture.journal.verifications import Difference
 from confiture.keyset import KeyPart
 from confiture.projection import raw
@@ -60,7 +61,7 @@ def settle(
         hot: list[Key] = []
         for at in range(0, len(left), KEYS_AT_ONCE):
             some = left[at : at + KEYS_AT_ONCE]
-            found, moved = _look(source, target, job, hashing, followed, some)
+            found, moved = repeated(partial(_look, source, target, job, hashing, followed, some))
             confirmed += found
             hot += moved
         left = hot

@@ -6,13 +6,15 @@ Every attempt here runs in transactions that are rolled back.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import psycopg
 from psycopg import sql
 
 from confiture.copy.base import Job
 from confiture.copy.chunks import MOVERS, middle_key
-from confiture.db import Transaction
+from confiture.db import Transaction, repeated
+from confiture.giving_way import yielding
 from confiture.keyset import predicate
 from confiture.projection import raw
 from confiture.runner import Context
@@ -69,8 +71,12 @@ def _constrained(context: Context, job: Job, name: str) -> tuple[str, ...]:
 
 
 def _fails(context: Context, job: Job, span: KeyRange) -> psycopg.Error | None:
+    return repeated(partial(_tried, context, job, span))
+
+
+def _tried(context: Context, job: Job, span: KeyRange) -> psycopg.Error | None:
     try:
-        with context.source.rehearsal() as source, context.target.rehearsal() as target:
+        with yielding(context.source), context.source.rehearsal() as source, context.target.rehearsal() as target:
             MOVERS[job.table.strategy].move(source, target, job, span)
     except psycopg.Error as error:
         if error.sqlstate is None or error.sqlstate[:2] not in ("22", "23"):
@@ -82,11 +88,11 @@ def _fails(context: Context, job: Job, span: KeyRange) -> psycopg.Error | None:
 def _bisect(context: Context, job: Job, span: KeyRange) -> tuple[KeyValue, KeyRange, psycopg.Error] | None:
     failed = _fails(context, job, span)
     while failed is not None:
-        with context.source.rehearsal() as tx:
-            middle = middle_key(tx, job, span)
-            if middle is None:
+        middle = repeated(partial(_middle, context, job, span))
+        if middle is None:
+            with context.source.rehearsal() as tx:
                 key = _only_key(tx, job, span)
-                return None if key is None else (key, span, failed)
+            return None if key is None else (key, span, failed)
         left = KeyRange(span.lower, middle)
         in_left = _fails(context, job, left)
         if in_left is not None:
@@ -95,6 +101,11 @@ def _bisect(context: Context, job: Job, span: KeyRange) -> tuple[KeyValue, KeyRa
             span = KeyRange(middle, span.upper)
             failed = _fails(context, job, span)
     return None
+
+
+def _middle(context: Context, job: Job, span: KeyRange) -> KeyValue | None:
+    with yielding(context.source), context.source.rehearsal() as tx:
+        return middle_key(tx, job, span)
 
 
 def _only_key(tx: Transaction, job: Job, span: KeyRange) -> KeyValue | None:

@@ -10,6 +10,7 @@ from confiture.capture.apply import Follower, Pass
 from confiture.capture.triggers import Captured
 from confiture.db import Transaction, brief_lock, retry
 from confiture.faults import failpoint
+from confiture.giving_way import yielding
 from confiture.journal import catchup, progress, runs
 from confiture.plan import Plan
 from confiture.runner import Context
@@ -69,11 +70,15 @@ def _close_target(context: Context, plan: Plan) -> None:
 
 def measure(context: Context, plan: Plan) -> int:
     """Look how far behind the target is, and write it down; log rows waiting."""
-    with context.source.transaction(read_only=True) as tx:
-        rows, oldest = triggers.backlog(tx, triggers.captured(plan.tables, context.schema))
+    rows, oldest = retry(partial(_backlog, context, plan))
     with context.fenced() as tx:
         catchup.note_backlog(tx, context.run_id, rows, oldest)
     return rows
+
+
+def _backlog(context: Context, plan: Plan) -> tuple[int, float]:
+    with yielding(context.source), context.source.transaction(read_only=True) as tx:
+        return triggers.backlog(tx, triggers.captured(plan.tables, context.schema))
 
 
 def drain(context: Context, plan: Plan, *, touch: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +14,8 @@ from confiture.capture import apply
 from confiture.checks import foreign_server
 from confiture.copy import bad_row, chunks, foreign_session
 from confiture.copy.base import Job
-from confiture.db import failure, relies_on_search_path, retry
-from confiture.errors import Blocked, ConfitureError, DataFailure, Refused
+from confiture.db import failure, pauses, relies_on_search_path, retry
+from confiture.errors import Blocked, ConfitureError, DataFailure, GaveWay, Refused
 from confiture.journal import progress, runs
 from confiture.journal.progress import Chunk, TableProgress
 from confiture.plan import Plan, plan_from_json
@@ -118,11 +119,23 @@ def _copy_next(context: Context, job: Job, state: TableProgress, throttler: Thro
                 retry(partial(chunks.halve, context, job, chunk))
             _shorten(context, job, chunk, throttler)
             began = time.monotonic()
-            rows = retry(partial(chunks.copy_chunk, context, job, chunk)) or 0
+            rows = retry(partial(_copy_or_cut, context, job, chunk)) or 0
         throttler.copied(job.table.number, rows, began)
         copied += rows
         estimate = max(state.estimate, state.rows_done + copied)
         context.progress.table(str(job.table.target), state.rows_done + copied, estimate, "copying")
+
+
+def _copy_or_cut(context: Context, job: Job, chunk: Chunk) -> int | None:
+    """Copy a chunk; cut it instead where it gave way to the application, so that less has to be repeated."""
+    try:
+        return chunks.copy_chunk(context, job, chunk)
+    except GaveWay:
+        # One that cannot be cut waits longer each time.
+        time.sleep(next(itertools.islice(pauses(), chunk.attempts, None)))
+        if job.table.key:
+            retry(partial(chunks.halve, context, job, chunk))
+        return None
 
 
 def _shorten(context: Context, job: Job, chunk: Chunk, throttler: Throttler) -> None:

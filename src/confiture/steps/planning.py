@@ -22,6 +22,7 @@ from confiture.copy.base import Job
 from confiture.db import Session, Transaction, retry
 from confiture.errors import Blocked, Fault, FaultyInput, Refused, UsageError
 from confiture.faults import failpoint
+from confiture.giving_way import yielding
 from confiture.journal import progress, runs
 from confiture.journal.progress import Deferred, Json, TableProgress
 from confiture.journal.runs import Run
@@ -75,7 +76,7 @@ def make(
     with Session(source.database, "expressions", source.run, user_sql=True) as session:
         with session.rehearsal() as tx:
             trusted = trust.resolve(tx, [t.name for t in given.trusted], "source")
-        facts = expressions.probe(session, source_catalog, target_catalog, given, trusted)
+        facts = retry(lambda: expressions.probe(session, source_catalog, target_catalog, given, trusted))
     planner = Planner(source_catalog, target_catalog, given, facts, options)
     plan = planner.plan()
     found = sorted((*faults, *planner.faults, *_unknown(given, trusted)), key=lambda f: (f.line, f.column))
@@ -109,7 +110,7 @@ def look(session: Session) -> tuple[Catalog, Fingerprints]:
     schema = f"confiture_{session.run}" if session.run else "confiture"
 
     def read() -> tuple[Catalog, Fingerprints]:
-        with session.transaction(isolation=IsolationLevel.REPEATABLE_READ, read_only=True) as tx:
+        with yielding(session), session.transaction(isolation=IsolationLevel.REPEATABLE_READ, read_only=True) as tx:
             found = catalog.read(tx)
             refs = {t.oid: t.ref for t in found.tables} | {0: _WHOLE}
             prints: Fingerprints = {ref: {} for ref in refs.values()}
@@ -130,7 +131,7 @@ def faulty(found: Sequence[Fault]) -> FaultyInput:
 
 
 def preview(
-    tx: Transaction, table: TablePlan, source: catalog.Table, rows: int
+    session: Session, table: TablePlan, source: catalog.Table, rows: int
 ) -> list[tuple[dict[str, str | None], dict[str, str | None]]]:
     """The same rows as they are and as they will be, through the table's SELECT."""
     before = [c.name for c in source.columns]
@@ -142,8 +143,13 @@ def preview(
     query = sql.SQL("SELECT ARRAY[{}]::text[] FROM {}{}{} LIMIT {}").format(
         sql.SQL(", ").join(items), sql.SQL("ONLY " if table.only else ""), name, condition, sql.Literal(rows)
     )
+
+    def read() -> list[tuple[list[str | None]]]:
+        with yielding(session), session.transaction(read_only=True) as tx:
+            return tx.pg.execute(query).fetchall()
+
     found = []
-    for (values,) in tx.pg.execute(query).fetchall():
+    for (values,) in retry(read):
         cut = len(before)
         found.append((dict(zip(before, values[:cut], strict=True)), dict(zip(after, values[cut:], strict=True))))
     return found

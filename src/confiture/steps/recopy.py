@@ -6,13 +6,15 @@ too: they would refuse what catch-up does to the tables around them.
 
 from __future__ import annotations
 
+from functools import partial
+
 from psycopg import sql
 
 from confiture.compare import checksum, references
 from confiture.compare.checksum import Hashing
 from confiture.copy.base import Job, reading
 from confiture.copy.chunks import MOVERS
-from confiture.db import Transaction
+from confiture.db import Transaction, repeated
 from confiture.errors import CutoverGivenUp
 from confiture.journal import progress, runs
 from confiture.journal.progress import Deferred
@@ -57,12 +59,16 @@ def _replace(source: Transaction, target: Transaction, job: Job) -> None:
 def rehearse(context: Context, plan: Plan, hashing: Hashing) -> None:
     """Copy and sum each such table, and roll back. Nothing is judged: writes go on."""
     for job in (Job(t, context.schema) for t in plan.tables if t.recopied):
-        with reading(context.source, job) as source:
-            with context.target.rehearsal() as target:
-                runs.fence(target, context.run_id, context.epoch)
-                _replace(source, target, job)
-                checksum.bucket_sums(source, job, "source", hashing, 1)
-                checksum.bucket_sums(target, job, "target", hashing, 1)
+        repeated(partial(_rehearse, context, job, hashing))
+
+
+def _rehearse(context: Context, job: Job, hashing: Hashing) -> None:
+    with reading(context.source, job) as source:
+        with context.target.rehearsal() as target:
+            runs.fence(target, context.run_id, context.epoch)
+            _replace(source, target, job)
+            checksum.bucket_sums(source, job, "source", hashing, 1)
+            checksum.bucket_sums(target, job, "target", hashing, 1)
 
 
 def _compare(source: Transaction, target: Transaction, job: Job, hashing: Hashing) -> None:

@@ -21,6 +21,7 @@ from psycopg import sql
 from confiture.db import IN_THE_WAY, Budget, Session, Transaction
 from confiture.errors import CutoverGivenUp
 from confiture.faults import failpoint
+from confiture.giving_way import holding_on
 from confiture.runner import Context
 from confiture.steps import blockers
 from confiture.steps.blockers import Blocker
@@ -117,7 +118,8 @@ def _attempt(locker: Session, what: Tables, limits: Limits, work: Work, deadline
                 try:
                     _lock(tx, what, limits)
                     failpoint("cutover.locked")
-                    work.act(tx, opening, budget)
+                    with holding_on():
+                        work.act(tx, opening, budget)
                 except psycopg.Error as error:
                     if budget.spent:
                         raise too_late() from error

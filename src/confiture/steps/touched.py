@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from confiture.compare import checksum, suspects
 from confiture.compare.checksum import Hashing
 from confiture.compare.suspects import Key
 from confiture.copy.base import Job, reading
+from confiture.db import repeated
 from confiture.journal import catchup
 from confiture.journal.verifications import Difference
 from confiture.plan import Plan
@@ -50,6 +52,10 @@ Hashes = dict[Key, tuple[int, ...] | None]
 
 def differing(context: Context, job: Job, hashing: Hashing, keys: Sequence[Key]) -> Hashes:
     """Which of the keys' rows differ now."""
+    return repeated(partial(_differing, context, job, hashing, keys))
+
+
+def _differing(context: Context, job: Job, hashing: Hashing, keys: Sequence[Key]) -> Hashes:
     where = suspects.among(job, keys)
     with reading(context.source, job) as a, context.target.transaction(read_only=True) as b:
         x = checksum.hashes(a, job, "source", hashing, where["source"])

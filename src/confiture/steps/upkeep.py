@@ -15,6 +15,7 @@ from confiture.capture.apply import Followed, Follower
 from confiture.capture.triggers import Captured
 from confiture.db import retry
 from confiture.faults import failpoint
+from confiture.giving_way import yielding
 from confiture.journal import progress
 from confiture.plan import Plan
 from confiture.runner import Context
@@ -90,7 +91,7 @@ def compact(context: Context, item: Captured) -> int:
         "DELETE FROM {log} WHERE ctid IN (SELECT ctid FROM (SELECT ctid, row_number() OVER"
         " (PARTITION BY {key}, truncated ORDER BY at DESC) AS n FROM {log}) l WHERE n > 1)"
     )
-    with context.fenced_source() as tx:
+    with yielding(context.source), context.fenced_source() as tx:
         gone = tx.pg.execute(statement.format(log=item.log, key=item.log_key)).rowcount
         failpoint("compact.before_commit")
     return gone

@@ -9,28 +9,30 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from psycopg import IsolationLevel, sql
 
 from confiture import fingerprint
 from confiture.capture import apply, write_block
 from confiture.capture.apply import Followed
-from confiture.compare import checksum, references, suspects
+from confiture.compare import checksum, parts, references, suspects
 from confiture.compare.checksum import Hashing, Sum
-from confiture.copy.base import Job, reading
-from confiture.db import Session, Transaction
+from confiture.compare.parts import Look
+from confiture.copy.base import Job
+from confiture.db import Session, Transaction, repeated
 from confiture.errors import Refused, UsageError
 from confiture.faults import failpoint
+from confiture.giving_way import yielding
 from confiture.journal import catchup, progress, verifications
 from confiture.journal.verifications import Difference, Unit
 from confiture.plan import Plan
 from confiture.runner import Context
 from confiture.steps import follow, touched
 from confiture.steps.finish import waits
-from confiture.types import KeyRange, shell_word
+from confiture.types import shell_word
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ def verify(context: Context, plan: Plan, purpose: str = "verify", *, capture: bo
             continue  # they move on while the application writes; the cutover sets them under its lock
         if (name, "", 0) not in known:
             context.checkpoint(pausable=pausable)
-            found = list(_check(context, session, plan, name))
+            found = _checked(context, session, plan, name)
             _record(context, number, Unit(name, "", 0, None, None, {}, not found), found)
     return _close(context, plan, number)
 
@@ -127,7 +129,7 @@ def compare(context: Context, plan: Plan) -> Result:
             found += differing
     for name in (n for n in CHECKS if n != "sequences"):
         context.checkpoint()
-        differing = list(_check(context, context.source, plan, name))
+        differing = _checked(context, context.source, plan, name)
         units.append(Unit(name, "", 0, None, None, {}, not differing))
         found += differing
     return result_of(plan, 0, units, tuple(found))
@@ -143,6 +145,10 @@ def refuse_changed(context: Context) -> None:
         fingerprint.refuse_changed(tx, context.schema, "source", kinds)
     with _snapshot(context.target) as tx:
         fingerprint.refuse_changed(tx, context.schema, "target", fingerprint.APPLIED)
+
+
+def _snapshot(session: Session) -> AbstractContextManager[Transaction]:
+    return session.transaction(isolation=IsolationLevel.REPEATABLE_READ, read_only=True)
 
 
 def refuse_unfinished(context: Context) -> None:
@@ -233,67 +239,38 @@ def _settled(
 
 
 Compared = tuple[Unit, list[Difference]]
-#: Finds the rows behind a checksum that differs.
-Look = Callable[[Transaction, Transaction, Job, Hashing, dict[checksum.Side, sql.Composed]], list[Difference]]
 
 
 def _parts(
     context: Context, session: Session, job: Job, hashing: Hashing, look: Look
 ) -> Iterator[tuple[int, Callable[[], Compared]]]:
     """The parts of a table: its chunks where both servers order the key alike, else the whole."""
-    if not job.table.ordered:
-        yield 0, lambda: _compare_whole(context, session, job, hashing, look)
-        return
+    sides = parts.Sides(session, context.target, job, hashing, look)
     with context.target.transaction(read_only=True) as tx:
         chunks = progress.chunks(tx, context.run_id, job.table.number)
+    if not job.table.ordered:
+        yield 0, lambda: _told(job, 0, parts.compare_whole(sides, parts.joined(chunks)))
+        return
     for chunk in chunks:
         number, span = chunk.number, chunk.range
-        yield number, lambda n=number, s=span: _compare_range(context, session, job, hashing, look, n, s)  # type: ignore[misc]
+        yield number, lambda n=number, s=span: _told(job, n, parts.compare_range(sides, s))  # type: ignore[misc]
 
 
-def _compare_range(
-    context: Context, session: Session, job: Job, hashing: Hashing, look: Look, number: int, span: KeyRange
-) -> Compared:
-    with reading(session, job) as a, _snapshot(context.target) as b:
-        x = checksum.range_sum(a, job, "source", hashing, span)
-        y = checksum.range_sum(b, job, "target", hashing, span)
-        found: list[Difference] = []
-        if x != y:
-            found = look(a, b, job, hashing, checksum.range_condition(job, span))
-    return _unit(job, number, x, y), found
-
-
-def _snapshot(session: Session) -> Any:
-    return session.transaction(isolation=IsolationLevel.REPEATABLE_READ, read_only=True)
-
-
-def _compare_whole(context: Context, session: Session, job: Job, hashing: Hashing, look: Look) -> Compared:
-    """One scan a side, summed by bucket; the buckets that differ are looked into."""
-    buckets = checksum.bucket_count(job.table.estimate)
-    with reading(session, job) as a, _snapshot(context.target) as b:
-        x = checksum.bucket_sums(a, job, "source", hashing, buckets)
-        y = checksum.bucket_sums(b, job, "target", hashing, buckets)
-        wrong = sorted(k for k in x.keys() | y.keys() if x.get(k) != y.get(k))
-        found: list[Difference] = []
-        for at in range(0, len(wrong), checksum.BUCKETS_AT_ONCE):
-            some = wrong[at : at + checksum.BUCKETS_AT_ONCE]
-            where = checksum.bucket_condition(job, hashing, buckets, some)
-            found += look(a, b, job, hashing, where)
-            if look is checksum.differences and len(found) >= checksum.DIFFERENCES_MOST:
-                break
-    return _unit(job, 0, _sum_of(x), _sum_of(y)), found
-
-
-def _sum_of(sums: dict[int, Sum]) -> Sum:
-    rows, total, xor = 0, 0, 0
-    for s in sums.values():
-        rows, total, xor = rows + s.rows, total + int(s.total), xor ^ int(s.xor)
-    return Sum(rows, str(total), str(xor))
+def _told(job: Job, number: int, found: parts.Compared) -> Compared:
+    return _unit(job, number, found.source, found.target), found.found
 
 
 def _unit(job: Job, number: int, x: Sum, y: Sum) -> Unit:
     hashes = {"source": [x.total, x.xor], "target": [y.total, y.xor]}
     return Unit("rows", str(job.table.target), number, x.rows, y.rows, hashes, x == y)
+
+
+def _checked(context: Context, session: Session, plan: Plan, name: str) -> list[Difference]:
+    def look() -> list[Difference]:
+        with yielding(session):
+            return list(_check(context, session, plan, name))
+
+    return repeated(look)
 
 
 def _check(context: Context, session: Session, plan: Plan, name: str) -> Iterator[Difference]:

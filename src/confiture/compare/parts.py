@@ -1,0 +1,212 @@
+"""Rows compared in parts that can be cut further, so that comparing gives way to the application and still ends.
+
+A sum of rows is additive: the sums of a range's halves make the range's sum, and the sums of a side's parts by bucket
+make the side's. Halves of a range that both servers order alike are compared with each other, each in one
+snapshot per side.
+
+A table whose key the servers order differently cannot be cut alike on both sides. Its buckets are summed over ranges
+of the source's own key on the source, part by part in one snapshot each, and in one scan of the target. A row's
+key is in exactly one range, so each row that keeps its key is counted once, as of its part's snapshot; a row
+whose key changes meanwhile may be counted twice or never. While the application writes, a bucket that differs for this
+reason is a suspect and is settled key by key. One that agrees although a row was counted twice or never agrees by
+a collision of its hashes only; and the keys of that change are logged, so a pass touches them and they are
+compared again (correctness.md, 6). An application that is stopped moves no rows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from psycopg import IsolationLevel, sql
+
+from confiture.compare import checksum, suspects
+from confiture.compare.checksum import Hashing, Key, Sum
+from confiture.copy.base import Job, reading
+from confiture.copy.chunks import middle_key
+from confiture.db import Session, Transaction, pauses, repeated
+from confiture.errors import GaveWay
+from confiture.journal.progress import Chunk
+from confiture.journal.verifications import Difference
+from confiture.types import KeyRange
+
+T = TypeVar("T")
+
+EVERYTHING = KeyRange(None, None)
+#: Rows summed with one statement of the source where a table is not compared chunk by chunk.
+PART_ROWS = 500_000
+
+#: Finds the rows behind a checksum that differs.
+Look = Callable[[Transaction, Transaction, Job, Hashing, dict[checksum.Side, sql.Composed]], list[Difference]]
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Both sides' sums, and the rows that differ."""
+
+    source: Sum
+    target: Sum
+    found: list[Difference]
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """What a table is compared with.
+
+    :ivar look: finds the rows behind a checksum that differs: suspects while the application writes.
+    """
+
+    source: Session
+    target: Session
+    job: Job
+    hashing: Hashing
+    look: Look
+
+    def snapshot(self) -> AbstractContextManager[Transaction]:
+        """A snapshot of the target."""
+        return self.target.transaction(isolation=IsolationLevel.REPEATABLE_READ, read_only=True)
+
+
+def compare_range(sides: Sides, span: KeyRange) -> Compared:
+    """Compare a range of keys that both servers order alike."""
+    return _together(in_parts(sides, [span], partial(_compare_range, sides)))
+
+
+def _compare_range(sides: Sides, span: KeyRange) -> Compared:
+    job, hashing = sides.job, sides.hashing
+    with reading(sides.source, job) as a, sides.snapshot() as b:
+        x = checksum.range_sum(a, job, "source", hashing, span)
+        y = checksum.range_sum(b, job, "target", hashing, span)
+        found = sides.look(a, b, job, hashing, checksum.range_condition(job, span)) if x != y else []
+    return Compared(x, y, found)
+
+
+def _together(parts: Iterable[Compared]) -> Compared:
+    every = list(parts)
+    found = [d for part in every for d in part.found]
+    return Compared(checksum.add(p.source for p in every), checksum.add(p.target for p in every), found)
+
+
+def in_parts(sides: Sides, spans: Iterable[KeyRange], work: Callable[[KeyRange], T]) -> Iterator[T]:
+    """``work`` for each range of the source's keys; in halves, and halves of these, where it gave way."""
+    left = list(spans)[::-1]
+    waits = pauses()
+    while left:
+        span = left.pop()
+        try:
+            done = work(span)
+        except GaveWay:
+            time.sleep(next(waits))
+            left.extend(_halves(sides, span)[::-1])
+            continue
+        waits = pauses()
+        yield done
+
+
+def _halves(sides: Sides, span: KeyRange) -> list[KeyRange]:
+    """The range cut in two; as it is where the table has no key, or the range fewer than two rows."""
+    job = sides.job
+
+    def look() -> list[KeyRange]:
+        with reading(sides.source, job) as tx:
+            middle = middle_key(tx, job, span)
+        return [span] if middle is None else [KeyRange(span.lower, middle), KeyRange(middle, span.upper)]
+
+    return repeated(look) if job.table.key else [span]
+
+
+# Tables whose keys the servers order differently, and tables without one -------------------------------
+
+
+def joined(chunks: Sequence[Chunk]) -> list[KeyRange]:
+    """All keys in consecutive ranges of about :data:`PART_ROWS` rows, cut where chunks are."""
+    behind = {c.range.lower: c for c in chunks}
+    spans: list[KeyRange] = []
+    lower, rows, at = None, 0, behind.pop(None, None)
+    while at is not None and at.range.upper is not None:
+        rows += at.rows or 0
+        upper = at.range.upper
+        if rows >= PART_ROWS:
+            spans.append(KeyRange(lower, upper))
+            lower, rows = upper, 0
+        at = behind.pop(upper, None)
+    return [*spans, KeyRange(lower, None)]
+
+
+def compare_whole(sides: Sides, spans: Sequence[KeyRange]) -> Compared:
+    """Compare a whole table by buckets, and look into those that differ.
+
+    :param spans: ranges that together hold every key of the source, in its order.
+    """
+    if not sides.job.table.key:
+        return repeated(partial(_compare_keyless, sides))
+    job, hashing = sides.job, sides.hashing
+    buckets = checksum.bucket_count(job.table.estimate)
+    x = checksum.add_buckets(in_parts(sides, spans, partial(_source_sums, sides, buckets)))
+    y = repeated(partial(_target_sums, sides, buckets))
+    wrong = sorted(k for k in x.keys() | y.keys() if x.get(k) != y.get(k))
+    found: list[Difference] = []
+    for at in range(0, len(wrong), checksum.BUCKETS_AT_ONCE):
+        some = wrong[at : at + checksum.BUCKETS_AT_ONCE]
+        found += _look_into(sides, spans, checksum.bucket_condition(job, hashing, buckets, some))
+        if sides.look is checksum.differences and len(found) >= checksum.DIFFERENCES_MOST:
+            break
+    return Compared(checksum.add(x.values()), checksum.add(y.values()), found)
+
+
+def _source_sums(sides: Sides, buckets: int, span: KeyRange) -> dict[int, Sum]:
+    with reading(sides.source, sides.job) as tx:
+        return checksum.bucket_sums(tx, sides.job, "source", sides.hashing, buckets, span)
+
+
+def _target_sums(sides: Sides, buckets: int) -> dict[int, Sum]:
+    with sides.snapshot() as tx:
+        return checksum.bucket_sums(tx, sides.job, "target", sides.hashing, buckets)
+
+
+def _look_into(sides: Sides, spans: Sequence[KeyRange], where: dict[checksum.Side, sql.Composed]) -> list[Difference]:
+    """The rows of some buckets that differ."""
+    a: dict[Key, tuple[int, ...]] = {}
+    for part in in_parts(sides, spans, partial(_source_hashes, sides, where["source"])):
+        a.update(part)
+    b = repeated(partial(_target_hashes, sides, where["target"]))
+    keys = sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k))
+    if sides.look is checksum.suspects:
+        return checksum.named(sides.job, keys)
+    return repeated(partial(_described, sides, keys[: checksum.DIFFERENCES_MOST])) if keys else []
+
+
+def _source_hashes(sides: Sides, where: sql.Composed, span: KeyRange) -> dict[Key, tuple[int, ...]]:
+    within = sql.SQL("{} AND {}").format(where, checksum.range_condition(sides.job, span)["source"])
+    with reading(sides.source, sides.job) as tx:
+        return checksum.hashes(tx, sides.job, "source", sides.hashing, within)
+
+
+def _target_hashes(sides: Sides, where: sql.Composed) -> dict[Key, tuple[int, ...]]:
+    with sides.snapshot() as tx:
+        return checksum.hashes(tx, sides.job, "target", sides.hashing, where)
+
+
+def _described(sides: Sides, keys: Sequence[Key]) -> list[Difference]:
+    with reading(sides.source, sides.job) as a, sides.snapshot() as b:
+        return sides.look(a, b, sides.job, sides.hashing, suspects.among(sides.job, keys))
+
+
+def _compare_keyless(sides: Sides) -> Compared:
+    """Nothing tells two rows of it apart, so it is compared as one part."""
+    job, hashing, buckets = sides.job, sides.hashing, checksum.bucket_count(sides.job.table.estimate)
+    with reading(sides.source, job) as a, sides.snapshot() as b:
+        x = checksum.bucket_sums(a, job, "source", hashing, buckets)
+        y = checksum.bucket_sums(b, job, "target", hashing, buckets)
+        wrong = sorted(k for k in x.keys() | y.keys() if x.get(k) != y.get(k))
+        found: list[Difference] = []
+        for at in range(0, len(wrong), checksum.BUCKETS_AT_ONCE):
+            some = wrong[at : at + checksum.BUCKETS_AT_ONCE]
+            found += sides.look(a, b, job, hashing, checksum.bucket_condition(job, hashing, buckets, some))
+            if len(found) >= checksum.DIFFERENCES_MOST:
+                break
+    return Compared(checksum.add(x.values()), checksum.add(y.values()), found)
