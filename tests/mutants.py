@@ -804,7 +804,7 @@ MUTANTS = (
         "giving_way.py",
         "entry.pg.cancel_safe(timeout=CANCEL_SECONDS)",
         "pass",
-        _in("integration", "giving_way", "chunk or range_gives_way or catch_up"),
+        _in("integration", "giving_way", "catch_up"),
     ),
     Mutant(
         "the statement on the other side is cancelled too",
@@ -840,6 +840,34 @@ MUTANTS = (
         "return [span] if middle is None else",
         "return [span] if True or middle is None else",
         _in("integration", "giving_way", "range_gives_way"),
+    ),
+    Mutant(
+        "follow compares every row again",
+        "steps/rounds.py",
+        "        if confirmed:",
+        "        if confirmed and False:",
+        _in("integration", "rounds", "fires_no_trigger"),
+    ),
+    Mutant(
+        "a round that is not complete does not count",
+        "../../migrations_state/0007_verification.sql",
+        " AND r.ended_at IS NOT NULL",
+        "",
+        _in("integration", "rounds", "interrupted"),
+    ),
+    Mutant(
+        "a cutover refuses a verification that is too old",
+        "steps/verify.py",
+        "age is not None and age > seconds",
+        "age is not None and age < 0 > seconds",
+        _in("integration", "rounds", "refuses_an_old"),
+    ),
+    Mutant(
+        "a round continues where it was",
+        "steps/rounds.py",
+        "if found.behind is None or (table.number, part.number) > found.behind:",
+        "if True:",
+        _in("integration", "rounds", "interrupted"),
     ),
 )
 

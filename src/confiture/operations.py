@@ -592,10 +592,11 @@ def _repaired(context: Context, plan: Plan, result: Result) -> Result:
     return result
 
 
-def follow(where: Where, once: bool, progress_: Progress) -> tuple[Run, int]:
+def follow(where: Where, once: bool, progress_: Progress, verify_every: float | None = None) -> tuple[Run, int]:
     """Bring over what the application changes, until a signal; the rows brought over.
 
     :param once: stop when the backlog is small instead.
+    :param verify_every: seconds from one complete verification to the next; as in ``steps.follow``.
     """
     with _holding(where, "follow", progress_) as (context, run):
         if not run.options.get("capture"):
@@ -614,7 +615,13 @@ def follow(where: Where, once: bool, progress_: Progress) -> tuple[Run, int]:
         plan = migrating.stored_plan(context)
         planning.ensure_views(context, plan)
         verifying.refuse_unfinished(context)
-        return _followed(context, once, lambda until_small: following.follow(context, plan, once=until_small))
+        return _followed(
+            context,
+            once,
+            lambda until_small: following.follow(
+                context, plan, once=until_small, verify_every=verify_every if until_small == once else None
+            ),
+        )
 
 
 def _followed(context: Context, once: bool, follow: Callable[[bool], int]) -> tuple[Run, int]:
@@ -677,7 +684,7 @@ def cutover(
             if run.options.get("capture"):
                 views.refresh(context, migrating.stored_plan(context))
             return run, *ends
-        plan = _plan_to_cut_over(context, run)
+        plan = _plan_to_cut_over(context, run, limits)
         with _gate(context, run, pool, gates.FORTH) as gate:
             if run.options.get("capture"):
                 switching.switch(context, plan, limits, gate)
@@ -724,9 +731,12 @@ def _gate(
         yield gate
 
 
-def _plan_to_cut_over(context: Context, run: Run) -> Plan:
+def _plan_to_cut_over(context: Context, run: Run, limits: Limits) -> Plan:
     if run.state != CUTOVER:
         cutting.refuse_unverified(run)
+        closed = bool(run.options.get("capture")) and switching.is_closed(context)
+        if limits.max_verification_age is not None and not closed:  # else there is only forward
+            verifying.refuse_older(context, limits.max_verification_age)
     plan = migrating.stored_plan(context)
     planning.ensure_views(context, plan)
     return plan
@@ -748,7 +758,7 @@ def rehearse(
         live = bool(run.options.get("capture"))
         if run.state == CUTOVER or (live and switching.is_closed(context)):
             raise CutoverHalfway("a cutover is half-way", why="it has things left to do", fix=_next("cutover", where))
-        plan = _plan_to_cut_over(context, run)
+        plan = _plan_to_cut_over(context, run, limits)
         with _gate(context, run, pool, gates.FORTH, only_look=True):
             pass
         if live:

@@ -31,6 +31,8 @@ CHUNK_BYTES, CHUNK_ROWS_MOST, CHUNK_ROWS_LEAST = 64 * 2**20, 50_000, 1_000
 FETCH_BYTES, FETCH_ROWS_MOST, FETCH_ROWS_LEAST = 4 * 2**20, 10_000, 50
 #: Copied within the cutover's pause on any machine.
 RECOPY_MB = 64
+#: Extensions that write rows without firing triggers: loaders, and workers that apply changes of another server.
+LOADERS = frozenset({"pg_bulkload", "pglogical", "spock", "bdr"})
 #: A foreign table, like any table, has at most this many columns.
 TABLE_COLUMNS_MOST = 1600
 IDENTIFIER_BYTES = 63
@@ -356,6 +358,12 @@ class Planner:
         missing = sorted(set(self.source.extensions) - set(self.target.extensions) - {"postgres_fdw"})
         if missing:
             self.notes.append(f"extensions of the source that the target has not: {', '.join(missing)}")
+        loaders = sorted(set(self.source.extensions) & LOADERS) if self.options.capture else []
+        if loaders:
+            self.notes.append(
+                f"what {', '.join(loaders)} writes on the source may fire no trigger: capture does not see it, only a"
+                " verification does; use cutover --max-verification-age"
+            )
         self.notes.append("comments, views, functions and grants come from the target's DDL")
 
     def _event_triggers(self, side: str, catalog: Catalog) -> None:

@@ -338,7 +338,7 @@ def test_nothing_is_cancelled_once_the_other_side_has_committed(two: Two) -> Non
         tx.pg.execute("LOCK TABLE public.a IN ACCESS SHARE MODE")
         with two.other.transaction() as there:
             there.pg.execute("CREATE TABLE public.kept ()")
-        with two.old.connect(options="-c statement_timeout=4s") as application:
+        with two.old.connect(options="-c statement_timeout=4s", autocommit=False) as application:
             with pytest.raises(psycopg.errors.QueryCanceled):
                 application.execute("LOCK TABLE a IN ACCESS EXCLUSIVE MODE")
         tx.pg.execute("SELECT 1")

@@ -843,3 +843,22 @@ def test_a_table_keeps_its_number_when_one_before_it_gets_no_rows() -> None:
     planner = Planner(database([kept]), database([empty, kept]), Mapping(), {}, Options())
     (planned,) = planner.plan().tables
     assert planned.number == 2
+
+
+@pytest.mark.parametrize(
+    ("extensions", "captures", "named"),
+    [
+        (("pglogical", "citext"), True, ["pglogical"]),
+        (("bdr", "pg_bulkload"), True, ["bdr, pg_bulkload"]),
+        (("spock",), False, []),  # a stopped application's rows are all compared under the lock
+        (("citext",), True, []),
+    ],
+)
+def test_extensions_that_write_without_firing_triggers_are_named(
+    extensions: tuple[str, ...], captures: bool, named: list[str]
+) -> None:
+    empty = c.Catalog(IDENTITY, (), (), (), ())
+    source = replace(empty, extensions=extensions)
+    notes = Planner(source, empty, Mapping(), {}, Options(capture=captures)).plan().notes
+    found = [note for note in notes if "may fire no trigger" in note]
+    assert [note.removeprefix("what ").partition(" writes")[0] for note in found] == named

@@ -23,6 +23,15 @@ MaxWritePause = Annotated[float, typer.Option(min=0.001, help="Seconds to hold t
 TerminateBlockers = Annotated[
     bool, typer.Option("--terminate-blockers", help="End the sessions that keep the lock from us.")
 ]
+MaxVerificationAge = Annotated[
+    float | None,
+    typer.Option(
+        "--max-verification-age",
+        parser=options.seconds,
+        metavar="DURATION",
+        help="Refuse when the last complete verification began longer ago, such as 24h.",
+    ),
+]
 PgBouncerConsole = Annotated[
     str | None, typer.Option("--pgbouncer", help="The admin console of a PgBouncer the application writes through.")
 ]
@@ -52,6 +61,7 @@ def cutover(
     give_up_after: GiveUpAfter = 30.0,
     max_write_pause: MaxWritePause = 5.0,
     terminate_blockers: TerminateBlockers = False,
+    max_verification_age: MaxVerificationAge = None,
     hook: Hook = None,
     pgbouncer: PgBouncerConsole = None,
     pool: PoolName = None,
@@ -65,7 +75,7 @@ def cutover(
     """Lock the source, compare once more under the lock, switch."""
     where = options.where(target, source, project)
     arguments = hook_arguments(hook) if hook is not None else None
-    limits = Limits(lock_timeout, give_up_after, max_write_pause, terminate_blockers)
+    limits = Limits(lock_timeout, give_up_after, max_write_pause, terminate_blockers, max_verification_age)
     through = _pool(pgbouncer, pool, pgbouncer_config)
     if dry_run:
         _rehearse(where, limits, report, through, format)

@@ -59,6 +59,24 @@ RecopyMb = Annotated[
 AcceptPublication = Annotated[
     bool, typer.Option("--accept-publication", help="The source may publish the run's own tables (FOR ALL TABLES).")
 ]
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def seconds(text: str) -> float:
+    """A duration: seconds, or a number with one of the units s, m, h and d.
+
+    :raises typer.BadParameter: when it is neither.
+    """
+    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
+    try:
+        found = float(number) * _UNITS[unit]
+    except ValueError:
+        found = -1.0
+    if not 0 <= found < float("inf"):
+        raise typer.BadParameter("it is seconds, or a number with s, m, h or d, such as 90, 30m or 24h")
+    return found
+
+
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done; change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before a destructive step.")]
 

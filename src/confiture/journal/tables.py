@@ -186,6 +186,18 @@ catchup = _table(
     Column("home", BigInteger),
     _at("at"),
 )
+verification_round = _table(
+    "verification_round",
+    Column("run_id", UUID(as_uuid=True)),
+    Column("number", Integer),
+    Column("verification", Integer),
+    _at("started_at"),
+    _at("ended_at"),
+    Column("table_number", Integer),
+    Column("unit", Integer),
+)
+#: A view.
+complete_verification = _table("complete_verification", Column("run_id", UUID(as_uuid=True)), _at("began_at"))
 touched = _table(
     "touched",
     Column("run_id", UUID(as_uuid=True)),

@@ -182,11 +182,13 @@ def _rest(run: RunReport) -> list[str]:
     checked = f" at {_clock(verification['checked_at'])}" if verification["checked_at"] else ""
     found = f", {verification['differences']} differences" if verification["differences"] else ""
     stale = ", stale" if verification["stale"] else ""
+    age = verification["last_complete_seconds"]
+    complete = f", last complete {_span(age)} ago" if age is not None else ""
     lines = [
         f"Changes {changes}",
         f"Locks   {f'{waiting} sessions wait for us' if waiting else 'none wait on us'}"
         + ("; we wait for others" if run.locks["we_wait"] else ""),
-        f"Verify  {verification['status']}{checked}{found}{stale}",
+        f"Verify  {verification['status']}{checked}{found}{stale}{complete}",
         f"Errors  {len(run.errors)} in 24 h" if run.errors else "Errors  none in 24 h",
     ]
     for error in run.errors[:ERRORS_SHOWN]:

@@ -99,8 +99,11 @@ SELECT v.verdict, v.ended_at AS checked_at,
        (SELECT count(*)::int FROM confiture.difference d
         WHERE (d.run_id, d.verification) = (v.run_id, v.number)) AS differences,
        (SELECT array_agg(DISTINCT u.subject ORDER BY u.subject) FROM confiture.verified_unit u
-        WHERE (u.run_id, u.verification) = (v.run_id, v.number) AND u.check_name = 'rows' AND NOT u.equal) AS differing
+        WHERE (u.run_id, u.verification) = (v.run_id, v.number) AND u.check_name = 'rows' AND NOT u.equal) AS differing,
+       c.began_at AS last_complete_at,
+       extract(epoch FROM clock_timestamp() - c.began_at)::float8 AS last_complete_seconds
 FROM confiture.verification v JOIN confiture.run r ON r.id = v.run_id
+LEFT JOIN confiture.complete_verification c ON c.run_id = v.run_id
 WHERE v.run_id = %(run)s AND (v.purpose = 'verify' OR v.purpose = 'cutover' AND v.verdict IS NOT NULL)
 ORDER BY v.number DESC LIMIT 1
 

@@ -14,9 +14,11 @@ from confiture.giving_way import yielding
 from confiture.journal import catchup, progress, runs
 from confiture.plan import Plan
 from confiture.runner import Context
+from confiture.steps import rounds
 from confiture.steps.blockers import outwait
 from confiture.steps.planning import has_rows
 from confiture.steps.recheck import Recheck
+from confiture.steps.rounds import Rounds
 
 #: A backlog of so many log rows is drained within the cutover's pause.
 SMALL_BACKLOG = 1_000
@@ -104,26 +106,37 @@ def one_pass(follower: Follower, *, touch: bool) -> Pass:
     return retry(lambda: follower.catch_up(touch=touch))
 
 
-def follow(context: Context, plan: Plan, *, once: bool) -> int:
-    """Keep the target fresh until a signal, and compare what changed since it was verified.
+def follow(context: Context, plan: Plan, *, once: bool, verify_every: float | None = None) -> int:
+    """Keep the target fresh until a signal, compare what changed since it was verified, and at a low rate every row.
 
     :param once: until the backlog is small and every such row was compared once; the rows brought over.
+    :param verify_every: seconds from one complete verification to the next; 0 for none. None for the default, which
+        with ``once`` is none; given with it, a round that is due is gone through as fast as can be.
     """
     apply.refuse_behind(context)
     with Follower(context, apply.followed(context, plan)) as follower:
-        recheck = Recheck(context, plan, follower.followed, lambda: one_pass(follower, touch=True))
+
+        def catch_up() -> Pass:
+            return one_pass(follower, touch=True)
+
+        recheck = Recheck(context, plan, follower.followed, catch_up)
+        every = (0.0 if once else rounds.EVERY_SECONDS) if verify_every is None else verify_every
+        share = 1.0 if once else rounds.SHARE
+        again = Rounds(context, plan, follower.followed, catch_up, every=every, share=share) if every else None
         if once:
             brought = drain(context, plan, touch=True)
-            while recheck.some():
+            while recheck.some() or (again is not None and again.some()):
                 context.checkpoint()
             return brought
         while True:
             context.checkpoint()
-            made = one_pass(follower, touch=True)
+            made = catch_up()
             left = measure(context, plan)
             if made.keys:
                 context.progress.say(f"pass {made.number}: {made.keys:,} keys, {made.rows:,} rows; {left:,} waiting")
             if left <= SMALL_BACKLOG and not recheck.some():
+                if again is not None:
+                    again.some()
                 time.sleep(IDLE_SECONDS)
 
 

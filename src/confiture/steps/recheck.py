@@ -49,7 +49,8 @@ class Recheck:
             self._behind[number] = some[-1] if full else None
             more |= full
             if found:
-                self._reopen(job, found)
+                self._on = False
+                reopen(self._context, found, "a row changed since it was verified differs")
                 return False
         return more
 
@@ -63,11 +64,12 @@ class Recheck:
         verdict = suspects.settle(context.source, context.target, job, hashing, followed, list(wrong), self._catch_up)
         return verdict.confirmed
 
-    def _reopen(self, job: Job, found: Sequence[Difference]) -> None:
-        self._on = False
-        reason = f"a row changed since it was verified differs: {found[0].place}"
-        with self._context.fenced() as tx:
-            run = runs.get(tx, self._context.run_id)
-            assert run is not None
-            machine.fire(tx, run, "reopen", {"reason": reason, "keys": len(found)})
-        self._context.progress.say(f"{reason}; the verification holds no more: heal it with `verify --repair`")
+
+def reopen(context: Context, found: Sequence[Difference], what: str) -> None:
+    """Take the run back to ``migrating``: its verification holds no more."""
+    reason = f"{what}: {found[0].place}"
+    with context.fenced() as tx:
+        run = runs.get(tx, context.run_id)
+        assert run is not None
+        machine.fire(tx, run, "reopen", {"reason": reason, "keys": len(found)})
+    context.progress.say(f"{reason}; the verification holds no more: heal it with `verify --repair`")

@@ -38,12 +38,14 @@ class Limits:
     """Seconds: to wait for the locks, in each attempt and altogether; and to delay writers.
 
     :ivar terminate_blockers: end the sessions that block an attempt.
+    :ivar max_verification_age: seconds since the last complete verification began, at most; None for any.
     """
 
     lock_timeout: float = 0.5
     give_up_after: float = 30.0
     max_write_pause: float = 5.0
     terminate_blockers: bool = False
+    max_verification_age: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,19 +18,18 @@ from psycopg import IsolationLevel, sql
 from confiture import fingerprint
 from confiture.capture import apply, write_block
 from confiture.capture.apply import Followed
-from confiture.compare import checksum, parts, references, suspects
-from confiture.compare.checksum import Hashing, Sum
-from confiture.compare.parts import Look
+from confiture.compare import checksum, references, suspects
+from confiture.compare.checksum import Hashing
 from confiture.copy.base import Job
 from confiture.db import Session, Transaction, repeated
 from confiture.errors import Refused, UsageError
 from confiture.faults import failpoint
 from confiture.giving_way import yielding
-from confiture.journal import catchup, progress, verifications
+from confiture.journal import catchup, progress, rounds, runs, verifications
 from confiture.journal.verifications import Difference, Unit
 from confiture.plan import Plan
 from confiture.runner import Context
-from confiture.steps import follow, touched
+from confiture.steps import comparing, follow, touched
 from confiture.steps.finish import waits
 from confiture.types import shell_word
 
@@ -93,11 +92,11 @@ def verify(context: Context, plan: Plan, purpose: str = "verify", *, capture: bo
             context.progress.say(f"{table.target} is compared in the cutover, where it is copied again")
             continue
         look = checksum.suspects if table.number in live else checksum.differences
-        for unit, compare in _parts(context, session, job, hashing, look):
-            if ("rows", str(table.target), unit) in known:
+        for unit in comparing.parts_of(context, session, job, hashing, look):
+            if ("rows", str(table.target), unit.number) in known:
                 continue
             context.checkpoint(pausable=pausable)
-            part, found = compare()
+            part, found = unit.compare()
             if found and table.number in live:
                 part, found = _settled(context, plan, job, hashing, live[table.number], part, found)
             _record(context, number, part, found)
@@ -122,9 +121,10 @@ def compare(context: Context, plan: Plan) -> Result:
     units: list[Unit] = []
     found: list[Difference] = []
     for table in plan.tables:
-        for _, look in _parts(context, context.source, Job(table, context.schema), hashing, checksum.differences):
+        job = Job(table, context.schema)
+        for unit in comparing.parts_of(context, context.source, job, hashing, checksum.differences):
             context.checkpoint()
-            part, differing = look()
+            part, differing = unit.compare()
             units.append(part)
             found += differing
     for name in (n for n in CHECKS if n != "sequences"):
@@ -177,6 +177,19 @@ def why_stale(context: Context, plan: Plan, last: verifications.Verification | N
     return f"the server of the {' and of the '.join(again)} was started again since" if again else None
 
 
+def refuse_older(context: Context, seconds: float) -> None:
+    """:raises Refused: when the last complete verification began longer ago than so many seconds."""
+    with context.target.transaction(read_only=True) as tx:
+        age = rounds.age(tx, context.run_id)
+        run = runs.get(tx, context.run_id)
+    if age is not None and age > seconds and run is not None:
+        raise Refused(
+            "the verification is too old",
+            why=f"the last complete verification began {age:.0f} s ago, --max-verification-age is {seconds:.0f} s",
+            fix=f"confiture migrate schema-to-schema verify --target {shell_word(run.target_name)} --again",
+        )
+
+
 def _server(session: Session) -> str:
     """Names this life of the server: a restart or another timeline gives another name."""
     with session.transaction() as tx:
@@ -219,7 +232,7 @@ def _all_equal(tx: Transaction, context: Context, attempt: verifications.Verific
 
 def _settled(
     context: Context, plan: Plan, job: Job, hashing: Hashing, followed: Followed, part: Unit, found: list[Difference]
-) -> Compared:
+) -> tuple[Unit, list[Difference]]:
     """Suspects told apart through catch-up; rows that never stand still are left to the cutover."""
     keys = list(dict.fromkeys(tuple((d.key or {}).values()) for d in found))
     verdict = suspects.settle(
@@ -236,33 +249,6 @@ def _settled(
     rows = part.source_rows if not verdict.confirmed else part.target_rows
     settled = replace(part, target_rows=rows, equal=not verdict.confirmed)
     return settled, list(verdict.confirmed)
-
-
-Compared = tuple[Unit, list[Difference]]
-
-
-def _parts(
-    context: Context, session: Session, job: Job, hashing: Hashing, look: Look
-) -> Iterator[tuple[int, Callable[[], Compared]]]:
-    """The parts of a table: its chunks where both servers order the key alike, else the whole."""
-    sides = parts.Sides(session, context.target, job, hashing, look)
-    with context.target.transaction(read_only=True) as tx:
-        chunks = progress.chunks(tx, context.run_id, job.table.number)
-    if not job.table.ordered:
-        yield 0, lambda: _told(job, 0, parts.compare_whole(sides, parts.joined(chunks)))
-        return
-    for chunk in chunks:
-        number, span = chunk.number, chunk.range
-        yield number, lambda n=number, s=span: _told(job, n, parts.compare_range(sides, s))  # type: ignore[misc]
-
-
-def _told(job: Job, number: int, found: parts.Compared) -> Compared:
-    return _unit(job, number, found.source, found.target), found.found
-
-
-def _unit(job: Job, number: int, x: Sum, y: Sum) -> Unit:
-    hashes = {"source": [x.total, x.xor], "target": [y.total, y.xor]}
-    return Unit("rows", str(job.table.target), number, x.rows, y.rows, hashes, x == y)
 
 
 def _checked(context: Context, session: Session, plan: Plan, name: str) -> list[Difference]:

@@ -1,0 +1,47 @@
+"""The parts in which a table's rows are compared and recorded: its chunks, or the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from confiture.compare import parts
+from confiture.compare.checksum import Hashing, Sum
+from confiture.compare.parts import Look
+from confiture.copy.base import Job
+from confiture.db import Session
+from confiture.journal import progress
+from confiture.journal.verifications import Difference, Unit
+from confiture.runner import Context
+
+Compared = tuple[Unit, list[Difference]]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows of a table that are compared together, by the number under which they are recorded."""
+
+    number: int
+    compare: Callable[[], Compared]
+
+
+def parts_of(context: Context, source: Session, job: Job, hashing: Hashing, look: Look) -> Iterator[Part]:
+    """A table's parts: its chunks where both servers order the key alike, else the whole."""
+    sides = parts.Sides(source, context.target, job, hashing, look)
+    with context.target.transaction(read_only=True) as tx:
+        chunks = progress.chunks(tx, context.run_id, job.table.number)
+    if not job.table.ordered:
+        yield Part(0, lambda: _recorded(job, 0, parts.compare_whole(sides, parts.joined(chunks))))
+        return
+    for chunk in chunks:
+        number, span = chunk.number, chunk.range
+        yield Part(number, lambda n=number, s=span: _recorded(job, n, parts.compare_range(sides, s)))  # type: ignore[misc]
+
+
+def _recorded(job: Job, number: int, found: parts.Compared) -> Compared:
+    return _unit(job, number, found.source, found.target), found.found
+
+
+def _unit(job: Job, number: int, x: Sum, y: Sum) -> Unit:
+    hashes = {"source": [x.total, x.xor], "target": [y.total, y.xor]}
+    return Unit("rows", str(job.table.target), number, x.rows, y.rows, hashes, x == y)

@@ -1,0 +1,249 @@
+"""What capture cannot see is found by comparing every row again: in the background, or when the cutover asks for it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from confiture import operations, status
+from confiture.cli import options
+from confiture.errors import Refused
+from confiture.operations import Limits
+from confiture.runner import Context
+from confiture.steps import comparing, rounds
+from forked import until
+from live import LiveRun
+from servers import Databases
+
+OLD = """
+CREATE TABLE a (id int PRIMARY KEY, n int);
+CREATE TABLE b (code text COLLATE "C" PRIMARY KEY, n int);
+CREATE TABLE parted (id int PRIMARY KEY, n int) PARTITION BY RANGE (id);
+CREATE TABLE part PARTITION OF parted FOR VALUES FROM (0) TO (100);
+INSERT INTO a SELECT n, n FROM generate_series(1, 40) n;
+INSERT INTO b SELECT 'c' || n, n FROM generate_series(1, 40) n;
+INSERT INTO parted SELECT n, n FROM generate_series(1, 40) n;
+"""
+NEW = """
+CREATE TABLE a (id bigint PRIMARY KEY, n bigint);
+CREATE TABLE b (code text COLLATE ucs_basic PRIMARY KEY, n bigint);
+CREATE TABLE parted (id bigint PRIMARY KEY, n bigint);
+"""
+#: Changes that a loader makes without firing a trigger, each seen in another way.
+UNSEEN = {
+    "changed": ("a", "UPDATE a SET n = -1 WHERE id = 33"),
+    "added": ("a", "INSERT INTO a VALUES (50, 50)"),
+    "removed, ordered differently": ("b", "DELETE FROM b WHERE code = 'c7'"),
+    "changed in a partition": ("parted", "UPDATE part SET n = -1 WHERE id = 5"),
+}
+
+
+class Stopped(Exception):
+    """Ends a command in the middle."""
+
+
+@pytest.fixture
+def live(databases: Databases, tmp_path: Path) -> LiveRun:
+    run = LiveRun(databases, tmp_path, OLD, NEW, chunk_rows=10)
+    run.setup()
+    run.migrate()
+    assert run.verify().equal
+    return run
+
+
+def unseen(live: LiveRun, statement: str) -> None:
+    """Write to the source as a loader that fires no triggers: capture leaves out what Confiture itself writes."""
+    schema = live.target.value("SELECT nspname FROM pg_namespace WHERE nspname ~ '^confiture_'")
+    with live.source.connect() as loader:
+        loader.execute(f"SET confiture.writer = '{schema}'")
+        loader.execute(statement.encode())
+
+
+def follow(live: LiveRun, verify_every: float | None) -> None:
+    operations.follow(live.where, True, live.progress, verify_every)
+
+
+def age(live: LiveRun, seconds: int) -> None:
+    """Have every verification so far be that much older."""
+    for table in ("verification", "verification_round"):
+        live.target.sql(f"UPDATE confiture.{table} SET started_at = started_at - make_interval(secs => {seconds})")
+
+
+def told(live: LiveRun) -> dict[str, Any]:
+    """What status tells of the verification."""
+    return status.report(live.where.target, live.project).runs[0].verification
+
+
+@pytest.mark.parametrize("change", UNSEEN)
+def test_a_change_that_fires_no_trigger_is_found_by_a_round(live: LiveRun, change: str) -> None:
+    table, statement = UNSEEN[change]
+    unseen(live, statement)
+    live.follow()
+    assert live.state == "verified"  # nothing else sees it
+    age(live, 100)
+    follow(live, 60)
+    assert live.state == "migrating"
+    assert any(
+        "a row that was verified differs now" in line and f"public.{table}" in line for line in live.progress.lines
+    )
+    assert told(live)["last_complete_at"] is None
+    assert live.verify(repair=True).equal
+    live.assert_same(**{table: f"SELECT * FROM {table}"})
+
+
+def test_such_a_change_is_found_by_another_verification(live: LiveRun) -> None:
+    unseen(live, UNSEEN["changed"][1])
+    assert [d.key for d in live.verify().differences] == [{"id": "33"}]
+
+
+def test_a_cutover_refuses_an_old_verification_and_takes_a_new_one(live: LiveRun) -> None:
+    unseen(live, UNSEEN["changed"][1])
+    age(live, 100)
+    for act in (
+        live.cutover,
+        lambda limits: operations.rehearse(live.where, limits, live.project / "d", live.progress),
+    ):
+        with pytest.raises(Refused, match="too old") as refused:
+            act(Limits(max_verification_age=60))
+        assert "--max-verification-age is 60 s" in refused.value.why
+        assert refused.value.fix.endswith("--again")
+    assert live.verify(repair=True).equal
+    live.cutover(Limits(max_verification_age=60))
+    live.assert_same(a="SELECT * FROM a")
+
+
+def test_a_cutover_that_asks_for_no_age_compares_only_what_was_captured(live: LiveRun) -> None:
+    unseen(live, UNSEEN["changed"][1])
+    age(live, 100)
+    live.cutover()
+    assert live.target.value("SELECT n FROM a WHERE id = 33") == 33
+
+
+def test_a_complete_round_makes_the_verification_young_again(live: LiveRun) -> None:
+    age(live, 1000)
+    before = told(live)
+    assert before["last_complete_seconds"] >= 1000
+    follow(live, 60)
+    after = told(live)
+    assert after["last_complete_at"] > before["last_complete_at"]
+    assert after["last_complete_seconds"] < 900
+    live.cutover(Limits(max_verification_age=900))
+    assert live.state == "cutover"
+
+
+def test_a_round_that_was_interrupted_makes_nothing_young_and_continues_where_it_was(
+    live: LiveRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    age(live, 1000)
+    every = compared(monkeypatch, breaks_after=3)
+    with pytest.raises(Stopped):
+        follow(live, 60)
+    first = list(every)
+    assert told(live)["last_complete_seconds"] >= 1000
+    live.source.sql("UPDATE a SET n = -n")  # captured, and brought over meanwhile
+    monkeypatch.undo()
+    every = compared(monkeypatch)
+    follow(live, 60)
+    assert len(first) == 4
+    assert every[0] == first[3]  # the part it was at, and nothing before it
+    assert (
+        len({*first, *every}) == len(first) + len(every) - 1 == 4 + 1 + 4
+    )  # a and parted have four chunks, b is one part
+    assert told(live)["last_complete_seconds"] < 900
+    assert live.state == "verified"
+
+
+def compared(monkeypatch: pytest.MonkeyPatch, breaks_after: int | None = None) -> list[tuple[str, int]]:
+    """The parts that are compared from now on, by table and number; the command is stopped in the one behind some."""
+    found: list[tuple[str, int]] = []
+    recorded = comparing._recorded
+
+    def noting(job: Any, number: int, part: Any) -> Any:
+        found.append((str(job.table.target), number))
+        if breaks_after is not None and len(found) > breaks_after:
+            raise Stopped
+        return recorded(job, number, part)
+
+    monkeypatch.setattr(comparing, "_recorded", noting)
+    return found
+
+
+def test_no_round_begins_before_it_is_due_or_without_being_asked_for(
+    live: LiveRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = compared(monkeypatch)
+    follow(live, 1000)
+    age(live, 500)
+    follow(live, 1000)
+    follow(live, 0)
+    follow(live, None)
+    assert every == []
+    age(live, 501)
+    follow(live, 1000)
+    assert len(every) == 9
+
+
+def test_a_round_of_a_verification_that_was_repeated_begins_anew(
+    live: LiveRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    age(live, 100)
+    compared(monkeypatch, breaks_after=3)
+    with pytest.raises(Stopped):
+        follow(live, 60)
+    monkeypatch.undo()
+    assert live.verify().equal
+    age(live, 100)
+    every = compared(monkeypatch)
+    follow(live, 60)
+    assert len(every) == 9
+    assert live.target.rows("SELECT number, verification, ended_at IS NULL FROM confiture.verification_round") == [
+        (1, 2, False)
+    ]
+
+
+def test_follow_verifies_in_the_background_while_the_application_writes(
+    live: LiveRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds, "EVERY_SECONDS", 60.0)
+    age(live, 100)
+    unseen(live, UNSEEN["added"][1])
+    contexts: list[Context] = []
+    checkpoint = Context.checkpoint
+    monkeypatch.setattr(Context, "checkpoint", lambda c, **o: (contexts.append(c), checkpoint(c, **o))[1])
+    following = threading.Thread(target=_quietly(lambda: operations.follow(live.where, False, live.progress)))
+    following.start()
+    try:
+        written = iter(range(100, 10_000))
+        until(
+            lambda: live.source.sql(f"UPDATE a SET n = {next(written)} WHERE id < 9") or live.state == "migrating",
+            "the round finding it",
+        )
+    finally:
+        contexts[-1].lost.set()
+        following.join()
+
+
+def _quietly(act: Callable[[], object]) -> Callable[[], None]:
+    def done() -> None:
+        try:
+            act()
+        except Exception:  # noqa: BLE001 - it was ended
+            return
+
+    return done
+
+
+@pytest.mark.parametrize(("text", "wanted"), [("90", 90), ("1.5m", 90), ("24h", 86400), ("2d", 172800), ("0", 0)])
+def test_a_duration_has_a_unit_or_is_seconds(text: str, wanted: float) -> None:
+    assert options.seconds(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["", "h", "1w", "-1h", "nan", "inf", "one"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(typer.BadParameter):
+        options.seconds(text)
