@@ -19,7 +19,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from confiture import config, giving_way, operations
-from confiture.compare import checksum, parts
+from confiture.compare import checksum, parts, suspects
 from confiture.db import Session
 from confiture.errors import GaveWay
 from confiture.operations import Limits
@@ -291,6 +291,52 @@ def test_a_reverse_pass_gives_way_on_the_target(databases: Databases, tmp_path: 
     assert live.source.value("SELECT count(*) FROM a WHERE n < 0") == 40
 
 
+def sleeps_first(monkeypatch: pytest.MonkeyPatch, side: str, database: TestDatabase, table: str) -> Work:
+    """Have the first hashing of rows on a side take a minute, and the application ask for a table of it meanwhile."""
+    hashes = checksum.hashes
+    other = Work(lambda: ask(database, table))
+
+    def slowly(tx: Any, job: Any, on: str, *args: Any) -> Any:
+        found = hashes(tx, job, on, *args)
+        if on == side and str(job.table.target) == "public.a" and other.ident is None:
+            other.start()
+            tx.pg.execute("SELECT pg_sleep(60)")
+        return found
+
+    monkeypatch.setattr(checksum, "hashes", slowly)
+    return other
+
+
+def test_telling_suspects_apart_gives_way(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    live.migrate()
+    live.tamper("UPDATE a SET n = 99 WHERE id = 3")
+    settle = suspects.settle
+    others: list[Work] = []
+
+    def settling(*args: Any) -> Any:
+        if not others:
+            others.append(sleeps_first(monkeypatch, "source", live.source, "a"))
+        return settle(*args)
+
+    monkeypatch.setattr(suspects, "settle", settling)
+    assert [d.key for d in live.verify().differences] == [{"id": "3"}]
+    others[0].done()
+    assert [line for line in live.progress.lines if "gave way" in line]
+
+
+def test_preparing_a_rollback_gives_way_on_the_target(
+    databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = LiveRun(databases, tmp_path, *KEYED)
+    live.through()
+    live.target.sql("UPDATE a SET n = -n")
+    other = sleeps_first(monkeypatch, "target", live.target, "a")
+    live.rollback(Limits(max_write_pause=60))
+    other.done()
+    assert [line for line in live.progress.lines if "gave way" in line]
+    assert live.source.value("SELECT count(*) FROM a WHERE n < 0") == 40
+
+
 @dataclass
 class Two:
     """Sessions to two databases, the first as a role that may only read; units of work give way."""
@@ -334,14 +380,16 @@ def test_a_role_that_may_not_see_other_sessions_gives_way_to_them(two: Two) -> N
 
 def test_nothing_is_cancelled_once_the_other_side_has_committed(two: Two) -> None:
     """A COMMIT that is cancelled while it waits for a standby would be no failure, and not there."""
+    other = Work(lambda: ask(two.old, "a"))
     with giving_way.yielding(two.one), two.one.transaction() as tx:
         tx.pg.execute("LOCK TABLE public.a IN ACCESS SHARE MODE")
         with two.other.transaction() as there:
             there.pg.execute("CREATE TABLE public.kept ()")
-        with two.old.connect(options="-c statement_timeout=4s", autocommit=False) as application:
-            with pytest.raises(psycopg.errors.QueryCanceled):
-                application.execute("LOCK TABLE a IN ACCESS EXCLUSIVE MODE")
-        tx.pg.execute("SELECT 1")
+        other.start()
+        waits = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'deploy' AND wait_event_type = 'Lock'"
+        until(lambda: two.old.rows(waits), "the application waiting")
+        tx.pg.execute("SELECT pg_sleep(3)")
+    other.done()
     assert two.told == []
 
 

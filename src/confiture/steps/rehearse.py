@@ -25,7 +25,7 @@ from confiture.errors import CutoverGivenUp
 from confiture.journal import catchup, runs
 from confiture.plan import Plan
 from confiture.runner import Context, check_source_fence
-from confiture.steps import blockers, cutover, recopy, rollback, switch, touched, verify
+from confiture.steps import blockers, cutover, follow, recopy, rollback, switch, touched, verify
 from confiture.steps.blockers import Blocker
 from confiture.steps.cutover import Differs
 from confiture.steps.table_lock import Limits
@@ -175,10 +175,9 @@ def _lock(
 def _last_changes(context: Context, plan: Plan, hashing: Hashing, watch: _Stopwatch) -> None:
     """A pass over what came meanwhile, one that finds nothing, and comparing what they touched."""
     with Follower(context, apply.followed(context, plan)) as follower:
-        follower.catch_up(touch=True)  # opens its sessions, as it is done before the lock
+        follow.one_pass(follower, touch=True)  # opens its sessions, as it is done before the lock
         with watch.measuring("catch up"):
-            follower.catch_up(touch=True)
-            follower.catch_up(touch=True)
+            follow.one_pass(follower, touch=True)
     _compare_keys(context, [j for f in apply.followed(context, plan) for j in f.jobs], hashing, watch)
 
 
