@@ -97,7 +97,12 @@ def install(context: Context, plan: Plan) -> None:
 def _install_one(context: Context, item: Captured) -> None:
     with context.fenced() as tx:
         brief_lock(tx)
-        if not triggers.installed(tx, item):
+        if not triggers.is_intact(tx, item):
+            triggers.remove(tx, item)
+            # Capture begins with the storage that the table has: it must be the one that was verified.
+            lock = sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE")
+            tx.pg.execute(lock.format(item.source))
+            fingerprint.refuse_changed(tx, context.schema, "target", [fingerprint.STORAGE], [item.table])
             triggers.install(tx, item)
         failpoint("home.install.before_commit")
     failpoint("home.install.after_commit")

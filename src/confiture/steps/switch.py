@@ -72,6 +72,7 @@ def switch(context: Context, plan: Plan, limits: Limits, gate: Gate | None = Non
     """
     if not is_closed(context):
         refuse_stale(context, plan)
+        verify.refuse_changed(context)
         hashing = touched.hashing_of(context, plan)
         set_phase(context, "preparing")
         prepare(context, plan, hashing)
