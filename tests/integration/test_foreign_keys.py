@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from any_move import DESIGN
-from confiture.steps import switch
+from confiture.steps import table_lock
 from live import LiveRun
 from servers import Databases
 
@@ -230,7 +230,7 @@ def test_a_partitioned_child_obeys_its_action_from_the_opening_on(
             written.append(point)
 
     written: list[str] = []
-    monkeypatch.setattr(switch, "failpoint", write)
+    monkeypatch.setattr(table_lock, "failpoint", write)
     live.cutover()
     assert written
     assert_as_designed(live, databases, ACTIONS)
