@@ -212,7 +212,7 @@ def test_a_rollback_killed_anywhere_is_ended_by_the_same_command(live: LiveRun, 
         killed = forks.run(live.arguments("rollback"), live.project, CONFITURE_FAILPOINT=point)
         assert killed.code == -signal.SIGKILL, f"{point}: {killed.code}\n{killed.err}"
         assert len(open_sides(live)) <= 1
-        if point == "rollback.after_point_of_no_return":
+        if point == "switch.after_point_of_no_return":
             assert open_sides(live) == set()
             for command in (live.follow, live.cleanup, live.cutover):
                 with pytest.raises(CutoverHalfway):
@@ -222,6 +222,22 @@ def test_a_rollback_killed_anywhere_is_ended_by_the_same_command(live: LiveRun, 
     assert open_sides(live) == {"source"}
     live.assert_same(**FORWARD)
     assert live.verify().equal
+
+
+def test_a_cutover_killed_while_the_sources_triggers_go_off_is_ended(
+    databases: Databases, tmp_path: Path, forks: Forks
+) -> None:
+    live = LiveRun(databases, tmp_path, OLD, NEW, MAPPING)
+    live.setup()
+    live.migrate()
+    assert live.verify().equal
+    for point in ("switch.after_open_commit", "home.trigger.before_commit", "home.trigger.before_commit"):
+        killed = forks.run(live.arguments("cutover"), live.project, CONFITURE_FAILPOINT=point)
+        assert killed.code == -signal.SIGKILL, f"{point}: {killed.code}\n{killed.err}"
+        assert open_sides(live) == {"target"}
+    live.cutover()
+    live.rollback()
+    assert live.source.value("SELECT tgenabled FROM pg_trigger WHERE tgname = 'shout'") == "O"
 
 
 def test_a_run_for_a_stopped_application_is_not_rolled_back(databases: Databases, tmp_path: Path) -> None:

@@ -401,7 +401,7 @@ def test_a_statement_cancelled_for_another_reason_did_not_give_way(two: Two) -> 
 
 def test_nothing_gives_way_under_the_lock_of_a_cutover(verified: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """The write pause has its own limit."""
-    even = switch._even
+    even = switch._equalise
     other = Work(lambda: ask(verified.source, "parted"))
 
     def read_slowly(follower: Any, *args: Any) -> None:
@@ -416,7 +416,7 @@ def test_nothing_gives_way_under_the_lock_of_a_cutover(verified: LiveRun, monkey
         # Its own sessions would wait behind the application now, so it releases the lock and tries again.
         even(follower, *args)
 
-    monkeypatch.setattr(switch, "_even", read_slowly)
+    monkeypatch.setattr(switch, "_equalise", read_slowly)
     verified.cutover(Limits(max_write_pause=60))
     assert verified.state == "cutover"
     assert not [line for line in verified.progress.lines if "gave way" in line]

@@ -1,0 +1,204 @@
+"""What a rollback has to know of both servers before it calls the source equal to the target."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from confiture import embedded
+from confiture.embedded import Server
+from confiture.errors import Blocked, CutoverGivenUp
+from forked import Forks
+from live import LiveRun
+from servers import Databases
+
+OLD = """
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t SELECT n, 'v' || n FROM generate_series(1, 300) n;
+"""
+NEW = "CREATE TABLE t (id bigint PRIMARY KEY, v text)"
+RESTARTED = "comparing every row before the rollback: the server of the {} was restarted"
+
+
+@pytest.fixture(scope="module")
+def apart() -> Iterator[Server]:
+    """A server of the source's own."""
+    root = embedded.scratch()
+    try:
+        with Server(root) as server:
+            yield server
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def into() -> Iterator[Server]:
+    """A server of the target's own."""
+    root = embedded.scratch()
+    try:
+        with Server(root) as server:
+            yield server
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture
+def live(apart: Server, into: Server, tmp_path: Path) -> Iterator[LiveRun]:
+    """A target that serves, on a server of its own."""
+    one, other = Databases(apart), Databases(into)
+    run = LiveRun(one, tmp_path, OLD, NEW, apart=other, strategy="copy")
+    run.through()
+    yield run
+    one.drop_all()
+    other.drop_all()
+
+
+def restart(server: Server) -> None:
+    server.stop()
+    server.start()
+
+
+@pytest.fixture
+def restored() -> Callable[[Server, Callable[[], object]], None]:
+    """Put back a server's files as they were before something happened."""
+
+    def put_back(server: Server, happens: Callable[[], object]) -> None:
+        kept = server.root / "kept"
+        server.stop()
+        subprocess.run(["cp", "-a", server.data, kept], check=True)
+        server.start()
+        happens()
+        server.stop()
+        shutil.rmtree(server.data)
+        kept.rename(server.data)
+        server.start()
+
+    return put_back
+
+
+def damage(live: LiveRun, statements: str) -> None:
+    """Change the source as its write block lets only the run, and as no reverse pass did."""
+    schema = live.source.value("SELECT nspname FROM pg_namespace WHERE nspname ~ '^confiture_'")
+    live.source.sql(f"SET confiture.writer = '{schema}'; {statements}")
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_rollback_after_a_restart_compares_every_row_first(live: LiveRun, side: str) -> None:
+    live.target.sql("UPDATE t SET v = 'new' WHERE id < 10")
+    restart(getattr(live, side).server)
+    live.rollback()
+    assert [line for line in live.progress.lines if line.startswith(RESTARTED.format(side))]
+    assert live.source.value("SELECT count(*) FROM t WHERE v = 'new'") == 9
+
+
+def test_a_rollback_without_a_restart_does_not_compare_every_row(live: LiveRun) -> None:
+    live.target.sql("UPDATE t SET v = 'new' WHERE id < 10")
+    live.rollback()
+    assert not [line for line in live.progress.lines if "comparing every row" in line]
+
+
+def test_a_row_the_restarted_source_lost_stops_the_rollback_until_it_is_repaired(live: LiveRun, forks: Forks) -> None:
+    restart(live.source.server)
+    damage(live, "DELETE FROM t WHERE id = 7")
+    with pytest.raises(CutoverGivenUp, match="source and target differ") as stopped:
+        live.rollback()
+    assert stopped.value.why is not None
+    assert stopped.value.why.startswith("1 differences")
+    for point in ("reverse_verify.restored", "reverse_verify.logged", "reverse_verify"):
+        if point.endswith("restored"):
+            live.source.sql("ALTER TABLE t DISABLE TRIGGER ALL; ALTER TABLE t ENABLE TRIGGER ALL")
+            with pytest.raises(Blocked, match="write block"):
+                live.rollback()
+        killed = forks.run(live.arguments("verify"), live.project, CONFITURE_FAILPOINT=f"{point}.before_commit")
+        assert killed.code == -signal.SIGKILL, f"{point}: {killed.code}\n{killed.out}{killed.err}"
+    assert live.verify(repair=True).equal
+    live.rollback()
+    assert live.source.value("SELECT v FROM t WHERE id = 7") == "v7"
+
+
+def test_a_target_restored_to_before_a_reverse_pass_blocks(
+    live: LiveRun, into: Server, restored: Callable[[Server, Callable[[], object]], None]
+) -> None:
+    def written() -> None:
+        live.target.sql("UPDATE t SET v = 'lost' WHERE id = 1")
+        live.follow()
+
+    restored(into, written)
+    assert live.source.value("SELECT v FROM t WHERE id = 1") == "lost"
+    for command in (live.follow, live.rollback):
+        with pytest.raises(Blocked, match=r"restored|lost"):
+            command()
+    assert live.open_sides("UPDATE t SET v = v WHERE id = 1") == {"target"}
+
+
+def test_a_source_restored_to_before_a_reverse_pass_blocks(
+    live: LiveRun, apart: Server, restored: Callable[[Server, Callable[[], object]], None]
+) -> None:
+    def written() -> None:
+        live.target.sql("UPDATE t SET v = 'kept' WHERE id = 1")
+        live.follow()
+
+    restored(apart, written)
+    for command in (live.follow, live.rollback):
+        with pytest.raises(Blocked, match=r"restored|lost"):
+            command()
+    assert live.open_sides("UPDATE t SET v = v WHERE id = 1") == {"target"}
+
+
+def test_a_target_restored_before_any_pass_is_compared_as_it_is_now(
+    live: LiveRun, into: Server, restored: Callable[[Server, Callable[[], object]], None]
+) -> None:
+    """What it lost no server has any more."""
+    restored(into, lambda: live.target.sql("UPDATE t SET v = 'lost' WHERE id = 1"))
+    live.target.sql("UPDATE t SET v = 'kept' WHERE id = 2")
+    live.rollback()
+    assert [line for line in live.progress.lines if line.startswith(RESTARTED.format("target"))]
+    assert live.source.rows("SELECT v FROM t WHERE id < 3 ORDER BY id") == [("v1",), ("kept",)]
+
+
+WHERE_OLD = """
+CREATE TABLE d (id int PRIMARY KEY, v text, deleted_at date);
+INSERT INTO d SELECT n, 'v' || n, CASE WHEN n % 5 = 0 THEN date '2020-01-01' END FROM generate_series(1, 50) n;
+"""
+WHERE_NEW = "CREATE TABLE d (id bigint PRIMARY KEY, v text, deleted_at date)"
+WHERE = 'd: {$where: "deleted_at IS NULL"}\n'
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "UPDATE d SET deleted_at = '2026-01-01' WHERE id IN (1, 2)",
+        "UPDATE d SET deleted_at = '2026-01-01', v = 'x' WHERE id = 1; DELETE FROM d WHERE id = 2",
+        "INSERT INTO d VALUES (900, 'new', '2026-01-01'), (901, 'new', NULL)",
+        "UPDATE d SET deleted_at = '2026-01-01' WHERE id = 1; UPDATE d SET deleted_at = NULL WHERE id = 1",
+    ],
+)
+@pytest.mark.parametrize("drained", [False, True])
+def test_rows_that_leave_where_after_the_cutover_come_home(
+    databases: Databases, tmp_path: Path, written: str, drained: bool
+) -> None:
+    run = LiveRun(databases, tmp_path, WHERE_OLD, WHERE_NEW, WHERE)
+    run.through()
+    run.target.sql(written)
+    if drained:
+        run.follow()
+    there = run.target.rows("SELECT * FROM d ORDER BY id")
+    run.rollback()
+    left = "id % 5 = 0 AND id <= 50"
+    assert run.source.rows(f"SELECT * FROM d WHERE NOT ({left}) ORDER BY id") == there
+    assert run.source.value(f"SELECT count(*) FROM d WHERE {left}") == 10
+
+
+def test_a_row_that_left_where_and_differs_stops_the_rollback(databases: Databases, tmp_path: Path) -> None:
+    run = LiveRun(databases, tmp_path, WHERE_OLD, WHERE_NEW, WHERE)
+    run.through()
+    run.target.sql("UPDATE d SET deleted_at = '2026-01-01' WHERE id = 1")
+    run.follow()
+    damage(run, "UPDATE d SET v = 'x' WHERE id = 1")
+    with pytest.raises(CutoverGivenUp, match="would not match"):
+        run.rollback()
