@@ -123,6 +123,18 @@ def oids(tx: Transaction, tables: Iterable[TableRef]) -> dict[TableRef, int]:
     return {TableRef(schema, name): oid for schema, name, oid in rows}
 
 
+def roots_of(tx: Transaction, tables: Iterable[TableRef]) -> list[TableRef]:
+    """Of each table that exists, itself or the partitioned table that it is a partition of, at the top."""
+    found = oids(tx, tables)
+    rows = tx.pg.execute(
+        "SELECT DISTINCT n.nspname, c.relname FROM unnest(%s::oid[]) w(oid)"
+        " JOIN pg_class c ON c.oid = coalesce(pg_partition_root(w.oid), w.oid)"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace",
+        (list(found.values()),),
+    ).fetchall()
+    return [TableRef(*row) for row in rows]
+
+
 def facts(tx: Transaction, schema: str, roots: Sequence[int]) -> dict[tuple[int, str], str]:
     """The facts of some tables and of the database, as this transaction's snapshot has them.
 

@@ -62,7 +62,7 @@ def test_a_refresh_that_fails_is_reported_and_repeated_by_the_command(databases:
     assert live.target.value('SELECT total FROM "select"') == 7986
     assert _stale(live) == ("public.failing",)
     said = "\n".join(live.progress.lines)
-    assert "materialized view public.failing is stale: division by zero; run: REFRESH MATERIALIZED VIEW" in said
+    assert "materialized view public.failing is stale: division by zero (22012); run: REFRESH MATERIALIZED VIEW" in said
     live.target.sql("UPDATE a SET v = 1 WHERE id = 1")
     live.cutover()
     assert _stale(live) == ()

@@ -156,8 +156,12 @@ def test_a_burst_during_the_attempts_at_the_lock_is_applied_before_it(
         equalise(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(switch, "_equalise", counted)
+    limits = Limits(lock_timeout=0.2)
+    # The write block's triggers are there already, by an earlier attempt.
+    with holding(verified.target, SLOW), pytest.raises(CutoverGivenUp):
+        verified.cutover(Limits(lock_timeout=0.2, give_up_after=1, max_write_pause=1))
     with holding(verified.source, WRITE) as blocker:
-        cutover = threading.Thread(target=verified.cutover, args=(Limits(lock_timeout=0.2),))
+        cutover = threading.Thread(target=verified.cutover, args=(limits,))
         cutover.start()
         until(lambda: any("waiting for locks" in line for line in verified.progress.lines), "an attempt that failed")
         verified.source.sql("INSERT INTO p SELECT n, n FROM generate_series(1000, 21000) n")
@@ -246,6 +250,8 @@ def test_the_lock_on_all_tables_has_one_deadline(databases: Databases, tmp_path:
             run.cutover(Limits(lock_timeout=1.0, give_up_after=0.0))
     ended.append(1)
     releasing.join(timeout=60)
+    for holder in holders.values():
+        holder.close()
     assert run.open_sides("INSERT INTO t0 VALUES (2)") == {"source"}
 
 

@@ -202,8 +202,8 @@ def test_with_its_owners_rights_the_role_captures_writes(site: Site) -> None:
     site.project.run(*mapped)
     site.project.step("migrate")
     site.project.source.sql("UPDATE tb_user SET name = 'meanwhile' WHERE id = 7")
-    for step in ("verify", "cutover", "cleanup"):
-        site.project.step(step, *(["--yes"] if step == "cleanup" else []))
+    for step, *options in (["verify"], ["cutover", "--no-rollback"], ["cleanup", "--yes"]):
+        site.project.step(step, *options)
     assert site.project.new.value("SELECT name FROM tb_user WHERE id = 7") == "meanwhile"
 
 

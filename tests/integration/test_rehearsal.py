@@ -133,7 +133,7 @@ def test_a_live_rehearsal_changes_nothing_locks_no_writer_out_and_tells_the_paus
 
 
 def test_a_live_rehearsal_is_refused_as_the_cutover_is(live: LiveRun) -> None:
-    with pytest.raises(CutoverGivenUp, match="too long") as late:
+    with pytest.raises(CutoverGivenUp, match="would exceed --max-write-pause") as late:
         rehearse(live, Limits(max_write_pause=0.0001))
     assert late.value.exit_code == 8
     live.tamper("UPDATE account SET owner = 'tampered' WHERE id = 5")

@@ -254,8 +254,8 @@ def test_labels_are_escaped() -> None:
 HALVES = {
     "just closed": ("cutover", "switch.after_point_of_no_return"),
     "about to close": ("cutover", "switch.before_point_of_no_return"),
-    "about to open": ("cutover", "switch.before_open_commit"),
-    "rollback just closed": ("rollback", "rollback.after_point_of_no_return"),
+    "about to open": ("cutover", "switch.after_point_of_no_return", "switch.before_open_commit"),
+    "rollback just closed": ("rollback", "switch.after_point_of_no_return"),
     "rollback about to close": ("rollback", "rollback.before_point_of_no_return"),
     "rollback just opened": ("rollback", "rollback.after_open_commit"),
 }
@@ -265,9 +265,10 @@ HALVES = {
 def test_half_of_a_switch_is_to_be_finished_now_and_by_the_command_that_is_printed(
     move: Move, tmp_path: Path, half: str
 ) -> None:
-    command, failpoint = HALVES[half]
+    command, *failpoints = HALVES[half]
     move.reach("cutover" if command == "rollback" else "verified")
-    move.step(command, check=-9, failpoint=failpoint)
+    for failpoint in failpoints:
+        move.step(command, check=-9, failpoint=failpoint)
     run = move.run()
     line = f"confiture migrate schema-to-schema {command} --target {shlex.quote(move.target.conninfo)}"
     assert run.severity == Severity.CRITICAL

@@ -260,10 +260,11 @@ class Follower:
 
         :raises Blocked: when one side has lost a pass that the other one has recorded.
         """
-        number = catchup.advance(target, self.context.run_id, keys=keys, rows=rows)
-        # The target may be one ahead: a crash between the two commits repeats that pass.
-        if number - 1 not in (self._passed, self._passed + 1):
-            raise _lost("target" if number <= self._passed else "source", self._passed, number - 1)
+        have, number = catchup.last(target, self.context.run_id), self._passed + 1
+        # The target may be one ahead: a crash between the two commits repeats that pass, under the same number.
+        if have not in (self._passed, number):
+            raise _lost("target" if have < self._passed else "source", self._passed, have)
+        catchup.advance(target, self.context.run_id, number, keys=keys, rows=rows)
         return number
 
     def _number(self, source: Transaction, number: int) -> None:

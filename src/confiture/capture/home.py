@@ -117,9 +117,9 @@ class Home(Follower):
 
     def _count(self, target: Transaction, keys: int, rows: int) -> int:
         passes = sql.Identifier(self.context.schema, "passes")
-        # The source may be one ahead: a crash between the two commits repeats that pass.
+        # The source may be one ahead: a crash between the two commits repeats that pass, under the same number.
         counted = sql.SQL(
-            "UPDATE {} SET home = home + 1, target_lsn = {}::pg_lsn"
+            "UPDATE {} SET home = {known} + 1, target_lsn = {}::pg_lsn"
             " WHERE home BETWEEN {known} AND {known} + 1 AND coalesce(target_lsn <= {lsn}::pg_lsn, true) RETURNING home"
         ).format(passes, sql.Literal(self._lsn), known=sql.Literal(self._known), lsn=sql.Literal(self._lsn))
         row = target.pg.execute(counted).fetchone()

@@ -19,17 +19,16 @@ def last(tx: Transaction, run_id: uuid.UUID) -> int:
     return tx.sa.execute(query).scalar_one_or_none() or 0
 
 
-def advance(tx: Transaction, run_id: uuid.UUID, *, keys: int, rows: int) -> int:
-    """Count a pass in the transaction that holds its rows; its number."""
-    first = insert(catchup).values({"run_id": run_id, "pass": 1, "keys": keys, "rows": rows})
+def advance(tx: Transaction, run_id: uuid.UUID, number: int, *, keys: int, rows: int) -> None:
+    """Count a pass in the transaction that holds its rows."""
+    first = insert(catchup).values({"run_id": run_id, "pass": number, "keys": keys, "rows": rows})
     more = {
-        "pass": catchup.c["pass"] + 1,
+        "pass": number,
         "keys": catchup.c["keys"] + keys,
         "rows": catchup.c.rows + rows,
         "at": func.clock_timestamp(),
     }
-    statement = first.on_conflict_do_update(index_elements=["run_id"], set_=more).returning(catchup.c["pass"])
-    return int(tx.sa.execute(statement).scalar_one())
+    tx.sa.execute(first.on_conflict_do_update(index_elements=["run_id"], set_=more))
 
 
 def last_home(tx: Transaction, run_id: uuid.UUID) -> int:

@@ -115,7 +115,7 @@ WITH RECURSIVE root AS MATERIALIZED (
                  WHERE l.enumtypid = t.oid),
                 CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) || coalesce(' ' || (
                     SELECT string_agg(pg_get_constraintdef(k.oid), ' ' ORDER BY k.conname) FROM pg_constraint k
-                    WHERE k.contypid = t.oid), '') END,
+                    WHERE k.contypid = t.oid AND k.convalidated), '') END,
                 (SELECT string_agg(quote_ident(a.attname) || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum)
                  FROM pg_attribute a WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped))
             FROM pg_type t WHERE t.oid = e.object)

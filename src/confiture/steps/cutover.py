@@ -108,9 +108,10 @@ def _declare(item: Deferred) -> Callable[[Context, Transaction], None]:
     ends = [item.table, TableRef(*(item.detail or {})["references"])]
 
     def act(context: Context, tx: Transaction) -> None:
-        fingerprint.refuse_changed(tx, context.schema, "target", [fingerprint.FOREIGN_KEYS], ends)
+        both = fingerprint.roots_of(tx, ends)
+        fingerprint.refuse_changed(tx, context.schema, "target", [fingerprint.FOREIGN_KEYS], both)
         foreign_keys.put_back(tx, item)
-        fingerprint.record(tx, context.schema, fingerprint.oids(tx, ends), [fingerprint.FOREIGN_KEYS])
+        fingerprint.record(tx, context.schema, fingerprint.oids(tx, both), [fingerprint.FOREIGN_KEYS])
         progress.set_deferred(tx, context.run_id, item, "back")
 
     return act

@@ -89,7 +89,7 @@ def rehearse(context: Context, plan: Plan, limits: Limits) -> Rehearsal:
     _sequences(context, plan, watch)
     _close_source(context, watch)
     with watch.measuring("open the target"):
-        switch.rehearse_opening(context, plan)
+        switch.rehearse_opening(context, plan, limits)
     found = Rehearsal(tuple(watch.parts), _blockers(context, plan), limits.lock_timeout)
     if found.seconds > limits.max_write_pause:
         raise _too_long(found, limits)

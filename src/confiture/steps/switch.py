@@ -7,6 +7,7 @@ record (correctness.md, 8).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -75,8 +76,8 @@ def switch(context: Context, plan: Plan, limits: Limits, gate: Gate | None = Non
         verify.refuse_changed(context)
         hashing = touched.hashing_of(context, plan)
         set_phase(context, "preparing")
-        prepare(context, plan, hashing)
         try:
+            prepare(context, plan, hashing, limits)
             servers = verify.servers(context)
             # Its sessions are open and warm before the application waits for the lock.
             with Follower(context, apply.followed(context, plan)) as follower:
@@ -188,19 +189,22 @@ def set_phase(context: Context, name: str | None, **values: object) -> None:
         failpoint("switch.phase.before_commit")
 
 
-def prepare(context: Context, plan: Plan, hashing: Hashing) -> None:
+def prepare(context: Context, plan: Plan, hashing: Hashing, limits: Limits) -> None:
     """Everything that can be done before anything is locked: triggers on both sides, drain, compare, rehearse.
 
-    :raises CutoverGivenUp: when a row differs.
+    :raises CutoverGivenUp: when a row differs, or sessions keep the locks that this needs.
     """
     home.install(context, plan)
-    prepare_block(context, plan)
+    prepare_block(context, plan, limits)
     equalise(context, plan, hashing)
-    rehearse_opening(context, plan)
+    rehearse_opening(context, plan, limits)
 
 
-def prepare_block(context: Context, plan: Plan) -> None:
-    """The write block's triggers on the source, table by table; they let writes pass until the closing."""
+def prepare_block(context: Context, plan: Plan, limits: Limits) -> None:
+    """The write block's triggers on the source, table by table; they let writes pass until the closing.
+
+    :raises CutoverGivenUp: when sessions keep the locks that this needs; the source is still serving.
+    """
     with context.fenced_source() as tx:
         if not write_block.exists(tx, context.schema):
             write_block.unblock(tx, context.schema)
@@ -208,9 +212,11 @@ def prepare_block(context: Context, plan: Plan) -> None:
     with context.source.transaction(read_only=True) as tx:
         known = fingerprint.recorded(tx, context.schema, fingerprint.WRITE_BLOCK)
         intact = write_block.is_intact(tx, context.schema)
+    deadline = time.monotonic() + limits.give_up_after
     for ref in _sources(plan):
         if not intact or ref not in known:
-            outwait(context, "source", [ref], partial(_install_block, context, ref), readers=False)
+            work = partial(_install_block, context, ref)
+            table_lock.within(context, "source", [ref], limits, deadline, work, readers=False)
 
 
 def _install_block(context: Context, table: TableRef) -> None:
@@ -231,9 +237,15 @@ def equalise(context: Context, plan: Plan, hashing: Hashing) -> None:
     follow.drain(context, plan, touch=True)
 
 
-def rehearse_opening(context: Context, plan: Plan) -> None:
-    """Do what the opening does, and roll it back: what would fail fails here."""
-    retry(partial(_rehearse_opening, context, plan))
+def rehearse_opening(context: Context, plan: Plan, limits: Limits) -> None:
+    """Do what the opening does, and roll it back: what would fail fails here.
+
+    :raises CutoverGivenUp: when sessions keep the locks that this needs.
+    """
+    tables = [t.target for t in plan.tables]
+    deadline = time.monotonic() + limits.give_up_after
+    work = partial(_rehearse_opening, context, plan)
+    table_lock.within(context, "target", tables, limits, deadline, work, readers=True)
 
 
 def _rehearse_opening(context: Context, plan: Plan) -> None:

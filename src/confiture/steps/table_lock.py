@@ -18,7 +18,7 @@ from math import ceil
 import psycopg
 from psycopg import sql
 
-from confiture.db import IN_THE_WAY, Budget, Session, Transaction
+from confiture.db import IN_THE_WAY, Budget, Session, Transaction, repeated
 from confiture.errors import CutoverGivenUp
 from confiture.faults import failpoint
 from confiture.giving_way import holding_on
@@ -97,15 +97,16 @@ def locked(
     for tried in itertools.count():
         context.check_lease()
         work.before()
-        side, tables = what.side, what.refs
+        side, tables, readers = what.side, what.refs, False
         try:
             _attempt(locker, what, limits, work, deadline, until)
             return
         except TryAgain as again:
-            side, tables = again.side or side, again.tables or tables
+            # Enabling a rule, for one, waits for readers too.
+            side, tables, readers = again.side or side, again.tables or tables, again.side is not None
         except IN_THE_WAY:
             pass
-        _make_way(context, side, tables, limits, deadline, tried)
+        _make_way(context, side, tables, limits, deadline, tried, readers=readers)
 
 
 def _attempt(locker: Session, what: Tables, limits: Limits, work: Work, deadline: float, until: float | None) -> None:
@@ -130,6 +131,31 @@ def _attempt(locker: Session, what: Tables, limits: Limits, work: Work, deadline
                     raise too_late()
         failpoint("switch.after_point_of_no_return")
     failpoint("switch.after_open_commit")
+
+
+def within(
+    context: Context,
+    side: str,
+    tables: Sequence[TableRef],
+    limits: Limits,
+    deadline: float,
+    work: Callable[[], None],
+    *,
+    readers: bool,
+) -> None:
+    """Run ``work``, a transaction begun by :func:`brief_lock` before anything is closed, until it has its locks.
+
+    :param deadline: by ``time.monotonic()``.
+    :param readers: whether sessions that only read block it too.
+    :raises CutoverGivenUp: when it has not had them by then; the sessions in the way are named.
+    """
+    for tried in itertools.count():
+        context.check_lease()
+        try:
+            repeated(work)
+            return
+        except IN_THE_WAY:
+            _make_way(context, side, tables, limits, deadline, tried, readers=readers)
 
 
 def too_late() -> CutoverGivenUp:
@@ -170,10 +196,17 @@ def _lock_in(tx: Transaction, what: Tables, mode: str, seconds: float) -> None:
 
 
 def _make_way(
-    context: Context, side: str, tables: Sequence[TableRef], limits: Limits, deadline: float, tried: int
+    context: Context,
+    side: str,
+    tables: Sequence[TableRef],
+    limits: Limits,
+    deadline: float,
+    tried: int,
+    *,
+    readers: bool,
 ) -> None:
     """After an attempt that failed: name the sessions that block it, end or outwait them, abort past the deadline."""
-    found = blockers.find(context, side, tables)
+    found = blockers.find(context, side, tables, readers=readers)
     if time.monotonic() >= deadline:
         raise _not_locked(found, side, limits)
     if limits.terminate_blockers and blockers.end(context, side, found):
