@@ -222,7 +222,9 @@ def changes(
         known = tx.pg.execute(sql.SQL("SELECT filenode::text FROM {}").format(sql.Identifier(schema, "storage")))
         truncated = {row[0] for row in known.fetchall()}
         found = [c for c in found if c.kind != STORAGE or not _is_truncated(c, truncated)]
-    return found
+    # Of a table that was dropped every other fact is gone too.
+    dropped = {c.table for c in found if c.kind == TABLE and not c.now}
+    return [c for c in found if c.table not in dropped or c.kind == TABLE]
 
 
 def _escaped(text: str) -> str:
@@ -324,6 +326,13 @@ def blocked(found: Sequence[Change], side: str) -> Blocked:
         fix = "rows may have changed unnoticed: compare every row again"
         return Blocked(what, why=why, fix=fix, step="verify --again")
     tables = dict.fromkeys(str(c.table) for c in found if c.table is not None)
+    if first.kind == TABLE and not first.now:
+        return Blocked(
+            what,
+            why=why,
+            fix="take the table out of the mapping, and give the mapping again",
+            step=f"migrate --mapping FILE --restart-table {shell_word(str(first.table))}",
+        )
     steps = " ".join(f"--restart-table {shell_word(t)}" for t in tables)
     return Blocked(
         what,

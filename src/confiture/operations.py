@@ -839,6 +839,19 @@ def rollback_problems(where: Where) -> tuple[str, ...]:
     return plan_from_json(run.plan).rollback_problems
 
 
+def rollback_told(where: Where) -> tuple[str, ...]:
+    """Whether a rollback will be possible after the cutover of this run, in lines; empty once it is cut over."""
+    run = find_run(config.resolve(where.target, where.project), look=True)
+    if run.plan is None or run.state not in (MIGRATING, VERIFIED):
+        return ()
+    if not run.options.get("capture"):
+        return ("Rollback after the cutover: not possible, the run has no capture.",)
+    problems = plan_from_json(run.plan).rollback_problems
+    if problems:
+        return ("Rollback after the cutover: not possible:", *(f"  {problem}" for problem in problems))
+    return ("Rollback after the cutover: possible.",)
+
+
 def cleanup(where: Where, drop_source: str | None, confirm: Callable[[], None], progress_: Progress) -> Run:
     """Drop what the run made; the journal stays as history.
 

@@ -47,6 +47,7 @@ NEW = """
 CREATE TABLE a (id bigint PRIMARY KEY, n bigint);
 CREATE TABLE b (code text COLLATE ucs_basic PRIMARY KEY, n bigint);
 CREATE TABLE bare (n bigint);
+CREATE INDEX bare_pkey ON bare (n);
 CREATE TABLE parted (id bigint PRIMARY KEY);
 CREATE TABLE quartered (id bigint PRIMARY KEY);
 """
@@ -213,7 +214,7 @@ def test_verifying_a_range_gives_way_and_compares_its_halves(live: LiveRun, monk
     live.migrate()
     live.tamper("UPDATE a SET n = 99 WHERE id = 3; DELETE FROM a WHERE id = 33")
     spans = summed(monkeypatch, "range_sum")
-    lock = (live.target, "LOCK TABLE a IN ACCESS EXCLUSIVE MODE")
+    lock = (live.target, index_of("a"))
     found: list[operations.Result] = []
     assert_gives_way(live, lambda: found.append(live.verify()), lock, (live.source, "a"), role="runner")
     assert sorted(d.key["id"] for d in found[0].differences if d.key) == ["3", "33"]
@@ -254,7 +255,7 @@ def test_verifying_a_table_whose_keys_are_ordered_differently_gives_way(
 
 def test_the_target_of_such_a_table_is_scanned_without_a_lock_on_the_source(live: LiveRun) -> None:
     live.migrate()
-    lock = (live.target, "LOCK TABLE b IN ACCESS EXCLUSIVE MODE")
+    lock = (live.target, index_of("b"))
     assert_gives_way(live, live.verify, lock, (live.source, "b"), told=False)
 
 
@@ -263,14 +264,14 @@ def test_verifying_a_stopped_application_gives_way(databases: Databases, tmp_pat
     live.setup(capture=False)
     live.choices = live.chosen(capture=False)
     live.migrate()
-    lock = (live.target, "LOCK TABLE bare IN ACCESS EXCLUSIVE MODE")
+    lock = (live.target, index_of("bare"))
     assert_gives_way(live, live.verify, lock, (live.source, "bare"))
     assert live.state == "verified"
 
 
 def test_comparing_changed_keys_again_gives_way(verified: LiveRun) -> None:
     verified.touch("a", 7)
-    lock = (verified.target, "LOCK TABLE a IN ACCESS EXCLUSIVE MODE")
+    lock = (verified.target, index_of("a"))
     assert_gives_way(verified, verified.follow, lock, (verified.source, "a"))
     assert verified.target.value("SELECT count(*) FROM confiture.touched") == 0
 
@@ -289,6 +290,15 @@ def test_a_reverse_pass_gives_way_on_the_target(databases: Databases, tmp_path: 
     lock = (live.source, "LOCK TABLE a IN SHARE MODE")
     assert_gives_way(live, live.follow, lock, (live.target, "parted"))
     assert live.source.value("SELECT count(*) FROM a WHERE n < 0") == 40
+
+
+def test_comparing_every_row_after_the_cutover_gives_way_on_the_target(databases: Databases, tmp_path: Path) -> None:
+    live = LiveRun(databases, tmp_path, *KEYED)
+    live.through()
+    found: list[operations.Result] = []
+    lock = (live.source, index_of("a"))
+    assert_gives_way(live, lambda: found.append(live.verify()), lock, (live.target, "a"), role="runner")
+    assert found[0].equal
 
 
 def sleeps_first(monkeypatch: pytest.MonkeyPatch, side: str, database: TestDatabase, table: str) -> Work:
@@ -401,12 +411,12 @@ def test_a_statement_cancelled_for_another_reason_did_not_give_way(two: Two) -> 
 
 def test_nothing_gives_way_under_the_lock_of_a_cutover(verified: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """The write pause has its own limit."""
-    even = switch._equalise
+    equalise = switch._equalise
     other = Work(lambda: ask(verified.source, "parted"))
 
     def read_slowly(follower: Any, *args: Any) -> None:
         if other.ident is not None:
-            even(follower, *args)
+            equalise(follower, *args)
             return
         with reading(follower.context.source, verify.lock_list(args[0])) as tx:
             other.start()
@@ -414,7 +424,7 @@ def test_nothing_gives_way_under_the_lock_of_a_cutover(verified: LiveRun, monkey
             until(lambda: verified.source.rows(waits), "the application waiting")
             tx.pg.execute("SELECT pg_sleep(3)")
         # Its own sessions would wait behind the application now, so it releases the lock and tries again.
-        even(follower, *args)
+        equalise(follower, *args)
 
     monkeypatch.setattr(switch, "_equalise", read_slowly)
     verified.cutover(Limits(max_write_pause=60))

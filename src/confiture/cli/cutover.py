@@ -82,8 +82,8 @@ def cutover(
         return
     problems = operations.rollback_problems(where)
     if problems:
-        what = "\n".join(("rollback will not be possible after this cutover", *problems))
-        options.confirm(target, what, no_rollback, option="--no-rollback")
+        what = "a cutover after which a rollback is not possible"
+        options.confirm(target, what, no_rollback, "--no-rollback", problems)
     with terminal.Reporter() as reporter:
         run, old, new = operations.cutover(where, limits, report, reporter, through)
     if arguments is not None:
@@ -120,7 +120,8 @@ def _rehearse(where: operations.Where, limits: Limits, report: Path, pool: Pool 
         terminal.show(where, run, "the target serves already", format)
     else:
         said = "nothing refuses a cutover now; none was made"
-        terminal.show(where, run, said, format, *render.text(found), rehearsal=render.as_json(found))
+        told = (*render.text(found), *operations.rollback_told(where))
+        terminal.show(where, run, said, format, *told, rehearsal=render.as_json(found))
 
 
 def rollback(

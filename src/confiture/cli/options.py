@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -86,18 +87,23 @@ def where(target: str, source: str | None, project: Path | None) -> Where:
     return Where(target, source, project if project is not None else find_project(Path.cwd()), project)
 
 
-def confirm(name: str, what: str, yes: bool, option: str = "--yes") -> None:
+def confirm(name: str, what: str, yes: bool, option: str = "--yes", details: Sequence[str] = ()) -> None:
     """Have ``name`` typed before a destructive step.
 
     :param option: the one that stands for it.
+    :param details: lines that tell more of it.
 
     :raises UsageError: when it was not, or nobody is there to type.
     """
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError(f"{what} needs a confirmation", why="there is no terminal to ask on", fix=f"add {option}")
-    print(f"{what}\nType {name} to go on: ", end="", file=sys.stderr, flush=True)
+        raise UsageError(
+            f"{what} needs a confirmation",
+            why="\n".join((*details, "there is no terminal to ask on")),
+            fix=f"add {option}",
+        )
+    print(*(what, *details), f"Type {name} to go on: ", sep="\n", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().rstrip("\n") != name:
         raise UsageError(
             "not confirmed; nothing was done", why=f"it was not {name}", fix=f"type the name, or add {option}"

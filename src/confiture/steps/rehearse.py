@@ -108,9 +108,9 @@ def rehearse_rollback(context: Context, plan: Plan, limits: Limits) -> Rehearsal
     names = sql.SQL(", ").join(sql.Identifier(t.target.schema, t.target.name) for t in plan.tables)
     _lock(context, "target", names, lambda tx: runs.fence(tx, context.run_id, context.epoch), watch)
     with Home(context, plan) as follower:
-        follower.catch_up(touch=True)  # opens its sessions, as it is done before the lock
+        follow.one_pass(follower, touch=True)  # opens its sessions, as it is done before the lock
         with watch.measuring("apply the last changes"):
-            follower.catch_up(touch=True)
+            follow.one_pass(follower, touch=True)
     _compare_keys(context, [Job(t, context.schema) for t in plan.tables], hashing, watch)
     with watch.measuring("open the source"):
         rollback.rehearse_opening(context)

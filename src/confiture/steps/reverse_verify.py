@@ -21,8 +21,9 @@ from confiture.compare import checksum, suspects
 from confiture.compare.checksum import Hashing, Sum
 from confiture.compare.suspects import Key
 from confiture.copy.base import Job, reading
-from confiture.db import Transaction, brief_lock
+from confiture.db import Transaction, brief_lock, repeated
 from confiture.faults import failpoint
+from confiture.giving_way import yielding
 from confiture.journal import runs, verifications
 from confiture.journal.verifications import Difference, Unit
 from confiture.keyset import typed
@@ -43,13 +44,17 @@ def why_stale(context: Context) -> str | None:
     again = [side for side, server in now.items() if known is None or known[side] != server]
     if again:
         return f"the server of the {' and of the '.join(again)} was restarted, or failed over, since the cutover"
-    with context.target.transaction(read_only=True) as tx:
-        rewritten = fingerprint.changes(tx, context.schema, [fingerprint.STORAGE])
+    rewritten = repeated(partial(_rewritten, context))
     if rewritten:
         return f"table {rewritten[0].table} of the target was rewritten since the cutover"
     with context.source.transaction(read_only=True) as tx:
         damaged = not write_block.is_intact(tx, context.schema)
     return "the write block of the source was damaged" if damaged else None
+
+
+def _rewritten(context: Context) -> list[fingerprint.Change]:
+    with yielding(context.target), context.target.transaction(read_only=True) as tx:
+        return fingerprint.changes(tx, context.schema, [fingerprint.STORAGE])
 
 
 def compare(context: Context, plan: Plan, *, repair: bool = False) -> Result:
@@ -60,7 +65,7 @@ def compare(context: Context, plan: Plan, *, repair: bool = False) -> Result:
     _restore_block(context, plan)
     now = verify.servers(context)
     hashing = touched.hashing_of(context, plan)
-    number = _begin(context, plan, now)
+    number = repeated(partial(_begin, context, plan, now))
     forward = {t.number: Job(t, context.schema) for t in plan.tables}
     results: list[TableResult] = []
     differences: list[Difference] = []
@@ -101,7 +106,7 @@ def _restore_one(context: Context, item: Captured) -> None:
 
 
 def _begin(context: Context, plan: Plan, now: dict[str, str]) -> int:
-    with context.fenced() as tx:
+    with yielding(context.target), context.fenced() as tx:
         # What is rewritten from here on is found by the next comparison.
         tables = fingerprint.oids(tx, [t.target for t in plan.tables])
         fingerprint.record(tx, context.schema, tables, (fingerprint.STORAGE,))
@@ -128,7 +133,7 @@ def _table(
 ) -> tuple[list[Difference], tuple[int, int]]:
     """What is confirmed to differ, and the rows of the source and of the target."""
     job = followed.jobs[0]
-    keys, rows = _suspects(context, job, forward, hashing)
+    keys, rows = repeated(partial(_suspects, context, job, forward, hashing))
     found: list[Difference] = []
     for attempt in range(2 if repair else 1):
         if attempt:
@@ -238,9 +243,13 @@ def judge(context: Context, plan: Plan, forward: Job, hashing: Hashing) -> touch
 
     def wrong(keys: Sequence[Key]) -> list[Key]:
         where = suspects.among(job, keys)
-        with context.target.transaction(read_only=True) as a, context.source.transaction(read_only=True) as b:
+        with (
+            yielding(context.target),
+            context.target.transaction(read_only=True) as a,
+            context.source.transaction(read_only=True) as b,
+        ):
             x = checksum.hashes(a, job, "source", hashing, where["source"])
             y = checksum.hashes(b, job, "target", hashing, where["target"])
         return [k for k in keys if x.get(k) != y.get(k)]
 
-    return wrong
+    return lambda keys: repeated(partial(wrong, keys))

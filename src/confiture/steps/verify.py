@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from psycopg import IsolationLevel, sql
@@ -140,15 +140,15 @@ def refuse_changed(context: Context) -> None:
 
     :raises Blocked: when the source was changed since the plan, or the target since its constraints are back.
     """
-    with _snapshot(context.source) as tx:
-        kinds = (*fingerprint.CAPTURED, *fingerprint.DATABASE)
-        fingerprint.refuse_changed(tx, context.schema, "source", kinds)
-    with _snapshot(context.target) as tx:
-        fingerprint.refuse_changed(tx, context.schema, "target", fingerprint.APPLIED)
+    kinds = (*fingerprint.CAPTURED, *fingerprint.DATABASE)
+    repeated(partial(_refuse_changed, context, context.source, "source", kinds))
+    repeated(partial(_refuse_changed, context, context.target, "target", fingerprint.APPLIED))
 
 
-def _snapshot(session: Session) -> AbstractContextManager[Transaction]:
-    return session.transaction(isolation=IsolationLevel.REPEATABLE_READ, read_only=True)
+def _refuse_changed(context: Context, session: Session, side: str, kinds: Sequence[str]) -> None:
+    # Functions that print a definition lock the table that it is of.
+    with yielding(session), session.transaction(isolation=IsolationLevel.REPEATABLE_READ, read_only=True) as tx:
+        fingerprint.refuse_changed(tx, context.schema, side, kinds)
 
 
 def refuse_unfinished(context: Context) -> None:
