@@ -1,0 +1,90 @@
+"""When the source is fit for a rollback: neither side has lost a pass, and what no pass has seen is compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from confiture.errors import Blocked, CutoverGivenUp
+from live import LiveRun
+from servers import Databases
+
+OLD = """
+CREATE TABLE item (id int PRIMARY KEY, n int NOT NULL);
+INSERT INTO item SELECT n, n FROM generate_series(1, 40) n;
+"""
+NEW = "CREATE TABLE item (id int PRIMARY KEY, n int NOT NULL)"
+MAPPING = 'item: {$where: "n <= 30"}\n'
+WRITE = "UPDATE item SET n = n WHERE id = 1"
+
+
+@pytest.fixture
+def live(databases: Databases, tmp_path: Path) -> LiveRun:
+    """A run whose target serves, and which has applied one change in reverse."""
+    run = LiveRun(databases, tmp_path, OLD, NEW, MAPPING)
+    run.through()
+    run.target.sql("UPDATE item SET n = 5 WHERE id = 1")
+    run.follow()
+    return run
+
+
+def schema_of(live: LiveRun) -> str:
+    return str(live.source.value("SELECT nspname FROM pg_namespace WHERE nspname ~ '^confiture_'"))
+
+
+def passes_of(live: LiveRun) -> str:
+    """The table on the source with the number of the last reverse pass."""
+    return f"{schema_of(live)}.passes"
+
+
+#: What the source has recorded of the last reverse pass after one side was restored, and which side has lost changes.
+LOST = {
+    "a later pass": ("home = home + 2", "the target has lost changes"),
+    "a later position of the target": ("target_lsn = 'FFFFFFFF/0'", "the target has lost changes"),
+    "an earlier pass": ("home = home - 1", "the source has lost changes"),
+}
+
+
+@pytest.mark.parametrize(("change", "said"), LOST.values(), ids=LOST)
+def test_a_rollback_is_refused_where_one_side_has_lost_a_pass(live: LiveRun, change: str, said: str) -> None:
+    live.source.sql(f"UPDATE {passes_of(live)} SET {change}")
+    for command in (live.follow, live.rollback):
+        with pytest.raises(Blocked, match=said):
+            command()
+    assert live.open_sides(WRITE) == {"target"}
+
+
+@pytest.mark.parametrize("change", [change for change, _ in LOST.values()], ids=LOST)
+def test_a_pass_counts_only_behind_the_one_that_both_sides_know(
+    live: LiveRun, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """A database that is restored while a command works was not looked at when the command began."""
+    monkeypatch.setattr("confiture.capture.home.refuse_behind", lambda context: None)
+    live.target.sql("UPDATE item SET n = 6 WHERE id = 1")
+    live.source.sql(f"UPDATE {passes_of(live)} SET {change}")
+    with pytest.raises(Blocked, match="lost changes"):
+        live.follow()
+    assert live.source.value("SELECT n FROM item WHERE id = 1") == 5
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_after_a_restart_every_row_is_compared_before_a_rollback(live: LiveRun, side: str) -> None:
+    with live.source.connect() as connection:
+        connection.execute(f"SET confiture.writer = '{schema_of(live)}'".encode())
+        connection.execute("UPDATE item SET n = 7 WHERE id = 2")
+    path = f"'{{reverse_servers,{side}}}'"
+    live.target.sql(f"UPDATE confiture.run SET options = jsonb_set(options, {path}, '\"an earlier life\"')")
+    with pytest.raises(CutoverGivenUp, match="source and target differ"):
+        live.rollback()
+    assert live.open_sides(WRITE) == {"target"}
+    live.verify(repair=True)
+    live.rollback()
+    assert live.source.value("SELECT n FROM item WHERE id = 2") == 2
+
+
+def test_a_row_that_leaves_the_condition_after_the_cutover_is_applied_in_reverse(live: LiveRun) -> None:
+    live.target.sql("UPDATE item SET n = 500 WHERE id = 3")
+    live.rollback()
+    assert live.source.value("SELECT n FROM item WHERE id = 3") == 500
+    assert live.source.value("SELECT count(*) FROM item") == 40
