@@ -894,7 +894,7 @@ MUTANTS = (
         "the labels of an enum are in the fingerprint",
         "sql/fingerprint.sql",
         "string_agg(quote_literal(l.enumlabel), ', ' ORDER BY l.enumsortorder)",
-        "NULL::text",
+        "max(''::text)",
         _in("integration", "fingerprint", "renamed_enum_label"),
     ),
     Mutant(
@@ -1076,6 +1076,28 @@ MUTANTS = (
         "    if forward.table.where is None:\n        return None\n    back",
         "    if True:\n        return None\n    back",
         _in("integration", "way_back", "leaves_the_condition"),
+    ),
+    Mutant(
+        "the target's fingerprint is compared once more under the lock",
+        "steps/switch.py",
+        '        fingerprint.refuse_changed(\n            opening, context.schema, "target", '
+        "(*fingerprint.APPLIED, fingerprint.STORAGE, fingerprint.WRITE_BLOCK)\n        )\n",
+        "",
+        _in("integration", "fingerprint", "ddl_in_the_target_under"),
+    ),
+    Mutant(
+        "a rollback needs a key that keeps apart what is written later",
+        "inverse.py",
+        '        if problem is not None:\n            return f"the key column',
+        '        if False:\n            return f"the key column',
+        _in("integration", "key_images", "rollback_needs"),
+    ),
+    Mutant(
+        "a rewrite in the target has every row compared before a rollback",
+        "steps/reverse_verify.py",
+        "    if rewritten:\n",
+        "    if False:\n",
+        _in("integration", "way_back", "after_a_rewrite"),
     ),
 )
 

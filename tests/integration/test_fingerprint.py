@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from confiture import fingerprint, operations
 from confiture.db import Session
 from confiture.errors import Blocked, Refused
+from confiture.steps import switch
 from live import LiveRun
 from servers import Databases
 
@@ -58,6 +60,10 @@ UNSEEN = {
     "one trigger of a leaf left disabled": "DO $$ DECLARE n name; BEGIN SELECT tgname INTO n FROM pg_trigger WHERE"
     " tgrelid = 'm1'::regclass AND tgname LIKE 'zz%row'; EXECUTE format('ALTER TABLE m1 DISABLE TRIGGER %I', n);"
     " END $$",
+    "a leaf's trigger disabled and enabled as it was": "DO $$ DECLARE n name; BEGIN SELECT tgname INTO n FROM"
+    " pg_trigger WHERE tgrelid = 'm1'::regclass AND tgname LIKE 'zz%row';"
+    " EXECUTE format('ALTER TABLE m1 DISABLE TRIGGER %I', n);"
+    " UPDATE m1 SET v = 'x' WHERE id = 1; EXECUTE format('ALTER TABLE m1 ENABLE ALWAYS TRIGGER %I', n); END $$",
     "a leaf's triggers enabled as the user's own": "ALTER TABLE m1 ENABLE TRIGGER ALL",
     "the root's trigger dropped": "DO $$ DECLARE n name; BEGIN SELECT tgname INTO n FROM pg_trigger WHERE tgrelid"
     " = 'm'::regclass AND tgname LIKE 'zz%row'; EXECUTE format('DROP TRIGGER %I ON m', n); END $$",
@@ -275,6 +281,28 @@ def test_ddl_in_the_target_after_the_verification_blocks_before_it_acts(
     assert run.verify().equal
     run.cutover()
     run.assert_same(parent="SELECT * FROM parent", child="SELECT * FROM child")
+
+
+def test_ddl_in_the_target_under_the_lock_stops_the_cutover(
+    databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last pass has no rows then, and looks at nothing in the target."""
+    run = verified(databases, tmp_path, PARENTS, PARENTS_NEW)
+    change, undo = IN_THE_TARGET["a trigger"]
+    equalise = switch._equalise
+
+    def late(*args: Any) -> None:
+        equalise(*args)
+        run.target.sql(change)
+
+    monkeypatch.setattr(switch, "_equalise", late)
+    with pytest.raises(Blocked, match=r"target table public\.parent"):
+        run.cutover()
+    monkeypatch.undo()
+    assert run.open_sides("UPDATE parent SET mail = mail") == {"source"}
+    assert undo is not None
+    run.target.sql(undo)
+    run.cutover()
 
 
 RENAMED = {
