@@ -161,6 +161,13 @@ MUTANTS = (
         _in("integration", "catchup"),
     ),
     Mutant(
+        "a pass is counted only behind the one that both sides know",
+        "capture/apply.py",
+        "        if number - 1 not in (self._passed, self._passed + 1):",
+        "        if False:",
+        _in("integration", "catchup", "both_sides_know"),
+    ),
+    Mutant(
         "catch-up begins when every target of the table is copied",
         "steps/upkeep.py",
         "            if all(job.table.number in copied and job.table.arbiter for job in followed.jobs):",

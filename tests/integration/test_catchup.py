@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from confiture.capture import apply
 from confiture.errors import Refused
 from live import LiveRun
 from servers import Databases
@@ -46,3 +47,20 @@ def test_a_target_that_is_behind_its_source_blocks_the_run(live: LiveRun, step: 
     with pytest.raises(Refused, match="lost changes"):
         getattr(live, step)()
     assert live.state == "verified"
+
+
+@pytest.mark.parametrize(("change", "side"), [("number + 2", "target"), ("number - 2", "source")])
+def test_a_pass_counts_only_behind_the_one_that_both_sides_know(
+    live: LiveRun, monkeypatch: pytest.MonkeyPatch, change: str, side: str
+) -> None:
+    """A database that is restored while a command works was not looked at when the command began."""
+    for n in (1, 2):
+        live.source.sql(f"UPDATE item SET n = {n}")
+        live.follow()
+    monkeypatch.setattr(apply, "refuse_behind", lambda context: None)
+    live.source.sql("UPDATE item SET n = 3")
+    schema = live.target.value("SELECT 'confiture_' || left(replace(id::text, '-', ''), 8) FROM confiture.run")
+    live.source.sql(f"UPDATE {schema}.passes SET number = {change}")
+    with pytest.raises(Refused, match=f"the {side} has lost changes"):
+        live.follow()
+    assert live.target.value("SELECT count(*) FROM item WHERE n = 3") == 0
