@@ -163,7 +163,7 @@ MUTANTS = (
     Mutant(
         "a pass is counted only behind the one that both sides know",
         "capture/apply.py",
-        "        if number - 1 not in (self._passed, self._passed + 1):",
+        "        if have not in (self._passed, number):",
         "        if False:",
         _in("integration", "catchup", "both_sides_know"),
     ),
@@ -457,8 +457,8 @@ MUTANTS = (
     Mutant(
         "a deadlock at the cutover's lock is tried again",
         "steps/table_lock.py",
-        "except IN_THE_WAY:",
-        "except psycopg.errors.LockNotAvailable:",
+        "        except IN_THE_WAY:\n            pass\n",
+        "        except psycopg.errors.LockNotAvailable:\n            pass\n",
         _in("integration", "queued_locks", "contrary"),
     ),
     Mutant(
@@ -995,7 +995,13 @@ MUTANTS = (
         "        open_target(context, opening, plan, run, servers)\n",
         "",
         _in("integration", "opening", "aborts_the_cutover"),
-        (("steps/switch.py", "    rehearse_opening(context, plan)\n\n\ndef prepare_block", "\n\ndef prepare_block"),),
+        (
+            (
+                "steps/switch.py",
+                "    rehearse_opening(context, plan, limits)\n\n\ndef prepare_block",
+                "\n\ndef prepare_block",
+            ),
+        ),
     ),
     Mutant(
         "the source's opening is prepared before the target is closed",
@@ -1075,14 +1081,14 @@ MUTANTS = (
         "steps/reverse_verify.py",
         "    if again:\n",
         "    if False:\n",
-        _in("integration", "way_back", "after_a_restart"),
+        _in("integration", "reverse_verify", "after_a_restart"),
     ),
     Mutant(
         "a row that leaves $where after the cutover is judged by the table itself",
         "steps/reverse_verify.py",
         "    if forward.table.where is None:\n        return None\n    back",
         "    if True:\n        return None\n    back",
-        _in("integration", "way_back", "leaves_the_condition"),
+        _in("integration", "reverse_verify", "leave_where"),
     ),
     Mutant(
         "the target's fingerprint is compared once more under the lock",

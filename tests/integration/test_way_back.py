@@ -15,14 +15,13 @@ CREATE TABLE item (id int PRIMARY KEY, n int NOT NULL);
 INSERT INTO item SELECT n, n FROM generate_series(1, 40) n;
 """
 NEW = "CREATE TABLE item (id int PRIMARY KEY, n int NOT NULL)"
-MAPPING = 'item: {$where: "n <= 30"}\n'
 WRITE = "UPDATE item SET n = n WHERE id = 1"
 
 
 @pytest.fixture
 def live(databases: Databases, tmp_path: Path) -> LiveRun:
     """A run whose target serves, and which has applied one change in reverse."""
-    run = LiveRun(databases, tmp_path, OLD, NEW, MAPPING)
+    run = LiveRun(databases, tmp_path, OLD, NEW)
     run.through()
     run.target.sql("UPDATE item SET n = 5 WHERE id = 1")
     run.follow()
@@ -68,39 +67,14 @@ def test_a_pass_counts_only_behind_the_one_that_both_sides_know(
     assert live.source.value("SELECT n FROM item WHERE id = 1") == 5
 
 
-def change_unseen(live: LiveRun) -> None:
-    """Change a row of the source as no pass would see it."""
-    with live.source.connect() as connection:
+def test_after_a_rewrite_of_a_target_table_every_row_is_compared_before_a_rollback(live: LiveRun) -> None:
+    with live.source.connect() as connection:  # as no pass would see it
         connection.execute(f"SET confiture.writer = '{schema_of(live)}'".encode())
         connection.execute("UPDATE item SET n = 7 WHERE id = 2")
-
-
-def assert_compared(live: LiveRun) -> None:
-    """A rollback compares every row, and so finds the one that was changed."""
+    live.target.sql("VACUUM FULL item")
     with pytest.raises(CutoverGivenUp, match="source and target differ"):
         live.rollback()
     assert live.open_sides(WRITE) == {"target"}
     live.verify(repair=True)
     live.rollback()
     assert live.source.value("SELECT n FROM item WHERE id = 2") == 2
-
-
-@pytest.mark.parametrize("side", ["source", "target"])
-def test_after_a_restart_every_row_is_compared_before_a_rollback(live: LiveRun, side: str) -> None:
-    change_unseen(live)
-    path = f"'{{reverse_servers,{side}}}'"
-    live.target.sql(f"UPDATE confiture.run SET options = jsonb_set(options, {path}, '\"an earlier life\"')")
-    assert_compared(live)
-
-
-def test_after_a_rewrite_of_a_target_table_every_row_is_compared_before_a_rollback(live: LiveRun) -> None:
-    change_unseen(live)
-    live.target.sql("VACUUM FULL item")
-    assert_compared(live)
-
-
-def test_a_row_that_leaves_the_condition_after_the_cutover_is_applied_in_reverse(live: LiveRun) -> None:
-    live.target.sql("UPDATE item SET n = 500 WHERE id = 3")
-    live.rollback()
-    assert live.source.value("SELECT n FROM item WHERE id = 3") == 500
-    assert live.source.value("SELECT count(*) FROM item") == 40
