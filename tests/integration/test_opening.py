@@ -106,7 +106,7 @@ def test_what_blocks_the_opening_of_the_source_aborts_the_rollback(databases: Da
     run = LiveRun(databases, tmp_path, OLD + RULE, NEW)
     run.through()
     with holding(run.source, "SELECT * FROM p"):
-        with pytest.raises(CutoverGivenUp, match="the source's tables could not be locked"):
+        with pytest.raises(CutoverGivenUp, match="rollback aborted: the source's tables could not be locked"):
             run.rollback(SOON)
         assert run.open_sides(WRITE) == {"target"}
     run.rollback()

@@ -163,7 +163,7 @@ def _close(follower: Home, plan: Plan, hashing: Hashing, left: gates.Left) -> No
     context = follower.context
     refs = tuple(t.target for t in plan.tables)
     names = sql.SQL(", ").join(sql.Identifier(r.schema, r.name) for r in refs)
-    what = Tables("target", refs, names, lambda tx: runs.fence(tx, context.run_id, context.epoch))
+    what = Tables("target", refs, names, lambda tx: runs.fence(tx, context.run_id, context.epoch), "rollback")
     with context.beside("rollback", side="target") as locker, context.beside("opening") as opener:
         work = Work(
             before=partial(switch.drain, follower),

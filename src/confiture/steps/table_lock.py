@@ -50,12 +50,13 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """Tables of one side that are locked against writes; ``names`` as SQL."""
+    """Tables of one side that are locked against writes; ``names`` as SQL, ``command`` for errors."""
 
     side: str
     refs: tuple[TableRef, ...]
     names: sql.Composable
     fence: Callable[[Transaction], None]
+    command: str = "cutover"
 
 
 class TryAgain(Exception):
@@ -106,7 +107,7 @@ def locked(
             side, tables, readers = again.side or side, again.tables or tables, again.side is not None
         except IN_THE_WAY:
             pass
-        _make_way(context, side, tables, limits, deadline, tried, readers=readers)
+        _make_way(context, side, tables, limits, deadline, tried, readers=readers, command=what.command)
 
 
 def _attempt(locker: Session, what: Tables, limits: Limits, work: Work, deadline: float, until: float | None) -> None:
@@ -125,10 +126,10 @@ def _attempt(locker: Session, what: Tables, limits: Limits, work: Work, deadline
                         work.act(tx, opening, budget)
                 except psycopg.Error as error:
                     if budget.spent:
-                        raise too_late() from error
+                        raise too_late(what.command) from error
                     raise
                 if budget.spent:
-                    raise too_late()
+                    raise too_late(what.command)
         failpoint("switch.after_point_of_no_return")
     failpoint("switch.after_open_commit")
 
@@ -158,10 +159,10 @@ def within(
             _make_way(context, side, tables, limits, deadline, tried, readers=readers)
 
 
-def too_late() -> CutoverGivenUp:
+def too_late(command: str) -> CutoverGivenUp:
     """The write pause has used up its budget."""
     return CutoverGivenUp(
-        "cutover aborted: the write pause would exceed --max-write-pause",
+        f"{command} aborted: the write pause would exceed --max-write-pause",
         why="the last changes were not applied and compared in time",
         fix="nothing has changed; retry when there is less load, or allow a longer --max-write-pause",
     )
@@ -204,11 +205,12 @@ def _make_way(
     tried: int,
     *,
     readers: bool,
+    command: str = "cutover",
 ) -> None:
     """After an attempt that failed: name the sessions that block it, end or outwait them, abort past the deadline."""
     found = blockers.find(context, side, tables, readers=readers)
     if time.monotonic() >= deadline:
-        raise _not_locked(found, side, limits)
+        raise _not_locked(found, side, limits, command)
     if limits.terminate_blockers and blockers.end(context, side, found):
         return
     if found:
@@ -217,11 +219,11 @@ def _make_way(
     time.sleep(min(random.uniform(JITTER, 1.0) * longest, max(0.0, deadline - time.monotonic())))
 
 
-def _not_locked(found: Sequence[Blocker], side: str, limits: Limits) -> CutoverGivenUp:
+def _not_locked(found: Sequence[Blocker], side: str, limits: Limits, command: str) -> CutoverGivenUp:
     endable = any(b.can_be_ended for b in found) and not limits.terminate_blockers
     option = "; --terminate-blockers ends such sessions" if endable else ""
     return CutoverGivenUp(
-        f"cutover aborted: the {side}'s tables could not be locked",
+        f"{command} aborted: the {side}'s tables could not be locked",
         why=f"blocked by {blockers.told(found) or 'sessions that have ended since'}",
         fix=f"end these sessions or wait for them, then run the same command again{option}; nothing has changed",
     )
