@@ -6,6 +6,7 @@ writes holds exactly that; and both databases never take them.
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import tempfile
 import time
@@ -135,6 +136,48 @@ class Anything(RuleBasedStateMachine):
         running.signal(signal.SIGCONT)
         self._end(running, step, KILLED_CODES)
 
+    # What other people do ------------------------------------------------------------------------------
+
+    @precondition(lambda self: "source" in self._open())
+    @rule()
+    def triggers_toggled(self) -> None:
+        """For a moment no write is captured, nor refused by a write block; what is installed looks as before."""
+        self.live.source.sql("ALTER TABLE item DISABLE TRIGGER ALL; ALTER TABLE item ENABLE TRIGGER ALL")
+
+    @rule(value=st.integers(0, 9))
+    def written_while_disabled(self, value: int) -> None:
+        """A write to the source that its capture does not see."""
+        if "source" in self._open():
+            off, on = (f"ALTER TABLE item {how} TRIGGER ALL" for how in ("DISABLE", "ENABLE"))
+            self.live.source.sql(f"{off}; UPDATE item SET n = {value} WHERE id < 4; {on}")
+            self.model |= {key: value for key in (1, 2, 3) if key in self.model}
+
+    @precondition(lambda self: "source" in self._open())
+    @rule(here=st.booleans())
+    def table_comes_or_goes(self, here: bool) -> None:
+        self.live.source.sql("CREATE TABLE IF NOT EXISTS extra (id int)" if here else "DROP TABLE IF EXISTS extra")
+
+    @precondition(lambda self: self._state() in ("migrating", "verified"))
+    @rule()
+    def trigger_in_the_target(self) -> None:
+        """It would act on the rows of each pass."""
+        self.live.target.sql(
+            "CREATE OR REPLACE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN NEW.amount = -1; RETURN NEW; END'; CREATE OR REPLACE TRIGGER spoil BEFORE INSERT ON item"
+            " FOR EACH ROW EXECUTE FUNCTION spoil(); ALTER TABLE item ENABLE ALWAYS TRIGGER spoil"
+        )
+
+    @rule()
+    def restarted(self) -> None:
+        """What continues after such a change."""
+        self._restart()
+
+    def _restart(self) -> int:
+        with contextlib.suppress(psycopg.Error):  # not there yet
+            self.live.target.sql("DROP TRIGGER IF EXISTS spoil ON item")
+        line = [*self.live.arguments("migrate"), "--restart-table", "public.item"]
+        return self._end(self.forks.start(line, self.live.project), "restart")
+
     def _command(self, step: str, **environment: str) -> int:
         running = self.forks.start(self.live.arguments(step), self.live.project, **environment)
         return self._end(running, f"{step} {environment}", KILLED_CODES if environment else CODES)
@@ -173,9 +216,13 @@ class Anything(RuleBasedStateMachine):
         if not hasattr(self, "live"):
             return
         try:
+            self.live.source.sql("DROP TABLE IF EXISTS extra")
             while self._state() not in ("cutover", "cleaned"):
                 before = self._state()
                 codes = [self._command(step) for step in ONWARD]
+                if before in ("migrating", "verified") and codes[-1] != 0:  # blocked by a change
+                    self._restart()
+                    codes = [self._command(step) for step in ONWARD]
                 if "the abort of run" in self._said:  # begun and not ended: all else is refused
                     codes.append(self._command("abort"))
                 assert self._state() != before or codes[-1] == 0, f"stuck in {before}: {codes}"

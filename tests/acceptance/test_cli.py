@@ -196,6 +196,7 @@ def test_verify_tells_what_agrees(project: Project) -> None:
         "✓ Constraints and indexes valid",
         "✓ Sequences ahead of their data",
         "source and target agree",
+        "Rollback after the cutover: not possible, the run has no capture.",
         f"Next: confiture migrate schema-to-schema cutover --target {project.target}",
     ]
 

@@ -496,7 +496,7 @@ def test_a_table_dropped_meanwhile_blocks_the_run_by_name(move: SmallMove) -> No
     with pytest.raises(Refused, match=gone):
         migrate(move.where, Choices(), Between(lambda: move.source.sql("DROP TABLE tb_post CASCADE")))
     assert gone in str(move.journal("blocked_reason"))
-    assert "public.tb_post: was table tb_post; it was dropped" in str(move.journal("blocked_reason"))
+    assert "was table public.tb_post; it was dropped" in str(move.journal("blocked_reason"))
     assert gone in move.run("migrate", code=4).err
 
 
