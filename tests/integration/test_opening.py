@@ -160,6 +160,7 @@ def test_a_burst_during_the_attempts_at_the_lock_is_applied_before_it(
     # The write block's triggers are there already, by an earlier attempt.
     with holding(verified.target, SLOW), pytest.raises(CutoverGivenUp):
         verified.cutover(Limits(lock_timeout=0.2, give_up_after=1, max_write_pause=1))
+    waiting.clear()
     with holding(verified.source, WRITE) as blocker:
         cutover = threading.Thread(target=verified.cutover, args=(limits,))
         cutover.start()
