@@ -173,7 +173,7 @@ class LiveRun:
             "cleanup": ["--yes"],
             "abort": ["--yes"],
             "verify": ["--repair"],
-            "cutover": ["--hook", "true"],
+            "cutover": ["--hook", "true", "--no-rollback"],
         }
         target = ["--target", self.target.conninfo, "--project", str(self.project)]
         return ["migrate", "schema-to-schema", step, *target, *more.get(step, [])]

@@ -16,7 +16,7 @@ from confiture import operations
 from confiture.errors import CannotConnect, ConfitureError, CutoverGivenUp, CutoverHalfway, Refused
 from confiture.operations import Limits
 from confiture.pooler.pgbouncer import Pool
-from confiture.steps import switch
+from confiture.steps import table_lock
 from forked import Forks
 from live import LiveRun
 from poolers import Pooler, permissions
@@ -197,7 +197,7 @@ def test_back_again_the_application_sees_no_error_either(
 KILLED_BACK = (
     ("pooler.paused", True, "new"),
     ("switch.phase.before_commit", False, "new"),
-    ("rollback.after_point_of_no_return", True, "new"),
+    ("switch.after_point_of_no_return", True, "new"),
     ("pooler.rewritten", True, "new"),
     ("pooler.reloaded", True, "old"),
     ("pooler.resumed", False, "old"),
@@ -231,7 +231,7 @@ def test_a_rollback_that_forgot_the_pool_it_held_is_told_so_and_ends_with_it(
 ) -> None:
     pool = Pool(pooler.console, "app")
     cutover(live, pool)
-    point = "rollback.after_point_of_no_return"
+    point = "switch.after_point_of_no_return"
     assert forks.run(arguments(live, pooler, "rollback"), live.project, CONFITURE_FAILPOINT=point).code == -9
     with pytest.raises(CutoverHalfway, match="the source serves, but the application's connections are held"):
         operations.rollback(live.where, Limits(), live.progress)
@@ -284,13 +284,13 @@ def test_whatever_fails_under_the_lock_the_pool_is_let_go(
 def test_when_the_answer_of_the_last_commit_is_lost_the_cutover_goes_on(
     live: LiveRun, pooler: Pooler, application: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    locked = switch.locked
+    locked = table_lock.locked
 
     def lost(*arguments: Any) -> None:
         locked(*arguments)
         raise psycopg.OperationalError("the connection is lost")
 
-    monkeypatch.setattr(switch, "locked", lost)
+    monkeypatch.setattr(table_lock, "locked", lost)
     cutover(live, Pool(pooler.console, "app"))
     application.wait_for_more()
     assert pooler.status == (live.target.name, False)

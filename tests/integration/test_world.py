@@ -19,7 +19,7 @@ from confiture import config, db, embedded, status, watchdog
 from confiture.embedded import Server
 from confiture.errors import CannotConnect, ConfitureError, CutoverHalfway, Refused
 from confiture.operations import Where
-from confiture.steps import gates, rollback, switch
+from confiture.steps import gates, table_lock
 from forked import until
 from live import LiveRun
 from proxy import Proxy
@@ -204,9 +204,8 @@ def test_connections_lost_behind_the_point_of_no_return_leave_nothing_half_way(
 
     for step in COURSE[:4]:
         getattr(live, step)()
-    monkeypatch.setattr(switch, "failpoint", lambda name: terminate() if "after_point_of_no" in name else None)
+    monkeypatch.setattr(table_lock, "failpoint", lambda name: terminate() if "after_point_of_no" in name else None)
     live.cutover()
-    monkeypatch.setattr(rollback, "failpoint", lambda name: terminate() if "after_point_of_no" in name else None)
     live.rollback()
     assert live.open_sides("INSERT INTO part VALUES (-1, NULL)") == {"source"}
     real = gates.is_closed
@@ -215,7 +214,7 @@ def test_connections_lost_behind_the_point_of_no_return_leave_nothing_half_way(
         raise psycopg.OperationalError("server closed the connection unexpectedly")
 
     live.verify()
-    locked = switch.locked
+    locked = table_lock.locked
 
     def lost(*arguments: Any) -> None:
         locked(*arguments)
@@ -223,7 +222,7 @@ def test_connections_lost_behind_the_point_of_no_return_leave_nothing_half_way(
         monkeypatch.setattr(gates, "retry", lambda work: work())
         raise psycopg.OperationalError("server closed the connection unexpectedly")
 
-    monkeypatch.setattr(switch, "locked", lost)
+    monkeypatch.setattr(table_lock, "locked", lost)
     with pytest.raises(CutoverHalfway, match="the cutover is half-way"):
         live.cutover()
     monkeypatch.undo()
