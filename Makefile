@@ -24,7 +24,7 @@ check: lint types test
 
 # Each figure of docs/benchmarks.md; about ten minutes.
 bench: $(READY)
-	for script in write_pause catchup_rate source_slowdown log_size nothing_lost; do \
+	for script in write_pause fingerprint catchup_rate source_slowdown log_size nothing_lost; do \
 		$(BIN)/python benchmarks/$$script.py || exit 1; done
 
 # Every hit of every crash point, and two hundred runs that anything is done to; some hours. See docs/reliability.md.

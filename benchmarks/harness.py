@@ -163,6 +163,10 @@ class Run:
         """Close the source, open the target."""
         operations.cutover(self.where, Limits(**limits), self.project / "differences.jsonl", self.progress)
 
+    def rollback(self) -> None:
+        """Close the target, open the source again."""
+        operations.rollback(self.where, Limits(), self.progress)
+
     def up_to_cutover(self) -> None:
         """Setup, migrate and verify."""
         self.setup()

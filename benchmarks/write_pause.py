@@ -4,6 +4,9 @@ Writers offer a fixed number of writes a second on a schedule of their own (open
 does not slow the others' schedule). At the cutover each is refused by the old database and goes on in the new
 one, as an application does that reads its database's address anew. The gap is the longest time within which no
 write of any writer was acknowledged.
+
+With ``--tables N`` the database has N small tables, five of which are written to, and one run is cut over, rolled back
+and verified again and again: its setup takes long.
 """
 
 from __future__ import annotations
@@ -31,9 +34,11 @@ CREATE INDEX ON movement (item_id);
 """
 MAPPING = "item:\n  owner: owner_id\n"
 WRITERS = 4
+#: Of many tables, those that are written to, and the rows of each.
+WRITTEN, ROWS = 5, 100
 
 
-def write(source: str, target: str, number: int, rate: float, pipe: Connection) -> None:
+def write(source: str, target: str, number: int, rate: float, tables: int, pipe: Connection) -> None:
     """Write on schedule until told to stop; sends back when each write was acknowledged, in seconds."""
     acknowledged = []
     conninfo, connection = source, psycopg.connect(source, autocommit=True, prepare_threshold=None)
@@ -46,7 +51,10 @@ def write(source: str, target: str, number: int, rate: float, pipe: Connection) 
         n = (n * 48271) % 50000 + 1
         while True:
             try:
-                if n % 2:
+                if tables:
+                    table = n % min(tables, WRITTEN) + 1
+                    connection.execute(f"UPDATE t{table} SET amount = amount + 1 WHERE id = %s", (n % ROWS + 1,))
+                elif n % 2:
                     connection.execute("UPDATE item SET amount = amount + 1 WHERE id = %s", (n,))
                 else:
                     connection.execute("INSERT INTO movement (item_id, delta) VALUES (%s, 1)", (n,))
@@ -61,15 +69,27 @@ def write(source: str, target: str, number: int, rate: float, pipe: Connection) 
     pipe.send((acknowledged, conninfo == target))
 
 
-def one_cutover(pair: harness.Pair, rate: int, seconds: float) -> tuple[float, float, float]:
-    """Longest gap of the whole run-up and of the cutover in milliseconds, and the writes a second that were done."""
-    run = harness.Run(pair, pair.source(OLD), NEW, MAPPING)
-    run.up_to_cutover()
+def many(tables: int, amount: str) -> str:
+    """The schema of many tables."""
+    return "".join(
+        f"CREATE TABLE t{n} (id bigint PRIMARY KEY, amount {amount} NOT NULL, note text);\n"
+        for n in range(1, tables + 1)
+    )
+
+
+def filled(tables: int) -> str:
+    """The old database of many tables."""
+    fill = "INSERT INTO t{} SELECT n, n, repeat('x', 80) FROM generate_series(1, {}) n;\n"
+    return many(tables, "int") + "".join(fill.format(n, ROWS) for n in range(1, tables + 1))
+
+
+def one_cutover(run: harness.Run, rate: int, seconds: float, tables: int) -> tuple[float, float, float]:
+    """Longest gap of the cutover and of the run-up to it in milliseconds, and the writes a second that were done."""
     context = multiprocessing.get_context("spawn")
     ends = []
     for number in range(1, WRITERS + 1):
         ours, theirs = context.Pipe()
-        process = context.Process(target=write, args=(run.source, run.target, number, rate / WRITERS, theirs))
+        process = context.Process(target=write, args=(run.source, run.target, number, rate / WRITERS, tables, theirs))
         process.start()
         ends.append((process, ours))
     for _, pipe in ends:
@@ -92,7 +112,6 @@ def one_cutover(pair: harness.Pair, rate: int, seconds: float) -> tuple[float, f
     before = max((gap for gap, at in gaps if began - seconds / 2 < at < began), default=0.0)
     pause = max(gap for gap, at in gaps if began <= at <= ended + seconds / 2)
     done = sum(began - seconds / 2 < t < began for t in times) / (seconds / 2)
-    pair.drop()
     return before * 1000, pause * 1000, done
 
 
@@ -100,18 +119,31 @@ def main() -> None:
     """Print every gap."""
     parser = harness.arguments(__doc__)
     parser.add_argument("--cutovers", type=int, default=20)
+    parser.add_argument("--tables", type=int, default=0, help="a database of so many small tables, 5 written to")
     parser.add_argument("--rate", type=int, default=1000, help="writes offered a second, by four connections")
     parser.add_argument("--seconds", type=float, default=1.0, help="of writing before each cutover")
     chosen = parser.parse_args()
     report = harness.Report("write_pause", chosen.json)
     pauses, before, rates = [], [], []
+    run: harness.Run | None = None
     with harness.servers() as pair:
         for number in range(1, chosen.cutovers + 1):
-            ordinary, pause, done = one_cutover(pair, chosen.rate, chosen.seconds)
+            if run is None:
+                old = filled(chosen.tables) if chosen.tables else OLD
+                new = many(chosen.tables, "bigint") if chosen.tables else NEW
+                run = harness.Run(pair, pair.source(old), new, "" if chosen.tables else MAPPING)
+                run.up_to_cutover()
+            ordinary, pause, done = one_cutover(run, chosen.rate, chosen.seconds, chosen.tables)
             report.say(f"cutover {number}: {pause:.0f} ms (before it {ordinary:.0f} ms, {done:,.0f} writes/s)")
             pauses.append(pause)
             before.append(ordinary)
             rates.append(done)
+            if not chosen.tables:
+                pair.drop()
+                run = None
+            elif number < chosen.cutovers:
+                run.rollback()
+                run.verify()
     for number, pause in enumerate(pauses, 1):
         report.add(f"pause {number}", pause, "ms", "longest gap between acknowledged writes across the cutover")
     report.spread("pause", pauses, "ms", "longest gap between acknowledged writes across the cutover")
