@@ -214,6 +214,7 @@ def test_connections_lost_behind_the_point_of_no_return_leave_nothing_half_way(
         raise psycopg.OperationalError("server closed the connection unexpectedly")
 
     live.verify()
+    monkeypatch.setattr(table_lock, "failpoint", lambda name: None)
     locked = table_lock.locked
 
     def lost(*arguments: Any) -> None:
