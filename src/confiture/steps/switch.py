@@ -370,7 +370,8 @@ def open_target(context: Context, tx: Transaction, plan: Plan, run: Run, servers
         suspended.enable(tx, item)
     # A constraint NOT VALID that returns may be NOT NULL, which is a fact of its column.
     checked = fingerprint.oids(tx, fingerprint.roots_of(tx, [i.table for i in off if i.kind == "check"]))
-    fingerprint.record(tx, context.schema, checked, (fingerprint.COLUMNS,))
+    if checked:
+        fingerprint.record(tx, context.schema, checked, (fingerprint.COLUMNS,))
     for kind in progress.SUSPENDED:
         progress.set_all_deferred(tx, context.run_id, kind, "back")
     write_block.unblock(tx, context.schema)
