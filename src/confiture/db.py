@@ -175,16 +175,15 @@ class Budget:
             self._running.add(pg)
 
     def release(self, pg: Pg) -> None:
-        """The connection's transaction has ended."""
+        """The connection's transaction has ended; a cancellation on its way to it has arrived."""
         with self._lock:
             self._running.discard(pg)
 
     def _cancel(self) -> None:
-        with self._lock:
-            running = list(self._running)
-        for pg in running:
-            with contextlib.suppress(psycopg.Error):
-                pg.cancel_safe(timeout=CANCEL_SECONDS)
+        with self._lock:  # until the servers have taken it: a late one would hit a statement that has no limit
+            for pg in self._running:
+                with contextlib.suppress(psycopg.Error):
+                    pg.cancel_safe(timeout=CANCEL_SECONDS)
 
     def __enter__(self) -> Budget:
         self._timer.start()
@@ -194,6 +193,7 @@ class Budget:
     def __exit__(self, *exc: object) -> None:
         _BUDGET.reset(self._token)
         self._timer.cancel()
+        self._timer.join()
 
 
 #: Seconds after the deadline in which this process ends its transactions itself, if it is not frozen.

@@ -12,6 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from confiture.db import Budget
 from confiture.errors import CutoverGivenUp
 from confiture.operations import Limits
 from confiture.steps import switch
@@ -258,3 +259,23 @@ def test_the_lock_on_all_tables_has_one_deadline(databases: Databases, tmp_path:
 
 def schema_of(run: LiveRun) -> str:
     return str(run.source.value("SELECT nspname FROM pg_namespace WHERE nspname ~ '^confiture_'"))
+
+
+def test_a_cancellation_at_the_end_of_the_write_pause_hits_no_later_statement(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is on its way when the statement's own timeout ends it: the next statement has no limit."""
+    cancel = psycopg.Connection.cancel_safe
+
+    def late(connection: psycopg.Connection[object], **options: float) -> None:
+        time.sleep(0.5)
+        cancel(connection, **options)
+
+    monkeypatch.setattr(psycopg.Connection, "cancel_safe", late)
+    with databases.make().connect(autocommit=False) as connection:
+        with Budget(1.0, time.monotonic() + 0.3) as budget:
+            budget.limit(connection)
+            with pytest.raises(psycopg.errors.QueryCanceled):
+                connection.execute("SELECT pg_sleep(10)")
+            connection.rollback()
+        connection.execute("SELECT pg_sleep(1)")
