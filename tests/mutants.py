@@ -1045,7 +1045,17 @@ MUTANTS = (
         "for s in (self.left, self.lock_timeout, self.left + GRACE_SECONDS)",
         "for s in (3600, self.lock_timeout, self.left + GRACE_SECONDS)",
         (*_in("integration", "opening", "statement_under_the_lock"), "--timeout", "30"),
-        (("db.py", "        self._timer.start()\n", ""), ("db.py", "        self._timer.cancel()\n", "")),
+        (
+            ("db.py", "        self._timer.start()\n", ""),
+            ("db.py", "        self._timer.cancel()\n        self._timer.join()\n", ""),
+        ),
+    ),
+    Mutant(
+        "a cancellation at the end of the write pause hits no later statement",
+        "db.py",
+        "        self._timer.join()\n",
+        "",
+        _in("integration", "opening", "hits_no_later"),
     ),
     Mutant(
         "a side that has lost a reverse pass is noticed before a rollback",
