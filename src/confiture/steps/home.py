@@ -8,6 +8,7 @@ application writes into the target (correctness.md, 7 and 10).
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -143,7 +144,7 @@ def prepare_source(context: Context, plan: Plan) -> None:
     if not plan.back:
         return
     for item in user_triggers(context, plan):
-        outwait(context, "source", [item.table], partial(_disable, context, item))
+        outwait(context, "source", [item.table], partial(_set_aside, context, item, "trigger", suspended.disable))
     tables = _sources(plan)
     with context.source.transaction(read_only=True) as tx:
         known = {(k.table, k.name) for k in aside.items(tx, context.schema, "foreign_key")}
@@ -151,30 +152,24 @@ def prepare_source(context: Context, plan: Plan) -> None:
     keys = [k for table in found.tables for k in table.foreign_keys]
     rules = [r for table in found.tables if table.ref in tables for r in suspended.rules(table)]
     for item in (*rules, *suspended.unvalidated(found, tables)):
-        outwait(context, "source", [item.table], partial(_disable, context, item))
+        outwait(context, "source", [item.table], partial(_set_aside, context, item, "trigger", suspended.disable))
     for key in keys:
         if {key.table, key.references} & tables and (key.table, key.name) not in known:
-            outwait(context, "source", [key.table], partial(_relax_key, context, foreign_keys.described(key)))
+            described = foreign_keys.described(key)
+            work = partial(_set_aside, context, described, "key", foreign_keys.relax)
+            outwait(context, "source", [key.table], work)
     with context.fenced_source() as tx:
         refs = fingerprint.oids(tx, tables)
         fingerprint.record(tx, context.schema, refs, (*_SET_ASIDE, fingerprint.FOREIGN_KEYS))
         failpoint("home.recorded.before_commit")
 
 
-def _disable(context: Context, item: Deferred) -> None:
+def _set_aside(context: Context, item: Deferred, kind: str, off: Callable[[Transaction, Deferred], object]) -> None:
     with context.fenced_source() as tx:
         brief_lock(tx)
         aside.add(tx, context.schema, item)
-        suspended.disable(tx, item)
-        failpoint("home.trigger.before_commit")
-
-
-def _relax_key(context: Context, item: Deferred) -> None:
-    with context.fenced_source() as tx:
-        brief_lock(tx)
-        aside.add(tx, context.schema, item)
-        foreign_keys.relax(tx, item)
-        failpoint("home.key.before_commit")
+        off(tx, item)
+        failpoint(f"home.{kind}.before_commit")
 
 
 def restore_source(context: Context, source: Transaction) -> None:

@@ -22,7 +22,7 @@ from confiture.compare.checksum import Hashing
 from confiture.copy.base import Job
 from confiture.db import IN_THE_WAY, Transaction
 from confiture.errors import CutoverGivenUp
-from confiture.journal import catchup, runs
+from confiture.journal import runs
 from confiture.plan import Plan
 from confiture.runner import Context, check_source_fence
 from confiture.steps import blockers, cutover, follow, recopy, rollback, switch, touched, verify
@@ -82,7 +82,8 @@ def rehearse(context: Context, plan: Plan, limits: Limits) -> Rehearsal:
     switch.equalise(context, plan, hashing)
     watch = _Stopwatch()
     _lock_source(context, plan, watch)
-    _last_changes(context, plan, hashing, watch)
+    followed = apply.followed(context, plan)
+    _last_changes(Follower(context, followed), "catch up", [j for f in followed for j in f.jobs], hashing, watch)
     if again := sum(t.recopied for t in plan.tables):
         with watch.measuring(f"copy {again:,} tables without a key"):
             recopy.rehearse(context, plan, hashing)
@@ -90,10 +91,7 @@ def rehearse(context: Context, plan: Plan, limits: Limits) -> Rehearsal:
     _close_source(context, watch)
     with watch.measuring("open the target"):
         switch.rehearse_opening(context, plan, limits)
-    found = Rehearsal(tuple(watch.parts), _blockers(context, plan), limits.lock_timeout)
-    if found.seconds > limits.max_write_pause:
-        raise _too_long(found, limits)
-    return found
+    return _within_pause(Rehearsal(tuple(watch.parts), _blockers(context, plan), limits.lock_timeout), limits)
 
 
 def rehearse_rollback(context: Context, plan: Plan, limits: Limits) -> Rehearsal:
@@ -107,11 +105,8 @@ def rehearse_rollback(context: Context, plan: Plan, limits: Limits) -> Rehearsal
     watch = _Stopwatch()
     names = sql.SQL(", ").join(sql.Identifier(t.target.schema, t.target.name) for t in plan.tables)
     _lock(context, "target", names, lambda tx: runs.fence(tx, context.run_id, context.epoch), watch)
-    with Home(context, plan) as follower:
-        follow.one_pass(follower, touch=True)  # opens its sessions, as it is done before the lock
-        with watch.measuring("apply the last changes"):
-            follow.one_pass(follower, touch=True)
-    _compare_keys(context, [Job(t, context.schema) for t in plan.tables], hashing, watch)
+    jobs = [Job(t, context.schema) for t in plan.tables]
+    _last_changes(Home(context, plan), "apply the last changes", jobs, hashing, watch)
     with watch.measuring("open the source"):
         rollback.rehearse_opening(context)
     with context.target.rehearsal() as tx:
@@ -119,10 +114,7 @@ def rehearse_rollback(context: Context, plan: Plan, limits: Limits) -> Rehearsal
         with watch.measuring("close the target"):
             write_block.block(tx, context.schema, "", "")
     blocking = blockers.find(context, "target", [t.target for t in plan.tables])
-    found = Rehearsal(tuple(watch.parts), tuple(blocking), limits.lock_timeout)
-    if found.seconds > limits.max_write_pause:
-        raise _too_long(found, limits)
-    return found
+    return _within_pause(Rehearsal(tuple(watch.parts), tuple(blocking), limits.lock_timeout), limits)
 
 
 def rehearse_stopped(context: Context, plan: Plan, limits: Limits) -> Rehearsal:
@@ -172,22 +164,20 @@ def _lock(
             return  # who holds it is among the blockers
 
 
-def _last_changes(context: Context, plan: Plan, hashing: Hashing, watch: _Stopwatch) -> None:
+def _last_changes(follower: Follower, name: str, jobs: Sequence[Job], hashing: Hashing, watch: _Stopwatch) -> None:
     """A pass over what came meanwhile, one that finds nothing, and comparing what they touched."""
-    with Follower(context, apply.followed(context, plan)) as follower:
+    with follower:
         follow.one_pass(follower, touch=True)  # opens its sessions, as it is done before the lock
-        with watch.measuring("catch up"):
+        with watch.measuring(name):
             follow.one_pass(follower, touch=True)
-    _compare_keys(context, [j for f in apply.followed(context, plan) for j in f.jobs], hashing, watch)
+    _compare_keys(follower.context, jobs, hashing, watch)
 
 
 def _compare_keys(context: Context, jobs: Sequence[Job], hashing: Hashing, watch: _Stopwatch) -> None:
     """Compare the keys changed last. Writes continue: a difference is not judged here, only timed."""
     keys = 0
     began = time.monotonic()
-    with context.target.transaction(read_only=True) as tx:
-        numbers = catchup.touched_tables(tx, context.run_id)
-    for job in (j for j in jobs if j.table.number in numbers):
+    for job in touched.only(context, jobs):
         for some in touched.batches(context, job):
             touched.differing(context, job, hashing, some)
             keys += len(some)
@@ -210,9 +200,11 @@ def _close_source(context: Context, watch: _Stopwatch) -> None:
             write_block.block(tx, context.schema, "", "")
 
 
-def _too_long(found: Rehearsal, limits: Limits) -> CutoverGivenUp:
+def _within_pause(found: Rehearsal, limits: Limits) -> Rehearsal:
+    if found.seconds <= limits.max_write_pause:
+        return found
     longest = max(found.parts, key=lambda p: p.seconds)
-    return CutoverGivenUp(
+    raise CutoverGivenUp(
         "a switch now would be aborted: the write pause would exceed --max-write-pause",
         why=f"measured {found.seconds:.2f} s, --max-write-pause is {limits.max_write_pause:g} s;"
         f" the longest part: {longest.name}, {longest.seconds:.2f} s",

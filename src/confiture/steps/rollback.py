@@ -15,14 +15,14 @@ import psycopg
 from psycopg import sql
 
 from confiture import machine, sequences
-from confiture.capture import home, triggers, write_block
+from confiture.capture import home, write_block
 from confiture.capture.home import Home
 from confiture.compare.checksum import Hashing
 from confiture.copy.base import Job
-from confiture.db import IN_THE_WAY, Budget, Session, Transaction, brief_lock, retry
+from confiture.db import Budget, Session, Transaction, brief_lock, retry
 from confiture.errors import CannotConnect, CutoverGivenUp
 from confiture.faults import failpoint
-from confiture.journal import catchup, progress, runs
+from confiture.journal import progress, runs
 from confiture.journal.verifications import Difference
 from confiture.plan import Plan
 from confiture.pooler import Gate
@@ -42,7 +42,7 @@ from confiture.steps import (
 )
 from confiture.steps import home as going_home
 from confiture.steps.blockers import outwait
-from confiture.steps.table_lock import Limits, Tables, TryAgain, Work
+from confiture.steps.table_lock import Limits, Tables, Work
 
 #: Phases of a rollback begin with this in the journal.
 PHASE = gates.BACK.prefix
@@ -186,22 +186,13 @@ def _act(
     """Under the target's lock: make both sides equal, prepare the source's opening, close the target."""
     context = follower.context
     assert opening is not None
-    if triggers.waiting(target, [f.item for f in follower.followed], switch.MOST_UNDER_LOCK) > switch.MOST_UNDER_LOCK:
-        raise TryAgain("too many changes are waiting")
-    follower.catch_up(touch=True)
-    with context.target.transaction(read_only=True) as tx:
-        numbers = catchup.touched_tables(tx, context.run_id)
-    for job in (Job(t, context.schema) for t in plan.tables if t.number in numbers):
+    switch.apply_last(follower, target)
+    for job in touched.only(context, (Job(t, context.schema) for t in plan.tables)):
         judge = reverse_verify.judge(context, plan, job, hashing)
         _refuse_differences(touched.compare(context, job, hashing, context.check_lease, judge))
     _sequences_home(context, plan)
-    budget.limit(opening.pg, idle=False)
-    try:
+    with table_lock.prepared(budget, opening, "source", [t.source for t in plan.tables]):
         open_source(context, opening)
-    except IN_THE_WAY as error:
-        raise TryAgain("the source's tables could not be locked", "source", [t.source for t in plan.tables]) from error
-    finally:
-        budget.release(opening.pg)
     failpoint("rollback.opening_prepared")
     hint = f"the old database is serving again: {context.source.database.public}"
     write_block.block(target, context.schema, "this database no longer takes writes", hint)

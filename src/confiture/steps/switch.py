@@ -25,7 +25,7 @@ from confiture.copy.base import Job
 from confiture.db import IN_THE_WAY, Budget, Session, Transaction, brief_lock, retry
 from confiture.errors import CannotConnect, CutoverGivenUp, CutoverHalfway
 from confiture.faults import failpoint
-from confiture.journal import catchup, progress, runs
+from confiture.journal import progress, runs
 from confiture.journal.progress import Deferred
 from confiture.journal.runs import Run
 from confiture.journal.verifications import Difference
@@ -163,19 +163,13 @@ def _act(
     context = follower.context
     assert opening is not None
     _equalise(follower, plan, hashing, source)
-    budget.limit(opening.pg, idle=False)
-    try:
+    with table_lock.prepared(budget, opening, "target", [t.target for t in plan.tables]):
         fingerprint.refuse_changed(
             opening, context.schema, "target", (*fingerprint.APPLIED, fingerprint.STORAGE, fingerprint.WRITE_BLOCK)
         )
         run = runs.get(opening, context.run_id)
         assert run is not None
         open_target(context, opening, plan, run, servers)
-    except IN_THE_WAY as error:
-        tables = [t.target for t in plan.tables]
-        raise TryAgain("the target's tables could not be locked", "target", tables) from error
-    finally:
-        budget.release(opening.pg)
     failpoint("switch.opening_prepared")
     served = f"its data is served by: {context.target.database.public}"
     write_block.block(source, context.schema, "this database no longer takes writes", served)
@@ -298,6 +292,17 @@ def _refuse_differences(found: Sequence[Difference]) -> None:
         )
 
 
+def apply_last(follower: Follower, locked: Transaction) -> None:
+    """Apply what is logged to tables that this transaction has locked: one pass takes everything.
+
+    :raises TryAgain: when too much was logged since the last pass.
+    """
+    items = [f.item for f in follower.followed]
+    if triggers.waiting(locked, items, MOST_UNDER_LOCK) > MOST_UNDER_LOCK:
+        raise TryAgain("too many changes are waiting")
+    follower.catch_up(touch=True)
+
+
 def _equalise(follower: Follower, plan: Plan, hashing: Hashing, source: Transaction) -> None:
     """Under the lock: apply what is logged, compare the keys changed last, set the sequences.
 
@@ -305,14 +310,8 @@ def _equalise(follower: Follower, plan: Plan, hashing: Hashing, source: Transact
     :raises CutoverGivenUp: when a row differs.
     """
     context = follower.context
-    items = [f.item for f in follower.followed]
-    if triggers.waiting(source, items, MOST_UNDER_LOCK) > MOST_UNDER_LOCK:
-        raise TryAgain("too many changes are waiting")
-    # Nothing is written to these tables while the lock is held, so one pass takes everything.
-    follower.catch_up(touch=True)
-    with context.target.transaction(read_only=True) as tx:
-        numbers = catchup.touched_tables(tx, context.run_id)
-    for job in (j for f in follower.followed for j in f.jobs if j.table.number in numbers):
+    apply_last(follower, source)
+    for job in touched.only(context, (j for f in follower.followed for j in f.jobs)):
         _refuse_differences(touched.compare(context, job, hashing, context.check_lease))
     recopy.recopy(context, plan, hashing)
     if not follower.followed:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import ceil
 
@@ -132,6 +132,21 @@ def _attempt(locker: Session, what: Tables, limits: Limits, work: Work, deadline
                     raise too_late(what.command)
         failpoint("switch.after_point_of_no_return")
     failpoint("switch.after_open_commit")
+
+
+@contextmanager
+def prepared(budget: Budget, opening: Transaction, side: str, tables: Sequence[TableRef]) -> Iterator[None]:
+    """Within what is left of the write pause, have the block change a side that opens with the other's closing.
+
+    :raises TryAgain: when sessions there are in the way.
+    """
+    budget.limit(opening.pg, idle=False)
+    try:
+        yield
+    except IN_THE_WAY as error:
+        raise TryAgain(f"the {side}'s tables could not be locked", side, tables) from error
+    finally:
+        budget.release(opening.pg)
 
 
 def within(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from confiture.compare import checksum, suspects
@@ -27,6 +27,13 @@ def batches(context: Context, job: Job) -> list[list[Key]]:
     with context.target.transaction(read_only=True) as tx:
         keys = [tuple(key) for key in catchup.touched_keys(tx, context.run_id, job.table.number)]
     return [keys[at : at + KEYS_AT_ONCE] for at in range(0, len(keys), KEYS_AT_ONCE)]
+
+
+def only(context: Context, jobs: Iterable[Job]) -> list[Job]:
+    """Those of the jobs whose tables have keys that changed."""
+    with context.target.transaction(read_only=True) as tx:
+        numbers = catchup.touched_tables(tx, context.run_id)
+    return [job for job in jobs if job.table.number in numbers]
 
 
 def hashing_of(context: Context, plan: Plan) -> Hashing:
