@@ -103,6 +103,34 @@ def test_what_blocks_the_opening_aborts_the_cutover_and_is_named(databases: Data
     assert run.open_sides(WRITE) == {"target"}
 
 
+def test_what_blocks_the_openings_first_lock_is_named_and_outwaited(
+    verified: LiveRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes between the rehearsal and the attempt."""
+    begin = switch._begin_opening
+    maintenance = verified.target.connect(autocommit=False, application_name="maintenance")
+
+    def late(*args: object) -> object:
+        if maintenance.info.transaction_status == psycopg.pq.TransactionStatus.IDLE and not ended:
+            maintenance.execute("LOCK TABLE ch IN SHARE UPDATE EXCLUSIVE MODE")
+        return begin(*args)  # type: ignore[arg-type]
+
+    ended: list[int] = []
+
+    def end() -> None:
+        until(lambda: any("maintenance" in line for line in verified.progress.lines), "the session being named")
+        ended.append(1)
+        maintenance.rollback()
+
+    monkeypatch.setattr(switch, "_begin_opening", late)
+    ending = threading.Thread(target=end)
+    ending.start()
+    verified.cutover()
+    ending.join()
+    maintenance.close()
+    assert verified.open_sides(WRITE) == {"target"}
+
+
 def test_what_blocks_the_opening_of_the_source_aborts_the_rollback(databases: Databases, tmp_path: Path) -> None:
     run = LiveRun(databases, tmp_path, OLD + RULE, NEW)
     run.through()

@@ -116,7 +116,7 @@ def _close(follower: Follower, plan: Plan, hashing: Hashing, left: gates.Left, s
     with context.beside("cutover") as locker, context.beside("opening", side="target") as opener:
         work = Work(
             before=partial(drain, follower),
-            opening=partial(_begin_opening, context, opener, plan),
+            opening=partial(_begin_opening, context, opener),
             act=partial(_act, follower, plan, hashing, servers),
         )
         table_lock.locked(context, locker, what, left.limits, work, left.until)
@@ -128,19 +128,18 @@ def drain(follower: Follower) -> None:
         follower.context.check_lease()
 
 
-def _begin_opening(context: Context, opener: Session, plan: Plan, stack: ExitStack) -> Transaction:
+def _begin_opening(context: Context, opener: Session, stack: ExitStack) -> Transaction:
     """The target's transaction, begun before the lock: its own first lock cancels autovacuum and blocks no writer."""
     opening = stack.enter_context(opener.transaction())
     runs.fence(opening, context.run_id, context.epoch)
     brief_lock(opening)
-    names = [sql.Identifier(r.schema, r.name) for r in _acted_on(opening, context)]
-    if names:
+    tables = _acted_on(opening, context)
+    if tables:
+        names = sql.SQL(", ").join(sql.Identifier(r.schema, r.name) for r in tables)
         try:
-            opening.pg.execute(
-                sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(sql.SQL(", ").join(names))
-            )
+            opening.pg.execute(sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(names))
         except IN_THE_WAY as error:
-            raise TryAgain("the target's tables could not be locked", "target", _acted_on(opening, context)) from error
+            raise TryAgain("the target's tables could not be locked", "target", tables) from error
     return opening
 
 
