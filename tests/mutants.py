@@ -529,7 +529,7 @@ MUTANTS = (
         "sequences.py",
         "    if margin <= room:",
         "    if True:",
-        _in("unit", "sequences"),
+        _in("unit", "sequence_rules"),
     ),
     Mutant(
         "a sequence that ends before its origin is refused by the plan",
