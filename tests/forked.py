@@ -20,10 +20,11 @@ from pathlib import Path
 #: Reads a request a line: to start a command (answered with its process id), or to wait for one
 #: (answered with its exit code; negative: the signal that ended it).
 _PARENT = """
-import importlib, json, os, sys
+import importlib, json, os, signal, sys
 import confiture.cli
 from confiture import faults
 from confiture.journal import runners
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, commands would ignore it
 for line in sys.stdin:
     asked = json.loads(line)
     if "wait" in asked:
