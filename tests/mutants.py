@@ -156,15 +156,15 @@ MUTANTS = (
     Mutant(
         "a target that is behind its source is noticed",
         "capture/apply.py",
-        "    if have not in (passed, passed + 1):",
-        "    if False:",
+        "        _refuse_lost(_passed(source, context.schema), catchup.last(target, context.run_id))",
+        "        pass",
         _in("integration", "catchup"),
     ),
     Mutant(
         "a pass is counted only behind the one that both sides know",
         "capture/apply.py",
-        "        if have not in (self._passed, number):",
-        "        if False:",
+        "        _refuse_lost(self._passed, catchup.last(target, self.context.run_id))",
+        "        pass",
         _in("integration", "catchup", "both_sides_know"),
     ),
     Mutant(
@@ -710,8 +710,8 @@ MUTANTS = (
     Mutant(
         "a constraint NOT VALID of the source is off while changes are applied in reverse",
         "steps/home.py",
-        "(*rules, *suspended.unvalidated(found, tables))",
-        "rules",
+        "(*own, *rules, *suspended.unvalidated(found, tables))",
+        "(*own, *rules)",
         _in("integration", "unvalidated", "in_reverse"),
     ),
     Mutant(
@@ -963,8 +963,8 @@ MUTANTS = (
     Mutant(
         "a foreign key that is new in the target is noticed",
         "fingerprint.py",
-        "RULES, TRIGGERS, FOREIGN_KEYS)",
-        "RULES, TRIGGERS)",
+        "APPLIED: Final = (*MEANING, FOREIGN_KEYS)",
+        "APPLIED: Final = MEANING",
         _in("integration", "fingerprint", "ddl_in_the_target"),
     ),
     Mutant(

@@ -121,6 +121,15 @@ def redact(text: str) -> str:
     return text
 
 
+#: Characters of another session's statement that are shown.
+QUERY_CHARACTERS = 80
+
+
+def excerpt(query: str) -> str:
+    """The beginning of a statement on one line. Secrets are hidden first: half a password would not be recognized."""
+    return " ".join(redact(query).split())[:QUERY_CHARACTERS]
+
+
 def address(given: str) -> str:
     """Another way to a server, as conninfo: ``HOST``, ``HOST:PORT`` or ``host=... port=...``.
 

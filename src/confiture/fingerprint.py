@@ -42,7 +42,7 @@ LARGE_OBJECTS: Final = "large objects"
 #: What a row means and where all rows are: on the side that rows are read from.
 MEANING: Final = (TABLE, COLUMNS, KEY, PARTITIONS, DEFINITIONS, RULES, TRIGGERS)
 #: What acts on rows that are written: on the side that passes are applied to.
-APPLIED: Final = (TABLE, COLUMNS, KEY, PARTITIONS, DEFINITIONS, RULES, TRIGGERS, FOREIGN_KEYS)
+APPLIED: Final = (*MEANING, FOREIGN_KEYS)
 #: The set of tables, and of large objects.
 DATABASE: Final = (TABLES, LARGE_OBJECTS)
 #: Everything that changes may be missing from the log for.
@@ -123,16 +123,16 @@ def oids(tx: Transaction, tables: Iterable[TableRef]) -> dict[TableRef, int]:
     return {TableRef(schema, name): oid for schema, name, oid in rows}
 
 
-def roots_of(tx: Transaction, tables: Iterable[TableRef]) -> list[TableRef]:
-    """Of each table that exists, itself or the partitioned table that it is a partition of, at the top."""
+def roots_of(tx: Transaction, tables: Iterable[TableRef]) -> dict[TableRef, int]:
+    """Of each table that exists, itself or the topmost table that it is a partition of, with its OID."""
     found = oids(tx, tables)
     rows = tx.pg.execute(
-        "SELECT DISTINCT n.nspname, c.relname FROM unnest(%s::oid[]) w(oid)"
+        "SELECT DISTINCT n.nspname, c.relname, c.oid::bigint FROM unnest(%s::oid[]) w(oid)"
         " JOIN pg_class c ON c.oid = coalesce(pg_partition_root(w.oid), w.oid)"
         " JOIN pg_namespace n ON n.oid = c.relnamespace",
         (list(found.values()),),
     ).fetchall()
-    return [TableRef(*row) for row in rows]
+    return {TableRef(schema, name): oid for schema, name, oid in rows}
 
 
 def facts(tx: Transaction, schema: str, roots: Sequence[int]) -> dict[tuple[int, str], str]:
@@ -262,19 +262,17 @@ def refuse_unreadable(
     schema: str,
     side: str,
     tables: Sequence[TableRef],
-    more: Sequence[str] = (),
 ) -> None:
     """Compare what the rows of some tables rest on, where they are read.
 
     :param side: ``source``, or ``target`` for what is applied in reverse after the cutover: the inverse views do not
         read a column that is new there.
-    :param more: further kinds.
     :raises Blocked: as :func:`refuse_changed`.
     """
     if side == "source":
-        refuse_changed(tx, schema, side, (*CAPTURED, *more), tables)
+        refuse_changed(tx, schema, side, CAPTURED, tables)
         return
-    found = [c for c in changes(tx, schema, (*READ_IN_REVERSE, *more), tables) if c.kind != COLUMNS or c.was]
+    found = [c for c in changes(tx, schema, READ_IN_REVERSE, tables) if c.kind != COLUMNS or c.was]
     if found:
         raise Blocked(
             f"table {found[0].table} of the target was changed since the cutover",

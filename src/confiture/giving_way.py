@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from confiture.config import Database, redact
+from confiture.config import Database, excerpt, redact
 from confiture.db import Pg, Session, enrolling
 from confiture.errors import ConfitureError, GaveWay
 from confiture.log import log
@@ -38,8 +38,6 @@ PATIENCE_SECONDS = 0.4
 AGAIN_SECONDS = 0.1
 #: Seconds for a server to accept a cancellation.
 CANCEL_SECONDS = 5.0
-#: Characters of the waiting session's statement that are shown.
-QUERY_CHARACTERS = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +202,7 @@ class _Watch(threading.Thread):
             log.info("cannot see who waits", database=database.name, error=redact(str(error)))
             return
         for ours, pid, user, name, query in found:
-            # Secrets are hidden before the text is cut: half a password would not be recognized.
-            pids[ours].cancel(Waiting(pid, user, name, " ".join(redact(query).split())[:QUERY_CHARACTERS]))
+            pids[ours].cancel(Waiting(pid, user, name, excerpt(query)))
 
     def end(self) -> None:
         """Stop looking, and wait for it."""

@@ -106,9 +106,6 @@ class Choices:
     throttle: Throttle = field(default_factory=Throttle)
 
 
-#: The SQLSTATE of a statement that somebody cancelled.
-CANCELLED = "57014"
-
 _START = "start with: confiture migrate schema-to-schema setup --source ... --target ..."
 
 
@@ -218,7 +215,8 @@ def _blocks(error: ConfitureError | psycopg.Error) -> bool:
     if isinstance(error, (Blocked, DataFailure)):
         return True
     cause = error.__cause__ if isinstance(error, Refused) else error
-    return isinstance(cause, psycopg.Error) and not retryable(cause) and cause.sqlstate != CANCELLED
+    cancelled = isinstance(cause, psycopg.errors.QueryCanceled)
+    return isinstance(cause, psycopg.Error) and not retryable(cause) and not cancelled
 
 
 def _store_block(context: Context, error: ConfitureError, command: str, where: Where) -> None:
@@ -296,8 +294,7 @@ def _telling(doing: str) -> Iterator[None]:
 
 def _fire(context: Context, trigger: str, detail: dict[str, Any] | None = None) -> None:
     with context.fenced() as tx:
-        run = runs.get(tx, context.run_id)
-        assert run is not None
+        run = runs.required(tx, context.run_id)
         machine.fire(tx, run, trigger, detail)
         failpoint(f"state.{trigger}.before_commit")
     failpoint(f"state.{trigger}.after_commit")
@@ -447,16 +444,16 @@ def setup(where: Where, choices: Choices, wanted: dict[str, Any], progress_: Pro
         if run.state != SETUP:
             progress_.say(f"setup is done already: run {run.short} is in state {run.state}")
             return run
-        with hold(source, target, run, "setup", progress_) as context, contextlib.ExitStack() as stack:
+        with hold(source, target, run, "setup", progress_) as context:
             _refuse_ending(context, run, "setup", where)
-            stack.enter_context(_storing_blocks(context, "setup", where))
-            setting_up.setup(context, request)
-            if choices.mapping is not None:
-                _capture(context, _plan_run(context, context.run(), choices))
-            else:
-                _keep_choices(context, choices)
-            _unblock(context, "setup")
-            return context.run()
+            with _storing_blocks(context, "setup", where):
+                setting_up.setup(context, request)
+                if choices.mapping is not None:
+                    _capture(context, _plan_run(context, context.run(), choices))
+                else:
+                    _keep_choices(context, choices)
+                _unblock(context, "setup")
+                return context.run()
 
 
 def _refuse_other_capture(run: Run, choices: Choices, where: Where) -> None:
@@ -562,8 +559,7 @@ def _verified_back(
     context: Context, run: Run, plan: Plan, where: Where, report: Path | None, *, repair: bool
 ) -> tuple[Run, Result]:
     """After the cutover: every row of the source against the target, for a rollback."""
-    if _cutover_left(run):
-        raise CutoverHalfway("the cutover is not finished", why="it has things left to do", fix=_next("cutover", where))
+    _refuse_unfinished(run, where)
     rolling_back.refuse_for_verify(context, plan)
     result = reverse_verifying.compare(context, plan, repair=repair)
     if not result.equal and report is not None:
@@ -824,6 +820,10 @@ def _refuse_to_roll_back(run: Run, where: Where) -> None:
         if run.state == CUTOVER:
             why = "it was set up for a stopped application: what was written since the cutover is not captured"
         raise Refused("there is nothing to roll back", why=why, fix="look at it: confiture status")
+    _refuse_unfinished(run, where)
+
+
+def _refuse_unfinished(run: Run, where: Where) -> None:
     if _cutover_left(run):
         raise CutoverHalfway("the cutover is not finished", why="it has things left to do", fix=_next("cutover", where))
 
@@ -839,9 +839,8 @@ def rollback_problems(where: Where) -> tuple[str, ...]:
     return plan_from_json(run.plan).rollback_problems
 
 
-def rollback_told(where: Where) -> tuple[str, ...]:
+def rollback_told(run: Run) -> tuple[str, ...]:
     """Whether a rollback will be possible after the cutover of this run, in lines; empty once it is cut over."""
-    run = find_run(config.resolve(where.target, where.project), look=True)
     if run.plan is None or run.state not in (MIGRATING, VERIFIED):
         return ()
     if not run.options.get("capture"):

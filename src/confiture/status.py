@@ -377,7 +377,8 @@ def _progress(rows: Sequence[Json], tables: Sequence[TableReport], now: datetime
 def _verification(row: Json | None, runner: RunnerReport) -> tuple[Json, tuple[str, ...]]:
     """The last verification, and the target tables in which it found rows that differ."""
     if row is None:
-        return {"status": "not run", "checked_at": None, "stale": False, "differences": 0} | _NO_COMPLETE, ()
+        nothing = {"last_complete_at": None, "last_complete_seconds": None}
+        return {"status": "not run", "checked_at": None, "stale": False, "differences": 0, **nothing}, ()
     unfinished = "running" if runner.alive else "interrupted"
     told = {
         "status": {"equal": "equal", "different": "different", None: unfinished}[row["verdict"]],
@@ -388,10 +389,6 @@ def _verification(row: Json | None, runner: RunnerReport) -> tuple[Json, tuple[s
         "last_complete_seconds": row["last_complete_seconds"],
     }
     return told, tuple(row["differing"] or ())
-
-
-#: Since when every row has been compared; None for a run that is not verified.
-_NO_COMPLETE: Json = {"last_complete_at": None, "last_complete_seconds": None}
 
 
 def _changes(row: Json, measured: Json | None) -> Json:

@@ -225,9 +225,7 @@ class Follower:
 
     def _begin(self, source: Transaction) -> None:
         """Read the number of the last pass that this side has recorded."""
-        query = sql.SQL("SELECT number FROM {}").format(sql.Identifier(self.context.schema, "passes"))
-        row = source.pg.execute(query).fetchone()
-        self._passed = int(row[0]) if row is not None else 0
+        self._passed = _passed(source, self.context.schema)
 
     def _fence_target(self, target: Transaction) -> None:
         runs.fence(target, self.context.run_id, self.context.epoch)
@@ -260,10 +258,8 @@ class Follower:
 
         :raises Blocked: when one side has lost a pass that the other one has recorded.
         """
-        have, number = catchup.last(target, self.context.run_id), self._passed + 1
-        # The target may be one ahead: a crash between the two commits repeats that pass, under the same number.
-        if have not in (self._passed, number):
-            raise _lost("target" if have < self._passed else "source", self._passed, have)
+        number = self._passed + 1
+        _refuse_lost(self._passed, catchup.last(target, self.context.run_id))
         catchup.advance(target, self.context.run_id, number, keys=keys, rows=rows)
         return number
 
@@ -285,18 +281,22 @@ class Follower:
 
 
 def refuse_behind(context: Context) -> None:
-    """:raises Refused: when the source knows of a pass that the target has lost."""
-    passes = sql.Identifier(context.schema, "passes")
+    """:raises Blocked: when one side has lost a pass that the other one has recorded."""
     with context.source.transaction(read_only=True) as source, context.target.transaction(read_only=True) as target:
-        row = source.pg.execute(sql.SQL("SELECT number FROM {}").format(passes)).fetchone()
-        have = catchup.last(target, context.run_id)
-    passed = int(row[0]) if row is not None else 0
-    if have not in (passed, passed + 1):
-        raise _lost("target" if have < passed else "source", passed, have)
+        _refuse_lost(_passed(source, context.schema), catchup.last(target, context.run_id))
 
 
-def _lost(side: str, passed: int, applied: int) -> Blocked:
-    return Blocked(
+def _passed(source: Transaction, schema: str) -> int:
+    row = source.pg.execute(sql.SQL("SELECT number FROM {}").format(sql.Identifier(schema, "passes"))).fetchone()
+    return int(row[0]) if row is not None else 0
+
+
+def _refuse_lost(passed: int, applied: int) -> None:
+    # The target may be one ahead: a crash between the two commits repeats that pass, under the same number.
+    if applied in (passed, passed + 1):
+        return
+    side = "target" if applied < passed else "source"
+    raise Blocked(
         f"the {side} has lost changes: the source has recorded pass {passed}, the target pass {applied}",
         why="it crashed with commits not on disk, was failed over, or was restored from a backup",
         fix="abort this run and start a new one; the source is still serving",

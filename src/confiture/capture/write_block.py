@@ -85,7 +85,7 @@ def install(tx: Transaction, schema: str, table: TableRef) -> None:
 
     CREATE TRIGGER waits for transactions that have written to the table. The function has to be there.
     """
-    if table in fingerprint.recorded(tx, schema, fingerprint.WRITE_BLOCK) and is_intact(tx, schema, [table]):
+    if not lacking(tx, schema, [table]):
         return
     remove(tx, schema, table)
     condition = sql.SQL("pg_catalog.current_setting({}, true) IS DISTINCT FROM {}").format(
@@ -112,6 +112,13 @@ def install(tx: Transaction, schema: str, table: TableRef) -> None:
     fingerprint.record(tx, schema, fingerprint.oids(tx, [table]), (fingerprint.WRITE_BLOCK,))
 
 
+def lacking(tx: Transaction, schema: str, tables: Sequence[TableRef]) -> list[TableRef]:
+    """The tables whose triggers are not there, or not as they were installed: two queries for all of them."""
+    known = fingerprint.recorded(tx, schema, fingerprint.WRITE_BLOCK)
+    damaged = {c.table for c in fingerprint.changes(tx, schema, [fingerprint.WRITE_BLOCK], tables)}
+    return [table for table in tables if table not in known or table in damaged]
+
+
 def _members(tx: Transaction, ref: TableRef) -> list[TableRef]:
     """The table and its partitions of every level."""
     rows = tx.pg.execute(
@@ -122,12 +129,9 @@ def _members(tx: Transaction, ref: TableRef) -> list[TableRef]:
     return [ref, *(TableRef(*row) for row in rows)]
 
 
-def is_intact(tx: Transaction, schema: str, tables: Sequence[TableRef] | None = None) -> bool:
-    """Whether each trigger is as it was installed: not even disabled for a moment, on no partition.
-
-    :param tables: only these; None for all.
-    """
-    return not fingerprint.changes(tx, schema, [fingerprint.WRITE_BLOCK], tables)
+def is_intact(tx: Transaction, schema: str) -> bool:
+    """Whether each trigger is as it was installed: not even disabled for a moment, on no partition."""
+    return not fingerprint.changes(tx, schema, [fingerprint.WRITE_BLOCK])
 
 
 def refuse_damaged(tx: Transaction, schema: str, side: str) -> None:

@@ -120,7 +120,7 @@ def _rehearse(where: operations.Where, limits: Limits, report: Path, pool: Pool 
         terminal.show(where, run, "the target serves already", format)
     else:
         said = "nothing refuses a cutover now; none was made"
-        told = (*render.text(found), *operations.rollback_told(where))
+        told = (*render.text(found), *operations.rollback_told(run))
         terminal.show(where, run, said, format, *told, rehearsal=render.as_json(found))
 
 

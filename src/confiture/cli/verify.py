@@ -49,4 +49,4 @@ def finish(where: operations.Where, run: Run, result: Result, report: Path, form
     if not result.equal:
         raise operations.differences_found(run, result, report, where)
     if format is options.Output.text:
-        terminal.show(where, run, "source and target agree", format, *operations.rollback_told(where))
+        terminal.show(where, run, "source and target agree", format, *operations.rollback_told(run))

@@ -36,7 +36,6 @@ from confiture.types import KeyRange
 
 T = TypeVar("T")
 
-EVERYTHING = KeyRange(None, None)
 #: Rows summed with one statement of the source where a table is not compared chunk by chunk.
 PART_ROWS = 500_000
 

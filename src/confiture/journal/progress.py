@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -163,10 +163,10 @@ def set_deferred(tx: Transaction, run_id: uuid.UUID, item: Deferred, status: str
     )
 
 
-def set_all_deferred(tx: Transaction, run_id: uuid.UUID, kind: str, status: str) -> None:
-    """Record where every object of a kind now stands, in the transaction that put them there."""
+def set_all_deferred(tx: Transaction, run_id: uuid.UUID, kinds: Sequence[str], status: str) -> None:
+    """Record where every object of some kinds now stands, in the transaction that put them there."""
     c = deferred_object.c
-    tx.sa.execute(sa.update(deferred_object).where(c.run_id == run_id, c.kind == kind).values(status=status))
+    tx.sa.execute(sa.update(deferred_object).where(c.run_id == run_id, c.kind.in_(kinds)).values(status=status))
 
 
 # Tables and chunks ---------------------------------------------------------------------------------

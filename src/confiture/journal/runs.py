@@ -114,6 +114,13 @@ def get(tx: Transaction, run_id: uuid.UUID) -> Run | None:
     return _run(tx.sa.execute(sa.select(run).where(run.c.id == run_id)).one_or_none())
 
 
+def required(tx: Transaction, run_id: uuid.UUID) -> Run:
+    """The run, which is there."""
+    found = get(tx, run_id)
+    assert found is not None
+    return found
+
+
 def live(tx: Transaction) -> Run | None:
     """The run of this target that is not over; None when there is none."""
     return _run(tx.sa.execute(sa.select(run).where(run.c.state.not_in(FINAL))).one_or_none())

@@ -57,6 +57,11 @@ class Difference:
     target_value: str | None = None
 
     @property
+    def key_values(self) -> tuple[str, ...]:
+        """The values of the key alone."""
+        return tuple((self.key or {}).values())
+
+    @property
     def place(self) -> str:
         """Table, key, column and kind on one line, without the values."""
         key = ", ".join(f"{name} = {value}" for name, value in (self.key or {}).items())

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import psycopg
 
-from confiture.config import redact
+from confiture.config import excerpt
 from confiture.db import IN_THE_WAY, Transaction, retry
 from confiture.errors import Held, Refused
 from confiture.faults import failpoint
@@ -25,8 +25,6 @@ from confiture.types import TableRef
 _NAMED = load("cutover.sql")
 #: Enough to act on; the rest shows when these are gone.
 SHOWN = 5
-#: Characters of a session's last statement that are told.
-QUERY_CHARACTERS = 80
 #: Seconds after which the lock for something that is not urgent is given up.
 BRIEF_LOCK_SECONDS = 300
 
@@ -150,9 +148,7 @@ def _blocker(
     kind: str,
     gid: str | None,
 ) -> Blocker:
-    # Hidden first, cut after: half a password would not be recognized.
-    text = " ".join(redact(query).split())[:QUERY_CHARACTERS]
-    return Blocker(pid, started, user, application_name, state, seconds, text, kind, gid)
+    return Blocker(pid, started, user, application_name, state, seconds, excerpt(query), kind, gid)
 
 
 def end(context: Context, side: str, found: Sequence[Blocker]) -> int:

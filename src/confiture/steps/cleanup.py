@@ -17,6 +17,7 @@ from confiture.faults import failpoint
 from confiture.journal import progress, runs
 from confiture.journal.progress import Deferred
 from confiture.journal.runs import Run
+from confiture.naming import Naming
 from confiture.plan import plan_from_json
 from confiture.projection import raw
 from confiture.runner import Context
@@ -24,7 +25,7 @@ from confiture.states import ABORTED, CLEANED, CUTOVER, MIGRATING, SETUP, VERIFI
 from confiture.steps import finish, follow, home, planning, suspended
 from confiture.steps.blockers import outwait
 from confiture.steps.journaled import Step, run_steps
-from confiture.types import TableRef, quoted, shell_word
+from confiture.types import TableRef, quoted
 
 
 def refuse_before_cutover(run: Run) -> None:
@@ -33,7 +34,7 @@ def refuse_before_cutover(run: Run) -> None:
         raise Refused(
             f"the run is in state {run.state}: there is nothing to clean before the cutover",
             why="its views and foreign tables are still needed",
-            fix=f"confiture migrate schema-to-schema cutover --target {shell_word(run.target_name)}",
+            fix=Naming(run.target_name).command("cutover"),
         )
     if run.state == ABORTED:
         raise Refused("the run is over", why=f"run {run.short} was aborted", fix="a new setup starts a new run")
@@ -45,7 +46,7 @@ def refuse_after_cutover(run: Run) -> None:
         raise Refused(
             f"a run in state {run.state} cannot be aborted",
             why="the target serves, and abort would drop it",
-            fix=f"confiture migrate schema-to-schema cleanup --target {shell_word(run.target_name)}",
+            fix=Naming(run.target_name).command("cleanup"),
         )
 
 
@@ -66,8 +67,7 @@ def abort(context: Context) -> None:
 
 def _end(context: Context, trigger: str) -> None:
     with context.fenced() as tx:
-        run = runs.get(tx, context.run_id)
-        assert run is not None
+        run = runs.required(tx, context.run_id)
         machine.fire(tx, run, trigger)
         runs.unblock(tx, context.run_id)
         failpoint(f"{trigger}.before_commit")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from confiture.compare import parts
+from confiture.capture.apply import Followed
+from confiture.compare import parts, suspects
 from confiture.compare.checksum import Hashing, Sum
 from confiture.compare.parts import Look
 from confiture.copy.base import Job
 from confiture.db import Session
-from confiture.journal import progress
+from confiture.journal import catchup, progress
 from confiture.journal.verifications import Difference, Unit
 from confiture.runner import Context
 
@@ -36,6 +37,22 @@ def parts_of(context: Context, source: Session, job: Job, hashing: Hashing, look
     for chunk in chunks:
         number, span = chunk.number, chunk.range
         yield Part(number, lambda n=number, s=span: _recorded(job, n, parts.compare_range(sides, s)))  # type: ignore[misc]
+
+
+def settled(
+    context: Context,
+    job: Job,
+    hashing: Hashing,
+    followed: Followed,
+    found: Sequence[Difference],
+    catch_up: Callable[[], object],
+) -> tuple[Difference, ...]:
+    """What is confirmed to differ of some suspects; rows that never stand still are left to the cutover."""
+    keys = list(dict.fromkeys(d.key_values for d in found))
+    verdict = suspects.settle(context.source, context.target, job, hashing, followed, keys, catch_up)
+    with context.fenced() as tx:
+        catchup.touch_keys(tx, context.run_id, job.table.number, [list(k) for k in verdict.hot])
+    return verdict.confirmed
 
 
 def _recorded(job: Job, number: int, found: parts.Compared) -> Compared:

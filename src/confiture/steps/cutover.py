@@ -24,6 +24,7 @@ from confiture.faults import failpoint
 from confiture.journal import progress, runs, verifications
 from confiture.journal.progress import Deferred
 from confiture.journal.runs import Run
+from confiture.naming import Naming
 from confiture.plan import Plan
 from confiture.runner import Context, check_source_fence
 from confiture.states import SETUP, VERIFIED
@@ -31,7 +32,7 @@ from confiture.steps import foreign_keys, suspended, verify
 from confiture.steps.journaled import Step, run_steps
 from confiture.steps.table_lock import Limits, Tables, Work, locked
 from confiture.steps.verify import Result
-from confiture.types import TableRef, shell_word
+from confiture.types import TableRef
 
 #: Seconds: the application is stopped, so the lock delays nobody while every row is compared.
 UNLIMITED = 10 * 24 * 3600.0
@@ -60,7 +61,7 @@ def refuse_unverified(run: Run) -> None:
         raise Refused(
             f"the run is in state {run.state}, not verified",
             why="only what was verified is cut over",
-            fix=f"confiture migrate schema-to-schema {first} --target {shell_word(run.target_name)}",
+            fix=Naming(run.target_name).command(first),
         )
 
 
@@ -74,21 +75,20 @@ def cutover(context: Context, plan: Plan, limits: Limits) -> None:
     _as_declared(context)
     with context.beside("cutover") as locker:
         work = Work(lambda: None, lambda stack: None, lambda source, _, budget: _under_lock(context, source, plan))
-        locked(context, locker, _source_tables(context, plan), replace(limits, max_write_pause=UNLIMITED), work)
+        locked(context, locker, source_tables(context, plan), replace(limits, max_write_pause=UNLIMITED), work)
 
 
 def refuse_stale(context: Context, plan: Plan) -> None:
     """:raises Refused: when the last verification is of another plan, or a server was started again since."""
     with context.target.transaction(read_only=True) as tx:
         last = verifications.latest(tx, context.run_id, "verify")
-        run = runs.get(tx, context.run_id)
+        run = runs.required(tx, context.run_id)
     why = verify.why_stale(context, plan, last)
     if why is not None:
-        target = shell_word(run.target_name) if run is not None else "..."
         raise Refused(
             "the verification is stale",
             why=why,
-            fix=f"confiture migrate schema-to-schema verify --target {target}",
+            fix=Naming(run.target_name).command("verify"),
         )
 
 
@@ -109,18 +109,19 @@ def _declare(item: Deferred) -> Callable[[Context, Transaction], None]:
 
     def act(context: Context, tx: Transaction) -> None:
         both = fingerprint.roots_of(tx, ends)
-        fingerprint.refuse_changed(tx, context.schema, "target", [fingerprint.FOREIGN_KEYS], both)
+        fingerprint.refuse_changed(tx, context.schema, "target", [fingerprint.FOREIGN_KEYS], list(both))
         foreign_keys.put_back(tx, item)
-        fingerprint.record(tx, context.schema, fingerprint.oids(tx, both), [fingerprint.FOREIGN_KEYS])
+        fingerprint.record(tx, context.schema, both, [fingerprint.FOREIGN_KEYS])
         progress.set_deferred(tx, context.run_id, item, "back")
 
     return act
 
 
-def _source_tables(context: Context, plan: Plan) -> Tables:
+def source_tables(context: Context, plan: Plan) -> Tables:
+    """What a cutover locks."""
     return Tables(
         "source",
-        tuple(t.source for t in plan.tables),
+        tuple(dict.fromkeys(t.source for t in plan.tables)),
         verify.lock_list(plan),
         lambda tx: check_source_fence(tx, context.schema, context.epoch),
     )
@@ -139,8 +140,7 @@ def _under_lock(context: Context, source: Transaction, plan: Plan) -> None:
         for item in progress.suspended(tx, context.run_id):
             suspended.enable(tx, item)
             progress.set_deferred(tx, context.run_id, item, "back")
-        run = runs.get(tx, context.run_id)
-        assert run is not None
+        run = runs.required(tx, context.run_id)
         machine.fire(tx, run, "cutover", {"verification": result.number})
         runs.update(tx, context.run_id, writes_served_by="target")
         failpoint("cutover.switch.before_commit")

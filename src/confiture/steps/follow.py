@@ -8,10 +8,10 @@ from functools import partial
 from confiture.capture import apply, triggers, write_block
 from confiture.capture.apply import Follower, Pass
 from confiture.capture.triggers import Captured
-from confiture.db import Transaction, brief_lock, retry
+from confiture.db import brief_lock, retry
 from confiture.faults import failpoint
 from confiture.giving_way import yielding
-from confiture.journal import catchup, progress, runs
+from confiture.journal import catchup, progress
 from confiture.plan import Plan
 from confiture.runner import Context
 from confiture.steps import rounds
@@ -65,8 +65,8 @@ def _close_target(context: Context, plan: Plan) -> None:
         message = "this database does not take writes yet"
         if not write_block.is_blocked(tx, context.schema):
             write_block.block(tx, context.schema, message, hint)
-        for table in plan.tables:
-            write_block.install(tx, context.schema, table.target)
+        for table in write_block.lacking(tx, context.schema, [t.target for t in plan.tables]):
+            write_block.install(tx, context.schema, table)
         failpoint("close_target.before_commit")
 
 
@@ -151,9 +151,3 @@ def _remove_one(context: Context, item: Captured) -> None:
         brief_lock(tx)
         triggers.remove(tx, item)
         failpoint("capture.removed.before_commit")
-
-
-def captured_run(tx: Transaction, context: Context) -> bool:
-    """Whether the run captures writes."""
-    run = runs.get(tx, context.run_id)
-    return run is not None and bool(run.options.get("capture"))

@@ -59,16 +59,11 @@ class Left:
     limits: Limits
     until: float | None = None
 
-    def deadline(self) -> float:
-        """Of the write pause, for who has the lock now."""
-        return self.until if self.until is not None else time.monotonic() + self.limits.max_write_pause
-
 
 def set_phase(context: Context, phase: str | None, held: Gate | None) -> None:
     """Write down how far it is, and which gate may be held from here on."""
     with context.fenced() as tx:
-        run = runs.get(tx, context.run_id)
-        assert run is not None
+        run = runs.required(tx, context.run_id)
         options = {k: v for k, v in run.options.items() if k != OPTION}
         if held is not None:
             options[OPTION] = held.name

@@ -120,15 +120,6 @@ def remove(tx: Transaction, schema: str, plan: Plan) -> None:
 # The source while changes come home ----------------------------------------------------------------
 
 
-def user_triggers(context: Context, plan: Plan) -> list[Deferred]:
-    """The source's own triggers that are enabled: they have fired in the target already."""
-    tables = _sources(plan)
-    with context.source.transaction(read_only=True) as tx:
-        found = [t for table in catalog.read(tx).tables if table.ref in tables for t in suspended.triggers(table)]
-    ours = f"_{context.schema}_"
-    return [t for t in found if ours not in t.name]
-
-
 def _sources(plan: Plan) -> set[TableRef]:
     return {t.source for t in plan.tables}
 
@@ -143,15 +134,16 @@ def prepare_source(context: Context, plan: Plan) -> None:
     """
     if not plan.back:
         return
-    for item in user_triggers(context, plan):
-        outwait(context, "source", [item.table], partial(_set_aside, context, item, "trigger", suspended.disable))
     tables = _sources(plan)
     with context.source.transaction(read_only=True) as tx:
         known = {(k.table, k.name) for k in aside.items(tx, context.schema, "foreign_key")}
         found = catalog.read(tx)
     keys = [k for table in found.tables for k in table.foreign_keys]
+    # Its own triggers that are enabled have fired in the target already.
+    fired = [t for table in found.tables if table.ref in tables for t in suspended.triggers(table)]
+    own = [t for t in fired if f"_{context.schema}_" not in t.name]
     rules = [r for table in found.tables if table.ref in tables for r in suspended.rules(table)]
-    for item in (*rules, *suspended.unvalidated(found, tables)):
+    for item in (*own, *rules, *suspended.unvalidated(found, tables)):
         outwait(context, "source", [item.table], partial(_set_aside, context, item, "trigger", suspended.disable))
     for key in keys:
         if {key.table, key.references} & tables and (key.table, key.name) not in known:

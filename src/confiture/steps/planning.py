@@ -203,7 +203,7 @@ def store(context: Context, given: Mapping, planned: Planned, restart: tuple[str
     _refuse_changed(before, plan, again)
     make_views(context, plan)
     with context.fenced() as tx:  # plan, tables, foreign tables, emptied tables and dropped indexes commit together
-        run = _run(context, tx)
+        run = runs.required(tx, context.run_id)
         plan = _foreign_tables(context, tx, plan, server_of(run))
         if before and (again or plan.hash != run.plan_hash):
             _reopen(context, tx, run)
@@ -237,12 +237,6 @@ def _database_facts(planned: Planned, given: Mapping) -> dict[str, str]:
     whole = planned.fingerprints.get(_WHOLE, {})
     kinds = [fingerprint.TABLES] if given.large_objects else fingerprint.DATABASE
     return {kind: whole.get(kind, "") for kind in kinds}
-
-
-def _run(context: Context, tx: Transaction) -> Run:
-    run = runs.get(tx, context.run_id)
-    assert run is not None
-    return run
 
 
 def _restarted(names: Sequence[str], plan: Plan, before: Sequence[TableProgress]) -> frozenset[TableRef]:
@@ -349,8 +343,9 @@ def name_plan(context: Context, plan: Plan) -> None:
     """
     run = context.run()
     with context.target.transaction(read_only=True) as tx:
-        planned = {s.source: s.fingerprint or {} for s in progress.tables(tx, context.run_id) if not has_rows(s)}
-        read = {s.source for s in progress.tables(tx, context.run_id) if has_rows(s)}
+        states = progress.tables(tx, context.run_id)
+    planned = {s.source: s.fingerprint or {} for s in states if not has_rows(s)}
+    read = {s.source for s in states if has_rows(s)}
     fresh = {ref: facts for ref, facts in planned.items() if ref not in read}
     with context.fenced_source() as tx:
         _record(context, tx, plan, fresh, run.options.get("database") or {})

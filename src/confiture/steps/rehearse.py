@@ -8,7 +8,7 @@ are rolled back, and no lock is taken that a writer would wait for.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -20,7 +20,7 @@ from confiture.capture.apply import Follower
 from confiture.capture.home import Home
 from confiture.compare.checksum import Hashing
 from confiture.copy.base import Job
-from confiture.db import IN_THE_WAY, Transaction
+from confiture.db import IN_THE_WAY
 from confiture.errors import CutoverGivenUp
 from confiture.journal import runs
 from confiture.plan import Plan
@@ -28,7 +28,7 @@ from confiture.runner import Context, check_source_fence
 from confiture.steps import blockers, cutover, follow, recopy, rollback, switch, touched, verify
 from confiture.steps.blockers import Blocker
 from confiture.steps.cutover import Differs
-from confiture.steps.table_lock import Limits
+from confiture.steps.table_lock import Limits, Tables
 
 #: Seconds to wait for the lock that lets writers pass; who holds it off is named instead.
 PATIENCE = "100ms"
@@ -81,7 +81,7 @@ def rehearse(context: Context, plan: Plan, limits: Limits) -> Rehearsal:
     hashing = touched.hashing_of(context, plan)
     switch.equalise(context, plan, hashing)
     watch = _Stopwatch()
-    _lock_source(context, plan, watch)
+    _lock(context, cutover.source_tables(context, plan), watch)
     followed = apply.followed(context, plan)
     _last_changes(Follower(context, followed), "catch up", [j for f in followed for j in f.jobs], hashing, watch)
     if again := sum(t.recopied for t in plan.tables):
@@ -103,8 +103,7 @@ def rehearse_rollback(context: Context, plan: Plan, limits: Limits) -> Rehearsal
     hashing = touched.hashing_of(context, plan)
     rollback.prepare(context, plan, hashing)
     watch = _Stopwatch()
-    names = sql.SQL(", ").join(sql.Identifier(t.target.schema, t.target.name) for t in plan.tables)
-    _lock(context, "target", names, lambda tx: runs.fence(tx, context.run_id, context.epoch), watch)
+    _lock(context, rollback.target_tables(context, plan), watch)
     jobs = [Job(t, context.schema) for t in plan.tables]
     _last_changes(Home(context, plan), "apply the last changes", jobs, hashing, watch)
     with watch.measuring("open the source"):
@@ -124,7 +123,7 @@ def rehearse_stopped(context: Context, plan: Plan, limits: Limits) -> Rehearsal:
     """
     cutover.refuse_stale(context, plan)
     watch = _Stopwatch()
-    _lock_source(context, plan, watch)
+    _lock(context, cutover.source_tables(context, plan), watch)
     with watch.measuring("compare every row"):
         result = verify.compare(context, plan)
     if not result.equal:
@@ -140,26 +139,15 @@ def _blockers(context: Context, plan: Plan) -> tuple[Blocker, ...]:
     return tuple(blockers.find(context, "source", [t.source for t in plan.tables]))
 
 
-def _lock_source(context: Context, plan: Plan, watch: _Stopwatch) -> None:
-    names = verify.lock_list(plan) if plan.tables else None
-    _lock(context, "source", names, lambda tx: check_source_fence(tx, context.schema, context.epoch), watch)
-
-
-def _lock(
-    context: Context,
-    side: str,
-    names: sql.Composable | None,
-    fence: Callable[[Transaction], None],
-    watch: _Stopwatch,
-) -> None:
+def _lock(context: Context, what: Tables, watch: _Stopwatch) -> None:
     """The connection and the lock's privilege, by a lock that lets writers pass: the server asks the same for both."""
-    with watch.measuring(f"lock the {side}"), context.beside("rehearsal", side=side) as locker:
+    with watch.measuring(f"lock the {what.side}"), context.beside("rehearsal", side=what.side) as locker:
         try:
             with locker.rehearsal() as tx:
-                fence(tx)
+                what.fence(tx)
                 tx.pg.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(PATIENCE)))
-                if names is not None:
-                    tx.pg.execute(sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(names))
+                if what.refs:
+                    tx.pg.execute(sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(what.names))
         except IN_THE_WAY:
             return  # who holds it is among the blockers
 

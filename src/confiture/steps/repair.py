@@ -15,11 +15,11 @@ from confiture.journal import runs
 from confiture.journal.runs import Run
 from confiture.journal.verifications import Difference
 from confiture.keyset import typed
+from confiture.naming import Naming
 from confiture.plan import Plan
 from confiture.projection import raw
 from confiture.runner import Context
 from confiture.steps import follow
-from confiture.types import shell_word
 
 #: A target table's name, and a key's values in the order of its walk key.
 Wrong = tuple[str, tuple[str, ...]]
@@ -31,8 +31,8 @@ def refuse_uncaptured(run: Run) -> None:
         raise Refused(
             "this run cannot be repaired key by key",
             why="it was set up with --no-capture: there is no catch-up to heal a key",
-            fix="stop the application's writes and copy the table again: confiture migrate schema-to-schema migrate"
-            f" --target {shell_word(run.target_name)} --restart-table NAME",
+            fix="stop the application's writes and copy the table again: "
+            + Naming(run.target_name).command("migrate --restart-table NAME"),
         )
 
 

@@ -117,8 +117,7 @@ def _begin(context: Context, plan: Plan, now: dict[str, str]) -> int:
 
 def _end(context: Context, plan: Plan, number: int, now: dict[str, str], *, equal: bool) -> None:
     with context.fenced() as tx:
-        run = runs.get(tx, context.run_id)
-        assert run is not None
+        run = runs.required(tx, context.run_id)
         if equal:
             runs.update(tx, context.run_id, options={**run.options, OPTION: now})
         else:
@@ -137,7 +136,7 @@ def _table(
     found: list[Difference] = []
     for attempt in range(2 if repair else 1):
         if attempt:
-            _log(context, followed, [tuple((d.key or {}).values()) for d in found])
+            _log(context, followed, [d.key_values for d in found])
         verdict = suspects.settle(
             context.target,
             context.source,
@@ -167,7 +166,7 @@ def _suspects(context: Context, job: Job, forward: Job, hashing: Hashing) -> tup
         for at in range(0, len(wrong), checksum.BUCKETS_AT_ONCE):
             some = wrong[at : at + checksum.BUCKETS_AT_ONCE]
             where = checksum.bucket_condition(job, hashing, buckets, some)
-            keys += [tuple((d.key or {}).values()) for d in checksum.suspects(a, b, job, hashing, where)]
+            keys += [d.key_values for d in checksum.suspects(a, b, job, hashing, where)]
         if forward.table.where:
             keys = _moved(b, forward, keys)
     return keys, (_rows(y), _rows(x))
@@ -214,7 +213,7 @@ def _left_behind(context: Context, forward: Job, difference: Difference) -> bool
     if forward.table.where is None or difference.kind != "not in source":
         return False
     with context.source.transaction(read_only=True) as tx:
-        return not _moved(tx, forward, [tuple((difference.key or {}).values())])
+        return not _moved(tx, forward, [difference.key_values])
 
 
 def _log(context: Context, followed: Followed, keys: Sequence[Key]) -> None:

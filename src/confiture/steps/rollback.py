@@ -161,16 +161,20 @@ def _refuse_differences(found: list[Difference]) -> None:
 
 def _close(follower: Home, plan: Plan, hashing: Hashing, left: gates.Left) -> None:
     context = follower.context
-    refs = tuple(t.target for t in plan.tables)
-    names = sql.SQL(", ").join(sql.Identifier(r.schema, r.name) for r in refs)
-    what = Tables("target", refs, names, lambda tx: runs.fence(tx, context.run_id, context.epoch), "rollback")
     with context.beside("rollback", side="target") as locker, context.beside("opening") as opener:
         work = Work(
             before=partial(switch.drain, follower),
             opening=partial(_begin_opening, context, opener),
             act=partial(_act, follower, plan, hashing),
         )
-        table_lock.locked(context, locker, what, left.limits, work, left.until)
+        table_lock.locked(context, locker, target_tables(context, plan), left.limits, work, left.until)
+
+
+def target_tables(context: Context, plan: Plan) -> Tables:
+    """What a rollback locks."""
+    refs = tuple(t.target for t in plan.tables)
+    names = sql.SQL(", ").join(sql.Identifier(r.schema, r.name) for r in refs)
+    return Tables("target", refs, names, lambda tx: runs.fence(tx, context.run_id, context.epoch), "rollback")
 
 
 def _begin_opening(context: Context, opener: Session, stack: ExitStack) -> Transaction:
@@ -253,8 +257,7 @@ def _settle(context: Context, plan: Plan) -> None:
                 _off_again(context, tx, item)
                 failpoint("rollback.settle.before_commit")
     with context.fenced() as tx:
-        run = runs.get(tx, context.run_id)
-        assert run is not None
+        run = runs.required(tx, context.run_id)
         if run.state != CUTOVER:
             return  # done by a commit whose answer was lost
         finish.record_target(context, tx, plan)

@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from confiture.capture.apply import Followed
-from confiture.compare import checksum, suspects
+from confiture.compare import checksum
 from confiture.compare.checksum import Hashing
 from confiture.copy.base import Job
-from confiture.journal import catchup, rounds, verifications
+from confiture.journal import rounds, verifications
 from confiture.journal.rounds import Round
 from confiture.journal.verifications import Difference
 from confiture.plan import Plan
@@ -133,10 +133,5 @@ class Rounds:
 
     def _settled(self, job: Job, found: Sequence[Difference]) -> tuple[Difference, ...]:
         """What is confirmed to differ; rows that never stand still are left to the cutover."""
-        context = self._context
-        keys = list(dict.fromkeys(tuple((d.key or {}).values()) for d in found))
         followed = self._followed[job.table.number]
-        verdict = suspects.settle(context.source, context.target, job, self._hashing, followed, keys, self._catch_up)
-        with context.fenced() as tx:
-            catchup.touch_keys(tx, context.run_id, job.table.number, [list(k) for k in verdict.hot])
-        return verdict.confirmed
+        return comparing.settled(self._context, job, self._hashing, followed, found, self._catch_up)

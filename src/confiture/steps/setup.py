@@ -26,11 +26,12 @@ from confiture.errors import CannotConnect, Held, Refused
 from confiture.faults import failpoint
 from confiture.journal import progress, runs, schema
 from confiture.journal.runs import Run
+from confiture.naming import Naming
 from confiture.runner import Context
 from confiture.sql import load
 from confiture.steps import foreign_keys, suspended
 from confiture.steps.journaled import Step, run_steps
-from confiture.types import quoted, shell_word
+from confiture.types import quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,8 +266,7 @@ def _refuse_other_source(run: Run, source: Identity) -> None:
         raise Refused(
             f"the target has a live run {run.short} from another source",
             why=f"it moves {run.source_name} ({known['database']}), not {source.database}",
-            fix=f"finish it, or give it up: confiture migrate schema-to-schema abort "
-            f"--target {shell_word(run.target_name)}",
+            fix=f"finish it, or give it up: {Naming(run.target_name).command('abort')}",
         )
 
 

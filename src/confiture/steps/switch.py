@@ -31,7 +31,7 @@ from confiture.journal.runs import Run
 from confiture.journal.verifications import Difference
 from confiture.plan import Plan
 from confiture.pooler import Gate
-from confiture.runner import Context, check_source_fence
+from confiture.runner import Context
 from confiture.states import CUTOVER
 from confiture.steps import (
     follow,
@@ -47,9 +47,9 @@ from confiture.steps import (
     views,
 )
 from confiture.steps.blockers import outwait
-from confiture.steps.cutover import refuse_stale
+from confiture.steps.cutover import refuse_stale, source_tables
 from confiture.steps.finish import waits
-from confiture.steps.table_lock import Limits, Tables, TryAgain, Work
+from confiture.steps.table_lock import Limits, TryAgain, Work
 from confiture.types import TableRef
 
 #: Values a sequence is set ahead, because reading it is not transactional.
@@ -107,19 +107,13 @@ def switch(context: Context, plan: Plan, limits: Limits, gate: Gate | None = Non
 
 def _close(follower: Follower, plan: Plan, hashing: Hashing, left: gates.Left, servers: dict[str, str]) -> None:
     context = follower.context
-    what = Tables(
-        "source",
-        tuple(_sources(plan)),
-        verify.lock_list(plan),
-        lambda tx: check_source_fence(tx, context.schema, context.epoch),
-    )
     with context.beside("cutover") as locker, context.beside("opening", side="target") as opener:
         work = Work(
             before=partial(drain, follower),
             opening=partial(_begin_opening, context, opener),
             act=partial(_act, follower, plan, hashing, servers),
         )
-        table_lock.locked(context, locker, what, left.limits, work, left.until)
+        table_lock.locked(context, locker, source_tables(context, plan), left.limits, work, left.until)
 
 
 def drain(follower: Follower) -> None:
@@ -166,8 +160,7 @@ def _act(
         fingerprint.refuse_changed(
             opening, context.schema, "target", (*fingerprint.APPLIED, fingerprint.STORAGE, fingerprint.WRITE_BLOCK)
         )
-        run = runs.get(opening, context.run_id)
-        assert run is not None
+        run = runs.required(opening, context.run_id)
         open_target(context, opening, plan, run, servers)
     failpoint("switch.opening_prepared")
     served = f"its data is served by: {context.target.database.public}"
@@ -203,13 +196,11 @@ def prepare_block(context: Context, plan: Plan, limits: Limits) -> None:
             write_block.unblock(tx, context.schema)
         failpoint("switch.block.before_commit")
     with context.source.transaction(read_only=True) as tx:
-        known = fingerprint.recorded(tx, context.schema, fingerprint.WRITE_BLOCK)
-        intact = write_block.is_intact(tx, context.schema)
+        lacking = write_block.lacking(tx, context.schema, _sources(plan))
     deadline = time.monotonic() + limits.give_up_after
-    for ref in _sources(plan):
-        if not intact or ref not in known:
-            work = partial(_install_block, context, ref)
-            table_lock.within(context, "source", [ref], limits, deadline, work, readers=False)
+    for ref in lacking:
+        work = partial(_install_block, context, ref)
+        table_lock.within(context, "source", [ref], limits, deadline, work, readers=False)
 
 
 def _install_block(context: Context, table: TableRef) -> None:
@@ -244,8 +235,7 @@ def rehearse_opening(context: Context, plan: Plan, limits: Limits) -> None:
 def _rehearse_opening(context: Context, plan: Plan) -> None:
     with context.target.rehearsal() as tx:
         runs.fence(tx, context.run_id, context.epoch)
-        run = runs.get(tx, context.run_id)
-        assert run is not None
+        run = runs.required(tx, context.run_id)
         brief_lock(tx)
         open_target(context, tx, plan, run)
 
@@ -342,8 +332,7 @@ def finish(context: Context, plan: Plan) -> None:
 
 def _finish(context: Context, plan: Plan) -> None:
     with context.fenced() as tx:  # foreign keys, triggers, write block and state change together
-        run = runs.get(tx, context.run_id)
-        assert run is not None
+        run = runs.required(tx, context.run_id)
         if run.state == CUTOVER:
             return
         brief_lock(tx)
@@ -366,12 +355,11 @@ def open_target(context: Context, tx: Transaction, plan: Plan, run: Run, servers
     off = [item for item in progress.suspended(tx, context.run_id) if item.status != "back"]
     for item in off:
         suspended.enable(tx, item)
-    # A constraint NOT VALID that returns may be NOT NULL, which is a fact of its column.
-    checked = fingerprint.oids(tx, fingerprint.roots_of(tx, [i.table for i in off if i.kind == "check"]))
-    if checked:
-        fingerprint.record(tx, context.schema, checked, (fingerprint.COLUMNS,))
-    for kind in progress.SUSPENDED:
-        progress.set_all_deferred(tx, context.run_id, kind, "back")
+    checks = [item.table for item in off if item.kind == "check"]
+    if checks:
+        # A constraint NOT VALID that returns may be NOT NULL, which is a fact of its column.
+        fingerprint.record(tx, context.schema, fingerprint.roots_of(tx, checks), (fingerprint.COLUMNS,))
+    progress.set_all_deferred(tx, context.run_id, progress.SUSPENDED, "back")
     write_block.unblock(tx, context.schema)
     machine.fire(tx, run, "cutover", {"live": True})
     options = {k: v for k, v in run.options.items() if k != reverse_verify.OPTION}

@@ -120,7 +120,8 @@ def _attempt(locker: Session, what: Tables, limits: Limits, work: Work, deadline
             with Budget(limits.lock_timeout, end if until is None else min(end, until)) as budget:
                 budget.limit(tx.pg)
                 try:
-                    _lock(tx, what, limits)
+                    _lock_in(tx, what, "SHARE ROW EXCLUSIVE", limits.lock_timeout)
+                    budget.limit(tx.pg)
                     failpoint("cutover.locked")
                     with holding_on():
                         work.act(tx, opening, budget)
@@ -191,24 +192,16 @@ def _evict_autovacuum(tx: Transaction, what: Tables, limits: Limits, deadline: f
     _lock_in(tx, what, "SHARE UPDATE EXCLUSIVE", patience)
 
 
-def _lock(tx: Transaction, what: Tables, limits: Limits) -> None:
-    _lock_in(tx, what, "SHARE ROW EXCLUSIVE", limits.lock_timeout)
-
-
 def _lock_in(tx: Transaction, what: Tables, mode: str, seconds: float) -> None:
-    """One deadline for the statement: lock_timeout counts for each of its tables."""
+    """One deadline for the statement: lock_timeout counts for each of its tables. What follows sets its own limits."""
     if not what.refs:
         return
     timeout = sql.Literal(f"{ceil(seconds * 1000)}ms")
-    before = tx.pg.execute("SELECT current_setting('statement_timeout'), current_setting('lock_timeout')").fetchone()
-    assert before is not None
     tx.pg.execute(sql.SQL("SET LOCAL lock_timeout = {0}; SET LOCAL statement_timeout = {0}").format(timeout))
     try:
         tx.pg.execute(sql.SQL("LOCK TABLE {} IN {} MODE").format(what.names, sql.SQL(mode)))
     except psycopg.errors.QueryCanceled as error:
         raise TryAgain("the tables could not be locked in time") from error
-    restore = sql.SQL("SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}")
-    tx.pg.execute(restore.format(*map(sql.Literal, before)))
 
 
 def _make_way(

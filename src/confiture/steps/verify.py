@@ -18,7 +18,7 @@ from psycopg import IsolationLevel, sql
 from confiture import fingerprint
 from confiture.capture import apply, write_block
 from confiture.capture.apply import Followed
-from confiture.compare import checksum, references, suspects
+from confiture.compare import checksum, references
 from confiture.compare.checksum import Hashing
 from confiture.copy.base import Job
 from confiture.db import Session, Transaction, repeated
@@ -27,11 +27,11 @@ from confiture.faults import failpoint
 from confiture.giving_way import yielding
 from confiture.journal import catchup, progress, rounds, runs, verifications
 from confiture.journal.verifications import Difference, Unit
+from confiture.naming import Naming
 from confiture.plan import Plan
 from confiture.runner import Context
 from confiture.steps import comparing, follow, touched
 from confiture.steps.finish import waits
-from confiture.types import shell_word
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ def refuse_unfinished(context: Context) -> None:
         raise Refused(
             "not every table is copied yet",
             why=f"{', '.join(left[:5])}{' and more' if len(left) > 5 else ''}",
-            fix=f"confiture migrate schema-to-schema migrate --target {shell_word(context.run().target_name)}",
+            fix=Naming(context.run().target_name).command("migrate"),
         )
 
 
@@ -186,7 +186,7 @@ def refuse_older(context: Context, seconds: float) -> None:
         raise Refused(
             "the verification is too old",
             why=f"the last complete verification began {age:.0f} s ago, --max-verification-age is {seconds:.0f} s",
-            fix=f"confiture migrate schema-to-schema verify --target {shell_word(run.target_name)} --again",
+            fix=Naming(run.target_name).command("verify --again"),
         )
 
 
@@ -220,7 +220,7 @@ def _begin_from(context: Context, tx: Transaction, plan: Plan) -> None:
     """What the target must stay like from the first comparison on: its storage, and a write block that is whole."""
     tables = [t.target for t in plan.tables]
     if write_block.exists(tx, context.schema):
-        for table in tables:
+        for table in write_block.lacking(tx, context.schema, tables):
             write_block.install(tx, context.schema, table)
     kept = [t.target for t in plan.tables if not t.recopied]
     fingerprint.record(tx, context.schema, fingerprint.oids(tx, kept), (fingerprint.STORAGE,))
@@ -233,22 +233,10 @@ def _all_equal(tx: Transaction, context: Context, attempt: verifications.Verific
 def _settled(
     context: Context, plan: Plan, job: Job, hashing: Hashing, followed: Followed, part: Unit, found: list[Difference]
 ) -> tuple[Unit, list[Difference]]:
-    """Suspects told apart through catch-up; rows that never stand still are left to the cutover."""
-    keys = list(dict.fromkeys(tuple((d.key or {}).values()) for d in found))
-    verdict = suspects.settle(
-        context.source,
-        context.target,
-        job,
-        hashing,
-        followed,
-        keys,
-        lambda: follow.single(context, plan),
-    )
-    with context.fenced() as tx:
-        catchup.touch_keys(tx, context.run_id, job.table.number, [list(k) for k in verdict.hot])
-    rows = part.source_rows if not verdict.confirmed else part.target_rows
-    settled = replace(part, target_rows=rows, equal=not verdict.confirmed)
-    return settled, list(verdict.confirmed)
+    """The part as it is once its suspects are told apart."""
+    confirmed = comparing.settled(context, job, hashing, followed, found, lambda: follow.single(context, plan))
+    rows = part.source_rows if not confirmed else part.target_rows
+    return replace(part, target_rows=rows, equal=not confirmed), list(confirmed)
 
 
 def _checked(context: Context, session: Session, plan: Plan, name: str) -> list[Difference]:
