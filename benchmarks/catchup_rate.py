@@ -1,6 +1,6 @@
 """Rows a second that catch-up brings over for a backlog of changed rows, single ones and in bulk.
 
-Everything is copied first; then rows change while nobody follows; then one ``follow --once`` is timed.
+Everything is copied first; then rows change while ``follow`` is not running; then one ``follow --once`` is timed.
 """
 
 from __future__ import annotations

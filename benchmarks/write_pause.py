@@ -1,8 +1,8 @@
 """The longest gap between acknowledged writes across a live cutover, many times over.
 
-Writers offer a fixed number of writes a second on a schedule of their own (open loop: one that is held up
-does not slow the others' schedule). At the cutover each is refused by the old database and goes on in the new
-one, as an application does that reads its database's address anew. The gap is the longest time within which no
+Writers offer a fixed number of writes a second on a schedule of their own (open loop: one that waits
+does not slow the others' schedule). At the cutover each is refused by the old database and continues in the new
+one, as an application does that reads its database's address again. The gap is the longest time within which no
 write of any writer was acknowledged.
 
 With ``--tables N`` the database has N small tables, five of which are written to, and one run is cut over, rolled back
