@@ -42,6 +42,22 @@ def old_server() -> Iterator[Server]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def two_servers() -> Iterator[tuple[Server, Server]]:
+    """Two servers of a module's own, which it may stop."""
+    with Server(embedded.scratch()) as one, Server(embedded.scratch()) as other:
+        yield one, other
+
+
+@pytest.fixture
+def apart(two_servers: tuple[Server, Server]) -> Iterator[tuple[Databases, Databases]]:
+    """Databases on each of the two."""
+    here, there = (Databases(server) for server in two_servers)
+    yield here, there
+    here.drop_all()
+    there.drop_all()
+
+
 @pytest.fixture(scope="session", name="forks")
 def forks_to_end() -> Forks:
     """Starts commands as quick processes, to be killed and signalled."""

@@ -147,10 +147,7 @@ class LiveRun:
 
     def tamper(self, statements: str) -> None:
         """Change the target behind the run's back, as its own writes do."""
-        with self.target.connect() as connection:
-            schema = self.target.value("SELECT nspname FROM pg_namespace WHERE nspname ~ '^confiture_'")
-            connection.execute(f"SET confiture.writer = '{schema}'")
-            connection.execute(statements.encode())
+        self.target.as_the_run(statements)
 
     def touch(self, table: str, key: int) -> None:
         """Have it remembered that a row changed since it was verified."""
@@ -215,9 +212,14 @@ class LiveRun:
     def rollback(self, limits: Limits | None = None) -> None:
         operations.rollback(self.where, limits or Limits(), self.progress)
 
-    def through(self) -> None:
-        """From nothing to a target that serves."""
-        self.setup()
+    def up_to_cutover(self, **wanted: object) -> LiveRun:
+        """From nothing to a run that is verified, which it returns."""
+        self.setup(**wanted)
         self.migrate()
         assert self.verify().equal
+        return self
+
+    def through(self) -> None:
+        """From nothing to a target that serves."""
+        self.up_to_cutover()
         self.cutover()

@@ -52,6 +52,17 @@ class TestDatabase:
         """A query's only value."""
         return self.rows(query)[0][0]
 
+    @property
+    def run_schema(self) -> str:
+        """The schema that a run has here."""
+        return str(self.value("SELECT nspname FROM pg_namespace WHERE nspname ~ '^confiture_'"))
+
+    def as_the_run(self, statements: str) -> None:
+        """Run statements as the run's own writes: capture leaves them out, and the write block lets them pass."""
+        with self.connect() as connection:
+            connection.execute(f"SET confiture.writer = '{self.run_schema}'".encode())
+            connection.execute(statements.encode())
+
 
 class Databases:
     """Makes databases and drops them at the end."""

@@ -85,9 +85,7 @@ def writers(bank: LiveRun, pgbench: Path) -> Iterator[Writers]:
 
 
 def test_nothing_is_lost_while_pgbench_writes_through_the_whole_run(bank: LiveRun, writers: Writers) -> None:
-    bank.setup()
-    bank.migrate()
-    assert bank.verify().equal
+    bank.up_to_cutover()
     bank.cutover()
     writers.assert_refused_with_nothing_lost(bank)
 

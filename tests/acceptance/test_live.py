@@ -166,9 +166,7 @@ def test_every_command_killed_anywhere_is_ended_by_the_same_command(
 
 
 def test_a_row_that_differs_stops_the_cutover_and_the_source_serves_on(live: LiveRun) -> None:
-    live.setup()
-    live.migrate()
-    assert live.verify().equal
+    live.up_to_cutover()
     live.tamper("UPDATE account SET owner_name = 'tampered' WHERE id = 5")
     live.touch("account", 5)
     with pytest.raises(CutoverGivenUp, match="differ"):
@@ -177,9 +175,7 @@ def test_a_row_that_differs_stops_the_cutover_and_the_source_serves_on(live: Liv
 
 
 def test_a_pass_that_brings_a_wrong_value_is_noticed_by_follow(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    live.setup()
-    live.migrate()
-    assert live.verify().equal
+    live.up_to_cutover()
     bring = apply._bring_rows
 
     def wrongly(source: Transaction, target: Transaction, *args: Any) -> int:
@@ -199,9 +195,7 @@ def test_a_pass_that_brings_a_wrong_value_is_noticed_by_follow(live: LiveRun, mo
 def test_a_row_that_differs_under_the_lock_stops_the_cutover_too(
     live: LiveRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    live.setup()
-    live.migrate()
-    assert live.verify().equal
+    live.up_to_cutover()
     equalise = switch._equalise
 
     def tampered(*args: Any) -> None:
@@ -216,18 +210,14 @@ def test_a_row_that_differs_under_the_lock_stops_the_cutover_too(
 
 
 def test_a_cutover_that_uses_up_its_budget_is_given_up_and_the_source_serves_on(live: LiveRun) -> None:
-    live.setup()
-    live.migrate()
-    assert live.verify().equal
+    live.up_to_cutover()
     with pytest.raises(CutoverGivenUp, match="write pause would exceed"):
         live.cutover(Limits(max_write_pause=0.0001))
     assert open_sides(live) == {"source"}
 
 
 def test_after_the_cutover_the_declared_keys_hold_and_the_old_database_stays_closed(live: LiveRun) -> None:
-    live.setup()
-    live.migrate()
-    assert live.verify().equal
+    live.up_to_cutover()
     live.cutover()
     live.cleanup()
     keys = live.target.rows("SELECT pg_get_constraintdef(oid), convalidated FROM pg_constraint WHERE contype = 'f'")

@@ -74,11 +74,7 @@ class Application(threading.Thread):
 @pytest.fixture
 def live(databases: Databases, tmp_path: Path) -> LiveRun:
     """A live run that is verified."""
-    made = LiveRun(databases, tmp_path, OLD, NEW)
-    made.setup()
-    made.migrate()
-    assert made.verify().equal
-    return made
+    return LiveRun(databases, tmp_path, OLD, NEW).up_to_cutover()
 
 
 @pytest.fixture

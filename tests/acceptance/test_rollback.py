@@ -228,9 +228,7 @@ def test_a_cutover_killed_while_the_sources_triggers_go_off_is_ended(
     databases: Databases, tmp_path: Path, forks: Forks
 ) -> None:
     live = LiveRun(databases, tmp_path, OLD, NEW, MAPPING)
-    live.setup()
-    live.migrate()
-    assert live.verify().equal
+    live.up_to_cutover()
     for point in ("switch.after_open_commit", "home.trigger.before_commit", "home.trigger.before_commit"):
         killed = forks.run(live.arguments("cutover"), live.project, CONFITURE_FAILPOINT=point)
         assert killed.code == -signal.SIGKILL, f"{point}: {killed.code}\n{killed.err}"
@@ -242,9 +240,7 @@ def test_a_cutover_killed_while_the_sources_triggers_go_off_is_ended(
 
 def test_a_run_for_a_stopped_application_is_not_rolled_back(databases: Databases, tmp_path: Path) -> None:
     live = LiveRun(databases, tmp_path, OLD, NEW, MAPPING)
-    live.setup(capture=False)
-    live.migrate()
-    assert live.verify().equal
+    live.up_to_cutover(capture=False)
     live.cutover()
     with pytest.raises(Refused, match="nothing to roll back"):
         operations.rollback(live.where, operations.Limits(), live.progress)

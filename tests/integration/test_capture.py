@@ -127,7 +127,7 @@ def test_a_role_without_rights_on_the_runs_schema_writes_as_before(live: LiveRun
         with live.source.connect() as app:
             app.execute("SET ROLE plain_app")
             app.execute("UPDATE parent SET note = 'mine' WHERE id = 2")
-            schema = live.source.value("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'confiture\\_%'")
+            schema = live.source.run_schema
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 app.execute(f"SELECT * FROM {schema}.log0002")
     finally:

@@ -16,16 +16,14 @@ TABLE = "CREATE TABLE item (id int PRIMARY KEY, n int);"
 
 @pytest.fixture
 def live(databases: Databases, tmp_path: Path) -> LiveRun:
-    run = LiveRun(databases, tmp_path, f"{TABLE} INSERT INTO item SELECT n, n FROM generate_series(1, 9) n", TABLE)
-    run.setup()
-    run.migrate()
-    assert run.verify().equal
-    return run
+    return LiveRun(
+        databases, tmp_path, f"{TABLE} INSERT INTO item SELECT n, n FROM generate_series(1, 9) n", TABLE
+    ).up_to_cutover()
 
 
 def passes(live: LiveRun) -> tuple[int, int]:
     """The number of the last pass, as each side knows it."""
-    schema = live.target.value("SELECT 'confiture_' || left(replace(id::text, '-', ''), 8) FROM confiture.run")
+    schema = live.source.run_schema
     known = live.source.value(f"SELECT number FROM {schema}.passes")
     return known, live.target.value("SELECT pass FROM confiture.catchup")
 
@@ -41,7 +39,7 @@ def test_both_sides_know_the_number_of_a_pass(live: LiveRun) -> None:
 def test_a_target_that_is_behind_its_source_blocks_the_run(live: LiveRun, step: str) -> None:
     live.source.sql("UPDATE item SET n = 0")
     live.follow()
-    schema = live.target.value("SELECT 'confiture_' || left(replace(id::text, '-', ''), 8) FROM confiture.run")
+    schema = live.source.run_schema
     # As after a failover of the target that lost its last commits: the source is one pass ahead.
     live.source.sql(f"UPDATE {schema}.passes SET number = number + 1")
     with pytest.raises(Refused, match="lost changes"):
@@ -59,7 +57,7 @@ def test_a_pass_counts_only_behind_the_one_that_both_sides_know(
         live.follow()
     monkeypatch.setattr(apply, "refuse_behind", lambda context: None)
     live.source.sql("UPDATE item SET n = 3")
-    schema = live.target.value("SELECT 'confiture_' || left(replace(id::text, '-', ''), 8) FROM confiture.run")
+    schema = live.source.run_schema
     live.source.sql(f"UPDATE {schema}.passes SET number = {change}")
     with pytest.raises(Refused, match=f"the {side} has lost changes"):
         live.follow()

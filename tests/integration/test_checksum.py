@@ -28,11 +28,7 @@ ALIKE = {
 
 
 def run_of(databases: Databases, folder: Path, old: str, new: str) -> LiveRun:
-    live = LiveRun(databases, folder, old, new, chunk_rows=2)
-    live.setup()
-    live.migrate()
-    assert live.verify().equal
-    return live
+    return LiveRun(databases, folder, old, new, chunk_rows=2).up_to_cutover()
 
 
 def test_values_swapped_between_two_rows_are_found(databases: Databases, tmp_path: Path) -> None:

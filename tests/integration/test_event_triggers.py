@@ -73,9 +73,7 @@ def test_an_event_trigger_that_cannot_be_silenced_is_refused_with_the_way_out(
         live.source.sql(disabled)
     else:
         (live.project / "db/schema/10/new.sql").write_text(new + disabled)
-    live.setup()
-    live.migrate()
-    assert live.verify().equal
+    live.up_to_cutover()
     live.cutover()
     live.assert_same(**SAME)
 

@@ -42,11 +42,7 @@ PLAIN_MAPPING = """item:
 
 def verified(databases: Databases, folder: Path, old: str, new: str, mapping: str = "") -> LiveRun:
     """A run that is verified, in which a change comes next."""
-    run = LiveRun(databases, folder, old, new, mapping)
-    run.setup()
-    run.migrate()
-    assert run.verify().equal
-    return run
+    return LiveRun(databases, folder, old, new, mapping).up_to_cutover()
 
 
 def leaf(statements: str) -> str:

@@ -54,9 +54,7 @@ def test_verify_finds_the_parents_that_the_foreign_key_finds(
     ddl = _operands(parent, child)
     rows = f"INSERT INTO parent VALUES (1, '{there}'); INSERT INTO child VALUES (1, '{written}')"
     live = LiveRun(databases, tmp_path, f"{ddl}{rows}", ddl)
-    live.setup()
-    live.migrate()
-    assert live.verify().equal
+    live.up_to_cutover()
     live.cutover()
     assert_as_designed(live, databases, ddl)
 
@@ -68,9 +66,7 @@ def test_parents_are_found_by_the_collation_of_the_referenced_column(
     ddl = ICU + _operands("text COLLATE ignore_case", child)
     rows = "INSERT INTO parent VALUES (1, 'Ann'); INSERT INTO child VALUES (1, 'ann')"
     live = LiveRun(old_databases, tmp_path, f"{ddl}{rows}", ddl)
-    live.setup()
-    live.migrate()
-    assert live.verify().equal
+    live.up_to_cutover()
 
 
 def test_an_orphan_of_a_case_insensitive_key_is_named(databases: Databases, tmp_path: Path) -> None:
@@ -218,9 +214,7 @@ def test_a_partitioned_child_obeys_its_action_from_the_opening_on(
 ) -> None:
     databases: Databases = request.getfixturevalue(kind)
     live = LiveRun(databases, tmp_path, ACTIONS + ACTION_ROWS, ACTIONS)
-    live.setup()
-    live.migrate()
-    assert live.verify().equal
+    live.up_to_cutover()
 
     def write(point: str) -> None:
         if point == "switch.after_open_commit":

@@ -37,9 +37,7 @@ def table(kind: str) -> str:
 
 def key_comes_and_goes(live: LiveRun, key: str) -> None:
     """From setup to cutover; between them another row comes and goes, in one pass and in two."""
-    live.setup()
-    live.migrate()
-    assert live.verify().equal
+    live.up_to_cutover()
     live.source.sql(f"INSERT INTO t VALUES ({key}, 'other'); DELETE FROM t WHERE k = {key}")
     live.follow()
     live.cutover()
@@ -82,13 +80,9 @@ def test_a_collation_that_comes_after_the_plan_deletes_no_other_row(old_database
     with pytest.raises(Blocked, match=r"target table public\.t was changed"):
         live.follow()
     # A pass deletes by the bytes of the key, whatever the fingerprint says.
-    live.target.sql(f"DELETE FROM {schema_of(live)}.fingerprint")
+    live.target.sql(f"DELETE FROM {live.target.run_schema}.fingerprint")
     live.follow()
     live.assert_same(t="SELECT * FROM t")
-
-
-def schema_of(live: LiveRun) -> str:
-    return str(live.target.value("SELECT nspname FROM pg_namespace WHERE nspname ~ '^confiture_'"))
 
 
 def test_a_large_table_whose_key_is_no_key_in_the_target_is_refused_with_the_reason(
@@ -205,9 +199,7 @@ def test_a_temporal_key_is_neither_key_nor_arbiter(databases: Databases, tmp_pat
     live = LiveRun(databases, tmp_path, temporal + filled, temporal)
     (planned,) = live.plan().tables
     assert (planned.key, planned.arbiter, planned.recopied) == ((), None, True)
-    live.setup()
-    live.migrate()
-    assert live.verify().equal
+    live.up_to_cutover()
     live.source.sql("UPDATE t SET v = 'c' WHERE lower(at) < '2020-06-01'")
     live.cutover()
     live.assert_same(t="SELECT * FROM t")
@@ -263,9 +255,7 @@ def test_a_row_whose_key_is_null_behind_a_not_null_arrives(
     live = LiveRun(request.getfixturevalue(version), tmp_path, ddl, target, chunk_rows=1000)
     (planned,) = live.plan().tables
     assert (planned.key, planned.key_reason) == ((), "code may be NULL")
-    live.setup()
-    live.migrate()
-    assert live.verify().equal
+    live.up_to_cutover()
     live.source.sql("INSERT INTO t VALUES ('new', 9000); DELETE FROM t WHERE code = '7'")
     live.follow()
     live.cutover()

@@ -37,11 +37,7 @@ SOON = Limits(lock_timeout=0.2, give_up_after=1.0)
 
 @pytest.fixture
 def verified(databases: Databases, tmp_path: Path) -> LiveRun:
-    run = LiveRun(databases, tmp_path, OLD, NEW)
-    run.setup()
-    run.migrate()
-    assert run.verify().equal
-    return run
+    return LiveRun(databases, tmp_path, OLD, NEW).up_to_cutover()
 
 
 @contextmanager
@@ -91,9 +87,7 @@ def test_a_reader_of_the_source_does_not_delay_a_rollback(verified: LiveRun) -> 
 def test_what_blocks_the_opening_aborts_the_cutover_and_is_named(databases: Databases, tmp_path: Path) -> None:
     """Enabling a rule takes the strongest lock, so a reader blocks it: known before the source is closed."""
     run = LiveRun(databases, tmp_path, OLD, NEW + RULE)
-    run.setup()
-    run.migrate()
-    assert run.verify().equal
+    run.up_to_cutover()
     with holding(run.target, "SELECT * FROM p") as reader:
         with pytest.raises(CutoverGivenUp, match="the target's tables could not be locked") as aborted:
             run.cutover(SOON)
@@ -149,9 +143,7 @@ def test_a_crash_between_the_two_commits_is_finished_though_a_reader_blocks_it(
     """Until the other database opens, neither takes writes: the reader is named, and ended after a grace period."""
     run = LiveRun(databases, tmp_path, OLD + RULE, NEW + RULE)
     if command == "cutover":
-        run.setup()
-        run.migrate()
-        assert run.verify().equal
+        run.up_to_cutover()
     else:
         run.through()
     point = {"CONFITURE_FAILPOINT": "switch.after_point_of_no_return"}
@@ -253,9 +245,7 @@ def test_the_lock_on_all_tables_has_one_deadline(databases: Databases, tmp_path:
     names = [f"t{n}" for n in range(6)]
     tables = "".join(f"CREATE TABLE {name} (id int PRIMARY KEY);" for name in names)
     run = LiveRun(databases, tmp_path, tables, tables)
-    run.setup()
-    run.migrate()
-    assert run.verify().equal
+    run.up_to_cutover()
     holders = {name: run.source.connect(autocommit=False) for name in names}
     for name, holder in holders.items():
         holder.execute(f"INSERT INTO {name} VALUES (1)".encode())
@@ -273,7 +263,7 @@ def test_the_lock_on_all_tables_has_one_deadline(databases: Databases, tmp_path:
         # The write block's triggers need these locks too, and have no deadline in common.
         patch.setattr(switch, "prepare_block", lambda *_: None)
         run.source.sql(
-            f"CREATE FUNCTION {schema_of(run)}.write_block() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN END'"
+            f"CREATE FUNCTION {run.source.run_schema}.write_block() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN END'"
         )
         releasing.start()
         with pytest.raises(CutoverGivenUp, match="could not be locked"):
@@ -283,10 +273,6 @@ def test_the_lock_on_all_tables_has_one_deadline(databases: Databases, tmp_path:
     for holder in holders.values():
         holder.close()
     assert run.open_sides("INSERT INTO t0 VALUES (2)") == {"source"}
-
-
-def schema_of(run: LiveRun) -> str:
-    return str(run.source.value("SELECT nspname FROM pg_namespace WHERE nspname ~ '^confiture_'"))
 
 
 def test_a_cancellation_at_the_end_of_the_write_pause_hits_no_later_statement(

@@ -5,12 +5,11 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from confiture import embedded
 from confiture.embedded import Server
 from confiture.errors import Blocked, CutoverGivenUp
 from forked import Forks
@@ -25,37 +24,13 @@ NEW = "CREATE TABLE t (id bigint PRIMARY KEY, v text)"
 RESTARTED = "comparing every row before the rollback: the server of the {} was restarted"
 
 
-@pytest.fixture(scope="module")
-def apart() -> Iterator[Server]:
-    """A server of the source's own."""
-    root = embedded.scratch()
-    try:
-        with Server(root) as server:
-            yield server
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
-
-
-@pytest.fixture(scope="module")
-def into() -> Iterator[Server]:
-    """A server of the target's own."""
-    root = embedded.scratch()
-    try:
-        with Server(root) as server:
-            yield server
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
-
-
 @pytest.fixture
-def live(apart: Server, into: Server, tmp_path: Path) -> Iterator[LiveRun]:
+def live(apart: tuple[Databases, Databases], tmp_path: Path) -> LiveRun:
     """A target that serves, on a server of its own."""
-    one, other = Databases(apart), Databases(into)
-    run = LiveRun(one, tmp_path, OLD, NEW, apart=other, strategy="copy")
+    here, there = apart
+    run = LiveRun(here, tmp_path, OLD, NEW, apart=there, strategy="copy")
     run.through()
-    yield run
-    one.drop_all()
-    other.drop_all()
+    return run
 
 
 def restart(server: Server) -> None:
@@ -63,28 +38,22 @@ def restart(server: Server) -> None:
     server.start()
 
 
-@pytest.fixture
-def restored() -> Callable[[Server, Callable[[], object]], None]:
+def put_back(server: Server, happens: Callable[[], object]) -> None:
     """Put back a server's files as they were before something happened."""
-
-    def put_back(server: Server, happens: Callable[[], object]) -> None:
-        kept = server.root / "kept"
-        server.stop()
-        subprocess.run(["cp", "-a", server.data, kept], check=True)
-        server.start()
-        happens()
-        server.stop()
-        shutil.rmtree(server.data)
-        kept.rename(server.data)
-        server.start()
-
-    return put_back
+    kept = server.root / "kept"
+    server.stop()
+    subprocess.run(["cp", "-a", server.data, kept], check=True)
+    server.start()
+    happens()
+    server.stop()
+    shutil.rmtree(server.data)
+    kept.rename(server.data)
+    server.start()
 
 
 def damage(live: LiveRun, statements: str) -> None:
     """Change the source as its write block lets only the run, and as no reverse pass did."""
-    schema = live.source.value("SELECT nspname FROM pg_namespace WHERE nspname ~ '^confiture_'")
-    live.source.sql(f"SET confiture.writer = '{schema}'; {statements}")
+    live.source.as_the_run(statements)
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
@@ -121,14 +90,12 @@ def test_a_row_the_restarted_source_lost_stops_the_rollback_until_it_is_repaired
     assert live.source.value("SELECT v FROM t WHERE id = 7") == "v7"
 
 
-def test_a_target_restored_to_before_a_reverse_pass_blocks(
-    live: LiveRun, into: Server, restored: Callable[[Server, Callable[[], object]], None]
-) -> None:
+def test_a_target_restored_to_before_a_reverse_pass_blocks(live: LiveRun) -> None:
     def written() -> None:
         live.target.sql("UPDATE t SET v = 'lost' WHERE id = 1")
         live.follow()
 
-    restored(into, written)
+    put_back(live.target.server, written)
     assert live.source.value("SELECT v FROM t WHERE id = 1") == "lost"
     for command in (live.follow, live.rollback):
         with pytest.raises(Blocked, match=r"restored|lost"):
@@ -136,25 +103,21 @@ def test_a_target_restored_to_before_a_reverse_pass_blocks(
     assert live.open_sides("UPDATE t SET v = v WHERE id = 1") == {"target"}
 
 
-def test_a_source_restored_to_before_a_reverse_pass_blocks(
-    live: LiveRun, apart: Server, restored: Callable[[Server, Callable[[], object]], None]
-) -> None:
+def test_a_source_restored_to_before_a_reverse_pass_blocks(live: LiveRun) -> None:
     def written() -> None:
         live.target.sql("UPDATE t SET v = 'kept' WHERE id = 1")
         live.follow()
 
-    restored(apart, written)
+    put_back(live.source.server, written)
     for command in (live.follow, live.rollback):
         with pytest.raises(Blocked, match=r"restored|lost"):
             command()
     assert live.open_sides("UPDATE t SET v = v WHERE id = 1") == {"target"}
 
 
-def test_a_target_restored_before_any_pass_is_compared_as_it_is_now(
-    live: LiveRun, into: Server, restored: Callable[[Server, Callable[[], object]], None]
-) -> None:
+def test_a_target_restored_before_any_pass_is_compared_as_it_is_now(live: LiveRun) -> None:
     """What it lost no server has any more."""
-    restored(into, lambda: live.target.sql("UPDATE t SET v = 'lost' WHERE id = 1"))
+    put_back(live.target.server, lambda: live.target.sql("UPDATE t SET v = 'lost' WHERE id = 1"))
     live.target.sql("UPDATE t SET v = 'kept' WHERE id = 2")
     live.rollback()
     assert [line for line in live.progress.lines if line.startswith(RESTARTED.format("target"))]

@@ -49,19 +49,12 @@ class Stopped(Exception):
 
 @pytest.fixture
 def live(databases: Databases, tmp_path: Path) -> LiveRun:
-    run = LiveRun(databases, tmp_path, OLD, NEW, chunk_rows=10)
-    run.setup()
-    run.migrate()
-    assert run.verify().equal
-    return run
+    return LiveRun(databases, tmp_path, OLD, NEW, chunk_rows=10).up_to_cutover()
 
 
 def unseen(live: LiveRun, statement: str) -> None:
     """Write to the source as a loader that fires no triggers: capture leaves out what Confiture itself writes."""
-    schema = live.target.value("SELECT nspname FROM pg_namespace WHERE nspname ~ '^confiture_'")
-    with live.source.connect() as loader:
-        loader.execute(f"SET confiture.writer = '{schema}'")
-        loader.execute(statement.encode())
+    live.source.as_the_run(statement)
 
 
 def follow(live: LiveRun, verify_every: float | None) -> None:

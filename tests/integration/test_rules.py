@@ -120,9 +120,7 @@ def test_abort_enables_the_rules_of_a_target_that_was_there_before(databases: Da
 
 def test_rules_are_enabled_by_the_cutover_of_a_stopped_application(databases: Databases, tmp_path: Path) -> None:
     live = LiveRun(databases, tmp_path, TABLES + ROWS + RULES, TABLES + RULES)
-    live.setup(capture=False)
-    live.migrate()
-    assert live.verify().equal
+    live.up_to_cutover(capture=False)
     live.cutover()
     live.assert_same(**SAME)
     assert _rules(live, "target") == _rules(live, "source")

@@ -86,9 +86,7 @@ def test_a_view_whose_function_relies_on_search_path_is_stale_by_name(databases:
     view = "CREATE MATERIALIZED VIEW low AS SELECT by_plpgsql(v) AS v FROM a;"
     with_path = "ALTER FUNCTION by_plpgsql SET search_path = public, pg_temp;"
     live = LiveRun(databases, tmp_path, OLD, NEW + with_path + view)
-    live.setup()
-    live.migrate()
-    assert live.verify().equal
+    live.up_to_cutover()
     live.target.sql("ALTER FUNCTION by_plpgsql RESET search_path")
     live.cutover()
     said = "\n".join(live.progress.lines)

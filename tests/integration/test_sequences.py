@@ -109,9 +109,7 @@ def test_a_sequence_continues_where_its_origin_is(
 ) -> None:
     old, new, following = ORIGINS[case]
     live = LiveRun(named(request, version), tmp_path, old, new)
-    live.setup()
-    live.migrate()
-    assert live.verify().equal
+    live.up_to_cutover()
     rehearsed(live)
     live.cutover()
     assert live.target.value("SELECT nextval('s')") == following
@@ -137,9 +135,7 @@ def test_a_sequence_near_its_end_is_moved_as_far_as_it_goes(
     last, new, value = case
     old = f"CREATE TABLE t (id int PRIMARY KEY); CREATE SEQUENCE s; SELECT setval('s', {last})"
     live = LiveRun(databases, tmp_path, old, f"CREATE TABLE t (id int PRIMARY KEY); {new}")
-    live.setup()
-    live.migrate()
-    assert live.verify().equal
+    live.up_to_cutover()
     rehearsed(live)
     live.cutover()
     assert live.target.rows("SELECT last_value, is_called FROM s") == [(value, True)]
@@ -168,9 +164,7 @@ def test_a_sequence_that_ends_before_its_origin_later_is_told_by_the_rehearsal(
 ) -> None:
     table = "CREATE TABLE t (id int PRIMARY KEY);"
     live = LiveRun(databases, tmp_path, table + "CREATE SEQUENCE s", table + "CREATE SEQUENCE s MAXVALUE 12")
-    live.setup()
-    live.migrate()
-    assert live.verify().equal
+    live.up_to_cutover()
     live.source.sql("SELECT setval('s', 13)")
     for attempt in (lambda: rehearsed(live), live.cutover):
         with pytest.raises(Refused, match=r"public\.s cannot continue at 13") as refused:
@@ -185,9 +179,7 @@ def test_a_sequence_that_ends_before_its_origin_later_is_told_by_the_rehearsal(
 def test_a_sequence_that_goes_during_the_run_is_named(databases: Databases, tmp_path: Path, change: str) -> None:
     ddl = "CREATE TABLE t (id int PRIMARY KEY); CREATE SEQUENCE s"
     live = LiveRun(databases, tmp_path, ddl, ddl)
-    live.setup()
-    live.migrate()
-    assert live.verify().equal
+    live.up_to_cutover()
     live.source.sql(change)
     for attempt in (lambda: rehearsed(live), live.cutover):
         with pytest.raises(Refused, match=r"has no sequence public\.s any more"):

@@ -462,9 +462,7 @@ def test_a_rollback_is_told_until_the_next_cutover(move: Move, tmp_path: Path) -
 
 def test_differences_of_a_run_that_captures_are_repaired_by_the_printed_command(move: Move, tmp_path: Path) -> None:
     move.reach("migrating")
-    with move.target.connect() as connection:
-        schema_name = move.target.value("SELECT nspname FROM pg_namespace WHERE nspname ~ '^confiture_'")
-        connection.execute(f"SET confiture.writer = '{schema_name}'; UPDATE item SET name = 'other' WHERE id = 3")
+    move.target.as_the_run("UPDATE item SET name = 'other' WHERE id = 3")
     move.step("verify", check=7)
     run = move.run()
     assert "verify --target" in run.next["command"]

@@ -270,14 +270,6 @@ SAME = [
     *("derived", '"Serial"', "list_to_plain", "plain_to_list", "hashed", "events", "no_leaves", "ONLY parent"),
     *("ONLY child", '"Grand Child"', "family_member", "event_detail", "event_log", "a", "b", "self", "other.c"),
 ]
-UNWALKED = {
-    "keyless": "the source table has no unique key",
-    "nullable_key": "a may be NULL",
-    "partial_key": "the source table has no unique key",
-    "late_key": "the source table has no unique key",
-    "one_keyless_column": "the source table has no unique key",
-    "no_columns": "the source table has no unique key",
-}
 
 
 @pytest.fixture(scope="module", params=["fdw", "copy"])

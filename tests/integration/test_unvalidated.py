@@ -143,9 +143,7 @@ def test_inherited_constraints_not_valid_are_as_declared_after_the_cutover(
     rows = "INSERT INTO parent VALUES (1, -9); INSERT INTO child VALUES (2, -9); INSERT INTO grandchild VALUES (3, -9);"
     ddl = INHERITANCE + INHERITED
     live = LiveRun(databases, tmp_path, INHERITANCE + rows + INHERITED, ddl)
-    live.setup(capture=False)
-    live.migrate()
-    assert live.verify().equal
+    live.up_to_cutover(capture=False)
     live.cutover()
     live.assert_same(parent="SELECT * FROM parent", grandchild="SELECT * FROM grandchild")
     assert Counter(live.target.rows(STATE)) == Counter(databases.cloned(ddl).rows(STATE))

@@ -43,7 +43,7 @@ class Application:
         if not name.endswith("big") or phase != "copying":
             return
         source = self.live.source
-        schema = source.value("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'confiture\\_%'")
+        schema = source.run_schema
         self.most = max(self.most, source.value(f"SELECT count(*) FROM {schema}.log0002"))
         self.caught_up.append(self.live.target.value("SELECT note FROM able WHERE id = 1"))
         self.writes += 1

@@ -28,13 +28,9 @@ def live(databases: Databases, tmp_path: Path) -> LiveRun:
     return run
 
 
-def schema_of(live: LiveRun) -> str:
-    return str(live.source.value("SELECT nspname FROM pg_namespace WHERE nspname ~ '^confiture_'"))
-
-
 def passes_of(live: LiveRun) -> str:
     """The table on the source with the number of the last reverse pass."""
-    return f"{schema_of(live)}.passes"
+    return f"{live.source.run_schema}.passes"
 
 
 #: What the source has recorded of the last reverse pass after one side was restored, and which side has lost changes.
@@ -68,9 +64,7 @@ def test_a_pass_counts_only_behind_the_one_that_both_sides_know(
 
 
 def test_after_a_rewrite_of_a_target_table_every_row_is_compared_before_a_rollback(live: LiveRun) -> None:
-    with live.source.connect() as connection:  # as no pass would see it
-        connection.execute(f"SET confiture.writer = '{schema_of(live)}'".encode())
-        connection.execute("UPDATE item SET n = 7 WHERE id = 2")
+    live.source.as_the_run("UPDATE item SET n = 7 WHERE id = 2")  # as no pass would see it
     live.target.sql("VACUUM FULL item")
     with pytest.raises(CutoverGivenUp, match="source and target differ"):
         live.rollback()

@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from confiture import config, db, embedded, status, watchdog
+from confiture import config, db, status, watchdog
 from confiture.embedded import Server
 from confiture.errors import CannotConnect, ConfitureError, CutoverHalfway, Refused
 from confiture.operations import Where
@@ -130,19 +130,11 @@ def through(live: LiveRun, trouble: Trouble, course: Sequence[str] = COURSE) -> 
     assert live.state == "cleaned"
 
 
-@pytest.fixture(scope="module")
-def two_servers() -> Iterator[tuple[Server, Server]]:
-    with Server(embedded.scratch()) as one, Server(embedded.scratch()) as other:
-        yield one, other
-
-
 @pytest.fixture
-def live(two_servers: tuple[Server, Server], tmp_path: Path) -> Iterator[LiveRun]:
+def live(apart: tuple[Databases, Databases], tmp_path: Path) -> LiveRun:
     """A run from one server to another."""
-    here, there = (Databases(server) for server in two_servers)
-    yield LiveRun(here, tmp_path, OLD, NEW, MAPPING, apart=there, chunk_rows=20)
-    here.drop_all()
-    there.drop_all()
+    here, there = apart
+    return LiveRun(here, tmp_path, OLD, NEW, MAPPING, apart=there, chunk_rows=20)
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
