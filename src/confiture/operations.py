@@ -833,7 +833,7 @@ def rollback_problems(where: Where) -> tuple[str, ...]:
 
     The tables of a run without capture are not among them: that choice was made at setup.
     """
-    run = find_run(config.resolve(where.target, where.project), look=True)
+    run = find_run(config.resolve(where.target, where.project))
     if run.plan is None or run.state == CUTOVER or not run.options.get("capture"):
         return ()
     return plan_from_json(run.plan).rollback_problems

@@ -339,6 +339,15 @@ def test_a_newer_tool_goes_on_with_a_run_that_an_older_one_began(half_way: Small
     half_way.assert_as_designed(databases)
 
 
+@pytest.mark.parametrize("command", ["verify", "cutover", "abort"])
+def test_any_command_that_changes_a_run_upgrades_its_journal_first(half_way: SmallMove, command: str) -> None:
+    half_way.run("migrate")
+    half_way.run("verify")
+    with newer_tool():
+        half_way.run(command)
+    assert half_way.target.value("SELECT max(version) FROM confiture.migration") == 99
+
+
 @pytest.mark.parametrize("point", ["upgrade.before_commit", "upgrade.after_commit"])
 def test_an_upgrade_that_breaks_off_happens_once(half_way: SmallMove, point: str) -> None:
     def broken(name: str) -> None:
