@@ -1103,9 +1103,8 @@ MUTANTS = (
     Mutant(
         "the target's fingerprint is compared once more under the lock",
         "steps/switch.py",
-        '        fingerprint.refuse_changed(\n            opening, context.schema, "target", '
-        "(*fingerprint.APPLIED, fingerprint.STORAGE, fingerprint.WRITE_BLOCK)\n        )\n",
-        "",
+        "        _check_target(context, opening)\n        open_target",
+        "        open_target",
         _in("integration", "fingerprint", "ddl_in_the_target_under"),
     ),
     Mutant(
