@@ -9,6 +9,7 @@ it; ``tests/acceptance/test_matrix.py`` a few.
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import random
 import signal
@@ -517,6 +518,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--course", choices=sorted(COURSES))
     parser.add_argument("--step", help="only kills in this command")
+    parser.add_argument("--log", type=Path, help="append each ended case to this file; skip those that passed by it")
     chosen = parser.parse_args()
     pick = random.Random(chosen.seed)
     recorded = record_all()
@@ -530,25 +532,44 @@ def main() -> None:
     if chosen.sample is not None:
         todo = pick.sample(todo, chosen.sample)
     todo.sort(key=lambda case: (case.course, case.step))
-    sys.exit(_run(todo, recorded, chosen.workers))
+    sys.exit(_run(todo, recorded, chosen.workers, chosen.log))
 
 
-def _run(todo: Sequence[Case], recorded: Recorded, workers: int) -> int:
+def _logged(log: Path | None, todo: Sequence[Case]) -> dict[Case, Told]:
+    """Of these cases, those that passed in an earlier part of the same matrix."""
+    by_name = {str(case): case for case in todo}
+    lines = log.read_text().splitlines() if log is not None and log.exists() else []
+    ended = [json.loads(line) for line in lines]
+    return {
+        by_name[e["case"]]: Told(by_name[e["case"]], e["kills"], e["rows"], None)
+        for e in ended
+        if e["case"] in by_name and e["failure"] is None
+    }
+
+
+def _run(todo: Sequence[Case], recorded: Recorded, workers: int, log: Path | None = None) -> int:
     began = time.monotonic()
     work: multiprocessing.Queue[Case | None] = multiprocessing.Queue()
     told: multiprocessing.Queue[Told] = multiprocessing.Queue()
-    for item in (*todo, *[None] * workers):
+    earlier = _logged(log, todo)
+    left = [case for case in todo if case not in earlier]
+    for item in (*left, *[None] * workers):
         work.put(item)
     processes = [multiprocessing.Process(target=_worker, args=(work, told, recorded)) for _ in range(workers)]
     for process in processes:
         process.start()
-    ended: list[Told] = []
-    for number in range(1, len(todo) + 1):
-        ended.append(told.get())
-        if failure := ended[-1].failure:
-            print(f"FAILED {ended[-1].case}\n    {failure}", flush=True)
+    ended = list(earlier.values())
+    for number in range(1, len(left) + 1):
+        last = told.get()
+        ended.append(last)
+        if last.failure:
+            print(f"FAILED {last.case}\n    {last.failure}", flush=True)
+        if log is not None:
+            line = {"case": str(last.case), "kills": last.kills, "rows": last.rows, "failure": last.failure}
+            with log.open("a") as file:
+                print(json.dumps(line), file=file)
         if number % 25 == 0:
-            print(f"{number} of {len(todo)} after {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+            print(f"{number} of {len(left)} after {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     for process in processes:
         process.join()
     failed = sum(t.failure is not None for t in ended)
