@@ -1,5 +1,8 @@
 """What capture costs the application: pgbench's single-row updates and 10,000-row statements, with and without it.
 
+With ``--write-block`` both databases are captured, and one of them has the triggers of the write block too, which let
+writes pass from the preparation of a cutover until it closes the database.
+
 Runs alternate, so that what else the machine does falls on both alike; each ratio is of neighbours.
 """
 
@@ -16,6 +19,10 @@ import psycopg
 
 import books
 import harness
+from confiture import config
+from confiture.capture import write_block
+from confiture.db import Session
+from confiture.types import TableRef
 
 #: As pgbench's accounts are.
 NEW = "CREATE TABLE item (id int PRIMARY KEY, branch int, amount int NOT NULL, note char(84));"
@@ -56,9 +63,23 @@ def statements(ends: dict[str, str]) -> dict[str, list[float]]:
     return took
 
 
-def slower(plain: list[float], captured: list[float]) -> float:
+def slower(without: list[float], having: list[float]) -> float:
     """By how many percent fewer rows a second go through, by the median times."""
-    return 100 * (1 - statistics.median(plain) / statistics.median(captured))
+    return 100 * (1 - statistics.median(without) / statistics.median(having))
+
+
+def captured(pair: harness.Pair, *, blocked: bool = False) -> harness.Run:
+    """A run on a database of its own.
+
+    :param blocked: install the triggers of the write block, which let writes pass.
+    """
+    run = harness.Run(pair, pair.source(OLD), NEW)
+    run.setup()
+    if blocked:
+        with Session(config.resolve(run.source, run.project), "benchmark") as session, session.transaction() as tx:
+            write_block.unblock(tx, run.schema)
+            write_block.install(tx, run.schema, TableRef("public", "item"))
+    return run
 
 
 def main() -> None:
@@ -66,6 +87,7 @@ def main() -> None:
     parser = harness.arguments(__doc__)
     parser.add_argument("--rounds", type=int, default=12, help="alternating pairs of runs")
     parser.add_argument("--in-memory", action="store_true", help="no disk to wait for: the worst case")
+    parser.add_argument("--write-block", action="store_true", help="measure the write block in place of capture")
     parser.add_argument("--seconds", type=int, default=2, help="of each pgbench run")
     chosen = parser.parse_args()
     report = harness.Report("source_slowdown", chosen.json)
@@ -74,38 +96,38 @@ def main() -> None:
         raise SystemExit("pgbench is not installed")
     single: list[float] = []
     bulk: list[float] = []
-    rates: dict[str, list[float]] = {"plain": [], "captured": []}
-    times: dict[str, list[float]] = {"plain": [], "captured": []}
+    rates: dict[str, list[float]] = {"without": [], "with": []}
+    times: dict[str, list[float]] = {"without": [], "with": []}
+    what = "the write block" if chosen.write_block else "capture"
     with harness.servers(on_disk=not chosen.in_memory) as pair:
-        ends = {"plain": pair.source(OLD)}
-        ends["captured"] = pair.source(OLD)
-        run = harness.Run(pair, ends["captured"], NEW)
-        run.setup()
+        runs = [captured(pair, blocked=chosen.write_block)]
+        if chosen.write_block:
+            runs.append(captured(pair))
+        ends = {"with": runs[0].source, "without": runs[-1].source if chosen.write_block else pair.source(OLD)}
         for conninfo in ends.values():
             single_rows(pgbench, conninfo, 1)
         statements(ends)
         for n in range(chosen.rounds):
-            # Who goes first changes from pair to pair.
+            # The order changes from pair to pair.
             order = list(ends) if n % 2 else list(ends)[::-1]
             tps = {name: single_rows(pgbench, ends[name], chosen.seconds) for name in order}
             seconds = statements({name: ends[name] for name in order})
-            single.append(100 * (1 - tps["captured"] / tps["plain"]))
-            bulk.append(slower(seconds["plain"], seconds["captured"]))
+            single.append(100 * (1 - tps["with"] / tps["without"]))
+            bulk.append(slower(seconds["without"], seconds["with"]))
             for name in ends:
                 rates[name].append(tps[name])
                 times[name] += seconds[name]
                 harness.execute(ends[name], "VACUUM item")
-            harness.execute(ends["captured"], f"TRUNCATE {run.schema}.log0001")
+            for run in runs:
+                harness.execute(run.source, f"TRUNCATE {run.schema}.log0001")
             report.say(f"pair {n + 1}: single rows {single[-1]:.1f} %, statements {bulk[-1]:.1f} %")
-    whole = 100 * (1 - statistics.median(rates["captured"]) / statistics.median(rates["plain"]))
-    report.add("single rows", whole, "%", "slower with capture, by the medians of all runs")
-    report.add(
-        "10,000 rows", slower(times["plain"], times["captured"]), "%", "slower, by the medians of all statements"
-    )
-    report.spread("single rows:", single, "%", "fewer one-row updates a second with capture than without")
-    report.spread("10,000 rows:", bulk, "%", "fewer rows a second in statements of 10,000 with capture")
-    report.spread("plain", rates["plain"], "tps", "one-row updates a second without capture, two clients")
-    report.spread("captured", rates["captured"], "tps", "one-row updates a second with capture, two clients")
+    whole = 100 * (1 - statistics.median(rates["with"]) / statistics.median(rates["without"]))
+    report.add("single rows", whole, "%", f"slower with {what}, by the medians of all runs")
+    report.add("10,000 rows", slower(times["without"], times["with"]), "%", "slower, by the medians of all statements")
+    report.spread("single rows:", single, "%", f"fewer one-row updates a second with {what} than without")
+    report.spread("10,000 rows:", bulk, "%", f"fewer rows a second in statements of 10,000 with {what}")
+    report.spread("without", rates["without"], "tps", f"one-row updates a second without {what}, two clients")
+    report.spread("with", rates["with"], "tps", f"one-row updates a second with {what}, two clients")
     report.close()
 
 
