@@ -29,12 +29,12 @@ bench: $(READY)
 
 # Every hit of every crash point, and two hundred runs that anything is done to; some hours. See docs/reliability.md.
 gate: $(READY)
-	$(BIN)/python tests/matrix.py
+	$(BIN)/python tests/support/matrix.py
 	CONFITURE_EXAMPLES=200 $(BIN)/python -m pytest tests/acceptance/test_stateful.py
 
 # One safeguard taken out at a time: the tests have to notice each. See docs/reliability.md.
 mutants: $(READY)
-	$(BIN)/python tests/mutants.py
+	$(BIN)/python tests/support/mutants.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

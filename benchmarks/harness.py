@@ -20,8 +20,8 @@ from typing import Any
 import psycopg
 
 from confiture import operations
-from confiture.embedded import Server, scratch
-from confiture.operations import Choices, Limits, Where
+from confiture.operations import Endpoints, Limits, RunOptions
+from confiture.postgres.embedded import Server, scratch
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,8 @@ class Run:
         (self.project / "db/schema/10/new.sql").write_text(new)
         path = self.project / "mapping.yaml"
         path.write_text(mapping)
-        self.choices = Choices(mapping=path, **choices)
-        self.where = Where(self.target, source, self.project)
+        self.choices = RunOptions(mapping=path, **choices)
+        self.where = Endpoints(self.target, source, self.project)
         self.progress = Quiet()
 
     @property

@@ -21,7 +21,7 @@ import books
 import harness
 from confiture import config
 from confiture.capture import write_block
-from confiture.db import Session
+from confiture.postgres.session import Session
 from confiture.types import TableRef
 
 #: As pgbench's accounts are.

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from confiture import embedded
-from confiture.embedded import Server
+from confiture.postgres import embedded
+from confiture.postgres.embedded import Server
 from forked import Forks, forks
 from projects import run_confiture
 from servers import Databases, TestDatabase, major_version

@@ -21,9 +21,9 @@ from psycopg.pq import TransactionStatus
 
 from confiture import ddl
 from confiture.config import redact
-from confiture.db import failure, relies_on_search_path
 from confiture.ddl import Statement
 from confiture.errors import ConfitureError, DataFailure, Fault, FaultyInput, UsageError
+from confiture.postgres.session import failure, relies_on_search_path
 
 #: What the files rely on: they are UTF-8, and the splitter reads plain strings without escapes.
 _SETTINGS = {"client_encoding": "UTF8", "standard_conforming_strings": "on"}
@@ -176,7 +176,7 @@ def apply(connection: psycopg.Connection[Any], files: Sequence[DdlFile]) -> int:
     :raises FaultyInput: before anything runs, with all faults: what cannot be split, and what ends
         a transaction or cannot run in one.
     :raises DataFailure: a statement failed; where, which, and what the server says. A missing
-        privilege, a lock, a lost connection are raised as ``db.failure`` has them, told the same way.
+        privilege, a lock, a lost connection are raised as ``session.failure`` has them, told the same way.
     """
     statements = _statements(files)
     if connection.info.transaction_status is not TransactionStatus.INTRANS and connection.autocommit:

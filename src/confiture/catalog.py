@@ -10,7 +10,7 @@ from typing import Any
 
 from psycopg.rows import dict_row
 
-from confiture.db import Transaction
+from confiture.postgres.session import Transaction
 from confiture.sql import load
 from confiture.types import TableRef
 

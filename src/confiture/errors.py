@@ -116,13 +116,13 @@ class DifferencesFound(ConfitureError):
     exit_code = 7
 
 
-class CutoverGivenUp(ConfitureError):
+class CutoverAborted(ConfitureError):
     """The cutover was given up before its point of no return: the source serves on."""
 
     exit_code = 8
 
 
-class CutoverHalfway(ConfitureError):
+class CutoverUnfinished(ConfitureError):
     """The cutover stopped after its point of no return: the same command ends it."""
 
     exit_code = 9

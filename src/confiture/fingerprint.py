@@ -18,8 +18,8 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
-from confiture.db import Session, Transaction
 from confiture.errors import Blocked
+from confiture.postgres.session import Session, Transaction
 from confiture.sql import load
 from confiture.types import TableRef, shell_word
 

@@ -15,59 +15,61 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from confiture import build, config, giving_way, machine, mapping
+from confiture import build, config, mapping
 from confiture.catalog import Identity
-from confiture.checks import databases, publications
 from confiture.config import Database, UnknownEnvironment, redact
-from confiture.db import Session, Transaction, failure, retryable
+from confiture.copy.throttle import Throttle
+from confiture.copy.throttle import from_json as throttle_from_json
 from confiture.errors import (
     Blocked,
     ConfitureError,
-    CutoverHalfway,
+    CutoverUnfinished,
     DataFailure,
     DifferencesFound,
     Fault,
     Refused,
     UsageError,
 )
-from confiture.faults import failpoint
-from confiture.journal import progress, runners, runs, schema, verifications
+from confiture.failpoints import failpoint
+from confiture.journal import leases, progress, runs, schema, verifications
 from confiture.journal.runs import Run
 from confiture.log import log
 from confiture.mapping import Mapping
 from confiture.naming import Naming, naming
-from confiture.plan import RECOPY_MB, Options, Plan, plan_from_json
-from confiture.pooler import Gate
+from confiture.plan.planner import RECOPY_MB, Options, Plan, plan_from_json
+from confiture.pooler import Pooler
 from confiture.pooler.config_file import Address
 from confiture.pooler.pgbouncer import PgBouncer, Pool
-from confiture.runner import Context, Progress, hold
+from confiture.postgres import yielding
+from confiture.postgres.session import Session, Transaction, failure, retryable
+from confiture.runner import transitions
+from confiture.runner.context import Context, Progress, hold
+from confiture.schema_to_schema import cleanup as cleaning
+from confiture.schema_to_schema import cutover as switching
+from confiture.schema_to_schema import cutover_offline as cutting
+from confiture.schema_to_schema import follow as following
+from confiture.schema_to_schema import materialized_views, plan_store, switchover
+from confiture.schema_to_schema import migrate as migrating
+from confiture.schema_to_schema import rehearse as rehearsing
+from confiture.schema_to_schema import repair as repairing
+from confiture.schema_to_schema import reverse as going_home
+from confiture.schema_to_schema import reverse_verify as reverse_verifying
+from confiture.schema_to_schema import rollback as rolling_back
+from confiture.schema_to_schema import setup as setting_up
+from confiture.schema_to_schema import verify as verifying
+from confiture.schema_to_schema.cutover_offline import Differs
+from confiture.schema_to_schema.plan_store import Planned
+from confiture.schema_to_schema.preconditions import databases, publications
+from confiture.schema_to_schema.rehearse import Rehearsal
+from confiture.schema_to_schema.setup import SetupRequest
+from confiture.schema_to_schema.table_lock import Limits
+from confiture.schema_to_schema.verify import Result
 from confiture.states import ABORTED, CLEANED, CUTOVER, FINAL, MIGRATING, SETUP, VERIFIED
-from confiture.steps import cleanup as cleaning
-from confiture.steps import cutover as cutting
-from confiture.steps import follow as following
-from confiture.steps import gates, planning, views
-from confiture.steps import home as going_home
-from confiture.steps import migrate as migrating
-from confiture.steps import rehearse as rehearsing
-from confiture.steps import repair as repairing
-from confiture.steps import reverse_verify as reverse_verifying
-from confiture.steps import rollback as rolling_back
-from confiture.steps import setup as setting_up
-from confiture.steps import switch as switching
-from confiture.steps import verify as verifying
-from confiture.steps.cutover import Differs
-from confiture.steps.planning import Planned
-from confiture.steps.rehearse import Rehearsal
-from confiture.steps.setup import Wanted
-from confiture.steps.table_lock import Limits
-from confiture.steps.verify import Result
-from confiture.throttle import Throttle
-from confiture.throttle import from_json as throttle_from_json
 from confiture.types import TableRef, shell_word
 
 
 @dataclass(frozen=True)
-class Where:
+class Endpoints:
     """Which databases a command is about, as the user named them.
 
     :ivar source: None after setup, when the journal knows it.
@@ -87,7 +89,7 @@ class Where:
 
 
 @dataclass(frozen=True)
-class Choices:
+class RunOptions:
     """What ``plan`` and ``migrate`` may be told; None leaves what the journal has, else the default.
 
     :ivar accept_publication: the source may publish the run's own tables.
@@ -112,7 +114,7 @@ _START = "start with: confiture migrate schema-to-schema setup --source ... --ta
 # Databases and runs --------------------------------------------------------------------------------
 
 
-def _databases(where: Where) -> tuple[Database, Database]:
+def _databases(where: Endpoints) -> tuple[Database, Database]:
     """Source and target of a run that may not be there yet."""
     if where.source is None:
         return _known_databases(where)
@@ -126,7 +128,7 @@ def _databases(where: Where) -> tuple[Database, Database]:
     return source, source.with_dbname(where.target)
 
 
-def _known_databases(where: Where) -> tuple[Database, Database]:
+def _known_databases(where: Endpoints) -> tuple[Database, Database]:
     """Source and target of a run that is there: the journal knows the source."""
     try:
         target = config.resolve(where.target, where.project)
@@ -157,7 +159,7 @@ def find_run(target: Database, *, look: bool = False) -> Run:
     return run
 
 
-def _source_of(run: Run, where: Where) -> Database:
+def _source_of(run: Run, where: Endpoints) -> Database:
     """The run's source: as named now, as its environment says, or as the journal has it."""
     if where.source is not None:
         return config.resolve(where.source, where.project)
@@ -177,7 +179,7 @@ def _refuse_other(run: Run, side: str, known: dict[str, Any], found: Identity) -
 
 
 @contextmanager
-def _holding(where: Where, command: str, progress_: Progress) -> Iterator[tuple[Context, Run]]:
+def _holding(where: Endpoints, command: str, progress_: Progress) -> Iterator[tuple[Context, Run]]:
     target = config.resolve(where.target, where.project)
     run = find_run(target)
     if run.state in FINAL:
@@ -197,7 +199,7 @@ def _holding(where: Where, command: str, progress_: Progress) -> Iterator[tuple[
 
 
 @contextmanager
-def _storing_blocks(context: Context, command: str, where: Where) -> Iterator[None]:
+def _storing_blocks(context: Context, command: str, where: Endpoints) -> Iterator[None]:
     """An error inside the block that the same command would meet again is stored as what blocks the run."""
     try:
         yield
@@ -219,7 +221,7 @@ def _blocks(error: ConfitureError | psycopg.Error) -> bool:
     return isinstance(cause, psycopg.Error) and not retryable(cause) and not cancelled
 
 
-def _store_block(context: Context, error: ConfitureError, command: str, where: Where) -> None:
+def _store_block(context: Context, error: ConfitureError, command: str, where: Endpoints) -> None:
     run = context.run()
     step = command
     if isinstance(error, Blocked):
@@ -253,7 +255,7 @@ def _unblock(context: Context, command: str) -> None:
             runs.unblock(tx, run.id)
 
 
-def _refuse_ending(context: Context, run: Run, command: str, where: Where) -> None:
+def _refuse_ending(context: Context, run: Run, command: str, where: Endpoints) -> None:
     """:raises Refused: when another command has begun to drop what the run made."""
     with context.target.transaction(read_only=True) as tx:
         ending = progress.ending(tx, run.id)
@@ -265,18 +267,18 @@ def _refuse_ending(context: Context, run: Run, command: str, where: Where) -> No
         )
 
 
-def _refuse_halfway(context: Context, run: Run, command: str, where: Where) -> None:
+def _refuse_halfway(context: Context, run: Run, command: str, where: Endpoints) -> None:
     """:raises CutoverHalfway: when another command has closed a database and not opened the other yet."""
     live, phase = run.options.get("capture"), run.cutover_phase or ""
     if live and run.state in (MIGRATING, VERIFIED) and command != "cutover" and switching.is_closed(context):
-        raise CutoverHalfway(
+        raise CutoverUnfinished(
             "a cutover is half-way: the old database is closed, the new one not open yet",
             why="nothing else can be done before it is ended",
             fix=_next("cutover", where),
         )
     if live and run.state == CUTOVER and command != "rollback" and phase.startswith(rolling_back.PHASE):
         if rolling_back.is_halfway(context):
-            raise CutoverHalfway(
+            raise CutoverUnfinished(
                 "a rollback is half-way: the new database is closed",
                 why="nothing else can be done before it is ended",
                 fix=_next("rollback", where),
@@ -295,7 +297,7 @@ def _telling(doing: str) -> Iterator[None]:
 def _fire(context: Context, trigger: str, detail: dict[str, Any] | None = None) -> None:
     with context.fenced() as tx:
         run = runs.required(tx, context.run_id)
-        machine.fire(tx, run, trigger, detail)
+        transitions.fire(tx, run, trigger, detail)
         failpoint(f"state.{trigger}.before_commit")
     failpoint(f"state.{trigger}.after_commit")
 
@@ -303,14 +305,14 @@ def _fire(context: Context, trigger: str, detail: dict[str, Any] | None = None) 
 # Planning ------------------------------------------------------------------------------------------
 
 
-def _mapping(run: Run | None, choices: Choices) -> tuple[Mapping, tuple[Fault, ...]]:
+def _mapping(run: Run | None, choices: RunOptions) -> tuple[Mapping, tuple[Fault, ...]]:
     """The mapping named now, else the stored one; with the faults its parsing found."""
     if choices.mapping is not None:
         return mapping.load(choices.mapping)
     return mapping.parse(run.mapping or "", run.mapping_file or Mapping().file) if run else (Mapping(), ())
 
 
-def _options(choices: Choices, stored: dict[str, Any], fdw_problem: str | None) -> Options:
+def _options(choices: RunOptions, stored: dict[str, Any], fdw_problem: str | None) -> Options:
     def chosen(name: str) -> Any:
         given = getattr(choices, name)
         return given if given is not None else stored.get(name)
@@ -344,7 +346,7 @@ def _stored_plan(run: Run, given: Mapping, options: Options) -> Plan | None:
     return plan_from_json(run.plan) if run.plan is not None and same else None
 
 
-def plan(where: Where, choices: Choices, *, accept_fsync_off: bool = True) -> Planned:
+def plan(where: Endpoints, choices: RunOptions, *, accept_fsync_off: bool = True) -> Planned:
     """The plan of a run, or of one that may not be there yet; changes nothing.
 
     :raises FaultyInput: all faults of the mapping at once.
@@ -362,26 +364,28 @@ def plan(where: Where, choices: Choices, *, accept_fsync_off: bool = True) -> Pl
         return _planned(source, target, run, choices, exists=exists)
 
 
-def _check_publications(source: Database, choices: Choices) -> None:
+def _check_publications(source: Database, choices: RunOptions) -> None:
     with Session(source, "plan") as session, session.transaction(read_only=True) as tx:
         publications.check(tx, accepted=choices.accept_publication)
 
 
-def _planned(source: Database, target: Database, run: Run | None, choices: Choices, *, exists: bool) -> Planned:
+def _planned(source: Database, target: Database, run: Run | None, choices: RunOptions, *, exists: bool) -> Planned:
     given, faults = _mapping(run, choices)
     # DDL is tried where the target will be, or in the server's own database while there is none.
     look_at = target if exists else replace(target.with_dbname("postgres"), search_path=target.search_path)
-    with giving_way.watching(log.info), Session(source, "plan") as a, Session(look_at, "plan") as b:
-        problem = (run.fdw or {}).get("problem") if run and run.fdw else planning.fdw_problem(a, b, choices.seen_as)
+    with yielding.watching(log.info), Session(source, "plan") as a, Session(look_at, "plan") as b:
+        problem = (run.fdw or {}).get("problem") if run and run.fdw else plan_store.fdw_problem(a, b, choices.seen_as)
         options = _options(choices, run.options if run else {}, problem)
         stored = _stored_plan(run, given, options) if run else None
         if stored is not None:
-            return Planned(stored, planning.look(a)[0], planning.look(b)[0])
-        there = planning.target_catalog(b) if exists else planning.rehearsed_catalog(look_at)
-        return planning.make(a, there, given, faults, options)
+            return Planned(stored, plan_store.look(a)[0], plan_store.look(b)[0])
+        there = plan_store.target_catalog(b) if exists else plan_store.rehearsed_catalog(look_at)
+        return plan_store.make(a, there, given, faults, options)
 
 
-def preview(where: Where, choices: Choices, table: str, rows: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+def preview(
+    where: Endpoints, choices: RunOptions, table: str, rows: int
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Rows of a target table before and after: (source row, target row), as text; changes nothing."""
     planned = plan(where, choices)
     ref = _table_named(planned.plan, table)
@@ -389,24 +393,24 @@ def preview(where: Where, choices: Choices, table: str, rows: int) -> list[tuple
     source, _ = _databases(where)
     with (
         _telling("preview"),
-        giving_way.watching(log.info),
+        yielding.watching(log.info),
         Session(source, "preview", user_sql=True) as session,
     ):
-        return planning.preview(session, chosen, planned.source.by_ref[chosen.source], rows)
+        return plan_store.preview(session, chosen, planned.source.by_ref[chosen.source], rows)
 
 
-def _plan_run(context: Context, run: Run, choices: Choices) -> Plan:
+def _plan_run(context: Context, run: Run, choices: RunOptions) -> Plan:
     """The run's plan: as stored, or made anew where the mapping or the choices say something else."""
     options = _options(choices, run.options, (run.fdw or {}).get("problem"))
     given, faults = _mapping(run, choices)
     stored = _stored_plan(run, given, options)
     if stored is not None and not choices.restart:
-        planning.ensure_views(context, stored)
+        plan_store.ensure_views(context, stored)
         return stored
-    found = planning.make(context.source, planning.target_catalog(context.target), given, faults, options)
+    found = plan_store.make(context.source, plan_store.target_catalog(context.target), given, faults, options)
     if run.options.get("capture"):
         found = replace(found, plan=going_home.refuse_faulty(context, found.plan, given))
-    return planning.store(context, given, found, choices.restart, {**run.options, **_chosen(options)})
+    return plan_store.store(context, given, found, choices.restart, {**run.options, **_chosen(options)})
 
 
 def _table_named(plan: Plan, name: str) -> TableRef:
@@ -420,7 +424,7 @@ def _table_named(plan: Plan, name: str) -> TableRef:
 # The five steps ------------------------------------------------------------------------------------
 
 
-def setup(where: Where, choices: Choices, wanted: dict[str, Any], progress_: Progress) -> Run:
+def setup(where: Endpoints, choices: RunOptions, wanted: dict[str, Any], progress_: Progress) -> Run:
     """Target database, new schema, journal, the run's schemas; with a mapping also the plan.
 
     :raises Refused: on one database for both, rows in the target, a live run of another source.
@@ -428,8 +432,8 @@ def setup(where: Where, choices: Choices, wanted: dict[str, Any], progress_: Pro
     source, target = _databases(where)
     _, faults = _mapping(None, choices)
     if faults:
-        raise planning.faulty(faults)
-    request = Wanted(source, target, seen_as=choices.seen_as, capture=choices.capture is not False, **wanted)
+        raise plan_store.faulty(faults)
+    request = SetupRequest(source, target, seen_as=choices.seen_as, capture=choices.capture is not False, **wanted)
     with _telling("setup"):
         with setting_up.target_database(request) as here:
             run = setting_up.known_run(target, here)
@@ -456,7 +460,7 @@ def setup(where: Where, choices: Choices, wanted: dict[str, Any], progress_: Pro
                 return context.run()
 
 
-def _refuse_other_capture(run: Run, choices: Choices, where: Where) -> None:
+def _refuse_other_capture(run: Run, choices: RunOptions, where: Endpoints) -> None:
     if choices.capture is not None and choices.capture != bool(run.options.get("capture")):
         raise Refused(
             f"run {run.short} was set up {'without' if choices.capture else 'with'} capture",
@@ -465,7 +469,7 @@ def _refuse_other_capture(run: Run, choices: Choices, where: Where) -> None:
         )
 
 
-def _keep_choices(context: Context, choices: Choices) -> None:
+def _keep_choices(context: Context, choices: RunOptions) -> None:
     """What was chosen at setup holds for the plan that a later command makes."""
     run = context.run()
     options = _chosen(_options(choices, run.options, None))
@@ -480,7 +484,7 @@ def _capture(context: Context, plan: Plan) -> None:
         following.close_target(context, plan)
 
 
-def _name_target(where: Where, source: Database, target: Database, progress_: Progress) -> None:
+def _name_target(where: Endpoints, source: Database, target: Database, progress_: Progress) -> None:
     """Write the environment of a target that was named by a word nobody knew."""
     if target.environment is not None or source.environment is None or where.target != target.name:
         return
@@ -489,7 +493,7 @@ def _name_target(where: Where, source: Database, target: Database, progress_: Pr
         progress_.say(f"wrote {path.relative_to(where.project)}")
 
 
-def migrate(where: Where, choices: Choices, progress_: Progress) -> tuple[Run, int]:
+def migrate(where: Endpoints, choices: RunOptions, progress_: Progress) -> tuple[Run, int]:
     """Copy what is not copied; the run after, and the rows copied by this call."""
     with _holding(where, "migrate", progress_) as (context, run):
         if run.state == CUTOVER:
@@ -521,7 +525,7 @@ def _refuse_half_set_up(context: Context) -> None:
 
 
 def verify(
-    where: Where, report: Path | None, again: bool, progress_: Progress, *, repair: bool = False
+    where: Endpoints, report: Path | None, again: bool, progress_: Progress, *, repair: bool = False
 ) -> tuple[Run, Result]:
     """Compare everything and move the run to ``verified``.
 
@@ -543,7 +547,7 @@ def verify(
             if found is not None:
                 progress_.say("verified already; --again compares everything anew")
                 return run, found
-        planning.ensure_views(context, plan)
+        plan_store.ensure_views(context, plan)
         result = _compared(context, plan)
         if repair:
             result = _repaired(context, plan, result)
@@ -556,7 +560,7 @@ def verify(
 
 
 def _verified_back(
-    context: Context, run: Run, plan: Plan, where: Where, report: Path | None, *, repair: bool
+    context: Context, run: Run, plan: Plan, where: Endpoints, report: Path | None, *, repair: bool
 ) -> tuple[Run, Result]:
     """After the cutover: every row of the source against the target, for a rollback."""
     _refuse_unfinished(run, where)
@@ -588,7 +592,7 @@ def _repaired(context: Context, plan: Plan, result: Result) -> Result:
     return result
 
 
-def follow(where: Where, once: bool, progress_: Progress, verify_every: float | None = None) -> tuple[Run, int]:
+def follow(where: Endpoints, once: bool, progress_: Progress, verify_every: float | None = None) -> tuple[Run, int]:
     """Bring over what the application changes, until a signal; the rows brought over.
 
     :param once: stop when the backlog is small instead.
@@ -609,7 +613,7 @@ def follow(where: Where, once: bool, progress_: Progress, verify_every: float | 
                 fix=_next("migrate" if run.state == SETUP else "cleanup", where),
             )
         plan = migrating.stored_plan(context)
-        planning.ensure_views(context, plan)
+        plan_store.ensure_views(context, plan)
         verifying.refuse_unfinished(context)
         return _followed(
             context,
@@ -629,7 +633,7 @@ def _followed(context: Context, once: bool, follow: Callable[[bool], int]) -> tu
     return context.run(), rows
 
 
-def _refuse_to_verify(run: Run, where: Where) -> None:
+def _refuse_to_verify(run: Run, where: Endpoints) -> None:
     if run.state == SETUP:
         raise Refused(
             "there is nothing to verify", why=f"run {run.short}: nothing is copied", fix=_next("migrate", where)
@@ -638,7 +642,7 @@ def _refuse_to_verify(run: Run, where: Where) -> None:
         raise Refused("there is nothing to verify", why="the target is serving", fix=_next("cleanup", where))
 
 
-def _next(step: str, where: Where) -> str:
+def _next(step: str, where: Endpoints) -> str:
     return where.naming.command(step)
 
 
@@ -652,7 +656,7 @@ def _last_result(context: Context, plan: Plan) -> Result | None:
     return verifying.result_of(plan, last.number, units, ())
 
 
-def differences_found(run: Run, result: Result, report: Path | None, where: Where) -> DifferencesFound:
+def differences_found(run: Run, result: Result, report: Path | None, where: Endpoints) -> DifferencesFound:
     """The error that ends a verify which found something."""
     first = result.differences[0] if result.differences else None
     table = next((t.target for t in result.tables if not t.equal), "NAME")
@@ -665,7 +669,7 @@ def differences_found(run: Run, result: Result, report: Path | None, where: Wher
 
 
 def cutover(
-    where: Where, limits: Limits, report: Path, progress_: Progress, pool: Pool | None = None
+    where: Endpoints, limits: Limits, report: Path, progress_: Progress, pool: Pool | None = None
 ) -> tuple[Run, Database, Database]:
     """Switch to the target, for an application that is stopped: the run, its source and its target.
 
@@ -675,13 +679,13 @@ def cutover(
     verifying.refuse_unwritable(report)
     with _holding(where, "cutover", progress_) as (context, run):
         ends = context.source.database, context.target.database
-        if run.state == CUTOVER and not _cutover_left(run) and not (pool and run.options.get(gates.OPTION)):
+        if run.state == CUTOVER and not _cutover_left(run) and not (pool and run.options.get(switchover.OPTION)):
             progress_.say("cut over already: the target serves")
             if run.options.get("capture"):
-                views.refresh(context, migrating.stored_plan(context))
+                materialized_views.refresh(context, migrating.stored_plan(context))
             return run, *ends
         plan = _plan_to_cut_over(context, run, limits)
-        with _gate(context, run, pool, gates.FORTH) as gate:
+        with _gate(context, run, pool, switchover.FORTH) as gate:
             if run.options.get("capture"):
                 switching.switch(context, plan, limits, gate)
                 _unblock(context, "cutover")
@@ -697,8 +701,8 @@ def cutover(
 
 @contextmanager
 def _gate(
-    context: Context, run: Run, pool: Pool | None, way: gates.Way, *, only_look: bool = False
-) -> Iterator[Gate | None]:
+    context: Context, run: Run, pool: Pool | None, way: switchover.Way, *, only_look: bool = False
+) -> Iterator[Pooler | None]:
     """The pool as a gate, checked; None where none was named.
 
     :param only_look: leave it held if a crash left it so.
@@ -709,10 +713,10 @@ def _gate(
             why="this run was set up without --capture",
             fix="re-point the pool by hand, or by --hook",
         )
-    closed = bool(run.options.get("capture")) and gates.is_closed(context, way)
+    closed = bool(run.options.get("capture")) and switchover.is_closed(context, way)
     if pool is None:
         if not closed:
-            gates.refuse_unnamed(context, way)
+            switchover.refuse_unnamed(context, way)
         yield None
         return
     ends = {"source": (context.source, run.source_identity), "target": (context.target, run.target_identity)}
@@ -723,7 +727,7 @@ def _gate(
             session, known = ends[way.closes]
             _refuse_other(run, way.closes, known, setting_up.identity_of(gate.leads_to(session.database)))
             if not only_look:
-                gates.release(context, gate, way)
+                switchover.release(context, gate, way)
         yield gate
 
 
@@ -734,12 +738,12 @@ def _plan_to_cut_over(context: Context, run: Run, limits: Limits) -> Plan:
         if limits.max_verification_age is not None and not closed:  # else there is only forward
             verifying.refuse_older(context, limits.max_verification_age)
     plan = migrating.stored_plan(context)
-    planning.ensure_views(context, plan)
+    plan_store.ensure_views(context, plan)
     return plan
 
 
 def rehearse(
-    where: Where, limits: Limits, report: Path, progress_: Progress, pool: Pool | None = None
+    where: Endpoints, limits: Limits, report: Path, progress_: Progress, pool: Pool | None = None
 ) -> tuple[Run, Rehearsal | None]:
     """A cutover up to its lock, and what its write pause would be; None when it is made already.
 
@@ -753,9 +757,11 @@ def rehearse(
             return run, None
         live = bool(run.options.get("capture"))
         if run.state == CUTOVER or (live and switching.is_closed(context)):
-            raise CutoverHalfway("a cutover is half-way", why="it has things left to do", fix=_next("cutover", where))
+            raise CutoverUnfinished(
+                "a cutover is half-way", why="it has things left to do", fix=_next("cutover", where)
+            )
         plan = _plan_to_cut_over(context, run, limits)
-        with _gate(context, run, pool, gates.FORTH, only_look=True):
+        with _gate(context, run, pool, switchover.FORTH, only_look=True):
             pass
         if live:
             return run, rehearsing.rehearse(context, plan, limits)
@@ -766,7 +772,7 @@ def rehearse(
             raise
 
 
-def _write_differing(error: Differs, where: Where, report: Path) -> None:
+def _write_differing(error: Differs, where: Endpoints, report: Path) -> None:
     verifying.write_differences(report, error.result.differences)
     again = _next("verify --again", where)
     error.fix = f"the source serves on; stop its writes, mend what {report} names, then: {again}"
@@ -779,7 +785,7 @@ def _cutover_left(run: Run) -> bool:
 
 
 def rollback(
-    where: Where, limits: Limits, progress_: Progress, pool: Pool | None = None
+    where: Endpoints, limits: Limits, progress_: Progress, pool: Pool | None = None
 ) -> tuple[Run, Database, Database]:
     """Back to the old database, with all that was written since the cutover: the run, its source and its target.
 
@@ -790,31 +796,31 @@ def rollback(
         with context.target.transaction(read_only=True) as tx:
             last = runs.last_trigger(tx, run.id, ("cutover", "rollback"))
         if run.state in (MIGRATING, VERIFIED) and last == "rollback":
-            if pool is not None and run.options.get(gates.OPTION):
-                with _gate(context, run, pool, gates.BACK) as gate:
-                    gates.lead(context, gate, gates.BACK)
-                gates.set_phase(context, None, None)
+            if pool is not None and run.options.get(switchover.OPTION):
+                with _gate(context, run, pool, switchover.BACK) as gate:
+                    switchover.lead(context, gate, switchover.BACK)
+                switchover.set_phase(context, None, None)
             progress_.say("rolled back already: the source serves")
             return run, *ends
         _refuse_to_roll_back(run, where)
         plan = migrating.stored_plan(context)
-        planning.ensure_views(context, plan)
-        with _gate(context, run, pool, gates.BACK) as gate:
+        plan_store.ensure_views(context, plan)
+        with _gate(context, run, pool, switchover.BACK) as gate:
             rolling_back.rollback(context, plan, limits, gate)
         _unblock(context, "rollback")
         return context.run(), *ends
 
 
-def rehearse_rollback(where: Where, limits: Limits, progress_: Progress) -> tuple[Run, Rehearsal]:
+def rehearse_rollback(where: Endpoints, limits: Limits, progress_: Progress) -> tuple[Run, Rehearsal]:
     """A rollback up to its lock, and what its write pause would be; nothing is switched."""
     with _holding(where, "rollback", progress_) as (context, run):
         _refuse_to_roll_back(run, where)
         plan = migrating.stored_plan(context)
-        planning.ensure_views(context, plan)
+        plan_store.ensure_views(context, plan)
         return run, rehearsing.rehearse_rollback(context, plan, limits)
 
 
-def _refuse_to_roll_back(run: Run, where: Where) -> None:
+def _refuse_to_roll_back(run: Run, where: Endpoints) -> None:
     if run.state != CUTOVER or not run.options.get("capture"):
         why = f"run {run.short} is in state {run.state}"
         if run.state == CUTOVER:
@@ -823,12 +829,14 @@ def _refuse_to_roll_back(run: Run, where: Where) -> None:
     _refuse_unfinished(run, where)
 
 
-def _refuse_unfinished(run: Run, where: Where) -> None:
+def _refuse_unfinished(run: Run, where: Endpoints) -> None:
     if _cutover_left(run):
-        raise CutoverHalfway("the cutover is not finished", why="it has things left to do", fix=_next("cutover", where))
+        raise CutoverUnfinished(
+            "the cutover is not finished", why="it has things left to do", fix=_next("cutover", where)
+        )
 
 
-def rollback_problems(where: Where) -> tuple[str, ...]:
+def rollback_problems(where: Endpoints) -> tuple[str, ...]:
     """Why a rollback after the cutover of this run will not be possible; empty when it will be, or nothing is planned.
 
     The tables of a run without capture are not among them: that choice was made at setup.
@@ -851,7 +859,7 @@ def rollback_told(run: Run) -> tuple[str, ...]:
     return ("Rollback after the cutover: possible.",)
 
 
-def cleanup(where: Where, drop_source: str | None, confirm: Callable[[], None], progress_: Progress) -> Run:
+def cleanup(where: Endpoints, drop_source: str | None, confirm: Callable[[], None], progress_: Progress) -> Run:
     """Drop what the run made; the journal stays as history.
 
     :param drop_source: the old database's exact name to have it dropped too; None keeps it.
@@ -877,7 +885,7 @@ def cleanup(where: Where, drop_source: str | None, confirm: Callable[[], None], 
     return run
 
 
-def abort(where: Where, confirm: Callable[[], None], progress_: Progress) -> Run:
+def abort(where: Endpoints, confirm: Callable[[], None], progress_: Progress) -> Run:
     """Give the run up; the source is as it was, the target empty but for the journal.
 
     :param confirm: as in ``cleanup``.
@@ -903,17 +911,17 @@ def _askable(target: Database) -> Run:
     return run
 
 
-def request(where: Where, kind: str) -> Run:
+def request(where: Endpoints, kind: str) -> Run:
     """Ask whoever runs the run to pause or resume."""
     target = config.resolve(where.target, where.project)
     run = _askable(target)
     with _telling(kind), Session(target, "request", run.short) as session, session.transaction() as tx:
-        runners.ask(tx, run.id, kind, runs.actor())
+        leases.ask(tx, run.id, kind, runs.actor())
         runs.note(tx, run.id, run.epoch, kind, {})
     return run
 
 
-def throttle(where: Where, given: Throttle, off: bool) -> tuple[Run, Throttle]:
+def throttle(where: Endpoints, given: Throttle, off: bool) -> tuple[Run, Throttle]:
     """Set limits for the copy of a run, running or not; the limits that hold from now on.
 
     :param given: a limit that is None stays as it was.
@@ -932,9 +940,9 @@ def throttle(where: Where, given: Throttle, off: bool) -> tuple[Run, Throttle]:
 
 
 def _limit(tx: Transaction, run: Run, given: Throttle, *, off: bool = False) -> Throttle:
-    before = Throttle() if off else throttle_from_json(runners.limits(tx, run.id))
+    before = Throttle() if off else throttle_from_json(leases.limits(tx, run.id))
     limits = before.with_limits(given)
-    runners.ask(tx, run.id, "throttle", runs.actor(), asdict(limits))
+    leases.ask(tx, run.id, "throttle", runs.actor(), asdict(limits))
     runs.note(tx, run.id, run.epoch, "throttle", asdict(limits))
     return limits
 

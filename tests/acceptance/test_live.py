@@ -13,10 +13,10 @@ import psycopg
 import pytest
 
 from confiture.capture import apply
-from confiture.db import Transaction
-from confiture.errors import CutoverGivenUp, Refused
+from confiture.errors import CutoverAborted, Refused
 from confiture.operations import Limits
-from confiture.steps import switch
+from confiture.postgres.session import Transaction
+from confiture.schema_to_schema import cutover
 from forked import Forks
 from live import LIVE_POINTS, LiveRun
 from servers import Databases
@@ -169,7 +169,7 @@ def test_a_row_that_differs_stops_the_cutover_and_the_source_serves_on(live: Liv
     live.up_to_cutover()
     live.tamper("UPDATE account SET owner_name = 'tampered' WHERE id = 5")
     live.touch("account", 5)
-    with pytest.raises(CutoverGivenUp, match="differ"):
+    with pytest.raises(CutoverAborted, match="differ"):
         live.cutover()
     assert open_sides(live) == {"source"}
 
@@ -196,22 +196,22 @@ def test_a_row_that_differs_under_the_lock_stops_the_cutover_too(
     live: LiveRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live.up_to_cutover()
-    equalise = switch._equalise
+    equalise = cutover._equalise
 
     def tampered(*args: Any) -> None:
         live.tamper("UPDATE account SET owner_name = 'tampered' WHERE id = 5")
         live.touch("account", 5)
         equalise(*args)
 
-    monkeypatch.setattr(switch, "_equalise", tampered)
-    with pytest.raises(CutoverGivenUp, match="differ"):
+    monkeypatch.setattr(cutover, "_equalise", tampered)
+    with pytest.raises(CutoverAborted, match="differ"):
         live.cutover()
     assert open_sides(live) == {"source"}
 
 
 def test_a_cutover_that_uses_up_its_budget_is_given_up_and_the_source_serves_on(live: LiveRun) -> None:
     live.up_to_cutover()
-    with pytest.raises(CutoverGivenUp, match="write pause would exceed"):
+    with pytest.raises(CutoverAborted, match="write pause would exceed"):
         live.cutover(Limits(max_write_pause=0.0001))
     assert open_sides(live) == {"source"}
 

@@ -13,10 +13,10 @@ import psycopg
 import pytest
 
 from confiture import operations
-from confiture.errors import CannotConnect, ConfitureError, CutoverGivenUp, CutoverHalfway, Refused
+from confiture.errors import CannotConnect, ConfitureError, CutoverAborted, CutoverUnfinished, Refused
 from confiture.operations import Limits
 from confiture.pooler.pgbouncer import Pool
-from confiture.steps import table_lock
+from confiture.schema_to_schema import table_lock
 from forked import Forks
 from live import LiveRun
 from poolers import Pooler, permissions
@@ -164,7 +164,7 @@ def test_killed_anywhere_the_same_command_ends_it_and_no_error_reaches_the_appli
                 cutover(live, None)
         if point == "pooler.rewritten":
             # Without the pool it opens the target, and says what is left to do.
-            with pytest.raises(CutoverHalfway, match="held still"):
+            with pytest.raises(CutoverUnfinished, match="held still"):
                 cutover(live, None)
     done = forks.run(command, live.project)
     assert (done.code, "Pool app leads there." in done.out) == (0, True), done.err
@@ -229,7 +229,7 @@ def test_a_rollback_that_forgot_the_pool_it_held_is_told_so_and_ends_with_it(
     cutover(live, pool)
     point = "switch.after_point_of_no_return"
     assert forks.run(arguments(live, pooler, "rollback"), live.project, CONFITURE_FAILPOINT=point).code == -9
-    with pytest.raises(CutoverHalfway, match="the source serves, but the application's connections are held"):
+    with pytest.raises(CutoverUnfinished, match="the source serves, but the application's connections are held"):
         operations.rollback(live.where, Limits(), live.progress)
     assert pooler.status == (live.target.name, True)
     operations.rollback(live.where, Limits(), live.progress, pool)
@@ -250,12 +250,12 @@ def test_given_up_the_pool_goes_on_with_the_old_database(
 
     with live.source.connect(autocommit=False) as blocker:
         blocker.execute("UPDATE note SET body = body WHERE id = 1")
-        with pytest.raises(CutoverGivenUp, match="could not be locked"):
+        with pytest.raises(CutoverAborted, match="could not be locked"):
             cutover(live, pool, SOON)
         assert_goes_on()
     with psycopg.connect(pooler.conninfo, prepare_threshold=None) as client:
         client.execute("SELECT 1")
-        with pytest.raises(CutoverGivenUp, match="did not end in time"):
+        with pytest.raises(CutoverAborted, match="did not end in time"):
             cutover(live, pool, SOON)
         assert_goes_on()
         client.execute("SELECT 1")
@@ -300,7 +300,7 @@ def test_a_pooler_that_is_gone_after_the_point_of_no_return_does_not_keep_the_ta
     point = "switch.after_point_of_no_return"
     assert forks.run(arguments(live, pooler), live.project, CONFITURE_FAILPOINT=point).code == -9
     pooler.stop()
-    with pytest.raises(CutoverHalfway, match="the target serves"):
+    with pytest.raises(CutoverUnfinished, match="the target serves"):
         cutover(live, pool)
     live.target.sql("INSERT INTO note (body) VALUES ('open')")
     pooler.start()

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from confiture import operations
-from confiture.errors import CutoverGivenUp, CutoverHalfway, DataFailure, FaultyInput, Refused
+from confiture.errors import CutoverAborted, CutoverUnfinished, DataFailure, FaultyInput, Refused
 from forked import Forks
 from live import LIVE_POINTS, LiveRun
 from servers import Databases, TestDatabase
@@ -171,7 +171,7 @@ def test_a_reverse_that_is_no_inverse_stops_the_rollback(databases: Databases, t
     live = LiveRun(databases, tmp_path, OLD, NEW, wrong, chunk_rows=40)
     live.through()
     live.target.sql("UPDATE parent SET price = 5 WHERE key = 3")
-    with pytest.raises(CutoverGivenUp, match="the source would not match the target"):
+    with pytest.raises(CutoverAborted, match="the source would not match the target"):
         live.rollback()
     live.target.sql("UPDATE child SET remark = 'serves on' WHERE id = 3")
 
@@ -215,7 +215,7 @@ def test_a_rollback_killed_anywhere_is_ended_by_the_same_command(live: LiveRun, 
         if point == "switch.after_point_of_no_return":
             assert open_sides(live) == set()
             for command in (live.follow, live.cleanup, live.cutover):
-                with pytest.raises(CutoverHalfway):
+                with pytest.raises(CutoverUnfinished):
                     command()
     ended = forks.run(live.arguments("rollback"), live.project)
     assert ended.code == 0, ended.err

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from confiture.embedded import Server
+from confiture.postgres.embedded import Server
 from forked import Forks
 from stateful import Anything
 

@@ -11,10 +11,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from confiture.errors import CutoverGivenUp
+from confiture.errors import CutoverAborted
+from confiture.schema_to_schema import table_lock
+from confiture.schema_to_schema.table_lock import Limits
 from confiture.sql import load
-from confiture.steps import table_lock
-from confiture.steps.table_lock import Limits
 from forked import forks
 from live import LiveRun
 from projects import OLD, Project, error
@@ -130,7 +130,7 @@ def test_application_session_with_our_name_on_the_target_is_named_by_rollback(
     live = LiveRun(databases, tmp_path, table + "INSERT INTO item VALUES (1, 1)", table)
     live.through()
     with blocking(live.target, "UPDATE item SET n = 2", "confiture 12345678 catch-up") as blocker:
-        with pytest.raises(CutoverGivenUp) as raised:
+        with pytest.raises(CutoverAborted) as raised:
             live.rollback(Limits(lock_timeout=0.1, give_up_after=0.3))
         assert f"pid {blocker.info.backend_pid}" in str(raised.value.why)
         live.rollback(Limits(lock_timeout=0.1, give_up_after=20, terminate_blockers=True))

@@ -13,8 +13,8 @@ import pytest
 
 from confiture import ddl
 from confiture.build import DdlFile, apply, collect, digest, render
-from confiture.embedded import bundled
 from confiture.errors import ConfitureError, DataFailure, FaultyInput, Refused, UsageError
+from confiture.postgres.embedded import bundled
 
 PG_DUMP = str(bundled() / "pg_dump")
 

@@ -9,9 +9,9 @@ import pytest
 
 from confiture.capture import triggers
 from confiture.capture.triggers import Captured
-from confiture.db import Transaction
 from confiture.errors import Refused
-from confiture.steps import follow
+from confiture.postgres.session import Transaction
+from confiture.schema_to_schema import follow
 from live import LiveRun
 from servers import Databases
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from confiture.config import Database
-from confiture.steps.cutover import hook_environment
+from confiture.schema_to_schema.cutover_offline import hook_environment
 from projects import OLD, Project, error
 from servers import Databases
 

@@ -9,9 +9,9 @@ import psycopg
 import pytest
 
 from confiture import fingerprint, operations
-from confiture.db import Session
 from confiture.errors import Blocked, Refused
-from confiture.steps import switch
+from confiture.postgres.session import Session
+from confiture.schema_to_schema import cutover
 from live import LiveRun
 from servers import Databases
 
@@ -285,13 +285,13 @@ def test_ddl_in_the_target_under_the_lock_stops_the_cutover(
     """The last pass has no rows then, and looks at nothing in the target."""
     run = verified(databases, tmp_path, PARENTS, PARENTS_NEW)
     change, undo = IN_THE_TARGET["a trigger"]
-    equalise = switch._equalise
+    equalise = cutover._equalise
 
     def late(*args: Any) -> None:
         equalise(*args)
         run.target.sql(change)
 
-    monkeypatch.setattr(switch, "_equalise", late)
+    monkeypatch.setattr(cutover, "_equalise", late)
     with pytest.raises(Blocked, match=r"target table public\.parent"):
         run.cutover()
     monkeypatch.undo()

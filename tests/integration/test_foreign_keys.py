@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from any_move import DESIGN
-from confiture.steps import table_lock
+from confiture.schema_to_schema import table_lock
 from live import LiveRun
 from servers import Databases
 

@@ -15,14 +15,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from confiture import embedded
-from confiture.checks import foreign_server
 from confiture.config import Database
-from confiture.copy import chunks, foreign_session
-from confiture.db import Session
-from confiture.embedded import Server
-from confiture.operations import Where
-from confiture.plan import Planner
+from confiture.copy import chunks, foreign_server, foreign_session
+from confiture.operations import Endpoints
+from confiture.plan.planner import Planner
+from confiture.postgres import embedded
+from confiture.postgres.embedded import Server
+from confiture.postgres.session import Session
 from forked import forks
 from live import LiveRun
 from servers import Databases, TestDatabase
@@ -58,7 +57,7 @@ def as_roles(live: LiveRun) -> None:
                 f"ALTER TABLE item OWNER TO {role}; GRANT ALL ON DATABASE {database.name} TO {role};"
                 f"GRANT ALL ON SCHEMA public TO {role}"
             )
-    live.where = Where(
+    live.where = Endpoints(
         *(
             d.server.conninfo(d.name, user=f"{source.name}_{k}", password=PASSWORDS[k])
             for d, k in ((target, "tgt"), (source, "src"))
@@ -186,7 +185,7 @@ def by_service(live: LiveRun, **options: object) -> dict[str, str]:
     lines = ["[old]", "host=127.0.0.1", f"port={server.port}", f"dbname={live.source.name}", "user=postgres"]
     file = live.project / "services"
     file.write_text("\n".join([*lines, *(f"{k}={v}" for k, v in options.items())]) + "\n")
-    live.where = Where(live.target.conninfo, "service=old", live.project)
+    live.where = Endpoints(live.target.conninfo, "service=old", live.project)
     return {"PGSERVICEFILE": str(file)}
 
 

@@ -18,13 +18,14 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from confiture import config, giving_way, operations
+from confiture import config, operations
 from confiture.compare import checksum, parts, suspects
-from confiture.db import Session
 from confiture.errors import GaveWay
 from confiture.operations import Limits
-from confiture.runner import reading
-from confiture.steps import switch, verify
+from confiture.postgres import yielding
+from confiture.postgres.session import Session
+from confiture.runner.context import reading
+from confiture.schema_to_schema import cutover, verify
 from confiture.types import KeyRange
 from forked import until
 from live import LiveRun
@@ -320,7 +321,7 @@ def sleeps_first(monkeypatch: pytest.MonkeyPatch, side: str, database: TestDatab
 def test_telling_suspects_apart_gives_way(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     live.migrate()
     live.tamper("UPDATE a SET n = 99 WHERE id = 3")
-    settle = suspects.settle
+    settle = suspects.classify
     others: list[Work] = []
 
     def settling(*args: Any) -> Any:
@@ -328,7 +329,7 @@ def test_telling_suspects_apart_gives_way(live: LiveRun, monkeypatch: pytest.Mon
             others.append(sleeps_first(monkeypatch, "source", live.source, "a"))
         return settle(*args)
 
-    monkeypatch.setattr(suspects, "settle", settling)
+    monkeypatch.setattr(suspects, "classify", settling)
     assert [d.key for d in live.verify().differences] == [{"id": "3"}]
     others[0].done()
     assert [line for line in live.progress.lines if "gave way" in line]
@@ -365,7 +366,7 @@ def two(databases: Databases) -> Iterator[Two]:
     reader = config.resolve(make_conninfo(old.conninfo, user=role, password="r"), Path())
     told: list[str] = []
     with (
-        giving_way.watching(told.append),
+        yielding.watching(told.append),
         Session(reader, "one") as one,
         Session(config.resolve(new.conninfo, Path()), "other") as other,
     ):
@@ -377,7 +378,7 @@ def test_a_role_that_may_not_see_other_sessions_gives_way_to_them(two: Two) -> N
     work = Work(lambda: ask(two.old, "a"))
 
     def unit() -> None:
-        with giving_way.yielding(two.one), two.one.transaction() as tx, two.other.transaction() as there:
+        with yielding.yielding(two.one), two.one.transaction() as tx, two.other.transaction() as there:
             tx.pg.execute("LOCK TABLE public.a IN ACCESS SHARE MODE")
             work.start()
             there.pg.execute("SELECT pg_sleep(60)")
@@ -391,7 +392,7 @@ def test_a_role_that_may_not_see_other_sessions_gives_way_to_them(two: Two) -> N
 def test_nothing_is_cancelled_once_the_other_side_has_committed(two: Two) -> None:
     """A COMMIT that is cancelled while it waits for a standby would be no failure, and not there."""
     other = Work(lambda: ask(two.old, "a"))
-    with giving_way.yielding(two.one), two.one.transaction() as tx:
+    with yielding.yielding(two.one), two.one.transaction() as tx:
         tx.pg.execute("LOCK TABLE public.a IN ACCESS SHARE MODE")
         with two.other.transaction() as there:
             there.pg.execute("CREATE TABLE public.kept ()")
@@ -405,13 +406,13 @@ def test_nothing_is_cancelled_once_the_other_side_has_committed(two: Two) -> Non
 
 def test_a_statement_cancelled_for_another_reason_did_not_give_way(two: Two) -> None:
     with pytest.raises(psycopg.errors.QueryCanceled):
-        with giving_way.yielding(two.one), two.one.transaction() as tx:
+        with yielding.yielding(two.one), two.one.transaction() as tx:
             tx.pg.execute("SET LOCAL statement_timeout = 1; SELECT pg_sleep(60)")
 
 
 def test_nothing_gives_way_under_the_lock_of_a_cutover(verified: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """The write pause has its own limit."""
-    equalise = switch._equalise
+    equalise = cutover._equalise
     other = Work(lambda: ask(verified.source, "parted"))
 
     def read_slowly(follower: Any, *args: Any) -> None:
@@ -426,7 +427,7 @@ def test_nothing_gives_way_under_the_lock_of_a_cutover(verified: LiveRun, monkey
         # Its own sessions would wait behind the application now, so it releases the lock and tries again.
         equalise(follower, *args)
 
-    monkeypatch.setattr(switch, "_equalise", read_slowly)
+    monkeypatch.setattr(cutover, "_equalise", read_slowly)
     verified.cutover(Limits(max_write_pause=60))
     assert verified.state == "cutover"
     assert not [line for line in verified.progress.lines if "gave way" in line]

@@ -13,11 +13,12 @@ import psycopg
 import pytest
 
 import small_move
-from confiture import config, machine
-from confiture.db import Session, Transaction
+from confiture import config
 from confiture.errors import Held, Refused
-from confiture.journal import progress, runners, runs, schema
+from confiture.journal import leases, progress, runs, schema
 from confiture.journal.runs import Run
+from confiture.postgres.session import Session, Transaction
+from confiture.runner import transitions
 from confiture.sql import ControlMigration, control_migrations
 from confiture.states import EDGES, SETUP, STATES
 from confiture.types import KeyRange, TableRef
@@ -96,7 +97,7 @@ def test_an_event_of_an_earlier_transaction_does_not_do(journal: Session, run: R
 
 def test_an_event_of_another_run_does_not_do(journal: Session, run: Run) -> None:
     with journal.transaction() as tx:
-        machine.fire(tx, run, "abort")
+        transitions.fire(tx, run, "abort")
     other = begin(journal)
     statement = f"""
         INSERT INTO confiture.event (run_id, epoch, kind, actor, from_state, to_state)
@@ -130,21 +131,21 @@ def test_a_run_cannot_be_written_down_half_way(journal: Session, run: Run) -> No
 
 def test_rows_are_not_read_before_there_is_a_plan(journal: Session, run: Run) -> None:
     with pytest.raises(psycopg.errors.CheckViolation), journal.transaction() as tx:
-        machine.fire(tx, run, "begin")
+        transitions.fire(tx, run, "begin")
 
 
 def test_a_transition_leaves_its_event(database: TestDatabase, journal: Session, run: Run) -> None:
     with journal.transaction() as tx:
-        assert machine.fire(tx, run, "abort", {"why": "a test"}) == "aborted"
+        assert transitions.fire(tx, run, "abort", {"why": "a test"}) == "aborted"
     event = database.rows("SELECT kind, from_state, to_state, epoch, detail FROM confiture.event WHERE kind = 'abort'")
     assert event == [("abort", "setup", "aborted", 1, {"why": "a test"})]
 
 
 def test_of_two_processes_that_fire_one_moves_the_run(journal: Session, run: Run) -> None:
     with journal.transaction() as tx:
-        machine.fire(tx, run, "abort")
+        transitions.fire(tx, run, "abort")
     with pytest.raises(Held, match="no longer in state setup"), journal.transaction() as tx:
-        machine.fire(tx, run, "abort")
+        transitions.fire(tx, run, "abort")
 
 
 # Runs, epochs and runners --------------------------------------------------------------------------
@@ -157,7 +158,7 @@ def test_a_target_has_one_live_run(journal: Session, run: Run) -> None:
 
 def test_a_new_run_follows_one_that_is_over(journal: Session, run: Run) -> None:
     with journal.transaction() as tx:
-        machine.fire(tx, run, "abort")
+        transitions.fire(tx, run, "abort")
     assert begin(journal).state == SETUP
 
 
@@ -175,12 +176,12 @@ def test_the_epoch_is_raised_only_where_it_is_the_one_seen(journal: Session, run
 
 def test_a_run_has_one_live_runner(journal: Session, run: Run) -> None:
     with journal.transaction() as tx:
-        runners.begin(tx, run.id, 1, host="a", pid=1, command="migrate")
+        leases.begin(tx, run.id, 1, host="a", pid=1, command="migrate")
     with pytest.raises(psycopg.errors.UniqueViolation, match="one_live_runner"), journal.transaction() as tx:
-        runners.begin(tx, run.id, 2, host="b", pid=2, command="migrate")
+        leases.begin(tx, run.id, 2, host="b", pid=2, command="migrate")
     with journal.transaction() as tx:
-        runners.end(tx, run.id, 1, "finished")
-        runners.begin(tx, run.id, 2, host="b", pid=2, command="migrate")
+        leases.end(tx, run.id, 1, "finished")
+        leases.begin(tx, run.id, 2, host="b", pid=2, command="migrate")
 
 
 def test_a_password_is_not_taken_into_the_journal(journal: Session, run: Run) -> None:

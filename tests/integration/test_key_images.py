@@ -10,9 +10,9 @@ from psycopg import sql
 from confiture.capture import apply
 from confiture.config import Database
 from confiture.copy import chunks
-from confiture.copy.base import Job
-from confiture.db import Session
+from confiture.copy.run_table import RunTable
 from confiture.errors import Blocked, FaultyInput, Refused
+from confiture.postgres.session import Session
 from confiture.types import KeyRange
 from live import LiveRun
 from servers import Databases
@@ -207,7 +207,7 @@ def test_a_temporal_key_is_neither_key_nor_arbiter(databases: Databases, tmp_pat
 
 def test_a_pass_finds_the_rows_of_a_text_key_by_the_index(databases: Databases, tmp_path: Path) -> None:
     live = LiveRun(databases, tmp_path, table("text"), table("text"))
-    job = Job(live.plan().tables[0], "x")
+    job = RunTable(live.plan().tables[0], "x")
     live.setup()
     with live.target.connect() as connection:
         connection.execute("SET search_path = pg_catalog; SET enable_seqscan = off; SET enable_hashjoin = off")
@@ -285,7 +285,7 @@ def test_a_null_is_never_the_bound_of_a_range(databases: Databases, tmp_path: Pa
     """Whatever the catalog said when the plan was made."""
     ddl = "CREATE TABLE t (code text NOT NULL UNIQUE, n int)"
     live = LiveRun(databases, tmp_path, ddl, ddl)
-    job = Job(live.plan().tables[0], "x")
+    job = RunTable(live.plan().tables[0], "x")
     live.source.sql("ALTER TABLE t ALTER code DROP NOT NULL; INSERT INTO t VALUES ('a', 1), (NULL, 2), (NULL, 3)")
     everything = KeyRange(None, None)
     with Session(Database("source", live.source.conninfo), "test") as session, session.transaction() as tx:

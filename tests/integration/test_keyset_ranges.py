@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from confiture.copy.chunks import key_texts
-from confiture.keyset import KeyPart, columns, predicate, ranges
+from confiture.plan.keyset import KeyPart, columns, predicate, ranges
 from confiture.types import KeyValue
 from servers import Databases
 

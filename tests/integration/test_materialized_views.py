@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from confiture import status
-from confiture.steps import views
+from confiture.schema_to_schema import materialized_views
+from confiture.status import report
 from live import LiveRun
 from servers import Databases
 
@@ -25,7 +25,7 @@ POPULATED = "SELECT relname FROM pg_class WHERE relkind = 'm' AND relispopulated
 
 
 def _stale(live: LiveRun) -> tuple[str, ...]:
-    return status.report(live.target.conninfo, live.project).runs[0].stale_views
+    return report.report(live.target.conninfo, live.project).runs[0].stale_views
 
 
 @pytest.mark.parametrize("kind", ["databases", "old_databases"])
@@ -78,13 +78,13 @@ def test_readers_of_a_view_with_a_unique_index_are_not_blocked(
     live.source.sql("UPDATE a SET v = 1000 WHERE id = 1")
     assert live.verify().equal
     with live.target.connect(autocommit=False) as reader:
-        real = views.refresh
+        real = materialized_views.refresh
 
         def read_and_refresh(*arguments: object) -> None:
             reader.execute("SELECT * FROM by_id")  # and the transaction stays open
             real(*arguments)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(views, "refresh", read_and_refresh)
+        monkeypatch.setattr(materialized_views, "refresh", read_and_refresh)
         live.cutover()
         reader.rollback()
     assert live.target.value("SELECT sum(v) FROM by_id") == 1209

@@ -12,10 +12,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from confiture.db import Budget
-from confiture.errors import CutoverGivenUp
+from confiture.errors import CutoverAborted
 from confiture.operations import Limits
-from confiture.steps import switch
+from confiture.postgres.session import Budget
+from confiture.schema_to_schema import cutover
 from forked import forks, until
 from live import LiveRun
 from servers import Databases, TestDatabase
@@ -63,13 +63,13 @@ def test_a_reader_of_the_target_does_not_delay_the_opening(verified: LiveRun, re
         hidden = threading.Thread(
             target=until, args=(lambda: verified.open_sides(WRITE) == {"target"}, "the target open")
         )
-        cutover = threading.Thread(target=verified.cutover)
-        cutover.start()
+        command = threading.Thread(target=verified.cutover)
+        command.start()
         hidden.start()
         hidden.join(timeout=60)
         assert not hidden.is_alive()
         assert verified.open_sides(WRITE) == {"target"}
-    cutover.join(timeout=60)
+    command.join(timeout=60)
     verified.assert_same(**SAME)
 
 
@@ -89,7 +89,7 @@ def test_what_blocks_the_opening_aborts_the_cutover_and_is_named(databases: Data
     run = LiveRun(databases, tmp_path, OLD, NEW + RULE)
     run.up_to_cutover()
     with holding(run.target, "SELECT * FROM p") as reader:
-        with pytest.raises(CutoverGivenUp, match="the target's tables could not be locked") as aborted:
+        with pytest.raises(CutoverAborted, match="the target's tables could not be locked") as aborted:
             run.cutover(SOON)
         assert f"pid {reader.info.backend_pid}" in aborted.value.why
         assert run.open_sides(WRITE) == {"source"}
@@ -101,7 +101,7 @@ def test_what_blocks_the_openings_first_lock_is_named_and_outwaited(
     verified: LiveRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It comes between the rehearsal and the attempt."""
-    begin = switch._begin_opening
+    begin = cutover._begin_opening
     maintenance = verified.target.connect(autocommit=False, application_name="maintenance")
 
     def late(*args: object) -> object:
@@ -116,7 +116,7 @@ def test_what_blocks_the_openings_first_lock_is_named_and_outwaited(
         ended.append(1)
         maintenance.rollback()
 
-    monkeypatch.setattr(switch, "_begin_opening", late)
+    monkeypatch.setattr(cutover, "_begin_opening", late)
     ending = threading.Thread(target=end)
     ending.start()
     verified.cutover()
@@ -129,7 +129,7 @@ def test_what_blocks_the_opening_of_the_source_aborts_the_rollback(databases: Da
     run = LiveRun(databases, tmp_path, OLD + RULE, NEW)
     run.through()
     with holding(run.source, "SELECT * FROM p"):
-        with pytest.raises(CutoverGivenUp, match="rollback aborted: the source's tables could not be locked"):
+        with pytest.raises(CutoverAborted, match="rollback aborted: the source's tables could not be locked"):
             run.rollback(SOON)
         assert run.open_sides(WRITE) == {"target"}
     run.rollback()
@@ -154,7 +154,7 @@ def test_a_crash_between_the_two_commits_is_finished_though_a_reader_blocks_it(
     report = other.connect(autocommit=False, application_name="report")
     report.execute("SELECT * FROM p")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(switch, "GRACE_SECONDS", 1.0)
+        patch.setattr(cutover, "GRACE_SECONDS", 1.0)
         getattr(run, command)()
     assert run.open_sides(WRITE) == {opened}
     with pytest.raises(psycopg.OperationalError):
@@ -167,28 +167,28 @@ def test_a_burst_during_the_attempts_at_the_lock_is_applied_before_it(
     verified: LiveRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The log is drained before each attempt: under the lock little of it is left."""
-    monkeypatch.setattr(switch, "MOST_UNDER_LOCK", 1_000)
+    monkeypatch.setattr(cutover, "MOST_UNDER_LOCK", 1_000)
     waiting: list[int] = []
-    equalise = switch._equalise
+    equalise = cutover._equalise
 
     def counted(*args: object) -> None:
         logs = verified.source.rows("SELECT oid::regclass FROM pg_class WHERE relname ~ '^log0' AND relkind = 'r'")
         waiting.append(sum(verified.source.value(f"SELECT count(*) FROM {name}") for (name,) in logs))
         equalise(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(switch, "_equalise", counted)
+    monkeypatch.setattr(cutover, "_equalise", counted)
     limits = Limits(lock_timeout=0.2)
     # The write block's triggers are there already, by an earlier attempt.
-    with holding(verified.target, SLOW), pytest.raises(CutoverGivenUp):
+    with holding(verified.target, SLOW), pytest.raises(CutoverAborted):
         verified.cutover(Limits(lock_timeout=0.2, give_up_after=1, max_write_pause=1))
     waiting.clear()
     with holding(verified.source, WRITE) as blocker:
-        cutover = threading.Thread(target=verified.cutover, args=(limits,))
-        cutover.start()
+        command = threading.Thread(target=verified.cutover, args=(limits,))
+        command.start()
         until(lambda: any("waiting for locks" in line for line in verified.progress.lines), "an attempt that failed")
         verified.source.sql("INSERT INTO p SELECT n, n FROM generate_series(1000, 21000) n")
         blocker.rollback()
-    cutover.join(timeout=120)
+    command.join(timeout=120)
     assert verified.open_sides(WRITE) == {"target"}
     assert min(waiting) <= 1_000
     verified.assert_same(**SAME)
@@ -196,9 +196,9 @@ def test_a_burst_during_the_attempts_at_the_lock_is_applied_before_it(
 
 def test_too_many_changes_under_the_lock_release_it_first(verified: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """The log's size is looked at first under the lock."""
-    monkeypatch.setattr(switch, "MOST_UNDER_LOCK", 100)
+    monkeypatch.setattr(cutover, "MOST_UNDER_LOCK", 100)
     drained: list[int] = []
-    drain = switch.drain
+    drain = cutover.drain
 
     def late(follower: object) -> None:
         drain(follower)  # type: ignore[arg-type]
@@ -206,7 +206,7 @@ def test_too_many_changes_under_the_lock_release_it_first(verified: LiveRun, mon
             verified.source.sql("UPDATE p SET n = n + 1; UPDATE ch SET n = n + 1; UPDATE p SET n = n + 1")
         drained.append(1)
 
-    monkeypatch.setattr(switch, "drain", late)
+    monkeypatch.setattr(cutover, "drain", late)
     verified.cutover()
     assert len(drained) > 1
     verified.assert_same(**SAME)
@@ -218,7 +218,7 @@ SLOW = "ALTER SEQUENCE p_id_seq CACHE 5"
 
 def test_a_statement_under_the_lock_is_cancelled_at_the_end_of_the_write_pause(verified: LiveRun) -> None:
     with holding(verified.target, SLOW):
-        with pytest.raises(CutoverGivenUp, match="the write pause would exceed"):
+        with pytest.raises(CutoverAborted, match="the write pause would exceed"):
             verified.cutover(Limits(lock_timeout=30, give_up_after=1, max_write_pause=1))
         assert verified.open_sides(WRITE) == {"source"}
     verified.cutover()
@@ -261,12 +261,12 @@ def test_the_lock_on_all_tables_has_one_deadline(databases: Databases, tmp_path:
     releasing = threading.Thread(target=release)
     with pytest.MonkeyPatch.context() as patch:
         # The write block's triggers need these locks too, and have no deadline in common.
-        patch.setattr(switch, "prepare_block", lambda *_: None)
+        patch.setattr(cutover, "prepare_block", lambda *_: None)
         run.source.sql(
             f"CREATE FUNCTION {run.source.run_schema}.write_block() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN END'"
         )
         releasing.start()
-        with pytest.raises(CutoverGivenUp, match="could not be locked"):
+        with pytest.raises(CutoverAborted, match="could not be locked"):
             run.cutover(Limits(lock_timeout=1.0, give_up_after=0.0))
     ended.append(1)
     releasing.join(timeout=60)

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from confiture.operations import Where
+from confiture.operations import Endpoints
 from conftest import ROOT
 from live import LiveRun
 from projects import OLD, Project, error
@@ -384,7 +384,7 @@ def test_a_superusers_password_is_kept_out_of_a_log_that_has_every_statement(
     live.source.sql(f"CREATE ROLE {role} SUPERUSER LOGIN PASSWORD 'canary5'")
     try:
         source = live.source.server.conninfo(live.source.name, user=role, password="canary5")
-        live.where = Where(live.target.conninfo, source, live.project)
+        live.where = Endpoints(live.target.conninfo, source, live.project)
         live.setup()
         assert "canary5" in str(live.target.rows("SELECT umoptions FROM pg_user_mappings"))
         log = live.target.server.log.read_text(errors="replace")

@@ -14,11 +14,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from confiture.copy.base import Job
 from confiture.copy.fdw import Fdw
+from confiture.copy.run_table import RunTable
 from confiture.errors import Held
 from confiture.operations import Limits
-from confiture.steps import blockers, switch
+from confiture.schema_to_schema import blockers, cutover
 from forked import until
 from live import LiveRun
 from servers import Databases, TestDatabase
@@ -113,7 +113,7 @@ def test_a_chunk_by_fdw_steps_back(live: LiveRun, monkeypatch: pytest.MonkeyPatc
     queued = Queued(live.source, "TRUNCATE b")
     move = Fdw.move
 
-    def queue_up(mover: Fdw, source: Any, target: Any, job: Job, span: Any) -> int:
+    def queue_up(mover: Fdw, source: Any, target: Any, job: RunTable, span: Any) -> int:
         if job.table.target.name == "b" and queued.ident is None:
             queued.go_and_wait()
         return move(mover, source, target, job, span)
@@ -130,7 +130,7 @@ def test_a_cutover_steps_back_and_tries_again(live: LiveRun, monkeypatch: pytest
     live.migrate()
     assert live.verify().equal
     queued = Queued(live.source, "TRUNCATE b")
-    monkeypatch.setattr(switch, "_equalise", first_time(queued.go_and_wait, switch._equalise))
+    monkeypatch.setattr(cutover, "_equalise", first_time(queued.go_and_wait, cutover._equalise))
     live.cutover(Limits(max_write_pause=20))
     queued.join()
     assert queued.error is None

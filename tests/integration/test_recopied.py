@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from confiture.errors import CutoverGivenUp, Refused
-from confiture.steps.cutover import Limits
+from confiture.errors import CutoverAborted, Refused
+from confiture.schema_to_schema.cutover_offline import Limits
 from live import LiveRun
 from servers import Databases
 
@@ -73,7 +73,7 @@ def test_an_emptied_table_without_a_key_is_empty_after_the_cutover(live: LiveRun
 def test_a_row_that_would_orphan_others_stops_the_cutover_and_the_source_serves_on(live: LiveRun) -> None:
     live.source.sql("DELETE FROM rate WHERE percent = 1")
     assert live.verify().equal
-    with pytest.raises(CutoverGivenUp, match="differ"):
+    with pytest.raises(CutoverAborted, match="differ"):
         live.cutover()
     live.source.sql("INSERT INTO rate VALUES ('back', 1, 1)")
     live.cutover()
@@ -83,7 +83,7 @@ def test_a_row_that_would_orphan_others_stops_the_cutover_and_the_source_serves_
 def test_the_copy_under_the_lock_counts_against_the_write_pause(live: LiveRun) -> None:
     live.source.sql("INSERT INTO rate SELECT 'many', n, 1 FROM generate_series(1000, 60000) n")
     assert live.verify().equal
-    with pytest.raises(CutoverGivenUp, match="write pause would exceed"):
+    with pytest.raises(CutoverAborted, match="write pause would exceed"):
         live.cutover(Limits(max_write_pause=0.05))
     live.source.sql("DELETE FROM rate WHERE country = 'many'")
     live.cutover()

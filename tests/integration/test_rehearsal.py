@@ -13,9 +13,9 @@ import psycopg
 import pytest
 
 from confiture import operations
-from confiture.errors import CutoverGivenUp
+from confiture.errors import CutoverAborted
 from confiture.operations import Limits
-from confiture.steps.rehearse import Rehearsal
+from confiture.schema_to_schema.rehearse import Rehearsal
 from conftest import ROOT
 from live import LiveRun
 from projects import OLD, Project, error
@@ -131,16 +131,16 @@ def test_a_live_rehearsal_changes_nothing_locks_no_writer_out_and_tells_the_paus
 
 
 def test_a_live_rehearsal_is_refused_as_the_cutover_is(live: LiveRun) -> None:
-    with pytest.raises(CutoverGivenUp, match="would exceed --max-write-pause") as late:
+    with pytest.raises(CutoverAborted, match="would exceed --max-write-pause") as late:
         rehearse(live, Limits(max_write_pause=0.0001))
     assert late.value.exit_code == 8
     live.tamper("UPDATE account SET owner = 'tampered' WHERE id = 5")
     live.touch("account", 5)
     before = everything(live.source, live.target)
-    with pytest.raises(CutoverGivenUp, match="differ") as rehearsed:
+    with pytest.raises(CutoverAborted, match="differ") as rehearsed:
         rehearse(live)
     assert everything(live.source, live.target) == before
-    with pytest.raises(CutoverGivenUp, match="differ") as real:
+    with pytest.raises(CutoverAborted, match="differ") as real:
         live.cutover()
     assert rehearsed.value.lines() == real.value.lines()
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from confiture.compare import changed_keys
 from confiture.errors import Refused
-from confiture.steps import touched
 from live import LiveRun
 from servers import Databases
 
@@ -80,7 +80,7 @@ def test_what_no_row_heals_is_still_told_in_the_end(live: LiveRun) -> None:
 def test_follow_compares_what_changed_since_the_verification_and_forgets_what_agrees(
     live: LiveRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(touched, "KEYS_AT_ONCE", 10)
+    monkeypatch.setattr(changed_keys, "KEYS_AT_ONCE", 10)
     assert live.verify().equal
     live.source.sql("UPDATE line SET n = n + 1; UPDATE item SET gone = NOT gone")
     live.source.sql("DELETE FROM line WHERE id = 7; DELETE FROM item WHERE code = 'c''7'")

@@ -14,17 +14,19 @@ import psycopg
 import pytest
 
 import small_move
-from confiture import config, db, embedded, runner
+from confiture import config
 from confiture.copy import chunks
-from confiture.db import Session
-from confiture.embedded import Server
 from confiture.errors import Held, Refused
-from confiture.journal import runners, runs
-from confiture.operations import Choices, migrate
-from confiture.plan import Plan
-from confiture.runner import Context, Silent, Stop
-from confiture.steps import journaled, planning
-from confiture.steps import setup as setting_up
+from confiture.journal import leases, runs
+from confiture.operations import RunOptions, migrate
+from confiture.plan.planner import Plan
+from confiture.postgres import embedded, session
+from confiture.postgres.embedded import Server
+from confiture.postgres.session import Session
+from confiture.runner import context, resumable_steps
+from confiture.runner.context import Context, Silent, Stop
+from confiture.schema_to_schema import plan_store
+from confiture.schema_to_schema import setup as setting_up
 from forked import Forks, Running, until
 from servers import Databases, TestDatabase
 from small_move import MAPPING, SmallMove
@@ -71,7 +73,7 @@ def waits(database: TestDatabase) -> bool:
 def lapse(move: SmallMove) -> None:
     """Make the lease as old as if it had not been renewed."""
     move.target.sql(
-        f"UPDATE confiture.runner SET heartbeat_at = heartbeat_at - interval '{runners.LEASE_SECONDS + 1} s'"
+        f"UPDATE confiture.runner SET heartbeat_at = heartbeat_at - interval '{leases.LEASE_SECONDS + 1} s'"
         " WHERE ended_at IS NULL"
     )
 
@@ -152,7 +154,7 @@ def take(move: SmallMove, sessions: tuple[Session, Session], say: Callable[[str]
     with sessions[1].transaction() as tx:
         run = runs.live(tx)
     assert run is not None
-    return Context(*sessions, run.id, runner.take(*sessions, run, "test", say))
+    return Context(*sessions, run.id, context.take(*sessions, run, "test", say))
 
 
 def test_a_rival_that_comes_late_does_not_raise_the_fence_over_the_winner(move: SmallMove) -> None:
@@ -178,16 +180,16 @@ def test_one_that_is_frozen_while_it_takes_a_run_holds_nobody_up_for_long(
     move: SmallMove, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its server ends it: no takeover could, because nobody knows of it yet."""
-    monkeypatch.setattr(db, "CLAIM_TIMEOUT", "300ms")
+    monkeypatch.setattr(session, "CLAIM_TIMEOUT", "300ms")
     gone = "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name ~ 'runner$' AND xact_start < %s"
 
     def freeze(name: str) -> None:
-        monkeypatch.setattr(db, "failpoint", lambda _: None)
+        monkeypatch.setattr(session, "failpoint", lambda _: None)
         with move.target.connect() as looking:
             now = looking.execute("SELECT clock_timestamp()").fetchone()
             until(lambda: looking.execute(gone.encode(), now).fetchone() == (True,), "the server to end it")
 
-    monkeypatch.setattr(db, "failpoint", freeze)
+    monkeypatch.setattr(session, "failpoint", freeze)
     with move.holding() as held, held.fenced(), held.fenced_source():
         pass
 
@@ -306,7 +308,7 @@ def test_a_holder_that_is_alive_on_another_machine_is_not_judged_by_its_process(
 def test_a_holder_that_opens_its_session_anew_is_alive_all_the_same(
     move: SmallMove, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runners, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.1)
     with move.holding() as holder, contender(move) as other:
         holder.target.close()
         with pytest.raises(Held, match="is held by"):
@@ -321,7 +323,7 @@ def test_a_holder_whose_lease_is_gone_stops_at_the_next_checkpoint(move: SmallMo
 
 
 def test_the_heartbeat_finds_out_that_the_lease_is_gone(move: SmallMove, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runners, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.05)
     with move.holding() as old:
         move.target.sql("UPDATE confiture.runner SET ended_at = now(), ended_why = 'taken over' WHERE ended_at IS NULL")
         assert old.lost.wait(timeout=10)
@@ -441,7 +443,7 @@ def test_ddl_between_two_chunks_blocks_the_run_and_says_what_changed(
     move.setup()
     reason = "source table public.tb_post was changed during the run"
     with pytest.raises(Refused, match=reason) as blocked:
-        migrate(move.where, Choices(), Between(lambda: move.source.sql(statement)))
+        migrate(move.where, RunOptions(), Between(lambda: move.source.sql(statement)))
     line = f"confiture migrate schema-to-schema migrate --target {move.target.name} --restart-table public.post"
     assert what in blocked.value.why
     assert blocked.value.fix.endswith(line)
@@ -456,15 +458,15 @@ def test_ddl_between_the_plan_and_its_first_chunk_is_noticed_too(
     move: SmallMove, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The plan was made of the table as it was; what came after it would silently stay behind."""
-    make_views = planning.make_views
+    make_views = plan_store.make_views
 
     def too_late(context: Context, plan: Plan) -> None:
         move.source.sql("ALTER TABLE tb_post ADD COLUMN extra int")
         make_views(context, plan)
 
-    monkeypatch.setattr(planning, "make_views", too_late)
+    monkeypatch.setattr(plan_store, "make_views", too_late)
     with pytest.raises(Refused, match=r"tb_post was changed while it was planned"):
-        migrate(move.where, Choices(chunk_rows=50), Silent())
+        migrate(move.where, RunOptions(chunk_rows=50), Silent())
 
 
 def test_a_table_that_was_emptied_and_filled_again_is_copied_anew(move: SmallMove, databases: Databases) -> None:
@@ -472,7 +474,7 @@ def test_a_table_that_was_emptied_and_filled_again_is_copied_anew(move: SmallMov
         "CREATE TABLE kept AS TABLE tb_post; TRUNCATE tb_post CASCADE; INSERT INTO tb_post TABLE kept; DROP TABLE kept"
     )
     with pytest.raises(Refused):
-        migrate(move.where, Choices(), Between(lambda: move.source.sql(refill)))
+        migrate(move.where, RunOptions(), Between(lambda: move.source.sql(refill)))
     move.run("migrate", "--restart-table", "post")
     assert move.journal("blocked_reason") is None
     move.finish()
@@ -483,7 +485,7 @@ def test_a_table_that_was_emptied_and_filled_again_is_copied_anew(move: SmallMov
 def test_a_new_column_is_taken_in_by_a_mapping_that_knows_it(move: SmallMove) -> None:
     add = "ALTER TABLE tb_post ADD COLUMN extra int"
     with pytest.raises(Refused):
-        migrate(move.where, Choices(), Between(lambda: move.source.sql(add)))
+        migrate(move.where, RunOptions(), Between(lambda: move.source.sql(add)))
     assert "tb_post.extra has no counterpart" in move.run("migrate", "--restart-table", "post", code=2).err
     move.mapping.write_text(MAPPING.replace("$from: tb_post", "$from: tb_post\n  $omit: [extra]"))
     move.run("migrate", "--mapping", str(move.mapping), "--restart-table", "post")
@@ -494,7 +496,7 @@ def test_a_new_column_is_taken_in_by_a_mapping_that_knows_it(move: SmallMove) ->
 def test_a_table_dropped_meanwhile_blocks_the_run_by_name(move: SmallMove) -> None:
     gone = "source table public.tb_post was changed during the run"
     with pytest.raises(Refused, match=gone):
-        migrate(move.where, Choices(), Between(lambda: move.source.sql("DROP TABLE tb_post CASCADE")))
+        migrate(move.where, RunOptions(), Between(lambda: move.source.sql("DROP TABLE tb_post CASCADE")))
     assert gone in str(move.journal("blocked_reason"))
     assert "was table public.tb_post; it was dropped" in str(move.journal("blocked_reason"))
     assert gone in move.run("migrate", code=4).err
@@ -503,7 +505,7 @@ def test_a_table_dropped_meanwhile_blocks_the_run_by_name(move: SmallMove) -> No
 def test_a_table_dropped_meanwhile_can_be_left_out(move: SmallMove) -> None:
     drop = "DROP TABLE tb_tag CASCADE; DROP TABLE tb_post CASCADE"
     with pytest.raises(Refused):
-        migrate(move.where, Choices(), Between(lambda: move.source.sql(drop)))
+        migrate(move.where, RunOptions(), Between(lambda: move.source.sql(drop)))
     move.mapping.write_text("app_user:" + MAPPING.partition("app_user:")[2].partition("post:")[0])
     move.run("migrate", "--mapping", str(move.mapping), code=4)
     move.run("migrate", "--mapping", str(move.mapping), "--restart-table", "post")
@@ -523,7 +525,7 @@ def terminate_all(move: SmallMove) -> None:
 
 @pytest.mark.parametrize("strategy", ["fdw", "copy"])
 def test_sessions_ended_between_chunks_are_opened_again(move: SmallMove, databases: Databases, strategy: str) -> None:
-    migrate(move.where, Choices(strategy=strategy), Between(lambda: terminate_all(move), times=3))
+    migrate(move.where, RunOptions(strategy=strategy), Between(lambda: terminate_all(move), times=3))
     assert_finishes(move, databases)
 
 
@@ -533,7 +535,7 @@ def test_sessions_ended_within_a_transaction_lose_that_transaction_and_no_more(
     move: SmallMove, databases: Databases, monkeypatch: pytest.MonkeyPatch, strategy: str, point: str
 ) -> None:
     monkeypatch.setattr(chunks, "failpoint", once(point, lambda: terminate_all(move)))
-    migrate(move.where, Choices(strategy=strategy), Silent())
+    migrate(move.where, RunOptions(strategy=strategy), Silent())
     assert_finishes(move, databases)
 
 
@@ -559,7 +561,7 @@ def test_a_commit_whose_answer_was_lost_is_settled_by_reading_again(
     move: SmallMove, databases: Databases, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
     monkeypatch.setattr(chunks, "failpoint", once(point, lose_the_answer))
-    migrate(move.where, Choices(), Silent())
+    migrate(move.where, RunOptions(), Silent())
     move.assert_rows_and_checkpoints_agree()
     assert_finishes(move, databases)
 
@@ -569,8 +571,8 @@ def test_a_step_interrupted_by_a_lost_connection_is_taken_once(
     move: SmallMove, databases: Databases, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
     act = lose_the_answer if point.endswith("after_commit") else lambda: terminate_all(move)
-    monkeypatch.setattr(journaled, "failpoint", once(point, act))
-    migrate(move.where, Choices(), Silent())
+    monkeypatch.setattr(resumable_steps, "failpoint", once(point, act))
+    migrate(move.where, RunOptions(), Silent())
     assert_finishes(move, databases)
 
 
@@ -584,5 +586,5 @@ def test_a_server_that_crashes_and_comes_back_is_waited_for(tmp_path: Path) -> N
             server.stop("immediate")
             server.start()
 
-        migrate(move.where, Choices(), Between(crash, times=2))
+        migrate(move.where, RunOptions(), Between(crash, times=2))
         assert_finishes(move, databases)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from confiture.embedded import Server
-from confiture.errors import Blocked, CutoverGivenUp
+from confiture.errors import Blocked, CutoverAborted
+from confiture.postgres.embedded import Server
 from forked import Forks
 from live import LiveRun
 from servers import Databases
@@ -74,7 +74,7 @@ def test_a_rollback_without_a_restart_does_not_compare_every_row(live: LiveRun) 
 def test_a_row_the_restarted_source_lost_stops_the_rollback_until_it_is_repaired(live: LiveRun, forks: Forks) -> None:
     restart(live.source.server)
     damage(live, "DELETE FROM t WHERE id = 7")
-    with pytest.raises(CutoverGivenUp, match="source and target differ") as stopped:
+    with pytest.raises(CutoverAborted, match="source and target differ") as stopped:
         live.rollback()
     assert stopped.value.why is not None
     assert stopped.value.why.startswith("1 differences")
@@ -163,5 +163,5 @@ def test_a_row_that_left_where_and_differs_stops_the_rollback(databases: Databas
     run.target.sql("UPDATE d SET deleted_at = '2026-01-01' WHERE id = 1")
     run.follow()
     damage(run, "UPDATE d SET v = 'x' WHERE id = 1")
-    with pytest.raises(CutoverGivenUp, match="would not match"):
+    with pytest.raises(CutoverAborted, match="would not match"):
         run.rollback()

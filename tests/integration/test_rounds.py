@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 import typer
 
-from confiture import operations, status
+from confiture import operations
 from confiture.cli import options
+from confiture.compare import compared_parts
 from confiture.errors import Refused
 from confiture.operations import Limits
-from confiture.runner import Context
-from confiture.steps import comparing, rounds
+from confiture.runner.context import Context
+from confiture.schema_to_schema import background_verification
+from confiture.status import report
 from forked import until
 from live import LiveRun
 from servers import Databases
@@ -69,7 +71,7 @@ def age(live: LiveRun, seconds: int) -> None:
 
 def told(live: LiveRun) -> dict[str, Any]:
     """What status tells of the verification."""
-    return status.report(live.where.target, live.project).runs[0].verification
+    return report.report(live.where.target, live.project).runs[0].verification
 
 
 @pytest.mark.parametrize("change", UNSEEN)
@@ -154,7 +156,7 @@ def test_a_round_that_was_interrupted_makes_nothing_young_and_continues_where_it
 def compared(monkeypatch: pytest.MonkeyPatch, breaks_after: int | None = None) -> list[tuple[str, int]]:
     """The parts that are compared from now on, by table and number; the command is stopped in the one behind some."""
     found: list[tuple[str, int]] = []
-    recorded = comparing._recorded
+    recorded = compared_parts._recorded
 
     def noting(job: Any, number: int, part: Any) -> Any:
         found.append((str(job.table.target), number))
@@ -162,7 +164,7 @@ def compared(monkeypatch: pytest.MonkeyPatch, breaks_after: int | None = None) -
             raise Stopped
         return recorded(job, number, part)
 
-    monkeypatch.setattr(comparing, "_recorded", noting)
+    monkeypatch.setattr(compared_parts, "_recorded", noting)
     return found
 
 
@@ -202,7 +204,7 @@ def test_a_round_of_a_verification_that_was_repeated_begins_anew(
 def test_follow_verifies_in_the_background_while_the_application_writes(
     live: LiveRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rounds, "EVERY_SECONDS", 60.0)
+    monkeypatch.setattr(background_verification, "EVERY_SECONDS", 60.0)
     age(live, 100)
     unseen(live, UNSEEN["added"][1])
     contexts: list[Context] = []

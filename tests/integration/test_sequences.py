@@ -11,12 +11,12 @@ import pytest
 
 from confiture import operations
 from confiture.config import Database
-from confiture.db import Session
 from confiture.errors import Refused
 from confiture.operations import Limits
-from confiture.plan import Plan, SequencePlan
-from confiture.sequences import set_all
-from confiture.steps.switch import SEQUENCE_MARGIN
+from confiture.plan.planner import Plan, SequencePlan
+from confiture.postgres.session import Session
+from confiture.schema_to_schema.cutover import SEQUENCE_MARGIN
+from confiture.schema_to_schema.sequences import set_all
 from confiture.types import TableRef
 from live import LiveRun
 from servers import Databases

@@ -9,9 +9,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from confiture import embedded
-from confiture.embedded import Server
 from confiture.errors import Refused
+from confiture.postgres import embedded
+from confiture.postgres.embedded import Server
 from servers import Databases, TestDatabase, load_dump, major_version
 
 DUMP = """\

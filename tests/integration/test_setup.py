@@ -13,10 +13,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from confiture import embedded
-from confiture.db import refuse_version
-from confiture.embedded import Server
 from confiture.errors import Refused
+from confiture.postgres import embedded
+from confiture.postgres.embedded import Server
+from confiture.postgres.session import refuse_version
 from projects import OLD, Project, error
 from servers import Databases, TestDatabase
 

@@ -14,7 +14,7 @@ import pytest
 from confiture.copy import chunks
 from confiture.errors import Refused
 from confiture.journal.progress import Chunk
-from confiture.runner import Context
+from confiture.runner.context import Context
 from forked import until
 from live import LiveRun
 from servers import Databases

@@ -12,12 +12,13 @@ import jsonschema
 import psycopg
 import pytest
 
-from confiture import db, operations
+from confiture import operations
 from confiture.errors import CannotConnect
-from confiture.operations import Choices, Where
+from confiture.operations import Endpoints, RunOptions
+from confiture.postgres import session
 from confiture.render import status as render
-from confiture.status import Report, RunReport, report
-from confiture.status_rules import Severity
+from confiture.status.report import Report, RunReport, report
+from confiture.status.severity import Severity
 from conftest import Confiture
 from forked import Forks
 from live import Quiet
@@ -333,7 +334,7 @@ def test_a_signal_leaves_work_that_is_told(move: Move, forks: Forks, tmp_path: P
 
 
 def test_a_source_that_stops_leaves_work_that_is_told(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(db.retry.__kwdefaults__ or {}, "deadline", 1.0)
+    monkeypatch.setitem(session.retry.__kwdefaults__ or {}, "deadline", 1.0)
     move.setup()
     server = move.source.server
 
@@ -345,9 +346,9 @@ def test_a_source_that_stops_leaves_work_that_is_told(move: Move, monkeypatch: p
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (move.source.name,)
                 )
 
-    where = Where(move.target.conninfo, None, move.folder)
+    where = Endpoints(move.target.conninfo, None, move.folder)
     with pytest.raises(CannotConnect):
-        operations.migrate(where, Choices(strategy="copy"), Stopping())
+        operations.migrate(where, RunOptions(strategy="copy"), Stopping())
     assert_work_left(move, "CannotConnect")
 
 

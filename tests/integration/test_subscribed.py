@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from confiture import embedded
-from confiture.embedded import Server
 from confiture.errors import Refused
+from confiture.postgres import embedded
+from confiture.postgres.embedded import Server
 from forked import until
 from live import LiveRun
 from servers import Databases, TestDatabase

@@ -8,7 +8,7 @@ import pytest
 
 import any_move
 from any_move import AnyMove
-from confiture.embedded import Server
+from confiture.postgres.embedded import Server
 from servers import Databases
 
 CHUNK_ROWS = 7

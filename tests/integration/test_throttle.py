@@ -15,18 +15,20 @@ import jsonschema
 import pytest
 
 import small_move
-from confiture import config, embedded, operations, status, throttle, throttler
+from confiture import config, operations
 from confiture.config import Database
-from confiture.copy import chunks
-from confiture.db import Session
-from confiture.embedded import Server
+from confiture.copy import chunks, throttle, throttler
+from confiture.copy.throttle import Throttle
+from confiture.copy.throttler import Throttler
+from confiture.postgres import embedded
+from confiture.postgres.embedded import Server
+from confiture.postgres.session import Session
 from confiture.render import status as render
-from confiture.runner import Context
-from confiture.status import RunReport, Severity
-from confiture.steps import migrate as migrating
-from confiture.steps import upkeep
-from confiture.throttle import Throttle
-from confiture.throttler import Throttler
+from confiture.runner.context import Context
+from confiture.schema_to_schema import log_compaction
+from confiture.schema_to_schema import migrate as migrating
+from confiture.status import report
+from confiture.status.report import RunReport, Severity
 from forked import Forks, Running, until
 from live import LiveRun, Quiet
 from servers import Databases, TestDatabase
@@ -62,7 +64,7 @@ def in_first_chunk_of_post(forks: Forks, move: SmallMove) -> Iterator[Running]:
 
 def told(move: SmallMove) -> RunReport:
     """The run as status tells it, in its contract."""
-    found = status.report(move.target.conninfo, move.project)
+    found = report.report(move.target.conninfo, move.project)
     schema = json.loads((resources.files("confiture") / "schemas/status.json").read_text())
     jsonschema.validate(found.as_json(), schema)
     return found.runs[0]
@@ -94,9 +96,9 @@ def test_a_running_copy_obeys_a_limit_within_a_chunk_shows_it_and_ends_when_it_i
     assert run.throttle["active"]
     assert run.throttle["reason"] == "rate limit 1 rows/s"
     assert run.throttle["limits"]["max_rate"] == 1
-    report = status.report(move.target.conninfo, move.project)
-    assert ", throttled: rate limit 1 rows/s" in render.text(report)
-    assert "_throttled'=1" in render.nagios(report)
+    found = report.report(move.target.conninfo, move.project)
+    assert ", throttled: rate limit 1 rows/s" in render.text(found)
+    assert "_throttled'=1" in render.nagios(found)
     # Nothing is held open on either side meanwhile.
     idle = "SELECT 1 FROM pg_stat_activity WHERE state = 'idle in transaction' AND application_name LIKE 'confiture%'"
     assert move.source.rows(idle) == []
@@ -333,10 +335,10 @@ def test_the_copy_yields_to_a_long_log_which_is_shortened_before_the_next_chunk(
 
 
 def test_the_log_is_kept_short_while_the_copy_waits(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "EVERY_SECONDS", 0)
+    monkeypatch.setattr(log_compaction, "EVERY_SECONDS", 0)
     operations.throttle(live.where, Throttle(max_rate=100), False)
     with operations._holding(live.where, "migrate", live.progress) as (context, _):
-        with upkeep.Upkeep(context, migrating.stored_plan(context)) as log:
+        with log_compaction.Upkeep(context, migrating.stored_plan(context)) as log:
             held = Throttler(context, log)
             held.copied(1, 0, time.monotonic())
             held.copied(1, 100, time.monotonic())

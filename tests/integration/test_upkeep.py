@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from confiture.steps import upkeep
+from confiture.schema_to_schema import log_compaction
 from live import LiveRun
 from servers import Databases
 
@@ -63,9 +63,9 @@ def test_the_log_holds_each_changed_key_once_while_a_finished_table_catches_up(l
     live.progress.table = application.table  # type: ignore[method-assign]
     live.migrate()
     assert application.writes >= 100  # ten thousand changed rows
-    assert KEYS < application.most <= KEYS * (upkeep.EVERY_CHUNKS + 1)
+    assert KEYS < application.most <= KEYS * (log_compaction.EVERY_CHUNKS + 1)
     behind = [now - int(note) for now, note in enumerate(application.caught_up) if note != "old"]
     assert behind
-    assert max(behind) <= upkeep.EVERY_CHUNKS
+    assert max(behind) <= log_compaction.EVERY_CHUNKS
     live.assert_same(**SAME)
     assert live.verify().equal

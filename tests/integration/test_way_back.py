@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from confiture.errors import Blocked, CutoverGivenUp
+from confiture.errors import Blocked, CutoverAborted
 from live import LiveRun
 from servers import Databases
 
@@ -66,7 +66,7 @@ def test_a_pass_counts_only_behind_the_one_that_both_sides_know(
 def test_after_a_rewrite_of_a_target_table_every_row_is_compared_before_a_rollback(live: LiveRun) -> None:
     live.source.as_the_run("UPDATE item SET n = 7 WHERE id = 2")  # as no pass would see it
     live.target.sql("VACUUM FULL item")
-    with pytest.raises(CutoverGivenUp, match="source and target differ"):
+    with pytest.raises(CutoverAborted, match="source and target differ"):
         live.rollback()
     assert live.open_sides(WRITE) == {"target"}
     live.verify(repair=True)

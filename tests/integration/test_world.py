@@ -15,11 +15,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from confiture import config, db, status, watchdog
-from confiture.embedded import Server
-from confiture.errors import CannotConnect, ConfitureError, CutoverHalfway, Refused
-from confiture.operations import Where
-from confiture.steps import gates, table_lock
+from confiture import config
+from confiture.errors import CannotConnect, ConfitureError, CutoverUnfinished, Refused
+from confiture.operations import Endpoints
+from confiture.postgres import session, watchdog
+from confiture.postgres.embedded import Server
+from confiture.schema_to_schema import switchover, table_lock
+from confiture.status import report
 from forked import until
 from live import LiveRun
 from proxy import Proxy
@@ -81,7 +83,7 @@ class Trouble:
         self._act = act
         self._passed = 0
         self.happened = 0
-        monkeypatch.setattr(db, "failpoint", self)
+        monkeypatch.setattr(session, "failpoint", self)
 
     def begin(self) -> None:
         """A new command."""
@@ -160,7 +162,7 @@ def test_a_server_that_was_started_again_makes_a_verification_stale(live: LiveRu
     with pytest.raises(Refused, match="verification is stale") as refused:
         live.cutover()
     assert refused.value.why == f"the server of the {side} was started again since"
-    (run,) = status.report(live.target.conninfo, live.project).runs
+    (run,) = report.report(live.target.conninfo, live.project).runs
     assert run.verification["stale"] is (side == "target")
     go(live, "cutover")
     assert live.state == "cutover"
@@ -200,7 +202,7 @@ def test_connections_lost_behind_the_point_of_no_return_leave_nothing_half_way(
     live.cutover()
     live.rollback()
     assert live.open_sides("INSERT INTO part VALUES (-1, NULL)") == {"source"}
-    real = gates.is_closed
+    real = switchover.is_closed
 
     def unseen(*_: object) -> bool:
         raise psycopg.OperationalError("server closed the connection unexpectedly")
@@ -211,15 +213,15 @@ def test_connections_lost_behind_the_point_of_no_return_leave_nothing_half_way(
 
     def lost(*arguments: Any) -> None:
         locked(*arguments)
-        monkeypatch.setattr(gates, "is_closed", unseen)
-        monkeypatch.setattr(gates, "retry", lambda work: work())
+        monkeypatch.setattr(switchover, "is_closed", unseen)
+        monkeypatch.setattr(switchover, "retry", lambda work: work())
         raise psycopg.OperationalError("server closed the connection unexpectedly")
 
     monkeypatch.setattr(table_lock, "locked", lost)
-    with pytest.raises(CutoverHalfway, match="the cutover is half-way"):
+    with pytest.raises(CutoverUnfinished, match="the cutover is half-way"):
         live.cutover()
     monkeypatch.undo()
-    assert gates.is_closed is real
+    assert switchover.is_closed is real
     live.cutover()
     assert live.open_sides("INSERT INTO part VALUES (-1, NULL)") == {"target"}
 
@@ -298,9 +300,9 @@ def test_what_the_databases_have_set_changes_nothing(live: LiveRun, two_servers:
         with TestDatabase(side.server, "postgres").connect() as admin:
             for name, value in ODD.items():
                 admin.execute(f"ALTER DATABASE {side.name} SET {name} = '{value}'".encode())
-    with db.Session(live_database(live.source), "test") as session:
+    with session.Session(live_database(live.source), "test") as opened:
         for name in (name for name in ODD if "_timeout" in name and name != "lock_timeout"):
-            assert session.pg.execute(f"SHOW {name}".encode()).fetchone() == ("0",)
+            assert opened.pg.execute(f"SHOW {name}".encode()).fetchone() == ("0",)
     for step in COURSE:
         done = getattr(live, step)()
         assert step != "verify" or done.equal
@@ -313,8 +315,8 @@ def test_what_the_databases_have_set_changes_nothing(live: LiveRun, two_servers:
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the kernel's own limits are told on Linux only")
 def test_either_side_gives_a_peer_up_that_has_vanished_within_half_a_minute(live: LiveRun) -> None:
     """Its packets get no answer, neither data nor a keepalive."""
-    with db.Session(live_database(live.source), "test") as session:
-        with socket.socket(fileno=os.dup(session.pg.pgconn.socket)) as ours:
+    with session.Session(live_database(live.source), "test") as opened:
+        with socket.socket(fileno=os.dup(opened.pg.pgconn.socket)) as ours:
             idle, interval, count, sent = (
                 ours.getsockopt(socket.IPPROTO_TCP, option)
                 for option in (
@@ -323,12 +325,12 @@ def test_either_side_gives_a_peer_up_that_has_vanished_within_half_a_minute(live
                 )
             )
         theirs = [
-            int(session.pg.execute(f"SELECT setting FROM pg_settings WHERE name = 'tcp_{name}'".encode()).fetchone()[0])
+            int(opened.pg.execute(f"SELECT setting FROM pg_settings WHERE name = 'tcp_{name}'".encode()).fetchone()[0])
             for name in ("keepalives_idle", "keepalives_interval", "keepalives_count", "user_timeout")
         ]
     assert 0 < idle + interval * count <= 30
     assert 0 < sent <= 30_000
-    assert theirs == [idle, interval, count, sent]  # outside a transaction too: a session may hold locks there
+    assert theirs == [idle, interval, count, sent]  # outside a transaction too: a opened may hold locks there
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
@@ -341,11 +343,11 @@ def test_our_clock_matters_to_nothing(live: LiveRun, hours: int, monkeypatch: py
             return datetime.now(tz) + timedelta(hours=hours)
 
     monkeypatch.setattr(time, "time", lambda: real() + hours * 3600)
-    monkeypatch.setattr(status, "datetime", Shifted)
+    monkeypatch.setattr(report, "datetime", Shifted)
     for step in COURSE[:5]:
         getattr(live, step)()
-        (run,) = status.report(live.target.conninfo, live.project).runs
-        assert run.severity is status.Severity.OK, run.reasons
+        (run,) = report.report(live.target.conninfo, live.project).runs
+        assert run.severity is report.Severity.OK, run.reasons
         assert 0 <= (run.runner.silent_seconds or 0) < 3000
     assert live.state == "cutover"
 
@@ -362,7 +364,7 @@ def proxy(live: LiveRun, request: pytest.FixtureRequest) -> Iterator[Proxy]:
         name: database.conninfo.replace(f":{side.server.port}/", f":{made.port}/")
         for name, database in (("source", live.source), ("target", live.target))
     }
-    live.where = Where(names["target"], names["source"], live.project)
+    live.where = Endpoints(names["target"], names["source"], live.project)
     yield made
     made.close()
 
@@ -394,7 +396,7 @@ def test_a_connection_that_is_acknowledged_and_goes_nowhere_is_noticed(
 def test_a_statement_that_takes_long_is_no_stalled_connection(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchdog, "QUIET_SECONDS", 0.1)
     monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.05)
-    with db.Session(live_database(live.source), "test") as session, session.transaction() as tx:
+    with session.Session(live_database(live.source), "test") as opened, opened.transaction() as tx:
         tx.pg.execute("SET LOCAL track_activities = off")
         tx.pg.execute("SELECT pg_sleep(2)")
         assert tx.pg.execute("SELECT 1").fetchone() == (1,)
@@ -404,11 +406,11 @@ def test_behind_a_proxy_that_tells_nobody_a_lost_connection_leaves_no_lock(live:
     proxy = Proxy(live.source.server.port)
     proxy.forgetful = True
     address = live.source.conninfo.replace(f":{live.source.server.port}/", f":{proxy.port}/")
-    with db.Session(config.resolve(address, Path()), "test") as session:
-        lost = session.backend
+    with session.Session(config.resolve(address, Path()), "test") as opened:
+        lost = opened.backend
 
         def lose() -> None:
-            with session.transaction() as tx:
+            with opened.transaction() as tx:
                 tx.pg.execute("LOCK TABLE public.item")
                 proxy.stall()
                 with socket.socket(fileno=os.dup(tx.pg.pgconn.socket)) as shut:
@@ -418,7 +420,7 @@ def test_behind_a_proxy_that_tells_nobody_a_lost_connection_leaves_no_lock(live:
         with pytest.raises(psycopg.OperationalError):
             lose()
         assert live.source.rows(f"SELECT 1 FROM pg_stat_activity WHERE pid = {lost.pid}")
-        with session.transaction() as tx:
+        with opened.transaction() as tx:
             tx.pg.execute("SET LOCAL lock_timeout = '1s'; LOCK TABLE public.item")
     proxy.close()
 
@@ -430,7 +432,7 @@ def live_database(database: TestDatabase) -> config.Database:
 def test_a_server_that_does_not_answer_at_all_is_told(
     live: LiveRun, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(db.KEEPALIVES, "connect_timeout", 2)
+    monkeypatch.setitem(session.KEEPALIVES, "connect_timeout", 2)
     proxy.deaf = True
     with pytest.raises(CannotConnect, match="cannot connect to"):
         live.setup()

@@ -11,8 +11,8 @@ import pytest
 
 from confiture import config, fingerprint
 from confiture.capture import write_block
-from confiture.db import Session
 from confiture.errors import Blocked
+from confiture.postgres.session import Session
 from forked import until
 from live import LiveRun
 from servers import Databases, TestDatabase

@@ -12,7 +12,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from confiture.keyset import KeyPart, columns, predicate, ranges, typed
+from confiture.plan.keyset import KeyPart, columns, predicate, ranges, typed
 from confiture.types import KeyRange, KeyValue
 
 Key = tuple[int | str, ...]

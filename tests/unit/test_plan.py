@@ -10,9 +10,8 @@ from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 
 from confiture import catalog as c
-from confiture.checks import capture
 from confiture.mapping import ColumnMapping, Mapping, Name, Position, TableMapping
-from confiture.plan import (
+from confiture.plan.planner import (
     KeyColumn,
     Options,
     Plan,
@@ -23,6 +22,7 @@ from confiture.plan import (
     key_problem,
     plan_from_json,
 )
+from confiture.schema_to_schema.preconditions import capture
 from confiture.types import TableRef, quoted
 
 AT = Position(1, 1)

@@ -15,7 +15,7 @@ from psycopg.conninfo import make_conninfo
 
 from confiture import secret_values
 from confiture.config import Database
-from confiture.steps.cutover import hook_environment
+from confiture.schema_to_schema.cutover_offline import hook_environment
 
 SECRET = "p@ss w/ö'r\\d\"%41+"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confiture.sequences import Bounds, Value, furthest, placed
+from confiture.schema_to_schema.sequences import Bounds, Value, furthest, placed
 
 UP, DOWN = Bounds(1, 1, 12, cycle=False), Bounds(-1, -12, -1, cycle=False)
 

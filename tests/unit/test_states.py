@@ -7,8 +7,8 @@ import itertools
 import pytest
 from transitions import MachineError
 
-from confiture import machine
 from confiture.errors import Refused
+from confiture.runner import transitions
 from confiture.states import ABORTED, CLEANED, CUTOVER, EDGES, FINAL, MIGRATING, SETUP, STATES, VERIFIED
 
 TRIGGERS = sorted({edge.trigger for edge in EDGES})
@@ -38,24 +38,24 @@ def test_a_run_that_is_over_stays_over_and_no_other_is_a_dead_end() -> None:
 
 @pytest.mark.parametrize(("state", "trigger"), sorted(LEGAL))
 def test_the_machine_takes_every_edge(state: str, trigger: str) -> None:
-    assert machine.next_state(state, trigger) == LEGAL[state, trigger]
+    assert transitions.next_state(state, trigger) == LEGAL[state, trigger]
 
 
 @pytest.mark.parametrize(("state", "trigger"), sorted(set(itertools.product(STATES, TRIGGERS)) - set(LEGAL)))
 def test_the_machine_takes_nothing_else(state: str, trigger: str) -> None:
     with pytest.raises(Refused, match=f"a run in state {state} does not take `{trigger}`"):
-        machine.next_state(state, trigger)
+        transitions.next_state(state, trigger)
 
 
 def test_a_refused_trigger_names_those_the_state_takes() -> None:
     with pytest.raises(Refused) as refused:
-        machine.next_state(CUTOVER, "abort")
+        transitions.next_state(CUTOVER, "abort")
     assert refused.value.why == "from cutover it takes: rollback, clean"
 
 
 def test_the_machine_has_no_way_around_its_edges() -> None:
     """No ``to_STATE`` triggers, and an unknown or illegal trigger is an error, not a silent False."""
-    model = machine.machine_at(SETUP)
+    model = transitions.machine_at(SETUP)
     assert not any(hasattr(model, f"to_{state}") for state in STATES)
     with pytest.raises((MachineError, AttributeError)):
         model.trigger("to_cleaned")

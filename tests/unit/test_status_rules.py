@@ -11,7 +11,7 @@ import pytest
 
 from confiture.naming import Naming, naming
 from confiture.states import FINAL, STATES, writes_served_by
-from confiture.status_rules import (
+from confiture.status.severity import (
     Facts,
     RunnerReport,
     Severity,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confiture import throttle
-from confiture.throttle import CHUNK_SECONDS, SLOW_CHUNK_ROWS, Replica, Throttle, chunk_rows, rest
+from confiture.copy import throttle
+from confiture.copy.throttle import CHUNK_SECONDS, SLOW_CHUNK_ROWS, Replica, Throttle, chunk_rows, rest
 
 ROWS = st.integers(0, 10**7)
 SECONDS = st.floats(0, 10**5)

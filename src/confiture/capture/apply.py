@@ -15,21 +15,21 @@ from typing import Self
 from psycopg import IsolationLevel, sql
 
 from confiture import fingerprint
-from confiture.capture import keeping
+from confiture.capture import preserved_columns
 from confiture.capture.triggers import Captured, captured, pending
 from confiture.config import Database
-from confiture.copy.base import Job
 from confiture.copy.chunks import key_is_null, refuse_null_keys
+from confiture.copy.run_table import RunTable
 from confiture.copy.stream import pipe
-from confiture.db import Session, Transaction
 from confiture.errors import Blocked
-from confiture.faults import failpoint
-from confiture.giving_way import yielding
-from confiture.journal import catchup, runs
-from confiture.keyset import KeyPart
-from confiture.plan import KeyColumn, Plan
-from confiture.projection import Projected, raw, same_key
-from confiture.runner import Context, check_source_fence
+from confiture.failpoints import failpoint
+from confiture.journal import catch_up, runs
+from confiture.plan.keyset import KeyPart
+from confiture.plan.planner import KeyColumn, Plan
+from confiture.plan.projection import Projected, raw, same_key
+from confiture.postgres.session import Session, Transaction
+from confiture.postgres.yielding import yielding
+from confiture.runner.context import Context, check_source_fence
 from confiture.types import Backend, TableRef
 
 #: Joins of a few keys, of which the planner has no statistics, with a large table.
@@ -46,7 +46,7 @@ class Followed:
     """A captured source table with every target it feeds."""
 
     item: Captured
-    jobs: tuple[Job, ...]
+    jobs: tuple[RunTable, ...]
 
     @property
     def changed(self) -> sql.Identifier:
@@ -175,7 +175,7 @@ class Follower:
                     columns = _typed((f"k{i}", p.wire) for i, p in enumerate(images(job), 1))
                     tx.pg.execute(_temp_table(keys_of(job), columns))
                     if job.table.kept:
-                        keeping.prepare(tx, job)
+                        preserved_columns.prepare(tx, job)
         self._prepared |= {f.item.number for f in lacking}
 
     def _take(self, source: Transaction, f: Followed) -> int:
@@ -241,7 +241,7 @@ class Follower:
         kinds = (*fingerprint.APPLIED, fingerprint.STORAGE, fingerprint.WRITE_BLOCK)
         fingerprint.refuse_changed(target, self.context.schema, "target", kinds, tables)
 
-    def _gone(self, source: Transaction, target: Transaction, job: Job) -> int:
+    def _gone(self, source: Transaction, target: Transaction, job: RunTable) -> int:
         """The keys that a TRUNCATE took, added to those of the pass; how many."""
         there = keys_there(source, target, job)
         target.pg.execute(_BY_HASH)
@@ -249,9 +249,9 @@ class Follower:
         gone = sql.SQL("INSERT INTO {} SELECT {} FROM {} t WHERE NOT EXISTS (SELECT FROM {} k WHERE {})")
         return target.pg.execute(gone.format(keys_of(job), own, job.target, there, matches(job))).rowcount
 
-    def _touch(self, source: Transaction, target: Transaction, f: Followed, job: Job) -> None:
+    def _touch(self, source: Transaction, target: Transaction, f: Followed, job: RunTable) -> None:
         """Remember the keys of the pass as changed since they were verified."""
-        catchup.touch(target, self.context.run_id, job.table.number, keys_of(job), len(job.table.key))
+        catch_up.record_changed(target, self.context.run_id, job.table.number, keys_of(job), len(job.table.key))
 
     def _count(self, target: Transaction, keys: int, rows: int) -> int:
         """Number the pass in the transaction that holds its rows.
@@ -259,8 +259,8 @@ class Follower:
         :raises Blocked: when one side has lost a pass that the other one has recorded.
         """
         number = self._passed + 1
-        _refuse_lost(self._passed, catchup.last(target, self.context.run_id))
-        catchup.advance(target, self.context.run_id, number, keys=keys, rows=rows)
+        _refuse_lost(self._passed, catch_up.last(target, self.context.run_id))
+        catch_up.advance(target, self.context.run_id, number, keys=keys, rows=rows)
         return number
 
     def _number(self, source: Transaction, number: int) -> None:
@@ -271,7 +271,7 @@ class Follower:
             )
         )
 
-    def _bring_keys(self, source: Transaction, target: Transaction, f: Followed, job: Job) -> int:
+    def _bring_keys(self, source: Transaction, target: Transaction, f: Followed, job: RunTable) -> int:
         """The changed keys into the target's temporary table; after a TRUNCATE also those that are gone."""
         form = sql.SQL("COPY (SELECT {} FROM {} WHERE NOT truncated) TO STDOUT")
         into = sql.SQL("COPY {} FROM STDIN").format(keys_of(job))
@@ -283,7 +283,7 @@ class Follower:
 def refuse_behind(context: Context) -> None:
     """:raises Blocked: when one side has lost a pass that the other one has recorded."""
     with context.source.transaction(read_only=True) as source, context.target.transaction(read_only=True) as target:
-        _refuse_lost(_passed(source, context.schema), catchup.last(target, context.run_id))
+        _refuse_lost(_passed(source, context.schema), catch_up.last(target, context.run_id))
 
 
 def _passed(source: Transaction, schema: str) -> int:
@@ -306,10 +306,10 @@ def _refuse_lost(passed: int, applied: int) -> None:
 
 def followed(context: Context, plan: Plan) -> tuple[Followed, ...]:
     """What catch-up works on, from the plan."""
-    fed: dict[TableRef, list[Job]] = {}
+    fed: dict[TableRef, list[RunTable]] = {}
     for table in plan.tables:
         if table.key:
-            fed.setdefault(table.source, []).append(Job(table, context.schema))
+            fed.setdefault(table.source, []).append(RunTable(table, context.schema))
     return tuple(Followed(item, tuple(fed[item.table])) for item in captured(plan.tables, context.schema))
 
 
@@ -334,18 +334,18 @@ def _temp_table(name: sql.Identifier, columns: sql.Composed) -> sql.Composed:
     return sql.SQL("CREATE TEMP TABLE IF NOT EXISTS {} ({}) ON COMMIT DELETE ROWS").format(name, columns)
 
 
-def keys_of(job: Job) -> sql.Identifier:
+def keys_of(job: RunTable) -> sql.Identifier:
     """The keys of the pass, in the target session's temporary schema."""
     return sql.Identifier("pg_temp", f"confiture_keys{job.table.number:04d}")
 
 
-def images(job: Job) -> list[Projected]:
+def images(job: RunTable) -> list[Projected]:
     """The projected column of each key column: the same cast as every reader makes."""
     by_target = {p.target: p for p in job.table.columns}
     return [by_target[k.target] for k in job.table.key]
 
 
-def _cast(key: Sequence[KeyColumn], job: Job) -> sql.Composed:
+def _cast(key: Sequence[KeyColumn], job: RunTable) -> sql.Composed:
     """The logged key of the job's source table, cast as the SELECT casts it."""
     order = {k.source: i for i, k in enumerate(key, 1)}
     items = [
@@ -355,7 +355,7 @@ def _cast(key: Sequence[KeyColumn], job: Job) -> sql.Composed:
     return sql.SQL(", ").join(items)
 
 
-def matches(job: Job) -> sql.Composed:
+def matches(job: RunTable) -> sql.Composed:
     """A row ``t`` of the target has the key ``k``."""
     tests = []
     for i, p in enumerate(images(job), 1):
@@ -366,7 +366,7 @@ def matches(job: Job) -> sql.Composed:
     return sql.SQL(" AND ").join(tests)
 
 
-def keys_there(source: Transaction, target: Transaction, job: Job) -> sql.Identifier:
+def keys_there(source: Transaction, target: Transaction, job: RunTable) -> sql.Identifier:
     """A temporary table in the target with every key that the source's snapshot has."""
     there = sql.Identifier("pg_temp", f"confiture_there{job.table.number:04d}")
     columns = _typed((f"k{i}", p.wire) for i, p in enumerate(images(job), 1))
@@ -378,17 +378,17 @@ def keys_there(source: Transaction, target: Transaction, job: Job) -> sql.Identi
     return there
 
 
-def _delete(target: Transaction, job: Job, keys: int) -> None:
+def _delete(target: Transaction, job: RunTable, keys: int) -> None:
     if keys > MANY_KEYS:
         target.pg.execute(sql.SQL("ANALYZE {}").format(keys_of(job)))
     target.pg.execute(_BY_HASH if keys > MANY_KEYS else _BY_INDEX)
     if job.table.kept:
-        keeping.delete(target, job, keys_of(job), matches(job))
+        preserved_columns.delete(target, job, keys_of(job), matches(job))
         return
     target.pg.execute(sql.SQL("DELETE FROM {} t USING {} k WHERE {}").format(job.target, keys_of(job), matches(job)))
 
 
-def _bring_rows(source: Transaction, target: Transaction, f: Followed, job: Job, keys: int) -> int:
+def _bring_rows(source: Transaction, target: Transaction, f: Followed, job: RunTable, keys: int) -> int:
     """The rows that exist under the changed keys, through the table's one SELECT."""
     order = {k.source: i for i, k in enumerate(f.item.key, 1)}
     tests = sql.SQL(" AND ").join(
@@ -401,9 +401,9 @@ def _bring_rows(source: Transaction, target: Transaction, f: Followed, job: Job,
     query = sql.SQL("COPY (SELECT {} FROM {} c JOIN {} v ON {} WHERE NOT c.truncated) TO STDOUT (FORMAT {})").format(
         values, f.changed, job.view, tests, form
     )
-    into = keeping.rows_of(job) if job.table.kept else job.target
+    into = preserved_columns.rows_of(job) if job.table.kept else job.target
     put = sql.SQL("COPY {} {} FROM STDIN (FORMAT {})").format(into, job.column_list, form)
     brought = pipe(source, target, query, put)
     if job.table.kept:
-        keeping.insert(target, job)
+        preserved_columns.insert(target, job)
     return brought

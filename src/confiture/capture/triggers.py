@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from psycopg import sql
 
 from confiture import fingerprint
-from confiture.db import WRITER, Transaction
-from confiture.plan import KeyColumn, TablePlan
-from confiture.projection import raw
+from confiture.plan.planner import KeyColumn, TablePlan
+from confiture.plan.projection import raw
+from confiture.postgres.session import WRITER, Transaction
 from confiture.types import TableRef
 
 #: Names of triggers: of statements, of rows whose key changed, of rows where statements do not do.

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from psycopg import sql
 
 from confiture import fingerprint
-from confiture.db import WRITER, Transaction
 from confiture.errors import Blocked
+from confiture.postgres.session import WRITER, Transaction
 from confiture.types import TableRef
 
 _FUNCTION = "write_block"

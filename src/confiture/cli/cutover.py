@@ -11,11 +11,11 @@ from confiture import operations
 from confiture.cli import options, terminal
 from confiture.cli.verify import Report
 from confiture.config import redact
-from confiture.errors import CutoverHalfway, UsageError
+from confiture.errors import CutoverUnfinished, UsageError
 from confiture.pooler.pgbouncer import Pool
 from confiture.render import rehearsal as render
-from confiture.steps.cutover import hook_arguments, hook_environment, run_hook
-from confiture.steps.table_lock import Limits
+from confiture.schema_to_schema.cutover_offline import hook_arguments, hook_environment, run_hook
+from confiture.schema_to_schema.table_lock import Limits
 
 LockTimeout = Annotated[float, typer.Option(min=0.001, help="Seconds to wait for the locks, each try.")]
 GiveUpAfter = Annotated[float, typer.Option(min=0, help="Seconds after which no further try is made.")]
@@ -113,7 +113,9 @@ def _pool(console: str | None, name: str | None, config: Path | None) -> Pool | 
     return None
 
 
-def _rehearse(where: operations.Where, limits: Limits, report: Path, pool: Pool | None, format: options.Output) -> None:
+def _rehearse(
+    where: operations.Endpoints, limits: Limits, report: Path, pool: Pool | None, format: options.Output
+) -> None:
     with terminal.Reporter() as reporter:
         run, found = operations.rehearse(where, limits, report, reporter, pool)
     if found is None:
@@ -168,7 +170,7 @@ def rollback(
 def _hook(arguments: list[str], command: str, environment: dict[str, str], who: str) -> None:
     code = run_hook(arguments, environment)
     if code:
-        raise CutoverHalfway(
+        raise CutoverUnfinished(
             f"{who} serves, but the hook exited with {code}",
             why=redact(command),
             fix="run what it was to do by hand, or run the same command again: it runs the hook again",

@@ -13,7 +13,7 @@ from confiture.cli import options, terminal
 from confiture.cli.plan import choices, show
 from confiture.cli.throttle import MaxBacklog, MaxRate, MaxReplicaLag
 from confiture.cli.verify import Report, finish
-from confiture.throttle import Throttle
+from confiture.copy.throttle import Throttle
 
 Restart = Annotated[
     list[str] | None, typer.Option("--restart-table", help="Empty this target table and copy it again; repeatable.")

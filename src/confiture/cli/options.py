@@ -12,7 +12,7 @@ import typer
 
 from confiture.config import find_project
 from confiture.errors import UsageError
-from confiture.operations import Where
+from confiture.operations import Endpoints
 
 
 class Output(StrEnum):
@@ -82,9 +82,9 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be don
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before a destructive step.")]
 
 
-def where(target: str, source: str | None, project: Path | None) -> Where:
+def where(target: str, source: str | None, project: Path | None) -> Endpoints:
     """The databases a command is about."""
-    return Where(target, source, project if project is not None else find_project(Path.cwd()), project)
+    return Endpoints(target, source, project if project is not None else find_project(Path.cwd()), project)
 
 
 def confirm(name: str, what: str, yes: bool, option: str = "--yes", details: Sequence[str] = ()) -> None:

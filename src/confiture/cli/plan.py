@@ -8,7 +8,7 @@ import typer
 
 from confiture import config, operations
 from confiture.cli import options, terminal
-from confiture.operations import Choices
+from confiture.operations import RunOptions
 from confiture.render import plan as render
 
 
@@ -23,13 +23,13 @@ def choices(
     no_capture: bool = False,
     recopy_mb: int | None = None,
     accept_publication: bool = False,
-) -> Choices:
+) -> RunOptions:
     """The choices of a command line."""
     chosen = strategy.value if strategy is not None else None
     elsewhere = config.address(seen_as) if seen_as is not None else None
     capture = False if no_capture else None
 
-    return Choices(
+    return RunOptions(
         mapping,
         chunk_rows,
         chosen,
@@ -70,7 +70,9 @@ def plan(
     show(options.where(target, source, project), chosen, format)
 
 
-def show(where: operations.Where, chosen: Choices, format: options.Output, *, accept_fsync_off: bool = True) -> None:
+def show(
+    where: operations.Endpoints, chosen: RunOptions, format: options.Output, *, accept_fsync_off: bool = True
+) -> None:
     """Make a plan and print it."""
     planned = operations.plan(where, chosen, accept_fsync_off=accept_fsync_off)
     if format is options.Output.json:
@@ -90,7 +92,7 @@ def preview(
 ) -> None:
     """Show rows of a table before and after."""
     where = options.where(target, source, project)
-    found = operations.preview(where, Choices(mapping=mapping), table, rows)
+    found = operations.preview(where, RunOptions(mapping=mapping), table, rows)
     if format is options.Output.json:
         terminal.emit_json(render.preview_json(table, found))
     else:

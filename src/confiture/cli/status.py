@@ -13,14 +13,14 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand
 
-from confiture import status as asking
 from confiture.cli import options, terminal
 from confiture.config import find_project
 from confiture.errors import ConfitureError, WaitedOut
 from confiture.render import status as render
 from confiture.states import STATES
-from confiture.status import Report
-from confiture.status_rules import Severity
+from confiture.status import report as asking
+from confiture.status.report import Report
+from confiture.status.severity import Severity
 from confiture.types import visible
 
 

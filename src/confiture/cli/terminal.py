@@ -25,7 +25,7 @@ from rich.progress import (
 
 from confiture.cli.options import Output
 from confiture.journal.runs import Run
-from confiture.operations import Where
+from confiture.operations import Endpoints
 from confiture.render import outcome
 from confiture.types import visible
 
@@ -132,7 +132,7 @@ def emit(text: str, *, as_it_is: bool = False) -> None:
 
 
 def show(
-    where: Where, run: Run, said: str, format: Output, *lines: str, step: str | None = None, **more: object
+    where: Endpoints, run: Run, said: str, format: Output, *lines: str, step: str | None = None, **more: object
 ) -> None:
     """What a command came to: the run, and for programs ``more``.
 

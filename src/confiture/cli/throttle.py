@@ -9,7 +9,7 @@ import typer
 
 from confiture import operations
 from confiture.cli import options, terminal
-from confiture.throttle import Throttle
+from confiture.copy.throttle import Throttle
 
 MaxRate = Annotated[int | None, typer.Option("--max-rate", min=1, help="Rows per second the copy makes at most.")]
 MaxReplicaLag = Annotated[

@@ -12,7 +12,7 @@ from confiture.cli import options, terminal
 from confiture.journal.runs import Run
 from confiture.render import outcome
 from confiture.render import verification as render
-from confiture.steps.verify import Result
+from confiture.schema_to_schema.verify import Result
 
 Report = Annotated[Path, typer.Option("--differences", help="Where differences are written, one JSON object a line.")]
 
@@ -35,7 +35,7 @@ def verify(
     finish(where, after, result, report, format)
 
 
-def finish(where: operations.Where, run: Run, result: Result, report: Path, format: options.Output) -> None:
+def finish(where: operations.Endpoints, run: Run, result: Result, report: Path, format: options.Output) -> None:
     """Print a verification's outcome.
 
     :raises DifferencesFound: when something differs.

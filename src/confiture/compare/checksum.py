@@ -14,11 +14,11 @@ from typing import Literal
 
 from psycopg import sql
 
-from confiture.copy.base import Job
-from confiture.db import Transaction
+from confiture.copy.run_table import RunTable
 from confiture.journal.verifications import Difference
-from confiture.keyset import KeyPart, predicate
-from confiture.projection import Projected, comparable, raw
+from confiture.plan.keyset import KeyPart, predicate
+from confiture.plan.projection import Projected, comparable, raw
+from confiture.postgres.session import Transaction
 from confiture.types import KeyRange
 
 Side = Literal["source", "target"]
@@ -78,7 +78,7 @@ def _value(p: Projected, side: Side) -> sql.Composed:
     return sql.SQL("{}::{}").format(name, raw(p.wire))
 
 
-def _row_hash(job: Job, side: Side, hashing: Hashing) -> sql.Composed:
+def _row_hash(job: RunTable, side: Side, hashing: Hashing) -> sql.Composed:
     values = [comparable(_value(p, side), p, recode=hashing.recode) for p in job.table.columns]
     return _hash(values, hashing)
 
@@ -92,17 +92,17 @@ def _hash(values: Sequence[sql.Composed], hashing: Hashing) -> sql.Composed:
     return sql.SQL("hash_record_extended(ROW(int8send(hash_record_extended({}, 0))), 0)").format(row)
 
 
-def _from(job: Job, side: Side) -> sql.Composed:
+def _from(job: RunTable, side: Side) -> sql.Composed:
     if side == "source":
         return sql.Composed([job.view])
     return sql.SQL("ONLY {}").format(job.target) if job.table.target_only else sql.Composed([job.target])
 
 
-def _key(job: Job, side: Side) -> tuple[KeyPart, ...]:
+def _key(job: RunTable, side: Side) -> tuple[KeyPart, ...]:
     return job.table.view_key if side == "source" else job.table.target_key
 
 
-def _bucket(job: Job, side: Side, hashing: Hashing, buckets: int) -> sql.Composed:
+def _bucket(job: RunTable, side: Side, hashing: Hashing, buckets: int) -> sql.Composed:
     """A number below ``buckets`` from the key's image, or from the whole row without a key."""
     images = {k.target for k in job.table.key}
     parts = [p for p in job.table.columns if p.target in images] or list(job.table.columns)
@@ -113,7 +113,7 @@ def _bucket(job: Job, side: Side, hashing: Hashing, buckets: int) -> sql.Compose
 # Sums ----------------------------------------------------------------------------------------------
 
 
-def range_sum(tx: Transaction, job: Job, side: Side, hashing: Hashing, span: KeyRange) -> Sum:
+def range_sum(tx: Transaction, job: RunTable, side: Side, hashing: Hashing, span: KeyRange) -> Sum:
     """The sum of the rows in a range of keys, which both servers order alike."""
     query = sql.SQL(
         "SELECT count(*), coalesce(sum(h), 0)::text, coalesce(bit_xor(h), 0)::text FROM"
@@ -125,7 +125,7 @@ def range_sum(tx: Transaction, job: Job, side: Side, hashing: Hashing, span: Key
 
 
 def bucket_sums(
-    tx: Transaction, job: Job, side: Side, hashing: Hashing, buckets: int, span: KeyRange | None = None
+    tx: Transaction, job: RunTable, side: Side, hashing: Hashing, buckets: int, span: KeyRange | None = None
 ) -> dict[int, Sum]:
     """The sums of a table's rows by bucket, in one scan.
 
@@ -165,12 +165,12 @@ def bucket_count(rows: int) -> int:
 # Rows behind a difference --------------------------------------------------------------------------
 
 
-def range_condition(job: Job, span: KeyRange) -> dict[Side, sql.Composed]:
+def range_condition(job: RunTable, span: KeyRange) -> dict[Side, sql.Composed]:
     """The rows of a range, as each side says it."""
     return {"source": predicate(_key(job, "source"), span), "target": predicate(_key(job, "target"), span)}
 
 
-def bucket_condition(job: Job, hashing: Hashing, buckets: int, among: Sequence[int]) -> dict[Side, sql.Composed]:
+def bucket_condition(job: RunTable, hashing: Hashing, buckets: int, among: Sequence[int]) -> dict[Side, sql.Composed]:
     """The rows of some buckets, as each side says it."""
     test = sql.SQL("({}) = ANY ({})")
 
@@ -181,7 +181,7 @@ def bucket_condition(job: Job, hashing: Hashing, buckets: int, among: Sequence[i
 
 
 def differences(
-    source: Transaction, target: Transaction, job: Job, hashing: Hashing, where: dict[Side, sql.Composed]
+    source: Transaction, target: Transaction, job: RunTable, hashing: Hashing, where: dict[Side, sql.Composed]
 ) -> list[Difference]:
     """Every row in ``where`` that differs: by key, column and both values; at most DIFFERENCES_MOST."""
     if not job.table.key:
@@ -198,7 +198,7 @@ def differences(
 
 
 def suspects(
-    source: Transaction, target: Transaction, job: Job, hashing: Hashing, where: dict[Side, sql.Composed]
+    source: Transaction, target: Transaction, job: RunTable, hashing: Hashing, where: dict[Side, sql.Composed]
 ) -> list[Difference]:
     """Every row in ``where`` that differs now, by key alone and however many: while the application writes,
     nearly all of them agree a moment later, and one left out might not."""
@@ -207,20 +207,22 @@ def suspects(
     return named(job, sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k)))
 
 
-def named(job: Job, keys: Iterable[Key]) -> list[Difference]:
+def named(job: RunTable, keys: Iterable[Key]) -> list[Difference]:
     """Rows that differ, by key alone."""
     names = [k.target for k in job.table.key]
     subject = str(job.table.target)
     return [Difference("rows", subject, "differs", dict(zip(names, key, strict=True))) for key in keys]
 
 
-def _key_texts(job: Job, side: Side) -> sql.Composed:
+def _key_texts(job: RunTable, side: Side) -> sql.Composed:
     by_image = {p.target: p for p in job.table.columns}
     texts = [sql.SQL("({})::text").format(_value(by_image[k.target], side)) for k in job.table.key]
     return sql.SQL(", ").join(texts)
 
 
-def hashes(tx: Transaction, job: Job, side: Side, hashing: Hashing, where: sql.Composed) -> dict[Key, tuple[int, ...]]:
+def hashes(
+    tx: Transaction, job: RunTable, side: Side, hashing: Hashing, where: sql.Composed
+) -> dict[Key, tuple[int, ...]]:
     query = sql.SQL("SELECT {}, {} FROM {} WHERE {}").format(
         _row_hash(job, side, hashing), _key_texts(job, side), _from(job, side), where
     )
@@ -232,7 +234,7 @@ def hashes(tx: Transaction, job: Job, side: Side, hashing: Hashing, where: sql.C
 
 
 def _row(
-    source: Transaction, target: Transaction, job: Job, hashing: Hashing, key: Key, there: tuple[bool, bool]
+    source: Transaction, target: Transaction, job: RunTable, hashing: Hashing, key: Key, there: tuple[bool, bool]
 ) -> Iterator[Difference]:
     subject = str(job.table.target)
     named = dict(zip((k.target for k in job.table.key), key, strict=True))
@@ -252,7 +254,7 @@ def _row(
 
 
 def _values(
-    tx: Transaction, job: Job, side: Side, hashing: Hashing, key: Key
+    tx: Transaction, job: RunTable, side: Side, hashing: Hashing, key: Key
 ) -> list[list[tuple[str | None, str | None]]]:
     """Each column of the row as (text, comparable form); the latter tells what the text may hide."""
     items = []
@@ -272,7 +274,7 @@ def _values(
     return [list(zip(row[0][::2], row[0][1::2], strict=True)) for row in tx.pg.execute(query).fetchall()]
 
 
-def _indexed(job: Job, side: Side, key: Key) -> list[sql.Composed]:
+def _indexed(job: RunTable, side: Side, key: Key) -> list[sql.Composed]:
     """The key as typed literals, so that its index finds the row."""
     parts = _key(job, side)
     return [
@@ -282,7 +284,7 @@ def _indexed(job: Job, side: Side, key: Key) -> list[sql.Composed]:
 
 
 def _keyless(
-    source: Transaction, target: Transaction, job: Job, hashing: Hashing, where: dict[Side, sql.Composed]
+    source: Transaction, target: Transaction, job: RunTable, hashing: Hashing, where: dict[Side, sql.Composed]
 ) -> list[Difference]:
     """Rows without a key, as a multiset: those that one side has more often, with their text."""
     a = _texts(source, job, "source", hashing, where["source"])
@@ -299,7 +301,9 @@ def _keyless(
     return found[:DIFFERENCES_MOST]
 
 
-def _texts(tx: Transaction, job: Job, side: Side, hashing: Hashing, where: sql.Composed) -> Counter[tuple[int, str]]:
+def _texts(
+    tx: Transaction, job: RunTable, side: Side, hashing: Hashing, where: sql.Composed
+) -> Counter[tuple[int, str]]:
     values = sql.SQL(", ").join(sql.SQL("({})::text").format(_value(p, side)) for p in job.table.columns)
     query = sql.SQL("SELECT {}, left(({})::text, 2000) FROM {} WHERE {}").format(
         _row_hash(job, side, hashing), sql.SQL("ROW({})").format(values), _from(job, side), where

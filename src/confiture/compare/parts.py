@@ -26,12 +26,12 @@ from psycopg import IsolationLevel, sql
 
 from confiture.compare import checksum, suspects
 from confiture.compare.checksum import Hashing, Key, Sum
-from confiture.copy.base import Job, reading
 from confiture.copy.chunks import middle_key
-from confiture.db import Session, Transaction, pauses, repeated
+from confiture.copy.run_table import RunTable, reading
 from confiture.errors import GaveWay
 from confiture.journal.progress import Chunk
 from confiture.journal.verifications import Difference
+from confiture.postgres.session import Session, Transaction, repeated, retry_delays
 from confiture.types import KeyRange
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ T = TypeVar("T")
 PART_ROWS = 500_000
 
 #: Finds the rows behind a checksum that differs.
-Look = Callable[[Transaction, Transaction, Job, Hashing, dict[checksum.Side, sql.Composed]], list[Difference]]
+Look = Callable[[Transaction, Transaction, RunTable, Hashing, dict[checksum.Side, sql.Composed]], list[Difference]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Sides:
 
     source: Session
     target: Session
-    job: Job
+    job: RunTable
     hashing: Hashing
     look: Look
 
@@ -93,7 +93,7 @@ def _together(parts: Iterable[Compared]) -> Compared:
 def in_parts(sides: Sides, spans: Iterable[KeyRange], work: Callable[[KeyRange], T]) -> Iterator[T]:
     """``work`` for each range of the source's keys; in halves, and halves of these, where it gave way."""
     left = list(spans)[::-1]
-    waits = pauses()
+    waits = retry_delays()
     while left:
         span = left.pop()
         try:
@@ -102,7 +102,7 @@ def in_parts(sides: Sides, spans: Iterable[KeyRange], work: Callable[[KeyRange],
             time.sleep(next(waits))
             left.extend(_halves(sides, span)[::-1])
             continue
-        waits = pauses()
+        waits = retry_delays()
         yield done
 
 

@@ -15,11 +15,11 @@ from psycopg import sql
 from confiture.capture.apply import Followed
 from confiture.compare import checksum
 from confiture.compare.checksum import Hashing, Side
-from confiture.copy.base import Job, reading
-from confiture.db import Session, Transaction, repeated
+from confiture.copy.run_table import RunTable, reading
 from confiture.journal.verifications import Difference
-from confiture.keyset import KeyPart
-from confiture.projection import raw
+from confiture.plan.keyset import KeyPart
+from confiture.plan.projection import raw
+from confiture.postgres.session import Session, Transaction, repeated
 
 #: Times a hot row is looked at before it is left to the cutover; each costs a pass.
 TRIES = 3
@@ -37,10 +37,10 @@ class Verdict:
     hot: tuple[Key, ...]
 
 
-def settle(
+def classify(
     source: Session,
     target: Session,
-    job: Job,
+    job: RunTable,
     hashing: Hashing,
     followed: Followed,
     keys: Sequence[Key],
@@ -69,7 +69,7 @@ def settle(
 
 
 def _look(
-    source: Session, target: Session, job: Job, hashing: Hashing, followed: Followed, keys: Sequence[Key]
+    source: Session, target: Session, job: RunTable, hashing: Hashing, followed: Followed, keys: Sequence[Key]
 ) -> tuple[list[Difference], list[Key]]:
     where = among(job, keys)
     before = _read(source, job, hashing, where["source"])
@@ -88,12 +88,12 @@ def _look(
         return checksum.differences(a, b, job, hashing, narrow), hot
 
 
-def _read(source: Session, job: Job, hashing: Hashing, where: sql.Composed) -> dict[Key, tuple[int, ...]]:
+def _read(source: Session, job: RunTable, hashing: Hashing, where: sql.Composed) -> dict[Key, tuple[int, ...]]:
     with reading(source, job) as tx:
         return checksum.hashes(tx, job, "source", hashing, where)
 
 
-def among(job: Job, keys: Sequence[Key]) -> dict[Side, sql.Composed]:
+def among(job: RunTable, keys: Sequence[Key]) -> dict[Side, sql.Composed]:
     """The rows of some keys, as each side says it. Keys are the target's; they read back on the source."""
 
     def on(parts: Sequence[KeyPart]) -> sql.Composed:
@@ -110,7 +110,7 @@ def among(job: Job, keys: Sequence[Key]) -> dict[Side, sql.Composed]:
     return {"source": on(job.table.view_key), "target": on(job.table.target_key)}
 
 
-def _logged(tx: Transaction, job: Job, followed: Followed, keys: Sequence[Key]) -> set[Key]:
+def _logged(tx: Transaction, job: RunTable, followed: Followed, keys: Sequence[Key]) -> set[Key]:
     """Which of the keys have a log row now; a TRUNCATE's marker counts for all."""
     order = {k.source: i for i, k in enumerate(followed.item.key, 1)}
     names = [f"k{order[k.source]}" for k in job.table.key]

@@ -11,13 +11,13 @@ from functools import partial
 import psycopg
 from psycopg import sql
 
-from confiture.copy.base import Job
 from confiture.copy.chunks import MOVERS, middle_key
-from confiture.db import Transaction, repeated
-from confiture.giving_way import yielding
-from confiture.keyset import predicate
-from confiture.projection import raw
-from confiture.runner import Context
+from confiture.copy.run_table import RunTable
+from confiture.plan.keyset import predicate
+from confiture.plan.projection import raw
+from confiture.postgres.session import Transaction, repeated
+from confiture.postgres.yielding import yielding
+from confiture.runner.context import Context
 from confiture.sql import load
 from confiture.types import KeyRange, KeyValue, quoted
 
@@ -34,7 +34,7 @@ class BadRow:
     message: str
 
 
-def find(context: Context, job: Job, span: KeyRange, error: psycopg.Error) -> BadRow:
+def find(context: Context, job: RunTable, span: KeyRange, error: psycopg.Error) -> BadRow:
     """Narrow ``span`` down to the row that raised ``error``."""
     narrow = _bisect(context, job, span) if job.table.key else None
     if narrow is None:
@@ -51,7 +51,7 @@ def _message(error: psycopg.Error) -> str:
     return f"{message}: {detail}" if detail else message
 
 
-def _place(context: Context, job: Job, error: psycopg.Error, span: KeyRange | None) -> str | None:
+def _place(context: Context, job: RunTable, error: psycopg.Error, span: KeyRange | None) -> str | None:
     name = error.diag.constraint_name
     if error.diag.column_name:
         return f"column {quoted(error.diag.column_name)}"
@@ -63,18 +63,18 @@ def _place(context: Context, job: Job, error: psycopg.Error, span: KeyRange | No
     return ", ".join(parts) or None
 
 
-def _constrained(context: Context, job: Job, name: str) -> tuple[str, ...]:
+def _constrained(context: Context, job: RunTable, name: str) -> tuple[str, ...]:
     """The columns of a constraint or a unique index of the target table."""
     with context.target.rehearsal() as tx:
         rows = tx.pg.execute(load("bad_row.sql")["constrained"], {**asdict(job.table.target), "constraint": name})
         return tuple(column for (column,) in rows.fetchall())
 
 
-def _fails(context: Context, job: Job, span: KeyRange) -> psycopg.Error | None:
+def _fails(context: Context, job: RunTable, span: KeyRange) -> psycopg.Error | None:
     return repeated(partial(_tried, context, job, span))
 
 
-def _tried(context: Context, job: Job, span: KeyRange) -> psycopg.Error | None:
+def _tried(context: Context, job: RunTable, span: KeyRange) -> psycopg.Error | None:
     try:
         with yielding(context.source), context.source.rehearsal() as source, context.target.rehearsal() as target:
             MOVERS[job.table.strategy].move(source, target, job, span)
@@ -85,7 +85,7 @@ def _tried(context: Context, job: Job, span: KeyRange) -> psycopg.Error | None:
     return None
 
 
-def _bisect(context: Context, job: Job, span: KeyRange) -> tuple[KeyValue, KeyRange, psycopg.Error] | None:
+def _bisect(context: Context, job: RunTable, span: KeyRange) -> tuple[KeyValue, KeyRange, psycopg.Error] | None:
     failed = _fails(context, job, span)
     while failed is not None:
         middle = repeated(partial(_middle, context, job, span))
@@ -103,12 +103,12 @@ def _bisect(context: Context, job: Job, span: KeyRange) -> tuple[KeyValue, KeyRa
     return None
 
 
-def _middle(context: Context, job: Job, span: KeyRange) -> KeyValue | None:
+def _middle(context: Context, job: RunTable, span: KeyRange) -> KeyValue | None:
     with yielding(context.source), context.source.rehearsal() as tx:
         return middle_key(tx, job, span)
 
 
-def _only_key(tx: Transaction, job: Job, span: KeyRange) -> KeyValue | None:
+def _only_key(tx: Transaction, job: RunTable, span: KeyRange) -> KeyValue | None:
     parts = job.table.source_key
     texts = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(p.name)) for p in parts)
     row = tx.pg.execute(
@@ -117,7 +117,7 @@ def _only_key(tx: Transaction, job: Job, span: KeyRange) -> KeyValue | None:
     return None if row is None else tuple(row)
 
 
-def _column(context: Context, job: Job, span: KeyRange) -> tuple[str, ...]:
+def _column(context: Context, job: RunTable, span: KeyRange) -> tuple[str, ...]:
     """The column whose value the source cannot compute, or the target's type does not take."""
     within = predicate(job.table.view_key, span)
     for p in job.table.columns:

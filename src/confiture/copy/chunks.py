@@ -12,16 +12,16 @@ from collections.abc import Iterable, Sequence
 from psycopg import sql
 
 from confiture.copy import foreign_session
-from confiture.copy.base import Job, Mover, reading
 from confiture.copy.fdw import Fdw
+from confiture.copy.run_table import Copier, RunTable, reading
 from confiture.copy.stream import Stream
-from confiture.db import Transaction
 from confiture.errors import Blocked
-from confiture.faults import failpoint
+from confiture.failpoints import failpoint
 from confiture.journal import progress
 from confiture.journal.progress import Chunk, TableProgress
-from confiture.keyset import KeyPart, columns, predicate, ranges
-from confiture.runner import Context
+from confiture.plan.keyset import KeyPart, columns, predicate, ranges
+from confiture.postgres.session import Transaction
+from confiture.runner.context import Context
 from confiture.types import KeyRange, KeyValue
 
 #: Ranges planned per batch; the planner stays that far ahead of the copy.
@@ -29,10 +29,10 @@ PLAN_AHEAD = 20
 #: A chunk whose copy was lost with its process this often is halved.
 HALVE_AFTER = 2
 
-MOVERS: dict[str, Mover] = {"fdw": Fdw(), "copy": Stream()}
+MOVERS: dict[str, Copier] = {"fdw": Fdw(), "copy": Stream()}
 
 
-def plan_ahead(context: Context, job: Job, number: int, rows: int | None = None) -> None:
+def plan_ahead(context: Context, job: RunTable, number: int, rows: int | None = None) -> None:
     """Write the next batch of ranges and the planner's cursor in one commit; seal at the end.
 
     :param rows: of each range; None for as many as the table's plan says.
@@ -64,7 +64,7 @@ def key_texts(parts: tuple[KeyPart, ...]) -> sql.Composed:
     )
 
 
-def _bounds(tx: Transaction, job: Job, cursor: KeyValue | None, size: int) -> list[KeyValue]:
+def _bounds(tx: Transaction, job: RunTable, cursor: KeyValue | None, size: int) -> list[KeyValue]:
     """The first keys of the next chunks, walking the key's index."""
     parts = job.table.source_key
     query = sql.SQL(
@@ -82,7 +82,7 @@ def _bounds(tx: Transaction, job: Job, cursor: KeyValue | None, size: int) -> li
     return [_whole(job, row) for row in tx.pg.execute(query).fetchall()]
 
 
-def _whole(job: Job, key: Sequence[str | None]) -> KeyValue:
+def _whole(job: RunTable, key: Sequence[str | None]) -> KeyValue:
     """A key that may bound a range.
 
     :raises Blocked: when a part of it is NULL, which sorts behind every key and is in no range.
@@ -98,14 +98,14 @@ def key_is_null(parts: Iterable[KeyPart]) -> sql.Composed:
     return sql.SQL(" OR ").join(sql.SQL("{} IS NULL").format(sql.Identifier(p.name)) for p in parts)
 
 
-def refuse_null_keys(tx: Transaction, job: Job) -> None:
+def refuse_null_keys(tx: Transaction, job: RunTable) -> None:
     """:raises Blocked: when a row of the table that the rows come from has a NULL in its key."""
     query = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {})")
     if tx.pg.execute(query.format(job.source, key_is_null(job.table.source_key))).fetchone() == (True,):
         raise _null_key(job)
 
 
-def _null_key(job: Job) -> Blocked:
+def _null_key(job: RunTable) -> Blocked:
     null = key_is_null(job.table.source_key).as_string()
     return Blocked(
         f"a row of {job.table.source} has a NULL in its key",
@@ -115,7 +115,7 @@ def _null_key(job: Job) -> Blocked:
     )
 
 
-def middle_key(tx: Transaction, job: Job, span: KeyRange) -> KeyValue | None:
+def middle_key(tx: Transaction, job: RunTable, span: KeyRange) -> KeyValue | None:
     """A key that cuts ``span`` in two halves of rows; None when it has fewer than two."""
     within = predicate(job.table.source_key, span)
     counted = tx.pg.execute(sql.SQL("SELECT count(*) FROM {} WHERE {}").format(job.source, within)).fetchone()
@@ -124,7 +124,7 @@ def middle_key(tx: Transaction, job: Job, span: KeyRange) -> KeyValue | None:
     return key_after(tx, job, span, counted[0] // 2)
 
 
-def key_after(tx: Transaction, job: Job, span: KeyRange, rows: int) -> KeyValue | None:
+def key_after(tx: Transaction, job: RunTable, span: KeyRange, rows: int) -> KeyValue | None:
     """The key behind the first ``rows`` rows of ``span``; None when it has no more."""
     parts = job.table.source_key
     query = sql.SQL("SELECT {} FROM {} WHERE {} ORDER BY {} OFFSET {} LIMIT 1").format(
@@ -146,7 +146,7 @@ def next_chunk(context: Context, number: int) -> Chunk | None:
     return chunk
 
 
-def halve(context: Context, job: Job, chunk: Chunk) -> None:
+def halve(context: Context, job: RunTable, chunk: Chunk) -> None:
     """Cut a chunk whose copies were lost with their process, so that less is at stake."""
     with reading(context.source, job) as tx:
         middle = middle_key(tx, job, chunk.range)
@@ -156,7 +156,7 @@ def halve(context: Context, job: Job, chunk: Chunk) -> None:
         progress.cut_chunk(tx, context.run_id, chunk, middle)
 
 
-def shorten(context: Context, job: Job, chunk: Chunk, rows: int) -> None:
+def shorten(context: Context, job: RunTable, chunk: Chunk, rows: int) -> None:
     """Cut a chunk behind its first ``rows`` rows; one that has no more stays as it is."""
     with reading(context.source, job) as tx:
         key = key_after(tx, job, chunk.range, rows) if job.table.key else None
@@ -166,7 +166,7 @@ def shorten(context: Context, job: Job, chunk: Chunk, rows: int) -> None:
         progress.cut_chunk(tx, context.run_id, chunk, key)
 
 
-def copy_chunk(context: Context, job: Job, chunk: Chunk) -> int | None:
+def copy_chunk(context: Context, job: RunTable, chunk: Chunk) -> int | None:
     """Copy one chunk; its rows, or None when somebody else has done it meanwhile."""
     began = time.monotonic()
     by_fdw = job.table.strategy == "fdw"

@@ -9,29 +9,29 @@ import json
 
 from psycopg import sql
 
-from confiture.copy.base import Job
-from confiture.db import Transaction
-from confiture.keyset import predicate
-from confiture.projection import raw
+from confiture.copy.run_table import RunTable
+from confiture.plan.keyset import predicate
+from confiture.plan.projection import raw
+from confiture.postgres.session import Transaction
 from confiture.types import KeyRange, KeyValue
 
 
 class Fdw:
     """``INSERT ... SELECT`` from the foreign table."""
 
-    def move(self, source: Transaction, target: Transaction, job: Job, span: KeyRange) -> int:
+    def move(self, source: Transaction, target: Transaction, job: RunTable, span: KeyRange) -> int:
         """Insert the rows of ``span``; ``source`` only holds the table against rewrites meanwhile."""
         return target.pg.execute(insert(job, span)).rowcount
 
 
-def insert(job: Job, span: KeyRange) -> sql.Composed:
+def insert(job: RunTable, span: KeyRange) -> sql.Composed:
     """The statement that copies ``span``."""
     return sql.SQL("INSERT INTO {} {} OVERRIDING SYSTEM VALUE SELECT {} FROM {} WHERE {}").format(
         job.target, job.column_list, _select_list(job), job.view, predicate(job.table.view_key, span, "expanded")
     )
 
 
-def _select_list(job: Job) -> sql.Composed:
+def _select_list(job: RunTable) -> sql.Composed:
     """Columns that travelled as text are read by the target type's own input function here."""
     items = []
     for p in job.table.columns:
@@ -40,7 +40,7 @@ def _select_list(job: Job) -> sql.Composed:
     return sql.SQL(", ").join(items)
 
 
-def foreign_table(job: Job, server: str) -> sql.Composed:
+def foreign_table(job: RunTable, server: str) -> sql.Composed:
     """CREATE FOREIGN TABLE over the run's view, in the run's schema on the target."""
     columns = [sql.SQL("{} {}").format(sql.Identifier(part.name), raw(part.type)) for part in job.table.view_key]
     columns += [sql.SQL("{} {}").format(sql.Identifier(p.target), raw(p.wire)) for p in job.table.columns]
@@ -56,7 +56,7 @@ def foreign_table(job: Job, server: str) -> sql.Composed:
     )
 
 
-def ships(tx: Transaction, job: Job, sample: KeyValue) -> bool:
+def ships(tx: Transaction, job: RunTable, sample: KeyValue) -> bool:
     """Whether the whole range is sent to the source, as EXPLAIN shows it (correctness.md, 3).
 
     What is not shipped would be compared on the target, by the target's collation.
@@ -71,7 +71,7 @@ def ships(tx: Transaction, job: Job, sample: KeyValue) -> bool:
     return bool(scans) and all("Filter" not in s and _has_all(s["Remote SQL"], job) for s in scans)
 
 
-def _has_all(remote: str, job: Job) -> bool:
+def _has_all(remote: str, job: RunTable) -> bool:
     where = remote.partition(" WHERE ")[2]
     return all(part.name in where for part in job.table.view_key)
 

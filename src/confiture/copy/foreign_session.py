@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from psycopg import sql
 
-from confiture.db import Transaction
 from confiture.errors import CannotConnect
-from confiture.runner import Context
+from confiture.postgres.session import Transaction
+from confiture.runner.context import Context
 from confiture.sql import load
 from confiture.types import Backend
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from psycopg import sql
 
-from confiture.copy.base import Job
-from confiture.db import Transaction
-from confiture.keyset import predicate
+from confiture.copy.run_table import RunTable
+from confiture.plan.keyset import predicate
+from confiture.postgres.session import Transaction
 from confiture.types import KeyRange
 
 #: Bytes gathered before they are written on: row by row costs a third of the speed.
@@ -19,7 +19,7 @@ BATCH_BYTES = 256 * 1024
 class Stream:
     """``COPY (SELECT ...) TO STDOUT`` into ``COPY ... FROM STDIN``, with bounded memory."""
 
-    def move(self, source: Transaction, target: Transaction, job: Job, span: KeyRange) -> int:
+    def move(self, source: Transaction, target: Transaction, job: RunTable, span: KeyRange) -> int:
         """Stream the rows of ``span``; the count is the target's."""
         form = sql.SQL(job.table.format)
         out = sql.SQL("COPY (SELECT {} FROM {} WHERE {}) TO STDOUT (FORMAT {})").format(

@@ -20,8 +20,8 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from confiture.embedded import Server, scratch
 from confiture.errors import ConfitureError
+from confiture.postgres.embedded import Server, scratch
 
 SOURCE, TARGET = "prod", "prod_new"
 #: Small enough that the kill falls between many chunks.

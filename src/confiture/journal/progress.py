@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy import func
 from sqlalchemy.dialects.postgresql import insert
 
-from confiture.db import Transaction
 from confiture.journal.tables import built_object, chunk, deferred_object, step, table_plan
+from confiture.postgres.session import Transaction
 from confiture.types import KeyRange, KeyValue, TableRef
 
 Json = dict[str, Any]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy import func
 
-from confiture.db import Transaction
 from confiture.journal.tables import complete_verification, verification_round
+from confiture.postgres.session import Transaction
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ import sqlalchemy as sa
 from sqlalchemy import func
 
 from confiture import __version__
-from confiture.db import Transaction
 from confiture.errors import Held
 from confiture.journal.tables import event, run
+from confiture.postgres.session import Transaction
 from confiture.states import FINAL, SETUP
 
 Json = dict[str, Any]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from confiture import __version__
-from confiture.db import Session, Transaction
 from confiture.errors import Held, Refused
-from confiture.faults import failpoint
-from confiture.journal.runners import LEASE_SECONDS
+from confiture.failpoints import failpoint
+from confiture.journal.leases import LEASE_SECONDS
 from confiture.journal.tables import migration, state_edge
+from confiture.postgres.session import Session, Transaction
 from confiture.sql import control_migrations
 from confiture.states import EDGES
 

@@ -10,8 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import func
 
-from confiture.db import Transaction
 from confiture.journal.tables import difference, verification, verified_unit
+from confiture.postgres.session import Transaction
 
 Json = dict[str, Any]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class Gate(Protocol):
+class Pooler(Protocol):
     """What the application's connections pass through. Each act may be repeated after a crash."""
 
     @property

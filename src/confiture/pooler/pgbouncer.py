@@ -15,8 +15,8 @@ from pathlib import Path
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from confiture.config import Database
-from confiture.errors import CannotConnect, CutoverGivenUp, CutoverHalfway, Refused
-from confiture.faults import failpoint
+from confiture.errors import CannotConnect, CutoverAborted, CutoverUnfinished, Refused
+from confiture.failpoints import failpoint
 from confiture.pooler import config_file
 from confiture.pooler.config_file import Address, Entry
 from confiture.pooler.console import Console, Failed, TimedOut
@@ -151,7 +151,7 @@ class PgBouncer:
             self._console.run(f"PAUSE {_quoted(self._pool)}", seconds=max(0.0, deadline - time.monotonic()))
         except TimedOut:
             self.resume()
-            raise CutoverGivenUp(
+            raise CutoverAborted(
                 "given up: the pool's transactions did not end in time",
                 why=f"PAUSE of pool {self._pool} was still waiting when --max-write-pause ran out",
                 fix="end the long transactions, or wait for a quieter moment; the pool goes on as before",
@@ -172,7 +172,7 @@ class PgBouncer:
             failpoint("pooler.reloaded")
         status = self._status()
         if _address(status) != self._to:
-            raise CutoverHalfway(
+            raise CutoverUnfinished(
                 f"pool {self._pool} does not lead to the database that serves yet",
                 why=f"after RELOAD it still leads to {_address(status)}; {entry.path} says {self._to}",
                 fix="look into PgBouncer's log, mend its configuration, then run the same command again",

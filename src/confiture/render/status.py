@@ -5,10 +5,10 @@ from __future__ import annotations
 import textwrap
 from datetime import datetime
 
+from confiture.copy.throttle import from_json
 from confiture.states import ABORTED, CLEANED, CUTOVER, MIGRATING, SETUP, VERIFIED
-from confiture.status import Report, RunReport
-from confiture.status_rules import UNSAFE, Severity, TableReport
-from confiture.throttle import from_json
+from confiture.status.report import Report, RunReport
+from confiture.status.severity import UNSAFE, Severity, TableReport
 
 _STEPS = (SETUP, MIGRATING, VERIFIED, CUTOVER, CLEANED)
 #: Tables shown of each run unless all are asked for.

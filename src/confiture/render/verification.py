@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from confiture.steps.verify import Result
+from confiture.schema_to_schema.verify import Result
 
 #: Differences shown on the terminal; all of them are in the file.
 SHOWN = 20

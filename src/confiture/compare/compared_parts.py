@@ -1,0 +1,64 @@
+"""The parts in which a table's rows are compared and recorded: its chunks, or the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from confiture.capture.apply import Followed
+from confiture.compare import parts, suspects
+from confiture.compare.checksum import Hashing, Sum
+from confiture.compare.parts import Look
+from confiture.copy.run_table import RunTable
+from confiture.journal import catch_up, progress
+from confiture.journal.verifications import Difference, Unit
+from confiture.postgres.session import Session
+from confiture.runner.context import Context
+
+Compared = tuple[Unit, list[Difference]]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows of a table that are compared together, by the number under which they are recorded."""
+
+    number: int
+    compare: Callable[[], Compared]
+
+
+def parts_of(context: Context, source: Session, job: RunTable, hashing: Hashing, look: Look) -> Iterator[Part]:
+    """A table's parts: its chunks where both servers order the key alike, else the whole."""
+    sides = parts.Sides(source, context.target, job, hashing, look)
+    with context.target.transaction(read_only=True) as tx:
+        chunks = progress.chunks(tx, context.run_id, job.table.number)
+    if not job.table.ordered:
+        yield Part(0, lambda: _recorded(job, 0, parts.compare_whole(sides, parts.joined(chunks))))
+        return
+    for chunk in chunks:
+        number, span = chunk.number, chunk.range
+        yield Part(number, lambda n=number, s=span: _recorded(job, n, parts.compare_range(sides, s)))  # type: ignore[misc]
+
+
+def settled(
+    context: Context,
+    job: RunTable,
+    hashing: Hashing,
+    followed: Followed,
+    found: Sequence[Difference],
+    bring: Callable[[], object],
+) -> tuple[Difference, ...]:
+    """What is confirmed to differ of some suspects; rows that never stand still are left to the cutover."""
+    keys = list(dict.fromkeys(d.key_values for d in found))
+    verdict = suspects.classify(context.source, context.target, job, hashing, followed, keys, bring)
+    with context.fenced() as tx:
+        catch_up.touch_keys(tx, context.run_id, job.table.number, [list(k) for k in verdict.hot])
+    return verdict.confirmed
+
+
+def _recorded(job: RunTable, number: int, found: parts.Compared) -> Compared:
+    return _unit(job, number, found.source, found.target), found.found
+
+
+def _unit(job: RunTable, number: int, x: Sum, y: Sum) -> Unit:
+    hashes = {"source": [x.total, x.xor], "target": [y.total, y.xor]}
+    return Unit("rows", str(job.table.target), number, x.rows, y.rows, hashes, x == y)

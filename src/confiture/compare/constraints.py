@@ -1,0 +1,138 @@
+"""Foreign keys, other constraints and indexes of the target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from psycopg import sql
+
+from confiture.journal import progress
+from confiture.journal.progress import Deferred
+from confiture.journal.verifications import Difference
+from confiture.plan.planner import Plan
+from confiture.plan.projection import raw
+from confiture.postgres.session import Transaction
+from confiture.sql import load
+from confiture.types import TableRef
+
+ORPHANS_MOST = 100
+
+
+def _name(ref: TableRef) -> sql.Identifier:
+    return sql.Identifier(ref.schema, ref.name)
+
+
+def _from(tx: Transaction, ref: TableRef) -> sql.Composed:
+    """A foreign key sees a table's partitions, but neither end sees inheritance children."""
+    row = tx.pg.execute(load("constraints.sql")["partitioned"], [ref.schema, ref.name]).fetchone()
+    return sql.SQL("{}{}").format(sql.SQL("" if row == (True,) else "ONLY "), _name(ref))
+
+
+def _same(key: Deferred) -> list[sql.Composed]:
+    """The key's test for each column of a parent ``p`` and a child ``c``, as the server's own check makes it.
+
+    https://github.com/postgres/postgres/blob/master/src/backend/utils/adt/ri_triggers.c
+    """
+    detail = key.detail or {}
+    pairs = list(zip(detail["columns"], detail["ref_columns"], strict=True))
+    operators = detail.get("operators")
+    if operators is None:  # recorded by an older version
+        return [sql.SQL("p.{} = c.{}").format(sql.Identifier(r), sql.Identifier(c)) for c, r in pairs]
+    return [
+        sql.SQL("p.{}::{} {} c.{}::{}{}").format(
+            sql.Identifier(r),
+            raw(by["left_type"]),
+            raw(by["operator"]),
+            sql.Identifier(c),
+            raw(by["right_type"]),
+            raw(f" COLLATE {by['collation']}" if by["collation"] else ""),
+        )
+        for (c, r), by in zip(pairs, operators, strict=True)
+    ]
+
+
+def _parent(tx: Transaction, key: Deferred) -> sql.Composed:
+    """The condition that the parent of a child ``c`` is there; periods of several rows may cover a child's."""
+    detail = key.detail or {}
+    tests = sql.SQL(" AND ").join(_same(key))
+    parent = _from(tx, TableRef(*detail["references"]))
+    if not detail.get("period"):
+        return sql.SQL("EXISTS (SELECT FROM {} p WHERE {})").format(parent, tests)
+    return sql.SQL(
+        "coalesce((SELECT pg_catalog.range_agg(p.{}) OPERATOR(pg_catalog.@>) c.{} FROM {} p WHERE {}), false)"
+    ).format(sql.Identifier(detail["ref_columns"][-1]), sql.Identifier(detail["columns"][-1]), parent, tests)
+
+
+def orphans(tx: Transaction, key: Deferred) -> list[Difference]:
+    """Rows whose parent is not there, by an anti-join of the target alone with the key's own operators."""
+    detail = key.detail or {}
+    columns = detail["columns"]
+    parent = TableRef(*detail["references"])
+    values = sql.SQL(", ").join(sql.SQL("c.{}::text").format(sql.Identifier(c)) for c in columns)
+    filled = sql.SQL(" AND ").join(sql.SQL("c.{} IS NOT NULL").format(sql.Identifier(c)) for c in columns)
+    query = sql.SQL("SELECT DISTINCT {} FROM {} c WHERE {} AND NOT {} LIMIT {}").format(
+        values, _from(tx, key.table), filled, _parent(tx, key), sql.Literal(ORPHANS_MOST)
+    )
+    return [
+        Difference(
+            "foreign_keys",
+            f"{key.table} {key.name}",
+            f"no parent in {parent}",
+            dict(zip(columns, row, strict=True)),
+        )
+        for row in tx.pg.execute(query).fetchall()
+    ]
+
+
+def told_apart(
+    source: Transaction, found: list[Difference], key: Deferred, plan: Plan, schema: str
+) -> list[Difference]:
+    """Say of each orphan whether the source has its parent: lost on the way, or never there."""
+    detail = key.detail or {}
+    parent = next((t for t in plan.tables if t.target == TableRef(*detail["references"])), None)
+    if parent is None:
+        return found
+    told = []
+    for item in found:
+        values = list((item.key or {}).values())
+        tests = sql.SQL(" AND ").join(
+            sql.SQL("{}::text = {}").format(sql.Identifier(r), sql.Literal(v))
+            for r, v in zip(detail["ref_columns"], values, strict=True)
+        )
+        view = sql.Identifier(schema, parent.view)
+        row = source.pg.execute(sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {})").format(view, tests)).fetchone()
+        there = row is not None and row[0]
+        where = "the source has it" if there else "an orphan on the source too, or its parent is left out by $where"
+        told.append(Difference(item.check_name, item.subject, f"{item.kind}: {where}", item.key))
+    return told
+
+
+def invalid(tx: Transaction, plan: Plan, taken: tuple[Deferred, ...]) -> Iterator[Difference]:
+    """Foreign keys that the load left not validated though the DDL has them so, and indexes not valid."""
+    for key in taken:
+        if key.kind == "foreign_key" and key.status != "off" and (key.detail or {}).get("validated"):
+            name = key.standing
+            found = tx.pg.execute(load("constraints.sql")["validated"], [key.table.schema, key.table.name, name])
+            if found.fetchone() != (True,):
+                yield Difference("constraints", f"{key.table} {key.name}", "constraint not validated")
+    oids = []
+    for table in plan.tables:
+        row = tx.pg.execute(
+            "SELECT c.oid::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = %s AND c.relname = %s",
+            (table.target.schema, table.target.name),
+        ).fetchone()
+        if row is None:
+            yield Difference("constraints", str(table.target), "the table is gone")
+        else:
+            oids.append(row[0])
+    query = load("constraints.sql")["invalid"]
+    for table_name, name in tx.pg.execute(query, {"tables": oids}).fetchall():
+        yield Difference("constraints", f"{table_name} {name}", "index not valid")
+
+
+def off(taken: tuple[Deferred, ...]) -> Iterator[Difference]:
+    """What the load took off and is not back."""
+    for item in taken:
+        if item.kind not in progress.SUSPENDED and item.status == "off":
+            yield Difference("constraints", f"{item.table} {item.name}", f"{item.kind} is not back")

@@ -1,0 +1,211 @@
+"""Whether the target's server reaches the source with postgres_fdw, and the foreign server itself.
+
+The proof is that through the foreign server our own source session is seen in pg_stat_activity: a
+host name means something else on another machine. The foreign server trusts the network no further than our own
+connection does, whether the conninfo, a service file or the environment says so; where it cannot, it is not used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+from confiture.config import redact
+from confiture.errors import ConfitureError
+from confiture.postgres.session import KEEPALIVES, REMOTE_PROFILE, Session, Transaction, effective
+from confiture.sql import load
+
+#: Of the live connection's libpq options, those that decide whom it trusts and how it is encrypted. Files are paths on
+#: the target's server there.
+_SECURITY = (
+    "sslmode", "sslnegotiation", "sslcert", "sslkey", "sslcertmode", "sslrootcert", "sslsni",
+    "ssl_min_protocol_version", "ssl_max_protocol_version", "gssencmode", "krbsrvname", "gsslib", "gssdelegation",
+    "channel_binding", "require_auth",
+    "requirepeer", "target_session_attrs",
+)  # fmt: skip
+
+
+def create(
+    tx: Transaction,
+    source: Session,
+    name: str,
+    seen_as: str | None,
+    *,
+    proven: bool = True,
+    application_name: str | None = None,
+) -> None:
+    """CREATE SERVER and USER MAPPING for the current user in ``tx``.
+
+    :param name: of the server.
+    :param seen_as: conninfo parts that differ from the target's point of view (host, port).
+    :param proven: False while it may be another server, of another version, that is reached.
+    :param application_name: of its sessions on the source; None for the one that all sessions of the run have.
+    :raises psycopg.Error: as the target says it.
+    """
+    info = source.pg.info
+    given = {**conninfo_to_dict(source.database.conninfo), **conninfo_to_dict(seen_as or "")}
+    settings = REMOTE_PROFILE | ({"transaction_timeout": "0"} if proven and info.server_version >= 170000 else {})
+    options = {
+        "host": str(given.get("host") or info.host),
+        "port": str(given.get("port") or info.port),
+        "dbname": info.dbname,
+        "options": " ".join(f"-c {k}={_escaped(v)}" for k, v in settings.items()),
+        "application_name": application_name or f"confiture {source.run} fdw",
+        **{k: str(v) for k, v in KEEPALIVES.items()},
+        "updatable": "false",
+    }
+    options.update(security(source))
+    # What is shipped is decided by our own rules, never by statistics fetched over the wire.
+    tx.pg.execute(
+        sql.SQL("CREATE SERVER {} FOREIGN DATA WRAPPER postgres_fdw OPTIONS ({})").format(
+            sql.Identifier(name), _options(options)
+        )
+    )
+    let_in(tx, source, name, seen_as)
+
+
+def security(source: Session) -> dict[str, str]:
+    """What the foreign server needs so that it trusts the network no further than the live connection does.
+
+    libpq's defaults are left out but for ``sslmode``, because an older libpq may not have the option.
+    """
+    defaults = {o.keyword.decode(): (o.compiled or b"").decode() for o in source.pg.pgconn.info} | _DEFAULTS
+    found = {k: v for k, v in effective(source.pg).items() if k in _SECURITY and v != defaults[k]}
+    root = found.get("sslrootcert") or str(_OWN_FILES / "root.crt")
+    if found.get("sslmode") == "require" and Path(root).exists():
+        # libpq verifies the server's certificate then; without that file on the target's server it would not.
+        found["sslmode"] = "verify-ca"
+    return found
+
+
+#: What libpq fills in where it lists no default; sslmode is always given.
+_DEFAULTS = {"sslcertmode": "allow", "sslmode": ""}
+#: Where libpq looks for certificates that no option names.
+_OWN_FILES = Path("~/.postgresql").expanduser()
+
+
+def _revocations(source: Session) -> str | None:
+    """The list of revoked certificates in effect; None when there is none."""
+    options = effective(source.pg)
+    if options.get("sslmode") not in ("require", "verify-ca", "verify-full"):
+        return None
+    default = str(_OWN_FILES / "root.crl")
+    return options.get("sslcrl") or options.get("sslcrldir") or (default if Path(default).exists() else None)
+
+
+def refresh(tx: Transaction, source: Session, name: str) -> None:
+    """Have the foreign server take the options of the live connection, which may be stricter than at setup."""
+    row = tx.pg.execute("SELECT srvoptions FROM pg_catalog.pg_foreign_server WHERE srvname = %s", (name,)).fetchone()
+    have = dict(o.split("=", 1) for o in (row[0] if row is not None else None) or [])
+    wanted = security(source)
+    changes = [
+        sql.SQL("{} {} {}").format(sql.SQL("SET" if k in have else "ADD"), sql.Identifier(k), sql.Literal(v))
+        for k, v in wanted.items()
+        if have.get(k) != v
+    ]
+    changes += [sql.SQL("DROP {}").format(sql.Identifier(k)) for k in have if k in _SECURITY and k not in wanted]
+    if row is not None and changes:
+        statement = sql.SQL("ALTER SERVER {} OPTIONS ({})")
+        tx.pg.execute(statement.format(sql.Identifier(name), sql.SQL(", ").join(changes)))
+
+
+def let_in(tx: Transaction, source: Session, name: str, seen_as: str | None) -> None:
+    """The user mapping, where there is none or it was dropped."""
+    known = "SELECT 1 FROM pg_catalog.pg_user_mappings WHERE srvname = %s AND usename = current_user"
+    if tx.pg.execute(known, (name,)).fetchone() is None:
+        user = conninfo_to_dict(seen_as or "").get("user") or source.pg.info.user
+        _user_mapping(tx, name, str(user), source.pg.info.password)
+
+
+def shut_out(tx: Transaction, name: str) -> None:
+    """Drop the user mapping, and the source's password with it."""
+    tx.pg.execute(sql.SQL("DROP USER MAPPING IF EXISTS FOR CURRENT_USER SERVER {}").format(sql.Identifier(name)))
+
+
+#: Extensions that may record statements within statements; turned off for the transaction where our role may do that.
+_RECORDING = (("pg_stat_statements.track", "none"), ("pgaudit.log", "none"))
+
+
+def _user_mapping(tx: Transaction, server: str, user: str, password: str) -> None:
+    """CREATE USER MAPPING with the password from a table, so that no statement and no parameter of ours contains it."""
+    named = load("foreign_server.sql")
+    for setting in _RECORDING:
+        with contextlib.suppress(psycopg.Error), tx.pg.transaction():
+            tx.pg.execute("SELECT pg_catalog.set_config(%s, %s, true)", setting)
+    tx.pg.execute(named["mapping_table"])
+    with tx.pg.cursor() as cursor, cursor.copy(named["mapping_values"]) as copy:
+        copy.set_types(["text", "text", "text"])
+        copy.write_row((server, user, password))
+    tx.pg.execute(named["create_mapping"])
+
+
+def _options(values: dict[str, str]) -> sql.Composed:
+    return sql.SQL(", ").join(sql.SQL("{} {}").format(sql.Identifier(k), sql.Literal(v)) for k, v in values.items())
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace(" ", "\\ ")
+
+
+def install(tx: Transaction) -> None:
+    """CREATE EXTENSION unless it is there."""
+    tx.pg.execute("CREATE EXTENSION IF NOT EXISTS postgres_fdw")
+
+
+def prove(tx: Transaction, source: Session, server: str, application_name: str) -> str | None:
+    """Look for our own source session through the foreign server; why it is not seen, or None.
+
+    :param application_name: of the foreign server's session; only the two of us know it yet.
+    """
+    backend = source.backend
+    with tx.pg.transaction():
+        tx.pg.execute(
+            sql.SQL(
+                "CREATE FOREIGN TABLE pg_temp.confiture_seen (pid integer, backend_start timestamptz)"
+                " SERVER {} OPTIONS (schema_name 'pg_catalog', table_name 'pg_stat_activity')"
+            ).format(sql.Identifier(server))
+        )
+        found = tx.pg.execute(
+            "SELECT count(*) FROM pg_temp.confiture_seen"
+            " WHERE pid = %s AND extract(epoch FROM backend_start)::text = %s",
+            (backend.pid, backend.started),
+        ).fetchone()
+        tx.pg.execute("DROP FOREIGN TABLE pg_temp.confiture_seen")
+    if found is None or found[0] != 1:
+        return "the target's server reaches another server under the source's address"
+    with source.transaction(read_only=True) as there:
+        encrypted = there.pg.execute(load("foreign_server.sql")["encrypted"], {"name": application_name}).fetchone()
+    if source.pg.pgconn.ssl_in_use and encrypted != (True,):
+        return "the target's server reaches the source without TLS, and our own connection uses it"
+    return None
+
+
+def problem(tx: Transaction, source: Session, seen_as: str | None) -> str | None:
+    """Why postgres_fdw cannot be used here; None when it can. Leaves nothing behind in ``tx``."""
+    name = "confiture_rehearsal"
+    found: str | None = None
+    revoked = _revocations(source)
+    if revoked is not None:
+        return f"{revoked} lists revoked certificates, and a server that cannot read such a list ignores it"
+    try:
+        with tx.pg.transaction():
+            install(tx)
+            own = f"confiture {secrets.token_hex(16)}"
+            create(tx, source, name, seen_as, proven=False, application_name=own)
+            found = prove(tx, source, name, own)
+            raise psycopg.Rollback()
+    except (psycopg.Error, ConfitureError) as error:
+        return _reason(error)
+    return found
+
+
+def _reason(error: Exception) -> str:
+    text = redact(str(error)).strip().splitlines()[0]
+    if isinstance(error, psycopg.Error) and error.diag.message_detail:
+        text = f"{text}: {redact(error.diag.message_detail).splitlines()[0]}"
+    return f"the target's server cannot use postgres_fdw on the source: {text}"

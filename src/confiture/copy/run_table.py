@@ -1,0 +1,80 @@
+"""What both ways of copying share: the table, its SELECT's columns, and where they go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from psycopg import sql
+
+from confiture import fingerprint
+from confiture.plan.planner import TablePlan
+from confiture.postgres.session import Session, Transaction
+from confiture.runner import context
+from confiture.types import KeyRange
+
+
+@dataclass(frozen=True, slots=True)
+class RunTable:
+    """One planned table of one run.
+
+    :ivar schema: the run's own, on both sides.
+    :ivar side: where its rows are read: on the source, or for what is applied in reverse in the target.
+    """
+
+    table: TablePlan
+    schema: str
+    side: Literal["source", "target"] = "source"
+
+    @property
+    def view(self) -> sql.Identifier:
+        """The SELECT on the source, and the foreign table of the same name on the target."""
+        return sql.Identifier(self.schema, self.table.view)
+
+    @property
+    def target(self) -> sql.Identifier:
+        """The table that gets the rows."""
+        return sql.Identifier(self.table.target.schema, self.table.target.name)
+
+    @property
+    def source(self) -> sql.Composed:
+        """The table the rows come from, with ONLY where its children are tables of their own."""
+        only = sql.SQL("ONLY " if self.table.only else "")
+        return only + sql.Identifier(self.table.source.schema, self.table.source.name)
+
+    @property
+    def columns(self) -> sql.Composed:
+        """The filled columns, separated by commas; empty for a table without columns."""
+        return sql.SQL(", ").join(sql.Identifier(p.target) for p in self.table.columns)
+
+    @property
+    def column_list(self) -> sql.Composed:
+        """The filled columns in parentheses; nothing for a table without columns."""
+        return sql.SQL("({})").format(self.columns) if self.table.columns else sql.Composed([])
+
+
+@contextmanager
+def reading(session: Session, job: RunTable) -> Iterator[Transaction]:
+    """A transaction that reads a table's rows: lock, then snapshot, then fingerprint (correctness.md, 2).
+
+    :raises Blocked: when the table, or what its rows rest on, is no longer as it was planned.
+    """
+    tables = [job.table.source]
+    with fingerprint.naming_gone(session, job.schema, job.side, tables), context.reading(session, job.source) as tx:
+        fingerprint.refuse_unreadable(tx, job.schema, job.side, tables)
+        yield tx
+
+
+class Copier(Protocol):
+    """A way of copying one range."""
+
+    def move(self, source: Transaction, target: Transaction, job: RunTable, span: KeyRange) -> int:
+        """Insert the rows of ``span`` within the caller's two transactions; how many.
+
+        Nothing is committed here: the caller commits the rows with their checkpoint.
+
+        :raises psycopg.Error: as either server says it.
+        """
+        ...

@@ -1,0 +1,180 @@
+"""Between two chunks: obey the limits an operator set, and say why the copy waits.
+
+The limits are read anew each time, so that a running copy obeys a new one within a chunk, and a later
+process the last ones. Nothing is held while it waits: no transaction is open on either side.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+from psycopg.rows import dict_row
+
+from confiture.copy import throttle
+from confiture.copy.throttle import Reason, Replica, Throttle
+from confiture.journal import leases
+from confiture.postgres.session import Session, retry
+from confiture.runner.context import POLL_SECONDS, Context
+from confiture.sql import load
+from confiture.types import quoted
+
+#: Seconds between two looks at the standbys, and at the log.
+LAG_SECONDS = 1.0
+BACKLOG_SECONDS = 5.0
+#: Seconds after which an ongoing wait is told again, with its figures of then.
+TELL_SECONDS = 10.0
+
+
+class Log(Protocol):
+    """The log of a run that captures, while its tables are copied."""
+
+    def waiting(self) -> int:
+        """Its rows."""
+
+    def now(self) -> None:
+        """Make it as short as it can be."""
+
+    def between_chunks(self) -> None:
+        """Called after each chunk; keeps it short every so often."""
+
+    def meanwhile(self) -> None:
+        """Called again and again while the copy waits; the same."""
+
+
+class Throttler:
+    """What holds one copy back, and what it has told of that."""
+
+    def __init__(self, context: Context, log: Log | None = None) -> None:
+        self.context = context
+        self.limits = Throttle()
+        self._log = log
+        self._rows, self._began = 0, time.monotonic()
+        self._speed: dict[int, float] = {}
+        self._rested = False
+        self._told: Reason | None = None
+        self._since = self._told_at = 0.0
+        self._looked: dict[str, float] = {}
+        self._lag: Reason | None = None
+        self._left = 0
+        self._unseen: set[str] = set()
+
+    def wait(self) -> None:
+        """Before a chunk: obey signals and a pause, then wait while there is a reason to.
+
+        :raises Drained: after a signal.
+        :raises Held: when the run was taken over.
+        """
+        while True:
+            self.context.checkpoint()
+            self.limits = retry(self._read)
+            reason = self._rate_reason() or self._lag_reason()
+            if reason is None:
+                break
+            self._tell(reason)
+            if self._log is not None:
+                self._log.meanwhile()
+            time.sleep(min(POLL_SECONDS, reason.seconds))
+        self._yield_to_backlog()
+        if not (self._rested and self.limits.max_rate is not None):
+            self.end()
+
+    def chunk_rows(self, table: int, planned: int) -> int:
+        """Rows for the next chunk of a table."""
+        return throttle.chunk_rows(planned, self._speed.get(table), self.limits.max_rate)
+
+    def copied(self, table: int, rows: int, began: float) -> None:
+        """Count a chunk that was begun at ``began`` (monotonic seconds)."""
+        self._rows, self._began, self._rested = rows, began, False
+        if rows:
+            self._speed[table] = rows / max(time.monotonic() - began, 0.001)
+        if self._log is not None:
+            self._log.between_chunks()
+
+    def end(self) -> None:
+        """Nothing holds the copy back any more; told if something did."""
+        if self._told is None:
+            return
+        self._record(None)
+        self._told = None
+        self.context.progress.say(f"throttle ended after {time.monotonic() - self._since:.0f} s")
+
+    def _read(self) -> Throttle:
+        with self.context.target.transaction(read_only=True) as tx:
+            return throttle.from_json(leases.limits(tx, self.context.run_id))
+
+    # Reasons ---------------------------------------------------------------------------------------
+
+    def _rate_reason(self) -> Reason | None:
+        reason = throttle.rate_reason(self._rows, time.monotonic() - self._began, self.limits)
+        # A limited copy stays throttled from chunk to chunk: only one that did not have to wait ends it.
+        self._rested = self._rested or reason is not None
+        return reason
+
+    def _lag_reason(self) -> Reason | None:
+        if self.limits.max_replica_lag is None:
+            return None
+        if self._due("lag", LAG_SECONDS):
+            sides = (("source", self.context.source), ("target", self.context.target))
+            found = [replica for side, session in sides for replica in self._replicas(side, session)]
+            self._lag = throttle.lag_reason(found, self.limits, LAG_SECONDS)
+        return self._lag
+
+    def _due(self, what: str, seconds: float) -> bool:
+        now = time.monotonic()
+        if now - self._looked.get(what, -seconds) < seconds:
+            return False
+        self._looked[what] = now
+        return True
+
+    def _replicas(self, side: str, session: Session) -> list[Replica]:
+        found = retry(lambda: replicas(side, session))
+        if found is None and side not in self._unseen:
+            self._unseen.add(side)
+            self.context.progress.say(
+                f"replica lag of the {side}'s server cannot be seen, so the copy does not wait for it: "
+                f"GRANT pg_read_all_stats TO {quoted(session.pg.info.user)}"
+            )
+        return found or []
+
+    def _yield_to_backlog(self) -> None:
+        if self._log is None or self.limits.max_backlog is None or not self._due("backlog", BACKLOG_SECONDS):
+            return
+        reason = throttle.backlog_reason(self._log.waiting(), self._left, self.limits)
+        if reason is None:
+            return
+        self._tell(reason)
+        self._log.now()
+        self._left = self._log.waiting()
+        if self._left > self.limits.max_backlog:
+            self.context.progress.say(f"{self._left:,} log rows have to wait until their tables are copied: going on")
+
+    # Telling ---------------------------------------------------------------------------------------
+
+    def _tell(self, reason: Reason) -> None:
+        now = time.monotonic()
+        if self._told is not None and self._told.kind == reason.kind and now - self._told_at < TELL_SECONDS:
+            return
+        self._record(reason.text)
+        self._since = now if self._told is None else self._since
+        self._told, self._told_at = reason, now
+        self.context.progress.say(f"throttled: {reason.text}")
+
+    def _record(self, reason: str | None) -> None:
+        def write() -> None:
+            with self.context.fenced() as tx:
+                leases.set_throttled(tx, self.context.run_id, self.context.epoch, reason)
+
+        retry(write)
+
+
+def replicas(side: str, session: Session) -> list[Replica] | None:
+    """The standbys connected to a side's server; None when our role may not see them.
+
+    One that is not connected is not there: nobody waits for it.
+    """
+    with session.transaction(read_only=True) as tx, tx.pg.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(load("replicas.sql")["connected"]).fetchall()
+    if any(row["hidden"] for row in rows):
+        return None
+    return [Replica(row["name"], side, row["clock"], row["behind"]) for row in rows]

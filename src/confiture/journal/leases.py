@@ -1,0 +1,137 @@
+"""Who runs the run: the lease, its heartbeat, and what operators ask of the holder."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import func
+
+from confiture import __version__
+from confiture.journal.tables import request, runner
+from confiture.postgres.session import Transaction
+from confiture.types import Backend
+
+#: Seconds between heartbeats, and without one until the lease lapses, by the database's clock.
+HEARTBEAT_SECONDS = 10
+LEASE_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """The holder of a run. ``silent_seconds`` is since its last heartbeat, by the target's clock."""
+
+    run_id: uuid.UUID
+    epoch: int
+    host: str
+    pid: int
+    command: str
+    tool_version: str
+    target_backends: tuple[Backend, ...]
+    source_backends: tuple[Backend, ...]
+    started_at: datetime
+    heartbeat_at: datetime
+    ended_at: datetime | None
+    ended_why: str | None
+    silent_seconds: float
+
+    @property
+    def lapsed(self) -> bool:
+        """Whether its lease has run out."""
+        return self.silent_seconds > LEASE_SECONDS
+
+
+_SILENT = func.extract("epoch", func.clock_timestamp() - runner.c.heartbeat_at).label("silent_seconds")
+
+
+def _backends(value: list[list[Any]]) -> tuple[Backend, ...]:
+    return tuple(Backend(pid, started) for pid, started in value)
+
+
+def _runner(row: sa.Row[Any]) -> Runner:
+    values = {field.name: row._mapping[field.name] for field in fields(Runner)}
+    values["target_backends"] = _backends(values["target_backends"])
+    values["source_backends"] = _backends(values["source_backends"])
+    values["silent_seconds"] = float(values["silent_seconds"])
+    return Runner(**values)
+
+
+def holder(tx: Transaction, run_id: uuid.UUID) -> Runner | None:
+    """The runner that has not ended, dead or alive; None when nobody holds the run."""
+    query = sa.select(runner, _SILENT).where(runner.c.run_id == run_id, runner.c.ended_at.is_(None))
+    row = tx.sa.execute(query).one_or_none()
+    return None if row is None else _runner(row)
+
+
+def history(tx: Transaction, run_id: uuid.UUID) -> tuple[Runner, ...]:
+    """Every runner the run had, the newest first."""
+    query = sa.select(runner, _SILENT).where(runner.c.run_id == run_id).order_by(runner.c.epoch.desc())
+    return tuple(_runner(row) for row in tx.sa.execute(query))
+
+
+def begin(tx: Transaction, run_id: uuid.UUID, epoch: int, *, host: str, pid: int, command: str) -> None:
+    """Write the new holder; the unique index lets one in. Its backends follow in the same transaction."""
+    values = {"run_id": run_id, "epoch": epoch, "host": host, "pid": pid, "command": command}
+    tx.sa.execute(sa.insert(runner).values(**values, tool_version=__version__))
+
+
+def end(tx: Transaction, run_id: uuid.UUID, epoch: int, why: str) -> None:
+    """Record that the holder of ``epoch`` has ended; idempotent."""
+    tx.sa.execute(
+        sa.update(runner)
+        .where(runner.c.run_id == run_id, runner.c.epoch == epoch, runner.c.ended_at.is_(None))
+        .values(ended_at=func.clock_timestamp(), ended_why=why)
+    )
+
+
+def set_backends(
+    tx: Transaction, run_id: uuid.UUID, epoch: int, target: Iterable[Backend], source: Iterable[Backend]
+) -> None:
+    """Record the server processes that work for this runner, for a takeover to terminate."""
+    values = {
+        "target_backends": [[b.pid, b.started] for b in target],
+        "source_backends": [[b.pid, b.started] for b in source],
+    }
+    tx.sa.execute(sa.update(runner).where(runner.c.run_id == run_id, runner.c.epoch == epoch).values(values))
+
+
+def beat(tx: Transaction, run_id: uuid.UUID, epoch: int) -> bool:
+    """Renew the lease; False when it is no longer ours."""
+    statement = (
+        sa.update(runner)
+        .where(runner.c.run_id == run_id, runner.c.epoch == epoch, runner.c.ended_at.is_(None))
+        .values(heartbeat_at=func.clock_timestamp())
+        .returning(runner.c.epoch)
+    )
+    return tx.sa.execute(statement).one_or_none() is not None
+
+
+def set_throttled(tx: Transaction, run_id: uuid.UUID, epoch: int, reason: str | None) -> None:
+    """Write down why the copy waits; None when it does not. Since when stays while it does."""
+    since = None if reason is None else func.coalesce(runner.c.throttled_since, func.clock_timestamp())
+    tx.sa.execute(
+        sa.update(runner)
+        .where(runner.c.run_id == run_id, runner.c.epoch == epoch)
+        .values(throttled_reason=reason, throttled_since=since)
+    )
+
+
+def ask(tx: Transaction, run_id: uuid.UUID, kind: str, actor: str, detail: dict[str, Any] | None = None) -> None:
+    """Leave a request for whoever runs the run, now or later."""
+    tx.sa.execute(sa.insert(request).values(run_id=run_id, kind=kind, actor=actor, detail=detail or {}))
+
+
+def limits(tx: Transaction, run_id: uuid.UUID) -> dict[str, Any]:
+    """The last limits operators set, as they stored them; empty when there are none."""
+    query = sa.select(request.c.detail).where(request.c.run_id == run_id, request.c.kind == "throttle")
+    return tx.sa.execute(query.order_by(request.c.id.desc()).limit(1)).scalar_one_or_none() or {}
+
+
+def paused(tx: Transaction, run_id: uuid.UUID) -> bool:
+    """Whether operators want the run to pause: the last of pause and resume holds, also for a later process."""
+    query = sa.select(request.c.kind).where(request.c.run_id == run_id, request.c.kind.in_(("pause", "resume")))
+    return tx.sa.execute(query.order_by(request.c.id.desc()).limit(1)).scalar_one_or_none() == "pause"

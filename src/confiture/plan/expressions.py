@@ -1,0 +1,134 @@
+"""What the source says of the mapping's expressions: types, columns read, volatility.
+
+Each expression becomes a temporary view in a transaction that is rolled back, and is judged by the
+view's rule and dependencies, not by its text (correctness.md, 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import psycopg
+from psycopg import sql
+
+from confiture.catalog import Catalog, Table
+from confiture.mapping import Mapping
+from confiture.plan import trust
+from confiture.plan.planner import Facts, Options, Planner, Trusted
+from confiture.plan.projection import raw, wire_type
+from confiture.postgres.session import Session, Transaction
+from confiture.postgres.yielding import yielding
+from confiture.sql import load
+from confiture.types import TableRef
+
+#: STABLE functions of pg_catalog whose result rests only on settings that the session profile pins.
+STABLE_ALLOWED = {
+    "timezone", "to_char", "to_timestamp", "to_date", "date_trunc", "date_part", "extract", "date", "timestamp",
+    "timestamptz", "time", "timetz", "concat", "concat_ws", "format", "to_json", "to_jsonb", "row_to_json",
+    "array_to_json", "json_build_object", "json_build_array", "jsonb_build_object", "jsonb_build_array",
+    "json_object", "jsonb_object", "array_to_string", "string_to_array", "make_timestamptz", "interval", "text",
+    "varchar", "bpchar", "money", "numeric", "quote_literal", "quote_nullable", "to_tsvector", "textanycat",
+    "anytextcat", "timestamptz_pl_interval", "timestamptz_mi_interval", "interval_pl_timestamptz",
+    "timestamptz_lt_timestamp", "timestamptz_gt_timestamp", "timestamp_lt_timestamptz", "timestamp_gt_timestamptz",
+    "date_lt_timestamptz", "date_gt_timestamptz", "timestamptz_lt_date", "timestamptz_gt_date",
+    "jsonb_path_query_first_tz", "jsonb_path_exists_tz", "cash_mul_flt8", "numeric_cash", "cash_numeric",
+    "int4_cash", "int8_cash", "array_out", "record_out", "enum_out", "byteaout", "json_populate_record",
+    "jsonb_populate_record", "xmlcomment",
+}  # fmt: skip
+
+
+_PROBE = sql.Identifier("pg_temp", "confiture_probe")
+
+
+def _named(name: str) -> str:
+    return load("expressions.sql")[name].decode()
+
+
+def probe(
+    session: Session, source: Catalog, target: Catalog, mapping: Mapping, trusted: Sequence[Trusted] = ()
+) -> dict[tuple[TableRef, str, str], Facts]:
+    """Facts of every transform and condition. Nothing is left behind in the source.
+
+    :param session: a user-SQL session to the source, so that names resolve as the operator's do.
+    :param trusted: the functions that the mapping trusts.
+    :raises GaveWay: when the application waited for a table; repeat it.
+    """
+    facts: dict[tuple[TableRef, str, str], Facts] = {}
+    with yielding(session), session.rehearsal() as tx:
+        for table, expression, wire in _expressions(source, target, mapping):
+            facts[(table.ref, expression, wire)] = _facts(tx, table, expression, wire, trusted)
+    return facts
+
+
+def _expressions(source: Catalog, target: Catalog, mapping: Mapping) -> Iterator[tuple[Table, str, str]]:
+    names = Planner(source, target, mapping, {}, Options())
+    for entry in mapping.tables:
+        into = names.find(target, "target", entry.target)
+        table = names.find(source, "source", entry.source or entry.target)
+        if table is None or into is None:
+            continue  # reported by the planner
+        if entry.where is not None:
+            yield table, entry.where, ""
+        for item in entry.columns:
+            column = into.column(item.target)
+            if item.transform is not None and column is not None:
+                yield table, item.transform, wire_type(column)[0]
+
+
+def _facts(tx: Transaction, table: Table, expression: str, wire: str, trusted: Sequence[Trusted]) -> Facts:
+    name = sql.Identifier(table.ref.schema, table.ref.name)
+    only = sql.SQL("ONLY " if table.only else "")
+    if wire:
+        query = sql.SQL("SELECT (\n{}\n)::{} AS value FROM {}{}").format(raw(expression), raw(wire), only, name)
+    else:
+        query = sql.SQL("SELECT 1 AS value FROM {}{} WHERE (\n{}\n)").format(only, name, raw(expression))
+    if not table.may_use_schema:
+        return Facts()  # the planner refuses the table, naming the GRANT
+    try:
+        with tx.pg.transaction():
+            tx.pg.execute(sql.SQL("CREATE TEMP VIEW confiture_probe AS {}").format(query))
+            # The expression is resolved; what judges it must not be an application's function of the same name.
+            tx.pg.execute("SET LOCAL search_path = pg_catalog")
+            problem = _problem(tx, table)
+            foreign = trust.untrusted(tx, [(_PROBE, table.ref)], trusted) if problem is None else []
+            reads = _reads(tx, table)
+            raise psycopg.Rollback()
+    except psycopg.errors.QueryCanceled:
+        raise  # this tells nothing of the expression
+    except psycopg.Error as error:
+        hint = error.diag.message_hint or ""
+        return Facts(problem=(error.diag.message_primary or str(error)).strip(), hint=hint)
+    if foreign:
+        return Facts(reads=reads, problem="; ".join(map(str, foreign)), hint=foreign[0].hint)
+    return Facts(reads=reads, problem=problem)
+
+
+def _reads(tx: Transaction, table: Table) -> tuple[str, ...]:
+    numbered = {name for _, name in tx.pg.execute(_named("reads"), {"table": table.oid}).fetchall()}
+    shape = tx.pg.execute(_named("shape")).fetchone()
+    # A reference to the whole row depends on the table and on none of its columns.
+    whole = shape is not None and bool(shape[3])
+    return tuple(c.name for c in table.columns if whole or c.name in numbered)
+
+
+def _problem(tx: Transaction, table: Table) -> str | None:
+    shape = tx.pg.execute(_named("shape")).fetchone()
+    assert shape is not None
+    if shape[0]:
+        return "reads other tables through a subquery: a change there would not be seen"
+    if shape[1]:
+        return "depends on the current time or user, which differs from read to read"
+    if shape[2]:
+        return "draws from a sequence"
+    for name, schema, volatility, kind, returns_set, arguments in tx.pg.execute(_named("functions")).fetchall():
+        called = f"{schema}.{name}" if schema != "pg_catalog" else str(name)
+        if kind in ("a", "w"):
+            return f"calls the {'aggregate' if kind == 'a' else 'window function'} {called}: one row in, one row out"
+        if returns_set:
+            return f"calls {called}, which returns a set"
+        if volatility == "v":
+            return f"calls the volatile function {called}: two reads of one row would differ"
+        allowed = schema == "pg_catalog" and name in STABLE_ALLOWED and "now" not in name
+        if volatility == "s" and not allowed:
+            return f"calls the stable function {called}({arguments}): its result may differ from read to read"
+    return None

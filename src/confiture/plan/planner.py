@@ -1,0 +1,967 @@
+"""The plan: a pure function of two catalogs, a mapping and what the source said of its expressions.
+
+Nothing here touches a database. Everything PostgreSQL has either gets a place in the plan or is
+refused in it by name; all faults are reported together.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from confiture import mapping as m
+from confiture.catalog import Catalog, Column, Filled, Index, Table
+from confiture.catalog import Sequence as CatalogSequence
+from confiture.errors import Fault
+from confiture.plan.keyset import KeyPart
+from confiture.plan.projection import KEY_PREFIX, Projected, canon, is_binary, wire_type
+from confiture.types import TableRef, quoted
+
+FDW_ROWS_THRESHOLD = 10_000_000
+#: Tables with transforms stay with FDW up to this many times the threshold.
+TRANSFORM_FACTOR = 5
+CHUNK_BYTES, CHUNK_ROWS_MOST, CHUNK_ROWS_LEAST = 64 * 2**20, 50_000, 1_000
+FETCH_BYTES, FETCH_ROWS_MOST, FETCH_ROWS_LEAST = 4 * 2**20, 10_000, 50
+#: Copied within the cutover's pause on any machine.
+RECOPY_MB = 64
+#: Extensions that write rows without firing triggers: loaders, and workers that apply changes of another server.
+LOADERS = frozenset({"pg_bulkload", "pglogical", "spock", "bdr"})
+#: A foreign table, like any table, has at most this many columns.
+TABLE_COLUMNS_MOST = 1600
+IDENTIFIER_BYTES = 63
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the operator chose.
+
+    :ivar chunk_rows: rows per chunk; None to fit the row's width.
+    :ivar strategy: for every table; None or ``auto`` to choose per table.
+    :ivar fdw_problem: why the target's server cannot use postgres_fdw; None when it can.
+    :ivar capture: the application writes meanwhile.
+    :ivar recopy_mb: MiB up to which a table without a key is copied again under the cutover's lock.
+    """
+
+    chunk_rows: int | None = None
+    strategy: str | None = None
+    fdw_threshold: int = FDW_ROWS_THRESHOLD
+    fdw_problem: str | None = None
+    capture: bool = True
+    recopy_mb: int = RECOPY_MB
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the source said of one expression: the columns it reads, or what is wrong with it."""
+
+    reads: tuple[str, ...] = ()
+    problem: str | None = None
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """A function that the mapping trusts though another role owns it (``$trust_functions``).
+
+    :ivar side: ``source`` or ``target``.
+    :ivar given: its name as the mapping gives it, ``name`` as the server does, with its argument types.
+    :ivar oid: of the function there: another one of the same name is not trusted.
+    :ivar digest: of what it consists of: once it is redefined it is not trusted any more.
+    """
+
+    side: str
+    given: str
+    oid: int
+    name: str
+    digest: str
+
+
+#: (source table, expression, wire type or empty for a condition) -> facts
+AllFacts = Mapping[tuple[TableRef, str, str], Facts]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyColumn:
+    """A column of the walk key: on the source, and its image in the target.
+
+    The types are those behind a domain: the log's rows for TRUNCATE have no key, which a NOT NULL domain would refuse.
+    """
+
+    source: str
+    source_type: str
+    target: str
+    target_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class TablePlan:
+    """How one target table gets its rows.
+
+    :ivar only: the source is read with ONLY, ``target_only`` the target: rows of inheritance children are theirs.
+    :ivar key: the walk key; empty means one chunk of its own, for ``key_reason``.
+    :ivar ordered: both servers order the key alike, so ranges may be compared on the target too.
+    :ivar arbiter: the target's unique index on the key's image; None when it has none.
+    :ivar chunk_rows: rows per chunk; ``fetch_rows`` per fetch of the foreign table.
+    :ivar kept: target columns that get no value from the source: a row that is brought anew keeps what it has.
+    :ivar rollback_problem: why a rollback after the cutover would lose data; None when it would not.
+    :ivar recopied: its changes cannot be logged: the cutover copies it whole again under its lock.
+    """
+
+    number: int
+    target: TableRef
+    source: TableRef
+    only: bool
+    target_only: bool
+    view: str
+    columns: tuple[Projected, ...]
+    where: str | None
+    key: tuple[KeyColumn, ...]
+    key_reason: str
+    ordered: bool
+    arbiter: str | None
+    strategy: str
+    strategy_reason: str
+    format: str
+    chunk_rows: int
+    fetch_rows: int
+    estimate: int
+    estimate_bytes: int
+    rollback_problem: str | None
+    kept: tuple[str, ...] = ()
+    recopied: bool = False
+
+    @property
+    def view_key(self) -> tuple[KeyPart, ...]:
+        """The key as the view and the foreign table have it."""
+        return tuple(KeyPart(f"{KEY_PREFIX}{i}", k.source_type) for i, k in enumerate(self.key, 1))
+
+    @property
+    def key_wires(self) -> tuple[str, ...]:
+        """The types that the SELECT casts the key's columns to. A key that the target printed is read back by them:
+        an integer in numeric(10,2) prints as 1.00, which no integer is read from."""
+        wires = {p.target: p.wire for p in self.columns}
+        return tuple(wires[k.target] for k in self.key)
+
+    @property
+    def source_key(self) -> tuple[KeyPart, ...]:
+        """The key in the source table."""
+        return tuple(KeyPart(k.source, k.source_type) for k in self.key)
+
+    @property
+    def target_key(self) -> tuple[KeyPart, ...]:
+        """The key's image in the target table."""
+        return tuple(KeyPart(k.target, k.target_type) for k in self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class SequencePlan:
+    """Where a target sequence takes its value from: what is furthest in its direction.
+
+    :ivar sources: sequences of the source whose place it takes.
+    :ivar columns: columns of the target that it fills and that no sequence of the source fills.
+    """
+
+    target: TableRef
+    sources: tuple[TableRef, ...]
+    columns: tuple[tuple[TableRef, str], ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that will happen, in order.
+
+    :ivar back: the way back after the cutover, a table each; empty when one of them has none.
+    :ivar trusted: what ``$trust_functions`` names.
+    """
+
+    tables: tuple[TablePlan, ...]
+    back: tuple[TablePlan, ...] = ()
+    back_sequences: tuple[SequencePlan, ...] = ()
+    sequences: tuple[SequencePlan, ...] = ()
+    materialized_views: tuple[TableRef, ...] = ()
+    recode: bool = False
+    notes: tuple[str, ...] = field(default=())
+    trusted: tuple[Trusted, ...] = ()
+
+    @property
+    def rollback_problems(self) -> tuple[str, ...]:
+        """Why a rollback after the cutover is not possible, table by table; empty when it is."""
+        problems = tuple(f"{t.target}: {t.rollback_problem}" for t in self.tables if t.rollback_problem is not None)
+        return problems if problems or self.back else ("the plan has no table",)
+
+    def as_json(self) -> dict[str, Any]:
+        """For the journal."""
+        return dict(_PLAN.dump_python(self, mode="json"))
+
+    @cached_property
+    def hash(self) -> str:
+        """Names the plan: equal plans have equal hashes. Estimates do not count."""
+        value = self.as_json()
+        for table in (*value["tables"], *value["back"]):
+            for volatile in ("estimate", "estimate_bytes", "strategy_reason", "chunk_rows", "fetch_rows"):
+                del table[volatile]
+        del value["notes"]
+        return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+_PLAN = TypeAdapter(Plan)
+
+
+def plan_from_json(value: dict[str, Any]) -> Plan:
+    """The plan the journal keeps."""
+    return _PLAN.validate_python(value)
+
+
+def table_signature(table: TablePlan) -> str:
+    """Names what one table's rows are: two plans with equal signatures copy the same rows."""
+    value = TypeAdapter(TablePlan).dump_python(table, mode="json")
+    kept = ("target", "source", "only", "columns", "where", "key")
+    return json.dumps({k: value[k] for k in kept}, sort_keys=True)
+
+
+#: The PostgreSQL whose MAINTAIN lets a role lock a table that it may not write.
+MAINTAIN_SINCE = 17
+
+
+class Planner:
+    """Collects faults (at a place in the mapping) and refusals (of the databases) while it plans."""
+
+    def __init__(self, source: Catalog, target: Catalog, mapping: m.Mapping, facts: AllFacts, options: Options) -> None:
+        self.source = source
+        self.target = target
+        self.mapping = mapping
+        self.facts = facts
+        self.options = options
+        self.faults: list[Fault] = []
+        self.refusals: list[str] = []
+        self.notes: list[str] = []
+
+    # Names -----------------------------------------------------------------------------------------
+
+    def _fault(self, at: m.Position, message: str, hint: str = "") -> None:
+        self.faults.append(Fault(self.mapping.file, at.line, at.column, message, hint))
+
+    def find(self, catalog: Catalog, side: str, name: m.Name) -> Table | None:
+        """The table a name means; a fault when it means none or several."""
+        hits = [t for t in catalog.tables if t.ref.name == name.name and name.schema in (None, t.ref.schema)]
+        if name.schema is None and len(hits) > 1:
+            hits = [t for t in hits if t.ref.schema == "public"] or hits
+        if len(hits) == 1:
+            return hits[0]
+        if hits:
+            schemas = ", ".join(t.ref.schema for t in hits)
+            self._fault(name.at, f"table {quoted(name.name)} is in several schemas of the {side}: {schemas}")
+        else:
+            hint = _did_you_mean(name.name, [t.ref.name for t in catalog.tables])
+            self._fault(name.at, f"the {side} has no table {quoted(name.name)}", hint)
+        return None
+
+    # The whole -------------------------------------------------------------------------------------
+
+    def plan(self) -> Plan:
+        """The plan; it counts only when neither faults nor refusals were found."""
+        pairs = list(self._pairs())
+        # A table's number is its place in the target, so that a changed mapping does not renumber the rest.
+        places = {t.ref: n for n, t in enumerate(self.target.tables, 1)}
+        tables = tuple(
+            planned
+            for source, target, entry in pairs
+            if (planned := self._table(places[target.ref], source, target, entry)) is not None
+        )
+        self._unmapped_sources({source.ref for source, _, _ in pairs})
+        self._database_wide()
+        return Plan(
+            tables=tables,
+            sequences=tuple(self._sequences(tables)),
+            materialized_views=self.target.materialized_views,
+            recode=self.source.identity.encoding != self.target.identity.encoding,
+            notes=tuple(self.notes),
+        )
+
+    def _pairs(self) -> Iterator[tuple[Table, Table, m.TableMapping | None]]:
+        entries: dict[TableRef, m.TableMapping] = {}
+        for entry in self.mapping.tables:
+            target = self.find(self.target, "target", entry.target)
+            if target is not None and target.ref in entries:
+                self._fault(entry.at, f"table {target.ref} is mapped twice")
+            elif target is not None:
+                entries[target.ref] = entry
+        omitted = self._omitted_tables()
+        for target in self.target.tables:
+            found = entries.get(target.ref)
+            source = self._source_of(target, found)
+            if source is None or (found is None and source.ref in omitted):
+                continue
+            if target.kind == "f":
+                self.refusals.append(f"{target.ref} is a foreign table in the target; rows are not copied into one")
+                continue
+            if source.kind == "f":
+                self.refusals.append(f"{source.ref} is a foreign table on the source: name it under $omit")
+                continue
+            yield source, target, found
+
+    def _source_of(self, target: Table, entry: m.TableMapping | None) -> Table | None:
+        if entry is not None and entry.source is not None:
+            return self.find(self.source, "source", entry.source)
+        same = self.source.by_ref.get(target.ref)
+        if same is None and entry is not None:
+            named = [t for t in self.source.tables if t.ref.name == target.ref.name]
+            if len(named) == 1:
+                return named[0]
+            hint = _did_you_mean(target.ref.name, [t.ref.name for t in self.source.tables])
+            self._fault(entry.at, f"the source has no table {target.ref}: say where its rows are with $from", hint)
+        elif same is None and target.kind != "f":
+            self.notes.append(f"{target.ref} has no table on the source and stays empty")
+        return same
+
+    def _omitted_tables(self) -> set[TableRef]:
+        found = (self.find(self.source, "source", name) for name in self.mapping.omit)
+        return {t.ref for t in found if t is not None}
+
+    def _unmapped_sources(self, used: set[TableRef]) -> None:
+        omitted = self._omitted_tables_quietly()
+        for table in self.source.tables:
+            if table.ref in omitted and table.ref in used:
+                self.notes.append(f"{table.ref} is named under $omit and copied all the same: an entry asks for it")
+            if table.ref in used or table.ref in omitted:
+                continue
+            self._fault(
+                m.Position(1, 1),
+                f"source table {table.ref} has no counterpart in the target",
+                f"map it with $from, or leave it behind: $omit: [{_yaml(str(table.ref))}]",
+            )
+
+    def _omitted_tables_quietly(self) -> set[TableRef]:
+        kept = list(self.faults)
+        found = self._omitted_tables()
+        self.faults = kept
+        return found
+
+    def _database_wide(self) -> None:
+        count = self.source.identity.large_objects
+        if count and not self.mapping.large_objects:
+            self.refusals.append(
+                f"the source has {count} large objects, which are not copied: leave them behind knowingly with "
+                "`$large_objects: leave` in the mapping"
+            )
+        elif count:
+            self.notes.append(f"{count} large objects of the source stay behind")
+        self._event_triggers("source", self.source)
+        self._event_triggers("target", self.target)
+        missing = sorted(set(self.source.extensions) - set(self.target.extensions) - {"postgres_fdw"})
+        if missing:
+            self.notes.append(f"extensions of the source that the target has not: {', '.join(missing)}")
+        loaders = sorted(set(self.source.extensions) & LOADERS) if self.options.capture else []
+        if loaders:
+            self.notes.append(
+                f"what {', '.join(loaders)} writes on the source may fire no trigger: capture does not see it, only a"
+                " verification does; use cutover --max-verification-age"
+            )
+        self.notes.append("comments, views, functions and grants come from the target's DDL")
+
+    def _event_triggers(self, side: str, catalog: Catalog) -> None:
+        """Those that would fire for Confiture's own DDL, temporary tables of each pass included, or for its logins."""
+        for found in catalog.event_triggers:
+            name = quoted(found.name)
+            if found.event == "login" and side == "target":
+                self.refusals.append(
+                    f"event trigger {name} of the target fires for each login of confiture, before the target may be "
+                    f"written to: ALTER EVENT TRIGGER {name} DISABLE, and enable it after the cutover"
+                )
+            elif found.event != "login" and not catalog.identity.may_silence_events:
+                self.refusals.append(
+                    f"event trigger {name} of the {side} fires for confiture's own DDL: ALTER EVENT TRIGGER {name} "
+                    "DISABLE, and enable it after cleanup; or, since PostgreSQL 17, GRANT SET ON PARAMETER "
+                    f"event_triggers TO {quoted(catalog.identity.role)}"
+                )
+
+    # One table -------------------------------------------------------------------------------------
+
+    def _table(self, number: int, source: Table, target: Table, entry: m.TableMapping | None) -> TablePlan | None:
+        before = (len(self.faults), len(self.refusals))
+        self._refuse_table(source, target)
+        columns = self._columns(source, target, entry)
+        where = entry.where if entry else None
+        if where is not None and entry is not None:
+            self._expression(source, where, "", entry.at, "$where")
+        self._unread_columns(source, target, columns, entry)
+        key, reason, index = self._key(source, target, columns, entry)
+        if before != (len(self.faults), len(self.refusals)):
+            return None
+        binary = all(p.binary for p in columns)
+        planned = TablePlan(
+            number=number,
+            target=target.ref,
+            source=source.ref,
+            only=source.only,
+            target_only=target.only,
+            view=_view_name(number, target.ref),
+            columns=columns,
+            where=where,
+            key=key,
+            key_reason=reason,
+            ordered=bool(key) and self._ordered(source, target, key),
+            arbiter=_arbiter(target, key),
+            strategy="copy",
+            strategy_reason="",
+            format="binary" if binary else "text",
+            chunk_rows=self.options.chunk_rows or _fit(CHUNK_BYTES, source, CHUNK_ROWS_LEAST, CHUNK_ROWS_MOST),
+            fetch_rows=_fit(FETCH_BYTES, source, FETCH_ROWS_LEAST, FETCH_ROWS_MOST),
+            estimate=source.estimated_rows,
+            estimate_bytes=source.bytes,
+            rollback_problem=None,
+            kept=_kept(target, columns),
+            recopied=self.options.capture and not key and self._recopied(source, target),
+        )
+        strategy, why = self._strategy(source, planned, entry, index)
+        return replace(planned, strategy=strategy, strategy_reason=why)
+
+    def _recopied(self, source: Table, target: Table) -> bool:
+        """Whether a table without a key can wait for the cutover, as can the foreign keys from and to it."""
+        keys = [k for t in self.target.tables for k in t.foreign_keys if target.ref in (t.ref, k.references)]
+        small = source.bytes <= self.options.recopy_mb * 2**20
+        return small and target.kind != "p" and not any(k.partitioned for k in keys)
+
+    def _refuse_table(self, source: Table, target: Table) -> None:
+        refuse = self.refusals.append
+        self._refuse_rights(source, target)
+        if any(c.name.startswith(KEY_PREFIX) for c in target.columns):
+            refuse(f"{target.ref} has a column named {KEY_PREFIX}…, which confiture needs")
+
+    def _refuse_rights(self, source: Table, target: Table) -> None:
+        """What the roles lack, each with the statement that gives it."""
+        reader, schema = quoted(self.source.identity.role), quoted(source.ref.schema)
+        if not source.may_use_schema:
+            self._refuse_once(f"no right to schema {schema} of the source: GRANT USAGE ON SCHEMA {schema} TO {reader}")
+        if not source.may_select:
+            self._refuse_once(f"no right to read {source.ref}: GRANT SELECT ON {source.ref} TO {reader}")
+        if not source.may_lock:
+            right = "MAINTAIN" if self.source.identity.major >= MAINTAIN_SINCE else "UPDATE"
+            grant = f"GRANT {right} ON {source.ref} TO {reader}"
+            self._refuse_once(f"no right to lock {source.ref} against writes for the cutover: {grant}")
+        rights = self.source.identity
+        if source.row_security and not (source.owned or rights.superuser or rights.bypasses_row_security):
+            self._refuse_once(f"{source.ref} has row security, which would hide rows: ALTER ROLE {reader} BYPASSRLS")
+        if not target.owned:
+            owner, writer = quoted(target.owner), quoted(self.target.identity.role)
+            self._refuse_once(f"{target.ref} of the target belongs to {owner}: GRANT {owner} TO {writer}")
+
+    def _refuse_once(self, refusal: str) -> None:
+        if refusal not in self.refusals:
+            self.refusals.append(refusal)
+
+    def _columns(self, source: Table, target: Table, entry: m.TableMapping | None) -> tuple[Projected, ...]:
+        given = self._given(source, target, entry)
+        projected = []
+        for column in target.columns:
+            item = given.get(column.name)
+            if column.generated:
+                if item is not None:
+                    self._fault(
+                        item.at, f"column {quoted(column.name)} of {target.ref} is generated: it takes no value"
+                    )
+                continue
+            made = self._column(source, target, column, item, entry)
+            if made is not None:
+                projected.append(made)
+        return tuple(projected)
+
+    def _given(self, source: Table, target: Table, entry: m.TableMapping | None) -> dict[str, m.ColumnMapping]:
+        given: dict[str, m.ColumnMapping] = {}
+        for item in entry.columns if entry else ():
+            if target.column(item.target) is not None:
+                given[item.target] = item
+                continue
+            names = [c.name for c in target.columns]
+            if item.short and item.source is not None and target.column(item.source) and source.column(item.target):
+                hint = f"did you mean `{quoted(item.target)}: {quoted(item.source)}`? a short entry is source: target"
+            else:
+                hint = _did_you_mean(item.target, names)
+            self._fault(item.at, f"{target.ref} has no column {quoted(item.target)}", hint)
+        return given
+
+    def _column(
+        self, source: Table, target: Table, column: Column, item: m.ColumnMapping | None, entry: m.TableMapping | None
+    ) -> Projected | None:
+        wire, cast_in = wire_type(column)
+        made = Projected(column.name, "", None, wire, cast_in, canon(column), is_binary(column))
+        if item is not None and item.transform is not None:
+            reads = self._expression(source, item.transform, wire, item.at, f"column {quoted(column.name)}")
+            if item.source is not None and source.column(item.source) is None:
+                self._no_source_column(source, item.source, item.at)
+            named = (item.source,) if item.source is not None else ()
+            all_read = tuple(dict.fromkeys((*named, *reads)))
+            back_to = self._back_to(item, all_read)
+            return replace(made, expression=item.transform, reads=all_read, reverse=item.reverse, back_to=back_to)
+        name = item.source if item is not None and item.source is not None else column.name
+        origin = source.column(name)
+        at = item.at if item is not None else entry.at if entry is not None else m.Position(1, 1)
+        if origin is None:
+            if item is not None:
+                self._no_source_column(source, name, at)
+            elif column.not_null and not column.has_default and not column.identity:
+                self._fault(
+                    at, f"{target.ref}: column {quoted(column.name)} is NOT NULL, has no default and gets no value"
+                )
+            return None
+        problem = conversion_problem(origin, column)
+        if problem:
+            hint = f"say how with transform: {_yaml(f'{quoted(name)}::{column.formatted}')}"
+            self._fault(at, f"{target.ref}.{quoted(column.name)}: {problem}", hint)
+        return replace(made, expression=f"{_column_sql(source, name)}", source=name, reads=(name,))
+
+    def _back_to(self, item: m.ColumnMapping, reads: tuple[str, ...]) -> str | None:
+        """The source column that ``reverse:`` gives its value to."""
+        if item.reverse is None:
+            return None
+        if item.source is None and len(reads) != 1:
+            name = quoted(item.target)
+            self._fault(item.at, f"column {name}: `reverse:` gives one column its value: say which with source_column")
+        return item.source or next(iter(reads), None)
+
+    def _no_source_column(self, source: Table, name: str, at: m.Position) -> None:
+        hint = _did_you_mean(name, [c.name for c in source.columns])
+        self._fault(at, f"{source.ref} has no column {quoted(name)}", hint)
+
+    def _expression(self, source: Table, text: str, wire: str, at: m.Position, what: str) -> tuple[str, ...]:
+        facts = self.facts.get((source.ref, text, wire), Facts())
+        if facts.problem is not None:
+            self._fault(at, f"{what}: {facts.problem}", facts.hint)
+        return facts.reads
+
+    def _unread_columns(
+        self, source: Table, target: Table, columns: Sequence[Projected], entry: m.TableMapping | None
+    ) -> None:
+        read = {name for p in columns for name in p.reads}
+        # Computed on both sides: there is nothing to move.
+        read |= {c.name for c in target.columns if c.generated and (same := source.column(c.name)) and same.generated}
+        read |= self._read_by_others(source, entry)
+        omitted = {name for name, _ in entry.omit} if entry else set()
+        at = entry.at if entry else m.Position(1, 1)
+        for name, place in entry.omit if entry else ():
+            if source.column(name) is None:
+                self._no_source_column(source, name, place)
+        for column in source.columns:
+            if column.name not in read | omitted:
+                self._fault(
+                    at,
+                    f"source column {source.ref}.{quoted(column.name)} has no counterpart",
+                    f"map it, or leave it behind: $omit: [{_yaml(quoted(column.name))}]",
+                )
+
+    def _read_by_others(self, source: Table, entry: m.TableMapping | None) -> set[str]:
+        """What the other targets of a split take from the same source table."""
+        read: set[str] = set()
+        for other in self.mapping.tables:
+            if other is entry or entry is None or other.source is None:
+                continue
+            if (other.source.name, other.source.schema or source.ref.schema) != (source.ref.name, source.ref.schema):
+                continue
+            named = {item.target for item in other.columns}
+            for item in other.columns:
+                read |= {item.source} if item.source is not None else set()
+                for (ref, text, _), facts in self.facts.items():
+                    if ref == source.ref and text == item.transform:
+                        read |= set(facts.reads)
+            read |= {name for name, _ in other.omit}
+            kept = self.find_quietly(other.target)
+            read |= {c.name for c in kept.columns if c.name not in named} if kept else set()
+        return read
+
+    def find_quietly(self, name: m.Name) -> Table | None:
+        """Like :meth:`find` in the target, without a fault."""
+        kept = list(self.faults)
+        found = self.find(self.target, "target", name)
+        self.faults = kept
+        return found
+
+    # Keys ------------------------------------------------------------------------------------------
+
+    def _key(
+        self, source: Table, target: Table, columns: Sequence[Projected], entry: m.TableMapping | None
+    ) -> tuple[tuple[KeyColumn, ...], str, Index | None]:
+        asked = entry.key if entry else None
+        candidates = [i for i in source.indexes if i.is_whole and i.columns]
+        if asked is not None:
+            candidates = [i for i in candidates if set(i.columns) == set(asked)]
+            if not candidates:
+                names = ", ".join(map(quoted, asked))
+                assert entry is not None
+                self._fault(entry.at, f"$key ({names}) of {source.ref} is not covered by a unique index")
+                return (), "", None
+        why = "the source table has no unique key"
+        for index in candidates:
+            key, problem = self._image(source, target, columns, index)
+            if problem is None:
+                return key, f"{'primary key' if index.is_primary else 'unique index'} {quoted(index.name)}", index
+            why = problem
+        if asked is not None and entry is not None:
+            self._fault(entry.at, f"$key cannot be walked: {why}")
+        return (), why, None
+
+    def _image(
+        self, source: Table, target: Table, columns: Sequence[Projected], index: Index
+    ) -> tuple[tuple[KeyColumn, ...], str | None]:
+        images = {p.source: p.target for p in columns if p.source is not None}
+        key = []
+        for name in index.columns:
+            column = source.column(name)
+            assert column is not None
+            problem = key_problem(column)
+            if problem is not None:
+                return (), f"{quoted(name)} {problem}"
+            if name not in images:
+                return (), f"key column {quoted(name)} is not mapped by a plain rename"
+            image = target.column(images[name])
+            assert image is not None
+            problem = image_problem(column, image)
+            if problem is not None:
+                return (), f"{quoted(name)} {problem}"
+            key.append(KeyColumn(name, column.base_formatted, image.name, image.base_formatted))
+        if not index.own_equality:
+            return (), f"unique index {quoted(index.name)} has a collation or an operator class of its own"
+        return tuple(key), None
+
+    def _ordered(self, source: Table, target: Table, key: Sequence[KeyColumn]) -> bool:
+        def bytewise(catalog: Catalog, column: Column) -> bool:
+            default = catalog.identity.collate if catalog.identity.locale_provider == "c" else ""
+            return (column.collation or default) in ("C", "POSIX")
+
+        for part in key:
+            a, b = source.column(part.source), target.column(part.target)
+            assert a is not None
+            assert b is not None
+            if a.base_name in _PORTABLE_ORDER and _order_family(a) == _order_family(b):
+                continue
+            if a.base_name in _STRINGS and b.base_name in _STRINGS - {"bpchar"} and a.base_name != "bpchar":
+                if bytewise(self.source, a) and bytewise(self.target, b):
+                    continue
+            return False
+        return True
+
+    # Strategy --------------------------------------------------------------------------------------
+
+    def _strategy(
+        self, source: Table, planned: TablePlan, entry: m.TableMapping | None, index: Index | None
+    ) -> tuple[str, str]:
+        asked = self.options.strategy if self.options.strategy not in (None, "auto") else None
+        if entry is not None and entry.strategy not in (None, "auto"):
+            asked = entry.strategy
+        problem = self._fdw_problem(source, planned)
+        if asked == "copy":
+            return "copy", "asked for"
+        if asked == "fdw":
+            if problem is not None:
+                self.refusals.append(f"{planned.target}: strategy fdw was asked for, but {problem}")
+            return "fdw", "asked for"
+        if problem is not None:
+            return "copy", problem
+        rows, limit = planned.estimate, self.options.fdw_threshold
+        transforms = any(p.source is None for p in planned.columns)
+        if transforms and limit <= rows < limit * TRANSFORM_FACTOR:
+            return "fdw", f"{rows:,} rows, with transforms"
+        if rows < limit:
+            return "fdw", f"{rows:,} rows, fewer than {limit:,}"
+        return "copy", f"{rows:,} rows, {limit:,} or more"
+
+    def _fdw_problem(self, source: Table, planned: TablePlan) -> str | None:
+        if self.options.fdw_problem is not None:
+            return self.options.fdw_problem
+        if len(planned.columns) + len(planned.key) > TABLE_COLUMNS_MOST:
+            return f"a foreign table has at most {TABLE_COLUMNS_MOST} columns"
+        for part in planned.key:
+            column = source.column(part.source)
+            assert column is not None
+            if column.type_kind != "b" or not column.base_builtin:
+                return f"key column {quoted(part.source)} has a type that postgres_fdw does not ship"
+            if column.collation is not None:
+                return f"key column {quoted(part.source)} has a collation of its own, which postgres_fdw does not ship"
+        return None
+
+    # Sequences -------------------------------------------------------------------------------------
+
+    def _sequences(self, tables: Sequence[TablePlan]) -> Iterator[SequencePlan]:
+        by_target = {t.target: t for t in tables}
+        by_name = {s.ref: s for s in self.source.sequences}
+        feeding = [(f, s) for s in self.source.sequences for f in s.columns]
+        for sequence in self.target.sequences:
+            filled = [f for f in sequence.columns if f.table in by_target]
+            if sequence.owner is not None and not filled:
+                continue  # its table stays empty
+            origins: list[CatalogSequence] = []
+            rest: list[Filled] = []
+            for column in filled:
+                planned = by_target[column.table]
+                mapped = next((p.source for p in planned.columns if p.target == column.column and p.source), None)
+                # A column that takes the values as they are does not go on where its default was a formula.
+                found = [
+                    s
+                    for f, s in feeding
+                    if (f.table, f.column) == (planned.source, mapped) and (f.plain or not column.plain)
+                ]
+                origins += found
+                rest += [] if found else [column]
+            same = by_name.get(sequence.ref)
+            unclear = len(numbered(self.target, rest)) < len(rest)
+            if same is not None and not (filled and same.columns) and (unclear or not origins):
+                origins, rest = [*origins, same], numbered(self.target, rest) if origins else []
+            if filled and any(_runs_apart(s, sequence) for s in origins):
+                origins, rest = [], filled  # continuing there, it would hand out what is taken
+            yield from self._sequence(sequence, list(dict.fromkeys(origins)), rest)
+
+    def _sequence(
+        self, sequence: CatalogSequence, origins: Sequence[CatalogSequence], columns: Sequence[Filled]
+    ) -> Iterator[SequencePlan]:
+        usable = numbered(self.target, columns)
+        if sequence.fills and len(usable) < len(columns):
+            self._refuse_unplaced(sequence, next(c for c in columns if c not in usable))
+        elif not origins and not usable:
+            self.notes.append(f"sequence {sequence.ref} has no counterpart on the source and keeps its value")
+        for origin in origins:
+            self._refuse_origin(sequence, origin)
+        if origins or usable:
+            refs = tuple(dict.fromkeys((c.table, c.column) for c in usable))
+            yield SequencePlan(sequence.ref, tuple(s.ref for s in origins), refs)
+
+    def _refuse_unplaced(self, sequence: CatalogSequence, column: Filled) -> None:
+        self._refuse_once(
+            f"sequence {sequence.ref} of the target fills {column.table}.{quoted(column.column)}, and nothing shows"
+            " where it has to continue: no sequence of the source fills that column, and the column's values are not"
+            f" the sequence's own; run on the source: CREATE SEQUENCE {sequence.ref} START WITH (the first free value)"
+        )
+
+    def _refuse_origin(self, sequence: CatalogSequence, origin: CatalogSequence) -> None:
+        if not origin.may_select:
+            grant = f"GRANT SELECT ON SEQUENCE {origin.ref} TO {quoted(self.source.identity.role)}"
+            self._refuse_once(f"no right to read sequence {origin.ref}: {grant}")
+        if origin.last is not None and is_past(origin.last, sequence.increment, sequence.minimum, sequence.maximum):
+            bound = f"MAXVALUE {sequence.maximum}" if sequence.increment > 0 else f"MINVALUE {sequence.minimum}"
+            self._refuse_once(
+                f"sequence {origin.ref} of the source is at {origin.last}, past {bound} of {sequence.ref} in the"
+                " target: give that one wider bounds (or AS bigint) in the target's DDL"
+            )
+
+
+def _runs_apart(a: CatalogSequence, b: CatalogSequence) -> bool:
+    return (a.increment > 0) != (b.increment > 0)
+
+
+def is_past(value: int, increment: int, minimum: int, maximum: int) -> bool:
+    """Whether a sequence with these bounds ends before ``value``, so that it cannot continue there."""
+    return value > maximum if increment > 0 else value < minimum
+
+
+def numbered(catalog: Catalog, columns: Sequence[Filled]) -> list[Filled]:
+    """Those of the columns whose largest value shows how far their sequence is."""
+
+    def shows(item: Filled) -> bool:
+        column = catalog.by_ref[item.table].column(item.column)
+        return item.plain and column is not None and column.base_builtin and column.base_name in _NUMBERS
+
+    return [c for c in columns if shows(c)]
+
+
+# Types ---------------------------------------------------------------------------------------------
+
+_STRINGS = {"text", "varchar", "bpchar", "name"}
+_INTEGERS = {"int2", "int4", "int8"}
+_NUMBERS = _INTEGERS | {"numeric"}
+_PORTABLE_ORDER = {
+    *(
+        [
+            "int2",
+            "int4",
+            "int8",
+            "uuid",
+            "bytea",
+            "date",
+            "time",
+            "timestamp",
+            "timestamptz",
+            "bool",
+            "oid",
+            "numeric",
+            "money",
+        ]
+    ),
+    *(["macaddr", "macaddr8", "inet", "cidr"]),
+}
+_KEY_TYPES = _PORTABLE_ORDER | _STRINGS | {"char", "timetz", "bit", "varbit"}
+#: Conversions that keep every value apart and whole.
+_LOSSLESS = {
+    ("int2", "int4"),
+    ("int2", "int8"),
+    ("int4", "int8"),
+    ("int2", "numeric"),
+    ("int4", "numeric"),
+    ("int8", "numeric"),
+    ("int2", "float4"),
+    ("int2", "float8"),
+    ("int4", "float8"),
+    ("float4", "float8"),
+    ("date", "timestamp"),
+    ("cidr", "inet"),
+    ("macaddr", "macaddr8"),
+    ("jsonb", "json"),
+    ("bit", "varbit"),
+}
+
+
+def _order_family(column: Column) -> str:
+    return "integer" if column.base_name in _INTEGERS else column.base_name
+
+
+def key_problem(column: Column) -> str | None:
+    """Why a column cannot be part of a walk key: it must have no NULL, and its equality must be that of its bytes."""
+    if not column.null_free:
+        return "may be NULL"
+    return equality_problem(column)
+
+
+def equality_problem(column: Column) -> str | None:
+    """Why values of the column may be equal and differ in their bytes; None when they may not."""
+    if not column.deterministic:
+        return f"has the nondeterministic collation {column.collation}: equal values may differ"
+    if column.base_kind == "e":
+        return None
+    if not column.base_builtin or column.base_name not in _KEY_TYPES:
+        return f"has type {column.formatted}, whose equality is not that of its bytes"
+    if column.base_name == "numeric" and column.typmod == -1:
+        return "is numeric without a fixed scale: 1.0 and 1.00 are equal and differ"
+    if column.base_name == "bpchar" and column.typmod == -1:
+        return "is bpchar without a length: values that differ in trailing blanks are equal"
+    return None
+
+
+def image_problem(source: Column, target: Column) -> str | None:
+    """Why the target column cannot be the image of a key column: different keys must stay different there."""
+    problem = equality_problem(target)
+    if problem is not None:
+        return f"is copied to {quoted(target.name)}, which {problem}"
+    if not _keeps_apart(source, target):
+        return f"is copied from {source.formatted} to {target.formatted}, which may make different keys equal"
+    return None
+
+
+#: Casts between types that keep different values different.
+_KEEPS_APART = {("date", "timestamp"), ("cidr", "inet"), ("macaddr", "macaddr8"), ("bit", "varbit")}
+
+
+def _keeps_apart(source: Column, target: Column) -> bool:
+    """Whether the cast gives different values of the source different values of the target, or is an error.
+
+    Both columns are of types whose equality is that of their bytes.
+    """
+    a, b = source.base_name, target.base_name
+    if target.base_builtin and b in ("text", "varchar"):
+        return True  # the output of each such type tells its values apart
+    if target.base_kind == "e":
+        return source.base_kind == "e" or a in _STRINGS  # by the label, whole
+    if b == "numeric" and a in _INTEGERS:
+        return _scale(target.typmod) >= 0
+    if a == "numeric" and b in _INTEGERS:
+        return _scale(source.typmod) <= 0
+    if a in _INTEGERS and b in _INTEGERS:
+        return True  # what does not fit is an error
+    return (_same_type(source, target) and _narrowing(source, target) is None) or (a, b) in _KEEPS_APART
+
+
+def _same_type(a: Column, b: Column) -> bool:
+    return (a.base_schema, a.base_name) == (b.base_schema, b.base_name)
+
+
+def conversion_problem(source: Column, target: Column) -> str | None:
+    """Why a column may not be copied as it is: what would be lost. None when nothing is.
+
+    Too long a string is an error when it is copied, never a silent cut, so lengths may shrink.
+    """
+    if target.base_name in ("text", "varchar") and target.base_builtin:
+        return None
+    if source.base_name in _STRINGS and wire_type(target)[1] is not None:
+        return None  # text read by the target type's own input function: a bad value is an error
+    if _same_type(source, target):
+        return _narrowing(source, target)
+    both_own = not source.base_builtin and not target.base_builtin
+    if both_own and source.base_name == target.base_name:
+        return None
+    if both_own and source.base_kind == target.base_kind == "e":
+        return None  # labels travel as text; one the target lacks is an error
+    if source.base_name in _INTEGERS and target.base_name == "numeric" and _rounds_integers(target):
+        return f"{source.formatted} to {target.formatted} would round"
+    if (source.base_name, target.base_name) in _LOSSLESS:
+        return None
+    if source.base_name in _STRINGS and target.base_name in _STRINGS:
+        return None
+    return f"{source.formatted} to {target.formatted} is not a lossless conversion"
+
+
+def _narrowing(source: Column, target: Column) -> str | None:
+    name = source.base_name.removeprefix("_")
+    if name == "numeric" and target.typmod != -1:
+        if source.typmod == -1 or _scale(source.typmod) > _scale(target.typmod):
+            return f"{source.formatted} to {target.formatted} would round"
+    if name in ("timestamp", "timestamptz", "time", "timetz", "interval") and target.typmod != -1:
+        if source.typmod == -1 or (source.base_formatted != target.base_formatted and not _finer(source, target)):
+            return f"{source.formatted} to {target.formatted} would round"
+    return None
+
+
+def _rounds_integers(target: Column) -> bool:
+    return target.typmod != -1 and _scale(target.typmod) < 0
+
+
+def _finer(source: Column, target: Column) -> bool:
+    """Whether target keeps at least source's digits of a second (times; intervals must be equal)."""
+    return source.base_name != "interval" and source.typmod <= target.typmod
+
+
+def _scale(typmod: int) -> int:
+    # https://www.postgresql.org/docs/current/datatype-numeric.html: eleven bits, signed, since PostgreSQL 15
+    return (((typmod - 4) & 0x7FF) ^ 1024) - 1024
+
+
+def _arbiter(target: Table, key: Sequence[KeyColumn]) -> str | None:
+    image = {k.target for k in key}
+    for index in target.indexes:
+        if key and index.is_key and set(index.columns) == image:
+            return index.name
+    return None
+
+
+def _kept(target: Table, columns: Sequence[Projected]) -> tuple[str, ...]:
+    filled = {p.target for p in columns}
+    return tuple(c.name for c in target.columns if c.name not in filled and not c.generated)
+
+
+def _fit(budget: int, source: Table, least: int, most: int) -> int:
+    return max(least, min(most, budget // source.row_bytes))
+
+
+def _view_name(number: int, target: TableRef) -> str:
+    name = f"t{number:04d}_{target.name}".encode()[:IDENTIFIER_BYTES]
+    return name.decode(errors="ignore")
+
+
+def _column_sql(source: Table, name: str) -> str:
+    def q(part: str) -> str:
+        return '"' + part.replace('"', '""') + '"'
+
+    return f"{q(source.ref.name)}.{q(name)}"
+
+
+def _yaml(text: str) -> str:
+    """``text`` as a YAML scalar, quoted where YAML would else eat it."""
+    return f"'{text}'" if any(c in text for c in "\"':{}[],&*#?|-<>=!%@\\ ") else text
+
+
+def _did_you_mean(name: str, known: Sequence[str]) -> str:
+    exact = [k for k in known if k.lower() == name.lower()]
+    close = exact or difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {_yaml(quoted(close[0]))}?" if close else ""

@@ -1,0 +1,147 @@
+"""The way back: the SELECT that makes source rows of target rows again, and why there is none. Pure.
+
+Renames and casts go back by themselves, other transforms by ``reverse:`` (correctness.md, 10). A source
+column that nothing gives a value keeps the one it has.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+from confiture.catalog import Catalog, Column, Table
+from confiture.plan.planner import KeyColumn, Plan, SequencePlan, TablePlan, image_problem, numbered
+from confiture.plan.projection import Projected, canon, is_binary, wire_type
+from confiture.types import TableRef, quoted
+
+
+def with_way_back(plan: Plan, source: Catalog, target: Catalog) -> Plan:
+    """The plan with what a rollback needs, or why each table has no way back."""
+    feeds = Counter(t.source for t in plan.tables)
+    unplanned = _keys_of_omitted(set(feeds), source)
+    tables = []
+    back = []
+    for table in plan.tables:
+        old, new = source.by_ref[table.source], target.by_ref[table.target]
+        values = _values(table, old)
+        problem = _problem(table, old, new, values, feeds[table.source]) or unplanned.get(table.source)
+        tables.append(replace(table, rollback_problem=problem))
+        if problem is None:
+            back.append(_inverse(table, old, values))
+    whole = len(back) == len(tables)
+    sequences = _sequences(plan, source) if whole else ()
+    return replace(plan, tables=tuple(tables), back=tuple(back) if whole else (), back_sequences=sequences)
+
+
+def _keys_of_omitted(planned: set[TableRef], source: Catalog) -> dict[TableRef, str]:
+    """Source tables with a foreign key from or to a table that the plan omits.
+
+    Such a key may refuse what a reverse pass applies: the rows at its other end do not follow the target's.
+    """
+    found: dict[TableRef, str] = {}
+    for table in source.tables:
+        for key in table.foreign_keys:
+            if table.ref in planned and key.references not in planned:
+                found[table.ref] = f"foreign key {quoted(key.name)} references {key.references}, which is omitted"
+            elif table.ref not in planned and key.references in planned:
+                found[key.references] = (
+                    f"foreign key {quoted(key.name)} of {table.ref}, which is omitted, references it"
+                )
+    return found
+
+
+def _values(table: TablePlan, source: Table) -> dict[str, Projected]:
+    """What gives each source column its value; a plain rename before a ``reverse:``."""
+    found: dict[str, Projected] = {}
+    for p in table.columns:
+        if p.back_to is not None:
+            found.setdefault(p.back_to, p)
+    for p in table.columns:
+        if p.source is not None and (found.get(p.source) is None or found[p.source].source is None):
+            found[p.source] = p
+    generated = {c.name for c in source.columns if c.generated}
+    return {name: p for name, p in found.items() if name not in generated}
+
+
+def _problem(table: TablePlan, source: Table, target: Table, values: dict[str, Projected], feeds: int) -> str | None:
+    if not table.key:
+        return "the table has no key"
+    if feeds > 1:
+        return f"{table.source} feeds several tables, and none of them has all of a row"
+    if table.arbiter is None:
+        return f"{table.target} has no unique index on the key"
+    if target.inherits or target.inherited_from:
+        return f"{table.target} is part of an inheritance tree that is not partitioning"
+    known = set(values)
+    for p in table.columns:
+        if p.source is None and p.back_to is None and not set(p.reads) <= known:
+            return f"column {quoted(p.target)} is transformed without `reverse:`"
+    for k in table.key:
+        if values.get(k.source) is None or values[k.source].target != k.target:
+            return f"the key column {quoted(k.target)} has no way back"
+        problem = _key_problem(source.column(k.source), target.column(k.target))
+        if problem is not None:
+            return f"the key column {quoted(k.target)} {problem}"
+    for column in source.columns:
+        if column.name not in known and _must_be_given(column):
+            return f"source column {quoted(column.name)} is NOT NULL and would get no value"
+    return None
+
+
+def _key_problem(old: Column | None, new: Column | None) -> str | None:
+    """Why the target's key is no key in the other direction: what is written after the cutover must keep apart too."""
+    assert old is not None
+    assert new is not None
+    return image_problem(new, old) if new.null_free else "may be NULL in the target"
+
+
+def _must_be_given(column: Column) -> bool:
+    return column.not_null and not (column.has_default or column.identity or column.generated)
+
+
+def _inverse(table: TablePlan, source: Table, values: dict[str, Projected]) -> TablePlan:
+    columns = tuple(_column(table, c, values[c.name]) for c in source.columns if c.name in values)
+    key = tuple(KeyColumn(k.target, k.target_type, k.source, k.source_type) for k in table.key)
+    return replace(
+        table,
+        target=table.source,
+        source=table.target,
+        only=table.target_only,
+        target_only=table.only,
+        view="b" + table.view[1:],
+        columns=columns,
+        kept=tuple(c.name for c in source.columns if c.name not in values and not c.generated),
+        where=None,
+        key=key,
+        format="binary" if all(c.binary for c in columns) else "text",
+    )
+
+
+def _column(table: TablePlan, column: Column, p: Projected) -> Projected:
+    wire, cast_in = wire_type(column)
+    renamed = p.source == column.name
+    expression = f"{quoted_always(table.target.name)}.{quoted_always(p.target)}" if renamed else str(p.reverse)
+    made = Projected(column.name, expression, None, wire, cast_in, canon(column), is_binary(column))
+    return replace(made, source=p.target if renamed else None, reads=(p.target,))
+
+
+def quoted_always(name: str) -> str:
+    """A name as SQL, in double quotes even where none are needed."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _sequences(plan: Plan, source: Catalog) -> tuple[SequencePlan, ...]:
+    """Each source sequence goes on where the target's is, or behind the largest value of its columns."""
+    fed: dict[TableRef, list[TableRef]] = {}
+    for planned in plan.sequences:
+        for ref in planned.sources:
+            fed.setdefault(ref, []).append(planned.target)
+    tables = {t.source for t in plan.tables}
+    found = []
+    for sequence in source.sequences:
+        origins = tuple(fed.get(sequence.ref, ()))
+        filled = [] if origins else [f for f in sequence.columns if f.table in tables]
+        columns = tuple(dict.fromkeys((f.table, f.column) for f in numbered(source, filled)))
+        if origins or columns:
+            found.append(SequencePlan(sequence.ref, origins, columns))
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""Connections to PostgreSQL: sessions, retries, sessions that block, stalled connections, a private server."""

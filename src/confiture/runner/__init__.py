@@ -1,0 +1,1 @@
+"""The one runner of a run: its lease, its sessions, its resumable steps, the transitions of the state."""

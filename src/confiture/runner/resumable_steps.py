@@ -1,0 +1,51 @@
+"""Journaled steps: begun, done, resumed. Where a step acts on the target only, act and mark are one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from confiture.failpoints import failpoint
+from confiture.journal import progress
+from confiture.postgres.session import Transaction, retry
+from confiture.runner.context import Context
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a phase.
+
+    :ivar act: what it does in the target, committed together with its mark.
+    :ivar outside: what it does elsewhere first; idempotent, because a crash before the mark repeats it.
+    """
+
+    name: str
+    act: Callable[[Context, Transaction], None] | None = None
+    outside: Callable[[Context], None] | None = None
+
+
+def run_steps(context: Context, phase: str, steps: Sequence[Step]) -> None:
+    """Run the steps that are not done, in order; again after a lost connection."""
+    for step in steps:
+        context.checkpoint()
+        if retry(partial(_run_step, context, phase, step)):
+            context.progress.say(f"{phase}: {step.name}")
+
+
+def _run_step(context: Context, phase: str, step: Step) -> bool:
+    """Run one step; False when it was done before, by us too if only the COMMIT's answer was lost."""
+    with context.fenced() as tx:
+        if progress.step_done(tx, context.run_id, phase, step.name):
+            return False
+        progress.mark_step(tx, context.run_id, phase, step.name, done=False)
+    if step.outside is not None:
+        step.outside(context)
+        failpoint(f"{phase}.outside")
+    with context.fenced() as tx:  # the act and its mark commit together
+        if step.act is not None:
+            step.act(context, tx)
+        progress.mark_step(tx, context.run_id, phase, step.name, done=True)
+        failpoint(f"{phase}.before_commit")
+    failpoint(f"{phase}.after_commit")
+    return True

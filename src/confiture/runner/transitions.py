@@ -1,0 +1,81 @@
+"""Transitions of a run: the only user of the ``transitions`` package.
+
+The model is a bare object holding the state; nothing is done in callbacks. A transition is one
+database transaction of the caller's: fence, fire, compare-and-set, event (journal.md).
+https://github.com/pytransitions/transitions
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from transitions import Machine, MachineError
+
+from confiture.errors import ConfitureError, Held, Refused
+from confiture.journal import runs
+from confiture.journal.runs import Json, Run
+from confiture.postgres.session import Transaction
+from confiture.states import EDGES, STATES
+
+
+class _Model:
+    """Where the machine keeps its state; the methods are the machine's own."""
+
+    state: str
+
+    def trigger(self, name: str) -> bool:  # replaced by the machine
+        raise AssertionError(name)
+
+
+def machine_at(state: str) -> _Model:
+    """A model in ``state`` whose triggers are the edges of ``states.py``."""
+    model = _Model()
+    transitions = [{"trigger": e.trigger, "source": e.source, "dest": e.target} for e in EDGES]
+    Machine(
+        model=model,
+        states=list(STATES),
+        transitions=transitions,
+        initial=state,
+        auto_transitions=False,
+        ignore_invalid_triggers=False,
+        send_event=True,
+        model_override=True,
+    )
+    return model
+
+
+@cache
+def next_state(state: str, trigger: str) -> str:
+    """Where ``trigger`` leads from ``state``.
+
+    :raises Refused: when there is no such edge.
+    """
+    model = machine_at(state)
+    try:
+        moved = model.trigger(trigger)
+    except MachineError:
+        legal = ", ".join(e.trigger for e in EDGES if e.source == state) or "nothing: the run is over"
+        raise Refused(
+            f"a run in state {state} does not take `{trigger}`",
+            why=f"from {state} it takes: {legal}",
+            fix="look at it: confiture status",
+        ) from None
+    if not moved:
+        raise ConfitureError(f"the transition {trigger} from {state} did not happen")
+    return model.state
+
+
+def fire(tx: Transaction, run: Run, trigger: str, detail: Json | None = None) -> str:
+    """Move the run along an edge within ``tx``, which already holds the fence; the new state.
+
+    :raises Refused: when the state has no such edge.
+    :raises Held: when somebody else moved the run meanwhile.
+    """
+    to_state = next_state(run.state, trigger)
+    if not runs.move(tx, run, trigger, to_state, detail or {}):
+        raise Held(
+            f"run {run.short} is no longer in state {run.state}",
+            why="another process moved it",
+            fix="look at it: confiture status",
+        )
+    return to_state

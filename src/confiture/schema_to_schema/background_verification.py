@@ -1,0 +1,136 @@
+"""Between the passes of ``follow``: every row compared again, part by part, at a low rate.
+
+Capture sees what fires triggers. A loader that bypasses them changes rows that no pass brings over, and only a
+comparison of every row finds them. A round compares the parts that a verification compares, in the same way; its
+position is in the journal, so that it continues after a crash. A row that is confirmed to differ takes the run back to
+``migrating``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from confiture.capture.apply import Followed
+from confiture.compare import changed_keys, checksum, compared_parts
+from confiture.compare.checksum import Hashing
+from confiture.copy.run_table import RunTable
+from confiture.journal import rounds, verifications
+from confiture.journal.rounds import Round
+from confiture.journal.verifications import Difference
+from confiture.plan.planner import Plan
+from confiture.runner.context import Context
+from confiture.schema_to_schema.recheck import reopen
+from confiture.states import VERIFIED
+
+#: Seconds from the beginning of one complete verification to that of the next, unless told otherwise.
+EVERY_SECONDS = 24 * 3600.0
+#: The share of the time that is spent comparing.
+SHARE = 0.1
+#: Seconds of comparing at a time, and after them a pass: it is never kept waiting for longer than one part takes.
+AT_ONCE_SECONDS = 0.1
+
+
+class Rounds:
+    """Compares every row again and again.
+
+    :param every: seconds from the beginning of one round to that of the next.
+    :param share: of the time that may be spent comparing; 1 for as fast as can be.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        plan: Plan,
+        followed: Sequence[Followed],
+        catch_up: Callable[[], object],
+        *,
+        every: float,
+        share: float = SHARE,
+    ) -> None:
+        self._context = context
+        self._plan = plan
+        self._catch_up = catch_up
+        self._followed = {job.table.number: f for f in followed for job in f.jobs}
+        self._every = every
+        self._share = share
+        self._rests_until = time.monotonic()
+        self._round: Round | None = None
+        self._parts: Iterator[tuple[RunTable, compared_parts.Part]] = iter(())
+        self._hashing = Hashing("record", recode=False)
+
+    def some(self) -> bool:
+        """Compare the next parts of the round that is due, if one is; whether it has more.
+
+        A part's position is recorded after the part: a crash repeats it.
+        """
+        began = time.monotonic()
+        if began < self._rests_until or not self._due():
+            return False
+        spent = 0.0
+        while spent < AT_ONCE_SECONDS:
+            if not self._next():
+                return False
+            spent = time.monotonic() - began
+        self._rests_until = time.monotonic() + spent * (1 / self._share - 1)
+        return True
+
+    def _due(self) -> bool:
+        """Whether there is a round to continue or to begin; it is then the current one."""
+        context = self._context
+        if context.run().state != VERIFIED:
+            return False
+        with context.target.transaction(read_only=True) as tx:
+            last = verifications.latest(tx, context.run_id, "verify")
+            age = rounds.age(tx, context.run_id)
+            if last is None or last.verdict != "equal":
+                return False
+            found = rounds.current(tx, context.run_id, last.number)
+        if found is None:
+            if age is None or age < self._every:
+                return False
+            with context.fenced() as tx:
+                found = rounds.begin(tx, context.run_id, last.number)
+            context.progress.say(f"comparing every row again (round {found.number})")
+        if self._round is None or self._round.number != found.number:
+            self._hashing = changed_keys.hashing_of(context, self._plan)
+            self._parts = self._left(found)
+        self._round = found
+        return True
+
+    def _left(self, found: Round) -> Iterator[tuple[RunTable, compared_parts.Part]]:
+        """The parts behind the last one compared, of the tables that are kept fresh."""
+        context = self._context
+        for table in self._plan.tables:
+            if table.number not in self._followed or (found.behind and table.number < found.behind[0]):
+                continue
+            job = RunTable(table, context.schema)
+            for part in compared_parts.parts_of(context, context.source, job, self._hashing, checksum.suspects):
+                if found.behind is None or (table.number, part.number) > found.behind:
+                    yield job, part
+
+    def _next(self) -> bool:
+        """Compare one part and record it; False when that ended the round."""
+        context, item = self._context, self._round
+        assert item is not None
+        job, part = next(self._parts, (None, None))
+        if job is None or part is None:
+            with context.fenced() as tx:
+                rounds.end(tx, item)
+            self._round = None
+            context.progress.say(f"every row was compared again and is equal (round {item.number})")
+            return False
+        _, found = part.compare()
+        confirmed = self._settled(job, found) if found else ()
+        if confirmed:
+            reopen(context, confirmed, "a row that was verified differs now")
+            self._round = None
+            return False
+        with context.fenced() as tx:
+            self._round = rounds.advance(tx, item, job.table.number, part.number)
+        return True
+
+    def _settled(self, job: RunTable, found: Sequence[Difference]) -> tuple[Difference, ...]:
+        """What is confirmed to differ; rows that never stand still are left to the cutover."""
+        followed = self._followed[job.table.number]
+        return compared_parts.settled(self._context, job, self._hashing, followed, found, self._catch_up)

@@ -1,0 +1,211 @@
+"""cutover for an application that is stopped: lock, verify again under the lock, switch.
+
+Before the state's commit nothing has happened that the source would notice; after it there is only
+forward. The source stays locked against writes until that commit is durable (correctness.md, 8).
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+
+from psycopg import sql
+
+from confiture import fingerprint, secret_values
+from confiture.config import Database, redact
+from confiture.errors import CutoverAborted, Refused, UsageError
+from confiture.failpoints import failpoint
+from confiture.journal import progress, runs, verifications
+from confiture.journal.progress import Deferred
+from confiture.journal.runs import Run
+from confiture.naming import Naming
+from confiture.plan.planner import Plan
+from confiture.postgres.session import Transaction
+from confiture.runner import transitions
+from confiture.runner.context import Context, check_source_fence
+from confiture.runner.resumable_steps import Step, run_steps
+from confiture.schema_to_schema import foreign_keys, sequences, suspended_objects, verify
+from confiture.schema_to_schema.table_lock import Limits, Tables, Work, locked
+from confiture.schema_to_schema.verify import Result
+from confiture.states import SETUP, VERIFIED
+from confiture.types import TableRef
+
+#: Seconds: the application is stopped, so the lock delays nobody while every row is compared.
+UNLIMITED = 10 * 24 * 3600.0
+
+
+class Differs(CutoverAborted):
+    """Source and target differ under the lock.
+
+    :ivar result: what the verification found.
+    """
+
+    def __init__(self, result: Result) -> None:
+        first = result.differences[0] if result.differences else None
+        super().__init__(
+            "the cutover was given up: source and target differ",
+            why=f"{len(result.differences)} under the lock, the first: {first.place}" if first else "the counts differ",
+            fix="the source serves on; stop its writes, mend what differs, verify --again",
+        )
+        self.result = result
+
+
+def refuse_unverified(run: Run) -> None:
+    """:raises Refused: naming the command that comes first."""
+    if run.state != VERIFIED:
+        first = "migrate" if run.state == SETUP else "verify"
+        raise Refused(
+            f"the run is in state {run.state}, not verified",
+            why="only what was verified is cut over",
+            fix=Naming(run.target_name).command(first),
+        )
+
+
+def cutover(context: Context, plan: Plan, limits: Limits) -> None:
+    """Switch to the target. Killed before the state is written, the source serves on.
+
+    :raises Refused: when the verification is not of this plan.
+    :raises CutoverGivenUp: when the lock was not had, or anything differs under it.
+    """
+    refuse_stale(context, plan)
+    _as_declared(context)
+    with context.beside("cutover") as locker:
+        work = Work(lambda: None, lambda stack: None, lambda source, _, budget: _under_lock(context, source, plan))
+        locked(context, locker, source_tables(context, plan), replace(limits, max_write_pause=UNLIMITED), work)
+
+
+def refuse_stale(context: Context, plan: Plan) -> None:
+    """:raises Refused: when the last verification is of another plan, or a server was started again since."""
+    with context.target.transaction(read_only=True) as tx:
+        last = verifications.latest(tx, context.run_id, "verify")
+        run = runs.required(tx, context.run_id)
+    why = verify.why_stale(context, plan, last)
+    if why is not None:
+        raise Refused(
+            "the verification is stale",
+            why=why,
+            fix=Naming(run.target_name).command("verify"),
+        )
+
+
+def _as_declared(context: Context) -> None:
+    """Foreign keys as declared, each in a step of its own, before anything is locked."""
+    with context.target.transaction(read_only=True) as tx:
+        keys = progress.deferred(tx, context.run_id, "foreign_key")
+    steps = [Step(f"foreign key {k.name} on {k.table} as declared", act=_declare(k)) for k in keys]
+    run_steps(context, "cutover", steps)
+
+
+def _table(ref: TableRef) -> sql.Identifier:
+    return sql.Identifier(ref.schema, ref.name)
+
+
+def _declare(item: Deferred) -> Callable[[Context, Transaction], None]:
+    ends = [item.table, TableRef(*(item.detail or {})["references"])]
+
+    def act(context: Context, tx: Transaction) -> None:
+        both = fingerprint.roots_of(tx, ends)
+        fingerprint.refuse_changed(tx, context.schema, "target", [fingerprint.FOREIGN_KEYS], list(both))
+        foreign_keys.put_back(tx, item)
+        fingerprint.record(tx, context.schema, both, [fingerprint.FOREIGN_KEYS])
+        progress.set_deferred(tx, context.run_id, item, "back")
+
+    return act
+
+
+def source_tables(context: Context, plan: Plan) -> Tables:
+    """What a cutover locks."""
+    return Tables(
+        "source",
+        tuple(dict.fromkeys(t.source for t in plan.tables)),
+        verify.lock_list(plan),
+        lambda tx: check_source_fence(tx, context.schema, context.epoch),
+    )
+
+
+def _under_lock(context: Context, source: Transaction, plan: Plan) -> None:
+    with context.fenced() as tx:  # drawn from since the copy; harmless while the source serves
+        sequences.set_all(context.source, tx, plan)
+    result = verify.verify(context, plan, purpose="cutover")
+    if not result.equal:
+        raise Differs(result)
+    with context.fenced() as tx:  # sequences, triggers and the state change together
+        # A lost connection has lost the lock: this fails then, and the source serves on.
+        source.pg.execute("SELECT 1")
+        sequences.set_all(context.source, tx, plan)
+        for item in progress.suspended(tx, context.run_id):
+            suspended_objects.enable(tx, item)
+            progress.set_deferred(tx, context.run_id, item, "back")
+        run = runs.required(tx, context.run_id)
+        transitions.fire(tx, run, "cutover", {"verification": result.number})
+        runs.update(tx, context.run_id, writes_served_by="target")
+        failpoint("cutover.switch.before_commit")
+    failpoint("cutover.switch.after_commit")
+
+
+def rehearse_declaring(context: Context) -> None:
+    """Foreign keys as declared, done once and rolled back."""
+    with context.target.rehearsal() as tx:
+        runs.fence(tx, context.run_id, context.epoch)
+        for key in progress.deferred(tx, context.run_id, "foreign_key"):
+            if key.status == "interim":
+                foreign_keys.put_back(tx, key)
+
+
+def rehearse_switch(context: Context) -> None:
+    """The changes of the switch in the target, done once and rolled back."""
+    with context.target.rehearsal() as tx:
+        runs.fence(tx, context.run_id, context.epoch)
+        for item in progress.suspended(tx, context.run_id):
+            suspended_objects.enable(tx, item)
+
+
+def hook_arguments(command: str) -> list[str]:
+    """The words of a hook, split as a shell would; no shell runs it.
+
+    :raises UsageError: it cannot be split, or there is no such program: known before the cutover.
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise UsageError("the hook cannot be read", why=f"{error}", fix="quote it as for a shell") from None
+    if not words or shutil.which(words[0]) is None:
+        raise UsageError(
+            "the hook cannot be run",
+            why=f"there is no program {words[0] if words else ''!r}",
+            fix="name a program in PATH, or by its path; a shell's syntax needs: sh -c '...'",
+        )
+    return words
+
+
+def hook_environment(run: str, source: Database, target: Database) -> dict[str, str]:
+    """Our own environment without what contains a secret, encoded or not, and where the application is to go.
+
+    PATH loses the entries that contain one, because hooks need the others.
+    """
+    secrets = {*source.secrets, *target.secrets, *secret_values.used(), os.environ.get("PGPASSWORD", "")}
+    kept = {k: v for k, v in os.environ.items() if k != "PGPASSWORD" and redact(v) == v}
+    if "PATH" in kept:
+        entries = kept["PATH"].split(os.pathsep)
+        kept["PATH"] = os.pathsep.join(e for e in entries if not secret_values.contains(e, secrets))
+    kept = {k: v for k, v in kept.items() if k == "PATH" or not secret_values.contains(v, secrets)}
+    return {**kept, "CONFITURE_RUN": run, "CONFITURE_TARGET": target.public, "CONFITURE_TARGET_URL": target.url}
+
+
+def run_hook(arguments: list[str], environment: dict[str, str]) -> int:
+    """Run the operator's command; its exit code, 126 when it could not be started.
+
+    What it prints goes to stderr: stdout is the result of the cutover.
+    """
+    failpoint("hook.before")
+    try:
+        code = subprocess.run(arguments, env=environment, stdout=sys.stderr, check=False).returncode
+    except OSError:
+        code = 126
+    failpoint("hook.after")
+    return code

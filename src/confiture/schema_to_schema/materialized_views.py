@@ -1,0 +1,65 @@
+"""Materialized views of the target after the cutover: older than their tables until they are refreshed (I-11.3).
+
+Each refresh is a journaled step of its own, outside the write pause. One that fails does not fail the cutover: the
+view is reported as stale, with the statement that refreshes it, by the command and by ``status``.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import psycopg
+from psycopg import sql
+
+from confiture.errors import Held
+from confiture.journal import progress, runs
+from confiture.plan.planner import Plan
+from confiture.postgres.session import brief_lock, failure, relies_on_search_path
+from confiture.runner.context import Context
+from confiture.schema_to_schema.blockers import outwait
+from confiture.sql import load
+from confiture.types import TableRef
+
+#: The phase of the steps; ``status`` reads it too.
+PHASE = "refresh"
+
+
+def refresh(context: Context, plan: Plan) -> None:
+    """Refresh those that are not refreshed since the opening, in the order they depend on each other."""
+    with context.target.transaction(read_only=True) as tx:
+        left = [v for v in plan.materialized_views if not progress.step_done(tx, context.run_id, PHASE, _step(v))]
+    if left:
+        context.progress.say(f"materialized views are stale until refreshed: {', '.join(map(str, left))}")
+    for view in left:
+        context.checkpoint(pausable=False)
+        try:
+            outwait(context, "target", [view], partial(_refresh, context, view))
+            context.progress.say(f"materialized view {view} is refreshed")
+        except Held as error:
+            _stale(context, view, f"{error.what}: {error.why}")
+        except psycopg.Error as error:
+            told = failure(error, f"refreshing {view}")
+            why = told.why if relies_on_search_path(error) is None else f"{told.why}; {told.fix}"
+            _stale(context, view, why)
+
+
+def _refresh(context: Context, view: TableRef) -> None:
+    with context.fenced() as tx:  # the refresh and its mark commit together
+        brief_lock(tx)
+        row = tx.pg.execute(load("views.sql")["refresh_concurrently"], (view.schema, view.name)).fetchone()
+        if row is not None:  # else the application has dropped it
+            how = sql.SQL("CONCURRENTLY " if row[0] else "")
+            name = sql.Identifier(view.schema, view.name)
+            tx.pg.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}{}").format(how, name))
+        progress.mark_step(tx, context.run_id, PHASE, _step(view), done=True)
+
+
+def _step(view: TableRef) -> str:
+    """The step's name: unquoted, as ``status`` composes it in SQL."""
+    return f"{view.schema}.{view.name}"
+
+
+def _stale(context: Context, view: TableRef, why: str) -> None:
+    context.progress.say(f"materialized view {view} is stale: {why}; run: REFRESH MATERIALIZED VIEW {view}")
+    with context.fenced() as tx:
+        runs.note(tx, context.run_id, context.epoch, "stale view", {"view": str(view), "reason": why})

@@ -1,0 +1,203 @@
+"""migrate: copy every table chunk by chunk, then bring indexes, constraints and sequences back."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import psycopg
+
+from confiture.capture import apply
+from confiture.copy import bad_row, chunks, foreign_server, foreign_session
+from confiture.copy.run_table import RunTable
+from confiture.copy.throttler import Throttler
+from confiture.errors import Blocked, ConfitureError, DataFailure, GaveWay, Refused
+from confiture.journal import progress, runs
+from confiture.journal.progress import Chunk, TableProgress
+from confiture.plan.planner import Plan, plan_from_json
+from confiture.postgres.session import failure, relies_on_search_path, retry, retry_delays
+from confiture.runner.context import Context
+from confiture.schema_to_schema import follow, plan_store, rebuild
+from confiture.schema_to_schema.log_compaction import Upkeep
+from confiture.types import shell_word
+
+#: Phases of a table whose rows are all there.
+COPIED = ("copied", "finished")
+
+
+def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
+    """Copy what is not copied yet; the rows copied by this call. Resumes from the journal alone.
+
+    :param capture: the application writes meanwhile: catch up before and after the constraints are built,
+        because a row copied under its old and its new key would stop them from being built.
+
+    :raises DataFailure: at the first row that cannot go in, naming it.
+    :raises Drained: after a signal, at a checkpoint.
+    """
+    with context.target.transaction(read_only=True) as tx:
+        states = progress.tables(tx, context.run_id)
+    run = context.run()
+    server = plan_store.server_of(run)
+    by_fdw = {t.number: t.strategy == "fdw" for t in plan.tables}
+    reads_by_fdw = server is not None and any(s.phase not in COPIED and by_fdw[s.number] for s in states)
+    with context.fenced() as tx:
+        runs.unblock(tx, context.run_id)
+        if server is not None and reads_by_fdw:
+            foreign_server.refresh(tx, context.source, server)
+            foreign_server.let_in(tx, context.source, server, run.options.get("seen_as"))
+    if server is not None and reads_by_fdw:
+        foreign_session.prepare(context, server)
+    jobs = {t.number: RunTable(t, context.schema) for t in plan.tables}
+    copied = 0
+    with _upkeep(context, plan, capture=capture) as upkeep:
+        throttler = Throttler(context, upkeep)
+        for state in states:
+            if state.phase not in COPIED:
+                copied += _copy_table(context, jobs[state.number], state, throttler)
+                if upkeep is not None:
+                    upkeep.now()
+        throttler.end()
+    if server is not None:
+        with context.fenced() as tx:  # nothing is read through it any more, unless a table is copied again
+            foreign_server.shut_out(tx, server)
+    if capture:
+        follow.drain(context, plan, touch=True)
+    rebuild.finish(context, plan)
+    if capture:
+        follow.drain(context, plan, touch=True)
+    return copied
+
+
+@contextmanager
+def _upkeep(context: Context, plan: Plan, *, capture: bool) -> Iterator[Upkeep | None]:
+    if not capture:
+        yield None
+        return
+    apply.refuse_behind(context)
+    with Upkeep(context, plan) as upkeep:
+        yield upkeep
+
+
+def _copy_table(context: Context, job: RunTable, state: TableProgress, throttler: Throttler) -> int:
+    number, name = job.table.number, str(job.table.target)
+    copied = 0
+    while True:
+        throttler.wait()
+        size = throttler.chunk_rows(number, job.table.chunk_rows)
+        with _naming_row(context, job):
+            retry(partial(chunks.plan_ahead, context, job, number, size))
+        rows = _copy_next(context, job, state, throttler)
+        copied += rows or 0
+        done, now = retry(partial(chunks.complete, context, number))
+        total = now.rows_done if done else max(now.estimate, now.rows_done)
+        context.progress.table(name, now.rows_done, total, "copied" if done else "copying")
+        if done:
+            break
+    retry(partial(_mark_copied, context, number))
+    return copied
+
+
+def _mark_copied(context: Context, number: int) -> None:
+    with context.fenced() as tx:
+        progress.update_table(tx, context.run_id, number, phase="copied")
+
+
+def _copy_next(context: Context, job: RunTable, state: TableProgress, throttler: Throttler) -> int | None:
+    """Copy until the planned batch is used up, obeying signals and limits between chunks; the rows."""
+    copied = 0
+    while True:
+        throttler.wait()
+        chunk = retry(lambda: chunks.next_chunk(context, job.table.number))
+        if chunk is None:
+            return copied
+        with _naming_row(context, job, chunk):
+            if chunk.attempts >= chunks.HALVE_AFTER and chunk.error is None:
+                retry(partial(chunks.halve, context, job, chunk))
+            _shorten(context, job, chunk, throttler)
+            began = time.monotonic()
+            rows = retry(partial(_copy_or_cut, context, job, chunk)) or 0
+        throttler.copied(job.table.number, rows, began)
+        copied += rows
+        estimate = max(state.estimate, state.rows_done + copied)
+        context.progress.table(str(job.table.target), state.rows_done + copied, estimate, "copying")
+
+
+def _copy_or_cut(context: Context, job: RunTable, chunk: Chunk) -> int | None:
+    """Copy a chunk; cut it instead where it gave way to the application, so that less has to be repeated."""
+    try:
+        return chunks.copy_chunk(context, job, chunk)
+    except GaveWay:
+        # One that cannot be cut waits longer each time.
+        time.sleep(next(itertools.islice(retry_delays(), chunk.attempts, None)))
+        if job.table.key:
+            retry(partial(chunks.halve, context, job, chunk))
+        return None
+
+
+def _shorten(context: Context, job: RunTable, chunk: Chunk, throttler: Throttler) -> None:
+    """Cut a chunk that was planned when more could be copied at a time."""
+    planned = job.table.chunk_rows
+    size = throttler.chunk_rows(job.table.number, planned)
+    if size < planned:
+        retry(partial(chunks.shorten, context, job, chunk, size))
+
+
+@contextmanager
+def _naming_row(context: Context, job: RunTable, chunk: Chunk | None = None) -> Iterator[None]:
+    """A server error inside the block names the table and the row; the command stores it as what blocks the run."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise _failed(context, job, chunk, error) from error
+
+
+def _failed(context: Context, job: RunTable, chunk: Chunk | None, error: psycopg.Error) -> ConfitureError:
+    """Quarantine the chunk and name the row; what kind of error it is decides what to do next."""
+    doing = f"copying {job.table.source} to {job.table.target}"
+    if error.sqlstate == "42P01" and relies_on_search_path(error) is None:
+        return Blocked(
+            f"a table of the plan is gone while {doing}",
+            why=str(error.diag.message_primary),
+            fix="bring it back with its rows, or leave it out of the mapping and give that again",
+            step=f"migrate --mapping FILE --restart-table {shell_word(str(job.table.target))}",
+        )
+    if chunk is None or error.sqlstate is None or error.sqlstate[:2] not in ("22", "23"):
+        return failure(error, doing)
+    bad = bad_row.find(context, job, chunk.range, error)
+    key = ", ".join(f"{k} = {v}" for k, v in (bad.key or {}).items()) or "key unknown"
+    span = f"[{_edge(chunk.range.lower)}, {_edge(chunk.range.upper)})"
+    place = bad.place or "column unknown"
+    what = f"a row of {job.table.source} does not fit into {job.table.target}: {key}, {place}"
+    detail = {"message": bad.message, "key": bad.key, "place": bad.place, "sqlstate": error.sqlstate}
+    with context.fenced() as tx:
+        held = progress.claim_chunk(tx, context.run_id, chunk)
+        if held is not None:
+            progress.fail_chunk(tx, context.run_id, held, detail)
+        runs.note(tx, context.run_id, context.epoch, "bad row", {"table": str(job.table.target), **detail})
+    return DataFailure(
+        what,
+        why=f"{bad.message} (chunk {chunk.number}, keys {span})",
+        fix="mend the row on the source or the mapping, then run the same command again; what is done stays done",
+    )
+
+
+def _edge(key: tuple[str, ...] | None) -> str:
+    return "..." if key is None else ", ".join(key)
+
+
+def stored_plan(context: Context) -> Plan:
+    """The run's plan from the journal.
+
+    :raises Refused: when no mapping was given yet.
+    """
+    run = context.run()
+    if run.plan is None:
+        raise Refused(
+            "the run has no plan yet",
+            why="no mapping was given to setup or to migrate",
+            fix="give it: migrate --mapping column_mapping.yaml",
+        )
+    return plan_from_json(run.plan)

@@ -1,0 +1,552 @@
+"""Making the plan and storing it: views on the source, foreign tables and table rows in the target.
+
+The source's fence row names the plan its views were made for; the two are committed together. A
+crash between the source's commit and the target's is found by comparing that name, and the views are
+made again from the stored plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import psycopg
+from psycopg import IsolationLevel, sql
+
+from confiture import build, catalog, fingerprint
+from confiture.catalog import Catalog
+from confiture.config import Database
+from confiture.copy import fdw, foreign_server
+from confiture.copy.run_table import RunTable
+from confiture.errors import Blocked, Fault, FaultyInput, Refused, UsageError
+from confiture.failpoints import failpoint
+from confiture.journal import progress, runs
+from confiture.journal.progress import Deferred, Json, TableProgress
+from confiture.journal.runs import Run
+from confiture.mapping import Mapping
+from confiture.plan import expressions, reverse, trust
+from confiture.plan.planner import Options, Plan, Planner, TablePlan, Trusted, plan_from_json, table_signature
+from confiture.plan.projection import raw, view_select
+from confiture.postgres.session import Session, Transaction, retry
+from confiture.postgres.yielding import yielding
+from confiture.runner import transitions
+from confiture.runner.context import Context
+from confiture.schema_to_schema import foreign_keys
+from confiture.schema_to_schema.preconditions import capture
+from confiture.states import VERIFIED
+from confiture.types import TableRef, quoted, shell_word
+
+#: The facts of each table of the source, by aspect, as the plan's snapshot has them.
+Fingerprints = dict[TableRef, dict[str, str]]
+
+#: What must not change between the plan and the first row that is read. A new storage is noted when capture begins.
+_PLANNED = (
+    fingerprint.TABLE,
+    fingerprint.COLUMNS,
+    fingerprint.KEY,
+    fingerprint.PARTITIONS,
+    fingerprint.RULES,
+    fingerprint.TRIGGERS,
+)
+#: The facts of the database as a whole stand in the journal under this name.
+_WHOLE = TableRef("", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan and the catalogs it was made from.
+
+    :ivar fingerprints: of the source's tables, in the snapshot of its catalog: what is changed after it is noticed.
+    """
+
+    plan: Plan
+    source: Catalog
+    target: Catalog
+    fingerprints: Fingerprints = field(default_factory=dict)
+
+
+def make(
+    source: Session, target_catalog: Catalog, given: Mapping, faults: tuple[Fault, ...], options: Options
+) -> Planned:
+    """The plan for these databases and this mapping; changes nothing.
+
+    :param faults: what parsing the mapping already found; reported together with the plan's.
+    :raises FaultyInput: all faults of the mapping at once.
+    :raises Refused: what the databases have that cannot be moved, by name.
+    """
+    source_catalog, fingerprints = look(source)
+    with Session(source.database, "expressions", source.run, user_sql=True) as session:
+        with session.rehearsal() as tx:
+            trusted = trust.resolve(tx, [t.name for t in given.trusted], "source")
+        facts = retry(lambda: expressions.probe(session, source_catalog, target_catalog, given, trusted))
+    planner = Planner(source_catalog, target_catalog, given, facts, options)
+    plan = planner.plan()
+    found = sorted((*faults, *planner.faults, *_unknown(given, trusted)), key=lambda f: (f.line, f.column))
+    if found:
+        raise faulty(found)
+    uncaptured = capture.reasons(plan, source_catalog) if options.capture else []
+    if planner.refusals:
+        reasons = [*planner.refusals, *uncaptured]
+        raise Refused("the plan is refused", why="\n".join(reasons), fix="nothing was changed")
+    if uncaptured:
+        raise Refused("writes cannot be captured", why="\n".join(uncaptured), fix=capture.WAYS_OUT)
+    plan = replace(reverse.with_way_back(plan, source_catalog, target_catalog), trusted=trusted)
+    return Planned(plan, source_catalog, target_catalog, fingerprints)
+
+
+def _unknown(given: Mapping, trusted: Sequence[Trusted]) -> list[Fault]:
+    """Functions that the mapping trusts and the source lacks; with a ``reverse:``, they may be the target's."""
+    if any(column.reverse for table in given.tables for column in table.columns):
+        return []
+    known = {t.given for t in trusted}
+    hint = "write it as \\df prints it, argument types outside pg_catalog with their schema; or leave it out"
+    return [
+        Fault(given.file, f.at.line, f.at.column, f"$trust_functions: the source has no function {f.name}", hint)
+        for f in given.trusted
+        if f.name not in known
+    ]
+
+
+def look(session: Session) -> tuple[Catalog, Fingerprints]:
+    """The catalog and its tables' fingerprints in one snapshot."""
+    schema = f"confiture_{session.run}" if session.run else "confiture"
+
+    def read() -> tuple[Catalog, Fingerprints]:
+        with yielding(session), session.transaction(isolation=IsolationLevel.REPEATABLE_READ, read_only=True) as tx:
+            found = catalog.read(tx)
+            refs = {t.oid: t.ref for t in found.tables} | {0: _WHOLE}
+            prints: Fingerprints = {ref: {} for ref in refs.values()}
+            for (root, aspect), fact in fingerprint.facts(tx, schema, list(refs)).items():
+                prints[refs[root]][aspect] = fact
+            return found, prints
+
+    return retry(read)
+
+
+def faulty(found: Sequence[Fault]) -> FaultyInput:
+    """All faults of a mapping as one error."""
+    return FaultyInput(
+        f"the mapping has {len(found)} fault{'s' if len(found) > 1 else ''}",
+        found,
+        fix="mend them and run the same command again; nothing was changed",
+    )
+
+
+def preview(
+    session: Session, table: TablePlan, source: catalog.Table, rows: int
+) -> list[tuple[dict[str, str | None], dict[str, str | None]]]:
+    """The same rows as they are and as they will be, through the table's SELECT."""
+    before = [c.name for c in source.columns]
+    after = [p.target for p in table.columns]
+    name = sql.Identifier(source.ref.schema, source.ref.name)
+    items = [sql.SQL("{}::text").format(sql.Identifier(source.ref.name, c)) for c in before]
+    items += [sql.SQL("((\n{}\n)::{})::text").format(raw(p.expression), raw(p.wire)) for p in table.columns]
+    condition = sql.SQL(" WHERE (\n{}\n)").format(raw(table.where)) if table.where else sql.SQL("")
+    query = sql.SQL("SELECT ARRAY[{}]::text[] FROM {}{}{} LIMIT {}").format(
+        sql.SQL(", ").join(items), sql.SQL("ONLY " if table.only else ""), name, condition, sql.Literal(rows)
+    )
+
+    def read() -> list[tuple[list[str | None]]]:
+        with yielding(session), session.transaction(read_only=True) as tx:
+            return tx.pg.execute(query).fetchall()
+
+    found = []
+    for (values,) in retry(read):
+        cut = len(before)
+        found.append((dict(zip(before, values[:cut], strict=True)), dict(zip(after, values[cut:], strict=True))))
+    return found
+
+
+def target_catalog(target: Session) -> Catalog:
+    """The target's catalog, as it stands or as its DDL would make it (built and rolled back)."""
+    with target.transaction(isolation=IsolationLevel.REPEATABLE_READ) as tx:
+        found = catalog.read(tx)
+    return found if found.tables else rehearsed_catalog(target.database)
+
+
+def rehearsed_catalog(database: Database) -> Catalog:
+    """What the catalog would be after building the DDL in ``database``; rolled back."""
+    if database.schema_dir is None or not database.schema_dir.is_dir():
+        raise Refused(
+            "there is no new schema to plan for",
+            why=f"the target has no tables and {database.schema_dir or 'db/schema'} does not exist",
+            fix="put ordered DDL under db/schema/",
+        )
+    files = build.collect(database.schema_dir, database.include, database.exclude)
+    with Session(database, "plan", user_sql=True) as session, session.rehearsal() as tx:
+        build.apply(tx.pg, files)
+        tx.pg.execute("SET LOCAL search_path = pg_catalog")
+        tx.pg.execute("SET LOCAL row_security = off")
+        return catalog.read(tx)
+
+
+def fdw_problem(source: Session, target: Session, seen_as: str | None) -> str | None:
+    """Why postgres_fdw cannot be used from this target; looked up in a transaction rolled back."""
+    with target.rehearsal() as tx:
+        return foreign_server.problem(tx, source, seen_as)
+
+
+# Storing -------------------------------------------------------------------------------------------
+
+
+def store(context: Context, given: Mapping, planned: Planned, restart: tuple[str, ...], options: Json) -> Plan:
+    """Make ``planned`` the run's plan, on both sides; tables that have rows keep theirs.
+
+    :param restart: tables to empty and copy again, by name.
+    :param options: the run's options the plan was made with, kept with it.
+    :raises Refused: when a table that has rows would get others, and is not among ``restart``.
+    :raises UsageError: when neither this plan nor the one before has a table of ``restart``.
+    """
+    plan = planned.plan
+    with context.target.transaction(read_only=True) as tx:
+        before = progress.tables(tx, context.run_id)
+    again = _restarted(restart, plan, before)
+    _refuse_other_tables(before, plan)
+    _refuse_changed(before, plan, again)
+    make_views(context, plan)
+    with context.fenced() as tx:  # plan, tables, foreign tables, emptied tables and dropped indexes commit together
+        run = runs.required(tx, context.run_id)
+        plan = _foreign_tables(context, tx, plan, server_of(run))
+        if before and (again or plan.hash != run.plan_hash):
+            _reopen(context, tx, run)
+        _empty(tx, again)
+        _table_rows(context, tx, replace(planned, plan=plan), before, again)
+        if not before:
+            _take_indexes_off(context, tx, plan, planned.target)
+        runs.update(
+            tx,
+            context.run_id,
+            plan=plan.as_json(),
+            plan_hash=plan.hash,
+            mapping=given.text,
+            mapping_file=given.file,
+            options={**options, "database": _database_facts(planned, given)},
+            blocked_reason=None,
+            blocked_command=None,
+        )
+        for ref in again:
+            runs.note(tx, context.run_id, context.epoch, "table restarted", {"table": str(ref)})
+        detail = {"plan": plan.hash, "tables": len(plan.tables)}
+        runs.note(tx, context.run_id, context.epoch, "replanned" if before else "planned", detail)
+        failpoint("store.before_commit")
+    failpoint("store.after_commit")
+    name_plan(context, plan)
+    return plan
+
+
+def _database_facts(planned: Planned, given: Mapping) -> dict[str, str]:
+    """What is compared of the database as a whole: its set of tables, and that there is no large object."""
+    whole = planned.fingerprints.get(_WHOLE, {})
+    kinds = [fingerprint.TABLES] if given.large_objects else fingerprint.DATABASE
+    return {kind: whole.get(kind, "") for kind in kinds}
+
+
+def _restarted(names: Sequence[str], plan: Plan, before: Sequence[TableProgress]) -> frozenset[TableRef]:
+    """The target tables to copy again, with every other one that is fed by the same source table.
+
+    A name means a target table, or else each target of the source table of that name.
+    """
+    fed = [*((t.source, t.target) for t in plan.tables), *((s.source, s.target) for s in before)]
+    targets = [target for _, target in fed]
+    sources = [n for n in names if not any(_is_called(t, n) for t in targets) and any(_is_called(s, n) for s, _ in fed)]
+    meant = set(_named([n for n in names if n not in sources], targets))
+    meant |= {target for source, target in fed for n in sources if _is_called(source, n)}
+    shared = {source for source, target in fed if target in meant}
+    return frozenset(meant | {target for source, target in fed if source in shared})
+
+
+def _is_called(table: TableRef, name: str) -> bool:
+    return name in (str(table), table.name, quoted(table.name), f"{table.schema}.{table.name}")
+
+
+def _named(names: Sequence[str], known: Sequence[TableRef]) -> frozenset[TableRef]:
+    """The tables that are meant, each as ``name`` or ``schema.name``, quoted or not."""
+    found = set()
+    for name in names:
+        meant = {t for t in known if _is_called(t, name)}
+        if len(meant) != 1:
+            tables = ", ".join(sorted({str(t) for t in meant or known}))
+            what = f"the plan has no table {name}" if not meant else f"which table {name}?"
+            raise UsageError(what, why=f"it has {tables}", fix="name it as schema.table")
+        found |= meant
+    return frozenset(found)
+
+
+def _refuse_other_tables(before: tuple[TableProgress, ...], plan: Plan) -> None:
+    """A table's number is its place in the target: the journal's rows would be another table's."""
+    numbers = {t.target: t.number for t in plan.tables}
+    moved = [str(s.target) for s in before if numbers.get(s.target, s.number) != s.number]
+    if moved:
+        raise Refused(
+            "the target's tables are not those the run began with",
+            why=f"tables were made or dropped there since: {', '.join(moved)} changed place",
+            fix="undo that, or give the run up with abort",
+        )
+
+
+def has_rows(state: TableProgress) -> bool:
+    """Whether rows of the table are there, or it is known to have none."""
+    return bool(state.rows_done) or state.phase in ("copied", "finished")
+
+
+def _refuse_changed(before: tuple[TableProgress, ...], plan: Plan, restart: frozenset[TableRef]) -> None:
+    now = {t.target: t for t in plan.tables}
+    touched = []
+    for state in before:
+        if not has_rows(state) or state.target in restart:
+            continue
+        old = plan_from_json({"tables": [state.plan]}).tables[0]
+        new = now.get(state.target)
+        if new is None or table_signature(old) != table_signature(new):
+            touched.append(state.target)
+    if touched:
+        flags = " ".join(f"--restart-table {shell_word(str(t))}" for t in touched)
+        raise Refused(
+            "the mapping was changed for tables that have rows already",
+            why=", ".join(map(str, touched)),
+            fix=f"empty and copy them again with {flags}, or leave the mapping as it was",
+        )
+
+
+def ensure_views(context: Context, plan: Plan) -> None:
+    """Make the views again where a crash left them to another plan."""
+    with context.source.transaction(read_only=True) as tx:
+        row = tx.pg.execute(
+            sql.SQL("SELECT plan_hash FROM {}").format(sql.Identifier(context.schema, "fence"))
+        ).fetchone()
+    if row is None or row[0] != plan.hash:
+        make_views(context, plan)
+        name_plan(context, plan)
+
+
+def make_views(context: Context, plan: Plan) -> None:
+    """The run's views on the source, made anew; until the plan is stored the fence names none."""
+    schema = sql.Identifier(context.schema)
+    with context.beside("views", user_sql=True) as session:
+        with context.fenced_source(session) as tx:
+            old = tx.pg.execute("SELECT viewname FROM pg_catalog.pg_views WHERE schemaname = %s", (context.schema,))
+            for (name,) in old.fetchall():
+                tx.pg.execute(sql.SQL("DROP VIEW {}").format(sql.Identifier(context.schema, name)))
+            for table in plan.tables:
+                name = sql.Identifier(context.schema, table.view)
+                tx.pg.execute(sql.SQL("CREATE VIEW {} AS {}").format(name, select_of(table)))
+            trust.refuse(tx, context.schema, plan.tables, plan.trusted, "source")
+            tx.pg.execute(sql.SQL("UPDATE {}.fence SET plan_hash = NULL").format(schema))
+            failpoint("views.before_commit")
+    failpoint("views.after_commit")
+
+
+def name_plan(context: Context, plan: Plan) -> None:
+    """Name the plan on the source, with the fingerprint of each table of which no row was read yet.
+
+    The fingerprint holds from this commit on. A crash before it leaves the one before in force.
+
+    :raises Blocked: when a table was changed since it was planned.
+    """
+    run = context.run()
+    with context.target.transaction(read_only=True) as tx:
+        states = progress.tables(tx, context.run_id)
+    planned = {s.source: s.fingerprint or {} for s in states if not has_rows(s)}
+    read = {s.source for s in states if has_rows(s)}
+    fresh = {ref: facts for ref, facts in planned.items() if ref not in read}
+    with context.fenced_source() as tx:
+        _record(context, tx, plan, fresh, run.options.get("database") or {})
+        tx.pg.execute(
+            sql.SQL("UPDATE {} SET plan_hash = {}").format(
+                sql.Identifier(context.schema, "fence"), sql.Literal(plan.hash)
+            )
+        )
+        failpoint("views.named.before_commit")
+
+
+def _record(context: Context, tx: Transaction, plan: Plan, planned: Fingerprints, whole: dict[str, str]) -> None:
+    fingerprint.keep_only(tx, context.schema, [t.source for t in plan.tables])
+    fingerprint.forget(tx, context.schema, (), fingerprint.DATABASE)
+    tables = fingerprint.oids(tx, planned)
+    found = fingerprint.facts(tx, context.schema, list(tables.values()))
+    for ref, facts in planned.items():
+        now = {aspect: fact for (root, aspect), fact in found.items() if root == tables.get(ref)}
+        if _names(facts) != _names(now):
+            raise Blocked(
+                f"source table {ref} was changed while it was planned",
+                why=str(_difference(ref, facts, now)),
+                fix="nothing of it is copied yet: plan it again",
+                step=f"migrate --restart-table {shell_word(str(ref))}",
+                restart=(str(ref),),
+            )
+    still = {t.source for t in plan.tables if not t.recopied}
+    fingerprint.record(tx, context.schema, tables, (*fingerprint.MEANING, *whole), {**found, **_of_database(whole)})
+    fingerprint.record(
+        tx, context.schema, {r: o for r, o in tables.items() if r in still}, (fingerprint.STORAGE,), found
+    )
+
+
+def _of_database(whole: dict[str, str]) -> dict[tuple[int, str], str]:
+    return {(0, aspect): fact for aspect, fact in whole.items()}
+
+
+def _names(facts: dict[str, str]) -> dict[str, str]:
+    return {a: f for a, f in facts.items() if f and (a in _PLANNED or a.startswith("key "))}
+
+
+def _difference(ref: TableRef, was: dict[str, str], now: dict[str, str]) -> fingerprint.Change:
+    was, now = _names(was), _names(now)
+    aspect = next(a for a in sorted(was.keys() | now.keys()) if was.get(a) != now.get(a))
+    before, after = was.get(aspect, "").splitlines(), now.get(aspect, "").splitlines()
+    gone, new = (x for x in before if x not in after), (x for x in after if x not in before)
+    return fingerprint.Change(ref, aspect, tuple(gone), tuple(new))
+
+
+def select_of(table: TablePlan) -> sql.Composed:
+    """The one SELECT of a planned table."""
+    return view_select(table.source, table.only, [k.source for k in table.key], table.columns, table.where)
+
+
+def server_of(run: Run) -> str | None:
+    """The run's foreign server; None where postgres_fdw cannot be used."""
+    return None if run.fdw is None or run.fdw.get("problem") else str(run.fdw["server"])
+
+
+def _foreign_tables(context: Context, tx: Transaction, plan: Plan, server: str | None) -> Plan:
+    """Foreign tables for what goes by FDW; a table whose range is not shipped goes by COPY."""
+    old = tx.pg.execute(
+        "SELECT foreign_table_name FROM information_schema.foreign_tables WHERE foreign_table_schema = %s",
+        (context.schema,),
+    )
+    for (name,) in old.fetchall():
+        tx.pg.execute(sql.SQL("DROP FOREIGN TABLE {}").format(sql.Identifier(context.schema, name)))
+    tables = []
+    for table in plan.tables:
+        tables.append(table if table.strategy != "fdw" else _foreign_table(context, tx, table, server))
+    return replace(plan, tables=tuple(tables))
+
+
+def _foreign_table(context: Context, tx: Transaction, table: TablePlan, server: str | None) -> TablePlan:
+    assert server is not None, "the planner chose fdw without a foreign server"
+    job = RunTable(table, context.schema)
+    tx.pg.execute(fdw.foreign_table(job, server))
+    sample = _any_key(context, job)
+    if sample is None or fdw.ships(tx, job, sample):
+        return table
+    tx.pg.execute(sql.SQL("DROP FOREIGN TABLE {}").format(job.view))
+    reason = "postgres_fdw does not ship the key's range to the source"
+    if table.strategy_reason == "asked for":
+        raise Refused(f"{table.target} cannot be copied by fdw, as was asked", why=reason, fix="use copy or auto")
+    return replace(table, strategy="copy", strategy_reason=reason)
+
+
+def _any_key(context: Context, job: RunTable) -> tuple[str, ...] | None:
+    if not job.table.key:
+        return None
+    texts = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(p.name)) for p in job.table.source_key)
+    with context.source.transaction(read_only=True) as tx:
+        row = tx.pg.execute(sql.SQL("SELECT {} FROM {} LIMIT 1").format(texts, job.source)).fetchone()
+    return None if row is None else tuple(row)
+
+
+def _table_rows(
+    context: Context, tx: Transaction, planned: Planned, before: tuple[TableProgress, ...], restart: frozenset[TableRef]
+) -> None:
+    plan = planned.plan
+    known = {state.number: state for state in before}
+    now = {t.number for t in plan.tables}
+    for number in set(known) - now:
+        progress.drop_table(tx, context.run_id, number)
+    for table in plan.tables:
+        value = Plan((table,)).as_json()["tables"][0]
+        state = known.get(table.number)
+        if state is None:
+            progress.add_table(
+                tx,
+                context.run_id,
+                table.number,
+                target=table.target,
+                source=table.source,
+                plan=value,
+                estimate=table.estimate,
+                fingerprint=planned.fingerprints[table.source],
+            )
+        elif has_rows(state) and table.target not in restart:
+            progress.update_table(tx, context.run_id, table.number, plan=value)
+        else:
+            progress.replace_table(tx, context.run_id, table.number, table.source, value, table.estimate)
+            fingerprint = planned.fingerprints[table.source]
+            progress.update_table(tx, context.run_id, table.number, fingerprint=fingerprint)
+
+
+def _take_indexes_off(context: Context, tx: Transaction, plan: Plan, target: Catalog) -> None:
+    """Only the unique index on the walk key's image stays while a table copies (correctness.md, 3)."""
+    for table in plan.tables:
+        found = target.by_ref[table.target]
+        trees: dict[int, list[catalog.Index]] = {}
+        for index in (*found.indexes, *found.partition_indexes):
+            trees.setdefault(index.tree, []).append(index)
+        for tree in trees.values():
+            if not any(_stays(index, table) for index in tree) and _dropped(tx, tree[0]):
+                for index in tree:
+                    progress.take_off(tx, context.run_id, _deferred_index(index))
+
+
+def _stays(index: catalog.Index, table: TablePlan) -> bool:
+    arbiter = index.level == 0 and index.name == table.arbiter
+    return arbiter or index.marked or index.needed or not index.valid
+
+
+def _dropped(tx: Transaction, index: catalog.Index) -> bool:
+    """Drop an index with all that is attached to it; not what something needs: the load is slower, nothing else."""
+    table, name = sql.Identifier(index.table.schema, index.table.name), sql.Identifier(index.name)
+    try:
+        with tx.pg.transaction():
+            if index.constraint_name is not None:
+                tx.pg.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table, name))
+            else:
+                tx.pg.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(index.table.schema, index.name)))
+    except psycopg.errors.DependentObjectsStillExist:
+        return False
+    return True
+
+
+def _deferred_index(index: catalog.Index) -> Deferred:
+    detail: Json = {
+        "tablespace": index.tablespace,
+        "level": index.level,
+        "parent": index.parent and [index.parent.schema, index.parent.name],
+    }
+    if index.constraint_definition is None:
+        return Deferred("index", index.table, index.name, index.definition, comment=index.comment, detail=detail)
+    detail |= {"options": list(index.options), "index_comment": index.comment}
+    definition, comment = index.constraint_definition, index.constraint_comment
+    return Deferred("constraint", index.table, index.name, definition, comment=comment, detail=detail)
+
+
+# Copying again -------------------------------------------------------------------------------------
+
+
+def _reopen(context: Context, tx: Transaction, run: Run) -> None:
+    """Rows will be copied again: what follows the copy is to be done anew, and nothing is verified."""
+    tables = [s.target for s in progress.tables(tx, context.run_id)]
+    fingerprint.forget(tx, context.schema, tables, (*fingerprint.APPLIED, fingerprint.STORAGE))
+    foreign_keys_off(context, tx)
+    progress.forget_steps(tx, context.run_id, "finish")
+    progress.forget_steps(tx, context.run_id, "cutover")
+    if run.state == VERIFIED:
+        transitions.fire(tx, run, "reopen", {"reason": "tables are copied again"})
+
+
+def foreign_keys_off(context: Context, tx: Transaction) -> None:
+    """Foreign keys off again, so that a table others refer to can be emptied and filled."""
+    for item in progress.deferred(tx, context.run_id, "foreign_key"):
+        if item.status != "off":
+            foreign_keys.drop(tx, item)
+            progress.set_deferred(tx, context.run_id, item, "off")
+
+
+def _empty(tx: Transaction, tables: frozenset[TableRef]) -> None:
+    """Not the rows of children: they are tables of the plan themselves. Partitions are part of their root."""
+    for ref in sorted(tables):
+        row = tx.pg.execute(
+            "SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass(format('%%I.%%I', %s::text, %s::text))",
+            (ref.schema, ref.name),
+        ).fetchone()
+        only = sql.SQL("" if row is not None and row[0] else "ONLY ")
+        tx.pg.execute(sql.SQL("TRUNCATE {}{}").format(only, sql.Identifier(ref.schema, ref.name)))

@@ -1,0 +1,42 @@
+"""What capture needs of each source table: a key unless it is small, plain inheritance, and its owner's rights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from confiture.catalog import Catalog, Table
+from confiture.plan.planner import Plan, TablePlan
+from confiture.types import quoted
+
+WAYS_OUT = (
+    "mend these, leave the tables behind with $omit, or stop the application and set up with --no-capture;"
+    " nothing was changed"
+)
+
+_TOO_LARGE = (
+    "it cannot be copied again in the cutover instead, being larger than --recopy-mb, partitioned, or at an end of"
+    " a partitioned table's foreign key: add a key, or --no-capture"
+)
+
+
+def reasons(plan: Plan, source: Catalog) -> list[str]:
+    """Every table whose changes cannot be captured, and why; empty when all can."""
+    found: list[str] = []
+    for ref in dict.fromkeys(t.source for t in plan.tables):
+        planned = [t for t in plan.tables if t.source == ref]
+        found += _of_table(source.by_ref[ref], planned, source)
+    return found
+
+
+def _of_table(table: Table, planned: Sequence[TablePlan], source: Catalog) -> Iterator[str]:
+    keyless = next((t for t in planned if not (t.key or t.recopied)), None)
+    if keyless is not None:
+        yield f"{table.ref} has no usable key: {keyless.key_reason}; {_TOO_LARGE}"
+    if len({tuple(sorted(k.source for k in t.key)) for t in planned if t.key}) > 1:
+        yield f"{table.ref} feeds several targets that walk it by different keys: give them one $key"
+    if table.inherits or table.inherited_from:
+        yield f"{table.ref} is part of an inheritance tree that is not partitioning"
+    if not (table.owned or source.identity.superuser):
+        # Only an owner may set a trigger to fire always.
+        owner, role = quoted(table.owner), quoted(source.identity.role)
+        yield f"{table.ref} belongs to {owner}: GRANT {owner} TO {role}, or ALTER TABLE {table.ref} OWNER TO {role}"

@@ -1,0 +1,20 @@
+"""Publications FOR ALL TABLES on the source would send their subscribers the run's own tables too."""
+
+from __future__ import annotations
+
+from confiture.errors import Refused
+from confiture.postgres.session import Transaction
+from confiture.types import quoted
+
+
+def check(source: Transaction, *, accepted: bool) -> None:
+    """:raises Refused: naming each publication that covers tables yet to be made, unless accepted."""
+    rows = source.pg.execute("SELECT pubname FROM pg_publication WHERE puballtables ORDER BY pubname").fetchall()
+    if rows and not accepted:
+        names = ", ".join(quoted(name) for (name,) in rows)
+        raise Refused(
+            f"the source publishes all its tables: {names}",
+            why="the run's own tables (its log of changed keys) would be published too: a subscriber that lacks them"
+            " stops with an error",
+            fix="publish tables by name or by schema instead, or say that no subscriber minds: --accept-publication",
+        )

@@ -1,0 +1,200 @@
+"""cutover --dry-run: everything up to the lock, each part of the write pause measured.
+
+What refuses a cutover refuses its rehearsal with the same error. It catches up and compares, as ``follow`` and
+``verify`` do at any time; beyond that nothing stays: what would be changed is changed in transactions that
+are rolled back, and no lock is taken that a writer would wait for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from psycopg import sql
+
+from confiture.capture import apply, write_block
+from confiture.capture.apply import Follower
+from confiture.capture.reverse_apply import ReverseFollower
+from confiture.compare import changed_keys
+from confiture.compare.checksum import Hashing
+from confiture.copy.run_table import RunTable
+from confiture.errors import CutoverAborted
+from confiture.journal import runs
+from confiture.plan.planner import Plan
+from confiture.postgres.session import LOCK_CONFLICTS
+from confiture.runner.context import Context, check_source_fence
+from confiture.schema_to_schema import blockers, cutover, cutover_offline, follow, keyless, rollback, sequences, verify
+from confiture.schema_to_schema.blockers import Blocker
+from confiture.schema_to_schema.cutover_offline import Differs
+from confiture.schema_to_schema.table_lock import Limits, Tables
+
+#: Seconds to wait for the lock that lets writers pass; who holds it off is named instead.
+PATIENCE = "100ms"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the write pause, and the seconds it took when it was rehearsed."""
+
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What a cutover that began now would meet.
+
+    :ivar parts: of the write pause, in their order.
+    :ivar blockers: who would keep the lock from us now.
+    :ivar lock_timeout: seconds that a try at the lock may hold writers up before the pause begins.
+    """
+
+    parts: tuple[Part, ...]
+    blockers: tuple[Blocker, ...]
+    lock_timeout: float
+
+    @property
+    def seconds(self) -> float:
+        """The write pause to be expected, once the lock is had."""
+        return sum(p.seconds for p in self.parts)
+
+
+@dataclass
+class _Stopwatch:
+    parts: list[Part] = field(default_factory=list)
+
+    @contextmanager
+    def measuring(self, name: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.parts.append(Part(name, time.monotonic() - began))
+
+
+def rehearse(context: Context, plan: Plan, limits: Limits) -> Rehearsal:
+    """The cutover of an application that writes.
+
+    :raises CutoverGivenUp: when a row differs, or the parts add up to more than the write pause may last.
+    """
+    cutover_offline.refuse_stale(context, plan)
+    hashing = changed_keys.hashing_of(context, plan)
+    cutover.equalise(context, plan, hashing)
+    watch = _Stopwatch()
+    _lock(context, cutover_offline.source_tables(context, plan), watch)
+    followed = apply.followed(context, plan)
+    _last_changes(Follower(context, followed), "catch up", [j for f in followed for j in f.jobs], hashing, watch)
+    if again := sum(t.recopied for t in plan.tables):
+        with watch.measuring(f"copy {again:,} tables without a key"):
+            keyless.rehearse(context, plan, hashing)
+    _sequences(context, plan, watch)
+    _close_source(context, watch)
+    with watch.measuring("open the target"):
+        cutover.rehearse_opening(context, plan, limits)
+    return _within_pause(Rehearsal(tuple(watch.parts), _blockers(context, plan), limits.lock_timeout), limits)
+
+
+def rehearse_rollback(context: Context, plan: Plan, limits: Limits) -> Rehearsal:
+    """A rollback up to its lock.
+
+    :raises CutoverGivenUp: when a row differs, or the parts add up to more than the write pause may last.
+    :raises Refused: when a rollback is not possible.
+    """
+    hashing = changed_keys.hashing_of(context, plan)
+    rollback.prepare(context, plan, hashing)
+    watch = _Stopwatch()
+    _lock(context, rollback.target_tables(context, plan), watch)
+    jobs = [RunTable(t, context.schema) for t in plan.tables]
+    _last_changes(ReverseFollower(context, plan), "apply the last changes", jobs, hashing, watch)
+    with watch.measuring("open the source"):
+        rollback.rehearse_opening(context)
+    with context.target.rehearsal() as tx:
+        runs.fence(tx, context.run_id, context.epoch)
+        with watch.measuring("close the target"):
+            write_block.block(tx, context.schema, "", "")
+    blocking = blockers.find(context, "target", [t.target for t in plan.tables])
+    return _within_pause(Rehearsal(tuple(watch.parts), tuple(blocking), limits.lock_timeout), limits)
+
+
+def rehearse_stopped(context: Context, plan: Plan, limits: Limits) -> Rehearsal:
+    """The cutover of an application that is stopped: its pause is what comparing everything takes.
+
+    :raises CutoverGivenUp: when anything differs.
+    """
+    cutover_offline.refuse_stale(context, plan)
+    watch = _Stopwatch()
+    _lock(context, cutover_offline.source_tables(context, plan), watch)
+    with watch.measuring("compare every row"):
+        result = verify.compare(context, plan)
+    if not result.equal:
+        raise Differs(result)
+    _sequences(context, plan, watch)
+    cutover_offline.rehearse_declaring(context)
+    with watch.measuring("switch"):
+        cutover_offline.rehearse_switch(context)
+    return Rehearsal(tuple(watch.parts), _blockers(context, plan), limits.lock_timeout)
+
+
+def _blockers(context: Context, plan: Plan) -> tuple[Blocker, ...]:
+    return tuple(blockers.find(context, "source", [t.source for t in plan.tables]))
+
+
+def _lock(context: Context, what: Tables, watch: _Stopwatch) -> None:
+    """The connection and the lock's privilege, by a lock that lets writers pass: the server asks the same for both."""
+    with watch.measuring(f"lock the {what.side}"), context.beside("rehearsal", side=what.side) as locker:
+        try:
+            with locker.rehearsal() as tx:
+                what.fence(tx)
+                tx.pg.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(PATIENCE)))
+                if what.refs:
+                    tx.pg.execute(sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(what.names))
+        except LOCK_CONFLICTS:
+            return  # who holds it is among the blockers
+
+
+def _last_changes(follower: Follower, name: str, jobs: Sequence[RunTable], hashing: Hashing, watch: _Stopwatch) -> None:
+    """A pass over what came meanwhile, one that finds nothing, and comparing what they touched."""
+    with follower:
+        follow.one_pass(follower, touch=True)  # opens its sessions, as it is done before the lock
+        with watch.measuring(name):
+            follow.one_pass(follower, touch=True)
+    _compare_keys(follower.context, jobs, hashing, watch)
+
+
+def _compare_keys(context: Context, jobs: Sequence[RunTable], hashing: Hashing, watch: _Stopwatch) -> None:
+    """Compare the keys changed last. Writes continue: a difference is not judged here, only timed."""
+    keys = 0
+    began = time.monotonic()
+    for job in changed_keys.only(context, jobs):
+        for some in changed_keys.batches(context, job):
+            changed_keys.differing(context, job, hashing, some)
+            keys += len(some)
+    watch.parts.append(Part(f"compare {keys:,} keys", time.monotonic() - began))
+
+
+def _sequences(context: Context, plan: Plan, watch: _Stopwatch) -> None:
+    """Reading them; setting them takes as long, and is no part of a transaction that could be rolled back."""
+    began = time.monotonic()
+    with context.source.transaction(read_only=True) as a, context.target.transaction(read_only=True) as b:
+        sequences.wanted(a, b, plan.sequences, margin=cutover.SEQUENCE_MARGIN)
+    watch.parts.append(Part(f"set {len(plan.sequences):,} sequences", 2 * (time.monotonic() - began)))
+
+
+def _close_source(context: Context, watch: _Stopwatch) -> None:
+    """The write block's function, replaced and rolled back."""
+    with context.source.rehearsal() as tx:
+        check_source_fence(tx, context.schema, context.epoch)
+        with watch.measuring("close the source"):
+            write_block.block(tx, context.schema, "", "")
+
+
+def _within_pause(found: Rehearsal, limits: Limits) -> Rehearsal:
+    if found.seconds <= limits.max_write_pause:
+        return found
+    longest = max(found.parts, key=lambda p: p.seconds)
+    raise CutoverAborted(
+        "a switch now would be aborted: the write pause would exceed --max-write-pause",
+        why=f"measured {found.seconds:.2f} s, --max-write-pause is {limits.max_write_pause:g} s;"
+        f" the longest part: {longest.name}, {longest.seconds:.2f} s",
+        fix="retry when there is less load, or allow a longer --max-write-pause",
+    )

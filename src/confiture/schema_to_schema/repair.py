@@ -1,0 +1,83 @@
+"""verify --repair: each key that differs goes into its table's log, and the same catch-up as ever heals it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from psycopg import sql
+
+from confiture.capture import apply
+from confiture.capture.apply import Followed
+from confiture.copy.run_table import RunTable
+from confiture.errors import Refused
+from confiture.failpoints import failpoint
+from confiture.journal import runs
+from confiture.journal.runs import Run
+from confiture.journal.verifications import Difference
+from confiture.naming import Naming
+from confiture.plan.keyset import typed
+from confiture.plan.planner import Plan
+from confiture.plan.projection import raw
+from confiture.runner.context import Context
+from confiture.schema_to_schema import follow
+
+#: A target table's name, and a key's values in the order of its walk key.
+Wrong = tuple[str, tuple[str, ...]]
+
+
+def refuse_uncaptured(run: Run) -> None:
+    """:raises Refused: when the run has no log to put keys into."""
+    if not run.options.get("capture"):
+        raise Refused(
+            "this run cannot be repaired key by key",
+            why="it was set up with --no-capture: there is no catch-up to heal a key",
+            fix="stop the application's writes and copy the table again: "
+            + Naming(run.target_name).command("migrate --restart-table NAME"),
+        )
+
+
+def wrong_keys(plan: Plan, found: Sequence[Difference]) -> frozenset[Wrong]:
+    """The keys of rows that differ, each once; foreign keys, constraints and sequences are not healed by keys."""
+    keys = {str(t.target): [k.target for k in t.key] for t in plan.tables if t.key}
+    return frozenset(
+        (d.subject, tuple(d.key[name] for name in keys[d.subject]))
+        for d in found
+        if d.check_name == "rows" and d.key is not None and d.subject in keys
+    )
+
+
+def repair(context: Context, plan: Plan, wrong: frozenset[Wrong]) -> None:
+    """Log the keys on the source and catch up; rows the source lacks go, others are brought again."""
+    for followed, job in _jobs(context, plan):
+        keys = sorted(key for subject, key in wrong if subject == str(job.table.target))
+        if keys:
+            _log(context, followed, job, keys)
+            context.progress.say(f"repairing {len(keys):,} keys of {job.table.target}")
+    follow.drain(context, plan, touch=True)
+
+
+def _jobs(context: Context, plan: Plan) -> Iterator[tuple[Followed, RunTable]]:
+    for followed in apply.followed(context, plan):
+        for job in followed.jobs:
+            yield followed, job
+
+
+def _log(context: Context, followed: Followed, job: RunTable, keys: Sequence[tuple[str, ...]]) -> None:
+    """As a change on the source would: the key as the target prints it reads back as the source's type."""
+    order = {k.source: i for i, k in enumerate(followed.item.key, 1)}
+    names = sql.SQL(", ").join(sql.Identifier(f"k{order[k.source]}") for k in job.table.key)
+    rows = sql.SQL(", ").join(
+        sql.SQL("({})").format(
+            sql.SQL(", ").join(
+                sql.SQL("{}::{}").format(typed(text, wire), raw(k.source_type))
+                for text, wire, k in zip(key, job.table.key_wires, job.table.key, strict=True)
+            )
+        )
+        for key in keys
+    )
+    with context.fenced_source() as tx:
+        tx.pg.execute(sql.SQL("INSERT INTO {} ({}) VALUES {}").format(followed.item.log, names, rows))
+        failpoint("repair.before_commit")
+    with context.fenced() as tx:
+        detail = {"table": str(job.table.target), "keys": len(keys)}
+        runs.note(tx, context.run_id, context.epoch, "repair", detail)

@@ -1,0 +1,262 @@
+"""The complete comparison after a cutover: every row of the source against the target, through the inverse mapping.
+
+A rollback needs it when something happened that reverse passes cannot see: a restart, failover or restore of either
+server, a rewrite of a table in the target, a damaged write block on the source (correctness.md, I-10.6). The target is
+the truth here: a row that differs is logged there, and a reverse pass applies it to the source again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from psycopg import IsolationLevel, sql
+
+from confiture import fingerprint
+from confiture.capture import triggers, write_block
+from confiture.capture.apply import Followed
+from confiture.capture.reverse_apply import ReverseFollower
+from confiture.capture.triggers import Captured
+from confiture.compare import changed_keys, checksum, suspects
+from confiture.compare.checksum import Hashing, Sum
+from confiture.compare.suspects import Key
+from confiture.copy.run_table import RunTable, reading
+from confiture.failpoints import failpoint
+from confiture.journal import runs, verifications
+from confiture.journal.verifications import Difference, Unit
+from confiture.plan.keyset import typed
+from confiture.plan.planner import Plan
+from confiture.postgres.session import Transaction, brief_lock, repeated
+from confiture.postgres.yielding import yielding
+from confiture.runner.context import Context
+from confiture.schema_to_schema import follow, verify
+from confiture.schema_to_schema.blockers import outwait
+from confiture.schema_to_schema.verify import Result, TableResult
+
+#: In the run's options: this life of both servers since the last comparison of every row.
+OPTION = "reverse_servers"
+
+
+def why_stale(context: Context) -> str | None:
+    """Why every row has to be compared before a rollback; None when reverse passes have seen every change."""
+    known = context.run().options.get(OPTION)
+    now = verify.servers(context)
+    again = [side for side, server in now.items() if known is None or known[side] != server]
+    if again:
+        return f"the server of the {' and of the '.join(again)} was restarted, or failed over, since the cutover"
+    rewritten = repeated(partial(_rewritten, context))
+    if rewritten:
+        return f"table {rewritten[0].table} of the target was rewritten since the cutover"
+    with context.source.transaction(read_only=True) as tx:
+        damaged = not write_block.is_intact(tx, context.schema)
+    return "the write block of the source was damaged" if damaged else None
+
+
+def _rewritten(context: Context) -> list[fingerprint.Change]:
+    with yielding(context.target), context.target.transaction(read_only=True) as tx:
+        return fingerprint.changes(tx, context.schema, [fingerprint.STORAGE])
+
+
+def compare(context: Context, plan: Plan, *, repair: bool = False) -> Result:
+    """Compare every row of each table; equal, the source is fit for a rollback from here on.
+
+    :param repair: apply rows that differ to the source again, as the target has them.
+    """
+    _restore_block(context, plan)
+    now = verify.servers(context)
+    hashing = changed_keys.hashing_of(context, plan)
+    number = repeated(partial(_begin, context, plan, now))
+    forward = {t.number: RunTable(t, context.schema) for t in plan.tables}
+    results: list[TableResult] = []
+    differences: list[Difference] = []
+    with ReverseFollower(context, plan) as follower:
+        for followed in follower.followed:
+            job = followed.jobs[0]
+            follow.one_pass(follower, touch=True)
+            found, rows = _table(context, follower, followed, forward[job.table.number], hashing, repair=repair)
+            names = str(job.table.target), str(job.table.source)
+            unit = Unit("rows", names[1], 0, rows[1], rows[0], {}, not found)
+            with context.fenced() as tx:
+                verifications.add_unit(tx, context.run_id, number, unit, found)
+                failpoint("reverse_verify.before_commit")
+            results.append(TableResult(names[0], names[1], rows[1], rows[0], not found))
+            differences += found
+            context.progress.say(f"compared {names[0]} with {names[1]}")
+    _end(context, plan, number, now, equal=not differences)
+    return Result(number, tuple(results), {}, tuple(differences))
+
+
+def _restore_block(context: Context, plan: Plan) -> None:
+    """The write block's triggers on the source, and its capture for the time after a rollback, as they were installed.
+
+    Once every row is equal, nothing that is missing in the log is missing in the target.
+    """
+    for item in triggers.captured(plan.tables, context.schema):
+        outwait(context, "source", [item.table], partial(_restore_one, context, item), readers=False)
+
+
+def _restore_one(context: Context, item: Captured) -> None:
+    with context.fenced_source() as tx:
+        brief_lock(tx)
+        write_block.install(tx, context.schema, item.table)
+        if not triggers.is_intact(tx, item):
+            triggers.remove(tx, item)
+            triggers.install(tx, item)
+        failpoint("reverse_verify.restored.before_commit")
+
+
+def _begin(context: Context, plan: Plan, now: dict[str, str]) -> int:
+    with yielding(context.target), context.fenced() as tx:
+        # What is rewritten from here on is found by the next comparison.
+        tables = fingerprint.oids(tx, [t.target for t in plan.tables])
+        fingerprint.record(tx, context.schema, tables, (fingerprint.STORAGE,))
+        return verifications.begin(
+            tx, context.run_id, epoch=context.epoch, plan_hash=plan.hash, purpose="reverse", servers=now
+        )
+
+
+def _end(context: Context, plan: Plan, number: int, now: dict[str, str], *, equal: bool) -> None:
+    with context.fenced() as tx:
+        run = runs.required(tx, context.run_id)
+        if equal:
+            runs.update(tx, context.run_id, options={**run.options, OPTION: now})
+        else:
+            tables = [t.target for t in plan.tables]
+            fingerprint.forget(tx, context.schema, tables, (fingerprint.STORAGE,))
+            runs.update(tx, context.run_id, options={k: v for k, v in run.options.items() if k != OPTION})
+        verifications.end(tx, context.run_id, number, "equal" if equal else "different")
+
+
+def _table(
+    context: Context,
+    follower: ReverseFollower,
+    followed: Followed,
+    forward: RunTable,
+    hashing: Hashing,
+    *,
+    repair: bool,
+) -> tuple[list[Difference], tuple[int, int]]:
+    """What is confirmed to differ, and the rows of the source and of the target."""
+    job = followed.jobs[0]
+    keys, rows = repeated(partial(_suspects, context, job, forward, hashing))
+    found: list[Difference] = []
+    for attempt in range(2 if repair else 1):
+        if attempt:
+            _log(context, followed, [d.key_values for d in found])
+        verdict = suspects.classify(
+            context.target,
+            context.source,
+            job,
+            hashing,
+            followed,
+            keys,
+            lambda: follow.one_pass(follower, touch=True),
+        )
+        found = [d for d in verdict.confirmed if not _left_behind(context, forward, d)]
+        if not found:
+            break
+    return found, rows
+
+
+def _suspects(
+    context: Context, job: RunTable, forward: RunTable, hashing: Hashing
+) -> tuple[list[Key], tuple[int, int]]:
+    buckets = checksum.bucket_count(job.table.estimate)
+    with (
+        reading(context.target, job) as a,
+        context.source.transaction(isolation=IsolationLevel.REPEATABLE_READ, read_only=True) as b,
+    ):
+        x = checksum.bucket_sums(a, job, "source", hashing, buckets)
+        y = checksum.bucket_sums(b, job, "target", hashing, buckets)
+        # Rows that $where leaves behind are on the source alone, so the sums of such a table cannot agree.
+        wrong = sorted(k for k in x.keys() | y.keys() if forward.table.where or x.get(k) != y.get(k))
+        keys: list[Key] = []
+        for at in range(0, len(wrong), checksum.BUCKETS_AT_ONCE):
+            some = wrong[at : at + checksum.BUCKETS_AT_ONCE]
+            where = checksum.bucket_condition(job, hashing, buckets, some)
+            keys += [d.key_values for d in checksum.suspects(a, b, job, hashing, where)]
+        if forward.table.where:
+            keys = _moved(b, forward, keys)
+    return keys, (_rows(y), _rows(x))
+
+
+def _rows(sums: dict[int, Sum]) -> int:
+    return sum(s.rows for s in sums.values())
+
+
+def _moved(source: Transaction, forward: RunTable, keys: Sequence[Key]) -> list[Key]:
+    """Without the keys whose rows are on the source alone and outside ``$where``: they were never in the target."""
+    kept: list[Key] = []
+    for some in _parts(keys):
+        inside, there = (
+            {tuple(row) for row in source.pg.execute(query).fetchall()} for query in _key_queries(forward, some)
+        )
+        kept += [key for key in some if key in inside or key not in there]
+    return kept
+
+
+def _key_queries(forward: RunTable, keys: Sequence[Key]) -> Iterator[sql.Composed]:
+    """The keys among some that the forward view has, and those that the source table has."""
+    texts = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(part.name)) for part in forward.table.view_key)
+    where = suspects.among(forward, keys)["source"]
+    yield sql.SQL("SELECT {} FROM {} WHERE {}").format(texts, forward.view, where)
+    names = sql.SQL(", ").join(sql.Identifier(part.name) for part in forward.table.source_key)
+    own = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(p.name)) for p in forward.table.source_key)
+    arrays = sql.SQL(", ").join(
+        sql.SQL("{}::text[]::{}[]").format(sql.Literal([k[i] for k in keys]), sql.SQL(part.type))
+        for i, part in enumerate(forward.table.source_key)
+    )
+    yield sql.SQL("SELECT {} FROM {} WHERE ({}) IN (SELECT * FROM unnest({}))").format(
+        own, forward.source, names, arrays
+    )
+
+
+def _parts(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
+    for at in range(0, len(keys), suspects.KEYS_AT_ONCE):
+        yield keys[at : at + suspects.KEYS_AT_ONCE]
+
+
+def _left_behind(context: Context, forward: RunTable, difference: Difference) -> bool:
+    """Whether a row is on the source alone and outside ``$where``."""
+    if forward.table.where is None or difference.kind != "not in source":
+        return False
+    with context.source.transaction(read_only=True) as tx:
+        return not _moved(tx, forward, [difference.key_values])
+
+
+def _log(context: Context, followed: Followed, keys: Sequence[Key]) -> None:
+    """Log the keys in the target, as a change there would."""
+    columns = followed.item.key
+    rows = sql.SQL(", ").join(
+        sql.SQL("({})").format(
+            sql.SQL(", ").join(typed(text, k.source_type) for text, k in zip(key, columns, strict=True))
+        )
+        for key in keys
+    )
+    with context.fenced() as tx:
+        tx.pg.execute(sql.SQL("INSERT INTO {} ({}) VALUES {}").format(followed.item.log, followed.item.log_key, rows))
+        failpoint("reverse_verify.logged.before_commit")
+
+
+def judge(context: Context, plan: Plan, forward: RunTable, hashing: Hashing) -> changed_keys.Judge | None:
+    """Which rows that left ``$where`` do not match the target through the inverse mapping; None without ``$where``.
+
+    Such a row is correct when the source's row equals the target's, although the source's view no longer shows it.
+    """
+    if forward.table.where is None:
+        return None
+    back = next(t for t in plan.back if t.number == forward.table.number)
+    job = RunTable(back, context.schema, side="target")
+
+    def wrong(keys: Sequence[Key]) -> list[Key]:
+        where = suspects.among(job, keys)
+        with (
+            yielding(context.target),
+            context.target.transaction(read_only=True) as a,
+            context.source.transaction(read_only=True) as b,
+        ):
+            x = checksum.hashes(a, job, "source", hashing, where["source"])
+            y = checksum.hashes(b, job, "target", hashing, where["target"])
+        return [k for k in keys if x.get(k) != y.get(k)]
+
+    return lambda keys: repeated(partial(wrong, keys))

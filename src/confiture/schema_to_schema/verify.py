@@ -1,0 +1,343 @@
+"""verify: every row by checksum, then foreign keys, constraints, indexes and sequences.
+
+Each part compared is recorded with its differences in one commit, so a killed verify goes on where it
+stopped. A restart of either server, or a new plan, begins anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from psycopg import IsolationLevel, sql
+
+from confiture import fingerprint
+from confiture.capture import apply, write_block
+from confiture.capture.apply import Followed
+from confiture.compare import changed_keys, checksum, compared_parts, constraints
+from confiture.compare.checksum import Hashing
+from confiture.copy.run_table import RunTable
+from confiture.errors import Refused, UsageError
+from confiture.failpoints import failpoint
+from confiture.journal import catch_up, progress, rounds, runs, verifications
+from confiture.journal.verifications import Difference, Unit
+from confiture.naming import Naming
+from confiture.plan.planner import Plan
+from confiture.postgres.session import Session, Transaction, repeated
+from confiture.postgres.yielding import yielding
+from confiture.runner.context import Context
+from confiture.schema_to_schema import follow, sequences
+from confiture.schema_to_schema.rebuild import waits
+
+
+@dataclass(frozen=True, slots=True)
+class TableResult:
+    """One table's rows: both counts, and whether every checksum agrees.
+
+    :ivar in_cutover: it is copied again in the cutover, and compared only there.
+    """
+
+    source: str
+    target: str
+    source_rows: int
+    target_rows: int
+    equal: bool
+    in_cutover: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a verification found; equal only when nothing differs."""
+
+    number: int
+    tables: tuple[TableResult, ...]
+    checks: dict[str, bool]
+    differences: tuple[Difference, ...]
+
+    @property
+    def equal(self) -> bool:
+        """Whether source and target agree in everything."""
+        return not self.differences and all(t.equal for t in self.tables) and all(self.checks.values())
+
+
+#: The checks after the rows, in the order they are made and told.
+CHECKS = ("foreign_keys", "constraints", "sequences")
+
+
+def verify(context: Context, plan: Plan, purpose: str = "verify", *, capture: bool = False) -> Result:
+    """Compare everything; resumes an unfinished attempt of the same plan and servers.
+
+    :param purpose: ``verify``, or ``cutover`` for the repetition under its lock.
+    :param capture: the application writes meanwhile: what differs is a suspect first.
+    :raises Refused: when not every table is copied and finished.
+    """
+    refuse_unfinished(context)
+    refuse_changed(context)
+    session = context.source
+    number = _attempt(context, plan, purpose, servers(context))
+    hashing = changed_keys.hashing_of(context, plan)
+    live = {j.table.number: f for f in apply.followed(context, plan) for j in f.jobs} if capture else {}
+    if capture:
+        follow.drain(context, plan, touch=True)
+    with context.target.transaction(read_only=True) as tx:
+        known = {(u.check_name, u.subject, u.unit): u for u in verifications.units(tx, context.run_id, number)}
+    pausable = purpose != "cutover"
+    for table in plan.tables:
+        job = RunTable(table, context.schema)
+        if table.recopied:
+            context.progress.say(f"{table.target} is compared in the cutover, where it is copied again")
+            continue
+        look = checksum.suspects if table.number in live else checksum.differences
+        for unit in compared_parts.parts_of(context, session, job, hashing, look):
+            if ("rows", str(table.target), unit.number) in known:
+                continue
+            context.checkpoint(pausable=pausable)
+            part, found = unit.compare()
+            if found and table.number in live:
+                part, found = _settled(context, plan, job, hashing, live[table.number], part, found)
+            _record(context, number, part, found)
+        context.progress.say(f"verified rows of {table.target}")
+    for name in CHECKS:
+        if name == "sequences" and capture:
+            continue  # they move on while the application writes; the cutover sets them under its lock
+        if (name, "", 0) not in known:
+            context.checkpoint(pausable=pausable)
+            found = _checked(context, session, plan, name)
+            _record(context, number, Unit(name, "", 0, None, None, {}, not found), found)
+    return _close(context, plan, number)
+
+
+def compare(context: Context, plan: Plan) -> Result:
+    """Compare everything but sequences, which a cutover sets, and write nothing down: for a rehearsal.
+
+    :raises Refused: when not every table is copied and finished.
+    """
+    refuse_unfinished(context)
+    hashing = changed_keys.hashing_of(context, plan)
+    units: list[Unit] = []
+    found: list[Difference] = []
+    for table in plan.tables:
+        job = RunTable(table, context.schema)
+        for unit in compared_parts.parts_of(context, context.source, job, hashing, checksum.differences):
+            context.checkpoint()
+            part, differing = unit.compare()
+            units.append(part)
+            found += differing
+    for name in (n for n in CHECKS if n != "sequences"):
+        context.checkpoint()
+        differing = _checked(context, context.source, plan, name)
+        units.append(Unit(name, "", 0, None, None, {}, not differing))
+        found += differing
+    return result_of(plan, 0, units, tuple(found))
+
+
+def refuse_changed(context: Context) -> None:
+    """Compare the fingerprint of every table on both sides, and the set of tables.
+
+    :raises Blocked: when the source was changed since the plan, or the target since its constraints are back.
+    """
+    kinds = (*fingerprint.CAPTURED, *fingerprint.DATABASE)
+    repeated(partial(_refuse_changed, context, context.source, "source", kinds))
+    repeated(partial(_refuse_changed, context, context.target, "target", fingerprint.APPLIED))
+
+
+def _refuse_changed(context: Context, session: Session, side: str, kinds: Sequence[str]) -> None:
+    # Functions that print a definition lock the table that it is of.
+    with yielding(session), session.transaction(isolation=IsolationLevel.REPEATABLE_READ, read_only=True) as tx:
+        fingerprint.refuse_changed(tx, context.schema, side, kinds)
+
+
+def refuse_unfinished(context: Context) -> None:
+    """:raises Refused: when a table is not wholly copied, or its constraints are not back."""
+    with context.target.transaction(read_only=True) as tx:
+        states = progress.tables(tx, context.run_id)
+    left = [str(s.target) for s in states if s.phase != "finished"]
+    if left:
+        raise Refused(
+            "not every table is copied yet",
+            why=f"{', '.join(left[:5])}{' and more' if len(left) > 5 else ''}",
+            fix=Naming(context.run().target_name).command("migrate"),
+        )
+
+
+def servers(context: Context) -> dict[str, str]:
+    """This life of either server: what was seen in another one may have been lost (correctness.md, 6)."""
+    return {"source": _server(context.source), "target": _server(context.target)}
+
+
+def why_stale(context: Context, plan: Plan, last: verifications.Verification | None) -> str | None:
+    """Why a verification no longer tells anything; None when it was equal and nothing has come since."""
+    if last is None or last.verdict != "equal" or last.plan_hash != plan.hash:
+        return "the plan changed since"
+    again = [side for side, server in servers(context).items() if last.servers[side] != server]
+    return f"the server of the {' and of the '.join(again)} was started again since" if again else None
+
+
+def refuse_older(context: Context, seconds: float) -> None:
+    """:raises Refused: when the last complete verification began longer ago than so many seconds."""
+    with context.target.transaction(read_only=True) as tx:
+        age = rounds.age(tx, context.run_id)
+        run = runs.get(tx, context.run_id)
+    if age is not None and age > seconds and run is not None:
+        raise Refused(
+            "the verification is too old",
+            why=f"the last complete verification began {age:.0f} s ago, --max-verification-age is {seconds:.0f} s",
+            fix=Naming(run.target_name).command("verify --again"),
+        )
+
+
+def _server(session: Session) -> str:
+    """Names this life of the server: a restart or another timeline gives another name."""
+    with session.transaction() as tx:
+        row = tx.pg.execute(
+            "SELECT pg_postmaster_start_time()::text || ' timeline '"
+            " || (SELECT timeline_id FROM pg_control_checkpoint())"
+        ).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def _attempt(context: Context, plan: Plan, purpose: str, now: dict[str, str]) -> int:
+    with context.fenced() as tx:
+        last = verifications.latest(tx, context.run_id, purpose)
+        # Rows that were compared before may have been rewritten, or written while the write block was damaged.
+        moved = fingerprint.changes(tx, context.schema, (fingerprint.STORAGE, fingerprint.WRITE_BLOCK))
+        same = last is not None and not moved and (last.plan_hash, last.servers) == (plan.hash, now)
+        if last is not None and same and last.verdict is None and purpose == "verify" and _all_equal(tx, context, last):
+            return last.number
+        catch_up.forget_all_touched(tx, context.run_id)
+        _begin_from(context, tx, plan)
+        return verifications.begin(
+            tx, context.run_id, epoch=context.epoch, plan_hash=plan.hash, purpose=purpose, servers=now
+        )
+
+
+def _begin_from(context: Context, tx: Transaction, plan: Plan) -> None:
+    """What the target must stay like from the first comparison on: its storage, and a write block that is whole."""
+    tables = [t.target for t in plan.tables]
+    if write_block.exists(tx, context.schema):
+        for table in write_block.lacking(tx, context.schema, tables):
+            write_block.install(tx, context.schema, table)
+    kept = [t.target for t in plan.tables if not t.recopied]
+    fingerprint.record(tx, context.schema, fingerprint.oids(tx, kept), (fingerprint.STORAGE,))
+
+
+def _all_equal(tx: Transaction, context: Context, attempt: verifications.Verification) -> bool:
+    return all(u.equal for u in verifications.units(tx, context.run_id, attempt.number))
+
+
+def _settled(
+    context: Context,
+    plan: Plan,
+    job: RunTable,
+    hashing: Hashing,
+    followed: Followed,
+    part: Unit,
+    found: list[Difference],
+) -> tuple[Unit, list[Difference]]:
+    """The part as it is once its suspects are told apart."""
+    confirmed = compared_parts.settled(context, job, hashing, followed, found, lambda: follow.single(context, plan))
+    rows = part.source_rows if not confirmed else part.target_rows
+    return replace(part, target_rows=rows, equal=not confirmed), list(confirmed)
+
+
+def _checked(context: Context, session: Session, plan: Plan, name: str) -> list[Difference]:
+    def look() -> list[Difference]:
+        with yielding(session):
+            return list(_check(context, session, plan, name))
+
+    return repeated(look)
+
+
+def _check(context: Context, session: Session, plan: Plan, name: str) -> Iterator[Difference]:
+    with context.target.transaction() as tx:
+        taken = tuple(d for d in progress.deferred(tx, context.run_id) if not waits(plan, d))
+        if name == "foreign_keys":
+            for key in (d for d in taken if d.kind == "foreign_key" and (d.detail or {}).get("validated")):
+                found = constraints.orphans(tx, key)
+                if found:
+                    with session.transaction(read_only=True) as source:
+                        yield from constraints.told_apart(source, found, key, plan, context.schema)
+        elif name == "constraints":
+            yield from constraints.off(taken)
+            yield from constraints.invalid(tx, plan, taken)
+        else:
+            yield from sequences.behind(session, tx, plan)
+
+
+def _record(context: Context, number: int, unit: Unit, found: list[Difference]) -> None:
+    with context.fenced() as tx:  # the part and its differences commit together
+        verifications.add_unit(tx, context.run_id, number, unit, found)
+        failpoint("verify.before_commit")
+    failpoint("verify.after_commit")
+
+
+def _close(context: Context, plan: Plan, number: int) -> Result:
+    refuse_changed(context)
+    with context.fenced() as tx:
+        kinds = (fingerprint.STORAGE, fingerprint.WRITE_BLOCK)
+        fingerprint.refuse_changed(tx, context.schema, "target", kinds)
+        units = verifications.units(tx, context.run_id, number)
+        found = verifications.differences(tx, context.run_id, number)
+        result = result_of(plan, number, units, found)
+        verifications.end(tx, context.run_id, number, "equal" if result.equal else "different")
+        failpoint("verify.close.before_commit")
+    return result
+
+
+def result_of(plan: Plan, number: int, units: Sequence[Unit], found: tuple[Difference, ...]) -> Result:
+    """An attempt's outcome from what the journal recorded of it."""
+    return Result(number, _tables(plan, units), _checks(units), found)
+
+
+def _tables(plan: Plan, units: Sequence[Unit]) -> tuple[TableResult, ...]:
+    results = []
+    for table in plan.tables:
+        own = [u for u in units if u.check_name == "rows" and u.subject == str(table.target)]
+        a, b = sum(u.source_rows or 0 for u in own), sum(u.target_rows or 0 for u in own)
+        equal = all(u.equal for u in own)
+        results.append(TableResult(str(table.source), str(table.target), a, b, equal, table.recopied))
+    return tuple(results)
+
+
+def _checks(units: Sequence[Unit]) -> dict[str, bool]:
+    made = {u.check_name for u in units}
+    return {name: all(u.equal for u in units if u.check_name == name) for name in CHECKS if name in made}
+
+
+def write_differences(path: Path, differences: Sequence[Difference]) -> None:
+    """One JSON object a line; the file is readable by its owner only, because it holds data."""
+    with open(path, "w", encoding="utf-8", opener=_owner_only) as file:
+        # a file that was there keeps its mode otherwise
+        os.fchmod(file.fileno(), 0o600)
+        for item in differences:
+            file.write(json.dumps(asdict(item), ensure_ascii=False) + "\n")
+    failpoint("report.written")
+
+
+def _owner_only(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Say before the work that its report could not be written.
+
+    :raises UsageError: naming the folder or the file.
+    """
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UsageError(
+            f"the report of differences cannot be written to {path}",
+            why="it is a folder, its folder is missing, or you may not write there",
+            fix="name another file with --differences",
+        )
+
+
+def lock_list(plan: Plan) -> sql.Composed:
+    """Every source table of the plan, for LOCK TABLE."""
+    names = dict.fromkeys((t.source, t.only) for t in plan.tables)
+    items = [sql.SQL("ONLY " if only else "") + sql.Identifier(ref.schema, ref.name) for ref, only in names]
+    return sql.SQL(", ").join(items)

@@ -1,0 +1,409 @@
+"""What is going on, for whoever is on call: facts read in one transaction, judged by pure functions.
+
+Severity follows monitoring practice: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN. Nothing is written, no row is
+locked, and the source is never connected to: the target's journal knows enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg import IsolationLevel
+from psycopg.rows import dict_row
+
+from confiture import config
+from confiture.capture import write_block
+from confiture.config import Database
+from confiture.copy.throttle import from_json as throttle_from_json
+from confiture.errors import CannotConnect, ConfitureError, Refused, UsageError
+from confiture.journal import leases, schema
+from confiture.naming import Naming, naming
+from confiture.postgres.session import Session, Transaction
+from confiture.sql import load
+from confiture.states import UNKNOWN
+from confiture.status.severity import (
+    RunnerReport,
+    Severity,
+    TableReport,
+    facts_of,
+    judge,
+    leave_alone,
+    next_step,
+    percent,
+    rollback,
+    undo,
+)
+
+Json = dict[str, Any]
+#: Of the JSON; raised when a field goes or changes its meaning.
+SCHEMA_VERSION = 2
+TIMEOUT = "2s"
+#: Below it a rate says nothing yet.
+ETA_FROM_PERCENT = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressReport:
+    """Rows of all tables; ``eta`` None where it would be a guess."""
+
+    rows_done: int
+    rows_total: int
+    total_is_estimate: bool
+    percent: float
+    rows_per_second: float | None
+    eta: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """Everything asked of one run, in the order it is asked."""
+
+    id: str
+    source: str
+    target: str
+    state: str
+    state_since: datetime
+    started_at: datetime
+    writes_served_by: str
+    cutover_phase: str | None
+    rolled_back_at: datetime | None
+    blocked_reason: str | None
+    severity: int
+    reasons: tuple[str, ...]
+    runner: RunnerReport
+    restarts: int
+    last_restart: datetime | None
+    progress: ProgressReport
+    throttle: Json
+    paused_since: datetime | None
+    tables: tuple[TableReport, ...]
+    changes: Json
+    locks: Json
+    verification: Json
+    rollback: Json
+    stale_views: tuple[str, ...]
+    errors: tuple[Json, ...]
+    leave_alone: str
+    undo: str
+    next: Json
+    server: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All runs that were asked for, and the targets that could not be."""
+
+    generated_at: datetime
+    runs: tuple[RunReport, ...]
+    unknown: tuple[str, ...] = field(default=())
+
+    @property
+    def severity(self) -> Severity:
+        """The worst of all; what could not be reached counts only when nothing worse is known."""
+        worst = max((Severity(r.severity) for r in self.runs), default=Severity.OK)
+        if self.unknown and worst is not Severity.CRITICAL:
+            return Severity.UNKNOWN
+        return worst
+
+    @property
+    def summary(self) -> str:
+        """One line: what the severity comes from."""
+        if self.unknown and self.severity is Severity.UNKNOWN:
+            return self.unknown[0]
+        if not self.runs:
+            return "no run"
+        worst = max(self.runs, key=lambda r: r.severity)
+        why = f": {worst.reasons[0]}" if worst.reasons else ""
+        return f"{worst.source} -> {worst.target} {worst.state} {worst.progress.percent:.1f} %{why}"
+
+    def as_json(self) -> Json:
+        """The contract: ``schemas/status.json``."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "generated_at": self.generated_at.isoformat(),
+            "severity": self.severity.name,
+            "summary": self.summary,
+            "unknown": list(self.unknown),
+            "runs": [_plain(asdict(run)) for run in self.runs],
+        }
+
+
+def _plain(value: Any) -> Any:
+    """Times as ISO 8601, severities by name; everything else as it is."""
+    if isinstance(value, dict):
+        return {k: Severity(v).name if k == "severity" else _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+# Asking --------------------------------------------------------------------------------------------
+
+
+def report(target: str | None, project: Path, *, every: bool = False, given_project: Path | None = None) -> Report:
+    """The runs of one target, or of every environment of the project.
+
+    :param every: also runs that are over and were followed by another.
+    :param given_project: ``--project`` as it was given, to be repeated in the next command.
+    :raises UsageError: when no target is named and the project knows no environment.
+    """
+    if target is not None:
+        return _of(config.resolve(target, project), naming(target, given_project), every, quiet=False)
+    names = config.environments(project)
+    if not names:
+        raise UsageError(
+            "which target?", why=f"{project} has no db/environments", fix="name it: confiture status --target NAME"
+        )
+    found = [_of_environment(Naming(name, given_project), project, every) for name in names]
+    return Report(
+        max(r.generated_at for r in found),
+        tuple(run for r in found for run in r.runs),
+        tuple(text for r in found for text in r.unknown),
+    )
+
+
+def _of_environment(named: Naming, project: Path, every: bool) -> Report:
+    try:
+        database = config.resolve(named.target, project)
+    except UsageError as error:
+        return unknown(error)
+    return _of(database, named, every, quiet=True)
+
+
+def unknown(error: ConfitureError) -> Report:
+    """A report of nothing but an error."""
+    text = ": ".join(filter(None, (error.what, error.why)))
+    return Report(datetime.now().astimezone(), (), (" ".join(text.splitlines()),))
+
+
+def _of(database: Database, named: Naming, every: bool, *, quiet: bool) -> Report:
+    """``quiet``: a database that is not there, or has no journal, is nothing to tell."""
+    now = datetime.now().astimezone()
+    try:
+        with Session(database, "status") as session:
+            with session.transaction(isolation=IsolationLevel.REPEATABLE_READ, read_only=True) as tx:
+                tx.pg.execute(f"SET LOCAL statement_timeout = '{TIMEOUT}'")
+                return _read(tx, database, named, every, quiet=quiet)
+    except CannotConnect as error:
+        if quiet and f'database "{database.dbname}" does not exist' in error.why:
+            return Report(now, ())
+        return Report(now, (), (f"{error.what}: {error.why}",))
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
+        return Report(now, (), (f"the journal of {database.name} is of another version: {error.diag.message_primary}",))
+    except psycopg.Error as error:
+        return Report(now, (), (f"the journal of {database.name} cannot be read: {error.diag.message_primary}",))
+    except ConfitureError as error:
+        return unknown(error)
+
+
+def _rows(tx: Transaction, block: str, **parameters: object) -> list[Json]:
+    with tx.pg.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(load("status.sql")[block], parameters or None).fetchall()
+
+
+def _read(tx: Transaction, database: Database, named: Naming, every: bool, *, quiet: bool) -> Report:
+    row = tx.pg.execute(load("status.sql")["now"]).fetchone()
+    assert row is not None
+    now, version, has_runs, has_journal = row
+    if not has_runs or not has_journal:
+        return Report(now, (), () if quiet else (f"{database.name} has no journal: no run was ever set up there",))
+    have = schema.version(tx)
+    newer = None
+    if have is not None and have > schema.newest():
+        newer = f"the journal of {database.name} has version {have}, this tool knows {schema.newest()}"
+    found = _rows(tx, "runs")
+    shown = found if every else found[:1]
+    server = {"host": tx.pg.info.host, "port": tx.pg.info.port, "database": tx.pg.info.dbname, "version": version}
+    runs = tuple(_run(tx, r, now, server, named) for r in shown)
+    if newer is not None:
+        return Report(now, tuple(_misread(run, newer) for run in runs), (newer,))
+    return Report(now, runs)
+
+
+def _misread(run: RunReport, newer: str) -> RunReport:
+    """A run of a journal that a newer tool wrote: what is read may mean something else by now."""
+    return replace(
+        run,
+        severity=Severity.UNKNOWN,
+        reasons=(newer,),
+        writes_served_by=UNKNOWN,
+        leave_alone="unknown",
+        undo="unknown",
+        rollback={"possible": False, "why": newer, "command": None},
+        next={
+            "action": "look again with the confiture that wrote the journal, or a newer one",
+            "command": None,
+            "alternatives": (),
+            "hint": None,
+        },
+    )
+
+
+# One run -------------------------------------------------------------------------------------------
+
+
+def _run(tx: Transaction, row: Json, now: datetime, server: Json, named: Naming) -> RunReport:
+    run = row["id"]
+    runner_row = next(iter(_rows(tx, "runner", run=run)), None)
+    table_rows = _rows(tx, "tables", run=run)
+    tables = _tables(table_rows, _rows(tx, "rebuilding", run=run))
+    runner = _runner(runner_row, row["age"])
+    verification, differing = _verification(next(iter(_rows(tx, "verification", run=run)), None), runner)
+    paused = tx.pg.execute(load("status.sql")["paused"], {"run": run}).fetchone()
+    progress = _progress(table_rows if runner.alive and not paused else (), tables, now)
+    throttle, throttled_seconds = _throttle(tx, run, waits=runner.alive and not paused)
+    facts = facts_of(
+        row,
+        paused_seconds=paused[0] if paused else None,
+        throttled=(throttled_seconds, throttle["reason"]),
+        differing=differing,
+    )
+    if facts.closing:
+        facts = replace(facts, target_closed=_target_closed(tx, f"confiture_{run.hex[:8]}"))
+    severity, reasons = judge(facts, runner, tables, verification)
+    return RunReport(
+        id=run.hex[:8],
+        source=row["source_name"],
+        target=row["target_name"],
+        state=row["state"],
+        state_since=row["state_since"],
+        started_at=row["started_at"],
+        writes_served_by=facts.served,
+        cutover_phase=facts.phase,
+        rolled_back_at=row["rolled_back_at"],
+        blocked_reason=facts.blocked,
+        severity=severity,
+        reasons=reasons,
+        runner=runner,
+        restarts=runner_row["restarts"] if runner_row else 0,
+        last_restart=runner_row["last_restart"] if runner_row else None,
+        progress=progress,
+        throttle=throttle,
+        paused_since=paused[1] if paused else None,
+        tables=tables,
+        changes=_changes(row, next(iter(_rows(tx, "changes", run=run)), None) if row["captured"] else None),
+        locks=_rows(tx, "locks", run=run)[0],
+        verification=verification,
+        rollback=rollback(facts, named),
+        stale_views=tuple(row["stale_views"] or ()),
+        errors=tuple(_rows(tx, "errors", run=run)),
+        leave_alone=leave_alone(facts, runner, severity, named),
+        undo=undo(facts, runner, named),
+        next=next_step(facts, runner, tables, verification, named),
+        server=server,
+    )
+
+
+def _target_closed(tx: Transaction, run_schema: str) -> bool | None:
+    """Whether the target itself refuses the application's writes; None where it cannot be told."""
+    try:
+        with tx.pg.transaction():
+            return write_block.is_blocked(tx, run_schema)
+    except (psycopg.Error, Refused):
+        return None
+
+
+def _runner(row: Json | None, run_age: float) -> RunnerReport:
+    """:param run_age: seconds since the run began, for one that no command ever held."""
+    if row is None:
+        return RunnerReport(None, None, None, None, None, None, alive=False, ended=True, absent_seconds=run_age)
+    ended = row["ended_at"] is not None
+    alive = not ended and not row["gone"] and row["silent"] <= leases.LEASE_SECONDS
+    return RunnerReport(
+        row["host"],
+        row["pid"],
+        row["tool_version"],
+        row["command"],
+        row["heartbeat_at"],
+        row["silent"],
+        alive,
+        ended,
+        row["ended_at"],
+        row["ended_why"],
+        0.0 if alive else row["absent"],
+    )
+
+
+def _tables(rows: Sequence[Json], rebuilding: Sequence[Json]) -> tuple[TableReport, ...]:
+    built = {r["target"]: (r["back"], r["taken"]) for r in rebuilding}
+    found = []
+    for row in rows:
+        whole = row["sealed"] and row["phase"] in ("copied", "finished")
+        back, taken = built.get(row["target"], (0, 0))
+        phase = "indexing" if row["phase"] == "copied" and back < taken else row["phase"]
+        found.append(
+            TableReport(
+                row["source"],
+                row["target"],
+                phase,
+                row["strategy"],
+                row["rows_done"],
+                row["rows_done"] if whole else max(row["estimate"], row["rows_done"]),
+                not whole,
+                _checkpoint(row),
+                row["attempts"] or 0,
+                row["failed"] or 0,
+                row["last_error"],
+                back,
+                taken,
+            )
+        )
+    return tuple(found)
+
+
+def _checkpoint(row: Json) -> str | None:
+    if row["checkpoint"] is None:
+        return None
+    names = (row["key"] or "").split(", ")
+    return ", ".join(f"{name}={value}" for name, value in zip(names, row["checkpoint"], strict=False))
+
+
+def _progress(rows: Sequence[Json], tables: Sequence[TableReport], now: datetime) -> ProgressReport:
+    done, total = sum(t.rows_done for t in tables), sum(t.rows_total for t in tables)
+    recent = sum(r["recent"] for r in rows)
+    began = min((r["first_recent"] for r in rows if r["first_recent"] is not None), default=None)
+    rate = recent / max((now - began).total_seconds(), 0.001) if began is not None and recent else None
+    share = percent(done, total) if tables else 0.0
+    eta = now + timedelta(seconds=(total - done) / rate) if rate and ETA_FROM_PERCENT <= share < 100 else None
+    return ProgressReport(done, total, any(t.total_is_estimate for t in tables), share, rate, eta)
+
+
+def _verification(row: Json | None, runner: RunnerReport) -> tuple[Json, tuple[str, ...]]:
+    """The last verification, and the target tables in which it found rows that differ."""
+    if row is None:
+        nothing = {"last_complete_at": None, "last_complete_seconds": None}
+        return {"status": "not run", "checked_at": None, "stale": False, "differences": 0, **nothing}, ()
+    unfinished = "running" if runner.alive else "interrupted"
+    told = {
+        "status": {"equal": "equal", "different": "different", None: unfinished}[row["verdict"]],
+        "checked_at": row["checked_at"],
+        "stale": bool(row["stale"]),
+        "differences": row["differences"],
+        "last_complete_at": row["last_complete_at"],
+        "last_complete_seconds": row["last_complete_seconds"],
+    }
+    return told, tuple(row["differing"] or ())
+
+
+def _changes(row: Json, measured: Json | None) -> Json:
+    nothing = {"applied": None, "backlog": None, "oldest_seconds": None}
+    return {"captured": row["captured"], **(measured or nothing)}
+
+
+def _throttle(tx: Transaction, run: UUID, *, waits: bool) -> tuple[Json, float]:
+    """Whether the copy is held back, and by what limits; with the seconds since.
+
+    :param waits: False for a runner that is gone or paused.
+    """
+    held = next(iter(_rows(tx, "throttle", run=run)), None) if waits else None
+    stored = [row["detail"] for row in _rows(tx, "limits", run=run)]
+    limits = asdict(throttle_from_json(stored[0] if stored else {}))
+    if held is None or held["reason"] is None:
+        return {"active": False, "reason": None, "since": None, "limits": limits}, 0.0
+    return {"active": True, "reason": held["reason"], "since": held["since"], "limits": limits}, held["seconds"]

@@ -1,0 +1,421 @@
+"""How bad it is, which database takes writes, what comes next: pure functions of the facts of one run.
+
+The target's journal is all there is to judge by, and a command may have ended anywhere. So what the target alone
+cannot tell is reported as unknown, and a run that needs a command is never reported as OK.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+from typing import Any
+
+from confiture.journal.leases import LEASE_SECONDS
+from confiture.naming import Naming
+from confiture.states import ABORTED, BACK, CLOSING, CUTOVER, FINAL, MIGRATING, SETUP, VERIFIED, writes_served_by
+from confiture.types import shell_word
+
+Json = dict[str, Any]
+#: How the reason of a command begins that ended before it changed anything.
+_BEGUN_NOTHING = ("finished", "Refused", "UsageError", "FaultyInput")
+_ENDED_ON_PURPOSE = (*_BEGUN_NOTHING, "Drained", "taken over")
+PAUSED_TOO_LONG_SECONDS = 3600
+THROTTLED_TOO_LONG_SECONDS = 300
+#: Without a command that applies changes, the log grows: on the source before the cutover, on the target after it.
+UNAPPLIED_TOO_LONG_SECONDS = 3600
+UNREVERSED_TOO_LONG_SECONDS = 24 * 3600
+#: A command that closes a database waits for its locks for up to ``--give-up-after`` (30 s), then needs seconds.
+CLOSING_TOO_LONG_SECONDS = 60
+
+#: How ``leave_alone`` begins where a database may be closed whose counterpart is not open; the command follows.
+UNSAFE = "not safe to leave: finish it now"
+
+#: Phases of a cutover or a rollback in which nothing is closed; None before the first.
+QUIET_PHASES = (None, "done", "preparing", f"{BACK}preparing")
+
+
+class Severity(IntEnum):
+    """As monitoring systems count."""
+
+    OK = 0
+    WARNING = 1
+    CRITICAL = 2
+    UNKNOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerReport:
+    """Who runs it; ``alive`` by its lease, None fields when nobody ever did.
+
+    :ivar absent_seconds: since the last runner ended or was last heard of; 0 while it is alive.
+    """
+
+    host: str | None
+    pid: int | None
+    version: str | None
+    command: str | None
+    heartbeat_at: datetime | None
+    silent_seconds: float | None
+    alive: bool
+    ended: bool
+    ended_at: datetime | None = None
+    ended_why: str | None = None
+    absent_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TableReport:
+    """One table; ``checkpoint`` is the key up to which its last done chunk goes."""
+
+    source: str
+    target: str
+    phase: str
+    strategy: str | None
+    rows_done: int
+    rows_total: int
+    total_is_estimate: bool
+    checkpoint: str | None
+    attempts: int
+    failed_chunks: int
+    last_error: str | None
+    rebuilt: int
+    to_rebuild: int
+
+    @property
+    def percent(self) -> float:
+        """Never over 100."""
+        return percent(self.rows_done, self.rows_total)
+
+
+def percent(done: int, total: int) -> float:
+    """Of rows, never over 100; 100 of nothing."""
+    return min(100.0, 100.0 * done / total) if total else 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of one run.
+
+    :ivar captured: whether the application writes during the run.
+    :ivar planned: whether the run has a plan, so that capture is installed where it is wanted.
+    :ivar phase: of the cutover or rollback, as recorded, and ``phase_seconds`` since when; None before the first.
+    :ivar target_closed: whether the target itself refuses writes; None where that was not asked, or cannot be told.
+    :ivar held: the name of the pool that a cutover or rollback may have paused.
+    :ivar blocked_command: the step that resolves ``blocked``; None where an older version recorded no step.
+    :ivar ending: the command that has begun to drop what the run created.
+    :ivar idle_seconds: since the last pass or the last measurement of the backlog.
+    :ivar throttled: for how many seconds the copy has been held back, and why.
+    :ivar differing: target tables in which the last verification found rows that differ.
+    :ivar no_way_back: why a rollback is not possible after the cutover; None when it is.
+    """
+
+    state: str
+    captured: bool = False
+    planned: bool = True
+    setup_done: bool = True
+    phase: str | None = None
+    phase_seconds: float = 0.0
+    target_closed: bool | None = None
+    held: str | None = None
+    blocked: str | None = None
+    blocked_command: str | None = None
+    ending: str | None = None
+    idle_seconds: float = 0.0
+    paused_seconds: float | None = None
+    throttled: tuple[float, str | None] = (0.0, None)
+    differing: tuple[str, ...] = ()
+    no_way_back: str | None = None
+
+    @property
+    def switching(self) -> str | None:
+        """``cutover`` or ``rollback`` while one is between two quiet phases; None else, and once the run is over."""
+        if self.state in FINAL or self.phase in QUIET_PHASES:
+            return None
+        return "rollback" if (self.phase or "").startswith(BACK) else "cutover"
+
+    @property
+    def closing(self) -> bool:
+        """Whether a database may be closed whose counterpart is not open."""
+        return self.switching is not None and (self.phase or "").removeprefix(BACK) == CLOSING
+
+    @property
+    def served(self) -> str:
+        """``source``, ``target`` or ``unknown``."""
+        return writes_served_by(self.state, self.phase, captured=self.captured, target_closed=self.target_closed)
+
+
+def copied(tables: Sequence[TableReport]) -> bool:
+    """Whether every table has its rows, indexes and constraints."""
+    return bool(tables) and all(t.phase == "finished" for t in tables)
+
+
+def work_left(facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: Json) -> str | None:
+    """What a command was interrupted in; None where the run waits for a decision of the operator."""
+    if facts.ending is not None:
+        return f"the {facts.ending} is not finished"
+    if facts.state == SETUP and not facts.setup_done:
+        return "setup is not finished"
+    # A command that refused what it was given has begun nothing.
+    if facts.state == SETUP and runner.command == "migrate" and not (runner.ended_why or "").startswith(_BEGUN_NOTHING):
+        return "migrate has not copied anything"
+    if facts.state == MIGRATING and not copied(tables):
+        left = sum(t.phase != "finished" for t in tables)
+        return f"{left} of {len(tables)} tables are not finished"
+    if facts.state in (MIGRATING, VERIFIED) and verification["status"] == "interrupted":
+        return "the verification was interrupted"
+    return None
+
+
+# How bad it is ---------------------------------------------------------------------------------------
+
+
+def judge(
+    facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: Json
+) -> tuple[Severity, tuple[str, ...]]:
+    """How bad it is, and why, the worst first."""
+    if facts.state in FINAL:
+        return Severity.OK, ()
+    critical, warning = _of_switch(facts, runner)
+    for more in (
+        _of_absence(facts, runner, work_left(facts, runner, tables, verification)),
+        _of_obstacles(facts, runner, tables, verification),
+        ([], _of_time(facts, runner)),
+    ):
+        critical += more[0]
+        warning += more[1]
+    severity = Severity.CRITICAL if critical else Severity.WARNING if warning else Severity.OK
+    return severity, (*critical, *warning)
+
+
+Reasons = tuple[list[str], list[str]]
+
+
+def _of_switch(facts: Facts, runner: RunnerReport) -> Reasons:
+    """A cutover or rollback that is not finished."""
+    phase = (facts.phase or "").removeprefix(BACK)
+    if facts.switching is None:
+        return [], []
+    if runner.alive:
+        late = facts.closing and facts.phase_seconds > CLOSING_TOO_LONG_SECONDS
+        return [], [f"the {facts.switching} has been closing for {facts.phase_seconds:.0f} s"] if late else []
+    stopped = f"the {facts.switching} is not finished: it stopped in phase {phase}"
+    if facts.closing:
+        closes, opens = ("source", "target") if facts.switching == "cutover" else ("target", "source")
+        if facts.target_closed is not False:
+            stopped += f"; the {closes} may be closed and the {opens} not open yet"
+    held = [f"the application's connections may be held by {facts.held}"] if facts.held is not None else []
+    return [stopped, *held], []
+
+
+def _of_absence(facts: Facts, runner: RunnerReport, left: str | None) -> Reasons:
+    """No command is running."""
+    if runner.alive:
+        return [], []
+    dead = not runner.ended
+    if dead and left is not None:
+        return [f"the runner is dead: silent for {runner.silent_seconds or 0:.0f} s with work left: {left}"], []
+    if dead and facts.switching is None:
+        return [], [f"{runner.command} was killed: its heartbeat is {runner.silent_seconds or 0:.0f} s old"]
+    if left is None:
+        failed = runner.command == "follow" and not (runner.ended_why or "").startswith(_ENDED_ON_PURPOSE)
+        ended = f"follow ended {_ago(runner.absent_seconds)} ago: {runner.ended_why}"
+        return [], [ended] if failed and facts.blocked is None else []
+    since = f"{runner.command} ended {_ago(runner.absent_seconds)} ago" if runner.command else "none has started"
+    # What blocks the run is told beside it.
+    told = runner.ended_why in (None, "finished") or facts.blocked is not None
+    why = "" if told else f": {runner.ended_why}"
+    reason = f"{left} and no command is running; {since}{why}"
+    return ([reason], []) if runner.absent_seconds > LEASE_SECONDS else ([], [reason])
+
+
+def _of_obstacles(facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: Json) -> Reasons:
+    """What keeps the next command from succeeding."""
+    critical, warning = [], []
+    if facts.blocked and runner.alive:
+        # It was stored when an earlier command ended; a command that finds it again stores it again.
+        warning.append(f"was blocked, {runner.command} is running again: {facts.blocked}")
+    elif facts.blocked:
+        critical.append(f"blocked: {facts.blocked}")
+    if not facts.blocked:
+        critical += [f"{t.target}: {t.failed_chunks} chunks failed" for t in tables if t.failed_chunks]
+    if verification["status"] == "different" and facts.state in (MIGRATING, VERIFIED):
+        critical.append(f"verification found {verification['differences']} differences")
+    if verification["status"] == "equal" and verification["stale"] and facts.state in (MIGRATING, VERIFIED):
+        warning.append("the verification is stale")
+    return critical, warning
+
+
+def _of_time(facts: Facts, runner: RunnerReport) -> list[str]:
+    """What has lasted for too long."""
+    found = []
+    if facts.paused_seconds is not None and facts.paused_seconds > PAUSED_TOO_LONG_SECONDS:
+        found.append(f"paused for {_ago(facts.paused_seconds)}")
+    if facts.throttled[0] > THROTTLED_TOO_LONG_SECONDS:
+        found.append(f"throttled for {facts.throttled[0] / 60:.0f} min: {facts.throttled[1]}")
+    if not facts.captured or not facts.planned or runner.alive:
+        return found
+    if facts.state != CUTOVER and facts.idle_seconds > UNAPPLIED_TOO_LONG_SECONDS:
+        found.append(f"no command has applied changes for {_ago(facts.idle_seconds)}: the source's log grows")
+    reverse = facts.state == CUTOVER and facts.no_way_back is None and facts.switching is None
+    if reverse and runner.absent_seconds > UNREVERSED_TOO_LONG_SECONDS:
+        found.append(f"no command has applied changes for {_ago(runner.absent_seconds)}: the target's log grows")
+    return found
+
+
+def _ago(seconds: float) -> str:
+    """A span for people."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
+
+
+# Leave alone, undo -----------------------------------------------------------------------------------
+
+
+def leave_alone(facts: Facts, runner: RunnerReport, severity: Severity, naming: Naming) -> str:
+    """Whether the operator may go back to sleep."""
+    if facts.state in FINAL:
+        return "safe: the run is over"
+    if facts.switching is not None and not runner.alive and (facts.closing or facts.held is not None):
+        return f"{UNSAFE}: {naming.command(facts.switching)}"
+    if facts.closing:
+        return f"not safe to leave: the {facts.switching} is in progress"
+    return "safe" if severity is not Severity.CRITICAL else f"safe for the data: the {facts.served} takes writes"
+
+
+def rollback(facts: Facts, naming: Naming) -> Json:
+    """Whether the source can take over again, why, and by which command."""
+    why = _no_rollback(facts)
+    if why is not None:
+        return {"possible": False, "why": why, "command": None}
+    what = "what is written to the target is applied to the source in reverse"
+    return {"possible": True, "why": what, "command": naming.command("rollback")}
+
+
+def _no_rollback(facts: Facts) -> str | None:
+    if facts.state != CUTOVER:
+        return "cleaned up" if facts.state in FINAL and facts.state != ABORTED else "nothing has switched"
+    if facts.switching is not None:
+        return f"the {facts.switching} is not finished"
+    if facts.ending is not None:
+        return f"the {facts.ending} has begun"
+    if not facts.captured:
+        return "set up for a stopped application: nothing is captured"
+    if facts.no_way_back is not None:
+        return facts.no_way_back
+    return f"blocked: {facts.blocked}" if facts.blocked else None
+
+
+def undo(facts: Facts, runner: RunnerReport, naming: Naming) -> str:
+    """What takes the run back, in the words of the report."""
+    if facts.state in FINAL:
+        return "nothing to undo"
+    if facts.closing and not runner.alive:
+        return f"none until the {facts.switching} is finished"
+    if facts.state in (SETUP, MIGRATING, VERIFIED):
+        return "abort (the source takes writes)" if facts.switching is None else f"not during the {facts.switching}"
+    back = rollback(facts, naming)
+    return "rollback (nothing written since is lost)" if back["possible"] else f"not possible: {back['why']}"
+
+
+# What comes next -------------------------------------------------------------------------------------
+
+
+def next_step(
+    facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: Json, naming: Naming
+) -> Json:
+    """What to do, and the exact command, None when there is nothing to do; ``alternatives`` may be done instead."""
+    steps = _steps(facts, runner, tables, verification)
+    told = [{"action": action, "command": None if step is None else naming.command(step)} for action, step in steps]
+    hint = "the password is left out: set PGPASSFILE or PGPASSWORD" if naming.left_out and steps[0][1] else None
+    return {**told[0], "alternatives": told[1:], "hint": hint}
+
+
+#: What to do, and the step with its options; None for no command.
+Step = tuple[str, str | None]
+
+
+def _steps(facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: Json) -> list[Step]:
+    paused = facts.paused_seconds is not None
+    if facts.state in FINAL:
+        return [("nothing to do: the run is over", None)]
+    if runner.alive:
+        return [_while_running(facts, runner, paused=paused)]
+    if facts.switching is not None:
+        same = f", with the options for {facts.held} as before" if facts.held is not None else ""
+        return [(f"finish the {facts.switching} now{same}", facts.switching)]
+    if facts.ending is not None:
+        return [(f"finish the {facts.ending}: run the same command again", facts.ending)]
+    going_on = _going_on(facts, runner, tables, verification)
+    return [("paused: resume, then continue", "resume"), *going_on] if paused else going_on
+
+
+def _while_running(facts: Facts, runner: RunnerReport, *, paused: bool) -> Step:
+    if paused:
+        return "paused; to resume", "resume"
+    if facts.switching is not None or runner.command in ("cutover", "rollback", "abort", "cleanup"):
+        return f"nothing to do: the {facts.switching or runner.command} is running", None
+    return "nothing to do; to pause", "pause"
+
+
+def _going_on(facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: Json) -> list[Step]:
+    """What continues a run that no command works on."""
+    natural = _natural(facts, tables, verification)
+    crashed = runner.command is not None and not runner.ended and facts.state in (SETUP, MIGRATING)
+    if crashed and runner.command in ("setup", "migrate", "verify", "follow", "abort") and not facts.blocked:
+        if runner.command != "migrate" or not copied(tables):
+            return [("run the same command again", runner.command)]
+    if not facts.blocked:
+        return natural
+    if facts.state == CUTOVER:
+        # The target is serving: an abort would drop it.
+        step = None if facts.blocked_command == "abort" else facts.blocked_command
+        return [*([("resolve what blocks the run, then", step)] if step else []), _DROP]
+    return [("resolve what blocks the run, then", facts.blocked_command or natural[0][1])]
+
+
+def _natural(facts: Facts, tables: Sequence[TableReport], verification: Json) -> list[Step]:
+    """What the state asks for."""
+    status = verification["status"]
+    if facts.state == SETUP:
+        return [("copy the rows", "migrate") if facts.setup_done else ("finish the setup", "setup")]
+    if facts.state == MIGRATING and not copied(tables):
+        return [("continue copying", "migrate")]
+    if status == "different" and facts.state in (MIGRATING, VERIFIED):
+        return _repairs(facts)
+    if facts.state == MIGRATING or status == "interrupted":
+        return [("compare every row", "verify")]
+    if facts.state == VERIFIED:
+        if verification["stale"]:
+            return [("compare every row again", "verify --again")]
+        fresh: list[Step] = [("until then, apply changes", "follow")] if facts.captured else []
+        return [("switch when ready", "cutover"), *fresh]
+    back: list[Step] = [] if _no_rollback(facts) else [("make the source serve again", "rollback")]
+    return [("when a rollback is no longer wanted, drop what the run created", "cleanup") if back else _DROP, *back]
+
+
+_DROP: Step = ("drop what the run created", "cleanup")
+
+
+def _repairs(facts: Facts) -> list[Step]:
+    """What brings rows that differ into line."""
+    again = " ".join(f"--restart-table {shell_word(name)}" for name in facts.differing)
+    copy = [("copy the tables that differ again", f"migrate {again}")] if again else []
+    if facts.captured:
+        return [("repair the rows that differ", "verify --repair"), *copy]
+    return [*copy, ("when the rows are fixed, compare every row again", "verify --again")]
+
+
+def facts_of(row: Mapping[str, Any], **more: Any) -> Facts:
+    """The facts in a row of the journal, by the names of its columns, and ``more``."""
+    names = ("state", "captured", "planned", "setup_done", "phase_seconds", "held", "blocked_command", "ending")
+    return Facts(
+        **{name: row[name] for name in names},
+        phase=row["cutover_phase"],
+        blocked=row["blocked_reason"],
+        idle_seconds=row["idle_seconds"],
+        no_way_back=row["no_way_back"],
+        **more,
+    )

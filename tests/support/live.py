@@ -1,0 +1,225 @@
+"""A run on databases a test writes to meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import psycopg
+
+from confiture import operations
+from confiture.operations import Endpoints, Limits, RunOptions
+from confiture.plan.planner import Plan
+from servers import Databases, TestDatabase
+
+#: Every crash point that only a run with capture passes, in the order the command passes them when it is
+#: killed at each in turn.
+LIVE_POINTS = {
+    "setup": ("capture.before_commit:2", "capture.after_commit", "capture.installed", "close_target.before_commit"),
+    "migrate": ("compact.before_commit",),
+    "verify": ("repair.before_commit",),
+    "cutover": (
+        "switch.phase.before_commit",
+        "home.views.before_commit",
+        "home.install.before_commit",
+        "home.install.after_commit",
+        "switch.block.before_commit",
+        "switch.block_table.before_commit",
+        "catchup.before_target_commit",
+        "catchup.after_target_commit",
+        "catchup.before_source_commit",
+        "catchup.after_source_commit",
+        "cutover.locked",
+        "switch.opening_prepared",
+        "switch.before_point_of_no_return",
+        # The prepared opening dies with its session: the next command opens the target by itself.
+        "switch.after_point_of_no_return",
+        "switch.before_open_commit",
+        "switch.finished",
+        "switch.key.before_commit",
+        "home.key.before_commit",
+        "home.recorded.before_commit",
+    ),
+    "rollback": (
+        "switch.phase.before_commit:2",
+        "rollback.opening_prepared",
+        "rollback.before_point_of_no_return",
+        "switch.after_point_of_no_return",
+        "rollback.before_open_commit",
+        "rollback.after_open_commit",
+        "home.settle.before_commit",
+        "rollback.settle.before_commit:2",
+        "rollback.state.before_commit",
+        "rollback.state.after_commit",
+    ),
+    "cleanup": (
+        "release.table.before_commit:2",
+        "capture.removed.before_commit",
+        "drop_source.restored.before_commit",
+    ),
+}
+#: Crash points that the tests of one feature kill at.
+POINTS_OF_THEIR_OWN = {
+    "blockers.note.before_commit": "tests/integration/test_blockers.py",
+    "blockers.ended": "tests/integration/test_blockers.py",
+    "gates.phase.before_commit": "tests/acceptance/test_pgbouncer.py",
+    "pooler.paused": "tests/acceptance/test_pgbouncer.py",
+    "pooler.rewritten": "tests/acceptance/test_pgbouncer.py",
+    "pooler.reloaded": "tests/acceptance/test_pgbouncer.py",
+    "pooler.resumed": "tests/acceptance/test_pgbouncer.py",
+    "upgrade.before_commit": "tests/integration/test_journal.py",
+    "upgrade.after_commit": "tests/integration/test_journal.py",
+    "reverse_verify.restored.before_commit": "tests/integration/test_reverse_verify.py",
+    "reverse_verify.logged.before_commit": "tests/integration/test_reverse_verify.py",
+    "reverse_verify.before_commit": "tests/integration/test_reverse_verify.py",
+    "switch.after_open_commit": "tests/integration/test_status.py",
+    "home.trigger.before_commit": "tests/acceptance/test_rollback.py",
+    "signal.heard": "tests/integration/test_resume.py",
+    "report.written": "tests/acceptance/test_kill.py",
+}
+
+
+@dataclass
+class Quiet:
+    """Progress that is kept for the test to read."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+    def table(self, name: str, done: int, total: int, phase: str) -> None:
+        pass
+
+
+class LiveRun:
+    """Source and target of one run, in-process."""
+
+    def __init__(
+        self,
+        databases: Databases,
+        project: Path,
+        old: str,
+        new: str,
+        mapping: str = "",
+        *,
+        apart: Databases | None = None,
+        name: str | None = None,
+        **choices: object,
+    ) -> None:
+        self.source: TestDatabase = databases.cloned(old, name)
+        into = apart or databases
+        self.target = TestDatabase(into.server, f"{self.source.name}_new")
+        into.forget(self.target.name)
+        self.project = project
+        (project / "db/schema/10").mkdir(parents=True)
+        (project / "db/schema/10/new.sql").write_text(new)
+        path = project / "mapping.yaml"
+        path.write_text(mapping)
+        self.choices = RunOptions(mapping=path, **choices)  # type: ignore[arg-type]
+        self.where = Endpoints(self.target.conninfo, self.source.conninfo, project)
+        self.progress = Quiet()
+
+    def setup(self, **wanted: object) -> None:
+        choices = self.chosen(capture=wanted.pop("capture", None))
+        operations.setup(self.where, choices, wanted, self.progress)
+
+    def chosen(self, **choices: object) -> RunOptions:
+        """The run's choices, some of them otherwise."""
+        return replace(self.choices, **choices)  # type: ignore[arg-type]
+
+    def plan(self, **choices: object) -> Plan:
+        return operations.plan(self.where, self.chosen(**choices)).plan
+
+    def migrate(self) -> None:
+        operations.migrate(self.where, self.choices, self.progress)
+
+    def restart(self, table: str) -> None:
+        """Copy a table again."""
+        operations.migrate(self.where, self.chosen(restart=(table,)), self.progress)
+
+    def follow(self) -> int:
+        return operations.follow(self.where, True, self.progress)[1]
+
+    def verify(self, *, repair: bool = False) -> operations.Result:
+        report = self.project / "differences.jsonl"
+        return operations.verify(self.where, report, True, self.progress, repair=repair)[1]
+
+    def tamper(self, statements: str) -> None:
+        """Change the target behind the run's back, as its own writes do."""
+        self.target.as_the_run(statements)
+
+    def touch(self, table: str, key: int) -> None:
+        """Have it remembered that a row changed since it was verified."""
+        self.target.sql(
+            f"INSERT INTO confiture.touched SELECT run_id, number, '[\"{key}\"]' FROM confiture.table_plan"
+            f" WHERE target_table = '{table}'"
+        )
+
+    @property
+    def state(self) -> str:
+        return str(self.target.value("SELECT state FROM confiture.run ORDER BY started_at DESC LIMIT 1"))
+
+    def arguments(self, step: str) -> list[str]:
+        """The command line of a step."""
+        more = {
+            "setup": [
+                *("--source", self.source.conninfo, "--mapping", str(self.choices.mapping)),
+                *(("--chunk-rows", str(self.choices.chunk_rows)) if self.choices.chunk_rows else ()),
+            ],
+            "cleanup": ["--yes"],
+            "abort": ["--yes"],
+            "verify": ["--repair"],
+            "cutover": ["--hook", "true", "--no-rollback"],
+        }
+        target = ["--target", self.target.conninfo, "--project", str(self.project)]
+        return ["migrate", "schema-to-schema", step, *target, *more.get(step, [])]
+
+    def open_sides(self, write: str) -> set[str]:
+        """Which databases take the application's writes.
+
+        :param write: a statement that either of them understands; it is rolled back.
+        """
+        found = set()
+        for name, database in (("source", self.source), ("target", self.target)):
+            try:
+                with database.connect(autocommit=False) as probe:
+                    probe.execute(write.encode())
+                    probe.rollback()
+                found.add(name)
+            except psycopg.errors.ReadOnlySqlTransaction:
+                continue
+        return found
+
+    def assert_same(self, **queries: str) -> None:
+        """Each target table holds exactly what plain SQL on the source says."""
+        for table, query in queries.items():
+            wanted = sorted(map(str, self.source.rows(query)))
+            found = sorted(map(str, self.target.rows(f"SELECT * FROM {table}")))
+            assert found == wanted, (
+                f"{table}: only in target {set(found) - set(wanted)}, missing {set(wanted) - set(found)}"
+            )
+
+    def cutover(self, limits: Limits | None = None) -> None:
+        operations.cutover(self.where, limits or Limits(), self.project / "differences.jsonl", self.progress)
+
+    def cleanup(self) -> None:
+        operations.cleanup(self.where, None, lambda: None, self.progress)
+
+    def abort(self) -> None:
+        operations.abort(self.where, lambda: None, self.progress)
+
+    def rollback(self, limits: Limits | None = None) -> None:
+        operations.rollback(self.where, limits or Limits(), self.progress)
+
+    def up_to_cutover(self, **wanted: object) -> LiveRun:
+        """From nothing to a run that is verified, which it returns."""
+        self.setup(**wanted)
+        self.migrate()
+        assert self.verify().equal
+        return self
+
+    def through(self) -> None:
+        """From nothing to a target that serves."""
+        self.up_to_cutover()
+        self.cutover()

@@ -1,0 +1,1182 @@
+"""Take one safeguard out at a time, and see the tests go red: ``make mutants``.
+
+Each mutant is a copy of the program with one rule of it broken, and the tests that have to notice. A mutant that lives
+means that nothing holds the rule it breaks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+COPIED = ("src", "tests", "migrations_state", "docs", "examples", "pyproject.toml", "README.md", "CHANGELOG.md")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A rule, how it is broken, and who has to notice.
+
+    :ivar rule: what is taken away.
+    :ivar path: below ``src/confiture``.
+    :ivar old: the text that makes the rule, exactly once in the file.
+    :ivar tests: pytest's arguments, one of which has to fail.
+    :ivar too: more that has to go with it, because either would do: (path, old, new).
+    """
+
+    rule: str
+    path: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+    too: tuple[tuple[str, str, str], ...] = ()
+
+
+def _in(folder: str, file: str, only: str = "") -> tuple[str, ...]:
+    return (f"tests/{folder}/test_{file}.py", *(("-k", only) if only else ()))
+
+
+#: The storage as a snapshot sees it; read with the function, it is always what it is now.
+_OLD_STORAGE = (
+    "sql/fingerprint.sql",
+    "pg_relation_filenode(m.oid)",
+    "(SELECT r.relfilenode FROM pg_class r WHERE r.oid = m.oid)",
+)
+
+MUTANTS = (
+    Mutant(
+        "the fence on the target",
+        "journal/runs.py",
+        "if tx.sa.execute(query).one_or_none() is None:",
+        "if tx.sa.execute(query).one_or_none() is None and False:",
+        _in("integration", "resume", "zombie"),
+    ),
+    Mutant(
+        "the fence on the source",
+        "runner/context.py",
+        "    if tx.pg.execute(query).fetchone() is None:",
+        "    if tx.pg.execute(query).fetchone() is None and False:",
+        _in("integration", "resume", "zombie"),
+    ),
+    Mutant(
+        "a takeover ends the backends of the holder before",
+        "runner/context.py",
+        "        terminate(tx.pg, backends)",
+        "        pass",
+        _in("integration", "resume", "frozen"),
+    ),
+    Mutant(
+        "a chunk and its checkpoint are one commit",
+        "copy/chunks.py",
+        "            seconds = time.monotonic() - began\n",
+        '            seconds = time.monotonic() - began\n            target.pg.execute("COMMIT; BEGIN")\n',
+        _in("acceptance", "kill", "killed_copy"),
+    ),
+    Mutant(
+        "lock before snapshot",
+        "runner/context.py",
+        '        tx.pg.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(lock))\n        yield tx',
+        '        tx.pg.execute("SELECT 1 FROM pg_class LIMIT 1")\n'
+        '        tx.pg.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(lock))\n        yield tx',
+        _in("integration", "snapshots", "chunk"),
+        too=(_OLD_STORAGE,),
+    ),
+    Mutant(
+        "lock before snapshot, in a pass",
+        "capture/apply.py",
+        "            # Lock, then snapshot: an older",
+        '            source.pg.execute("SELECT 1 FROM pg_class LIMIT 1")\n            # Lock, then snapshot: an older',
+        _in("integration", "snapshots", "pass"),
+        too=(_OLD_STORAGE,),
+    ),
+    Mutant(
+        "the fingerprint where rows are read",
+        "copy/run_table.py",
+        "        fingerprint.refuse_unreadable(tx, job.schema, job.side, tables)\n",
+        "",
+        _in("integration", "resume", "ddl"),
+    ),
+    Mutant(
+        "a changed key is logged as it was",
+        "capture/triggers.py",
+        '        only or sql.SQL("true"),',
+        '        sql.SQL("false") if only else sql.SQL("true"),',
+        _in("integration", "capture", "change_after"),
+    ),
+    Mutant(
+        "triggers fire always",
+        "capture/triggers.py",
+        '    return sql.SQL("ALTER TABLE {} ENABLE ALWAYS TRIGGER {}")',
+        '    return sql.SQL("ALTER TABLE {} ENABLE TRIGGER {}")',
+        _in("integration", "subscribed", "applies"),
+    ),
+    Mutant(
+        "trigger functions have our rights",
+        "capture/triggers.py",
+        "LANGUAGE plpgsql SECURITY DEFINER",
+        "LANGUAGE plpgsql",
+        _in("integration", "capture", "without_rights"),
+    ),
+    Mutant(
+        "the log's rows can be deleted under a publication",
+        "capture/triggers.py",
+        "ALTER TABLE {log} REPLICA IDENTITY FULL",
+        "ALTER TABLE {log} REPLICA IDENTITY DEFAULT",
+        _in("integration", "capture", "publication"),
+    ),
+    Mutant(
+        "TRUNCATE's marker",
+        "capture/apply.py",
+        "return keys if truncated is None else keys + self._gone(source, target, job)",
+        "return keys",
+        _in("integration", "capture", "change_after"),
+    ),
+    Mutant(
+        "a pass takes the whole of its snapshot",
+        "capture/apply.py",
+        '"WITH gone AS (DELETE FROM {log} RETURNING {key}, truncated)"',
+        '"WITH gone AS (DELETE FROM {log} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {log} LIMIT 1))'
+        ' RETURNING {key}, truncated)"',
+        _in("integration", "capture", "change_after"),
+    ),
+    Mutant(
+        "passes are numbered on both sides",
+        "capture/apply.py",
+        "            if taken:\n                self._number(source, made.number)\n",
+        "",
+        _in("integration", "catchup"),
+    ),
+    Mutant(
+        "a target that is behind its source is noticed",
+        "capture/apply.py",
+        "        _refuse_lost(_passed(source, context.schema), catch_up.last(target, context.run_id))",
+        "        pass",
+        _in("integration", "catchup"),
+    ),
+    Mutant(
+        "a pass is counted only behind the one that both sides know",
+        "capture/apply.py",
+        "        _refuse_lost(self._passed, catch_up.last(target, self.context.run_id))",
+        "        pass",
+        _in("integration", "catchup", "both_sides_know"),
+    ),
+    Mutant(
+        "catch-up begins when every target of the table is copied",
+        "schema_to_schema/log_compaction.py",
+        "            if all(job.table.number in copied and job.table.arbiter for job in followed.jobs):",
+        "            if True:",
+        _in("integration", "upkeep"),
+    ),
+    Mutant(
+        "foreign keys have no action during the run",
+        "schema_to_schema/foreign_keys.py",
+        "item.interim_name, item.interim + late)",
+        "item.interim_name, item.definition.removesuffix(' NOT VALID') + late)",
+        _in("acceptance", "rollback"),
+    ),
+    Mutant(
+        "the hash is mixed again, and combined in two ways",
+        "compare/checksum.py",
+        "hash_record_extended(ROW(int8send(hash_record_extended({}, 0))), 0)",
+        "hash_record_extended({}, 0)",
+        _in("integration", "checksum", "swapped"),
+        too=(("compare/checksum.py", "coalesce(bit_xor(h), 0)::text", "'0'::text"),),
+    ),
+    Mutant(
+        "a row that moves is no difference",
+        "compare/suspects.py",
+        "    hot = [k for k in differing if before.get(k) != after.get(k) or k in logged]",
+        "    hot: list[Key] = []",
+        _in("integration", "suspects"),
+    ),
+    Mutant(
+        "what changed since verify is compared under the lock",
+        "schema_to_schema/cutover.py",
+        "        _refuse_differences(changed_keys.compare(context, job, hashing, context.check_lease))\n",
+        "        context.check_lease()\n",
+        _in("acceptance", "live", "under_the_lock"),
+    ),
+    Mutant(
+        "the target is closed until the cutover",
+        "schema_to_schema/follow.py",
+        "            write_block.block(tx, context.schema, message, hint)",
+        "            write_block.unblock(tx, context.schema)",
+        _in("integration", "capture", "no_writes_but_ours"),
+    ),
+    Mutant(
+        "the source is closed before the target is opened",
+        "schema_to_schema/cutover.py",
+        '    write_block.block(source, context.schema, "this database no longer takes writes", served)\n',
+        "",
+        _in("acceptance", "live", "there_and_back"),
+    ),
+    Mutant(
+        "our own writes are told from the application's",
+        "postgres/session.py",
+        "    if run:\n        statements.append(",
+        "    if run and False:\n        statements.append(",
+        _in("acceptance", "rollback", "comes_home"),
+    ),
+    Mutant(
+        "a foreign table's session steps back",
+        "postgres/session.py",
+        '| {"lock_timeout": BRIEF_LOCK}',
+        "",
+        _in("integration", "queued_locks", "fdw"),
+    ),
+    Mutant(
+        "a cutover steps back",
+        "schema_to_schema/table_lock.py",
+        "Budget(limits.lock_timeout, ",
+        "Budget(60, ",
+        _in("integration", "queued_locks", "cutover"),
+    ),
+    Mutant(
+        "row-level security does not hide rows on either side",
+        "postgres/session.py",
+        '    "row_security": "off",',
+        '    "row_security": "on",',
+        _in("integration", "privileges", "row_security_that_comes"),
+    ),
+    Mutant(
+        "the target's commit comes before the source's",
+        "capture/apply.py",
+        '            failpoint("catchup.before_target_commit")\n',
+        '            source.pg.execute("COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ")\n'
+        '            failpoint("catchup.before_target_commit")\n',
+        _in("acceptance", "live", "killed_anywhere"),
+    ),
+    Mutant(
+        "a pass deletes exactly what its snapshot saw",
+        "capture/apply.py",
+        '"WITH gone AS (DELETE FROM {log} RETURNING {key}, truncated)"',
+        '"WITH gone AS (SELECT {key}, truncated FROM {log})"',
+        _in("acceptance", "live", "there_and_back"),
+        too=(
+            (
+                "capture/apply.py",
+                '        failpoint("catchup.after_source_commit")\n',
+                "        with self.source.transaction() as late:\n"
+                "            for f in self.followed:\n"
+                '                late.pg.execute(sql.SQL("DELETE FROM {}").format(f.item.log))\n',
+            ),
+        ),
+    ),
+    Mutant(
+        "every deletion of a pass comes before its first insertion",
+        "capture/apply.py",
+        "                    _delete(target, job, brought[job.table.number])\n",
+        "                    _delete(target, job, brought[job.table.number])\n"
+        "                    rows += _bring_rows(source, target, f, job, brought[job.table.number])\n",
+        _in("integration", "capture", "change_after"),
+    ),
+    Mutant(
+        "what changed since verify is remembered",
+        "capture/apply.py",
+        "                    if touch:\n",
+        "                    if touch and False:\n",
+        _in("acceptance", "live", "brings_a_wrong_value"),
+    ),
+    Mutant(
+        "a disabled capture trigger is noticed",
+        "fingerprint.py",
+        "CAPTURED: Final = (*MEANING, STORAGE, CAPTURE, SUBSCRIPTIONS)",
+        "CAPTURED: Final = (*MEANING, STORAGE, SUBSCRIPTIONS)",
+        _in("integration", "capture", "disabled"),
+    ),
+    Mutant(
+        "a subscription that comes is noticed",
+        "fingerprint.py",
+        "CAPTURED: Final = (*MEANING, STORAGE, CAPTURE, SUBSCRIPTIONS)",
+        "CAPTURED: Final = (*MEANING, STORAGE, CAPTURE)",
+        _in("integration", "subscribed", "comes_during"),
+    ),
+    Mutant(
+        "rows of partitioned and subscribed tables are caught one by one",
+        "capture/triggers.py",
+        '    return "row" if row is not None and row[0] else "statement"',
+        '    return "statement"',
+        _in("integration", "subscribed", "applies"),
+    ),
+    Mutant(
+        "the last range of keys is open",
+        "plan/keyset.py",
+        "    if last:\n        spans.append(KeyRange(edges[-1], None))\n",
+        "",
+        _in("integration", "keyset_ranges"),
+    ),
+    Mutant(
+        "a range of keys is compared on the source alone",
+        "copy/fdw.py",
+        """    return bool(scans) and all("Filter" not in s and _has_all(s["Remote SQL"], job) for s in scans)""",
+        "    return True",
+        _in("integration", "types", "walked"),
+        too=(
+            (
+                "plan/planner.py",
+                '            if column.type_kind != "b" or not column.base_builtin:',
+                "            if False:",
+            ),
+            (
+                "plan/planner.py",
+                "            if column.collation is not None:\n                return f",
+                "            if False:\n                return f",
+            ),
+        ),
+    ),
+    Mutant(
+        "a key's equality is that of its bytes",
+        "plan/planner.py",
+        '        return f"has the nondeterministic collation {column.collation}: equal values may differ"',
+        "        return None",
+        _in("unit", "plan"),
+    ),
+    Mutant(
+        "a living holder is not taken over",
+        "runner/context.py",
+        "        if holder is None or gone or holder.lapsed:",
+        "        if True:",
+        _in("integration", "resume", "second_migrate"),
+    ),
+    Mutant(
+        "a lease that is lost is noticed before the next write",
+        "runner/context.py",
+        "        if self.lost.is_set():",
+        "        if False:",
+        _in("integration", "resume", "lease_is_gone_stops"),
+    ),
+    Mutant(
+        "a state changes with its event alone",
+        "../../migrations_state/0001_journal.sql",
+        "    IF NOT EXISTS (\n        SELECT FROM confiture.event e\n",
+        "    IF false AND NOT EXISTS (\n        SELECT FROM confiture.event e\n",
+        _in("integration", "journal", "event"),
+    ),
+    Mutant(
+        "the source is locked for no longer than the budget",
+        "schema_to_schema/table_lock.py",
+        "end = time.monotonic() + limits.max_write_pause",
+        "end = time.monotonic() + 3600",
+        _in("acceptance", "live", "budget"),
+    ),
+    Mutant(
+        "the application's triggers do not fire on what is copied",
+        "schema_to_schema/suspended_objects.py",
+        '"D": "DISABLE"',
+        '"D": "ENABLE"',
+        _in("integration", "cutover", "as_declared"),
+    ),
+    Mutant(
+        "an old database stays closed after the cleanup",
+        "schema_to_schema/cleanup.py",
+        "        blocked = write_block.is_blocked(tx, context.schema)\n",
+        "        blocked = False\n",
+        _in("acceptance", "live", "stays_closed"),
+    ),
+    Mutant(
+        "the verification was made in this life of both servers",
+        "schema_to_schema/verify.py",
+        "if last.servers[side] != server]",
+        "if False and last.servers[side] != server]",
+        _in("integration", "world", "started_again"),
+    ),
+    Mutant(
+        "who is frozen while it takes a run is let go by the server",
+        "runner/context.py",
+        "            claiming(tx)\n            if holder is not None:",
+        "            if holder is not None:",
+        _in("integration", "resume", "frozen_while"),
+        too=(("runner/context.py", "        claiming(tx)\n        row = tx", "        row = tx"),),
+    ),
+    Mutant(
+        "abort and cleanup, once begun, are ended first",
+        "operations.py",
+        "    if ending is not None and ending != command:",
+        "    if False:",
+        _in("acceptance", "kill", "killed_abort_leaves"),
+    ),
+    Mutant(
+        "a journal is not upgraded while somebody works with it",
+        "journal/schema.py",
+        "        if holder is not None:",
+        "        if False:",
+        _in("integration", "journal", "while_somebody"),
+    ),
+    Mutant(
+        "the source's password is on the target only while rows are copied",
+        "schema_to_schema/migrate.py",
+        "            foreign_server.shut_out(tx, server)",
+        "            pass",
+        _in("integration", "privileges", "only_while"),
+    ),
+    Mutant(
+        "our schemas are closed to everybody",
+        "schema_to_schema/setup.py",
+        "; REVOKE ALL ON SCHEMA {0} FROM PUBLIC",
+        "",
+        _in("integration", "privileges", "default_privileges"),
+    ),
+    Mutant(
+        "functions with our rights have a search_path of their own",
+        "capture/triggers.py",
+        '" SET search_path = pg_catalog, pg_temp AS {body}; REVOKE',
+        '" AS {body}; REVOKE',
+        _in("integration", "privileges", "default_privileges"),
+    ),
+    Mutant(
+        "functions with our rights are nobody's to call",
+        "capture/triggers.py",
+        "; REVOKE ALL ON FUNCTION {name}() FROM PUBLIC",
+        "",
+        _in("integration", "privileges", "default_privileges"),
+    ),
+    Mutant(
+        "a commit whose answer was lost is looked up at the point of no return",
+        "schema_to_schema/switchover.py",
+        "        return retry(lambda: is_closed(context, way))",
+        "        return False",
+        _in("integration", "world", "behind_the_point"),
+    ),
+    Mutant(
+        "no timeout of a role or a database reaches our sessions",
+        "postgres/session.py",
+        'f"-c {name}={value}" for name, value in _FROM_THE_START.items()',
+        'f"-c {name}={value}" for name, value in {}.items()',
+        _in("integration", "world", "have_set"),
+    ),
+    Mutant(
+        "capture notes the storage that it begins with",
+        "capture/triggers.py",
+        "    for ref in (item.table, *partitions):\n        tx.pg.execute(_STORAGE",
+        "    for ref in ():\n        tx.pg.execute(_STORAGE",
+        _in("integration", "capture", "emptied_between"),
+    ),
+    Mutant(
+        "a deadlock at the cutover's lock is tried again",
+        "schema_to_schema/table_lock.py",
+        "        except LOCK_CONFLICTS:\n            pass\n",
+        "        except psycopg.errors.LockNotAvailable:\n            pass\n",
+        _in("integration", "queued_locks", "contrary"),
+    ),
+    Mutant(
+        "a connection that stalls is shut",
+        "postgres/watchdog.py",
+        "if connection.waits and _is_stalled",
+        "if False and connection.waits and _is_stalled",
+        (*_in("integration", "world", "goes_nowhere"), "--timeout", "60"),
+    ),
+    Mutant(
+        "who makes a lost connection again ends what is left of it",
+        "postgres/session.py",
+        "            if lost is not None:",
+        "            if lost is not None and False:",
+        _in("integration", "world", "tells_nobody"),
+    ),
+    Mutant(
+        "the image of a key is a key",
+        "plan/planner.py",
+        "            problem = image_problem(column, image)\n",
+        "            problem = None\n",
+        _in("unit", "plan", "no_image"),
+    ),
+    Mutant(
+        "the image of a key keeps different keys apart",
+        "plan/planner.py",
+        "    if not _keeps_apart(source, target):",
+        "    if False:",
+        _in("unit", "plan", "different_keys_equal"),
+    ),
+    Mutant(
+        "an index with another equality is no key",
+        "catalog.py",
+        " and self.own_equality",
+        "",
+        _in("integration", "key_images", "neither_key_nor_arbiter"),
+    ),
+    Mutant(
+        "a pass deletes by the bytes of the key",
+        "plan/projection.py",
+        "    if p.cast_in is None and p.wire in _COLLATED:",
+        "    if False:",
+        _in("integration", "key_images", "comes_after_the_plan"),
+    ),
+    Mutant(
+        "a NOT NULL that is not validated makes no key",
+        "sql/catalog.sql",
+        "    WHERE NOT a.attnotnull OR NOT nn.convalidated\n",
+        "    WHERE NOT a.attnotnull\n",
+        _in("integration", "key_images", "behind_a_not_null"),
+    ),
+    Mutant(
+        "a NULL bounds no range",
+        "copy/chunks.py",
+        "    if len(found) < len(key):",
+        "    if False:",
+        _in("integration", "key_images", "bound_of_a_range"),
+    ),
+    Mutant(
+        "a sequence's origin is found through defaults",
+        "catalog.py",
+        "        return self.fills or (",
+        "        return (",
+        _in("integration", "sequences", "continues_where"),
+    ),
+    Mutant(
+        "a sequence is moved on within its bounds",
+        "schema_to_schema/sequences.py",
+        "    if margin <= room:",
+        "    if True:",
+        _in("unit", "sequence_rules"),
+    ),
+    Mutant(
+        "a sequence that ends before its origin is refused by the plan",
+        "plan/planner.py",
+        "        if origin.last is not None and is_past(",
+        "        if False and is_past(",
+        _in("unit", "plan", "ends_before_its_origin"),
+    ),
+    Mutant(
+        "sequences are rehearsed",
+        "schema_to_schema/rehearse.py",
+        "        sequences.wanted(a, b, plan.sequences, margin=cutover.SEQUENCE_MARGIN)\n",
+        "        pass\n",
+        _in("integration", "sequences", "told_by_the_rehearsal"),
+    ),
+    Mutant(
+        "a session is ours by recorded pid and start, not by name",
+        "sql/cutover.sql",
+        "WHERE ours.pid = a.pid AND ours.started = extract(epoch FROM a.backend_start)::text)",
+        "WHERE ours.pid = a.pid OR a.application_name ~ '^confiture ')",
+        _in("integration", "blockers", "with_our_name"),
+    ),
+    Mutant(
+        "catch-up's sessions are recorded",
+        "capture/apply.py",
+        "            self.context.join(session, side, session.backend)",
+        "            pass",
+        _in("integration", "blockers", "sessions_of_catch_up"),
+    ),
+    Mutant(
+        "only the session that was named is ended",
+        "sql/cutover.sql",
+        "IS NOT DISTINCT FROM %(started)s",
+        "IS NOT DISTINCT FROM coalesce(%(started)s, extract(epoch FROM a.backend_start)::text)",
+        _in("integration", "blockers", "pid_was_reused"),
+    ),
+    Mutant(
+        "a function of another role is refused by the plan",
+        "plan/expressions.py",
+        "if problem is None else []",
+        "if False else []",
+        _in("integration", "trusted_functions", "shadows_a_built_in"),
+    ),
+    Mutant(
+        "what the views run is judged when they are created",
+        "schema_to_schema/plan_store.py",
+        '            trust.refuse(tx, context.schema, plan.tables, plan.trusted, "source")',
+        "            pass",
+        _in("integration", "trusted_functions", "appears_after_the_plan"),
+    ),
+    Mutant(
+        "a trusted function is trusted as it was defined",
+        "plan/trust.py",
+        "        if known.get(oid) != digest",
+        "        if oid not in known",
+        _in("integration", "trusted_functions", "was_redefined"),
+    ),
+    Mutant(
+        "what judges an expression resolves names in pg_catalog",
+        "plan/trust.py",
+        '        tx.pg.execute("SET LOCAL search_path = pg_catalog")',
+        "        pass",
+        _in("integration", "trusted_functions", "runs_nothing"),
+        (
+            (
+                "plan/expressions.py",
+                '            tx.pg.execute("SET LOCAL search_path = pg_catalog")',
+                "            pass",
+            ),
+        ),
+    ),
+    Mutant(
+        "reverse: is judged in the target",
+        "schema_to_schema/reverse.py",
+        "                found += [_fault(given, table, str(u), u.hint) for u in foreign]",
+        "                del foreign",
+        _in("integration", "trusted_functions", "reverse_that_runs"),
+    ),
+    Mutant(
+        "a hook gets no variable that contains an encoded password",
+        "schema_to_schema/cutover_offline.py",
+        'if k == "PATH" or not secret_values.contains(v, secrets)}',
+        'if k == "PATH" or v not in secrets}',
+        _in("unit", "secret_values", "encoded_password"),
+    ),
+    Mutant(
+        "a password that libpq read from a file counts as one",
+        "postgres/session.py",
+        "        secret_values.use(effective_secrets(pg))",
+        "        pass",
+        _in("integration", "privileges", "of_a_file_reaches"),
+    ),
+    Mutant(
+        "the source's password is in no error of the statement that contains it",
+        "sql/foreign_server.sql",
+        "EXCEPTION WHEN OTHERS THEN",
+        "EXCEPTION WHEN division_by_zero THEN",
+        _in("integration", "foreign_server", "cannot_be_created"),
+    ),
+    Mutant(
+        "the foreign server takes the live connection's TLS options",
+        "copy/foreign_server.py",
+        "    options.update(security(source))",
+        "",
+        _in("integration", "foreign_server", "service_file"),
+    ),
+    Mutant(
+        "a foreign server without TLS is not used where our connection has it",
+        "copy/foreign_server.py",
+        "    if source.pg.pgconn.ssl_in_use and encrypted != (True,):",
+        "    if False:",
+        _in("integration", "foreign_server", "without_tls"),
+    ),
+    Mutant(
+        "the foreign server's session is recorded before it reads",
+        "copy/chunks.py",
+        '    by_fdw = job.table.strategy == "fdw"',
+        "    by_fdw = False",
+        _in("integration", "foreign_server", "is_recorded_before"),
+    ),
+    Mutant(
+        "what earlier runners left is ended",
+        "runner/context.py",
+        "            context.end_leftovers()",
+        "            pass",
+        _in("integration", "foreign_server", "left_over"),
+    ),
+    Mutant(
+        "the source ends a foreign session whose peer has vanished",
+        "postgres/session.py",
+        '        "tcp_keepalives_idle",\n',
+        "",
+        _in("integration", "foreign_server", "within_a_minute"),
+        (("postgres/session.py", '        "tcp_user_timeout",\n', ""),),
+    ),
+    Mutant(
+        "orphans are searched with the foreign key's own operators",
+        "compare/constraints.py",
+        '    operators = detail.get("operators")\n',
+        "    operators = None\n",
+        _in("integration", "foreign_keys", "verify_finds"),
+    ),
+    Mutant(
+        "the substitute of a foreign key has a name of its own",
+        "schema_to_schema/foreign_keys.py",
+        "hashlib.sha256(text.encode())",
+        "hashlib.sha256(name[:40].encode())",
+        _in("integration", "foreign_keys", "second_cutover"),
+    ),
+    Mutant(
+        "the action of a partitioned table's key holds from the opening on",
+        "schema_to_schema/foreign_keys.py",
+        'for table in _leaves(tx, item, None) if detail["partitioned"] else',
+        'for table in [] if detail["partitioned"] else',
+        _in("integration", "foreign_keys", "obeys"),
+    ),
+    Mutant(
+        "the target's rules are off during the run",
+        "schema_to_schema/setup.py",
+        "(*suspended_objects.triggers(table), *suspended_objects.rules(table))",
+        "suspended_objects.triggers(table)",
+        _in("integration", "rules", "brought_over"),
+    ),
+    Mutant(
+        "the source's rules are off while changes are applied in reverse",
+        "schema_to_schema/reverse.py",
+        "if table.ref in tables for r in suspended_objects.rules(table)]",
+        "if False for r in suspended_objects.rules(table)]",
+        _in("integration", "rules", "in_reverse"),
+    ),
+    Mutant(
+        "a constraint NOT VALID of the target is off during the run",
+        "schema_to_schema/setup.py",
+        "for item in suspended_objects.unvalidated(found, (t.ref for t in found.tables)):",
+        "for item in ():",
+        _in("integration", "unvalidated", "brought_over"),
+    ),
+    Mutant(
+        "a constraint NOT VALID of the source is off while changes are applied in reverse",
+        "schema_to_schema/reverse.py",
+        "(*own, *rules, *suspended_objects.unvalidated(found, tables))",
+        "(*own, *rules)",
+        _in("integration", "unvalidated", "in_reverse"),
+    ),
+    Mutant(
+        "event triggers do not fire for our own DDL",
+        "postgres/session.py",
+        "set_config('event_triggers', 'off', false)",
+        "set_config('event_triggers', 'on', false)",
+        _in("integration", "event_triggers", "silent"),
+    ),
+    Mutant(
+        "a publication in the target does not refuse what we delete",
+        "schema_to_schema/setup.py",
+        "for item in suspended_objects.publications(found):",
+        "for item in ():",
+        _in("integration", "published_target", "without_identity"),
+    ),
+    Mutant(
+        "materialized views are refreshed after the last change",
+        "schema_to_schema/cutover.py",
+        "    materialized_views.refresh(context, plan)\n",
+        "",
+        _in("integration", "materialized_views", "refreshed"),
+    ),
+    Mutant(
+        "a function that relies on search_path is named with its way out",
+        "postgres/session.py",
+        "    if function is not None:\n        return _search",
+        "    if function is not None and False:\n        return _search",
+        _in("integration", "search_path", "index"),
+    ),
+    Mutant(
+        "status does not guess who serves between closing and opening",
+        "states.py",
+        "if captured and name == CLOSING and state not in FINAL:",
+        "if captured and name == CLOSING and state in FINAL:",
+        _in("unit", "status_rules", "takes_writes"),
+    ),
+    Mutant(
+        "status offers nothing but finishing a switch",
+        "status/severity.py",
+        'return [(f"finish the {facts.switching} now{same}", facts.switching)]',
+        'return [(f"finish the {facts.switching} now{same}", facts.switching), _DROP]',
+        _in("unit", "status_rules", "finishing"),
+    ),
+    Mutant(
+        "half of a switch is not safe to leave",
+        "status/severity.py",
+        "if facts.switching is not None and not runner.alive and (facts.closing or facts.held is not None):",
+        "if facts.switching is None and not runner.alive:",
+        _in("integration", "status", "half_of_a_switch"),
+    ),
+    Mutant(
+        "work left without a command is critical after the lease",
+        "status/severity.py",
+        "return ([reason], []) if runner.absent_seconds > LEASE_SECONDS else ([], [reason])",
+        "return [], []",
+        _in("integration", "status", "work_that_is_told"),
+    ),
+    Mutant(
+        "what refuses a command blocks the run",
+        "operations.py",
+        "if isinstance(error, (Blocked, DataFailure)):",
+        "if isinstance(error, DataFailure):",
+        _in("integration", "status", "refuses_a_command"),
+    ),
+    Mutant(
+        "a block is cleared only by a command that has looked",
+        "operations.py",
+        'if run.state == VERIFIED:\n            progress_.say("nothing to migrate: every row is copied and verified")',
+        'if run.state == VERIFIED:\n            _unblock(context, "migrate")\n'
+        '            progress_.say("nothing to migrate: every row is copied and verified")',
+        _in("integration", "status", "has_looked"),
+    ),
+    Mutant(
+        "a newer journal is unknown",
+        "status/report.py",
+        "return Report(now, tuple(_misread(run, newer) for run in runs), (newer,))",
+        "return Report(now, runs, (newer,))",
+        _in("integration", "status", "newer_than_the_tool"),
+    ),
+    Mutant(
+        "a printed command has no password",
+        "config.py",
+        'return (database.public or "postgresql://") if database.secrets else None',
+        "return None",
+        _in("unit", "status_rules", "named_again"),
+    ),
+    Mutant(
+        "SIGHUP drains",
+        "runner/context.py",
+        "heeded.append(signal.SIGHUP)",
+        "pass",
+        _in("integration", "resume", "signal_lets"),
+    ),
+    Mutant(
+        "work that the application waits for is cancelled",
+        "postgres/yielding.py",
+        "entry.pg.cancel_safe(timeout=CANCEL_SECONDS)",
+        "pass",
+        _in("integration", "giving_way", "catch_up"),
+    ),
+    Mutant(
+        "the statement on the other side is cancelled too",
+        "postgres/yielding.py",
+        "            for entry in self._open:\n                try:",
+        "            for entry in self._open[:1]:\n                try:",
+        _in("integration", "giving_way", "chunk"),
+    ),
+    Mutant(
+        "nothing is cancelled once a transaction commits",
+        "postgres/yielding.py",
+        "self._commits |= commits",
+        "pass",
+        _in("integration", "giving_way", "other_side_has_committed"),
+    ),
+    Mutant(
+        "a cutover does not give way under its lock",
+        "schema_to_schema/table_lock.py",
+        "with holding_on():",
+        "if True:",
+        _in("integration", "giving_way", "under_the_lock"),
+    ),
+    Mutant(
+        "a chunk that gave way is cut",
+        "schema_to_schema/migrate.py",
+        "        if job.table.key:\n            retry(partial(chunks.halve",
+        "        if False:\n            retry(partial(chunks.halve",
+        _in("integration", "giving_way", "chunk"),
+    ),
+    Mutant(
+        "a range that gave way is compared by halves",
+        "compare/parts.py",
+        "return [span] if middle is None else",
+        "return [span] if True or middle is None else",
+        _in("integration", "giving_way", "range_gives_way"),
+    ),
+    Mutant(
+        "follow compares every row again",
+        "schema_to_schema/background_verification.py",
+        "        if confirmed:",
+        "        if confirmed and False:",
+        _in("integration", "rounds", "fires_no_trigger"),
+    ),
+    Mutant(
+        "a round that is not complete does not count",
+        "../../migrations_state/0007_verification.sql",
+        " AND r.ended_at IS NOT NULL",
+        "",
+        _in("integration", "rounds", "interrupted"),
+    ),
+    Mutant(
+        "a cutover refuses a verification that is too old",
+        "schema_to_schema/verify.py",
+        "age is not None and age > seconds",
+        "age is not None and age < 0 > seconds",
+        _in("integration", "rounds", "refuses_an_old"),
+    ),
+    Mutant(
+        "a round continues where it was",
+        "schema_to_schema/background_verification.py",
+        "if found.behind is None or (table.number, part.number) > found.behind:",
+        "if True:",
+        _in("integration", "rounds", "interrupted"),
+    ),
+    Mutant(
+        "a trigger of capture that was off for a moment is noticed, on a leaf too",
+        "sql/fingerprint.sql",
+        "'(version ' || t.oid || '.' || t.xmin || ')'",
+        "'(version ' || t.oid || ')'",
+        _in("integration", "fingerprint", "capture_cannot_see"),
+    ),
+    Mutant(
+        "the triggers of leaves are in the fingerprint",
+        "sql/fingerprint.sql",
+        "JOIN pg_trigger t ON t.tgrelid = m.oid",
+        "JOIN pg_trigger t ON t.tgrelid = m.oid AND m.oid = m.root",
+        _in("integration", "fingerprint", "capture_cannot_see"),
+    ),
+    Mutant(
+        "a trigger of the application that is disabled is noticed",
+        "sql/fingerprint.sql",
+        "CASE t.tgenabled WHEN 'D' THEN '(disabled)'",
+        "CASE t.tgenabled WHEN 'D' THEN '(enabled)'",
+        _in("integration", "resume", "between_two_chunks"),
+    ),
+    Mutant(
+        "the labels of an enum are in the fingerprint",
+        "sql/fingerprint.sql",
+        "string_agg(quote_literal(l.enumlabel), ', ' ORDER BY l.enumsortorder)",
+        "max(''::text)",
+        _in("integration", "fingerprint", "renamed_enum_label"),
+    ),
+    Mutant(
+        "what the run's views call is in the fingerprint",
+        "sql/fingerprint.sql",
+        " AND v.relkind = 'v'",
+        " AND v.relkind = 'v' AND false",
+        _in("integration", "fingerprint", "what_a_row_means"),
+    ),
+    Mutant(
+        "the body of a function is in the fingerprint",
+        "sql/fingerprint.sql",
+        "concat_ws('|', p.prosrc, ",
+        "concat_ws('|', ",
+        _in("integration", "fingerprint", "what_a_row_means"),
+    ),
+    Mutant(
+        "a function that another one calls is in the fingerprint",
+        "sql/fingerprint.sql",
+        "          AND p.prosrc ~* (",
+        "          AND false AND p.prosrc ~* (",
+        _in("integration", "fingerprint", "what_a_row_means"),
+    ),
+    Mutant(
+        "a table that appears or goes during the run is noticed",
+        "fingerprint.py",
+        "DATABASE: Final = (TABLES, LARGE_OBJECTS)",
+        "DATABASE: Final = (LARGE_OBJECTS,)",
+        _in("integration", "fingerprint", "dropped_during_the_run"),
+    ),
+    Mutant(
+        "partitioned tables are in the set of tables",
+        "sql/fingerprint.sql",
+        "WHERE c.relkind IN ('r', 'p', 'f') AND NOT c.relispartition",
+        "WHERE c.relkind IN ('r', 'f') AND NOT c.relispartition",
+        _in("integration", "fingerprint", "created_during_the_run"),
+    ),
+    Mutant(
+        "large objects that come during the run are noticed",
+        "fingerprint.py",
+        "DATABASE: Final = (TABLES, LARGE_OBJECTS)",
+        "DATABASE: Final = (TABLES,)",
+        _in("integration", "fingerprint", "large_object"),
+    ),
+    Mutant(
+        "DDL in the target is noticed before a pass is applied",
+        "capture/apply.py",
+        '        fingerprint.refuse_changed(target, self.context.schema, "target", kinds, tables)\n',
+        "",
+        _in("integration", "fingerprint", "ddl_in_the_target"),
+    ),
+    Mutant(
+        "a rewrite of a target table is noticed",
+        "capture/apply.py",
+        "kinds = (*fingerprint.APPLIED, fingerprint.STORAGE, fingerprint.WRITE_BLOCK)",
+        "kinds = (*fingerprint.APPLIED, fingerprint.WRITE_BLOCK)",
+        _in("integration", "fingerprint", "ddl_in_the_target"),
+    ),
+    Mutant(
+        "a foreign key that is new in the target is noticed",
+        "fingerprint.py",
+        "APPLIED: Final = (*MEANING, FOREIGN_KEYS)",
+        "APPLIED: Final = MEANING",
+        _in("integration", "fingerprint", "ddl_in_the_target"),
+    ),
+    Mutant(
+        "the write block refuses what replication applies",
+        "capture/write_block.py",
+        "ENABLE ALWAYS TRIGGER",
+        "ENABLE TRIGGER",
+        _in("integration", "write_block", "each_way_of_writing"),
+    ),
+    Mutant(
+        "the write block refuses TRUNCATE of a partition",
+        "capture/write_block.py",
+        "for member in _members(tx, table)]",
+        "for member in [table]]",
+        _in("integration", "write_block", "each_way_of_writing"),
+    ),
+    Mutant(
+        "a write block that was damaged is noticed by a reverse pass",
+        "schema_to_schema/reverse.py",
+        '        write_block.refuse_damaged(tx, context.schema, "source")\n',
+        "        pass\n",
+        _in("integration", "write_block", "leaf_that_was_open"),
+        (
+            (
+                "capture/reverse_apply.py",
+                '        write_block.refuse_damaged(target, self.context.schema, "source")\n',
+                "",
+            ),
+        ),
+    ),
+    Mutant(
+        "the target's opening is prepared before the source is closed",
+        "schema_to_schema/cutover.py",
+        "        open_target(context, opening, plan, run, servers)\n",
+        "",
+        _in("integration", "opening", "aborts_the_cutover"),
+        (
+            (
+                "schema_to_schema/cutover.py",
+                "    rehearse_opening(context, plan, limits)\n\n\ndef prepare_block",
+                "\n\ndef prepare_block",
+            ),
+        ),
+    ),
+    Mutant(
+        "the source's opening is prepared before the target is closed",
+        "schema_to_schema/rollback.py",
+        "        open_source(context, opening)\n",
+        "        pass\n",
+        _in("integration", "opening", "aborts_the_rollback"),
+    ),
+    Mutant(
+        "the log is drained before each attempt at the lock",
+        "schema_to_schema/table_lock.py",
+        "        work.before()\n",
+        "",
+        _in("integration", "opening", "burst"),
+        (("schema_to_schema/cutover.py", "MOST_UNDER_LOCK) > MOST_UNDER_LOCK:", "MOST_UNDER_LOCK) < 0:"),),
+    ),
+    Mutant(
+        "the lock is released when too much is logged",
+        "schema_to_schema/cutover.py",
+        "MOST_UNDER_LOCK) > MOST_UNDER_LOCK:",
+        "MOST_UNDER_LOCK) < 0:",
+        _in("integration", "opening", "too_many"),
+    ),
+    Mutant(
+        "the lock on all tables has one deadline",
+        "schema_to_schema/table_lock.py",
+        '"SET LOCAL lock_timeout = {0}; SET LOCAL statement_timeout = {0}"',
+        '"SET LOCAL lock_timeout = {0}"',
+        _in("integration", "opening", "one_deadline"),
+    ),
+    Mutant(
+        "the server ends a session that is frozen under the lock",
+        "postgres/session.py",
+        "        if idle:\n",
+        "        if False:\n",
+        _in("integration", "opening", "freezes"),
+    ),
+    Mutant(
+        "what runs under the lock is cancelled at the end of the write pause",
+        "postgres/session.py",
+        "for s in (self.left, self.lock_timeout, self.left + GRACE_SECONDS)",
+        "for s in (3600, self.lock_timeout, self.left + GRACE_SECONDS)",
+        (*_in("integration", "opening", "statement_under_the_lock"), "--timeout", "30"),
+        (
+            ("postgres/session.py", "        self._timer.start()\n", ""),
+            ("postgres/session.py", "        self._timer.cancel()\n        self._timer.join()\n", ""),
+        ),
+    ),
+    Mutant(
+        "a cancellation at the end of the write pause hits no later statement",
+        "postgres/session.py",
+        "        self._timer.join()\n",
+        "",
+        _in("integration", "opening", "hits_no_later"),
+    ),
+    Mutant(
+        "a side that has lost a reverse pass is noticed before a rollback",
+        "capture/reverse_apply.py",
+        "    if passed > known + 1 or ahead != (True,):",
+        "    if False:",
+        _in("integration", "way_back", "has_lost_a_pass"),
+        (("capture/reverse_apply.py", "    if passed < known:", "    if False:"),),
+    ),
+    Mutant(
+        "a target that lost what it has logged is noticed by its position",
+        "capture/reverse_apply.py",
+        " or ahead != (True,):",
+        ":",
+        _in("integration", "way_back", "has_lost_a_pass"),
+    ),
+    Mutant(
+        "a reverse pass is counted only behind the one that both sides know",
+        "capture/reverse_apply.py",
+        " WHERE home BETWEEN {known} AND {known} + 1 AND ",
+        " WHERE coalesce({known}, 0) >= 0 AND ",
+        _in("integration", "way_back", "both_sides_know"),
+    ),
+    Mutant(
+        "a reverse pass is counted only at a later position of the target",
+        "capture/reverse_apply.py",
+        "coalesce(target_lsn <= {lsn}::pg_lsn, true)",
+        "coalesce({lsn}::pg_lsn IS NOT NULL, true)",
+        _in("integration", "way_back", "both_sides_know"),
+    ),
+    Mutant(
+        "a restart of either server has every row compared before a rollback",
+        "schema_to_schema/reverse_verify.py",
+        "    if again:\n",
+        "    if False:\n",
+        _in("integration", "reverse_verify", "after_a_restart"),
+    ),
+    Mutant(
+        "a row that leaves $where after the cutover is judged by the table itself",
+        "schema_to_schema/reverse_verify.py",
+        "    if forward.table.where is None:\n        return None\n    back",
+        "    if True:\n        return None\n    back",
+        _in("integration", "reverse_verify", "leave_where"),
+    ),
+    Mutant(
+        "the target's fingerprint is compared once more under the lock",
+        "schema_to_schema/cutover.py",
+        "        _check_target(context, opening)\n        open_target",
+        "        open_target",
+        _in("integration", "fingerprint", "ddl_in_the_target_under"),
+    ),
+    Mutant(
+        "a rollback needs a key that keeps apart what is written later",
+        "plan/reverse.py",
+        '        if problem is not None:\n            return f"the key column',
+        '        if False:\n            return f"the key column',
+        _in("integration", "key_images", "rollback_needs"),
+    ),
+    Mutant(
+        "a rewrite in the target has every row compared before a rollback",
+        "schema_to_schema/reverse_verify.py",
+        "    if rewritten:\n",
+        "    if False:\n",
+        _in("integration", "way_back", "after_a_rewrite"),
+    ),
+)
+
+
+def broken(mutant: Mutant, folder: Path) -> None:
+    """A copy of the project in ``folder`` with the rule broken."""
+    for name in COPIED:
+        path = ROOT / name
+        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        shutil.copytree(path, folder / name, ignore=ignored) if path.is_dir() else shutil.copy(path, folder)
+    for path, old, new in ((mutant.path, mutant.old, mutant.new), *mutant.too):
+        file = folder / "src/confiture" / path
+        text = file.read_text(encoding="utf-8")
+        assert text.count(old) == 1, f"{mutant.rule}: {text.count(old)} times in {path}"
+        file.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def noticed(mutant: Mutant) -> tuple[bool, str]:
+    """Whether a test goes red for it, and pytest's last lines."""
+    with tempfile.TemporaryDirectory() as folder:
+        broken(mutant, Path(folder))
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutant.tests],
+            cwd=folder, env={**os.environ, "PYTHONPATH": f"{folder}/src"}, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    # 1 is a test that failed; no test at all, or an error of pytest's, is nobody noticing.
+    return done.returncode == 1, done.stdout[-1500:]
+
+
+def main() -> None:
+    """Every mutant; exits with 1 if any lives."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only", default="", help="rules with this in their name")
+    chosen = parser.parse_args()
+    todo = [m for m in MUTANTS if chosen.only in m.rule]
+    lived = 0
+    with ThreadPoolExecutor(chosen.workers) as pool:
+        for mutant, (dead, told) in zip(todo, pool.map(noticed, todo), strict=True):
+            lived += not dead
+            print(f"{'killed' if dead else 'LIVES '}  {mutant.rule}  ({mutant.tests[0]})", flush=True)
+            if not dead:
+                print(told, flush=True)
+    print(f"{len(todo) - lived} of {len(todo)} killed")
+    sys.exit(1 if lived else 0)
+
+
+if __name__ == "__main__":
+    main()

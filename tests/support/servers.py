@@ -1,0 +1,151 @@
+"""Real servers for tests: databases on them, cloned from templates made once."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from confiture.postgres.embedded import Server
+
+_COUNTER = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class TestDatabase:
+    """A database a test may do anything to."""
+
+    __test__ = False
+
+    server: Server
+    name: str
+
+    @property
+    def conninfo(self) -> str:
+        """As postgres, over TCP."""
+        return self.server.conninfo(self.name)
+
+    def connect(self, **options: Any) -> psycopg.Connection[Any]:
+        """A connection in autocommit."""
+        return psycopg.connect(self.conninfo, **{"autocommit": True, **options})
+
+    def sql(self, text: str) -> None:
+        """Run statements."""
+        with self.connect() as connection:
+            connection.execute(text.encode())
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """A query's rows."""
+        with self.connect() as connection:
+            return connection.execute(query.encode()).fetchall()
+
+    def value(self, query: str) -> Any:
+        """A query's only value."""
+        return self.rows(query)[0][0]
+
+    @property
+    def run_schema(self) -> str:
+        """The schema that a run has here."""
+        return str(self.value("SELECT nspname FROM pg_namespace WHERE nspname ~ '^confiture_'"))
+
+    def as_the_run(self, statements: str) -> None:
+        """Run statements as the run's own writes: capture leaves them out, and the write block lets them pass."""
+        with self.connect() as connection:
+            connection.execute(f"SET confiture.writer = '{self.run_schema}'".encode())
+            connection.execute(statements.encode())
+
+
+class Databases:
+    """Makes databases and drops them at the end."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self._made: list[str] = []
+
+    def _admin(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(self.server.conninfo("postgres"), autocommit=True)
+
+    def make(self, name: str | None = None, *, template: str = "template0", options: str = "") -> TestDatabase:
+        """A new database; ``options`` are appended to CREATE DATABASE."""
+        name = name or f"t{os.getpid()}_{next(_COUNTER)}"
+        with self._admin() as admin:
+            statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} " + options)
+            admin.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
+        self._made.append(name)
+        return TestDatabase(self.server, name)
+
+    def cloned(self, text: str, name: str | None = None) -> TestDatabase:
+        """A database with ``text`` run in it, cloned from a template that is built once."""
+        template = "template_" + hashlib.sha256(text.encode()).hexdigest()[:16]
+        with self._admin() as admin:
+            known = admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", (template,)).fetchone()
+            if known is None:
+                admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(template)))
+                TestDatabase(self.server, template).sql(text)
+        return self.make(name, template=template)
+
+    def forget(self, name: str) -> None:
+        """Drop a database that something else made, too, at the end."""
+        self._made.append(name)
+
+    def drop_all(self) -> None:
+        """Drop what was made."""
+        with self._admin() as admin:
+            for name in self._made:
+                admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        self._made.clear()
+
+
+def major_version(bindir: Path) -> str:
+    """The major version of the server in a folder of binaries, as ``18``."""
+    banner = subprocess.check_output([bindir / "postgres", "--version"], text=True)
+    return re.search(r"\) (\d+)", banner)[1]  # type: ignore[index]
+
+
+def load_dump(database: TestDatabase, path: Path) -> None:
+    """Load a plain pg_dump with its ``COPY ... FROM stdin`` blocks.
+
+    The file is UTF-8 as a whole or else taken as Latin-1, which every byte is.
+    """
+    data = path.read_bytes()
+    encoding = "UTF8"
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        encoding = "LATIN1"
+    with database.connect() as connection:
+        for statement, rows in _dump_parts(data):
+            if b"client_encoding" in statement:
+                continue
+            connection.execute(f"SET client_encoding = '{encoding}'".encode())
+            if rows is None:
+                connection.execute(statement)
+            else:
+                with connection.cursor().copy(statement) as copy:
+                    copy.write(rows)
+
+
+def _dump_parts(data: bytes) -> Iterator[tuple[bytes, bytes | None]]:
+    statement: list[bytes] = []
+    lines = iter(data.splitlines(keepends=True))
+    for line in lines:
+        if not statement and (line.startswith((b"--", b"\\")) or not line.strip()):
+            continue
+        statement.append(line)
+        if not line.rstrip().endswith(b";"):
+            continue
+        text = b"".join(statement)
+        statement = []
+        rows = None
+        if text.startswith(b"COPY ") and b"FROM stdin" in text:
+            rows = b"".join(itertools.takewhile(lambda row: row.rstrip(b"\r\n") != b"\\.", lines))
+        yield text, rows

@@ -1,0 +1,255 @@
+"""Any commands in any order, killed anywhere, with the application writing between them: a stateful property.
+
+What the application was told is written stands in a model. Whatever happens, the database that takes its
+writes holds exactly that; and both databases never take them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import tempfile
+import time
+from pathlib import Path
+
+import psycopg
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from confiture.journal.leases import LEASE_SECONDS
+from confiture.postgres.embedded import Server
+from forked import Forks, Running, until
+from live import LiveRun
+from servers import Databases, TestDatabase
+
+OLD = """
+CREATE TABLE item (id int PRIMARY KEY, n int);
+INSERT INTO item SELECT n, n FROM generate_series(1, 30) n;
+"""
+NEW = "CREATE TABLE item (id bigint PRIMARY KEY, amount bigint); CREATE INDEX ON item (amount);"
+MAPPING = "item: {n: amount}\n"
+STEPS = ("setup", "migrate", "verify", "cutover", "rollback", "cleanup", "abort", "pause", "resume")
+#: Done, refused with a reason, held, differences, given up, half-way, stopped: but never a defect. 2 is a mapping that
+#: a killed setup did not come to note.
+CODES = {0, 2, 4, 6, 7, 8, 9, 10, 128 + signal.SIGTERM}
+#: Killed by a crash point, or its connection lost at one or to a takeover.
+KILLED_CODES = CODES | {-signal.SIGKILL, 3}
+PAUSED = "paused on request"
+#: The lease as if it had not been renewed.
+LAPSED = f"""
+SET lock_timeout = '1s';
+UPDATE confiture.runner SET heartbeat_at = heartbeat_at - interval '{LEASE_SECONDS + 1} s' WHERE ended_at IS NULL
+"""
+#: The order that leads from anywhere to the end.
+ONWARD = ("resume", "setup", "migrate", "verify", "cutover")
+
+
+class Anything(RuleBasedStateMachine):
+    """A run that everything is done to.
+
+    A subclass gives it its server and what starts commands.
+    """
+
+    server: Server
+    forks: Forks
+
+    @initialize()
+    def begin(self) -> None:
+        self.databases = Databases(self.server)
+        self.folder = tempfile.TemporaryDirectory()
+        self.live = LiveRun(self.databases, Path(self.folder.name, "project"), OLD, NEW, MAPPING, chunk_rows=8)
+        self.model = {n: n for n in range(1, 31)}
+
+    # What the application does -------------------------------------------------------------------------
+
+    @rule(key=st.integers(1, 40), value=st.integers(0, 9))
+    def put(self, key: int, value: int) -> None:
+        statement = "INSERT INTO item VALUES ({0}, {1}) ON CONFLICT (id) DO UPDATE SET {2} = {1}"
+        if self._written(statement, key, value):
+            self.model[key] = value
+
+    @rule(key=st.integers(1, 40), other=st.integers(41, 50))
+    def move(self, key: int, other: int) -> None:
+        if (
+            key in self.model
+            and other not in self.model
+            and self._written("UPDATE item SET id = {1} WHERE id = {0}", key, other)
+        ):
+            self.model[other] = self.model.pop(key)
+
+    @rule(key=st.integers(1, 50))
+    def delete(self, key: int) -> None:
+        if self._written("DELETE FROM item WHERE id = {0}", key):
+            self.model.pop(key, None)
+
+    @rule()
+    def truncate(self) -> None:
+        if self._written("TRUNCATE item"):
+            self.model.clear()
+
+    def _written(self, statement: str, *values: int) -> bool:
+        """Write to the database that takes writes; False when none does."""
+        sides = self._open()
+        if not sides:
+            return False
+        side = "source" if "source" in sides else "target"
+        column = {"source": "n", "target": "amount"}[side]
+        self._database(side).sql(statement.format(*values, column))
+        return True
+
+    # What the operator does ----------------------------------------------------------------------------
+
+    @rule(step=st.sampled_from(STEPS))
+    def command(self, step: str) -> None:
+        self._command(step)
+
+    @precondition(lambda self: self._state() != "setup" or self._open() == {"source"})
+    @rule()
+    def onward(self) -> None:
+        """The step that comes next, so that runs get far."""
+        following = {"migrating": "migrate", "verified": "cutover", "cutover": "cleanup"}
+        state = self._state()
+        self._command("setup" if state in (None, "setup", "aborted") else following.get(state, "verify"))
+        if state == "migrating":
+            self._command("verify")
+
+    @rule(
+        step=st.sampled_from(STEPS[:7]),
+        point=st.sampled_from(("commit.before", "commit.after", "commit.lost")),
+        hit=st.integers(1, 60),
+    )
+    def killed(self, step: str, point: str, hit: int) -> None:
+        self._command(step, CONFITURE_FAILPOINT=f"{point}:{hit}")
+
+    @precondition(lambda self: self._state() is not None)
+    @rule(step=st.sampled_from(STEPS[:7]), other=st.sampled_from(STEPS[:7]), hit=st.integers(1, 60))
+    def frozen(self, step: str, other: str, hit: int) -> None:
+        """Stopped anywhere, taken over by another command, and woken up again."""
+        running = self.forks.start(self.live.arguments(step), self.live.project)
+        until(lambda: self._over(running) or running.passed >= hit, f"{hit} points of {step}")
+        running.signal(signal.SIGSTOP)
+        try:
+            self.live.target.sql(LAPSED)
+        except psycopg.errors.LockNotAvailable:
+            time.sleep(LEASE_SECONDS + 1)  # frozen while it writes that very row
+        self._command(other)
+        running.signal(signal.SIGCONT)
+        self._end(running, step, KILLED_CODES)
+
+    # What other people do ------------------------------------------------------------------------------
+
+    @precondition(lambda self: "source" in self._open())
+    @rule()
+    def triggers_toggled(self) -> None:
+        """For a moment no write is captured, nor refused by a write block; what is installed looks as before."""
+        self.live.source.sql("ALTER TABLE item DISABLE TRIGGER ALL; ALTER TABLE item ENABLE TRIGGER ALL")
+
+    @rule(value=st.integers(0, 9))
+    def written_while_disabled(self, value: int) -> None:
+        """A write to the source that its capture does not see."""
+        if "source" in self._open():
+            off, on = (f"ALTER TABLE item {how} TRIGGER ALL" for how in ("DISABLE", "ENABLE"))
+            self.live.source.sql(f"{off}; UPDATE item SET n = {value} WHERE id < 4; {on}")
+            self.model |= {key: value for key in (1, 2, 3) if key in self.model}
+
+    @precondition(lambda self: "source" in self._open())
+    @rule(here=st.booleans())
+    def table_comes_or_goes(self, here: bool) -> None:
+        self.live.source.sql("CREATE TABLE IF NOT EXISTS extra (id int)" if here else "DROP TABLE IF EXISTS extra")
+
+    @precondition(lambda self: self._state() in ("migrating", "verified"))
+    @rule()
+    def trigger_in_the_target(self) -> None:
+        """It would act on the rows of each pass."""
+        self.live.target.sql(
+            "CREATE OR REPLACE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN NEW.amount = -1; RETURN NEW; END'; CREATE OR REPLACE TRIGGER spoil BEFORE INSERT ON item"
+            " FOR EACH ROW EXECUTE FUNCTION spoil(); ALTER TABLE item ENABLE ALWAYS TRIGGER spoil"
+        )
+
+    @rule()
+    def restarted(self) -> None:
+        """What continues after such a change."""
+        self._restart()
+
+    def _restart(self) -> int:
+        with contextlib.suppress(psycopg.Error):  # not there yet
+            self.live.target.sql("DROP TRIGGER IF EXISTS spoil ON item")
+        line = [*self.live.arguments("migrate"), "--restart-table", "public.item"]
+        return self._end(self.forks.start(line, self.live.project), "restart")
+
+    def _command(self, step: str, **environment: str) -> int:
+        running = self.forks.start(self.live.arguments(step), self.live.project, **environment)
+        return self._end(running, f"{step} {environment}", KILLED_CODES if environment else CODES)
+
+    def _end(self, running: Running, step: str, allowed: set[int] = CODES) -> int:
+        until(lambda: self._over(running), f"the end of {step}")
+        running.signal(signal.SIGTERM)  # one that is paused waits to be resumed
+        ended = running.wait()
+        assert ended.code in allowed, f"{step}: exit {ended.code}\n{ended.out}\n{ended.err}"
+        self._said = ended.err
+        return ended.code
+
+    def _over(self, running: Running) -> bool:
+        return not running.alive or PAUSED in running.err.read_text()
+
+    # What must hold ------------------------------------------------------------------------------------
+
+    @invariant()
+    def never_both(self) -> None:
+        # Until setup is through the target is nobody's.
+        assert len(self._open()) <= 1 or self._state() in (None, "setup", "aborted"), f"both open in {self._state()}"
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        served = (
+            "source"
+            if "source" in self._open() or self._state() in (None, "setup", "migrating", "verified")
+            else "target"
+        )
+        if served == "target" and not self._open():
+            return  # half-way: told below, when it is ended
+        assert dict(self._database(served).rows("TABLE item")) == self.model, f"{served} in {self._state()}"
+
+    def teardown(self) -> None:
+        """From wherever it is, the same commands lead to the end."""
+        if not hasattr(self, "live"):
+            return
+        try:
+            self.live.source.sql("DROP TABLE IF EXISTS extra")
+            while self._state() not in ("cutover", "cleaned"):
+                before = self._state()
+                codes = [self._command(step) for step in ONWARD]
+                if before in ("migrating", "verified") and codes[-1] != 0:  # blocked by a change
+                    self._restart()
+                    codes = [self._command(step) for step in ONWARD]
+                if "the abort of run" in self._said:  # begun and not ended: all else is refused
+                    codes.append(self._command("abort"))
+                assert self._state() != before or codes[-1] == 0, f"stuck in {before}: {codes}"
+            self._command("cutover")  # one that was stopped half-way is ended by itself
+            assert self._open() == {"target"}
+            assert dict(self.live.target.rows("TABLE item")) == self.model
+        finally:
+            self.databases.drop_all()
+            self.folder.cleanup()
+
+    def _database(self, side: str) -> TestDatabase:
+        return self.live.source if side == "source" else self.live.target
+
+    def _open(self) -> set[str]:
+        found = set()
+        for side in ("source", "target"):
+            try:
+                with self._database(side).connect(autocommit=False) as probe:
+                    probe.execute("INSERT INTO item (id) VALUES (-1)")
+                    probe.rollback()
+                found.add(side)
+            except (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.UndefinedTable, psycopg.OperationalError):
+                continue  # closed, or not there yet
+        return found
+
+    def _state(self) -> str | None:
+        try:
+            return self.live.state
+        except (psycopg.errors.UndefinedTable, psycopg.OperationalError, IndexError):
+            return None
