@@ -142,13 +142,18 @@ class Context:
         return found
 
     @contextmanager
-    def fenced(self) -> Iterator[Transaction]:
-        """A writing transaction on the target, begun by its fence."""
+    def fenced(self, name: str | None = None) -> Iterator[Transaction]:
+        """A writing transaction on the target, begun by its fence.
+
+        :param name: of the transaction; its crash points are ``NAME.before_commit`` and ``NAME.after_commit``.
+        """
         self.check_lease()
         self.record_backends()
-        with self.target.transaction() as tx:
+        with _named(name), self.target.transaction() as tx:
             runs.fence(tx, self.run_id, self.epoch)
             yield tx
+            if name is not None:
+                failpoint(f"{name}.before_commit")
 
     def record_backends(self) -> None:
         """Write down the server processes that work for us, again after a reconnect: a takeover ends them."""
@@ -216,12 +221,18 @@ class Context:
             _terminate(session, tuple(b for b in worked if b not in (session.backend, self.pulse)))
 
     @contextmanager
-    def fenced_source(self, session: Session | None = None) -> Iterator[Transaction]:
-        """A writing transaction on the source, begun by its copy of the fence."""
+    def fenced_source(self, name: str | None = None, *, session: Session | None = None) -> Iterator[Transaction]:
+        """A writing transaction on the source, begun by its copy of the fence.
+
+        :param name: as in :meth:`fenced`.
+        :param session: the source's session of this runner unless another one is given.
+        """
         self.check_lease()
-        with (session or self.source).transaction() as tx:
+        with _named(name), (session or self.source).transaction() as tx:
             check_source_fence(tx, self.schema, self.epoch)
             yield tx
+            if name is not None:
+                failpoint(f"{name}.before_commit")
 
     def check_lease(self) -> None:
         """:raises Held: when the heartbeat found the run taken over."""
@@ -252,6 +263,14 @@ class Context:
     def _asked_to_pause(self) -> bool:
         with self.target.transaction(read_only=True) as tx:
             return leases.paused(tx, self.run_id)
+
+
+@contextmanager
+def _named(name: str | None) -> Iterator[None]:
+    """The crash point after the commit of a named transaction."""
+    yield
+    if name is not None:
+        failpoint(f"{name}.after_commit")
 
 
 def check_source_fence(tx: Transaction, schema: str, epoch: int) -> None:

@@ -323,7 +323,7 @@ def make_views(context: Context, plan: Plan) -> None:
     """The run's views on the source, made anew; until the plan is stored the fence names none."""
     schema = sql.Identifier(context.schema)
     with context.beside("views", user_sql=True) as session:
-        with context.fenced_source(session) as tx:
+        with context.fenced_source(session=session) as tx:
             old = tx.pg.execute("SELECT viewname FROM pg_catalog.pg_views WHERE schemaname = %s", (context.schema,))
             for (name,) in old.fetchall():
                 tx.pg.execute(sql.SQL("DROP VIEW {}").format(sql.Identifier(context.schema, name)))
