@@ -6,6 +6,7 @@ import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from confiture import errors, mapping
 from confiture.cli import app
 from confiture.sql import control_migrations
 from conftest import ROOT, Confiture
-from mutants import MUTANTS
+from mutants import MUTANTS, Mutant
 from servers import Databases
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -127,3 +128,69 @@ def test_the_page_on_reliability_names_every_safeguard_that_is_taken_out() -> No
     row = r"^\| (.+?) \| `(?:integration|acceptance|unit)/test_\w+\.py`(?: `\w+`)? \|$"
     section = page.partition("## One safeguard at a time")[2]
     assert re.findall(row, section, re.MULTILINE) == [mutant.rule for mutant in MUTANTS]
+
+
+# The invariants ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Held:
+    """What the page on invariants names as holding a rule.
+
+    :ivar text: the whole line.
+    :ivar tests: ``path`` or ``path::name``.
+    """
+
+    text: str
+    tests: tuple[str, ...]
+    mutants: tuple[str, ...]
+
+
+def held() -> dict[str, Held]:
+    """Each rule of the page on invariants, by its number."""
+    page = (ROOT / "docs" / "invariants.md").read_text(encoding="utf-8")
+    parts = re.split(r"^- \*\*(I-\d+\.\d+) ", page, flags=re.M)[1:]
+    found = {}
+    for number, body in zip(parts[::2], parts[1::2], strict=True):
+        (text,) = re.findall(r"^  - Held by:(.*?)(?=^\S|^$|\Z)", body, re.M | re.S)
+        names = [" ".join(name.split()) for name in re.findall(r"`([^`]+)`", text)]
+        tests = tuple(name for name in names if name.startswith("tests/"))
+        assert number not in found, f"{number} stands twice"
+        found[number] = Held(text, tests, tuple(name for name in names if name not in tests))
+    return found
+
+
+HELD = held()
+
+
+def exists(test: str) -> bool:
+    path, _, name = test.partition("::")
+    text = (ROOT / path).read_text(encoding="utf-8") if (ROOT / path).is_file() else ""
+    return bool(text) and (not name or f"\ndef {name}(" in text)
+
+
+def runs(mutant: Mutant, test: str) -> bool:
+    """Whether the mutant is one that this test has to notice."""
+    path, *options = mutant.tests
+    only = options[1] if options[:1] == ["-k"] else ""
+    file, _, name = test.partition("::")
+    return path == file and bool(name) and only in name
+
+
+@pytest.mark.parametrize("number", HELD)
+def test_what_holds_an_invariant_is_there(number: str) -> None:
+    rule = HELD[number]
+    assert [test for test in rule.tests if not exists(test)] == []
+    assert ("no test" in rule.text) == (not rule.tests)
+    assert ("no mutant" in rule.text) == (not rule.mutants)
+    known = {mutant.rule: mutant for mutant in MUTANTS}
+    assert [name for name in rule.mutants if name not in known] == []
+    assert [name for name in rule.mutants if not any(runs(known[name], test) for test in rule.tests)] == []
+
+
+def test_every_invariant_that_is_referred_to_stands_on_its_page() -> None:
+    paths = [path for folder in ("src", "tests", "docs", "migrations_state") for path in (ROOT / folder).rglob("*.*")]
+    for path in [*paths, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]:
+        if path.suffix in (".py", ".md", ".sql"):
+            numbers = set(re.findall(r"\bI-\d+\.\d+", path.read_text(encoding="utf-8")))
+            assert sorted(numbers - set(HELD)) == [], path
