@@ -118,7 +118,7 @@ def test_every_exit_code_is_told() -> None:
 
 
 def test_every_control_table_is_told() -> None:
-    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "journal.md").read_text(encoding="utf-8")
     tables = re.findall(r"CREATE TABLE confiture\.(\w+)", "".join(m.text for m in control_migrations()))
     assert [t for t in tables if f"`{t}`" not in page] == []
 
