@@ -2,7 +2,8 @@
 
 Each database holds the fingerprint of its own tables in the run's schema, so that a fingerprint and the objects that it
 describes change in one commit. Tables are known by OID: a table that takes another one's name is another table. Every
-transaction that reads or writes rows compares the fingerprint in its own snapshot (correctness.md, I-2.1 to I-2.4).
+transaction that reads or writes rows compares the fingerprint in its own snapshot (docs/invariants.md, I-2.1, I-2.2 and
+I-2.4).
 https://www.postgresql.org/docs/current/catalogs.html
 """
 

@@ -593,7 +593,7 @@ def _repaired(context: Context, plan: Plan, result: Result) -> Result:
 
 
 def follow(where: Endpoints, once: bool, progress_: Progress, verify_every: float | None = None) -> tuple[Run, int]:
-    """Bring over what the application changes, until a signal; the rows brought over.
+    """Bring over what the application changes, as the state allows (I-7.5), until a signal; the rows brought over.
 
     :param once: stop when the backlog is small instead.
     :param verify_every: seconds from one complete verification to the next; as in ``steps.follow``.

@@ -3,7 +3,7 @@
 One REPEATABLE READ transaction on the source takes the log rows it sees and re-reads their rows through
 the same SELECT in the same snapshot; one transaction in the target deletes all those keys and inserts
 the rows that exist. The target commits first: a crash between the two repeats an idempotent pass
-(correctness.md, 5).
+(docs/invariants.md, I-5.1).
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Follower:
             self._check_source(source)
             taken = self._pending(source)
             if not {f.item.number for f in taken} <= self._prepared:
-                return None  # a pass takes every row that its snapshot has (correctness.md, I-5.8)
+                return None  # a pass takes every row that its snapshot has (docs/invariants.md, I-5.8)
             source.pg.execute(_MEMORY)
             if taken:
                 self._begin(source)
@@ -242,7 +242,7 @@ class Follower:
         fingerprint.refuse_changed(target, self.context.schema, "target", kinds, tables)
 
     def _gone(self, source: Transaction, target: Transaction, job: RunTable) -> int:
-        """The keys that a TRUNCATE took, added to those of the pass; how many."""
+        """The keys that a TRUNCATE took, added to those of the pass (I-5.11); how many."""
         there = keys_there(source, target, job)
         target.pg.execute(_BY_HASH)
         own = sql.SQL(", ").join(sql.SQL("t.{}::{}").format(sql.Identifier(p.target), raw(p.wire)) for p in images(job))
@@ -281,7 +281,7 @@ class Follower:
 
 
 def refuse_behind(context: Context) -> None:
-    """:raises Blocked: when one side has lost a pass that the other one has recorded."""
+    """:raises Blocked: when one side has lost a pass that the other one has recorded (I-5.5)."""
     with context.source.transaction(read_only=True) as source, context.target.transaction(read_only=True) as target:
         _refuse_lost(_passed(source, context.schema), catch_up.last(target, context.run_id))
 

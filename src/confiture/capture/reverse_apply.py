@@ -1,8 +1,8 @@
 """Bringing home what the application changes in the target after the cutover: the same passes, turned round.
 
 The log is in the target, the rows are read there through the inverse SELECT, and the source commits first
-(correctness.md, 7 and 10). Every key brought home is logged on the source again, so that a run that goes on
-after a rollback compares and brings over what became of it.
+(docs/invariants.md, I-10.1). Every key brought home is logged on the source again, so that a run that goes on
+after a rollback compares and brings over what became of it (I-7.6).
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Plain tables get statement-level triggers with transition tables; partitioned tables and tables fed by a
 subscription get row-level ones on the root, because statement triggers miss rows that MERGE moves
-between partitions, DML that names a leaf, and logical apply. All fire always, TRUNCATE too.
+between partitions, DML that names a leaf, and logical apply. All fire always, TRUNCATE too
+(docs/invariants.md, I-4.3 to I-4.6).
 https://www.postgresql.org/docs/current/sql-createtrigger.html
 """
 
@@ -127,12 +128,12 @@ def install(tx: Transaction, planned: Captured) -> None:
     """Create log, functions and triggers, and record their fingerprint. CREATE TRIGGER waits for writers under way.
 
     Committed before the first row is read, it leaves no write unseen: a writer that began earlier is
-    waited for, one that begins later is logged.
+    waited for, one that begins later is logged (I-4.2).
     """
     item = replace(planned, layouts=_layouts(tx, planned))
     columns = [sql.SQL("{} {}").format(sql.Identifier(f"k{i}"), raw(k.source_type)) for i, k in enumerate(item.key, 1)]
     # No index: keeping one took as long as writing the log. The replica identity lets its rows be deleted
-    # where a publication is FOR ALL TABLES.
+    # where a publication is FOR ALL TABLES (I-4.10).
     tx.pg.execute(
         sql.SQL(
             "CREATE TABLE {log} ({key}, truncated boolean NOT NULL DEFAULT false,"
@@ -258,7 +259,7 @@ def _row_logged(item: Captured, layout: int) -> sql.Composed:
 
 
 def _function(item: Captured, event: str, body: sql.Composed) -> sql.Composed:
-    """Runs with our rights, because application roles have none on our schema; and nobody may call it."""
+    """Runs with our rights, because application roles have none on our schema; and nobody may call it (I-4.9)."""
     text = sql.SQL("BEGIN {}; RETURN NULL; END").format(body)
     return sql.SQL(
         "CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"

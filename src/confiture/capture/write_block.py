@@ -3,7 +3,7 @@
 The triggers stand before they are needed, with a function that lets writes pass. One ``CREATE OR REPLACE FUNCTION``
 blocks writes, or lets them pass again, however many tables there are. A statement that fires the trigger looks the
 function up in the current catalog, whatever its transaction's snapshot is. So a transaction that began earlier is
-refused too (correctness.md, I-8.5), where it would not see a flag in a row.
+refused too (docs/invariants.md, I-8.5 and I-8.11), where it would not see a flag in a row.
 
 Row triggers, because logical replication fires no others and the server clones them to partitions that are attached
 later; AFTER, because COPY inserts one row at a time where there is a BEFORE ROW trigger.

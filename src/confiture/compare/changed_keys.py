@@ -1,4 +1,4 @@
-"""The keys that changed since a verification looked at their rows: compared once more, then forgotten."""
+"""The keys that changed since a verification looked at their rows: compared once more, then forgotten (I-6.6)."""
 
 from __future__ import annotations
 

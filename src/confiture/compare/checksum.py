@@ -2,7 +2,7 @@
 
 Row hash ``h = hash_record_extended(ROW(canon(col), ...), 0)``, remixed as
 ``hash_record_extended(ROW(int8send(h)), 0)``; per unit count, sum, bit_xor. Without the remix the hash
-is linear and values swapped between rows cancel (correctness.md, 6).
+is linear and values swapped between rows cancel (docs/invariants.md, I-6.1).
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Sum:
 
 
 def agree(source: Transaction, target: Transaction, *, recode: bool) -> Hashing:
-    """Hash fixed literals on both servers: they prove that the hashes mean the same."""
+    """Hash fixed literals on both servers: they prove that the hashes mean the same (I-6.4)."""
     query = raw(f"SELECT hash_record_extended({PROBE}, 0)")
     a, b = source.pg.execute(query).fetchone(), target.pg.execute(query).fetchone()
     return Hashing("record" if a == b else "md5", recode)

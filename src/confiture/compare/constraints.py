@@ -1,4 +1,4 @@
-"""Foreign keys, other constraints and indexes of the target."""
+"""Foreign keys, other constraints and indexes of the target (I-6.10)."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ key is in exactly one range, so each row that keeps its key is counted once, as 
 whose key changes meanwhile may be counted twice or never. While the application writes, a bucket that differs for this
 reason is a suspect and is settled key by key. One that agrees although a row was counted twice or never agrees by
 a collision of its hashes only; and the keys of that change are logged, so a pass touches them and they are
-compared again (correctness.md, 6). An application that is stopped moves no rows.
+compared again (docs/invariants.md, I-6.6). An application that is stopped moves no rows.
 """
 
 from __future__ import annotations

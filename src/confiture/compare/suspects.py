@@ -1,7 +1,7 @@
 """Rows that differ while writes go on: suspects, until a catch-up pass that began later has run.
 
 Source, target, source are read in this order; a row is confirmed only when the source stood still, the
-log has nothing for its key, and it still differs. What moved is hot and tried again (correctness.md, 6).
+log has nothing for its key, and it still differs. What moved is hot and tried again (docs/invariants.md, I-6.5).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Chunks: planning them ahead on the source, and copying one with its checkpoint.
 
 A chunk's rows and the update that marks it done commit together: after any crash it is wholly
-there and done, or absent and pending (correctness.md, 3).
+there and done, or absent and pending (docs/invariants.md, I-3.1).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MOVERS: dict[str, Copier] = {"fdw": Fdw(), "copy": Stream()}
 
 
 def plan_ahead(context: Context, job: RunTable, number: int, rows: int | None = None) -> None:
-    """Write the next batch of ranges and the planner's cursor in one commit; seal at the end.
+    """Write the next batch of ranges and the planner's cursor in one commit; seal at the end (I-3.4).
 
     :param rows: of each range; None for as many as the table's plan says.
     """
@@ -147,7 +147,7 @@ def next_chunk(context: Context, number: int) -> Chunk | None:
 
 
 def halve(context: Context, job: RunTable, chunk: Chunk) -> None:
-    """Cut a chunk whose copies were lost with their process, so that less is at stake."""
+    """Cut a chunk whose copies were lost with their process, so that less is at stake (I-3.7)."""
     with reading(context.source, job) as tx:
         middle = middle_key(tx, job, chunk.range)
     if middle is None:
@@ -188,7 +188,7 @@ def copy_chunk(context: Context, job: RunTable, chunk: Chunk) -> int | None:
 
 
 def complete(context: Context, number: int) -> tuple[bool, TableProgress]:
-    """Whether the table is sealed with every chunk done; never inferred from an empty claim."""
+    """Whether the table is sealed with every chunk done; never inferred from an empty claim (I-3.5)."""
     with context.target.transaction(read_only=True) as tx:
         state = progress.table(tx, context.run_id, number)
         return state.sealed and progress.open_chunks(tx, context.run_id, number) == 0, state

@@ -57,7 +57,7 @@ def foreign_table(job: RunTable, server: str) -> sql.Composed:
 
 
 def ships(tx: Transaction, job: RunTable, sample: KeyValue) -> bool:
-    """Whether the whole range is sent to the source, as EXPLAIN shows it (correctness.md, 3).
+    """Whether the whole range is sent to the source, as EXPLAIN shows it (docs/invariants.md, I-3.9).
 
     What is not shipped would be compared on the target, by the target's collation.
 

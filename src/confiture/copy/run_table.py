@@ -57,7 +57,7 @@ class RunTable:
 
 @contextmanager
 def reading(session: Session, job: RunTable) -> Iterator[Transaction]:
-    """A transaction that reads a table's rows: lock, then snapshot, then fingerprint (correctness.md, 2).
+    """A transaction that reads a table's rows: lock, then snapshot, then fingerprint (docs/invariants.md, I-2.1).
 
     :raises Blocked: when the table, or what its rows rest on, is no longer as it was planned.
     """

@@ -342,7 +342,7 @@ def add_chunks(
 
 
 def claim(tx: Transaction, run_id: uuid.UUID, table_number: int) -> Chunk | None:
-    """Lock the next chunk that is not done, until the transaction ends; None when all are taken."""
+    """Lock the next chunk that is not done, until the transaction ends (I-3.6); None when all are taken."""
     query = (
         sa.select(chunk)
         .where(chunk.c.run_id == run_id, chunk.c.table_number == table_number, chunk.c.status != "done")

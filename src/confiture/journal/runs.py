@@ -139,7 +139,7 @@ def last_trigger(tx: Transaction, run_id: uuid.UUID, among: Sequence[str]) -> st
 
 
 def fence(tx: Transaction, run_id: uuid.UUID, epoch: int) -> None:
-    """Hold the run's row under our epoch until the transaction ends (correctness.md, 7).
+    """Hold the run's row under our epoch until the transaction ends (docs/invariants.md, I-7.2).
 
     :raises Held: when another runner has taken the run over; the caller's process exits.
     """

@@ -1,7 +1,7 @@
 """What the source says of the mapping's expressions: types, columns read, volatility.
 
 Each expression becomes a temporary view in a transaction that is rolled back, and is judged by the
-view's rule and dependencies, not by its text (correctness.md, 1).
+view's rule and dependencies, not by its text (docs/invariants.md, I-1.5 to I-1.7).
 """
 
 from __future__ import annotations

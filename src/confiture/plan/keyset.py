@@ -1,7 +1,7 @@
 """Ranges over a key, as predicates: pure composition, no database.
 
 Ranges are half-open and compared on the source only, because collations differ between servers
-(correctness.md, 3). Literals carry the key's own type, so that its index is used.
+(docs/invariants.md, I-3.2 and I-3.3). Literals carry the key's own type, so that its index is used.
 """
 
 from __future__ import annotations

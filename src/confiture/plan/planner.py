@@ -819,14 +819,14 @@ def _order_family(column: Column) -> str:
 
 
 def key_problem(column: Column) -> str | None:
-    """Why a column cannot be part of a walk key: it must have no NULL, and its equality must be that of its bytes."""
+    """Why a column cannot be part of a walk key (I-1.8): it may be NULL, or its equality is not that of its bytes."""
     if not column.null_free:
         return "may be NULL"
     return equality_problem(column)
 
 
 def equality_problem(column: Column) -> str | None:
-    """Why values of the column may be equal and differ in their bytes; None when they may not."""
+    """Why values of the column may be equal and differ in their bytes (I-1.9); None when they may not."""
     if not column.deterministic:
         return f"has the nondeterministic collation {column.collation}: equal values may differ"
     if column.base_kind == "e":
@@ -878,7 +878,7 @@ def _same_type(a: Column, b: Column) -> bool:
 
 
 def conversion_problem(source: Column, target: Column) -> str | None:
-    """Why a column may not be copied as it is: what would be lost. None when nothing is.
+    """Why a column may not be copied as it is: what would be lost (I-1.4). None when nothing is.
 
     Too long a string is an error when it is copied, never a silent cut, so lengths may shrink.
     """

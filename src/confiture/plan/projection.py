@@ -1,6 +1,6 @@
 """The one SELECT of a target table: what it casts to, and how its values are compared.
 
-Everything that reads a source row reads it through this SELECT (correctness.md, 1). Pure.
+Everything that reads a source row reads it through this SELECT (docs/invariants.md, I-1.1 and I-1.3). Pure.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from confiture.types import TableRef
 #: Key columns stand in the view under these names, beside the target's columns.
 KEY_PREFIX = "confiture_key_"
 
-#: Casting explicitly to these with a length would cut silently, so the cast carries none.
+#: Casting explicitly to these with a length would cut silently, so the cast carries none (I-9.7).
 _LENGTH_TYPES = {
     "varchar": "character varying",
     "bpchar": "bpchar",
@@ -28,7 +28,7 @@ _LENGTH_TYPES = {
     "_varbit": "bit varying[]",
 }
 
-#: Scalar types whose binary form is the same on every supported server.
+#: Scalar types whose binary form is the same on every supported server (I-9.6).
 _BINARY = {
     *(
         [
@@ -72,7 +72,7 @@ _BINARY = {
     *(["int4range", "int8range", "numrange", "tsrange", "tstzrange", "daterange"]),
 }
 
-#: How values are made comparable by hash (correctness.md, 6); everything else goes as text.
+#: How values are made comparable by hash (docs/invariants.md, I-6.3); everything else goes as text.
 _AS_IS = {"bool", "int2", "int4", "uuid", "bytea", "date"}
 _BY_SEND = {
     "int8": "int8send",

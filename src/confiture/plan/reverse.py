@@ -1,7 +1,7 @@
 """The way back: the SELECT that makes source rows of target rows again, and why there is none. Pure.
 
-Renames and casts go back by themselves, other transforms by ``reverse:`` (correctness.md, 10). A source
-column that nothing gives a value keeps the one it has.
+Renames and casts go back by themselves, other transforms by ``reverse:`` (docs/invariants.md, I-10.1 and I-10.7). A
+source column that nothing gives a value keeps the one it has.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Connections: one session profile, explicit transactions, retries of whole transactions.
 
-The profile is set with ``SET LOCAL`` at the start of every transaction (correctness.md, 9), because
-behind a pooler a session's settings vanish or leak. ``SET`` takes no snapshot, so a REPEATABLE READ
+The profile is set with ``SET LOCAL`` at the start of every transaction (docs/invariants.md, I-9.1 and
+I-9.4), because behind a pooler a session's settings vanish or leak. ``SET`` takes no snapshot, so a REPEATABLE READ
 transaction can still lock first and take its snapshot after.
 https://www.postgresql.org/docs/current/sql-set-transaction.html
 """
@@ -76,7 +76,7 @@ LOCK_CONFLICTS = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetect
 #: Who has not taken a run yet is not known to anybody: frozen, its server lets its locks go after this.
 CLAIM_TIMEOUT = "20s"
 
-#: What a foreign server must carry too: settings that shape values; and a foreign table's session waits for
+#: What a foreign server must carry too (I-3.10): settings that shape values; and a foreign table's session waits for
 #: who waits for our own, which no server sees as a deadlock.
 REMOTE_PROFILE = {
     name: PROFILE[name]
@@ -113,7 +113,7 @@ KEEPALIVES = {
     "tcp_user_timeout": 30_000,
 }
 
-#: SQLSTATE classes and codes after which the same transaction may succeed (journal.md, Retries).
+#: SQLSTATE classes and codes after which the same transaction may succeed (docs/journal.md, Retries).
 _RETRYABLE_CLASSES = ("08", "53")
 _RETRYABLE = {"57P01", "57P02", "57P03", "57P05", "25P03", "40001", "40P01", "55P03"}
 #: A disk that is full does not empty itself within a retry's deadline.
@@ -126,12 +126,12 @@ OLDEST_VERSION, NEWEST_VERSION = 14, 18
 
 
 #: A transaction that sets this to the run's schema writes for us: capture does not log it (it would echo),
-#: and fences let it pass.
+#: and fences let it pass (I-7.4).
 WRITER = "confiture.writer"
 
 
 class Budget:
-    """What is left of the write pause, for every statement of every session (correctness.md, I-8.10).
+    """What is left of the write pause, for every statement of every session (docs/invariants.md, I-8.10).
 
     A session whose transaction is open while the application waits for a lock of ours is limited in three ways: each
     statement has what is left as its timeout; the server ends the session when this process is frozen between two
@@ -260,7 +260,7 @@ class Session:
     :param role: what it is for, shown in ``application_name`` (``confiture <run> <role>``).
     :param run: the run's short name; empty before there is one.
     :param user_sql: True for sessions that run the user's DDL or expressions: they use the
-        environment's ``search_path`` and are thrown away.
+        environment's ``search_path`` and are thrown away (I-9.5).
     """
 
     def __init__(self, database: Database, role: str, run: str = "", *, user_sql: bool = False) -> None:
@@ -376,7 +376,7 @@ def _driver_error(error: sa.exc.DBAPIError) -> BaseException:
 
 
 def connect(database: Database, application_name: str) -> Pg:
-    """A connection in autocommit, without server-side prepared statements.
+    """A connection in autocommit, without server-side prepared statements (I-9.3).
 
     :raises CannotConnect: with the server's reason, the password never in it.
     :raises Refused: behind a transaction pooler, where session state cannot be relied on.

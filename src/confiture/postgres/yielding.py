@@ -1,8 +1,8 @@
 """Give way to the application: cancel reading work that one of its sessions waits for, and repeat it.
 
 A reading transaction holds ACCESS SHARE locks. An ``ALTER TABLE`` of the application waits for them, and every later
-statement on that table waits behind the ``ALTER TABLE`` (correctness.md, 2). So each command has a watcher: a thread
-with its own connection that asks which sessions wait for a lock, and for whom (``pg_blocking_pids``).
+statement on that table waits behind the ``ALTER TABLE`` (docs/invariants.md, I-2.3). So each command has a watcher: a
+thread with its own connection that asks which sessions wait for a lock, and for whom (``pg_blocking_pids``).
 
 A unit of work is one reading transaction and every transaction that is open beside it: while the target inserts a
 chunk, the source's transaction is idle and nothing in it can be cancelled, so the statement in flight on either side

@@ -2,7 +2,7 @@
 
 Two processes never write for one run: a takeover raises the epoch on the source, then on the
 target, and every writing transaction begins by reading its side's fence with its own epoch
-(correctness.md, 7). The heartbeat only says who is alive; it is not the guarantee.
+(docs/invariants.md, I-7.1 to I-7.3). The heartbeat only says who is alive; it is not the guarantee.
 """
 
 from __future__ import annotations
@@ -291,7 +291,7 @@ def check_source_fence(tx: Transaction, schema: str, epoch: int) -> None:
 
 @contextmanager
 def reading(session: Session, lock: sql.Composable) -> Iterator[Transaction]:
-    """A reading transaction on the source: lock, then snapshot (correctness.md, 2).
+    """A reading transaction on the source: lock, then snapshot (docs/invariants.md, I-2.1).
 
     :param lock: the tables to hold in ACCESS SHARE, as SQL. An older snapshot would see a table
         that was rewritten meanwhile as empty.

@@ -1,7 +1,7 @@
 """Transitions of a run: the only user of the ``transitions`` package.
 
 The model is a bare object holding the state; nothing is done in callbacks. A transition is one
-database transaction of the caller's: fence, fire, compare-and-set, event (journal.md).
+database transaction of the caller's: fence, fire, compare-and-set, event (docs/journal.md).
 https://github.com/pytransitions/transitions
 """
 

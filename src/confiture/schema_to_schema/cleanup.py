@@ -1,4 +1,4 @@
-"""cleanup and abort: drop what the run made, what was recorded and nothing else, never with CASCADE."""
+"""cleanup and abort: drop what the run made, what was recorded and nothing else, never with CASCADE (I-10.4)."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _release_target(context: Context) -> None:
 
 
 def _release(context: Context, side: str, table: TableRef) -> None:
-    """Drop the run's triggers from one table, found by their function; harmless to repeat."""
+    """Drop the run's triggers from one table, found by their function (I-10.8); harmless to repeat."""
     with context.fenced() if side == "target" else context.fenced_source() as tx:
         brief_lock(tx)
         for trigger in write_block.triggers_of(tx, context.schema, table):

@@ -2,7 +2,7 @@
 
 The opening is prepared in a transaction of the target that stays uncommitted while the source's closing commits, so
 that nothing after the point of no return can wait or fail. Where a run stands is read from the databases, never from a
-record (correctness.md, 8).
+record (docs/invariants.md, I-8.8 and I-8.9).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """cutover for an application that is stopped: lock, verify again under the lock, switch.
 
 Before the state's commit nothing has happened that the source would notice; after it there is only
-forward. The source stays locked against writes until that commit is durable (correctness.md, 8).
+forward. The source stays locked against writes until that commit is durable (docs/invariants.md, I-8.7).
 """
 
 from __future__ import annotations

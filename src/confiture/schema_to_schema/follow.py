@@ -55,7 +55,7 @@ def _install_one(context: Context, item: Captured) -> None:
 
 
 def close_target(context: Context, plan: Plan) -> None:
-    """Fence the target against everybody but us."""
+    """Close the target to every session but those of Confiture (I-8.1)."""
     retry(partial(_close_target, context, plan))
 
 

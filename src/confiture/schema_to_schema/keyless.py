@@ -1,4 +1,4 @@
-"""Small tables without a key: their changes cannot be logged, so the cutover copies them again under its lock.
+"""Small tables without a key: their changes cannot be logged, so the cutover copies them again under its lock (I-5.16).
 
 Until then they stand still in the target, as of their copy. Foreign keys from and to them wait for the cutover
 too: they would refuse what catch-up does to the tables around them.

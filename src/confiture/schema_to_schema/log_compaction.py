@@ -1,7 +1,8 @@
 """Between the chunks of a copy: logs are kept short, and tables that are copied already catch up.
 
 The log of a table that is still copied may only be compacted: a stale chunk could overwrite or resurrect what a
-pass brought over (correctness.md, 5). One thread does both between two chunks, so they exclude each other.
+pass brought over (docs/invariants.md, I-5.6). One thread does both between two chunks, so they exclude each other
+(I-5.7).
 """
 
 from __future__ import annotations

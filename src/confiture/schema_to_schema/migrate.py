@@ -32,7 +32,7 @@ def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
     """Copy what is not copied yet; the rows copied by this call. Resumes from the journal alone.
 
     :param capture: the application writes meanwhile: catch up before and after the constraints are built,
-        because a row copied under its old and its new key would stop them from being built.
+        because a row copied under its old and its new key would stop them from being built (I-3.12).
 
     :raises DataFailure: at the first row that cannot go in, naming it.
     :raises Drained: after a signal, at a checkpoint.

@@ -475,7 +475,7 @@ def _table_rows(
 
 
 def _take_indexes_off(context: Context, tx: Transaction, plan: Plan, target: Catalog) -> None:
-    """Only the unique index on the walk key's image stays while a table copies (correctness.md, 3)."""
+    """Only the unique index on the walk key's image stays while a table copies (docs/invariants.md, I-3.11)."""
     for table in plan.tables:
         found = target.by_ref[table.target]
         trees: dict[int, list[catalog.Index]] = {}

@@ -1,4 +1,4 @@
-"""verify --repair: each key that differs goes into its table's log, and the same catch-up as ever heals it."""
+"""verify --repair: each key that differs goes into its table's log, and the same catch-up as ever heals it (I-6.8)."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Before the target opens, its changes are captured and the inverse views made. With the source's closing its
 user triggers go off; after it its foreign keys are deferred. From then on ``follow`` brings home what the
-application writes into the target (correctness.md, 7 and 10).
+application writes into the target (docs/invariants.md, I-7.7 and I-10.1).
 """
 
 from __future__ import annotations

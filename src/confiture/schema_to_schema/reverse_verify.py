@@ -1,8 +1,8 @@
 """The complete comparison after a cutover: every row of the source against the target, through the inverse mapping.
 
 A rollback needs it when something happened that reverse passes cannot see: a restart, failover or restore of either
-server, a rewrite of a table in the target, a damaged write block on the source (correctness.md, I-10.6). The target is
-the truth here: a row that differs is logged there, and a reverse pass applies it to the source again.
+server, a rewrite of a table in the target, a damaged write block on the source (docs/invariants.md, I-10.6). The target
+is the truth here: a row that differs is logged there, and a reverse pass applies it to the source again.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Apply in reverse, lock, apply the last changes, compare, close the target, open the source. The source's opening is
 prepared before the target's closing commits, which is the point of no return. Where a rollback stands is read from the
-databases, never from a record (correctness.md, 8).
+databases, never from a record (docs/invariants.md, I-8.8 and I-10.3).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sequences: the target's continue where the source's are, or behind the largest value of their columns.
+"""Sequences: the target's continue where the source's are, or behind the largest value of their columns (I-11.2).
 
 However many there are, each side reads or sets all of them with one statement: the cutover does it under its lock.
 """

@@ -1,7 +1,7 @@
 """The lock against writers that a cutover or a rollback takes, under one deadline for all of its tables.
 
 Each attempt drains the log first, because it grows while the lock is waited for. A waiting lock delays writers, so an
-attempt is short, and the write pause counts from its beginning (correctness.md, I-8.2 and I-8.10).
+attempt is short, and the write pause counts from its beginning (docs/invariants.md, I-8.2 and I-8.10).
 https://www.postgresql.org/docs/current/explicit-locking.html
 """
 

@@ -165,7 +165,7 @@ def refuse_unfinished(context: Context) -> None:
 
 
 def servers(context: Context) -> dict[str, str]:
-    """This life of either server: what was seen in another one may have been lost (correctness.md, 6)."""
+    """This life of either server: what was seen in another one may have been lost (docs/invariants.md, I-6.9)."""
     return {"source": _server(context.source), "target": _server(context.target)}
 
 

@@ -1,6 +1,6 @@
 -- name: facts
--- What the meaning of the rows of some tables rests on (correctness.md, 2): one row for each table and aspect. Facts are
--- lines of text, so that what differs can be printed. The catalogs are read through the transaction's snapshot.
+-- What the meaning of the rows of some tables rests on (docs/invariants.md, I-2.1): one row for each table and aspect.
+-- Facts are lines of text, so that what differs can be printed. The catalogs are read through the transaction's snapshot.
 WITH RECURSIVE root AS MATERIALIZED (
     SELECT c.oid, c.relkind, c.relname, n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.oid = ANY (%(roots)s::oid[])

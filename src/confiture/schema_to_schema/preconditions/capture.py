@@ -1,4 +1,7 @@
-"""What capture needs of each source table: a key unless it is small, plain inheritance, and its owner's rights."""
+"""What capture needs of each source table: a key unless it is small, plain inheritance, and its owner's rights.
+
+docs/invariants.md, I-4.8 and I-5.16.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Both databases as such: two of them, writable, durable, with room for a schema of the run's own."""
+"""Both databases as such: two of them, writable, durable (I-5.4), with room for a schema of the run's own."""
 
 from __future__ import annotations
 

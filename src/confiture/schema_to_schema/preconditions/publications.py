@@ -1,4 +1,4 @@
-"""Publications FOR ALL TABLES on the source would send their subscribers the run's own tables too."""
+"""Publications FOR ALL TABLES on the source would send their subscribers the run's own tables too (I-4.11)."""
 
 from __future__ import annotations
 
