@@ -268,7 +268,7 @@ def _refuse_ending(context: Context, run: Run, command: str, where: Endpoints) -
 
 
 def _refuse_halfway(context: Context, run: Run, command: str, where: Endpoints) -> None:
-    """:raises CutoverHalfway: when another command has closed a database and not opened the other yet."""
+    """:raises CutoverUnfinished: when another command has closed a database and not opened the other yet."""
     live, phase = run.options.get("capture"), run.cutover_phase or ""
     if live and run.state in (MIGRATING, VERIFIED) and command != "cutover" and switching.is_closed(context):
         raise CutoverUnfinished(
@@ -748,7 +748,7 @@ def rehearse(
     """A cutover up to its lock, and what its write pause would be; None when it is made already.
 
     :param report: as in ``cutover``, like ``pool``.
-    :raises CutoverHalfway: when there is nothing to rehearse any more, only to end.
+    :raises CutoverUnfinished: when there is nothing to rehearse any more, only to end.
     """
     verifying.refuse_unwritable(report)
     with _holding(where, "cutover", progress_) as (context, run):

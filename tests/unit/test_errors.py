@@ -52,8 +52,8 @@ def test_every_error_says_why() -> None:
         ("DataFailure", 5),
         ("Held", 6),
         ("DifferencesFound", 7),
-        ("CutoverGivenUp", 8),
-        ("CutoverHalfway", 9),
+        ("CutoverAborted", 8),
+        ("CutoverUnfinished", 9),
         ("WaitedOut", 124),
     ],
 )

@@ -25,7 +25,7 @@ class Pooler(Protocol):
         """Hold new transactions back and wait for those under way; opened again when it fails.
 
         :param deadline: by ``time.monotonic()``.
-        :raises CutoverGivenUp: when transactions are under way still.
+        :raises CutoverAborted: when transactions are under way still.
         """
 
     def repoint(self) -> None:

@@ -161,7 +161,7 @@ class PgBouncer:
     def repoint(self) -> None:
         """The file first, so that a restart of PgBouncer finds it; then RELOAD, and a look at what came of it.
 
-        :raises CutoverHalfway: when PgBouncer does not take it; the same command tries again.
+        :raises CutoverUnfinished: when PgBouncer does not take it; the same command tries again.
         """
         entry = self._entry()
         if config_file.address(entry.value, self._pool) != self._to:

@@ -70,7 +70,7 @@ def switch(context: Context, plan: Plan, limits: Limits, gate: Pooler | None = N
     """The whole cutover, from wherever a crash left it.
 
     :param gate: what the application's connections pass through; None where they are the application's own affair.
-    :raises CutoverGivenUp: before the point of no return; the source is still serving.
+    :raises CutoverAborted: before the point of no return; the source is still serving.
     """
     if not is_closed(context):
         refuse_stale(context, plan)
@@ -185,7 +185,7 @@ def set_phase(context: Context, name: str | None, **values: object) -> None:
 def prepare(context: Context, plan: Plan, hashing: Hashing, limits: Limits) -> None:
     """Everything that can be done before anything is locked: triggers on both sides, drain, compare, rehearse.
 
-    :raises CutoverGivenUp: when a row differs, or sessions keep the locks that this needs.
+    :raises CutoverAborted: when a row differs, or sessions keep the locks that this needs.
     """
     reverse.install(context, plan)
     prepare_block(context, plan, limits)
@@ -196,7 +196,7 @@ def prepare(context: Context, plan: Plan, hashing: Hashing, limits: Limits) -> N
 def prepare_block(context: Context, plan: Plan, limits: Limits) -> None:
     """The write block's triggers on the source, table by table; they let writes pass until the closing.
 
-    :raises CutoverGivenUp: when sessions keep the locks that this needs; the source is still serving.
+    :raises CutoverAborted: when sessions keep the locks that this needs; the source is still serving.
     """
     with context.fenced_source() as tx:
         if not write_block.exists(tx, context.schema):
@@ -220,7 +220,7 @@ def _install_block(context: Context, table: TableRef) -> None:
 def equalise(context: Context, plan: Plan, hashing: Hashing) -> None:
     """Catch up and compare what changed, until little of it is left.
 
-    :raises CutoverGivenUp: when a row differs.
+    :raises CutoverAborted: when a row differs.
     """
     apply.refuse_behind(context)
     follow.drain(context, plan, touch=True)
@@ -231,7 +231,7 @@ def equalise(context: Context, plan: Plan, hashing: Hashing) -> None:
 def rehearse_opening(context: Context, plan: Plan, limits: Limits) -> None:
     """Do what the opening does, and roll it back: what would fail fails here.
 
-    :raises CutoverGivenUp: when sessions keep the locks that this needs.
+    :raises CutoverAborted: when sessions keep the locks that this needs.
     """
     tables = [t.target for t in plan.tables]
     deadline = time.monotonic() + limits.give_up_after
@@ -304,7 +304,7 @@ def _equalise(follower: Follower, plan: Plan, hashing: Hashing, source: Transact
     """Under the lock: apply what is logged, compare the keys changed last, set the sequences.
 
     :raises TryAgain: when too much was logged since the last pass.
-    :raises CutoverGivenUp: when a row differs.
+    :raises CutoverAborted: when a row differs.
     """
     context = follower.context
     apply_last(follower, source)
@@ -327,7 +327,7 @@ def finish(context: Context, plan: Plan) -> None:
     Sessions that block it are named, and ended after a grace period: until the target opens, neither database takes
     writes.
 
-    :raises CutoverHalfway: when the source is not closed after all.
+    :raises CutoverUnfinished: when the source is not closed after all.
     """
     if not is_closed(context):
         raise CutoverUnfinished(

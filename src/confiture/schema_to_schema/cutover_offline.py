@@ -70,7 +70,7 @@ def cutover(context: Context, plan: Plan, limits: Limits) -> None:
     """Switch to the target. Killed before the state is written, the source serves on.
 
     :raises Refused: when the verification is not of this plan.
-    :raises CutoverGivenUp: when the lock was not had, or anything differs under it.
+    :raises CutoverAborted: when the lock was not had, or anything differs under it.
     """
     refuse_stale(context, plan)
     _as_declared(context)

@@ -29,7 +29,7 @@ from confiture.types import KeyRange
 def recopy(context: Context, plan: Plan, hashing: Hashing) -> None:
     """Copy each such table whole again, compare it, and look for orphans of the foreign keys that waited.
 
-    :raises CutoverGivenUp: when anything differs; the source is still serving.
+    :raises CutoverAborted: when anything differs; the source is still serving.
     """
     with context.target.transaction(read_only=True) as tx:
         keys = [k for k in progress.deferred(tx, context.run_id, "foreign_key") if waits(plan, k)]

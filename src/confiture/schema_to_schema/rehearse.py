@@ -75,7 +75,7 @@ class _Stopwatch:
 def rehearse(context: Context, plan: Plan, limits: Limits) -> Rehearsal:
     """The cutover of an application that writes.
 
-    :raises CutoverGivenUp: when a row differs, or the parts add up to more than the write pause may last.
+    :raises CutoverAborted: when a row differs, or the parts add up to more than the write pause may last.
     """
     cutover_offline.refuse_stale(context, plan)
     hashing = changed_keys.hashing_of(context, plan)
@@ -97,7 +97,7 @@ def rehearse(context: Context, plan: Plan, limits: Limits) -> Rehearsal:
 def rehearse_rollback(context: Context, plan: Plan, limits: Limits) -> Rehearsal:
     """A rollback up to its lock.
 
-    :raises CutoverGivenUp: when a row differs, or the parts add up to more than the write pause may last.
+    :raises CutoverAborted: when a row differs, or the parts add up to more than the write pause may last.
     :raises Refused: when a rollback is not possible.
     """
     hashing = changed_keys.hashing_of(context, plan)
@@ -119,7 +119,7 @@ def rehearse_rollback(context: Context, plan: Plan, limits: Limits) -> Rehearsal
 def rehearse_stopped(context: Context, plan: Plan, limits: Limits) -> Rehearsal:
     """The cutover of an application that is stopped: its pause is what comparing everything takes.
 
-    :raises CutoverGivenUp: when anything differs.
+    :raises CutoverAborted: when anything differs.
     """
     cutover_offline.refuse_stale(context, plan)
     watch = _Stopwatch()

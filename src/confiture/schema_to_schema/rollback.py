@@ -58,7 +58,7 @@ def rollback(context: Context, plan: Plan, limits: Limits, gate: Pooler | None =
     """The whole way back, from wherever a crash left it; the run is ``migrating`` again.
 
     :param gate: what the application's connections pass through; None where they are the application's own affair.
-    :raises CutoverGivenUp: before the point of no return; the target is still serving.
+    :raises CutoverAborted: before the point of no return; the target is still serving.
     :raises Refused: when a table has no way back.
     """
     if not is_halfway(context):
@@ -103,7 +103,7 @@ def refuse_for_verify(context: Context, plan: Plan) -> None:
 def refuse_unequal(context: Context, plan: Plan) -> None:
     """Compare every row first where something may have changed rows that no reverse pass has seen.
 
-    :raises CutoverGivenUp: when source and target differ; the target is still serving.
+    :raises CutoverAborted: when source and target differ; the target is still serving.
     """
     stale = reverse_verify.why_stale(context)
     if stale is None:
@@ -121,7 +121,7 @@ def refuse_unequal(context: Context, plan: Plan) -> None:
 def _prepare(context: Context, plan: Plan, hashing: Hashing) -> None:
     """Bring home and compare, until few keys are left for the lock.
 
-    :raises CutoverGivenUp: when a row that came home is not what the target has.
+    :raises CutoverAborted: when a row that came home is not what the target has.
     """
     for _ in range(changed_keys.ROUNDS):
         going_home.drain(context, plan)

@@ -81,7 +81,7 @@ def is_closed(context: Context, way: Way) -> bool:
 def passed(context: Context, way: Way, error: psycopg.Error | CannotConnect) -> bool:
     """Whether the point of no return is behind us, after the connection that was to pass it broke.
 
-    :raises CutoverHalfway: when it cannot be seen.
+    :raises CutoverUnfinished: when it cannot be seen.
     """
     if not retryable(error):
         return False
@@ -95,7 +95,7 @@ def passed(context: Context, way: Way, error: psycopg.Error | CannotConnect) -> 
 def only_forward(way: Way) -> Iterator[None]:
     """Behind the point of no return: what a lost connection has interrupted is half-way.
 
-    :raises CutoverHalfway: in place of an error that passes by itself.
+    :raises CutoverUnfinished: in place of an error that passes by itself.
     """
     try:
         yield
@@ -161,7 +161,7 @@ def _let_go(context: Context, gate: Pooler, way: Way) -> None:
 def lead(context: Context, gate: Pooler | None, way: Way) -> None:
     """Once the other side is open: let the application through to it.
 
-    :raises CutoverHalfway: when it is not led there yet; the same command tries again.
+    :raises CutoverUnfinished: when it is not led there yet; the same command tries again.
     """
     if gate is None:
         return
@@ -178,7 +178,7 @@ def lead(context: Context, gate: Pooler | None, way: Way) -> None:
 
 
 def refuse_left(context: Context, way: Way) -> None:
-    """:raises CutoverHalfway: when the other side serves, and a gate is held that was not named."""
+    """:raises CutoverUnfinished: when the other side serves, and a gate is held that was not named."""
     name = context.run().options.get(OPTION)
     if name is not None:
         raise CutoverUnfinished(

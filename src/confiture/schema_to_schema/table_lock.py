@@ -92,7 +92,7 @@ def locked(
     """Run ``work.act`` under the lock and commit; then the other side's transaction commits.
 
     :param until: of the write pause, by ``time.monotonic()``, where writers are held up already.
-    :raises CutoverGivenUp: when the lock could not be acquired, or the write pause is used up; nothing has changed.
+    :raises CutoverAborted: when the lock could not be acquired, or the write pause is used up; nothing has changed.
     """
     deadline = time.monotonic() + limits.give_up_after
     for tried in itertools.count():
@@ -164,7 +164,7 @@ def within(
 
     :param deadline: by ``time.monotonic()``.
     :param readers: whether sessions that only read block it too.
-    :raises CutoverGivenUp: when it has not had them by then; the sessions in the way are named.
+    :raises CutoverAborted: when it has not had them by then; the sessions in the way are named.
     """
     for tried in itertools.count():
         context.check_lease()
