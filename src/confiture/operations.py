@@ -358,7 +358,7 @@ def plan(where: Endpoints, choices: RunOptions, *, accept_fsync_off: bool = True
         exists = setting_up.database_exists(target)
         there = setting_up.identity_of(target) if exists else None
         databases.check(here, there, accept_fsync_off=accept_fsync_off)
-        run = setting_up.known_run(target, here) if exists else None
+        run = setting_up.known_run(target, here, look=True) if exists else None
         if run is None:
             _check_publications(source, choices)
         return _planned(source, target, run, choices, exists=exists)
@@ -868,11 +868,15 @@ def cleanup(where: Endpoints, drop_source: str | None, confirm: Callable[[], Non
     target = config.resolve(where.target, where.project)
     run = find_run(target)
     cleaning.refuse_before_cutover(run)
+    source = _source_of(run, where)
     if drop_source is not None:
         cleaning.refuse_other_name(run, drop_source)
-    if run.state == CLEANED and (drop_source is None or not cleaning.source_is_there(_source_of(run, where), run)):
+    if run.state == CLEANED and (drop_source is None or not cleaning.source_is_there(source, run)):
         progress_.say("cleaned up already")
         return run
+    if drop_source is not None:
+        with _telling("cleanup"):
+            cleaning.refuse_unknown_tables(source, run)
     confirm()
     if run.state == CUTOVER:
         with _holding(where, "cleanup", progress_) as (context, _):
@@ -880,7 +884,8 @@ def cleanup(where: Endpoints, drop_source: str | None, confirm: Callable[[], Non
             run = context.run()
     if drop_source is not None:
         with _telling("cleanup"):
-            cleaning.drop_source_database(_source_of(run, where), drop_source)
+            cleaning.refuse_unknown_tables(source, run)
+            cleaning.drop_source_database(source, drop_source)
         progress_.say(f"dropped the database {drop_source}")
     return run
 

@@ -329,8 +329,9 @@ def newer_tool() -> Iterator[pytest.MonkeyPatch]:
 
 def test_a_newer_tool_goes_on_with_a_run_that_an_older_one_began(half_way: SmallMove, databases: Databases) -> None:
     with newer_tool():
-        looked = half_way.run("plan", code=4).err
-        assert "an older confiture wrote it" in looked
+        for given in ((), ("--source", "old")):
+            looked = half_way.run("plan", *given, code=4).err
+            assert "an older confiture wrote it" in looked
         half_way.run("migrate")
     assert half_way.target.value("SELECT max(version) FROM confiture.migration") == 99
     assert "install the confiture that wrote it" in half_way.run("verify", code=4).err

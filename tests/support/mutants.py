@@ -1131,6 +1131,34 @@ MUTANTS = (
         "    if False:\n",
         _in("integration", "way_back", "after_a_rewrite"),
     ),
+    Mutant(
+        "a source that another run has closed is refused by the plan",
+        "schema_to_schema/plan_store.py",
+        "    _refuse_closed(source, plan)\n",
+        "",
+        _in("integration", "two_runs", "another_run_has_closed"),
+    ),
+    Mutant(
+        "a source that another run has closed is refused under the lock",
+        "schema_to_schema/cutover.py",
+        "    refuse_closed(context, plan, source)\n    _equalise",
+        "    _equalise",
+        _in("integration", "two_runs", "only_one_target_opens"),
+    ),
+    Mutant(
+        "a source with a table that the run does not know is not dropped",
+        "operations.py",
+        "            cleaning.refuse_unknown_tables(source, run)\n            cleaning.drop",
+        "            cleaning.drop",
+        _in("integration", "cleanup", "came_later"),
+        (
+            (
+                "operations.py",
+                "            cleaning.refuse_unknown_tables(source, run)\n    confirm()",
+                "            pass\n    confirm()",
+            ),
+        ),
+    ),
 )
 
 

@@ -7,6 +7,7 @@ from functools import partial
 import psycopg
 from psycopg import sql
 
+from confiture import fingerprint
 from confiture.capture import write_block
 from confiture.config import Database
 from confiture.copy import foreign_server
@@ -26,6 +27,9 @@ from confiture.schema_to_schema import follow, plan_store, rebuild, reverse, sus
 from confiture.schema_to_schema.blockers import outwait
 from confiture.states import ABORTED, CLEANED, CUTOVER, MIGRATING, SETUP, VERIFIED
 from confiture.types import TableRef, quoted
+
+#: The option of the run that keeps the set of the source's tables when its schema there is dropped.
+_SET = "source_set"
 
 
 def refuse_before_cutover(run: Run) -> None:
@@ -52,7 +56,13 @@ def refuse_after_cutover(run: Run) -> None:
 
 def cleanup(context: Context) -> None:
     """After the cutover: the run's schemas, views and foreign server go; the journal stays."""
-    refuse_before_cutover(context.run())
+    run = context.run()
+    refuse_before_cutover(run)
+    with context.source.transaction(read_only=True) as tx:
+        known = fingerprint.of_database(tx, context.schema)
+    if known is not None:  # None after a crash that came behind the drop of the source's schema
+        with context.fenced() as tx:
+            runs.update(tx, context.run_id, options={**run.options, _SET: known})
     run_steps(context, "cleanup", (_target_things(), _source_things()))
     _end(context, "clean")
 
@@ -236,6 +246,30 @@ def refuse_other_name(run: Run, name: str) -> None:
             why=f"run {run.short} moved {known!r}",
             fix="name it exactly to have it dropped",
         )
+
+
+def refuse_unknown_tables(source: Database, run: Run) -> None:
+    """Compare the set of the source's tables, before the database is dropped with all of them (I-2.4).
+
+    :raises Refused: naming tables or large objects that the run does not know.
+    """
+    with Session(source, "cleanup") as session, session.transaction(read_only=True) as tx:
+        known = fingerprint.of_database(tx, run.schema) or run.options.get(_SET)
+        now = fingerprint.facts(tx, run.schema, [])
+    if known is None:
+        return  # an older version cleaned up: it did not record the set
+    lines = [line for kind, was in known.items() for line in _new(was, now.get((0, kind), ""))]
+    if lines:
+        raise Refused(
+            f"the source has {', '.join(lines[:3])}{' and more' if len(lines) > 3 else ''} that the run did not move",
+            why="--drop-source drops the whole database",
+            fix="move or drop these first, or clean up without --drop-source; nothing was dropped",
+        )
+
+
+def _new(was: str, now: str) -> list[str]:
+    known = was.splitlines()
+    return [line for line in now.splitlines() if line not in known]
 
 
 def _maintenance(source: Database) -> Session:

@@ -47,7 +47,7 @@ from confiture.schema_to_schema import (
     verify,
 )
 from confiture.schema_to_schema.blockers import outwait
-from confiture.schema_to_schema.cutover_offline import refuse_stale, source_tables
+from confiture.schema_to_schema.cutover_offline import refuse_closed, refuse_stale, source_tables
 from confiture.schema_to_schema.rebuild import waits
 from confiture.schema_to_schema.table_lock import Limits, TryAgain, Work
 from confiture.states import CUTOVER
@@ -165,6 +165,7 @@ def _act(
     """Under the lock: make both sides equal, prepare the opening, close the source; the caller commits."""
     context = follower.context
     assert opening is not None
+    refuse_closed(context, plan, source)
     _equalise(follower, plan, hashing, source)
     with table_lock.prepared(budget, opening, "target", [t.target for t in plan.tables]):
         _check_target(context, opening)
@@ -187,6 +188,8 @@ def prepare(context: Context, plan: Plan, hashing: Hashing, limits: Limits) -> N
 
     :raises CutoverAborted: when a row differs, or sessions keep the locks that this needs.
     """
+    with context.source.transaction(read_only=True) as tx:
+        refuse_closed(context, plan, tx)
     reverse.install(context, plan)
     prepare_block(context, plan, limits)
     equalise(context, plan, hashing)

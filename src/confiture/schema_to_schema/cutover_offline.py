@@ -17,6 +17,7 @@ from dataclasses import replace
 from psycopg import sql
 
 from confiture import fingerprint, secret_values
+from confiture.capture import write_block
 from confiture.config import Database, redact
 from confiture.errors import CutoverAborted, Refused, UsageError
 from confiture.failpoints import failpoint
@@ -93,6 +94,17 @@ def refuse_stale(context: Context, plan: Plan) -> None:
         )
 
 
+def refuse_closed(context: Context, plan: Plan, source: Transaction) -> None:
+    """:raises CutoverAborted: when another run has closed the source: its target takes the writes (I-8.1)."""
+    found = write_block.closed_by_another(source, context.schema, [t.source for t in plan.tables])
+    if found is not None:
+        raise CutoverAborted(
+            f"cutover aborted: table {found[0]} of the source is closed by another run",
+            why=f"the run of schema {found[1]} was cut over, so that its target takes the writes",
+            fix="abort this run, or roll the other one back",
+        )
+
+
 def _as_declared(context: Context) -> None:
     """Foreign keys as declared, each in a step of its own, before anything is locked."""
     with context.target.transaction(read_only=True) as tx:
@@ -129,6 +141,7 @@ def source_tables(context: Context, plan: Plan) -> Tables:
 
 
 def _under_lock(context: Context, source: Transaction, plan: Plan) -> None:
+    refuse_closed(context, plan, source)
     with context.fenced() as tx:  # drawn from since the copy; harmless while the source serves
         sequences.set_all(context.source, tx, plan)
     result = verify.verify(context, plan, purpose="cutover")

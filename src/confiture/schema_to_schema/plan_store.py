@@ -14,6 +14,7 @@ import psycopg
 from psycopg import IsolationLevel, sql
 
 from confiture import build, catalog, fingerprint
+from confiture.capture import write_block
 from confiture.catalog import Catalog
 from confiture.config import Database
 from confiture.copy import fdw, foreign_server
@@ -84,6 +85,7 @@ def make(
     found = sorted((*faults, *planner.faults, *_unknown(given, trusted)), key=lambda f: (f.line, f.column))
     if found:
         raise faulty(found)
+    _refuse_closed(source, plan)
     uncaptured = capture.reasons(plan, source_catalog) if options.capture else []
     if planner.refusals:
         reasons = [*planner.refusals, *uncaptured]
@@ -92,6 +94,24 @@ def make(
         raise Refused("writes cannot be captured", why="\n".join(uncaptured), fix=capture.WAYS_OUT)
     plan = replace(reverse.with_way_back(plan, source_catalog, target_catalog), trusted=trusted)
     return Planned(plan, source_catalog, target_catalog, fingerprints)
+
+
+def _refuse_closed(source: Session, plan: Plan) -> None:
+    with source.transaction(read_only=True) as tx:
+        found = write_block.closed_by_another(tx, _schema_of(source), [t.source for t in plan.tables])
+    if found is not None:
+        table, schema = found
+        raise Refused(
+            f"table {table} of the source is closed by another run",
+            why=f"the run of schema {schema} was cut over, so that its target takes the writes",
+            fix=f"name that target as the source; if this database is to take writes again, roll that run back, or"
+            f" drop schema {schema} with CASCADE once the run is cleaned up",
+        )
+
+
+def _schema_of(session: Session) -> str:
+    """The run's schema; there is none before a run."""
+    return f"confiture_{session.run}" if session.run else "confiture"
 
 
 def _unknown(given: Mapping, trusted: Sequence[Trusted]) -> list[Fault]:
@@ -109,7 +129,7 @@ def _unknown(given: Mapping, trusted: Sequence[Trusted]) -> list[Fault]:
 
 def look(session: Session) -> tuple[Catalog, Fingerprints]:
     """The catalog and its tables' fingerprints in one snapshot."""
-    schema = f"confiture_{session.run}" if session.run else "confiture"
+    schema = _schema_of(session)
 
     def read() -> tuple[Catalog, Fingerprints]:
         with yielding(session), session.transaction(isolation=IsolationLevel.REPEATABLE_READ, read_only=True) as tx:

@@ -180,13 +180,15 @@ def _drop_database(target: Database) -> None:
             session.pg.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(target.dbname or "")))
 
 
-def known_run(target: Database, source: Identity) -> Run | None:
-    """The target's live run, None when there is none and one may begin; only an older journal is upgraded.
+def known_run(target: Database, source: Identity, *, look: bool = False) -> Run | None:
+    """The target's live run; None if there is none and a run may begin. A journal of an older version is upgraded.
 
-    :raises Refused: a live run of another source, rows in the target, a journal newer than this tool.
+    :param look: change nothing; refuse an older journal.
+    :raises Refused: on a live run of another source, on rows in the target, on a journal of a newer version.
     """
     with Session(target, "setup") as session:
-        schema.keep_up(session)
+        if not look:
+            schema.keep_up(session)
         with session.transaction(read_only=True) as tx:
             return _known_run(tx, source)
 
@@ -194,6 +196,7 @@ def known_run(target: Database, source: Identity) -> Run | None:
 def _known_run(tx: Transaction, source: Identity) -> Run | None:
     have = schema.version(tx)
     schema.refuse_newer(have)
+    schema.refuse_older(have)
     run = runs.live(tx) if have else None
     if run is None:
         empty_target.check(tx, catalog.read(tx))
