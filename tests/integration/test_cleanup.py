@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from confiture import operations
+from confiture import commands
 from confiture.errors import Refused
 from live import LiveRun
 from servers import Databases
@@ -85,7 +85,7 @@ def test_a_source_with_an_object_that_came_later_is_not_dropped(
     asked: list[bool] = []
 
     def drop_source() -> None:
-        operations.cleanup(run.where, run.source.name, lambda: asked.append(True), run.progress)
+        commands.cleanup.execute(run.where, run.source.name, lambda: asked.append(True), run.progress)
 
     with pytest.raises(Refused, match="that the run did not move"):
         drop_source()

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from confiture.commands.endpoints import Endpoints
 from confiture.errors import Blocked, CutoverAborted, Refused
-from confiture.operations import Endpoints
 from confiture.schema_to_schema import cutover
 from live import LiveRun
 from servers import Databases

@@ -397,7 +397,7 @@ MUTANTS = (
     ),
     Mutant(
         "abort and cleanup, once begun, are ended first",
-        "operations.py",
+        "commands/holding.py",
         "    if ending is not None and ending != command:",
         "    if False:",
         _in("acceptance", "kill", "killed_abort_leaves"),
@@ -776,16 +776,16 @@ MUTANTS = (
     ),
     Mutant(
         "what refuses a command blocks the run",
-        "operations.py",
+        "commands/holding.py",
         "if isinstance(error, (Blocked, DataFailure)):",
         "if isinstance(error, DataFailure):",
         _in("integration", "status", "refuses_a_command"),
     ),
     Mutant(
         "a block is cleared only by a command that has looked",
-        "operations.py",
+        "commands/migrate.py",
         'if run.state == VERIFIED:\n            progress_.say("nothing to migrate: every row is copied and verified")',
-        'if run.state == VERIFIED:\n            _unblock(context, "migrate")\n'
+        'if run.state == VERIFIED:\n            unblock(context, "migrate")\n'
         '            progress_.say("nothing to migrate: every row is copied and verified")',
         _in("integration", "status", "has_looked"),
     ),
@@ -1147,14 +1147,14 @@ MUTANTS = (
     ),
     Mutant(
         "a source with a table that the run does not know is not dropped",
-        "operations.py",
-        "            cleaning.refuse_unknown_tables(source, run)\n            cleaning.drop",
-        "            cleaning.drop",
+        "commands/cleanup.py",
+        "            cleanup.refuse_unknown_tables(source, run)\n            cleanup.drop",
+        "            cleanup.drop",
         _in("integration", "cleanup", "came_later"),
         (
             (
-                "operations.py",
-                "            cleaning.refuse_unknown_tables(source, run)\n    confirm()",
+                "commands/cleanup.py",
+                "            cleanup.refuse_unknown_tables(source, run)\n    confirm()",
                 "            pass\n    confirm()",
             ),
         ),
