@@ -10,7 +10,25 @@ import psycopg
 import typer
 
 from confiture import __version__
-from confiture.cli import build, cutover, demo, ending, migrate, plan, setup, status, throttle, verify
+from confiture.cli import (
+    abort,
+    build,
+    cleanup,
+    cutover,
+    demo,
+    follow,
+    migrate,
+    pause,
+    plan,
+    preview,
+    resume,
+    rollback,
+    run,
+    setup,
+    status,
+    throttle,
+    verify,
+)
 from confiture.errors import ConfitureError, Drained
 from confiture.log import configure
 from confiture.postgres.session import failure
@@ -36,16 +54,16 @@ for command in (
     migrate.migrate,
     verify.verify,
     cutover.cutover,
-    cutover.rollback,
-    ending.cleanup,
+    rollback.rollback,
+    cleanup.cleanup,
     plan.plan,
-    plan.preview,
-    migrate.run,
-    ending.follow,
-    ending.pause,
-    ending.resume,
+    preview.preview,
+    run.run,
+    follow.follow,
+    pause.pause,
+    resume.resume,
     throttle.throttle,
-    ending.abort,
+    abort.abort,
 ):
     _schema.command(command.__name__)(command)
 app.command("build")(build.build)
