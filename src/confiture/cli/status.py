@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand
 
-from confiture.cli import options, terminal
+from confiture.cli import exit_codes, options, terminal
 from confiture.config import find_project
 from confiture.errors import ConfitureError, WaitedOut
 from confiture.render import status as render
@@ -56,7 +56,7 @@ class Command(TyperCommand):
         try:
             return super().make_context(*arguments, **more)
         except _UsageFault as error:
-            cast(Any, error).exit_code = int(Severity.UNKNOWN)
+            cast(Any, error).exit_code = exit_codes.of_status(Severity.UNKNOWN)
             raise
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -97,9 +97,9 @@ def status(
         print(visible("\n".join(error.lines())), file=sys.stderr)
         if format is not Form.text:
             _print(asking.unknown(error), format, every)
-        raise typer.Exit(int(Severity.UNKNOWN)) from None
+        raise typer.Exit(exit_codes.of_status(Severity.UNKNOWN)) from None
     _print(found, format, every)
-    raise typer.Exit(int(found.severity))
+    raise typer.Exit(exit_codes.of_status(found.severity))
 
 
 def _waited(look: Any, state: State, timeout: float) -> Report:
