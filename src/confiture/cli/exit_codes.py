@@ -8,7 +8,7 @@ import psycopg
 
 from confiture.errors import ConfitureError, Drained
 from confiture.postgres.session import failure
-from confiture.status.severity import Severity
+from confiture.status.facts import Severity
 
 #: The codes that a shell reports for a process that SIGINT or SIGPIPE ended.
 INTERRUPTED = 128 + signal.SIGINT

@@ -18,9 +18,8 @@ from confiture.config import find_project
 from confiture.errors import ConfitureError, WaitedOut
 from confiture.render import status as render
 from confiture.states import STATES
-from confiture.status import report as asking
-from confiture.status.report import Report
-from confiture.status.severity import Severity
+from confiture.status import report
+from confiture.status.facts import Report, Severity
 from confiture.types import visible
 
 
@@ -85,7 +84,7 @@ def status(
     where = project if project is not None else find_project(Path.cwd())
 
     def look() -> Report:
-        return asking.report(target, where, every=every, given_project=project)
+        return report.report(target, where, every=every, given_project=project)
 
     try:
         found = _waited(look, wait, timeout) if wait is not None else look()
@@ -96,7 +95,7 @@ def status(
     except ConfitureError as error:
         print(visible("\n".join(error.lines())), file=sys.stderr)
         if format is not Form.text:
-            _print(asking.unknown(error), format, every)
+            _print(report.unknown(error), format, every)
         raise typer.Exit(exit_codes.of_status(Severity.UNKNOWN)) from None
     _print(found, format, every)
     raise typer.Exit(exit_codes.of_status(found.severity))
