@@ -18,8 +18,8 @@ from confiture.commands.options import RunOptions
 from confiture.errors import CannotConnect
 from confiture.postgres import retry
 from confiture.render import status as render
-from confiture.status.report import Report, RunReport, report
-from confiture.status.severity import Severity
+from confiture.status.facts import Report, RunReport, Severity
+from confiture.status.report import report
 from conftest import Confiture
 from forked import Forks
 from live import Quiet
