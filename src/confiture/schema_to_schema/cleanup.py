@@ -8,7 +8,7 @@ import psycopg
 from psycopg import sql
 
 from confiture import fingerprint
-from confiture.capture import write_block
+from confiture.capture import run_triggers, write_block
 from confiture.config import Database
 from confiture.copy import foreign_server
 from confiture.errors import Held, Refused
@@ -95,7 +95,7 @@ def _source_things() -> Step:
 def _release_target(context: Context) -> None:
     """Our triggers go table by table, so that nobody waits for long; harmless to repeat."""
     with context.target.transaction(read_only=True) as tx:
-        tables = write_block.tables(tx, context.schema)
+        tables = run_triggers.tables(tx, context.schema)
     for table in tables:
         outwait(context, "target", [table], partial(_release, context, "target", table))
 
@@ -104,9 +104,9 @@ def _release(context: Context, side: str, table: TableRef) -> None:
     """Drop the run's triggers from one table, found by their function (I-10.8); harmless to repeat."""
     with context.fenced() if side == "target" else context.fenced_source() as tx:
         brief_lock(tx)
-        for trigger in write_block.triggers_of(tx, context.schema, table):
-            name = sql.Identifier(table.schema, table.name)
-            tx.pg.execute(sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(trigger), name))
+        for trigger in run_triggers.find(tx, context.schema):
+            if trigger.table == table:
+                run_triggers.drop(tx, trigger)
         failpoint("release.table.before_commit")
 
 
@@ -156,7 +156,7 @@ def _drop_source(context: Context) -> None:
     with context.source.transaction(read_only=True) as tx:
         # An old database that was closed stays closed: its triggers need the function in this schema.
         blocked = write_block.is_blocked(tx, context.schema)
-        left = [] if blocked else write_block.tables(tx, context.schema)
+        left = [] if blocked else run_triggers.tables(tx, context.schema)
     for ref in left:
         outwait(context, "source", [ref], partial(_release, context, "source", ref))
     with context.fenced_source() as tx:
