@@ -13,7 +13,6 @@ from confiture.copy import foreign_server
 from confiture.errors import Held, Refused
 from confiture.failpoints import failpoint
 from confiture.journal import progress, runs
-from confiture.journal.progress import Deferred
 from confiture.journal.runs import Run
 from confiture.naming import Naming
 from confiture.plan.planner import plan_from_json
@@ -22,8 +21,9 @@ from confiture.postgres.session import Session, Transaction, brief_lock
 from confiture.runner import transitions
 from confiture.runner.context import Context
 from confiture.runner.resumable_steps import Step, run_steps
-from confiture.schema_to_schema import follow, plan_store, rebuild, reverse, suspended_objects
+from confiture.schema_to_schema import follow, plan_store, rebuild, reverse
 from confiture.schema_to_schema.blockers import outwait
+from confiture.schema_to_schema.deferred_objects import indexes
 from confiture.states import ABORTED, CLEANED, CUTOVER, MIGRATING, SETUP, VERIFIED
 from confiture.types import TableRef, quoted
 
@@ -198,24 +198,13 @@ def _give_back(context: Context, tx: Transaction) -> None:
     if tables:
         tx.pg.execute(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(tables)))
     taken = [item for item in progress.deferred(tx, context.run_id) if item.status == "off"]
-    for item in rebuild.roots_first(taken):
-        rebuild.rebuild(context, tx, item)
-    for item in taken:
-        if item.kind == "foreign_key":
-            _foreign_key(context, tx, item)
-    for item in progress.in_order(d for d in taken if d.kind in progress.SUSPENDED):
-        suspended_objects.enable(tx, item)
-        progress.set_deferred(tx, context.run_id, item, "back")
+    keys = (d for d in taken if d.kind == "foreign_key")
+    suspended = progress.in_order(d for d in taken if d.kind in progress.SUSPENDED)
+    for item in (*indexes.roots_first(taken), *keys, *suspended):
+        rebuild.restore(context, tx, item)
     run = runs.get(tx, context.run_id)
     for view in plan_from_json(run.plan).materialized_views if run is not None and run.plan is not None else ():
         tx.pg.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(view.schema, view.name)))
-
-
-def _foreign_key(context: Context, tx: Transaction, item: Deferred) -> None:
-    table, name = sql.Identifier(item.table.schema, item.table.name), sql.Identifier(item.name)
-    tx.pg.execute(sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(table, name, raw(item.definition)))
-    rebuild.comment_on(tx, item)
-    progress.set_deferred(tx, context.run_id, item, "back")
 
 
 def _dropped(tx: Transaction, kind: str, identity: str) -> bool:

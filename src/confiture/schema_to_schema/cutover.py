@@ -34,21 +34,21 @@ from confiture.postgres.session import LOCK_CONFLICTS, Budget, Session, Transact
 from confiture.runner import transitions
 from confiture.runner.context import Context
 from confiture.schema_to_schema import (
+    deferred_objects,
     follow,
-    foreign_keys,
     keyless,
     materialized_views,
     reverse,
     reverse_verify,
     sequences,
-    suspended_objects,
     switchover,
     table_lock,
     verify,
 )
 from confiture.schema_to_schema.blockers import outwait
 from confiture.schema_to_schema.cutover_offline import refuse_stale, source_tables
-from confiture.schema_to_schema.rebuild import waits
+from confiture.schema_to_schema.deferred_objects import foreign_keys
+from confiture.schema_to_schema.keyless import off_until_cutover
 from confiture.schema_to_schema.table_lock import Limits, TryAgain, Work
 from confiture.states import CUTOVER
 from confiture.types import TableRef
@@ -357,12 +357,12 @@ def open_target(context: Context, tx: Transaction, plan: Plan, run: Run, servers
     for item in progress.deferred(tx, context.run_id, "foreign_key"):
         if item.status == "interim" and item.interim is not None:
             foreign_keys.declare(tx, item)
-        elif item.status == "off" and waits(plan, item):
-            keyless.declare(tx, item)
+        elif item.status == "off" and off_until_cutover(plan, item):
+            foreign_keys.restore_not_valid(tx, item)
             progress.set_deferred(tx, context.run_id, item, "interim")
     off = [item for item in progress.suspended(tx, context.run_id) if item.status != "back"]
     for item in off:
-        suspended_objects.enable(tx, item)
+        deferred_objects.restore(tx, item)
     checks = [item.table for item in off if item.kind == "check"]
     if checks:
         # A constraint NOT VALID that returns may be NOT NULL, which is a fact of its column.
@@ -381,16 +381,16 @@ def settle_keys(context: Context, plan: Plan) -> None:
     with context.target.transaction(read_only=True) as tx:
         keys = [k for k in progress.deferred(tx, context.run_id, "foreign_key") if k.status == "interim"]
     for item in keys:
-        waited = waits(plan, item)
+        beside_interim = not off_until_cutover(plan, item)
         with context.fenced() as tx:
-            keyless.drop_interim_key(tx, item) if waited else foreign_keys.validate_declared(tx, item)
-        outwait(context, "target", [item.table], partial(_settle_key, context, item, waited=waited))
+            foreign_keys.validate_declared(tx, item) if beside_interim else foreign_keys.validate_restored(tx, item)
+        outwait(context, "target", [item.table], partial(_drop_interim, context, item, beside_interim=beside_interim))
 
 
-def _settle_key(context: Context, item: Deferred, *, waited: bool) -> None:
+def _drop_interim(context: Context, item: Deferred, *, beside_interim: bool) -> None:
     with context.fenced() as tx:
         brief_lock(tx)
-        if not waited:
-            foreign_keys.drop_interim_key(tx, item)
+        if beside_interim:
+            foreign_keys.drop_interim(tx, item)
         progress.set_deferred(tx, context.run_id, item, "back")
         failpoint("switch.key.before_commit")

@@ -29,7 +29,8 @@ from confiture.postgres.session import Transaction
 from confiture.runner import transitions
 from confiture.runner.context import Context, check_source_fence
 from confiture.runner.resumable_steps import Step, run_steps
-from confiture.schema_to_schema import foreign_keys, sequences, suspended_objects, verify
+from confiture.schema_to_schema import deferred_objects, sequences, verify
+from confiture.schema_to_schema.deferred_objects import foreign_keys
 from confiture.schema_to_schema.table_lock import Limits, Tables, Work, locked
 from confiture.schema_to_schema.verify import Result
 from confiture.states import SETUP, VERIFIED
@@ -111,7 +112,7 @@ def _declare(item: Deferred) -> Callable[[Context, Transaction], None]:
     def act(context: Context, tx: Transaction) -> None:
         both = fingerprint.roots_of(tx, ends)
         fingerprint.refuse_changed(tx, context.schema, "target", [fingerprint.FOREIGN_KEYS], list(both))
-        foreign_keys.put_back(tx, item)
+        foreign_keys.replace_interim(tx, item)
         fingerprint.record(tx, context.schema, both, [fingerprint.FOREIGN_KEYS])
         progress.set_deferred(tx, context.run_id, item, "back")
 
@@ -139,7 +140,7 @@ def _under_lock(context: Context, source: Transaction, plan: Plan) -> None:
         source.pg.execute("SELECT 1")
         sequences.set_all(context.source, tx, plan)
         for item in progress.suspended(tx, context.run_id):
-            suspended_objects.enable(tx, item)
+            deferred_objects.restore(tx, item)
             progress.set_deferred(tx, context.run_id, item, "back")
         run = runs.required(tx, context.run_id)
         transitions.fire(tx, run, "cutover", {"verification": result.number})
@@ -154,7 +155,7 @@ def rehearse_declaring(context: Context) -> None:
         runs.fence(tx, context.run_id, context.epoch)
         for key in progress.deferred(tx, context.run_id, "foreign_key"):
             if key.status == "interim":
-                foreign_keys.put_back(tx, key)
+                foreign_keys.replace_interim(tx, key)
 
 
 def rehearse_switch(context: Context) -> None:
@@ -162,7 +163,7 @@ def rehearse_switch(context: Context) -> None:
     with context.target.rehearsal() as tx:
         runs.fence(tx, context.run_id, context.epoch)
         for item in progress.suspended(tx, context.run_id):
-            suspended_objects.enable(tx, item)
+            deferred_objects.restore(tx, item)
 
 
 def hook_arguments(command: str) -> list[str]:

@@ -19,11 +19,17 @@ from confiture.journal import progress, runs
 from confiture.journal.progress import Deferred
 from confiture.journal.verifications import Difference
 from confiture.plan.planner import Plan
-from confiture.plan.projection import raw
 from confiture.postgres.session import Transaction, repeated
 from confiture.runner.context import Context
-from confiture.schema_to_schema.rebuild import comment_on, waits
-from confiture.types import KeyRange
+from confiture.types import KeyRange, TableRef
+
+
+def off_until_cutover(plan: Plan, item: Deferred) -> bool:
+    """Whether a foreign key is off until the cutover: a table at one of its ends is copied again there."""
+    if item.kind != "foreign_key":
+        return False
+    ends = {item.table, TableRef(*(item.detail or {})["references"])}
+    return any(t.recopied and t.target in ends for t in plan.tables)
 
 
 def recopy(context: Context, plan: Plan, hashing: Hashing) -> None:
@@ -32,7 +38,7 @@ def recopy(context: Context, plan: Plan, hashing: Hashing) -> None:
     :raises CutoverAborted: when anything differs; the source is still serving.
     """
     with context.target.transaction(read_only=True) as tx:
-        keys = [k for k in progress.deferred(tx, context.run_id, "foreign_key") if waits(plan, k)]
+        keys = [k for k in progress.deferred(tx, context.run_id, "foreign_key") if off_until_cutover(plan, k)]
     for table in plan.tables:
         if table.recopied:
             _recopy(context, RunTable(table, context.schema), hashing)
@@ -86,21 +92,3 @@ def _refuse(found: list[Difference]) -> None:
             why=f"{len(found)} in a table copied again under the lock, the first: {found[0].place}",
             fix="the source is still serving; fix the rows on the source, or the mapping, then verify again",
         )
-
-
-# The foreign keys that waited ----------------------------------------------------------------------
-
-
-def declare(tx: Transaction, item: Deferred) -> None:
-    """The key as declared, for what is written from now on; rows are validated after the opening."""
-    table, name = sql.Identifier(item.table.schema, item.table.name), sql.Identifier(item.name)
-    definition = item.definition.removesuffix(" NOT VALID") + " NOT VALID"
-    tx.pg.execute(sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(table, name, raw(definition)))
-
-
-def drop_interim_key(tx: Transaction, item: Deferred) -> None:
-    """Validate a declared key, unless the new schema does not ask for it."""
-    if (item.detail or {}).get("validated"):
-        table, name = sql.Identifier(item.table.schema, item.table.name), sql.Identifier(item.name)
-        tx.pg.execute(sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(table, name))
-    comment_on(tx, item)

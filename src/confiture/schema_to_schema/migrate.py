@@ -65,7 +65,7 @@ def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
             foreign_server.shut_out(tx, server)
     if capture:
         follow.drain(context, plan, touch=True)
-    rebuild.finish(context, plan)
+    rebuild.rebuild(context, plan)
     if capture:
         follow.drain(context, plan, touch=True)
     return copied

@@ -21,7 +21,7 @@ from confiture.copy.run_table import RunTable
 from confiture.errors import Blocked, Fault, FaultyInput, Refused, UsageError
 from confiture.failpoints import failpoint
 from confiture.journal import progress, runs
-from confiture.journal.progress import Deferred, Json, TableProgress
+from confiture.journal.progress import Json, TableProgress
 from confiture.journal.runs import Run
 from confiture.mapping import Mapping
 from confiture.plan import expressions, reverse, trust
@@ -31,7 +31,8 @@ from confiture.postgres.session import Session, Transaction, retry
 from confiture.postgres.yielding import yielding
 from confiture.runner import transitions
 from confiture.runner.context import Context
-from confiture.schema_to_schema import foreign_keys
+from confiture.schema_to_schema import deferred_objects
+from confiture.schema_to_schema.deferred_objects import describe
 from confiture.schema_to_schema.preconditions import capture
 from confiture.states import VERIFIED
 from confiture.types import TableRef, quoted, shell_word
@@ -484,7 +485,7 @@ def _take_indexes_off(context: Context, tx: Transaction, plan: Plan, target: Cat
         for tree in trees.values():
             if not any(_stays(index, table) for index in tree) and _dropped(tx, tree[0]):
                 for index in tree:
-                    progress.take_off(tx, context.run_id, _deferred_index(index))
+                    progress.take_off(tx, context.run_id, describe.index(index))
 
 
 def _stays(index: catalog.Index, table: TablePlan) -> bool:
@@ -493,30 +494,13 @@ def _stays(index: catalog.Index, table: TablePlan) -> bool:
 
 
 def _dropped(tx: Transaction, index: catalog.Index) -> bool:
-    """Drop an index with all that is attached to it; not what something needs: the load is slower, nothing else."""
-    table, name = sql.Identifier(index.table.schema, index.table.name), sql.Identifier(index.name)
+    """Drop an index with all that is attached to it; one that another object needs stays, and slows the load down."""
     try:
         with tx.pg.transaction():
-            if index.constraint_name is not None:
-                tx.pg.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table, name))
-            else:
-                tx.pg.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(index.table.schema, index.name)))
+            deferred_objects.take_off(tx, describe.index(index))
     except psycopg.errors.DependentObjectsStillExist:
         return False
     return True
-
-
-def _deferred_index(index: catalog.Index) -> Deferred:
-    detail: Json = {
-        "tablespace": index.tablespace,
-        "level": index.level,
-        "parent": index.parent and [index.parent.schema, index.parent.name],
-    }
-    if index.constraint_definition is None:
-        return Deferred("index", index.table, index.name, index.definition, comment=index.comment, detail=detail)
-    detail |= {"options": list(index.options), "index_comment": index.comment}
-    definition, comment = index.constraint_definition, index.constraint_comment
-    return Deferred("constraint", index.table, index.name, definition, comment=comment, detail=detail)
 
 
 # Copying again -------------------------------------------------------------------------------------
@@ -537,7 +521,7 @@ def foreign_keys_off(context: Context, tx: Transaction) -> None:
     """Foreign keys off again, so that a table others refer to can be emptied and filled."""
     for item in progress.deferred(tx, context.run_id, "foreign_key"):
         if item.status != "off":
-            foreign_keys.drop(tx, item)
+            deferred_objects.take_off(tx, item)
             progress.set_deferred(tx, context.run_id, item, "off")
 
 

@@ -29,8 +29,9 @@ from confiture.plan import trust
 from confiture.plan.planner import Plan, TablePlan
 from confiture.postgres.session import Session, Transaction, brief_lock, retry
 from confiture.runner.context import Context
-from confiture.schema_to_schema import foreign_keys, plan_store, suspended_objects
+from confiture.schema_to_schema import deferred_objects, plan_store
 from confiture.schema_to_schema.blockers import outwait
+from confiture.schema_to_schema.deferred_objects import describe, foreign_keys
 from confiture.schema_to_schema.follow import IDLE_SECONDS, SMALL_BACKLOG
 from confiture.types import TableRef, quoted
 
@@ -140,16 +141,16 @@ def prepare_source(context: Context, plan: Plan) -> None:
         found = catalog.read(tx)
     keys = [k for table in found.tables for k in table.foreign_keys]
     # Its own triggers that are enabled have fired in the target already.
-    fired = [t for table in found.tables if table.ref in tables for t in suspended_objects.triggers(table)]
+    fired = [t for table in found.tables if table.ref in tables for t in describe.triggers(table)]
     own = [t for t in fired if f"_{context.schema}_" not in t.name]
-    rules = [r for table in found.tables if table.ref in tables for r in suspended_objects.rules(table)]
-    for item in (*own, *rules, *suspended_objects.unvalidated(found, tables)):
+    rules = [r for table in found.tables if table.ref in tables for r in describe.rules(table)]
+    for item in (*own, *rules, *describe.unvalidated(found, tables)):
         outwait(
-            context, "source", [item.table], partial(_set_aside, context, item, "trigger", suspended_objects.disable)
+            context, "source", [item.table], partial(_set_aside, context, item, "trigger", deferred_objects.take_off)
         )
     for key in keys:
         if {key.table, key.references} & tables and (key.table, key.name) not in known:
-            described = foreign_keys.described(key)
+            described = describe.foreign_key(key)
             work = partial(_set_aside, context, described, "key", foreign_keys.relax)
             outwait(context, "source", [key.table], work)
     with context.fenced_source() as tx:
@@ -170,7 +171,7 @@ def restore_source(context: Context, tx: Transaction) -> None:
     """Triggers on and keys declared again, in the caller's transaction; :func:`settle_source` does the rest."""
     off = (item for kind in progress.SUSPENDED for item in source.items(tx, context.schema, kind))
     for item in progress.in_order(off):
-        suspended_objects.enable(tx, item)
+        deferred_objects.restore(tx, item)
         source.forget(tx, context.schema, item)
     for item in source.items(tx, context.schema, "foreign_key"):
         if item.status == "off":
@@ -194,7 +195,7 @@ def settle_source(context: Context) -> None:
 def _settle_one(context: Context, item: Deferred) -> None:
     with context.fenced_source() as tx:
         brief_lock(tx)
-        foreign_keys.drop_interim_key(tx, item)
+        foreign_keys.drop_interim(tx, item)
         source.forget(tx, context.schema, item)
         failpoint("home.settle.before_commit")
 

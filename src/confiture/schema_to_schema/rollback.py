@@ -30,18 +30,18 @@ from confiture.runner import transitions
 from confiture.runner.context import Context, check_source_fence
 from confiture.schema_to_schema import (
     cutover,
+    deferred_objects,
     follow,
-    foreign_keys,
     materialized_views,
     rebuild,
     reverse_verify,
     sequences,
-    suspended_objects,
     switchover,
     table_lock,
 )
 from confiture.schema_to_schema import reverse as going_home
 from confiture.schema_to_schema.blockers import outwait
+from confiture.schema_to_schema.deferred_objects import foreign_keys
 from confiture.schema_to_schema.table_lock import Limits, Tables, Work
 from confiture.states import CUTOVER
 
@@ -276,10 +276,10 @@ def _settle(context: Context, plan: Plan) -> None:
 
 def _off_again(context: Context, tx: Transaction, item: progress.Deferred) -> None:
     if item.kind in progress.SUSPENDED:
-        suspended_objects.disable(tx, item)
+        deferred_objects.take_off(tx, item)
         progress.set_deferred(tx, context.run_id, item, "off")
     else:
         foreign_keys.relax(tx, item)
         if (item.detail or {}).get("validated") and item.interim is not None:
-            foreign_keys.validate(tx, item)
+            foreign_keys.validate_interim(tx, item)
         progress.set_deferred(tx, context.run_id, item, "interim")

@@ -24,12 +24,14 @@ from confiture.copy import foreign_server
 from confiture.errors import CannotConnect, Held, Refused
 from confiture.failpoints import failpoint
 from confiture.journal import progress, runs, schema, source
+from confiture.journal.progress import Deferred
 from confiture.journal.runs import Run
 from confiture.naming import Naming
 from confiture.postgres.session import Session, Transaction, claiming
 from confiture.runner.context import Context
 from confiture.runner.resumable_steps import Step, run_steps
-from confiture.schema_to_schema import foreign_keys, suspended_objects
+from confiture.schema_to_schema import deferred_objects
+from confiture.schema_to_schema.deferred_objects import describe
 from confiture.schema_to_schema.preconditions import databases, empty_target
 from confiture.sql import load
 from confiture.types import quoted
@@ -354,22 +356,21 @@ def _build(context: Context, tx: Transaction, wanted: SetupRequest) -> None:
 def _take_off(context: Context, tx: Transaction) -> None:
     """What acts while rows are brought over is off for the load, recorded in the same commit."""
     found = catalog.read(tx)
-    for item in suspended_objects.publications(found):
+    for item in describe.publications(found):
         context.progress.say(f"publication {quoted(item.name)} publishes nothing until the cutover")
-        progress.take_off(tx, context.run_id, item)
-        suspended_objects.disable(tx, item)
-    for item in suspended_objects.unvalidated(found, (t.ref for t in found.tables)):
-        progress.take_off(tx, context.run_id, item)
-        suspended_objects.disable(tx, item)
+        _take_off_one(context, tx, item)
+    for item in describe.unvalidated(found, (t.ref for t in found.tables)):
+        _take_off_one(context, tx, item)
     for table in found.tables:
         for key in table.foreign_keys:
-            name = sql.Identifier(key.table.schema, key.table.name)
-            item = foreign_keys.described(key)
-            progress.take_off(tx, context.run_id, item)
-            tx.pg.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(name, sql.Identifier(key.name)))
-        for item in (*suspended_objects.triggers(table), *suspended_objects.rules(table)):
-            progress.take_off(tx, context.run_id, item)
-            suspended_objects.disable(tx, item)
+            _take_off_one(context, tx, describe.foreign_key(key))
+        for item in (*describe.triggers(table), *describe.rules(table)):
+            _take_off_one(context, tx, item)
+
+
+def _take_off_one(context: Context, tx: Transaction, item: Deferred) -> None:
+    progress.take_off(tx, context.run_id, item)
+    deferred_objects.take_off(tx, item)
 
 
 def _foreign_server(context: Context, tx: Transaction, seen_as: str | None) -> None:

@@ -31,7 +31,7 @@ from confiture.postgres.session import Session, Transaction, repeated
 from confiture.postgres.yielding import yielding
 from confiture.runner.context import Context
 from confiture.schema_to_schema import follow, sequences
-from confiture.schema_to_schema.rebuild import waits
+from confiture.schema_to_schema.keyless import off_until_cutover
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +255,7 @@ def _checked(context: Context, session: Session, plan: Plan, name: str) -> list[
 
 def _check(context: Context, session: Session, plan: Plan, name: str) -> Iterator[Difference]:
     with context.target.transaction() as tx:
-        taken = tuple(d for d in progress.deferred(tx, context.run_id) if not waits(plan, d))
+        taken = tuple(d for d in progress.deferred(tx, context.run_id) if not off_until_cutover(plan, d))
         if name == "foreign_keys":
             for key in (d for d in taken if d.kind == "foreign_key" and (d.detail or {}).get("validated")):
                 found = constraints.orphans(tx, key)
