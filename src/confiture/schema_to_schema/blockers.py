@@ -159,9 +159,8 @@ def end(context: Context, side: str, found: Sequence[Blocker]) -> int:
     ending = [b for b in found if b.can_be_ended]
     for blocker in ending:
         context.progress.say(f"ending {blocker}")
-        with context.fenced() as tx:
+        with context.fenced("blockers.note") as tx:
             runs.note(tx, context.run_id, context.epoch, "terminate_blocker", _detail(blocker))
-            failpoint("blockers.note.before_commit")
         with context.fenced_source() if side == "source" else context.fenced() as tx:
             _terminate(tx, blocker)
         failpoint("blockers.ended")

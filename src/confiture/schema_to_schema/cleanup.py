@@ -11,7 +11,6 @@ from confiture.capture import write_block
 from confiture.config import Database
 from confiture.copy import foreign_server
 from confiture.errors import Held, Refused
-from confiture.failpoints import failpoint
 from confiture.journal import progress, runs
 from confiture.journal.runs import Run
 from confiture.naming import Naming
@@ -66,12 +65,10 @@ def abort(context: Context) -> None:
 
 
 def _end(context: Context, trigger: str) -> None:
-    with context.fenced() as tx:
+    with context.fenced(trigger) as tx:
         run = runs.required(tx, context.run_id)
         transitions.fire(tx, run, trigger)
         runs.unblock(tx, context.run_id)
-        failpoint(f"{trigger}.before_commit")
-    failpoint(f"{trigger}.after_commit")
 
 
 def _target_things() -> Step:
@@ -92,12 +89,12 @@ def _release_target(context: Context) -> None:
 
 def _release(context: Context, side: str, table: TableRef) -> None:
     """Drop the run's triggers from one table, found by their function (I-10.8); harmless to repeat."""
-    with context.fenced() if side == "target" else context.fenced_source() as tx:
+    fenced = context.fenced if side == "target" else context.fenced_source
+    with fenced("release.table") as tx:
         brief_lock(tx)
         for trigger in write_block.triggers_of(tx, context.schema, table):
             name = sql.Identifier(table.schema, table.name)
             tx.pg.execute(sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(trigger), name))
-        failpoint("release.table.before_commit")
 
 
 def _drop_target(context: Context, tx: Transaction) -> None:
@@ -149,7 +146,7 @@ def _drop_source(context: Context) -> None:
         left = [] if blocked else write_block.tables(tx, context.schema)
     for ref in left:
         outwait(context, "source", [ref], partial(_release, context, "source", ref))
-    with context.fenced_source() as tx:
+    with context.fenced_source("drop_source") as tx:
         views = tx.pg.execute("SELECT viewname FROM pg_views WHERE schemaname = %s", (context.schema,)).fetchall()
         for (name,) in views:
             tx.pg.execute(sql.SQL("DROP VIEW {}").format(sql.Identifier(context.schema, name)))
@@ -158,14 +155,12 @@ def _drop_source(context: Context) -> None:
         if not blocked:
             write_block.remove(tx, context.schema)
             tx.pg.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(context.schema)))
-        failpoint("drop_source.before_commit")
 
 
 def _restore_source(context: Context) -> None:
-    with context.fenced_source() as tx:
+    with context.fenced_source("drop_source.restored") as tx:
         brief_lock(tx)
         reverse.restore_source(context, tx)
-        failpoint("drop_source.restored.before_commit")
 
 
 def _drop_built(context: Context, tx: Transaction) -> None:

@@ -177,9 +177,8 @@ def _act(
 
 def set_phase(context: Context, name: str | None, **values: object) -> None:
     """Record the phase for ``status`` only. Recovery reads the real state from the databases."""
-    with context.fenced() as tx:
+    with context.fenced("switch.phase") as tx:
         runs.update(tx, context.run_id, cutover_phase=name, **values)
-        failpoint("switch.phase.before_commit")
 
 
 def prepare(context: Context, plan: Plan, hashing: Hashing, limits: Limits) -> None:
@@ -198,10 +197,9 @@ def prepare_block(context: Context, plan: Plan, limits: Limits) -> None:
 
     :raises CutoverAborted: when sessions keep the locks that this needs; the source is still serving.
     """
-    with context.fenced_source() as tx:
+    with context.fenced_source("switch.block") as tx:
         if not write_block.exists(tx, context.schema):
             write_block.unblock(tx, context.schema)
-        failpoint("switch.block.before_commit")
     with context.source.transaction(read_only=True) as tx:
         lacking = write_block.lacking(tx, context.schema, _sources(plan))
     deadline = time.monotonic() + limits.give_up_after
@@ -211,10 +209,9 @@ def prepare_block(context: Context, plan: Plan, limits: Limits) -> None:
 
 
 def _install_block(context: Context, table: TableRef) -> None:
-    with context.fenced_source() as tx:
+    with context.fenced_source("switch.block_table") as tx:
         brief_lock(tx)
         write_block.install(tx, context.schema, table)
-        failpoint("switch.block_table.before_commit")
 
 
 def equalise(context: Context, plan: Plan, hashing: Hashing) -> None:
@@ -388,9 +385,8 @@ def settle_keys(context: Context, plan: Plan) -> None:
 
 
 def _drop_interim(context: Context, item: Deferred, *, beside_interim: bool) -> None:
-    with context.fenced() as tx:
+    with context.fenced("switch.key") as tx:
         brief_lock(tx)
         if beside_interim:
             foreign_keys.drop_interim(tx, item)
         progress.set_deferred(tx, context.run_id, item, "back")
-        failpoint("switch.key.before_commit")

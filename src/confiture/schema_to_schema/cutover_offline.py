@@ -135,7 +135,7 @@ def _under_lock(context: Context, source: Transaction, plan: Plan) -> None:
     result = verify.verify(context, plan, purpose="cutover")
     if not result.equal:
         raise Differs(result)
-    with context.fenced() as tx:  # sequences, triggers and the state change together
+    with context.fenced("cutover.switch") as tx:  # sequences, triggers and the state change together
         # A lost connection has lost the lock: this fails then, and the source serves on.
         source.pg.execute("SELECT 1")
         sequences.set_all(context.source, tx, plan)
@@ -145,8 +145,6 @@ def _under_lock(context: Context, source: Transaction, plan: Plan) -> None:
         run = runs.required(tx, context.run_id)
         transitions.fire(tx, run, "cutover", {"verification": result.number})
         runs.update(tx, context.run_id, writes_served_by="target")
-        failpoint("cutover.switch.before_commit")
-    failpoint("cutover.switch.after_commit")
 
 
 def rehearse_declaring(context: Context) -> None:

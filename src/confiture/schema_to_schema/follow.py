@@ -44,14 +44,12 @@ def install(context: Context, plan: Plan) -> None:
 
 
 def _install_one(context: Context, item: Captured) -> None:
-    with context.fenced_source() as tx:
+    with context.fenced_source("capture") as tx:
         brief_lock(tx)
         if triggers.is_intact(tx, item):
             return
         triggers.remove(tx, item)
         triggers.install(tx, item)
-        failpoint("capture.before_commit")
-    failpoint("capture.after_commit")
 
 
 def close_target(context: Context, plan: Plan) -> None:
@@ -60,14 +58,13 @@ def close_target(context: Context, plan: Plan) -> None:
 
 
 def _close_target(context: Context, plan: Plan) -> None:
-    with context.fenced() as tx:
+    with context.fenced("close_target") as tx:
         hint = f"it is the target of the running migration {context.schema}; write to the old database"
         message = "this database does not take writes yet"
         if not write_block.is_blocked(tx, context.schema):
             write_block.block(tx, context.schema, message, hint)
         for table in write_block.lacking(tx, context.schema, [t.target for t in plan.tables]):
             write_block.install(tx, context.schema, table)
-        failpoint("close_target.before_commit")
 
 
 def measure(context: Context, plan: Plan) -> int:
@@ -147,7 +144,6 @@ def remove(context: Context, plan: Plan) -> None:
 
 
 def _remove_one(context: Context, item: Captured) -> None:
-    with context.fenced_source() as tx:
+    with context.fenced_source("capture.removed") as tx:
         brief_lock(tx)
         triggers.remove(tx, item)
-        failpoint("capture.removed.before_commit")

@@ -14,7 +14,6 @@ from psycopg import sql
 from confiture.capture import apply
 from confiture.capture.apply import Followed, Follower
 from confiture.capture.triggers import Captured
-from confiture.failpoints import failpoint
 from confiture.journal import progress
 from confiture.plan.planner import Plan
 from confiture.postgres.session import retry
@@ -92,7 +91,5 @@ def compact(context: Context, item: Captured) -> int:
         "DELETE FROM {log} WHERE ctid IN (SELECT ctid FROM (SELECT ctid, row_number() OVER"
         " (PARTITION BY {key}, truncated ORDER BY at DESC) AS n FROM {log}) l WHERE n > 1)"
     )
-    with yielding(context.source), context.fenced_source() as tx:
-        gone = tx.pg.execute(statement.format(log=item.log, key=item.log_key)).rowcount
-        failpoint("compact.before_commit")
-    return gone
+    with yielding(context.source), context.fenced_source("compact") as tx:
+        return tx.pg.execute(statement.format(log=item.log, key=item.log_key)).rowcount

@@ -19,7 +19,6 @@ from confiture.config import Database
 from confiture.copy import fdw, foreign_server
 from confiture.copy.run_table import RunTable
 from confiture.errors import Blocked, Fault, FaultyInput, Refused, UsageError
-from confiture.failpoints import failpoint
 from confiture.journal import progress, runs
 from confiture.journal.progress import Json, TableProgress
 from confiture.journal.runs import Run
@@ -205,7 +204,8 @@ def store(context: Context, given: Mapping, planned: Planned, restart: tuple[str
     _refuse_other_tables(before, plan)
     _refuse_changed(before, plan, again)
     make_views(context, plan)
-    with context.fenced() as tx:  # plan, tables, foreign tables, emptied tables and dropped indexes commit together
+    # Durable together: the plan, its tables in the journal, the foreign tables, emptied tables and dropped indexes.
+    with context.fenced("store") as tx:
         run = runs.required(tx, context.run_id)
         plan = _foreign_tables(context, tx, plan, server_of(run))
         if before and (again or plan.hash != run.plan_hash):
@@ -229,8 +229,6 @@ def store(context: Context, given: Mapping, planned: Planned, restart: tuple[str
             runs.note(tx, context.run_id, context.epoch, "table restarted", {"table": str(ref)})
         detail = {"plan": plan.hash, "tables": len(plan.tables)}
         runs.note(tx, context.run_id, context.epoch, "replanned" if before else "planned", detail)
-        failpoint("store.before_commit")
-    failpoint("store.after_commit")
     name_plan(context, plan)
     return plan
 
@@ -324,7 +322,7 @@ def make_views(context: Context, plan: Plan) -> None:
     """The run's views on the source, made anew; until the plan is stored the fence names none."""
     schema = sql.Identifier(context.schema)
     with context.beside("views", user_sql=True) as session:
-        with context.fenced_source(session=session) as tx:
+        with context.fenced_source("views", session=session) as tx:
             old = tx.pg.execute("SELECT viewname FROM pg_catalog.pg_views WHERE schemaname = %s", (context.schema,))
             for (name,) in old.fetchall():
                 tx.pg.execute(sql.SQL("DROP VIEW {}").format(sql.Identifier(context.schema, name)))
@@ -333,8 +331,6 @@ def make_views(context: Context, plan: Plan) -> None:
                 tx.pg.execute(sql.SQL("CREATE VIEW {} AS {}").format(name, select_of(table)))
             trust.refuse(tx, context.schema, plan.tables, plan.trusted, "source")
             tx.pg.execute(sql.SQL("UPDATE {}.fence SET plan_hash = NULL").format(schema))
-            failpoint("views.before_commit")
-    failpoint("views.after_commit")
 
 
 def name_plan(context: Context, plan: Plan) -> None:
@@ -350,14 +346,13 @@ def name_plan(context: Context, plan: Plan) -> None:
     planned = {s.source: s.fingerprint or {} for s in states if not has_rows(s)}
     read = {s.source for s in states if has_rows(s)}
     fresh = {ref: facts for ref, facts in planned.items() if ref not in read}
-    with context.fenced_source() as tx:
+    with context.fenced_source("views.named") as tx:
         _record(context, tx, plan, fresh, run.options.get("database") or {})
         tx.pg.execute(
             sql.SQL("UPDATE {} SET plan_hash = {}").format(
                 sql.Identifier(context.schema, "fence"), sql.Literal(plan.hash)
             )
         )
-        failpoint("views.named.before_commit")
 
 
 def _record(context: Context, tx: Transaction, plan: Plan, planned: Fingerprints, whole: dict[str, str]) -> None:

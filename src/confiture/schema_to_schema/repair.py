@@ -10,7 +10,6 @@ from confiture.capture import apply
 from confiture.capture.apply import Followed
 from confiture.copy.run_table import RunTable
 from confiture.errors import Refused
-from confiture.failpoints import failpoint
 from confiture.journal import runs
 from confiture.journal.runs import Run
 from confiture.journal.verifications import Difference
@@ -75,9 +74,8 @@ def _log(context: Context, followed: Followed, job: RunTable, keys: Sequence[tup
         )
         for key in keys
     )
-    with context.fenced_source() as tx:
+    with context.fenced_source("repair") as tx:
         tx.pg.execute(sql.SQL("INSERT INTO {} ({}) VALUES {}").format(followed.item.log, names, rows))
-        failpoint("repair.before_commit")
     with context.fenced() as tx:
         detail = {"table": str(job.table.target), "keys": len(keys)}
         runs.note(tx, context.run_id, context.epoch, "repair", detail)

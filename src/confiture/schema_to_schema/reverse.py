@@ -97,7 +97,7 @@ def install(context: Context, plan: Plan) -> None:
 
 
 def _install_one(context: Context, item: Captured) -> None:
-    with context.fenced() as tx:
+    with context.fenced("home.install") as tx:
         brief_lock(tx)
         if not triggers.is_intact(tx, item):
             triggers.remove(tx, item)
@@ -106,8 +106,6 @@ def _install_one(context: Context, item: Captured) -> None:
             tx.pg.execute(lock.format(item.source))
             fingerprint.refuse_changed(tx, context.schema, "target", [fingerprint.STORAGE], [item.table])
             triggers.install(tx, item)
-        failpoint("home.install.before_commit")
-    failpoint("home.install.after_commit")
 
 
 def remove(tx: Transaction, schema: str, plan: Plan) -> None:
@@ -153,18 +151,16 @@ def prepare_source(context: Context, plan: Plan) -> None:
             described = describe.foreign_key(key)
             work = partial(_set_aside, context, described, "key", foreign_keys.relax)
             outwait(context, "source", [key.table], work)
-    with context.fenced_source() as tx:
+    with context.fenced_source("home.recorded") as tx:
         refs = fingerprint.oids(tx, tables)
         fingerprint.record(tx, context.schema, refs, (*_SET_ASIDE, fingerprint.FOREIGN_KEYS))
-        failpoint("home.recorded.before_commit")
 
 
 def _set_aside(context: Context, item: Deferred, kind: str, off: Callable[[Transaction, Deferred], object]) -> None:
-    with context.fenced_source() as tx:
+    with context.fenced_source(f"home.{kind}") as tx:
         brief_lock(tx)
         source.add(tx, context.schema, item)
         off(tx, item)
-        failpoint(f"home.{kind}.before_commit")
 
 
 def restore_source(context: Context, tx: Transaction) -> None:
@@ -193,11 +189,10 @@ def settle_source(context: Context) -> None:
 
 
 def _settle_one(context: Context, item: Deferred) -> None:
-    with context.fenced_source() as tx:
+    with context.fenced_source("home.settle") as tx:
         brief_lock(tx)
         foreign_keys.drop_interim(tx, item)
         source.forget(tx, context.schema, item)
-        failpoint("home.settle.before_commit")
 
 
 # Following -----------------------------------------------------------------------------------------

@@ -21,7 +21,6 @@ from confiture.compare import changed_keys, checksum, suspects
 from confiture.compare.checksum import Hashing, Sum
 from confiture.compare.suspects import Key
 from confiture.copy.run_table import RunTable, reading
-from confiture.failpoints import failpoint
 from confiture.journal import runs, verifications
 from confiture.journal.verifications import Difference, Unit
 from confiture.plan.keyset import typed
@@ -76,9 +75,8 @@ def compare(context: Context, plan: Plan, *, repair: bool = False) -> Result:
             found, rows = _table(context, follower, followed, forward[job.table.number], hashing, repair=repair)
             names = str(job.table.target), str(job.table.source)
             unit = Unit("rows", names[1], 0, rows[1], rows[0], {}, not found)
-            with context.fenced() as tx:
+            with context.fenced("reverse_verify") as tx:
                 verifications.add_unit(tx, context.run_id, number, unit, found)
-                failpoint("reverse_verify.before_commit")
             results.append(TableResult(names[0], names[1], rows[1], rows[0], not found))
             differences += found
             context.progress.say(f"compared {names[0]} with {names[1]}")
@@ -96,13 +94,12 @@ def _restore_block(context: Context, plan: Plan) -> None:
 
 
 def _restore_one(context: Context, item: Captured) -> None:
-    with context.fenced_source() as tx:
+    with context.fenced_source("reverse_verify.restored") as tx:
         brief_lock(tx)
         write_block.install(tx, context.schema, item.table)
         if not triggers.is_intact(tx, item):
             triggers.remove(tx, item)
             triggers.install(tx, item)
-        failpoint("reverse_verify.restored.before_commit")
 
 
 def _begin(context: Context, plan: Plan, now: dict[str, str]) -> int:
@@ -233,9 +230,8 @@ def _log(context: Context, followed: Followed, keys: Sequence[Key]) -> None:
         )
         for key in keys
     )
-    with context.fenced() as tx:
+    with context.fenced("reverse_verify.logged") as tx:
         tx.pg.execute(sql.SQL("INSERT INTO {} ({}) VALUES {}").format(followed.item.log, followed.item.log_key, rows))
-        failpoint("reverse_verify.logged.before_commit")
 
 
 def judge(context: Context, plan: Plan, forward: RunTable, hashing: Hashing) -> changed_keys.Judge | None:

@@ -259,10 +259,9 @@ def _settle(context: Context, plan: Plan) -> None:
         taken = [d for d in progress.deferred(tx, context.run_id) if d.status == "back"]
     for item in reversed(progress.in_order(taken)):
         if item.kind in ("foreign_key", *progress.SUSPENDED):
-            with context.fenced() as tx:
+            with context.fenced("rollback.settle") as tx:
                 _off_again(context, tx, item)
-                failpoint("rollback.settle.before_commit")
-    with context.fenced() as tx:
+    with context.fenced("rollback.state") as tx:
         run = runs.required(tx, context.run_id)
         if run.state != CUTOVER:
             return  # done by a commit whose answer was lost
@@ -270,8 +269,6 @@ def _settle(context: Context, plan: Plan) -> None:
         progress.forget_steps(tx, context.run_id, materialized_views.PHASE)
         transitions.fire(tx, run, "rollback")
         runs.update(tx, context.run_id, writes_served_by="source", cutover_phase=None)
-        failpoint("rollback.state.before_commit")
-    failpoint("rollback.state.after_commit")
 
 
 def _off_again(context: Context, tx: Transaction, item: progress.Deferred) -> None:

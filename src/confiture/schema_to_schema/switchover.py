@@ -17,7 +17,6 @@ import psycopg
 from confiture.capture import write_block
 from confiture.config import redact
 from confiture.errors import CannotConnect, ConfitureError, CutoverUnfinished, Refused
-from confiture.failpoints import failpoint
 from confiture.journal import runs
 from confiture.pooler import Pooler
 from confiture.postgres.session import retry, retryable
@@ -62,13 +61,12 @@ class Left:
 
 def set_phase(context: Context, phase: str | None, held: Pooler | None) -> None:
     """Write down how far it is, and which gate may be held from here on."""
-    with context.fenced() as tx:
+    with context.fenced("gates.phase") as tx:
         run = runs.required(tx, context.run_id)
         options = {k: v for k, v in run.options.items() if k != OPTION}
         if held is not None:
             options[OPTION] = held.name
         runs.update(tx, context.run_id, cutover_phase=phase, options=options)
-        failpoint("gates.phase.before_commit")
 
 
 def is_closed(context: Context, way: Way) -> bool:

@@ -270,22 +270,19 @@ def _check(context: Context, session: Session, plan: Plan, name: str) -> Iterato
 
 
 def _record(context: Context, number: int, unit: Unit, found: list[Difference]) -> None:
-    with context.fenced() as tx:  # the part and its differences commit together
+    with context.fenced("verify") as tx:  # the part and its differences commit together
         verifications.add_unit(tx, context.run_id, number, unit, found)
-        failpoint("verify.before_commit")
-    failpoint("verify.after_commit")
 
 
 def _close(context: Context, plan: Plan, number: int) -> Result:
     refuse_changed(context)
-    with context.fenced() as tx:
+    with context.fenced("verify.close") as tx:
         kinds = (fingerprint.STORAGE, fingerprint.WRITE_BLOCK)
         fingerprint.refuse_changed(tx, context.schema, "target", kinds)
         units = verifications.units(tx, context.run_id, number)
         found = verifications.differences(tx, context.run_id, number)
         result = result_of(plan, number, units, found)
         verifications.end(tx, context.run_id, number, "equal" if result.equal else "different")
-        failpoint("verify.close.before_commit")
     return result
 
 
