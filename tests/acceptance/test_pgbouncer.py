@@ -146,7 +146,7 @@ KILLED = (
     ("pooler.rewritten", True, "old"),
     ("pooler.reloaded", True, "new"),
     ("pooler.resumed", False, "new"),
-    ("gates.phase.before_commit", False, "new"),
+    ("pooler.phase.before_commit", False, "new"),
 )
 
 
@@ -164,7 +164,7 @@ def test_killed_anywhere_the_same_command_ends_it_and_no_error_reaches_the_appli
                 cutover(live, None)
         if point == "pooler.rewritten":
             # Without the pool it opens the target, and says what is left to do.
-            with pytest.raises(CutoverUnfinished, match="held still"):
+            with pytest.raises(CutoverUnfinished, match="still paused"):
                 cutover(live, None)
     done = forks.run(command, live.project)
     assert (done.code, "Pool app leads there." in done.out) == (0, True), done.err
@@ -212,7 +212,7 @@ def test_a_rollback_killed_anywhere_is_ended_by_the_same_command_and_no_error_re
         assert killed.code == -9, f"{point}: {killed.err}"
         assert pooler.status == (names[leads], held), point
         if point == "pooler.paused":
-            with pytest.raises(Refused, match="an earlier rollback was stopped while it held"):
+            with pytest.raises(Refused, match="an earlier rollback stopped while it had paused"):
                 operations.rollback(live.where, Limits(), live.progress)
     done = forks.run(command, live.project)
     assert done.code == 0, done.err
@@ -229,7 +229,7 @@ def test_a_rollback_that_forgot_the_pool_it_held_is_told_so_and_ends_with_it(
     cutover(live, pool)
     point = "switch.after_point_of_no_return"
     assert forks.run(arguments(live, pooler, "rollback"), live.project, CONFITURE_FAILPOINT=point).code == -9
-    with pytest.raises(CutoverUnfinished, match="the source serves, but the application's connections are held"):
+    with pytest.raises(CutoverUnfinished, match="the application's connections are still paused"):
         operations.rollback(live.where, Limits(), live.progress)
     assert pooler.status == (live.target.name, True)
     operations.rollback(live.where, Limits(), live.progress, pool)

@@ -62,7 +62,7 @@ LIVE_POINTS = {
 POINTS_OF_THEIR_OWN = {
     "blockers.note.before_commit": "tests/integration/test_blockers.py",
     "blockers.ended": "tests/integration/test_blockers.py",
-    "gates.phase.before_commit": "tests/acceptance/test_pgbouncer.py",
+    "pooler.phase.before_commit": "tests/acceptance/test_pgbouncer.py",
     "pooler.paused": "tests/acceptance/test_pgbouncer.py",
     "pooler.rewritten": "tests/acceptance/test_pgbouncer.py",
     "pooler.reloaded": "tests/acceptance/test_pgbouncer.py",

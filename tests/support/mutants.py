@@ -440,7 +440,7 @@ MUTANTS = (
     Mutant(
         "a commit whose answer was lost is looked up at the point of no return",
         "schema_to_schema/switchover.py",
-        "        return retry(lambda: is_closed(context, way))",
+        "        return retry(lambda: is_past_point_of_no_return(context, direction))",
         "        return False",
         _in("integration", "world", "behind_the_point"),
     ),

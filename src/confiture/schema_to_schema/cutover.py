@@ -49,6 +49,7 @@ from confiture.schema_to_schema.blockers import outwait
 from confiture.schema_to_schema.cutover_offline import refuse_stale, source_tables
 from confiture.schema_to_schema.deferred_objects import foreign_keys
 from confiture.schema_to_schema.keyless import off_until_cutover
+from confiture.schema_to_schema.switchover import FORWARD, Remaining
 from confiture.schema_to_schema.table_lock import Limits, TryAgain, Work
 from confiture.states import CUTOVER
 from confiture.types import TableRef
@@ -61,18 +62,13 @@ MOST_UNDER_LOCK = 10_000
 GRACE_SECONDS = 10.0
 
 
-def is_closed(context: Context) -> bool:
-    """Whether the source takes no writes any more: the point of no return is passed."""
-    return switchover.is_closed(context, switchover.FORTH)
-
-
-def switch(context: Context, plan: Plan, limits: Limits, gate: Pooler | None = None) -> None:
+def switch(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None = None) -> None:
     """The whole cutover, from wherever a crash left it.
 
-    :param gate: what the application's connections pass through; None where they are the application's own affair.
+    :param pooler: what the application's connections pass through; None where they are the application's own affair.
     :raises CutoverAborted: before the point of no return; the source is still serving.
     """
-    if not is_closed(context):
+    if not switchover.is_past_point_of_no_return(context, FORWARD):
         refuse_stale(context, plan)
         verify.refuse_changed(context)
         hashing = changed_keys.hashing_of(context, plan)
@@ -85,28 +81,28 @@ def switch(context: Context, plan: Plan, limits: Limits, gate: Pooler | None = N
                 follow.one_pass(follower, touch=True)
                 for job in (j for f in follower.followed for j in f.jobs):
                     changed_keys.discard_equal(context, job, hashing)
-                with switchover.held(context, gate, limits, switchover.FORTH) as left:
+                with switchover.paused(context, pooler, limits, FORWARD) as remaining:
                     set_phase(context, "closing")
                     try:
-                        _close(follower, plan, hashing, left, servers)
+                        _close(follower, plan, hashing, remaining, servers)
                     except (psycopg.Error, CannotConnect) as error:
-                        if not switchover.passed(context, switchover.FORTH, error):
+                        if not switchover.was_passed_despite(context, FORWARD, error):
                             raise
         except CutoverAborted:
             set_phase(context, None)
             raise
-    with switchover.only_forward(switchover.FORTH):
+    with switchover.unfinished_on_lost_connection(FORWARD):
         finish(context, plan)
-        retry(lambda: switchover.lead(context, gate, switchover.FORTH))
+        retry(lambda: switchover.redirect(context, pooler, FORWARD))
     # The target is serving: what follows may wait, and the same command continues.
     settle_keys(context, plan)
     reverse.prepare_source(context, plan)
     retry(lambda: set_phase(context, "done"))
     materialized_views.refresh(context, plan)
-    switchover.refuse_left(context, switchover.FORTH)
+    switchover.refuse_paused_pooler(context, FORWARD)
 
 
-def _close(follower: Follower, plan: Plan, hashing: Hashing, left: switchover.Left, servers: dict[str, str]) -> None:
+def _close(follower: Follower, plan: Plan, hashing: Hashing, remaining: Remaining, servers: dict[str, str]) -> None:
     context = follower.context
     with context.beside("cutover") as locker, context.beside("opening", side="target") as opener:
         work = Work(
@@ -115,7 +111,7 @@ def _close(follower: Follower, plan: Plan, hashing: Hashing, left: switchover.Le
             # The run is read before the lock: its plan is large where there are many tables.
             act=partial(_act, follower, plan, hashing, servers, context.run()),
         )
-        table_lock.locked(context, locker, source_tables(context, plan), left.limits, work, left.until)
+        table_lock.locked(context, locker, source_tables(context, plan), remaining.limits, work, remaining.until)
 
 
 def drain(follower: Follower) -> None:
@@ -326,7 +322,7 @@ def finish(context: Context, plan: Plan) -> None:
 
     :raises CutoverUnfinished: when the source is not closed after all.
     """
-    if not is_closed(context):
+    if not switchover.is_past_point_of_no_return(context, FORWARD):
         raise CutoverUnfinished(
             "the target is not opened",
             why="the source still takes writes; both are never open",

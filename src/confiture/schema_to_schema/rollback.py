@@ -42,26 +42,22 @@ from confiture.schema_to_schema import (
 from confiture.schema_to_schema import reverse as going_home
 from confiture.schema_to_schema.blockers import outwait
 from confiture.schema_to_schema.deferred_objects import foreign_keys
+from confiture.schema_to_schema.switchover import REVERSE, Remaining
 from confiture.schema_to_schema.table_lock import Limits, Tables, Work
 from confiture.states import CUTOVER
 
 #: Phases of a rollback begin with this in the journal.
-PHASE = switchover.BACK.prefix
+PHASE = REVERSE.phase_prefix
 
 
-def is_halfway(context: Context) -> bool:
-    """Whether the target takes no writes any more: only forward from here."""
-    return switchover.is_closed(context, switchover.BACK)
-
-
-def rollback(context: Context, plan: Plan, limits: Limits, gate: Pooler | None = None) -> None:
+def rollback(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None = None) -> None:
     """The whole way back, from wherever a crash left it; the run is ``migrating`` again.
 
-    :param gate: what the application's connections pass through; None where they are the application's own affair.
+    :param pooler: what the application's connections pass through; None where they are the application's own affair.
     :raises CutoverAborted: before the point of no return; the target is still serving.
     :raises Refused: when a table has no way back.
     """
-    if not is_halfway(context):
+    if not switchover.is_past_point_of_no_return(context, REVERSE):
         refuse(context, plan)
         refuse_unequal(context, plan)
         hashing = changed_keys.hashing_of(context, plan)
@@ -70,20 +66,20 @@ def rollback(context: Context, plan: Plan, limits: Limits, gate: Pooler | None =
         try:
             with ReverseFollower(context, plan) as follower:
                 follow.one_pass(follower, touch=True)
-                with switchover.held(context, gate, limits, switchover.BACK) as left:
+                with switchover.paused(context, pooler, limits, REVERSE) as remaining:
                     cutover.set_phase(context, PHASE + "closing")
                     try:
-                        _close(follower, plan, hashing, left)
+                        _close(follower, plan, hashing, remaining)
                     except (psycopg.Error, CannotConnect) as error:
-                        if not switchover.passed(context, switchover.BACK, error):
+                        if not switchover.was_passed_despite(context, REVERSE, error):
                             raise
         except CutoverAborted:
             cutover.set_phase(context, "done")
             raise
-    with switchover.only_forward(switchover.BACK):
+    with switchover.unfinished_on_lost_connection(REVERSE):
         _finish(context, plan)
-        retry(lambda: switchover.lead(context, gate, switchover.BACK))
-    switchover.refuse_left(context, switchover.BACK)
+        retry(lambda: switchover.redirect(context, pooler, REVERSE))
+    switchover.refuse_paused_pooler(context, REVERSE)
     _settle(context, plan)
 
 
@@ -160,7 +156,7 @@ def _refuse_differences(found: list[Difference]) -> None:
         )
 
 
-def _close(follower: ReverseFollower, plan: Plan, hashing: Hashing, left: switchover.Left) -> None:
+def _close(follower: ReverseFollower, plan: Plan, hashing: Hashing, remaining: Remaining) -> None:
     context = follower.context
     with context.beside("rollback", side="target") as locker, context.beside("opening") as opener:
         work = Work(
@@ -168,7 +164,7 @@ def _close(follower: ReverseFollower, plan: Plan, hashing: Hashing, left: switch
             opening=partial(_begin_opening, context, opener),
             act=partial(_act, follower, plan, hashing),
         )
-        table_lock.locked(context, locker, target_tables(context, plan), left.limits, work, left.until)
+        table_lock.locked(context, locker, target_tables(context, plan), remaining.limits, work, remaining.until)
 
 
 def target_tables(context: Context, plan: Plan) -> Tables:
