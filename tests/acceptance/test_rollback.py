@@ -229,7 +229,7 @@ def test_a_cutover_killed_while_the_sources_triggers_go_off_is_ended(
 ) -> None:
     live = LiveRun(databases, tmp_path, OLD, NEW, MAPPING)
     live.up_to_cutover()
-    for point in ("switch.after_open_commit", "home.trigger.before_commit", "home.trigger.before_commit"):
+    for point in ("switch.after_open_commit", "reverse.trigger.before_commit", "reverse.trigger.before_commit"):
         killed = forks.run(live.arguments("cutover"), live.project, CONFITURE_FAILPOINT=point)
         assert killed.code == -signal.SIGKILL, f"{point}: {killed.code}\n{killed.err}"
         assert open_sides(live) == {"target"}

@@ -20,7 +20,7 @@ from confiture.journal.rounds import Round
 from confiture.journal.verifications import Difference
 from confiture.plan.planner import Plan
 from confiture.runner.context import Context
-from confiture.schema_to_schema.recheck import reopen
+from confiture.schema_to_schema.changed_key_verification import reopen
 from confiture.states import VERIFIED
 
 #: Seconds from the beginning of one complete verification to that of the next, unless told otherwise.
@@ -121,7 +121,7 @@ class Rounds:
             context.progress.say(f"every row was compared again and is equal (round {item.number})")
             return False
         _, found = part.compare()
-        confirmed = self._settled(job, found) if found else ()
+        confirmed = self._classified(job, found) if found else ()
         if confirmed:
             reopen(context, confirmed, "a row that was verified differs now")
             self._round = None
@@ -130,7 +130,7 @@ class Rounds:
             self._round = rounds.advance(tx, item, job.table.number, part.number)
         return True
 
-    def _settled(self, job: RunTable, found: Sequence[Difference]) -> tuple[Difference, ...]:
+    def _classified(self, job: RunTable, found: Sequence[Difference]) -> tuple[Difference, ...]:
         """What is confirmed to differ; rows that never stand still are left to the cutover."""
         followed = self._followed[job.table.number]
         return compared_parts.settled(self._context, job, self._hashing, followed, found, self._catch_up)

@@ -69,7 +69,7 @@ class Blocker:
         return self.pid is not None and self.kind in ("client backend", "")
 
 
-def told(found: Sequence[Blocker]) -> str:
+def described(found: Sequence[Blocker]) -> str:
     """The first of them for an error; empty when there are none."""
     return "; ".join(map(str, found[:SHOWN]))
 
@@ -119,7 +119,7 @@ def outwait(
             return work()
         except LOCK_CONFLICTS:
             found = find(context, side, tables, readers=readers)
-            now = told(found) or "sessions that have ended since"
+            now = described(found) or "sessions that have ended since"
             if now != said:
                 said = now
                 context.progress.say(f"waiting for a lock on {names}, held by {now}")

@@ -139,7 +139,7 @@ def _drop_source(context: Context) -> None:
         follow.remove(context, plan_from_json(plan))
     tables = [t.source for t in plan_from_json(plan).tables] if plan is not None else []
     outwait(context, "source", tables, partial(_restore_source, context))
-    reverse.settle_source(context)
+    reverse.drop_source_interims(context)
     with context.source.transaction(read_only=True) as tx:
         # An old database that was closed stays closed: its triggers need the function in this schema.
         blocked = write_block.is_blocked(tx, context.schema)

@@ -78,7 +78,7 @@ def switch(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None =
             servers = verify.servers(context)
             # Its sessions are open and warm before the application waits for the lock.
             with Follower(context, apply.followed(context, plan)) as follower:
-                follow.one_pass(follower, touch=True)
+                follow.one_pass(follower, record_changed=True)
                 for job in (j for f in follower.followed for j in f.jobs):
                     changed_keys.discard_equal(context, job, hashing)
                 with switchover.paused(context, pooler, limits, FORWARD) as remaining:
@@ -92,10 +92,10 @@ def switch(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None =
             set_phase(context, None)
             raise
     with switchover.unfinished_on_lost_connection(FORWARD):
-        finish(context, plan)
+        complete_opening(context, plan)
         retry(lambda: switchover.redirect(context, pooler, FORWARD))
     # The target is serving: what follows may wait, and the same command continues.
-    settle_keys(context, plan)
+    drop_interim_keys(context, plan)
     reverse.prepare_source(context, plan)
     retry(lambda: set_phase(context, "done"))
     materialized_views.refresh(context, plan)
@@ -116,7 +116,7 @@ def _close(follower: Follower, plan: Plan, hashing: Hashing, remaining: Remainin
 
 def drain(follower: Follower) -> None:
     """Apply what was logged while the lock was waited for."""
-    while follow.one_pass(follower, touch=True).keys > follow.SMALL_BACKLOG:
+    while follow.one_pass(follower, record_changed=True).keys > follow.SMALL_BACKLOG:
         follower.context.check_lease()
 
 
@@ -216,9 +216,9 @@ def equalise(context: Context, plan: Plan, hashing: Hashing) -> None:
     :raises CutoverAborted: when a row differs.
     """
     apply.refuse_behind(context)
-    follow.drain(context, plan, touch=True)
-    _settle_touched(context, plan, hashing)
-    follow.drain(context, plan, touch=True)
+    follow.drain(context, plan, record_changed=True)
+    _compare_changed(context, plan, hashing)
+    follow.drain(context, plan, record_changed=True)
 
 
 def rehearse_opening(context: Context, plan: Plan, limits: Limits) -> None:
@@ -240,7 +240,7 @@ def _rehearse_opening(context: Context, plan: Plan) -> None:
         open_target(context, tx, plan, run)
 
 
-def _settle_touched(context: Context, plan: Plan, hashing: Hashing) -> None:
+def _compare_changed(context: Context, plan: Plan, hashing: Hashing) -> None:
     """Compare the keys that changed since their rows were verified, until few are left for the lock.
 
     Writes go on and touch more: each round takes less time than the one before, so fewer are left.
@@ -314,7 +314,7 @@ def _sources(plan: Plan) -> list[TableRef]:
     return list(dict.fromkeys(t.source for t in plan.tables))
 
 
-def finish(context: Context, plan: Plan) -> None:
+def complete_opening(context: Context, plan: Plan) -> None:
     """Open the target once the source is closed, where the opening did not commit with the closing.
 
     Sessions that block it are named, and ended after a grace period: until the target opens, neither database takes
@@ -328,10 +328,12 @@ def finish(context: Context, plan: Plan) -> None:
             why="the source still takes writes; both are never open",
             fix="run the same command again, then look at the source's triggers",
         )
-    outwait(context, "target", [t.target for t in plan.tables], partial(_finish, context, plan), grace=GRACE_SECONDS)
+    outwait(
+        context, "target", [t.target for t in plan.tables], partial(_open_target, context, plan), grace=GRACE_SECONDS
+    )
 
 
-def _finish(context: Context, plan: Plan) -> None:
+def _open_target(context: Context, plan: Plan) -> None:
     with context.fenced() as tx:  # foreign keys, triggers, write block and state change together
         run = runs.required(tx, context.run_id)
         if run.state == CUTOVER:
@@ -369,7 +371,7 @@ def open_target(context: Context, tx: Transaction, plan: Plan, run: Run, servers
     runs.update(tx, context.run_id, writes_served_by="target", cutover_phase="opened", options=options)
 
 
-def settle_keys(context: Context, plan: Plan) -> None:
+def drop_interim_keys(context: Context, plan: Plan) -> None:
     """After the opening, at leisure: validate the declared keys, drop their substitutes."""
     with context.target.transaction(read_only=True) as tx:
         keys = [k for k in progress.deferred(tx, context.run_id, "foreign_key") if k.status == "interim"]

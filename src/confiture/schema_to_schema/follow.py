@@ -17,8 +17,8 @@ from confiture.runner.context import Context
 from confiture.schema_to_schema import background_verification
 from confiture.schema_to_schema.background_verification import Rounds
 from confiture.schema_to_schema.blockers import outwait
+from confiture.schema_to_schema.changed_key_verification import ChangedKeyVerification
 from confiture.schema_to_schema.plan_store import has_rows
-from confiture.schema_to_schema.recheck import Recheck
 
 #: A backlog of so many log rows is drained within the cutover's pause.
 SMALL_BACKLOG = 1_000
@@ -80,13 +80,13 @@ def _backlog(context: Context, plan: Plan) -> tuple[int, float]:
         return triggers.backlog(tx, triggers.captured(plan.tables, context.schema))
 
 
-def drain(context: Context, plan: Plan, *, touch: bool) -> int:
+def drain(context: Context, plan: Plan, *, record_changed: bool) -> int:
     """Catch up until the backlog is small; rows brought over."""
     brought = 0
     with Follower(context, apply.followed(context, plan)) as follower:
         while True:
             context.checkpoint()
-            made = one_pass(follower, touch=touch)
+            made = one_pass(follower, record_changed=record_changed)
             brought += made.rows
             if measure(context, plan) <= SMALL_BACKLOG:
                 return brought
@@ -95,12 +95,12 @@ def drain(context: Context, plan: Plan, *, touch: bool) -> int:
 def single(context: Context, plan: Plan) -> Pass:
     """One pass that begins now: what was logged until now is applied."""
     with Follower(context, apply.followed(context, plan)) as follower:
-        return one_pass(follower, touch=True)
+        return one_pass(follower, record_changed=True)
 
 
-def one_pass(follower: Follower, *, touch: bool) -> Pass:
+def one_pass(follower: Follower, *, record_changed: bool) -> Pass:
     """A pass, again after errors that pass by themselves: it is idempotent."""
-    return retry(lambda: follower.catch_up(touch=touch))
+    return retry(lambda: follower.catch_up(touch=record_changed))
 
 
 def follow(context: Context, plan: Plan, *, once: bool, verify_every: float | None = None) -> int:
@@ -114,15 +114,15 @@ def follow(context: Context, plan: Plan, *, once: bool, verify_every: float | No
     with Follower(context, apply.followed(context, plan)) as follower:
 
         def catch_up() -> Pass:
-            return one_pass(follower, touch=True)
+            return one_pass(follower, record_changed=True)
 
-        recheck = Recheck(context, plan, follower.followed, catch_up)
+        changed = ChangedKeyVerification(context, plan, follower.followed, catch_up)
         every = (0.0 if once else background_verification.EVERY_SECONDS) if verify_every is None else verify_every
         share = 1.0 if once else background_verification.SHARE
         again = Rounds(context, plan, follower.followed, catch_up, every=every, share=share) if every else None
         if once:
-            brought = drain(context, plan, touch=True)
-            while recheck.some() or (again is not None and again.some()):
+            brought = drain(context, plan, record_changed=True)
+            while changed.some() or (again is not None and again.some()):
                 context.checkpoint()
             return brought
         while True:
@@ -131,7 +131,7 @@ def follow(context: Context, plan: Plan, *, once: bool, verify_every: float | No
             left = measure(context, plan)
             if made.keys:
                 context.progress.say(f"pass {made.number}: {made.keys:,} keys, {made.rows:,} rows; {left:,} waiting")
-            if left <= SMALL_BACKLOG and not recheck.some():
+            if left <= SMALL_BACKLOG and not changed.some():
                 if again is not None:
                     again.some()
                 time.sleep(IDLE_SECONDS)

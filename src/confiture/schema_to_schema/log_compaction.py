@@ -26,7 +26,7 @@ EVERY_CHUNKS = 20
 EVERY_SECONDS = 5.0
 
 
-class Upkeep:
+class LogCompactor:
     """The logs of one run while its tables are copied."""
 
     def __init__(self, context: Context, plan: Plan) -> None:
@@ -36,7 +36,7 @@ class Upkeep:
         self._chunks = 0
         self._last = time.monotonic()
 
-    def __enter__(self) -> Upkeep:
+    def __enter__(self) -> LogCompactor:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -68,7 +68,7 @@ class Upkeep:
         if [f.item for f in ready] != [f.item for f in self._follower.followed]:
             self._follower.close()
             self._follower = Follower(self._context, ready)
-        follow.one_pass(self._follower, touch=True)
+        follow.one_pass(self._follower, record_changed=True)
         self._chunks, self._last = 0, time.monotonic()
 
     def _parted(self) -> tuple[list[Followed], list[Captured]]:

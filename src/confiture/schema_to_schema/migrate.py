@@ -21,7 +21,7 @@ from confiture.plan.planner import Plan, plan_from_json
 from confiture.postgres.session import failure, relies_on_search_path, retry, retry_delays
 from confiture.runner.context import Context
 from confiture.schema_to_schema import follow, plan_store, rebuild
-from confiture.schema_to_schema.log_compaction import Upkeep
+from confiture.schema_to_schema.log_compaction import LogCompactor
 from confiture.types import shell_word
 
 #: Phases of a table whose rows are all there.
@@ -52,33 +52,33 @@ def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
         foreign_session.prepare(context, server)
     jobs = {t.number: RunTable(t, context.schema) for t in plan.tables}
     copied = 0
-    with _upkeep(context, plan, capture=capture) as upkeep:
-        throttler = Throttler(context, upkeep)
+    with _compacting(context, plan, capture=capture) as compactor:
+        throttler = Throttler(context, compactor)
         for state in states:
             if state.phase not in COPIED:
                 copied += _copy_table(context, jobs[state.number], state, throttler)
-                if upkeep is not None:
-                    upkeep.now()
+                if compactor is not None:
+                    compactor.now()
         throttler.end()
     if server is not None:
         with context.fenced() as tx:  # nothing is read through it any more, unless a table is copied again
             foreign_server.shut_out(tx, server)
     if capture:
-        follow.drain(context, plan, touch=True)
+        follow.drain(context, plan, record_changed=True)
     rebuild.rebuild(context, plan)
     if capture:
-        follow.drain(context, plan, touch=True)
+        follow.drain(context, plan, record_changed=True)
     return copied
 
 
 @contextmanager
-def _upkeep(context: Context, plan: Plan, *, capture: bool) -> Iterator[Upkeep | None]:
+def _compacting(context: Context, plan: Plan, *, capture: bool) -> Iterator[LogCompactor | None]:
     if not capture:
         yield None
         return
     apply.refuse_behind(context)
-    with Upkeep(context, plan) as upkeep:
-        yield upkeep
+    with LogCompactor(context, plan) as compactor:
+        yield compactor
 
 
 def _copy_table(context: Context, job: RunTable, state: TableProgress, throttler: Throttler) -> int:

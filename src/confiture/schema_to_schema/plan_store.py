@@ -65,7 +65,7 @@ class Planned:
     fingerprints: Fingerprints = field(default_factory=dict)
 
 
-def make(
+def create(
     source: Session, target_catalog: Catalog, given: Mapping, faults: tuple[Fault, ...], options: Options
 ) -> Planned:
     """The plan for these databases and this mapping; changes nothing.
@@ -74,7 +74,7 @@ def make(
     :raises FaultyInput: all faults of the mapping at once.
     :raises Refused: what the databases have that cannot be moved, by name.
     """
-    source_catalog, fingerprints = look(source)
+    source_catalog, fingerprints = read_catalog(source)
     with Session(source.database, "expressions", source.run, user_sql=True) as session:
         with session.rehearsal() as tx:
             trusted = trust.resolve(tx, [t.name for t in given.trusted], "source")
@@ -107,7 +107,7 @@ def _unknown(given: Mapping, trusted: Sequence[Trusted]) -> list[Fault]:
     ]
 
 
-def look(session: Session) -> tuple[Catalog, Fingerprints]:
+def read_catalog(session: Session) -> tuple[Catalog, Fingerprints]:
     """The catalog and its tables' fingerprints in one snapshot."""
     schema = f"confiture_{session.run}" if session.run else "confiture"
 
@@ -203,7 +203,7 @@ def store(context: Context, given: Mapping, planned: Planned, restart: tuple[str
     again = _restarted(restart, plan, before)
     _refuse_other_tables(before, plan)
     _refuse_changed(before, plan, again)
-    make_views(context, plan)
+    create_views(context, plan)
     # Durable together: the plan, its tables in the journal, the foreign tables, emptied tables and dropped indexes.
     with context.fenced("store") as tx:
         run = runs.required(tx, context.run_id)
@@ -314,11 +314,11 @@ def ensure_views(context: Context, plan: Plan) -> None:
             sql.SQL("SELECT plan_hash FROM {}").format(sql.Identifier(context.schema, "fence"))
         ).fetchone()
     if row is None or row[0] != plan.hash:
-        make_views(context, plan)
+        create_views(context, plan)
         name_plan(context, plan)
 
 
-def make_views(context: Context, plan: Plan) -> None:
+def create_views(context: Context, plan: Plan) -> None:
     """The run's views on the source, made anew; until the plan is stored the fence names none."""
     schema = sql.Identifier(context.schema)
     with context.beside("views", user_sql=True) as session:

@@ -155,9 +155,9 @@ def _lock(context: Context, what: Tables, watch: _Stopwatch) -> None:
 def _last_changes(follower: Follower, name: str, jobs: Sequence[RunTable], hashing: Hashing, watch: _Stopwatch) -> None:
     """A pass over what came meanwhile, one that finds nothing, and comparing what they touched."""
     with follower:
-        follow.one_pass(follower, touch=True)  # opens its sessions, as it is done before the lock
+        follow.one_pass(follower, record_changed=True)  # opens its sessions, as it is done before the lock
         with watch.measuring(name):
-            follow.one_pass(follower, touch=True)
+            follow.one_pass(follower, record_changed=True)
     _compare_keys(follower.context, jobs, hashing, watch)
 
 

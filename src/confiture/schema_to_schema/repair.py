@@ -52,7 +52,7 @@ def repair(context: Context, plan: Plan, wrong: frozenset[Wrong]) -> None:
         if keys:
             _log(context, followed, job, keys)
             context.progress.say(f"repairing {len(keys):,} keys of {job.table.target}")
-    follow.drain(context, plan, touch=True)
+    follow.drain(context, plan, record_changed=True)
 
 
 def _jobs(context: Context, plan: Plan) -> Iterator[tuple[Followed, RunTable]]:

@@ -36,7 +36,7 @@ from confiture.schema_to_schema.follow import IDLE_SECONDS, SMALL_BACKLOG
 from confiture.types import TableRef, quoted
 
 #: What is set aside on the source for the reverse passes changes these facts.
-_SET_ASIDE = (fingerprint.COLUMNS, fingerprint.TRIGGERS, fingerprint.RULES)
+_CHANGED = (fingerprint.COLUMNS, fingerprint.TRIGGERS, fingerprint.RULES)
 
 
 def refuse_faulty(context: Context, plan: Plan, given: Mapping) -> Plan:
@@ -91,13 +91,13 @@ def install(context: Context, plan: Plan) -> None:
         for table in plan.back:
             _view(tx, context.schema, table)
         trust.refuse(tx, context.schema, plan.back, plan.trusted, "target")
-        failpoint("home.views.before_commit")
+        failpoint("reverse.views.before_commit")
     for item in triggers.captured(plan.back, context.schema):
         outwait(context, "target", [item.table], partial(_install_one, context, item), readers=False)
 
 
 def _install_one(context: Context, item: Captured) -> None:
-    with context.fenced("home.install") as tx:
+    with context.fenced("reverse.install") as tx:
         brief_lock(tx)
         if not triggers.is_intact(tx, item):
             triggers.remove(tx, item)
@@ -144,27 +144,27 @@ def prepare_source(context: Context, plan: Plan) -> None:
     rules = [r for table in found.tables if table.ref in tables for r in describe.rules(table)]
     for item in (*own, *rules, *describe.unvalidated(found, tables)):
         outwait(
-            context, "source", [item.table], partial(_set_aside, context, item, "trigger", deferred_objects.take_off)
+            context, "source", [item.table], partial(_take_off, context, item, "trigger", deferred_objects.take_off)
         )
     for key in keys:
         if {key.table, key.references} & tables and (key.table, key.name) not in known:
             described = describe.foreign_key(key)
-            work = partial(_set_aside, context, described, "key", foreign_keys.relax)
+            work = partial(_take_off, context, described, "key", foreign_keys.relax)
             outwait(context, "source", [key.table], work)
-    with context.fenced_source("home.recorded") as tx:
+    with context.fenced_source("reverse.recorded") as tx:
         refs = fingerprint.oids(tx, tables)
-        fingerprint.record(tx, context.schema, refs, (*_SET_ASIDE, fingerprint.FOREIGN_KEYS))
+        fingerprint.record(tx, context.schema, refs, (*_CHANGED, fingerprint.FOREIGN_KEYS))
 
 
-def _set_aside(context: Context, item: Deferred, kind: str, off: Callable[[Transaction, Deferred], object]) -> None:
-    with context.fenced_source(f"home.{kind}") as tx:
+def _take_off(context: Context, item: Deferred, kind: str, off: Callable[[Transaction, Deferred], object]) -> None:
+    with context.fenced_source(f"reverse.{kind}") as tx:
         brief_lock(tx)
         source.add(tx, context.schema, item)
         off(tx, item)
 
 
 def restore_source(context: Context, tx: Transaction) -> None:
-    """Triggers on and keys declared again, in the caller's transaction; :func:`settle_source` does the rest."""
+    """Triggers on and keys declared again, in the caller's transaction; :func:`drop_source_interims` does the rest."""
     off = (item for kind in progress.SUSPENDED for item in source.items(tx, context.schema, kind))
     for item in progress.in_order(off):
         deferred_objects.restore(tx, item)
@@ -174,22 +174,22 @@ def restore_source(context: Context, tx: Transaction) -> None:
             foreign_keys.declare(tx, item)
             source.set_status(tx, context.schema, item, "interim")
     refs = fingerprint.recorded(tx, context.schema, fingerprint.TRIGGERS)
-    fingerprint.record(tx, context.schema, refs, _SET_ASIDE)
+    fingerprint.record(tx, context.schema, refs, _CHANGED)
     fingerprint.forget(tx, context.schema, refs, (fingerprint.FOREIGN_KEYS,))
 
 
-def settle_source(context: Context) -> None:
+def drop_source_interims(context: Context) -> None:
     """At leisure: the source's declared keys validated, their substitutes dropped."""
     with context.source.transaction(read_only=True) as tx:
         left = source.items(tx, context.schema, "foreign_key")
     for item in left:
         with context.fenced_source() as tx:
             foreign_keys.validate_declared(tx, item)
-        outwait(context, "source", [item.table], partial(_settle_one, context, item))
+        outwait(context, "source", [item.table], partial(_drop_source_interim, context, item))
 
 
-def _settle_one(context: Context, item: Deferred) -> None:
-    with context.fenced_source("home.settle") as tx:
+def _drop_source_interim(context: Context, item: Deferred) -> None:
+    with context.fenced_source("reverse.settle") as tx:
         brief_lock(tx)
         foreign_keys.drop_interim(tx, item)
         source.forget(tx, context.schema, item)
@@ -198,7 +198,7 @@ def _settle_one(context: Context, item: Deferred) -> None:
 # Following -----------------------------------------------------------------------------------------
 
 
-def refuse_no_way(plan: Plan) -> None:
+def refuse_irreversible(plan: Plan) -> None:
     """:raises Refused: naming every table that has no way back."""
     if plan.rollback_problems:
         raise Refused(
@@ -232,7 +232,7 @@ def follow(context: Context, plan: Plan, *, once: bool) -> int:
 
     :raises Refused: when a table has no way back, or the old database lost passes.
     """
-    refuse_no_way(plan)
+    refuse_irreversible(plan)
     refuse_open_source(context)
     reverse_apply.refuse_behind(context)
     if once:

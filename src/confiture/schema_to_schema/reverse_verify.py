@@ -71,7 +71,7 @@ def compare(context: Context, plan: Plan, *, repair: bool = False) -> Result:
     with ReverseFollower(context, plan) as follower:
         for followed in follower.followed:
             job = followed.jobs[0]
-            follow.one_pass(follower, touch=True)
+            follow.one_pass(follower, record_changed=True)
             found, rows = _table(context, follower, followed, forward[job.table.number], hashing, repair=repair)
             names = str(job.table.target), str(job.table.source)
             unit = Unit("rows", names[1], 0, rows[1], rows[0], {}, not found)
@@ -147,7 +147,7 @@ def _table(
             hashing,
             followed,
             keys,
-            lambda: follow.one_pass(follower, touch=True),
+            lambda: follow.one_pass(follower, record_changed=True),
         )
         found = [d for d in verdict.confirmed if not _left_behind(context, forward, d)]
         if not found:

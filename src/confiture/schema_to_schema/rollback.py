@@ -34,12 +34,12 @@ from confiture.schema_to_schema import (
     follow,
     materialized_views,
     rebuild,
+    reverse,
     reverse_verify,
     sequences,
     switchover,
     table_lock,
 )
-from confiture.schema_to_schema import reverse as going_home
 from confiture.schema_to_schema.blockers import outwait
 from confiture.schema_to_schema.deferred_objects import foreign_keys
 from confiture.schema_to_schema.switchover import REVERSE, Remaining
@@ -65,7 +65,7 @@ def rollback(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None
         _prepare(context, plan, hashing)
         try:
             with ReverseFollower(context, plan) as follower:
-                follow.one_pass(follower, touch=True)
+                follow.one_pass(follower, record_changed=True)
                 with switchover.paused(context, pooler, limits, REVERSE) as remaining:
                     cutover.set_phase(context, PHASE + "closing")
                     try:
@@ -77,22 +77,22 @@ def rollback(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None
             cutover.set_phase(context, "done")
             raise
     with switchover.unfinished_on_lost_connection(REVERSE):
-        _finish(context, plan)
+        _complete_opening(context, plan)
         retry(lambda: switchover.redirect(context, pooler, REVERSE))
     switchover.refuse_paused_pooler(context, REVERSE)
-    _settle(context, plan)
+    _return_to_migrating(context, plan)
 
 
 def refuse(context: Context, plan: Plan) -> None:
     """:raises Refused: when a rollback would lose something: no way back, an open source, passes that are lost."""
-    going_home.refuse_no_way(plan)
-    going_home.refuse_open_source(context)
+    reverse.refuse_irreversible(plan)
+    reverse.refuse_open_source(context)
     reverse_apply.refuse_behind(context)
 
 
 def refuse_for_verify(context: Context, plan: Plan) -> None:
     """:raises Refused: when comparing for a rollback says nothing: no way back, or passes that are lost."""
-    going_home.refuse_no_way(plan)
+    reverse.refuse_irreversible(plan)
     reverse_apply.refuse_behind(context)
 
 
@@ -120,7 +120,7 @@ def _prepare(context: Context, plan: Plan, hashing: Hashing) -> None:
     :raises CutoverAborted: when a row that came home is not what the target has.
     """
     for _ in range(changed_keys.ROUNDS):
-        going_home.drain(context, plan)
+        reverse.drain(context, plan)
         left = 0
         for table in plan.tables:
             left += _compare(context, plan, RunTable(table, context.schema), hashing)
@@ -196,7 +196,7 @@ def _act(
     for job in changed_keys.only(context, (RunTable(t, context.schema) for t in plan.tables)):
         judge = reverse_verify.judge(context, plan, job, hashing)
         _refuse_differences(changed_keys.compare(context, job, hashing, context.check_lease, judge))
-    _sequences_home(context, plan)
+    _set_source_sequences(context, plan)
     with table_lock.prepared(budget, opening, "source", [t.source for t in plan.tables]):
         open_source(context, opening)
     failpoint("rollback.opening_prepared")
@@ -207,7 +207,7 @@ def _act(
 
 def open_source(context: Context, source: Transaction) -> None:
     """User triggers enabled, declared foreign keys beside their substitutes, writes unblocked: catalog changes only."""
-    going_home.restore_source(context, source)
+    reverse.restore_source(context, source)
     write_block.unblock(source, context.schema)
 
 
@@ -226,13 +226,13 @@ def prepare(context: Context, plan: Plan, hashing: Hashing) -> None:
     _prepare(context, plan, hashing)
 
 
-def _sequences_home(context: Context, plan: Plan) -> None:
+def _set_source_sequences(context: Context, plan: Plan) -> None:
     turned = replace(plan, sequences=plan.back_sequences)
     with context.fenced_source() as tx:
         sequences.set_all(context.target, tx, turned, margin=cutover.SEQUENCE_MARGIN)
 
 
-def _finish(context: Context, plan: Plan) -> None:
+def _complete_opening(context: Context, plan: Plan) -> None:
     """Open the source where its opening did not commit with the target's closing; then record that it is open."""
     tables = [t.source for t in plan.tables]
     outwait(context, "source", tables, partial(_open_source, context), grace=cutover.GRACE_SECONDS)
@@ -248,9 +248,9 @@ def _open_source(context: Context) -> None:
     failpoint("rollback.after_open_commit")
 
 
-def _settle(context: Context, plan: Plan) -> None:
+def _return_to_migrating(context: Context, plan: Plan) -> None:
     """The source's keys as declared; the target as it was while it was being filled; then the state."""
-    going_home.settle_source(context)
+    reverse.drop_source_interims(context)
     with context.target.transaction(read_only=True) as tx:
         taken = [d for d in progress.deferred(tx, context.run_id) if d.status == "back"]
     for item in reversed(progress.in_order(taken)):

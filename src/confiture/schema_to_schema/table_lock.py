@@ -222,7 +222,7 @@ def _make_way(
     if limits.terminate_blockers and blockers.end(context, side, found):
         return
     if found:
-        context.progress.say(f"waiting for locks held by {blockers.told(found)}")
+        context.progress.say(f"waiting for locks held by {blockers.described(found)}")
     longest = min(LONGEST_WAIT, FIRST_WAIT * 2**tried)
     time.sleep(min(random.uniform(JITTER, 1.0) * longest, max(0.0, deadline - time.monotonic())))
 
@@ -232,6 +232,6 @@ def _not_locked(found: Sequence[Blocker], side: str, limits: Limits, command: st
     option = "; --terminate-blockers ends such sessions" if endable else ""
     return CutoverAborted(
         f"{command} aborted: the {side}'s tables could not be locked",
-        why=f"blocked by {blockers.told(found) or 'sessions that have ended since'}",
+        why=f"blocked by {blockers.described(found) or 'sessions that have ended since'}",
         fix=f"end these sessions or wait for them, then run the same command again{option}; nothing has changed",
     )

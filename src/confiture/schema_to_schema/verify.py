@@ -82,7 +82,7 @@ def verify(context: Context, plan: Plan, purpose: str = "verify", *, capture: bo
     hashing = changed_keys.hashing_of(context, plan)
     live = {j.table.number: f for f in apply.followed(context, plan) for j in f.jobs} if capture else {}
     if capture:
-        follow.drain(context, plan, touch=True)
+        follow.drain(context, plan, record_changed=True)
     with context.target.transaction(read_only=True) as tx:
         known = {(u.check_name, u.subject, u.unit): u for u in verifications.units(tx, context.run_id, number)}
     pausable = purpose != "cutover"
@@ -98,7 +98,7 @@ def verify(context: Context, plan: Plan, purpose: str = "verify", *, capture: bo
             context.checkpoint(pausable=pausable)
             part, found = unit.compare()
             if found and table.number in live:
-                part, found = _settled(context, plan, job, hashing, live[table.number], part, found)
+                part, found = _classified(context, plan, job, hashing, live[table.number], part, found)
             _record(context, number, part, found)
         context.progress.say(f"verified rows of {table.target}")
     for name in CHECKS:
@@ -230,7 +230,7 @@ def _all_equal(tx: Transaction, context: Context, attempt: verifications.Verific
     return all(u.equal for u in verifications.units(tx, context.run_id, attempt.number))
 
 
-def _settled(
+def _classified(
     context: Context,
     plan: Plan,
     job: RunTable,

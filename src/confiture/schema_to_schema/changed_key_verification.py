@@ -17,7 +17,7 @@ from confiture.runner.context import Context
 from confiture.states import VERIFIED
 
 
-class Recheck:
+class ChangedKeyVerification:
     """Walks the touched keys of every table, from the first to the last and again."""
 
     def __init__(
