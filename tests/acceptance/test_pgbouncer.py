@@ -300,7 +300,7 @@ def test_a_pooler_that_is_gone_after_the_point_of_no_return_does_not_keep_the_ta
     point = "switch.after_point_of_no_return"
     assert forks.run(arguments(live, pooler), live.project, CONFITURE_FAILPOINT=point).code == -9
     pooler.stop()
-    with pytest.raises(CutoverUnfinished, match="the target serves"):
+    with pytest.raises(CutoverUnfinished, match="the target is serving"):
         cutover(live, pool)
     live.target.sql("INSERT INTO note (body) VALUES ('open')")
     pooler.start()

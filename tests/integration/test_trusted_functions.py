@@ -228,7 +228,9 @@ def test_reverse_that_runs_code_of_another_role_in_the_target_is_refused(shop: S
     (live.project / "db/schema/10/new.sql").write_text(NEW.replace("name text", "name public.word"))
     with pytest.raises(FaultyInput) as raised:
         live.setup()
-    assert "the way back from public.item: runs the function public.initcap(public.word)" in str(raised.value.faults)
+    assert "the inverse mapping of public.item: runs the function public.initcap(public.word)" in str(
+        raised.value.faults
+    )
 
 
 def test_function_named_without_types_is_a_fault_and_so_is_one_that_is_not_there(shop: Shop) -> None:

@@ -47,7 +47,7 @@ LIVE_POINTS = {
         "switch.after_point_of_no_return",
         "rollback.before_open_commit",
         "rollback.after_open_commit",
-        "reverse.settle.before_commit",
+        "reverse.interim.before_commit",
         "rollback.settle.before_commit:2",
         "rollback.state.before_commit",
         "rollback.state.after_commit",

@@ -122,7 +122,7 @@ def follow(context: Context, plan: Plan, *, once: bool, verify_every: float | No
         again = Rounds(context, plan, follower.followed, catch_up, every=every, share=share) if every else None
         if once:
             brought = drain(context, plan, record_changed=True)
-            while changed.some() or (again is not None and again.some()):
+            while changed.compare_next() or (again is not None and again.compare_next()):
                 context.checkpoint()
             return brought
         while True:
@@ -131,9 +131,9 @@ def follow(context: Context, plan: Plan, *, once: bool, verify_every: float | No
             left = measure(context, plan)
             if made.keys:
                 context.progress.say(f"pass {made.number}: {made.keys:,} keys, {made.rows:,} rows; {left:,} waiting")
-            if left <= SMALL_BACKLOG and not changed.some():
+            if left <= SMALL_BACKLOG and not changed.compare_next():
                 if again is not None:
-                    again.some()
+                    again.compare_next()
                 time.sleep(IDLE_SECONDS)
 
 

@@ -79,7 +79,7 @@ def rehearse(context: Context, plan: Plan, limits: Limits) -> Rehearsal:
     """
     cutover_offline.refuse_stale(context, plan)
     hashing = changed_keys.hashing_of(context, plan)
-    cutover.equalise(context, plan, hashing)
+    cutover.synchronise(context, plan, hashing)
     watch = _Stopwatch()
     _lock(context, cutover_offline.source_tables(context, plan), watch)
     followed = apply.followed(context, plan)
