@@ -195,7 +195,7 @@ def test_one_that_is_frozen_while_it_takes_a_run_holds_nobody_up_for_long(
 
 
 def test_a_setup_that_finds_another_one_frozen_says_who(move: SmallMove, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(setting_up, "ALONE_SECONDS", 0.3)
+    monkeypatch.setattr(setting_up, "EXCLUSIVE_SECONDS", 0.3)
     with move.target.connect() as frozen:
         frozen.execute("SELECT pg_advisory_lock(%s)", (setting_up._INSTALL_LOCK,))
         told = move.run("setup", code=6).err

@@ -161,7 +161,7 @@ def test_a_server_that_was_started_again_makes_a_verification_stale(live: LiveRu
     server.start()
     with pytest.raises(Refused, match="verification is stale") as refused:
         live.cutover()
-    assert refused.value.why == f"the server of the {side} was started again since"
+    assert refused.value.why == f"the server of the {side} was restarted since"
     (run,) = report.report(live.target.conninfo, live.project).runs
     assert run.verification["stale"] is (side == "target")
     go(live, "cutover")

@@ -1,4 +1,4 @@
-"""Capture installed, and the target kept fresh: within migrate, and by ``follow`` until the cutover."""
+"""Capture, and applying changes to the target: within ``migrate``, and by ``follow`` until the cutover."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from confiture.schema_to_schema.blockers import outwait
 from confiture.schema_to_schema.changed_key_verification import ChangedKeyVerification
 from confiture.schema_to_schema.plan_store import has_rows
 
-#: A backlog of so many log rows is drained within the cutover's pause.
+#: Number of log rows that the write pause of a cutover suffices to drain.
 SMALL_BACKLOG = 1_000
-#: Seconds between two passes of ``follow`` when there is little to do.
+#: Seconds between two passes of ``follow`` when the backlog is small.
 IDLE_SECONDS = 1.0
 
 
 def install(context: Context, plan: Plan) -> None:
-    """Capture on every source table, committed before any row is read; resumed table by table.
+    """Create capture on every source table, committed before any row is read; resumable table by table.
 
-    A table of which nothing is copied gets its capture anew where it was disabled, dropped or outgrown. One that has
-    rows does not: what was written meanwhile is not in its log.
+    The capture of a table of which nothing is copied is created again if it was disabled, dropped or is incomplete. It
+    is not created again for a table that has rows, because changes made in between are not in its log.
 
-    :raises Held: when writers keep a table from being captured for minutes.
+    :raises Held: when a table cannot be locked for minutes.
     """
     with context.target.transaction(read_only=True) as tx:
         begun = {s.source for s in progress.tables(tx, context.run_id) if has_rows(s)}
@@ -44,6 +44,7 @@ def install(context: Context, plan: Plan) -> None:
 
 
 def _install_one(context: Context, item: Captured) -> None:
+    # Durable together: the table's log and its triggers.
     with context.fenced_source("capture") as tx:
         brief_lock(tx)
         if triggers.is_intact(tx, item):
@@ -53,14 +54,15 @@ def _install_one(context: Context, item: Captured) -> None:
 
 
 def close_target(context: Context, plan: Plan) -> None:
-    """Close the target to every session but those of Confiture (I-8.1)."""
+    """Close the target to writes of every session except those of Confiture (I-8.1)."""
     retry(partial(_close_target, context, plan))
 
 
 def _close_target(context: Context, plan: Plan) -> None:
+    # Durable together: every planned table has the write block, and it rejects writes.
     with context.fenced("close_target") as tx:
-        hint = f"it is the target of the running migration {context.schema}; write to the old database"
-        message = "this database does not take writes yet"
+        hint = f"it is the target of the running migration {context.schema}; write to the source"
+        message = "this database does not accept writes yet"
         if not write_block.is_blocked(tx, context.schema):
             write_block.block(tx, context.schema, message, hint)
         for table in write_block.lacking(tx, context.schema, [t.target for t in plan.tables]):
@@ -68,8 +70,9 @@ def _close_target(context: Context, plan: Plan) -> None:
 
 
 def measure(context: Context, plan: Plan) -> int:
-    """Look how far behind the target is, and write it down; log rows waiting."""
+    """Measure the backlog of the target, record it for ``status``; the number of log rows that wait."""
     rows, oldest = retry(partial(_backlog, context, plan))
+    # Durable together: rows and age of the backlog.
     with context.fenced() as tx:
         catch_up.note_backlog(tx, context.run_id, rows, oldest)
     return rows
@@ -81,34 +84,37 @@ def _backlog(context: Context, plan: Plan) -> tuple[int, float]:
 
 
 def drain(context: Context, plan: Plan, *, record_changed: bool) -> int:
-    """Catch up until the backlog is small; rows brought over."""
-    brought = 0
+    """Catch up until the backlog is small; the number of rows applied.
+
+    :param record_changed: record the keys, because a verification has compared their rows.
+    """
+    applied = 0
     with Follower(context, apply.followed(context, plan)) as follower:
         while True:
             context.checkpoint()
             made = one_pass(follower, record_changed=record_changed)
-            brought += made.rows
+            applied += made.rows
             if measure(context, plan) <= SMALL_BACKLOG:
-                return brought
+                return applied
 
 
 def single(context: Context, plan: Plan) -> Pass:
-    """One pass that begins now: what was logged until now is applied."""
+    """One pass that begins now, so that every change logged so far is applied."""
     with Follower(context, apply.followed(context, plan)) as follower:
         return one_pass(follower, record_changed=True)
 
 
 def one_pass(follower: Follower, *, record_changed: bool) -> Pass:
-    """A pass, again after errors that pass by themselves: it is idempotent."""
+    """One pass, repeated after transient errors: it is idempotent."""
     return retry(lambda: follower.catch_up(touch=record_changed))
 
 
 def follow(context: Context, plan: Plan, *, once: bool, verify_every: float | None = None) -> int:
-    """Keep the target fresh until a signal, compare what changed since it was verified, and at a low rate every row.
+    """Apply changes to the target until a signal arrives, and compare: changed rows soon, every row at a low rate.
 
-    :param once: until the backlog is small and every such row was compared once; the rows brought over.
-    :param verify_every: seconds from one complete verification to the next; 0 for none. None for the default, which
-        with ``once`` is none; given with it, a round that is due is gone through as fast as can be.
+    :param once: end when the backlog is small and every changed row was compared once; the number of rows applied.
+    :param verify_every: seconds from one complete verification to the next; 0 for none. None for the default, which is
+        none with ``once``. With ``once``, a round that is due is completed without pauses.
     """
     apply.refuse_behind(context)
     with Follower(context, apply.followed(context, plan)) as follower:
@@ -121,10 +127,10 @@ def follow(context: Context, plan: Plan, *, once: bool, verify_every: float | No
         share = 1.0 if once else background_verification.SHARE
         again = Rounds(context, plan, follower.followed, catch_up, every=every, share=share) if every else None
         if once:
-            brought = drain(context, plan, record_changed=True)
+            applied = drain(context, plan, record_changed=True)
             while changed.compare_next() or (again is not None and again.compare_next()):
                 context.checkpoint()
-            return brought
+            return applied
         while True:
             context.checkpoint()
             made = catch_up()
@@ -144,6 +150,7 @@ def remove(context: Context, plan: Plan) -> None:
 
 
 def _remove_one(context: Context, item: Captured) -> None:
+    # Durable together: the table has no capture.
     with context.fenced_source("capture.removed") as tx:
         brief_lock(tx)
         triggers.remove(tx, item)

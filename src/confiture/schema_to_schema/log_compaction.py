@@ -1,8 +1,8 @@
-"""Between the chunks of a copy: logs are kept short, and tables that are copied already catch up.
+"""Between the chunks of a copy: logs are compacted, and changes are applied to tables that are already copied.
 
-The log of a table that is still copied may only be compacted: a stale chunk could overwrite or resurrect what a
-pass brought over (docs/invariants.md, I-5.6). One thread does both between two chunks, so they exclude each other
-(I-5.7).
+The log of a table that is still being copied may only be compacted: a chunk read earlier could overwrite or resurrect
+a row that a pass applied (docs/invariants.md, I-5.6). One thread does both between two chunks, so that they exclude
+each other (I-5.7).
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from confiture.postgres.yielding import yielding
 from confiture.runner.context import Context
 from confiture.schema_to_schema import follow
 
-#: After so many chunks or seconds, whichever comes first: a log holds what changes meanwhile, once per key before.
+#: Number of chunks or seconds between two compactions, whichever comes first. They bound the length of a log.
 EVERY_CHUNKS = 20
 EVERY_SECONDS = 5.0
 
 
 class LogCompactor:
-    """The logs of one run while its tables are copied."""
+    """Compacts or applies the logs of one run while its tables are copied."""
 
     def __init__(self, context: Context, plan: Plan) -> None:
         self._context = context
@@ -43,7 +43,7 @@ class LogCompactor:
         self._follower.close()
 
     def between_chunks(self) -> None:
-        """Called after each chunk; does something every so often.
+        """Call after each chunk; :meth:`now` runs when it is due.
 
         :raises Refused: when the source changed under a table that catches up.
         """
@@ -52,16 +52,16 @@ class LogCompactor:
             self.now()
 
     def meanwhile(self) -> None:
-        """Called again and again while the copy waits: what changes then is logged too."""
+        """Call repeatedly while the copy waits, because changes are logged then as well."""
         if time.monotonic() - self._last >= EVERY_SECONDS:
             self.now()
 
     def waiting(self) -> int:
-        """Log rows of all tables, written down for status."""
+        """The number of log rows of all tables, recorded for ``status``."""
         return retry(lambda: follow.measure(self._context, self._plan))
 
     def now(self) -> None:
-        """Compact the logs of tables that are still copied, catch up with the others."""
+        """Compact the logs of tables that are still being copied, and apply those of the others."""
         ready, waiting = self._parted()
         for item in waiting:
             retry(lambda item=item: compact(self._context, item))  # type: ignore[misc]
@@ -85,11 +85,12 @@ class LogCompactor:
 
 
 def compact(context: Context, item: Captured) -> int:
-    """Keep one log row per key; how many went. Bounds the log by the distinct keys changed."""
-    # Log rows are never updated, so where one lies is its identity.
+    """Keep the latest log row of each key; the number of rows deleted. The log is then bounded by the changed keys."""
+    # Log rows are never updated, so that their ctid identifies them.
     statement = sql.SQL(
         "DELETE FROM {log} WHERE ctid IN (SELECT ctid FROM (SELECT ctid, row_number() OVER"
         " (PARTITION BY {key}, truncated ORDER BY at DESC) AS n FROM {log}) l WHERE n > 1)"
     )
+    # Durable together: the log without the superseded rows.
     with yielding(context.source), context.fenced_source("compact") as tx:
         return tx.pg.execute(statement.format(log=item.log, key=item.log_key)).rowcount

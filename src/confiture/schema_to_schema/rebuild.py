@@ -1,6 +1,6 @@
-"""After the copy: indexes, constraints and foreign keys back, sequences set, views refreshed, analyzed.
+"""After the copy: restore indexes and constraints, add foreign keys, set sequences, refresh views, analyze.
 
-Each is a journaled step of its own, so an index of an hour is not built twice.
+Each is a resumable step of its own, so that an index is not built twice.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Act = Callable[[Context, Transaction, Deferred], None]
 
 
 def rebuild(context: Context, plan: Plan) -> None:
-    """Bring back what the load took off, as it stands until the cutover."""
+    """Restore what was taken off for the copy; foreign keys as they stand until the cutover."""
     with context.target.transaction(read_only=True) as tx:
         taken = progress.deferred(tx, context.run_id)
     keys = [d for d in taken if d.kind == "foreign_key" and not off_until_cutover(plan, d)]
@@ -50,14 +50,15 @@ def rebuild(context: Context, plan: Plan) -> None:
 
 
 def record_target(context: Context, tx: Transaction, plan: Plan) -> None:
-    """Record what rows are applied to and what would act on them; its changes block from here on."""
+    """Record the fingerprint of the tables that changes are applied to. A change of it blocks the run from now on."""
     tables = fingerprint.oids(tx, [t.target for t in plan.tables])
     fingerprint.record(tx, context.schema, tables, fingerprint.APPLIED)
     fingerprint.forget(tx, context.schema, tables, (fingerprint.STORAGE,))
 
 
 def _set_sequences(context: Context, plan: Plan) -> None:
-    with context.fenced() as tx:  # every time: the source goes on drawing from them
+    # Not transactional. Repeated by every migrate, because the application continues to use the source's sequences.
+    with context.fenced() as tx:
         sequences.set_all(context.source, tx, plan)
 
 
@@ -70,21 +71,21 @@ def _step(name: str, act: Act, item: Deferred) -> Step:
         except psycopg.Error as error:
             if retryable(error):
                 raise
-            raise failure(error, f"bringing back {name}") from error
+            raise failure(error, f"restoring {name}") from error
 
     return Step(name, act=run)
 
 
 def _off(item: Deferred) -> bool:
-    # After a table was copied again its indexes are still there, as are those that something needed all along.
+    # Indexes exist already after a table was copied again. Those that another object needs were not taken off.
     return item.status == "off"
 
 
 def _not_unique(error: psycopg.Error, name: str, item: Deferred) -> DataFailure:
     return DataFailure(
-        f"rows of {item.table} are not unique: {name} cannot be brought back",
+        f"rows of {item.table} are not unique: {name} cannot be restored",
         why=f"{error.diag.message_primary}: {error.diag.message_detail}",
-        fix=f"mend the rows on the source, then copy it again: migrate --restart-table {shell_word(str(item.table))}",
+        fix=f"fix the rows on the source, then copy them again: migrate --restart-table {shell_word(str(item.table))}",
     )
 
 
