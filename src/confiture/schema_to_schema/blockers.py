@@ -96,7 +96,7 @@ def find(context: Context, side: str, tables: Sequence[TableRef], *, readers: bo
     return [_blocker(*row) for row in rows]
 
 
-def outwait(
+def wait_for_locks(
     context: Context,
     side: str,
     tables: Sequence[TableRef],

@@ -21,7 +21,7 @@ from confiture.runner import transitions
 from confiture.runner.context import Context
 from confiture.runner.resumable_steps import Step, run_steps
 from confiture.schema_to_schema import follow, plan_store, rebuild, reverse
-from confiture.schema_to_schema.blockers import outwait
+from confiture.schema_to_schema.blockers import wait_for_locks
 from confiture.schema_to_schema.deferred_objects import indexes
 from confiture.states import ABORTED, CLEANED, CUTOVER, MIGRATING, SETUP, VERIFIED
 from confiture.types import TableRef, quoted
@@ -85,7 +85,7 @@ def _release_target(context: Context) -> None:
     with context.target.transaction(read_only=True) as tx:
         tables = write_block.tables(tx, context.schema)
     for table in tables:
-        outwait(context, "target", [table], partial(_release, context, "target", table))
+        wait_for_locks(context, "target", [table], partial(_release, context, "target", table))
 
 
 def _release(context: Context, side: str, table: TableRef) -> None:
@@ -140,14 +140,14 @@ def _drop_source(context: Context) -> None:
     if plan is not None:
         follow.remove(context, plan_from_json(plan))
     tables = [t.source for t in plan_from_json(plan).tables] if plan is not None else []
-    outwait(context, "source", tables, partial(_restore_source, context))
+    wait_for_locks(context, "source", tables, partial(_restore_source, context))
     reverse.drop_source_interims(context)
     with context.source.transaction(read_only=True) as tx:
         # A source that is closed stays closed: its write block's triggers need the function in this schema.
         blocked = write_block.is_blocked(tx, context.schema)
         left = [] if blocked else write_block.tables(tx, context.schema)
     for ref in left:
-        outwait(context, "source", [ref], partial(_release, context, "source", ref))
+        wait_for_locks(context, "source", [ref], partial(_release, context, "source", ref))
     # Durable together: the run's objects on the source are dropped, except the write block of a closed source.
     with context.fenced_source("drop_source") as tx:
         views = tx.pg.execute("SELECT viewname FROM pg_views WHERE schemaname = %s", (context.schema,)).fetchall()
@@ -184,7 +184,7 @@ def _drop_built(context: Context, tx: Transaction) -> None:
         if len(kept) == len(pending):
             raise Refused(
                 "not everything setup built can be dropped",
-                why=f"something that setup did not build depends on {kept[0][0]} {kept[0][1]}",
+                why=f"an object that setup did not build depends on {kept[0][0]} {kept[0][1]}",
                 fix="drop the dependent object yourself, then run the same command again",
             )
         pending = kept

@@ -45,7 +45,7 @@ from confiture.schema_to_schema import (
     table_lock,
     verify,
 )
-from confiture.schema_to_schema.blockers import outwait
+from confiture.schema_to_schema.blockers import wait_for_locks
 from confiture.schema_to_schema.cutover_offline import refuse_stale, source_tables
 from confiture.schema_to_schema.deferred_objects import foreign_keys
 from confiture.schema_to_schema.keyless import off_until_cutover
@@ -335,7 +335,7 @@ def complete_opening(context: Context, plan: Plan) -> None:
             why="the source still accepts writes; both databases must not be open at once",
             fix="run the same command again; if this repeats, check the write block's triggers on the source",
         )
-    outwait(
+    wait_for_locks(
         context, "target", [t.target for t in plan.tables], partial(_open_target, context, plan), grace=GRACE_SECONDS
     )
 
@@ -375,9 +375,9 @@ def open_target(context: Context, tx: Transaction, plan: Plan, run: Run, servers
     progress.set_all_deferred(tx, context.run_id, progress.SUSPENDED, "back")
     write_block.unblock(tx, context.schema)
     transitions.fire(tx, run, "cutover", {"live": True})
-    options = {k: v for k, v in run.options.items() if k != reverse_verify.OPTION}
+    options = {k: v for k, v in run.options.items() if k != reverse_verify.SERVERS_OPTION}
     if servers is not None:
-        options[reverse_verify.OPTION] = servers
+        options[reverse_verify.SERVERS_OPTION] = servers
     runs.update(tx, context.run_id, writes_served_by="target", cutover_phase="opened", options=options)
 
 
@@ -390,7 +390,9 @@ def drop_interim_keys(context: Context, plan: Plan) -> None:
         # Durable: the declared key is validated. Its interim remains.
         with context.fenced() as tx:
             foreign_keys.validate_declared(tx, item) if beside_interim else foreign_keys.validate_restored(tx, item)
-        outwait(context, "target", [item.table], partial(_drop_interim, context, item, beside_interim=beside_interim))
+        wait_for_locks(
+            context, "target", [item.table], partial(_drop_interim, context, item, beside_interim=beside_interim)
+        )
 
 
 def _drop_interim(context: Context, item: Deferred, *, beside_interim: bool) -> None:

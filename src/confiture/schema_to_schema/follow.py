@@ -16,7 +16,7 @@ from confiture.postgres.yielding import yielding
 from confiture.runner.context import Context
 from confiture.schema_to_schema import background_verification
 from confiture.schema_to_schema.background_verification import Rounds
-from confiture.schema_to_schema.blockers import outwait
+from confiture.schema_to_schema.blockers import wait_for_locks
 from confiture.schema_to_schema.changed_key_verification import ChangedKeyVerification
 from confiture.schema_to_schema.plan_store import has_rows
 
@@ -39,7 +39,7 @@ def install(context: Context, plan: Plan) -> None:
     for item in triggers.captured(plan.tables, context.schema):
         context.checkpoint()
         if item.table not in begun:
-            outwait(context, "source", [item.table], partial(_install_one, context, item), readers=False)
+            wait_for_locks(context, "source", [item.table], partial(_install_one, context, item), readers=False)
     failpoint("capture.installed")
 
 
@@ -146,7 +146,7 @@ def follow(context: Context, plan: Plan, *, once: bool, verify_every: float | No
 def remove(context: Context, plan: Plan) -> None:
     """Drop capture from the source."""
     for item in triggers.captured(plan.tables, context.schema):
-        outwait(context, "source", [item.table], partial(_remove_one, context, item))
+        wait_for_locks(context, "source", [item.table], partial(_remove_one, context, item))
 
 
 def _remove_one(context: Context, item: Captured) -> None:

@@ -16,7 +16,7 @@ from confiture.journal import progress, runs
 from confiture.plan.planner import Plan
 from confiture.postgres.session import brief_lock, failure, relies_on_search_path
 from confiture.runner.context import Context
-from confiture.schema_to_schema.blockers import outwait
+from confiture.schema_to_schema.blockers import wait_for_locks
 from confiture.sql import load
 from confiture.types import TableRef
 
@@ -33,7 +33,7 @@ def refresh(context: Context, plan: Plan) -> None:
     for view in left:
         context.checkpoint(pausable=False)
         try:
-            outwait(context, "target", [view], partial(_refresh, context, view))
+            wait_for_locks(context, "target", [view], partial(_refresh, context, view))
             context.progress.say(f"materialized view {view} is refreshed")
         except Held as error:
             _stale(context, view, f"{error.what}: {error.why}")

@@ -353,10 +353,10 @@ def name_plan(context: Context, plan: Plan) -> None:
         states = progress.tables(tx, context.run_id)
     planned = {s.source: s.fingerprint or {} for s in states if not has_rows(s)}
     read = {s.source for s in states if has_rows(s)}
-    fresh = {ref: facts for ref, facts in planned.items() if ref not in read}
+    unread = {ref: facts for ref, facts in planned.items() if ref not in read}
     # Durable together: the plan's name and the fingerprints.
     with context.fenced_source("views.named") as tx:
-        _record(context, tx, plan, fresh, run.options.get("database") or {})
+        _record(context, tx, plan, unread, run.options.get("database") or {})
         tx.pg.execute(
             sql.SQL("UPDATE {} SET plan_hash = {}").format(
                 sql.Identifier(context.schema, "fence"), sql.Literal(plan.hash)
@@ -498,7 +498,7 @@ def _stays(index: catalog.Index, table: TablePlan) -> bool:
 
 
 def _dropped(tx: Transaction, index: catalog.Index) -> bool:
-    """Drop an index with all that is attached to it; one that another object needs stays, and slows the load down."""
+    """Drop an index with all that is attached to it; one that another object needs remains, and slows the copy."""
     try:
         with tx.pg.transaction():
             deferred_objects.take_off(tx, describe.index(index))

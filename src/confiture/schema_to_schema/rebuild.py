@@ -96,7 +96,7 @@ def restore(context: Context, tx: Transaction, item: Deferred) -> None:
 
 
 def _add_interim(context: Context, tx: Transaction, item: Deferred) -> None:
-    """Add the foreign key as it stands until the cutover; one with orphans stays off, and verify names them."""
+    """Add the foreign key as it stands until the cutover; one with orphans remains off, and ``verify`` names them."""
     try:
         with tx.pg.transaction():
             foreign_keys.add_interim(tx, item)
@@ -106,7 +106,7 @@ def _add_interim(context: Context, tx: Transaction, item: Deferred) -> None:
 
 
 def _validate_interim(context: Context, tx: Transaction, item: Deferred) -> None:
-    """Check every row under the interim; a key with orphans stays unvalidated, and verify names them."""
+    """Check every row under the interim; a key with orphans remains NOT VALID, and ``verify`` names them."""
     if (item.detail or {}).get("validated") is False:
         return  # declared NOT VALID: the new schema does not ask for validation
     try:

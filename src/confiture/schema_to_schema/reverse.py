@@ -30,7 +30,7 @@ from confiture.plan.planner import Plan, TablePlan
 from confiture.postgres.session import Session, Transaction, brief_lock, retry
 from confiture.runner.context import Context
 from confiture.schema_to_schema import deferred_objects, plan_store
-from confiture.schema_to_schema.blockers import outwait
+from confiture.schema_to_schema.blockers import wait_for_locks
 from confiture.schema_to_schema.deferred_objects import describe, foreign_keys
 from confiture.schema_to_schema.follow import IDLE_SECONDS, SMALL_BACKLOG
 from confiture.types import TableRef, quoted
@@ -94,7 +94,7 @@ def install(context: Context, plan: Plan) -> None:
         trust.refuse(tx, context.schema, plan.back, plan.trusted, "target")
         failpoint("reverse.views.before_commit")
     for item in triggers.captured(plan.back, context.schema):
-        outwait(context, "target", [item.table], partial(_install_one, context, item), readers=False)
+        wait_for_locks(context, "target", [item.table], partial(_install_one, context, item), readers=False)
 
 
 def _install_one(context: Context, item: Captured) -> None:
@@ -144,15 +144,15 @@ def prepare_source(context: Context, plan: Plan) -> None:
     own = [t for t in fired if f"_{context.schema}_" not in t.name]
     rules = [r for table in found.tables if table.ref in tables for r in describe.rules(table)]
     for item in (*own, *rules, *describe.unvalidated(found, tables)):
-        outwait(
+        wait_for_locks(
             context, "source", [item.table], partial(_take_off, context, item, "trigger", deferred_objects.take_off)
         )
     for key in keys:
         if {key.table, key.references} & tables and (key.table, key.name) not in known:
             described = describe.foreign_key(key)
             work = partial(_take_off, context, described, "key", foreign_keys.relax)
-            outwait(context, "source", [key.table], work)
-    # Durable together: the fingerprints without what was taken off.
+            wait_for_locks(context, "source", [key.table], work)
+    # Durable together: the fingerprints of the source after its objects were taken off.
     with context.fenced_source("reverse.recorded") as tx:
         refs = fingerprint.oids(tx, tables)
         fingerprint.record(tx, context.schema, refs, (*_CHANGED, fingerprint.FOREIGN_KEYS))
@@ -192,7 +192,7 @@ def drop_source_interims(context: Context) -> None:
         # Durable: the declared key is validated. Its interim remains.
         with context.fenced_source() as tx:
             foreign_keys.validate_declared(tx, item)
-        outwait(context, "source", [item.table], partial(_drop_source_interim, context, item))
+        wait_for_locks(context, "source", [item.table], partial(_drop_source_interim, context, item))
 
 
 def _drop_source_interim(context: Context, item: Deferred) -> None:

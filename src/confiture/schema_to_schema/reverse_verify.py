@@ -29,16 +29,16 @@ from confiture.postgres.session import Transaction, brief_lock, repeated
 from confiture.postgres.yielding import yielding
 from confiture.runner.context import Context
 from confiture.schema_to_schema import follow, verify
-from confiture.schema_to_schema.blockers import outwait
+from confiture.schema_to_schema.blockers import wait_for_locks
 from confiture.schema_to_schema.verify import Result, TableResult
 
 #: In the run's options: the start of both servers, as of the last comparison of every row.
-OPTION = "reverse_servers"
+SERVERS_OPTION = "reverse_servers"
 
 
 def why_stale(context: Context) -> str | None:
     """Why every row must be compared before a rollback; None when reverse passes have applied every change."""
-    known = context.run().options.get(OPTION)
+    known = context.run().options.get(SERVERS_OPTION)
     now = verify.servers(context)
     again = [side for side, server in now.items() if known is None or known[side] != server]
     if again:
@@ -91,7 +91,7 @@ def _restore_block(context: Context, plan: Plan) -> None:
     Once every row is equal, a change that is missing in the log is not missing in the target.
     """
     for item in triggers.captured(plan.tables, context.schema):
-        outwait(context, "source", [item.table], partial(_restore_one, context, item), readers=False)
+        wait_for_locks(context, "source", [item.table], partial(_restore_one, context, item), readers=False)
 
 
 def _restore_one(context: Context, item: Captured) -> None:
@@ -120,11 +120,11 @@ def _end(context: Context, plan: Plan, number: int, now: dict[str, str], *, equa
     with context.fenced() as tx:
         run = runs.required(tx, context.run_id)
         if equal:
-            runs.update(tx, context.run_id, options={**run.options, OPTION: now})
+            runs.update(tx, context.run_id, options={**run.options, SERVERS_OPTION: now})
         else:
             tables = [t.target for t in plan.tables]
             fingerprint.forget(tx, context.schema, tables, (fingerprint.STORAGE,))
-            runs.update(tx, context.run_id, options={k: v for k, v in run.options.items() if k != OPTION})
+            runs.update(tx, context.run_id, options={k: v for k, v in run.options.items() if k != SERVERS_OPTION})
         verifications.end(tx, context.run_id, number, "equal" if equal else "different")
 
 

@@ -40,7 +40,7 @@ from confiture.schema_to_schema import (
     switchover,
     table_lock,
 )
-from confiture.schema_to_schema.blockers import outwait
+from confiture.schema_to_schema.blockers import wait_for_locks
 from confiture.schema_to_schema.deferred_objects import foreign_keys
 from confiture.schema_to_schema.switchover import REVERSE, Remaining
 from confiture.schema_to_schema.table_lock import Limits, Tables, Work
@@ -239,7 +239,7 @@ def _set_source_sequences(context: Context, plan: Plan) -> None:
 def _complete_opening(context: Context, plan: Plan) -> None:
     """Open the source when its prepared opening did not commit; then record that it is open."""
     tables = [t.source for t in plan.tables]
-    outwait(context, "source", tables, partial(_open_source, context), grace=cutover.GRACE_SECONDS)
+    wait_for_locks(context, "source", tables, partial(_open_source, context), grace=cutover.GRACE_SECONDS)
     retry(lambda: cutover.set_phase(context, PHASE + "opened", writes_served_by="source"))
 
 

@@ -375,12 +375,12 @@ def _take_off_one(context: Context, tx: Transaction, item: Deferred) -> None:
 
 def _foreign_server(context: Context, tx: Transaction, seen_as: str | None) -> None:
     """The foreign server, or the reason why COPY is used instead."""
-    had = tx.pg.execute("SELECT 1 FROM pg_extension WHERE extname = 'postgres_fdw'").fetchone() is not None
+    existed = tx.pg.execute("SELECT 1 FROM pg_extension WHERE extname = 'postgres_fdw'").fetchone() is not None
     problem = foreign_server.problem(tx, context.source, seen_as)
     if problem is None:
         foreign_server.install(tx)
         foreign_server.create(tx, context.source, context.schema, seen_as)
     else:
         context.progress.say(f"using COPY because postgres_fdw is unavailable: {problem}")
-    fdw = {"server": context.schema, "extension": not had, "problem": problem}
+    fdw = {"server": context.schema, "extension": not existed, "problem": problem}
     runs.update(tx, context.run_id, fdw=fdw)

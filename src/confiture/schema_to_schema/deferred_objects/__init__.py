@@ -2,7 +2,8 @@
 
 An object is an index, a constraint, a foreign key, a trigger, a rule, or a publication. Its definition stays in the
 journal (on the target) or in the run's schema (on the source), recorded by the caller in the transaction that changes
-the object. The status says what is in the database:
+the object. The status states what is in the database. On the source, a relaxed key has the status off until the
+rollback declares it, and then interim.
 
 ======== ===================================================================== ======================================
 status   in the database                                                       verbs that lead there
@@ -21,7 +22,7 @@ its interim. ``validate_declared`` then checks the rows without blocking writers
 transition. ``replace_interim`` does all of it in one statement, which scans the rows under its lock. A partitioned
 table has its own path at each step: see :mod:`~confiture.schema_to_schema.deferred_objects.foreign_keys`.
 
-The modules: ``describe`` builds what is recorded of an object; ``statements`` holds each statement once;
+The modules: ``describe`` builds the record of an object; ``statements`` holds each statement once;
 ``foreign_keys``, ``indexes`` and ``suspended`` hold the transitions of each kind. Callers decide when.
 """
 
@@ -46,7 +47,7 @@ def take_off(tx: Transaction, item: Deferred) -> None:
 
 
 def restore(tx: Transaction, item: Deferred) -> None:
-    """Bring an object that is off back as declared, with its comment.
+    """Restore an object that is off as declared, with its comment.
 
     An index is built and a foreign key validated within the statement. For the other kinds this is a catalog change.
     """

@@ -1,4 +1,4 @@
-"""What is recorded of an object before it is taken off or relaxed: enough to bring it back as declared."""
+"""The record of an object before it is taken off or relaxed: sufficient to restore it as declared."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def restore(tx: Transaction, item: Deferred) -> None:
 
 
 def restore_not_valid(tx: Transaction, item: Deferred) -> None:
-    """Add the declared key for what is written from now on: a catalog change; :func:`validate_restored` ends it."""
+    """Add the declared key, NOT VALID, for new rows only: a catalog change; :func:`validate_restored` ends it."""
     statements.add_constraint(tx, item.table, item.name, _not_valid(item))
 
 

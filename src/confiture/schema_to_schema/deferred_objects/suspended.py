@@ -15,7 +15,7 @@ from confiture.schema_to_schema.deferred_objects import statements
 
 
 def take_off(tx: Transaction, item: Deferred) -> None:
-    """Disable a trigger or rule, drop a constraint, or let a publication publish nothing."""
+    """Disable a trigger or rule, drop a constraint, or set a publication to publish nothing."""
     detail = item.detail or {}
     if item.kind == "publication":
         statements.set_publish(tx, item.name, "")
