@@ -202,7 +202,7 @@ def _restore_found(context: Context, tx: Transaction) -> None:
     keys = (d for d in taken if d.kind == "foreign_key")
     suspended = progress.in_order(d for d in taken if d.kind in progress.SUSPENDED)
     for item in (*indexes.roots_first(taken), *keys, *suspended):
-        rebuild.restore(context, tx, item)
+        rebuild.restore_and_record(context, tx, item)
     run = runs.get(tx, context.run_id)
     for view in plan_from_json(run.plan).materialized_views if run is not None and run.plan is not None else ():
         tx.pg.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(view.schema, view.name)))

@@ -34,7 +34,6 @@ from confiture.postgres.session import LOCK_CONFLICTS, Budget, Session, Transact
 from confiture.runner import transitions
 from confiture.runner.context import Context
 from confiture.schema_to_schema import (
-    deferred_objects,
     follow,
     keyless,
     materialized_views,
@@ -47,7 +46,7 @@ from confiture.schema_to_schema import (
 )
 from confiture.schema_to_schema.blockers import wait_for_locks
 from confiture.schema_to_schema.cutover_offline import refuse_stale, source_tables
-from confiture.schema_to_schema.deferred_objects import foreign_keys
+from confiture.schema_to_schema.deferred_objects import foreign_keys, restore
 from confiture.schema_to_schema.keyless import off_until_cutover
 from confiture.schema_to_schema.switchover import FORWARD, Remaining
 from confiture.schema_to_schema.table_lock import Limits, TryAgain, Work
@@ -367,7 +366,7 @@ def open_target(context: Context, tx: Transaction, plan: Plan, run: Run, servers
             progress.set_deferred(tx, context.run_id, item, "interim")
     off = [item for item in progress.suspended(tx, context.run_id) if item.status != "back"]
     for item in off:
-        deferred_objects.restore(tx, item)
+        restore(tx, item)
     checks = [item.table for item in off if item.kind == "check"]
     if checks:
         # A restored constraint NOT VALID may be NOT NULL, which changes the fingerprint of its column.

@@ -29,8 +29,8 @@ from confiture.postgres.session import Transaction
 from confiture.runner import transitions
 from confiture.runner.context import Context, check_source_fence
 from confiture.runner.resumable_steps import Step, run_steps
-from confiture.schema_to_schema import deferred_objects, sequences, verify
-from confiture.schema_to_schema.deferred_objects import foreign_keys
+from confiture.schema_to_schema import sequences, verify
+from confiture.schema_to_schema.deferred_objects import foreign_keys, restore
 from confiture.schema_to_schema.table_lock import Limits, Tables, Work, locked
 from confiture.schema_to_schema.verify import Result
 from confiture.states import SETUP, VERIFIED
@@ -142,7 +142,7 @@ def _under_lock(context: Context, source: Transaction, plan: Plan) -> None:
         source.pg.execute("SELECT 1")
         sequences.set_all(context.source, tx, plan)
         for item in progress.suspended(tx, context.run_id):
-            deferred_objects.restore(tx, item)
+            restore(tx, item)
             progress.set_deferred(tx, context.run_id, item, "back")
         run = runs.required(tx, context.run_id)
         transitions.fire(tx, run, "cutover", {"verification": result.number})
@@ -163,7 +163,7 @@ def rehearse_switch(context: Context) -> None:
     with context.target.rehearsal() as tx:
         runs.fence(tx, context.run_id, context.epoch)
         for item in progress.suspended(tx, context.run_id):
-            deferred_objects.restore(tx, item)
+            restore(tx, item)
 
 
 def hook_arguments(command: str) -> list[str]:

@@ -30,8 +30,7 @@ from confiture.postgres.session import Session, Transaction, retry
 from confiture.postgres.yielding import yielding
 from confiture.runner import transitions
 from confiture.runner.context import Context
-from confiture.schema_to_schema import deferred_objects
-from confiture.schema_to_schema.deferred_objects import describe
+from confiture.schema_to_schema.deferred_objects import describe, take_off
 from confiture.schema_to_schema.preconditions import capture
 from confiture.states import VERIFIED
 from confiture.types import TableRef, quoted, shell_word
@@ -501,7 +500,7 @@ def _dropped(tx: Transaction, index: catalog.Index) -> bool:
     """Drop an index with all that is attached to it; one that another object needs remains, and slows the copy."""
     try:
         with tx.pg.transaction():
-            deferred_objects.take_off(tx, describe.index(index))
+            take_off(tx, describe.index(index))
     except psycopg.errors.DependentObjectsStillExist:
         return False
     return True
@@ -525,7 +524,7 @@ def foreign_keys_off(context: Context, tx: Transaction) -> None:
     """Take the foreign keys off again, so that a referenced table can be emptied and filled."""
     for item in progress.deferred(tx, context.run_id, "foreign_key"):
         if item.status != "off":
-            deferred_objects.take_off(tx, item)
+            take_off(tx, item)
             progress.set_deferred(tx, context.run_id, item, "off")
 
 

@@ -19,8 +19,8 @@ from confiture.plan.planner import Plan
 from confiture.postgres.session import Transaction, failure, retry, retryable
 from confiture.runner.context import Context
 from confiture.runner.resumable_steps import Step, run_steps
-from confiture.schema_to_schema import deferred_objects, sequences
-from confiture.schema_to_schema.deferred_objects import foreign_keys, indexes
+from confiture.schema_to_schema import sequences
+from confiture.schema_to_schema.deferred_objects import foreign_keys, indexes, restore
 from confiture.schema_to_schema.deferred_objects.statements import qualified
 from confiture.schema_to_schema.keyless import off_until_cutover
 from confiture.types import TableRef, shell_word
@@ -39,7 +39,11 @@ def rebuild(context: Context, plan: Plan) -> None:
         context,
         "finish",
         [
-            *(_step(f"{d.kind} {d.name} on {d.table}", restore, d) for d in indexes.roots_first(taken) if _off(d)),
+            *(
+                _step(f"{d.kind} {d.name} on {d.table}", restore_and_record, d)
+                for d in indexes.roots_first(taken)
+                if _off(d)
+            ),
             *(_step(f"foreign key {d.name} on {d.table}", _add_interim, d) for d in keys),
             *(_step(f"foreign key {d.name} on {d.table} validated", _validate_interim, d) for d in keys),
             *(Step(f"refresh of {v}", act=_refresh(v)) for v in plan.materialized_views),
@@ -89,9 +93,9 @@ def _not_unique(error: psycopg.Error, name: str, item: Deferred) -> DataFailure:
     )
 
 
-def restore(context: Context, tx: Transaction, item: Deferred) -> None:
+def restore_and_record(context: Context, tx: Transaction, item: Deferred) -> None:
     """Restore an object that is off, and record that it is back."""
-    deferred_objects.restore(tx, item)
+    restore(tx, item)
     progress.set_deferred(tx, context.run_id, item, "back")
 
 

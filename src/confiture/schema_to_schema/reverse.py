@@ -29,9 +29,9 @@ from confiture.plan import trust
 from confiture.plan.planner import Plan, TablePlan
 from confiture.postgres.session import Session, Transaction, brief_lock, retry
 from confiture.runner.context import Context
-from confiture.schema_to_schema import deferred_objects, plan_store
+from confiture.schema_to_schema import plan_store
 from confiture.schema_to_schema.blockers import wait_for_locks
-from confiture.schema_to_schema.deferred_objects import describe, foreign_keys
+from confiture.schema_to_schema.deferred_objects import describe, foreign_keys, restore, take_off
 from confiture.schema_to_schema.follow import IDLE_SECONDS, SMALL_BACKLOG
 from confiture.types import TableRef, quoted
 
@@ -144,9 +144,7 @@ def prepare_source(context: Context, plan: Plan) -> None:
     own = [t for t in fired if f"_{context.schema}_" not in t.name]
     rules = [r for table in found.tables if table.ref in tables for r in describe.rules(table)]
     for item in (*own, *rules, *describe.unvalidated(found, tables)):
-        wait_for_locks(
-            context, "source", [item.table], partial(_take_off, context, item, "trigger", deferred_objects.take_off)
-        )
+        wait_for_locks(context, "source", [item.table], partial(_take_off, context, item, "trigger", take_off))
     for key in keys:
         if {key.table, key.references} & tables and (key.table, key.name) not in known:
             described = describe.foreign_key(key)
@@ -173,7 +171,7 @@ def restore_source(context: Context, tx: Transaction) -> None:
     """
     off = (item for kind in progress.SUSPENDED for item in source.items(tx, context.schema, kind))
     for item in progress.in_order(off):
-        deferred_objects.restore(tx, item)
+        restore(tx, item)
         source.forget(tx, context.schema, item)
     for item in source.items(tx, context.schema, "foreign_key"):
         if item.status == "off":

@@ -30,7 +30,6 @@ from confiture.runner import transitions
 from confiture.runner.context import Context, check_source_fence
 from confiture.schema_to_schema import (
     cutover,
-    deferred_objects,
     follow,
     materialized_views,
     rebuild,
@@ -41,7 +40,7 @@ from confiture.schema_to_schema import (
     table_lock,
 )
 from confiture.schema_to_schema.blockers import wait_for_locks
-from confiture.schema_to_schema.deferred_objects import foreign_keys
+from confiture.schema_to_schema.deferred_objects import foreign_keys, take_off
 from confiture.schema_to_schema.switchover import REVERSE, Remaining
 from confiture.schema_to_schema.table_lock import Limits, Tables, Work
 from confiture.states import CUTOVER
@@ -276,7 +275,7 @@ def _return_to_migrating(context: Context, plan: Plan) -> None:
 
 def _off_again(context: Context, tx: Transaction, item: progress.Deferred) -> None:
     if item.kind in progress.SUSPENDED:
-        deferred_objects.take_off(tx, item)
+        take_off(tx, item)
         progress.set_deferred(tx, context.run_id, item, "off")
     else:
         foreign_keys.relax(tx, item)

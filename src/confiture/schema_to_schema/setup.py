@@ -30,8 +30,7 @@ from confiture.naming import Naming
 from confiture.postgres.session import Session, Transaction, claiming
 from confiture.runner.context import Context
 from confiture.runner.resumable_steps import Step, run_steps
-from confiture.schema_to_schema import deferred_objects
-from confiture.schema_to_schema.deferred_objects import describe
+from confiture.schema_to_schema.deferred_objects import describe, take_off
 from confiture.schema_to_schema.preconditions import databases, empty_target
 from confiture.sql import load
 from confiture.types import quoted
@@ -358,19 +357,19 @@ def _take_off(context: Context, tx: Transaction) -> None:
     found = catalog.read(tx)
     for item in describe.publications(found):
         context.progress.say(f"publication {quoted(item.name)} publishes nothing until the cutover")
-        _take_off_one(context, tx, item)
+        _take_off_and_record(context, tx, item)
     for item in describe.unvalidated(found, (t.ref for t in found.tables)):
-        _take_off_one(context, tx, item)
+        _take_off_and_record(context, tx, item)
     for table in found.tables:
         for key in table.foreign_keys:
-            _take_off_one(context, tx, describe.foreign_key(key))
+            _take_off_and_record(context, tx, describe.foreign_key(key))
         for item in (*describe.triggers(table), *describe.rules(table)):
-            _take_off_one(context, tx, item)
+            _take_off_and_record(context, tx, item)
 
 
-def _take_off_one(context: Context, tx: Transaction, item: Deferred) -> None:
+def _take_off_and_record(context: Context, tx: Transaction, item: Deferred) -> None:
     progress.take_off(tx, context.run_id, item)
-    deferred_objects.take_off(tx, item)
+    take_off(tx, item)
 
 
 def _foreign_server(context: Context, tx: Transaction, seen_as: str | None) -> None:
