@@ -270,7 +270,7 @@ def test_whatever_fails_under_the_lock_the_pool_is_let_go(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("confiture.steps.switch._equalise", interrupted)
+    monkeypatch.setattr("confiture.schema_to_schema.cutover._synchronise", interrupted)
     with pytest.raises(ConfitureError):
         cutover(live, Pool(pooler.console, "app"))
     assert pooler.status == (live.source.name, False)
