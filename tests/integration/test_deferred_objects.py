@@ -18,7 +18,6 @@ from servers import Databases, TestDatabase
 
 TABLES = """
 CREATE TABLE parent (id int PRIMARY KEY);
-INSERT INTO parent VALUES (1), (2);
 CREATE TABLE child (
     id int PRIMARY KEY,
     plain int CONSTRAINT plain REFERENCES parent,
@@ -27,7 +26,6 @@ CREATE TABLE child (
     cascading int CONSTRAINT "cascading %s" REFERENCES parent ON DELETE CASCADE ON UPDATE SET NULL,
     small int UNIQUE
 );
-INSERT INTO child VALUES (1, 1, 1, 1, 1, 1), (2, 2, 2, 2, 2, 2);
 ALTER TABLE child ADD CONSTRAINT unchecked FOREIGN KEY (small) REFERENCES parent ON DELETE CASCADE NOT VALID;
 COMMENT ON CONSTRAINT "cascading %s" ON child IS 'with an action';
 CREATE INDEX child_plain ON child (plain) WITH (fillfactor = 70);
@@ -38,7 +36,6 @@ CREATE TABLE parts_low PARTITION OF parts FOR VALUES FROM (MINVALUE) TO (10);
 CREATE TABLE parts_rest PARTITION OF parts DEFAULT;
 ALTER TABLE parts ADD CONSTRAINT of_parts FOREIGN KEY (ref) REFERENCES parent ON DELETE CASCADE;
 CREATE INDEX parts_ref ON parts (ref);
-INSERT INTO parts VALUES (1, 1), (20, 2);
 CREATE DOMAIN few AS int;
 ALTER DOMAIN few ADD CONSTRAINT is_few CHECK (VALUE < 10) NOT VALID;
 COMMENT ON CONSTRAINT is_few ON DOMAIN few IS 'of a domain';
@@ -51,6 +48,9 @@ CREATE RULE nowhere AS ON DELETE TO child DO ALSO NOTHING;
 ALTER TABLE child ENABLE REPLICA RULE nowhere;
 CREATE TABLE unidentified (a int);
 CREATE PUBLICATION of_all FOR TABLE unidentified WITH (publish = 'insert, delete');
+INSERT INTO parent VALUES (1), (2);
+INSERT INTO child VALUES (1, 1, 1, 1, 1, 1), (2, 2, 2, 2, 2, 2);
+INSERT INTO parts VALUES (1, 1), (20, 2);
 """
 #: Constraints without those of partitions that are part of their root's: the server names them.
 STATE = """
