@@ -34,16 +34,14 @@ def rebuild(context: Context, plan: Plan) -> None:
     with context.target.transaction(read_only=True) as tx:
         taken = progress.deferred(tx, context.run_id)
     keys = [d for d in taken if d.kind == "foreign_key" and not off_until_cutover(plan, d)]
+    # Indexes exist already after a table was copied again. Those that another object needs were not taken off.
+    off = [d for d in indexes.roots_first(taken) if d.status == "off"]
     retry(partial(_set_sequences, context, plan))
     run_steps(
         context,
         "finish",
         [
-            *(
-                _step(f"{d.kind} {d.name} on {d.table}", restore_and_record, d)
-                for d in indexes.roots_first(taken)
-                if _off(d)
-            ),
+            *(_step(f"{d.kind} {d.name} on {d.table}", restore_and_record, d) for d in off),
             *(_step(f"foreign key {d.name} on {d.table}", _add_interim, d) for d in keys),
             *(_step(f"foreign key {d.name} on {d.table} validated", _validate_interim, d) for d in keys),
             *(Step(f"refresh of {v}", act=_refresh(v)) for v in plan.materialized_views),
@@ -78,11 +76,6 @@ def _step(name: str, act: Act, item: Deferred) -> Step:
             raise failure(error, f"restoring {name}") from error
 
     return Step(name, act=run)
-
-
-def _off(item: Deferred) -> bool:
-    # Indexes exist already after a table was copied again. Those that another object needs were not taken off.
-    return item.status == "off"
 
 
 def _not_unique(error: psycopg.Error, name: str, item: Deferred) -> DataFailure:
