@@ -140,7 +140,7 @@ def test_the_application_sees_no_error_and_loses_nothing(
 #: Where it is killed, in turn; whether the pool is held then, and where it leads.
 KILLED = (
     ("pooler.paused", True, "old"),
-    ("switch.phase.before_commit", False, "old"),  # what a crash left held is let go before the long work
+    ("switch.phase.before_commit", False, "old"),  # a pooler that a crash left paused is resumed before the long work
     ("pooler.paused", True, "old"),
     ("switch.after_point_of_no_return", True, "old"),
     ("pooler.rewritten", True, "old"),
@@ -160,7 +160,7 @@ def test_killed_anywhere_the_same_command_ends_it_and_no_error_reaches_the_appli
         assert killed.code == -9, f"{point}: {killed.err}"
         assert pooler.status == (names[leads], held), point
         if point == "pooler.paused":
-            with pytest.raises(Refused, match="held the application"):
+            with pytest.raises(Refused, match="paused the application"):
                 cutover(live, None)
         if point == "pooler.rewritten":
             # Without the pool it opens the target, and says what is left to do.
