@@ -270,14 +270,19 @@ def _refuse_ending(context: Context, run: Run, command: str, where: Endpoints) -
 def _refuse_halfway(context: Context, run: Run, command: str, where: Endpoints) -> None:
     """:raises CutoverUnfinished: when another command has closed a database and not opened the other yet."""
     live, phase = run.options.get("capture"), run.cutover_phase or ""
-    if live and run.state in (MIGRATING, VERIFIED) and command != "cutover" and switching.is_closed(context):
+    if (
+        live
+        and run.state in (MIGRATING, VERIFIED)
+        and command != "cutover"
+        and switchover.is_past_point_of_no_return(context, switchover.FORWARD)
+    ):
         raise CutoverUnfinished(
             "a cutover is half-way: the old database is closed, the new one not open yet",
             why="nothing else can be done before it is ended",
             fix=_next("cutover", where),
         )
     if live and run.state == CUTOVER and command != "rollback" and phase.startswith(rolling_back.PHASE):
-        if rolling_back.is_halfway(context):
+        if switchover.is_past_point_of_no_return(context, switchover.REVERSE):
             raise CutoverUnfinished(
                 "a rollback is half-way: the new database is closed",
                 why="nothing else can be done before it is ended",
@@ -378,9 +383,9 @@ def _planned(source: Database, target: Database, run: Run | None, choices: RunOp
         options = _options(choices, run.options if run else {}, problem)
         stored = _stored_plan(run, given, options) if run else None
         if stored is not None:
-            return Planned(stored, plan_store.look(a)[0], plan_store.look(b)[0])
+            return Planned(stored, plan_store.read_catalog(a)[0], plan_store.read_catalog(b)[0])
         there = plan_store.target_catalog(b) if exists else plan_store.rehearsed_catalog(look_at)
-        return plan_store.make(a, there, given, faults, options)
+        return plan_store.create(a, there, given, faults, options)
 
 
 def preview(
@@ -407,7 +412,7 @@ def _plan_run(context: Context, run: Run, choices: RunOptions) -> Plan:
     if stored is not None and not choices.restart:
         plan_store.ensure_views(context, stored)
         return stored
-    found = plan_store.make(context.source, plan_store.target_catalog(context.target), given, faults, options)
+    found = plan_store.create(context.source, plan_store.target_catalog(context.target), given, faults, options)
     if run.options.get("capture"):
         found = replace(found, plan=going_home.refuse_faulty(context, found.plan, given))
     return plan_store.store(context, given, found, choices.restart, {**run.options, **_chosen(options)})
@@ -679,15 +684,15 @@ def cutover(
     verifying.refuse_unwritable(report)
     with _holding(where, "cutover", progress_) as (context, run):
         ends = context.source.database, context.target.database
-        if run.state == CUTOVER and not _cutover_left(run) and not (pool and run.options.get(switchover.OPTION)):
+        if run.state == CUTOVER and not _cutover_left(run) and not (pool and run.options.get(switchover.PAUSED_POOLER)):
             progress_.say("cut over already: the target serves")
             if run.options.get("capture"):
                 materialized_views.refresh(context, migrating.stored_plan(context))
             return run, *ends
         plan = _plan_to_cut_over(context, run, limits)
-        with _gate(context, run, pool, switchover.FORTH) as gate:
+        with _pooler(context, run, pool, switchover.FORWARD) as pooler:
             if run.options.get("capture"):
-                switching.switch(context, plan, limits, gate)
+                switching.switch(context, plan, limits, pooler)
                 _unblock(context, "cutover")
                 return context.run(), *ends
         try:
@@ -700,12 +705,12 @@ def cutover(
 
 
 @contextmanager
-def _gate(
-    context: Context, run: Run, pool: Pool | None, way: switchover.Way, *, only_look: bool = False
+def _pooler(
+    context: Context, run: Run, pool: Pool | None, direction: switchover.Direction, *, only_look: bool = False
 ) -> Iterator[Pooler | None]:
-    """The pool as a gate, checked; None where none was named.
+    """The pool, checked; None when no pool was named.
 
-    :param only_look: leave it held if a crash left it so.
+    :param only_look: leave it paused if a crash left it so.
     """
     if pool is not None and not run.options.get("capture"):
         raise Refused(
@@ -713,28 +718,28 @@ def _gate(
             why="this run was set up without --capture",
             fix="re-point the pool by hand, or by --hook",
         )
-    closed = bool(run.options.get("capture")) and switchover.is_closed(context, way)
+    closed = bool(run.options.get("capture")) and switchover.is_past_point_of_no_return(context, direction)
     if pool is None:
         if not closed:
-            switchover.refuse_unnamed(context, way)
+            switchover.refuse_unnamed_pooler(context, direction)
         yield None
         return
     ends = {"source": (context.source, run.source_identity), "target": (context.target, run.target_identity)}
-    info = ends[way.opens][0].pg.info
-    with contextlib.closing(PgBouncer(pool, Address(info.host, info.port, info.dbname))) as gate:
-        if not closed:  # else the other side is opened first, whatever the gate is like
-            gate.check()
-            session, known = ends[way.closes]
-            _refuse_other(run, way.closes, known, setting_up.identity_of(gate.leads_to(session.database)))
+    info = ends[direction.opens][0].pg.info
+    with contextlib.closing(PgBouncer(pool, Address(info.host, info.port, info.dbname))) as pooler:
+        if not closed:  # else the other side is opened first, whatever the pooler's state
+            pooler.check()
+            session, known = ends[direction.closes]
+            _refuse_other(run, direction.closes, known, setting_up.identity_of(pooler.leads_to(session.database)))
             if not only_look:
-                switchover.release(context, gate, way)
-        yield gate
+                switchover.resume_leftover(context, pooler, direction)
+        yield pooler
 
 
 def _plan_to_cut_over(context: Context, run: Run, limits: Limits) -> Plan:
     if run.state != CUTOVER:
         cutting.refuse_unverified(run)
-        closed = bool(run.options.get("capture")) and switching.is_closed(context)
+        closed = bool(run.options.get("capture")) and switchover.is_past_point_of_no_return(context, switchover.FORWARD)
         if limits.max_verification_age is not None and not closed:  # else there is only forward
             verifying.refuse_older(context, limits.max_verification_age)
     plan = migrating.stored_plan(context)
@@ -756,12 +761,12 @@ def rehearse(
             progress_.say("cut over already: the target serves")
             return run, None
         live = bool(run.options.get("capture"))
-        if run.state == CUTOVER or (live and switching.is_closed(context)):
+        if run.state == CUTOVER or (live and switchover.is_past_point_of_no_return(context, switchover.FORWARD)):
             raise CutoverUnfinished(
                 "a cutover is half-way", why="it has things left to do", fix=_next("cutover", where)
             )
         plan = _plan_to_cut_over(context, run, limits)
-        with _gate(context, run, pool, switchover.FORTH, only_look=True):
+        with _pooler(context, run, pool, switchover.FORWARD, only_look=True):
             pass
         if live:
             return run, rehearsing.rehearse(context, plan, limits)
@@ -796,17 +801,17 @@ def rollback(
         with context.target.transaction(read_only=True) as tx:
             last = runs.last_trigger(tx, run.id, ("cutover", "rollback"))
         if run.state in (MIGRATING, VERIFIED) and last == "rollback":
-            if pool is not None and run.options.get(switchover.OPTION):
-                with _gate(context, run, pool, switchover.BACK) as gate:
-                    switchover.lead(context, gate, switchover.BACK)
+            if pool is not None and run.options.get(switchover.PAUSED_POOLER):
+                with _pooler(context, run, pool, switchover.REVERSE) as pooler:
+                    switchover.redirect(context, pooler, switchover.REVERSE)
                 switchover.set_phase(context, None, None)
             progress_.say("rolled back already: the source serves")
             return run, *ends
         _refuse_to_roll_back(run, where)
         plan = migrating.stored_plan(context)
         plan_store.ensure_views(context, plan)
-        with _gate(context, run, pool, switchover.BACK) as gate:
-            rolling_back.rollback(context, plan, limits, gate)
+        with _pooler(context, run, pool, switchover.REVERSE) as pooler:
+            rolling_back.rollback(context, plan, limits, pooler)
         _unblock(context, "rollback")
         return context.run(), *ends
 
