@@ -196,14 +196,14 @@ def test_a_row_that_differs_under_the_lock_stops_the_cutover_too(
     live: LiveRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live.up_to_cutover()
-    equalise = cutover._equalise
+    synchronise = cutover._synchronise
 
     def tampered(*args: Any) -> None:
         live.tamper("UPDATE account SET owner_name = 'tampered' WHERE id = 5")
         live.touch("account", 5)
-        equalise(*args)
+        synchronise(*args)
 
-    monkeypatch.setattr(cutover, "_equalise", tampered)
+    monkeypatch.setattr(cutover, "_synchronise", tampered)
     with pytest.raises(CutoverAborted, match="differ"):
         live.cutover()
     assert open_sides(live) == {"source"}

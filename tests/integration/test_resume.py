@@ -198,7 +198,7 @@ def test_one_that_is_frozen_while_it_takes_a_run_holds_nobody_up_for_long(
 
 
 def test_a_setup_that_finds_another_one_frozen_says_who(move: SmallMove, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(setting_up, "ALONE_SECONDS", 0.3)
+    monkeypatch.setattr(setting_up, "EXCLUSIVE_SECONDS", 0.3)
     with move.target.connect() as frozen:
         frozen.execute("SELECT pg_advisory_lock(%s)", (setting_up._INSTALL_LOCK,))
         told = move.run("setup", code=6).err
@@ -461,13 +461,13 @@ def test_ddl_between_the_plan_and_its_first_chunk_is_noticed_too(
     move: SmallMove, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The plan was made of the table as it was; what came after it would silently stay behind."""
-    make_views = plan_store.make_views
+    create_views = plan_store.create_views
 
     def too_late(context: Context, plan: Plan) -> None:
         move.source.sql("ALTER TABLE tb_post ADD COLUMN extra int")
-        make_views(context, plan)
+        create_views(context, plan)
 
-    monkeypatch.setattr(plan_store, "make_views", too_late)
+    monkeypatch.setattr(plan_store, "create_views", too_late)
     with pytest.raises(Refused, match=r"tb_post was changed while it was planned"):
         migrate(move.where, RunOptions(chunk_rows=50), Silent())
 

@@ -176,9 +176,9 @@ MUTANTS = (
     ),
     Mutant(
         "foreign keys have no action during the run",
-        "schema_to_schema/foreign_keys.py",
-        "item.interim_name, item.interim + late)",
-        "item.interim_name, item.definition.removesuffix(' NOT VALID') + late)",
+        "schema_to_schema/deferred_objects/foreign_keys.py",
+        "item.interim_name, item.interim + _late(item))",
+        "item.interim_name, item.definition.removesuffix(' NOT VALID') + _late(item))",
         _in("acceptance", "rollback"),
     ),
     Mutant(
@@ -368,7 +368,7 @@ MUTANTS = (
     ),
     Mutant(
         "the application's triggers do not fire on what is copied",
-        "schema_to_schema/suspended_objects.py",
+        "schema_to_schema/deferred_objects/statements.py",
         '"D": "DISABLE"',
         '"D": "ENABLE"',
         _in("integration", "cutover", "as_declared"),
@@ -440,7 +440,7 @@ MUTANTS = (
     Mutant(
         "a commit whose answer was lost is looked up at the point of no return",
         "schema_to_schema/switchover.py",
-        "        return retry(lambda: is_closed(context, way))",
+        "        return retry(lambda: is_past_point_of_no_return(context, direction))",
         "        return False",
         _in("integration", "world", "behind_the_point"),
     ),
@@ -678,14 +678,14 @@ MUTANTS = (
     ),
     Mutant(
         "the substitute of a foreign key has a name of its own",
-        "schema_to_schema/foreign_keys.py",
+        "schema_to_schema/deferred_objects/describe.py",
         "hashlib.sha256(text.encode())",
         "hashlib.sha256(name[:40].encode())",
         _in("integration", "foreign_keys", "second_cutover"),
     ),
     Mutant(
         "the action of a partitioned table's key holds from the opening on",
-        "schema_to_schema/foreign_keys.py",
+        "schema_to_schema/deferred_objects/foreign_keys.py",
         'for table in _leaves(tx, item, None) if detail["partitioned"] else',
         'for table in [] if detail["partitioned"] else',
         _in("integration", "foreign_keys", "obeys"),
@@ -693,28 +693,28 @@ MUTANTS = (
     Mutant(
         "the target's rules are off during the run",
         "schema_to_schema/setup.py",
-        "(*suspended_objects.triggers(table), *suspended_objects.rules(table))",
-        "suspended_objects.triggers(table)",
+        "(*describe.triggers(table), *describe.rules(table))",
+        "describe.triggers(table)",
         _in("integration", "rules", "brought_over"),
     ),
     Mutant(
         "the source's rules are off while changes are applied in reverse",
         "schema_to_schema/reverse.py",
-        "if table.ref in tables for r in suspended_objects.rules(table)]",
-        "if False for r in suspended_objects.rules(table)]",
+        "if table.ref in tables for r in describe.rules(table)]",
+        "if False for r in describe.rules(table)]",
         _in("integration", "rules", "in_reverse"),
     ),
     Mutant(
         "a constraint NOT VALID of the target is off during the run",
         "schema_to_schema/setup.py",
-        "for item in suspended_objects.unvalidated(found, (t.ref for t in found.tables)):",
+        "for item in describe.unvalidated(found, (t.ref for t in found.tables)):",
         "for item in ():",
         _in("integration", "unvalidated", "brought_over"),
     ),
     Mutant(
         "a constraint NOT VALID of the source is off while changes are applied in reverse",
         "schema_to_schema/reverse.py",
-        "(*own, *rules, *suspended_objects.unvalidated(found, tables))",
+        "(*own, *rules, *describe.unvalidated(found, tables))",
         "(*own, *rules)",
         _in("integration", "unvalidated", "in_reverse"),
     ),
@@ -728,7 +728,7 @@ MUTANTS = (
     Mutant(
         "a publication in the target does not refuse what we delete",
         "schema_to_schema/setup.py",
-        "for item in suspended_objects.publications(found):",
+        "for item in describe.publications(found):",
         "for item in ():",
         _in("integration", "published_target", "without_identity"),
     ),
@@ -1141,8 +1141,8 @@ MUTANTS = (
     Mutant(
         "a source that another run has closed is refused under the lock",
         "schema_to_schema/cutover.py",
-        "    refuse_closed(context, plan, source)\n    _equalise",
-        "    _equalise",
+        "    refuse_closed(context, plan, source)\n    _synchronise",
+        "    _synchronise",
         _in("integration", "two_runs", "only_one_target_opens"),
     ),
     Mutant(

@@ -47,15 +47,15 @@ def execute(
     verify.refuse_unwritable(report)
     with hold_run(where, "cutover", progress_) as (context, run):
         ends = context.source.database, context.target.database
-        if run.state == CUTOVER and not is_unfinished(run) and not (pool and run.options.get(switchover.OPTION)):
+        if run.state == CUTOVER and not is_unfinished(run) and not (pool and run.options.get(switchover.PAUSED_POOLER)):
             progress_.say("cut over already: the target serves")
             if run.options.get("capture"):
                 materialized_views.refresh(context, migrate.stored_plan(context))
             return run, *ends
         plan = _plan_to_cut_over(context, run, limits)
-        with paused_pooler(context, run, pool, switchover.FORTH) as gate:
+        with paused_pooler(context, run, pool, switchover.FORWARD) as pooler:
             if run.options.get("capture"):
-                cutover.switch(context, plan, limits, gate)
+                cutover.switch(context, plan, limits, pooler)
                 unblock(context, "cutover")
                 return context.run(), *ends
         try:
@@ -69,40 +69,40 @@ def execute(
 
 @contextmanager
 def paused_pooler(
-    context: Context, run: Run, pool: Pool | None, way: switchover.Way, *, only_look: bool = False
+    context: Context, run: Run, pool: Pool | None, direction: switchover.Direction, *, only_look: bool = False
 ) -> Iterator[Pooler | None]:
-    """The pool as a gate, checked; None where none was named.
+    """The pool, checked; None when no pool was named.
 
-    :param only_look: leave it held if a crash left it so.
+    :param only_look: leave it paused if a crash left it so.
     """
     if pool is not None and not run.options.get("capture"):
         raise Refused(
             "a pool is held only for an application that writes",
-            why="this run was set up without --capture",
+            why="this run was set up with --no-capture",
             fix="re-point the pool by hand, or by --hook",
         )
-    closed = bool(run.options.get("capture")) and switchover.is_closed(context, way)
+    closed = bool(run.options.get("capture")) and switchover.is_past_point_of_no_return(context, direction)
     if pool is None:
         if not closed:
-            switchover.refuse_unnamed(context, way)
+            switchover.refuse_unnamed_pooler(context, direction)
         yield None
         return
     ends = {"source": (context.source, run.source_identity), "target": (context.target, run.target_identity)}
-    info = ends[way.opens][0].pg.info
-    with contextlib.closing(PgBouncer(pool, Address(info.host, info.port, info.dbname))) as gate:
-        if not closed:  # else the other side is opened first, whatever the gate is like
-            gate.check()
-            session, known = ends[way.closes]
-            refuse_other(run, way.closes, known, setup.identity_of(gate.leads_to(session.database)))
+    info = ends[direction.opens][0].pg.info
+    with contextlib.closing(PgBouncer(pool, Address(info.host, info.port, info.dbname))) as pooler:
+        if not closed:  # else the other side is opened first, whatever the pooler's state
+            pooler.check()
+            session, known = ends[direction.closes]
+            refuse_other(run, direction.closes, known, setup.identity_of(pooler.leads_to(session.database)))
             if not only_look:
-                switchover.release(context, gate, way)
-        yield gate
+                switchover.resume_leftover(context, pooler, direction)
+        yield pooler
 
 
 def _plan_to_cut_over(context: Context, run: Run, limits: Limits) -> Plan:
     if run.state != CUTOVER:
         cutover_offline.refuse_unverified(run)
-        closed = bool(run.options.get("capture")) and cutover.is_closed(context)
+        closed = bool(run.options.get("capture")) and switchover.is_past_point_of_no_return(context, switchover.FORWARD)
         if limits.max_verification_age is not None and not closed:  # else there is only forward
             verify.refuse_older(context, limits.max_verification_age)
     plan = migrate.stored_plan(context)
@@ -124,12 +124,12 @@ def rehearse(
             progress_.say("cut over already: the target serves")
             return run, None
         live = bool(run.options.get("capture"))
-        if run.state == CUTOVER or (live and cutover.is_closed(context)):
+        if run.state == CUTOVER or (live and switchover.is_past_point_of_no_return(context, switchover.FORWARD)):
             raise CutoverUnfinished(
                 "a cutover is half-way", why="it has things left to do", fix=next_command("cutover", where)
             )
         plan = _plan_to_cut_over(context, run, limits)
-        with paused_pooler(context, run, pool, switchover.FORTH, only_look=True):
+        with paused_pooler(context, run, pool, switchover.FORWARD, only_look=True):
             pass
         if live:
             return run, rehearsal.rehearse(context, plan, limits)

@@ -24,7 +24,7 @@ from confiture.runner import transitions
 from confiture.runner.context import Context
 from confiture.runner.lease import hold
 from confiture.runner.progress import Progress
-from confiture.schema_to_schema import cutover, rollback, setup
+from confiture.schema_to_schema import rollback, setup, switchover
 from confiture.schema_to_schema.preconditions import databases
 from confiture.states import CUTOVER, FINAL, MIGRATING, VERIFIED
 from confiture.types import shell_word
@@ -122,16 +122,21 @@ def refuse_ending(context: Context, run: Run, command: str, where: Endpoints) ->
 def _refuse_halfway(context: Context, run: Run, command: str, where: Endpoints) -> None:
     """:raises CutoverUnfinished: when another command has closed a database and not opened the other yet."""
     live, phase = run.options.get("capture"), run.cutover_phase or ""
-    if live and run.state in (MIGRATING, VERIFIED) and command != "cutover" and cutover.is_closed(context):
+    if (
+        live
+        and run.state in (MIGRATING, VERIFIED)
+        and command != "cutover"
+        and switchover.is_past_point_of_no_return(context, switchover.FORWARD)
+    ):
         raise CutoverUnfinished(
-            "a cutover is half-way: the old database is closed, the new one not open yet",
+            "a cutover is half-direction: the old database is closed, the new one not open yet",
             why="nothing else can be done before it is ended",
             fix=next_command("cutover", where),
         )
     if live and run.state == CUTOVER and command != "rollback" and phase.startswith(rollback.PHASE):
-        if rollback.is_halfway(context):
+        if switchover.is_past_point_of_no_return(context, switchover.REVERSE):
             raise CutoverUnfinished(
-                "a rollback is half-way: the new database is closed",
+                "a rollback is half-direction: the new database is closed",
                 why="nothing else can be done before it is ended",
                 fix=next_command("rollback", where),
             )
