@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types check bench gate mutants clean
+.PHONY: demo test lint types check docs bench gate mutants clean
 
 demo: $(READY)
 	$(BIN)/confiture demo
@@ -22,6 +22,14 @@ types: $(READY)
 
 check: lint types test
 
+# The pages of docs/ as a site in site/; a link that leads nowhere is an error.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+$(VENV)/.docs: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	touch $@
+
 # Each figure of docs/benchmarks.md; about ten minutes.
 bench: $(READY)
 	for script in write_pause fingerprint catchup_rate source_slowdown log_size nothing_lost; do \
@@ -37,7 +45,7 @@ mutants: $(READY)
 	$(BIN)/python tests/support/mutants.py
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf site $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "confiture needs Python 3.11 or newer: make PYTHON=python3.11 ...")'

@@ -19,9 +19,11 @@ from typing import Any
 
 import psycopg
 
-from confiture import operations
-from confiture.operations import Endpoints, Limits, RunOptions
+from confiture import commands
+from confiture.commands.endpoints import Endpoints
+from confiture.commands.options import RunOptions
 from confiture.postgres.embedded import Server, scratch
+from confiture.schema_to_schema.table_lock import Limits
 
 
 @dataclass(frozen=True)
@@ -145,27 +147,27 @@ class Run:
 
     def setup(self) -> None:
         """The new schema, and capture on the source."""
-        operations.setup(self.where, self.choices, {}, self.progress)
+        commands.setup.execute(self.where, self.choices, {}, self.progress)
 
     def migrate(self) -> None:
         """Copy and catch up."""
-        operations.migrate(self.where, self.choices, self.progress)
+        commands.migrate.execute(self.where, self.choices, self.progress)
 
     def follow(self) -> int:
         """Catch up; rows brought over."""
-        return operations.follow(self.where, True, self.progress)[1]
+        return commands.follow.execute(self.where, True, self.progress)[1]
 
     def verify(self) -> None:
         """:raises AssertionError: when anything differs."""
-        assert operations.verify(self.where, self.project / "differences.jsonl", True, self.progress)[1].equal
+        assert commands.verify.execute(self.where, self.project / "differences.jsonl", True, self.progress)[1].equal
 
     def cutover(self, **limits: float) -> None:
         """Close the source, open the target."""
-        operations.cutover(self.where, Limits(**limits), self.project / "differences.jsonl", self.progress)
+        commands.cutover.execute(self.where, Limits(**limits), self.project / "differences.jsonl", self.progress)
 
     def rollback(self) -> None:
         """Close the target, open the source again."""
-        operations.rollback(self.where, Limits(), self.progress)
+        commands.rollback.execute(self.where, Limits(), self.progress)
 
     def up_to_cutover(self) -> None:
         """Setup, migrate and verify."""

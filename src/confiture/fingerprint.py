@@ -196,6 +196,15 @@ def recorded(tx: Transaction, schema: str, kind: str) -> dict[TableRef, int]:
     return {TableRef(schema_name, name): root for schema_name, name, root in rows}
 
 
+def of_database(tx: Transaction, schema: str) -> dict[str, str] | None:
+    """The recorded facts of the database as a whole by kind; None where this database has no fingerprint."""
+    row = tx.pg.execute("SELECT to_regclass(quote_ident(%s) || '.fingerprint')", (schema,)).fetchone()
+    if row is None or row[0] is None:
+        return None
+    statement = sql.SQL("SELECT kind, fact FROM {} WHERE root = 0").format(_recorded(schema))
+    return dict(tx.pg.execute(statement).fetchall())
+
+
 def changes(
     tx: Transaction, schema: str, kinds: Sequence[str], tables: Sequence[TableRef] | None = None
 ) -> list[Change]:

@@ -14,9 +14,9 @@ import pytest
 
 from confiture.capture import apply
 from confiture.errors import CutoverAborted, Refused
-from confiture.operations import Limits
 from confiture.postgres.session import Transaction
 from confiture.schema_to_schema import cutover
+from confiture.schema_to_schema.table_lock import Limits
 from forked import Forks
 from live import LIVE_POINTS, LiveRun
 from servers import Databases

@@ -12,11 +12,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from confiture import operations
+from confiture import commands
 from confiture.errors import CannotConnect, ConfitureError, CutoverAborted, CutoverUnfinished, Refused
-from confiture.operations import Limits
 from confiture.pooler.pgbouncer import Pool
 from confiture.schema_to_schema import table_lock
+from confiture.schema_to_schema.table_lock import Limits
 from forked import Forks
 from live import LiveRun
 from poolers import Pooler, permissions
@@ -96,7 +96,7 @@ def application(pooler: Pooler) -> Iterator[Application]:
 
 
 def cutover(live: LiveRun, pool: Pool | None, limits: Limits | None = None) -> None:
-    operations.cutover(live.where, limits or Limits(), live.project / "differences.jsonl", live.progress, pool)
+    commands.cutover.execute(live.where, limits or Limits(), live.project / "differences.jsonl", live.progress, pool)
 
 
 def arguments(live: LiveRun, pooler: Pooler, step: str = "cutover") -> list[str]:
@@ -118,7 +118,7 @@ def test_the_application_sees_no_error_and_loses_nothing(
     live: LiveRun, pooler: Pooler, application: Application
 ) -> None:
     before, kept = pooler.pools.read_bytes(), permissions(pooler.pools)
-    operations.rehearse(
+    commands.cutover.rehearse(
         live.where, Limits(), live.project / "differences.jsonl", live.progress, Pool(pooler.console, "app")
     )
     assert (pooler.pools.read_bytes(), pooler.status) == (before, (live.source.name, False))
@@ -179,7 +179,7 @@ def test_back_again_the_application_sees_no_error_either(
     before, pool = pooler.pools.read_bytes(), Pool(pooler.console, "app")
     cutover(live, pool)
     application.wait_for_more()
-    operations.rollback(live.where, Limits(), live.progress, pool)
+    commands.rollback.execute(live.where, Limits(), live.progress, pool)
     application.wait_for_more()
     assert (pooler.status, pooler.pools.read_bytes()) == ((live.source.name, False), before)
     assert live.verify().equal
@@ -213,7 +213,7 @@ def test_a_rollback_killed_anywhere_is_ended_by_the_same_command_and_no_error_re
         assert pooler.status == (names[leads], held), point
         if point == "pooler.paused":
             with pytest.raises(Refused, match="an earlier rollback stopped while it had paused"):
-                operations.rollback(live.where, Limits(), live.progress)
+                commands.rollback.execute(live.where, Limits(), live.progress)
     done = forks.run(command, live.project)
     assert done.code == 0, done.err
     application.wait_for_more()
@@ -230,9 +230,9 @@ def test_a_rollback_that_forgot_the_pool_it_held_is_told_so_and_ends_with_it(
     point = "switch.after_point_of_no_return"
     assert forks.run(arguments(live, pooler, "rollback"), live.project, CONFITURE_FAILPOINT=point).code == -9
     with pytest.raises(CutoverUnfinished, match="the application's connections are still paused"):
-        operations.rollback(live.where, Limits(), live.progress)
+        commands.rollback.execute(live.where, Limits(), live.progress)
     assert pooler.status == (live.target.name, True)
-    operations.rollback(live.where, Limits(), live.progress, pool)
+    commands.rollback.execute(live.where, Limits(), live.progress, pool)
     application.wait_for_more()
     assert pooler.status == (live.source.name, False)
     assert_all_written(live, application, "source")

@@ -8,8 +8,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from confiture import operations
+from confiture import commands
 from confiture.errors import CutoverAborted, CutoverUnfinished, DataFailure, FaultyInput, Refused
+from confiture.schema_to_schema.table_lock import Limits
 from forked import Forks
 from live import LIVE_POINTS, LiveRun
 from servers import Databases, TestDatabase
@@ -243,4 +244,4 @@ def test_a_run_for_a_stopped_application_is_not_rolled_back(databases: Databases
     live.up_to_cutover(capture=False)
     live.cutover()
     with pytest.raises(Refused, match="nothing to roll back"):
-        operations.rollback(live.where, operations.Limits(), live.progress)
+        commands.rollback.execute(live.where, Limits(), live.progress)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from confiture import commands
+from confiture.errors import Refused
 from live import LiveRun
 from servers import Databases
 
@@ -52,3 +55,44 @@ def test_nothing_is_left_on_the_source_after_its_tables_were_changed(
         assert run.target.rows(LEFT) == []
         # A closed source keeps its write block, and nothing else.
         assert [name for table, name in run.source.rows(LEFT) if table and not name.startswith("aa_")] == []
+
+
+LATE = {
+    "a table": ("CREATE TABLE late (id int)", "DROP TABLE late"),
+    "a foreign table": (
+        "CREATE EXTENSION postgres_fdw; CREATE SERVER s FOREIGN DATA WRAPPER postgres_fdw;"
+        " CREATE FOREIGN TABLE late (id int) SERVER s",
+        "DROP EXTENSION postgres_fdw CASCADE",
+    ),
+    "a large object": ("SELECT lo_create(4711)", "SELECT lo_unlink(4711)"),
+}
+
+
+@pytest.mark.parametrize("cleaned", [False, True], ids=["at once", "cleaned before"])
+@pytest.mark.parametrize("capture", [True, False], ids=["captured", "not captured"])
+@pytest.mark.parametrize("late", LATE)
+def test_a_source_with_an_object_that_came_later_is_not_dropped(
+    databases: Databases, tmp_path: Path, late: str, capture: bool, cleaned: bool
+) -> None:
+    table = "CREATE TABLE t (id int PRIMARY KEY)"
+    run = LiveRun(databases, tmp_path / "project", table, table)
+    run.up_to_cutover(capture=capture)
+    run.cutover()
+    if cleaned:
+        run.cleanup()
+    create, drop = LATE[late]
+    run.source.sql(create)
+    asked: list[bool] = []
+
+    def drop_source() -> None:
+        commands.cleanup.execute(run.where, run.source.name, lambda: asked.append(True), run.progress)
+
+    with pytest.raises(Refused, match="that the run did not move"):
+        drop_source()
+    assert asked == []
+    assert run.state == ("cleaned" if cleaned else "cutover")
+    run.source.sql(drop)
+    drop_source()
+    assert run.state == "cleaned"
+    with pytest.raises(psycopg.OperationalError):
+        run.source.sql("SELECT 1")

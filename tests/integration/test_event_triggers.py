@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from confiture import operations
+from confiture import commands
 from confiture.errors import Refused
 from live import LiveRun
 from servers import Databases
@@ -93,5 +93,5 @@ def test_build_on_its_own_lets_event_triggers_fire(databases: Databases, tmp_pat
     database = databases.make()
     (tmp_path / "db/environments").mkdir(parents=True)
     (tmp_path / "db/environments/new.yaml").write_text(f"database_url: {database.conninfo}\n")
-    operations.build_database("new", live.project)
+    commands.build.build_database("new", live.project)
     assert database.value("SELECT count(*) FROM ddl_log WHERE tag = 'CREATE TABLE'") == 1

@@ -8,10 +8,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from confiture import fingerprint, operations
+from confiture import config, fingerprint
 from confiture.errors import Blocked, Refused
 from confiture.postgres.session import Session
 from confiture.schema_to_schema import cutover
+from confiture.types import TableRef
 from live import LiveRun
 from servers import Databases
 
@@ -337,8 +338,8 @@ def test_one_query_compares_a_thousand_tables(databases: Databases, tmp_path: Pa
         " EXECUTE format('CREATE TABLE t%s (id int PRIMARY KEY, v text)', i); END LOOP; END $$"
     )
     with database.connect() as connection:
-        refs = [operations.TableRef("public", f"t{n}") for n in range(1, 1001)]
-        session = Session(operations.config.resolve(database.conninfo, tmp_path), "test")
+        refs = [TableRef("public", f"t{n}") for n in range(1, 1001)]
+        session = Session(config.resolve(database.conninfo, tmp_path), "test")
         with session, session.transaction() as tx:
             fingerprint.create(tx, "confiture_00000000")
             fingerprint.record(tx, "confiture_00000000", fingerprint.oids(tx, refs), fingerprint.MEANING)

@@ -15,9 +15,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from confiture.commands.endpoints import Endpoints
 from confiture.config import Database
 from confiture.copy import chunks, foreign_server, foreign_session
-from confiture.operations import Endpoints
 from confiture.plan.planner import Planner
 from confiture.postgres import embedded
 from confiture.postgres.embedded import Server

@@ -18,14 +18,15 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from confiture import config, operations
+from confiture import commands, config
 from confiture.compare import checksum, parts, suspects
 from confiture.errors import GaveWay
-from confiture.operations import Limits
 from confiture.postgres import yielding
 from confiture.postgres.session import Session
 from confiture.runner.context import reading
 from confiture.schema_to_schema import cutover, verify
+from confiture.schema_to_schema.table_lock import Limits
+from confiture.schema_to_schema.verify import Result
 from confiture.types import KeyRange
 from forked import until
 from live import LiveRun
@@ -154,7 +155,7 @@ def test_planning_gives_way(databases: Databases, tmp_path: Path) -> None:
 
 def test_preview_gives_way(live: LiveRun) -> None:
     found: list[object] = []
-    act = lambda: found.append(operations.preview(live.where, live.choices, "a", 3))  # noqa: E731
+    act = lambda: found.append(commands.plan.preview(live.where, live.choices, "a", 3))  # noqa: E731
     assert_gives_way(live, act, (live.source, index_of("a")), (live.source, "a"), told=False)
     assert len(found[0]) == 3  # type: ignore[arg-type]
 
@@ -216,7 +217,7 @@ def test_verifying_a_range_gives_way_and_compares_its_halves(live: LiveRun, monk
     live.tamper("UPDATE a SET n = 99 WHERE id = 3; DELETE FROM a WHERE id = 33")
     spans = summed(monkeypatch, "range_sum")
     lock = (live.target, index_of("a"))
-    found: list[operations.Result] = []
+    found: list[Result] = []
     assert_gives_way(live, lambda: found.append(live.verify()), lock, (live.source, "a"), role="runner")
     assert sorted(d.key["id"] for d in found[0].differences if d.key) == ["3", "33"]
     table = next(t for t in found[0].tables if t.target == "public.a")
@@ -245,7 +246,7 @@ def test_verifying_a_table_whose_keys_are_ordered_differently_gives_way(
     monkeypatch.setattr(parts, "PART_ROWS", 15)
     spans = summed(monkeypatch, "bucket_sums")
     live.tamper("UPDATE b SET n = 99 WHERE code = 'c3'; DELETE FROM b WHERE code = 'c33'")
-    found: list[operations.Result] = []
+    found: list[Result] = []
     assert_gives_way(live, lambda: found.append(live.verify()), (live.source, index_of("b")), (live.source, "b"))
     assert sorted(d.key["code"] for d in found[0].differences if d.key) == ["c3", "c33"]
     # Two chunks of 20 rows, the first of which gave way and was cut.
@@ -279,7 +280,7 @@ def test_comparing_changed_keys_again_gives_way(verified: LiveRun) -> None:
 
 def test_a_rehearsal_gives_way_while_it_copies_a_table_without_a_key(verified: LiveRun) -> None:
     report = verified.project / "differences.jsonl"
-    act = partial(operations.rehearse, verified.where, Limits(max_write_pause=100), report, verified.progress)
+    act = partial(commands.cutover.rehearse, verified.where, Limits(max_write_pause=100), report, verified.progress)
     lock = (verified.target, "LOCK TABLE bare IN SHARE MODE")
     assert_gives_way(verified, act, lock, (verified.source, "bare"))
 
@@ -296,7 +297,7 @@ def test_a_reverse_pass_gives_way_on_the_target(databases: Databases, tmp_path: 
 def test_comparing_every_row_after_the_cutover_gives_way_on_the_target(databases: Databases, tmp_path: Path) -> None:
     live = LiveRun(databases, tmp_path, *KEYED)
     live.through()
-    found: list[operations.Result] = []
+    found: list[Result] = []
     lock = (live.source, index_of("a"))
     assert_gives_way(live, lambda: found.append(live.verify()), lock, (live.target, "a"), role="runner")
     assert found[0].equal

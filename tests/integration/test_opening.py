@@ -13,9 +13,9 @@ import psycopg
 import pytest
 
 from confiture.errors import CutoverAborted
-from confiture.operations import Limits
 from confiture.postgres.session import Budget
 from confiture.schema_to_schema import cutover
+from confiture.schema_to_schema.table_lock import Limits
 from forked import forks, until
 from live import LiveRun
 from servers import Databases, TestDatabase

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from confiture.operations import Endpoints
+from confiture.commands.endpoints import Endpoints
 from conftest import ROOT
 from live import LiveRun
 from projects import OLD, Project, error

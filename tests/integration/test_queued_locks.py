@@ -17,8 +17,8 @@ import pytest
 from confiture.copy.fdw import Fdw
 from confiture.copy.run_table import RunTable
 from confiture.errors import Held
-from confiture.operations import Limits
 from confiture.schema_to_schema import blockers, cutover
+from confiture.schema_to_schema.table_lock import Limits
 from forked import until
 from live import LiveRun
 from servers import Databases, TestDatabase

@@ -12,10 +12,10 @@ import jsonschema
 import psycopg
 import pytest
 
-from confiture import operations
+from confiture import commands
 from confiture.errors import CutoverAborted
-from confiture.operations import Limits
 from confiture.schema_to_schema.rehearse import Rehearsal
+from confiture.schema_to_schema.table_lock import Limits
 from conftest import ROOT
 from live import LiveRun
 from projects import OLD, Project, error
@@ -95,7 +95,9 @@ def live(databases: Databases, tmp_path: Path) -> LiveRun:
 
 
 def rehearse(live: LiveRun, limits: Limits | None = None) -> Rehearsal:
-    _, found = operations.rehearse(live.where, limits or Limits(), live.project / "differences.jsonl", live.progress)
+    _, found = commands.cutover.rehearse(
+        live.where, limits or Limits(), live.project / "differences.jsonl", live.progress
+    )
     assert found is not None
     return found
 

@@ -15,11 +15,12 @@ import pytest
 
 import small_move
 from confiture import config
+from confiture.commands.migrate import execute as migrate
+from confiture.commands.options import RunOptions
 from confiture.copy import chunks
 from confiture.errors import Held, Refused
 from confiture.journal import leases, runs
-from confiture.operations import RunOptions, migrate
-from confiture.plan.planner import Plan
+from confiture.plan.model import Plan
 from confiture.postgres import embedded, session
 from confiture.postgres.embedded import Server
 from confiture.postgres.session import Session

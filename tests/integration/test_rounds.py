@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import typer
 
-from confiture import operations
+from confiture import commands
 from confiture.cli import options
 from confiture.compare import compared_parts
 from confiture.errors import Refused
-from confiture.operations import Limits
 from confiture.runner.context import Context
 from confiture.schema_to_schema import background_verification
+from confiture.schema_to_schema.table_lock import Limits
 from confiture.status import report
 from forked import until
 from live import LiveRun
@@ -60,7 +60,7 @@ def unseen(live: LiveRun, statement: str) -> None:
 
 
 def follow(live: LiveRun, verify_every: float | None) -> None:
-    operations.follow(live.where, True, live.progress, verify_every)
+    commands.follow.execute(live.where, True, live.progress, verify_every)
 
 
 def age(live: LiveRun, seconds: int) -> None:
@@ -101,7 +101,7 @@ def test_a_cutover_refuses_an_old_verification_and_takes_a_new_one(live: LiveRun
     age(live, 100)
     for act in (
         live.cutover,
-        lambda limits: operations.rehearse(live.where, limits, live.project / "d", live.progress),
+        lambda limits: commands.cutover.rehearse(live.where, limits, live.project / "d", live.progress),
     ):
         with pytest.raises(Refused, match="too old") as refused:
             act(Limits(max_verification_age=60))
@@ -210,7 +210,7 @@ def test_follow_verifies_in_the_background_while_the_application_writes(
     contexts: list[Context] = []
     checkpoint = Context.checkpoint
     monkeypatch.setattr(Context, "checkpoint", lambda c, **o: (contexts.append(c), checkpoint(c, **o))[1])
-    following = threading.Thread(target=_quietly(lambda: operations.follow(live.where, False, live.progress)))
+    following = threading.Thread(target=_quietly(lambda: commands.follow.execute(live.where, False, live.progress)))
     following.start()
     try:
         written = iter(range(100, 10_000))

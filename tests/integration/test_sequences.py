@@ -9,14 +9,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from confiture import operations
+from confiture import commands
 from confiture.config import Database
 from confiture.errors import Refused
-from confiture.operations import Limits
-from confiture.plan.planner import Plan, SequencePlan
+from confiture.plan.model import Plan, SequencePlan
 from confiture.postgres.session import Session
 from confiture.schema_to_schema.cutover import SEQUENCE_MARGIN
 from confiture.schema_to_schema.sequences import set_all
+from confiture.schema_to_schema.table_lock import Limits
 from confiture.types import TableRef
 from live import LiveRun
 from servers import Databases
@@ -116,7 +116,7 @@ def test_a_sequence_continues_where_its_origin_is(
 
 
 def rehearsed(live: LiveRun) -> None:
-    operations.rehearse(live.where, Limits(), live.project / "differences.jsonl", live.progress)
+    commands.cutover.rehearse(live.where, Limits(), live.project / "differences.jsonl", live.progress)
 
 
 #: Near an end: what the source's is at, the target's sequence, and the value in it after the cutover.

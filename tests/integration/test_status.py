@@ -12,9 +12,10 @@ import jsonschema
 import psycopg
 import pytest
 
-from confiture import operations
+from confiture import commands
+from confiture.commands.endpoints import Endpoints
+from confiture.commands.options import RunOptions
 from confiture.errors import CannotConnect
-from confiture.operations import Endpoints, RunOptions
 from confiture.postgres import session
 from confiture.render import status as render
 from confiture.status.report import Report, RunReport, report
@@ -348,7 +349,7 @@ def test_a_source_that_stops_leaves_work_that_is_told(move: Move, monkeypatch: p
 
     where = Endpoints(move.target.conninfo, None, move.folder)
     with pytest.raises(CannotConnect):
-        operations.migrate(where, RunOptions(strategy="copy"), Stopping())
+        commands.migrate.execute(where, RunOptions(strategy="copy"), Stopping())
     assert_work_left(move, "CannotConnect")
 
 

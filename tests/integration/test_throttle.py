@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 
 import small_move
-from confiture import config, operations
+from confiture import commands, config
 from confiture.config import Database
 from confiture.copy import chunks, throttle, throttler
 from confiture.copy.throttle import Throttle
@@ -139,7 +139,7 @@ def test_a_throttled_copy_hears_a_signal_and_a_pause(forks: Forks, move: SmallMo
 
 
 def test_a_limited_copy_is_throttled_from_chunk_to_chunk_until_it_is_slow_enough_by_itself(move: SmallMove) -> None:
-    operations.throttle(move.where, Throttle(max_rate=100), False)
+    commands.requests.throttle(move.where, Throttle(max_rate=100), False)
     with move.holding() as context:
         context.progress = quiet = Quiet()
         held = Throttler(context)
@@ -262,7 +262,7 @@ def test_who_may_not_see_standbys_is_told_once_and_copies_on(
             quiet, own = Quiet(), context.source
             context.progress, context.source = quiet, _as(context, plain)
             throttler_ = Throttler(context)
-            operations.throttle(move.where, Throttle(max_replica_lag=1000), False)
+            commands.requests.throttle(move.where, Throttle(max_replica_lag=1000), False)
             throttler_.wait()
             throttler_._looked.clear()
             throttler_.wait()
@@ -325,7 +325,7 @@ def live(databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_copy_yields_to_a_long_log_which_is_shortened_before_the_next_chunk(live: LiveRun) -> None:
-    operations.throttle(live.where, Throttle(max_backlog=50), False)
+    commands.requests.throttle(live.where, Throttle(max_backlog=50), False)
     live.migrate()
     lines = live.progress.lines
     assert next(line for line in lines if "throttle" in line) == "throttled: backlog 300 rows > 50"
@@ -336,8 +336,8 @@ def test_the_copy_yields_to_a_long_log_which_is_shortened_before_the_next_chunk(
 
 def test_the_log_is_kept_short_while_the_copy_waits(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_compaction, "EVERY_SECONDS", 0)
-    operations.throttle(live.where, Throttle(max_rate=100), False)
-    with operations._holding(live.where, "migrate", live.progress) as (context, _):
+    commands.requests.throttle(live.where, Throttle(max_rate=100), False)
+    with commands.holding.hold_run(live.where, "migrate", live.progress) as (context, _):
         with log_compaction.LogCompactor(context, migrating.stored_plan(context)) as log:
             held = Throttler(context, log)
             held.copied(1, 0, time.monotonic())
@@ -348,7 +348,7 @@ def test_the_log_is_kept_short_while_the_copy_waits(live: LiveRun, monkeypatch: 
 
 
 def test_a_log_that_has_too_many_keys_does_not_stop_the_copy(live: LiveRun) -> None:
-    operations.throttle(live.where, Throttle(max_backlog=5), False)
+    commands.requests.throttle(live.where, Throttle(max_backlog=5), False)
     live.migrate()
     assert [line for line in live.progress.lines if "going on" in line] == [
         "10 log rows have to wait until their tables are copied: going on"

@@ -16,8 +16,8 @@ import psycopg
 import pytest
 
 from confiture import config
+from confiture.commands.endpoints import Endpoints
 from confiture.errors import CannotConnect, ConfitureError, CutoverUnfinished, Refused
-from confiture.operations import Endpoints
 from confiture.postgres import session, watchdog
 from confiture.postgres.embedded import Server
 from confiture.schema_to_schema import switchover, table_lock

@@ -13,9 +13,10 @@ from typing import Any
 
 from psycopg import sql
 
-from confiture import operations
-from confiture.operations import Endpoints, RunOptions
-from confiture.plan.planner import Plan, TablePlan, plan_from_json
+from confiture import commands
+from confiture.commands.endpoints import Endpoints
+from confiture.commands.options import RunOptions
+from confiture.plan.model import Plan, TablePlan, plan_from_json
 from confiture.runner.context import Silent
 from confiture.schema_to_schema.cutover_offline import Limits
 from confiture.schema_to_schema.verify import Result
@@ -73,30 +74,30 @@ class AnyMove:
 
     def plan(self, **choices: Any) -> Plan:
         """What ``plan`` says before anything is there."""
-        return operations.plan(self.where, self._choices(choices)).plan
+        return commands.plan.make(self.where, self._choices(choices)).plan
 
     def _choices(self, given: dict[str, Any]) -> RunOptions:
         return RunOptions(mapping=self.project / "column_mapping.yaml", **{"capture": False, **given})
 
     def setup(self, **choices: Any) -> None:
         """setup with the mapping."""
-        operations.setup(self.where, self._choices(choices), {}, Silent())
+        commands.setup.execute(self.where, self._choices(choices), {}, Silent())
 
     def migrate(self) -> int:
         """migrate; the rows copied."""
-        return operations.migrate(self.where, RunOptions(), Silent())[1]
+        return commands.migrate.execute(self.where, RunOptions(), Silent())[1]
 
     def verify(self, report: Path | None = None) -> Result:
         """verify anew."""
-        return operations.verify(self.where, report, True, Silent())[1]
+        return commands.verify.execute(self.where, report, True, Silent())[1]
 
     def cutover(self) -> None:
         """cutover."""
-        operations.cutover(self.where, Limits(), self.project / "differences.jsonl", Silent())
+        commands.cutover.execute(self.where, Limits(), self.project / "differences.jsonl", Silent())
 
     def cleanup(self) -> None:
         """cleanup."""
-        operations.cleanup(self.where, None, lambda: None, Silent())
+        commands.cleanup.execute(self.where, None, lambda: None, Silent())
 
     def through(self, **choices: Any) -> AnyMove:
         """Every step up to a verification that must find nothing."""

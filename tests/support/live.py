@@ -7,9 +7,12 @@ from pathlib import Path
 
 import psycopg
 
-from confiture import operations
-from confiture.operations import Endpoints, Limits, RunOptions
-from confiture.plan.planner import Plan
+from confiture import commands
+from confiture.commands.endpoints import Endpoints
+from confiture.commands.options import RunOptions
+from confiture.plan.model import Plan
+from confiture.schema_to_schema.table_lock import Limits
+from confiture.schema_to_schema.verify import Result
 from servers import Databases, TestDatabase
 
 #: Every crash point that only a run with capture passes, in the order the command passes them when it is
@@ -122,28 +125,28 @@ class LiveRun:
 
     def setup(self, **wanted: object) -> None:
         choices = self.chosen(capture=wanted.pop("capture", None))
-        operations.setup(self.where, choices, wanted, self.progress)
+        commands.setup.execute(self.where, choices, wanted, self.progress)
 
     def chosen(self, **choices: object) -> RunOptions:
         """The run's choices, some of them otherwise."""
         return replace(self.choices, **choices)  # type: ignore[arg-type]
 
     def plan(self, **choices: object) -> Plan:
-        return operations.plan(self.where, self.chosen(**choices)).plan
+        return commands.plan.make(self.where, self.chosen(**choices)).plan
 
     def migrate(self) -> None:
-        operations.migrate(self.where, self.choices, self.progress)
+        commands.migrate.execute(self.where, self.choices, self.progress)
 
     def restart(self, table: str) -> None:
         """Copy a table again."""
-        operations.migrate(self.where, self.chosen(restart=(table,)), self.progress)
+        commands.migrate.execute(self.where, self.chosen(restart=(table,)), self.progress)
 
     def follow(self) -> int:
-        return operations.follow(self.where, True, self.progress)[1]
+        return commands.follow.execute(self.where, True, self.progress)[1]
 
-    def verify(self, *, repair: bool = False) -> operations.Result:
+    def verify(self, *, repair: bool = False) -> Result:
         report = self.project / "differences.jsonl"
-        return operations.verify(self.where, report, True, self.progress, repair=repair)[1]
+        return commands.verify.execute(self.where, report, True, self.progress, repair=repair)[1]
 
     def tamper(self, statements: str) -> None:
         """Change the target behind the run's back, as its own writes do."""
@@ -201,16 +204,16 @@ class LiveRun:
             )
 
     def cutover(self, limits: Limits | None = None) -> None:
-        operations.cutover(self.where, limits or Limits(), self.project / "differences.jsonl", self.progress)
+        commands.cutover.execute(self.where, limits or Limits(), self.project / "differences.jsonl", self.progress)
 
     def cleanup(self) -> None:
-        operations.cleanup(self.where, None, lambda: None, self.progress)
+        commands.cleanup.execute(self.where, None, lambda: None, self.progress)
 
     def abort(self) -> None:
-        operations.abort(self.where, lambda: None, self.progress)
+        commands.abort.execute(self.where, lambda: None, self.progress)
 
     def rollback(self, limits: Limits | None = None) -> None:
-        operations.rollback(self.where, limits or Limits(), self.progress)
+        commands.rollback.execute(self.where, limits or Limits(), self.progress)
 
     def up_to_cutover(self, **wanted: object) -> LiveRun:
         """From nothing to a run that is verified, which it returns."""

@@ -333,7 +333,7 @@ MUTANTS = (
     ),
     Mutant(
         "a key's equality is that of its bytes",
-        "plan/planner.py",
+        "plan/conversions.py",
         '        return f"has the nondeterministic collation {column.collation}: equal values may differ"',
         "        return None",
         _in("unit", "plan"),
@@ -397,7 +397,7 @@ MUTANTS = (
     ),
     Mutant(
         "abort and cleanup, once begun, are ended first",
-        "operations.py",
+        "commands/holding.py",
         "    if ending is not None and ending != command:",
         "    if False:",
         _in("acceptance", "kill", "killed_abort_leaves"),
@@ -488,7 +488,7 @@ MUTANTS = (
     ),
     Mutant(
         "the image of a key keeps different keys apart",
-        "plan/planner.py",
+        "plan/conversions.py",
         "    if not _keeps_apart(source, target):",
         "    if False:",
         _in("unit", "plan", "different_keys_equal"),
@@ -776,16 +776,16 @@ MUTANTS = (
     ),
     Mutant(
         "what refuses a command blocks the run",
-        "operations.py",
+        "commands/holding.py",
         "if isinstance(error, (Blocked, DataFailure)):",
         "if isinstance(error, DataFailure):",
         _in("integration", "status", "refuses_a_command"),
     ),
     Mutant(
         "a block is cleared only by a command that has looked",
-        "operations.py",
+        "commands/migrate.py",
         'if run.state == VERIFIED:\n            progress_.say("nothing to migrate: every row is copied and verified")',
-        'if run.state == VERIFIED:\n            _unblock(context, "migrate")\n'
+        'if run.state == VERIFIED:\n            unblock(context, "migrate")\n'
         '            progress_.say("nothing to migrate: every row is copied and verified")',
         _in("integration", "status", "has_looked"),
     ),
@@ -1130,6 +1130,34 @@ MUTANTS = (
         "    if rewritten:\n",
         "    if False:\n",
         _in("integration", "way_back", "after_a_rewrite"),
+    ),
+    Mutant(
+        "a source that another run has closed is refused by the plan",
+        "schema_to_schema/plan_store.py",
+        "    _refuse_closed(source, plan)\n",
+        "",
+        _in("integration", "two_runs", "another_run_has_closed"),
+    ),
+    Mutant(
+        "a source that another run has closed is refused under the lock",
+        "schema_to_schema/cutover.py",
+        "    refuse_closed(context, plan, source)\n    _equalise",
+        "    _equalise",
+        _in("integration", "two_runs", "only_one_target_opens"),
+    ),
+    Mutant(
+        "a source with a table that the run does not know is not dropped",
+        "commands/cleanup.py",
+        "            cleanup.refuse_unknown_tables(source, run)\n            cleanup.drop",
+        "            cleanup.drop",
+        _in("integration", "cleanup", "came_later"),
+        (
+            (
+                "commands/cleanup.py",
+                "            cleanup.refuse_unknown_tables(source, run)\n    confirm()",
+                "            pass\n    confirm()",
+            ),
+        ),
     ),
 )
 

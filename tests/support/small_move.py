@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import confiture.cli
-from confiture import operations
-from confiture.operations import Endpoints, RunOptions
+from confiture import commands
+from confiture.commands.endpoints import Endpoints
+from confiture.commands.options import RunOptions
 from confiture.runner.context import Context, Silent
 from forked import Ended
 from servers import Databases, TestDatabase
@@ -153,16 +154,16 @@ class SmallMove:
 
     @property
     def where(self) -> Endpoints:
-        """The run, for ``operations``."""
+        """The run, for ``commands``."""
         return Endpoints(self.target.name, None, self.project)
 
     def holding(self, command: str = "migrate") -> contextlib.AbstractContextManager[Context]:
         """Hold the run's lease for a block."""
-        return _first(operations._holding(self.where, command, Silent()))
+        return _first(commands.holding.hold_run(self.where, command, Silent()))
 
     def migrate(self) -> int:
         """Migrate here, errors raised as they are; the rows copied."""
-        return operations.migrate(self.where, RunOptions(), Silent())[1]
+        return commands.migrate.execute(self.where, RunOptions(), Silent())[1]
 
     # What there is ---------------------------------------------------------------------------------
 

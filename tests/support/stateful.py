@@ -11,6 +11,7 @@ import signal
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from hypothesis import strategies as st
@@ -22,11 +23,20 @@ from forked import Forks, Running, until
 from live import LiveRun
 from servers import Databases, TestDatabase
 
-OLD = """
-CREATE TABLE item (id int PRIMARY KEY, n int);
-INSERT INTO item SELECT n, n FROM generate_series(1, 30) n;
+FILL = "INSERT INTO item SELECT n, n FROM generate_series(1, 30) n;"
+PLAIN = f"CREATE TABLE item (id int PRIMARY KEY, n int); {FILL}"
+#: The bounds of the partition that is detached and attached again.
+HIGH = "FOR VALUES FROM (20) TO (MAXVALUE)"
+PARTITIONED = f"""
+CREATE TABLE item (id int PRIMARY KEY, n int) PARTITION BY RANGE (id);
+CREATE TABLE item_low PARTITION OF item FOR VALUES FROM (MINVALUE) TO (20);
+CREATE TABLE item_high PARTITION OF item {HIGH}; {FILL}
 """
-NEW = "CREATE TABLE item (id bigint PRIMARY KEY, amount bigint); CREATE INDEX ON item (amount);"
+#: The opening enables the rule, which conflicts with readers.
+NEW = """
+CREATE TABLE item (id bigint PRIMARY KEY, amount bigint); CREATE INDEX ON item (amount);
+CREATE RULE kept AS ON DELETE TO item WHERE false DO ALSO NOTHING;
+"""
 MAPPING = "item: {n: amount}\n"
 STEPS = ("setup", "migrate", "verify", "cutover", "rollback", "cleanup", "abort", "pause", "resume")
 #: Done, refused with a reason, held, differences, given up, half-way, stopped: but never a defect. 2 is a mapping that
@@ -53,11 +63,20 @@ class Anything(RuleBasedStateMachine):
     server: Server
     forks: Forks
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(partitioned=st.booleans())
+    def begin(self, partitioned: bool) -> None:
         self.databases = Databases(self.server)
         self.folder = tempfile.TemporaryDirectory()
-        self.live = LiveRun(self.databases, Path(self.folder.name, "project"), OLD, NEW, MAPPING, chunk_rows=8)
+        self.live = LiveRun(
+            self.databases,
+            Path(self.folder.name, "project"),
+            PARTITIONED if partitioned else PLAIN,
+            NEW,
+            MAPPING,
+            chunk_rows=8,
+        )
+        self.partitioned = partitioned
+        self.readers: list[psycopg.Connection[Any]] = []
         self.model = {n: n for n in range(1, 31)}
 
     # What the application does -------------------------------------------------------------------------
@@ -84,7 +103,8 @@ class Anything(RuleBasedStateMachine):
 
     @rule()
     def truncate(self) -> None:
-        if self._written("TRUNCATE item"):
+        # It waits for readers, which stay.
+        if self._written("SET lock_timeout = '200ms'; TRUNCATE item"):
             self.model.clear()
 
     def _written(self, statement: str, *values: int) -> bool:
@@ -94,7 +114,10 @@ class Anything(RuleBasedStateMachine):
             return False
         side = "source" if "source" in sides else "target"
         column = {"source": "n", "target": "amount"}[side]
-        self._database(side).sql(statement.format(*values, column))
+        try:
+            self._database(side).sql(statement.format(*values, column))
+        except psycopg.errors.LockNotAvailable:
+            return False
         return True
 
     # What the operator does ----------------------------------------------------------------------------
@@ -125,7 +148,7 @@ class Anything(RuleBasedStateMachine):
     @rule(step=st.sampled_from(STEPS[:7]), other=st.sampled_from(STEPS[:7]), hit=st.integers(1, 60))
     def frozen(self, step: str, other: str, hit: int) -> None:
         """Stopped anywhere, taken over by another command, and woken up again."""
-        running = self.forks.start(self.live.arguments(step), self.live.project)
+        running = self.forks.start(self._arguments(step), self.live.project)
         until(lambda: self._over(running) or running.passed >= hit, f"{hit} points of {step}")
         running.signal(signal.SIGSTOP)
         try:
@@ -152,6 +175,38 @@ class Anything(RuleBasedStateMachine):
             self.live.source.sql(f"{off}; UPDATE item SET n = {value} WHERE id < 4; {on}")
             self.model |= {key: value for key in (1, 2, 3) if key in self.model}
 
+    @precondition(lambda self: self.partitioned and "source" in self._open())
+    @rule(value=st.integers(0, 9), how=st.sampled_from(("detached", "disabled")))
+    def partition_written_alone(self, value: int, how: str) -> None:
+        """In one transaction, a partition is written to while no trigger of its table fires for it."""
+        off, on = {
+            "detached": (
+                "ALTER TABLE item DETACH PARTITION item_high",
+                f"ALTER TABLE item ATTACH PARTITION item_high {HIGH}",
+            ),
+            "disabled": (f"ALTER TABLE item_high {how} TRIGGER ALL" for how in ("DISABLE", "ENABLE")),
+        }[how]
+        if self._written(f"SET lock_timeout = '200ms'; {off}; UPDATE item_high SET n = {value} WHERE id < 23; {on}"):
+            self.model |= {key: value for key in (20, 21, 22) if key in self.model}
+
+    @precondition(lambda self: len(self.readers) < 2)
+    @rule(side=st.sampled_from(("source", "target")))
+    def reader_stays(self, side: str) -> None:
+        """A transaction that has read the table, and stays open."""
+        with contextlib.suppress(psycopg.Error):  # not there yet
+            reader = self._database(side).connect(autocommit=False)
+            reader.execute("SELECT count(*) FROM item")
+            self.readers.append(reader)
+
+    @precondition(lambda self: self.readers)
+    @rule()
+    def readers_end(self) -> None:
+        self._end_readers()
+
+    def _end_readers(self) -> None:
+        while self.readers:
+            self.readers.pop().close()
+
     @precondition(lambda self: "source" in self._open())
     @rule(here=st.booleans())
     def table_comes_or_goes(self, here: bool) -> None:
@@ -173,13 +228,18 @@ class Anything(RuleBasedStateMachine):
         self._restart()
 
     def _restart(self) -> int:
+        self._end_readers()
         with contextlib.suppress(psycopg.Error):  # not there yet
             self.live.target.sql("DROP TRIGGER IF EXISTS spoil ON item")
-        line = [*self.live.arguments("migrate"), "--restart-table", "public.item"]
+        line = [*self._arguments("migrate"), "--restart-table", "public.item"]
         return self._end(self.forks.start(line, self.live.project), "restart")
 
+    def _arguments(self, step: str) -> list[str]:
+        short = ("--give-up-after", "1") if step in ("cutover", "rollback") else ()
+        return [*self.live.arguments(step), *short]
+
     def _command(self, step: str, **environment: str) -> int:
-        running = self.forks.start(self.live.arguments(step), self.live.project, **environment)
+        running = self.forks.start(self._arguments(step), self.live.project, **environment)
         return self._end(running, f"{step} {environment}", KILLED_CODES if environment else CODES)
 
     def _end(self, running: Running, step: str, allowed: set[int] = CODES) -> int:
@@ -216,6 +276,7 @@ class Anything(RuleBasedStateMachine):
         if not hasattr(self, "live"):
             return
         try:
+            self._end_readers()
             self.live.source.sql("DROP TABLE IF EXISTS extra")
             while self._state() not in ("cutover", "cleaned"):
                 before = self._state()
@@ -230,6 +291,7 @@ class Anything(RuleBasedStateMachine):
             assert self._open() == {"target"}
             assert dict(self.live.target.rows("TABLE item")) == self.model
         finally:
+            self._end_readers()
             self.databases.drop_all()
             self.folder.cleanup()
 

@@ -80,6 +80,23 @@ def is_blocked(tx: Transaction, schema: str) -> bool:
     return "RAISE" in (_source_text(tx, schema) or "")
 
 
+def closed_by_another(tx: Transaction, schema: str, tables: Sequence[TableRef]) -> tuple[TableRef, str] | None:
+    """One of these tables that another run has closed, and that run's schema (docs/invariants.md, I-8.1).
+
+    The other run's target takes the writes then. A target that opened for this run too would be a second one.
+    """
+    row = tx.pg.execute(
+        "SELECT n.nspname, c.relname, run.nspname FROM pg_proc p JOIN pg_namespace run ON run.oid = p.pronamespace"
+        " JOIN pg_trigger t ON t.tgfoid = p.oid JOIN pg_class c ON c.oid = t.tgrelid"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " JOIN unnest(%s::text[], %s::text[]) w(schema, name) ON (w.schema, w.name) = (n.nspname, c.relname)"
+        " WHERE p.proname = %s AND p.prosrc LIKE '%%RAISE%%' AND run.nspname ~ '^confiture_[0-9a-f]{8}$'"
+        " AND run.nspname <> %s LIMIT 1",
+        ([t.schema for t in tables], [t.name for t in tables], _FUNCTION, schema),
+    ).fetchone()
+    return None if row is None else (TableRef(row[0], row[1]), str(row[2]))
+
+
 def install(tx: Transaction, schema: str, table: TableRef) -> None:
     """Create the triggers of one table and of its partitions, and record their fingerprint; harmless to repeat.
 

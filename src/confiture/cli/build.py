@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from confiture import operations
+from confiture import commands
 from confiture.cli import options, terminal
 from confiture.errors import UsageError
 from confiture.render.outcome import SCHEMA_VERSION
@@ -27,11 +27,11 @@ def build(
     """Put the ordered DDL files together, or build a database from them."""
     where = options.where(env or "", None, project)
     if apply:
-        database, count = operations.build_database(where.target, where.project)
+        database, count = commands.build.build_database(where.target, where.project)
         done = {"schema_version": SCHEMA_VERSION, "database": database.name, "statements": count}
         terminal.emit_either(f"built {database.name}: {count} statements", done, format)
         return
-    text = operations.ddl(env, where.project)
+    text = commands.build.ddl(env, where.project)
     if output is None:
         terminal.emit(text, as_it_is=True)
     else:

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from confiture import operations
+from confiture import commands
 from confiture.cli import options, terminal
 from confiture.cli.verify import Report
+from confiture.commands.endpoints import Endpoints
 from confiture.config import redact
 from confiture.errors import CutoverUnfinished, UsageError
 from confiture.pooler.pgbouncer import Pool
@@ -80,12 +81,12 @@ def cutover(
     if dry_run:
         _rehearse(where, limits, report, through, format)
         return
-    problems = operations.rollback_problems(where)
+    problems = commands.plan.rollback_problems(where)
     if problems:
         what = "a cutover after which a rollback is not possible"
         options.confirm(target, what, no_rollback, "--no-rollback", problems)
     with terminal.Reporter() as reporter:
-        run, old, new = operations.cutover(where, limits, report, reporter, through)
+        run, old, new = commands.cutover.execute(where, limits, report, reporter, through)
     if arguments is not None:
         _hook(arguments, hook or "", hook_environment(run.short, old, new), "the target")
     old_stays = (
@@ -113,16 +114,14 @@ def _pool(console: str | None, name: str | None, config: Path | None) -> Pool | 
     return None
 
 
-def _rehearse(
-    where: operations.Endpoints, limits: Limits, report: Path, pool: Pool | None, format: options.Output
-) -> None:
+def _rehearse(where: Endpoints, limits: Limits, report: Path, pool: Pool | None, format: options.Output) -> None:
     with terminal.Reporter() as reporter:
-        run, found = operations.rehearse(where, limits, report, reporter, pool)
+        run, found = commands.cutover.rehearse(where, limits, report, reporter, pool)
     if found is None:
         terminal.show(where, run, "the target serves already", format)
     else:
         said = "nothing refuses a cutover now; none was made"
-        told = (*render.text(found), *operations.rollback_told(run))
+        told = (*render.text(found), *commands.plan.rollback_told(run))
         terminal.show(where, run, said, format, *told, rehearsal=render.as_json(found))
 
 
@@ -147,13 +146,13 @@ def rollback(
     limits = Limits(lock_timeout, give_up_after, max_write_pause, terminate_blockers)
     if dry_run:
         with terminal.Reporter() as reporter:
-            run, found = operations.rehearse_rollback(where, limits, reporter)
+            run, found = commands.rollback.rehearse(where, limits, reporter)
         said = "nothing refuses a rollback now; none was made"
         terminal.show(where, run, said, format, *render.text(found), rehearsal=render.as_json(found))
         return
     through = _pool(pgbouncer, pool, pgbouncer_config)
     with terminal.Reporter() as reporter:
-        run, old, new = operations.rollback(where, limits, reporter, through)
+        run, old, new = commands.rollback.execute(where, limits, reporter, through)
     if arguments is not None:
         _hook(arguments, hook or "", hook_environment(run.short, new, old), "the source")
     terminal.show(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from confiture import operations
+from confiture import commands
 from confiture.cli import options, terminal
 
 DropSource = Annotated[str | None, typer.Option("--drop-source", help="Drop the old database too; its exact name.")]
@@ -26,7 +26,7 @@ def cleanup(
     if drop_source is not None:
         what += f", and THE DATABASE {drop_source}"
     with terminal.Reporter() as reporter:
-        run = operations.cleanup(
+        run = commands.cleanup.execute(
             where, drop_source, lambda: options.confirm(drop_source or target, what, yes), reporter
         )
     terminal.show(where, run, "what the run made is dropped; the journal stays", format)
@@ -43,7 +43,7 @@ def abort(
     where = options.where(target, source, project)
     what = "abort drops every row copied and what setup built in the target"
     with terminal.Reporter() as reporter:
-        run = operations.abort(where, lambda: options.confirm(target, what, yes), reporter)
+        run = commands.abort.execute(where, lambda: options.confirm(target, what, yes), reporter)
     terminal.show(where, run, "the run is given up; the source is as it was", format)
 
 
@@ -66,7 +66,7 @@ def follow(
     """Keep the target fresh while the application writes, until a signal or the cutover."""
     where = options.where(target, source, project)
     with terminal.Reporter() as reporter:
-        run, rows = operations.follow(where, once, reporter, verify_every)
+        run, rows = commands.follow.execute(where, once, reporter, verify_every)
     terminal.show(where, run, f"{rows:,} rows brought over; little is waiting", format, rows_brought=rows)
 
 
@@ -77,7 +77,7 @@ def pause(
 ) -> None:
     """Ask the running command to pause at its next checkpoint."""
     where = options.where(target, None, project)
-    run = operations.request(where, "pause")
+    run = commands.requests.request(where, "pause")
     terminal.show(where, run, "asked to pause", format, step="resume")
 
 
@@ -88,5 +88,5 @@ def resume(
 ) -> None:
     """Ask the paused command to go on."""
     where = options.where(target, None, project)
-    run = operations.request(where, "resume")
+    run = commands.requests.request(where, "resume")
     terminal.show(where, run, "asked to go on", format)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from confiture import operations
+from confiture import commands
 from confiture.cli import options, terminal
 from confiture.cli.plan import choices, show
 from confiture.cli.throttle import MaxBacklog, MaxRate, MaxReplicaLag
@@ -43,7 +43,7 @@ def migrate(
         show(where, chosen, format)
         return
     with terminal.Reporter() as reporter:
-        run, copied = operations.migrate(where, chosen, reporter)
+        run, copied = commands.migrate.execute(where, chosen, reporter)
     terminal.show(where, run, f"every row is copied ({copied:,} by this command)", format, rows_copied=copied)
 
 
@@ -79,7 +79,7 @@ def run(
     )
     chosen = replace(chosen, throttle=Throttle(max_rate, max_replica_lag, max_backlog))
     with terminal.Reporter() as reporter:
-        operations.setup(where, chosen, {}, reporter)
-        operations.migrate(where, chosen, reporter)
-        after, result = operations.verify(where, report, False, reporter)
+        commands.setup.execute(where, chosen, {}, reporter)
+        commands.migrate.execute(where, chosen, reporter)
+        after, result = commands.verify.execute(where, report, False, reporter)
     finish(where, after, result, report, format)

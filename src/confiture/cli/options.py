@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
+from confiture.commands.endpoints import Endpoints
 from confiture.config import find_project
 from confiture.errors import UsageError
-from confiture.operations import Endpoints
 
 
 class Output(StrEnum):

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from confiture import config, operations
+from confiture import commands, config
 from confiture.cli import options, terminal
-from confiture.operations import RunOptions
+from confiture.commands.endpoints import Endpoints
+from confiture.commands.options import RunOptions
 from confiture.render import plan as render
 
 
@@ -70,11 +71,9 @@ def plan(
     show(options.where(target, source, project), chosen, format)
 
 
-def show(
-    where: operations.Endpoints, chosen: RunOptions, format: options.Output, *, accept_fsync_off: bool = True
-) -> None:
+def show(where: Endpoints, chosen: RunOptions, format: options.Output, *, accept_fsync_off: bool = True) -> None:
     """Make a plan and print it."""
-    planned = operations.plan(where, chosen, accept_fsync_off=accept_fsync_off)
+    planned = commands.plan.make(where, chosen, accept_fsync_off=accept_fsync_off)
     if format is options.Output.json:
         terminal.emit_json(render.as_json(planned.plan))
     else:
@@ -92,7 +91,7 @@ def preview(
 ) -> None:
     """Show rows of a table before and after."""
     where = options.where(target, source, project)
-    found = operations.preview(where, RunOptions(mapping=mapping), table, rows)
+    found = commands.plan.preview(where, RunOptions(mapping=mapping), table, rows)
     if format is options.Output.json:
         terminal.emit_json(render.preview_json(table, found))
     else:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from confiture import operations
+from confiture import commands
 from confiture.cli import options, terminal
 from confiture.cli.plan import choices, show
 
@@ -48,5 +48,5 @@ def setup(
         return
     wanted = {"encoding": encoding, "locale": locale, "accept_fsync_off": accept_fsync_off}
     with terminal.Reporter() as reporter:
-        run = operations.setup(where, chosen, wanted, reporter)
+        run = commands.setup.execute(where, chosen, wanted, reporter)
     terminal.show(where, run, f"setup is done: {run.source_name} -> {run.target_name}, run {run.short}", format)

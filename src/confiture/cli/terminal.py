@@ -24,8 +24,8 @@ from rich.progress import (
 )
 
 from confiture.cli.options import Output
+from confiture.commands.endpoints import Endpoints
 from confiture.journal.runs import Run
-from confiture.operations import Endpoints
 from confiture.render import outcome
 from confiture.types import visible
 

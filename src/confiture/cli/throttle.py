@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from confiture import operations
+from confiture import commands
 from confiture.cli import options, terminal
 from confiture.copy.throttle import Throttle
 
@@ -33,6 +33,6 @@ def throttle(
     """Set limits that a running copy obeys within a chunk, and every later one from its start."""
     given = Throttle(max_rate, max_replica_lag, max_backlog)
     where = options.where(target, None, project)
-    run, limits = operations.throttle(where, given, off)
+    run, limits = commands.requests.throttle(where, given, off)
     said = f"the copy is held to: {limits}" if limits else "no limit holds the copy back"
     terminal.show(where, run, said, format, limits=asdict(limits))

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from confiture import operations
+from confiture import commands
 from confiture.cli import options, terminal
+from confiture.commands.endpoints import Endpoints
 from confiture.journal.runs import Run
 from confiture.render import outcome
 from confiture.render import verification as render
@@ -31,11 +32,11 @@ def verify(
     """Compare every row, foreign keys, constraints, indexes and sequences."""
     where = options.where(target, source, project)
     with terminal.Reporter() as reporter:
-        after, result = operations.verify(where, report, again, reporter, repair=repair)
+        after, result = commands.verify.execute(where, report, again, reporter, repair=repair)
     finish(where, after, result, report, format)
 
 
-def finish(where: operations.Endpoints, run: Run, result: Result, report: Path, format: options.Output) -> None:
+def finish(where: Endpoints, run: Run, result: Result, report: Path, format: options.Output) -> None:
     """Print a verification's outcome.
 
     :raises DifferencesFound: when something differs.
@@ -47,6 +48,6 @@ def finish(where: operations.Endpoints, run: Run, result: Result, report: Path, 
     else:
         terminal.emit(render.text(result))
     if not result.equal:
-        raise operations.differences_found(run, result, report, where)
+        raise commands.verify.differences_found(run, result, report, where)
     if format is options.Output.text:
-        terminal.show(where, run, "source and target agree", format, *operations.rollback_told(run))
+        terminal.show(where, run, "source and target agree", format, *commands.plan.rollback_told(run))

@@ -10,7 +10,7 @@ from confiture.compare import parts, suspects
 from confiture.compare.checksum import Hashing, Sum
 from confiture.compare.parts import Look
 from confiture.copy.run_table import RunTable
-from confiture.journal import catch_up, progress
+from confiture.journal import catch_up, chunks
 from confiture.journal.verifications import Difference, Unit
 from confiture.postgres.session import Session
 from confiture.runner.context import Context
@@ -30,11 +30,11 @@ def parts_of(context: Context, source: Session, job: RunTable, hashing: Hashing,
     """A table's parts: its chunks where both servers order the key alike, else the whole."""
     sides = parts.Sides(source, context.target, job, hashing, look)
     with context.target.transaction(read_only=True) as tx:
-        chunks = progress.chunks(tx, context.run_id, job.table.number)
+        planned = chunks.chunks(tx, context.run_id, job.table.number)
     if not job.table.ordered:
-        yield Part(0, lambda: _recorded(job, 0, parts.compare_whole(sides, parts.joined(chunks))))
+        yield Part(0, lambda: _recorded(job, 0, parts.compare_whole(sides, parts.joined(planned))))
         return
-    for chunk in chunks:
+    for chunk in planned:
         number, span = chunk.number, chunk.range
         yield Part(number, lambda n=number, s=span: _recorded(job, n, parts.compare_range(sides, s)))  # type: ignore[misc]
 

@@ -17,11 +17,9 @@ from sqlalchemy import func
 
 from confiture import __version__
 from confiture.errors import Held
-from confiture.journal.tables import event, run
+from confiture.journal.tables import Json, event, run
 from confiture.postgres.session import Transaction
 from confiture.states import FINAL, SETUP
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

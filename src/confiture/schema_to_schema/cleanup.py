@@ -7,14 +7,15 @@ from functools import partial
 import psycopg
 from psycopg import sql
 
+from confiture import fingerprint
 from confiture.capture import write_block
 from confiture.config import Database
 from confiture.copy import foreign_server
 from confiture.errors import Held, Refused
-from confiture.journal import progress, runs
+from confiture.journal import deferred_objects, runs, steps, table_plans
 from confiture.journal.runs import Run
 from confiture.naming import Naming
-from confiture.plan.planner import plan_from_json
+from confiture.plan.model import plan_from_json
 from confiture.plan.projection import raw
 from confiture.postgres.session import Session, Transaction, brief_lock
 from confiture.runner import transitions
@@ -25,6 +26,9 @@ from confiture.schema_to_schema.blockers import wait_for_locks
 from confiture.schema_to_schema.deferred_objects import indexes
 from confiture.states import ABORTED, CLEANED, CUTOVER, MIGRATING, SETUP, VERIFIED
 from confiture.types import TableRef, quoted
+
+#: The option of the run that keeps the set of the source's tables when its schema there is dropped.
+_SET = "source_set"
 
 
 def refuse_before_cutover(run: Run) -> None:
@@ -51,7 +55,14 @@ def refuse_after_cutover(run: Run) -> None:
 
 def cleanup(context: Context) -> None:
     """After the cutover: drop the run's schemas, views and foreign server. The journal remains."""
-    refuse_before_cutover(context.run())
+    run = context.run()
+    refuse_before_cutover(run)
+    with context.source.transaction(read_only=True) as tx:
+        known = fingerprint.of_database(tx, context.schema)
+    if known is not None:  # None after a crash that came after the drop of the source's schema
+        # Durable: the set of the source's tables, which outlives the run's schema there.
+        with context.fenced() as tx:
+            runs.update(tx, context.run_id, options={**run.options, _SET: known})
     run_steps(context, "cleanup", (_drop_target_objects(), _drop_source_objects()))
     _end(context, "clean")
 
@@ -59,8 +70,8 @@ def cleanup(context: Context) -> None:
 def abort(context: Context) -> None:
     """Abort the run: drop what setup built in the target, and restore the tables that it found there."""
     refuse_after_cutover(context.run())
-    steps = (Step("what setup built", act=_drop_built), Step("what setup found", act=_restore_found))
-    run_steps(context, "abort", (_drop_target_objects(), *steps, _drop_source_objects()))
+    more = (Step("what setup built", act=_drop_built), Step("what setup found", act=_restore_found))
+    run_steps(context, "abort", (_drop_target_objects(), *more, _drop_source_objects()))
     _end(context, "abort")
 
 
@@ -174,7 +185,7 @@ def _drop_built(context: Context, tx: Transaction) -> None:
 
     :raises Refused: when another object depends on one of them.
     """
-    left = progress.built(tx, context.run_id)
+    left = steps.built(tx, context.run_id)
     tables = [identity for kind, identity in left if kind == "table"]
     others = [(kind, identity) for kind, identity in left if kind != "table"]
     pending = [("table", ", ".join(tables))] if tables else []
@@ -192,15 +203,15 @@ def _drop_built(context: Context, tx: Transaction) -> None:
 
 def _restore_found(context: Context, tx: Transaction) -> None:
     """Empty the tables that existed before setup, and restore every object that was taken off them."""
-    if progress.built(tx, context.run_id):
+    if steps.built(tx, context.run_id):
         return  # they were dropped with everything on them
     plan_store.foreign_keys_off(context, tx)
-    tables = [sql.Identifier(s.target.schema, s.target.name) for s in progress.tables(tx, context.run_id)]
+    tables = [sql.Identifier(s.target.schema, s.target.name) for s in table_plans.tables(tx, context.run_id)]
     if tables:
         tx.pg.execute(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(tables)))
-    taken = [item for item in progress.deferred(tx, context.run_id) if item.status == "off"]
+    taken = [item for item in deferred_objects.deferred(tx, context.run_id) if item.status == "off"]
     keys = (d for d in taken if d.kind == "foreign_key")
-    suspended = progress.in_order(d for d in taken if d.kind in progress.SUSPENDED)
+    suspended = deferred_objects.in_order(d for d in taken if d.kind in deferred_objects.SUSPENDED)
     for item in (*indexes.roots_first(taken), *keys, *suspended):
         rebuild.restore_and_record(context, tx, item)
     run = runs.get(tx, context.run_id)
@@ -226,6 +237,30 @@ def refuse_other_name(run: Run, name: str) -> None:
             why=f"run {run.short} moved {known!r}",
             fix="name it exactly to drop it",
         )
+
+
+def refuse_unknown_tables(source: Database, run: Run) -> None:
+    """Compare the set of the source's tables, before the database is dropped with all of them (I-2.4).
+
+    :raises Refused: naming tables or large objects that the run does not know.
+    """
+    with Session(source, "cleanup") as session, session.transaction(read_only=True) as tx:
+        known = fingerprint.of_database(tx, run.schema) or run.options.get(_SET)
+        now = fingerprint.facts(tx, run.schema, [])
+    if known is None:
+        return  # an older version cleaned up: it did not record the set
+    lines = [line for kind, was in known.items() for line in _new(was, now.get((0, kind), ""))]
+    if lines:
+        raise Refused(
+            f"the source has {', '.join(lines[:3])}{' and more' if len(lines) > 3 else ''} that the run did not move",
+            why="--drop-source drops the whole database",
+            fix="move or drop these first, or clean up without --drop-source; nothing was dropped",
+        )
+
+
+def _new(was: str, now: str) -> list[str]:
+    known = was.splitlines()
+    return [line for line in now.splitlines() if line not in known]
 
 
 def _maintenance(source: Database) -> Session:

@@ -24,11 +24,11 @@ from confiture.compare.suspects import Key
 from confiture.copy.run_table import RunTable
 from confiture.errors import CannotConnect, CutoverAborted, CutoverUnfinished
 from confiture.failpoints import failpoint
-from confiture.journal import progress, runs
-from confiture.journal.progress import Deferred
+from confiture.journal import deferred_objects, runs
+from confiture.journal.deferred_objects import Deferred
 from confiture.journal.runs import Run
 from confiture.journal.verifications import Difference
-from confiture.plan.planner import Plan
+from confiture.plan.model import Plan
 from confiture.pooler import Pooler
 from confiture.postgres.session import LOCK_CONFLICTS, Budget, Session, Transaction, brief_lock, retry
 from confiture.runner import transitions
@@ -45,7 +45,7 @@ from confiture.schema_to_schema import (
     verify,
 )
 from confiture.schema_to_schema.blockers import wait_for_locks
-from confiture.schema_to_schema.cutover_offline import refuse_stale, source_tables
+from confiture.schema_to_schema.cutover_offline import refuse_closed, refuse_stale, source_tables
 from confiture.schema_to_schema.deferred_objects import foreign_keys, restore
 from confiture.schema_to_schema.keyless import off_until_cutover
 from confiture.schema_to_schema.switchover import FORWARD, Remaining
@@ -147,7 +147,9 @@ def _check_target(context: Context, opening: Transaction) -> None:
 def _acted_on(tx: Transaction, context: Context) -> list[TableRef]:
     """The target tables that the opening changes."""
     kinds = ("foreign_key", "trigger")
-    return sorted({d.table for d in progress.deferred(tx, context.run_id) if d.kind in kinds and d.status != "back"})
+    return sorted(
+        {d.table for d in deferred_objects.deferred(tx, context.run_id) if d.kind in kinds and d.status != "back"}
+    )
 
 
 def _act(
@@ -163,6 +165,7 @@ def _act(
     """Under the lock: synchronise both sides, prepare the opening, close the source; the caller commits."""
     context = follower.context
     assert opening is not None
+    refuse_closed(context, plan, source)
     _synchronise(follower, plan, hashing, source)
     with table_lock.prepared(budget, opening, "target", [t.target for t in plan.tables]):
         _check_target(context, opening)
@@ -185,6 +188,8 @@ def prepare(context: Context, plan: Plan, hashing: Hashing, limits: Limits) -> N
 
     :raises CutoverAborted: when a row differs, or sessions block the locks that this needs.
     """
+    with context.source.transaction(read_only=True) as tx:
+        refuse_closed(context, plan, tx)
     reverse.install(context, plan)
     prepare_block(context, plan, limits)
     synchronise(context, plan, hashing)
@@ -358,20 +363,20 @@ def open_target(context: Context, tx: Transaction, plan: Plan, run: Run, servers
 
     :param servers: the start of both servers, when every row is known to be equal; None when that is not known.
     """
-    for item in progress.deferred(tx, context.run_id, "foreign_key"):
+    for item in deferred_objects.deferred(tx, context.run_id, "foreign_key"):
         if item.status == "interim" and item.interim is not None:
             foreign_keys.declare(tx, item)
         elif item.status == "off" and off_until_cutover(plan, item):
             foreign_keys.restore_not_valid(tx, item)
-            progress.set_deferred(tx, context.run_id, item, "interim")
-    off = [item for item in progress.suspended(tx, context.run_id) if item.status != "back"]
+            deferred_objects.set_deferred(tx, context.run_id, item, "interim")
+    off = [item for item in deferred_objects.suspended(tx, context.run_id) if item.status != "back"]
     for item in off:
         restore(tx, item)
     checks = [item.table for item in off if item.kind == "check"]
     if checks:
         # A restored constraint NOT VALID may be NOT NULL, which changes the fingerprint of its column.
         fingerprint.record(tx, context.schema, fingerprint.roots_of(tx, checks), (fingerprint.COLUMNS,))
-    progress.set_all_deferred(tx, context.run_id, progress.SUSPENDED, "back")
+    deferred_objects.set_all_deferred(tx, context.run_id, deferred_objects.SUSPENDED, "back")
     write_block.unblock(tx, context.schema)
     transitions.fire(tx, run, "cutover", {"live": True})
     options = {k: v for k, v in run.options.items() if k != reverse_verify.SERVERS_OPTION}
@@ -383,7 +388,7 @@ def open_target(context: Context, tx: Transaction, plan: Plan, run: Run, servers
 def drop_interim_keys(context: Context, plan: Plan) -> None:
     """After the opening, without a time limit: validate the declared keys, drop their interims."""
     with context.target.transaction(read_only=True) as tx:
-        keys = [k for k in progress.deferred(tx, context.run_id, "foreign_key") if k.status == "interim"]
+        keys = [k for k in deferred_objects.deferred(tx, context.run_id, "foreign_key") if k.status == "interim"]
     for item in keys:
         beside_interim = not off_until_cutover(plan, item)
         # Durable: the declared key is validated. Its interim remains.
@@ -400,4 +405,4 @@ def _drop_interim(context: Context, item: Deferred, *, beside_interim: bool) -> 
         brief_lock(tx)
         if beside_interim:
             foreign_keys.drop_interim(tx, item)
-        progress.set_deferred(tx, context.run_id, item, "back")
+        deferred_objects.set_deferred(tx, context.run_id, item, "back")

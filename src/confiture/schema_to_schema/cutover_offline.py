@@ -17,14 +17,15 @@ from dataclasses import replace
 from psycopg import sql
 
 from confiture import fingerprint, secret_values
+from confiture.capture import write_block
 from confiture.config import Database, redact
 from confiture.errors import CutoverAborted, Refused, UsageError
 from confiture.failpoints import failpoint
-from confiture.journal import progress, runs, verifications
-from confiture.journal.progress import Deferred
+from confiture.journal import deferred_objects, runs, verifications
+from confiture.journal.deferred_objects import Deferred
 from confiture.journal.runs import Run
 from confiture.naming import Naming
-from confiture.plan.planner import Plan
+from confiture.plan.model import Plan
 from confiture.postgres.session import Transaction
 from confiture.runner import transitions
 from confiture.runner.context import Context, check_source_fence
@@ -94,10 +95,21 @@ def refuse_stale(context: Context, plan: Plan) -> None:
         )
 
 
+def refuse_closed(context: Context, plan: Plan, source: Transaction) -> None:
+    """:raises CutoverAborted: when another run has closed the source: its target takes the writes (I-8.1)."""
+    found = write_block.closed_by_another(source, context.schema, [t.source for t in plan.tables])
+    if found is not None:
+        raise CutoverAborted(
+            f"cutover aborted: table {found[0]} of the source is closed by another run",
+            why=f"the run of schema {found[1]} was cut over, so that its target takes the writes",
+            fix="abort this run, or roll the other one back",
+        )
+
+
 def _as_declared(context: Context) -> None:
     """Foreign keys as declared, each in a resumable step of its own, before anything is locked."""
     with context.target.transaction(read_only=True) as tx:
-        keys = progress.deferred(tx, context.run_id, "foreign_key")
+        keys = deferred_objects.deferred(tx, context.run_id, "foreign_key")
     steps = [Step(f"foreign key {k.name} on {k.table} as declared", act=_declare(k)) for k in keys]
     run_steps(context, "cutover", steps)
 
@@ -114,7 +126,7 @@ def _declare(item: Deferred) -> Callable[[Context, Transaction], None]:
         fingerprint.refuse_changed(tx, context.schema, "target", [fingerprint.FOREIGN_KEYS], list(both))
         foreign_keys.replace_interim(tx, item)
         fingerprint.record(tx, context.schema, both, [fingerprint.FOREIGN_KEYS])
-        progress.set_deferred(tx, context.run_id, item, "back")
+        deferred_objects.set_deferred(tx, context.run_id, item, "back")
 
     return act
 
@@ -130,6 +142,7 @@ def source_tables(context: Context, plan: Plan) -> Tables:
 
 
 def _under_lock(context: Context, source: Transaction, plan: Plan) -> None:
+    refuse_closed(context, plan, source)
     # Not transactional: the application has used the sequences since the copy. Harmless while the source is serving.
     with context.fenced() as tx:
         sequences.set_all(context.source, tx, plan)
@@ -141,9 +154,9 @@ def _under_lock(context: Context, source: Transaction, plan: Plan) -> None:
         # A lost connection has released the lock. This statement then fails, and the source is still serving.
         source.pg.execute("SELECT 1")
         sequences.set_all(context.source, tx, plan)
-        for item in progress.suspended(tx, context.run_id):
+        for item in deferred_objects.suspended(tx, context.run_id):
             restore(tx, item)
-            progress.set_deferred(tx, context.run_id, item, "back")
+            deferred_objects.set_deferred(tx, context.run_id, item, "back")
         run = runs.required(tx, context.run_id)
         transitions.fire(tx, run, "cutover", {"verification": result.number})
         runs.update(tx, context.run_id, writes_served_by="target")
@@ -153,7 +166,7 @@ def rehearse_declaring(context: Context) -> None:
     """Declare the foreign keys, and roll that back."""
     with context.target.rehearsal() as tx:
         runs.fence(tx, context.run_id, context.epoch)
-        for key in progress.deferred(tx, context.run_id, "foreign_key"):
+        for key in deferred_objects.deferred(tx, context.run_id, "foreign_key"):
             if key.status == "interim":
                 foreign_keys.replace_interim(tx, key)
 
@@ -162,7 +175,7 @@ def rehearse_switch(context: Context) -> None:
     """Apply the changes of the switch in the target, and roll them back."""
     with context.target.rehearsal() as tx:
         runs.fence(tx, context.run_id, context.epoch)
-        for item in progress.suspended(tx, context.run_id):
+        for item in deferred_objects.suspended(tx, context.run_id):
             restore(tx, item)
 
 

@@ -15,10 +15,10 @@ from confiture.compare.checksum import Hashing
 from confiture.copy.chunks import MOVERS
 from confiture.copy.run_table import RunTable, reading
 from confiture.errors import CutoverAborted
-from confiture.journal import progress, runs
-from confiture.journal.progress import Deferred
+from confiture.journal import deferred_objects, runs
+from confiture.journal.deferred_objects import Deferred
 from confiture.journal.verifications import Difference
-from confiture.plan.planner import Plan
+from confiture.plan.model import Plan
 from confiture.postgres.session import Transaction, repeated
 from confiture.runner.context import Context
 from confiture.types import KeyRange, TableRef
@@ -38,7 +38,7 @@ def recopy(context: Context, plan: Plan, hashing: Hashing) -> None:
     :raises CutoverAborted: when a row differs; the source is still serving.
     """
     with context.target.transaction(read_only=True) as tx:
-        keys = [k for k in progress.deferred(tx, context.run_id, "foreign_key") if off_until_cutover(plan, k)]
+        keys = [k for k in deferred_objects.deferred(tx, context.run_id, "foreign_key") if off_until_cutover(plan, k)]
     for table in plan.tables:
         if table.recopied:
             _recopy(context, RunTable(table, context.schema), hashing)

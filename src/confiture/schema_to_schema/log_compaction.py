@@ -14,8 +14,8 @@ from psycopg import sql
 from confiture.capture import apply
 from confiture.capture.apply import Followed, Follower
 from confiture.capture.triggers import Captured
-from confiture.journal import progress
-from confiture.plan.planner import Plan
+from confiture.journal import table_plans
+from confiture.plan.model import Plan
 from confiture.postgres.session import retry
 from confiture.postgres.yielding import yielding
 from confiture.runner.context import Context
@@ -73,7 +73,7 @@ class LogCompactor:
 
     def _parted(self) -> tuple[list[Followed], list[Captured]]:
         with self._context.target.transaction(read_only=True) as tx:
-            states = progress.tables(tx, self._context.run_id)
+            states = table_plans.tables(tx, self._context.run_id)
         copied = {s.number for s in states if s.phase in ("copied", "finished")}
         ready, waiting = [], []
         for followed in apply.followed(self._context, self._plan):

@@ -12,8 +12,8 @@ import psycopg
 from psycopg import sql
 
 from confiture.errors import Held
-from confiture.journal import progress, runs
-from confiture.plan.planner import Plan
+from confiture.journal import runs, steps
+from confiture.plan.model import Plan
 from confiture.postgres.session import brief_lock, failure, relies_on_search_path
 from confiture.runner.context import Context
 from confiture.schema_to_schema.blockers import wait_for_locks
@@ -27,7 +27,7 @@ PHASE = "refresh"
 def refresh(context: Context, plan: Plan) -> None:
     """Refresh the views that were not refreshed since the target opened, in the order of their dependencies."""
     with context.target.transaction(read_only=True) as tx:
-        left = [v for v in plan.materialized_views if not progress.step_done(tx, context.run_id, PHASE, _step(v))]
+        left = [v for v in plan.materialized_views if not steps.step_done(tx, context.run_id, PHASE, _step(v))]
     if left:
         context.progress.say(f"materialized views are stale until refreshed: {', '.join(map(str, left))}")
     for view in left:
@@ -52,7 +52,7 @@ def _refresh(context: Context, view: TableRef) -> None:
             how = sql.SQL("CONCURRENTLY " if row[0] else "")
             name = sql.Identifier(view.schema, view.name)
             tx.pg.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}{}").format(how, name))
-        progress.mark_step(tx, context.run_id, PHASE, _step(view), done=True)
+        steps.mark_step(tx, context.run_id, PHASE, _step(view), done=True)
 
 
 def _step(view: TableRef) -> str:

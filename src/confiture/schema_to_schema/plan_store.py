@@ -14,17 +14,20 @@ import psycopg
 from psycopg import IsolationLevel, sql
 
 from confiture import build, catalog, fingerprint
+from confiture.capture import write_block
 from confiture.catalog import Catalog
 from confiture.config import Database
 from confiture.copy import fdw, foreign_server
 from confiture.copy.run_table import RunTable
 from confiture.errors import Blocked, Fault, FaultyInput, Refused, UsageError
-from confiture.journal import progress, runs
-from confiture.journal.progress import Json, TableProgress
+from confiture.journal import deferred_objects, runs, steps, table_plans
 from confiture.journal.runs import Run
+from confiture.journal.table_plans import TableProgress
+from confiture.journal.tables import Json
 from confiture.mapping import Mapping
 from confiture.plan import expressions, reverse, trust
-from confiture.plan.planner import Options, Plan, Planner, TablePlan, Trusted, plan_from_json, table_signature
+from confiture.plan.model import Options, Plan, TablePlan, Trusted, plan_from_json, table_signature
+from confiture.plan.planner import Planner
 from confiture.plan.projection import raw, view_select
 from confiture.postgres.session import Session, Transaction, retry
 from confiture.postgres.yielding import yielding
@@ -83,6 +86,7 @@ def create(
     found = sorted((*faults, *planner.faults, *_unknown(given, trusted)), key=lambda f: (f.line, f.column))
     if found:
         raise faulty(found)
+    _refuse_closed(source, plan)
     uncaptured = capture.reasons(plan, source_catalog) if options.capture else []
     if planner.refusals:
         reasons = [*planner.refusals, *uncaptured]
@@ -91,6 +95,24 @@ def create(
         raise Refused("writes cannot be captured", why="\n".join(uncaptured), fix=capture.WAYS_OUT)
     plan = replace(reverse.with_way_back(plan, source_catalog, target_catalog), trusted=trusted)
     return Planned(plan, source_catalog, target_catalog, fingerprints)
+
+
+def _refuse_closed(source: Session, plan: Plan) -> None:
+    with source.transaction(read_only=True) as tx:
+        found = write_block.closed_by_another(tx, _schema_of(source), [t.source for t in plan.tables])
+    if found is not None:
+        table, schema = found
+        raise Refused(
+            f"table {table} of the source is closed by another run",
+            why=f"the run of schema {schema} was cut over, so that its target takes the writes",
+            fix=f"name that target as the source; if this database is to take writes again, roll that run back, or"
+            f" drop schema {schema} with CASCADE once the run is cleaned up",
+        )
+
+
+def _schema_of(session: Session) -> str:
+    """The run's schema; there is none before a run."""
+    return f"confiture_{session.run}" if session.run else "confiture"
 
 
 def _unknown(given: Mapping, trusted: Sequence[Trusted]) -> list[Fault]:
@@ -108,7 +130,7 @@ def _unknown(given: Mapping, trusted: Sequence[Trusted]) -> list[Fault]:
 
 def read_catalog(session: Session) -> tuple[Catalog, Fingerprints]:
     """The catalog, and the fingerprints of its tables in the same snapshot."""
-    schema = f"confiture_{session.run}" if session.run else "confiture"
+    schema = _schema_of(session)
 
     def read() -> tuple[Catalog, Fingerprints]:
         with yielding(session), session.transaction(isolation=IsolationLevel.REPEATABLE_READ, read_only=True) as tx:
@@ -203,7 +225,7 @@ def store(context: Context, given: Mapping, planned: Planned, restart: tuple[str
     """
     plan = planned.plan
     with context.target.transaction(read_only=True) as tx:
-        before = progress.tables(tx, context.run_id)
+        before = table_plans.tables(tx, context.run_id)
     again = _restarted(restart, plan, before)
     _refuse_other_tables(before, plan)
     _refuse_changed(before, plan, again)
@@ -349,7 +371,7 @@ def name_plan(context: Context, plan: Plan) -> None:
     """
     run = context.run()
     with context.target.transaction(read_only=True) as tx:
-        states = progress.tables(tx, context.run_id)
+        states = table_plans.tables(tx, context.run_id)
     planned = {s.source: s.fingerprint or {} for s in states if not has_rows(s)}
     read = {s.source for s in states if has_rows(s)}
     unread = {ref: facts for ref, facts in planned.items() if ref not in read}
@@ -455,12 +477,12 @@ def _table_rows(
     known = {state.number: state for state in before}
     now = {t.number for t in plan.tables}
     for number in set(known) - now:
-        progress.drop_table(tx, context.run_id, number)
+        table_plans.drop_table(tx, context.run_id, number)
     for table in plan.tables:
         value = Plan((table,)).as_json()["tables"][0]
         state = known.get(table.number)
         if state is None:
-            progress.add_table(
+            table_plans.add_table(
                 tx,
                 context.run_id,
                 table.number,
@@ -471,11 +493,11 @@ def _table_rows(
                 fingerprint=planned.fingerprints[table.source],
             )
         elif has_rows(state) and table.target not in restart:
-            progress.update_table(tx, context.run_id, table.number, plan=value)
+            table_plans.update_table(tx, context.run_id, table.number, plan=value)
         else:
-            progress.replace_table(tx, context.run_id, table.number, table.source, value, table.estimate)
+            table_plans.replace_table(tx, context.run_id, table.number, table.source, value, table.estimate)
             fingerprint = planned.fingerprints[table.source]
-            progress.update_table(tx, context.run_id, table.number, fingerprint=fingerprint)
+            table_plans.update_table(tx, context.run_id, table.number, fingerprint=fingerprint)
 
 
 def _take_indexes_off(context: Context, tx: Transaction, plan: Plan, target: Catalog) -> None:
@@ -488,7 +510,7 @@ def _take_indexes_off(context: Context, tx: Transaction, plan: Plan, target: Cat
         for tree in trees.values():
             if not any(_stays(index, table) for index in tree) and _dropped(tx, tree[0]):
                 for index in tree:
-                    progress.take_off(tx, context.run_id, describe.index(index))
+                    deferred_objects.take_off(tx, context.run_id, describe.index(index))
 
 
 def _stays(index: catalog.Index, table: TablePlan) -> bool:
@@ -511,21 +533,21 @@ def _dropped(tx: Transaction, index: catalog.Index) -> bool:
 
 def _reopen(context: Context, tx: Transaction, run: Run) -> None:
     """Rows will be copied again: the steps after the copy run again, and the verification is no longer valid."""
-    tables = [s.target for s in progress.tables(tx, context.run_id)]
+    tables = [s.target for s in table_plans.tables(tx, context.run_id)]
     fingerprint.forget(tx, context.schema, tables, (*fingerprint.APPLIED, fingerprint.STORAGE))
     foreign_keys_off(context, tx)
-    progress.forget_steps(tx, context.run_id, "finish")
-    progress.forget_steps(tx, context.run_id, "cutover")
+    steps.forget_steps(tx, context.run_id, "finish")
+    steps.forget_steps(tx, context.run_id, "cutover")
     if run.state == VERIFIED:
         transitions.fire(tx, run, "reopen", {"reason": "tables are copied again"})
 
 
 def foreign_keys_off(context: Context, tx: Transaction) -> None:
     """Take the foreign keys off again, so that a referenced table can be emptied and filled."""
-    for item in progress.deferred(tx, context.run_id, "foreign_key"):
+    for item in deferred_objects.deferred(tx, context.run_id, "foreign_key"):
         if item.status != "off":
             take_off(tx, item)
-            progress.set_deferred(tx, context.run_id, item, "off")
+            deferred_objects.set_deferred(tx, context.run_id, item, "off")
 
 
 def _empty(tx: Transaction, tables: frozenset[TableRef]) -> None:

@@ -13,9 +13,9 @@ from psycopg import sql
 
 from confiture import fingerprint
 from confiture.errors import DataFailure
-from confiture.journal import progress
-from confiture.journal.progress import Deferred
-from confiture.plan.planner import Plan
+from confiture.journal import deferred_objects, table_plans
+from confiture.journal.deferred_objects import Deferred
+from confiture.plan.model import Plan
 from confiture.postgres.session import Transaction, failure, retry, retryable
 from confiture.runner.context import Context
 from confiture.runner.resumable_steps import Step, run_steps
@@ -32,7 +32,7 @@ Act = Callable[[Context, Transaction, Deferred], None]
 def rebuild(context: Context, plan: Plan) -> None:
     """Restore what was taken off for the copy; foreign keys as they stand until the cutover."""
     with context.target.transaction(read_only=True) as tx:
-        taken = progress.deferred(tx, context.run_id)
+        taken = deferred_objects.deferred(tx, context.run_id)
     keys = [d for d in taken if d.kind == "foreign_key" and not off_until_cutover(plan, d)]
     # Indexes exist already after a table was copied again. Those that another object needs were not taken off.
     off = [d for d in indexes.roots_first(taken) if d.status == "off"]
@@ -89,7 +89,7 @@ def _not_unique(error: psycopg.Error, name: str, item: Deferred) -> DataFailure:
 def restore_and_record(context: Context, tx: Transaction, item: Deferred) -> None:
     """Restore an object that is off, and record that it is back."""
     restore(tx, item)
-    progress.set_deferred(tx, context.run_id, item, "back")
+    deferred_objects.set_deferred(tx, context.run_id, item, "back")
 
 
 def _add_interim(context: Context, tx: Transaction, item: Deferred) -> None:
@@ -99,7 +99,7 @@ def _add_interim(context: Context, tx: Transaction, item: Deferred) -> None:
             foreign_keys.add_interim(tx, item)
     except psycopg.errors.ForeignKeyViolation:
         return
-    progress.set_deferred(tx, context.run_id, item, "interim")
+    deferred_objects.set_deferred(tx, context.run_id, item, "interim")
 
 
 def _validate_interim(context: Context, tx: Transaction, item: Deferred) -> None:
@@ -123,7 +123,7 @@ def _refresh(view: TableRef) -> TargetAct:
 def _analyze(table: TableRef, number: int) -> TargetAct:
     def act(context: Context, tx: Transaction) -> None:
         tx.pg.execute(sql.SQL("ANALYZE {}").format(qualified(table)))
-        progress.update_table(tx, context.run_id, number, phase="finished", finished_at=_now(tx))
+        table_plans.update_table(tx, context.run_id, number, phase="finished", finished_at=_now(tx))
 
     return act
 

@@ -22,11 +22,11 @@ from confiture.capture.reverse_apply import ReverseFollower
 from confiture.capture.triggers import Captured
 from confiture.errors import Blocked, Fault, Refused
 from confiture.failpoints import failpoint
-from confiture.journal import catch_up, progress, runs, source
-from confiture.journal.progress import Deferred
+from confiture.journal import catch_up, deferred_objects, runs, source
+from confiture.journal.deferred_objects import Deferred
 from confiture.mapping import Mapping
 from confiture.plan import trust
-from confiture.plan.planner import Plan, TablePlan
+from confiture.plan.model import Plan, TablePlan
 from confiture.postgres.session import Session, Transaction, brief_lock, retry
 from confiture.runner.context import Context
 from confiture.schema_to_schema import plan_store
@@ -169,8 +169,8 @@ def restore_source(context: Context, tx: Transaction) -> None:
 
     :func:`drop_source_interims` ends the transition.
     """
-    off = (item for kind in progress.SUSPENDED for item in source.items(tx, context.schema, kind))
-    for item in progress.in_order(off):
+    off = (item for kind in deferred_objects.SUSPENDED for item in source.items(tx, context.schema, kind))
+    for item in deferred_objects.in_order(off):
         restore(tx, item)
         source.forget(tx, context.schema, item)
     for item in source.items(tx, context.schema, "foreign_key"):

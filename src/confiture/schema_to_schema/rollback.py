@@ -21,9 +21,9 @@ from confiture.compare.checksum import Hashing
 from confiture.copy.run_table import RunTable
 from confiture.errors import CannotConnect, CutoverAborted
 from confiture.failpoints import failpoint
-from confiture.journal import progress, runs
+from confiture.journal import deferred_objects, runs, steps
 from confiture.journal.verifications import Difference
-from confiture.plan.planner import Plan
+from confiture.plan.model import Plan
 from confiture.pooler import Pooler
 from confiture.postgres.session import Budget, Session, Transaction, brief_lock, retry
 from confiture.runner import transitions
@@ -256,9 +256,9 @@ def _return_to_migrating(context: Context, plan: Plan) -> None:
     """Declare the source's keys, take off and relax the target's objects as during the copy, then change the state."""
     reverse.drop_source_interims(context)
     with context.target.transaction(read_only=True) as tx:
-        taken = [d for d in progress.deferred(tx, context.run_id) if d.status == "back"]
-    for item in reversed(progress.in_order(taken)):
-        if item.kind in ("foreign_key", *progress.SUSPENDED):
+        taken = [d for d in deferred_objects.deferred(tx, context.run_id) if d.status == "back"]
+    for item in reversed(deferred_objects.in_order(taken)):
+        if item.kind in ("foreign_key", *deferred_objects.SUSPENDED):
             # Durable together: the object and its status.
             with context.fenced("rollback.settle") as tx:
                 _off_again(context, tx, item)
@@ -268,17 +268,17 @@ def _return_to_migrating(context: Context, plan: Plan) -> None:
         if run.state != CUTOVER:
             return  # an earlier commit, whose response was lost, has done this
         rebuild.record_target(context, tx, plan)
-        progress.forget_steps(tx, context.run_id, materialized_views.PHASE)
+        steps.forget_steps(tx, context.run_id, materialized_views.PHASE)
         transitions.fire(tx, run, "rollback")
         runs.update(tx, context.run_id, writes_served_by="source", cutover_phase=None)
 
 
-def _off_again(context: Context, tx: Transaction, item: progress.Deferred) -> None:
-    if item.kind in progress.SUSPENDED:
+def _off_again(context: Context, tx: Transaction, item: deferred_objects.Deferred) -> None:
+    if item.kind in deferred_objects.SUSPENDED:
         take_off(tx, item)
-        progress.set_deferred(tx, context.run_id, item, "off")
+        deferred_objects.set_deferred(tx, context.run_id, item, "off")
     else:
         foreign_keys.relax(tx, item)
         if (item.detail or {}).get("validated") and item.interim is not None:
             foreign_keys.validate_interim(tx, item)
-        progress.set_deferred(tx, context.run_id, item, "interim")
+        deferred_objects.set_deferred(tx, context.run_id, item, "interim")

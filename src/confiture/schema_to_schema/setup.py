@@ -23,8 +23,8 @@ from confiture.config import Database
 from confiture.copy import foreign_server
 from confiture.errors import CannotConnect, Held, Refused
 from confiture.failpoints import failpoint
-from confiture.journal import progress, runs, schema, source
-from confiture.journal.progress import Deferred
+from confiture.journal import deferred_objects, runs, schema, source, steps
+from confiture.journal.deferred_objects import Deferred
 from confiture.journal.runs import Run
 from confiture.naming import Naming
 from confiture.postgres.session import Session, Transaction, claiming
@@ -181,13 +181,15 @@ def _drop_database(target: Database) -> None:
             session.pg.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(target.dbname or "")))
 
 
-def known_run(target: Database, source: Identity) -> Run | None:
+def known_run(target: Database, source: Identity, *, look: bool = False) -> Run | None:
     """The target's live run; None when there is none and a new one may begin. An older journal is upgraded.
 
+    :param look: change nothing; refuse an older journal.
     :raises Refused: when the live run has another source, the target holds rows, or its journal has a newer version.
     """
     with Session(target, "setup") as session:
-        schema.keep_up(session)
+        if not look:
+            schema.keep_up(session)
         with session.transaction(read_only=True) as tx:
             return _known_run(tx, source)
 
@@ -195,6 +197,7 @@ def known_run(target: Database, source: Identity) -> Run | None:
 def _known_run(tx: Transaction, source: Identity) -> Run | None:
     have = schema.version(tx)
     schema.refuse_newer(have)
+    schema.refuse_older(have)
     run = runs.live(tx) if have else None
     if run is None:
         empty_target.check(tx, catalog.read(tx))
@@ -347,7 +350,7 @@ def _build(context: Context, tx: Transaction, wanted: SetupRequest) -> None:
     tx.pg.execute("SET LOCAL search_path = pg_catalog")
     tx.pg.execute("SET LOCAL row_security = off")
     created = [item for item in objects(tx) if item not in before]
-    progress.record_built(tx, context.run_id, created)
+    steps.record_built(tx, context.run_id, created)
     runs.update(tx, context.run_id, ddl_digest=build.digest(files))
     context.progress.say(f"built: {count} statements from {len(files)} files")
 
@@ -368,7 +371,7 @@ def _take_off(context: Context, tx: Transaction) -> None:
 
 
 def _take_off_and_record(context: Context, tx: Transaction, item: Deferred) -> None:
-    progress.take_off(tx, context.run_id, item)
+    deferred_objects.take_off(tx, context.run_id, item)
     take_off(tx, item)
 
 

@@ -28,7 +28,7 @@ The modules: ``describe`` builds the record of an object; ``statements`` holds e
 
 from __future__ import annotations
 
-from confiture.journal.progress import Deferred
+from confiture.journal.deferred_objects import Deferred
 from confiture.postgres.session import Transaction
 from confiture.schema_to_schema.deferred_objects import foreign_keys, indexes, suspended
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from confiture.catalog import Catalog, ForeignKey, Index, Table, Unvalidated
-from confiture.journal.progress import Deferred
+from confiture.journal.deferred_objects import Deferred
 from confiture.types import TableRef
 
 

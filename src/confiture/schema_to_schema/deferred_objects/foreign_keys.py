@@ -11,7 +11,7 @@ the root's key, added when the interim is replaced, merges with the leaves' keys
 
 from __future__ import annotations
 
-from confiture.journal.progress import Deferred
+from confiture.journal.deferred_objects import Deferred
 from confiture.postgres.session import Transaction
 from confiture.schema_to_schema.deferred_objects import describe, statements
 from confiture.sql import load

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from confiture.journal.progress import Deferred
+from confiture.journal.deferred_objects import Deferred
 from confiture.postgres.session import Transaction
 from confiture.schema_to_schema.deferred_objects import statements
 from confiture.types import TableRef

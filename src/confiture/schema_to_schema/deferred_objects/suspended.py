@@ -9,7 +9,7 @@ Locks: a trigger takes SHARE ROW EXCLUSIVE, a rule or constraint ACCESS EXCLUSIV
 
 from __future__ import annotations
 
-from confiture.journal.progress import Deferred
+from confiture.journal.deferred_objects import Deferred
 from confiture.postgres.session import Transaction
 from confiture.schema_to_schema.deferred_objects import statements
 

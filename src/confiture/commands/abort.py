@@ -1,0 +1,30 @@
+"""``abort``: end a run before the cutover."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from confiture import config
+from confiture.commands.endpoints import Endpoints, find_run
+from confiture.commands.holding import hold_run
+from confiture.journal.runs import Run
+from confiture.runner.context import Progress
+from confiture.schema_to_schema import cleanup
+from confiture.states import ABORTED
+
+
+def execute(where: Endpoints, confirm: Callable[[], None], progress_: Progress) -> Run:
+    """Give the run up; the source is as it was, the target empty but for the journal.
+
+    :param confirm: as in ``cleanup``.
+    """
+    target = config.resolve(where.target, where.project)
+    run = find_run(target)
+    if run.state == ABORTED:
+        progress_.say(f"nothing to abort: run {run.short} is {run.state}")
+        return run
+    cleanup.refuse_after_cutover(run)
+    confirm()
+    with hold_run(where, "abort", progress_) as (context, _):
+        cleanup.abort(context)
+        return context.run()

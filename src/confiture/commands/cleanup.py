@@ -1,0 +1,45 @@
+"""``cleanup``: drop what the run created, and the source database on request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from confiture import config
+from confiture.commands.driver_errors import translated
+from confiture.commands.endpoints import Endpoints, find_run, source_of
+from confiture.commands.holding import hold_run
+from confiture.journal.runs import Run
+from confiture.runner.context import Progress
+from confiture.schema_to_schema import cleanup
+from confiture.states import CLEANED, CUTOVER
+
+
+def execute(where: Endpoints, drop_source: str | None, confirm: Callable[[], None], progress_: Progress) -> Run:
+    """Drop what the run made; the journal stays as history.
+
+    :param drop_source: the old database's exact name to have it dropped too; None keeps it.
+    :param confirm: called when nothing refuses, before anything is dropped; raises to stop.
+    """
+    target = config.resolve(where.target, where.project)
+    run = find_run(target)
+    cleanup.refuse_before_cutover(run)
+    source = source_of(run, where)
+    if drop_source is not None:
+        cleanup.refuse_other_name(run, drop_source)
+    if run.state == CLEANED and (drop_source is None or not cleanup.source_is_there(source, run)):
+        progress_.say("cleaned up already")
+        return run
+    if drop_source is not None:
+        with translated("cleanup"):
+            cleanup.refuse_unknown_tables(source, run)
+    confirm()
+    if run.state == CUTOVER:
+        with hold_run(where, "cleanup", progress_) as (context, _):
+            cleanup.cleanup(context)
+            run = context.run()
+    if drop_source is not None:
+        with translated("cleanup"):
+            cleanup.refuse_unknown_tables(source, run)
+            cleanup.drop_source_database(source, drop_source)
+        progress_.say(f"dropped the database {drop_source}")
+    return run

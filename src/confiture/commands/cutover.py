@@ -1,0 +1,158 @@
+"""``cutover`` and its rehearsal."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from confiture.commands.endpoints import Endpoints, next_command, refuse_other
+from confiture.commands.holding import hold_run, unblock
+from confiture.config import Database
+from confiture.errors import CutoverUnfinished, Refused
+from confiture.journal.runs import Run
+from confiture.plan.model import Plan
+from confiture.pooler import Pooler
+from confiture.pooler.config_file import Address
+from confiture.pooler.pgbouncer import PgBouncer, Pool
+from confiture.runner.context import Context, Progress
+from confiture.schema_to_schema import (
+    cutover,
+    cutover_offline,
+    materialized_views,
+    migrate,
+    plan_store,
+    rollback,
+    setup,
+    switchover,
+    verify,
+)
+from confiture.schema_to_schema import rehearse as rehearsal
+from confiture.schema_to_schema.cutover_offline import Differs
+from confiture.schema_to_schema.rehearse import Rehearsal
+from confiture.schema_to_schema.table_lock import Limits
+from confiture.states import CUTOVER
+
+
+def execute(
+    where: Endpoints, limits: Limits, report: Path, progress_: Progress, pool: Pool | None = None
+) -> tuple[Run, Database, Database]:
+    """Switch to the target, for an application that is stopped: the run, its source and its target.
+
+    :param report: where differences found under the lock are written.
+    :param pool: of a PgBouncer that the application writes through, to be led to the target.
+    """
+    verify.refuse_unwritable(report)
+    with hold_run(where, "cutover", progress_) as (context, run):
+        ends = context.source.database, context.target.database
+        if run.state == CUTOVER and not is_unfinished(run) and not (pool and run.options.get(switchover.PAUSED_POOLER)):
+            progress_.say("cut over already: the target serves")
+            if run.options.get("capture"):
+                materialized_views.refresh(context, migrate.stored_plan(context))
+            return run, *ends
+        plan = _plan_to_cut_over(context, run, limits)
+        with paused_pooler(context, run, pool, switchover.FORWARD) as pooler:
+            if run.options.get("capture"):
+                cutover.switch(context, plan, limits, pooler)
+                unblock(context, "cutover")
+                return context.run(), *ends
+        try:
+            cutover_offline.cutover(context, plan, limits)
+        except Differs as error:
+            _write_differing(error, where, report)
+            raise
+        unblock(context, "cutover")
+        return context.run(), *ends
+
+
+@contextmanager
+def paused_pooler(
+    context: Context, run: Run, pool: Pool | None, direction: switchover.Direction, *, only_look: bool = False
+) -> Iterator[Pooler | None]:
+    """The pool, checked; None when no pool was named.
+
+    :param only_look: leave it paused if a crash left it so.
+    """
+    if pool is not None and not run.options.get("capture"):
+        raise Refused(
+            "a pool is held only for an application that writes",
+            why="this run was set up without --capture",
+            fix="re-point the pool by hand, or by --hook",
+        )
+    closed = bool(run.options.get("capture")) and switchover.is_past_point_of_no_return(context, direction)
+    if pool is None:
+        if not closed:
+            switchover.refuse_unnamed_pooler(context, direction)
+        yield None
+        return
+    ends = {"source": (context.source, run.source_identity), "target": (context.target, run.target_identity)}
+    info = ends[direction.opens][0].pg.info
+    with contextlib.closing(PgBouncer(pool, Address(info.host, info.port, info.dbname))) as pooler:
+        if not closed:  # else the other side is opened first, whatever the pooler's state
+            pooler.check()
+            session, known = ends[direction.closes]
+            refuse_other(run, direction.closes, known, setup.identity_of(pooler.leads_to(session.database)))
+            if not only_look:
+                switchover.resume_leftover(context, pooler, direction)
+        yield pooler
+
+
+def _plan_to_cut_over(context: Context, run: Run, limits: Limits) -> Plan:
+    if run.state != CUTOVER:
+        cutover_offline.refuse_unverified(run)
+        closed = bool(run.options.get("capture")) and switchover.is_past_point_of_no_return(context, switchover.FORWARD)
+        if limits.max_verification_age is not None and not closed:  # else there is only forward
+            verify.refuse_older(context, limits.max_verification_age)
+    plan = migrate.stored_plan(context)
+    plan_store.ensure_views(context, plan)
+    return plan
+
+
+def rehearse(
+    where: Endpoints, limits: Limits, report: Path, progress_: Progress, pool: Pool | None = None
+) -> tuple[Run, Rehearsal | None]:
+    """A cutover up to its lock, and what its write pause would be; None when it is made already.
+
+    :param report: as in ``cutover``, like ``pool``.
+    :raises CutoverUnfinished: when there is nothing to rehearse any more, only to end.
+    """
+    verify.refuse_unwritable(report)
+    with hold_run(where, "cutover", progress_) as (context, run):
+        if run.state == CUTOVER and not is_unfinished(run):
+            progress_.say("cut over already: the target serves")
+            return run, None
+        live = bool(run.options.get("capture"))
+        if run.state == CUTOVER or (live and switchover.is_past_point_of_no_return(context, switchover.FORWARD)):
+            raise CutoverUnfinished(
+                "a cutover is half-way", why="it has things left to do", fix=next_command("cutover", where)
+            )
+        plan = _plan_to_cut_over(context, run, limits)
+        with paused_pooler(context, run, pool, switchover.FORWARD, only_look=True):
+            pass
+        if live:
+            return run, rehearsal.rehearse(context, plan, limits)
+        try:
+            return run, rehearsal.rehearse_stopped(context, plan, limits)
+        except Differs as error:
+            _write_differing(error, where, report)
+            raise
+
+
+def _write_differing(error: Differs, where: Endpoints, report: Path) -> None:
+    verify.write_differences(report, error.result.differences)
+    again = next_command("verify --again", where)
+    error.fix = f"the source serves on; stop its writes, mend what {report} names, then: {again}"
+
+
+def is_unfinished(run: Run) -> bool:
+    """Whether a live cutover has opened the target, and has things left to do."""
+    phase = run.cutover_phase
+    return phase not in (None, "done") and not phase.startswith(rollback.PHASE)
+
+
+def refuse_unfinished(run: Run, where: Endpoints) -> None:
+    if is_unfinished(run):
+        raise CutoverUnfinished(
+            "the cutover is not finished", why="it has things left to do", fix=next_command("cutover", where)
+        )

@@ -1,0 +1,109 @@
+"""The databases that a command names: source and target, and the run between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from confiture import config
+from confiture.catalog import Identity
+from confiture.commands.driver_errors import translated
+from confiture.config import Database, UnknownEnvironment
+from confiture.errors import Refused
+from confiture.journal import runs, schema
+from confiture.journal.runs import Run
+from confiture.naming import Naming, naming
+from confiture.postgres.session import Session
+from confiture.schema_to_schema import setup
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """Which databases a command is about, as the user named them.
+
+    :ivar source: None after setup, when the journal knows it.
+    :ivar project: the folder with ``db/``.
+    :ivar given_project: ``--project`` as it was given; None when the project was found.
+    """
+
+    target: str
+    source: str | None = None
+    project: Path = field(default_factory=Path.cwd)
+    given_project: Path | None = None
+
+    @property
+    def naming(self) -> Naming:
+        """How to name the target again in a command that is printed."""
+        return naming(self.target, self.given_project)
+
+
+_START = "start with: confiture migrate schema-to-schema setup --source ... --target ..."
+
+
+def both_databases(where: Endpoints) -> tuple[Database, Database]:
+    """Source and target of a run that may not be there yet."""
+    if where.source is None:
+        return _known_databases(where)
+    source = config.resolve(where.source, where.project)
+    try:
+        return source, config.resolve(where.target, where.project)
+    except UnknownEnvironment as error:
+        if source.environment is None:
+            fix = "name the source by its environment to have the target made beside it, or the target by a URI"
+            raise UnknownEnvironment(error.what, why=error.why, fix=fix) from None
+    return source, source.with_dbname(where.target)
+
+
+def _known_databases(where: Endpoints) -> tuple[Database, Database]:
+    """Source and target of a run that is there: the journal knows the source."""
+    try:
+        target = config.resolve(where.target, where.project)
+    except UnknownEnvironment as error:
+        fix = f"{error.fix} (a new run needs --source too)"
+        raise UnknownEnvironment(error.what, why=error.why, fix=fix) from None
+    return source_of(find_run(target, look=True), where), target
+
+
+def find_run(target: Database, *, look: bool = False) -> Run:
+    """The target's live run, else its last. A journal that an older tool wrote is upgraded.
+
+    :param look: change nothing; refuse an older journal.
+    :raises Refused: when there never was one, or the journal is newer than this tool.
+    """
+    if not setup.database_exists(target):
+        raise Refused(f"there is no database {target.dbname or target.name}", why="setup makes it", fix=_START)
+    with translated("looking"), Session(target, "command") as session:
+        if not look:
+            schema.keep_up(session)
+        with session.transaction(read_only=True) as tx:
+            have = schema.version(tx)
+            schema.refuse_newer(have)
+            schema.refuse_older(have)
+            run = runs.latest(tx) if have else None
+    if run is None:
+        raise Refused(f"{target.name} has no run", why="its database holds no journal of one", fix=_START)
+    return run
+
+
+def source_of(run: Run, where: Endpoints) -> Database:
+    """The run's source: as named now, as its environment says, or as the journal has it."""
+    if where.source is not None:
+        return config.resolve(where.source, where.project)
+    if run.source_name in config.environments(where.project):
+        return config.resolve(run.source_name, where.project)
+    return config.resolve(run.source_conninfo, where.project)
+
+
+def refuse_other(run: Run, side: str, known: dict[str, Any], found: Identity) -> None:
+    if (known["system_identifier"], known["oid"]) != (found.system_identifier, found.oid):
+        raise Refused(
+            f"the {side} is not the database the run began with",
+            why=f"run {run.short} knows {known['database']} of server {known['system_identifier']}, "
+            f"this is {found.database} of server {found.system_identifier}",
+            fix=f"name the right {side}",
+        )
+
+
+def next_command(step: str, where: Endpoints) -> str:
+    return where.naming.command(step)

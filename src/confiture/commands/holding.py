@@ -1,0 +1,147 @@
+"""Hold the run for a command: refuse what cannot run now, and record what blocks the run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+
+from confiture import config
+from confiture.commands.driver_errors import translated
+from confiture.commands.endpoints import Endpoints, find_run, next_command, refuse_other, source_of
+from confiture.config import redact
+from confiture.errors import Blocked, ConfitureError, CutoverUnfinished, DataFailure, Refused
+from confiture.failpoints import failpoint
+from confiture.journal import runs, steps
+from confiture.journal.runs import Run
+from confiture.plan.model import plan_from_json
+from confiture.postgres.session import failure, retryable
+from confiture.runner import transitions
+from confiture.runner.context import Context, Progress, hold
+from confiture.schema_to_schema import rollback, setup, switchover
+from confiture.schema_to_schema.preconditions import databases
+from confiture.states import CUTOVER, FINAL, MIGRATING, VERIFIED
+from confiture.types import shell_word
+
+
+@contextmanager
+def hold_run(where: Endpoints, command: str, progress_: Progress) -> Iterator[tuple[Context, Run]]:
+    target = config.resolve(where.target, where.project)
+    run = find_run(target)
+    if run.state in FINAL:
+        raise Refused("the run is over", why=f"run {run.short} is {run.state}", fix="a new setup starts a new run")
+    source = source_of(run, where)
+    accept = bool(run.options.get("accept_fsync_off"))
+    here, there = setup.identity_of(source), setup.identity_of(target)
+    refuse_other(run, "source", run.source_identity, here)
+    refuse_other(run, "target", run.target_identity, there)
+    databases.check(here, there, accept_fsync_off=accept)
+    with translated(command), hold(source, target, run, command, progress_) as context:
+        run = context.run()
+        refuse_ending(context, run, command, where)
+        _refuse_halfway(context, run, command, where)
+        with storing_blocks(context, command, where):
+            yield context, run
+
+
+@contextmanager
+def storing_blocks(context: Context, command: str, where: Endpoints) -> Iterator[None]:
+    """An error inside the block that the same command would meet again is stored as what blocks the run."""
+    try:
+        yield
+    except (ConfitureError, psycopg.Error) as error:
+        told = failure(error, f"running {command}") if isinstance(error, psycopg.Error) else error
+        if _blocks(error):
+            # The error itself matters more than its record, where the target is lost too.
+            with contextlib.suppress(psycopg.Error, ConfitureError):
+                _store_block(context, told, command, where)
+        raise
+
+
+def _blocks(error: ConfitureError | psycopg.Error) -> bool:
+    """Whether the same command would meet the error again: a fact, SQL that fails, or a privilege that is missing."""
+    if isinstance(error, (Blocked, DataFailure)):
+        return True
+    cause = error.__cause__ if isinstance(error, Refused) else error
+    cancelled = isinstance(cause, psycopg.errors.QueryCanceled)
+    return isinstance(cause, psycopg.Error) and not retryable(cause) and not cancelled
+
+
+def _store_block(context: Context, error: ConfitureError, command: str, where: Endpoints) -> None:
+    run = context.run()
+    step = command
+    if isinstance(error, Blocked):
+        step = _continuing(error, run) or command
+        if error.step is not None:
+            error.fix = f"{error.fix}: {where.naming.command(step)}" if error.fix else where.naming.command(step)
+    with context.fenced() as tx:
+        reason = " ".join(": ".join(filter(None, (error.what, error.why))).split())
+        runs.block(tx, run.id, context.epoch, redact(reason), step)
+
+
+def _continuing(error: Blocked, run: Run) -> str | None:
+    """The step that continues a blocked run; it names target tables and the mapping file of the run."""
+    if error.restart and run.plan is not None:
+        targets = [t.target for t in plan_from_json(run.plan).tables if str(t.source) in error.restart]
+        if targets:
+            return " ".join(["migrate", *(f"--restart-table {shell_word(str(t))}" for t in targets)])
+    if error.step is None or run.mapping_file is None:
+        return error.step
+    return error.step.replace("--mapping FILE", f"--mapping {shell_word(run.mapping_file)}")
+
+
+def unblock(context: Context, command: str) -> None:
+    """A command that checks everything has found nothing: clear what blocked the run.
+
+    Verification does not look at the numbers of the passes, so it clears nothing that only an abort resolves.
+    """
+    run = context.run()
+    if run.blocked_reason is not None and not (command == "verify" and run.blocked_command == "abort"):
+        with context.fenced() as tx:
+            runs.unblock(tx, run.id)
+
+
+def refuse_ending(context: Context, run: Run, command: str, where: Endpoints) -> None:
+    """:raises Refused: when another command has begun to drop what the run made."""
+    with context.target.transaction(read_only=True) as tx:
+        ending = steps.ending(tx, run.id)
+    if ending is not None and ending != command:
+        raise Refused(
+            f"the {ending} of run {run.short} was begun and is not done",
+            why="part of what the run needs is dropped already",
+            fix=next_command(ending, where),
+        )
+
+
+def _refuse_halfway(context: Context, run: Run, command: str, where: Endpoints) -> None:
+    """:raises CutoverUnfinished: when another command has closed a database and not opened the other yet."""
+    live, phase = run.options.get("capture"), run.cutover_phase or ""
+    if (
+        live
+        and run.state in (MIGRATING, VERIFIED)
+        and command != "cutover"
+        and switchover.is_past_point_of_no_return(context, switchover.FORWARD)
+    ):
+        raise CutoverUnfinished(
+            "a cutover is half-way: the old database is closed, the new one not open yet",
+            why="nothing else can be done before it is ended",
+            fix=next_command("cutover", where),
+        )
+    if live and run.state == CUTOVER and command != "rollback" and phase.startswith(rollback.PHASE):
+        if switchover.is_past_point_of_no_return(context, switchover.REVERSE):
+            raise CutoverUnfinished(
+                "a rollback is half-way: the new database is closed",
+                why="nothing else can be done before it is ended",
+                fix=next_command("rollback", where),
+            )
+
+
+def fire(context: Context, trigger: str, detail: dict[str, Any] | None = None) -> None:
+    with context.fenced() as tx:
+        run = runs.required(tx, context.run_id)
+        transitions.fire(tx, run, trigger, detail)
+        failpoint(f"state.{trigger}.before_commit")
+    failpoint(f"state.{trigger}.after_commit")

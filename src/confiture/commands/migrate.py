@@ -1,0 +1,47 @@
+"""``migrate``: copy every table, build its indexes and constraints, and catch up."""
+
+from __future__ import annotations
+
+from confiture.commands.endpoints import Endpoints
+from confiture.commands.holding import fire, hold_run, unblock
+from confiture.commands.options import RunOptions
+from confiture.commands.plan import plan_run
+from confiture.commands.requests import set_limits
+from confiture.commands.setup import install_capture
+from confiture.errors import Refused
+from confiture.journal import steps
+from confiture.journal.runs import Run
+from confiture.runner.context import Context, Progress
+from confiture.schema_to_schema import migrate, setup
+from confiture.states import CUTOVER, MIGRATING, SETUP, VERIFIED
+
+
+def execute(where: Endpoints, choices: RunOptions, progress_: Progress) -> tuple[Run, int]:
+    """Copy what is not copied; the run after, and the rows copied by this call."""
+    with hold_run(where, "migrate", progress_) as (context, run):
+        if run.state == CUTOVER:
+            progress_.say("nothing to migrate: the target serves already")
+            return run, 0
+        _refuse_half_set_up(context)
+        plan = plan_run(context, run, choices)
+        run = context.run()
+        if run.state == VERIFIED:
+            progress_.say("nothing to migrate: every row is copied and verified")
+            return run, 0
+        if run.state in (SETUP, MIGRATING):
+            install_capture(context, plan)
+        if run.state == SETUP:
+            fire(context, "begin")
+        if choices.throttle:
+            with context.fenced() as tx:
+                set_limits(tx, run, choices.throttle)
+        copied = migrate.copy_all(context, plan, capture=bool(run.options.get("capture")))
+        unblock(context, "migrate")
+        return context.run(), copied
+
+
+def _refuse_half_set_up(context: Context) -> None:
+    with context.target.transaction(read_only=True) as tx:
+        done = steps.step_done(tx, context.run_id, "setup", setup.LAST_STEP)
+    if not done:
+        raise Refused("setup is not finished", why="it stopped on the way", fix="run the same setup command again")

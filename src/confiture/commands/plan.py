@@ -1,0 +1,164 @@
+"""``plan`` and ``preview``, and the plan of a run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from confiture import config, mapping
+from confiture.commands.driver_errors import translated
+from confiture.commands.endpoints import Endpoints, both_databases, find_run
+from confiture.commands.options import RunOptions
+from confiture.config import Database
+from confiture.errors import Fault, UsageError
+from confiture.journal.runs import Run
+from confiture.log import log
+from confiture.mapping import Mapping
+from confiture.plan.model import RECOPY_MB, Options, Plan, plan_from_json
+from confiture.postgres import yielding
+from confiture.postgres.session import Session
+from confiture.runner.context import Context
+from confiture.schema_to_schema import plan_store, reverse, setup
+from confiture.schema_to_schema.plan_store import Planned
+from confiture.schema_to_schema.preconditions import databases, publications
+from confiture.states import CUTOVER, MIGRATING, VERIFIED
+from confiture.types import TableRef
+
+
+def mapping_of(run: Run | None, choices: RunOptions) -> tuple[Mapping, tuple[Fault, ...]]:
+    """The mapping named now, else the stored one; with the faults its parsing found."""
+    if choices.mapping is not None:
+        return mapping.load(choices.mapping)
+    return mapping.parse(run.mapping or "", run.mapping_file or Mapping().file) if run else (Mapping(), ())
+
+
+def options_of(choices: RunOptions, stored: dict[str, Any], fdw_problem: str | None) -> Options:
+    def chosen(name: str) -> Any:
+        given = getattr(choices, name)
+        return given if given is not None else stored.get(name)
+
+    threshold, capture, recopy_mb = chosen("fdw_threshold"), chosen("capture"), chosen("recopy_mb")
+    return Options(
+        chunk_rows=chosen("chunk_rows"),
+        strategy=chosen("strategy"),
+        fdw_problem=fdw_problem,
+        capture=True if capture is None else bool(capture),
+        recopy_mb=RECOPY_MB if recopy_mb is None else recopy_mb,
+        **({"fdw_threshold": threshold} if threshold is not None else {}),
+    )
+
+
+def stored_choices(options: Options) -> dict[str, Any]:
+    """The options a run keeps."""
+    return {
+        "chunk_rows": options.chunk_rows,
+        "strategy": options.strategy,
+        "fdw_threshold": options.fdw_threshold,
+        "capture": options.capture,
+        "recopy_mb": options.recopy_mb,
+    }
+
+
+def stored_plan(run: Run, given: Mapping, options: Options) -> Plan | None:
+    """The run's plan as stored; None when the mapping or the choices say something else by now."""
+    chosen = stored_choices(options)
+    same = given.text == (run.mapping or "") and chosen == {name: run.options.get(name) for name in chosen}
+    return plan_from_json(run.plan) if run.plan is not None and same else None
+
+
+def make(where: Endpoints, choices: RunOptions, *, accept_fsync_off: bool = True) -> Planned:
+    """The plan of a run, or of one that may not be there yet; changes nothing.
+
+    :raises FaultyInput: all faults of the mapping at once.
+    :raises Refused: what setup would refuse.
+    """
+    source, target = both_databases(where)
+    with translated("plan"):
+        here = setup.identity_of(source)
+        exists = setup.database_exists(target)
+        there = setup.identity_of(target) if exists else None
+        databases.check(here, there, accept_fsync_off=accept_fsync_off)
+        run = setup.known_run(target, here, look=True) if exists else None
+        if run is None:
+            check_publications(source, choices)
+        return propose(source, target, run, choices, exists=exists)
+
+
+def check_publications(source: Database, choices: RunOptions) -> None:
+    with Session(source, "plan") as session, session.transaction(read_only=True) as tx:
+        publications.check(tx, accepted=choices.accept_publication)
+
+
+def propose(source: Database, target: Database, run: Run | None, choices: RunOptions, *, exists: bool) -> Planned:
+    given, faults = mapping_of(run, choices)
+    # DDL is tried where the target will be, or in the server's own database while there is none.
+    look_at = target if exists else replace(target.with_dbname("postgres"), search_path=target.search_path)
+    with yielding.watching(log.info), Session(source, "plan") as a, Session(look_at, "plan") as b:
+        problem = (run.fdw or {}).get("problem") if run and run.fdw else plan_store.fdw_problem(a, b, choices.seen_as)
+        options = options_of(choices, run.options if run else {}, problem)
+        stored = stored_plan(run, given, options) if run else None
+        if stored is not None:
+            return Planned(stored, plan_store.read_catalog(a)[0], plan_store.read_catalog(b)[0])
+        there = plan_store.target_catalog(b) if exists else plan_store.rehearsed_catalog(look_at)
+        return plan_store.create(a, there, given, faults, options)
+
+
+def preview(
+    where: Endpoints, choices: RunOptions, table: str, rows: int
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Rows of a target table before and after: (source row, target row), as text; changes nothing."""
+    planned = make(where, choices)
+    ref = _table_named(planned.plan, table)
+    chosen = next(t for t in planned.plan.tables if t.target == ref)
+    source, _ = both_databases(where)
+    with (
+        translated("preview"),
+        yielding.watching(log.info),
+        Session(source, "preview", user_sql=True) as session,
+    ):
+        return plan_store.preview(session, chosen, planned.source.by_ref[chosen.source], rows)
+
+
+def plan_run(context: Context, run: Run, choices: RunOptions) -> Plan:
+    """The run's plan: as stored, or made anew where the mapping or the choices say something else."""
+    options = options_of(choices, run.options, (run.fdw or {}).get("problem"))
+    given, faults = mapping_of(run, choices)
+    stored = stored_plan(run, given, options)
+    if stored is not None and not choices.restart:
+        plan_store.ensure_views(context, stored)
+        return stored
+    found = plan_store.create(context.source, plan_store.target_catalog(context.target), given, faults, options)
+    if run.options.get("capture"):
+        found = replace(found, plan=reverse.refuse_faulty(context, found.plan, given))
+    return plan_store.store(context, given, found, choices.restart, {**run.options, **stored_choices(options)})
+
+
+def _table_named(plan: Plan, name: str) -> TableRef:
+    for table in plan.tables:
+        if name in (str(table.target), table.target.name, f"{table.target.schema}.{table.target.name}"):
+            return table.target
+    known = ", ".join(str(t.target) for t in plan.tables)
+    raise UsageError(f"the plan has no table {name}", why=f"it has {known}", fix="name one of these")
+
+
+def rollback_problems(where: Endpoints) -> tuple[str, ...]:
+    """Why a rollback after the cutover of this run will not be possible; empty when it will be, or nothing is planned.
+
+    The tables of a run without capture are not among them: that choice was made at setup.
+    """
+    run = find_run(config.resolve(where.target, where.project))
+    if run.plan is None or run.state == CUTOVER or not run.options.get("capture"):
+        return ()
+    return plan_from_json(run.plan).rollback_problems
+
+
+def rollback_told(run: Run) -> tuple[str, ...]:
+    """Whether a rollback will be possible after the cutover of this run, in lines; empty once it is cut over."""
+    if run.plan is None or run.state not in (MIGRATING, VERIFIED):
+        return ()
+    if not run.options.get("capture"):
+        return ("Rollback after the cutover: not possible, the run has no capture.",)
+    problems = plan_from_json(run.plan).rollback_problems
+    if problems:
+        return ("Rollback after the cutover: not possible:", *(f"  {problem}" for problem in problems))
+    return ("Rollback after the cutover: possible.",)

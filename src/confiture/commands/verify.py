@@ -1,0 +1,118 @@
+"""``verify``: compare every row, before the cutover or after it, and repair on request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from confiture.commands.cutover import refuse_unfinished
+from confiture.commands.endpoints import Endpoints, next_command
+from confiture.commands.holding import fire, hold_run, unblock
+from confiture.errors import DifferencesFound, Refused
+from confiture.journal import verifications
+from confiture.journal.runs import Run
+from confiture.plan.model import Plan
+from confiture.runner.context import Context, Progress
+from confiture.schema_to_schema import migrate, plan_store, reverse_verify, rollback, verify
+from confiture.schema_to_schema import repair as repairs
+from confiture.schema_to_schema.verify import Result
+from confiture.states import CUTOVER, MIGRATING, SETUP, VERIFIED
+from confiture.types import shell_word
+
+
+def execute(
+    where: Endpoints, report: Path | None, again: bool, progress_: Progress, *, repair: bool = False
+) -> tuple[Run, Result]:
+    """Compare everything and move the run to ``verified``.
+
+    :param report: where the differences are written, one JSON object a line.
+    :param repair: heal the rows that differ through catch-up, and compare anew.
+    :raises DifferencesFound: after writing them down.
+    """
+    if report is not None:
+        verify.refuse_unwritable(report)
+    with hold_run(where, "verify", progress_) as (context, run):
+        _refuse_to_verify(run, where)
+        if repair:
+            repairs.refuse_uncaptured(run)
+        plan = migrate.stored_plan(context)
+        if run.state == CUTOVER:
+            return _verified_back(context, run, plan, where, report, repair=repair)
+        if run.state == VERIFIED and not (again or repair):
+            found = _last_result(context, plan)
+            if found is not None:
+                progress_.say("verified already; --again compares everything anew")
+                return run, found
+        plan_store.ensure_views(context, plan)
+        result = _compared(context, plan)
+        if repair:
+            result = _repaired(context, plan, result)
+        if result.equal:
+            unblock(context, "verify")
+        after = context.run()
+    if not result.equal and report is not None:
+        verify.write_differences(report, result.differences)
+    return after, result
+
+
+def _verified_back(
+    context: Context, run: Run, plan: Plan, where: Endpoints, report: Path | None, *, repair: bool
+) -> tuple[Run, Result]:
+    """After the cutover: every row of the source against the target, for a rollback."""
+    refuse_unfinished(run, where)
+    rollback.refuse_for_verify(context, plan)
+    result = reverse_verify.compare(context, plan, repair=repair)
+    if not result.equal and report is not None:
+        verify.write_differences(report, result.differences)
+    return run, result
+
+
+def _compared(context: Context, plan: Plan) -> Result:
+    """Verify once; the run's state follows from what was found."""
+    run = context.run()
+    result = verify.verify(context, plan, capture=bool(run.options.get("capture")))
+    if result.equal and run.state == MIGRATING:
+        fire(context, "verify", {"verification": result.number})
+    elif not result.equal and run.state == VERIFIED:
+        fire(context, "reopen", {"reason": "verification found differences"})
+    return result
+
+
+def _repaired(context: Context, plan: Plan, result: Result) -> Result:
+    """Heal and compare until nothing differs, or only what was tried before: each round tells a limited number."""
+    tried: frozenset[repairs.Wrong] = frozenset()
+    while wrong := repairs.wrong_keys(plan, result.differences) - tried:
+        repairs.repair(context, plan, wrong)
+        tried |= wrong
+        result = _compared(context, plan)
+    return result
+
+
+def _refuse_to_verify(run: Run, where: Endpoints) -> None:
+    if run.state == SETUP:
+        raise Refused(
+            "there is nothing to verify", why=f"run {run.short}: nothing is copied", fix=next_command("migrate", where)
+        )
+    if run.state == CUTOVER and not run.options.get("capture"):
+        raise Refused("there is nothing to verify", why="the target is serving", fix=next_command("cleanup", where))
+
+
+def _last_result(context: Context, plan: Plan) -> Result | None:
+    with context.target.transaction(read_only=True) as tx:
+        last = verifications.latest(tx, context.run_id, "verify")
+    if last is None or verify.why_stale(context, plan, last) is not None:
+        return None
+    with context.target.transaction(read_only=True) as tx:
+        units = verifications.units(tx, context.run_id, last.number)
+    return verify.result_of(plan, last.number, units, ())
+
+
+def differences_found(run: Run, result: Result, report: Path | None, where: Endpoints) -> DifferencesFound:
+    """The error that ends a verify which found something."""
+    first = result.differences[0] if result.differences else None
+    table = next((t.target for t in result.tables if not t.equal), "NAME")
+    heal = f"repair the rows: {next_command('verify --repair', where)}" if run.options.get("capture") else "fix them"
+    return DifferencesFound(
+        f"{len(result.differences)} differences between {run.source_name} and {run.target_name}",
+        why=f"the first: {first.place}; all are in {report}" if first else "the counts differ",
+        fix=f"{heal}, or copy the table again: {next_command(f'migrate --restart-table {shell_word(table)}', where)}",
+    )
