@@ -143,8 +143,3 @@ class Drained(ConfitureError):
     def __init__(self, what: str, *, signal_number: int, fix: str = "") -> None:
         super().__init__(what, fix=fix)
         self.signal_number = signal_number
-
-    @property
-    def code(self) -> int:
-        """The exit code a shell expects after that signal."""
-        return 128 + self.signal_number

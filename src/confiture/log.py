@@ -1,4 +1,4 @@
-"""Diagnostics for operators: what was tried again and why, on stderr, apart from a command's result.
+"""Diagnostics for operators on stderr: what was repeated and why. They are not part of a command's result.
 
 This module imports nothing of Confiture.
 """
@@ -7,23 +7,35 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from datetime import UTC, datetime
 
-import structlog
+_LOGGER = logging.getLogger("confiture")
+
+
+class _Stderr(logging.Handler):
+    """One line of key=value pairs per record, on the standard error that the process has at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z")
+        values = {"timestamp": at, "level": record.levelname.lower(), "event": record.getMessage()}
+        values |= getattr(record, "values", {})
+        print(" ".join(f"{name}={value!r}" for name, value in values.items()), file=sys.stderr)
+
+
+class Log:
+    """Events with their values by name."""
+
+    def info(self, event: str, **values: object) -> None:
+        """Print an event when ``--verbose`` was given."""
+        _LOGGER.info("%s", event, extra={"values": values})
 
 
 def configure(*, verbose: bool) -> None:
-    """Warnings only, or with ``verbose`` everything."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"]),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.WARNING),
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
-    )
+    """Print every event with ``verbose``, and warnings only without it."""
+    _LOGGER.setLevel(logging.DEBUG if verbose else logging.WARNING)
 
 
+_LOGGER.addHandler(_Stderr())
+_LOGGER.propagate = False
 configure(verbose=False)
-log: Any = structlog.get_logger()
+log = Log()

@@ -28,7 +28,7 @@ from confiture.runner.context import Context
 from confiture.schema_to_schema import log_compaction
 from confiture.schema_to_schema import migrate as migrating
 from confiture.status import report
-from confiture.status.report import RunReport, Severity
+from confiture.status.facts import RunReport, Severity
 from forked import Forks, Running, until
 from live import LiveRun, Quiet
 from servers import Databases, TestDatabase

@@ -105,28 +105,28 @@ MUTANTS = (
     ),
     Mutant(
         "a changed key is logged as it was",
-        "capture/triggers.py",
-        '        only or sql.SQL("true"),',
-        '        sql.SQL("false") if only else sql.SQL("true"),',
+        "sql/capture.sql",
+        "    ROW({old_key}) IS DISTINCT FROM ROW({new_key})",
+        "    false",
         _in("integration", "capture", "change_after"),
     ),
     Mutant(
         "triggers fire always",
-        "capture/triggers.py",
-        '    return sql.SQL("ALTER TABLE {} ENABLE ALWAYS TRIGGER {}")',
-        '    return sql.SQL("ALTER TABLE {} ENABLE TRIGGER {}")',
+        "sql/capture.sql",
+        "ENABLE ALWAYS TRIGGER",
+        "ENABLE TRIGGER",
         _in("integration", "subscribed", "applies"),
     ),
     Mutant(
         "trigger functions have our rights",
-        "capture/triggers.py",
+        "sql/capture.sql",
         "LANGUAGE plpgsql SECURITY DEFINER",
         "LANGUAGE plpgsql",
         _in("integration", "capture", "without_rights"),
     ),
     Mutant(
         "the log's rows can be deleted under a publication",
-        "capture/triggers.py",
+        "sql/capture.sql",
         "ALTER TABLE {log} REPLICA IDENTITY FULL",
         "ALTER TABLE {log} REPLICA IDENTITY DEFAULT",
         _in("integration", "capture", "publication"),
@@ -340,7 +340,7 @@ MUTANTS = (
     ),
     Mutant(
         "a living holder is not taken over",
-        "runner/context.py",
+        "runner/lease.py",
         "        if holder is None or gone or holder.lapsed:",
         "        if True:",
         _in("integration", "resume", "second_migrate"),
@@ -389,11 +389,11 @@ MUTANTS = (
     ),
     Mutant(
         "who is frozen while it takes a run is let go by the server",
-        "runner/context.py",
+        "runner/lease.py",
         "            claiming(tx)\n            if holder is not None:",
         "            if holder is not None:",
         _in("integration", "resume", "frozen_while"),
-        too=(("runner/context.py", "        claiming(tx)\n        row = tx", "        row = tx"),),
+        too=(("runner/lease.py", "        claiming(tx)\n        row = tx", "        row = tx"),),
     ),
     Mutant(
         "abort and cleanup, once begun, are ended first",
@@ -425,15 +425,15 @@ MUTANTS = (
     ),
     Mutant(
         "functions with our rights have a search_path of their own",
-        "capture/triggers.py",
-        '" SET search_path = pg_catalog, pg_temp AS {body}; REVOKE',
-        '" AS {body}; REVOKE',
+        "sql/capture.sql",
+        "SET search_path = pg_catalog, pg_temp\n",
+        "",
         _in("integration", "privileges", "default_privileges"),
     ),
     Mutant(
         "functions with our rights are nobody's to call",
-        "capture/triggers.py",
-        "; REVOKE ALL ON FUNCTION {name}() FROM PUBLIC",
+        "sql/capture.sql",
+        ";\nREVOKE ALL ON FUNCTION {function}() FROM PUBLIC",
         "",
         _in("integration", "privileges", "default_privileges"),
     ),
@@ -454,8 +454,8 @@ MUTANTS = (
     Mutant(
         "capture notes the storage that it begins with",
         "capture/triggers.py",
-        "    for ref in (item.table, *partitions):\n        tx.pg.execute(_STORAGE",
-        "    for ref in ():\n        tx.pg.execute(_STORAGE",
+        "    for ref in (item.table, *partitions):\n        name = sql.Literal(",
+        "    for ref in ():\n        name = sql.Literal(",
         _in("integration", "capture", "emptied_between"),
     ),
     Mutant(
@@ -656,7 +656,7 @@ MUTANTS = (
     ),
     Mutant(
         "what earlier runners left is ended",
-        "runner/context.py",
+        "runner/lease.py",
         "            context.end_leftovers()",
         "            pass",
         _in("integration", "foreign_server", "left_over"),
@@ -741,7 +741,7 @@ MUTANTS = (
     ),
     Mutant(
         "a function that relies on search_path is named with its way out",
-        "postgres/session.py",
+        "postgres/failures.py",
         "    if function is not None:\n        return _search",
         "    if function is not None and False:\n        return _search",
         _in("integration", "search_path", "index"),
@@ -805,7 +805,7 @@ MUTANTS = (
     ),
     Mutant(
         "SIGHUP drains",
-        "runner/context.py",
+        "runner/signals.py",
         "heeded.append(signal.SIGHUP)",
         "pass",
         _in("integration", "resume", "signal_lets"),
@@ -973,7 +973,7 @@ MUTANTS = (
     ),
     Mutant(
         "the write block refuses what replication applies",
-        "capture/write_block.py",
+        "sql/write_block.sql",
         "ENABLE ALWAYS TRIGGER",
         "ENABLE TRIGGER",
         _in("integration", "write_block", "each_way_of_writing"),
@@ -981,8 +981,8 @@ MUTANTS = (
     Mutant(
         "the write block refuses TRUNCATE of a partition",
         "capture/write_block.py",
-        "for member in _members(tx, table)]",
-        "for member in [table]]",
+        "for part in (table, *run_triggers.partitions(tx, table))]",
+        "for part in (table,)]",
         _in("integration", "write_block", "each_way_of_writing"),
     ),
     Mutant(

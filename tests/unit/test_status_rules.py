@@ -11,17 +11,8 @@ import pytest
 
 from confiture.naming import Naming, naming
 from confiture.states import FINAL, STATES, writes_served_by
-from confiture.status.severity import (
-    Facts,
-    RunnerReport,
-    Severity,
-    TableReport,
-    judge,
-    leave_alone,
-    next_step,
-    rollback,
-    undo,
-)
+from confiture.status.facts import RunnerReport, Severity, TableReport
+from confiture.status.severity import Facts, judge, leave_alone, next_step, rollback, undo
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NEVER = RunnerReport(None, None, None, None, None, None, alive=False, ended=True)

@@ -1,4 +1,7 @@
-"""The command line: one command a file, which parses, calls and renders. No SQL, no decisions."""
+"""The command line: one command per file, which parses its options, calls ``confiture.commands`` and prints the result.
+
+No file contains SQL. Exit codes are chosen in ``exit_codes``.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,29 @@ import psycopg
 import typer
 
 from confiture import __version__
-from confiture.cli import build, cutover, demo, ending, migrate, plan, setup, status, throttle, verify
-from confiture.errors import ConfitureError, Drained
+from confiture.cli import (
+    abort,
+    build,
+    cleanup,
+    cutover,
+    demo,
+    exit_codes,
+    follow,
+    migrate,
+    pause,
+    plan,
+    preview,
+    resume,
+    rollback,
+    run,
+    setup,
+    status,
+    throttle,
+    verify,
+)
+from confiture.errors import ConfitureError
 from confiture.log import configure
-from confiture.postgres.session import failure
+from confiture.postgres.failures import failure
 from confiture.types import visible
 
 _VERBOSE = "--verbose"
@@ -26,8 +48,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-_migrate = typer.Typer(help="Move data between schemas.", no_args_is_help=True)
-_schema = typer.Typer(help="Into a new database with a new schema, in five steps.", no_args_is_help=True)
+_migrate = typer.Typer(help="Move data between databases.", no_args_is_help=True)
+_schema = typer.Typer(help="Move a database into a new database with a new schema.", no_args_is_help=True)
 app.add_typer(_migrate, name="migrate")
 _migrate.add_typer(_schema, name="schema-to-schema")
 
@@ -36,16 +58,16 @@ for command in (
     migrate.migrate,
     verify.verify,
     cutover.cutover,
-    cutover.rollback,
-    ending.cleanup,
+    rollback.rollback,
+    cleanup.cleanup,
     plan.plan,
-    plan.preview,
-    migrate.run,
-    ending.follow,
-    ending.pause,
-    ending.resume,
+    preview.preview,
+    run.run,
+    follow.follow,
+    pause.pause,
+    resume.resume,
     throttle.throttle,
-    ending.abort,
+    abort.abort,
 ):
     _schema.command(command.__name__)(command)
 app.command("build")(build.build)
@@ -61,49 +83,46 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    verbose: Annotated[bool, typer.Option(_VERBOSE, help="Tell errors in full; may stand anywhere.")] = False,
+    verbose: Annotated[
+        bool, typer.Option(_VERBOSE, help="Show full error details. Accepted anywhere on the command line.")
+    ] = False,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
 ) -> None:
-    """Options that hold for every command; ``main`` has read ``--verbose`` by now."""
+    """The options of every command. ``main`` has already removed ``--verbose``."""
 
 
 def main() -> None:
-    """The console script: every error becomes up to three lines and an exit code."""
+    """The console script: print an error in up to three lines, and exit with its code."""
     given = sys.argv[1:]
     arguments = [argument for argument in given if argument != _VERBOSE]
     verbose = arguments != given
     configure(verbose=verbose)
     try:
         app(arguments, prog_name="confiture")
-    except Drained as error:
-        _tell(error, verbose)
-        sys.exit(error.code)
-    except ConfitureError as error:
-        _tell(error, verbose)
-        sys.exit(error.exit_code)
-    except psycopg.Error as error:
-        told = failure(error, "running the command")
-        _tell(told, verbose)
-        sys.exit(told.exit_code)
-    except KeyboardInterrupt:
-        _tell(ConfitureError("interrupted"), verbose)
-        sys.exit(130)
-    except Exception as error:
-        _tell(_internal(error), verbose)
-        if verbose:
+    except (Exception, KeyboardInterrupt) as error:
+        _print_error(_described(error), verbose)
+        code = exit_codes.of_error(error)
+        if verbose and code == exit_codes.INTERNAL_ERROR and not isinstance(error, ConfitureError):
             traceback.print_exc()
-        sys.exit(1)
+        sys.exit(code)
 
 
-def _internal(error: Exception) -> ConfitureError:
+def _described(error: BaseException) -> ConfitureError:
+    """The error with an explanation for the operator."""
+    if isinstance(error, ConfitureError):
+        return error
+    if isinstance(error, psycopg.Error):
+        return failure(error, "running the command")
+    if isinstance(error, KeyboardInterrupt):
+        return ConfitureError("interrupted")
     return ConfitureError(
         f"internal error: {type(error).__name__}",
-        why="this is a defect of confiture; what is done stays done",
-        fix=f"run it again with {_VERBOSE} and report the whole of it",
+        why="this is a defect of Confiture; completed work is kept",
+        fix=f"rerun the command with {_VERBOSE} and report its complete output",
     )
 
 
-def _tell(error: ConfitureError, verbose: bool) -> None:
+def _print_error(error: ConfitureError, verbose: bool) -> None:
     first, *rest = error.lines() + ([error.detail] if error.detail and verbose else [])
     print(f"confiture: {visible(first)}", file=sys.stderr)
     for line in rest:

@@ -10,9 +10,12 @@ from typing import Annotated
 
 import typer
 
+from confiture import config
 from confiture.commands.endpoints import Endpoints
+from confiture.commands.options import RunOptions
 from confiture.config import find_project
 from confiture.errors import UsageError
+from confiture.pooler.pgbouncer import Pool
 
 
 class Output(StrEnum):
@@ -80,6 +83,47 @@ def seconds(text: str) -> float:
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done; change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before a destructive step.")]
+LockTimeout = Annotated[float, typer.Option(min=0.001, help="Seconds to wait for the locks, each try.")]
+GiveUpAfter = Annotated[float, typer.Option(min=0, help="Seconds after which no further try is made.")]
+MaxWritePause = Annotated[float, typer.Option(min=0.001, help="Seconds to hold the application's writes up, at most.")]
+TerminateBlockers = Annotated[
+    bool, typer.Option("--terminate-blockers", help="End the sessions that keep the lock from us.")
+]
+MaxVerificationAge = Annotated[
+    float | None,
+    typer.Option(
+        "--max-verification-age",
+        parser=seconds,
+        metavar="DURATION",
+        help="Refuse when the last complete verification began longer ago, such as 24h.",
+    ),
+]
+PgBouncerConsole = Annotated[
+    str | None, typer.Option("--pgbouncer", help="The admin console of a PgBouncer the application writes through.")
+]
+PoolName = Annotated[
+    str | None, typer.Option("--pool", help="The pool to pause and to lead to the database that serves then.")
+]
+PgBouncerConfig = Annotated[
+    Path | None, typer.Option("--pgbouncer-config", help="PgBouncer's configuration file, if it cannot name it.")
+]
+NoRollback = Annotated[
+    bool, typer.Option("--no-rollback", help="Cut over without asking where a rollback will not be possible.")
+]
+Hook = Annotated[str | None, typer.Option(help="A command to run once the other database serves; no shell.")]
+Report = Annotated[Path, typer.Option("--differences", help="Where differences are written, one JSON object a line.")]
+MaxRate = Annotated[int | None, typer.Option("--max-rate", min=1, help="Rows per second the copy makes at most.")]
+MaxReplicaLag = Annotated[
+    float | None,
+    typer.Option("--max-replica-lag", min=0.001, help="Seconds a standby of either server may be behind."),
+]
+MaxBacklog = Annotated[
+    int | None, typer.Option("--max-backlog", min=1, help="Log rows that may wait while tables are copied.")
+]
+Restart = Annotated[
+    list[str] | None, typer.Option("--restart-table", help="Empty this target table and copy it again; repeatable.")
+]
+DropSource = Annotated[str | None, typer.Option("--drop-source", help="Drop the old database too; its exact name.")]
 
 
 def where(target: str, source: str | None, project: Path | None) -> Endpoints:
@@ -108,3 +152,42 @@ def confirm(name: str, what: str, yes: bool, option: str = "--yes", details: Seq
         raise UsageError(
             "not confirmed; nothing was done", why=f"it was not {name}", fix=f"type the name, or add {option}"
         )
+
+
+def choices(
+    mapping: MappingFile,
+    chunk_rows: ChunkRows,
+    strategy: ChosenStrategy,
+    fdw_threshold: FdwThreshold,
+    seen_as: SeenAs,
+    restart: list[str] | None = None,
+    *,
+    no_capture: bool = False,
+    recopy_mb: int | None = None,
+    accept_publication: bool = False,
+) -> RunOptions:
+    """The choices of a command line."""
+    chosen = strategy.value if strategy is not None else None
+    elsewhere = config.address(seen_as) if seen_as is not None else None
+    capture = False if no_capture else None
+
+    return RunOptions(
+        mapping,
+        chunk_rows,
+        chosen,
+        fdw_threshold,
+        elsewhere,
+        tuple(restart or ()),
+        capture,
+        recopy_mb,
+        accept_publication,
+    )
+
+
+def pool(console: str | None, name: str | None, config: Path | None) -> Pool | None:
+    if console is not None and name is not None:
+        return Pool(console, name, config)
+    if (console, name, config) != (None, None, None):
+        fix = "--pgbouncer 'host=... port=6432 dbname=pgbouncer' --pool NAME"
+        raise UsageError("--pgbouncer and --pool belong together", why="one of them is missing", fix=fix)
+    return None

@@ -8,7 +8,7 @@ import typer
 
 from confiture import commands
 from confiture.cli import options, terminal
-from confiture.cli.plan import choices, show
+from confiture.cli.plan import show
 
 
 def setup(
@@ -33,7 +33,7 @@ def setup(
 ) -> None:
     """Make the target database, build the new schema into it, begin the run."""
     where = options.where(target, source, project)
-    chosen = choices(
+    chosen = options.choices(
         mapping,
         chunk_rows,
         strategy,

@@ -13,14 +13,13 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand
 
-from confiture.cli import options, terminal
+from confiture.cli import exit_codes, options, terminal
 from confiture.config import find_project
 from confiture.errors import ConfitureError, WaitedOut
 from confiture.render import status as render
 from confiture.states import STATES
-from confiture.status import report as asking
-from confiture.status.report import Report
-from confiture.status.severity import Severity
+from confiture.status import report
+from confiture.status.facts import Report, Severity
 from confiture.types import visible
 
 
@@ -56,7 +55,7 @@ class Command(TyperCommand):
         try:
             return super().make_context(*arguments, **more)
         except _UsageFault as error:
-            cast(Any, error).exit_code = int(Severity.UNKNOWN)
+            cast(Any, error).exit_code = exit_codes.of_status(Severity.UNKNOWN)
             raise
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -85,7 +84,7 @@ def status(
     where = project if project is not None else find_project(Path.cwd())
 
     def look() -> Report:
-        return asking.report(target, where, every=every, given_project=project)
+        return report.report(target, where, every=every, given_project=project)
 
     try:
         found = _waited(look, wait, timeout) if wait is not None else look()
@@ -96,10 +95,10 @@ def status(
     except ConfitureError as error:
         print(visible("\n".join(error.lines())), file=sys.stderr)
         if format is not Form.text:
-            _print(asking.unknown(error), format, every)
-        raise typer.Exit(int(Severity.UNKNOWN)) from None
+            _print(report.unknown(error), format, every)
+        raise typer.Exit(exit_codes.of_status(Severity.UNKNOWN)) from None
     _print(found, format, every)
-    raise typer.Exit(int(found.severity))
+    raise typer.Exit(exit_codes.of_status(found.severity))
 
 
 def _waited(look: Any, state: State, timeout: float) -> Report:

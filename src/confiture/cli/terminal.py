@@ -23,14 +23,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from confiture.cli import exit_codes
 from confiture.cli.options import Output
 from confiture.commands.endpoints import Endpoints
 from confiture.journal.runs import Run
 from confiture.render import outcome
 from confiture.types import visible
-
-#: What a shell makes of a process that SIGPIPE ended.
-BROKEN_PIPE = 128 + 13
 
 #: Seconds between two progress lines of one table where there is no terminal.
 LINE_SECONDS = 5.0
@@ -128,7 +126,7 @@ def emit(text: str, *, as_it_is: bool = False) -> None:
         print(text if as_it_is else visible(text), flush=True)
     except BrokenPipeError:
         _to_nowhere(sys.stdout.fileno())
-        raise typer.Exit(BROKEN_PIPE) from None
+        raise typer.Exit(exit_codes.BROKEN_PIPE) from None
 
 
 def show(

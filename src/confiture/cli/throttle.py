@@ -1,4 +1,4 @@
-"""``throttle``: hold the copy back, now and for later commands of the run."""
+"""``throttle``: set limits for the copy, for this command and for later commands of the run."""
 
 from __future__ import annotations
 
@@ -11,21 +11,12 @@ from confiture import commands
 from confiture.cli import options, terminal
 from confiture.copy.throttle import Throttle
 
-MaxRate = Annotated[int | None, typer.Option("--max-rate", min=1, help="Rows per second the copy makes at most.")]
-MaxReplicaLag = Annotated[
-    float | None,
-    typer.Option("--max-replica-lag", min=0.001, help="Seconds a standby of either server may be behind."),
-]
-MaxBacklog = Annotated[
-    int | None, typer.Option("--max-backlog", min=1, help="Log rows that may wait while tables are copied.")
-]
-
 
 def throttle(
     target: options.Target,
-    max_rate: MaxRate = None,
-    max_replica_lag: MaxReplicaLag = None,
-    max_backlog: MaxBacklog = None,
+    max_rate: options.MaxRate = None,
+    max_replica_lag: options.MaxReplicaLag = None,
+    max_backlog: options.MaxBacklog = None,
     off: Annotated[bool, typer.Option("--off", help="Lift every limit; those given with it hold alone.")] = False,
     project: options.Project = None,
     format: options.Format = options.Output.text,

@@ -1,4 +1,4 @@
-"""``verify``: compare every row, and say in whole lines what agrees."""
+"""``verify``: compare every row and print what agrees."""
 
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ from confiture.render import outcome
 from confiture.render import verification as render
 from confiture.schema_to_schema.verify import Result
 
-Report = Annotated[Path, typer.Option("--differences", help="Where differences are written, one JSON object a line.")]
-
 
 def verify(
     target: options.Target,
     source: options.Source = None,
-    report: Report = Path("differences.jsonl"),
+    report: options.Report = Path("differences.jsonl"),
     again: Annotated[bool, typer.Option("--again", help="Compare anew what is verified already.")] = False,
     repair: Annotated[
         bool, typer.Option("--repair", help="Bring the rows that differ again, then compare anew.")

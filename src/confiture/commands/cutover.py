@@ -16,7 +16,8 @@ from confiture.plan.model import Plan
 from confiture.pooler import Pooler
 from confiture.pooler.config_file import Address
 from confiture.pooler.pgbouncer import PgBouncer, Pool
-from confiture.runner.context import Context, Progress
+from confiture.runner.context import Context
+from confiture.runner.progress import Progress
 from confiture.schema_to_schema import (
     cutover,
     cutover_offline,

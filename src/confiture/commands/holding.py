@@ -18,9 +18,12 @@ from confiture.failpoints import failpoint
 from confiture.journal import runs, steps
 from confiture.journal.runs import Run
 from confiture.plan.model import plan_from_json
-from confiture.postgres.session import failure, retryable
+from confiture.postgres.failures import failure
+from confiture.postgres.retry import retryable
 from confiture.runner import transitions
-from confiture.runner.context import Context, Progress, hold
+from confiture.runner.context import Context
+from confiture.runner.lease import hold
+from confiture.runner.progress import Progress
 from confiture.schema_to_schema import rollback, setup, switchover
 from confiture.schema_to_schema.preconditions import databases
 from confiture.states import CUTOVER, FINAL, MIGRATING, VERIFIED

@@ -10,7 +10,7 @@ from confiture.errors import Refused
 from confiture.journal import runs
 from confiture.journal.runs import Run
 from confiture.pooler.pgbouncer import Pool
-from confiture.runner.context import Progress
+from confiture.runner.progress import Progress
 from confiture.schema_to_schema import migrate, plan_store, rollback, switchover
 from confiture.schema_to_schema import rehearse as rehearsal
 from confiture.schema_to_schema.rehearse import Rehearsal

@@ -7,8 +7,7 @@ from datetime import datetime
 
 from confiture.copy.throttle import from_json
 from confiture.states import ABORTED, CLEANED, CUTOVER, MIGRATING, SETUP, VERIFIED
-from confiture.status.report import Report, RunReport
-from confiture.status.severity import UNSAFE, Severity, TableReport
+from confiture.status.facts import UNSAFE, Report, RunReport, Severity, TableReport
 
 _STEPS = (SETUP, MIGRATING, VERIFIED, CUTOVER, CLEANED)
 #: Tables shown of each run unless all are asked for.

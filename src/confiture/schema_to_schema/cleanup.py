@@ -8,7 +8,7 @@ import psycopg
 from psycopg import sql
 
 from confiture import fingerprint
-from confiture.capture import write_block
+from confiture.capture import run_triggers, write_block
 from confiture.config import Database
 from confiture.copy import foreign_server
 from confiture.errors import Held, Refused
@@ -94,7 +94,7 @@ def _drop_source_objects() -> Step:
 def _release_target(context: Context) -> None:
     """Drop the run's triggers table by table, so that no session is blocked for long; harmless to repeat."""
     with context.target.transaction(read_only=True) as tx:
-        tables = write_block.tables(tx, context.schema)
+        tables = run_triggers.tables(tx, context.schema)
     for table in tables:
         wait_for_locks(context, "target", [table], partial(_release, context, "target", table))
 
@@ -105,9 +105,9 @@ def _release(context: Context, side: str, table: TableRef) -> None:
     # Durable together: the table has none of the run's triggers.
     with fenced("release.table") as tx:
         brief_lock(tx)
-        for trigger in write_block.triggers_of(tx, context.schema, table):
-            name = sql.Identifier(table.schema, table.name)
-            tx.pg.execute(sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(trigger), name))
+        for trigger in run_triggers.find(tx, context.schema):
+            if trigger.table == table:
+                run_triggers.drop(tx, trigger)
 
 
 def _drop_target(context: Context, tx: Transaction) -> None:
@@ -156,7 +156,7 @@ def _drop_source(context: Context) -> None:
     with context.source.transaction(read_only=True) as tx:
         # A source that is closed stays closed: its write block's triggers need the function in this schema.
         blocked = write_block.is_blocked(tx, context.schema)
-        left = [] if blocked else write_block.tables(tx, context.schema)
+        left = [] if blocked else run_triggers.tables(tx, context.schema)
     for ref in left:
         wait_for_locks(context, "source", [ref], partial(_release, context, "source", ref))
     # Durable together: the run's objects on the source are dropped, except the write block of a closed source.

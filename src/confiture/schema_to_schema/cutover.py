@@ -30,7 +30,8 @@ from confiture.journal.runs import Run
 from confiture.journal.verifications import Difference
 from confiture.plan.model import Plan
 from confiture.pooler import Pooler
-from confiture.postgres.session import LOCK_CONFLICTS, Budget, Session, Transaction, brief_lock, retry
+from confiture.postgres.retry import retry
+from confiture.postgres.session import LOCK_CONFLICTS, Budget, Session, Transaction, brief_lock
 from confiture.runner import transitions
 from confiture.runner.context import Context
 from confiture.schema_to_schema import (

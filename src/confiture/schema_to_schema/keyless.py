@@ -19,7 +19,8 @@ from confiture.journal import deferred_objects, runs
 from confiture.journal.deferred_objects import Deferred
 from confiture.journal.verifications import Difference
 from confiture.plan.model import Plan
-from confiture.postgres.session import Transaction, repeated
+from confiture.postgres.retry import repeated
+from confiture.postgres.session import Transaction
 from confiture.runner.context import Context
 from confiture.types import KeyRange, TableRef
 

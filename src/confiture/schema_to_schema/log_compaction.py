@@ -16,7 +16,7 @@ from confiture.capture.apply import Followed, Follower
 from confiture.capture.triggers import Captured
 from confiture.journal import table_plans
 from confiture.plan.model import Plan
-from confiture.postgres.session import retry
+from confiture.postgres.retry import retry
 from confiture.postgres.yielding import yielding
 from confiture.runner.context import Context
 from confiture.schema_to_schema import follow

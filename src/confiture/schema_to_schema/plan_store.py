@@ -29,7 +29,8 @@ from confiture.plan import expressions, reverse, trust
 from confiture.plan.model import Options, Plan, TablePlan, Trusted, plan_from_json, table_signature
 from confiture.plan.planner import Planner
 from confiture.plan.projection import raw, view_select
-from confiture.postgres.session import Session, Transaction, retry
+from confiture.postgres.retry import retry
+from confiture.postgres.session import Session, Transaction
 from confiture.postgres.yielding import yielding
 from confiture.runner import transitions
 from confiture.runner.context import Context

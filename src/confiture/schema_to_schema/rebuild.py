@@ -16,7 +16,9 @@ from confiture.errors import DataFailure
 from confiture.journal import deferred_objects, table_plans
 from confiture.journal.deferred_objects import Deferred
 from confiture.plan.model import Plan
-from confiture.postgres.session import Transaction, failure, retry, retryable
+from confiture.postgres.failures import failure
+from confiture.postgres.retry import retry, retryable
+from confiture.postgres.session import Transaction
 from confiture.runner.context import Context
 from confiture.runner.resumable_steps import Step, run_steps
 from confiture.schema_to_schema import sequences

@@ -25,7 +25,8 @@ from confiture.journal import deferred_objects, runs, steps
 from confiture.journal.verifications import Difference
 from confiture.plan.model import Plan
 from confiture.pooler import Pooler
-from confiture.postgres.session import Budget, Session, Transaction, brief_lock, retry
+from confiture.postgres.retry import retry
+from confiture.postgres.session import Budget, Session, Transaction, brief_lock
 from confiture.runner import transitions
 from confiture.runner.context import Context, check_source_fence
 from confiture.schema_to_schema import (

@@ -7,10 +7,9 @@ locked, and the source is never connected to: the target's journal knows enough.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -27,120 +26,12 @@ from confiture.naming import Naming, naming
 from confiture.postgres.session import Session, Transaction
 from confiture.sql import load
 from confiture.states import UNKNOWN
-from confiture.status.severity import (
-    RunnerReport,
-    Severity,
-    TableReport,
-    facts_of,
-    judge,
-    leave_alone,
-    next_step,
-    percent,
-    rollback,
-    undo,
-)
+from confiture.status.facts import Json, ProgressReport, Report, RunnerReport, RunReport, Severity, TableReport, percent
+from confiture.status.severity import facts_of, judge, leave_alone, next_step, rollback, undo
 
-Json = dict[str, Any]
-#: Of the JSON; raised when a field goes or changes its meaning.
-SCHEMA_VERSION = 2
 TIMEOUT = "2s"
 #: Below it a rate says nothing yet.
 ETA_FROM_PERCENT = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class ProgressReport:
-    """Rows of all tables; ``eta`` None where it would be a guess."""
-
-    rows_done: int
-    rows_total: int
-    total_is_estimate: bool
-    percent: float
-    rows_per_second: float | None
-    eta: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class RunReport:
-    """Everything asked of one run, in the order it is asked."""
-
-    id: str
-    source: str
-    target: str
-    state: str
-    state_since: datetime
-    started_at: datetime
-    writes_served_by: str
-    cutover_phase: str | None
-    rolled_back_at: datetime | None
-    blocked_reason: str | None
-    severity: int
-    reasons: tuple[str, ...]
-    runner: RunnerReport
-    restarts: int
-    last_restart: datetime | None
-    progress: ProgressReport
-    throttle: Json
-    paused_since: datetime | None
-    tables: tuple[TableReport, ...]
-    changes: Json
-    locks: Json
-    verification: Json
-    rollback: Json
-    stale_views: tuple[str, ...]
-    errors: tuple[Json, ...]
-    leave_alone: str
-    undo: str
-    next: Json
-    server: Json
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """All runs that were asked for, and the targets that could not be."""
-
-    generated_at: datetime
-    runs: tuple[RunReport, ...]
-    unknown: tuple[str, ...] = field(default=())
-
-    @property
-    def severity(self) -> Severity:
-        """The worst of all; what could not be reached counts only when nothing worse is known."""
-        worst = max((Severity(r.severity) for r in self.runs), default=Severity.OK)
-        if self.unknown and worst is not Severity.CRITICAL:
-            return Severity.UNKNOWN
-        return worst
-
-    @property
-    def summary(self) -> str:
-        """One line: what the severity comes from."""
-        if self.unknown and self.severity is Severity.UNKNOWN:
-            return self.unknown[0]
-        if not self.runs:
-            return "no run"
-        worst = max(self.runs, key=lambda r: r.severity)
-        why = f": {worst.reasons[0]}" if worst.reasons else ""
-        return f"{worst.source} -> {worst.target} {worst.state} {worst.progress.percent:.1f} %{why}"
-
-    def as_json(self) -> Json:
-        """The contract: ``schemas/status.json``."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "generated_at": self.generated_at.isoformat(),
-            "severity": self.severity.name,
-            "summary": self.summary,
-            "unknown": list(self.unknown),
-            "runs": [_plain(asdict(run)) for run in self.runs],
-        }
-
-
-def _plain(value: Any) -> Any:
-    """Times as ISO 8601, severities by name; everything else as it is."""
-    if isinstance(value, dict):
-        return {k: Severity(v).name if k == "severity" else _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return value.isoformat() if isinstance(value, datetime) else value
 
 
 # Asking --------------------------------------------------------------------------------------------

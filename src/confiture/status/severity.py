@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from enum import IntEnum
 from typing import Any
 
 from confiture.journal.leases import LEASE_SECONDS
 from confiture.naming import Naming
 from confiture.states import ABORTED, BACK, CLOSING, CUTOVER, FINAL, MIGRATING, SETUP, VERIFIED, writes_served_by
+from confiture.status.facts import UNSAFE, Json, RunnerReport, Severity, TableReport
 from confiture.types import shell_word
 
-Json = dict[str, Any]
 #: How the reason of a command begins that ended before it changed anything.
 _BEGUN_NOTHING = ("finished", "Refused", "UsageError", "FaultyInput")
 _ENDED_ON_PURPOSE = (*_BEGUN_NOTHING, "Drained", "taken over")
@@ -29,69 +27,9 @@ UNREVERSED_TOO_LONG_SECONDS = 24 * 3600
 #: A command that closes a database waits for its locks for up to ``--give-up-after`` (30 s), then needs seconds.
 CLOSING_TOO_LONG_SECONDS = 60
 
-#: How ``leave_alone`` begins where a database may be closed whose counterpart is not open; the command follows.
-UNSAFE = "not safe to leave: finish it now"
 
 #: Phases of a cutover or a rollback in which nothing is closed; None before the first.
 QUIET_PHASES = (None, "done", "preparing", f"{BACK}preparing")
-
-
-class Severity(IntEnum):
-    """As monitoring systems count."""
-
-    OK = 0
-    WARNING = 1
-    CRITICAL = 2
-    UNKNOWN = 3
-
-
-@dataclass(frozen=True, slots=True)
-class RunnerReport:
-    """Who runs it; ``alive`` by its lease, None fields when nobody ever did.
-
-    :ivar absent_seconds: since the last runner ended or was last heard of; 0 while it is alive.
-    """
-
-    host: str | None
-    pid: int | None
-    version: str | None
-    command: str | None
-    heartbeat_at: datetime | None
-    silent_seconds: float | None
-    alive: bool
-    ended: bool
-    ended_at: datetime | None = None
-    ended_why: str | None = None
-    absent_seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class TableReport:
-    """One table; ``checkpoint`` is the key up to which its last done chunk goes."""
-
-    source: str
-    target: str
-    phase: str
-    strategy: str | None
-    rows_done: int
-    rows_total: int
-    total_is_estimate: bool
-    checkpoint: str | None
-    attempts: int
-    failed_chunks: int
-    last_error: str | None
-    rebuilt: int
-    to_rebuild: int
-
-    @property
-    def percent(self) -> float:
-        """Never over 100."""
-        return percent(self.rows_done, self.rows_total)
-
-
-def percent(done: int, total: int) -> float:
-    """Of rows, never over 100; 100 of nothing."""
-    return min(100.0, 100.0 * done / total) if total else 100.0
 
 
 @dataclass(frozen=True, slots=True)

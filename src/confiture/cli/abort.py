@@ -1,0 +1,21 @@
+"""``abort``: end a run before the cutover."""
+
+from __future__ import annotations
+
+from confiture import commands
+from confiture.cli import options, terminal
+
+
+def abort(
+    target: options.Target,
+    source: options.Source = None,
+    yes: options.Yes = False,
+    project: options.Project = None,
+    format: options.Format = options.Output.text,
+) -> None:
+    """Give the run up before the cutover: drop what it made, and what setup built in the target."""
+    where = options.where(target, source, project)
+    what = "abort drops every row copied and what setup built in the target"
+    with terminal.Reporter() as reporter:
+        run = commands.abort.execute(where, lambda: options.confirm(target, what, yes), reporter)
+    terminal.show(where, run, "the run is given up; the source is as it was", format)

@@ -1,0 +1,26 @@
+"""``cleanup``: drop what the run created."""
+
+from __future__ import annotations
+
+from confiture import commands
+from confiture.cli import options, terminal
+
+
+def cleanup(
+    target: options.Target,
+    source: options.Source = None,
+    drop_source: options.DropSource = None,
+    yes: options.Yes = False,
+    project: options.Project = None,
+    format: options.Format = options.Output.text,
+) -> None:
+    """After the cutover: drop what the run made on both sides. The journal stays as history."""
+    where = options.where(target, source, project)
+    what = "cleanup drops the run's schemas and its foreign server"
+    if drop_source is not None:
+        what += f", and THE DATABASE {drop_source}"
+    with terminal.Reporter() as reporter:
+        run = commands.cleanup.execute(
+            where, drop_source, lambda: options.confirm(drop_source or target, what, yes), reporter
+        )
+    terminal.show(where, run, "what the run made is dropped; the journal stays", format)

@@ -1,0 +1,59 @@
+"""``rollback``: return to the source."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from confiture import commands
+from confiture.cli import options, terminal
+from confiture.cli.hook import run_hook_after_switch
+from confiture.render import rehearsal as render
+from confiture.schema_to_schema.cutover_offline import hook_arguments, hook_environment
+from confiture.schema_to_schema.table_lock import Limits
+
+RollbackDryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Compare, measure the write pause, name blocking sessions; do not switch.")
+]
+
+
+def rollback(
+    target: options.Target,
+    source: options.Source = None,
+    lock_timeout: options.LockTimeout = 0.5,
+    give_up_after: options.GiveUpAfter = 30.0,
+    max_write_pause: options.MaxWritePause = 5.0,
+    terminate_blockers: options.TerminateBlockers = False,
+    hook: options.Hook = None,
+    pgbouncer: options.PgBouncerConsole = None,
+    pool: options.PoolName = None,
+    pgbouncer_config: options.PgBouncerConfig = None,
+    dry_run: RollbackDryRun = False,
+    project: options.Project = None,
+    format: options.Format = options.Output.text,
+) -> None:
+    """Roll back to the source without losing writes made since the cutover."""
+    where = options.where(target, source, project)
+    arguments = hook_arguments(hook) if hook is not None else None
+    limits = Limits(lock_timeout, give_up_after, max_write_pause, terminate_blockers)
+    if dry_run:
+        with terminal.Reporter() as reporter:
+            run, found = commands.rollback.rehearse(where, limits, reporter)
+        said = "nothing refuses a rollback now; none was made"
+        terminal.show(where, run, said, format, *render.text(found), rehearsal=render.as_json(found))
+        return
+    through = options.pool(pgbouncer, pool, pgbouncer_config)
+    with terminal.Reporter() as reporter:
+        run, old, new = commands.rollback.execute(where, limits, reporter, through)
+    if arguments is not None:
+        run_hook_after_switch(arguments, hook or "", hook_environment(run.short, new, old), "the source")
+    terminal.show(
+        where,
+        run,
+        "the source serves again",
+        format,
+        f"Point the application at: {old.url}" if through is None else f"Pool {through.name} leads there.",
+        "What it writes there is captured: verify and cut over again, or abort.",
+        application_url=old.url,
+    )

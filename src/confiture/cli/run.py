@@ -1,0 +1,49 @@
+"""``run``: setup, migrate and verify, up to the cutover."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from confiture import commands
+from confiture.cli import options, terminal
+from confiture.cli.verify import finish
+from confiture.copy.throttle import Throttle
+
+
+def run(
+    target: options.Target,
+    source: options.Source = None,
+    mapping: options.MappingFile = None,
+    chunk_rows: options.ChunkRows = None,
+    strategy: options.ChosenStrategy = None,
+    fdw_threshold: options.FdwThreshold = None,
+    seen_as: options.SeenAs = None,
+    no_capture: options.NoCapture = False,
+    recopy_mb: options.RecopyMb = None,
+    accept_publication: options.AcceptPublication = False,
+    max_rate: options.MaxRate = None,
+    max_replica_lag: options.MaxReplicaLag = None,
+    max_backlog: options.MaxBacklog = None,
+    report: options.Report = Path("differences.jsonl"),
+    project: options.Project = None,
+    format: options.Format = options.Output.text,
+) -> None:
+    """Setup, migrate and verify in one go; stops before the cutover."""
+    where = options.where(target, source, project)
+    chosen = options.choices(
+        mapping,
+        chunk_rows,
+        strategy,
+        fdw_threshold,
+        seen_as,
+        no_capture=no_capture,
+        recopy_mb=recopy_mb,
+        accept_publication=accept_publication,
+    )
+    chosen = replace(chosen, throttle=Throttle(max_rate, max_replica_lag, max_backlog))
+    with terminal.Reporter() as reporter:
+        commands.setup.execute(where, chosen, {}, reporter)
+        commands.migrate.execute(where, chosen, reporter)
+        after, result = commands.verify.execute(where, report, False, reporter)
+    finish(where, after, result, report, format)
