@@ -1141,8 +1141,8 @@ MUTANTS = (
     Mutant(
         "a source that another run has closed is refused under the lock",
         "schema_to_schema/cutover.py",
-        "    refuse_closed(context, plan, source)\n    _equalise",
-        "    _equalise",
+        "    refuse_closed(context, plan, source)\n    _synchronise",
+        "    _synchronise",
         _in("integration", "two_runs", "only_one_target_opens"),
     ),
     Mutant(
