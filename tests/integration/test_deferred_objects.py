@@ -9,7 +9,7 @@ import pytest
 
 from confiture import catalog, config
 from confiture.catalog import Catalog
-from confiture.journal.deferred_objects import Deferred
+from confiture.journal.deferred_objects import Deferred, in_order
 from confiture.postgres.session import Session, Transaction
 from confiture.schema_to_schema import deferred_objects
 from confiture.schema_to_schema.deferred_objects import describe, foreign_keys, indexes
@@ -115,7 +115,7 @@ def test_every_object_that_is_taken_off_is_restored_as_declared(database: TestDa
     assert not [row for row in off if row[0] == "constraint" and row[2].startswith(("FOREIGN KEY", "CHECK"))]
     assert {row[2] for row in off if row[0] in ("trigger", "rule")} == {"D"}
     assert not [row for row in off if row[:2] == ("index", "child_plain")]
-    items = [*indexes.roots_first(built), *keys(found), *deferred_objects.in_order(suspended(found))]
+    items = [*indexes.roots_first(built), *keys(found), *in_order(suspended(found))]
     apply(session, items, deferred_objects.restore)
     assert database.rows(STATE) == before
 

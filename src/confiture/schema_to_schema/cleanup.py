@@ -60,6 +60,7 @@ def cleanup(context: Context) -> None:
     with context.source.transaction(read_only=True) as tx:
         known = fingerprint.of_database(tx, context.schema)
     if known is not None:  # None after a crash that came after the drop of the source's schema
+        # Durable: the set of the source's tables, which outlives the run's schema there.
         with context.fenced() as tx:
             runs.update(tx, context.run_id, options={**run.options, _SET: known})
     run_steps(context, "cleanup", (_drop_target_objects(), _drop_source_objects()))
@@ -69,8 +70,8 @@ def cleanup(context: Context) -> None:
 def abort(context: Context) -> None:
     """Abort the run: drop what setup built in the target, and restore the tables that it found there."""
     refuse_after_cutover(context.run())
-    steps = (Step("what setup built", act=_drop_built), Step("what setup found", act=_restore_found))
-    run_steps(context, "abort", (_drop_target_objects(), *steps, _drop_source_objects()))
+    more = (Step("what setup built", act=_drop_built), Step("what setup found", act=_restore_found))
+    run_steps(context, "abort", (_drop_target_objects(), *more, _drop_source_objects()))
     _end(context, "abort")
 
 

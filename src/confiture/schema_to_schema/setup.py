@@ -182,10 +182,10 @@ def _drop_database(target: Database) -> None:
 
 
 def known_run(target: Database, source: Identity, *, look: bool = False) -> Run | None:
-    """The target's live run; None if there is none and a run may begin. A journal of an older version is upgraded.
+    """The target's live run; None when there is none and a new one may begin. An older journal is upgraded.
 
     :param look: change nothing; refuse an older journal.
-    :raises Refused: on a live run of another source, on rows in the target, on a journal of a newer version.
+    :raises Refused: when the live run has another source, the target holds rows, or its journal has a newer version.
     """
     with Session(target, "setup") as session:
         if not look:
