@@ -219,7 +219,7 @@ def on_a_terminal(
             shown += os.read(master, 65536)
         except OSError:  # the other end is closed
             break
-        if typed and b"to go on: " in shown:
+        if typed and b"to continue: " in shown:
             os.write(master, typed.encode())
             typed = ""
     os.close(master)
@@ -239,12 +239,12 @@ def test_a_terminal_gets_live_progress_and_no_color_is_honoured(project: Project
 def test_a_destructive_step_asks_for_the_name_on_a_terminal_only(project: Project) -> None:
     project.reach("migrating")
     told = error(project.step("abort", check=2))
-    assert "there is no terminal to ask on" in told
+    assert "standard input is not a terminal" in told
     assert "--yes" in told
     code, shown = on_a_terminal(project, "abort", typed="yes\n")
     assert code == 2
-    assert f"Type {project.target} to go on" in shown
-    assert "not confirmed; nothing was done" in shown
+    assert f"Type {project.target} to continue" in shown
+    assert "not confirmed; nothing has changed" in shown
     assert project.state == "migrating"
     code, shown = on_a_terminal(project, "abort", typed=f"{project.target}\n")
     assert code == 0, shown

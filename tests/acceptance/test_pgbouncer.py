@@ -167,7 +167,7 @@ def test_killed_anywhere_the_same_command_ends_it_and_no_error_reaches_the_appli
             with pytest.raises(CutoverUnfinished, match="still paused"):
                 cutover(live, None)
     done = forks.run(command, live.project)
-    assert (done.code, "Pool app leads there." in done.out) == (0, True), done.err
+    assert (done.code, "Pool app now connects there." in done.out) == (0, True), done.err
     assert live.target.value("SELECT options ? 'gate' FROM confiture.run") is False
     application.wait_for_more()
     assert_all_written(live, application)

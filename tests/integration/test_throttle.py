@@ -16,7 +16,6 @@ import pytest
 
 import small_move
 from confiture import commands, config
-from confiture.commands.holding import hold_run
 from confiture.config import Database
 from confiture.copy import chunks, throttle, throttler
 from confiture.copy.throttle import Throttle

@@ -13,9 +13,12 @@ def abort(
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
-    """Give the run up before the cutover: drop what it made, and what setup built in the target."""
+    """Abort the run before the cutover.
+
+    The command drops what the run created on both sides, and what setup built in the target.
+    """
     where = options.where(target, source, project)
     what = "abort drops every row copied and what setup built in the target"
     with terminal.Reporter() as reporter:
         run = commands.abort.execute(where, lambda: options.confirm(target, what, yes), reporter)
-    terminal.show(where, run, "the run is given up; the source is as it was", format)
+    terminal.show(where, run, "the run is aborted; nothing of it remains on the source", format)

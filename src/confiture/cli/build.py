@@ -1,4 +1,4 @@
-"""``build``: medium 1, a database from ordered DDL files."""
+"""``build``: a database, or one file, from ordered DDL files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from confiture.render.outcome import SCHEMA_VERSION
 
 def build(
     env: Annotated[
-        str | None, typer.Option("--env", help="The environment whose include/exclude and database hold.")
+        str | None, typer.Option("--env", help="The environment that selects the files and the database.")
     ] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Build the database, in one transaction.")] = False,
     output: Annotated[
@@ -24,7 +24,7 @@ def build(
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
-    """Put the ordered DDL files together, or build a database from them."""
+    """Concatenate the DDL files, or build a database from them."""
     where = options.where(env or "", None, project)
     if apply:
         database, count = commands.build.build_database(where.target, where.project)

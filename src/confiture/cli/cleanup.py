@@ -14,7 +14,10 @@ def cleanup(
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
-    """After the cutover: drop what the run made on both sides. The journal stays as history."""
+    """Drop what the run created, after the cutover.
+
+    The journal is kept as history.
+    """
     where = options.where(target, source, project)
     what = "cleanup drops the run's schemas and its foreign server"
     if drop_source is not None:
@@ -23,4 +26,4 @@ def cleanup(
         run = commands.cleanup.execute(
             where, drop_source, lambda: options.confirm(drop_source or target, what, yes), reporter
         )
-    terminal.show(where, run, "what the run made is dropped; the journal stays", format)
+    terminal.show(where, run, "everything the run created is dropped; the journal is kept", format)

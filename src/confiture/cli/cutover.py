@@ -18,7 +18,9 @@ from confiture.schema_to_schema.table_lock import Limits
 
 DryRun = Annotated[
     bool,
-    typer.Option("--dry-run", help="Catch up, compare, measure the write pause, name who is in the way; no switch."),
+    typer.Option(
+        "--dry-run", help="Apply changes, compare, measure the write pause and print blocking sessions; do not switch."
+    ),
 ]
 
 
@@ -40,7 +42,10 @@ def cutover(
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
-    """Lock the source, compare once more under the lock, switch."""
+    """Switch the application's writes to the target.
+
+    The command locks the tables of the source and compares the last changes before it switches.
+    """
     where = options.where(target, source, project)
     arguments = hook_arguments(hook) if hook is not None else None
     limits = Limits(lock_timeout, give_up_after, max_write_pause, terminate_blockers, max_verification_age)
@@ -57,16 +62,16 @@ def cutover(
     if arguments is not None:
         run_hook_after_switch(arguments, hook or "", hook_environment(run.short, old, new), "the target")
     old_stays = (
-        f"The old database {run.source_name} takes no more writes."
+        f"The source {run.source_name} no longer accepts writes."
         if run.options.get("capture")
-        else f"Keep it away from the old database {run.source_name}: what it writes there now is not moved."
+        else f"Keep the application away from the source {run.source_name}: writes made there from now on are lost."
     )
     terminal.show(
         where,
         run,
-        "the target serves from here on",
+        "the target is now serving",
         format,
-        f"Point the application at: {new.url}" if through is None else f"Pool {through.name} leads there.",
+        f"Point the application at: {new.url}" if through is None else f"Pool {through.name} now connects there.",
         old_stays,
         application_url=new.url,
     )
@@ -76,8 +81,8 @@ def _rehearse(where: Endpoints, limits: Limits, report: Path, pool: Pool | None,
     with terminal.Reporter() as reporter:
         run, found = commands.cutover.rehearse(where, limits, report, reporter, pool)
     if found is None:
-        terminal.show(where, run, "the target serves already", format)
+        terminal.show(where, run, "the target is already serving", format)
     else:
-        said = "nothing refuses a cutover now; none was made"
-        told = (*render.text(found), *commands.plan.rollback_told(run))
-        terminal.show(where, run, said, format, *told, rehearsal=render.as_json(found))
+        said = "a cutover would be possible now; nothing has switched"
+        lines = (*render.text(found), *commands.plan.rollback_outlook(run))
+        terminal.show(where, run, said, format, *lines, rehearsal=render.as_json(found))

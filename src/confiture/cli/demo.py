@@ -1,4 +1,4 @@
-"""``demo``: see the main job done on a private server."""
+"""``demo``: move a generated database on a private server."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ from confiture import demo as demonstration
 
 
 def _say(text: str) -> None:
-    # Commands of the demo write to the same terminal: keep the order of lines.
+    # The demo's commands write to the same terminal. Flush each line to keep the order of lines.
     print(text, flush=True)
 
 
 def demo(
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the server up and say how to look around.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the server running and print how to connect to it.")
+    ] = False,
 ) -> None:
-    """Move a generated database with a kill -9 in the middle; needs no server."""
+    """Move a generated database, with a kill -9 during the copy.
+
+    The command starts a private server.
+    """
     demonstration.run(keep=keep, say=_say)

@@ -1,4 +1,4 @@
-"""``follow``: apply what the application changes."""
+"""``follow``: apply captured changes."""
 
 from __future__ import annotations
 
@@ -13,21 +13,24 @@ from confiture.cli import options, terminal
 def follow(
     target: options.Target,
     source: options.Source = None,
-    once: Annotated[bool, typer.Option("--once", help="Stop when little is waiting.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Stop when the backlog is small.")] = False,
     verify_every: Annotated[
         float | None,
         typer.Option(
             "--verify-every",
             parser=options.seconds,
             metavar="DURATION",
-            help="Compare every row again that often (24h; with --once only if given); 0: never.",
+            help="Interval between complete verifications (24h; with --once: none); 0 for none.",
         ),
     ] = None,
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
-    """Keep the target fresh while the application writes, until a signal or the cutover."""
+    """Apply the application's changes to the target until stopped.
+
+    After the cutover, the command applies the changes made on the target to the source.
+    """
     where = options.where(target, source, project)
     with terminal.Reporter() as reporter:
         run, rows = commands.follow.execute(where, once, reporter, verify_every)
-    terminal.show(where, run, f"{rows:,} rows brought over; little is waiting", format, rows_brought=rows)
+    terminal.show(where, run, f"{rows:,} rows applied; the backlog is small", format, rows_brought=rows)

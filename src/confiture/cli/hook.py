@@ -1,4 +1,4 @@
-"""The command that ``--hook`` names, run once the other database serves."""
+"""The command of ``--hook``, which runs after the switch."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ from confiture.errors import CutoverUnfinished
 from confiture.schema_to_schema.cutover_offline import run_hook
 
 
-def run_hook_after_switch(arguments: list[str], command: str, environment: dict[str, str], who: str) -> None:
+def run_hook_after_switch(arguments: list[str], command: str, environment: dict[str, str], serving: str) -> None:
+    """Run the hook of a finished cutover or rollback.
+
+    :param command: the hook as it was given, for the error.
+    :param serving: the database that is serving: ``the source`` or ``the target``.
+    :raises CutoverUnfinished: when the hook fails. The switch stays.
+    """
     code = run_hook(arguments, environment)
     if code:
         raise CutoverUnfinished(
-            f"{who} serves, but the hook exited with {code}",
+            f"{serving} is serving, but the hook exited with code {code}",
             why=redact(command),
-            fix="run what it was to do by hand, or run the same command again: it runs the hook again",
+            fix="do the hook's work by hand, or rerun the same command, which runs the hook again",
         )

@@ -25,7 +25,10 @@ def migrate(
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
-    """Copy every table; stopped or killed, the same command goes on where it was."""
+    """Copy every table to the target.
+
+    After a signal or a crash, the same command continues at its last checkpoint.
+    """
     where = options.where(target, source, project)
     chosen = options.choices(mapping, chunk_rows, strategy, fdw_threshold, None, restart_table)
     chosen = replace(chosen, throttle=Throttle(max_rate, max_replica_lag, max_backlog))

@@ -1,4 +1,4 @@
-"""The options commands share, named once."""
+"""The options that several commands share, each declared once, and what they are converted to."""
 
 from __future__ import annotations
 
@@ -34,34 +34,48 @@ class Strategy(StrEnum):
 
 
 Source = Annotated[
-    str | None, typer.Option("--source", help="The old database: environment, URI, conninfo or service=NAME.")
+    str | None, typer.Option("--source", help="The source database: environment, URI, conninfo or service=NAME.")
 ]
-Target = Annotated[str, typer.Option("--target", help="The new database: environment, URI, conninfo or service=NAME.")]
+Target = Annotated[
+    str, typer.Option("--target", help="The target database: environment, URI, conninfo or service=NAME.")
+]
 Project = Annotated[
-    Path | None, typer.Option("--project", help="The folder with db/; default: found from here upwards.")
+    Path | None,
+    typer.Option("--project", help="The folder that contains db/; default: searched from the current folder upwards."),
 ]
 MappingFile = Annotated[Path | None, typer.Option("--mapping", help="The mapping file (YAML).")]
-Format = Annotated[Output, typer.Option("--format", help="text, or json for programs.")]
-ChunkRows = Annotated[int | None, typer.Option("--chunk-rows", min=1, help="Rows per chunk; default fits the width.")]
-ChosenStrategy = Annotated[Strategy | None, typer.Option("--strategy", help="fdw, copy, or auto per table.")]
+Format = Annotated[Output, typer.Option("--format", help="Output for people (text) or for programs (json).")]
+ChunkRows = Annotated[
+    int | None, typer.Option("--chunk-rows", min=1, help="Rows per chunk; default: chosen by the width of a row.")
+]
+ChosenStrategy = Annotated[
+    Strategy | None,
+    typer.Option("--strategy", help="How to copy: through postgres_fdw, with COPY, or chosen for each table."),
+]
 FdwThreshold = Annotated[
-    int | None, typer.Option("--fdw-threshold", min=0, help="Rows from which a table goes by COPY (10,000,000).")
+    int | None,
+    typer.Option(
+        "--fdw-threshold", min=0, help="With auto, use COPY for tables of this many rows or more (10,000,000)."
+    ),
 ]
 SeenAs = Annotated[
     str | None,
-    typer.Option("--source-seen-from-target", help="The source's host and port as the target's server reaches it."),
+    typer.Option("--source-seen-from-target", help="HOST:PORT at which the target's server reaches the source."),
 ]
 NoCapture = Annotated[
-    bool, typer.Option("--no-capture", help="The application is stopped: nothing it writes is brought over.")
+    bool, typer.Option("--no-capture", help="Do not capture writes. The application must be stopped.")
 ]
 RecopyMb = Annotated[
     int | None,
     typer.Option(
-        "--recopy-mb", min=0, help="Up to so many MiB, tables without a key are copied again at cutover (64)."
+        "--recopy-mb", min=0, help="Copy tables without a key again at the cutover, up to this many MiB (64)."
     ),
 ]
 AcceptPublication = Annotated[
-    bool, typer.Option("--accept-publication", help="The source may publish the run's own tables (FOR ALL TABLES).")
+    bool,
+    typer.Option(
+        "--accept-publication", help="Accept a publication FOR ALL TABLES, which also publishes the run's tables."
+    ),
 ]
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -77,17 +91,19 @@ def seconds(text: str) -> float:
     except ValueError:
         found = -1.0
     if not 0 <= found < float("inf"):
-        raise typer.BadParameter("it is seconds, or a number with s, m, h or d, such as 90, 30m or 24h")
+        raise typer.BadParameter("expected seconds, or a number with a unit (s, m, h or d), such as 90, 30m or 24h")
     return found
 
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done; change nothing.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before a destructive step.")]
-LockTimeout = Annotated[float, typer.Option(min=0.001, help="Seconds to wait for the locks, each try.")]
-GiveUpAfter = Annotated[float, typer.Option(min=0, help="Seconds after which no further try is made.")]
-MaxWritePause = Annotated[float, typer.Option(min=0.001, help="Seconds to hold the application's writes up, at most.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and change nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
+LockTimeout = Annotated[float, typer.Option(min=0.001, help="Seconds to wait for the table locks in each attempt.")]
+GiveUpAfter = Annotated[float, typer.Option(min=0, help="Seconds after which no further attempt starts.")]
+MaxWritePause = Annotated[
+    float, typer.Option(min=0.001, help="Maximum seconds for which the application's writes wait.")
+]
 TerminateBlockers = Annotated[
-    bool, typer.Option("--terminate-blockers", help="End the sessions that keep the lock from us.")
+    bool, typer.Option("--terminate-blockers", help="Terminate the sessions that block the table locks.")
 ]
 MaxVerificationAge = Annotated[
     float | None,
@@ -95,62 +111,78 @@ MaxVerificationAge = Annotated[
         "--max-verification-age",
         parser=seconds,
         metavar="DURATION",
-        help="Refuse when the last complete verification began longer ago, such as 24h.",
+        help="Refuse if the last complete verification began longer ago than this, such as 24h.",
     ),
 ]
 PgBouncerConsole = Annotated[
-    str | None, typer.Option("--pgbouncer", help="The admin console of a PgBouncer the application writes through.")
+    str | None,
+    typer.Option(
+        "--pgbouncer", help="Conninfo of the admin console of the PgBouncer that the application connects through."
+    ),
 ]
 PoolName = Annotated[
-    str | None, typer.Option("--pool", help="The pool to pause and to lead to the database that serves then.")
+    str | None,
+    typer.Option("--pool", help="The PgBouncer pool to pause, and to redirect to the database that serves afterwards."),
 ]
 PgBouncerConfig = Annotated[
-    Path | None, typer.Option("--pgbouncer-config", help="PgBouncer's configuration file, if it cannot name it.")
+    Path | None,
+    typer.Option(
+        "--pgbouncer-config", help="PgBouncer's configuration file; default: the file that PgBouncer reports."
+    ),
 ]
 NoRollback = Annotated[
-    bool, typer.Option("--no-rollback", help="Cut over without asking where a rollback will not be possible.")
+    bool, typer.Option("--no-rollback", help="Do not ask for confirmation if a rollback will not be possible.")
 ]
-Hook = Annotated[str | None, typer.Option(help="A command to run once the other database serves; no shell.")]
-Report = Annotated[Path, typer.Option("--differences", help="Where differences are written, one JSON object a line.")]
-MaxRate = Annotated[int | None, typer.Option("--max-rate", min=1, help="Rows per second the copy makes at most.")]
+Hook = Annotated[str | None, typer.Option(help="A command to run after the switch, without a shell.")]
+Report = Annotated[
+    Path, typer.Option("--differences", help="The file to write differences to, one JSON object per line.")
+]
+MaxRate = Annotated[int | None, typer.Option("--max-rate", min=1, help="Maximum rows per second for the copy.")]
 MaxReplicaLag = Annotated[
     float | None,
-    typer.Option("--max-replica-lag", min=0.001, help="Seconds a standby of either server may be behind."),
+    typer.Option(
+        "--max-replica-lag", min=0.001, help="Pause the copy while a standby of either server lags by more seconds."
+    ),
 ]
 MaxBacklog = Annotated[
-    int | None, typer.Option("--max-backlog", min=1, help="Log rows that may wait while tables are copied.")
+    int | None, typer.Option("--max-backlog", min=1, help="Pause the copy while more captured changes are waiting.")
 ]
 Restart = Annotated[
-    list[str] | None, typer.Option("--restart-table", help="Empty this target table and copy it again; repeatable.")
+    list[str] | None,
+    typer.Option("--restart-table", help="Empty this target table and copy it again; may be repeated."),
 ]
-DropSource = Annotated[str | None, typer.Option("--drop-source", help="Drop the old database too; its exact name.")]
+DropSource = Annotated[
+    str | None, typer.Option("--drop-source", help="Also drop the source database; give its exact name.")
+]
 
 
 def where(target: str, source: str | None, project: Path | None) -> Endpoints:
-    """The databases a command is about."""
+    """The databases that a command names."""
     return Endpoints(target, source, project if project is not None else find_project(Path.cwd()), project)
 
 
 def confirm(name: str, what: str, yes: bool, option: str = "--yes", details: Sequence[str] = ()) -> None:
-    """Have ``name`` typed before a destructive step.
+    """Ask the operator to type ``name`` before a destructive step.
 
-    :param option: the one that stands for it.
-    :param details: lines that tell more of it.
-
-    :raises UsageError: when it was not, or nobody is there to type.
+    :param what: the step, for the question and the error.
+    :param yes: whether ``option`` was given, which confirms without a question.
+    :param details: further lines to print before the question.
+    :raises UsageError: when another text was typed, or standard input is not a terminal.
     """
     if yes:
         return
     if not sys.stdin.isatty():
         raise UsageError(
             f"{what} needs a confirmation",
-            why="\n".join((*details, "there is no terminal to ask on")),
+            why="\n".join((*details, "standard input is not a terminal")),
             fix=f"add {option}",
         )
-    print(*(what, *details), f"Type {name} to go on: ", sep="\n", end="", file=sys.stderr, flush=True)
+    print(*(what, *details), f"Type {name} to continue: ", sep="\n", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().rstrip("\n") != name:
         raise UsageError(
-            "not confirmed; nothing was done", why=f"it was not {name}", fix=f"type the name, or add {option}"
+            "not confirmed; nothing has changed",
+            why=f"the text typed was not {name}",
+            fix=f"type the name, or add {option}",
         )
 
 
@@ -166,11 +198,10 @@ def choices(
     recopy_mb: int | None = None,
     accept_publication: bool = False,
 ) -> RunOptions:
-    """The choices of a command line."""
+    """The options of a run, as the command line gives them."""
     chosen = strategy.value if strategy is not None else None
     elsewhere = config.address(seen_as) if seen_as is not None else None
     capture = False if no_capture else None
-
     return RunOptions(
         mapping,
         chunk_rows,
@@ -185,6 +216,10 @@ def choices(
 
 
 def pool(console: str | None, name: str | None, config: Path | None) -> Pool | None:
+    """The PgBouncer pool that the application connects through; None when no option names one.
+
+    :raises UsageError: when only some of the options were given.
+    """
     if console is not None and name is not None:
         return Pool(console, name, config)
     if (console, name, config) != (None, None, None):

@@ -11,7 +11,7 @@ def pause(
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
-    """Ask the running command to pause at its next checkpoint."""
+    """Pause the running command at its next checkpoint."""
     where = options.where(target, None, project)
     run = commands.requests.request(where, "pause")
-    terminal.show(where, run, "asked to pause", format, step="resume")
+    terminal.show(where, run, "pause requested", format, step="resume")

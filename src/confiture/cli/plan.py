@@ -23,7 +23,7 @@ def plan(
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
-    """Print the plan; change nothing."""
+    """Print the plan and change nothing."""
     chosen = options.choices(
         mapping,
         chunk_rows,
@@ -38,7 +38,7 @@ def plan(
 
 
 def show(where: Endpoints, chosen: RunOptions, format: options.Output, *, accept_fsync_off: bool = True) -> None:
-    """Make a plan and print it."""
+    """Print the plan of a run."""
     planned = commands.plan.make(where, chosen, accept_fsync_off=accept_fsync_off)
     if format is options.Output.json:
         terminal.emit_json(render.as_json(planned.plan))

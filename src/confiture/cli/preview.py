@@ -17,11 +17,11 @@ def preview(
     target: options.Target,
     source: options.Source = None,
     mapping: options.MappingFile = None,
-    rows: Annotated[int, typer.Option("--rows", min=1, help="How many rows.")] = 3,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="Number of rows.")] = 3,
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
-    """Show rows of a table before and after."""
+    """Show rows of a table before and after the mapping."""
     where = options.where(target, source, project)
     found = commands.plan.preview(where, RunOptions(mapping=mapping), table, rows)
     if format is options.Output.json:

@@ -11,7 +11,7 @@ def resume(
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
-    """Ask the paused command to go on."""
+    """Resume the paused command."""
     where = options.where(target, None, project)
     run = commands.requests.request(where, "resume")
-    terminal.show(where, run, "asked to go on", format)
+    terminal.show(where, run, "resume requested", format)

@@ -1,4 +1,4 @@
-"""``rollback``: return to the source."""
+"""``rollback``: switch back to the source."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from confiture.render import rehearsal as render
 from confiture.schema_to_schema.cutover_offline import hook_arguments, hook_environment
 from confiture.schema_to_schema.table_lock import Limits
 
-RollbackDryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Compare, measure the write pause, name blocking sessions; do not switch.")
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Compare, measure the write pause and print blocking sessions; do not switch.")
 ]
 
 
@@ -29,18 +29,21 @@ def rollback(
     pgbouncer: options.PgBouncerConsole = None,
     pool: options.PoolName = None,
     pgbouncer_config: options.PgBouncerConfig = None,
-    dry_run: RollbackDryRun = False,
+    dry_run: DryRun = False,
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
-    """Roll back to the source without losing writes made since the cutover."""
+    """Switch back to the source without losing a write.
+
+    Writes made on the target since the cutover are applied to the source first.
+    """
     where = options.where(target, source, project)
     arguments = hook_arguments(hook) if hook is not None else None
     limits = Limits(lock_timeout, give_up_after, max_write_pause, terminate_blockers)
     if dry_run:
         with terminal.Reporter() as reporter:
             run, found = commands.rollback.rehearse(where, limits, reporter)
-        said = "nothing refuses a rollback now; none was made"
+        said = "a rollback would be possible now; nothing has switched"
         terminal.show(where, run, said, format, *render.text(found), rehearsal=render.as_json(found))
         return
     through = options.pool(pgbouncer, pool, pgbouncer_config)
@@ -51,9 +54,9 @@ def rollback(
     terminal.show(
         where,
         run,
-        "the source serves again",
+        "the source is serving again",
         format,
-        f"Point the application at: {old.url}" if through is None else f"Pool {through.name} leads there.",
-        "What it writes there is captured: verify and cut over again, or abort.",
+        f"Point the application at: {old.url}" if through is None else f"Pool {through.name} now connects there.",
+        "Its writes there are captured. Next, verify and cut over again, or abort.",
         application_url=old.url,
     )

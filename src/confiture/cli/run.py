@@ -1,4 +1,4 @@
-"""``run``: setup, migrate and verify, up to the cutover."""
+"""``run``: setup, migrate and verify in one command."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run(
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
-    """Setup, migrate and verify in one go; stops before the cutover."""
+    """Run setup, migrate and verify; stop before the cutover."""
     where = options.where(target, source, project)
     chosen = options.choices(
         mapping,

@@ -1,4 +1,4 @@
-"""``setup``: the target database, its schema, the journal."""
+"""``setup``: create the target database, its schema and the journal."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ def setup(
     strategy: options.ChosenStrategy = None,
     fdw_threshold: options.FdwThreshold = None,
     seen_as: options.SeenAs = None,
-    encoding: Annotated[str | None, typer.Option(help="Of a new target; default: the source's.")] = None,
-    locale: Annotated[str | None, typer.Option(help="Of a new target; default: the source's.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="Encoding of a new target; default: that of the source.")] = None,
+    locale: Annotated[str | None, typer.Option(help="Locale of a new target; default: that of the source.")] = None,
     accept_fsync_off: Annotated[
-        bool, typer.Option("--accept-fsync-off", help="Run on servers that may forget.")
+        bool,
+        typer.Option(
+            "--accept-fsync-off", help="Accept servers with fsync=off, which can lose committed data in a crash."
+        ),
     ] = False,
     no_capture: options.NoCapture = False,
     recopy_mb: options.RecopyMb = None,
@@ -31,7 +34,10 @@ def setup(
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
-    """Make the target database, build the new schema into it, begin the run."""
+    """Create the target with its new schema, and begin a run.
+
+    The target database is created if it does not exist.
+    """
     where = options.where(target, source, project)
     chosen = options.choices(
         mapping,

@@ -1,4 +1,4 @@
-"""``status``: is it bad, who serves writes, what next. Exits as monitoring expects: 0, 1, 2, 3."""
+"""``status``: the severity, the serving database and the next command, with the exit codes of monitoring plugins."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ class State(StrEnum):
     setup, migrating, verified, cutover, cleaned, aborted = STATES
 
 
-#: Seconds between two looks while waiting.
+#: Seconds between two reports while ``--wait`` waits.
 POLL_SECONDS = 1.0
-#: Seconds between two looks of ``--watch`` where nobody says how many.
+#: Seconds between two reports of ``--watch`` without a number.
 WATCH_SECONDS = 2.0
 
-#: What a usage error raises; typer carries click within it and names no public base.
+#: The base class of usage errors. typer bundles click and exports no public name for it.
 _UsageFault: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 
 class Command(TyperCommand):
-    """Usage errors exit as UNKNOWN, because 2 is CRITICAL here; ``--watch`` may go without its seconds."""
+    """Usage errors exit as UNKNOWN, because 2 means CRITICAL here. ``--watch`` accepts an optional number."""
 
     def make_context(self, *arguments: Any, **more: Any) -> Any:
-        """The same, but for the exit code of what cannot be parsed."""
+        """Parse the command line; give a usage error the exit code of UNKNOWN."""
         try:
             return super().make_context(*arguments, **more)
         except _UsageFault as error:
@@ -59,7 +59,7 @@ class Command(TyperCommand):
             raise
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """The same, with the seconds of ``--watch`` put in."""
+        """Parse the command line; insert the default seconds of ``--watch``."""
         return super().parse_args(ctx, _with_seconds(args))
 
 
@@ -72,15 +72,25 @@ def _with_seconds(args: list[str]) -> list[str]:
 
 
 def status(
-    target: Annotated[str | None, typer.Option("--target", help="One target; default: all the project knows.")] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", help="The target to report on; default: every environment of the project.")
+    ] = None,
     project: options.Project = None,
-    format: Annotated[Form, typer.Option("--format", help="For people, programs, monitoring or metrics.")] = Form.text,
-    every: Annotated[bool, typer.Option("--all", help="All tables, and runs that are over.")] = False,
-    watch: Annotated[float | None, typer.Option("--watch", min=0.2, help="Look again every so many seconds.")] = None,
-    wait: Annotated[State | None, typer.Option("--wait", help="Return when a run is in this state.")] = None,
-    timeout: Annotated[float, typer.Option("--timeout", min=0, help="Seconds to --wait at most.")] = 3600.0,
+    format: Annotated[
+        Form, typer.Option("--format", help="Output for people, programs, monitoring or metrics.")
+    ] = Form.text,
+    every: Annotated[bool, typer.Option("--all", help="Include all tables, and runs that are over.")] = False,
+    watch: Annotated[
+        float | None,
+        typer.Option("--watch", min=0.2, metavar="[SECONDS]", help="Repeat the report; default: every 2 seconds."),
+    ] = None,
+    wait: Annotated[State | None, typer.Option("--wait", help="Return when a run reaches this state.")] = None,
+    timeout: Annotated[float, typer.Option("--timeout", min=0, help="Maximum seconds for --wait.")] = 3600.0,
 ) -> None:
-    """Say what is going on. Exits 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN."""
+    """Report the state of a run and the next command.
+
+    The exit code is 0 for OK, 1 for WARNING, 2 for CRITICAL and 3 for UNKNOWN.
+    """
     where = project if project is not None else find_project(Path.cwd())
 
     def look() -> Report:
@@ -109,15 +119,15 @@ def _waited(look: Any, state: State, timeout: float) -> Report:
             return found
         if time.monotonic() >= deadline:
             raise WaitedOut(
-                f"no run came to state {state.value} within {timeout:g} s",
+                f"no run reached state {state.value} within {timeout:g} s",
                 why=found.summary,
-                fix="look at it, or wait longer: --timeout",
+                fix="run confiture status, or wait longer with --timeout",
             )
         time.sleep(min(POLL_SECONDS, max(0.0, deadline - time.monotonic())))
 
 
 def _watch(look: Any, seconds: float, format: Form, every: bool) -> None:
-    """Until interrupted; on a terminal each report takes the place of the one before."""
+    """Print reports until interrupted. On a terminal, each report replaces the previous report."""
     console = Console(highlight=False)
     while True:
         found: Report = look()

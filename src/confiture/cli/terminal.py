@@ -1,4 +1,4 @@
-"""Where commands speak: progress on stderr (live on a terminal, whole lines elsewhere), results on stdout."""
+"""The output of commands: progress on stderr (live on a terminal, whole lines elsewhere), results on stdout."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LINE_SECONDS = 5.0
 
 
 class _Console(Console):
-    """A console that goes quiet when its reader has gone: nobody listening does not stop a migration."""
+    """A console that becomes quiet when its reader closes the pipe, so that a closed pipe does not stop a migration."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
@@ -43,12 +43,12 @@ class _Console(Console):
 
 
 def _to_nowhere(descriptor: int) -> None:
-    # Else the interpreter fails once more at its end, when it flushes what is left.
+    # Otherwise the interpreter fails again at exit, when it flushes the remaining output.
     os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 class Reporter(AbstractContextManager["Reporter"]):
-    """Progress of a command, for the block it is entered for."""
+    """Progress of a command, for the duration of a ``with`` block."""
 
     def __init__(self) -> None:
         self.console = _Console(stderr=True, highlight=False)
@@ -56,7 +56,7 @@ class Reporter(AbstractContextManager["Reporter"]):
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._began: dict[str, tuple[float, int]] = {}
-        self._told: dict[str, float] = {}
+        self._printed: dict[str, float] = {}
 
     def __enter__(self) -> Reporter:
         return self
@@ -68,11 +68,14 @@ class Reporter(AbstractContextManager["Reporter"]):
             self._bars.stop()
 
     def say(self, text: str) -> None:
-        """A whole line, once."""
+        """Print one line."""
         self.console.print(visible(text), markup=False, soft_wrap=True)
 
     def table(self, name: str, done: int, total: int, phase: str) -> None:
-        """Rows done of an estimated total of one table."""
+        """Report the rows copied of one table.
+
+        :param total: estimated rows until the table is copied.
+        """
         if self._live:
             self._bar(name, done, total, phase)
         else:
@@ -93,7 +96,7 @@ class Reporter(AbstractContextManager["Reporter"]):
         if name not in self._tasks:
             self._tasks[name] = self._bars.add_task(visible(name), total=max(total, 1), completed=done, rate="")
         if phase == "copied":
-            # Its line stays; the bars are for what is being copied, however many tables there are.
+            # Replace the bar by a line: only tables that are being copied have a bar.
             self._bars.remove_task(self._tasks.pop(name))
             self.say(f"{name}: copied {done:,} rows")
             return
@@ -109,18 +112,18 @@ class Reporter(AbstractContextManager["Reporter"]):
 
     def _line(self, name: str, done: int, total: int, phase: str) -> None:
         now, rate = time.monotonic(), self._rate(name, done)
-        if phase != "copied" and now - self._told.get(name, 0.0) < LINE_SECONDS:
+        if phase != "copied" and now - self._printed.get(name, 0.0) < LINE_SECONDS:
             return
-        self._told[name] = now
+        self._printed[name] = now
         percent = min(100.0, 100 * done / total) if total else 100.0
         left = f", ETA {(total - done) / rate:.0f} s" if rate and done < total else ""
         self.say(f"{name}: {phase} {done:,}/{total:,} rows ({percent:.1f} %){left}")
 
 
 def emit(text: str, *, as_it_is: bool = False) -> None:
-    """A result. Ends the command quietly when the reader has gone, as in ``| head``.
+    """Print a result. End the command without an error when the reader has closed the pipe, as in ``| head``.
 
-    :param as_it_is: for files: nothing in it is made visible.
+    :param as_it_is: print control characters unchanged, for the text of a file.
     """
     try:
         print(text if as_it_is else visible(text), flush=True)
@@ -132,17 +135,17 @@ def emit(text: str, *, as_it_is: bool = False) -> None:
 def show(
     where: Endpoints, run: Run, said: str, format: Output, *lines: str, step: str | None = None, **more: object
 ) -> None:
-    """What a command came to: the run, and for programs ``more``.
+    """Print the outcome of a command: the run and the next command; in JSON also ``more``.
 
-    :param where: as the databases were named: the next command names them the same way.
-    :param step: the step that comes next; None where the run's state decides it.
+    :param where: the databases as the operator named them; the next command names them in the same way.
+    :param step: the next step; None when the run's state determines it.
     """
     following = outcome.next_commands(run, where.naming, step)
     emit_either(outcome.text(run, said, following, *lines), {**outcome.as_json(run, following), **more}, format)
 
 
 def emit_either(text: str, value: Mapping[str, Any], format: Output) -> None:
-    """A result in the form that was asked for."""
+    """Print a result in the requested format."""
     if format is Output.json:
         emit_json(value)
     else:
@@ -150,5 +153,5 @@ def emit_either(text: str, value: Mapping[str, Any], format: Output) -> None:
 
 
 def emit_json(value: Mapping[str, Any]) -> None:
-    """A result, for programs: one JSON document."""
+    """Print a result as one JSON document."""
     emit(json.dumps(value, indent=2, ensure_ascii=False, default=str))

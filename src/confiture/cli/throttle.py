@@ -17,13 +17,16 @@ def throttle(
     max_rate: options.MaxRate = None,
     max_replica_lag: options.MaxReplicaLag = None,
     max_backlog: options.MaxBacklog = None,
-    off: Annotated[bool, typer.Option("--off", help="Lift every limit; those given with it hold alone.")] = False,
+    off: Annotated[bool, typer.Option("--off", help="Remove all limits except those given in this command.")] = False,
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
-    """Set limits that a running copy obeys within a chunk, and every later one from its start."""
+    """Limit the copy.
+
+    A running copy obeys the limits within a chunk. Later commands of the run obey them too.
+    """
     given = Throttle(max_rate, max_replica_lag, max_backlog)
     where = options.where(target, None, project)
     run, limits = commands.requests.throttle(where, given, off)
-    said = f"the copy is held to: {limits}" if limits else "no limit holds the copy back"
+    said = f"the copy is limited to: {limits}" if limits else "the copy has no limit"
     terminal.show(where, run, said, format, limits=asdict(limits))

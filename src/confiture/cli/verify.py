@@ -20,14 +20,17 @@ def verify(
     target: options.Target,
     source: options.Source = None,
     report: options.Report = Path("differences.jsonl"),
-    again: Annotated[bool, typer.Option("--again", help="Compare anew what is verified already.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Repeat a verification that has already passed.")] = False,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Bring the rows that differ again, then compare anew.")
+        bool, typer.Option("--repair", help="Copy the rows that differ again, then compare again.")
     ] = False,
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
-    """Compare every row, foreign keys, constraints, indexes and sequences."""
+    """Compare source and target.
+
+    The command compares every row, and checks foreign keys, constraints, indexes and sequences.
+    """
     where = options.where(target, source, project)
     with terminal.Reporter() as reporter:
         after, result = commands.verify.execute(where, report, again, reporter, repair=repair)
@@ -35,7 +38,7 @@ def verify(
 
 
 def finish(where: Endpoints, run: Run, result: Result, report: Path, format: options.Output) -> None:
-    """Print a verification's outcome.
+    """Print the outcome of a verification.
 
     :raises DifferencesFound: when something differs.
     """
@@ -48,4 +51,4 @@ def finish(where: Endpoints, run: Run, result: Result, report: Path, format: opt
     if not result.equal:
         raise commands.verify.differences_found(run, result, report, where)
     if format is options.Output.text:
-        terminal.show(where, run, "source and target agree", format, *commands.plan.rollback_told(run))
+        terminal.show(where, run, "source and target agree", format, *commands.plan.rollback_outlook(run))
