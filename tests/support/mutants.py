@@ -182,11 +182,11 @@ MUTANTS = (
     ),
     Mutant(
         "the hash is mixed again, and combined in two ways",
-        "compare/checksum.py",
-        "hash_record_extended(ROW(int8send(hash_record_extended({}, 0))), 0)",
-        "hash_record_extended({}, 0)",
+        "sql/checksum.sql",
+        "hash_record_extended(ROW(int8send(hash_record_extended({row}, 0))), 0)",
+        "hash_record_extended({row}, 0)",
         _in("integration", "checksum", "swapped"),
-        too=(("compare/checksum.py", "coalesce(bit_xor(h), 0)::text", "'0'::text"),),
+        too=(("sql/checksum.sql", "coalesce(bit_xor(h), 0)::text", "'0'::text"),),
     ),
     Mutant(
         "a row that moves is no difference",
