@@ -167,6 +167,13 @@ MUTANTS = (
         _in("integration", "catchup", "both_sides_know"),
     ),
     Mutant(
+        "compaction waits for a pass",
+        "sql/catch_up.sql",
+        "LOCK TABLE {passes} IN SHARE UPDATE EXCLUSIVE MODE",
+        "LOCK TABLE {passes} IN ACCESS SHARE MODE",
+        _in("integration", "upkeep", "waits_for_a_pass"),
+    ),
+    Mutant(
         "catch-up begins when every target of the table is copied",
         "schema_to_schema/log_compaction.py",
         "            if all(job.table.number in copied and job.table.arbiter for job in followed.jobs):",

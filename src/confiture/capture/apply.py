@@ -131,6 +131,7 @@ class Follower:
         if not self.followed:
             return Pass(0, 0, 0)
         with yielding(self.source), self.source.transaction(isolation=IsolationLevel.REPEATABLE_READ) as source:
+            lock_logs(source, self.context.schema)
             # Lock, then snapshot: an older snapshot sees a rewritten table as empty.
             source.pg.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(self._tables()))
             self._fence_source(source)
@@ -266,6 +267,14 @@ class Follower:
         was_truncated = template("catch_up.sql", "was_truncated").format(changed=f.changed)
         truncated = source.pg.execute(was_truncated).fetchone()
         return keys if truncated is None else keys + self._add_gone_keys(source, target, job)
+
+
+def lock_logs(tx: Transaction, schema: str) -> None:
+    """Exclude every other session that applies or compacts the logs of the run until the transaction ends (I-5.7).
+
+    :param tx: on the source. It waits for a session that holds the lock, in this process or in another one.
+    """
+    tx.pg.execute(template("catch_up.sql", "lock_passes").format(passes=sql.Identifier(schema, "passes")))
 
 
 def refuse_behind(context: Context) -> None:

@@ -1,7 +1,7 @@
 """Between the chunks of a copy: logs are kept short, and tables that are copied already catch up.
 
 The log of a table that is still copied may only be compacted: a stale chunk could overwrite or resurrect what a
-pass brought over (docs/invariants.md, I-5.6). One thread does both between two chunks, so they exclude each other
+pass brought over (docs/invariants.md, I-5.6). A lock on the source excludes compaction and catch-up from each other
 (I-5.7).
 """
 
@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import time
 
-from psycopg import sql
-
 from confiture.capture import apply
 from confiture.capture.apply import Followed, Follower
 from confiture.capture.triggers import Captured
-from confiture.failpoints import failpoint
 from confiture.journal import table_plans
 from confiture.plan.model import Plan
 from confiture.postgres.session import retry
 from confiture.postgres.yielding import yielding
 from confiture.runner.context import Context
 from confiture.schema_to_schema import follow
+from confiture.sql import template
 
 #: After so many chunks or seconds, whichever comes first: a log holds what changes meanwhile, once per key before.
 EVERY_CHUNKS = 20
@@ -86,13 +84,9 @@ class Upkeep:
 
 
 def compact(context: Context, item: Captured) -> int:
-    """Keep one log row per key; how many went. Bounds the log by the distinct keys changed."""
-    # Log rows are never updated, so where one lies is its identity.
-    statement = sql.SQL(
-        "DELETE FROM {log} WHERE ctid IN (SELECT ctid FROM (SELECT ctid, row_number() OVER"
-        " (PARTITION BY {key}, truncated ORDER BY at DESC) AS n FROM {log}) l WHERE n > 1)"
-    )
-    with yielding(context.source), context.fenced_source() as tx:
-        gone = tx.pg.execute(statement.format(log=item.log, key=item.log_key)).rowcount
-        failpoint("compact.before_commit")
-    return gone
+    """Keep the latest log row of each key; the number of rows deleted. The log is then bounded by the changed keys."""
+    statement = template("catch_up.sql", "compact").format(log=item.log, log_key=item.log_key)
+    # Durable together: the log without the superseded rows.
+    with yielding(context.source), context.fenced_source("compact") as tx:
+        apply.lock_logs(tx, context.schema)
+        return tx.pg.execute(statement).rowcount

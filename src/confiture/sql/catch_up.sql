@@ -2,6 +2,11 @@
 -- {log}: the log of a table on the side where the application writes. {changed}: the temporary table on that side with
 -- the changed keys of a pass. {keys}: the temporary table with the same keys, cast, on the side that is kept fresh.
 
+-- name: lock_passes
+-- One session at a time works on the logs of a run (I-5.7). LOCK TABLE takes no snapshot, so that the snapshot of a pass
+-- is newer than the commit that the pass has waited for. A lock on the row of the table would take one before it waits.
+LOCK TABLE {passes} IN SHARE UPDATE EXCLUSIVE MODE
+
 -- name: compact
 -- Keep the newest log row of each key. Log rows are never updated, so ctid identifies them.
 DELETE FROM {log} WHERE ctid IN (
