@@ -176,14 +176,14 @@ def test_a_row_that_differs_stops_the_cutover_and_the_source_serves_on(live: Liv
 
 def test_a_pass_that_brings_a_wrong_value_is_noticed_by_follow(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     live.up_to_cutover()
-    bring = apply._bring_rows
+    copy_rows = apply._copy_rows
 
     def wrongly(source: Transaction, target: Transaction, *args: Any) -> int:
-        rows = bring(source, target, *args)
+        rows = copy_rows(source, target, *args)
         target.pg.execute("UPDATE public.account SET owner_name = 'wrong' WHERE id = 5")
         return rows
 
-    monkeypatch.setattr(apply, "_bring_rows", wrongly)
+    monkeypatch.setattr(apply, "_copy_rows", wrongly)
     live.source.sql("UPDATE account SET balance = balance WHERE id = 5")
     live.follow()
     assert live.state == "migrating"

@@ -134,22 +134,21 @@ MUTANTS = (
     Mutant(
         "TRUNCATE's marker",
         "capture/apply.py",
-        "return keys if truncated is None else keys + self._gone(source, target, job)",
+        "return keys if truncated is None else keys + self._add_gone_keys(source, target, job)",
         "return keys",
         _in("integration", "capture", "change_after"),
     ),
     Mutant(
         "a pass takes the whole of its snapshot",
-        "capture/apply.py",
-        '"WITH gone AS (DELETE FROM {log} RETURNING {key}, truncated)"',
-        '"WITH gone AS (DELETE FROM {log} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {log} LIMIT 1))'
-        ' RETURNING {key}, truncated)"',
+        "sql/catch_up.sql",
+        "WITH gone AS (DELETE FROM {log} RETURNING",
+        "WITH gone AS (DELETE FROM {log} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {log} LIMIT 1)) RETURNING",
         _in("integration", "capture", "change_after"),
     ),
     Mutant(
         "passes are numbered on both sides",
         "capture/apply.py",
-        "            if taken:\n                self._number(source, made.number)\n",
+        "            if logged:\n                self._record_source_pass(source, applied.number)\n",
         "",
         _in("integration", "catchup"),
     ),
@@ -168,6 +167,13 @@ MUTANTS = (
         _in("integration", "catchup", "both_sides_know"),
     ),
     Mutant(
+        "compaction waits for a pass",
+        "sql/catch_up.sql",
+        "LOCK TABLE {passes} IN SHARE UPDATE EXCLUSIVE MODE",
+        "LOCK TABLE {passes} IN ACCESS SHARE MODE",
+        _in("integration", "upkeep", "waits_for_a_pass"),
+    ),
+    Mutant(
         "catch-up begins when every target of the table is copied",
         "schema_to_schema/log_compaction.py",
         "            if all(job.table.number in copied and job.table.arbiter for job in followed.jobs):",
@@ -183,11 +189,11 @@ MUTANTS = (
     ),
     Mutant(
         "the hash is mixed again, and combined in two ways",
-        "compare/checksum.py",
-        "hash_record_extended(ROW(int8send(hash_record_extended({}, 0))), 0)",
-        "hash_record_extended({}, 0)",
+        "sql/checksum.sql",
+        "hash_record_extended(ROW(int8send(hash_record_extended({row}, 0))), 0)",
+        "hash_record_extended({row}, 0)",
         _in("integration", "checksum", "swapped"),
-        too=(("compare/checksum.py", "coalesce(bit_xor(h), 0)::text", "'0'::text"),),
+        too=(("sql/checksum.sql", "coalesce(bit_xor(h), 0)::text", "'0'::text"),),
     ),
     Mutant(
         "a row that moves is no difference",
@@ -255,9 +261,9 @@ MUTANTS = (
     ),
     Mutant(
         "a pass deletes exactly what its snapshot saw",
-        "capture/apply.py",
-        '"WITH gone AS (DELETE FROM {log} RETURNING {key}, truncated)"',
-        '"WITH gone AS (SELECT {key}, truncated FROM {log})"',
+        "sql/catch_up.sql",
+        "WITH gone AS (DELETE FROM {log} RETURNING {log_key}, truncated)",
+        "WITH gone AS (SELECT {log_key}, truncated FROM {log})",
         _in("acceptance", "live", "there_and_back"),
         too=(
             (
@@ -272,16 +278,16 @@ MUTANTS = (
     Mutant(
         "every deletion of a pass comes before its first insertion",
         "capture/apply.py",
-        "                    _delete(target, job, brought[job.table.number])\n",
-        "                    _delete(target, job, brought[job.table.number])\n"
-        "                    rows += _bring_rows(source, target, f, job, brought[job.table.number])\n",
+        "                    _delete_rows(target, job, keys[job.table.number])\n",
+        "                    _delete_rows(target, job, keys[job.table.number])\n"
+        "                    rows += _copy_rows(source, target, f, job, keys[job.table.number])\n",
         _in("integration", "capture", "change_after"),
     ),
     Mutant(
         "what changed since verify is remembered",
         "capture/apply.py",
-        "                    if touch:\n",
-        "                    if touch and False:\n",
+        "                    if changed_since_verified:\n",
+        "                    if changed_since_verified and False:\n",
         _in("acceptance", "live", "brings_a_wrong_value"),
     ),
     Mutant(
@@ -1084,14 +1090,14 @@ MUTANTS = (
     ),
     Mutant(
         "a reverse pass is counted only behind the one that both sides know",
-        "capture/reverse_apply.py",
-        " WHERE home BETWEEN {known} AND {known} + 1 AND ",
-        " WHERE coalesce({known}, 0) >= 0 AND ",
+        "sql/catch_up.sql",
+        "WHERE home BETWEEN {known} AND {known} + 1 AND ",
+        "WHERE coalesce({known}, 0) >= 0 AND ",
         _in("integration", "way_back", "both_sides_know"),
     ),
     Mutant(
         "a reverse pass is counted only at a later position of the target",
-        "capture/reverse_apply.py",
+        "sql/catch_up.sql",
         "coalesce(target_lsn <= {lsn}::pg_lsn, true)",
         "coalesce({lsn}::pg_lsn IS NOT NULL, true)",
         _in("integration", "way_back", "both_sides_know"),

@@ -1,15 +1,13 @@
 """Between the chunks of a copy: logs are compacted, and changes are applied to tables that are already copied.
 
-The log of a table that is still being copied may only be compacted: a chunk read earlier could overwrite or resurrect
-a row that a pass applied (docs/invariants.md, I-5.6). One thread does both between two chunks, so that they exclude
-each other (I-5.7).
+The log of a table that is still copied may only be compacted: a stale chunk could overwrite or resurrect what a
+pass brought over (docs/invariants.md, I-5.6). A lock on the source excludes compaction and catch-up from each other
+(I-5.7).
 """
 
 from __future__ import annotations
 
 import time
-
-from psycopg import sql
 
 from confiture.capture import apply
 from confiture.capture.apply import Followed, Follower
@@ -20,6 +18,7 @@ from confiture.postgres.retry import retry
 from confiture.postgres.yielding import yielding
 from confiture.runner.context import Context
 from confiture.schema_to_schema import follow
+from confiture.sql import template
 
 #: Number of chunks or seconds between two compactions, whichever comes first. They bound the length of a log.
 EVERY_CHUNKS = 20
@@ -86,11 +85,8 @@ class LogCompactor:
 
 def compact(context: Context, item: Captured) -> int:
     """Keep the latest log row of each key; the number of rows deleted. The log is then bounded by the changed keys."""
-    # Log rows are never updated, so that their ctid identifies them.
-    statement = sql.SQL(
-        "DELETE FROM {log} WHERE ctid IN (SELECT ctid FROM (SELECT ctid, row_number() OVER"
-        " (PARTITION BY {key}, truncated ORDER BY at DESC) AS n FROM {log}) l WHERE n > 1)"
-    )
+    statement = template("catch_up.sql", "compact").format(log=item.log, log_key=item.log_key)
     # Durable together: the log without the superseded rows.
     with yielding(context.source), context.fenced_source("compact") as tx:
-        return tx.pg.execute(statement.format(log=item.log, key=item.log_key)).rowcount
+        apply.lock_logs(tx, context.schema)
+        return tx.pg.execute(statement).rowcount
