@@ -36,7 +36,7 @@ from confiture.journal.runs import Run
 from confiture.log import log
 from confiture.mapping import Mapping
 from confiture.naming import Naming, naming
-from confiture.plan.planner import RECOPY_MB, Options, Plan, plan_from_json
+from confiture.plan.model import RECOPY_MB, Options, Plan, plan_from_json
 from confiture.pooler import Pooler
 from confiture.pooler.config_file import Address
 from confiture.pooler.pgbouncer import PgBouncer, Pool

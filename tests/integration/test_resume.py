@@ -19,7 +19,7 @@ from confiture.copy import chunks
 from confiture.errors import Held, Refused
 from confiture.journal import leases, runs
 from confiture.operations import RunOptions, migrate
-from confiture.plan.planner import Plan
+from confiture.plan.model import Plan
 from confiture.postgres import embedded, session
 from confiture.postgres.embedded import Server
 from confiture.postgres.session import Session

@@ -13,7 +13,7 @@ from confiture import operations
 from confiture.config import Database
 from confiture.errors import Refused
 from confiture.operations import Limits
-from confiture.plan.planner import Plan, SequencePlan
+from confiture.plan.model import Plan, SequencePlan
 from confiture.postgres.session import Session
 from confiture.schema_to_schema.cutover import SEQUENCE_MARGIN
 from confiture.schema_to_schema.sequences import set_all

@@ -9,7 +9,7 @@ import psycopg
 
 from confiture import operations
 from confiture.operations import Endpoints, Limits, RunOptions
-from confiture.plan.planner import Plan
+from confiture.plan.model import Plan
 from servers import Databases, TestDatabase
 
 #: Every crash point that only a run with capture passes, in the order the command passes them when it is

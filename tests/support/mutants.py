@@ -333,7 +333,7 @@ MUTANTS = (
     ),
     Mutant(
         "a key's equality is that of its bytes",
-        "plan/planner.py",
+        "plan/conversions.py",
         '        return f"has the nondeterministic collation {column.collation}: equal values may differ"',
         "        return None",
         _in("unit", "plan"),
@@ -488,7 +488,7 @@ MUTANTS = (
     ),
     Mutant(
         "the image of a key keeps different keys apart",
-        "plan/planner.py",
+        "plan/conversions.py",
         "    if not _keeps_apart(source, target):",
         "    if False:",
         _in("unit", "plan", "different_keys_equal"),

@@ -11,17 +11,9 @@ from hypothesis import strategies as st
 
 from confiture import catalog as c
 from confiture.mapping import ColumnMapping, Mapping, Name, Position, TableMapping
-from confiture.plan.planner import (
-    KeyColumn,
-    Options,
-    Plan,
-    Planner,
-    SequencePlan,
-    conversion_problem,
-    image_problem,
-    key_problem,
-    plan_from_json,
-)
+from confiture.plan.conversions import conversion_problem, image_problem, key_problem
+from confiture.plan.model import KeyColumn, Options, Plan, SequencePlan, plan_from_json
+from confiture.plan.planner import Planner
 from confiture.schema_to_schema.preconditions import capture
 from confiture.types import TableRef, quoted
 

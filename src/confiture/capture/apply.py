@@ -25,7 +25,7 @@ from confiture.errors import Blocked
 from confiture.failpoints import failpoint
 from confiture.journal import catch_up, runs
 from confiture.plan.keyset import KeyPart
-from confiture.plan.planner import KeyColumn, Plan
+from confiture.plan.model import KeyColumn, Plan
 from confiture.plan.projection import Projected, raw, same_key
 from confiture.postgres.session import Session, Transaction
 from confiture.postgres.yielding import yielding

@@ -18,7 +18,7 @@ from confiture.copy.run_table import RunTable
 from confiture.copy.stream import pipe
 from confiture.errors import Blocked
 from confiture.journal import catch_up, runs
-from confiture.plan.planner import Plan
+from confiture.plan.model import Plan
 from confiture.plan.projection import raw
 from confiture.postgres.session import Transaction
 from confiture.runner.context import Context, check_source_fence

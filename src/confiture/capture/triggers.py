@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from psycopg import sql
 
 from confiture import fingerprint
-from confiture.plan.planner import KeyColumn, TablePlan
+from confiture.plan.model import KeyColumn, TablePlan
 from confiture.plan.projection import raw
 from confiture.postgres.session import WRITER, Transaction
 from confiture.types import TableRef

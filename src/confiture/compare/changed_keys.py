@@ -11,7 +11,7 @@ from confiture.compare.suspects import Key
 from confiture.copy.run_table import RunTable, reading
 from confiture.journal import catch_up
 from confiture.journal.verifications import Difference
-from confiture.plan.planner import Plan
+from confiture.plan.model import Plan
 from confiture.postgres.session import repeated
 from confiture.runner.context import Context
 

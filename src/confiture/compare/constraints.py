@@ -9,7 +9,7 @@ from psycopg import sql
 from confiture.journal import progress
 from confiture.journal.progress import Deferred
 from confiture.journal.verifications import Difference
-from confiture.plan.planner import Plan
+from confiture.plan.model import Plan
 from confiture.plan.projection import raw
 from confiture.postgres.session import Transaction
 from confiture.sql import load

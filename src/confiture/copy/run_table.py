@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 from psycopg import sql
 
 from confiture import fingerprint
-from confiture.plan.planner import TablePlan
+from confiture.plan.model import TablePlan
 from confiture.postgres.session import Session, Transaction
 from confiture.runner import context
 from confiture.types import KeyRange

@@ -14,7 +14,8 @@ from psycopg import sql
 from confiture.catalog import Catalog, Table
 from confiture.mapping import Mapping
 from confiture.plan import trust
-from confiture.plan.planner import Facts, Options, Planner, Trusted
+from confiture.plan.model import Facts, Options, Trusted
+from confiture.plan.planner import Planner
 from confiture.plan.projection import raw, wire_type
 from confiture.postgres.session import Session, Transaction
 from confiture.postgres.yielding import yielding

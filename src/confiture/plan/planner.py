@@ -7,225 +7,35 @@ refused in it by name; all faults are reported together.
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any
-
-from pydantic import TypeAdapter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from confiture import mapping as m
 from confiture.catalog import Catalog, Column, Filled, Index, Table
 from confiture.catalog import Sequence as CatalogSequence
 from confiture.errors import Fault
-from confiture.plan.keyset import KeyPart
+from confiture.plan.conversions import (
+    NUMBERS,
+    PORTABLE_ORDER,
+    STRINGS,
+    conversion_problem,
+    image_problem,
+    key_problem,
+    order_family,
+)
+from confiture.plan.model import AllFacts, Facts, KeyColumn, Options, Plan, SequencePlan, TablePlan
 from confiture.plan.projection import KEY_PREFIX, Projected, canon, is_binary, wire_type
 from confiture.types import TableRef, quoted
 
-FDW_ROWS_THRESHOLD = 10_000_000
 #: Tables with transforms stay with FDW up to this many times the threshold.
 TRANSFORM_FACTOR = 5
 CHUNK_BYTES, CHUNK_ROWS_MOST, CHUNK_ROWS_LEAST = 64 * 2**20, 50_000, 1_000
 FETCH_BYTES, FETCH_ROWS_MOST, FETCH_ROWS_LEAST = 4 * 2**20, 10_000, 50
-#: Copied within the cutover's pause on any machine.
-RECOPY_MB = 64
 #: Extensions that write rows without firing triggers: loaders, and workers that apply changes of another server.
 LOADERS = frozenset({"pg_bulkload", "pglogical", "spock", "bdr"})
 #: A foreign table, like any table, has at most this many columns.
 TABLE_COLUMNS_MOST = 1600
 IDENTIFIER_BYTES = 63
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the operator chose.
-
-    :ivar chunk_rows: rows per chunk; None to fit the row's width.
-    :ivar strategy: for every table; None or ``auto`` to choose per table.
-    :ivar fdw_problem: why the target's server cannot use postgres_fdw; None when it can.
-    :ivar capture: the application writes meanwhile.
-    :ivar recopy_mb: MiB up to which a table without a key is copied again under the cutover's lock.
-    """
-
-    chunk_rows: int | None = None
-    strategy: str | None = None
-    fdw_threshold: int = FDW_ROWS_THRESHOLD
-    fdw_problem: str | None = None
-    capture: bool = True
-    recopy_mb: int = RECOPY_MB
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What the source said of one expression: the columns it reads, or what is wrong with it."""
-
-    reads: tuple[str, ...] = ()
-    problem: str | None = None
-    hint: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Trusted:
-    """A function that the mapping trusts though another role owns it (``$trust_functions``).
-
-    :ivar side: ``source`` or ``target``.
-    :ivar given: its name as the mapping gives it, ``name`` as the server does, with its argument types.
-    :ivar oid: of the function there: another one of the same name is not trusted.
-    :ivar digest: of what it consists of: once it is redefined it is not trusted any more.
-    """
-
-    side: str
-    given: str
-    oid: int
-    name: str
-    digest: str
-
-
-#: (source table, expression, wire type or empty for a condition) -> facts
-AllFacts = Mapping[tuple[TableRef, str, str], Facts]
-
-
-@dataclass(frozen=True, slots=True)
-class KeyColumn:
-    """A column of the walk key: on the source, and its image in the target.
-
-    The types are those behind a domain: the log's rows for TRUNCATE have no key, which a NOT NULL domain would refuse.
-    """
-
-    source: str
-    source_type: str
-    target: str
-    target_type: str
-
-
-@dataclass(frozen=True, slots=True)
-class TablePlan:
-    """How one target table gets its rows.
-
-    :ivar only: the source is read with ONLY, ``target_only`` the target: rows of inheritance children are theirs.
-    :ivar key: the walk key; empty means one chunk of its own, for ``key_reason``.
-    :ivar ordered: both servers order the key alike, so ranges may be compared on the target too.
-    :ivar arbiter: the target's unique index on the key's image; None when it has none.
-    :ivar chunk_rows: rows per chunk; ``fetch_rows`` per fetch of the foreign table.
-    :ivar kept: target columns that get no value from the source: a row that is brought anew keeps what it has.
-    :ivar rollback_problem: why a rollback after the cutover would lose data; None when it would not.
-    :ivar recopied: its changes cannot be logged: the cutover copies it whole again under its lock.
-    """
-
-    number: int
-    target: TableRef
-    source: TableRef
-    only: bool
-    target_only: bool
-    view: str
-    columns: tuple[Projected, ...]
-    where: str | None
-    key: tuple[KeyColumn, ...]
-    key_reason: str
-    ordered: bool
-    arbiter: str | None
-    strategy: str
-    strategy_reason: str
-    format: str
-    chunk_rows: int
-    fetch_rows: int
-    estimate: int
-    estimate_bytes: int
-    rollback_problem: str | None
-    kept: tuple[str, ...] = ()
-    recopied: bool = False
-
-    @property
-    def view_key(self) -> tuple[KeyPart, ...]:
-        """The key as the view and the foreign table have it."""
-        return tuple(KeyPart(f"{KEY_PREFIX}{i}", k.source_type) for i, k in enumerate(self.key, 1))
-
-    @property
-    def key_wires(self) -> tuple[str, ...]:
-        """The types that the SELECT casts the key's columns to. A key that the target printed is read back by them:
-        an integer in numeric(10,2) prints as 1.00, which no integer is read from."""
-        wires = {p.target: p.wire for p in self.columns}
-        return tuple(wires[k.target] for k in self.key)
-
-    @property
-    def source_key(self) -> tuple[KeyPart, ...]:
-        """The key in the source table."""
-        return tuple(KeyPart(k.source, k.source_type) for k in self.key)
-
-    @property
-    def target_key(self) -> tuple[KeyPart, ...]:
-        """The key's image in the target table."""
-        return tuple(KeyPart(k.target, k.target_type) for k in self.key)
-
-
-@dataclass(frozen=True, slots=True)
-class SequencePlan:
-    """Where a target sequence takes its value from: what is furthest in its direction.
-
-    :ivar sources: sequences of the source whose place it takes.
-    :ivar columns: columns of the target that it fills and that no sequence of the source fills.
-    """
-
-    target: TableRef
-    sources: tuple[TableRef, ...]
-    columns: tuple[tuple[TableRef, str], ...]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything that will happen, in order.
-
-    :ivar back: the way back after the cutover, a table each; empty when one of them has none.
-    :ivar trusted: what ``$trust_functions`` names.
-    """
-
-    tables: tuple[TablePlan, ...]
-    back: tuple[TablePlan, ...] = ()
-    back_sequences: tuple[SequencePlan, ...] = ()
-    sequences: tuple[SequencePlan, ...] = ()
-    materialized_views: tuple[TableRef, ...] = ()
-    recode: bool = False
-    notes: tuple[str, ...] = field(default=())
-    trusted: tuple[Trusted, ...] = ()
-
-    @property
-    def rollback_problems(self) -> tuple[str, ...]:
-        """Why a rollback after the cutover is not possible, table by table; empty when it is."""
-        problems = tuple(f"{t.target}: {t.rollback_problem}" for t in self.tables if t.rollback_problem is not None)
-        return problems if problems or self.back else ("the plan has no table",)
-
-    def as_json(self) -> dict[str, Any]:
-        """For the journal."""
-        return dict(_PLAN.dump_python(self, mode="json"))
-
-    @cached_property
-    def hash(self) -> str:
-        """Names the plan: equal plans have equal hashes. Estimates do not count."""
-        value = self.as_json()
-        for table in (*value["tables"], *value["back"]):
-            for volatile in ("estimate", "estimate_bytes", "strategy_reason", "chunk_rows", "fetch_rows"):
-                del table[volatile]
-        del value["notes"]
-        return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-_PLAN = TypeAdapter(Plan)
-
-
-def plan_from_json(value: dict[str, Any]) -> Plan:
-    """The plan the journal keeps."""
-    return _PLAN.validate_python(value)
-
-
-def table_signature(table: TablePlan) -> str:
-    """Names what one table's rows are: two plans with equal signatures copy the same rows."""
-    value = TypeAdapter(TablePlan).dump_python(table, mode="json")
-    kept = ("target", "source", "only", "columns", "where", "key")
-    return json.dumps({k: value[k] for k in kept}, sort_keys=True)
-
-
 #: The PostgreSQL whose MAINTAIN lets a role lock a table that it may not write.
 MAINTAIN_SINCE = 17
 
@@ -638,9 +448,9 @@ class Planner:
             a, b = source.column(part.source), target.column(part.target)
             assert a is not None
             assert b is not None
-            if a.base_name in _PORTABLE_ORDER and _order_family(a) == _order_family(b):
+            if a.base_name in PORTABLE_ORDER and order_family(a) == order_family(b):
                 continue
-            if a.base_name in _STRINGS and b.base_name in _STRINGS - {"bpchar"} and a.base_name != "bpchar":
+            if a.base_name in STRINGS and b.base_name in STRINGS - {"bpchar"} and a.base_name != "bpchar":
                 if bytewise(self.source, a) and bytewise(self.target, b):
                     continue
             return False
@@ -763,168 +573,9 @@ def numbered(catalog: Catalog, columns: Sequence[Filled]) -> list[Filled]:
 
     def shows(item: Filled) -> bool:
         column = catalog.by_ref[item.table].column(item.column)
-        return item.plain and column is not None and column.base_builtin and column.base_name in _NUMBERS
+        return item.plain and column is not None and column.base_builtin and column.base_name in NUMBERS
 
     return [c for c in columns if shows(c)]
-
-
-# Types ---------------------------------------------------------------------------------------------
-
-_STRINGS = {"text", "varchar", "bpchar", "name"}
-_INTEGERS = {"int2", "int4", "int8"}
-_NUMBERS = _INTEGERS | {"numeric"}
-_PORTABLE_ORDER = {
-    *(
-        [
-            "int2",
-            "int4",
-            "int8",
-            "uuid",
-            "bytea",
-            "date",
-            "time",
-            "timestamp",
-            "timestamptz",
-            "bool",
-            "oid",
-            "numeric",
-            "money",
-        ]
-    ),
-    *(["macaddr", "macaddr8", "inet", "cidr"]),
-}
-_KEY_TYPES = _PORTABLE_ORDER | _STRINGS | {"char", "timetz", "bit", "varbit"}
-#: Conversions that keep every value apart and whole.
-_LOSSLESS = {
-    ("int2", "int4"),
-    ("int2", "int8"),
-    ("int4", "int8"),
-    ("int2", "numeric"),
-    ("int4", "numeric"),
-    ("int8", "numeric"),
-    ("int2", "float4"),
-    ("int2", "float8"),
-    ("int4", "float8"),
-    ("float4", "float8"),
-    ("date", "timestamp"),
-    ("cidr", "inet"),
-    ("macaddr", "macaddr8"),
-    ("jsonb", "json"),
-    ("bit", "varbit"),
-}
-
-
-def _order_family(column: Column) -> str:
-    return "integer" if column.base_name in _INTEGERS else column.base_name
-
-
-def key_problem(column: Column) -> str | None:
-    """Why a column cannot be part of a walk key (I-1.8): it may be NULL, or its equality is not that of its bytes."""
-    if not column.null_free:
-        return "may be NULL"
-    return equality_problem(column)
-
-
-def equality_problem(column: Column) -> str | None:
-    """Why values of the column may be equal and differ in their bytes (I-1.9); None when they may not."""
-    if not column.deterministic:
-        return f"has the nondeterministic collation {column.collation}: equal values may differ"
-    if column.base_kind == "e":
-        return None
-    if not column.base_builtin or column.base_name not in _KEY_TYPES:
-        return f"has type {column.formatted}, whose equality is not that of its bytes"
-    if column.base_name == "numeric" and column.typmod == -1:
-        return "is numeric without a fixed scale: 1.0 and 1.00 are equal and differ"
-    if column.base_name == "bpchar" and column.typmod == -1:
-        return "is bpchar without a length: values that differ in trailing blanks are equal"
-    return None
-
-
-def image_problem(source: Column, target: Column) -> str | None:
-    """Why the target column cannot be the image of a key column: different keys must stay different there."""
-    problem = equality_problem(target)
-    if problem is not None:
-        return f"is copied to {quoted(target.name)}, which {problem}"
-    if not _keeps_apart(source, target):
-        return f"is copied from {source.formatted} to {target.formatted}, which may make different keys equal"
-    return None
-
-
-#: Casts between types that keep different values different.
-_KEEPS_APART = {("date", "timestamp"), ("cidr", "inet"), ("macaddr", "macaddr8"), ("bit", "varbit")}
-
-
-def _keeps_apart(source: Column, target: Column) -> bool:
-    """Whether the cast gives different values of the source different values of the target, or is an error.
-
-    Both columns are of types whose equality is that of their bytes.
-    """
-    a, b = source.base_name, target.base_name
-    if target.base_builtin and b in ("text", "varchar"):
-        return True  # the output of each such type tells its values apart
-    if target.base_kind == "e":
-        return source.base_kind == "e" or a in _STRINGS  # by the label, whole
-    if b == "numeric" and a in _INTEGERS:
-        return _scale(target.typmod) >= 0
-    if a == "numeric" and b in _INTEGERS:
-        return _scale(source.typmod) <= 0
-    if a in _INTEGERS and b in _INTEGERS:
-        return True  # what does not fit is an error
-    return (_same_type(source, target) and _narrowing(source, target) is None) or (a, b) in _KEEPS_APART
-
-
-def _same_type(a: Column, b: Column) -> bool:
-    return (a.base_schema, a.base_name) == (b.base_schema, b.base_name)
-
-
-def conversion_problem(source: Column, target: Column) -> str | None:
-    """Why a column may not be copied as it is: what would be lost (I-1.4). None when nothing is.
-
-    Too long a string is an error when it is copied, never a silent cut, so lengths may shrink.
-    """
-    if target.base_name in ("text", "varchar") and target.base_builtin:
-        return None
-    if source.base_name in _STRINGS and wire_type(target)[1] is not None:
-        return None  # text read by the target type's own input function: a bad value is an error
-    if _same_type(source, target):
-        return _narrowing(source, target)
-    both_own = not source.base_builtin and not target.base_builtin
-    if both_own and source.base_name == target.base_name:
-        return None
-    if both_own and source.base_kind == target.base_kind == "e":
-        return None  # labels travel as text; one the target lacks is an error
-    if source.base_name in _INTEGERS and target.base_name == "numeric" and _rounds_integers(target):
-        return f"{source.formatted} to {target.formatted} would round"
-    if (source.base_name, target.base_name) in _LOSSLESS:
-        return None
-    if source.base_name in _STRINGS and target.base_name in _STRINGS:
-        return None
-    return f"{source.formatted} to {target.formatted} is not a lossless conversion"
-
-
-def _narrowing(source: Column, target: Column) -> str | None:
-    name = source.base_name.removeprefix("_")
-    if name == "numeric" and target.typmod != -1:
-        if source.typmod == -1 or _scale(source.typmod) > _scale(target.typmod):
-            return f"{source.formatted} to {target.formatted} would round"
-    if name in ("timestamp", "timestamptz", "time", "timetz", "interval") and target.typmod != -1:
-        if source.typmod == -1 or (source.base_formatted != target.base_formatted and not _finer(source, target)):
-            return f"{source.formatted} to {target.formatted} would round"
-    return None
-
-
-def _rounds_integers(target: Column) -> bool:
-    return target.typmod != -1 and _scale(target.typmod) < 0
-
-
-def _finer(source: Column, target: Column) -> bool:
-    """Whether target keeps at least source's digits of a second (times; intervals must be equal)."""
-    return source.base_name != "interval" and source.typmod <= target.typmod
-
-
-def _scale(typmod: int) -> int:
-    # https://www.postgresql.org/docs/current/datatype-numeric.html: eleven bits, signed, since PostgreSQL 15
-    return (((typmod - 4) & 0x7FF) ^ 1024) - 1024
 
 
 def _arbiter(target: Table, key: Sequence[KeyColumn]) -> str | None:

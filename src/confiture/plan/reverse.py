@@ -10,7 +10,9 @@ from collections import Counter
 from dataclasses import replace
 
 from confiture.catalog import Catalog, Column, Table
-from confiture.plan.planner import KeyColumn, Plan, SequencePlan, TablePlan, image_problem, numbered
+from confiture.plan.conversions import image_problem
+from confiture.plan.model import KeyColumn, Plan, SequencePlan, TablePlan
+from confiture.plan.planner import numbered
 from confiture.plan.projection import Projected, canon, is_binary, wire_type
 from confiture.types import TableRef, quoted
 

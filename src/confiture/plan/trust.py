@@ -16,7 +16,7 @@ import psycopg
 from psycopg import sql
 
 from confiture.errors import Refused
-from confiture.plan.planner import TablePlan, Trusted
+from confiture.plan.model import TablePlan, Trusted
 from confiture.postgres.session import Transaction
 from confiture.sql import load
 from confiture.types import TableRef

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from confiture.plan.planner import Plan, TablePlan
+from confiture.plan.model import Plan, TablePlan
 from confiture.render.outcome import SCHEMA_VERSION
 
 

@@ -18,7 +18,7 @@ from confiture.copy.run_table import RunTable
 from confiture.journal import rounds, verifications
 from confiture.journal.rounds import Round
 from confiture.journal.verifications import Difference
-from confiture.plan.planner import Plan
+from confiture.plan.model import Plan
 from confiture.runner.context import Context
 from confiture.schema_to_schema.recheck import reopen
 from confiture.states import VERIFIED

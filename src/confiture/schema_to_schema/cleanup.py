@@ -16,7 +16,7 @@ from confiture.journal import progress, runs
 from confiture.journal.progress import Deferred
 from confiture.journal.runs import Run
 from confiture.naming import Naming
-from confiture.plan.planner import plan_from_json
+from confiture.plan.model import plan_from_json
 from confiture.plan.projection import raw
 from confiture.postgres.session import Session, Transaction, brief_lock
 from confiture.runner import transitions

@@ -28,7 +28,7 @@ from confiture.journal import progress, runs
 from confiture.journal.progress import Deferred
 from confiture.journal.runs import Run
 from confiture.journal.verifications import Difference
-from confiture.plan.planner import Plan
+from confiture.plan.model import Plan
 from confiture.pooler import Pooler
 from confiture.postgres.session import LOCK_CONFLICTS, Budget, Session, Transaction, brief_lock, retry
 from confiture.runner import transitions

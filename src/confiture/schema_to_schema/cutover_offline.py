@@ -24,7 +24,7 @@ from confiture.journal import progress, runs, verifications
 from confiture.journal.progress import Deferred
 from confiture.journal.runs import Run
 from confiture.naming import Naming
-from confiture.plan.planner import Plan
+from confiture.plan.model import Plan
 from confiture.postgres.session import Transaction
 from confiture.runner import transitions
 from confiture.runner.context import Context, check_source_fence

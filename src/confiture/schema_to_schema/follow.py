@@ -10,7 +10,7 @@ from confiture.capture.apply import Follower, Pass
 from confiture.capture.triggers import Captured
 from confiture.failpoints import failpoint
 from confiture.journal import catch_up, progress
-from confiture.plan.planner import Plan
+from confiture.plan.model import Plan
 from confiture.postgres.session import brief_lock, retry
 from confiture.postgres.yielding import yielding
 from confiture.runner.context import Context

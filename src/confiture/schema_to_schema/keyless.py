@@ -18,7 +18,7 @@ from confiture.errors import CutoverAborted
 from confiture.journal import progress, runs
 from confiture.journal.progress import Deferred
 from confiture.journal.verifications import Difference
-from confiture.plan.planner import Plan
+from confiture.plan.model import Plan
 from confiture.plan.projection import raw
 from confiture.postgres.session import Transaction, repeated
 from confiture.runner.context import Context

@@ -16,7 +16,7 @@ from confiture.capture.apply import Followed, Follower
 from confiture.capture.triggers import Captured
 from confiture.failpoints import failpoint
 from confiture.journal import progress
-from confiture.plan.planner import Plan
+from confiture.plan.model import Plan
 from confiture.postgres.session import retry
 from confiture.postgres.yielding import yielding
 from confiture.runner.context import Context

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from confiture.errors import Held
 from confiture.journal import progress, runs
-from confiture.plan.planner import Plan
+from confiture.plan.model import Plan
 from confiture.postgres.session import brief_lock, failure, relies_on_search_path
 from confiture.runner.context import Context
 from confiture.schema_to_schema.blockers import outwait

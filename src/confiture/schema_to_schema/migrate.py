@@ -17,7 +17,7 @@ from confiture.copy.throttler import Throttler
 from confiture.errors import Blocked, ConfitureError, DataFailure, GaveWay, Refused
 from confiture.journal import progress, runs
 from confiture.journal.progress import Chunk, TableProgress
-from confiture.plan.planner import Plan, plan_from_json
+from confiture.plan.model import Plan, plan_from_json
 from confiture.postgres.session import failure, relies_on_search_path, retry, retry_delays
 from confiture.runner.context import Context
 from confiture.schema_to_schema import follow, plan_store, rebuild

@@ -25,7 +25,8 @@ from confiture.journal.progress import Deferred, Json, TableProgress
 from confiture.journal.runs import Run
 from confiture.mapping import Mapping
 from confiture.plan import expressions, reverse, trust
-from confiture.plan.planner import Options, Plan, Planner, TablePlan, Trusted, plan_from_json, table_signature
+from confiture.plan.model import Options, Plan, TablePlan, Trusted, plan_from_json, table_signature
+from confiture.plan.planner import Planner
 from confiture.plan.projection import raw, view_select
 from confiture.postgres.session import Session, Transaction, retry
 from confiture.postgres.yielding import yielding

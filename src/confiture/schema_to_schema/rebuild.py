@@ -15,7 +15,7 @@ from confiture import fingerprint
 from confiture.errors import DataFailure
 from confiture.journal import progress
 from confiture.journal.progress import Deferred
-from confiture.plan.planner import Plan
+from confiture.plan.model import Plan
 from confiture.plan.projection import raw
 from confiture.postgres.session import Transaction, failure, retry, retryable
 from confiture.runner.context import Context

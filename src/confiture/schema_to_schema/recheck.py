@@ -11,7 +11,7 @@ from confiture.compare.suspects import Key
 from confiture.copy.run_table import RunTable
 from confiture.journal import runs
 from confiture.journal.verifications import Difference
-from confiture.plan.planner import Plan
+from confiture.plan.model import Plan
 from confiture.runner import transitions
 from confiture.runner.context import Context
 from confiture.states import VERIFIED

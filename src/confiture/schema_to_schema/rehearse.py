@@ -22,7 +22,7 @@ from confiture.compare.checksum import Hashing
 from confiture.copy.run_table import RunTable
 from confiture.errors import CutoverAborted
 from confiture.journal import runs
-from confiture.plan.planner import Plan
+from confiture.plan.model import Plan
 from confiture.postgres.session import LOCK_CONFLICTS
 from confiture.runner.context import Context, check_source_fence
 from confiture.schema_to_schema import blockers, cutover, cutover_offline, follow, keyless, rollback, sequences, verify

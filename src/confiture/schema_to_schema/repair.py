@@ -16,7 +16,7 @@ from confiture.journal.runs import Run
 from confiture.journal.verifications import Difference
 from confiture.naming import Naming
 from confiture.plan.keyset import typed
-from confiture.plan.planner import Plan
+from confiture.plan.model import Plan
 from confiture.plan.projection import raw
 from confiture.runner.context import Context
 from confiture.schema_to_schema import follow

@@ -26,7 +26,7 @@ from confiture.journal import catch_up, progress, runs, source
 from confiture.journal.progress import Deferred
 from confiture.mapping import Mapping
 from confiture.plan import trust
-from confiture.plan.planner import Plan, TablePlan
+from confiture.plan.model import Plan, TablePlan
 from confiture.postgres.session import Session, Transaction, brief_lock, retry
 from confiture.runner.context import Context
 from confiture.schema_to_schema import foreign_keys, plan_store, suspended_objects

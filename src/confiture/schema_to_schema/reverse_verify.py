@@ -25,7 +25,7 @@ from confiture.failpoints import failpoint
 from confiture.journal import runs, verifications
 from confiture.journal.verifications import Difference, Unit
 from confiture.plan.keyset import typed
-from confiture.plan.planner import Plan
+from confiture.plan.model import Plan
 from confiture.postgres.session import Transaction, brief_lock, repeated
 from confiture.postgres.yielding import yielding
 from confiture.runner.context import Context

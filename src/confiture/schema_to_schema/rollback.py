@@ -23,7 +23,7 @@ from confiture.errors import CannotConnect, CutoverAborted
 from confiture.failpoints import failpoint
 from confiture.journal import progress, runs
 from confiture.journal.verifications import Difference
-from confiture.plan.planner import Plan
+from confiture.plan.model import Plan
 from confiture.pooler import Pooler
 from confiture.postgres.session import Budget, Session, Transaction, brief_lock, retry
 from confiture.runner import transitions

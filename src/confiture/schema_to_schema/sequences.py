@@ -12,7 +12,8 @@ from psycopg import sql
 
 from confiture.errors import Refused
 from confiture.journal.verifications import Difference
-from confiture.plan.planner import Plan, SequencePlan, is_past
+from confiture.plan.model import Plan, SequencePlan
+from confiture.plan.planner import is_past
 from confiture.postgres.session import Session, Transaction
 from confiture.sql import load
 from confiture.types import TableRef

@@ -26,7 +26,7 @@ from confiture.failpoints import failpoint
 from confiture.journal import catch_up, progress, rounds, runs, verifications
 from confiture.journal.verifications import Difference, Unit
 from confiture.naming import Naming
-from confiture.plan.planner import Plan
+from confiture.plan.model import Plan
 from confiture.postgres.session import Session, Transaction, repeated
 from confiture.postgres.yielding import yielding
 from confiture.runner.context import Context
