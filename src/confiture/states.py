@@ -25,9 +25,9 @@ FINAL = (CLEANED, ABORTED)
 UNKNOWN = "unknown"
 
 #: The phase of a cutover or rollback in which one database is closed and the other not open yet, or nothing is closed
-#: yet: it is recorded before the commit that closes. Phases of a rollback begin with ``BACK``.
+#: yet: it is recorded before the commit that closes. Phases of a rollback begin with ``ROLLBACK``.
 CLOSING = "closing"
-BACK = "rollback "
+ROLLBACK = "rollback "
 
 
 def writes_served_by(state: str, phase: str | None, *, captured: bool, target_closed: bool | None = None) -> str:
@@ -36,7 +36,7 @@ def writes_served_by(state: str, phase: str | None, *, captured: bool, target_cl
     :param phase: of the cutover or rollback, as recorded.
     :param target_closed: whether the target itself refuses writes; None when that is not known.
     """
-    back, name = (phase or "").startswith(BACK), (phase or "").removeprefix(BACK)
+    back, name = (phase or "").startswith(ROLLBACK), (phase or "").removeprefix(ROLLBACK)
     if captured and name == CLOSING and state not in FINAL:
         return "target" if target_closed is False else UNKNOWN
     if state == CUTOVER:

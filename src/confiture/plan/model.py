@@ -159,13 +159,13 @@ class SequencePlan:
 class Plan:
     """Everything that will happen, in order.
 
-    :ivar back: the way back after the cutover, a table each; empty when one of them has none.
+    :ivar reverse: how a rollback fills each source table from its target; empty when one table cannot be reversed.
     :ivar trusted: what ``$trust_functions`` names.
     """
 
     tables: tuple[TablePlan, ...]
-    back: tuple[TablePlan, ...] = ()
-    back_sequences: tuple[SequencePlan, ...] = ()
+    reverse: tuple[TablePlan, ...] = ()
+    reverse_sequences: tuple[SequencePlan, ...] = ()
     sequences: tuple[SequencePlan, ...] = ()
     materialized_views: tuple[TableRef, ...] = ()
     recode: bool = False
@@ -176,7 +176,7 @@ class Plan:
     def rollback_problems(self) -> tuple[str, ...]:
         """Why a rollback after the cutover is not possible, table by table; empty when it is."""
         problems = tuple(f"{t.target}: {t.rollback_problem}" for t in self.tables if t.rollback_problem is not None)
-        return problems if problems or self.back else ("the plan has no table",)
+        return problems if problems or self.reverse else ("the plan has no table",)
 
     def as_json(self) -> dict[str, Any]:
         """For the journal."""
@@ -186,7 +186,7 @@ class Plan:
     def hash(self) -> str:
         """Names the plan: equal plans have equal hashes. Estimates do not count."""
         value = self.as_json()
-        for table in (*value["tables"], *value["back"]):
+        for table in (*value["tables"], *value["reverse"]):
             for volatile in ("estimate", "estimate_bytes", "strategy_reason", "chunk_rows", "fetch_rows"):
                 del table[volatile]
         del value["notes"]

@@ -308,8 +308,10 @@ class Planner:
                 self._no_source_column(source, item.source, item.at)
             named = (item.source,) if item.source is not None else ()
             all_read = tuple(dict.fromkeys((*named, *reads)))
-            back_to = self._back_to(item, all_read)
-            return replace(made, expression=item.transform, reads=all_read, reverse=item.reverse, back_to=back_to)
+            reverse_column = self._reverse_column(item, all_read)
+            return replace(
+                made, expression=item.transform, reads=all_read, reverse=item.reverse, reverse_column=reverse_column
+            )
         name = item.source if item is not None and item.source is not None else column.name
         origin = source.column(name)
         at = item.at if item is not None else entry.at if entry is not None else m.Position(1, 1)
@@ -327,7 +329,7 @@ class Planner:
             self._fault(at, f"{target.ref}.{quoted(column.name)}: {problem}", hint)
         return replace(made, expression=f"{_column_sql(source, name)}", source=name, reads=(name,))
 
-    def _back_to(self, item: m.ColumnMapping, reads: tuple[str, ...]) -> str | None:
+    def _reverse_column(self, item: m.ColumnMapping, reads: tuple[str, ...]) -> str | None:
         """The source column that ``reverse:`` gives its value to."""
         if item.reverse is None:
             return None

@@ -95,7 +95,7 @@ class Projected:
     :ivar cast_in: what the target casts a wire text to; None where the types are the same.
     :ivar canon: how the value is made comparable: ``as_is``, ``text``, or a send function's name.
     :ivar binary: whether its binary form may travel.
-    :ivar reverse: SQL over the target row that gives the source column ``back_to`` its value again.
+    :ivar reverse: SQL over the target row that gives the source column ``reverse_column`` its value again.
     """
 
     target: str
@@ -107,7 +107,7 @@ class Projected:
     binary: bool
     reads: tuple[str, ...] = ()
     reverse: str | None = None
-    back_to: str | None = None
+    reverse_column: str | None = None
 
 
 def wire_type(column: Column) -> tuple[str, str | None]:

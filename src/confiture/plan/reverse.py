@@ -1,7 +1,7 @@
-"""The way back: the SELECT that makes source rows of target rows again, and why there is none. Pure.
+"""The reverse plan: for each source table, the SELECT over its target that a rollback applies. No I/O.
 
-Renames and casts go back by themselves, other transforms by ``reverse:`` (docs/invariants.md, I-10.1 and I-10.7). A
-source column that nothing gives a value keeps the one it has.
+Renames and casts are reversed automatically. Other transforms need ``reverse:`` (docs/invariants.md, I-10.1 and
+I-10.7). A source column without a value in the target keeps the value that it has.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ from confiture.plan.projection import Projected, canon, is_binary, wire_type
 from confiture.types import TableRef, quoted
 
 
-def with_way_back(plan: Plan, source: Catalog, target: Catalog) -> Plan:
-    """The plan with what a rollback needs, or why each table has no way back."""
+def with_reverse(plan: Plan, source: Catalog, target: Catalog) -> Plan:
+    """The plan with the reverse plan of each table, or with the reason why a table cannot be reversed."""
     feeds = Counter(t.source for t in plan.tables)
     unplanned = _keys_of_omitted(set(feeds), source)
     tables = []
-    back = []
+    reversed_tables = []
     for table in plan.tables:
         old, new = source.by_ref[table.source], target.by_ref[table.target]
         values = _values(table, old)
         problem = _problem(table, old, new, values, feeds[table.source]) or unplanned.get(table.source)
         tables.append(replace(table, rollback_problem=problem))
         if problem is None:
-            back.append(_inverse(table, old, values))
-    whole = len(back) == len(tables)
+            reversed_tables.append(_reversed(table, old, values))
+    whole = len(reversed_tables) == len(tables)
     sequences = _sequences(plan, source) if whole else ()
-    return replace(plan, tables=tuple(tables), back=tuple(back) if whole else (), back_sequences=sequences)
+    reverse = tuple(reversed_tables) if whole else ()
+    return replace(plan, tables=tuple(tables), reverse=reverse, reverse_sequences=sequences)
 
 
 def _keys_of_omitted(planned: set[TableRef], source: Catalog) -> dict[TableRef, str]:
@@ -56,8 +57,8 @@ def _values(table: TablePlan, source: Table) -> dict[str, Projected]:
     """What gives each source column its value; a plain rename before a ``reverse:``."""
     found: dict[str, Projected] = {}
     for p in table.columns:
-        if p.back_to is not None:
-            found.setdefault(p.back_to, p)
+        if p.reverse_column is not None:
+            found.setdefault(p.reverse_column, p)
     for p in table.columns:
         if p.source is not None and (found.get(p.source) is None or found[p.source].source is None):
             found[p.source] = p
@@ -76,11 +77,11 @@ def _problem(table: TablePlan, source: Table, target: Table, values: dict[str, P
         return f"{table.target} is part of an inheritance tree that is not partitioning"
     known = set(values)
     for p in table.columns:
-        if p.source is None and p.back_to is None and not set(p.reads) <= known:
+        if p.source is None and p.reverse_column is None and not set(p.reads) <= known:
             return f"column {quoted(p.target)} is transformed without `reverse:`"
     for k in table.key:
         if values.get(k.source) is None or values[k.source].target != k.target:
-            return f"the key column {quoted(k.target)} has no way back"
+            return f"the key column {quoted(k.target)} cannot be reversed"
         problem = _key_problem(source.column(k.source), target.column(k.target))
         if problem is not None:
             return f"the key column {quoted(k.target)} {problem}"
@@ -101,7 +102,7 @@ def _must_be_given(column: Column) -> bool:
     return column.not_null and not (column.has_default or column.identity or column.generated)
 
 
-def _inverse(table: TablePlan, source: Table, values: dict[str, Projected]) -> TablePlan:
+def _reversed(table: TablePlan, source: Table, values: dict[str, Projected]) -> TablePlan:
     columns = tuple(_column(table, c, values[c.name]) for c in source.columns if c.name in values)
     key = tuple(KeyColumn(k.target, k.target_type, k.source, k.source_type) for k in table.key)
     return replace(

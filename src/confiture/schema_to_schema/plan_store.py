@@ -91,7 +91,7 @@ def make(
         raise Refused("the plan is refused", why="\n".join(reasons), fix="nothing was changed")
     if uncaptured:
         raise Refused("writes cannot be captured", why="\n".join(uncaptured), fix=capture.WAYS_OUT)
-    plan = replace(reverse.with_way_back(plan, source_catalog, target_catalog), trusted=trusted)
+    plan = replace(reverse.with_reverse(plan, source_catalog, target_catalog), trusted=trusted)
     return Planned(plan, source_catalog, target_catalog, fingerprints)
 
 

@@ -231,7 +231,7 @@ def prepare(context: Context, plan: Plan, hashing: Hashing) -> None:
 
 
 def _sequences_home(context: Context, plan: Plan) -> None:
-    turned = replace(plan, sequences=plan.back_sequences)
+    turned = replace(plan, sequences=plan.reverse_sequences)
     with context.fenced_source() as tx:
         sequences.set_all(context.target, tx, turned, margin=cutover.SEQUENCE_MARGIN)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from confiture.journal.leases import LEASE_SECONDS
 from confiture.naming import Naming
-from confiture.states import ABORTED, BACK, CLOSING, CUTOVER, FINAL, MIGRATING, SETUP, VERIFIED, writes_served_by
+from confiture.states import ABORTED, CLOSING, CUTOVER, FINAL, MIGRATING, ROLLBACK, SETUP, VERIFIED, writes_served_by
 from confiture.types import shell_word
 
 Json = dict[str, Any]
@@ -33,7 +33,7 @@ CLOSING_TOO_LONG_SECONDS = 60
 UNSAFE = "not safe to leave: finish it now"
 
 #: Phases of a cutover or a rollback in which nothing is closed; None before the first.
-QUIET_PHASES = (None, "done", "preparing", f"{BACK}preparing")
+QUIET_PHASES = (None, "done", "preparing", f"{ROLLBACK}preparing")
 
 
 class Severity(IntEnum):
@@ -133,12 +133,12 @@ class Facts:
         """``cutover`` or ``rollback`` while one is between two quiet phases; None else, and once the run is over."""
         if self.state in FINAL or self.phase in QUIET_PHASES:
             return None
-        return "rollback" if (self.phase or "").startswith(BACK) else "cutover"
+        return "rollback" if (self.phase or "").startswith(ROLLBACK) else "cutover"
 
     @property
     def closing(self) -> bool:
         """Whether a database may be closed whose counterpart is not open."""
-        return self.switching is not None and (self.phase or "").removeprefix(BACK) == CLOSING
+        return self.switching is not None and (self.phase or "").removeprefix(ROLLBACK) == CLOSING
 
     @property
     def served(self) -> str:
@@ -194,7 +194,7 @@ Reasons = tuple[list[str], list[str]]
 
 def _of_switch(facts: Facts, runner: RunnerReport) -> Reasons:
     """A cutover or rollback that is not finished."""
-    phase = (facts.phase or "").removeprefix(BACK)
+    phase = (facts.phase or "").removeprefix(ROLLBACK)
     if facts.switching is None:
         return [], []
     if runner.alive:
