@@ -11,7 +11,6 @@ import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -21,6 +20,7 @@ from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from confiture.errors import Fault, FaultyInput, Refused, UsageError
+from confiture.types import did_you_mean
 
 ENVIRONMENTS = Path("db/environments")
 SCHEMA = Path("db/schema")
@@ -179,7 +179,7 @@ def resolve(name: str, project: Path) -> Database:
         raise UnknownEnvironment(
             f"There is no environment {shown}",
             why=_known(known, project),
-            fix=_did_you_mean(name, known) or "name one of these, a libpq URI, or service=NAME",
+            fix=did_you_mean(name, known) or "name one of these, a libpq URI, or service=NAME",
         )
     return _environment(name, project)
 
@@ -244,11 +244,6 @@ def _write_new(path: Path, text: str) -> None:
 def _known(known: tuple[str, ...], project: Path) -> str:
     folder = project / ENVIRONMENTS
     return f"{folder} has: {', '.join(known)}" if known else f"{folder} has no environments"
-
-
-def _did_you_mean(word: str, known: tuple[str, ...]) -> str:
-    close = get_close_matches(word, known, n=1)
-    return f"did you mean {close[0]}?" if close else ""
 
 
 class _Unreadable(Exception):
@@ -352,7 +347,7 @@ class _EnvironmentFile:
         line, column = key.start_mark.line + 1, key.start_mark.column + 1
         name = key.value if isinstance(key, yaml.ScalarNode) else ""
         if name not in _KEYS:
-            hint = _did_you_mean(name, _KEYS) or f"the keys are {', '.join(_KEYS)}"
+            hint = did_you_mean(name, _KEYS) or f"the keys are {', '.join(_KEYS)}"
             self.fault(line, column, f"unknown key {redact(name)!r}", hint)
         elif name in self.values:
             self.fault(line, column, f"{name} is given twice", f"first in line {self.values[name].line}")
@@ -416,7 +411,7 @@ def _like(file: _EnvironmentFile, name: str, project: Path, followed: tuple[str,
     if like in chain:
         file.fault_at("like", f"like goes round in a circle: {' -> '.join((*chain, like))}")
     elif like not in known:
-        file.fault_at("like", f"there is no environment {redact(like)!r}", _did_you_mean(like, known))
+        file.fault_at("like", f"there is no environment {redact(like)!r}", did_you_mean(like, known))
     file.raise_faults()
     return _environment(like, project, chain)
 

@@ -9,14 +9,13 @@ import re
 import string
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
 import yaml
 
 from confiture.errors import Fault, UsageError
-from confiture.types import quoted
+from confiture.types import did_you_mean, quoted
 
 T = TypeVar("T")
 
@@ -194,8 +193,7 @@ def _is_null(node: yaml.Node | None) -> bool:
 
 
 def _did_you_mean(word: str, known: tuple[str, ...]) -> str:
-    close = get_close_matches(word.lower(), known, n=1)
-    return f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+    return did_you_mean(word, known) or f"known are {', '.join(known)}"
 
 
 def _identity(text: str) -> tuple[str, ...]:

@@ -4,17 +4,38 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
+
+from psycopg import sql
 
 _PLAIN = re.compile(r"^[a-z_][a-z0-9_$]*$")
 
 
-def quoted(name: str) -> str:
-    """``name`` as a person would type it in SQL: quoted only where it has to be.
+def double_quoted(name: str) -> str:
+    """``name`` as an SQL identifier in double quotes.
 
-    For messages and files; statements are composed with ``psycopg.sql.Identifier``.
+    For SQL text that is stored or sent without psycopg; statements are composed with ``psycopg.sql.Identifier``.
     """
-    return name if _PLAIN.match(name) else '"' + name.replace('"', '""') + '"'
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quoted(name: str) -> str:
+    """``name`` as a person types it in SQL, quoted only if that is required. For messages and files."""
+    return name if _PLAIN.match(name) else double_quoted(name)
+
+
+def did_you_mean(word: str, known: Iterable[str], write: Callable[[str], str] = str) -> str:
+    """A hint that names the known word closest to ``word``, ignoring case; empty if none is close.
+
+    :param write: how the hint writes the word, for example quoted.
+    """
+    by_lower: dict[str, str] = {}
+    for name in known:
+        by_lower.setdefault(name.lower(), name)
+    close = get_close_matches(word.lower(), by_lower, n=1)
+    return f"did you mean {write(by_lower[close[0]])}?" if close else ""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -26,6 +47,11 @@ class TableRef:
 
     def __str__(self) -> str:
         return f"{quoted(self.schema)}.{quoted(self.name)}"
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        """The schema-qualified name for a statement."""
+        return sql.Identifier(self.schema, self.name)
 
 
 #: A key's values in the text form the source prints them in, one per key column.

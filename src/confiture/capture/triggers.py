@@ -61,7 +61,7 @@ class Captured:
     @property
     def source(self) -> sql.Identifier:
         """The table itself."""
-        return sql.Identifier(self.table.schema, self.table.name)
+        return self.table.identifier
 
     def keys_from(self, rows: sql.Composable, layout: int = 0) -> sql.Composed:
         """A SELECT of the key from a relation with the table's columns, which are named by position.
@@ -145,7 +145,7 @@ def install(tx: Transaction, planned: Captured) -> None:
         tx.pg.execute(statement)
     # Nothing is read before: what gave the table new storage until now, under the triggers' lock, has lost nothing.
     for ref in (item.table, *partitions):
-        tx.pg.execute(_STORAGE.format(item.storage), (sql.Identifier(ref.schema, ref.name).as_string(tx.pg),))
+        tx.pg.execute(_STORAGE.format(item.storage), (ref.identifier.as_string(tx.pg),))
     tables = fingerprint.oids(tx, [item.table])
     fingerprint.record(tx, item.schema, tables, (fingerprint.CAPTURE, fingerprint.SUBSCRIPTIONS))
 
@@ -207,7 +207,7 @@ def _statements(item: Captured, how: str, partitions: Sequence[TableRef]) -> Ite
 
 
 def _on_truncate(item: Captured, ref: TableRef) -> Iterator[sql.Composed]:
-    name = sql.Identifier(ref.schema, ref.name)
+    name = ref.identifier
     yield _trigger(item, "truncate", sql.SQL("AFTER TRUNCATE"), sql.SQL("FOR EACH STATEMENT"), name)
     yield _always(item, name, "truncate")
 

@@ -24,10 +24,6 @@ from confiture.types import TableRef
 _FUNCTION = "write_block"
 
 
-def _name(ref: TableRef) -> sql.Identifier:
-    return sql.Identifier(ref.schema, ref.name)
-
-
 def _function(schema: str) -> sql.Identifier:
     return sql.Identifier(schema, _FUNCTION)
 
@@ -103,7 +99,7 @@ def install(tx: Transaction, schema: str, table: TableRef) -> None:
             form.format(
                 trigger=_trigger(schema, event),
                 when=sql.SQL(when),
-                table=_name(member),
+                table=member.identifier,
                 each=sql.SQL(each),
                 condition=condition,
                 function=_function(schema),
@@ -124,7 +120,7 @@ def _members(tx: Transaction, ref: TableRef) -> list[TableRef]:
     rows = tx.pg.execute(
         "SELECT n.nspname, c.relname FROM pg_partition_tree(%s::regclass) t JOIN pg_class c ON c.oid = t.relid"
         " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE t.level > 0",
-        (_name(ref).as_string(tx.pg),),
+        (ref.identifier.as_string(tx.pg),),
     ).fetchall()
     return [ref, *(TableRef(*row) for row in rows)]
 
@@ -175,7 +171,7 @@ def triggers_of(tx: Transaction, schema: str, table: TableRef) -> list[str]:
     rows = tx.pg.execute(
         "SELECT t.tgname FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid"
         " WHERE t.tgparentid = 0 AND p.pronamespace = to_regnamespace(quote_ident(%s)) AND t.tgrelid = to_regclass(%s)",
-        (schema, _name(table).as_string(tx.pg)),
+        (schema, table.identifier.as_string(tx.pg)),
     ).fetchall()
     return [row[0] for row in rows]
 

@@ -77,7 +77,7 @@ def _expressions(source: Catalog, target: Catalog, mapping: Mapping) -> Iterator
 
 
 def _facts(tx: Transaction, table: Table, expression: str, wire: str, trusted: Sequence[Trusted]) -> Facts:
-    name = sql.Identifier(table.ref.schema, table.ref.name)
+    name = table.ref.identifier
     only = sql.SQL("ONLY " if table.only else "")
     if wire:
         query = sql.SQL("SELECT (\n{}\n)::{} AS value FROM {}{}").format(raw(expression), raw(wire), only, name)

@@ -6,7 +6,6 @@ refused in it by name; all faults are reported together.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -25,7 +24,7 @@ from confiture.plan.conversions import (
 )
 from confiture.plan.model import AllFacts, Facts, KeyColumn, Options, Plan, SequencePlan, TablePlan
 from confiture.plan.projection import KEY_PREFIX, Projected, canon, is_binary, wire_type
-from confiture.types import TableRef, quoted
+from confiture.types import TableRef, did_you_mean, double_quoted, quoted
 
 #: Tables with transforms stay with FDW up to this many times the threshold.
 TRANSFORM_FACTOR = 5
@@ -327,7 +326,7 @@ class Planner:
         if problem:
             hint = f"say how with transform: {_yaml(f'{quoted(name)}::{column.formatted}')}"
             self._fault(at, f"{target.ref}.{quoted(column.name)}: {problem}", hint)
-        return replace(made, expression=f"{_column_sql(source, name)}", source=name, reads=(name,))
+        return replace(made, expression=_column_sql(source, name), source=name, reads=(name,))
 
     def _reverse_column(self, item: m.ColumnMapping, reads: tuple[str, ...]) -> str | None:
         """The source column that ``reverse:`` gives its value to."""
@@ -603,10 +602,7 @@ def _view_name(number: int, target: TableRef) -> str:
 
 
 def _column_sql(source: Table, name: str) -> str:
-    def q(part: str) -> str:
-        return '"' + part.replace('"', '""') + '"'
-
-    return f"{q(source.ref.name)}.{q(name)}"
+    return f"{double_quoted(source.ref.name)}.{double_quoted(name)}"
 
 
 def _yaml(text: str) -> str:
@@ -615,6 +611,4 @@ def _yaml(text: str) -> str:
 
 
 def _did_you_mean(name: str, known: Sequence[str]) -> str:
-    exact = [k for k in known if k.lower() == name.lower()]
-    close = exact or difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {_yaml(quoted(close[0]))}?" if close else ""
+    return did_you_mean(name, known, lambda close: _yaml(quoted(close)))

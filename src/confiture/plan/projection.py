@@ -162,7 +162,7 @@ def view_select(
     query = sql.SQL("SELECT {} FROM {}{}").format(
         sql.SQL(", ").join(items),
         sql.SQL("ONLY " if only else ""),
-        sql.Identifier(source.schema, source.name),
+        source.identifier,
     )
     if where is None:
         return query

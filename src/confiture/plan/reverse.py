@@ -14,7 +14,7 @@ from confiture.plan.conversions import image_problem
 from confiture.plan.model import KeyColumn, Plan, SequencePlan, TablePlan
 from confiture.plan.planner import numbered
 from confiture.plan.projection import Projected, canon, is_binary, wire_type
-from confiture.types import TableRef, quoted
+from confiture.types import TableRef, double_quoted, quoted
 
 
 def with_reverse(plan: Plan, source: Catalog, target: Catalog) -> Plan:
@@ -123,14 +123,9 @@ def _reversed(table: TablePlan, source: Table, values: dict[str, Projected]) -> 
 def _column(table: TablePlan, column: Column, p: Projected) -> Projected:
     wire, cast_in = wire_type(column)
     renamed = p.source == column.name
-    expression = f"{quoted_always(table.target.name)}.{quoted_always(p.target)}" if renamed else str(p.reverse)
+    expression = f"{double_quoted(table.target.name)}.{double_quoted(p.target)}" if renamed else str(p.reverse)
     made = Projected(column.name, expression, None, wire, cast_in, canon(column), is_binary(column))
     return replace(made, source=p.target if renamed else None, reads=(p.target,))
-
-
-def quoted_always(name: str) -> str:
-    """A name as SQL, in double quotes even where none are needed."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _sequences(plan: Plan, source: Catalog) -> tuple[SequencePlan, ...]:

@@ -92,7 +92,7 @@ def untrusted(
     known = {t.oid: t.digest for t in trusted}
     values = {
         "views": [view.as_string(tx.pg) for view, _ in views],
-        "tables": [sql.Identifier(table.schema, table.name).as_string(tx.pg) for _, table in views],
+        "tables": [table.identifier.as_string(tx.pg) for _, table in views],
     }
     with _plain(tx):
         rows = tx.pg.execute(_NAMED["untrusted"], values).fetchall()

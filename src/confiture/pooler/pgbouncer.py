@@ -20,6 +20,7 @@ from confiture.failpoints import failpoint
 from confiture.pooler import config_file
 from confiture.pooler.config_file import Address, Entry
 from confiture.pooler.console import Console, Failed, TimedOut
+from confiture.types import double_quoted
 
 #: Seconds to wait until connections to the old database are closed, where the pool was not paused.
 CLOSING_SECONDS = 10.0
@@ -113,7 +114,7 @@ class PgBouncer:
         if status["paused"] != "0":
             return
         try:
-            self._console.run(f"RESUME {_quoted(self._pool)}")  # it is not paused: only who may ask is told
+            self._console.run(f"RESUME {double_quoted(self._pool)}")  # it is not paused: only who may ask is told
         except Failed as error:
             if "not paused" not in error.why:
                 raise Refused(
@@ -148,7 +149,7 @@ class PgBouncer:
     def pause(self, deadline: float) -> None:
         """PAUSE, or RESUME at once when transactions are still under way at the deadline."""
         try:
-            self._console.run(f"PAUSE {_quoted(self._pool)}", seconds=max(0.0, deadline - time.monotonic()))
+            self._console.run(f"PAUSE {double_quoted(self._pool)}", seconds=max(0.0, deadline - time.monotonic()))
         except TimedOut:
             self.resume()
             raise CutoverAborted(
@@ -199,11 +200,7 @@ class PgBouncer:
 
     def _resume(self) -> None:
         if self._status()["paused"] != "0":
-            self._console.run(f"RESUME {_quoted(self._pool)}")
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+            self._console.run(f"RESUME {double_quoted(self._pool)}")
 
 
 def _address(status: dict[str, str]) -> Address:

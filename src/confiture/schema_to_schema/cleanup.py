@@ -95,7 +95,7 @@ def _release(context: Context, side: str, table: TableRef) -> None:
     with context.fenced() if side == "target" else context.fenced_source() as tx:
         brief_lock(tx)
         for trigger in write_block.triggers_of(tx, context.schema, table):
-            name = sql.Identifier(table.schema, table.name)
+            name = table.identifier
             tx.pg.execute(sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(trigger), name))
         failpoint("release.table.before_commit")
 
@@ -194,7 +194,7 @@ def _give_back(context: Context, tx: Transaction) -> None:
     if progress.built(tx, context.run_id):
         return  # they were dropped with everything on them
     plan_store.foreign_keys_off(context, tx)
-    tables = [sql.Identifier(s.target.schema, s.target.name) for s in progress.tables(tx, context.run_id)]
+    tables = [s.target.identifier for s in progress.tables(tx, context.run_id)]
     if tables:
         tx.pg.execute(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(tables)))
     taken = [item for item in progress.deferred(tx, context.run_id) if item.status == "off"]
@@ -208,11 +208,11 @@ def _give_back(context: Context, tx: Transaction) -> None:
         progress.set_deferred(tx, context.run_id, item, "back")
     run = runs.get(tx, context.run_id)
     for view in plan_from_json(run.plan).materialized_views if run is not None and run.plan is not None else ():
-        tx.pg.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(view.schema, view.name)))
+        tx.pg.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(view.identifier))
 
 
 def _foreign_key(context: Context, tx: Transaction, item: Deferred) -> None:
-    table, name = sql.Identifier(item.table.schema, item.table.name), sql.Identifier(item.name)
+    table, name = item.table.identifier, sql.Identifier(item.name)
     tx.pg.execute(sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(table, name, raw(item.definition)))
     rebuild.comment_on(tx, item)
     progress.set_deferred(tx, context.run_id, item, "back")

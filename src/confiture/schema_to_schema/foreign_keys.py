@@ -20,11 +20,7 @@ from confiture.journal.progress import Deferred
 from confiture.plan.projection import raw
 from confiture.postgres.session import Transaction
 from confiture.sql import load
-from confiture.types import TableRef
-
-
-def _table(ref: TableRef) -> sql.Identifier:
-    return sql.Identifier(ref.schema, ref.name)
+from confiture.types import TableRef, double_quoted
 
 
 def described(key: ForeignKey) -> Deferred:
@@ -56,13 +52,13 @@ def _interim_name(table: TableRef, name: str) -> str:
 
 def _interim(key: ForeignKey) -> str:
     def names(columns: tuple[str, ...]) -> str:
-        found = ['"' + c.replace('"', '""') + '"' for c in columns]
+        found = [double_quoted(c) for c in columns]
         if key.period:
             found[-1] = f"PERIOD {found[-1]}"
         return ", ".join(found)
 
     match = " MATCH FULL" if key.match_full else ""
-    there = ".".join('"' + part.replace('"', '""') + '"' for part in (key.references.schema, key.references.name))
+    there = f"{double_quoted(key.references.schema)}.{double_quoted(key.references.name)}"
     return (
         f"FOREIGN KEY ({names(key.columns)}) REFERENCES {there} ({names(key.ref_columns)}){match}"
         " DEFERRABLE INITIALLY DEFERRED"
@@ -74,14 +70,14 @@ def comment_on(tx: Transaction, item: Deferred) -> None:
     if item.comment is not None:
         statement = sql.SQL("COMMENT ON CONSTRAINT {} ON {} IS {}")
         text = sql.Literal(item.comment)
-        tx.pg.execute(statement.format(sql.Identifier(item.name), _table(item.table), text))
+        tx.pg.execute(statement.format(sql.Identifier(item.name), item.table.identifier, text))
 
 
 def _replace(tx: Transaction, item: Deferred, old: str, new: str, definition: str) -> None:
     """Another definition in the key's place: in one statement, so never without one."""
     statement = sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}, ADD CONSTRAINT {} {}")
     names = sql.Identifier(old), sql.Identifier(new)
-    tx.pg.execute(statement.format(_table(item.table), *names, raw(definition)))
+    tx.pg.execute(statement.format(item.table.identifier, *names, raw(definition)))
 
 
 def free_names(tx: Transaction, item: Deferred) -> None:
@@ -95,13 +91,13 @@ def free_names(tx: Transaction, item: Deferred) -> None:
     for n, (name,) in enumerate(tx.pg.execute(load("constraints.sql")["parts"], names).fetchall(), 1):
         rename = sql.SQL("ALTER TABLE {} RENAME CONSTRAINT {} TO {}")
         new = sql.Identifier(f"{item.interim_name}_{n}")
-        tx.pg.execute(rename.format(_table(item.table), sql.Identifier(name), new))
+        tx.pg.execute(rename.format(item.table.identifier, sql.Identifier(name), new))
 
 
 def drop(tx: Transaction, item: Deferred) -> None:
     """Take the key off, or its substitute, by the item's status."""
     statement = sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}")
-    tx.pg.execute(statement.format(_table(item.table), sql.Identifier(item.standing)))
+    tx.pg.execute(statement.format(item.table.identifier, sql.Identifier(item.standing)))
 
 
 def relax(tx: Transaction, item: Deferred) -> None:
@@ -123,7 +119,7 @@ def validate(tx: Transaction, item: Deferred) -> None:
 
 
 def _validate(tx: Transaction, table: TableRef, name: str) -> None:
-    tx.pg.execute(sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(_table(table), sql.Identifier(name)))
+    tx.pg.execute(sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(table.identifier, sql.Identifier(name)))
 
 
 def declare(tx: Transaction, item: Deferred) -> None:
@@ -135,11 +131,11 @@ def declare(tx: Transaction, item: Deferred) -> None:
         # An older version recorded it, and gave the substitute the key's own name.
         rename = sql.SQL("ALTER TABLE {} RENAME CONSTRAINT {} TO {}")
         name = sql.Identifier(_interim_name(item.table, item.name))
-        tx.pg.execute(rename.format(_table(item.table), sql.Identifier(item.name), name))
+        tx.pg.execute(rename.format(item.table.identifier, sql.Identifier(item.name), name))
     definition = raw(item.definition.removesuffix(" NOT VALID") + " NOT VALID")
     for table in _leaves(tx, item, None) if detail["partitioned"] else (item.table,):
         statement = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}")
-        tx.pg.execute(statement.format(_table(table), sql.Identifier(item.name), definition))
+        tx.pg.execute(statement.format(table.identifier, sql.Identifier(item.name), definition))
     if not detail["partitioned"]:
         comment_on(tx, item)
 
@@ -172,7 +168,7 @@ def drop_interim_key(tx: Transaction, item: Deferred) -> None:
         put_back(tx, item)
         return
     name = sql.Identifier(_interim_name(item.table, item.name))
-    tx.pg.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(_table(item.table), name))
+    tx.pg.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(item.table.identifier, name))
 
 
 def put_back(tx: Transaction, item: Deferred) -> None:
@@ -189,4 +185,4 @@ def put_back(tx: Transaction, item: Deferred) -> None:
 
 def _defer(tx: Transaction, item: Deferred, mode: str) -> None:
     statement = sql.SQL("ALTER TABLE {} ALTER CONSTRAINT {} {}")
-    tx.pg.execute(statement.format(_table(item.table), sql.Identifier(item.name), sql.SQL(mode)))
+    tx.pg.execute(statement.format(item.table.identifier, sql.Identifier(item.name), sql.SQL(mode)))

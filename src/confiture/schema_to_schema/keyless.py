@@ -93,7 +93,7 @@ def _refuse(found: list[Difference]) -> None:
 
 def declare(tx: Transaction, item: Deferred) -> None:
     """The key as declared, for what is written from now on; rows are validated after the opening."""
-    table, name = sql.Identifier(item.table.schema, item.table.name), sql.Identifier(item.name)
+    table, name = item.table.identifier, sql.Identifier(item.name)
     definition = item.definition.removesuffix(" NOT VALID") + " NOT VALID"
     tx.pg.execute(sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(table, name, raw(definition)))
 
@@ -101,6 +101,6 @@ def declare(tx: Transaction, item: Deferred) -> None:
 def drop_interim_key(tx: Transaction, item: Deferred) -> None:
     """Validate a declared key, unless the new schema does not ask for it."""
     if (item.detail or {}).get("validated"):
-        table, name = sql.Identifier(item.table.schema, item.table.name), sql.Identifier(item.name)
+        table, name = item.table.identifier, sql.Identifier(item.name)
         tx.pg.execute(sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(table, name))
     comment_on(tx, item)

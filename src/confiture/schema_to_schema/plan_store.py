@@ -139,7 +139,7 @@ def preview(
     """The same rows as they are and as they will be, through the table's SELECT."""
     before = [c.name for c in source.columns]
     after = [p.target for p in table.columns]
-    name = sql.Identifier(source.ref.schema, source.ref.name)
+    name = source.ref.identifier
     items = [sql.SQL("{}::text").format(sql.Identifier(source.ref.name, c)) for c in before]
     items += [sql.SQL("((\n{}\n)::{})::text").format(raw(p.expression), raw(p.wire)) for p in table.columns]
     condition = sql.SQL(" WHERE (\n{}\n)").format(raw(table.where)) if table.where else sql.SQL("")
@@ -495,7 +495,7 @@ def _stays(index: catalog.Index, table: TablePlan) -> bool:
 
 def _dropped(tx: Transaction, index: catalog.Index) -> bool:
     """Drop an index with all that is attached to it; not what something needs: the load is slower, nothing else."""
-    table, name = sql.Identifier(index.table.schema, index.table.name), sql.Identifier(index.name)
+    table, name = index.table.identifier, sql.Identifier(index.name)
     try:
         with tx.pg.transaction():
             if index.constraint_name is not None:
@@ -550,4 +550,4 @@ def _empty(tx: Transaction, tables: frozenset[TableRef]) -> None:
             (ref.schema, ref.name),
         ).fetchone()
         only = sql.SQL("" if row is not None and row[0] else "ONLY ")
-        tx.pg.execute(sql.SQL("TRUNCATE {}{}").format(only, sql.Identifier(ref.schema, ref.name)))
+        tx.pg.execute(sql.SQL("TRUNCATE {}{}").format(only, ref.identifier))

@@ -73,10 +73,6 @@ def _set_sequences(context: Context, plan: Plan) -> None:
         sequences.set_all(context.source, tx, plan)
 
 
-def _table(ref: TableRef) -> sql.Identifier:
-    return sql.Identifier(ref.schema, ref.name)
-
-
 def _step(name: str, act: Act, item: Deferred) -> Step:
     def run(context: Context, tx: Transaction) -> None:
         try:
@@ -117,7 +113,7 @@ def rebuild(context: Context, tx: Transaction, item: Deferred) -> None:
         tx.pg.execute(raw(item.definition))
     else:
         statement = sql.SQL("ALTER TABLE ONLY {} ADD CONSTRAINT {} {}")
-        tx.pg.execute(statement.format(_table(item.table), sql.Identifier(item.name), raw(item.definition)))
+        tx.pg.execute(statement.format(item.table.identifier, sql.Identifier(item.name), raw(item.definition)))
     for option, value in (o.split("=", 1) for o in detail.get("options", ())):
         tx.pg.execute(sql.SQL("ALTER INDEX {} SET ({} = {})").format(name, sql.Identifier(option), sql.Literal(value)))
     if detail.get("parent"):
@@ -147,7 +143,7 @@ def add_interim(context: Context, tx: Transaction, item: Deferred) -> None:
     statement = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}")
     try:
         with tx.pg.transaction():
-            tx.pg.execute(statement.format(_table(item.table), sql.Identifier(name), raw(definition + late)))
+            tx.pg.execute(statement.format(item.table.identifier, sql.Identifier(name), raw(definition + late)))
     except psycopg.errors.ForeignKeyViolation:
         return  # stays off: verify names the orphans
     if name == item.name:
@@ -169,14 +165,14 @@ def validate(context: Context, tx: Transaction, item: Deferred) -> None:
 
 def _refresh(view: TableRef) -> TargetAct:
     def act(context: Context, tx: Transaction) -> None:
-        tx.pg.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(_table(view)))
+        tx.pg.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(view.identifier))
 
     return act
 
 
 def _analyze(table: TableRef, number: int) -> TargetAct:
     def act(context: Context, tx: Transaction) -> None:
-        tx.pg.execute(sql.SQL("ANALYZE {}").format(_table(table)))
+        tx.pg.execute(sql.SQL("ANALYZE {}").format(table.identifier))
         progress.update_table(tx, context.run_id, number, phase="finished", finished_at=_now(tx))
 
     return act

@@ -174,7 +174,7 @@ def _close(follower: ReverseFollower, plan: Plan, hashing: Hashing, left: switch
 def target_tables(context: Context, plan: Plan) -> Tables:
     """What a rollback locks."""
     refs = tuple(t.target for t in plan.tables)
-    names = sql.SQL(", ").join(sql.Identifier(r.schema, r.name) for r in refs)
+    names = sql.SQL(", ").join(r.identifier for r in refs)
     return Tables("target", refs, names, lambda tx: runs.fence(tx, context.run_id, context.epoch), "rollback")
 
 

@@ -363,7 +363,7 @@ def _take_off(context: Context, tx: Transaction) -> None:
         suspended_objects.disable(tx, item)
     for table in found.tables:
         for key in table.foreign_keys:
-            name = sql.Identifier(key.table.schema, key.table.name)
+            name = key.table.identifier
             item = foreign_keys.described(key)
             progress.take_off(tx, context.run_id, item)
             tx.pg.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(name, sql.Identifier(key.name)))

@@ -65,7 +65,7 @@ def disable(tx: Transaction, item: Deferred) -> None:
         _publish(tx, item, "")
     elif item.kind == "check" and not (item.detail or {}).get("inherited"):
         statement = sql.SQL("ALTER {} {} DROP CONSTRAINT {}")
-        tx.pg.execute(statement.format(_owner(item), _table(item), sql.Identifier(item.name)))
+        tx.pg.execute(statement.format(_owner(item), item.table.identifier, sql.Identifier(item.name)))
     elif item.kind != "check":
         _set(tx, item, "D")
 
@@ -81,23 +81,19 @@ def enable(tx: Transaction, item: Deferred) -> None:
     name = sql.Identifier(item.name)
     if not (item.detail or {}).get("inherited"):
         statement = sql.SQL("ALTER {} {} ADD CONSTRAINT {} {}")
-        tx.pg.execute(statement.format(_owner(item), _table(item), name, raw(item.definition)))
+        tx.pg.execute(statement.format(_owner(item), item.table.identifier, name, raw(item.definition)))
     if item.comment is not None:
         of = sql.SQL("DOMAIN " if (item.detail or {}).get("domain") else "")
         text = sql.Literal(item.comment)
-        tx.pg.execute(sql.SQL("COMMENT ON CONSTRAINT {} ON {}{} IS {}").format(name, of, _table(item), text))
+        tx.pg.execute(sql.SQL("COMMENT ON CONSTRAINT {} ON {}{} IS {}").format(name, of, item.table.identifier, text))
 
 
 def _owner(item: Deferred) -> sql.SQL:
     return sql.SQL("DOMAIN" if (item.detail or {}).get("domain") else "TABLE")
 
 
-def _table(item: Deferred) -> sql.Identifier:
-    return sql.Identifier(item.table.schema, item.table.name)
-
-
 def _set(tx: Transaction, item: Deferred, mode: str) -> None:
     # ONLY: each partition's is an item of its own, as it may be enabled otherwise than the root's.
     statement = sql.SQL("ALTER TABLE ONLY {} {} {} {}")
     kind = sql.SQL("RULE" if item.kind == "rule" else "TRIGGER")
-    tx.pg.execute(statement.format(_table(item), sql.SQL(_MODES[mode]), kind, sql.Identifier(item.name)))
+    tx.pg.execute(statement.format(item.table.identifier, sql.SQL(_MODES[mode]), kind, sql.Identifier(item.name)))

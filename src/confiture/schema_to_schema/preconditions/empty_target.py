@@ -18,7 +18,7 @@ def check(tx: Transaction, catalog: Catalog) -> None:
             continue
         if not table.may_use_schema or not (table.owned or table.may_select):
             raise _not_ours(table, catalog)
-        query = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(sql.Identifier(table.ref.schema, table.ref.name))
+        query = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(table.ref.identifier)
         row = tx.pg.execute(query).fetchone()
         if row is not None and row[0]:
             holding.append(str(table.ref))
