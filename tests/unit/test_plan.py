@@ -847,4 +847,4 @@ def test_extensions_that_write_without_firing_triggers_are_named(
     source = replace(empty, extensions=extensions)
     notes = Planner(source, empty, Mapping(), {}, Options(capture=captures)).plan().notes
     found = [note for note in notes if "may fire no trigger" in note]
-    assert [note.removeprefix("what ").partition(" writes")[0] for note in found] == named
+    assert [note.removeprefix("writes of ").partition(" on the source")[0] for note in found] == named

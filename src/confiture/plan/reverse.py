@@ -37,9 +37,9 @@ def with_reverse(plan: Plan, source: Catalog, target: Catalog) -> Plan:
 
 
 def _keys_of_omitted(planned: set[TableRef], source: Catalog) -> dict[TableRef, str]:
-    """Source tables with a foreign key from or to a table that the plan omits.
+    """Source tables with a foreign key from or to a table that the plan omits, each with the problem.
 
-    Such a key may refuse what a reverse pass applies: the rows at its other end do not follow the target's.
+    Such a key may reject rows of a reverse pass, because the rows of the omitted table do not follow the target.
     """
     found: dict[TableRef, str] = {}
     for table in source.tables:
@@ -54,7 +54,7 @@ def _keys_of_omitted(planned: set[TableRef], source: Catalog) -> dict[TableRef, 
 
 
 def _values(table: TablePlan, source: Table) -> dict[str, Projected]:
-    """What gives each source column its value; a plain rename before a ``reverse:``."""
+    """The column that gives each source column its value. A plain rename takes precedence over ``reverse:``."""
     found: dict[str, Projected] = {}
     for p in table.columns:
         if p.reverse_column is not None:
@@ -70,7 +70,7 @@ def _problem(table: TablePlan, source: Table, target: Table, values: dict[str, P
     if not table.key:
         return "the table has no key"
     if feeds > 1:
-        return f"{table.source} feeds several tables, and none of them has all of a row"
+        return f"{table.source} is split into several tables, none of which has the whole row"
     if table.arbiter is None:
         return f"{table.target} has no unique index on the key"
     if target.inherits or target.inherited_from:
@@ -87,12 +87,12 @@ def _problem(table: TablePlan, source: Table, target: Table, values: dict[str, P
             return f"the key column {quoted(k.target)} {problem}"
     for column in source.columns:
         if column.name not in known and _must_be_given(column):
-            return f"source column {quoted(column.name)} is NOT NULL and would get no value"
+            return f"source column {quoted(column.name)} is NOT NULL, and no column gives it a value"
     return None
 
 
 def _key_problem(old: Column | None, new: Column | None) -> str | None:
-    """Why the target's key is no key in the other direction: what is written after the cutover must keep apart too."""
+    """Why the target's key is not a key of the source: keys written after the cutover must differ there too."""
     assert old is not None
     assert new is not None
     return image_problem(new, old) if new.null_free else "may be NULL in the target"
@@ -129,7 +129,7 @@ def _column(table: TablePlan, column: Column, p: Projected) -> Projected:
 
 
 def _sequences(plan: Plan, source: Catalog) -> tuple[SequencePlan, ...]:
-    """Each source sequence goes on where the target's is, or behind the largest value of its columns."""
+    """Each source sequence continues from the target's value, or after the largest value of its columns."""
     fed: dict[TableRef, list[TableRef]] = {}
     for planned in plan.sequences:
         for ref in planned.sources:
