@@ -1,4 +1,4 @@
-"""The values that flow between modules: frozen, comparable, without behaviour that does I/O."""
+"""Values that are passed between modules, and functions that write names. No I/O."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def did_you_mean(word: str, known: Iterable[str], write: Callable[[str], str] = 
 
 @dataclass(frozen=True, slots=True, order=True)
 class TableRef:
-    """A table by its exact names, never folded."""
+    """A table, identified by the exact names of its schema and of itself, which are never folded."""
 
     schema: str
     name: str
@@ -54,13 +54,13 @@ class TableRef:
         return sql.Identifier(self.schema, self.name)
 
 
-#: A key's values in the text form the source prints them in, one per key column.
+#: The values of a key, one for each key column, as text printed by the source.
 KeyValue = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRange:
-    """A half-open range of keys, lower <= key < upper; None is open-ended."""
+    """A half-open range of keys, lower <= key < upper. None is an open end."""
 
     lower: KeyValue | None
     upper: KeyValue | None
@@ -68,21 +68,21 @@ class KeyRange:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A server process by pid and start, in seconds since the epoch: together they are never reused."""
+    """A server process, identified by its PID and its start in seconds since the epoch. The pair is never reused."""
 
     pid: int
     started: str
 
 
-#: Controls, and characters that turn the direction of writing: a terminal obeys them.
-_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+#: Control characters, and characters that change the direction of writing.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def visible(text: str) -> str:
-    """``text`` with its control characters shown and not obeyed; new lines and tabs stay."""
-    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    """``text`` with its control characters escaped, except newlines and tabs."""
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def shell_word(text: str) -> str:
-    """``text`` as one word of a command line."""
+    """``text`` as one word of a shell command."""
     return shlex.quote(text)
