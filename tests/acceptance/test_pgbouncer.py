@@ -333,9 +333,9 @@ def test_what_it_could_not_go_through_with_is_refused_before_anything_is_held(
     refused(Pool(pooler.console, "nobody"), "has no pool nobody")
     refused(Pool(pooler.console.replace("admin", "watcher"), "app"), "may not be paused")
     refused(Pool(pooler.console, "app", pooler.folder / "none.ini"), "cannot be read")
-    refused(Pool(pooler.console, "app", pooler.folder / "users"), "is not understood")
+    refused(Pool(pooler.console, "app", pooler.folder / "users"), "cannot be parsed")
     with edited(pooler.pools, "port=", "port=1"):
-        refused(good, "is not what PgBouncer goes by")
+        refused(good, "does not match PgBouncer's running configuration")
     with edited(pooler.pools, "pool_size", "pool_mode=session pool_size"):
         pooler.ask("RELOAD")
         refused(good, "session pooling")

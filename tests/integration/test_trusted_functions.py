@@ -183,7 +183,7 @@ def test_trusted_function_that_was_redefined_is_refused(shop: Shop, monkeypatch:
     monkeypatch.setattr(plan_store, "create_views", redefined_first)
     with pytest.raises(Refused, match="would run code of another role") as raised:
         live.setup()
-    assert "redefined since the plan trusted it" in str(raised.value.why)
+    assert "redefined after the plan trusted it" in str(raised.value.why)
 
 
 def test_function_that_appears_after_the_plan_is_refused_when_views_are_created(
@@ -197,7 +197,7 @@ def test_function_that_appears_after_the_plan_is_refused_when_views_are_created(
         create_views(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(plan_store, "create_views", shadowed_first)
-    with pytest.raises(Refused, match="a view of the source would run code of another role") as raised:
+    with pytest.raises(Refused, match="a view on the source would run code of another role") as raised:
         live.setup()
     assert "public.upper(character varying)" in str(raised.value.why)
 

@@ -36,8 +36,8 @@ from confiture.sql import template
 
 def followed(context: Context, plan: Plan) -> tuple[Followed, ...]:
     """What is applied in reverse, table by table."""
-    jobs = {t.number: RunTable(t, context.schema, side="target") for t in plan.back}
-    return tuple(Followed(item, (jobs[item.number],)) for item in captured(plan.back, context.schema))
+    jobs = {t.number: RunTable(t, context.schema, side="target") for t in plan.reverse}
+    return tuple(Followed(item, (jobs[item.number],)) for item in captured(plan.reverse, context.schema))
 
 
 class ReverseFollower(Follower):

@@ -65,7 +65,7 @@ class Captured:
     @property
     def source(self) -> sql.Identifier:
         """The table itself."""
-        return sql.Identifier(self.table.schema, self.table.name)
+        return self.table.identifier
 
     def keys_from(self, rows: sql.Composable, layout: int = 0) -> sql.Composed:
         """A SELECT of the key from a relation with the table's columns, which are named by position.

@@ -216,7 +216,7 @@ def _restore_found(context: Context, tx: Transaction) -> None:
         rebuild.restore_and_record(context, tx, item)
     run = runs.get(tx, context.run_id)
     for view in plan_from_json(run.plan).materialized_views if run is not None and run.plan is not None else ():
-        tx.pg.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(view.schema, view.name)))
+        tx.pg.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(view.identifier))
 
 
 def _dropped(tx: Transaction, kind: str, identity: str) -> bool:

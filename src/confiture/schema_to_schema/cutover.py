@@ -130,7 +130,7 @@ def _begin_opening(context: Context, opener: Session, stack: ExitStack) -> Trans
     brief_lock(opening)
     tables = _acted_on(opening, context)
     if tables:
-        names = sql.SQL(", ").join(sql.Identifier(r.schema, r.name) for r in tables)
+        names = sql.SQL(", ").join(r.identifier for r in tables)
         try:
             opening.pg.execute(sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(names))
         except LOCK_CONFLICTS as error:

@@ -14,8 +14,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 
-from psycopg import sql
-
 from confiture import fingerprint, secret_values
 from confiture.capture import write_block
 from confiture.config import Database, redact
@@ -112,10 +110,6 @@ def _as_declared(context: Context) -> None:
         keys = deferred_objects.deferred(tx, context.run_id, "foreign_key")
     steps = [Step(f"foreign key {k.name} on {k.table} as declared", act=_declare(k)) for k in keys]
     run_steps(context, "cutover", steps)
-
-
-def _table(ref: TableRef) -> sql.Identifier:
-    return sql.Identifier(ref.schema, ref.name)
 
 
 def _declare(item: Deferred) -> Callable[[Context, Transaction], None]:

@@ -51,7 +51,7 @@ def _refresh(context: Context, view: TableRef) -> None:
         row = tx.pg.execute(load("views.sql")["refresh_concurrently"], (view.schema, view.name)).fetchone()
         if row is not None:  # else the application has dropped it
             how = sql.SQL("CONCURRENTLY " if row[0] else "")
-            name = sql.Identifier(view.schema, view.name)
+            name = view.identifier
             tx.pg.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}{}").format(how, name))
         steps.mark_step(tx, context.run_id, PHASE, _step(view), done=True)
 

@@ -94,7 +94,7 @@ def create(
         raise Refused("the plan is refused", why="\n".join(reasons), fix="nothing was changed")
     if uncaptured:
         raise Refused("writes cannot be captured", why="\n".join(uncaptured), fix=capture.WAYS_OUT)
-    plan = replace(reverse.with_way_back(plan, source_catalog, target_catalog), trusted=trusted)
+    plan = replace(reverse.with_reverse(plan, source_catalog, target_catalog), trusted=trusted)
     return Planned(plan, source_catalog, target_catalog, fingerprints)
 
 
@@ -160,7 +160,7 @@ def preview(
     """Rows of the source, each with the row that the table's SELECT returns for the target."""
     before = [c.name for c in source.columns]
     after = [p.target for p in table.columns]
-    name = sql.Identifier(source.ref.schema, source.ref.name)
+    name = source.ref.identifier
     items = [sql.SQL("{}::text").format(sql.Identifier(source.ref.name, c)) for c in before]
     items += [sql.SQL("((\n{}\n)::{})::text").format(raw(p.expression), raw(p.wire)) for p in table.columns]
     condition = sql.SQL(" WHERE (\n{}\n)").format(raw(table.where)) if table.where else sql.SQL("")
@@ -559,4 +559,4 @@ def _empty(tx: Transaction, tables: frozenset[TableRef]) -> None:
             (ref.schema, ref.name),
         ).fetchone()
         only = sql.SQL("" if row is not None and row[0] else "ONLY ")
-        tx.pg.execute(sql.SQL("TRUNCATE {}{}").format(only, sql.Identifier(ref.schema, ref.name)))
+        tx.pg.execute(sql.SQL("TRUNCATE {}{}").format(only, ref.identifier))

@@ -49,7 +49,7 @@ def refuse_faulty(context: Context, plan: Plan, given: Mapping) -> Plan:
     found = []
     with _user_session(context) as session, session.rehearsal() as tx:
         trusted = trust.resolve(tx, [t.name for t in given.trusted], "target")
-        for table in plan.back:
+        for table in plan.reverse:
             name = sql.Identifier(context.schema, table.view)
             try:
                 with tx.pg.transaction():
@@ -85,16 +85,16 @@ def _view(tx: Transaction, schema: str, table: TablePlan) -> None:
 
 def install(context: Context, plan: Plan) -> None:
     """Create capture in the target before it opens, so that every write to it is logged."""
-    if not plan.back:
+    if not plan.reverse:
         return
     # Durable together: every inverse view, with the functions it runs checked.
     with _user_session(context) as session, session.transaction() as tx:
         runs.fence(tx, context.run_id, context.epoch)
-        for table in plan.back:
+        for table in plan.reverse:
             _view(tx, context.schema, table)
-        trust.refuse(tx, context.schema, plan.back, plan.trusted, "target")
+        trust.refuse(tx, context.schema, plan.reverse, plan.trusted, "target")
         failpoint("reverse.views.before_commit")
-    for item in triggers.captured(plan.back, context.schema):
+    for item in triggers.captured(plan.reverse, context.schema):
         wait_for_locks(context, "target", [item.table], partial(_install_one, context, item), readers=False)
 
 
@@ -113,9 +113,9 @@ def _install_one(context: Context, item: Captured) -> None:
 
 def remove(tx: Transaction, schema: str, plan: Plan) -> None:
     """Drop capture and inverse views from the target; nothing to do when they do not exist."""
-    for item in triggers.captured(plan.back, schema):
+    for item in triggers.captured(plan.reverse, schema):
         triggers.remove(tx, item)
-    for table in plan.back:
+    for table in plan.reverse:
         tx.pg.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(sql.Identifier(schema, table.view)))
 
 
@@ -133,7 +133,7 @@ def prepare_source(context: Context, plan: Plan) -> None:
 
     :raises Held: when a table cannot be locked for minutes.
     """
-    if not plan.back:
+    if not plan.reverse:
         return
     tables = _sources(plan)
     with context.source.transaction(read_only=True) as tx:
@@ -219,7 +219,7 @@ def measure(context: Context, plan: Plan) -> int:
     """Measure the backlog of the source, record it for ``status``; the number of log rows that wait."""
     # Durable together: rows and age of the backlog.
     with context.fenced() as tx:
-        rows, oldest = triggers.backlog(tx, triggers.captured(plan.back, context.schema))
+        rows, oldest = triggers.backlog(tx, triggers.captured(plan.reverse, context.schema))
         catch_up.note_backlog(tx, context.run_id, rows, oldest)
     return rows
 

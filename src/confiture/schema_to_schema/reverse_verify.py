@@ -247,7 +247,7 @@ def judge(context: Context, plan: Plan, forward: RunTable, hashing: Hashing) -> 
     """
     if forward.table.where is None:
         return None
-    back = next(t for t in plan.back if t.number == forward.table.number)
+    back = next(t for t in plan.reverse if t.number == forward.table.number)
     job = RunTable(back, context.schema, side="target")
 
     def wrong(keys: Sequence[Key]) -> list[Key]:

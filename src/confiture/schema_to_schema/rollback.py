@@ -170,7 +170,7 @@ def _close(follower: ReverseFollower, plan: Plan, hashing: Hashing, remaining: R
 def target_tables(context: Context, plan: Plan) -> Tables:
     """The tables that a rollback locks."""
     refs = tuple(t.target for t in plan.tables)
-    names = sql.SQL(", ").join(sql.Identifier(r.schema, r.name) for r in refs)
+    names = sql.SQL(", ").join(r.identifier for r in refs)
     return Tables("target", refs, names, lambda tx: runs.fence(tx, context.run_id, context.epoch), "rollback")
 
 
@@ -230,7 +230,7 @@ def prepare(context: Context, plan: Plan, hashing: Hashing) -> None:
 
 
 def _set_source_sequences(context: Context, plan: Plan) -> None:
-    inverse = replace(plan, sequences=plan.back_sequences)
+    inverse = replace(plan, sequences=plan.reverse_sequences)
     # Not transactional: the sequences are set whether or not this commits. Harmless while the target is serving.
     with context.fenced_source() as tx:
         sequences.set_all(context.target, tx, inverse, margin=cutover.SEQUENCE_MARGIN)

@@ -94,12 +94,8 @@ def values(tx: Transaction, sequences: Sequence[TableRef]) -> list[Value]:
     if not sequences:
         return []
     form = sql.SQL("SELECT {} AS n, last_value, is_called FROM {}")
-    parts = sql.SQL(" UNION ALL ").join(form.format(sql.Literal(n), _name(s)) for n, s in enumerate(sequences))
+    parts = sql.SQL(" UNION ALL ").join(form.format(sql.Literal(n), s.identifier) for n, s in enumerate(sequences))
     return [Value(*row[1:]) for row in tx.pg.execute(parts + sql.SQL(" ORDER BY n")).fetchall()]
-
-
-def _name(ref: TableRef) -> sql.Identifier:
-    return sql.Identifier(ref.schema, ref.name)
 
 
 def _bounds(tx: Transaction, sequences: Sequence[TableRef]) -> list[Bounds]:
@@ -130,7 +126,13 @@ def _extremes(tx: Transaction, plans: Sequence[SequencePlan], bounds: Sequence[B
         for table, column in plan.columns:
             parts.append(
                 sql.SQL("SELECT {}, (SELECT {}({column})::bigint FROM {} WHERE {column} BETWEEN {} AND {})").format(
-                    *(sql.Literal(n), extreme, _name(table), sql.Literal(limits.minimum), sql.Literal(limits.maximum)),
+                    *(
+                        sql.Literal(n),
+                        extreme,
+                        table.identifier,
+                        sql.Literal(limits.minimum),
+                        sql.Literal(limits.maximum),
+                    ),
                     column=sql.Identifier(column),
                 )
             )

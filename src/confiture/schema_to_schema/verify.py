@@ -340,5 +340,5 @@ def refuse_unwritable(path: Path) -> None:
 def lock_list(plan: Plan) -> sql.Composed:
     """Every source table of the plan, for LOCK TABLE."""
     names = dict.fromkeys((t.source, t.only) for t in plan.tables)
-    items = [sql.SQL("ONLY " if only else "") + sql.Identifier(ref.schema, ref.name) for ref, only in names]
+    items = [sql.SQL("ONLY " if only else "") + ref.identifier for ref, only in names]
     return sql.SQL(", ").join(items)
