@@ -31,7 +31,7 @@ from confiture.errors import (
     UsageError,
 )
 from confiture.failpoints import failpoint
-from confiture.journal import leases, progress, runs, schema, verifications
+from confiture.journal import leases, runs, schema, steps, verifications
 from confiture.journal.runs import Run
 from confiture.log import log
 from confiture.mapping import Mapping
@@ -258,7 +258,7 @@ def _unblock(context: Context, command: str) -> None:
 def _refuse_ending(context: Context, run: Run, command: str, where: Endpoints) -> None:
     """:raises Refused: when another command has begun to drop what the run made."""
     with context.target.transaction(read_only=True) as tx:
-        ending = progress.ending(tx, run.id)
+        ending = steps.ending(tx, run.id)
     if ending is not None and ending != command:
         raise Refused(
             f"the {ending} of run {run.short} was begun and is not done",
@@ -519,7 +519,7 @@ def migrate(where: Endpoints, choices: RunOptions, progress_: Progress) -> tuple
 
 def _refuse_half_set_up(context: Context) -> None:
     with context.target.transaction(read_only=True) as tx:
-        done = progress.step_done(tx, context.run_id, "setup", setting_up.LAST_STEP)
+        done = steps.is_done(tx, context.run_id, "setup", setting_up.LAST_STEP)
     if not done:
         raise Refused("setup is not finished", why="it stopped on the way", fix="run the same setup command again")
 

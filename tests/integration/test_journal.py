@@ -15,7 +15,7 @@ import pytest
 import small_move
 from confiture import config
 from confiture.errors import Held, Refused
-from confiture.journal import leases, progress, runs, schema
+from confiture.journal import chunks, leases, runs, schema, table_plans
 from confiture.journal.runs import Run
 from confiture.postgres.session import Session, Transaction
 from confiture.runner import transitions
@@ -59,8 +59,8 @@ def run(journal: Session) -> Run:
 def add_table(tx: Transaction, run: Run) -> None:
     """One planned table, ``public.t``, of one chunk."""
     ref = TableRef("public", "t")
-    progress.add_table(tx, run.id, 1, target=ref, source=ref, plan={}, estimate=0, fingerprint=None)
-    progress.add_chunks(tx, run.id, 1, [KeyRange(None, None)], first=1, sealed=True)
+    table_plans.add(tx, run.id, 1, target=ref, source=ref, plan={}, estimate=0, fingerprint=None)
+    chunks.add(tx, run.id, 1, [KeyRange(None, None)], first=1, sealed=True)
 
 
 def refused(session: Session, statement: str, message: str) -> None:
@@ -192,22 +192,22 @@ def test_a_password_is_not_taken_into_the_journal(journal: Session, run: Run) ->
 
 
 @pytest.fixture
-def chunk(journal: Session, run: Run) -> progress.Chunk:
+def chunk(journal: Session, run: Run) -> chunks.Chunk:
     """A table's only chunk, done with ten rows in epoch 1."""
     with journal.transaction() as tx:
         add_table(tx, run)
-        (only,) = progress.chunks(tx, run.id, 1)
-        progress.finish_chunk(tx, run.id, only, epoch=1, rows=10, seconds=0.1)
+        (only,) = chunks.of_table(tx, run.id, 1)
+        chunks.finish(tx, run.id, only, epoch=1, rows=10, seconds=0.1)
     return only
 
 
 @pytest.mark.parametrize("status", ["pending", "failed"])
-def test_a_chunk_that_is_done_stays_done(journal: Session, chunk: progress.Chunk, status: str) -> None:
+def test_a_chunk_that_is_done_stays_done(journal: Session, chunk: chunks.Chunk, status: str) -> None:
     refused(journal, f"UPDATE confiture.chunk SET status = '{status}', rows = NULL", "is done and stays done")
 
 
 @pytest.mark.parametrize("column", ["rows", "epoch"])
-def test_a_chunk_that_is_done_says_its_rows_and_its_epoch(journal: Session, chunk: progress.Chunk, column: str) -> None:
+def test_a_chunk_that_is_done_says_its_rows_and_its_epoch(journal: Session, chunk: chunks.Chunk, column: str) -> None:
     refused(journal, f"UPDATE confiture.chunk SET {column} = NULL", "chunk_check")
 
 

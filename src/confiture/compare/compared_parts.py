@@ -10,7 +10,8 @@ from confiture.compare import parts, suspects
 from confiture.compare.checksum import Hashing, Sum
 from confiture.compare.parts import Look
 from confiture.copy.run_table import RunTable
-from confiture.journal import catch_up, progress
+from confiture.journal import catch_up
+from confiture.journal import chunks as journal_chunks
 from confiture.journal.verifications import Difference, Unit
 from confiture.postgres.session import Session
 from confiture.runner.context import Context
@@ -30,7 +31,7 @@ def parts_of(context: Context, source: Session, job: RunTable, hashing: Hashing,
     """A table's parts: its chunks where both servers order the key alike, else the whole."""
     sides = parts.Sides(source, context.target, job, hashing, look)
     with context.target.transaction(read_only=True) as tx:
-        chunks = progress.chunks(tx, context.run_id, job.table.number)
+        chunks = journal_chunks.of_table(tx, context.run_id, job.table.number)
     if not job.table.ordered:
         yield Part(0, lambda: _recorded(job, 0, parts.compare_whole(sides, parts.joined(chunks))))
         return

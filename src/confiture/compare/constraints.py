@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from psycopg import sql
 
-from confiture.journal import progress
-from confiture.journal.progress import Deferred
+from confiture.journal import deferred_objects
+from confiture.journal.deferred_objects import Deferred
 from confiture.journal.verifications import Difference
 from confiture.plan.planner import Plan
 from confiture.plan.projection import raw
@@ -134,5 +134,5 @@ def invalid(tx: Transaction, plan: Plan, taken: tuple[Deferred, ...]) -> Iterato
 def off(taken: tuple[Deferred, ...]) -> Iterator[Difference]:
     """What the load took off and is not back."""
     for item in taken:
-        if item.kind not in progress.SUSPENDED and item.status == "off":
+        if item.kind not in deferred_objects.SUSPENDED and item.status == "off":
             yield Difference("constraints", f"{item.table} {item.name}", f"{item.kind} is not back")

@@ -10,7 +10,7 @@ from dataclasses import asdict
 
 from psycopg import sql
 
-from confiture.journal.progress import Deferred
+from confiture.journal.deferred_objects import Deferred
 from confiture.postgres.session import Transaction
 from confiture.types import TableRef
 

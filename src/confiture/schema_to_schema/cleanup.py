@@ -12,8 +12,8 @@ from confiture.config import Database
 from confiture.copy import foreign_server
 from confiture.errors import Held, Refused
 from confiture.failpoints import failpoint
-from confiture.journal import progress, runs
-from confiture.journal.progress import Deferred
+from confiture.journal import built_objects, deferred_objects, runs, table_plans
+from confiture.journal.deferred_objects import Deferred
 from confiture.journal.runs import Run
 from confiture.naming import Naming
 from confiture.plan.planner import plan_from_json
@@ -173,7 +173,7 @@ def _drop_built(context: Context, tx: Transaction) -> None:
 
     Tables go in one statement, because foreign keys may join them in a circle.
     """
-    left = progress.built(tx, context.run_id)
+    left = built_objects.newest_first(tx, context.run_id)
     tables = [identity for kind, identity in left if kind == "table"]
     others = [(kind, identity) for kind, identity in left if kind != "table"]
     pending = [("table", ", ".join(tables))] if tables else []
@@ -191,21 +191,21 @@ def _drop_built(context: Context, tx: Transaction) -> None:
 
 def _give_back(context: Context, tx: Transaction) -> None:
     """Empty the tables that were there before, and bring back all that was taken off them."""
-    if progress.built(tx, context.run_id):
+    if built_objects.newest_first(tx, context.run_id):
         return  # they were dropped with everything on them
     plan_store.foreign_keys_off(context, tx)
-    tables = [sql.Identifier(s.target.schema, s.target.name) for s in progress.tables(tx, context.run_id)]
+    tables = [sql.Identifier(s.target.schema, s.target.name) for s in table_plans.of_run(tx, context.run_id)]
     if tables:
         tx.pg.execute(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(tables)))
-    taken = [item for item in progress.deferred(tx, context.run_id) if item.status == "off"]
+    taken = [item for item in deferred_objects.of_run(tx, context.run_id) if item.status == "off"]
     for item in rebuild.roots_first(taken):
         rebuild.rebuild(context, tx, item)
     for item in taken:
         if item.kind == "foreign_key":
             _foreign_key(context, tx, item)
-    for item in progress.in_order(d for d in taken if d.kind in progress.SUSPENDED):
+    for item in deferred_objects.in_order(d for d in taken if d.kind in deferred_objects.SUSPENDED):
         suspended_objects.enable(tx, item)
-        progress.set_deferred(tx, context.run_id, item, "back")
+        deferred_objects.set_status(tx, context.run_id, item, "back")
     run = runs.get(tx, context.run_id)
     for view in plan_from_json(run.plan).materialized_views if run is not None and run.plan is not None else ():
         tx.pg.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(view.schema, view.name)))
@@ -215,7 +215,7 @@ def _foreign_key(context: Context, tx: Transaction, item: Deferred) -> None:
     table, name = sql.Identifier(item.table.schema, item.table.name), sql.Identifier(item.name)
     tx.pg.execute(sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(table, name, raw(item.definition)))
     rebuild.comment_on(tx, item)
-    progress.set_deferred(tx, context.run_id, item, "back")
+    deferred_objects.set_status(tx, context.run_id, item, "back")
 
 
 def _dropped(tx: Transaction, kind: str, identity: str) -> bool:

@@ -24,8 +24,8 @@ from confiture.compare.suspects import Key
 from confiture.copy.run_table import RunTable
 from confiture.errors import CannotConnect, CutoverAborted, CutoverUnfinished
 from confiture.failpoints import failpoint
-from confiture.journal import progress, runs
-from confiture.journal.progress import Deferred
+from confiture.journal import deferred_objects, runs
+from confiture.journal.deferred_objects import Deferred
 from confiture.journal.runs import Run
 from confiture.journal.verifications import Difference
 from confiture.plan.planner import Plan
@@ -149,7 +149,8 @@ def _check_target(context: Context, opening: Transaction) -> None:
 def _acted_on(tx: Transaction, context: Context) -> list[TableRef]:
     """The target tables that the opening changes."""
     kinds = ("foreign_key", "trigger")
-    return sorted({d.table for d in progress.deferred(tx, context.run_id) if d.kind in kinds and d.status != "back"})
+    found = deferred_objects.of_run(tx, context.run_id)
+    return sorted({d.table for d in found if d.kind in kinds and d.status != "back"})
 
 
 def _act(
@@ -354,20 +355,20 @@ def open_target(context: Context, tx: Transaction, plan: Plan, run: Run, servers
 
     :param servers: this life of both servers, where every row is known to be equal; None where it is not known.
     """
-    for item in progress.deferred(tx, context.run_id, "foreign_key"):
+    for item in deferred_objects.of_run(tx, context.run_id, "foreign_key"):
         if item.status == "interim" and item.interim is not None:
             foreign_keys.declare(tx, item)
         elif item.status == "off" and waits(plan, item):
             keyless.declare(tx, item)
-            progress.set_deferred(tx, context.run_id, item, "interim")
-    off = [item for item in progress.suspended(tx, context.run_id) if item.status != "back"]
+            deferred_objects.set_status(tx, context.run_id, item, "interim")
+    off = [item for item in deferred_objects.suspended(tx, context.run_id) if item.status != "back"]
     for item in off:
         suspended_objects.enable(tx, item)
     checks = [item.table for item in off if item.kind == "check"]
     if checks:
         # A constraint NOT VALID that returns may be NOT NULL, which is a fact of its column.
         fingerprint.record(tx, context.schema, fingerprint.roots_of(tx, checks), (fingerprint.COLUMNS,))
-    progress.set_all_deferred(tx, context.run_id, progress.SUSPENDED, "back")
+    deferred_objects.set_all_statuses(tx, context.run_id, deferred_objects.SUSPENDED, "back")
     write_block.unblock(tx, context.schema)
     transitions.fire(tx, run, "cutover", {"live": True})
     options = {k: v for k, v in run.options.items() if k != reverse_verify.OPTION}
@@ -379,7 +380,7 @@ def open_target(context: Context, tx: Transaction, plan: Plan, run: Run, servers
 def settle_keys(context: Context, plan: Plan) -> None:
     """After the opening, at leisure: validate the declared keys, drop their substitutes."""
     with context.target.transaction(read_only=True) as tx:
-        keys = [k for k in progress.deferred(tx, context.run_id, "foreign_key") if k.status == "interim"]
+        keys = [k for k in deferred_objects.of_run(tx, context.run_id, "foreign_key") if k.status == "interim"]
     for item in keys:
         waited = waits(plan, item)
         with context.fenced() as tx:
@@ -392,5 +393,5 @@ def _settle_key(context: Context, item: Deferred, *, waited: bool) -> None:
         brief_lock(tx)
         if not waited:
             foreign_keys.drop_interim_key(tx, item)
-        progress.set_deferred(tx, context.run_id, item, "back")
+        deferred_objects.set_status(tx, context.run_id, item, "back")
         failpoint("switch.key.before_commit")

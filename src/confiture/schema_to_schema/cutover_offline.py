@@ -20,8 +20,8 @@ from confiture import fingerprint, secret_values
 from confiture.config import Database, redact
 from confiture.errors import CutoverAborted, Refused, UsageError
 from confiture.failpoints import failpoint
-from confiture.journal import progress, runs, verifications
-from confiture.journal.progress import Deferred
+from confiture.journal import deferred_objects, runs, verifications
+from confiture.journal.deferred_objects import Deferred
 from confiture.journal.runs import Run
 from confiture.naming import Naming
 from confiture.plan.planner import Plan
@@ -96,7 +96,7 @@ def refuse_stale(context: Context, plan: Plan) -> None:
 def _as_declared(context: Context) -> None:
     """Foreign keys as declared, each in a step of its own, before anything is locked."""
     with context.target.transaction(read_only=True) as tx:
-        keys = progress.deferred(tx, context.run_id, "foreign_key")
+        keys = deferred_objects.of_run(tx, context.run_id, "foreign_key")
     steps = [Step(f"foreign key {k.name} on {k.table} as declared", act=_declare(k)) for k in keys]
     run_steps(context, "cutover", steps)
 
@@ -113,7 +113,7 @@ def _declare(item: Deferred) -> Callable[[Context, Transaction], None]:
         fingerprint.refuse_changed(tx, context.schema, "target", [fingerprint.FOREIGN_KEYS], list(both))
         foreign_keys.put_back(tx, item)
         fingerprint.record(tx, context.schema, both, [fingerprint.FOREIGN_KEYS])
-        progress.set_deferred(tx, context.run_id, item, "back")
+        deferred_objects.set_status(tx, context.run_id, item, "back")
 
     return act
 
@@ -138,9 +138,9 @@ def _under_lock(context: Context, source: Transaction, plan: Plan) -> None:
         # A lost connection has lost the lock: this fails then, and the source serves on.
         source.pg.execute("SELECT 1")
         sequences.set_all(context.source, tx, plan)
-        for item in progress.suspended(tx, context.run_id):
+        for item in deferred_objects.suspended(tx, context.run_id):
             suspended_objects.enable(tx, item)
-            progress.set_deferred(tx, context.run_id, item, "back")
+            deferred_objects.set_status(tx, context.run_id, item, "back")
         run = runs.required(tx, context.run_id)
         transitions.fire(tx, run, "cutover", {"verification": result.number})
         runs.update(tx, context.run_id, writes_served_by="target")
@@ -152,7 +152,7 @@ def rehearse_declaring(context: Context) -> None:
     """Foreign keys as declared, done once and rolled back."""
     with context.target.rehearsal() as tx:
         runs.fence(tx, context.run_id, context.epoch)
-        for key in progress.deferred(tx, context.run_id, "foreign_key"):
+        for key in deferred_objects.of_run(tx, context.run_id, "foreign_key"):
             if key.status == "interim":
                 foreign_keys.put_back(tx, key)
 
@@ -161,7 +161,7 @@ def rehearse_switch(context: Context) -> None:
     """The changes of the switch in the target, done once and rolled back."""
     with context.target.rehearsal() as tx:
         runs.fence(tx, context.run_id, context.epoch)
-        for item in progress.suspended(tx, context.run_id):
+        for item in deferred_objects.suspended(tx, context.run_id):
             suspended_objects.enable(tx, item)
 
 

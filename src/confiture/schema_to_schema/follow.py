@@ -9,7 +9,7 @@ from confiture.capture import apply, triggers, write_block
 from confiture.capture.apply import Follower, Pass
 from confiture.capture.triggers import Captured
 from confiture.failpoints import failpoint
-from confiture.journal import catch_up, progress
+from confiture.journal import catch_up, table_plans
 from confiture.plan.planner import Plan
 from confiture.postgres.session import brief_lock, retry
 from confiture.postgres.yielding import yielding
@@ -35,7 +35,7 @@ def install(context: Context, plan: Plan) -> None:
     :raises Held: when writers keep a table from being captured for minutes.
     """
     with context.target.transaction(read_only=True) as tx:
-        begun = {s.source for s in progress.tables(tx, context.run_id) if has_rows(s)}
+        begun = {s.source for s in table_plans.of_run(tx, context.run_id) if has_rows(s)}
     for item in triggers.captured(plan.tables, context.schema):
         context.checkpoint()
         if item.table not in begun:

@@ -16,7 +16,7 @@ from typing import Any
 from psycopg import sql
 
 from confiture.catalog import ForeignKey
-from confiture.journal.progress import Deferred
+from confiture.journal.deferred_objects import Deferred
 from confiture.plan.projection import raw
 from confiture.postgres.session import Transaction
 from confiture.sql import load

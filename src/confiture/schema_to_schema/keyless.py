@@ -15,8 +15,8 @@ from confiture.compare.checksum import Hashing
 from confiture.copy.chunks import MOVERS
 from confiture.copy.run_table import RunTable, reading
 from confiture.errors import CutoverAborted
-from confiture.journal import progress, runs
-from confiture.journal.progress import Deferred
+from confiture.journal import deferred_objects, runs
+from confiture.journal.deferred_objects import Deferred
 from confiture.journal.verifications import Difference
 from confiture.plan.planner import Plan
 from confiture.plan.projection import raw
@@ -32,7 +32,7 @@ def recopy(context: Context, plan: Plan, hashing: Hashing) -> None:
     :raises CutoverAborted: when anything differs; the source is still serving.
     """
     with context.target.transaction(read_only=True) as tx:
-        keys = [k for k in progress.deferred(tx, context.run_id, "foreign_key") if waits(plan, k)]
+        keys = [k for k in deferred_objects.of_run(tx, context.run_id, "foreign_key") if waits(plan, k)]
     for table in plan.tables:
         if table.recopied:
             _recopy(context, RunTable(table, context.schema), hashing)

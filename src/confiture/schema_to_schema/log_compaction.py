@@ -15,7 +15,7 @@ from confiture.capture import apply
 from confiture.capture.apply import Followed, Follower
 from confiture.capture.triggers import Captured
 from confiture.failpoints import failpoint
-from confiture.journal import progress
+from confiture.journal import table_plans
 from confiture.plan.planner import Plan
 from confiture.postgres.session import retry
 from confiture.postgres.yielding import yielding
@@ -74,7 +74,7 @@ class Upkeep:
 
     def _parted(self) -> tuple[list[Followed], list[Captured]]:
         with self._context.target.transaction(read_only=True) as tx:
-            states = progress.tables(tx, self._context.run_id)
+            states = table_plans.of_run(tx, self._context.run_id)
         copied = {s.number for s in states if s.phase in ("copied", "finished")}
         ready, waiting = [], []
         for followed in apply.followed(self._context, self._plan):

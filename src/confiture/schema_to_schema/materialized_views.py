@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from confiture.errors import Held
-from confiture.journal import progress, runs
+from confiture.journal import runs, steps
 from confiture.plan.planner import Plan
 from confiture.postgres.session import brief_lock, failure, relies_on_search_path
 from confiture.runner.context import Context
@@ -27,7 +27,7 @@ PHASE = "refresh"
 def refresh(context: Context, plan: Plan) -> None:
     """Refresh those that are not refreshed since the opening, in the order they depend on each other."""
     with context.target.transaction(read_only=True) as tx:
-        left = [v for v in plan.materialized_views if not progress.step_done(tx, context.run_id, PHASE, _step(v))]
+        left = [v for v in plan.materialized_views if not steps.is_done(tx, context.run_id, PHASE, _step(v))]
     if left:
         context.progress.say(f"materialized views are stale until refreshed: {', '.join(map(str, left))}")
     for view in left:
@@ -51,7 +51,7 @@ def _refresh(context: Context, view: TableRef) -> None:
             how = sql.SQL("CONCURRENTLY " if row[0] else "")
             name = sql.Identifier(view.schema, view.name)
             tx.pg.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}{}").format(how, name))
-        progress.mark_step(tx, context.run_id, PHASE, _step(view), done=True)
+        steps.mark(tx, context.run_id, PHASE, _step(view), done=True)
 
 
 def _step(view: TableRef) -> str:

@@ -15,8 +15,10 @@ from confiture.copy import bad_row, chunks, foreign_server, foreign_session
 from confiture.copy.run_table import RunTable
 from confiture.copy.throttler import Throttler
 from confiture.errors import Blocked, ConfitureError, DataFailure, GaveWay, Refused
-from confiture.journal import progress, runs
-from confiture.journal.progress import Chunk, TableProgress
+from confiture.journal import chunks as journal_chunks
+from confiture.journal import runs, table_plans
+from confiture.journal.chunks import Chunk
+from confiture.journal.table_plans import TableProgress
 from confiture.plan.planner import Plan, plan_from_json
 from confiture.postgres.session import failure, relies_on_search_path, retry, retry_delays
 from confiture.runner.context import Context
@@ -38,7 +40,7 @@ def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
     :raises Drained: after a signal, at a checkpoint.
     """
     with context.target.transaction(read_only=True) as tx:
-        states = progress.tables(tx, context.run_id)
+        states = table_plans.of_run(tx, context.run_id)
     run = context.run()
     server = plan_store.server_of(run)
     by_fdw = {t.number: t.strategy == "fdw" for t in plan.tables}
@@ -102,7 +104,7 @@ def _copy_table(context: Context, job: RunTable, state: TableProgress, throttler
 
 def _mark_copied(context: Context, number: int) -> None:
     with context.fenced() as tx:
-        progress.update_table(tx, context.run_id, number, phase="copied")
+        table_plans.update(tx, context.run_id, number, phase="copied")
 
 
 def _copy_next(context: Context, job: RunTable, state: TableProgress, throttler: Throttler) -> int | None:
@@ -173,9 +175,9 @@ def _failed(context: Context, job: RunTable, chunk: Chunk | None, error: psycopg
     what = f"a row of {job.table.source} does not fit into {job.table.target}: {key}, {place}"
     detail = {"message": bad.message, "key": bad.key, "place": bad.place, "sqlstate": error.sqlstate}
     with context.fenced() as tx:
-        held = progress.claim_chunk(tx, context.run_id, chunk)
+        held = journal_chunks.claim(tx, context.run_id, chunk)
         if held is not None:
-            progress.fail_chunk(tx, context.run_id, held, detail)
+            journal_chunks.fail(tx, context.run_id, held, detail)
         runs.note(tx, context.run_id, context.epoch, "bad row", {"table": str(job.table.target), **detail})
     return DataFailure(
         what,

@@ -20,9 +20,10 @@ from confiture.copy import fdw, foreign_server
 from confiture.copy.run_table import RunTable
 from confiture.errors import Blocked, Fault, FaultyInput, Refused, UsageError
 from confiture.failpoints import failpoint
-from confiture.journal import progress, runs
-from confiture.journal.progress import Deferred, Json, TableProgress
+from confiture.journal import deferred_objects, runs, steps, table_plans
+from confiture.journal.deferred_objects import Deferred
 from confiture.journal.runs import Run
+from confiture.journal.table_plans import Json, TableProgress
 from confiture.mapping import Mapping
 from confiture.plan import expressions, reverse, trust
 from confiture.plan.planner import Options, Plan, Planner, TablePlan, Trusted, plan_from_json, table_signature
@@ -199,7 +200,7 @@ def store(context: Context, given: Mapping, planned: Planned, restart: tuple[str
     """
     plan = planned.plan
     with context.target.transaction(read_only=True) as tx:
-        before = progress.tables(tx, context.run_id)
+        before = table_plans.of_run(tx, context.run_id)
     again = _restarted(restart, plan, before)
     _refuse_other_tables(before, plan)
     _refuse_changed(before, plan, again)
@@ -345,7 +346,7 @@ def name_plan(context: Context, plan: Plan) -> None:
     """
     run = context.run()
     with context.target.transaction(read_only=True) as tx:
-        states = progress.tables(tx, context.run_id)
+        states = table_plans.of_run(tx, context.run_id)
     planned = {s.source: s.fingerprint or {} for s in states if not has_rows(s)}
     read = {s.source for s in states if has_rows(s)}
     fresh = {ref: facts for ref, facts in planned.items() if ref not in read}
@@ -451,12 +452,12 @@ def _table_rows(
     known = {state.number: state for state in before}
     now = {t.number for t in plan.tables}
     for number in set(known) - now:
-        progress.drop_table(tx, context.run_id, number)
+        table_plans.drop(tx, context.run_id, number)
     for table in plan.tables:
         value = Plan((table,)).as_json()["tables"][0]
         state = known.get(table.number)
         if state is None:
-            progress.add_table(
+            table_plans.add(
                 tx,
                 context.run_id,
                 table.number,
@@ -467,11 +468,11 @@ def _table_rows(
                 fingerprint=planned.fingerprints[table.source],
             )
         elif has_rows(state) and table.target not in restart:
-            progress.update_table(tx, context.run_id, table.number, plan=value)
+            table_plans.update(tx, context.run_id, table.number, plan=value)
         else:
-            progress.replace_table(tx, context.run_id, table.number, table.source, value, table.estimate)
+            table_plans.replace(tx, context.run_id, table.number, table.source, value, table.estimate)
             fingerprint = planned.fingerprints[table.source]
-            progress.update_table(tx, context.run_id, table.number, fingerprint=fingerprint)
+            table_plans.update(tx, context.run_id, table.number, fingerprint=fingerprint)
 
 
 def _take_indexes_off(context: Context, tx: Transaction, plan: Plan, target: Catalog) -> None:
@@ -484,7 +485,7 @@ def _take_indexes_off(context: Context, tx: Transaction, plan: Plan, target: Cat
         for tree in trees.values():
             if not any(_stays(index, table) for index in tree) and _dropped(tx, tree[0]):
                 for index in tree:
-                    progress.take_off(tx, context.run_id, _deferred_index(index))
+                    deferred_objects.add(tx, context.run_id, _deferred_index(index))
 
 
 def _stays(index: catalog.Index, table: TablePlan) -> bool:
@@ -524,21 +525,21 @@ def _deferred_index(index: catalog.Index) -> Deferred:
 
 def _reopen(context: Context, tx: Transaction, run: Run) -> None:
     """Rows will be copied again: what follows the copy is to be done anew, and nothing is verified."""
-    tables = [s.target for s in progress.tables(tx, context.run_id)]
+    tables = [s.target for s in table_plans.of_run(tx, context.run_id)]
     fingerprint.forget(tx, context.schema, tables, (*fingerprint.APPLIED, fingerprint.STORAGE))
     foreign_keys_off(context, tx)
-    progress.forget_steps(tx, context.run_id, "finish")
-    progress.forget_steps(tx, context.run_id, "cutover")
+    steps.discard(tx, context.run_id, "finish")
+    steps.discard(tx, context.run_id, "cutover")
     if run.state == VERIFIED:
         transitions.fire(tx, run, "reopen", {"reason": "tables are copied again"})
 
 
 def foreign_keys_off(context: Context, tx: Transaction) -> None:
     """Foreign keys off again, so that a table others refer to can be emptied and filled."""
-    for item in progress.deferred(tx, context.run_id, "foreign_key"):
+    for item in deferred_objects.of_run(tx, context.run_id, "foreign_key"):
         if item.status != "off":
             foreign_keys.drop(tx, item)
-            progress.set_deferred(tx, context.run_id, item, "off")
+            deferred_objects.set_status(tx, context.run_id, item, "off")
 
 
 def _empty(tx: Transaction, tables: frozenset[TableRef]) -> None:

@@ -13,8 +13,8 @@ from psycopg import sql
 
 from confiture import fingerprint
 from confiture.errors import DataFailure
-from confiture.journal import progress
-from confiture.journal.progress import Deferred
+from confiture.journal import deferred_objects, table_plans
+from confiture.journal.deferred_objects import Deferred
 from confiture.plan.planner import Plan
 from confiture.plan.projection import raw
 from confiture.postgres.session import Transaction, failure, retry, retryable
@@ -44,7 +44,7 @@ def waits(plan: Plan, item: Deferred) -> bool:
 def finish(context: Context, plan: Plan) -> None:
     """Bring back what the load took off, as it stands until the cutover."""
     with context.target.transaction(read_only=True) as tx:
-        taken = progress.deferred(tx, context.run_id)
+        taken = deferred_objects.of_run(tx, context.run_id)
     keys = [d for d in taken if d.kind == "foreign_key" and not waits(plan, d)]
     retry(partial(_set_sequences, context, plan))
     run_steps(
@@ -125,7 +125,7 @@ def rebuild(context: Context, tx: Transaction, item: Deferred) -> None:
     comment_on(tx, item)
     if detail.get("index_comment"):
         tx.pg.execute(sql.SQL("COMMENT ON INDEX {} IS {}").format(name, sql.Literal(detail["index_comment"])))
-    progress.set_deferred(tx, context.run_id, item, "back")
+    deferred_objects.set_status(tx, context.run_id, item, "back")
 
 
 def comment_on(tx: Transaction, item: Deferred) -> None:
@@ -153,7 +153,7 @@ def add_interim(context: Context, tx: Transaction, item: Deferred) -> None:
     if name == item.name:
         comment_on(tx, item)
     foreign_keys.free_names(tx, item)
-    progress.set_deferred(tx, context.run_id, item, "interim")
+    deferred_objects.set_status(tx, context.run_id, item, "interim")
 
 
 def validate(context: Context, tx: Transaction, item: Deferred) -> None:
@@ -177,7 +177,7 @@ def _refresh(view: TableRef) -> TargetAct:
 def _analyze(table: TableRef, number: int) -> TargetAct:
     def act(context: Context, tx: Transaction) -> None:
         tx.pg.execute(sql.SQL("ANALYZE {}").format(_table(table)))
-        progress.update_table(tx, context.run_id, number, phase="finished", finished_at=_now(tx))
+        table_plans.update(tx, context.run_id, number, phase="finished", finished_at=_now(tx))
 
     return act
 

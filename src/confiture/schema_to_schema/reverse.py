@@ -22,8 +22,8 @@ from confiture.capture.reverse_apply import ReverseFollower
 from confiture.capture.triggers import Captured
 from confiture.errors import Blocked, Fault, Refused
 from confiture.failpoints import failpoint
-from confiture.journal import catch_up, progress, runs, source
-from confiture.journal.progress import Deferred
+from confiture.journal import catch_up, deferred_objects, runs, source
+from confiture.journal.deferred_objects import Deferred
 from confiture.mapping import Mapping
 from confiture.plan import trust
 from confiture.plan.planner import Plan, TablePlan
@@ -168,8 +168,8 @@ def _set_aside(context: Context, item: Deferred, kind: str, off: Callable[[Trans
 
 def restore_source(context: Context, tx: Transaction) -> None:
     """Triggers on and keys declared again, in the caller's transaction; :func:`settle_source` does the rest."""
-    off = (item for kind in progress.SUSPENDED for item in source.items(tx, context.schema, kind))
-    for item in progress.in_order(off):
+    off = (item for kind in deferred_objects.SUSPENDED for item in source.items(tx, context.schema, kind))
+    for item in deferred_objects.in_order(off):
         suspended_objects.enable(tx, item)
         source.forget(tx, context.schema, item)
     for item in source.items(tx, context.schema, "foreign_key"):

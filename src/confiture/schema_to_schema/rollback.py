@@ -21,7 +21,7 @@ from confiture.compare.checksum import Hashing
 from confiture.copy.run_table import RunTable
 from confiture.errors import CannotConnect, CutoverAborted
 from confiture.failpoints import failpoint
-from confiture.journal import progress, runs
+from confiture.journal import deferred_objects, runs, steps
 from confiture.journal.verifications import Difference
 from confiture.plan.planner import Plan
 from confiture.pooler import Pooler
@@ -256,9 +256,9 @@ def _settle(context: Context, plan: Plan) -> None:
     """The source's keys as declared; the target as it was while it was being filled; then the state."""
     going_home.settle_source(context)
     with context.target.transaction(read_only=True) as tx:
-        taken = [d for d in progress.deferred(tx, context.run_id) if d.status == "back"]
-    for item in reversed(progress.in_order(taken)):
-        if item.kind in ("foreign_key", *progress.SUSPENDED):
+        taken = [d for d in deferred_objects.of_run(tx, context.run_id) if d.status == "back"]
+    for item in reversed(deferred_objects.in_order(taken)):
+        if item.kind in ("foreign_key", *deferred_objects.SUSPENDED):
             with context.fenced() as tx:
                 _off_again(context, tx, item)
                 failpoint("rollback.settle.before_commit")
@@ -267,19 +267,19 @@ def _settle(context: Context, plan: Plan) -> None:
         if run.state != CUTOVER:
             return  # done by a commit whose answer was lost
         rebuild.record_target(context, tx, plan)
-        progress.forget_steps(tx, context.run_id, materialized_views.PHASE)
+        steps.discard(tx, context.run_id, materialized_views.PHASE)
         transitions.fire(tx, run, "rollback")
         runs.update(tx, context.run_id, writes_served_by="source", cutover_phase=None)
         failpoint("rollback.state.before_commit")
     failpoint("rollback.state.after_commit")
 
 
-def _off_again(context: Context, tx: Transaction, item: progress.Deferred) -> None:
-    if item.kind in progress.SUSPENDED:
+def _off_again(context: Context, tx: Transaction, item: deferred_objects.Deferred) -> None:
+    if item.kind in deferred_objects.SUSPENDED:
         suspended_objects.disable(tx, item)
-        progress.set_deferred(tx, context.run_id, item, "off")
+        deferred_objects.set_status(tx, context.run_id, item, "off")
     else:
         foreign_keys.relax(tx, item)
         if (item.detail or {}).get("validated") and item.interim is not None:
             foreign_keys.validate(tx, item)
-        progress.set_deferred(tx, context.run_id, item, "interim")
+        deferred_objects.set_status(tx, context.run_id, item, "interim")

@@ -23,7 +23,7 @@ from confiture.config import Database
 from confiture.copy import foreign_server
 from confiture.errors import CannotConnect, Held, Refused
 from confiture.failpoints import failpoint
-from confiture.journal import progress, runs, schema, source
+from confiture.journal import built_objects, deferred_objects, runs, schema, source
 from confiture.journal.runs import Run
 from confiture.naming import Naming
 from confiture.postgres.session import Session, Transaction, claiming
@@ -346,7 +346,7 @@ def _build(context: Context, tx: Transaction, wanted: SetupRequest) -> None:
     tx.pg.execute("SET LOCAL search_path = pg_catalog")
     tx.pg.execute("SET LOCAL row_security = off")
     made = [item for item in objects(tx) if item not in before]
-    progress.record_built(tx, context.run_id, made)
+    built_objects.record(tx, context.run_id, made)
     runs.update(tx, context.run_id, ddl_digest=build.digest(files))
     context.progress.say(f"built: {count} statements from {len(files)} files")
 
@@ -356,19 +356,19 @@ def _take_off(context: Context, tx: Transaction) -> None:
     found = catalog.read(tx)
     for item in suspended_objects.publications(found):
         context.progress.say(f"publication {quoted(item.name)} publishes nothing until the cutover")
-        progress.take_off(tx, context.run_id, item)
+        deferred_objects.add(tx, context.run_id, item)
         suspended_objects.disable(tx, item)
     for item in suspended_objects.unvalidated(found, (t.ref for t in found.tables)):
-        progress.take_off(tx, context.run_id, item)
+        deferred_objects.add(tx, context.run_id, item)
         suspended_objects.disable(tx, item)
     for table in found.tables:
         for key in table.foreign_keys:
             name = sql.Identifier(key.table.schema, key.table.name)
             item = foreign_keys.described(key)
-            progress.take_off(tx, context.run_id, item)
+            deferred_objects.add(tx, context.run_id, item)
             tx.pg.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(name, sql.Identifier(key.name)))
         for item in (*suspended_objects.triggers(table), *suspended_objects.rules(table)):
-            progress.take_off(tx, context.run_id, item)
+            deferred_objects.add(tx, context.run_id, item)
             suspended_objects.disable(tx, item)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from psycopg import sql
 
 from confiture.catalog import Catalog, Table, Unvalidated
-from confiture.journal.progress import Deferred
+from confiture.journal.deferred_objects import Deferred
 from confiture.plan.projection import raw
 from confiture.postgres.session import Transaction
 from confiture.types import TableRef

@@ -23,7 +23,7 @@ from confiture.compare.checksum import Hashing
 from confiture.copy.run_table import RunTable
 from confiture.errors import Refused, UsageError
 from confiture.failpoints import failpoint
-from confiture.journal import catch_up, progress, rounds, runs, verifications
+from confiture.journal import catch_up, deferred_objects, rounds, runs, table_plans, verifications
 from confiture.journal.verifications import Difference, Unit
 from confiture.naming import Naming
 from confiture.plan.planner import Plan
@@ -154,7 +154,7 @@ def _refuse_changed(context: Context, session: Session, side: str, kinds: Sequen
 def refuse_unfinished(context: Context) -> None:
     """:raises Refused: when a table is not wholly copied, or its constraints are not back."""
     with context.target.transaction(read_only=True) as tx:
-        states = progress.tables(tx, context.run_id)
+        states = table_plans.of_run(tx, context.run_id)
     left = [str(s.target) for s in states if s.phase != "finished"]
     if left:
         raise Refused(
@@ -255,7 +255,7 @@ def _checked(context: Context, session: Session, plan: Plan, name: str) -> list[
 
 def _check(context: Context, session: Session, plan: Plan, name: str) -> Iterator[Difference]:
     with context.target.transaction() as tx:
-        taken = tuple(d for d in progress.deferred(tx, context.run_id) if not waits(plan, d))
+        taken = tuple(d for d in deferred_objects.of_run(tx, context.run_id) if not waits(plan, d))
         if name == "foreign_keys":
             for key in (d for d in taken if d.kind == "foreign_key" and (d.detail or {}).get("validated")):
                 found = constraints.orphans(tx, key)

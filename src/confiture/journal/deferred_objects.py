@@ -1,0 +1,119 @@
+"""The objects of the target that are removed or disabled while rows are loaded, and their status."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from confiture.journal.tables import deferred_object
+from confiture.postgres.session import Transaction
+from confiture.types import TableRef
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """An object taken off for the load.
+
+    :ivar definition: what brings it back as declared (a constraint's or index's definition).
+    :ivar interim: what stands in for it until the cutover; None when nothing does.
+    :ivar status: ``off``, ``interim`` or ``back``.
+    """
+
+    kind: str
+    table: TableRef
+    name: str
+    definition: str
+    interim: str | None = None
+    comment: str | None = None
+    detail: Json | None = None
+    status: str = "off"
+
+    @property
+    def interim_name(self) -> str:
+        """The name of what stands in for it; its own name where that is the same object, altered."""
+        return str((self.detail or {}).get("interim_name", self.name))
+
+    @property
+    def standing(self) -> str:
+        """The name of the object that is in place until the opening, by the status."""
+        return self.interim_name if self.status == "interim" else self.name
+
+
+def add(tx: Transaction, run_id: uuid.UUID, item: Deferred) -> None:
+    """Record ``item`` in the transaction that takes it off."""
+    tx.sa.execute(
+        sa.insert(deferred_object).values(
+            run_id=run_id,
+            kind=item.kind,
+            schema_name=item.table.schema,
+            table_name=item.table.name,
+            name=item.name,
+            definition=item.definition,
+            interim=item.interim,
+            comment=item.comment,
+            detail=item.detail or {},
+            status=item.status,
+        )
+    )
+
+
+def of_run(tx: Transaction, run_id: uuid.UUID, kind: str | None = None) -> tuple[Deferred, ...]:
+    """What was taken off, by kind and name; all kinds when None."""
+    query = sa.select(deferred_object).where(deferred_object.c.run_id == run_id)
+    if kind is not None:
+        query = query.where(deferred_object.c.kind == kind)
+    rows = tx.sa.execute(
+        query.order_by(
+            deferred_object.c.kind, deferred_object.c.schema_name, deferred_object.c.table_name, deferred_object.c.name
+        )
+    )
+    return tuple(
+        Deferred(
+            row.kind,
+            TableRef(row.schema_name, row.table_name),
+            row.name,
+            row.definition,
+            row.interim,
+            row.comment,
+            row.detail,
+            row.status,
+        )
+        for row in rows
+    )
+
+
+#: What is off while Confiture writes, and comes back in the commit that opens the database.
+SUSPENDED = ("trigger", "rule", "check", "publication")
+
+
+def suspended(tx: Transaction, run_id: uuid.UUID) -> tuple[Deferred, ...]:
+    """The objects of these kinds that are off for the run, or were, in the order to bring them back."""
+    return in_order(d for d in of_run(tx, run_id) if d.kind in SUSPENDED)
+
+
+def in_order(items: Iterable[Deferred]) -> tuple[Deferred, ...]:
+    """Constraints of inheritance children before their parents', which then merge with them."""
+    return tuple(sorted(items, key=lambda d: -int((d.detail or {}).get("level", 0))))
+
+
+def set_status(tx: Transaction, run_id: uuid.UUID, item: Deferred, status: str) -> None:
+    """Record where ``item`` now stands, in the transaction that put it there."""
+    c = deferred_object.c
+    tx.sa.execute(
+        sa.update(deferred_object)
+        .where(c.run_id == run_id, c.kind == item.kind, c.schema_name == item.table.schema)
+        .where(c.table_name == item.table.name, c.name == item.name)
+        .values(status=status)
+    )
+
+
+def set_all_statuses(tx: Transaction, run_id: uuid.UUID, kinds: Sequence[str], status: str) -> None:
+    """Record where every object of some kinds now stands, in the transaction that put them there."""
+    c = deferred_object.c
+    tx.sa.execute(sa.update(deferred_object).where(c.run_id == run_id, c.kind.in_(kinds)).values(status=status))
