@@ -41,7 +41,9 @@ from confiture.pooler import Pooler
 from confiture.pooler.config_file import Address
 from confiture.pooler.pgbouncer import PgBouncer, Pool
 from confiture.postgres import yielding
-from confiture.postgres.session import Session, Transaction, failure, retryable
+from confiture.postgres.failure import failure
+from confiture.postgres.retry import retryable
+from confiture.postgres.session import Session, Transaction
 from confiture.runner import transitions
 from confiture.runner.context import Context, Progress, hold
 from confiture.schema_to_schema import cleanup as cleaning

@@ -14,7 +14,7 @@ import pytest
 
 from confiture.errors import CutoverAborted
 from confiture.operations import Limits
-from confiture.postgres.session import Budget
+from confiture.postgres.budget import Budget
 from confiture.schema_to_schema import cutover
 from forked import forks, until
 from live import LiveRun

@@ -15,7 +15,7 @@ import pytest
 from confiture import operations
 from confiture.errors import CannotConnect
 from confiture.operations import Endpoints, RunOptions
-from confiture.postgres import session
+from confiture.postgres import retry
 from confiture.render import status as render
 from confiture.status.report import Report, RunReport, report
 from confiture.status.severity import Severity
@@ -334,7 +334,7 @@ def test_a_signal_leaves_work_that_is_told(move: Move, forks: Forks, tmp_path: P
 
 
 def test_a_source_that_stops_leaves_work_that_is_told(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(session.retry.__kwdefaults__ or {}, "deadline", 1.0)
+    monkeypatch.setitem(retry.retry.__kwdefaults__ or {}, "deadline", 1.0)
     move.setup()
     server = move.source.server
 

@@ -17,7 +17,8 @@ from psycopg import sql
 from confiture import fingerprint
 from confiture.plan.planner import KeyColumn, TablePlan
 from confiture.plan.projection import raw
-from confiture.postgres.session import WRITER, Transaction
+from confiture.postgres.profile import WRITER
+from confiture.postgres.session import Transaction
 from confiture.types import TableRef
 
 #: Names of triggers: of statements, of rows whose key changed, of rows where statements do not do.

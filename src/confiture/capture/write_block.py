@@ -18,7 +18,8 @@ from psycopg import sql
 
 from confiture import fingerprint
 from confiture.errors import Blocked
-from confiture.postgres.session import WRITER, Transaction
+from confiture.postgres.profile import WRITER
+from confiture.postgres.session import Transaction
 from confiture.types import TableRef
 
 _FUNCTION = "write_block"

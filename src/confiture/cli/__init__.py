@@ -13,7 +13,7 @@ from confiture import __version__
 from confiture.cli import build, cutover, demo, ending, migrate, plan, setup, status, throttle, verify
 from confiture.errors import ConfitureError, Drained
 from confiture.log import configure
-from confiture.postgres.session import failure
+from confiture.postgres.failure import failure
 from confiture.types import visible
 
 _VERBOSE = "--verbose"

@@ -29,7 +29,9 @@ from confiture.journal import leases, runs
 from confiture.journal.leases import Runner
 from confiture.journal.runs import Run
 from confiture.postgres import yielding
-from confiture.postgres.session import Session, Transaction, alive, claiming, retry, terminate
+from confiture.postgres.backends import alive, terminate
+from confiture.postgres.retry import retry
+from confiture.postgres.session import Session, Transaction, claiming
 from confiture.types import Backend
 
 POLL_SECONDS = 0.5

@@ -30,7 +30,9 @@ from confiture.journal.runs import Run
 from confiture.journal.verifications import Difference
 from confiture.plan.planner import Plan
 from confiture.pooler import Pooler
-from confiture.postgres.session import LOCK_CONFLICTS, Budget, Session, Transaction, brief_lock, retry
+from confiture.postgres.budget import Budget
+from confiture.postgres.retry import LOCK_CONFLICTS, retry
+from confiture.postgres.session import Session, Transaction, brief_lock
 from confiture.runner import transitions
 from confiture.runner.context import Context
 from confiture.schema_to_schema import (

@@ -11,7 +11,8 @@ from confiture.capture.triggers import Captured
 from confiture.failpoints import failpoint
 from confiture.journal import catch_up, table_plans
 from confiture.plan.planner import Plan
-from confiture.postgres.session import brief_lock, retry
+from confiture.postgres.retry import retry
+from confiture.postgres.session import brief_lock
 from confiture.postgres.yielding import yielding
 from confiture.runner.context import Context
 from confiture.schema_to_schema import background_verification

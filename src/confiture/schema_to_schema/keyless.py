@@ -20,7 +20,8 @@ from confiture.journal.deferred_objects import Deferred
 from confiture.journal.verifications import Difference
 from confiture.plan.planner import Plan
 from confiture.plan.projection import raw
-from confiture.postgres.session import Transaction, repeated
+from confiture.postgres.retry import repeated
+from confiture.postgres.session import Transaction
 from confiture.runner.context import Context
 from confiture.schema_to_schema.rebuild import comment_on, waits
 from confiture.types import KeyRange

@@ -17,7 +17,7 @@ from confiture.capture.triggers import Captured
 from confiture.failpoints import failpoint
 from confiture.journal import table_plans
 from confiture.plan.planner import Plan
-from confiture.postgres.session import retry
+from confiture.postgres.retry import retry
 from confiture.postgres.yielding import yielding
 from confiture.runner.context import Context
 from confiture.schema_to_schema import follow

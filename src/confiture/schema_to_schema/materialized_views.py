@@ -14,7 +14,8 @@ from psycopg import sql
 from confiture.errors import Held
 from confiture.journal import runs, steps
 from confiture.plan.planner import Plan
-from confiture.postgres.session import brief_lock, failure, relies_on_search_path
+from confiture.postgres.failure import failure, relies_on_search_path
+from confiture.postgres.session import brief_lock
 from confiture.runner.context import Context
 from confiture.schema_to_schema.blockers import outwait
 from confiture.sql import load

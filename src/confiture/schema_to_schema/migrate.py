@@ -20,7 +20,8 @@ from confiture.journal import runs, table_plans
 from confiture.journal.chunks import Chunk
 from confiture.journal.table_plans import TableProgress
 from confiture.plan.planner import Plan, plan_from_json
-from confiture.postgres.session import failure, relies_on_search_path, retry, retry_delays
+from confiture.postgres.failure import failure, relies_on_search_path
+from confiture.postgres.retry import retry, retry_delays
 from confiture.runner.context import Context
 from confiture.schema_to_schema import follow, plan_store, rebuild
 from confiture.schema_to_schema.log_compaction import Upkeep

@@ -28,7 +28,8 @@ from confiture.mapping import Mapping
 from confiture.plan import expressions, reverse, trust
 from confiture.plan.planner import Options, Plan, Planner, TablePlan, Trusted, plan_from_json, table_signature
 from confiture.plan.projection import raw, view_select
-from confiture.postgres.session import Session, Transaction, retry
+from confiture.postgres.retry import retry
+from confiture.postgres.session import Session, Transaction
 from confiture.postgres.yielding import yielding
 from confiture.runner import transitions
 from confiture.runner.context import Context

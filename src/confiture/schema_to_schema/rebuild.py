@@ -17,7 +17,9 @@ from confiture.journal import deferred_objects, table_plans
 from confiture.journal.deferred_objects import Deferred
 from confiture.plan.planner import Plan
 from confiture.plan.projection import raw
-from confiture.postgres.session import Transaction, failure, retry, retryable
+from confiture.postgres.failure import failure
+from confiture.postgres.retry import retry, retryable
+from confiture.postgres.session import Transaction
 from confiture.runner.context import Context
 from confiture.runner.resumable_steps import Step, run_steps
 from confiture.schema_to_schema import foreign_keys, sequences

@@ -23,7 +23,7 @@ from confiture.copy.run_table import RunTable
 from confiture.errors import CutoverAborted
 from confiture.journal import runs
 from confiture.plan.planner import Plan
-from confiture.postgres.session import LOCK_CONFLICTS
+from confiture.postgres.retry import LOCK_CONFLICTS
 from confiture.runner.context import Context, check_source_fence
 from confiture.schema_to_schema import blockers, cutover, cutover_offline, follow, keyless, rollback, sequences, verify
 from confiture.schema_to_schema.blockers import Blocker

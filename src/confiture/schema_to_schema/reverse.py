@@ -27,7 +27,8 @@ from confiture.journal.deferred_objects import Deferred
 from confiture.mapping import Mapping
 from confiture.plan import trust
 from confiture.plan.planner import Plan, TablePlan
-from confiture.postgres.session import Session, Transaction, brief_lock, retry
+from confiture.postgres.retry import retry
+from confiture.postgres.session import Session, Transaction, brief_lock
 from confiture.runner.context import Context
 from confiture.schema_to_schema import foreign_keys, plan_store, suspended_objects
 from confiture.schema_to_schema.blockers import outwait

@@ -26,7 +26,8 @@ from confiture.journal import runs, verifications
 from confiture.journal.verifications import Difference, Unit
 from confiture.plan.keyset import typed
 from confiture.plan.planner import Plan
-from confiture.postgres.session import Transaction, brief_lock, repeated
+from confiture.postgres.retry import repeated
+from confiture.postgres.session import Transaction, brief_lock
 from confiture.postgres.yielding import yielding
 from confiture.runner.context import Context
 from confiture.schema_to_schema import follow, verify

@@ -25,7 +25,9 @@ from confiture.journal import deferred_objects, runs, steps
 from confiture.journal.verifications import Difference
 from confiture.plan.planner import Plan
 from confiture.pooler import Pooler
-from confiture.postgres.session import Budget, Session, Transaction, brief_lock, retry
+from confiture.postgres.budget import Budget
+from confiture.postgres.retry import retry
+from confiture.postgres.session import Session, Transaction, brief_lock
 from confiture.runner import transitions
 from confiture.runner.context import Context, check_source_fence
 from confiture.schema_to_schema import (

@@ -20,7 +20,7 @@ from confiture.errors import CannotConnect, ConfitureError, CutoverUnfinished, R
 from confiture.failpoints import failpoint
 from confiture.journal import runs
 from confiture.pooler import Pooler
-from confiture.postgres.session import retry, retryable
+from confiture.postgres.retry import retry, retryable
 from confiture.runner.context import Context
 from confiture.schema_to_schema.table_lock import Limits
 

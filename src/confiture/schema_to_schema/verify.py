@@ -27,7 +27,8 @@ from confiture.journal import catch_up, deferred_objects, rounds, runs, table_pl
 from confiture.journal.verifications import Difference, Unit
 from confiture.naming import Naming
 from confiture.plan.planner import Plan
-from confiture.postgres.session import Session, Transaction, repeated
+from confiture.postgres.retry import repeated
+from confiture.postgres.session import Session, Transaction
 from confiture.postgres.yielding import yielding
 from confiture.runner.context import Context
 from confiture.schema_to_schema import follow, sequences

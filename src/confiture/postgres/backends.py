@@ -1,0 +1,35 @@
+"""Server processes: which one serves a connection, whether it still runs, and how it is ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from confiture.postgres.connection import Pg
+from confiture.sql import load
+from confiture.types import Backend
+
+_BACKENDS = load("backends.sql")
+
+
+def backend_of(pg: Pg) -> Backend:
+    # Seconds since the epoch: the session's date style, which need not be ours yet, does not show in them.
+    row = pg.execute(
+        "SELECT pid, extract(epoch FROM backend_start)::text FROM pg_catalog.pg_stat_activity"
+        " WHERE pid = pg_catalog.pg_backend_pid()"
+    ).fetchone()
+    assert row is not None
+    return Backend(*row)
+
+
+def alive(pg: Pg, backends: Sequence[Backend]) -> bool:
+    """Whether any of these server processes still runs."""
+    return bool(pg.execute(_BACKENDS["alive"], _named(backends)).fetchall())
+
+
+def terminate(pg: Pg, backends: Sequence[Backend]) -> None:
+    """Have those of these server processes that still run end, without waiting for it."""
+    pg.execute(_BACKENDS["terminate"], _named(backends))
+
+
+def _named(backends: Sequence[Backend]) -> dict[str, list[int] | list[str]]:
+    return {"pids": [b.pid for b in backends], "starts": [b.started for b in backends]}
