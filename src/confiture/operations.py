@@ -45,7 +45,9 @@ from confiture.postgres.failure import failure
 from confiture.postgres.retry import retryable
 from confiture.postgres.session import Session, Transaction
 from confiture.runner import transitions
-from confiture.runner.context import Context, Progress, hold
+from confiture.runner.context import Context
+from confiture.runner.lease import hold
+from confiture.runner.progress import Progress
 from confiture.schema_to_schema import cleanup as cleaning
 from confiture.schema_to_schema import cutover as switching
 from confiture.schema_to_schema import cutover_offline as cutting

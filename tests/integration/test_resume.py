@@ -23,8 +23,10 @@ from confiture.plan.planner import Plan
 from confiture.postgres import embedded, session
 from confiture.postgres.embedded import Server
 from confiture.postgres.session import Session
-from confiture.runner import context, resumable_steps
-from confiture.runner.context import Context, Silent, Stop
+from confiture.runner import lease, resumable_steps
+from confiture.runner.context import Context
+from confiture.runner.progress import Silent
+from confiture.runner.stop import Stop
 from confiture.schema_to_schema import plan_store
 from confiture.schema_to_schema import setup as setting_up
 from forked import Forks, Running, until
@@ -154,7 +156,7 @@ def take(move: SmallMove, sessions: tuple[Session, Session], say: Callable[[str]
     with sessions[1].transaction() as tx:
         run = runs.live(tx)
     assert run is not None
-    return Context(*sessions, run.id, context.take(*sessions, run, "test", say))
+    return Context(*sessions, run.id, lease.take(*sessions, run, "test", say))
 
 
 def test_a_rival_that_comes_late_does_not_raise_the_fence_over_the_winner(move: SmallMove) -> None:

@@ -16,7 +16,7 @@ from psycopg import sql
 from confiture import operations
 from confiture.operations import Endpoints, RunOptions
 from confiture.plan.planner import Plan, TablePlan, plan_from_json
-from confiture.runner.context import Silent
+from confiture.runner.progress import Silent
 from confiture.schema_to_schema.cutover_offline import Limits
 from confiture.schema_to_schema.verify import Result
 from servers import Databases, TestDatabase

@@ -340,7 +340,7 @@ MUTANTS = (
     ),
     Mutant(
         "a living holder is not taken over",
-        "runner/context.py",
+        "runner/lease.py",
         "        if holder is None or gone or holder.lapsed:",
         "        if True:",
         _in("integration", "resume", "second_migrate"),
@@ -389,11 +389,11 @@ MUTANTS = (
     ),
     Mutant(
         "who is frozen while it takes a run is let go by the server",
-        "runner/context.py",
+        "runner/lease.py",
         "            claiming(tx)\n            if holder is not None:",
         "            if holder is not None:",
         _in("integration", "resume", "frozen_while"),
-        too=(("runner/context.py", "        claiming(tx)\n        row = tx", "        row = tx"),),
+        too=(("runner/lease.py", "        claiming(tx)\n        row = tx", "        row = tx"),),
     ),
     Mutant(
         "abort and cleanup, once begun, are ended first",
@@ -656,7 +656,7 @@ MUTANTS = (
     ),
     Mutant(
         "what earlier runners left is ended",
-        "runner/context.py",
+        "runner/lease.py",
         "            context.end_leftovers()",
         "            pass",
         _in("integration", "foreign_server", "left_over"),
@@ -805,7 +805,7 @@ MUTANTS = (
     ),
     Mutant(
         "SIGHUP drains",
-        "runner/context.py",
+        "runner/stop.py",
         "heeded.append(signal.SIGHUP)",
         "pass",
         _in("integration", "resume", "signal_lets"),

@@ -14,7 +14,8 @@ from pathlib import Path
 import confiture.cli
 from confiture import operations
 from confiture.operations import Endpoints, RunOptions
-from confiture.runner.context import Context, Silent
+from confiture.runner.context import Context
+from confiture.runner.progress import Silent
 from forked import Ended
 from servers import Databases, TestDatabase
 
