@@ -60,7 +60,7 @@ MUTANTS = (
     ),
     Mutant(
         "the fence on the source",
-        "runner/context.py",
+        "journal/source.py",
         "    if tx.pg.execute(query).fetchone() is None:",
         "    if tx.pg.execute(query).fetchone() is None and False:",
         _in("integration", "resume", "zombie"),
@@ -393,7 +393,7 @@ MUTANTS = (
         "            claiming(tx)\n            if holder is not None:",
         "            if holder is not None:",
         _in("integration", "resume", "frozen_while"),
-        too=(("runner/lease.py", "        claiming(tx)\n        row = tx", "        row = tx"),),
+        too=(("runner/lease.py", "        claiming(tx)\n        run_schema", "        run_schema"),),
     ),
     Mutant(
         "abort and cleanup, once begun, are ended first",
@@ -418,8 +418,8 @@ MUTANTS = (
     ),
     Mutant(
         "our schemas are closed to everybody",
-        "schema_to_schema/setup.py",
-        "; REVOKE ALL ON SCHEMA {0} FROM PUBLIC",
+        "sql/run_schema.sql",
+        ";\nREVOKE ALL ON SCHEMA {schema} FROM PUBLIC",
         "",
         _in("integration", "privileges", "default_privileges"),
     ),
@@ -454,8 +454,8 @@ MUTANTS = (
     Mutant(
         "capture notes the storage that it begins with",
         "capture/triggers.py",
-        "    for ref in (item.table, *partitions):\n        tx.pg.execute(_STORAGE",
-        "    for ref in ():\n        tx.pg.execute(_STORAGE",
+        "    for ref in (item.table, *partitions):\n        source.add_storage(",
+        "    for ref in ():\n        source.add_storage(",
         _in("integration", "capture", "emptied_between"),
     ),
     Mutant(
@@ -1084,16 +1084,16 @@ MUTANTS = (
     ),
     Mutant(
         "a reverse pass is counted only behind the one that both sides know",
-        "capture/reverse_apply.py",
-        " WHERE home BETWEEN {known} AND {known} + 1 AND ",
-        " WHERE coalesce({known}, 0) >= 0 AND ",
+        "sql/run_schema.sql",
+        "WHERE home BETWEEN %(known)s AND %(known)s + 1 AND ",
+        "WHERE coalesce(%(known)s, 0) >= 0 AND ",
         _in("integration", "way_back", "both_sides_know"),
     ),
     Mutant(
         "a reverse pass is counted only at a later position of the target",
-        "capture/reverse_apply.py",
-        "coalesce(target_lsn <= {lsn}::pg_lsn, true)",
-        "coalesce({lsn}::pg_lsn IS NOT NULL, true)",
+        "sql/run_schema.sql",
+        "coalesce(target_lsn <= %(lsn)s::pg_lsn, true)",
+        "coalesce(%(lsn)s::pg_lsn IS NOT NULL, true)",
         _in("integration", "way_back", "both_sides_know"),
     ),
     Mutant(

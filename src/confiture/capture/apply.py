@@ -24,12 +24,13 @@ from confiture.copy.stream import pipe
 from confiture.errors import Blocked
 from confiture.failpoints import failpoint
 from confiture.journal import catch_up, runs
+from confiture.journal import source as run_schema
 from confiture.plan.keyset import KeyPart
 from confiture.plan.planner import KeyColumn, Plan
 from confiture.plan.projection import Projected, raw, same_key
 from confiture.postgres.session import Session, Transaction
 from confiture.postgres.yielding import yielding
-from confiture.runner.context import Context, check_source_fence
+from confiture.runner.context import Context
 from confiture.types import Backend, TableRef
 
 #: Joins of a few keys, of which the planner has no statistics, with a large table.
@@ -221,7 +222,7 @@ class Follower:
     _side = "source"
 
     def _fence_source(self, source: Transaction) -> None:
-        check_source_fence(source, self.context.schema, self.context.epoch)
+        run_schema.fence(source, self.context.schema, self.context.epoch)
 
     def _begin(self, source: Transaction) -> None:
         """Read the number of the last pass that this side has recorded."""
@@ -265,11 +266,7 @@ class Follower:
 
     def _number(self, source: Transaction, number: int) -> None:
         """Note the number where the log rows go."""
-        source.pg.execute(
-            sql.SQL("UPDATE {} SET number = {}").format(
-                sql.Identifier(self.context.schema, "passes"), sql.Literal(number)
-            )
-        )
+        run_schema.set_last_pass(source, self.context.schema, number)
 
     def _bring_keys(self, source: Transaction, target: Transaction, f: Followed, job: RunTable) -> int:
         """The changed keys into the target's temporary table; after a TRUNCATE also those that are gone."""
@@ -287,8 +284,7 @@ def refuse_behind(context: Context) -> None:
 
 
 def _passed(source: Transaction, schema: str) -> int:
-    row = source.pg.execute(sql.SQL("SELECT number FROM {}").format(sql.Identifier(schema, "passes"))).fetchone()
-    return int(row[0]) if row is not None else 0
+    return run_schema.last_pass(source, schema)
 
 
 def _refuse_lost(passed: int, applied: int) -> None:

@@ -18,10 +18,11 @@ from confiture.copy.run_table import RunTable
 from confiture.copy.stream import pipe
 from confiture.errors import Blocked
 from confiture.journal import catch_up, runs
+from confiture.journal import source as run_schema
 from confiture.plan.planner import Plan
 from confiture.plan.projection import raw
 from confiture.postgres.session import Transaction
-from confiture.runner.context import Context, check_source_fence
+from confiture.runner.context import Context
 
 
 def followed(context: Context, plan: Plan) -> tuple[Followed, ...]:
@@ -50,7 +51,7 @@ class ReverseFollower(Follower):
         runs.fence(source, self.context.run_id, self.context.epoch)
 
     def _fence_target(self, target: Transaction) -> None:
-        check_source_fence(target, self.context.schema, self.context.epoch)
+        run_schema.fence(target, self.context.schema, self.context.epoch)
 
     def _check_source(self, source: Transaction) -> None:
         fingerprint.refuse_unreadable(source, self.context.schema, "target", [f.item.table for f in self.followed])
@@ -116,16 +117,10 @@ class ReverseFollower(Follower):
         catch_up.record_changed(source, self.context.run_id, job.table.number, _touched(job), len(job.table.key))
 
     def _count(self, target: Transaction, keys: int, rows: int) -> int:
-        passes = sql.Identifier(self.context.schema, "passes")
-        # The source may be one ahead: a crash between the two commits repeats that pass, under the same number.
-        counted = sql.SQL(
-            "UPDATE {} SET home = {known} + 1, target_lsn = {}::pg_lsn"
-            " WHERE home BETWEEN {known} AND {known} + 1 AND coalesce(target_lsn <= {lsn}::pg_lsn, true) RETURNING home"
-        ).format(passes, sql.Literal(self._lsn), known=sql.Literal(self._known), lsn=sql.Literal(self._lsn))
-        row = target.pg.execute(counted).fetchone()
-        if row is None:
+        number = run_schema.count_reverse_pass(target, self.context.schema, self._known, self._lsn)
+        if number is None:
             raise _restored(self._known)
-        return int(row[0])
+        return number
 
     def _number(self, source: Transaction, number: int) -> None:
         catch_up.note_home(source, self.context.run_id, number)
@@ -137,11 +132,9 @@ def _touched(job: RunTable) -> sql.Identifier:
 
 def refuse_behind(context: Context) -> None:
     """:raises Blocked: when either side has recorded a reverse pass that the other one has lost."""
-    query = sql.SQL("SELECT home, target_lsn::text FROM {}").format(sql.Identifier(context.schema, "passes"))
     with context.source.transaction(read_only=True) as source, context.target.transaction(read_only=True) as target:
-        row = source.pg.execute(query).fetchone()
+        passed, lsn = run_schema.last_reverse_pass(source, context.schema)
         known = catch_up.last_home(target, context.run_id)
-        passed, lsn = row if row is not None else (0, None)
         ahead = target.pg.execute("SELECT coalesce(pg_current_wal_lsn() >= %s::pg_lsn, true)", (lsn,)).fetchone()
     if passed < known:
         raise Blocked(

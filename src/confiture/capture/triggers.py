@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from psycopg import sql
 
 from confiture import fingerprint
+from confiture.journal import source
 from confiture.plan.planner import KeyColumn, TablePlan
 from confiture.plan.projection import raw
 from confiture.postgres.profile import WRITER
@@ -24,7 +25,6 @@ from confiture.types import TableRef
 #: Names of triggers: of statements, of rows whose key changed, of rows where statements do not do.
 EVENTS = ("insert", "update", "delete", "key", "row", "truncate")
 #: A partitioned table itself has none.
-_STORAGE = sql.SQL("INSERT INTO {} SELECT f FROM pg_relation_filenode(%s::regclass) f WHERE f IS NOT NULL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Captured:
     @property
     def storage(self) -> sql.Identifier:
         """Where the storage is written down that a table had when capture began, and that each TRUNCATE gave it."""
-        return sql.Identifier(self.schema, "storage")
+        return source.table(self.schema, "storage")
 
     def trigger(self, event: str) -> sql.Identifier:
         """The name of a trigger; it sorts behind the user's own."""
@@ -100,13 +100,6 @@ def captured(tables: Sequence[TablePlan], schema: str) -> tuple[Captured, ...]:
         if table.key and table.source not in found:
             found[table.source] = Captured(table.number, table.source, table.key, schema)
     return tuple(found.values())
-
-
-def create_storage(tx: Transaction, schema: str) -> None:
-    """Create the table of the storages that capture began with, and that each TRUNCATE created since."""
-    tx.pg.execute(
-        sql.SQL("CREATE TABLE IF NOT EXISTS {} (filenode oid NOT NULL)").format(sql.Identifier(schema, "storage"))
-    )
 
 
 def kind(tx: Transaction, item: Captured) -> str:
@@ -146,7 +139,7 @@ def install(tx: Transaction, planned: Captured) -> None:
         tx.pg.execute(statement)
     # Nothing is read before: what gave the table new storage until now, under the triggers' lock, has lost nothing.
     for ref in (item.table, *partitions):
-        tx.pg.execute(_STORAGE.format(item.storage), (sql.Identifier(ref.schema, ref.name).as_string(tx.pg),))
+        source.add_storage(tx, item.schema, ref)
     tables = fingerprint.oids(tx, [item.table])
     fingerprint.record(tx, item.schema, tables, (fingerprint.CAPTURE, fingerprint.SUBSCRIPTIONS))
 

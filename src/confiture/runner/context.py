@@ -18,6 +18,7 @@ from psycopg import IsolationLevel, sql
 from confiture.errors import Held
 from confiture.failpoints import failpoint
 from confiture.journal import leases, runs
+from confiture.journal import source as run_schema
 from confiture.journal.runs import Run
 from confiture.postgres import yielding
 from confiture.postgres.backends import alive, terminate
@@ -159,7 +160,7 @@ class Context:
         """
         self.check_lease()
         with _named(name), (session or self.source).transaction() as tx:
-            check_source_fence(tx, self.schema, self.epoch)
+            run_schema.fence(tx, self.schema, self.epoch)
             yield tx
             if name is not None:
                 failpoint(f"{name}.before_commit")
@@ -201,22 +202,6 @@ def _named(name: str | None) -> Iterator[None]:
     yield
     if name is not None:
         failpoint(f"{name}.after_commit")
-
-
-def check_source_fence(tx: Transaction, schema: str, epoch: int) -> None:
-    """Hold the source's copy of the fence until the transaction ends.
-
-    :raises Held: when it does not carry our epoch.
-    """
-    query = sql.SQL("SELECT epoch FROM {} WHERE epoch = {} FOR SHARE").format(
-        sql.Identifier(schema, "fence"), sql.Literal(epoch)
-    )
-    if tx.pg.execute(query).fetchone() is None:
-        raise Held(
-            "another runner has taken this run over",
-            why=f"the source's fence {schema}.fence no longer has epoch {epoch}",
-            fix="see who runs it: confiture status",
-        )
 
 
 @contextmanager

@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import psycopg
-from psycopg import sql
 
 from confiture.config import Database, redact
 from confiture.errors import CannotConnect, ConfitureError, DataFailure, Held
 from confiture.failpoints import failpoint
 from confiture.journal import leases, runs
+from confiture.journal import source as run_schema
 from confiture.journal.leases import Runner
 from confiture.journal.runs import Run
 from confiture.postgres import yielding
@@ -67,11 +67,7 @@ def _wait_for_holder(target: Session, run_id: uuid.UUID, say: Callable[[str], No
 def _raise_source_epoch(source: Session, schema: str, epoch: int) -> None:
     with source.transaction() as tx:
         claiming(tx)
-        row = tx.pg.execute("SELECT to_regclass(format('%%I.fence', %s::text))", (schema,)).fetchone()
-        if row is not None and row[0] is not None:
-            statement = sql.SQL("UPDATE {} SET epoch = {} WHERE epoch < {}")
-            fence = sql.Identifier(schema, "fence")
-            tx.pg.execute(statement.format(fence, sql.Literal(epoch), sql.Literal(epoch)))
+        run_schema.raise_epoch(tx, schema, epoch)
 
 
 def take(source: Session, target: Session, run: Run, command: str, say: Callable[[str], None]) -> int:

@@ -12,7 +12,7 @@ from confiture.config import Database
 from confiture.copy import foreign_server
 from confiture.errors import Held, Refused
 from confiture.failpoints import failpoint
-from confiture.journal import built_objects, deferred_objects, runs, table_plans
+from confiture.journal import built_objects, deferred_objects, runs, source, table_plans
 from confiture.journal.deferred_objects import Deferred
 from confiture.journal.runs import Run
 from confiture.naming import Naming
@@ -118,8 +118,7 @@ def _drop_target(context: Context, tx: Transaction) -> None:
         tx.pg.execute(sql.SQL("DROP SERVER {}").format(schema))
         if fdw.get("extension"):
             _drop_extension(tx)
-    for table in ("fingerprint", "storage"):
-        tx.pg.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(context.schema, table)))
+    source.drop_tables(tx, context.schema, source.TARGET_TABLES, if_exist=True)
     tx.pg.execute(sql.SQL("DROP SCHEMA IF EXISTS {}").format(schema))
 
 
@@ -134,8 +133,7 @@ def _drop_extension(tx: Transaction) -> None:
 def _drop_source(context: Context) -> None:
     """Views, fence and schema in one transaction; absent after a crash that came later."""
     with context.source.transaction() as tx:
-        row = tx.pg.execute("SELECT to_regclass(quote_ident(%s) || '.fence')", (context.schema,)).fetchone()
-        if row is None or row[0] is None:
+        if not source.exists(tx, context.schema):
             return
     plan = context.run().plan
     if plan is not None:
@@ -150,11 +148,8 @@ def _drop_source(context: Context) -> None:
     for ref in left:
         outwait(context, "source", [ref], partial(_release, context, "source", ref))
     with context.fenced_source() as tx:
-        views = tx.pg.execute("SELECT viewname FROM pg_views WHERE schemaname = %s", (context.schema,)).fetchall()
-        for (name,) in views:
-            tx.pg.execute(sql.SQL("DROP VIEW {}").format(sql.Identifier(context.schema, name)))
-        for table in ("aside", "storage", "passes", "fingerprint", "fence"):
-            tx.pg.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(context.schema, table)))
+        source.drop_views(tx, context.schema)
+        source.drop_tables(tx, context.schema, source.TABLES)
         if not blocked:
             write_block.remove(tx, context.schema)
             tx.pg.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(context.schema)))

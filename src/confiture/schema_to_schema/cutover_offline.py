@@ -21,13 +21,14 @@ from confiture.config import Database, redact
 from confiture.errors import CutoverAborted, Refused, UsageError
 from confiture.failpoints import failpoint
 from confiture.journal import deferred_objects, runs, verifications
+from confiture.journal import source as run_schema
 from confiture.journal.deferred_objects import Deferred
 from confiture.journal.runs import Run
 from confiture.naming import Naming
 from confiture.plan.planner import Plan
 from confiture.postgres.session import Transaction
 from confiture.runner import transitions
-from confiture.runner.context import Context, check_source_fence
+from confiture.runner.context import Context
 from confiture.runner.resumable_steps import Step, run_steps
 from confiture.schema_to_schema import foreign_keys, sequences, suspended_objects, verify
 from confiture.schema_to_schema.table_lock import Limits, Tables, Work, locked
@@ -124,7 +125,7 @@ def source_tables(context: Context, plan: Plan) -> Tables:
         "source",
         tuple(dict.fromkeys(t.source for t in plan.tables)),
         verify.lock_list(plan),
-        lambda tx: check_source_fence(tx, context.schema, context.epoch),
+        lambda tx: run_schema.fence(tx, context.schema, context.epoch),
     )
 
 

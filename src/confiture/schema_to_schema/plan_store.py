@@ -20,7 +20,7 @@ from confiture.copy import fdw, foreign_server
 from confiture.copy.run_table import RunTable
 from confiture.errors import Blocked, Fault, FaultyInput, Refused, UsageError
 from confiture.failpoints import failpoint
-from confiture.journal import deferred_objects, runs, steps, table_plans
+from confiture.journal import deferred_objects, runs, source, steps, table_plans
 from confiture.journal.deferred_objects import Deferred
 from confiture.journal.runs import Run
 from confiture.journal.table_plans import Json, TableProgress
@@ -313,27 +313,22 @@ def _refuse_changed(before: tuple[TableProgress, ...], plan: Plan, restart: froz
 def ensure_views(context: Context, plan: Plan) -> None:
     """Make the views again where a crash left them to another plan."""
     with context.source.transaction(read_only=True) as tx:
-        row = tx.pg.execute(
-            sql.SQL("SELECT plan_hash FROM {}").format(sql.Identifier(context.schema, "fence"))
-        ).fetchone()
-    if row is None or row[0] != plan.hash:
+        stored = source.plan_hash(tx, context.schema)
+    if stored != plan.hash:
         make_views(context, plan)
         name_plan(context, plan)
 
 
 def make_views(context: Context, plan: Plan) -> None:
     """The run's views on the source, made anew; until the plan is stored the fence names none."""
-    schema = sql.Identifier(context.schema)
     with context.beside("views", user_sql=True) as session:
         with context.fenced_source(session=session) as tx:
-            old = tx.pg.execute("SELECT viewname FROM pg_catalog.pg_views WHERE schemaname = %s", (context.schema,))
-            for (name,) in old.fetchall():
-                tx.pg.execute(sql.SQL("DROP VIEW {}").format(sql.Identifier(context.schema, name)))
+            source.drop_views(tx, context.schema)
             for table in plan.tables:
                 name = sql.Identifier(context.schema, table.view)
                 tx.pg.execute(sql.SQL("CREATE VIEW {} AS {}").format(name, select_of(table)))
             trust.refuse(tx, context.schema, plan.tables, plan.trusted, "source")
-            tx.pg.execute(sql.SQL("UPDATE {}.fence SET plan_hash = NULL").format(schema))
+            source.set_plan_hash(tx, context.schema, None)
             failpoint("views.before_commit")
     failpoint("views.after_commit")
 
@@ -353,11 +348,7 @@ def name_plan(context: Context, plan: Plan) -> None:
     fresh = {ref: facts for ref, facts in planned.items() if ref not in read}
     with context.fenced_source() as tx:
         _record(context, tx, plan, fresh, run.options.get("database") or {})
-        tx.pg.execute(
-            sql.SQL("UPDATE {} SET plan_hash = {}").format(
-                sql.Identifier(context.schema, "fence"), sql.Literal(plan.hash)
-            )
-        )
+        source.set_plan_hash(tx, context.schema, plan.hash)
         failpoint("views.named.before_commit")
 
 

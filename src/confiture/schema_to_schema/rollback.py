@@ -22,6 +22,7 @@ from confiture.copy.run_table import RunTable
 from confiture.errors import CannotConnect, CutoverAborted
 from confiture.failpoints import failpoint
 from confiture.journal import deferred_objects, runs, steps
+from confiture.journal import source as run_schema
 from confiture.journal.verifications import Difference
 from confiture.plan.planner import Plan
 from confiture.pooler import Pooler
@@ -29,7 +30,7 @@ from confiture.postgres.budget import Budget
 from confiture.postgres.retry import retry
 from confiture.postgres.session import Session, Transaction, brief_lock
 from confiture.runner import transitions
-from confiture.runner.context import Context, check_source_fence
+from confiture.runner.context import Context
 from confiture.schema_to_schema import (
     cutover,
     follow,
@@ -183,7 +184,7 @@ def target_tables(context: Context, plan: Plan) -> Tables:
 def _begin_opening(context: Context, opener: Session, stack: ExitStack) -> Transaction:
     """The source's transaction, begun before the lock."""
     opening = stack.enter_context(opener.transaction())
-    check_source_fence(opening, context.schema, context.epoch)
+    run_schema.fence(opening, context.schema, context.epoch)
     return opening
 
 
@@ -220,7 +221,7 @@ def open_source(context: Context, source: Transaction) -> None:
 def rehearse_opening(context: Context) -> None:
     """Do what the opening of the source does, and roll it back."""
     with context.source.rehearsal() as tx:
-        check_source_fence(tx, context.schema, context.epoch)
+        run_schema.fence(tx, context.schema, context.epoch)
         brief_lock(tx)
         open_source(context, tx)
 

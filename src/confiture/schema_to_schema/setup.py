@@ -16,8 +16,7 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
-from confiture import build, catalog, fingerprint
-from confiture.capture import triggers
+from confiture import build, catalog
 from confiture.catalog import Identity
 from confiture.config import Database
 from confiture.copy import foreign_server
@@ -241,9 +240,6 @@ def _ddl_files(target: Database) -> tuple[build.DdlFile, ...]:
     return build.collect(directory, target.include, target.exclude)
 
 
-#: Closed to everybody, whatever default privileges say.
-_NEW_SCHEMA = sql.SQL("CREATE SCHEMA IF NOT EXISTS {0}; REVOKE ALL ON SCHEMA {0} FROM PUBLIC")
-
 #: The step after which setup is through.
 LAST_STEP = "foreign server"
 
@@ -292,37 +288,13 @@ def _fresh_session(context: Context) -> None:
 
 
 def _source_schema(context: Context) -> None:
-    name = context.schema
-    with context.source.transaction() as tx:
-        # Schema and fence are there together or not at all.
-        row = tx.pg.execute("SELECT to_regnamespace(quote_ident(%s))", (name,)).fetchone()
-        if row is None or row[0] is None:
-            tx.pg.execute(_NEW_SCHEMA.format(sql.Identifier(name)))
-            tx.pg.execute(
-                sql.SQL("CREATE TABLE {} (epoch bigint PRIMARY KEY, plan_hash text)").format(
-                    sql.Identifier(name, "fence")
-                )
-            )
-            triggers.create_storage(tx, name)
-            # Apart from the fence, whose row a cutover holds while passes go on.
-            passes = sql.Identifier(name, "passes")
-            columns = "(number bigint PRIMARY KEY, home bigint NOT NULL, target_lsn pg_lsn)"
-            tx.pg.execute(sql.SQL("CREATE TABLE {} " + columns).format(passes))
-            tx.pg.execute(sql.SQL("INSERT INTO {} (number, home) VALUES (0, 0)").format(passes))
-            source.create(tx, name)
-            fingerprint.create(tx, name)
-            tx.pg.execute(
-                sql.SQL("INSERT INTO {} (epoch) VALUES ({})").format(
-                    sql.Identifier(name, "fence"), sql.Literal(context.epoch)
-                )
-            )
+    with context.source.transaction() as tx:  # schema, tables and fence commit together
+        source.create(tx, context.schema, context.epoch)
         failpoint("setup.source_schema.before_commit")
 
 
 def _target_schema(context: Context, tx: Transaction) -> None:
-    tx.pg.execute(_NEW_SCHEMA.format(sql.Identifier(context.schema)))
-    fingerprint.create(tx, context.schema)
-    triggers.create_storage(tx, context.schema)
+    source.create_on_target(tx, context.schema)
 
 
 def objects(tx: Transaction) -> list[tuple[str, str]]:
