@@ -300,7 +300,7 @@ def _telling(doing: str) -> Iterator[None]:
 
 def _fire(context: Context, trigger: str, detail: dict[str, Any] | None = None) -> None:
     with context.fenced() as tx:
-        run = runs.required(tx, context.run_id)
+        run = runs.get(tx, context.run_id)
         transitions.fire(tx, run, trigger, detail)
         failpoint(f"state.{trigger}.before_commit")
     failpoint(f"state.{trigger}.after_commit")

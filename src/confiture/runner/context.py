@@ -68,9 +68,7 @@ class Context:
     def run(self) -> Run:
         """The run as the journal has it now."""
         with self.target.transaction(read_only=True) as tx:
-            found = runs.get(tx, self.run_id)
-        assert found is not None
-        return found
+            return runs.get(tx, self.run_id)
 
     @contextmanager
     def fenced(self, name: str | None = None) -> Iterator[Transaction]:

@@ -53,7 +53,6 @@ def _wait_for_holder(target: Session, run_id: uuid.UUID, say: Callable[[str], No
             seen = runs.get(tx, run_id)
             holder = leases.holder(tx, run_id)
             gone = holder is not None and bool(holder.target_backends) and not alive(tx.pg, holder.target_backends)
-        assert seen is not None
         if holder is None or gone or holder.lapsed:
             return holder, seen.epoch
         if first is not None and (holder.epoch, holder.heartbeat_at) != (first.epoch, first.heartbeat_at):

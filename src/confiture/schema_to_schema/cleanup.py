@@ -67,7 +67,7 @@ def abort(context: Context) -> None:
 
 def _end(context: Context, trigger: str) -> None:
     with context.fenced() as tx:
-        run = runs.required(tx, context.run_id)
+        run = runs.get(tx, context.run_id)
         transitions.fire(tx, run, trigger)
         runs.unblock(tx, context.run_id)
         failpoint(f"{trigger}.before_commit")
@@ -108,7 +108,7 @@ def _drop_target(context: Context, tx: Transaction) -> None:
     ).fetchall()
     for (name,) in rows:
         tx.pg.execute(sql.SQL("DROP FOREIGN TABLE {}").format(sql.Identifier(context.schema, name)))
-    run = runs.get(tx, context.run_id)
+    run = runs.find(tx, context.run_id)
     if run is not None and run.plan is not None:
         write_block.remove(tx, context.schema)
         reverse.remove(tx, context.schema, plan_from_json(run.plan))
@@ -201,7 +201,7 @@ def _give_back(context: Context, tx: Transaction) -> None:
     for item in deferred_objects.in_order(d for d in taken if d.kind in deferred_objects.SUSPENDED):
         suspended_objects.enable(tx, item)
         deferred_objects.set_status(tx, context.run_id, item, "back")
-    run = runs.get(tx, context.run_id)
+    run = runs.find(tx, context.run_id)
     for view in plan_from_json(run.plan).materialized_views if run is not None and run.plan is not None else ():
         tx.pg.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(view.schema, view.name)))
 

@@ -245,7 +245,7 @@ def rehearse_opening(context: Context, plan: Plan, limits: Limits) -> None:
 def _rehearse_opening(context: Context, plan: Plan) -> None:
     with context.target.rehearsal() as tx:
         runs.fence(tx, context.run_id, context.epoch)
-        run = runs.required(tx, context.run_id)
+        run = runs.get(tx, context.run_id)
         brief_lock(tx)
         open_target(context, tx, plan, run)
 
@@ -343,7 +343,7 @@ def finish(context: Context, plan: Plan) -> None:
 
 def _finish(context: Context, plan: Plan) -> None:
     with context.fenced() as tx:  # foreign keys, triggers, write block and state change together
-        run = runs.required(tx, context.run_id)
+        run = runs.get(tx, context.run_id)
         if run.state == CUTOVER:
             return
         brief_lock(tx)

@@ -84,7 +84,7 @@ def refuse_stale(context: Context, plan: Plan) -> None:
     """:raises Refused: when the last verification is of another plan, or a server was started again since."""
     with context.target.transaction(read_only=True) as tx:
         last = verifications.latest(tx, context.run_id, "verify")
-        run = runs.required(tx, context.run_id)
+        run = runs.get(tx, context.run_id)
     why = verify.why_stale(context, plan, last)
     if why is not None:
         raise Refused(
@@ -142,7 +142,7 @@ def _under_lock(context: Context, source: Transaction, plan: Plan) -> None:
         for item in deferred_objects.suspended(tx, context.run_id):
             suspended_objects.enable(tx, item)
             deferred_objects.set_status(tx, context.run_id, item, "back")
-        run = runs.required(tx, context.run_id)
+        run = runs.get(tx, context.run_id)
         transitions.fire(tx, run, "cutover", {"verification": result.number})
         runs.update(tx, context.run_id, writes_served_by="target")
         failpoint("cutover.switch.before_commit")

@@ -207,7 +207,7 @@ def store(context: Context, given: Mapping, planned: Planned, restart: tuple[str
     _refuse_changed(before, plan, again)
     make_views(context, plan)
     with context.fenced() as tx:  # plan, tables, foreign tables, emptied tables and dropped indexes commit together
-        run = runs.required(tx, context.run_id)
+        run = runs.get(tx, context.run_id)
         plan = _foreign_tables(context, tx, plan, server_of(run))
         if before and (again or plan.hash != run.plan_hash):
             _reopen(context, tx, run)

@@ -70,6 +70,6 @@ def reopen(context: Context, found: Sequence[Difference], what: str) -> None:
     """Take the run back to ``migrating``: its verification holds no more."""
     reason = f"{what}: {found[0].place}"
     with context.fenced() as tx:
-        run = runs.required(tx, context.run_id)
+        run = runs.get(tx, context.run_id)
         transitions.fire(tx, run, "reopen", {"reason": reason, "keys": len(found)})
     context.progress.say(f"{reason}; the verification holds no more: heal it with `verify --repair`")

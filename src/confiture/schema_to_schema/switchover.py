@@ -63,7 +63,7 @@ class Left:
 def set_phase(context: Context, phase: str | None, held: Pooler | None) -> None:
     """Write down how far it is, and which gate may be held from here on."""
     with context.fenced() as tx:
-        run = runs.required(tx, context.run_id)
+        run = runs.get(tx, context.run_id)
         options = {k: v for k, v in run.options.items() if k != OPTION}
         if held is not None:
             options[OPTION] = held.name

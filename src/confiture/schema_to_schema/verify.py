@@ -182,7 +182,7 @@ def refuse_older(context: Context, seconds: float) -> None:
     """:raises Refused: when the last complete verification began longer ago than so many seconds."""
     with context.target.transaction(read_only=True) as tx:
         age = rounds.age(tx, context.run_id)
-        run = runs.get(tx, context.run_id)
+        run = runs.find(tx, context.run_id)
     if age is not None and age > seconds and run is not None:
         raise Refused(
             "the verification is too old",
