@@ -20,6 +20,7 @@ import psycopg
 from psycopg import sql
 
 from confiture.errors import Blocked
+from confiture.journal import source
 from confiture.postgres.session import Session, Transaction
 from confiture.sql import load
 from confiture.types import TableRef, shell_word
@@ -100,17 +101,7 @@ def _query(block: str) -> str:
 
 
 def _recorded(schema: str) -> sql.Identifier:
-    return sql.Identifier(schema, "fingerprint")
-
-
-def create(tx: Transaction, schema: str) -> None:
-    """Create the table of the fingerprint in the run's schema of this database."""
-    tx.pg.execute(
-        sql.SQL(
-            "CREATE TABLE IF NOT EXISTS {} (root oid, aspect text, kind text NOT NULL, schema_name text NOT NULL,"
-            " table_name text NOT NULL, fact text NOT NULL, PRIMARY KEY (root, aspect))"
-        ).format(_recorded(schema))
-    )
+    return source.table(schema, "fingerprint")
 
 
 def oids(tx: Transaction, tables: Iterable[TableRef]) -> dict[TableRef, int]:
@@ -229,8 +220,7 @@ def changes(
     rows = tx.pg.execute(text, values).fetchall()
     found = [_change(*row) for row in rows]
     if any(c.kind == STORAGE for c in found):
-        known = tx.pg.execute(sql.SQL("SELECT filenode::text FROM {}").format(sql.Identifier(schema, "storage")))
-        truncated = {row[0] for row in known.fetchall()}
+        truncated = source.storages(tx, schema)
         found = [c for c in found if c.kind != STORAGE or not _is_truncated(c, truncated)]
     # Of a table that was dropped every other fact is gone too.
     dropped = {c.table for c in found if c.kind == TABLE and not c.now}

@@ -10,6 +10,7 @@ import pytest
 
 from confiture import config, fingerprint
 from confiture.errors import Blocked, Refused
+from confiture.journal import source
 from confiture.postgres.session import Session
 from confiture.schema_to_schema import cutover
 from confiture.types import TableRef
@@ -341,7 +342,7 @@ def test_one_query_compares_a_thousand_tables(databases: Databases, tmp_path: Pa
         refs = [TableRef("public", f"t{n}") for n in range(1, 1001)]
         session = Session(config.resolve(database.conninfo, tmp_path), "test")
         with session, session.transaction() as tx:
-            fingerprint.create(tx, "confiture_00000000")
+            source.create_table(tx, "confiture_00000000", "fingerprint")
             fingerprint.record(tx, "confiture_00000000", fingerprint.oids(tx, refs), fingerprint.MEANING)
         connection.execute("ALTER TABLE t500 ADD COLUMN more int")
         with session, session.transaction() as tx:

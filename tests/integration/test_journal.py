@@ -59,8 +59,8 @@ def run(journal: Session) -> Run:
 def add_table(tx: Transaction, run: Run) -> None:
     """One planned table, ``public.t``, of one chunk."""
     ref = TableRef("public", "t")
-    table_plans.add_table(tx, run.id, 1, target=ref, source=ref, plan={}, estimate=0, fingerprint=None)
-    chunks.add_chunks(tx, run.id, 1, [KeyRange(None, None)], first=1, sealed=True)
+    table_plans.add(tx, run.id, 1, target=ref, source=ref, plan={}, estimate=0, fingerprint=None)
+    chunks.add(tx, run.id, 1, [KeyRange(None, None)], first=1, sealed=True)
 
 
 def refused(session: Session, statement: str, message: str) -> None:
@@ -196,8 +196,8 @@ def chunk(journal: Session, run: Run) -> chunks.Chunk:
     """A table's only chunk, done with ten rows in epoch 1."""
     with journal.transaction() as tx:
         add_table(tx, run)
-        (only,) = chunks.chunks(tx, run.id, 1)
-        chunks.finish_chunk(tx, run.id, only, epoch=1, rows=10, seconds=0.1)
+        (only,) = chunks.of_table(tx, run.id, 1)
+        chunks.finish(tx, run.id, only, epoch=1, rows=10, seconds=0.1)
     return only
 
 

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from confiture.errors import CutoverAborted
-from confiture.postgres.session import Budget
+from confiture.postgres.budget import Budget
 from confiture.schema_to_schema import cutover
 from confiture.schema_to_schema.table_lock import Limits
 from forked import forks, until

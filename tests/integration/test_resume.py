@@ -27,7 +27,7 @@ from confiture.postgres.session import Session
 from confiture.runner import lease, resumable_steps
 from confiture.runner.context import Context
 from confiture.runner.progress import Silent
-from confiture.runner.signals import Stop
+from confiture.runner.stop import Stop
 from confiture.schema_to_schema import plan_store
 from confiture.schema_to_schema import setup as setting_up
 from forked import Forks, Running, until

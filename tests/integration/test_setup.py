@@ -15,8 +15,8 @@ import pytest
 
 from confiture.errors import Refused
 from confiture.postgres import embedded
+from confiture.postgres.connection import refuse_version
 from confiture.postgres.embedded import Server
-from confiture.postgres.session import refuse_version
 from projects import OLD, Project, error
 from servers import Databases, TestDatabase
 

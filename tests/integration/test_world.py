@@ -18,6 +18,7 @@ import pytest
 from confiture import config
 from confiture.commands.endpoints import Endpoints
 from confiture.errors import CannotConnect, ConfitureError, CutoverUnfinished, Refused
+from confiture.postgres import connection as postgres_connection
 from confiture.postgres import session, watchdog
 from confiture.postgres.embedded import Server
 from confiture.schema_to_schema import switchover, table_lock
@@ -432,7 +433,7 @@ def live_database(database: TestDatabase) -> config.Database:
 def test_a_server_that_does_not_answer_at_all_is_told(
     live: LiveRun, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(session.KEEPALIVES, "connect_timeout", 2)
+    monkeypatch.setitem(postgres_connection.KEEPALIVES, "connect_timeout", 2)
     proxy.deaf = True
     with pytest.raises(CannotConnect, match="cannot connect to"):
         live.setup()

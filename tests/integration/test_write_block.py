@@ -9,9 +9,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from confiture import config, fingerprint
+from confiture import config
 from confiture.capture import write_block
 from confiture.errors import Blocked
+from confiture.journal import source
 from confiture.postgres.session import Session
 from forked import until
 from live import LiveRun
@@ -39,7 +40,7 @@ class Blocking:
         database.sql(f"CREATE SCHEMA {SCHEMA}")
         self.session = Session(config.resolve(database.conninfo, folder), "test")
         with self.session.transaction() as tx:
-            fingerprint.create(tx, SCHEMA)
+            source.create_table(tx, SCHEMA, "fingerprint")
             write_block.unblock(tx, SCHEMA)
             for name in ("plain", "parted", "other"):
                 write_block.install(tx, SCHEMA, config_ref(name))

@@ -60,7 +60,7 @@ MUTANTS = (
     ),
     Mutant(
         "the fence on the source",
-        "runner/context.py",
+        "journal/source.py",
         "    if tx.pg.execute(query).fetchone() is None:",
         "    if tx.pg.execute(query).fetchone() is None and False:",
         _in("integration", "resume", "zombie"),
@@ -225,14 +225,14 @@ MUTANTS = (
     ),
     Mutant(
         "our own writes are told from the application's",
-        "postgres/session.py",
+        "postgres/profile.py",
         "    if run:\n        statements.append(",
         "    if run and False:\n        statements.append(",
         _in("acceptance", "rollback", "comes_home"),
     ),
     Mutant(
         "a foreign table's session steps back",
-        "postgres/session.py",
+        "postgres/profile.py",
         '| {"lock_timeout": BRIEF_LOCK}',
         "",
         _in("integration", "queued_locks", "fdw"),
@@ -246,7 +246,7 @@ MUTANTS = (
     ),
     Mutant(
         "row-level security does not hide rows on either side",
-        "postgres/session.py",
+        "postgres/profile.py",
         '    "row_security": "off",',
         '    "row_security": "on",',
         _in("integration", "privileges", "row_security_that_comes"),
@@ -399,7 +399,7 @@ MUTANTS = (
         "            claiming(tx)\n            if holder is not None:",
         "            if holder is not None:",
         _in("integration", "resume", "frozen_while"),
-        too=(("runner/lease.py", "        claiming(tx)\n        row = tx", "        row = tx"),),
+        too=(("runner/lease.py", "        claiming(tx)\n        run_schema", "        run_schema"),),
     ),
     Mutant(
         "abort and cleanup, once begun, are ended first",
@@ -424,8 +424,8 @@ MUTANTS = (
     ),
     Mutant(
         "our schemas are closed to everybody",
-        "schema_to_schema/setup.py",
-        "; REVOKE ALL ON SCHEMA {0} FROM PUBLIC",
+        "sql/run_schema.sql",
+        ";\nREVOKE ALL ON SCHEMA {schema} FROM PUBLIC",
         "",
         _in("integration", "privileges", "default_privileges"),
     ),
@@ -452,7 +452,7 @@ MUTANTS = (
     ),
     Mutant(
         "no timeout of a role or a database reaches our sessions",
-        "postgres/session.py",
+        "postgres/connection.py",
         'f"-c {name}={value}" for name, value in _FROM_THE_START.items()',
         'f"-c {name}={value}" for name, value in {}.items()',
         _in("integration", "world", "have_set"),
@@ -627,7 +627,7 @@ MUTANTS = (
     ),
     Mutant(
         "a password that libpq read from a file counts as one",
-        "postgres/session.py",
+        "postgres/connection.py",
         "        secret_values.use(effective_secrets(pg))",
         "        pass",
         _in("integration", "privileges", "of_a_file_reaches"),
@@ -669,11 +669,11 @@ MUTANTS = (
     ),
     Mutant(
         "the source ends a foreign session whose peer has vanished",
-        "postgres/session.py",
+        "postgres/profile.py",
         '        "tcp_keepalives_idle",\n',
         "",
         _in("integration", "foreign_server", "within_a_minute"),
-        (("postgres/session.py", '        "tcp_user_timeout",\n', ""),),
+        (("postgres/profile.py", '        "tcp_user_timeout",\n', ""),),
     ),
     Mutant(
         "orphans are searched with the foreign key's own operators",
@@ -726,7 +726,7 @@ MUTANTS = (
     ),
     Mutant(
         "event triggers do not fire for our own DDL",
-        "postgres/session.py",
+        "postgres/connection.py",
         "set_config('event_triggers', 'off', false)",
         "set_config('event_triggers', 'on', false)",
         _in("integration", "event_triggers", "silent"),
@@ -747,7 +747,7 @@ MUTANTS = (
     ),
     Mutant(
         "a function that relies on search_path is named with its way out",
-        "postgres/failures.py",
+        "postgres/failure.py",
         "    if function is not None:\n        return _search",
         "    if function is not None and False:\n        return _search",
         _in("integration", "search_path", "index"),
@@ -811,7 +811,7 @@ MUTANTS = (
     ),
     Mutant(
         "SIGHUP drains",
-        "runner/signals.py",
+        "runner/stop.py",
         "heeded.append(signal.SIGHUP)",
         "pass",
         _in("integration", "resume", "signal_lets"),
@@ -1050,25 +1050,25 @@ MUTANTS = (
     ),
     Mutant(
         "the server ends a session that is frozen under the lock",
-        "postgres/session.py",
+        "postgres/budget.py",
         "        if idle:\n",
         "        if False:\n",
         _in("integration", "opening", "freezes"),
     ),
     Mutant(
         "what runs under the lock is cancelled at the end of the write pause",
-        "postgres/session.py",
+        "postgres/budget.py",
         "for s in (self.left, self.lock_timeout, self.left + GRACE_SECONDS)",
         "for s in (3600, self.lock_timeout, self.left + GRACE_SECONDS)",
         (*_in("integration", "opening", "statement_under_the_lock"), "--timeout", "30"),
         (
-            ("postgres/session.py", "        self._timer.start()\n", ""),
-            ("postgres/session.py", "        self._timer.cancel()\n        self._timer.join()\n", ""),
+            ("postgres/budget.py", "        self._timer.start()\n", ""),
+            ("postgres/budget.py", "        self._timer.cancel()\n        self._timer.join()\n", ""),
         ),
     ),
     Mutant(
         "a cancellation at the end of the write pause hits no later statement",
-        "postgres/session.py",
+        "postgres/budget.py",
         "        self._timer.join()\n",
         "",
         _in("integration", "opening", "hits_no_later"),
@@ -1090,16 +1090,16 @@ MUTANTS = (
     ),
     Mutant(
         "a reverse pass is counted only behind the one that both sides know",
-        "sql/catch_up.sql",
-        "WHERE home BETWEEN {known} AND {known} + 1 AND ",
-        "WHERE coalesce({known}, 0) >= 0 AND ",
+        "sql/run_schema.sql",
+        "WHERE home BETWEEN %(known)s AND %(known)s + 1 AND ",
+        "WHERE coalesce(%(known)s, 0) >= 0 AND ",
         _in("integration", "way_back", "both_sides_know"),
     ),
     Mutant(
         "a reverse pass is counted only at a later position of the target",
-        "sql/catch_up.sql",
-        "coalesce(target_lsn <= {lsn}::pg_lsn, true)",
-        "coalesce({lsn}::pg_lsn IS NOT NULL, true)",
+        "sql/run_schema.sql",
+        "coalesce(target_lsn <= %(lsn)s::pg_lsn, true)",
+        "coalesce(%(lsn)s::pg_lsn IS NOT NULL, true)",
         _in("integration", "way_back", "both_sides_know"),
     ),
     Mutant(

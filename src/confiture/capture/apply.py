@@ -24,12 +24,13 @@ from confiture.copy.stream import pipe
 from confiture.errors import Blocked
 from confiture.failpoints import failpoint
 from confiture.journal import catch_up, runs
+from confiture.journal import source as run_schema
 from confiture.plan.keyset import KeyPart
 from confiture.plan.model import KeyColumn, Plan
 from confiture.plan.projection import Projected, raw, same_key
 from confiture.postgres.session import Session, Transaction
 from confiture.postgres.yielding import yielding
-from confiture.runner.context import Context, check_source_fence
+from confiture.runner.context import Context
 from confiture.sql import template
 from confiture.types import Backend, TableRef
 
@@ -211,7 +212,7 @@ class Follower:
     _side = "source"
 
     def _fence_source(self, source: Transaction) -> None:
-        check_source_fence(source, self.context.schema, self.context.epoch)
+        run_schema.fence(source, self.context.schema, self.context.epoch)
 
     def _begin(self, source: Transaction) -> None:
         """Read the number of the last pass that this side has recorded."""
@@ -256,9 +257,7 @@ class Follower:
 
     def _record_source_pass(self, source: Transaction, number: int) -> None:
         """Record the pass in the transaction that removes its log rows."""
-        passes = sql.Identifier(self.context.schema, "passes")
-        record = template("catch_up.sql", "record_pass").format(passes=passes, number=sql.Literal(number))
-        source.pg.execute(record)
+        run_schema.set_last_pass(source, self.context.schema, number)
 
     def _copy_keys(self, source: Transaction, target: Transaction, f: Followed, job: RunTable) -> int:
         """Copy the changed keys to the target's temporary table; after a TRUNCATE also those whose rows are gone."""
@@ -274,7 +273,7 @@ def lock_logs(tx: Transaction, schema: str) -> None:
 
     :param tx: on the source. It waits for a session that holds the lock, in this process or in another one.
     """
-    tx.pg.execute(template("catch_up.sql", "lock_passes").format(passes=sql.Identifier(schema, "passes")))
+    tx.pg.execute(template("catch_up.sql", "lock_passes").format(passes=run_schema.table(schema, "passes")))
 
 
 def refuse_behind(context: Context) -> None:
@@ -284,8 +283,7 @@ def refuse_behind(context: Context) -> None:
 
 
 def _passed(source: Transaction, schema: str) -> int:
-    row = source.pg.execute(sql.SQL("SELECT number FROM {}").format(sql.Identifier(schema, "passes"))).fetchone()
-    return int(row[0]) if row is not None else 0
+    return run_schema.last_pass(source, schema)
 
 
 def _refuse_lost(passed: int, applied: int) -> None:

@@ -27,10 +27,11 @@ from confiture.copy.run_table import RunTable
 from confiture.copy.stream import pipe
 from confiture.errors import Blocked
 from confiture.journal import catch_up, runs
+from confiture.journal import source as run_schema
 from confiture.plan.model import Plan
 from confiture.plan.projection import raw
 from confiture.postgres.session import Transaction
-from confiture.runner.context import Context, check_source_fence
+from confiture.runner.context import Context
 from confiture.sql import template
 
 
@@ -60,7 +61,7 @@ class ReverseFollower(Follower):
         runs.fence(source, self.context.run_id, self.context.epoch)
 
     def _fence_target(self, target: Transaction) -> None:
-        check_source_fence(target, self.context.schema, self.context.epoch)
+        run_schema.fence(target, self.context.schema, self.context.epoch)
 
     def _check_source(self, source: Transaction) -> None:
         fingerprint.refuse_unreadable(source, self.context.schema, "target", [f.item.table for f in self.followed])
@@ -121,15 +122,10 @@ class ReverseFollower(Follower):
         catch_up.record_changed(source, self.context.run_id, job.table.number, _key_texts(job), len(job.table.key))
 
     def _record_target_pass(self, target: Transaction, keys: int, rows: int) -> int:
-        record = template("catch_up.sql", "record_reverse_pass").format(
-            passes=sql.Identifier(self.context.schema, "passes"),
-            known=sql.Literal(self._known),
-            lsn=sql.Literal(self._lsn),
-        )
-        row = target.pg.execute(record).fetchone()
-        if row is None:
+        number = run_schema.count_reverse_pass(target, self.context.schema, self._known, self._lsn)
+        if number is None:
             raise _restored(self._known)
-        return int(row[0])
+        return number
 
     def _record_source_pass(self, source: Transaction, number: int) -> None:
         catch_up.note_home(source, self.context.run_id, number)
@@ -149,11 +145,9 @@ def _create_key_texts(source: Transaction, job: RunTable) -> None:
 
 def refuse_behind(context: Context) -> None:
     """:raises Blocked: when either side has recorded a reverse pass that the other one has lost."""
-    query = sql.SQL("SELECT home, target_lsn::text FROM {}").format(sql.Identifier(context.schema, "passes"))
     with context.source.transaction(read_only=True) as source, context.target.transaction(read_only=True) as target:
-        row = source.pg.execute(query).fetchone()
+        passed, lsn = run_schema.last_reverse_pass(source, context.schema)
         known = catch_up.last_home(target, context.run_id)
-        passed, lsn = row if row is not None else (0, None)
         ahead = target.pg.execute("SELECT coalesce(pg_current_wal_lsn() >= %s::pg_lsn, true)", (lsn,)).fetchone()
     if passed < known:
         raise Blocked(

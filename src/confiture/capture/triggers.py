@@ -16,9 +16,11 @@ from psycopg import sql
 
 from confiture import fingerprint
 from confiture.capture import run_triggers
+from confiture.journal import source
 from confiture.plan.model import KeyColumn, TablePlan
 from confiture.plan.projection import raw
-from confiture.postgres.session import WRITER, Transaction
+from confiture.postgres.profile import WRITER
+from confiture.postgres.session import Transaction
 from confiture.sql import template
 from confiture.types import TableRef
 
@@ -84,7 +86,7 @@ class Captured:
     @property
     def storage(self) -> sql.Identifier:
         """Where the storage is written down that a table had when capture began, and that each TRUNCATE gave it."""
-        return sql.Identifier(self.schema, "storage")
+        return source.table(self.schema, "storage")
 
     def trigger(self, event: str) -> sql.Identifier:
         """The name of a trigger; it sorts behind the user's own."""
@@ -102,11 +104,6 @@ def captured(tables: Sequence[TablePlan], schema: str) -> tuple[Captured, ...]:
         if table.key and table.source not in found:
             found[table.source] = Captured(table.number, table.source, table.key, schema)
     return tuple(found.values())
-
-
-def create_storage(tx: Transaction, schema: str) -> None:
-    """Create the table of the storages that capture began with, and that each TRUNCATE created since."""
-    tx.pg.execute(_template("storage_table").format(storage=sql.Identifier(schema, "storage")))
 
 
 def kind(tx: Transaction, item: Captured) -> str:

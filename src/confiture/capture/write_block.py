@@ -19,7 +19,8 @@ from psycopg import sql
 from confiture import fingerprint
 from confiture.capture import run_triggers
 from confiture.errors import Blocked
-from confiture.postgres.session import WRITER, Transaction
+from confiture.postgres.profile import WRITER
+from confiture.postgres.session import Transaction
 from confiture.sql import template
 from confiture.types import TableRef
 

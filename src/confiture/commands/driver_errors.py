@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import psycopg
 
-from confiture.postgres.failures import failure
+from confiture.postgres.failure import failure
 
 
 @contextmanager

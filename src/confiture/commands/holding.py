@@ -17,7 +17,7 @@ from confiture.errors import Blocked, ConfitureError, CutoverUnfinished, DataFai
 from confiture.journal import runs, steps
 from confiture.journal.runs import Run
 from confiture.plan.model import plan_from_json
-from confiture.postgres.failures import failure
+from confiture.postgres.failure import failure
 from confiture.postgres.retry import retryable
 from confiture.runner import transitions
 from confiture.runner.context import Context
@@ -152,5 +152,5 @@ def fire(context: Context, trigger: str, detail: dict[str, Any] | None = None) -
     """Change the state of the run."""
     # The state and its entry in the history become durable together.
     with context.fenced(f"state.{trigger}") as tx:
-        run = runs.required(tx, context.run_id)
+        run = runs.get(tx, context.run_id)
         transitions.fire(tx, run, trigger, detail)

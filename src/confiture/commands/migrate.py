@@ -49,7 +49,7 @@ def execute(where: Endpoints, choices: RunOptions, progress_: Progress) -> tuple
 
 def _refuse_half_set_up(context: Context) -> None:
     with context.target.transaction(read_only=True) as tx:
-        done = steps.step_done(tx, context.run_id, "setup", setup.LAST_STEP)
+        done = steps.is_done(tx, context.run_id, "setup", setup.LAST_STEP)
     if not done:
         raise Refused(
             "setup is not finished",

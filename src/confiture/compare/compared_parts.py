@@ -30,7 +30,7 @@ def parts_of(context: Context, source: Session, job: RunTable, hashing: Hashing,
     """A table's parts: its chunks where both servers order the key alike, else the whole."""
     sides = parts.Sides(source, context.target, job, hashing, look)
     with context.target.transaction(read_only=True) as tx:
-        planned = chunks.chunks(tx, context.run_id, job.table.number)
+        planned = chunks.of_table(tx, context.run_id, job.table.number)
     if not job.table.ordered:
         yield Part(0, lambda: _recorded(job, 0, parts.compare_whole(sides, parts.joined(planned))))
         return

@@ -39,7 +39,7 @@ def plan_ahead(context: Context, job: RunTable, number: int, rows: int | None = 
     :param rows: of each range; None for as many as the table's plan says.
     """
     with context.target.transaction(read_only=True) as tx:
-        state = table_plans.table(tx, context.run_id, number)
+        state = table_plans.get(tx, context.run_id, number)
     if state.sealed:
         return
     with reading(context.source, job) as tx:
@@ -47,9 +47,9 @@ def plan_ahead(context: Context, job: RunTable, number: int, rows: int | None = 
     last = len(bounds) < PLAN_AHEAD
     spans = ranges(bounds, state.cursor_key, last=last)
     with context.fenced() as tx:  # ranges and cursor commit together
-        held = table_plans.table(tx, context.run_id, number, lock=True)
+        held = table_plans.get(tx, context.run_id, number, lock=True)
         if (held.cursor_key, held.next_chunk) == (state.cursor_key, state.next_chunk):
-            chunks.add_chunks(tx, context.run_id, number, spans, first=state.next_chunk, sealed=last)
+            chunks.add(tx, context.run_id, number, spans, first=state.next_chunk, sealed=last)
         failpoint("plan.before_commit")
     failpoint("plan.after_commit")
 
@@ -138,7 +138,7 @@ def key_after(tx: Transaction, job: RunTable, span: KeyRange, rows: int) -> KeyV
 def next_chunk(context: Context, number: int) -> Chunk | None:
     """The next chunk to copy, its attempt counted durably; None when none is open and free."""
     with context.fenced() as tx:
-        chunk = chunks.claim(tx, context.run_id, number)
+        chunk = chunks.claim_next(tx, context.run_id, number)
         if chunk is not None:
             chunks.count_attempt(tx, context.run_id, chunk)
             failpoint("claim.before_commit")
@@ -154,7 +154,7 @@ def halve(context: Context, job: RunTable, chunk: Chunk) -> None:
     if middle is None:
         return
     with context.fenced() as tx:
-        chunks.cut_chunk(tx, context.run_id, chunk, middle)
+        chunks.cut(tx, context.run_id, chunk, middle)
 
 
 def shorten(context: Context, job: RunTable, chunk: Chunk, rows: int) -> None:
@@ -164,7 +164,7 @@ def shorten(context: Context, job: RunTable, chunk: Chunk, rows: int) -> None:
     if key is None:
         return
     with context.fenced() as tx:
-        chunks.cut_chunk(tx, context.run_id, chunk, key)
+        chunks.cut(tx, context.run_id, chunk, key)
 
 
 def copy_chunk(context: Context, job: RunTable, chunk: Chunk) -> int | None:
@@ -175,14 +175,14 @@ def copy_chunk(context: Context, job: RunTable, chunk: Chunk) -> int | None:
         foreign_session.attend(context)
     with reading(context.source, job) as source:
         with context.fenced() as target:  # rows and checkpoint commit together
-            held = chunks.claim_chunk(target, context.run_id, chunk)
+            held = chunks.claim(target, context.run_id, chunk)
             if held is None:
                 return None
             if by_fdw:
                 foreign_session.check(context, target)
             rows = MOVERS[job.table.strategy].move(source, target, job, held.range)
             seconds = time.monotonic() - began
-            chunks.finish_chunk(target, context.run_id, held, epoch=context.epoch, rows=rows, seconds=seconds)
+            chunks.finish(target, context.run_id, held, epoch=context.epoch, rows=rows, seconds=seconds)
             failpoint("copy.before_commit")
     failpoint("copy.after_commit")
     return rows
@@ -191,5 +191,5 @@ def copy_chunk(context: Context, job: RunTable, chunk: Chunk) -> int | None:
 def complete(context: Context, number: int) -> tuple[bool, TableProgress]:
     """Whether the table is sealed with every chunk done; never inferred from an empty claim (I-3.5)."""
     with context.target.transaction(read_only=True) as tx:
-        state = table_plans.table(tx, context.run_id, number)
-        return state.sealed and chunks.open_chunks(tx, context.run_id, number) == 0, state
+        state = table_plans.get(tx, context.run_id, number)
+        return state.sealed and chunks.count_open(tx, context.run_id, number) == 0, state

@@ -17,7 +17,9 @@ from psycopg.conninfo import conninfo_to_dict
 
 from confiture.config import redact
 from confiture.errors import ConfitureError
-from confiture.postgres.session import KEEPALIVES, REMOTE_PROFILE, Session, Transaction, effective
+from confiture.postgres.connection import KEEPALIVES, effective
+from confiture.postgres.profile import REMOTE_PROFILE
+from confiture.postgres.session import Session, Transaction
 from confiture.sql import load
 
 #: Of the live connection's libpq options, those that decide whom it trusts and how it is encrypted. Files are paths on

@@ -1,4 +1,4 @@
-"""Chunks: the ranges of each table's key, and which of them are copied (docs/invariants.md, I-3.1 to I-3.8)."""
+"""The chunks of each table: planned, claimed, cut, done, failed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import func
 
-from confiture.journal.table_plans import _key, table, update_table
-from confiture.journal.tables import Json, chunk, table_plan
+from confiture.journal import table_plans
+from confiture.journal.table_plans import key_values
+from confiture.journal.tables import chunk, table_plan
 from confiture.postgres.session import Transaction
 from confiture.types import KeyRange, KeyValue
+
+Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ def _chunk(row: sa.Row[Any]) -> Chunk:
     return Chunk(
         row.table_number,
         row.number,
-        KeyRange(_key(row.lower_key), _key(row.upper_key)),
+        KeyRange(key_values(row.lower_key), key_values(row.upper_key)),
         row.status,
         row.attempts,
         row.rows,
@@ -42,9 +45,7 @@ def _chunk(row: sa.Row[Any]) -> Chunk:
     )
 
 
-def add_chunks(
-    tx: Transaction, run_id: uuid.UUID, number: int, ranges: list[KeyRange], *, first: int, sealed: bool
-) -> None:
+def add(tx: Transaction, run_id: uuid.UUID, number: int, ranges: list[KeyRange], *, first: int, sealed: bool) -> None:
     """Write planned ranges and the planner's cursor, in one transaction with each other."""
     rows = [
         {
@@ -58,7 +59,7 @@ def add_chunks(
     ]
     tx.sa.execute(sa.insert(chunk), rows)
     cursor = ranges[-1].upper
-    update_table(
+    table_plans.update(
         tx,
         run_id,
         number,
@@ -70,7 +71,7 @@ def add_chunks(
     )
 
 
-def claim(tx: Transaction, run_id: uuid.UUID, table_number: int) -> Chunk | None:
+def claim_next(tx: Transaction, run_id: uuid.UUID, table_number: int) -> Chunk | None:
     """Lock the next chunk that is not done, until the transaction ends (I-3.6); None when all are taken."""
     query = (
         sa.select(chunk)
@@ -83,19 +84,19 @@ def claim(tx: Transaction, run_id: uuid.UUID, table_number: int) -> Chunk | None
     return None if row is None else _chunk(row)
 
 
-def claim_chunk(tx: Transaction, run_id: uuid.UUID, item: Chunk) -> Chunk | None:
+def claim(tx: Transaction, run_id: uuid.UUID, item: Chunk) -> Chunk | None:
     """Lock that chunk until the transaction ends; None when it is done, taken, or was cut."""
     query = sa.select(chunk).where(*_of(run_id, item), chunk.c.status != "done").with_for_update(skip_locked=True)
     row = tx.sa.execute(query).one_or_none()
     return None if row is None else _chunk(row)
 
 
-def cut_chunk(tx: Transaction, run_id: uuid.UUID, item: Chunk, middle: KeyValue) -> None:
+def cut(tx: Transaction, run_id: uuid.UUID, item: Chunk, middle: KeyValue) -> None:
     """Cut an open chunk at ``middle``: it keeps the lower half, a new chunk gets the upper."""
-    held = claim_chunk(tx, run_id, item)
+    held = claim(tx, run_id, item)
     if held is None or held.range != item.range:
         return
-    state = table(tx, run_id, item.table_number, lock=True)
+    state = table_plans.get(tx, run_id, item.table_number, lock=True)
     tx.sa.execute(sa.update(chunk).where(*_of(run_id, item)).values(upper_key=list(middle), attempts=0))
     upper = item.range.upper
     tx.sa.execute(
@@ -107,7 +108,7 @@ def cut_chunk(tx: Transaction, run_id: uuid.UUID, item: Chunk, middle: KeyValue)
             upper_key=None if upper is None else list(upper),
         )
     )
-    update_table(tx, run_id, item.table_number, next_chunk=state.next_chunk + 1)
+    table_plans.update(tx, run_id, item.table_number, next_chunk=state.next_chunk + 1)
 
 
 def _of(run_id: uuid.UUID, item: Chunk) -> tuple[sa.ColumnElement[bool], ...]:
@@ -118,14 +119,14 @@ def _of(run_id: uuid.UUID, item: Chunk) -> tuple[sa.ColumnElement[bool], ...]:
     )
 
 
-def finish_chunk(tx: Transaction, run_id: uuid.UUID, item: Chunk, *, epoch: int, rows: int, seconds: float) -> None:
+def finish(tx: Transaction, run_id: uuid.UUID, item: Chunk, *, epoch: int, rows: int, seconds: float) -> None:
     """Mark the chunk done in the transaction that holds its rows."""
     tx.sa.execute(
         sa.update(chunk)
         .where(*_of(run_id, item))
         .values(status="done", rows=rows, seconds=seconds, epoch=epoch, done_at=func.clock_timestamp(), error=None)
     )
-    update_table(tx, run_id, item.table_number, rows_done=table_plan.c.rows_done + rows)
+    table_plans.update(tx, run_id, item.table_number, rows_done=table_plan.c.rows_done + rows)
 
 
 def count_attempt(tx: Transaction, run_id: uuid.UUID, item: Chunk) -> None:
@@ -133,18 +134,18 @@ def count_attempt(tx: Transaction, run_id: uuid.UUID, item: Chunk) -> None:
     tx.sa.execute(sa.update(chunk).where(*_of(run_id, item)).values(attempts=chunk.c.attempts + 1))
 
 
-def fail_chunk(tx: Transaction, run_id: uuid.UUID, item: Chunk, error: Json) -> None:
+def fail(tx: Transaction, run_id: uuid.UUID, item: Chunk, error: Json) -> None:
     """Quarantine the chunk with what was found."""
     tx.sa.execute(sa.update(chunk).where(*_of(run_id, item)).values(status="failed", error=error))
 
 
-def chunks(tx: Transaction, run_id: uuid.UUID, table_number: int) -> tuple[Chunk, ...]:
+def of_table(tx: Transaction, run_id: uuid.UUID, table_number: int) -> tuple[Chunk, ...]:
     """All chunks of a table, in order."""
     query = sa.select(chunk).where(chunk.c.run_id == run_id, chunk.c.table_number == table_number)
     return tuple(_chunk(row) for row in tx.sa.execute(query.order_by(chunk.c.number)))
 
 
-def open_chunks(tx: Transaction, run_id: uuid.UUID, table_number: int) -> int:
+def count_open(tx: Transaction, run_id: uuid.UUID, table_number: int) -> int:
     """How many chunks of the table are planned and not done."""
     query = sa.select(func.count()).where(
         chunk.c.run_id == run_id, chunk.c.table_number == table_number, chunk.c.status != "done"

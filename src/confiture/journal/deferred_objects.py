@@ -1,16 +1,19 @@
-"""Objects that the run has taken off the target's tables, with their definitions, until they are back as declared."""
+"""The objects of the target that are removed or disabled while rows are loaded, and their status."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
-from confiture.journal.tables import Json, deferred_object
+from confiture.journal.tables import deferred_object
 from confiture.postgres.session import Transaction
 from confiture.types import TableRef
+
+Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class Deferred:
         return self.interim_name if self.status == "interim" else self.name
 
 
-def take_off(tx: Transaction, run_id: uuid.UUID, item: Deferred) -> None:
+def add(tx: Transaction, run_id: uuid.UUID, item: Deferred) -> None:
     """Record ``item`` in the transaction that takes it off."""
     tx.sa.execute(
         sa.insert(deferred_object).values(
@@ -60,7 +63,7 @@ def take_off(tx: Transaction, run_id: uuid.UUID, item: Deferred) -> None:
     )
 
 
-def deferred(tx: Transaction, run_id: uuid.UUID, kind: str | None = None) -> tuple[Deferred, ...]:
+def of_run(tx: Transaction, run_id: uuid.UUID, kind: str | None = None) -> tuple[Deferred, ...]:
     """What was taken off, by kind and name; all kinds when None."""
     query = sa.select(deferred_object).where(deferred_object.c.run_id == run_id)
     if kind is not None:
@@ -91,7 +94,7 @@ SUSPENDED = ("trigger", "rule", "check", "publication")
 
 def suspended(tx: Transaction, run_id: uuid.UUID) -> tuple[Deferred, ...]:
     """The objects of these kinds that are off for the run, or were, in the order to bring them back."""
-    return in_order(d for d in deferred(tx, run_id) if d.kind in SUSPENDED)
+    return in_order(d for d in of_run(tx, run_id) if d.kind in SUSPENDED)
 
 
 def in_order(items: Iterable[Deferred]) -> tuple[Deferred, ...]:
@@ -99,7 +102,7 @@ def in_order(items: Iterable[Deferred]) -> tuple[Deferred, ...]:
     return tuple(sorted(items, key=lambda d: -int((d.detail or {}).get("level", 0))))
 
 
-def set_deferred(tx: Transaction, run_id: uuid.UUID, item: Deferred, status: str) -> None:
+def set_status(tx: Transaction, run_id: uuid.UUID, item: Deferred, status: str) -> None:
     """Record where ``item`` now stands, in the transaction that put it there."""
     c = deferred_object.c
     tx.sa.execute(
@@ -110,7 +113,7 @@ def set_deferred(tx: Transaction, run_id: uuid.UUID, item: Deferred, status: str
     )
 
 
-def set_all_deferred(tx: Transaction, run_id: uuid.UUID, kinds: Sequence[str], status: str) -> None:
+def set_all_statuses(tx: Transaction, run_id: uuid.UUID, kinds: Sequence[str], status: str) -> None:
     """Record where every object of some kinds now stands, in the transaction that put them there."""
     c = deferred_object.c
     tx.sa.execute(sa.update(deferred_object).where(c.run_id == run_id, c.kind.in_(kinds)).values(status=status))

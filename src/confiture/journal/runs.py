@@ -17,9 +17,11 @@ from sqlalchemy import func
 
 from confiture import __version__
 from confiture.errors import Held
-from confiture.journal.tables import Json, event, run
+from confiture.journal.tables import event, run
 from confiture.postgres.session import Transaction
 from confiture.states import FINAL, SETUP
+
+Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,20 +104,26 @@ def create(
         )
     )
     note(tx, run_id, 1, "created", {"source": source[0], "target": target[0]}, to_state=SETUP)
-    created = get(tx, run_id)
-    assert created is not None
-    return created
+    return get(tx, run_id)
 
 
-def get(tx: Transaction, run_id: uuid.UUID) -> Run | None:
-    """The run, or None."""
+def find(tx: Transaction, run_id: uuid.UUID) -> Run | None:
+    """The run; None when the journal has no such run."""
     return _run(tx.sa.execute(sa.select(run).where(run.c.id == run_id)).one_or_none())
 
 
-def required(tx: Transaction, run_id: uuid.UUID) -> Run:
-    """The run, which is there."""
-    found = get(tx, run_id)
-    assert found is not None
+def get(tx: Transaction, run_id: uuid.UUID) -> Run:
+    """The run.
+
+    :raises Held: when the journal has no such run: another session has removed it.
+    """
+    found = find(tx, run_id)
+    if found is None:
+        raise Held(
+            f"run {run_id.hex[:8]} is no longer in the journal",
+            why="another session has removed it",
+            fix="see which run the target has: confiture status",
+        )
     return found
 
 

@@ -1,4 +1,4 @@
-"""Journaled steps, and the objects that setup built: what a resumed command need not do again."""
+"""The steps of a run: begun, done, discarded."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import sqlalchemy as sa
 from sqlalchemy import func
 from sqlalchemy.dialects.postgresql import insert
 
-from confiture.journal.tables import built_object, step
+from confiture.journal.tables import step
 from confiture.postgres.session import Transaction
 
 
-def step_done(tx: Transaction, run_id: uuid.UUID, phase: str, name: str) -> bool:
+def is_done(tx: Transaction, run_id: uuid.UUID, phase: str, name: str) -> bool:
     """Whether the step's work is durable."""
     query = sa.select(step.c.status).where(step.c.run_id == run_id, step.c.phase == phase, step.c.name == name)
     return tx.sa.execute(query).scalar_one_or_none() == "done"
 
 
-def mark_step(tx: Transaction, run_id: uuid.UUID, phase: str, name: str, *, done: bool) -> None:
+def mark(tx: Transaction, run_id: uuid.UUID, phase: str, name: str, *, done: bool) -> None:
     """Record that a step was begun or is done."""
     status = {"status": "done" if done else "begun", "done_at": func.clock_timestamp() if done else None}
     statement = insert(step).values(run_id=run_id, phase=phase, name=name, **status)
@@ -32,22 +32,6 @@ def ending(tx: Transaction, run_id: uuid.UUID) -> str | None:
     return tx.sa.execute(query.limit(1)).scalar_one_or_none()
 
 
-def forget_steps(tx: Transaction, run_id: uuid.UUID, phase: str) -> None:
+def discard(tx: Transaction, run_id: uuid.UUID, phase: str) -> None:
     """Let the steps of a phase run again, after the work they follow has changed."""
     tx.sa.execute(sa.delete(step).where(step.c.run_id == run_id, step.c.phase == phase))
-
-
-def record_built(tx: Transaction, run_id: uuid.UUID, objects: list[tuple[str, str]]) -> None:
-    """Record (kind, identity) of everything the DDL created, in creation order."""
-    rows = [
-        {"run_id": run_id, "number": n, "kind": kind, "identity": identity}
-        for n, (kind, identity) in enumerate(objects, 1)
-    ]
-    if rows:
-        tx.sa.execute(sa.insert(built_object), rows)
-
-
-def built(tx: Transaction, run_id: uuid.UUID) -> list[tuple[str, str]]:
-    """What setup built, the newest first."""
-    query = sa.select(built_object).where(built_object.c.run_id == run_id).order_by(built_object.c.number.desc())
-    return [(row.kind, row.identity) for row in tx.sa.execute(query)]

@@ -1,4 +1,4 @@
-"""The plan of each table, and how far its copy has come."""
+"""The tables of the plan, and the progress of each table's copy."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from confiture.journal.tables import Json, chunk, table_plan
+from confiture.journal.tables import chunk, table_plan
 from confiture.postgres.session import Transaction
 from confiture.types import KeyValue, TableRef
+
+Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class TableProgress:
     finished_at: datetime | None
 
 
-def _key(value: list[str] | None) -> KeyValue | None:
+def key_values(value: list[str] | None) -> KeyValue | None:
     return None if value is None else tuple(value)
 
 
@@ -46,7 +48,7 @@ def _progress(row: sa.Row[Any]) -> TableProgress:
         estimate=row.estimate,
         phase=row.phase,
         fingerprint=row.fingerprint,
-        cursor_key=_key(row.cursor_key),
+        cursor_key=key_values(row.cursor_key),
         next_chunk=row.next_chunk,
         sealed=row.sealed,
         rows_done=row.rows_done,
@@ -55,7 +57,7 @@ def _progress(row: sa.Row[Any]) -> TableProgress:
     )
 
 
-def add_table(
+def add(
     tx: Transaction,
     run_id: uuid.UUID,
     number: int,
@@ -82,11 +84,11 @@ def add_table(
     )
 
 
-def replace_table(tx: Transaction, run_id: uuid.UUID, number: int, source: TableRef, plan: Json, estimate: int) -> None:
+def replace(tx: Transaction, run_id: uuid.UUID, number: int, source: TableRef, plan: Json, estimate: int) -> None:
     """A new plan for a table of which nothing is copied: its chunks are planned again."""
     _of_table = (chunk.c.run_id == run_id, chunk.c.table_number == number)
     tx.sa.execute(sa.delete(chunk).where(*_of_table))
-    update_table(
+    update(
         tx,
         run_id,
         number,
@@ -104,25 +106,25 @@ def replace_table(tx: Transaction, run_id: uuid.UUID, number: int, source: Table
     )
 
 
-def drop_table(tx: Transaction, run_id: uuid.UUID, number: int) -> None:
+def drop(tx: Transaction, run_id: uuid.UUID, number: int) -> None:
     """Forget a table that the plan no longer has; the caller has made sure that it has no rows."""
     tx.sa.execute(sa.delete(chunk).where(chunk.c.run_id == run_id, chunk.c.table_number == number))
     tx.sa.execute(sa.delete(table_plan).where(table_plan.c.run_id == run_id, table_plan.c.number == number))
 
 
-def tables(tx: Transaction, run_id: uuid.UUID) -> tuple[TableProgress, ...]:
+def of_run(tx: Transaction, run_id: uuid.UUID) -> tuple[TableProgress, ...]:
     """Every table of the plan, in its order."""
     query = sa.select(table_plan).where(table_plan.c.run_id == run_id).order_by(table_plan.c.number)
     return tuple(_progress(row) for row in tx.sa.execute(query))
 
 
-def table(tx: Transaction, run_id: uuid.UUID, number: int, *, lock: bool = False) -> TableProgress:
+def get(tx: Transaction, run_id: uuid.UUID, number: int, *, lock: bool = False) -> TableProgress:
     """One table of the plan; with ``lock`` its row is held for the planner."""
     query = sa.select(table_plan).where(table_plan.c.run_id == run_id, table_plan.c.number == number)
     return _progress(tx.sa.execute(query.with_for_update() if lock else query).one())
 
 
-def update_table(tx: Transaction, run_id: uuid.UUID, number: int, **values: object) -> None:
+def update(tx: Transaction, run_id: uuid.UUID, number: int, **values: object) -> None:
     """Set columns of a table's row."""
     where = (table_plan.c.run_id == run_id, table_plan.c.number == number)
     tx.sa.execute(sa.update(table_plan).where(*where).values(**values))

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, DateTime, Double, Integer, Table, Text
 from sqlalchemy.dialects.postgresql import JSONB, UUID
-
-Json = dict[str, Any]
 
 _meta = sa.MetaData(schema="confiture")
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import func
 
-from confiture.journal.tables import Json, difference, verification, verified_unit
+from confiture.journal.tables import difference, verification, verified_unit
 from confiture.postgres.session import Transaction
+
+Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,24 @@
-"""Server processes: whether they are alive, and ending them."""
+"""Server processes: which one serves a connection, whether it still runs, and how it is ended."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import psycopg
-
+from confiture.postgres.connection import Pg
 from confiture.sql import load
 from confiture.types import Backend
 
-Row = tuple[Any, ...]
-Pg = psycopg.Connection[Row]
-
 _BACKENDS = load("backends.sql")
+
+
+def backend_of(pg: Pg) -> Backend:
+    # Seconds since the epoch: the session's date style, which need not be ours yet, does not show in them.
+    row = pg.execute(
+        "SELECT pid, extract(epoch FROM backend_start)::text FROM pg_catalog.pg_stat_activity"
+        " WHERE pid = pg_catalog.pg_backend_pid()"
+    ).fetchone()
+    assert row is not None
+    return Backend(*row)
 
 
 def alive(pg: Pg, backends: Sequence[Backend]) -> bool:

@@ -1,4 +1,4 @@
-"""Which errors pass by themselves, and the repetition of whole transactions after them."""
+"""Retries of whole transactions: which errors are transient, and how long to wait before each attempt."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from confiture.log import log
 
 T = TypeVar("T")
 
+#: What a transaction ends with that somebody else's locks are in the way of.
+LOCK_CONFLICTS = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
+
 #: SQLSTATE classes and codes after which the same transaction may succeed (docs/journal.md, Retries).
 _RETRYABLE_CLASSES = ("08", "53")
-
 _RETRYABLE = {"57P01", "57P02", "57P03", "57P05", "25P03", "40001", "40P01", "55P03"}
-
 #: A disk that is full does not empty itself within a retry's deadline.
 _NOT_RETRYABLE = {"53100"}
 
 RETRY_DEADLINE_SECONDS = 60
-
 #: Seconds until work that gave way is repeated: the application's statement then has its lock.
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 

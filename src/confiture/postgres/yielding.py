@@ -27,7 +27,7 @@ import psycopg
 from confiture.config import Database, excerpt, redact
 from confiture.errors import ConfitureError, GaveWay
 from confiture.log import log
-from confiture.postgres.backends import Pg
+from confiture.postgres.connection import Pg
 from confiture.postgres.session import Session, enrolling
 from confiture.sql import load
 

@@ -1,7 +1,7 @@
-"""The context of a step: both sessions, the run's epoch, and the fenced transactions that every write needs.
+"""The context of a step: the run, its epoch, the sessions, and the fenced transactions that every write passes.
 
-Two processes never write for one run: a takeover raises the epoch on the source, then on the target, and every writing
-transaction begins by reading its side's fence with its own epoch (docs/invariants.md, I-7.1 to I-7.3).
+Every writing transaction begins by reading its side's fence with the runner's own epoch, so a runner that was taken
+over can write nothing (docs/invariants.md, I-7.1 to I-7.3).
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from psycopg import IsolationLevel, sql
 from confiture.errors import Held
 from confiture.failpoints import failpoint
 from confiture.journal import leases, runs
+from confiture.journal import source as run_schema
 from confiture.journal.runs import Run
 from confiture.postgres import yielding
 from confiture.postgres.backends import alive, terminate
 from confiture.postgres.retry import retry
 from confiture.postgres.session import Session, Transaction
 from confiture.runner.progress import Progress, Silent
-from confiture.runner.signals import Stop
+from confiture.runner.stop import Stop
 from confiture.types import Backend
 
 POLL_SECONDS = 0.5
@@ -67,9 +68,7 @@ class Context:
     def run(self) -> Run:
         """The run as the journal has it now."""
         with self.target.transaction(read_only=True) as tx:
-            found = runs.get(tx, self.run_id)
-        assert found is not None
-        return found
+            return runs.get(tx, self.run_id)
 
     @contextmanager
     def fenced(self, name: str | None = None) -> Iterator[Transaction]:
@@ -122,7 +121,7 @@ class Context:
         self._joined[session] = (side, backend)
         self.record_backends()
         if before is not None and before != (side, backend):
-            end_sessions(self.source if side == "source" else self.target, (before[1],))
+            end_backends(self.source if side == "source" else self.target, (before[1],))
 
     def part(self, session: object) -> None:
         """Undo :meth:`join`: the session is closed."""
@@ -139,8 +138,8 @@ class Context:
         """
         with self.target.transaction(read_only=True) as tx:
             earlier = [r for r in leases.history(tx, self.run_id) if r.epoch < self.epoch]
-        end_sessions(self.source, tuple({b for r in earlier for b in r.source_backends}))
-        end_sessions(self.target, tuple({b for r in earlier for b in r.target_backends}))
+        end_backends(self.source, tuple({b for r in earlier for b in r.source_backends}))
+        end_backends(self.target, tuple({b for r in earlier for b in r.target_backends}))
 
     def end_beside(self, side: str) -> None:
         """End the server processes that worked beside one side's own session, and wait until they are gone."""
@@ -148,7 +147,7 @@ class Context:
         known = self.recorded
         if known is not None:
             worked = known.source if side == "source" else known.target
-            end_sessions(session, tuple(b for b in worked if b not in (session.backend, self.pulse)))
+            end_backends(session, tuple(b for b in worked if b not in (session.backend, self.pulse)))
 
     @contextmanager
     def fenced_source(self, name: str | None = None, *, session: Session | None = None) -> Iterator[Transaction]:
@@ -159,7 +158,7 @@ class Context:
         """
         self.check_lease()
         with _named(name), (session or self.source).transaction() as tx:
-            check_source_fence(tx, self.schema, self.epoch)
+            run_schema.fence(tx, self.schema, self.epoch)
             yield tx
             if name is not None:
                 failpoint(f"{name}.before_commit")
@@ -203,22 +202,6 @@ def _named(name: str | None) -> Iterator[None]:
         failpoint(f"{name}.after_commit")
 
 
-def check_source_fence(tx: Transaction, schema: str, epoch: int) -> None:
-    """Hold the source's copy of the fence until the transaction ends.
-
-    :raises Held: when it does not carry our epoch.
-    """
-    query = sql.SQL("SELECT epoch FROM {} WHERE epoch = {} FOR SHARE").format(
-        sql.Identifier(schema, "fence"), sql.Literal(epoch)
-    )
-    if tx.pg.execute(query).fetchone() is None:
-        raise Held(
-            "another runner has taken this run over",
-            why=f"the source's fence {schema}.fence no longer has epoch {epoch}",
-            fix="see who runs it: confiture status",
-        )
-
-
 @contextmanager
 def reading(session: Session, lock: sql.Composable) -> Iterator[Transaction]:
     """A reading transaction on the source: lock, then snapshot (docs/invariants.md, I-2.1).
@@ -232,10 +215,7 @@ def reading(session: Session, lock: sql.Composable) -> Iterator[Transaction]:
         yield tx
 
 
-# Holding a run -------------------------------------------------------------------------------------
-
-
-def end_sessions(session: Session, backends: tuple[Backend, ...]) -> None:
+def end_backends(session: Session, backends: tuple[Backend, ...]) -> None:
     """End them and wait until they are gone: what they had open is rolled back then."""
     if not backends:
         return

@@ -1,7 +1,8 @@
-"""The lease of a run: taking it, renewing it, taking a run over, releasing it.
+"""The lease of a run: one runner holds it, renews it with a heartbeat, and takes it over from a runner that is gone.
 
-At most one process works for a run (docs/invariants.md, I-7.1 to I-7.3). The heartbeat only shows that a process is
-alive; the fence is the guarantee.
+Two processes never write for one run: a takeover raises the epoch on the source, then on the
+target, and every writing transaction begins by reading its side's fence with its own epoch
+(docs/invariants.md, I-7.1 to I-7.3). The heartbeat only shows that a runner is alive; it is not the guarantee.
 """
 
 from __future__ import annotations
@@ -15,23 +16,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import psycopg
-from psycopg import sql
 
 from confiture.config import Database, redact
 from confiture.errors import CannotConnect, ConfitureError, DataFailure, Held
 from confiture.failpoints import failpoint
 from confiture.journal import leases, runs
+from confiture.journal import source as run_schema
 from confiture.journal.leases import Runner
 from confiture.journal.runs import Run
 from confiture.postgres import yielding
 from confiture.postgres.backends import alive
 from confiture.postgres.retry import retry
 from confiture.postgres.session import Session, claiming
-from confiture.runner.context import POLL_SECONDS, Backends, Context, end_sessions
+from confiture.runner.context import POLL_SECONDS, Backends, Context, end_backends
 from confiture.runner.progress import Progress
 
 
-def held_by(holder: Runner) -> Held:
+def _held_by(holder: Runner) -> Held:
     return Held(
         f"run {holder.run_id.hex[:8]} is held by {holder.host} pid {holder.pid} ({holder.command})",
         why=f"its heartbeat is {holder.silent_seconds:.0f} s old and moving",
@@ -52,11 +53,10 @@ def _wait_for_holder(target: Session, run_id: uuid.UUID, say: Callable[[str], No
             seen = runs.get(tx, run_id)
             holder = leases.holder(tx, run_id)
             gone = holder is not None and bool(holder.target_backends) and not alive(tx.pg, holder.target_backends)
-        assert seen is not None
         if holder is None or gone or holder.lapsed:
             return holder, seen.epoch
         if first is not None and (holder.epoch, holder.heartbeat_at) != (first.epoch, first.heartbeat_at):
-            raise held_by(holder)
+            raise _held_by(holder)
         if first is None:
             first = holder
             say(f"held by {holder.host} pid {holder.pid}; waiting to see whether it is alive")
@@ -66,11 +66,7 @@ def _wait_for_holder(target: Session, run_id: uuid.UUID, say: Callable[[str], No
 def _raise_source_epoch(source: Session, schema: str, epoch: int) -> None:
     with source.transaction() as tx:
         claiming(tx)
-        row = tx.pg.execute("SELECT to_regclass(format('%%I.fence', %s::text))", (schema,)).fetchone()
-        if row is not None and row[0] is not None:
-            statement = sql.SQL("UPDATE {} SET epoch = {} WHERE epoch < {}")
-            fence = sql.Identifier(schema, "fence")
-            tx.pg.execute(statement.format(fence, sql.Literal(epoch), sql.Literal(epoch)))
+        run_schema.raise_epoch(tx, schema, epoch)
 
 
 def take(source: Session, target: Session, run: Run, command: str, say: Callable[[str], None]) -> int:
@@ -84,8 +80,8 @@ def take(source: Session, target: Session, run: Run, command: str, say: Callable
     holder, seen = _wait_for_holder(target, run.id, say)
     if holder is not None:
         say(f"taking over from {holder.host} pid {holder.pid}, silent for {holder.silent_seconds:.0f} s")
-        end_sessions(source, holder.source_backends)
-        end_sessions(target, holder.target_backends)
+        end_backends(source, holder.source_backends)
+        end_backends(target, holder.target_backends)
         failpoint("takeover.terminated")
     failpoint("takeover.before_source")
     _raise_source_epoch(source, run.schema, seen + 1)
@@ -107,7 +103,7 @@ def take(source: Session, target: Session, run: Run, command: str, say: Callable
         with target.transaction(read_only=True) as tx:
             winner = leases.holder(tx, run.id)
         raise (
-            held_by(winner)
+            _held_by(winner)
             if winner
             else Held(
                 "another runner took the run at the same moment", why=f"run {run.short} moved on", fix="try again"

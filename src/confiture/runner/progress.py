@@ -1,4 +1,4 @@
-"""Where a step reports its progress."""
+"""Where a step reports its progress: a terminal, a log, or nothing."""
 
 from __future__ import annotations
 

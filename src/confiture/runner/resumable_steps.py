@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from confiture.failpoints import failpoint
-from confiture.journal import steps
+from confiture.journal import steps as journal_steps
 from confiture.postgres.retry import retry
 from confiture.postgres.session import Transaction
 from confiture.runner.context import Context
@@ -26,9 +26,9 @@ class Step:
     outside: Callable[[Context], None] | None = None
 
 
-def run_steps(context: Context, phase: str, work: Sequence[Step]) -> None:
+def run_steps(context: Context, phase: str, steps: Sequence[Step]) -> None:
     """Run the steps that are not done, in order; again after a lost connection."""
-    for step in work:
+    for step in steps:
         context.checkpoint()
         if retry(partial(_run_step, context, phase, step)):
             context.progress.say(f"{phase}: {step.name}")
@@ -37,16 +37,16 @@ def run_steps(context: Context, phase: str, work: Sequence[Step]) -> None:
 def _run_step(context: Context, phase: str, step: Step) -> bool:
     """Run one step; False when it was done before, by us too if only the COMMIT's answer was lost."""
     with context.fenced() as tx:
-        if steps.step_done(tx, context.run_id, phase, step.name):
+        if journal_steps.is_done(tx, context.run_id, phase, step.name):
             return False
-        steps.mark_step(tx, context.run_id, phase, step.name, done=False)
+        journal_steps.mark(tx, context.run_id, phase, step.name, done=False)
     if step.outside is not None:
         step.outside(context)
         failpoint(f"{phase}.outside")
     with context.fenced() as tx:  # the act and its mark commit together
         if step.act is not None:
             step.act(context, tx)
-        steps.mark_step(tx, context.run_id, phase, step.name, done=True)
+        journal_steps.mark(tx, context.run_id, phase, step.name, done=True)
         failpoint(f"{phase}.before_commit")
     failpoint(f"{phase}.after_commit")
     return True

@@ -13,8 +13,7 @@ from transitions import Machine, MachineError
 
 from confiture.errors import ConfitureError, Held, Refused
 from confiture.journal import runs
-from confiture.journal.runs import Run
-from confiture.journal.tables import Json
+from confiture.journal.runs import Json, Run
 from confiture.postgres.session import Transaction
 from confiture.states import EDGES, STATES
 

@@ -17,8 +17,8 @@ from confiture.config import excerpt
 from confiture.errors import Held, Refused
 from confiture.failpoints import failpoint
 from confiture.journal import runs
-from confiture.postgres.retry import retry
-from confiture.postgres.session import LOCK_CONFLICTS, Transaction
+from confiture.postgres.retry import LOCK_CONFLICTS, retry
+from confiture.postgres.session import Transaction
 from confiture.runner.context import Context
 from confiture.sql import load
 from confiture.types import TableRef

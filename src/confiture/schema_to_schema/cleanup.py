@@ -12,7 +12,7 @@ from confiture.capture import run_triggers, write_block
 from confiture.config import Database
 from confiture.copy import foreign_server
 from confiture.errors import Held, Refused
-from confiture.journal import deferred_objects, runs, steps, table_plans
+from confiture.journal import built_objects, deferred_objects, runs, source, table_plans
 from confiture.journal.runs import Run
 from confiture.naming import Naming
 from confiture.plan.model import plan_from_json
@@ -78,7 +78,7 @@ def abort(context: Context) -> None:
 def _end(context: Context, trigger: str) -> None:
     # Durable together: the final state, and that no error blocks the run.
     with context.fenced(trigger) as tx:
-        run = runs.required(tx, context.run_id)
+        run = runs.get(tx, context.run_id)
         transitions.fire(tx, run, trigger)
         runs.unblock(tx, context.run_id)
 
@@ -118,7 +118,7 @@ def _drop_target(context: Context, tx: Transaction) -> None:
     ).fetchall()
     for (name,) in rows:
         tx.pg.execute(sql.SQL("DROP FOREIGN TABLE {}").format(sql.Identifier(context.schema, name)))
-    run = runs.get(tx, context.run_id)
+    run = runs.find(tx, context.run_id)
     if run is not None and run.plan is not None:
         write_block.remove(tx, context.schema)
         reverse.remove(tx, context.schema, plan_from_json(run.plan))
@@ -128,8 +128,7 @@ def _drop_target(context: Context, tx: Transaction) -> None:
         tx.pg.execute(sql.SQL("DROP SERVER {}").format(schema))
         if fdw.get("extension"):
             _drop_extension(tx)
-    for table in ("fingerprint", "storage"):
-        tx.pg.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(context.schema, table)))
+    source.drop_tables(tx, context.schema, source.TARGET_TABLES, if_exist=True)
     tx.pg.execute(sql.SQL("DROP SCHEMA IF EXISTS {}").format(schema))
 
 
@@ -144,8 +143,7 @@ def _drop_extension(tx: Transaction) -> None:
 def _drop_source(context: Context) -> None:
     """Drop views, fence and schema in one transaction; nothing to do when an earlier command did that."""
     with context.source.transaction() as tx:
-        row = tx.pg.execute("SELECT to_regclass(quote_ident(%s) || '.fence')", (context.schema,)).fetchone()
-        if row is None or row[0] is None:
+        if not source.exists(tx, context.schema):
             return
     plan = context.run().plan
     if plan is not None:
@@ -161,11 +159,8 @@ def _drop_source(context: Context) -> None:
         wait_for_locks(context, "source", [ref], partial(_release, context, "source", ref))
     # Durable together: the run's objects on the source are dropped, except the write block of a closed source.
     with context.fenced_source("drop_source") as tx:
-        views = tx.pg.execute("SELECT viewname FROM pg_views WHERE schemaname = %s", (context.schema,)).fetchall()
-        for (name,) in views:
-            tx.pg.execute(sql.SQL("DROP VIEW {}").format(sql.Identifier(context.schema, name)))
-        for table in ("aside", "storage", "passes", "fingerprint", "fence"):
-            tx.pg.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(context.schema, table)))
+        source.drop_views(tx, context.schema)
+        source.drop_tables(tx, context.schema, source.TABLES)
         if not blocked:
             write_block.remove(tx, context.schema)
             tx.pg.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(context.schema)))
@@ -185,7 +180,7 @@ def _drop_built(context: Context, tx: Transaction) -> None:
 
     :raises Refused: when another object depends on one of them.
     """
-    left = steps.built(tx, context.run_id)
+    left = built_objects.newest_first(tx, context.run_id)
     tables = [identity for kind, identity in left if kind == "table"]
     others = [(kind, identity) for kind, identity in left if kind != "table"]
     pending = [("table", ", ".join(tables))] if tables else []
@@ -203,13 +198,13 @@ def _drop_built(context: Context, tx: Transaction) -> None:
 
 def _restore_found(context: Context, tx: Transaction) -> None:
     """Empty the tables that existed before setup, and restore every object that was taken off them."""
-    if steps.built(tx, context.run_id):
+    if built_objects.newest_first(tx, context.run_id):
         return  # they were dropped with everything on them
     plan_store.foreign_keys_off(context, tx)
-    tables = [sql.Identifier(s.target.schema, s.target.name) for s in table_plans.tables(tx, context.run_id)]
+    tables = [sql.Identifier(s.target.schema, s.target.name) for s in table_plans.of_run(tx, context.run_id)]
     if tables:
         tx.pg.execute(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(tables)))
-    taken = [item for item in deferred_objects.deferred(tx, context.run_id) if item.status == "off"]
+    taken = [item for item in deferred_objects.of_run(tx, context.run_id) if item.status == "off"]
     keys = (d for d in taken if d.kind == "foreign_key")
     suspended = deferred_objects.in_order(d for d in taken if d.kind in deferred_objects.SUSPENDED)
     for item in (*indexes.roots_first(taken), *keys, *suspended):

@@ -30,8 +30,9 @@ from confiture.journal.runs import Run
 from confiture.journal.verifications import Difference
 from confiture.plan.model import Plan
 from confiture.pooler import Pooler
-from confiture.postgres.retry import retry
-from confiture.postgres.session import LOCK_CONFLICTS, Budget, Session, Transaction, brief_lock
+from confiture.postgres.budget import Budget
+from confiture.postgres.retry import LOCK_CONFLICTS, retry
+from confiture.postgres.session import Session, Transaction, brief_lock
 from confiture.runner import transitions
 from confiture.runner.context import Context
 from confiture.schema_to_schema import (
@@ -149,7 +150,7 @@ def _acted_on(tx: Transaction, context: Context) -> list[TableRef]:
     """The target tables that the opening changes."""
     kinds = ("foreign_key", "trigger")
     return sorted(
-        {d.table for d in deferred_objects.deferred(tx, context.run_id) if d.kind in kinds and d.status != "back"}
+        {d.table for d in deferred_objects.of_run(tx, context.run_id) if d.kind in kinds and d.status != "back"}
     )
 
 
@@ -246,7 +247,7 @@ def rehearse_opening(context: Context, plan: Plan, limits: Limits) -> None:
 def _rehearse_opening(context: Context, plan: Plan) -> None:
     with context.target.rehearsal() as tx:
         runs.fence(tx, context.run_id, context.epoch)
-        run = runs.required(tx, context.run_id)
+        run = runs.get(tx, context.run_id)
         brief_lock(tx)
         open_target(context, tx, plan, run)
 
@@ -348,7 +349,7 @@ def complete_opening(context: Context, plan: Plan) -> None:
 def _open_target(context: Context, plan: Plan) -> None:
     # Durable together: foreign keys, suspended objects, write block and state.
     with context.fenced() as tx:
-        run = runs.required(tx, context.run_id)
+        run = runs.get(tx, context.run_id)
         if run.state == CUTOVER:
             return
         brief_lock(tx)
@@ -364,12 +365,12 @@ def open_target(context: Context, tx: Transaction, plan: Plan, run: Run, servers
 
     :param servers: the start of both servers, when every row is known to be equal; None when that is not known.
     """
-    for item in deferred_objects.deferred(tx, context.run_id, "foreign_key"):
+    for item in deferred_objects.of_run(tx, context.run_id, "foreign_key"):
         if item.status == "interim" and item.interim is not None:
             foreign_keys.declare(tx, item)
         elif item.status == "off" and off_until_cutover(plan, item):
             foreign_keys.restore_not_valid(tx, item)
-            deferred_objects.set_deferred(tx, context.run_id, item, "interim")
+            deferred_objects.set_status(tx, context.run_id, item, "interim")
     off = [item for item in deferred_objects.suspended(tx, context.run_id) if item.status != "back"]
     for item in off:
         restore(tx, item)
@@ -377,7 +378,7 @@ def open_target(context: Context, tx: Transaction, plan: Plan, run: Run, servers
     if checks:
         # A restored constraint NOT VALID may be NOT NULL, which changes the fingerprint of its column.
         fingerprint.record(tx, context.schema, fingerprint.roots_of(tx, checks), (fingerprint.COLUMNS,))
-    deferred_objects.set_all_deferred(tx, context.run_id, deferred_objects.SUSPENDED, "back")
+    deferred_objects.set_all_statuses(tx, context.run_id, deferred_objects.SUSPENDED, "back")
     write_block.unblock(tx, context.schema)
     transitions.fire(tx, run, "cutover", {"live": True})
     options = {k: v for k, v in run.options.items() if k != reverse_verify.SERVERS_OPTION}
@@ -389,7 +390,7 @@ def open_target(context: Context, tx: Transaction, plan: Plan, run: Run, servers
 def drop_interim_keys(context: Context, plan: Plan) -> None:
     """After the opening, without a time limit: validate the declared keys, drop their interims."""
     with context.target.transaction(read_only=True) as tx:
-        keys = [k for k in deferred_objects.deferred(tx, context.run_id, "foreign_key") if k.status == "interim"]
+        keys = [k for k in deferred_objects.of_run(tx, context.run_id, "foreign_key") if k.status == "interim"]
     for item in keys:
         beside_interim = not off_until_cutover(plan, item)
         # Durable: the declared key is validated. Its interim remains.
@@ -406,4 +407,4 @@ def _drop_interim(context: Context, item: Deferred, *, beside_interim: bool) -> 
         brief_lock(tx)
         if beside_interim:
             foreign_keys.drop_interim(tx, item)
-        deferred_objects.set_deferred(tx, context.run_id, item, "back")
+        deferred_objects.set_status(tx, context.run_id, item, "back")

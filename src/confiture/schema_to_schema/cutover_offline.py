@@ -20,13 +20,14 @@ from confiture.config import Database, redact
 from confiture.errors import CutoverAborted, Refused, UsageError
 from confiture.failpoints import failpoint
 from confiture.journal import deferred_objects, runs, verifications
+from confiture.journal import source as run_schema
 from confiture.journal.deferred_objects import Deferred
 from confiture.journal.runs import Run
 from confiture.naming import Naming
 from confiture.plan.model import Plan
 from confiture.postgres.session import Transaction
 from confiture.runner import transitions
-from confiture.runner.context import Context, check_source_fence
+from confiture.runner.context import Context
 from confiture.runner.resumable_steps import Step, run_steps
 from confiture.schema_to_schema import sequences, verify
 from confiture.schema_to_schema.deferred_objects import foreign_keys, restore
@@ -83,7 +84,7 @@ def refuse_stale(context: Context, plan: Plan) -> None:
     """:raises Refused: when the last verification is of another plan, or a server was restarted since."""
     with context.target.transaction(read_only=True) as tx:
         last = verifications.latest(tx, context.run_id, "verify")
-        run = runs.required(tx, context.run_id)
+        run = runs.get(tx, context.run_id)
     why = verify.why_stale(context, plan, last)
     if why is not None:
         raise Refused(
@@ -107,7 +108,7 @@ def refuse_closed(context: Context, plan: Plan, source: Transaction) -> None:
 def _as_declared(context: Context) -> None:
     """Foreign keys as declared, each in a resumable step of its own, before anything is locked."""
     with context.target.transaction(read_only=True) as tx:
-        keys = deferred_objects.deferred(tx, context.run_id, "foreign_key")
+        keys = deferred_objects.of_run(tx, context.run_id, "foreign_key")
     steps = [Step(f"foreign key {k.name} on {k.table} as declared", act=_declare(k)) for k in keys]
     run_steps(context, "cutover", steps)
 
@@ -120,7 +121,7 @@ def _declare(item: Deferred) -> Callable[[Context, Transaction], None]:
         fingerprint.refuse_changed(tx, context.schema, "target", [fingerprint.FOREIGN_KEYS], list(both))
         foreign_keys.replace_interim(tx, item)
         fingerprint.record(tx, context.schema, both, [fingerprint.FOREIGN_KEYS])
-        deferred_objects.set_deferred(tx, context.run_id, item, "back")
+        deferred_objects.set_status(tx, context.run_id, item, "back")
 
     return act
 
@@ -131,7 +132,7 @@ def source_tables(context: Context, plan: Plan) -> Tables:
         "source",
         tuple(dict.fromkeys(t.source for t in plan.tables)),
         verify.lock_list(plan),
-        lambda tx: check_source_fence(tx, context.schema, context.epoch),
+        lambda tx: run_schema.fence(tx, context.schema, context.epoch),
     )
 
 
@@ -150,8 +151,8 @@ def _under_lock(context: Context, source: Transaction, plan: Plan) -> None:
         sequences.set_all(context.source, tx, plan)
         for item in deferred_objects.suspended(tx, context.run_id):
             restore(tx, item)
-            deferred_objects.set_deferred(tx, context.run_id, item, "back")
-        run = runs.required(tx, context.run_id)
+            deferred_objects.set_status(tx, context.run_id, item, "back")
+        run = runs.get(tx, context.run_id)
         transitions.fire(tx, run, "cutover", {"verification": result.number})
         runs.update(tx, context.run_id, writes_served_by="target")
 
@@ -160,7 +161,7 @@ def rehearse_declaring(context: Context) -> None:
     """Declare the foreign keys, and roll that back."""
     with context.target.rehearsal() as tx:
         runs.fence(tx, context.run_id, context.epoch)
-        for key in deferred_objects.deferred(tx, context.run_id, "foreign_key"):
+        for key in deferred_objects.of_run(tx, context.run_id, "foreign_key"):
             if key.status == "interim":
                 foreign_keys.replace_interim(tx, key)
 

@@ -36,7 +36,7 @@ def install(context: Context, plan: Plan) -> None:
     :raises Held: when a table cannot be locked for minutes.
     """
     with context.target.transaction(read_only=True) as tx:
-        begun = {s.source for s in table_plans.tables(tx, context.run_id) if has_rows(s)}
+        begun = {s.source for s in table_plans.of_run(tx, context.run_id) if has_rows(s)}
     for item in triggers.captured(plan.tables, context.schema):
         context.checkpoint()
         if item.table not in begun:

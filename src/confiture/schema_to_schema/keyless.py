@@ -39,7 +39,7 @@ def recopy(context: Context, plan: Plan, hashing: Hashing) -> None:
     :raises CutoverAborted: when a row differs; the source is still serving.
     """
     with context.target.transaction(read_only=True) as tx:
-        keys = [k for k in deferred_objects.deferred(tx, context.run_id, "foreign_key") if off_until_cutover(plan, k)]
+        keys = [k for k in deferred_objects.of_run(tx, context.run_id, "foreign_key") if off_until_cutover(plan, k)]
     for table in plan.tables:
         if table.recopied:
             _recopy(context, RunTable(table, context.schema), hashing)

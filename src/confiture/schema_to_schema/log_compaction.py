@@ -72,7 +72,7 @@ class LogCompactor:
 
     def _parted(self) -> tuple[list[Followed], list[Captured]]:
         with self._context.target.transaction(read_only=True) as tx:
-            states = table_plans.tables(tx, self._context.run_id)
+            states = table_plans.of_run(tx, self._context.run_id)
         copied = {s.number for s in states if s.phase in ("copied", "finished")}
         ready, waiting = [], []
         for followed in apply.followed(self._context, self._plan):

@@ -14,7 +14,7 @@ from psycopg import sql
 from confiture.errors import Held
 from confiture.journal import runs, steps
 from confiture.plan.model import Plan
-from confiture.postgres.failures import failure, relies_on_search_path
+from confiture.postgres.failure import failure, relies_on_search_path
 from confiture.postgres.session import brief_lock
 from confiture.runner.context import Context
 from confiture.schema_to_schema.blockers import wait_for_locks
@@ -28,7 +28,7 @@ PHASE = "refresh"
 def refresh(context: Context, plan: Plan) -> None:
     """Refresh the views that were not refreshed since the target opened, in the order of their dependencies."""
     with context.target.transaction(read_only=True) as tx:
-        left = [v for v in plan.materialized_views if not steps.step_done(tx, context.run_id, PHASE, _step(v))]
+        left = [v for v in plan.materialized_views if not steps.is_done(tx, context.run_id, PHASE, _step(v))]
     if left:
         context.progress.say(f"materialized views are stale until refreshed: {', '.join(map(str, left))}")
     for view in left:
@@ -53,7 +53,7 @@ def _refresh(context: Context, view: TableRef) -> None:
             how = sql.SQL("CONCURRENTLY " if row[0] else "")
             name = view.identifier
             tx.pg.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}{}").format(how, name))
-        steps.mark_step(tx, context.run_id, PHASE, _step(view), done=True)
+        steps.mark(tx, context.run_id, PHASE, _step(view), done=True)
 
 
 def _step(view: TableRef) -> str:

@@ -16,10 +16,10 @@ from confiture.copy.run_table import RunTable
 from confiture.copy.throttler import Throttler
 from confiture.errors import Blocked, ConfitureError, DataFailure, GaveWay, Refused
 from confiture.journal import runs, table_plans
-from confiture.journal.chunks import Chunk, claim_chunk, fail_chunk
+from confiture.journal.chunks import Chunk, claim, fail
 from confiture.journal.table_plans import TableProgress
 from confiture.plan.model import Plan, plan_from_json
-from confiture.postgres.failures import failure, relies_on_search_path
+from confiture.postgres.failure import failure, relies_on_search_path
 from confiture.postgres.retry import retry, retry_delays
 from confiture.runner.context import Context
 from confiture.schema_to_schema import follow, plan_store, rebuild
@@ -40,7 +40,7 @@ def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
     :raises Drained: after a signal, at a checkpoint.
     """
     with context.target.transaction(read_only=True) as tx:
-        states = table_plans.tables(tx, context.run_id)
+        states = table_plans.of_run(tx, context.run_id)
     run = context.run()
     server = plan_store.server_of(run)
     by_fdw = {t.number: t.strategy == "fdw" for t in plan.tables}
@@ -107,7 +107,7 @@ def _copy_table(context: Context, job: RunTable, state: TableProgress, throttler
 def _mark_copied(context: Context, number: int) -> None:
     # Durable: every row of the table is copied.
     with context.fenced() as tx:
-        table_plans.update_table(tx, context.run_id, number, phase="copied")
+        table_plans.update(tx, context.run_id, number, phase="copied")
 
 
 def _copy_next(context: Context, job: RunTable, state: TableProgress, throttler: Throttler) -> int | None:
@@ -182,9 +182,9 @@ def _failed(context: Context, job: RunTable, chunk: Chunk | None, error: psycopg
     detail = {"message": bad.message, "key": bad.key, "place": bad.place, "sqlstate": error.sqlstate}
     # Durable together: the chunk is failed, with its row, and the run's note of it.
     with context.fenced() as tx:
-        held = claim_chunk(tx, context.run_id, chunk)
+        held = claim(tx, context.run_id, chunk)
         if held is not None:
-            fail_chunk(tx, context.run_id, held, detail)
+            fail(tx, context.run_id, held, detail)
         runs.note(tx, context.run_id, context.epoch, "bad row", {"table": str(job.table.target), **detail})
     return DataFailure(
         what,

@@ -21,9 +21,9 @@ from confiture.copy import fdw, foreign_server
 from confiture.copy.run_table import RunTable
 from confiture.errors import Blocked, Fault, FaultyInput, Refused, UsageError
 from confiture.journal import deferred_objects, runs, steps, table_plans
-from confiture.journal.runs import Run
+from confiture.journal import source as run_schema
+from confiture.journal.runs import Json, Run
 from confiture.journal.table_plans import TableProgress
-from confiture.journal.tables import Json
 from confiture.mapping import Mapping
 from confiture.plan import expressions, reverse, trust
 from confiture.plan.model import Options, Plan, TablePlan, Trusted, plan_from_json, table_signature
@@ -226,14 +226,14 @@ def store(context: Context, given: Mapping, planned: Planned, restart: tuple[str
     """
     plan = planned.plan
     with context.target.transaction(read_only=True) as tx:
-        before = table_plans.tables(tx, context.run_id)
+        before = table_plans.of_run(tx, context.run_id)
     again = _restarted(restart, plan, before)
     _refuse_other_tables(before, plan)
     _refuse_changed(before, plan, again)
     create_views(context, plan)
     # Durable together: the plan, its tables in the journal, the foreign tables, emptied tables and dropped indexes.
     with context.fenced("store") as tx:
-        run = runs.required(tx, context.run_id)
+        run = runs.get(tx, context.run_id)
         plan = _foreign_tables(context, tx, plan, server_of(run))
         if before and (again or plan.hash != run.plan_hash):
             _reopen(context, tx, run)
@@ -339,10 +339,8 @@ def _refuse_changed(before: tuple[TableProgress, ...], plan: Plan, restart: froz
 def ensure_views(context: Context, plan: Plan) -> None:
     """Create the views again when a crash left those of another plan."""
     with context.source.transaction(read_only=True) as tx:
-        row = tx.pg.execute(
-            sql.SQL("SELECT plan_hash FROM {}").format(sql.Identifier(context.schema, "fence"))
-        ).fetchone()
-    if row is None or row[0] != plan.hash:
+        known = run_schema.plan_hash(tx, context.schema)
+    if known != plan.hash:
         create_views(context, plan)
         name_plan(context, plan)
 
@@ -372,18 +370,14 @@ def name_plan(context: Context, plan: Plan) -> None:
     """
     run = context.run()
     with context.target.transaction(read_only=True) as tx:
-        states = table_plans.tables(tx, context.run_id)
+        states = table_plans.of_run(tx, context.run_id)
     planned = {s.source: s.fingerprint or {} for s in states if not has_rows(s)}
     read = {s.source for s in states if has_rows(s)}
     unread = {ref: facts for ref, facts in planned.items() if ref not in read}
     # Durable together: the plan's name and the fingerprints.
     with context.fenced_source("views.named") as tx:
         _record(context, tx, plan, unread, run.options.get("database") or {})
-        tx.pg.execute(
-            sql.SQL("UPDATE {} SET plan_hash = {}").format(
-                sql.Identifier(context.schema, "fence"), sql.Literal(plan.hash)
-            )
-        )
+        run_schema.set_plan_hash(tx, context.schema, plan.hash)
 
 
 def _record(context: Context, tx: Transaction, plan: Plan, planned: Fingerprints, whole: dict[str, str]) -> None:
@@ -478,12 +472,12 @@ def _table_rows(
     known = {state.number: state for state in before}
     now = {t.number for t in plan.tables}
     for number in set(known) - now:
-        table_plans.drop_table(tx, context.run_id, number)
+        table_plans.drop(tx, context.run_id, number)
     for table in plan.tables:
         value = Plan((table,)).as_json()["tables"][0]
         state = known.get(table.number)
         if state is None:
-            table_plans.add_table(
+            table_plans.add(
                 tx,
                 context.run_id,
                 table.number,
@@ -494,11 +488,11 @@ def _table_rows(
                 fingerprint=planned.fingerprints[table.source],
             )
         elif has_rows(state) and table.target not in restart:
-            table_plans.update_table(tx, context.run_id, table.number, plan=value)
+            table_plans.update(tx, context.run_id, table.number, plan=value)
         else:
-            table_plans.replace_table(tx, context.run_id, table.number, table.source, value, table.estimate)
+            table_plans.replace(tx, context.run_id, table.number, table.source, value, table.estimate)
             fingerprint = planned.fingerprints[table.source]
-            table_plans.update_table(tx, context.run_id, table.number, fingerprint=fingerprint)
+            table_plans.update(tx, context.run_id, table.number, fingerprint=fingerprint)
 
 
 def _take_indexes_off(context: Context, tx: Transaction, plan: Plan, target: Catalog) -> None:
@@ -511,7 +505,7 @@ def _take_indexes_off(context: Context, tx: Transaction, plan: Plan, target: Cat
         for tree in trees.values():
             if not any(_stays(index, table) for index in tree) and _dropped(tx, tree[0]):
                 for index in tree:
-                    deferred_objects.take_off(tx, context.run_id, describe.index(index))
+                    deferred_objects.add(tx, context.run_id, describe.index(index))
 
 
 def _stays(index: catalog.Index, table: TablePlan) -> bool:
@@ -534,21 +528,21 @@ def _dropped(tx: Transaction, index: catalog.Index) -> bool:
 
 def _reopen(context: Context, tx: Transaction, run: Run) -> None:
     """Rows will be copied again: the steps after the copy run again, and the verification is no longer valid."""
-    tables = [s.target for s in table_plans.tables(tx, context.run_id)]
+    tables = [s.target for s in table_plans.of_run(tx, context.run_id)]
     fingerprint.forget(tx, context.schema, tables, (*fingerprint.APPLIED, fingerprint.STORAGE))
     foreign_keys_off(context, tx)
-    steps.forget_steps(tx, context.run_id, "finish")
-    steps.forget_steps(tx, context.run_id, "cutover")
+    steps.discard(tx, context.run_id, "finish")
+    steps.discard(tx, context.run_id, "cutover")
     if run.state == VERIFIED:
         transitions.fire(tx, run, "reopen", {"reason": "tables are copied again"})
 
 
 def foreign_keys_off(context: Context, tx: Transaction) -> None:
     """Take the foreign keys off again, so that a referenced table can be emptied and filled."""
-    for item in deferred_objects.deferred(tx, context.run_id, "foreign_key"):
+    for item in deferred_objects.of_run(tx, context.run_id, "foreign_key"):
         if item.status != "off":
             take_off(tx, item)
-            deferred_objects.set_deferred(tx, context.run_id, item, "off")
+            deferred_objects.set_status(tx, context.run_id, item, "off")
 
 
 def _empty(tx: Transaction, tables: frozenset[TableRef]) -> None:

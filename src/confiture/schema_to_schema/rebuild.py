@@ -16,7 +16,7 @@ from confiture.errors import DataFailure
 from confiture.journal import deferred_objects, table_plans
 from confiture.journal.deferred_objects import Deferred
 from confiture.plan.model import Plan
-from confiture.postgres.failures import failure
+from confiture.postgres.failure import failure
 from confiture.postgres.retry import retry, retryable
 from confiture.postgres.session import Transaction
 from confiture.runner.context import Context
@@ -34,7 +34,7 @@ Act = Callable[[Context, Transaction, Deferred], None]
 def rebuild(context: Context, plan: Plan) -> None:
     """Restore what was taken off for the copy; foreign keys as they stand until the cutover."""
     with context.target.transaction(read_only=True) as tx:
-        taken = deferred_objects.deferred(tx, context.run_id)
+        taken = deferred_objects.of_run(tx, context.run_id)
     keys = [d for d in taken if d.kind == "foreign_key" and not off_until_cutover(plan, d)]
     # Indexes exist already after a table was copied again. Those that another object needs were not taken off.
     off = [d for d in indexes.roots_first(taken) if d.status == "off"]
@@ -91,7 +91,7 @@ def _not_unique(error: psycopg.Error, name: str, item: Deferred) -> DataFailure:
 def restore_and_record(context: Context, tx: Transaction, item: Deferred) -> None:
     """Restore an object that is off, and record that it is back."""
     restore(tx, item)
-    deferred_objects.set_deferred(tx, context.run_id, item, "back")
+    deferred_objects.set_status(tx, context.run_id, item, "back")
 
 
 def _add_interim(context: Context, tx: Transaction, item: Deferred) -> None:
@@ -101,7 +101,7 @@ def _add_interim(context: Context, tx: Transaction, item: Deferred) -> None:
             foreign_keys.add_interim(tx, item)
     except psycopg.errors.ForeignKeyViolation:
         return
-    deferred_objects.set_deferred(tx, context.run_id, item, "interim")
+    deferred_objects.set_status(tx, context.run_id, item, "interim")
 
 
 def _validate_interim(context: Context, tx: Transaction, item: Deferred) -> None:
@@ -125,7 +125,7 @@ def _refresh(view: TableRef) -> TargetAct:
 def _analyze(table: TableRef, number: int) -> TargetAct:
     def act(context: Context, tx: Transaction) -> None:
         tx.pg.execute(sql.SQL("ANALYZE {}").format(qualified(table)))
-        table_plans.update_table(tx, context.run_id, number, phase="finished", finished_at=_now(tx))
+        table_plans.update(tx, context.run_id, number, phase="finished", finished_at=_now(tx))
 
     return act
 

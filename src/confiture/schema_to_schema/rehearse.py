@@ -22,9 +22,10 @@ from confiture.compare.checksum import Hashing
 from confiture.copy.run_table import RunTable
 from confiture.errors import CutoverAborted
 from confiture.journal import runs
+from confiture.journal import source as run_schema
 from confiture.plan.model import Plan
-from confiture.postgres.session import LOCK_CONFLICTS
-from confiture.runner.context import Context, check_source_fence
+from confiture.postgres.retry import LOCK_CONFLICTS
+from confiture.runner.context import Context
 from confiture.schema_to_schema import blockers, cutover, cutover_offline, follow, keyless, rollback, sequences, verify
 from confiture.schema_to_schema.blockers import Blocker
 from confiture.schema_to_schema.cutover_offline import Differs
@@ -183,7 +184,7 @@ def _sequences(context: Context, plan: Plan, watch: _Stopwatch) -> None:
 def _close_source(context: Context, watch: _Stopwatch) -> None:
     """Measure replacing the write block's function; rolled back."""
     with context.source.rehearsal() as tx:
-        check_source_fence(tx, context.schema, context.epoch)
+        run_schema.fence(tx, context.schema, context.epoch)
         with watch.measuring("close the source"):
             write_block.block(tx, context.schema, "", "")
 

@@ -22,13 +22,15 @@ from confiture.copy.run_table import RunTable
 from confiture.errors import CannotConnect, CutoverAborted
 from confiture.failpoints import failpoint
 from confiture.journal import deferred_objects, runs, steps
+from confiture.journal import source as run_schema
 from confiture.journal.verifications import Difference
 from confiture.plan.model import Plan
 from confiture.pooler import Pooler
+from confiture.postgres.budget import Budget
 from confiture.postgres.retry import retry
-from confiture.postgres.session import Budget, Session, Transaction, brief_lock
+from confiture.postgres.session import Session, Transaction, brief_lock
 from confiture.runner import transitions
-from confiture.runner.context import Context, check_source_fence
+from confiture.runner.context import Context
 from confiture.schema_to_schema import (
     cutover,
     follow,
@@ -177,7 +179,7 @@ def target_tables(context: Context, plan: Plan) -> Tables:
 def _begin_opening(context: Context, opener: Session, stack: ExitStack) -> Transaction:
     """Begin the source's transaction before the target is locked."""
     opening = stack.enter_context(opener.transaction())
-    check_source_fence(opening, context.schema, context.epoch)
+    run_schema.fence(opening, context.schema, context.epoch)
     return opening
 
 
@@ -217,7 +219,7 @@ def open_source(context: Context, source: Transaction) -> None:
 def rehearse_opening(context: Context) -> None:
     """Open the source, and roll that back."""
     with context.source.rehearsal() as tx:
-        check_source_fence(tx, context.schema, context.epoch)
+        run_schema.fence(tx, context.schema, context.epoch)
         brief_lock(tx)
         open_source(context, tx)
 
@@ -257,7 +259,7 @@ def _return_to_migrating(context: Context, plan: Plan) -> None:
     """Declare the source's keys, take off and relax the target's objects as during the copy, then change the state."""
     reverse.drop_source_interims(context)
     with context.target.transaction(read_only=True) as tx:
-        taken = [d for d in deferred_objects.deferred(tx, context.run_id) if d.status == "back"]
+        taken = [d for d in deferred_objects.of_run(tx, context.run_id) if d.status == "back"]
     for item in reversed(deferred_objects.in_order(taken)):
         if item.kind in ("foreign_key", *deferred_objects.SUSPENDED):
             # Durable together: the object and its status.
@@ -265,11 +267,11 @@ def _return_to_migrating(context: Context, plan: Plan) -> None:
                 _off_again(context, tx, item)
     # Durable together: the state, the fingerprint of the target, and that the source is serving.
     with context.fenced("rollback.state") as tx:
-        run = runs.required(tx, context.run_id)
+        run = runs.get(tx, context.run_id)
         if run.state != CUTOVER:
             return  # an earlier commit, whose response was lost, has done this
         rebuild.record_target(context, tx, plan)
-        steps.forget_steps(tx, context.run_id, materialized_views.PHASE)
+        steps.discard(tx, context.run_id, materialized_views.PHASE)
         transitions.fire(tx, run, "rollback")
         runs.update(tx, context.run_id, writes_served_by="source", cutover_phase=None)
 
@@ -277,9 +279,9 @@ def _return_to_migrating(context: Context, plan: Plan) -> None:
 def _off_again(context: Context, tx: Transaction, item: deferred_objects.Deferred) -> None:
     if item.kind in deferred_objects.SUSPENDED:
         take_off(tx, item)
-        deferred_objects.set_deferred(tx, context.run_id, item, "off")
+        deferred_objects.set_status(tx, context.run_id, item, "off")
     else:
         foreign_keys.relax(tx, item)
         if (item.detail or {}).get("validated") and item.interim is not None:
             foreign_keys.validate_interim(tx, item)
-        deferred_objects.set_deferred(tx, context.run_id, item, "interim")
+        deferred_objects.set_status(tx, context.run_id, item, "interim")

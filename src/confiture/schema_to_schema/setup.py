@@ -16,14 +16,13 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
-from confiture import build, catalog, fingerprint
-from confiture.capture import triggers
+from confiture import build, catalog
 from confiture.catalog import Identity
 from confiture.config import Database
 from confiture.copy import foreign_server
 from confiture.errors import CannotConnect, Held, Refused
 from confiture.failpoints import failpoint
-from confiture.journal import deferred_objects, runs, schema, source, steps
+from confiture.journal import built_objects, deferred_objects, runs, schema, source
 from confiture.journal.deferred_objects import Deferred
 from confiture.journal.runs import Run
 from confiture.naming import Naming
@@ -246,8 +245,6 @@ def _ddl_files(target: Database) -> tuple[build.DdlFile, ...]:
 
 
 #: PUBLIC has no privilege on it, whatever the default privileges are.
-_NEW_SCHEMA = sql.SQL("CREATE SCHEMA IF NOT EXISTS {0}; REVOKE ALL ON SCHEMA {0} FROM PUBLIC")
-
 #: The last step of setup.
 LAST_STEP = "foreign server"
 
@@ -296,37 +293,14 @@ def _fresh_session(context: Context) -> None:
 
 
 def _source_schema(context: Context) -> None:
-    name = context.schema
+    # Durable together: the schema, its tables, and the fence.
     with context.source.transaction() as tx:
-        # Durable together: the schema, its fence, and the tables of the run on the source.
-        row = tx.pg.execute("SELECT to_regnamespace(quote_ident(%s))", (name,)).fetchone()
-        if row is None or row[0] is None:
-            tx.pg.execute(_NEW_SCHEMA.format(sql.Identifier(name)))
-            tx.pg.execute(
-                sql.SQL("CREATE TABLE {} (epoch bigint PRIMARY KEY, plan_hash text)").format(
-                    sql.Identifier(name, "fence")
-                )
-            )
-            triggers.create_storage(tx, name)
-            # A table of its own: a cutover holds a lock on the fence's row while passes continue.
-            passes = sql.Identifier(name, "passes")
-            columns = "(number bigint PRIMARY KEY, home bigint NOT NULL, target_lsn pg_lsn)"
-            tx.pg.execute(sql.SQL("CREATE TABLE {} " + columns).format(passes))
-            tx.pg.execute(sql.SQL("INSERT INTO {} (number, home) VALUES (0, 0)").format(passes))
-            source.create(tx, name)
-            fingerprint.create(tx, name)
-            tx.pg.execute(
-                sql.SQL("INSERT INTO {} (epoch) VALUES ({})").format(
-                    sql.Identifier(name, "fence"), sql.Literal(context.epoch)
-                )
-            )
+        source.create(tx, context.schema, context.epoch)
         failpoint("setup.source_schema.before_commit")
 
 
 def _target_schema(context: Context, tx: Transaction) -> None:
-    tx.pg.execute(_NEW_SCHEMA.format(sql.Identifier(context.schema)))
-    fingerprint.create(tx, context.schema)
-    triggers.create_storage(tx, context.schema)
+    source.create_on_target(tx, context.schema)
 
 
 def objects(tx: Transaction) -> list[tuple[str, str]]:
@@ -350,7 +324,7 @@ def _build(context: Context, tx: Transaction, wanted: SetupRequest) -> None:
     tx.pg.execute("SET LOCAL search_path = pg_catalog")
     tx.pg.execute("SET LOCAL row_security = off")
     created = [item for item in objects(tx) if item not in before]
-    steps.record_built(tx, context.run_id, created)
+    built_objects.record(tx, context.run_id, created)
     runs.update(tx, context.run_id, ddl_digest=build.digest(files))
     context.progress.say(f"built: {count} statements from {len(files)} files")
 
@@ -371,7 +345,7 @@ def _take_off(context: Context, tx: Transaction) -> None:
 
 
 def _take_off_and_record(context: Context, tx: Transaction, item: Deferred) -> None:
-    deferred_objects.take_off(tx, context.run_id, item)
+    deferred_objects.add(tx, context.run_id, item)
     take_off(tx, item)
 
 

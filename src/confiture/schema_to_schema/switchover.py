@@ -110,7 +110,7 @@ def set_phase(context: Context, phase: str | None, paused: Pooler | None) -> Non
     """Record the phase for ``status``, and the pooler that may be paused from now on; None for no pooler."""
     # Durable together: the phase and the pooler's name.
     with context.fenced("pooler.phase") as tx:
-        run = runs.required(tx, context.run_id)
+        run = runs.get(tx, context.run_id)
         options = {k: v for k, v in run.options.items() if k != PAUSED_POOLER}
         if paused is not None:
             options[PAUSED_POOLER] = paused.name

@@ -20,8 +20,9 @@ from psycopg import sql
 
 from confiture.errors import CutoverAborted
 from confiture.failpoints import failpoint
-from confiture.postgres.retry import repeated
-from confiture.postgres.session import LOCK_CONFLICTS, Budget, Session, Transaction
+from confiture.postgres.budget import Budget
+from confiture.postgres.retry import LOCK_CONFLICTS, repeated
+from confiture.postgres.session import Session, Transaction
 from confiture.postgres.yielding import holding_on
 from confiture.runner.context import Context
 from confiture.schema_to_schema import blockers

@@ -155,7 +155,7 @@ def _refuse_changed(context: Context, session: Session, side: str, kinds: Sequen
 def refuse_unfinished(context: Context) -> None:
     """:raises Refused: when a table is not copied completely, or its constraints are not restored."""
     with context.target.transaction(read_only=True) as tx:
-        states = table_plans.tables(tx, context.run_id)
+        states = table_plans.of_run(tx, context.run_id)
     left = [str(s.target) for s in states if s.phase != "finished"]
     if left:
         raise Refused(
@@ -182,7 +182,7 @@ def refuse_older(context: Context, seconds: float) -> None:
     """:raises Refused: when the last complete verification began more than ``seconds`` ago."""
     with context.target.transaction(read_only=True) as tx:
         age = rounds.age(tx, context.run_id)
-        run = runs.get(tx, context.run_id)
+        run = runs.find(tx, context.run_id)
     if age is not None and age > seconds and run is not None:
         raise Refused(
             "the verification is too old",
@@ -257,7 +257,7 @@ def _checked(context: Context, session: Session, plan: Plan, name: str) -> list[
 
 def _check(context: Context, session: Session, plan: Plan, name: str) -> Iterator[Difference]:
     with context.target.transaction() as tx:
-        taken = tuple(d for d in deferred_objects.deferred(tx, context.run_id) if not off_until_cutover(plan, d))
+        taken = tuple(d for d in deferred_objects.of_run(tx, context.run_id) if not off_until_cutover(plan, d))
         if name == "foreign_keys":
             for key in (d for d in taken if d.kind == "foreign_key" and (d.detail or {}).get("validated")):
                 found = constraints.orphans(tx, key)

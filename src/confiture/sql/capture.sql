@@ -7,10 +7,6 @@
 CREATE TABLE {log} ({key}, truncated boolean NOT NULL DEFAULT false, at timestamptz NOT NULL DEFAULT now());
 ALTER TABLE {log} REPLICA IDENTITY FULL
 
--- name: storage_table
--- The storage that each captured table had when capture began, and that each TRUNCATE has created since.
-CREATE TABLE IF NOT EXISTS {storage} (filenode oid NOT NULL)
-
 -- name: record_storage
 -- The storage of one table, or of one partition: a partitioned table itself has none.
 INSERT INTO {storage} SELECT f FROM pg_relation_filenode({table}::regclass) f WHERE f IS NOT NULL

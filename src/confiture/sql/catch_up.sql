@@ -53,10 +53,6 @@ DELETE FROM {table} t USING {keys} k WHERE {matches}
 COPY (SELECT {columns} FROM {changed} c JOIN {view} v ON {same_key} WHERE NOT c.truncated)
 TO STDOUT (FORMAT {format})
 
--- name: record_pass
--- The number of a pass, in the transaction that removes its log rows.
-UPDATE {passes} SET number = {number}
-
 -- name: saved_rows
 -- The values of columns that no pass reads, with the key of their row.
 CREATE TEMP TABLE IF NOT EXISTS {saved} ON COMMIT DELETE ROWS AS SELECT {preserved} FROM {table} t WITH NO DATA
@@ -93,9 +89,3 @@ INSERT INTO {keys} SELECT {own_key} FROM ({moved}) t WHERE NOT EXISTS (SELECT FR
 -- The changed keys of a reverse pass, as text.
 INSERT INTO {texts} SELECT {key_texts} FROM {changed} WHERE NOT truncated
 
--- name: record_reverse_pass
--- Count a reverse pass in the transaction that holds its rows. No row is returned when the target has lost changes. The
--- source may be one pass ahead: after a crash between the two commits that pass is repeated under the same number.
-UPDATE {passes} SET home = {known} + 1, target_lsn = {lsn}::pg_lsn
-WHERE home BETWEEN {known} AND {known} + 1 AND coalesce(target_lsn <= {lsn}::pg_lsn, true)
-RETURNING home

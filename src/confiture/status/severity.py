@@ -12,17 +12,7 @@ from typing import Any
 
 from confiture.journal.leases import LEASE_SECONDS
 from confiture.naming import Naming
-from confiture.states import (
-    ABORTED,
-    CLOSING,
-    CUTOVER,
-    FINAL,
-    MIGRATING,
-    ROLLBACK,
-    SETUP,
-    VERIFIED,
-    writes_served_by,
-)
+from confiture.states import ABORTED, CLOSING, CUTOVER, FINAL, MIGRATING, ROLLBACK, SETUP, VERIFIED, writes_served_by
 from confiture.status.facts import UNSAFE, Json, RunnerReport, Severity, TableReport
 from confiture.types import shell_word
 

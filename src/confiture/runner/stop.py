@@ -1,4 +1,4 @@
-"""Signals that ask a command to end between two chunks."""
+"""Signals: the first one asks a command to stop between two units of work, the second one interrupts it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors of the server, translated into errors that name an object and the next command."""
+"""Errors of the server, translated into errors of Confiture."""
 
 from __future__ import annotations
 
@@ -23,9 +23,7 @@ _GRANTS = {
     "type": "USAGE",
     "tablespace": "CREATE",
 }
-
 _DENIED = re.compile(rf"permission denied for ({'|'.join(_GRANTS)}) (.+)")
-
 _NOT_OWNER = re.compile(r"must be owner of (?:table|schema|sequence|view|relation|type|function) (.+)")
 
 
@@ -42,7 +40,6 @@ def _grant(message: str) -> str:
 
 #: How the server names the function in which a statement failed, innermost first.
 _IN_FUNCTION = re.compile(r'SQL function "([^"]+)"|PL/pgSQL function (\S.*?\)) line \d+')
-
 #: Undefined function, table, type or operator, column, schema.
 _UNDEFINED = ("42883", "42P01", "42704", "42703", "3F000")
 

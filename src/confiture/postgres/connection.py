@@ -1,0 +1,136 @@
+"""Connections: how they are opened, what they are refused for, and which secrets they carry."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from confiture import secret_values
+from confiture.config import SECRETS, Database, redact
+from confiture.errors import CannotConnect, Refused
+from confiture.postgres.profile import PROFILE
+from confiture.postgres.watchdog import Watched, watch
+
+Row = tuple[Any, ...]
+Pg = psycopg.Connection[Row]
+
+#: libpq's own limits of a connection, for a foreign server's too.
+KEEPALIVES = {
+    "connect_timeout": 10,
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+
+OLDEST_VERSION, NEWEST_VERSION = 14, 18
+
+#: What has to hold before and outside a transaction with the profile too: nothing that a role or a database has set
+#: ends the session, and a lost machine's sessions are not kept with their locks.
+_FROM_THE_START = {
+    name: value
+    for name, value in PROFILE.items()
+    if name.startswith(("tcp_", "idle_")) or name in ("statement_timeout", "default_transaction_read_only")
+}
+
+#: What only newer servers have. Event triggers would fire for each temporary table of a pass.
+_SINCE_17 = (
+    ", pg_catalog.set_config('transaction_timeout', '0', false)"
+    ", CASE WHEN pg_catalog.has_parameter_privilege(current_user, 'event_triggers', 'SET')"
+    " THEN pg_catalog.set_config('event_triggers', 'off', false) END"
+)
+
+
+def connect(database: Database, application_name: str) -> Pg:
+    """A connection in autocommit, without server-side prepared statements (I-9.3).
+
+    :raises CannotConnect: with the server's reason, the password never in it.
+    :raises Refused: behind a transaction pooler, where session state cannot be relied on.
+    """
+    try:
+        pg = Watched.connect(
+            make_conninfo(database.conninfo, options=_options(database)),
+            autocommit=True,
+            prepare_threshold=None,
+            application_name=application_name,
+            client_encoding="UTF8",
+            **KEEPALIVES,  # type: ignore[arg-type]
+        )
+    except psycopg.OperationalError as error:
+        if "unsupported startup parameter" in str(error):
+            raise _pooled(database, "PgBouncer takes no settings at the start of a session") from None
+        raise _cannot_connect(database, error) from None
+    try:
+        _refuse_pooler(database, pg)
+        refuse_version(database.name, pg.info.server_version)
+        secret_values.use(effective_secrets(pg))
+    except BaseException:
+        pg.close()
+        raise
+    watch(pg)
+    return pg
+
+
+def effective(pg: Pg) -> dict[str, str]:
+    """The connection's libpq options as they are in effect: of conninfo, service file and environment variables."""
+    encoding = pg.info.encoding
+    return {o.keyword.decode(): o.val.decode(encoding) for o in pg.pgconn.info if o.val}
+
+
+def effective_secrets(pg: Pg) -> set[str]:
+    """The secrets it was made with; the password may come from a password file, which only libpq has read."""
+    return {pg.info.password, *(value for name, value in effective(pg).items() if name in SECRETS)}
+
+
+def _cannot_connect(database: Database, error: psycopg.OperationalError) -> CannotConnect:
+    reason = redact(str(error)).strip().splitlines()
+    return CannotConnect(
+        f"cannot connect to {database.name}",
+        why=f"{database.public}: {_told(reason)}",
+        fix="check that the server runs, the address, the user and the password (PGPASSFILE is read)",
+        detail="\n".join(reason),
+    )
+
+
+def _told(reason: list[str]) -> str:
+    """What went wrong, of libpq's lines: the last one that is no question of its own."""
+    told = [line.strip() for line in reason if line.strip() and not line.strip().endswith("?")]
+    return told[-1] if told else "no reason given"
+
+
+def _options(database: Database) -> str:
+    """The user's own ``options``, and ours behind them: the last word counts."""
+    given = conninfo_to_dict(database.conninfo).get("options") or os.environ.get("PGOPTIONS", "")
+    return " ".join((str(given), *(f"-c {name}={value}" for name, value in _FROM_THE_START.items()))).strip()
+
+
+def _refuse_pooler(database: Database, pg: Pg) -> None:
+    # Only newer servers know this one, so it cannot be among the options.
+    off = _SINCE_17 if pg.info.server_version >= 170000 else ""
+    # A pooler hands out a cancel key of its own, so the process it names is not the one that answers.
+    row = pg.execute(f"SELECT pg_catalog.pg_backend_pid(){off}".encode()).fetchone()
+    if row is not None and row[0] != pg.info.backend_pid:
+        raise _pooled(database, "the server process that answers is not the one that was connected to")
+
+
+def _pooled(database: Database, why: str) -> Refused:
+    return Refused(
+        f"{database.name} is reached through a connection pooler",
+        why=f"{database.public}: {why}",
+        fix="give the address of the PostgreSQL server itself",
+    )
+
+
+def refuse_version(name: str, server_version: int) -> None:
+    """:raises Refused: when confiture does not know that PostgreSQL (170002 is 17.2)."""
+    major = server_version // 10000
+    if not OLDEST_VERSION <= major <= NEWEST_VERSION:
+        raise Refused(
+            f"{name} runs PostgreSQL {major}",
+            why=f"PostgreSQL {OLDEST_VERSION} to {NEWEST_VERSION} are supported",
+            fix="upgrade the server, or use a newer confiture",
+        )

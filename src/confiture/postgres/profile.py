@@ -1,0 +1,93 @@
+"""The session profile: the settings that every transaction of Confiture begins with (I-9.1).
+
+It is set with ``SET LOCAL`` at the start of every transaction, because behind a pooler a session's settings vanish or
+leak (I-9.4). ``SET`` takes no snapshot, so a REPEATABLE READ transaction can still lock first and take its snapshot
+after.
+https://www.postgresql.org/docs/current/sql-set-transaction.html
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from psycopg import sql
+
+#: Settings that decide how values are read, printed and compared, and how long we may hold things.
+PROFILE: dict[str, str] = {
+    "client_encoding": "UTF8",
+    "timezone": "UTC",
+    "datestyle": "ISO, MDY",
+    "intervalstyle": "postgres",
+    "extra_float_digits": "3",
+    "bytea_output": "hex",
+    "xmloption": "content",
+    "lc_monetary": "C",
+    "search_path": "pg_catalog",
+    "row_security": "off",
+    "synchronous_commit": "on",
+    "default_transaction_read_only": "off",
+    "standard_conforming_strings": "on",
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    "lock_timeout": "30s",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "30s",
+    "client_connection_check_interval": "2s",
+}
+
+#: A lock that makes readers or writers wait behind us is waited for this long, then tried again.
+BRIEF_LOCK = "1s"
+
+#: What a foreign server must carry too (I-3.10): settings that shape values; and a foreign table's session waits for
+#: who waits for our own, which no server sees as a deadlock.
+REMOTE_PROFILE = {
+    name: PROFILE[name]
+    for name in (
+        "timezone",
+        "datestyle",
+        "intervalstyle",
+        "extra_float_digits",
+        "bytea_output",
+        "xmloption",
+        "lc_monetary",
+        "row_security",
+        "search_path",
+        "statement_timeout",
+        "idle_in_transaction_session_timeout",
+        "idle_session_timeout",
+        # Of the source's own side: its session ends when the target's server has vanished, with the locks it holds. An
+        # idle transaction is no sign of that: between two FETCHes the target inserts, for as long as that takes.
+        "tcp_keepalives_idle",
+        "tcp_keepalives_interval",
+        "tcp_keepalives_count",
+        "tcp_user_timeout",
+        "client_connection_check_interval",
+    )
+} | {"lock_timeout": BRIEF_LOCK}
+
+#: A transaction that sets this to the run's schema writes for us: capture does not log it (it would echo),
+#: and fences let it pass (I-7.4).
+WRITER = "confiture.writer"
+
+
+@cache
+def profile_sql(search_path: tuple[str, ...] | None, run: str, lock_timeout: str) -> bytes:
+    """The ``SET LOCAL`` statements of the profile, as one string.
+
+    :param search_path: for sessions that run the user's own SQL; None keeps ``pg_catalog``.
+    :param run: the run these writes are for; empty before there is one.
+    """
+    settings = {**PROFILE, "lock_timeout": lock_timeout}
+    del settings["search_path"]
+    statements = [
+        sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value))
+        for name, value in settings.items()
+    ]
+    if run:
+        statements.append(sql.SQL("SET LOCAL {} = {}").format(sql.SQL(WRITER), sql.Literal(f"confiture_{run}")))
+    path = sql.SQL(", ").join(map(sql.Identifier, search_path or ("pg_catalog",)))
+    statements.append(sql.SQL("SET LOCAL search_path = {}").format(path))
+    return sql.SQL("; ").join(statements).as_bytes()
