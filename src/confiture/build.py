@@ -1,8 +1,8 @@
 """Medium 1, build from DDL: the files under ``db/schema`` in order, as one text or into a database.
 
-Order: files are sorted by the components of their path relative to the schema folder, byte by byte, so
-``10_tables/20_user.sql`` comes after ``10_tables/10_type.sql`` and before ``20_views/…``. Numbers are
-not read as numbers: write ``09_`` before ``10_``. Names that start with a dot are left out.
+The files are sorted bytewise by the components of their path relative to the schema directory, so
+``10_tables/20_user.sql`` comes after ``10_tables/10_type.sql`` and before ``20_views/…``. Numbers are compared as
+text: write ``09_`` before ``10_``. Names that start with a dot are ignored.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from confiture.ddl import Statement
 from confiture.errors import ConfitureError, DataFailure, Fault, FaultyInput, UsageError
 from confiture.postgres.failure import failure, relies_on_search_path
 
-#: What the files rely on: they are UTF-8, and the splitter reads plain strings without escapes.
+#: Settings that the files require: they are UTF-8, and the splitter reads plain strings without escapes.
 _SETTINGS = {"client_encoding": "UTF8", "standard_conforming_strings": "on"}
 
 _DISK_FULL = "53100"
-_MEND = "mend the file and run the same command again: the build is one transaction, nothing of it was kept"
-#: However the literal after the word is quoted, nothing from it on is shown.
+_ROLLED_BACK = "correct the file and run the same command again: the build is one transaction and was rolled back"
+#: The text after the literal is hidden too, because the literal may be quoted in several ways.
 _PASSWORD = re.compile(r"(password[^'$]*)['$].*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class DdlFile:
-    """A file that was read.
+    """A DDL file.
 
-    :param path: where it lies, as errors name it.
-    :param relative: POSIX path from the schema folder.
-    :param text: its text, line ends as they are, without a byte order mark.
+    :param path: its path, as errors show it.
+    :param relative: its POSIX path relative to the schema directory.
+    :param text: its contents with the original line ends, without a byte order mark.
     """
 
     path: Path
@@ -49,32 +49,32 @@ class DdlFile:
 
 
 def collect(schema_dir: Path, include: Sequence[str], exclude: Sequence[str]) -> tuple[DdlFile, ...]:
-    """Read the ``*.sql`` files under ``schema_dir``, at any depth, in the order they are to run.
+    """Read the ``*.sql`` files under ``schema_dir``, at any depth, in the order in which they are executed.
 
-    :param include: glob patterns over the POSIX path relative to ``schema_dir``, such as
-        ``10_tables/*``; ``*`` matches ``/`` too, and a folder's name means all in it. Empty means all.
-    :param exclude: the same, for what is left out; it wins over ``include``.
-    :raises UsageError: the folder is missing, no file is left, or a file cannot be read as UTF-8.
+    :param include: glob patterns of POSIX paths relative to ``schema_dir``, such as ``10_tables/*``. ``*`` matches
+        ``/`` too, and the name of a directory includes all its files. Empty means all files.
+    :param exclude: glob patterns of files that are left out; it takes precedence over ``include``.
+    :raises UsageError: the directory does not exist, no file is selected, or a file cannot be read as UTF-8.
     """
     if not schema_dir.is_dir():
         raise UsageError(
             "There is no DDL to build from",
-            why=f"{schema_dir} is not a folder",
-            fix="put the DDL into db/schema/NN_area/*.sql, or set schema_dir: in the environment",
+            why=f"{schema_dir} is not a directory",
+            fix="create db/schema/NN_area/*.sql, or set schema_dir: in the environment",
         )
     found = sorted(_sql_files(schema_dir), key=lambda path: _order(path.relative_to(schema_dir)))
     chosen = [path for path in found if _chosen(_relative(path, schema_dir), include, exclude)]
     if not chosen:
         raise UsageError(
             "There is no DDL to build from",
-            why=f"{schema_dir}: {len(found)} *.sql files, none chosen by include and exclude",
+            why=f"{schema_dir}: {len(found)} *.sql files, none selected by include and exclude",
             fix="add files, or change include: and exclude: in the environment",
         )
     return tuple(DdlFile(path, _relative(path, schema_dir), _read(path)) for path in chosen)
 
 
 def _sql_files(schema_dir: Path) -> Iterator[Path]:
-    # os.walk and not rglob: rglob passes over a folder it may not read, and its tables were missing.
+    # os.walk instead of rglob: rglob silently skips a directory that it cannot read.
     for folder, folders, names in os.walk(schema_dir, onerror=_unreadable_folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         _refuse_loops(Path(folder), folders)
@@ -86,7 +86,7 @@ def _sql_files(schema_dir: Path) -> Iterator[Path]:
 def _refuse_loops(folder: Path, names: Sequence[str]) -> None:
     for link in (Path(folder, name) for name in names if Path(folder, name).is_symlink()):
         if folder.resolve().is_relative_to(link.resolve()):
-            raise _unreadable(str(link), "it is a link to a folder that it lies in")
+            raise _unreadable(str(link), "it is a symbolic link to a directory that contains it")
 
 
 def _unreadable_folder(error: OSError) -> None:
@@ -94,7 +94,7 @@ def _unreadable_folder(error: OSError) -> None:
 
 
 def _unreadable(name: str, why: str) -> UsageError:
-    return UsageError(f"{name} cannot be read", why=why, fix="make it readable, or take it out of the DDL")
+    return UsageError(f"{name} cannot be read", why=why, fix="make it readable, or remove it from the DDL")
 
 
 def _order(relative: Path) -> tuple[bytes, ...]:
@@ -103,11 +103,11 @@ def _order(relative: Path) -> tuple[bytes, ...]:
 
 def _relative(path: Path, schema_dir: Path) -> str:
     relative = path.relative_to(schema_dir).as_posix()
-    # A newline in a name would end the comment that names the file and run what follows as SQL.
+    # A newline in a name would end the comment with the name, and execute the rest as SQL.
     if not relative.isprintable():
         raise UsageError(
             f"A file's name cannot be used: {relative!r}",
-            why="it holds control characters or is not UTF-8",
+            why="it contains control characters or is not UTF-8",
             fix="rename the file",
         )
     return relative
@@ -132,8 +132,8 @@ def _read(path: Path) -> str:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise _not_text(path, line, "the line is not UTF-8") from None
     if "\0" in text:
-        # libpq ends a statement at the first zero byte, without a word.
-        raise _not_text(path, text[: text.index("\0")].count("\n") + 1, "the line holds a zero byte")
+        # libpq truncates a statement at the first zero byte, without an error.
+        raise _not_text(path, text[: text.index("\0")].count("\n") + 1, "the line contains a zero byte")
     return text
 
 
@@ -142,11 +142,11 @@ def _not_text(path: Path, line: int, why: str) -> UsageError:
 
 
 def render(files: Sequence[DdlFile]) -> str:
-    """One SQL text of all files, each after a comment with its relative path.
+    """One SQL text of all files, each preceded by a comment with its relative path.
 
-    What ``apply`` refuses is refused here too, so ``psql --single-transaction`` can run the text.
+    ``psql --single-transaction`` can run the text, because the checks are those of :func:`apply`.
 
-    :raises FaultyInput: see ``apply``.
+    :raises FaultyInput: as :func:`apply` does.
     """
     _statements(files)
     return "\n".join(f"-- {file.relative}\n{_closed(file.text)}" for file in files)
@@ -158,25 +158,25 @@ def _closed(text: str) -> str:
 
 
 def digest(files: Sequence[DdlFile]) -> str:
-    """SHA-256, in hexadecimal, over names, order and texts: it changes when any of them does."""
+    """SHA-256, in hexadecimal, of the names, order and contents of the files."""
     sha = hashlib.sha256()
     for file in files:
         for part in (file.relative.encode(), file.text.encode()):
-            # With its length before it, no part can pass for the end of another.
+            # Each part is preceded by its length, so that different parts never give the same bytes.
             sha.update(len(part).to_bytes(8, "big") + part)
     return sha.hexdigest()
 
 
 def apply(connection: psycopg.Connection[Any], files: Sequence[DdlFile]) -> int:
-    """Run every statement in the caller's open transaction, which is to be rolled back on any error.
+    """Execute every statement in the open transaction of the caller, who must roll it back on any error.
 
-    The files may set session variables, ``search_path`` among them: the caller throws the session away.
+    The files may set parameters of the session, such as ``search_path``, so the caller must close the session.
 
-    :returns: the number of statements run.
-    :raises FaultyInput: before anything runs, with all faults: what cannot be split, and what ends
-        a transaction or cannot run in one.
-    :raises DataFailure: a statement failed; where, which, and what the server says. A missing
-        privilege, a lock, a lost connection are raised as ``session.failure`` has them, told the same way.
+    :returns: the number of executed statements.
+    :raises FaultyInput: before any statement is executed, with all faults: text that cannot be split, and statements
+        that end a transaction or cannot run in one.
+    :raises DataFailure: a statement failed; with its position, its text and the message of the server. A missing
+        privilege, a lock timeout or a lost connection raises the class that ``session.failure`` has for it.
     """
     statements = _statements(files)
     if connection.info.transaction_status is not TransactionStatus.INTRANS and connection.autocommit:
@@ -200,7 +200,7 @@ def _statements(files: Sequence[DdlFile]) -> list[tuple[DdlFile, Statement]]:
         faults += _refusals(file, found)
         statements += [(file, statement) for statement in found]
     if faults:
-        raise FaultyInput("The DDL cannot be built in one transaction", faults, fix="mend the files")
+        raise FaultyInput("The DDL cannot be built in one transaction", faults, fix="correct the files")
     return statements
 
 
@@ -215,7 +215,7 @@ def _refusals(file: DdlFile, statements: Sequence[Statement]) -> Iterator[Fault]
 
 def _run(cursor: psycopg.Cursor[Any], file: DdlFile, statement: Statement) -> None:
     try:
-        # Without parameters and as bytes, a % is just a %.
+        # Without parameters, psycopg does not interpret a %.
         cursor.execute(statement.text.encode(), prepare=False)
     except psycopg.Error as error:
         raise _failure(file, statement, error) from error
@@ -223,37 +223,37 @@ def _run(cursor: psycopg.Cursor[Any], file: DdlFile, statement: Statement) -> No
 
 
 def _check_session(connection: psycopg.Connection[Any], file: DdlFile, statement: Statement) -> None:
-    """Stop when a statement changed what the ones after it rely on. Both are known without asking."""
+    """Check the transaction and the settings that the next statements require, without a query."""
     where = f"{file.path}:{statement.line}:{statement.column}"
     if connection.info.transaction_status is not TransactionStatus.INTRANS:
         raise DataFailure(
             f"{where}: the statement ended the build's transaction",
             why=f"in: {_shown(statement)}",
-            fix="take it out: what ran before it stays in the database",
+            fix="remove it: the statements before it are already committed or rolled back",
         )
     for name, value in _SETTINGS.items():
         now = (connection.info.parameter_status(name) or "").upper()
         if now != value.upper():
             raise DataFailure(
-                f"{where}: {name} has to stay {value}, and became {now}",
+                f"{where}: {name} must remain {value}, but was set to {now}",
                 why=f"in: {_shown(statement)}",
-                fix=f"save the file for {name} = {value} and take the setting out",
+                fix=f"convert the file to {name} = {value} and remove the setting",
             )
 
 
 def _failure(file: DdlFile, statement: Statement, error: psycopg.Error) -> ConfitureError:
     line, column = statement.place(int(error.diag.statement_position or 1))
-    told = failure(error, "building from DDL")
-    what, fix = told.what, told.fix
-    if type(told) is DataFailure and error.sqlstate != _DISK_FULL:
-        what = "the database refuses a statement"
+    known = failure(error, "building from DDL")
+    what, fix = known.what, known.fix
+    if type(known) is DataFailure and error.sqlstate != _DISK_FULL:
+        what = "the server rejects a statement"
         if relies_on_search_path(error) is None:
-            fix = redact(error.diag.message_hint or "") or _MEND
-    return type(told)(
+            fix = redact(error.diag.message_hint or "") or _ROLLED_BACK
+    return type(known)(
         f"{file.path}:{line}:{column}: {what}",
-        why=f"{' '.join(told.why.split())}, in the statement of line {statement.line}: {_shown(statement)}",
+        why=f"{' '.join(known.why.split())}, in the statement of line {statement.line}: {_shown(statement)}",
         fix=fix,
-        detail=told.detail,
+        detail=known.detail,
     )
 
 

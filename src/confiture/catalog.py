@@ -1,4 +1,4 @@
-"""A database's catalogs as frozen values; the only module that reads them for planning."""
+"""The system catalogs of a database as frozen values. Only this module reads them for planning."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which database this is. ``system_identifier`` and ``oid`` together name it for life.
+    """The identity of a database. ``system_identifier`` and ``oid`` together identify it permanently.
 
-    :ivar may_silence_events: the role may set ``event_triggers`` (PostgreSQL 17), as each session then does.
+    :ivar large_objects: the number of large objects.
+    :ivar may_silence_events: whether the role may set ``event_triggers`` (PostgreSQL 17), as its sessions then do.
     """
 
     system_identifier: str
@@ -54,7 +55,7 @@ class Identity:
         return (self.system_identifier, self.oid) == (other.system_identifier, other.oid)
 
     def as_json(self) -> Json:
-        """What the journal keeps, to know the database again."""
+        """The form stored in the journal, to recognize the database."""
         return {
             "system_identifier": self.system_identifier,
             "database": self.database,
@@ -67,12 +68,12 @@ class Identity:
 class Column:
     """A column; ``base_*`` is its type with domains resolved.
 
-    :ivar formatted: the declared type as SQL, qualified unless it lies in pg_catalog.
-    :ivar base_kind: ``typtype`` of the base: b, c, e, r, m.
-    :ivar typmod: of the base type, -1 for none.
-    :ivar not_null: it takes no NULL; ``null_free``: and a validated constraint proves that it has none.
+    :ivar formatted: the declared type as SQL, qualified unless it is in pg_catalog.
+    :ivar base_kind: ``typtype`` of the base type: b, c, e, r or m.
+    :ivar typmod: the type modifier of the base type; -1 if there is none.
+    :ivar not_null: whether it rejects NULL; ``null_free``: whether a validated constraint proves that it has none.
     :ivar identity: ``a`` (always), ``d`` (by default) or empty; ``generated``: ``s``, ``v`` or empty.
-    :ivar collation: when not the database's default.
+    :ivar collation: the name of its collation; None for the default of the database.
     """
 
     name: str
@@ -95,15 +96,15 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An index; ``columns`` are its plain key columns in order.
+    """An index. ``columns`` are its key columns in order, without expressions.
 
-    :ivar table: the table or partition it is on, ``level`` that one's depth below the root.
-    :ivar parent: the index of the partitioned table above that it is attached to; None at a root.
-    :ivar tree: one number for an index and all that is attached to it, at any depth.
-    :ivar marked: it cannot be made anew as it is: the replica identity, the clustering index, one with
-        statistics targets, a partitioned table's constraint with storage parameters.
-    :ivar own_equality: every key column is compared by its own collation and a built-in default operator class.
-    :ivar needed: something other than the table depends on it (a view's GROUP BY, a foreign key).
+    :ivar table: the table or partition that it belongs to; ``level`` is the depth of that one below the root.
+    :ivar parent: the index of the parent table that it is attached to; None at the root.
+    :ivar tree: the same number for an index and all indexes attached to it, at any depth.
+    :ivar marked: whether it cannot be recreated unchanged: the replica identity, the index of CLUSTER, an index with
+        statistics targets, or a constraint of a partitioned table with storage parameters.
+    :ivar own_equality: whether each key column has its own collation there, and a built-in default operator class.
+    :ivar needed: whether another object than the table depends on it, such as a view or a foreign key.
     :ivar options: storage parameters as ``name=value``.
     """
 
@@ -133,7 +134,7 @@ class Index:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it holds every row once, by its own equality.
+        """Whether it contains every row, and its equality makes rows unique.
 
         An exclusion constraint and a temporal key (WITHOUT OVERLAPS) are GiST: several rows may share the columns.
         """
@@ -142,16 +143,16 @@ class Index:
 
     @property
     def is_key(self) -> bool:
-        """Whether ``=`` on its columns finds each row by it, NULLs aside."""
+        """Whether ``=`` on its columns identifies each row, except rows with NULLs."""
         return self.is_whole and self.own_equality
 
 
 @dataclass(frozen=True, slots=True)
 class KeyOperator:
-    """How one column of a foreign key is compared: ``referenced OPERATOR(...) referencing``.
+    """The comparison of one column of a foreign key: ``referenced OPERATOR(...) referencing``.
 
-    :ivar operator: as SQL, ``OPERATOR(schema.=)``; it takes ``left_type`` and ``right_type``.
-    :ivar collation: of the referenced column; None where its type has none.
+    :ivar operator: the operator as SQL, ``OPERATOR(schema.=)``; its operands are ``left_type`` and ``right_type``.
+    :ivar collation: the collation of the referenced column; None if its type has none.
     """
 
     operator: str
@@ -164,10 +165,10 @@ class KeyOperator:
 class ForeignKey:
     """A foreign key as declared, on ``table``: a table or one of its partitions.
 
-    :ivar partitioned: the table is partitioned, and its server refuses NOT VALID there (before PostgreSQL 18).
-    :ivar to_partitioned: the referenced table is partitioned.
-    :ivar kept_as_declared: not enforced: it refuses nothing, so nothing stands in for it.
-    :ivar period: its last columns are periods (PostgreSQL 18); their operator is "overlaps".
+    :ivar partitioned: whether the table is partitioned and its server rejects NOT VALID there (before PostgreSQL 18).
+    :ivar to_partitioned: whether the referenced table is partitioned.
+    :ivar kept_as_declared: whether it is NOT ENFORCED; it rejects nothing, so it needs no substitute.
+    :ivar period: whether its last columns are periods (PostgreSQL 18), which are compared by "overlaps".
     """
 
     table: TableRef
@@ -191,7 +192,7 @@ class ForeignKey:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """A user's trigger on a table or one of its partitions; ``enabled`` is ``tgenabled``."""
+    """A user-defined trigger on a table or one of its partitions. ``enabled`` is ``tgenabled``."""
 
     table: TableRef
     name: str
@@ -213,9 +214,9 @@ class Rule:
 class Unvalidated:
     """A CHECK or NOT NULL constraint NOT VALID of a table, a partition or a domain: old rows may violate it.
 
-    :ivar table: the domain's name where it belongs to one.
-    :ivar inherited: it comes and goes with its parent's; only its comment is its own.
-    :ivar level: how many tables are above it in the inheritance tree.
+    :ivar table: the table, or the domain that it belongs to.
+    :ivar inherited: whether it is created and dropped with the constraint of its parent; its comment is its own.
+    :ivar level: the number of tables above it in the inheritance tree.
     """
 
     table: TableRef
@@ -228,9 +229,9 @@ class Unvalidated:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table (partitions belong to their root). ``tuples`` is -1 where never analyzed.
+    """A table, with its partitions. ``tuples`` is -1 if it was never analyzed; ``bytes`` is its size.
 
-    :ivar indexes: its own, ``partition_indexes`` those of its partitions.
+    :ivar indexes: its own indexes; ``partition_indexes``: those of its partitions.
     """
 
     oid: int
@@ -260,23 +261,23 @@ class Table:
 
     @property
     def estimated_rows(self) -> int:
-        """Rows by the statistics, or guessed from its size where there are none."""
+        """The estimated number of rows, from the statistics, or from the size if there are none."""
         return self.tuples if self.tuples >= 0 else self.bytes // 100
 
     @property
     def row_bytes(self) -> int:
-        """The average row's width in bytes; 100 where nothing is known."""
+        """The average width of a row in bytes; 100 if it is not known."""
         return max(24, self.bytes // self.tuples) if self.tuples > 0 and self.bytes else 100
 
     @property
     def only(self) -> bool:
-        """Whether it must be read with ONLY: its inheritance children are tables of their own."""
+        """Whether it must be read with ONLY, because its inheritance children are separate tables."""
         return self.kind == "r" and self.inherited_from
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A publication under which a pass could not delete rows; ``publish`` is its parameter's value."""
+    """A publication that makes the server reject the DELETE of a pass. ``publish`` is the value of that parameter."""
 
     name: str
     publish: str
@@ -284,7 +285,7 @@ class Publication:
 
 @dataclass(frozen=True, slots=True)
 class EventTrigger:
-    """An event trigger of the database that is not disabled; ``event`` is ``evtevent``."""
+    """An event trigger that is not disabled. ``event`` is ``evtevent``."""
 
     name: str
     event: str
@@ -292,7 +293,7 @@ class EventTrigger:
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """A column that a sequence fills; ``plain``: with the sequence's value as it is."""
+    """A column that a sequence fills. ``plain``: its default is the value of the sequence, without an expression."""
 
     table: TableRef
     column: str
@@ -303,9 +304,9 @@ class Filled:
 class Sequence:
     """A sequence.
 
-    :ivar last: the value handed out last; None when there is none, or it may not be read.
-    :ivar owner: the column that it is dropped with; None when it stands free.
-    :ivar fills: the columns that draw from it: as identity, or by a default.
+    :ivar last: its last value; None if it has generated none, or if the role cannot read it.
+    :ivar owner: the column that owns it; None if no column does.
+    :ivar fills: the columns that it fills: identity columns, and columns with a default that calls nextval().
     """
 
     ref: TableRef
@@ -319,13 +320,13 @@ class Sequence:
 
     @property
     def columns(self) -> tuple[Filled, ...]:
-        """The columns whose values come from it: the owner where no default and no identity tells."""
+        """The columns that it fills; the owner if no identity and no default uses it."""
         return self.fills or ((Filled(*self.owner, plain=True),) if self.owner is not None else ())
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """Everything planning needs to know of a database."""
+    """The facts about a database that planning needs."""
 
     identity: Identity
     tables: tuple[Table, ...]
@@ -349,7 +350,7 @@ def _query(tx: Transaction, block: str, **parameters: object) -> list[Json]:
 
 
 def identity(tx: Transaction) -> Identity:
-    """Which database the transaction is in."""
+    """The identity of the transaction's database."""
     return Identity(**_query(tx, "identity")[0])
 
 
@@ -381,7 +382,7 @@ def _foreign_key(row: Json) -> ForeignKey:
 
 
 def read(tx: Transaction) -> Catalog:
-    """Read the catalogs in the transaction's snapshot (REPEATABLE READ for a consistent one)."""
+    """Read the catalogs. The result is consistent if the transaction is REPEATABLE READ."""
     rows = _query(tx, "tables")
     oids = [row["oid"] for row in rows]
     columns = _grouped(tx, "columns", oids)

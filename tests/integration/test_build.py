@@ -228,7 +228,7 @@ def test_a_failing_statement_is_told_with_file_place_statement_and_hint(connecti
     text = "CREATE TABLE a (x int);\nSELECT 1; CREATE VIEW v AS\n  SELECT é.x,\n    xx\n  FROM a AS é;\n"
     error = refused(connection, text)
     assert isinstance(error, DataFailure)
-    assert error.what == "db/schema/a.sql:4:5: the database refuses a statement"
+    assert error.what == "db/schema/a.sql:4:5: the server rejects a statement"
     assert 'column "xx" does not exist' in error.why
     assert "in the statement of line 2: CREATE VIEW v AS SELECT é.x, xx FROM a AS é" in error.why
     assert 'reference the column "é.x"' in error.fix
@@ -238,7 +238,7 @@ def test_a_failing_statement_is_told_with_file_place_statement_and_hint(connecti
 def test_a_failure_without_a_position_names_the_statements_place(connection: Connection) -> None:
     error = refused(connection, "CREATE TABLE a (x int);\n\n  CREATE TABLE a (x int)")
     assert error.what.startswith("db/schema/a.sql:3:3: ")
-    assert "nothing of it was kept" in error.fix
+    assert "was rolled back" in error.fix
 
 
 def test_every_line_of_a_failure_is_one_line(connection: Connection) -> None:

@@ -1,5 +1,5 @@
 -- name: identity
--- Which database this is, and what decides how it stores and compares text.
+-- The identity of the database, its encoding and locale, and the privileges of the role.
 SELECT (SELECT system_identifier FROM pg_control_system())::text AS system_identifier,
        d.datname AS database, d.oid::bigint AS oid,
        current_setting('server_version_num')::int AS version,
@@ -16,7 +16,7 @@ SELECT (SELECT system_identifier FROM pg_control_system())::text AS system_ident
 FROM pg_database d JOIN pg_roles r ON r.rolname = current_user WHERE d.datname = current_database()
 
 -- name: tables
--- Tables a mapping may name: roots of partitioning, each with the rows and bytes of its leaves.
+-- Tables that a mapping may name, without partitions. A partitioned table has the rows and bytes of its leaves.
 SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
        c.relrowsecurity AS row_security,
        coalesce(s.tuples, -1)::bigint AS tuples, coalesce(s.bytes, 0)::bigint AS bytes,
@@ -45,7 +45,7 @@ WHERE c.relkind IN ('r', 'p', 'f') AND NOT c.relispartition AND c.relpersistence
 ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"
 
 -- name: columns
--- Columns in their order, with the type behind every domain.
+-- Columns in their order, each with the base type of its domain.
 -- null_free: a validated NOT NULL holds in the table and in each partition. The NOT NULL of a domain proves nothing
 -- (an empty subquery stores NULL), nor does that of a partitioned table whose partition has not validated its own.
 WITH RECURSIVE base AS (
@@ -86,7 +86,7 @@ WHERE a.attrelid = ANY (%(tables)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropp
 ORDER BY a.attrelid, a.attnum
 
 -- name: indexes
--- Indexes of tables and their partitions, with what makes one usable as a key; roots before what is attached to them.
+-- Indexes of tables and their partitions, with the properties of a key. A root comes before the indexes attached to it.
 SELECT p.root::bigint AS table_oid, tn.nspname AS table_schema, tc.relname AS table_name,
        p.level, hn.nspname AS parent_schema, hc.relname AS parent_name,
        coalesce(pg_partition_root(i.indexrelid)::oid, i.indexrelid)::bigint AS tree,
@@ -204,7 +204,7 @@ WHERE NOT con.convalidated AND n.nspname !~ '^(pg_|information_schema$|confiture
 ORDER BY n.nspname COLLATE "C", t.typname COLLATE "C", con.conname COLLATE "C"
 
 -- name: triggers
--- The user's triggers, those of partitions too: a clone may be enabled otherwise than its root's.
+-- User-defined triggers of tables and partitions. A clone may have another state than the trigger of its root.
 SELECT p.root::bigint AS table_oid, n.nspname AS table_schema, c.relname AS table_name,
        t.tgname AS name, t.tgenabled::text AS enabled, pg_get_triggerdef(t.oid) AS definition
 FROM (SELECT r.oid AS root, r.oid FROM unnest(%(tables)s::oid[]) r(oid)
@@ -226,9 +226,9 @@ WHERE r.ev_type IN ('2', '3', '4')
 ORDER BY p.root, n.nspname COLLATE "C", c.relname COLLATE "C", r.rulename COLLATE "C"
 
 -- name: sequences
--- Sequences: their bounds, their last value (NULL: none was handed out, or it may not be read), the column that owns each,
--- and the columns that each fills: as identity, by the column's default or by that of its domain. plain: the default
--- is the sequence's value as it is.
+-- Sequences: their bounds, their last value (NULL: none was generated, or the role cannot read it), the owning column,
+-- and the columns that each fills: as identity, by the default of the column or by that of its domain. plain: the
+-- default is the value of the sequence, without an expression.
 SELECT n.nspname AS schema, c.relname AS name, s.seqincrement AS increment,
        s.seqmin AS minimum, s.seqmax AS maximum,
        CASE WHEN has_sequence_privilege(c.oid, 'SELECT, USAGE') THEN pg_sequence_last_value(c.oid) END AS last,
@@ -278,7 +278,7 @@ ORDER BY c.oid
 SELECT extname AS name FROM pg_extension WHERE extname <> 'plpgsql' ORDER BY extname COLLATE "C"
 
 -- name: publications
--- Publications of updates or deletes that have a table whose rows they could not identify: the server refuses a DELETE there.
+-- Publications of updates or deletes with a table without a replica identity: the server rejects a DELETE from it.
 SELECT p.pubname AS name,
        concat_ws(', ', CASE WHEN p.pubinsert THEN 'insert' END, CASE WHEN p.pubupdate THEN 'update' END,
                  CASE WHEN p.pubdelete THEN 'delete' END, CASE WHEN p.pubtruncate THEN 'truncate' END) AS publish
@@ -294,7 +294,7 @@ WHERE (p.pubupdate OR p.pubdelete)
 ORDER BY p.pubname COLLATE "C"
 
 -- name: event_triggers
--- Event triggers that are not disabled; those of extensions belong to them.
+-- Event triggers that are not disabled, without those of extensions.
 SELECT e.evtname AS name, e.evtevent AS event
 FROM pg_event_trigger e
 WHERE e.evtenabled <> 'D'

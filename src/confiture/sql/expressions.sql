@@ -1,5 +1,5 @@
 -- name: functions
--- Every function the probe view's expression calls, and whether it leaves the row.
+-- Every function that the expression of the probe view calls, with its volatility and kind.
 WITH rule AS (
     SELECT r.ev_action::text AS tree FROM pg_rewrite r WHERE r.ev_class = 'pg_temp.confiture_probe'::regclass
 ), called AS (
@@ -11,7 +11,7 @@ SELECT p.proname, n.nspname, p.provolatile::text, p.prokind::text, p.proretset, 
 FROM called JOIN pg_proc p USING (oid) JOIN pg_namespace n ON n.oid = p.pronamespace
 
 -- name: shape
--- What the probe view's expression is made of, as the parser marks it.
+-- Whether the expression of the probe view has a subquery, a value function, nextval() or a whole-row reference.
 SELECT r.ev_action::text LIKE '%:hasSubLinks true%' AS sublinks,
        r.ev_action::text LIKE '%{SQLVALUEFUNCTION%' AS value_function,
        r.ev_action::text LIKE '%{NEXTVALUEEXPR%' AS next_value,
@@ -19,7 +19,7 @@ SELECT r.ev_action::text LIKE '%:hasSubLinks true%' AS sublinks,
 FROM pg_rewrite r WHERE r.ev_class = 'pg_temp.confiture_probe'::regclass
 
 -- name: reads
--- Which columns of the source table it reads.
+-- The columns of the source table that the expression reads.
 SELECT d.refobjsubid, a.attname
 FROM pg_rewrite r
 JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass

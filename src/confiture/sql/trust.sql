@@ -1,8 +1,8 @@
 -- name: untrusted
--- Functions that reading the given views runs and that a role may replace who is neither a superuser, nor our role, nor
--- the owner of the view's table. Followed: operators with commutator and negator, casts, the types' input and output,
--- the CHECKs of domains, and bodies that the server has parsed; a body that is a string is its owner's responsibility.
--- Objects of the server itself are not recorded as dependencies; they belong to a superuser.
+-- Functions that a SELECT from the given views calls, except those of superusers, of the current role and of the owner
+-- of the view's table. The query follows operators with their commutators and negators, casts, the input and output
+-- functions of types, CHECK constraints of domains, and parsed function bodies. The owner of a function is responsible
+-- for a body that is a string. Built-in objects have no recorded dependencies; they belong to a superuser.
 WITH RECURSIVE given AS (
     SELECT v.view::regclass::oid AS view, c.relowner AS owner
     FROM unnest(%(views)s::text[], %(tables)s::text[]) v(view, base) JOIN pg_class c ON c.oid = v.base::regclass
@@ -60,7 +60,7 @@ WHERE f.proowner <> g.owner AND f.proowner <> (SELECT oid FROM pg_roles WHERE ro
 ORDER BY 1, 3
 
 -- name: named
--- A function by its name and argument types, with what it consists of now; no row where there is none.
+-- A function by its name and argument types, with the MD5 of its current definition; no row if it does not exist.
 SELECT f.oid::bigint, format('%%I.%%I(%%s)', s.nspname, f.proname, oidvectortypes(f.proargtypes)),
     md5(concat_ws(' ', f.prosrc, f.probin, f.prosqlbody::text, f.proconfig::text, f.prolang, f.prosecdef, f.provolatile))
 FROM pg_proc f JOIN pg_namespace s ON s.oid = f.pronamespace
