@@ -84,5 +84,5 @@ def _rehearse(where: Endpoints, limits: Limits, report: Path, pool: Pool | None,
         terminal.show(where, run, "the target is already serving", format)
     else:
         said = "a cutover would be possible now; nothing has switched"
-        lines = (*render.text(found), *commands.plan.rollback_told(run))
+        lines = (*render.text(found), *commands.plan.rollback_outlook(run))
         terminal.show(where, run, said, format, *lines, rehearsal=render.as_json(found))

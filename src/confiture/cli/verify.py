@@ -51,4 +51,4 @@ def finish(where: Endpoints, run: Run, result: Result, report: Path, format: opt
     if not result.equal:
         raise commands.verify.differences_found(run, result, report, where)
     if format is options.Output.text:
-        terminal.show(where, run, "source and target agree", format, *commands.plan.rollback_told(run))
+        terminal.show(where, run, "source and target agree", format, *commands.plan.rollback_outlook(run))

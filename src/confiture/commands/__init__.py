@@ -1,4 +1,8 @@
-"""The commands of the command line, one a module: name the databases, hold the run, take the step, move the state."""
+"""The commands of the command line, one per module.
+
+Each resolves the databases, holds the run, performs its step and changes the state of the run. ``endpoints``,
+``holding``, ``options`` and ``driver_errors`` are shared.
+"""
 
 from confiture.commands import (
     abort,

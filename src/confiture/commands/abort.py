@@ -14,9 +14,12 @@ from confiture.states import ABORTED
 
 
 def execute(where: Endpoints, confirm: Callable[[], None], progress_: Progress) -> Run:
-    """Give the run up; the source is as it was, the target empty but for the journal.
+    """Abort the run. Nothing of it remains on the source, and only the journal in the target.
 
-    :param confirm: as in ``cleanup``.
+    A killed abort is continued by the same command.
+
+    :param confirm: called when nothing refuses the abort, before anything is dropped; raises to stop.
+    :raises Refused: after the cutover.
     """
     target = config.resolve(where.target, where.project)
     run = find_run(target)

@@ -14,14 +14,20 @@ from confiture.postgres.session import Session
 
 
 def build_database(name: str, project: Path) -> tuple[Database, int]:
-    """Medium 1 on its own: build a database's schema in one transaction; how many statements."""
+    """Build the schema of an existing database in one transaction.
+
+    :return: the database, and how many statements ran.
+    :raises UsageError: when no database is named.
+    """
     if not name:
-        raise UsageError("which database is to be built?", why="--apply builds one", fix="name it with --env")
+        raise UsageError(
+            "no database is named", why="--apply builds the database of an environment", fix="name it with --env"
+        )
     database = config.resolve(name, project)
     files = build.collect(database.schema_dir or project / config.SCHEMA, database.include, database.exclude)
     with translated("build"), Session(database, "build", user_sql=True) as session, session.transaction() as tx:
         tx.pg.execute(sql.SQL("SET LOCAL row_security = on"))
-        # Nothing but DDL happens here: the database's event triggers fire, unlike during a run.
+        # Only DDL runs here, so the event triggers of the database fire, unlike during a run.
         tx.pg.execute(
             "SELECT set_config('event_triggers', 'on', true) WHERE current_setting('event_triggers', true) = 'off'"
         )
@@ -29,7 +35,10 @@ def build_database(name: str, project: Path) -> tuple[Database, int]:
 
 
 def ddl(environment: str | None, project: Path) -> str:
-    """Every DDL file in its order as one text; an environment's include and exclude hold."""
+    """The DDL files, in order, as one text.
+
+    :param environment: whose ``include`` and ``exclude`` select the files; None for all files of the project.
+    """
     if environment is None:
         return build.render(build.collect(project / config.SCHEMA, (), ()))
     database = config.resolve(environment, project)

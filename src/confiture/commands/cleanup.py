@@ -15,10 +15,13 @@ from confiture.states import CLEANED, CUTOVER
 
 
 def execute(where: Endpoints, drop_source: str | None, confirm: Callable[[], None], progress_: Progress) -> Run:
-    """Drop what the run made; the journal stays as history.
+    """Drop what the run created on both sides. The journal is kept as history.
 
-    :param drop_source: the old database's exact name to have it dropped too; None keeps it.
-    :param confirm: called when nothing refuses, before anything is dropped; raises to stop.
+    A killed cleanup is continued by the same command.
+
+    :param drop_source: the exact name of the source database, to drop it too; None keeps it.
+    :param confirm: called when nothing refuses the cleanup, before anything is dropped; raises to stop.
+    :raises Refused: before the cutover, or when the source has tables that the run does not know.
     """
     target = config.resolve(where.target, where.project)
     run = find_run(target)

@@ -38,16 +38,21 @@ from confiture.states import CUTOVER
 def execute(
     where: Endpoints, limits: Limits, report: Path, progress_: Progress, pool: Pool | None = None
 ) -> tuple[Run, Database, Database]:
-    """Switch to the target, for an application that is stopped: the run, its source and its target.
+    """Switch the application's writes to the target; return the run, its source and its target.
 
-    :param report: where differences found under the lock are written.
-    :param pool: of a PgBouncer that the application writes through, to be led to the target.
+    After a crash before the point of no return, the source is still serving. After it, the same command finishes the
+    cutover.
+
+    :param report: the file for the differences that are found under the lock.
+    :param pool: the PgBouncer pool that the application connects through, to redirect to the target; None for none.
+    :raises CutoverAborted: when the source is still serving and nothing has changed.
+    :raises CutoverUnfinished: when the point of no return has passed.
     """
     verify.refuse_unwritable(report)
     with hold_run(where, "cutover", progress_) as (context, run):
         ends = context.source.database, context.target.database
         if run.state == CUTOVER and not is_unfinished(run) and not (pool and run.options.get(switchover.OPTION)):
-            progress_.say("cut over already: the target serves")
+            progress_.say("cut over already: the target is serving")
             if run.options.get("capture"):
                 materialized_views.refresh(context, migrate.stored_plan(context))
             return run, *ends
@@ -70,15 +75,15 @@ def execute(
 def paused_pooler(
     context: Context, run: Run, pool: Pool | None, way: switchover.Way, *, only_look: bool = False
 ) -> Iterator[Pooler | None]:
-    """The pool as a gate, checked; None where none was named.
+    """The pool, checked; None when no pool was named.
 
-    :param only_look: leave it held if a crash left it so.
+    :param only_look: leave it paused if a crash left it so.
     """
     if pool is not None and not run.options.get("capture"):
         raise Refused(
-            "a pool is held only for an application that writes",
-            why="this run was set up without --capture",
-            fix="re-point the pool by hand, or by --hook",
+            "a pool is paused only for a run that captures writes",
+            why="this run was set up with --no-capture",
+            fix="redirect the pool by hand, or with --hook",
         )
     closed = bool(run.options.get("capture")) and switchover.is_closed(context, way)
     if pool is None:
@@ -89,7 +94,7 @@ def paused_pooler(
     ends = {"source": (context.source, run.source_identity), "target": (context.target, run.target_identity)}
     info = ends[way.opens][0].pg.info
     with contextlib.closing(PgBouncer(pool, Address(info.host, info.port, info.dbname))) as gate:
-        if not closed:  # else the other side is opened first, whatever the gate is like
+        if not closed:  # else the other side is opened first, whatever the state of the pool
             gate.check()
             session, known = ends[way.closes]
             refuse_other(run, way.closes, known, setup.identity_of(gate.leads_to(session.database)))
@@ -102,7 +107,7 @@ def _plan_to_cut_over(context: Context, run: Run, limits: Limits) -> Plan:
     if run.state != CUTOVER:
         cutover_offline.refuse_unverified(run)
         closed = bool(run.options.get("capture")) and cutover.is_closed(context)
-        if limits.max_verification_age is not None and not closed:  # else there is only forward
+        if limits.max_verification_age is not None and not closed:  # else the cutover can only be finished
             verify.refuse_older(context, limits.max_verification_age)
     plan = migrate.stored_plan(context)
     plan_store.ensure_views(context, plan)
@@ -112,20 +117,24 @@ def _plan_to_cut_over(context: Context, run: Run, limits: Limits) -> Plan:
 def rehearse(
     where: Endpoints, limits: Limits, report: Path, progress_: Progress, pool: Pool | None = None
 ) -> tuple[Run, Rehearsal | None]:
-    """A cutover up to its lock, and what its write pause would be; None when it is made already.
+    """Perform a cutover up to its lock and measure the expected write pause; None when the cutover is already done.
 
-    :param report: as in ``cutover``, like ``pool``.
-    :raises CutoverUnfinished: when there is nothing to rehearse any more, only to end.
+    Nothing is switched, and changes for the measurement are rolled back.
+
+    :param report: as in :func:`execute`, like ``pool``.
+    :raises CutoverUnfinished: when the point of no return has passed.
     """
     verify.refuse_unwritable(report)
     with hold_run(where, "cutover", progress_) as (context, run):
         if run.state == CUTOVER and not is_unfinished(run):
-            progress_.say("cut over already: the target serves")
+            progress_.say("cut over already: the target is serving")
             return run, None
         live = bool(run.options.get("capture"))
         if run.state == CUTOVER or (live and cutover.is_closed(context)):
             raise CutoverUnfinished(
-                "a cutover is half-way", why="it has things left to do", fix=next_command("cutover", where)
+                "the cutover is not finished",
+                why="it has passed its point of no return",
+                fix=next_command("cutover", where),
             )
         plan = _plan_to_cut_over(context, run, limits)
         with paused_pooler(context, run, pool, switchover.FORTH, only_look=True):
@@ -142,17 +151,20 @@ def rehearse(
 def _write_differing(error: Differs, where: Endpoints, report: Path) -> None:
     verify.write_differences(report, error.result.differences)
     again = next_command("verify --again", where)
-    error.fix = f"the source serves on; stop its writes, mend what {report} names, then: {again}"
+    error.fix = f"The source is still serving. Stop writes to it, fix the rows that {report} names, then run: {again}"
 
 
 def is_unfinished(run: Run) -> bool:
-    """Whether a live cutover has opened the target, and has things left to do."""
+    """Whether a cutover with capture has opened the target and has work left."""
     phase = run.cutover_phase
     return phase not in (None, "done") and not phase.startswith(rollback.PHASE)
 
 
 def refuse_unfinished(run: Run, where: Endpoints) -> None:
+    """:raises CutoverUnfinished: when the cutover has opened the target and has work left."""
     if is_unfinished(run):
         raise CutoverUnfinished(
-            "the cutover is not finished", why="it has things left to do", fix=next_command("cutover", where)
+            "the cutover is not finished",
+            why="the target is open, and work is left",
+            fix=next_command("cutover", where),
         )

@@ -12,7 +12,10 @@ from confiture.postgres.session import failure
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """Server errors that nobody nearer has told, told with what was being done."""
+    """Translate a server error of the block that no inner code has translated.
+
+    :param doing: the activity, for the message: ``running {doing}``.
+    """
     try:
         yield
     except psycopg.Error as error:

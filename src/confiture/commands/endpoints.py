@@ -20,11 +20,11 @@ from confiture.schema_to_schema import setup
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Which databases a command is about, as the user named them.
+    """The databases of a command, as the operator named them.
 
-    :ivar source: None after setup, when the journal knows it.
-    :ivar project: the folder with ``db/``.
-    :ivar given_project: ``--project`` as it was given; None when the project was found.
+    :ivar source: None after setup: the journal has recorded the source.
+    :ivar project: the folder that contains ``db/``.
+    :ivar given_project: ``--project`` as it was given; None when the project was searched for.
     """
 
     target: str
@@ -34,7 +34,7 @@ class Endpoints:
 
     @property
     def naming(self) -> Naming:
-        """How to name the target again in a command that is printed."""
+        """How a printed command names the target."""
         return naming(self.target, self.given_project)
 
 
@@ -42,7 +42,10 @@ _START = "start with: confiture migrate schema-to-schema setup --source ... --ta
 
 
 def both_databases(where: Endpoints) -> tuple[Database, Database]:
-    """Source and target of a run that may not be there yet."""
+    """Source and target of a run that may not exist yet.
+
+    :raises UnknownEnvironment: when a name is neither an environment nor a URI.
+    """
     if where.source is None:
         return _known_databases(where)
     source = config.resolve(where.source, where.project)
@@ -50,13 +53,13 @@ def both_databases(where: Endpoints) -> tuple[Database, Database]:
         return source, config.resolve(where.target, where.project)
     except UnknownEnvironment as error:
         if source.environment is None:
-            fix = "name the source by its environment to have the target made beside it, or the target by a URI"
+            fix = "name the source by its environment to create the target beside it, or the target by a URI"
             raise UnknownEnvironment(error.what, why=error.why, fix=fix) from None
     return source, source.with_dbname(where.target)
 
 
 def _known_databases(where: Endpoints) -> tuple[Database, Database]:
-    """Source and target of a run that is there: the journal knows the source."""
+    """Source and target of an existing run, whose journal has recorded the source."""
     try:
         target = config.resolve(where.target, where.project)
     except UnknownEnvironment as error:
@@ -66,14 +69,14 @@ def _known_databases(where: Endpoints) -> tuple[Database, Database]:
 
 
 def find_run(target: Database, *, look: bool = False) -> Run:
-    """The target's live run, else its last. A journal that an older tool wrote is upgraded.
+    """The target's active run, else its last run. An older journal is upgraded.
 
     :param look: change nothing; refuse an older journal.
-    :raises Refused: when there never was one, or the journal is newer than this tool.
+    :raises Refused: when the target has no run, or the journal is newer than this version of Confiture.
     """
     if not setup.database_exists(target):
-        raise Refused(f"there is no database {target.dbname or target.name}", why="setup makes it", fix=_START)
-    with translated("looking"), Session(target, "command") as session:
+        raise Refused(f"there is no database {target.dbname or target.name}", why="setup creates it", fix=_START)
+    with translated("the search for the run"), Session(target, "command") as session:
         if not look:
             schema.keep_up(session)
         with session.transaction(read_only=True) as tx:
@@ -82,12 +85,12 @@ def find_run(target: Database, *, look: bool = False) -> Run:
             schema.refuse_older(have)
             run = runs.latest(tx) if have else None
     if run is None:
-        raise Refused(f"{target.name} has no run", why="its database holds no journal of one", fix=_START)
+        raise Refused(f"{target.name} has no run", why="its database contains no journal of a run", fix=_START)
     return run
 
 
 def source_of(run: Run, where: Endpoints) -> Database:
-    """The run's source: as named now, as its environment says, or as the journal has it."""
+    """The source of the run: as named now, else by its environment, else as the journal has recorded it."""
     if where.source is not None:
         return config.resolve(where.source, where.project)
     if run.source_name in config.environments(where.project):
@@ -96,14 +99,16 @@ def source_of(run: Run, where: Endpoints) -> Database:
 
 
 def refuse_other(run: Run, side: str, known: dict[str, Any], found: Identity) -> None:
+    """:raises Refused: when ``found`` is not the database that the run has recorded for that side."""
     if (known["system_identifier"], known["oid"]) != (found.system_identifier, found.oid):
         raise Refused(
-            f"the {side} is not the database the run began with",
-            why=f"run {run.short} knows {known['database']} of server {known['system_identifier']}, "
+            f"the {side} is not the database that the run began with",
+            why=f"run {run.short} began with {known['database']} of server {known['system_identifier']}, "
             f"this is {found.database} of server {found.system_identifier}",
-            fix=f"name the right {side}",
+            fix=f"name that database with --{side}",
         )
 
 
 def next_command(step: str, where: Endpoints) -> str:
+    """The command line of a step, its options included, for the databases as the operator named them."""
     return where.naming.command(step)

@@ -15,10 +15,11 @@ from confiture.states import CUTOVER, MIGRATING, SETUP, VERIFIED
 
 
 def execute(where: Endpoints, once: bool, progress_: Progress, verify_every: float | None = None) -> tuple[Run, int]:
-    """Bring over what the application changes, as the state allows (I-7.5), until a signal; the rows brought over.
+    """Apply captured changes in the direction that the state allows (I-7.5), until a signal; return the rows applied.
 
-    :param once: stop when the backlog is small instead.
-    :param verify_every: seconds from one complete verification to the next; as in ``steps.follow``.
+    :param once: stop when the backlog is small.
+    :param verify_every: seconds from one complete verification to the next; None for the default, 0 for none.
+    :raises Refused: when the run does not capture writes, or its state has nothing to follow.
     """
     with hold_run(where, "follow", progress_) as (context, run):
         if not run.options.get("capture"):
@@ -47,7 +48,7 @@ def execute(where: Endpoints, once: bool, progress_: Progress, verify_every: flo
 
 
 def _followed(context: Context, once: bool, follow: Callable[[bool], int]) -> tuple[Run, int]:
-    """Follow until little is waiting, which clears what blocked the run; then on, unless that is all that is wanted."""
+    """Follow until the backlog is small, which clears what blocked the run; then continue unless ``once``."""
     rows = follow(True)
     unblock(context, "follow")
     if not once:

@@ -1,4 +1,4 @@
-"""Hold the run for a command: refuse what cannot run now, and record what blocks the run."""
+"""Hold the run for a command: refuse a command that cannot run now, and record what blocks the run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from confiture.commands.driver_errors import translated
 from confiture.commands.endpoints import Endpoints, find_run, next_command, refuse_other, source_of
 from confiture.config import redact
 from confiture.errors import Blocked, ConfitureError, CutoverUnfinished, DataFailure, Refused
-from confiture.failpoints import failpoint
 from confiture.journal import runs, steps
 from confiture.journal.runs import Run
 from confiture.plan.model import plan_from_json
@@ -29,6 +28,11 @@ from confiture.types import shell_word
 
 @contextmanager
 def hold_run(where: Endpoints, command: str, progress_: Progress) -> Iterator[tuple[Context, Run]]:
+    """Hold the target's run for the block, with its sessions and its lease.
+
+    :raises Refused: when the run is over, another database is named, or another command must be finished first.
+    :raises Held: when another process holds the run.
+    """
     target = config.resolve(where.target, where.project)
     run = find_run(target)
     if run.state in FINAL:
@@ -49,20 +53,20 @@ def hold_run(where: Endpoints, command: str, progress_: Progress) -> Iterator[tu
 
 @contextmanager
 def storing_blocks(context: Context, command: str, where: Endpoints) -> Iterator[None]:
-    """An error inside the block that the same command would meet again is stored as what blocks the run."""
+    """Record an error of the block as what blocks the run, if the same command would meet it again."""
     try:
         yield
     except (ConfitureError, psycopg.Error) as error:
-        told = failure(error, f"running {command}") if isinstance(error, psycopg.Error) else error
+        explained = failure(error, f"running {command}") if isinstance(error, psycopg.Error) else error
         if _blocks(error):
-            # The error itself matters more than its record, where the target is lost too.
+            # If the target is lost too, report the original error rather than the failure to record it.
             with contextlib.suppress(psycopg.Error, ConfitureError):
-                _store_block(context, told, command, where)
+                _store_block(context, explained, command, where)
         raise
 
 
 def _blocks(error: ConfitureError | psycopg.Error) -> bool:
-    """Whether the same command would meet the error again: a fact, SQL that fails, or a privilege that is missing."""
+    """Whether the same command would meet the error again: a fact, a failing statement or a missing privilege."""
     if isinstance(error, (Blocked, DataFailure)):
         return True
     cause = error.__cause__ if isinstance(error, Refused) else error
@@ -77,13 +81,14 @@ def _store_block(context: Context, error: ConfitureError, command: str, where: E
         step = _continuing(error, run) or command
         if error.step is not None:
             error.fix = f"{error.fix}: {where.naming.command(step)}" if error.fix else where.naming.command(step)
+    # The reason and the step that resolves it become durable together.
     with context.fenced() as tx:
         reason = " ".join(": ".join(filter(None, (error.what, error.why))).split())
         runs.block(tx, run.id, context.epoch, redact(reason), step)
 
 
 def _continuing(error: Blocked, run: Run) -> str | None:
-    """The step that continues a blocked run; it names target tables and the mapping file of the run."""
+    """The step that continues a blocked run, with the target tables and the mapping file of the run."""
     if error.restart and run.plan is not None:
         targets = [t.target for t in plan_from_json(run.plan).tables if str(t.source) in error.restart]
         if targets:
@@ -94,49 +99,50 @@ def _continuing(error: Blocked, run: Run) -> str | None:
 
 
 def unblock(context: Context, command: str) -> None:
-    """A command that checks everything has found nothing: clear what blocked the run.
+    """Clear what blocked the run: a command that checks everything has found nothing.
 
-    Verification does not look at the numbers of the passes, so it clears nothing that only an abort resolves.
+    Verification does not check the numbers of the passes, so it does not clear a block that only an abort resolves.
     """
     run = context.run()
     if run.blocked_reason is not None and not (command == "verify" and run.blocked_command == "abort"):
+        # The block is cleared as a whole: its reason and its step.
         with context.fenced() as tx:
             runs.unblock(tx, run.id)
 
 
 def refuse_ending(context: Context, run: Run, command: str, where: Endpoints) -> None:
-    """:raises Refused: when another command has begun to drop what the run made."""
+    """:raises Refused: when another command has begun to drop what the run created."""
     with context.target.transaction(read_only=True) as tx:
         ending = steps.ending(tx, run.id)
     if ending is not None and ending != command:
         raise Refused(
-            f"the {ending} of run {run.short} was begun and is not done",
-            why="part of what the run needs is dropped already",
+            f"the {ending} of run {run.short} is not finished",
+            why="part of what the run needs has been dropped",
             fix=next_command(ending, where),
         )
 
 
 def _refuse_halfway(context: Context, run: Run, command: str, where: Endpoints) -> None:
-    """:raises CutoverUnfinished: when another command has closed a database and not opened the other yet."""
+    """:raises CutoverUnfinished: when another command has closed one database and not opened the other yet."""
     live, phase = run.options.get("capture"), run.cutover_phase or ""
     if live and run.state in (MIGRATING, VERIFIED) and command != "cutover" and cutover.is_closed(context):
         raise CutoverUnfinished(
-            "a cutover is half-way: the old database is closed, the new one not open yet",
-            why="nothing else can be done before it is ended",
+            "a cutover is not finished: the source is closed and the target is not open yet",
+            why="no other command can run until it is finished",
             fix=next_command("cutover", where),
         )
     if live and run.state == CUTOVER and command != "rollback" and phase.startswith(rollback.PHASE):
         if rollback.is_halfway(context):
             raise CutoverUnfinished(
-                "a rollback is half-way: the new database is closed",
-                why="nothing else can be done before it is ended",
+                "a rollback is not finished: the target is closed",
+                why="no other command can run until it is finished",
                 fix=next_command("rollback", where),
             )
 
 
 def fire(context: Context, trigger: str, detail: dict[str, Any] | None = None) -> None:
-    with context.fenced() as tx:
+    """Change the state of the run."""
+    # The state and its entry in the history become durable together.
+    with context.fenced(f"state.{trigger}") as tx:
         run = runs.required(tx, context.run_id)
         transitions.fire(tx, run, trigger, detail)
-        failpoint(f"state.{trigger}.before_commit")
-    failpoint(f"state.{trigger}.after_commit")

@@ -17,10 +17,15 @@ from confiture.states import CUTOVER, MIGRATING, SETUP, VERIFIED
 
 
 def execute(where: Endpoints, choices: RunOptions, progress_: Progress) -> tuple[Run, int]:
-    """Copy what is not copied; the run after, and the rows copied by this call."""
+    """Copy every row that is not copied yet; return the run, and the rows copied by this call.
+
+    Each chunk is durable when it is reported as done. After a crash the same command continues.
+
+    :raises Refused: when setup is not finished.
+    """
     with hold_run(where, "migrate", progress_) as (context, run):
         if run.state == CUTOVER:
-            progress_.say("nothing to migrate: the target serves already")
+            progress_.say("nothing to migrate: the target is serving")
             return run, 0
         _refuse_half_set_up(context)
         plan = plan_run(context, run, choices)
@@ -33,6 +38,7 @@ def execute(where: Endpoints, choices: RunOptions, progress_: Progress) -> tuple
         if run.state == SETUP:
             fire(context, "begin")
         if choices.throttle:
+            # The limits and their entry in the history become durable together.
             with context.fenced() as tx:
                 set_limits(tx, run, choices.throttle)
         copied = migrate.copy_all(context, plan, capture=bool(run.options.get("capture")))
@@ -44,4 +50,8 @@ def _refuse_half_set_up(context: Context) -> None:
     with context.target.transaction(read_only=True) as tx:
         done = steps.step_done(tx, context.run_id, "setup", setup.LAST_STEP)
     if not done:
-        raise Refused("setup is not finished", why="it stopped on the way", fix="run the same setup command again")
+        raise Refused(
+            "setup is not finished",
+            why="an earlier setup stopped before its last step",
+            fix="run the same setup command again",
+        )

@@ -10,10 +10,15 @@ from confiture.copy.throttle import Throttle
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What ``plan`` and ``migrate`` may be told; None leaves what the journal has, else the default.
+    """The options of a run; None for the value that the journal has recorded, else for the default.
 
-    :ivar accept_publication: the source may publish the run's own tables.
+    :ivar chunk_rows: rows per chunk.
+    :ivar fdw_threshold: rows from which a table is copied with COPY.
+    :ivar seen_as: host and port at which the target's server reaches the source.
+    :ivar restart: target tables to empty and copy again.
     :ivar capture: False for an application that is stopped; by default its writes are captured.
+    :ivar recopy_mb: MiB up to which tables without a key are copied again at the cutover.
+    :ivar accept_publication: accept a publication that includes the run's own tables.
     """
 
     mapping: Path | None = None

@@ -26,13 +26,15 @@ from confiture.types import TableRef
 
 
 def mapping_of(run: Run | None, choices: RunOptions) -> tuple[Mapping, tuple[Fault, ...]]:
-    """The mapping named now, else the stored one; with the faults its parsing found."""
+    """The mapping that is named now, else the recorded mapping; with the faults that parsing found."""
     if choices.mapping is not None:
         return mapping.load(choices.mapping)
     return mapping.parse(run.mapping or "", run.mapping_file or Mapping().file) if run else (Mapping(), ())
 
 
 def options_of(choices: RunOptions, stored: dict[str, Any], fdw_problem: str | None) -> Options:
+    """The options of the plan: as given, else as recorded, else the defaults."""
+
     def chosen(name: str) -> Any:
         given = getattr(choices, name)
         return given if given is not None else stored.get(name)
@@ -49,7 +51,7 @@ def options_of(choices: RunOptions, stored: dict[str, Any], fdw_problem: str | N
 
 
 def stored_choices(options: Options) -> dict[str, Any]:
-    """The options a run keeps."""
+    """The options that the journal records."""
     return {
         "chunk_rows": options.chunk_rows,
         "strategy": options.strategy,
@@ -60,17 +62,17 @@ def stored_choices(options: Options) -> dict[str, Any]:
 
 
 def stored_plan(run: Run, given: Mapping, options: Options) -> Plan | None:
-    """The run's plan as stored; None when the mapping or the choices say something else by now."""
+    """The recorded plan; None when it was made from another mapping or other options."""
     chosen = stored_choices(options)
     same = given.text == (run.mapping or "") and chosen == {name: run.options.get(name) for name in chosen}
     return plan_from_json(run.plan) if run.plan is not None and same else None
 
 
 def make(where: Endpoints, choices: RunOptions, *, accept_fsync_off: bool = True) -> Planned:
-    """The plan of a run, or of one that may not be there yet; changes nothing.
+    """The plan of a run that may not exist yet. Nothing is changed.
 
-    :raises FaultyInput: all faults of the mapping at once.
-    :raises Refused: what setup would refuse.
+    :raises FaultyInput: with all faults of the mapping.
+    :raises Refused: when setup would refuse.
     """
     source, target = both_databases(where)
     with translated("plan"):
@@ -85,13 +87,18 @@ def make(where: Endpoints, choices: RunOptions, *, accept_fsync_off: bool = True
 
 
 def check_publications(source: Database, choices: RunOptions) -> None:
+    """:raises Refused: when a publication of the source would include the run's own tables."""
     with Session(source, "plan") as session, session.transaction(read_only=True) as tx:
         publications.check(tx, accepted=choices.accept_publication)
 
 
 def propose(source: Database, target: Database, run: Run | None, choices: RunOptions, *, exists: bool) -> Planned:
+    """The recorded plan of a run, else a new plan.
+
+    :param exists: whether the target database exists.
+    """
     given, faults = mapping_of(run, choices)
-    # DDL is tried where the target will be, or in the server's own database while there is none.
+    # The DDL is tried in the target, or in the server's own database while the target does not exist.
     look_at = target if exists else replace(target.with_dbname("postgres"), search_path=target.search_path)
     with yielding.watching(log.info), Session(source, "plan") as a, Session(look_at, "plan") as b:
         problem = (run.fdw or {}).get("problem") if run and run.fdw else plan_store.fdw_problem(a, b, choices.seen_as)
@@ -106,7 +113,10 @@ def propose(source: Database, target: Database, run: Run | None, choices: RunOpt
 def preview(
     where: Endpoints, choices: RunOptions, table: str, rows: int
 ) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Rows of a target table before and after: (source row, target row), as text; changes nothing."""
+    """Rows of a target table before and after the mapping: (source row, target row), as text. Nothing is changed.
+
+    :raises UsageError: when the plan has no such table.
+    """
     planned = make(where, choices)
     ref = _table_named(planned.plan, table)
     chosen = next(t for t in planned.plan.tables if t.target == ref)
@@ -120,7 +130,7 @@ def preview(
 
 
 def plan_run(context: Context, run: Run, choices: RunOptions) -> Plan:
-    """The run's plan: as stored, or made anew where the mapping or the choices say something else."""
+    """The run's plan: as recorded, or recorded again for another mapping or other options."""
     options = options_of(choices, run.options, (run.fdw or {}).get("problem"))
     given, faults = mapping_of(run, choices)
     stored = stored_plan(run, given, options)
@@ -142,9 +152,9 @@ def _table_named(plan: Plan, name: str) -> TableRef:
 
 
 def rollback_problems(where: Endpoints) -> tuple[str, ...]:
-    """Why a rollback after the cutover of this run will not be possible; empty when it will be, or nothing is planned.
+    """Why a rollback after the cutover will not be possible; empty when it will be possible, or there is no plan.
 
-    The tables of a run without capture are not among them: that choice was made at setup.
+    A run without capture has no problems here: that choice was made at setup.
     """
     run = find_run(config.resolve(where.target, where.project))
     if run.plan is None or run.state == CUTOVER or not run.options.get("capture"):
@@ -152,8 +162,8 @@ def rollback_problems(where: Endpoints) -> tuple[str, ...]:
     return plan_from_json(run.plan).rollback_problems
 
 
-def rollback_told(run: Run) -> tuple[str, ...]:
-    """Whether a rollback will be possible after the cutover of this run, in lines; empty once it is cut over."""
+def rollback_outlook(run: Run) -> tuple[str, ...]:
+    """Lines that state whether a rollback will be possible after the cutover; empty after the cutover."""
     if run.plan is None or run.state not in (MIGRATING, VERIFIED):
         return ()
     if not run.options.get("capture"):

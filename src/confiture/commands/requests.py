@@ -17,19 +17,22 @@ from confiture.postgres.session import Session, Transaction
 from confiture.states import FINAL
 
 
-def _askable(target: Database) -> Run:
+def _active_run(target: Database) -> Run:
     run = find_run(target)
     if run.state in FINAL:
         raise Refused(
-            "there is nobody to ask", why=f"run {run.short} is {run.state}", fix="a new setup starts a new run"
+            "the target has no active run", why=f"run {run.short} is {run.state}", fix="a new setup starts a new run"
         )
     return run
 
 
 def request(where: Endpoints, kind: str) -> Run:
-    """Ask whoever runs the run to pause or resume."""
+    """Request that the running command pauses or resumes. It reads the request at its next checkpoint.
+
+    :param kind: ``pause`` or ``resume``.
+    """
     target = config.resolve(where.target, where.project)
-    run = _askable(target)
+    run = _active_run(target)
     with translated(kind), Session(target, "request", run.short) as session, session.transaction() as tx:
         leases.ask(tx, run.id, kind, runs.actor())
         runs.note(tx, run.id, run.epoch, kind, {})
@@ -37,24 +40,26 @@ def request(where: Endpoints, kind: str) -> Run:
 
 
 def throttle(where: Endpoints, given: Throttle, off: bool) -> tuple[Run, Throttle]:
-    """Set limits for the copy of a run, running or not; the limits that hold from now on.
+    """Set limits for the copy of a run, whether a command is running or not; return the limits now in force.
 
-    :param given: a limit that is None stays as it was.
-    :param off: lift what was set before.
+    :param given: a limit that is None is unchanged.
+    :param off: remove the earlier limits first.
+    :raises UsageError: when no limit is given.
     """
     if not given and not off:
         raise UsageError(
             "no limit is given",
-            why="throttle sets --max-rate, --max-replica-lag or --max-backlog, or lifts them",
-            fix="name one of them, or --off",
+            why="throttle sets --max-rate, --max-replica-lag or --max-backlog, or removes them with --off",
+            fix="give one of these options",
         )
     target = config.resolve(where.target, where.project)
-    run = _askable(target)
+    run = _active_run(target)
     with translated("throttle"), Session(target, "request", run.short) as session, session.transaction() as tx:
         return run, set_limits(tx, run, given, off=off)
 
 
 def set_limits(tx: Transaction, run: Run, given: Throttle, *, off: bool = False) -> Throttle:
+    """Record the limits in the caller's transaction; return the limits now in force."""
     before = Throttle() if off else throttle_from_json(leases.limits(tx, run.id))
     limits = before.with_limits(given)
     leases.ask(tx, run.id, "throttle", runs.actor(), asdict(limits))

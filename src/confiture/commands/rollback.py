@@ -21,9 +21,14 @@ from confiture.states import CUTOVER, MIGRATING, VERIFIED
 def execute(
     where: Endpoints, limits: Limits, progress_: Progress, pool: Pool | None = None
 ) -> tuple[Run, Database, Database]:
-    """Back to the old database, with all that was written since the cutover: the run, its source and its target.
+    """Switch back to the source without losing a write; return the run, its source and its target.
 
-    :param pool: what the application's connections pass through; None where they are its own affair.
+    After a crash before the point of no return, the target is still serving. After it, the same command finishes the
+    rollback.
+
+    :param pool: the PgBouncer pool that the application connects through, to redirect to the source; None for none.
+    :raises Refused: when there is nothing to roll back.
+    :raises CutoverAborted: when the target is still serving and nothing has changed.
     """
     with hold_run(where, "rollback", progress_) as (context, run):
         ends = context.source.database, context.target.database
@@ -34,7 +39,7 @@ def execute(
                 with paused_pooler(context, run, pool, switchover.BACK) as gate:
                     switchover.lead(context, gate, switchover.BACK)
                 switchover.set_phase(context, None, None)
-            progress_.say("rolled back already: the source serves")
+            progress_.say("rolled back already: the source is serving")
             return run, *ends
         _refuse_to_roll_back(run, where)
         plan = migrate.stored_plan(context)
@@ -46,7 +51,7 @@ def execute(
 
 
 def rehearse(where: Endpoints, limits: Limits, progress_: Progress) -> tuple[Run, Rehearsal]:
-    """A rollback up to its lock, and what its write pause would be; nothing is switched."""
+    """Perform a rollback up to its lock and measure the expected write pause. Nothing is switched."""
     with hold_run(where, "rollback", progress_) as (context, run):
         _refuse_to_roll_back(run, where)
         plan = migrate.stored_plan(context)
@@ -58,6 +63,6 @@ def _refuse_to_roll_back(run: Run, where: Endpoints) -> None:
     if run.state != CUTOVER or not run.options.get("capture"):
         why = f"run {run.short} is in state {run.state}"
         if run.state == CUTOVER:
-            why = "it was set up for a stopped application: what was written since the cutover is not captured"
-        raise Refused("there is nothing to roll back", why=why, fix="look at it: confiture status")
+            why = "it was set up with --no-capture, so writes made since the cutover are not captured"
+        raise Refused("there is nothing to roll back", why=why, fix="run: confiture status")
     refuse_unfinished(run, where)

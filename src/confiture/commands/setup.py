@@ -22,9 +22,12 @@ from confiture.states import SETUP
 
 
 def execute(where: Endpoints, choices: RunOptions, wanted: dict[str, Any], progress_: Progress) -> Run:
-    """Target database, new schema, journal, the run's schemas; with a mapping also the plan.
+    """Create the target database, its schema, the journal and the run's schemas; with a mapping also the plan.
 
-    :raises Refused: on one database for both, rows in the target, a live run of another source.
+    Each step is durable when it is done. A killed setup is continued by the same command.
+
+    :param wanted: further fields of ``SetupRequest``: ``encoding``, ``locale``, ``accept_fsync_off``.
+    :raises Refused: when source and target are one database, the target has rows, or another source has an active run.
     """
     source, target = both_databases(where)
     _, faults = mapping_of(None, choices)
@@ -37,7 +40,7 @@ def execute(where: Endpoints, choices: RunOptions, wanted: dict[str, Any], progr
             if run is None:
                 check_publications(source, choices)
             if run is None and choices.mapping is not None:
-                # A rehearsal: what is at fault is told before anything is there to be undone.
+                # Report every fault of the plan before anything is created that would have to be dropped.
                 propose(source, target, None, choices, exists=True)
             run = run or setup.begin(request, here)
         _refuse_other_capture(run, choices, where)
@@ -61,28 +64,29 @@ def _refuse_other_capture(run: Run, choices: RunOptions, where: Endpoints) -> No
     if choices.capture is not None and choices.capture != bool(run.options.get("capture")):
         raise Refused(
             f"run {run.short} was set up {'without' if choices.capture else 'with'} capture",
-            why="it is chosen once, before the first row is read",
-            fix=f"go on without the option, or give the run up: {next_command('abort', where)}",
+            why="capture is chosen once, before the first row is read",
+            fix=f"continue without the option, or abort the run: {next_command('abort', where)}",
         )
 
 
 def _keep_choices(context: Context, choices: RunOptions) -> None:
-    """What was chosen at setup holds for the plan that a later command makes."""
+    """Record the options of setup for the plan that a later command makes."""
     run = context.run()
     options = stored_choices(options_of(choices, run.options, None))
+    # The options of setup become durable, for every later command.
     with context.fenced() as tx:
         runs.update(tx, context.run_id, options={**run.options, **options})
 
 
 def install_capture(context: Context, plan: Plan) -> None:
-    """Capture on the source and the target closed, before the first row is read: no write goes unseen."""
+    """Install capture on the source and close the target, before the first row is read, so that no write is missed."""
     if context.run().options.get("capture"):
         follow.install(context, plan)
         follow.close_target(context, plan)
 
 
 def _name_target(where: Endpoints, source: Database, target: Database, progress_: Progress) -> None:
-    """Write the environment of a target that was named by a word nobody knew."""
+    """Write the environment file of a new target that was named by a word only."""
     if target.environment is not None or source.environment is None or where.target != target.name:
         return
     if where.target not in config.environments(where.project) and target.name == target.dbname:

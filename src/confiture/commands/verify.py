@@ -22,11 +22,14 @@ from confiture.types import shell_word
 def execute(
     where: Endpoints, report: Path | None, again: bool, progress_: Progress, *, repair: bool = False
 ) -> tuple[Run, Result]:
-    """Compare everything and move the run to ``verified``.
+    """Compare source and target; without a difference, change the state of the run to ``verified``.
 
-    :param report: where the differences are written, one JSON object a line.
-    :param repair: heal the rows that differ through catch-up, and compare anew.
-    :raises DifferencesFound: after writing them down.
+    Each compared part is durable when it is done. A killed verification is continued by the same command.
+
+    :param report: the file for the differences, one JSON object per line; None for no file.
+    :param again: repeat a verification that has already passed.
+    :param repair: copy the rows that differ again, and compare again.
+    :raises Refused: when the state has nothing to verify.
     """
     if report is not None:
         verify.refuse_unwritable(report)
@@ -40,7 +43,7 @@ def execute(
         if run.state == VERIFIED and not (again or repair):
             found = _last_result(context, plan)
             if found is not None:
-                progress_.say("verified already; --again compares everything anew")
+                progress_.say("verified already; --again repeats the verification")
                 return run, found
         plan_store.ensure_views(context, plan)
         result = _compared(context, plan)
@@ -57,7 +60,7 @@ def execute(
 def _verified_back(
     context: Context, run: Run, plan: Plan, where: Endpoints, report: Path | None, *, repair: bool
 ) -> tuple[Run, Result]:
-    """After the cutover: every row of the source against the target, for a rollback."""
+    """After the cutover, compare every row of the source with the target, for a rollback."""
     refuse_unfinished(run, where)
     rollback.refuse_for_verify(context, plan)
     result = reverse_verify.compare(context, plan, repair=repair)
@@ -67,7 +70,7 @@ def _verified_back(
 
 
 def _compared(context: Context, plan: Plan) -> Result:
-    """Verify once; the run's state follows from what was found."""
+    """Verify once, and change the state of the run by the result."""
     run = context.run()
     result = verify.verify(context, plan, capture=bool(run.options.get("capture")))
     if result.equal and run.state == MIGRATING:
@@ -78,7 +81,10 @@ def _compared(context: Context, plan: Plan) -> Result:
 
 
 def _repaired(context: Context, plan: Plan, result: Result) -> Result:
-    """Heal and compare until nothing differs, or only what was tried before: each round tells a limited number."""
+    """Repair and compare until nothing differs, or only rows that an earlier round has repaired.
+
+    Each round reports a limited number of differences, so one round may not suffice.
+    """
     tried: frozenset[repairs.Wrong] = frozenset()
     while wrong := repairs.wrong_keys(plan, result.differences) - tried:
         repairs.repair(context, plan, wrong)
@@ -90,7 +96,9 @@ def _repaired(context: Context, plan: Plan, result: Result) -> Result:
 def _refuse_to_verify(run: Run, where: Endpoints) -> None:
     if run.state == SETUP:
         raise Refused(
-            "there is nothing to verify", why=f"run {run.short}: nothing is copied", fix=next_command("migrate", where)
+            "there is nothing to verify",
+            why=f"run {run.short} has not copied any row",
+            fix=next_command("migrate", where),
         )
     if run.state == CUTOVER and not run.options.get("capture"):
         raise Refused("there is nothing to verify", why="the target is serving", fix=next_command("cleanup", where))
@@ -107,12 +115,13 @@ def _last_result(context: Context, plan: Plan) -> Result | None:
 
 
 def differences_found(run: Run, result: Result, report: Path | None, where: Endpoints) -> DifferencesFound:
-    """The error that ends a verify which found something."""
+    """The error of a verification that found differences."""
     first = result.differences[0] if result.differences else None
     table = next((t.target for t in result.tables if not t.equal), "NAME")
-    heal = f"repair the rows: {next_command('verify --repair', where)}" if run.options.get("capture") else "fix them"
+    repair = f"repair the rows: {next_command('verify --repair', where)}" if run.options.get("capture") else "fix them"
+    copy = next_command(f"migrate --restart-table {shell_word(table)}", where)
     return DifferencesFound(
         f"{len(result.differences)} differences between {run.source_name} and {run.target_name}",
-        why=f"the first: {first.place}; all are in {report}" if first else "the counts differ",
-        fix=f"{heal}, or copy the table again: {next_command(f'migrate --restart-table {shell_word(table)}', where)}",
+        why=f"the first is {first.place}; {report} lists all" if first else "the counts differ",
+        fix=f"{repair}, or copy the table again: {copy}",
     )
