@@ -341,7 +341,7 @@ def test_what_it_could_not_go_through_with_is_refused_before_anything_is_held(
         refused(good, "session pooling")
     with edited(pooler.pools, f"dbname={live.source.name}", f"dbname={databases.make().name}"):
         pooler.ask("RELOAD")
-        refused(good, "is not the database the run began with")
+        refused(good, "is not the database that the run began with")
     pooler.ask("RELOAD")
 
 
