@@ -23,7 +23,7 @@ from confiture import ddl
 from confiture.config import redact
 from confiture.ddl import Statement
 from confiture.errors import ConfitureError, DataFailure, Fault, FaultyInput, UsageError
-from confiture.postgres.session import failure, relies_on_search_path
+from confiture.postgres.failures import failure, relies_on_search_path
 
 #: What the files rely on: they are UTF-8, and the splitter reads plain strings without escapes.
 _SETTINGS = {"client_encoding": "UTF8", "standard_conforming_strings": "on"}

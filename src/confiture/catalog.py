@@ -37,7 +37,6 @@ class Identity:
     in_recovery: bool
     fsync: bool
     large_objects: int
-    bytes: int
     superuser: bool
     bypasses_row_security: bool
     role: str
@@ -77,7 +76,6 @@ class Column:
     """
 
     name: str
-    number: int
     formatted: str
     type_kind: str
     base_formatted: str
@@ -93,7 +91,6 @@ class Column:
     generated: str
     collation: str | None
     deterministic: bool
-    sequence: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,14 +236,12 @@ class Table:
     oid: int
     ref: TableRef
     kind: str
-    unlogged: bool
     row_security: bool
     tuples: int
     bytes: int
     inherited_from: bool
     inherits: bool
     may_select: bool
-    may_insert: bool
     may_use_schema: bool
     may_lock: bool
     owned: bool
@@ -335,7 +330,6 @@ class Catalog:
     identity: Identity
     tables: tuple[Table, ...]
     sequences: tuple[Sequence, ...]
-    views: tuple[TableRef, ...]
     materialized_views: tuple[TableRef, ...]  # the populated ones
     extensions: tuple[str, ...] = field(default=())
     domain_checks: tuple[Unvalidated, ...] = field(default=())
@@ -410,15 +404,11 @@ def read(tx: Transaction) -> Catalog:
         )
         for row in rows
     )
-    views = _query(tx, "views")
     return Catalog(
         identity=identity(tx),
         tables=tables,
         sequences=_sequences(tx, tables),
-        views=tuple(TableRef(v["schema"], v["name"]) for v in views if not v["materialized"]),
-        materialized_views=tuple(
-            TableRef(v["schema"], v["name"]) for v in views if v["materialized"] and v["populated"]
-        ),
+        materialized_views=tuple(TableRef(**v) for v in _query(tx, "materialized_views")),
         extensions=tuple(e["name"] for e in _query(tx, "extensions")),
         domain_checks=tuple(Unvalidated(**_of_table(c)) for c in _query(tx, "unvalidated_of_domains")),
         publications=tuple(Publication(**p) for p in _query(tx, "publications")),

@@ -1,7 +1,7 @@
-"""Environments and names -> ``Database``. Secrets stay inside ``Database.conninfo``.
+"""Resolve the name of an environment, or a conninfo, to a ``Database``. Only ``Database.conninfo`` contains secrets.
 
-PGPASSFILE, PGSERVICEFILE and the PG* variables are left to libpq: what a conninfo does not say, libpq
-fills in when it connects. https://www.postgresql.org/docs/current/libpq-connect.html
+libpq itself reads PGPASSFILE, PGSERVICEFILE and the PG* variables when it connects, for parameters that the conninfo
+lacks. https://www.postgresql.org/docs/current/libpq-connect.html
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -21,13 +20,14 @@ from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from confiture.errors import Fault, FaultyInput, Refused, UsageError
+from confiture.types import did_you_mean
 
 ENVIRONMENTS = Path("db/environments")
 SCHEMA = Path("db/schema")
 _KEYS = ("database_url", "like", "database", "search_path", "schema_dir", "include", "exclude")
 _LISTS = ("search_path", "include", "exclude")
 
-#: libpq marks what must be hidden; the SCRAM keys stand in for a password, yet it does not mark them.
+#: Parameters with secrets. libpq marks them, except the SCRAM keys, which replace a password.
 SECRETS = frozenset({"scram_client_key", "scram_server_key"}) | {
     option.keyword.decode() for option in pq.Conninfo.parse(b"") if option.dispchar == b"*"
 }
@@ -54,20 +54,20 @@ _REDACTIONS = (
 
 
 class UnknownEnvironment(UsageError):
-    """A bare word that names no environment of the project."""
+    """A bare word that is not the name of an environment of the project."""
 
 
 @dataclass(frozen=True)
 class Database:
-    """A database that can be connected to; neither ``repr`` nor ``public`` shows a secret.
+    """The parameters of a connection to a database. Neither ``repr`` nor ``public`` contains a secret.
 
-    :param name: as the user named it: an environment, or a conninfo without its secrets.
-    :param conninfo: the whole libpq conninfo, password included; never printed.
-    :param search_path: exact schema names, for sessions that run the user's DDL.
-    :param environment: None when the database was not named by an environment.
-    :param schema_dir: where its DDL lies; None when nobody said.
+    :param name: the environment, or the conninfo without its secrets, that the user gave.
+    :param conninfo: the whole libpq conninfo, including the password; never printed.
+    :param search_path: exact schema names, for sessions that execute the user's DDL.
+    :param environment: the environment; None if the user gave a conninfo.
+    :param schema_dir: the directory of its DDL; None if it is not known.
     :param include: glob patterns over DDL paths relative to ``schema_dir``; empty means all.
-    :param exclude: the same, for what is left out.
+    :param exclude: glob patterns of DDL paths that are left out.
     """
 
     name: str
@@ -80,19 +80,19 @@ class Database:
 
     @property
     def public(self) -> str:
-        """The conninfo to show: without password or any other secret."""
+        """The conninfo without secrets, for messages."""
         given = conninfo_to_dict(self.conninfo)
         return make_conninfo("", **{key: value for key, value in given.items() if key not in SECRETS})
 
     @property
     def dbname(self) -> str | None:
-        """The database's name; None when a service, PGDATABASE or the user's name decides it."""
+        """The name of the database; None if a service, PGDATABASE or the name of the user determines it."""
         dbname = conninfo_to_dict(self.conninfo).get("dbname")
         return str(dbname) if dbname else None
 
     @property
     def url(self) -> str:
-        """``public`` as the URL applications ask for."""
+        """``public`` as a URL, for applications."""
         given = conninfo_to_dict(self.public)
         user, host, port, dbname = (str(given.pop(k, "")) for k in ("user", "host", "port", "dbname"))
         parameters = {"host": host, "port": port} if "," in host or host.startswith("/") else {}
@@ -105,35 +105,35 @@ class Database:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The passwords and other secrets in the conninfo, for finding them where they must not go."""
+        """The passwords and other secrets in the conninfo, to search for them in texts."""
         return tuple(str(v) for k, v in conninfo_to_dict(self.conninfo).items() if k in SECRETS and v)
 
     def with_dbname(self, dbname: str) -> Database:
-        """Another database of the same server; no environment names it."""
+        """Another database of the same server, without an environment."""
         conninfo = make_conninfo(self.conninfo, dbname=dbname)
         return replace(self, name=dbname, conninfo=conninfo, environment=None)
 
 
 def redact(text: str) -> str:
-    """``text`` with the passwords of anything that looks like a URI, a conninfo or SQL options hidden."""
+    """``text`` with passwords hidden in everything that looks like a URI, a conninfo or SQL options."""
     for pattern, replacement in _REDACTIONS:
         text = pattern.sub(replacement, text)
     return text
 
 
-#: Characters of another session's statement that are shown.
+#: Characters of a statement of another session that are shown.
 QUERY_CHARACTERS = 80
 
 
 def excerpt(query: str) -> str:
-    """The beginning of a statement on one line. Secrets are hidden first: half a password would not be recognized."""
+    """The beginning of a statement on one line. Secrets are hidden first, as half a password is not recognized."""
     return " ".join(redact(query).split())[:QUERY_CHARACTERS]
 
 
 def address(given: str) -> str:
-    """Another way to a server, as conninfo: ``HOST``, ``HOST:PORT`` or ``host=... port=...``.
+    """The address of a server as a conninfo. ``given`` is ``HOST``, ``HOST:PORT`` or ``host=... port=...``.
 
-    :raises UsageError: it cannot be read, or says more than where the server is.
+    :raises UsageError: the address cannot be parsed, or has other parameters.
     """
     place = re.fullmatch(r"(\[[^]]+\]|[^\s:=/]+)(?::(\d+))?", given)
     if place:
@@ -144,13 +144,13 @@ def address(given: str) -> str:
         found = {"": ""}
     other = [name for name in found if name not in _ADDRESS]
     if other or not found:
-        why = f"it says {', '.join(other)}" if any(other) else "it cannot be read"
+        why = f"it contains {', '.join(other)}" if any(other) else "it cannot be parsed"
         raise UsageError("An address cannot be used", why=why, fix="write HOST:PORT, or host=... port=...")
     return make_conninfo("", **found)
 
 
 def find_project(start: Path) -> Path:
-    """The nearest folder, from ``start`` upwards, with db/environments or confiture.yaml; else ``start``."""
+    """The nearest directory, from ``start`` upwards, with db/environments or confiture.yaml; else ``start``."""
     start = start.resolve()
     for folder in (start, *start.parents):
         if (folder / ENVIRONMENTS).is_dir() or (folder / "confiture.yaml").is_file():
@@ -159,27 +159,27 @@ def find_project(start: Path) -> Path:
 
 
 def environments(project: Path) -> tuple[str, ...]:
-    """The names of the project's environments, sorted; empty when it has none."""
+    """The names of the project's environments, sorted; empty if it has none."""
     found = (project / ENVIRONMENTS).glob("*.yaml")
     return tuple(sorted(path.stem for path in found if not path.name.startswith(".")))
 
 
 def resolve(name: str, project: Path) -> Database:
-    """The database that ``name`` means: an environment, a libpq URI, a conninfo string, ``service=NAME``.
+    """The database of ``name``: an environment, a libpq URI, a conninfo string or ``service=NAME``.
 
-    :raises UnknownEnvironment: a bare word that is no environment.
-    :raises UsageError: a name or an environment file that cannot be read.
+    :raises UnknownEnvironment: ``name`` is a bare word, and no environment has that name.
+    :raises UsageError: the conninfo or the file of the environment cannot be read.
     """
     if "=" in name or "://" in name:
         return _unnamed(name, project)
     known = environments(project)
     if name not in known:
-        # user:password@host lacks the scheme only
+        # Not shown otherwise: it may be user:password@host, without the scheme.
         shown = f"{name!r}" if _BARE_WORD.fullmatch(name) else "of that name"
         raise UnknownEnvironment(
             f"There is no environment {shown}",
             why=_known(known, project),
-            fix=_did_you_mean(name, known) or "name one of these, a libpq URI, or service=NAME",
+            fix=did_you_mean(name, known) or "name one of these, a libpq URI, or service=NAME",
         )
     return _environment(name, project)
 
@@ -188,16 +188,16 @@ def _unnamed(given: str, project: Path) -> Database:
     try:
         conninfo = _normalised(given)
     except _Unreadable as error:
-        # not shown: it may hold a password
+        # Not shown: it may contain a password.
         raise UsageError("A database's URI or conninfo cannot be read", why=str(error), fix=_ENCODING_HINT) from None
     database = Database("", conninfo, schema_dir=project / SCHEMA)
     return replace(database, name=database.public or "(libpq's defaults)")
 
 
 def public_form(given: str) -> str | None:
-    """A libpq URI or conninfo without its secrets; None when it has none, and for an environment's name.
+    """A libpq URI or conninfo without its secrets; None if it has none, or if it is the name of an environment.
 
-    :raises UsageError: when it cannot be read.
+    :raises UsageError: the conninfo cannot be parsed.
     """
     if "=" not in given and "://" not in given:
         return None
@@ -206,17 +206,17 @@ def public_form(given: str) -> str | None:
 
 
 def write_environment(project: Path, name: str, like: str, database: str) -> Path:
-    """Write the environment ``name``: the server of ``like``, another database. Mode 0600.
+    """Write the environment ``name`` with the server of ``like`` and another database. The file has mode 0600.
 
-    The file is there whole or not at all, whenever the process dies.
+    After a crash at any point, the file is either complete or does not exist.
 
     :raises Refused: the file exists.
-    :raises UsageError: ``name`` cannot name an environment, or the folder cannot be written.
+    :raises UsageError: ``name`` is not valid, or the directory cannot be written.
     """
     if not _BARE_WORD.fullmatch(name):
         raise UsageError(
-            f"{redact(name)!r} cannot name an environment",
-            why="it would not be a plain file name",
+            f"{redact(name)!r} is not a valid name of an environment",
+            why="it is not a plain file name",
             fix="use letters, digits, '_', '-' and '.'",
         )
     path = project / ENVIRONMENTS / f"{name}.yaml"
@@ -225,10 +225,10 @@ def write_environment(project: Path, name: str, like: str, database: str) -> Pat
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_new(path, text)
     except FileExistsError:
-        raise Refused(f"Environment {name} exists", why=str(path), fix="edit it, or choose a name") from None
+        raise Refused(f"Environment {name} exists", why=str(path), fix="edit it, or choose another name") from None
     except OSError as error:
         why = f"{path}: {error.strerror}"
-        raise UsageError(f"Environment {name} cannot be written", why=why, fix="make the folder writable") from error
+        raise UsageError(f"Environment {name} cannot be written", why=why, fix="make the directory writable") from error
     return path
 
 
@@ -237,7 +237,7 @@ def _write_new(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-        # a link, unlike a rename, never replaces what is there
+        # Unlike a rename, a link never replaces an existing file.
         os.link(file.name, path)
 
 
@@ -246,19 +246,14 @@ def _known(known: tuple[str, ...], project: Path) -> str:
     return f"{folder} has: {', '.join(known)}" if known else f"{folder} has no environments"
 
 
-def _did_you_mean(word: str, known: tuple[str, ...]) -> str:
-    close = get_close_matches(word, known, n=1)
-    return f"did you mean {close[0]}?" if close else ""
-
-
 class _Unreadable(Exception):
-    """A conninfo that libpq cannot read, or would misread; the text shows nothing of it."""
+    """A conninfo that libpq cannot parse, or would misinterpret. The message contains no part of it."""
 
 
 def _normalised(given: str) -> str:
     """``given`` in keyword form.
 
-    :raises _Unreadable: without libpq's own message, which quotes pieces of what it cannot read.
+    :raises _Unreadable: without the message of libpq, which contains parts of the conninfo.
     """
     given = given.strip()
     _check_uri(given)
@@ -266,7 +261,7 @@ def _normalised(given: str) -> str:
         parameters = conninfo_to_dict(given)
         conninfo = make_conninfo("", **parameters)
     except (psycopg.Error, UnicodeError):
-        raise _Unreadable("libpq cannot read it") from None
+        raise _Unreadable("libpq cannot parse it") from None
     ports = str(parameters.get("port") or "").split(",")
     if not all(port.strip().isdecimal() for port in ports if port):
         raise _Unreadable("its port is not a number")
@@ -274,22 +269,22 @@ def _normalised(given: str) -> str:
 
 
 def _check_uri(given: str) -> None:
-    """Refuse an unencoded ``@`` or ``/`` in a password: its rest would be shown as a host or a database."""
+    """Refuse an unencoded ``@`` or ``/`` in a password, as the rest would be shown as a host or a database."""
     if not given or "\0" in given:
-        raise _Unreadable("it is empty, or holds a NUL character")
+        raise _Unreadable("it is empty, or contains a NUL character")
     if not _URI.match(given):
         if re.match(r"\s*[\w+.-]*://", given):
             raise _Unreadable("its scheme is not postgresql://")
         return
-    # as libpq cuts it: user and password end at the first '@' that no '/' precedes
+    # As in libpq, user and password end at the first '@' that no '/' precedes.
     server = re.sub(r"^[^@/]*@", "", given.partition("://")[2]).partition("?")[0]
     if "@" in server:
-        raise _Unreadable("an '@' or '/' in it is not encoded")
+        raise _Unreadable("it contains an '@' or '/' that is not encoded")
 
 
 @dataclass(frozen=True)
 class _Value:
-    """An environment key's value with its place."""
+    """The value of a key of an environment, with its position."""
 
     items: tuple[str, ...]
     is_list: bool
@@ -302,7 +297,7 @@ class _Value:
 
 
 class _EnvironmentFile:
-    """One environment file: its keys, and the faults found so far. No fault shows a value of database_url."""
+    """One environment file: its keys, and the faults found so far. No fault contains a value of database_url."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -313,7 +308,7 @@ class _EnvironmentFile:
             for key, value in root.value:
                 self._read(key, value)
         elif not self.faults:
-            self.fault(1, 1, "there are no keys here", "give database_url, or like and database")
+            self.fault(1, 1, "the file has no keys", "give database_url, or like and database")
 
     def fault(self, line: int, column: int, message: str, hint: str = "") -> None:
         self.faults.append(Fault(str(self.path), line, column, message, hint))
@@ -325,10 +320,10 @@ class _EnvironmentFile:
     def raise_faults(self) -> None:
         if self.faults:
             what = f"Environment {self.path.stem} cannot be used"
-            raise FaultyInput(what, self.faults, fix="mend the file")
+            raise FaultyInput(what, self.faults, fix="correct the file")
 
     def texts(self, key: str, inherited: tuple[str, ...]) -> tuple[str, ...]:
-        """What a key lists; search_path may also be one string with commas, as in SQL."""
+        """The list of a key. search_path may also be one string with commas, as in SQL."""
         value = self.values.get(key)
         if value is None:
             return inherited
@@ -343,16 +338,16 @@ class _EnvironmentFile:
             why = f"{self.path}: {error.strerror}"
             raise UsageError("An environment cannot be read", why=why, fix="make the file readable") from error
         except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
-            # the parser's message may quote the file, so only the place is told
+            # The message of the parser may contain parts of the file, so only the position is reported.
             mark = getattr(error, "problem_mark", None)
-            self.fault(mark.line + 1 if mark else 1, mark.column + 1 if mark else 1, "this is not valid YAML")
+            self.fault(mark.line + 1 if mark else 1, mark.column + 1 if mark else 1, "not valid YAML")
             return None
 
     def _read(self, key: yaml.Node, node: yaml.Node) -> None:
         line, column = key.start_mark.line + 1, key.start_mark.column + 1
         name = key.value if isinstance(key, yaml.ScalarNode) else ""
         if name not in _KEYS:
-            hint = _did_you_mean(name, _KEYS) or f"the keys are {', '.join(_KEYS)}"
+            hint = did_you_mean(name, _KEYS) or f"the keys are {', '.join(_KEYS)}"
             self.fault(line, column, f"unknown key {redact(name)!r}", hint)
         elif name in self.values:
             self.fault(line, column, f"{name} is given twice", f"first in line {self.values[name].line}")
@@ -402,21 +397,21 @@ def _environment(name: str, project: Path, followed: tuple[str, ...] = ()) -> Da
 def _check_origin(file: _EnvironmentFile) -> None:
     keys = file.values.keys()
     if "like" in keys and "database_url" in keys:
-        file.fault_at("like", "like and database_url exclude each other", "keep one of them")
+        file.fault_at("like", "like and database_url are mutually exclusive", "remove one of them")
     elif "like" in keys and "database" not in keys:
-        file.fault_at("like", "like needs database", "add database: NAME")
+        file.fault_at("like", "like requires database", "add database: NAME")
     elif "database" in keys and "like" not in keys:
-        file.fault_at("database", "database needs like", "name the database within database_url")
+        file.fault_at("database", "database requires like", "name the database in database_url")
     elif not file.faults and not keys & {"like", "database_url"}:
-        file.fault(1, 1, "nothing says where the database is", "give database_url, or like and database")
+        file.fault(1, 1, "the file names no database", "give database_url, or like and database")
 
 
 def _like(file: _EnvironmentFile, name: str, project: Path, followed: tuple[str, ...]) -> Database:
     like, chain, known = file.values["like"].text, (*followed, name), environments(project)
     if like in chain:
-        file.fault_at("like", f"like goes round in a circle: {' -> '.join((*chain, like))}")
+        file.fault_at("like", f"like is circular: {' -> '.join((*chain, like))}")
     elif like not in known:
-        file.fault_at("like", f"there is no environment {redact(like)!r}", _did_you_mean(like, known))
+        file.fault_at("like", f"there is no environment {redact(like)!r}", did_you_mean(like, known))
     file.raise_faults()
     return _environment(like, project, chain)
 
@@ -434,13 +429,13 @@ def _conninfo(file: _EnvironmentFile) -> str:
 
 
 def _expanded(file: _EnvironmentFile, variables: Mapping[str, str]) -> str:
-    """database_url with ``${VAR}`` and ``${VAR:-default}`` put in, as in a shell.
+    """database_url with ``${VAR}`` and ``${VAR:-default}`` expanded, as in a shell.
 
-    A value goes in as it is, but where it is the password it is encoded if it would end early there:
-    else what follows its ``@`` would be taken for the host, and be shown.
+    A value is inserted unchanged. A password is encoded if necessary: otherwise the text after its ``@`` would be
+    parsed, and shown, as the host.
     """
     template = file.values["database_url"].text
-    # a mask of the same length, so that a ':' within a placeholder is not taken for the URI's own
+    # A mask of the same length, so that a ':' in a placeholder is not mistaken for one of the URI.
     mask = _VARIABLE.sub(lambda found: "x" * len(found[0]), template)
     if "${" in mask:
         file.fault_at("database_url", "a '${' in database_url is not ${VAR} or ${VAR:-default}")

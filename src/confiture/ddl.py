@@ -1,7 +1,7 @@
-r"""SQL text -> statements, by PostgreSQL's own lexical rules; no I/O.
+r"""Split SQL text into statements by the lexical rules of PostgreSQL. No I/O.
 
-Written here because pglast is GPL and sqlparse cuts inside BEGIN ATOMIC bodies and dollar quotes.
-Strings are read as with ``standard_conforming_strings = on``: a backslash escapes in E'' only.
+This module exists because pglast is GPL, and sqlparse splits BEGIN ATOMIC bodies and dollar-quoted strings.
+Strings are read as with ``standard_conforming_strings = on``: a backslash is an escape only in E''.
 https://www.postgresql.org/docs/current/sql-syntax-lexical.html
 """
 
@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from confiture.errors import Fault, FaultyInput
 
-# Quantifiers are possessive throughout: no input makes the lexer backtrack, so it is linear.
-# An escape string goes on after a newline, still as an escape string; plain ones may be cut there.
+# All quantifiers are possessive: the lexer never backtracks, so its run time is linear.
+# An escape string continues after a newline as an escape string; a plain string may be split there.
 _TOKEN = re.compile(
     r"""
       (?P<space> (?: [ \t\n\r\f\v]++ | --[^\n\r]*+ )++ )
@@ -41,14 +41,14 @@ _COMMENT_EDGE = re.compile(r"/\*|\*/")
 _COPY_DATA_END = re.compile(r"^\\\.\r?(?:\n|\Z)", re.MULTILINE)
 _ROUTINE = re.compile(r"create (or replace )?(function|procedure)\b")
 
-#: Long enough to recognise a statement by, short enough for a line of a terminal.
+#: Characters of a statement that are shown: enough to recognize it.
 SHOWN_CHARACTERS = 200
 
-_ONE_TRANSACTION = "delete it: the build is one transaction already"
-_NOT_CONCURRENTLY = "leave CONCURRENTLY out: nobody else uses what is being built"
-_AFTERWARDS = "take it out of the DDL and run it by hand after the build"
+_ONE_TRANSACTION = "delete it: the build already is one transaction"
+_NOT_CONCURRENTLY = "remove CONCURRENTLY: no other session uses the database that is being built"
+_AFTERWARDS = "remove it from the DDL and run it manually after the build"
 
-#: What ends the transaction or cannot run in one, by the statement's opening words; and what to do.
+#: Statements that end the transaction or cannot run in one, by their first words, each with the fix.
 #: https://www.postgresql.org/docs/current/sql-commands.html
 _REFUSED = tuple(
     (re.compile(pattern), fix)
@@ -63,15 +63,15 @@ _REFUSED = tuple(
         (r"(create|drop) (database|tablespace)\b", _AFTERWARDS),
         (r"alter database .*set tablespace\b", _AFTERWARDS),
         (r"alter system\b", _AFTERWARDS),
-        (r"copy\b.* to (stdout|stdin)\b", "delete it: nobody reads what it would print"),
+        (r"copy\b.* to (stdout|stdin)\b", "delete it: its output is not read"),
     )
 )
 
 
 class Token(NamedTuple):
-    """A token by its place in the text (0-based, half-open).
+    """A token, by its offsets in the text (0-based, half-open).
 
-    ``word`` is the ASCII-lowercased text of an unquoted word or of a sign, empty for all else.
+    ``word`` is the text of an unquoted word (ASCII letters in lower case) or of a sign, and empty for other tokens.
     """
 
     start: int
@@ -81,14 +81,14 @@ class Token(NamedTuple):
 
 @dataclass(frozen=True)
 class Statement:
-    """A statement without its semicolon, and where it starts in its file (both 1-based)."""
+    """A statement without its semicolon, with its position in the file (line and column are 1-based)."""
 
     text: str
     line: int
     column: int = 1
 
     def place(self, position: int) -> tuple[int, int]:
-        """Line and column in the file of the 1-based ``position``, in characters, in ``text``."""
+        """The line and column in the file of ``position``, a 1-based offset in ``text`` in characters."""
         before = self.text[: position - 1]
         newlines = before.count("\n")
         column = len(before) - before.rfind("\n") if newlines else self.column + len(before)
@@ -96,13 +96,13 @@ class Statement:
 
     @property
     def shown(self) -> str:
-        """The statement on one line, cut to ``SHOWN_CHARACTERS``."""
+        """The statement on one line, truncated to ``SHOWN_CHARACTERS``."""
         line = " ".join(self.text[: 4 * SHOWN_CHARACTERS].split())
         return line if len(line) <= SHOWN_CHARACTERS else line[: SHOWN_CHARACTERS - 1] + "…"
 
 
 class _Unreadable(Exception):
-    """No statement from here on; reading may go on at ``resume``."""
+    """The text at ``at`` is no statement; the next one may start at ``resume``."""
 
     def __init__(self, at: int, resume: int, message: str, hint: str) -> None:
         super().__init__(message)
@@ -113,11 +113,11 @@ class _Unreadable(Exception):
 
 
 def split(text: str, file: str = "(DDL)") -> tuple[Statement, ...]:
-    """The statements of ``text`` in order; empty ones left out.
+    """The statements of ``text`` in order, without empty ones.
 
-    :param file: how faults name the text.
-    :raises FaultyInput: with all faults: psql's own commands, COPY FROM stdin, anything left open.
-        ``\\restrict`` and ``\\unrestrict``, which pg_dump writes for psql alone, are skipped.
+    :param file: the name of the text in faults.
+    :raises FaultyInput: with all faults: psql commands, COPY FROM stdin, unterminated strings and comments.
+        ``\\restrict`` and ``\\unrestrict``, which pg_dump writes for psql, are skipped.
     """
     lines = _line_starts(text)
     statements: list[Statement] = []
@@ -134,18 +134,18 @@ def split(text: str, file: str = "(DDL)") -> tuple[Statement, ...]:
             start, end = tokens[0].start, tokens[-1].end
             statements.append(Statement(text[start:end], *_place(lines, start)))
     if faults:
-        raise FaultyInput(f"{file} cannot be read as SQL", faults, fix="mend the file")
+        raise FaultyInput(f"{file} cannot be read as SQL", faults, fix="correct the file")
     return tuple(statements)
 
 
 def terminated(text: str) -> bool:
-    """Whether another file can follow: the last statement of ``text``, which ``split`` takes, is closed."""
+    """Whether the last statement of ``text`` ends with a semicolon; ``text`` is one that ``split`` accepts."""
     last = deque(tokens(text), maxlen=1)
     return not last or last[0].word == ";"
 
 
 def refusal(statement: Statement) -> tuple[str, str] | None:
-    """The name of what cannot be part of one transaction, and what to do; None when it can be."""
+    """The name of a statement that cannot be part of one transaction, and the fix; None if it can."""
     head = _outline(list(tokens(statement.text)))
     for pattern, fix in _REFUSED:
         found = pattern.match(head)
@@ -155,13 +155,13 @@ def refusal(statement: Statement) -> tuple[str, str] | None:
 
 
 def _command(words: str) -> str:
-    """A command's name without the names of objects in its middle."""
+    """The name of a command, without names of objects inside it."""
     every = words.upper().split()
     return " ".join(every if len(every) <= 4 else (*every[:2], "…", every[-1]))
 
 
 def tokens(text: str, position: int = 0) -> Iterator[Token]:
-    """The tokens from ``position`` on, without whitespace and comments."""
+    """The tokens from ``position``, without whitespace and comments."""
     while position < len(text):
         found = _TOKEN.match(text, position)
         assert found is not None, "the last alternative matches any character"
@@ -174,7 +174,7 @@ def tokens(text: str, position: int = 0) -> Iterator[Token]:
 def _word(kind: str, text: str) -> str:
     if kind not in ("word", "sign"):
         return ""
-    # Only ASCII letters fold in keywords: the Kelvin sign is no K.
+    # Keywords fold ASCII letters only: the Kelvin sign is not K.
     return text.lower() if text.isascii() else text
 
 
@@ -188,13 +188,13 @@ def _end(text: str, kind: str, found: re.Match[str]) -> int:
         raise _left_open(text, found.start(), what)
     if kind == "meta":
         command = found.group().split()[0]
-        hint = "the file is run by the server, not by psql: take it out"
-        raise _Unreadable(found.start(), found.end(), f"{command} is a command of psql", hint)
+        hint = "remove it: the server runs the file, not psql"
+        raise _Unreadable(found.start(), found.end(), f"{command} is a psql command", hint)
     return found.end()
 
 
 def _left_open(text: str, at: int, what: str) -> _Unreadable:
-    return _Unreadable(at, len(text), f"the {what} that starts here is never closed", "")
+    return _Unreadable(at, len(text), f"the {what} that starts here is not terminated", "")
 
 
 def _comment_end(text: str, start: int) -> int:
@@ -214,7 +214,7 @@ def _dollar_end(text: str, opening: re.Match[str]) -> int:
 
 
 def _read_statement(text: str, position: int) -> tuple[list[Token], int]:
-    """The next statement's tokens and the place after its semicolon."""
+    """The tokens of the next statement, and the offset after its semicolon."""
     found: list[Token] = []
     parentheses = 0
     in_body = False
@@ -222,7 +222,7 @@ def _read_statement(text: str, position: int) -> tuple[list[Token], int]:
         if token.word == ";" and not parentheses and not in_body:
             _refuse_copy_data(text, found, token.end)
             return found, token.end
-        # A parenthesis too many is for the server to complain about.
+        # The server reports an unmatched parenthesis.
         parentheses = max(0, parentheses + {"(": 1, ")": -1}.get(token.word, 0))
         if not parentheses:
             in_body = _still_in_body(in_body, found, token)
@@ -232,10 +232,10 @@ def _read_statement(text: str, position: int) -> tuple[list[Token], int]:
 
 
 def _still_in_body(in_body: bool, before: Sequence[Token], token: Token) -> bool:
-    """Whether ``token`` leaves us between BEGIN ATOMIC and its END.
+    """Whether the text after ``token`` is between BEGIN ATOMIC and its END.
 
-    CASE ends with END too, and ``end`` may be a column's name or label; but only the END that closes
-    the body follows a semicolon or ATOMIC itself, so nothing has to be counted.
+    CASE ends with END too, and ``end`` may be the name or label of a column. But only the END of the body follows
+    a semicolon or ATOMIC, so nested blocks need not be counted.
     https://www.postgresql.org/docs/current/sql-createfunction.html
     """
     if not before:
@@ -247,7 +247,7 @@ def _still_in_body(in_body: bool, before: Sequence[Token], token: Token) -> bool
 
 
 def _outline(of: Sequence[Token]) -> str:
-    """The words outside parentheses, one blank between; ``?`` for names in quotes and for literals."""
+    """The words outside parentheses, separated by blanks; ``?`` stands for a quoted name or a literal."""
     words: list[str] = []
     depth = 0
     for token in of:
@@ -266,8 +266,8 @@ def _refuse_copy_data(text: str, statement: Sequence[Token], end: int) -> None:
     raise _Unreadable(
         statement[0].start,
         data_end.end() if data_end else len(text),
-        "COPY FROM stdin carries data in the file",
-        "use INSERT (pg_dump --inserts), or leave the data out (pg_dump --schema-only)",
+        "COPY FROM stdin reads data from the file",
+        "use INSERT (pg_dump --inserts), or omit the data (pg_dump --schema-only)",
     )
 
 

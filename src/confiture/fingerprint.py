@@ -275,7 +275,7 @@ def refuse_unreadable(
 ) -> None:
     """Compare what the rows of some tables rest on, where they are read.
 
-    :param side: ``source``, or ``target`` for what is applied in reverse after the cutover: the inverse views do not
+    :param side: ``source``, or ``target`` for what is applied in reverse after the cutover: the reverse views do not
         read a column that is new there.
     :raises Blocked: as :func:`refuse_changed`.
     """

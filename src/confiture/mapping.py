@@ -1,6 +1,6 @@
-"""The mapping file: YAML -> ``Mapping``, every fault of it at once with its line and column.
+"""Parse the mapping file: YAML -> ``Mapping``, with all faults, each at its line and column.
 
-Nothing here knows a database: whether the names exist is for the plan to say.
+This module uses no database: the planner checks whether the names exist.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ import re
 import string
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
 import yaml
 
 from confiture.errors import Fault, UsageError
-from confiture.types import quoted
+from confiture.types import did_you_mean, quoted
 
 T = TypeVar("T")
 
@@ -29,14 +28,14 @@ _NAME_BYTES = 63  # PostgreSQL's NAMEDATALEN - 1
 _PART = r'"(?:[^"]|"")*"|[A-Za-z_\u0080-\U0010ffff][A-Za-z0-9_$\u0080-\U0010ffff]*'
 _NAME = re.compile(rf"({_PART})(?:\.({_PART}))?")
 _FUNCTION = re.compile(rf"(?:{_PART})\.(?:{_PART})\(.*\)", re.DOTALL)
-# outside ASCII PostgreSQL folds nothing in a UTF8 database
+# In a UTF8 database PostgreSQL folds only ASCII letters.
 _FOLD = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _YAML = "tag:yaml.org,2002:"
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in the mapping file, 1-based."""
+    """A position in the mapping file; line and column are 1-based."""
 
     line: int
     column: int
@@ -44,7 +43,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A table's name as the file gives it, folded as SQL folds; schema None when not given."""
+    """The name of a table in the file, folded as in SQL. ``schema`` is None if the file gives none."""
 
     schema: str | None
     name: str
@@ -65,7 +64,7 @@ class ColumnMapping:
 
 @dataclass(frozen=True, slots=True)
 class TableMapping:
-    """The entries and directives of one target table."""
+    """The column entries and directives of one target table."""
 
     target: Name
     source: Name | None
@@ -87,7 +86,7 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """A whole mapping file. ``text`` is what was read, for the journal."""
+    """A whole mapping file. ``text`` is its contents, for the journal."""
 
     tables: tuple[TableMapping, ...] = ()
     omit: tuple[Name, ...] = ()
@@ -100,13 +99,14 @@ class Mapping:
 def load(path: Path) -> tuple[Mapping, tuple[Fault, ...]]:
     """Read and parse a mapping file.
 
-    :raises UsageError: the file is missing, unreadable or not UTF-8.
+    :returns: the mapping and its faults, as :func:`parse` does.
+    :raises UsageError: the file is missing, cannot be read or is not UTF-8.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise UsageError(
-            f"The mapping {path} cannot be read", why=str(error.strerror), fix="name another file, or mend that"
+            f"The mapping {path} cannot be read", why=str(error.strerror), fix="make the file readable, or name another"
         ) from error
     except UnicodeDecodeError as error:
         why = f"it is not UTF-8: byte {error.start + 1} cannot be decoded"
@@ -115,9 +115,10 @@ def load(path: Path) -> tuple[Mapping, tuple[Fault, ...]]:
 
 
 def parse(text: str, file: str) -> tuple[Mapping, tuple[Fault, ...]]:
-    """The mapping that ``text`` holds, and all its faults; with faults it is only what could be read.
+    """The mapping in ``text`` and all its faults. If there are faults, the mapping is incomplete.
 
-    :param file: the file's name, for the faults. An empty file is an empty mapping.
+    :param text: the contents of the file; an empty file is an empty mapping.
+    :param file: the name of the file, for the faults.
     """
     reader = _Reader(file)
     tables, omit, large_objects, trusted = reader.file_entries(reader.compose(text))
@@ -126,21 +127,21 @@ def parse(text: str, file: str) -> tuple[Mapping, tuple[Fault, ...]]:
 
 
 def as_written(name: str) -> str:
-    """``name`` as a person writes it in a mapping file, for hints: Album is ``'"Album"'``."""
+    """``name`` as it is written in a mapping file, for hints: Album is ``'"Album"'``."""
     sql = quoted(name)
-    # only YAML's double quotes keep line breaks and control characters
+    # Only double quotes of YAML preserve line breaks and control characters.
     style = None if sql.isprintable() else '"'
     text: str = yaml.safe_dump(sql, allow_unicode=sql.isprintable(), width=10_000, default_style=style)
     return text.removesuffix("\n").removesuffix("\n...")
 
 
 def _printable(text: str) -> str:
-    """``text`` on one line, without what a terminal would act on: names hold anything."""
+    """``text`` on one line, with control characters escaped, because names may contain any character."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 class _BadName(Exception):
-    """A text that is no SQL name."""
+    """A text that is not an SQL name."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
@@ -151,7 +152,7 @@ class _BadName(Exception):
 def _name_parts(text: str) -> tuple[str, ...]:
     """``name`` or ``schema.name``, unquoted and folded.
 
-    :raises _BadName: what it is instead.
+    :raises _BadName: with the reason and a hint.
     """
     found = _NAME.fullmatch(text)
     if not found:
@@ -159,18 +160,18 @@ def _name_parts(text: str) -> tuple[str, ...]:
     parts = tuple(_unquoted(part) for part in found.groups() if part is not None)
     for part in parts:
         if not part or "\0" in part or not _is_utf8(part):
-            raise _BadName(f"'{text}' is not a name", "PostgreSQL has no empty names, and stores only UTF-8")
+            raise _BadName(f"'{text}' is not a name", "a name must not be empty, and must be valid UTF-8")
         if len(part.encode()) > _NAME_BYTES:
-            raise _BadName(f"'{text}' is too long a name", f"PostgreSQL cuts names to {_NAME_BYTES} bytes")
+            raise _BadName(f"the name '{text}' is too long", f"PostgreSQL truncates names to {_NAME_BYTES} bytes")
     return parts
 
 
 def _advice(text: str) -> str:
     if not text or not _is_utf8(text):
-        return "a name is not empty, and is UTF-8"
+        return "a name must not be empty, and must be valid UTF-8"
     if text.count(".") > 1 and '"' not in text:
         return "write name, or schema.name"
-    return f"write SQL's double quotes within YAML's single ones: {as_written(text)}"
+    return f"write the double quotes of SQL inside single quotes of YAML: {as_written(text)}"
 
 
 def _unquoted(part: str) -> str:
@@ -194,12 +195,11 @@ def _is_null(node: yaml.Node | None) -> bool:
 
 
 def _did_you_mean(word: str, known: tuple[str, ...]) -> str:
-    close = get_close_matches(word.lower(), known, n=1)
-    return f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+    return did_you_mean(word, known) or f"valid are {', '.join(known)}"
 
 
 def _identity(text: str) -> tuple[str, ...]:
-    """What makes two keys the same key."""
+    """A value that is equal for two spellings of the same key."""
     try:
         return _name_parts(text)
     except _BadName:
@@ -208,7 +208,7 @@ def _identity(text: str) -> tuple[str, ...]:
 
 @dataclass(slots=True)
 class _Draft:
-    """A table's entry while it is read."""
+    """The entry of a table while it is parsed."""
 
     source: Name | None = None
     where: str | None = None
@@ -223,7 +223,7 @@ class _Draft:
 
 
 class _Reader:
-    """Walks the nodes of one file, keeping the faults; a method that finds one returns None."""
+    """Parses the nodes of one file and collects the faults. A method that finds a fault returns None."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -244,8 +244,8 @@ class _Reader:
             at = Position(before.count("\n") + 1, len(before) - before.rfind("\n"))
             self.fault(at, f"not valid YAML: {error.reason}")
         except (ValueError, OverflowError):
-            # an escape such as "\UFFFFFFFF" gets past the scanner's own checks
-            self.fault(Position(1, 1), "not valid YAML: an escape names no character")
+            # The scanner does not reject an escape such as "\UFFFFFFFF".
+            self.fault(Position(1, 1), "not valid YAML: an escape is not a valid character")
         except RecursionError:
             self.fault(Position(1, 1), "not a mapping file: nested too deeply")
         return None
@@ -259,7 +259,7 @@ class _Reader:
         omit: tuple[Name, ...] = ()
         large_objects = False
         trusted: list[Function] = []
-        hint = "one entry per table; unquoted names fold to lower case, '\"Album\"' keeps its case"
+        hint = "one entry per table; unquoted names are folded to lower case, '\"Album\"' is not"
         for key, value in () if _is_null(root) or root is None else self.pairs(root, "table: entries", hint):
             if not key.value.startswith("$"):
                 tables.append(self.table(key, value))
@@ -277,9 +277,9 @@ class _Reader:
         target, target_at = self.table_name(key), _position(key)
         draft = _Draft()
         if _is_null(node) or not node.value:
-            self.fault(target_at, f"{key.value} has no entries", "leave it out: equal names need none")
+            self.fault(target_at, f"{key.value} has no entries", "remove it: a table with equal names needs no entry")
             return None
-        hint = "to feed two targets from one column, key each by its target: {source_column: ...}"
+        hint = "to fill two target columns from one, use the long form: target: {source_column: ...}"
         for name, value in self.pairs(node, "column entries", hint):
             if name.value.startswith("$"):
                 self.directive(draft, name, value)
@@ -314,7 +314,7 @@ class _Reader:
         first = draft.columns.setdefault(entry.target, entry)
         if first is not entry:
             message = f"target column {quoted(entry.target)} is given twice (first in line {first.at.line})"
-            self.fault(entry.at, message, "short is source: target, the long form is keyed by the target")
+            self.fault(entry.at, message, "the short form is source: target; the key of the long form is the target")
 
     def short_form(self, key: yaml.ScalarNode, source: str | None, node: yaml.Node) -> ColumnMapping | None:
         if _is_null(node):
@@ -327,7 +327,7 @@ class _Reader:
 
     def long_form(self, key: yaml.ScalarNode, target: str | None, node: yaml.Node) -> ColumnMapping | None:
         if not node.value:
-            self.fault(_position(key), f"{key.value} is empty", f"known are {', '.join(_FIELDS)}")
+            self.fault(_position(key), f"{key.value} is empty", f"valid are {', '.join(_FIELDS)}")
         source: str | None = None
         expressions: dict[str, str | None] = {}
         for name, value in self.pairs(node, "source_column, transform, reverse"):
@@ -345,7 +345,7 @@ class _Reader:
     # -- pieces -------------------------------------------------------------------------------------
 
     def pairs(self, node: yaml.Node, what: str, hint: str = "") -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:
-        """The entries of a mapping whose keys are scalars, none of them twice, case folded as SQL does."""
+        """The entries of a YAML mapping. The keys must be scalars, and distinct after folding as in SQL."""
         if not isinstance(node, yaml.MappingNode):
             self.fault(_position(node), f"expected {what}", "write it as a YAML mapping, key: value")
             return
@@ -365,10 +365,10 @@ class _Reader:
     def items(
         self, node: yaml.Node, what: str, read: Callable[[yaml.Node], T | None], same: Callable[[T], object]
     ) -> list[T]:
-        """A list of names, or a single one; none of them twice."""
+        """The items of a list of names, or of a single name. The items must be distinct."""
         nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
         if not nodes or _is_null(node):
-            self.fault(_position(node), f"{what} is empty", "give a name or a list of names, or leave it out")
+            self.fault(_position(node), f"{what} is empty", "give a name or a list of names, or remove it")
             return []
         found: dict[object, T] = {}
         for each in nodes:
@@ -384,7 +384,7 @@ class _Reader:
         return tuple(self.items(node, "$omit", self.table_name, lambda name: (name.schema, name.name)))
 
     def function(self, node: yaml.Node) -> Function | None:
-        """A function by its full name: without schema or argument types it could come to mean another one."""
+        """A function by its full name. Without schema or argument types, the name could later mean another function."""
         text = self.text(node, "$trust_functions", "a list of functions")
         if text is None or _FUNCTION.fullmatch(text.strip()):
             return None if text is None else Function(text.strip(), _position(node))
@@ -393,16 +393,16 @@ class _Reader:
         return None
 
     def text(self, node: yaml.Node, what: str, expected: str) -> str | None:
-        """A scalar as it was written: ``0`` and ``true`` are SQL as much as a string is."""
+        """A scalar as it is written: ``0`` and ``true`` are SQL expressions, just as a string is."""
         if not isinstance(node, yaml.ScalarNode):
             self.fault(_position(node), f"{what} must be {expected}", "write it as one string, in quotes")
         elif _is_null(node) or not node.value.strip():
-            hint = f"give {expected}; SQL's null is written 'NULL', in quotes"
+            hint = f"give {expected}; the null value of SQL is written 'NULL', in quotes"
             self.fault(_position(node), f"{what} is empty", hint)
         elif self.has_tag(node):
             pass
         elif "\0" in node.value or not _is_utf8(node.value):
-            self.fault(_position(node), f"{what} holds a character that PostgreSQL cannot store")
+            self.fault(_position(node), f"{what} contains a character that PostgreSQL cannot store")
         else:
             return str(node.value)
         return None
@@ -417,15 +417,15 @@ class _Reader:
     def has_tag(self, node: yaml.Node) -> bool:
         if node.tag.startswith(_YAML):
             return False
-        self.fault(_position(node), f"the YAML tag {node.tag} means nothing here", "leave it out")
+        self.fault(_position(node), f"the YAML tag {node.tag} is not allowed here", "remove it")
         return True
 
     def unknown_directive(self, key: yaml.ScalarNode, known: tuple[str, ...]) -> None:
-        hint = f"{_did_you_mean(key.value, known)}; a name that begins with $ is quoted: '\"$name\"'"
+        hint = f"{_did_you_mean(key.value, known)}; a name that begins with $ must be quoted: '\"$name\"'"
         self.fault(_position(key), f"unknown directive {key.value}", hint)
 
     def name_parts(self, node: yaml.Node, what: str) -> tuple[str, ...] | None:
-        # a key is never null: `null: x` names the column null
+        # A key is never null: `null: x` is an entry of the column null.
         if not isinstance(node, yaml.ScalarNode):
             self.fault(_position(node), f"expected {what}")
             return None
@@ -447,8 +447,8 @@ class _Reader:
         parts = self.name_parts(node, "a column's name")
         if parts is None or len(parts) == 1:
             return parts[0] if parts else None
-        hint = f"a dot within a name is quoted: {as_written(node.value)}"
-        self.fault(_position(node), f"{node.value} names a table and a column", hint)
+        hint = f"a name that contains a dot must be quoted: {as_written(node.value)}"
+        self.fault(_position(node), f"{node.value} is the name of a table and a column", hint)
         return None
 
     def placed_column(self, node: yaml.Node) -> tuple[str, Position] | None:

@@ -1,7 +1,6 @@
-"""Finding a secret in a text, as it is or encoded as URLs, conninfo strings, shells, SQL and JSON do, base64 and hex.
+"""Search for a secret in a text: plain, or encoded as in a URL, conninfo, shell, SQL or JSON, in base64 or in hex.
 
-Also the secrets that this process has connected with: a password file or a service file holds them too, not only the
-conninfo.
+Also the secrets of the connections of this process, which may come from a password file or a service file.
 """
 
 from __future__ import annotations
@@ -11,26 +10,26 @@ import re
 from collections.abc import Callable, Iterable
 from urllib.parse import quote, unquote, unquote_plus
 
-#: Encodings within encodings that are looked through: a percent-encoded DSN within a conninfo within JSON.
+#: Nested encodings that are decoded, for example a percent-encoded URI in a conninfo in JSON.
 DEPTH = 3
-#: Fewer characters of base64 are found in anything; every secret of four bytes has as many.
+#: Shorter pieces of base64 occur in any text. Every secret of four bytes has a piece of this length.
 BASE64_CHARACTERS = 4
 
 _used: set[str] = set()
 
 
 def use(secrets: Iterable[str]) -> None:
-    """Record the secrets of a connection that was made."""
+    """Record the secrets of an established connection."""
     _used.update(filter(None, secrets))
 
 
 def used() -> frozenset[str]:
-    """The secrets of every connection that this process has made."""
+    """The secrets of every connection that this process has established."""
     return frozenset(_used)
 
 
 def contains(text: str, secrets: Iterable[str]) -> bool:
-    """Whether ``text`` contains any of the secrets, which are no empty strings."""
+    """Whether ``text`` contains any of the secrets. Empty secrets are ignored."""
     wanted = [secret for secret in secrets if secret]
     decoded = _decoded(text)
     if any(secret in form for secret in wanted for form in decoded):
@@ -42,7 +41,7 @@ def contains(text: str, secrets: Iterable[str]) -> bool:
 
 
 def _decoded(text: str) -> set[str]:
-    """``text`` and what it says once its encodings are undone, in whatever order."""
+    """``text`` and its decoded forms, for the encodings in any order."""
     found = {text}
     for _ in range(DEPTH):
         found |= {decode(form) for form in found for decode in _DECODERS}
@@ -50,7 +49,7 @@ def _decoded(text: str) -> set[str]:
 
 
 def _characters(text: str) -> str:
-    """JSON's and YAML's escapes of single characters."""
+    """``text`` with the \\u escapes of JSON and YAML decoded."""
     return re.sub(r"\\u([0-9A-Fa-f]{4})", lambda found: chr(int(found[1], 16)), text)
 
 
@@ -58,14 +57,14 @@ _DECODERS: tuple[Callable[[str], str], ...] = (
     unquote,
     unquote_plus,
     lambda text: re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL),  # libpq, shells, JSON
-    lambda text: text.replace("'\"'\"'", "'"),  # a quote within a shell's quotes
+    lambda text: text.replace("'\"'\"'", "'"),  # a single quote in a shell's single quotes
     lambda text: text.replace("''", "'"),  # SQL
     _characters,
 )
 
 
 def _base64(secret: str) -> set[str]:
-    """What base64 makes of the secret at each of its three alignments, without what its neighbours decide."""
+    """The base64 forms of the secret at each of the three alignments, without characters that depend on other bytes."""
     found = set()
     for form in {secret, quote(secret, safe=""), quote(secret)}:
         for before in range(3):

@@ -1,4 +1,4 @@
-"""The states of a run and the edges between them; the one table everything else is made from.
+"""The states of a run and the edges between them: the one table from which all other forms are generated.
 
 The journal's ``state_edge`` rows, the state machine and the diagram in the docs are all
 generated from ``EDGES``. States are compared by name, never by order.
@@ -15,38 +15,39 @@ CUTOVER = "cutover"
 CLEANED = "cleaned"
 ABORTED = "aborted"
 
-#: Every state, in the order a run that never turns back meets them.
+#: Every state, in the order in which a run without a rollback reaches them.
 STATES = (SETUP, MIGRATING, VERIFIED, CUTOVER, CLEANED, ABORTED)
 
-#: A run in one of these is over; a new one may start on the target.
+#: States in which a run is over, so that a new run may start on the target.
 FINAL = (CLEANED, ABORTED)
 
-#: Which database the application's writes belong to, where what is recorded cannot tell.
+#: Returned by :func:`writes_served_by` if the recorded phase does not show which database serves writes.
 UNKNOWN = "unknown"
 
-#: The phase of a cutover or rollback in which one database is closed and the other not open yet, or nothing is closed
-#: yet: it is recorded before the commit that closes. Phases of a rollback begin with ``BACK``.
+#: The phase of a cutover or rollback in which one database may be closed while the other is not open yet. The phase is
+#: recorded before the commit that closes the database. The phases of a rollback begin with ``ROLLBACK``.
 CLOSING = "closing"
-BACK = "rollback "
+ROLLBACK = "rollback "
 
 
 def writes_served_by(state: str, phase: str | None, *, captured: bool, target_closed: bool | None = None) -> str:
-    """``source``, ``target`` or ``unknown``: where the application's writes belong, as far as the target knows.
+    """``source``, ``target`` or ``unknown``: the database that serves the application's writes, by the journal.
 
-    :param phase: of the cutover or rollback, as recorded.
-    :param target_closed: whether the target itself refuses writes; None when that is not known.
+    :param phase: the recorded phase of the cutover or rollback; None if there is none.
+    :param captured: whether the run captures changes, so that writes continue during it.
+    :param target_closed: whether the target rejects writes; None if that is not known.
     """
-    back, name = (phase or "").startswith(BACK), (phase or "").removeprefix(BACK)
+    rolling_back, name = (phase or "").startswith(ROLLBACK), (phase or "").removeprefix(ROLLBACK)
     if captured and name == CLOSING and state not in FINAL:
         return "target" if target_closed is False else UNKNOWN
     if state == CUTOVER:
-        return "source" if back and name in ("opened", "resumed") else "target"
+        return "source" if rolling_back and name in ("opened", "resumed") else "target"
     return "target" if state == CLEANED else "source"
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """A legal transition: the trigger that fires it, and why one would."""
+    """A legal transition, with the trigger that fires it and the reason for it."""
 
     trigger: str
     source: str
@@ -56,12 +57,12 @@ class Edge:
 
 EDGES = (
     Edge("begin", SETUP, MIGRATING, "the plan is stored and rows may be read"),
-    Edge("verify", MIGRATING, VERIFIED, "every row was compared and agrees"),
+    Edge("verify", MIGRATING, VERIFIED, "every row was compared and is equal"),
     Edge("reopen", VERIFIED, MIGRATING, "a difference, a repair or DDL on the source"),
-    Edge("cutover", VERIFIED, CUTOVER, "the target serves from here on"),
-    Edge("rollback", CUTOVER, MIGRATING, "the source serves again"),
-    Edge("clean", CUTOVER, CLEANED, "what the run made is dropped"),
-    Edge("abort", SETUP, ABORTED, "given up; nothing had switched"),
-    Edge("abort", MIGRATING, ABORTED, "given up; nothing had switched"),
-    Edge("abort", VERIFIED, ABORTED, "given up; nothing had switched"),
+    Edge("cutover", VERIFIED, CUTOVER, "the target serves writes"),
+    Edge("rollback", CUTOVER, MIGRATING, "the source serves writes again"),
+    Edge("clean", CUTOVER, CLEANED, "the objects that the run created are dropped"),
+    Edge("abort", SETUP, ABORTED, "the run is cancelled before a cutover"),
+    Edge("abort", MIGRATING, ABORTED, "the run is cancelled before a cutover"),
+    Edge("abort", VERIFIED, ABORTED, "the run is cancelled before a cutover"),
 )

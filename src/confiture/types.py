@@ -1,25 +1,46 @@
-"""The values that flow between modules: frozen, comparable, without behaviour that does I/O."""
+"""Values that are passed between modules, and functions that write names. No I/O."""
 
 from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
+
+from psycopg import sql
 
 _PLAIN = re.compile(r"^[a-z_][a-z0-9_$]*$")
 
 
-def quoted(name: str) -> str:
-    """``name`` as a person would type it in SQL: quoted only where it has to be.
+def double_quoted(name: str) -> str:
+    """``name`` as an SQL identifier in double quotes.
 
-    For messages and files; statements are composed with ``psycopg.sql.Identifier``.
+    For SQL text that is stored or sent without psycopg; statements are composed with ``psycopg.sql.Identifier``.
     """
-    return name if _PLAIN.match(name) else '"' + name.replace('"', '""') + '"'
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quoted(name: str) -> str:
+    """``name`` as a person types it in SQL, quoted only if that is required. For messages and files."""
+    return name if _PLAIN.match(name) else double_quoted(name)
+
+
+def did_you_mean(word: str, known: Iterable[str], write: Callable[[str], str] = str) -> str:
+    """A hint that names the known word closest to ``word``, ignoring case; empty if none is close.
+
+    :param write: how the hint writes the word, for example quoted.
+    """
+    by_lower: dict[str, str] = {}
+    for name in known:
+        by_lower.setdefault(name.lower(), name)
+    close = get_close_matches(word.lower(), by_lower, n=1)
+    return f"did you mean {write(by_lower[close[0]])}?" if close else ""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class TableRef:
-    """A table by its exact names, never folded."""
+    """A table, identified by the exact names of its schema and of itself, which are never folded."""
 
     schema: str
     name: str
@@ -27,14 +48,19 @@ class TableRef:
     def __str__(self) -> str:
         return f"{quoted(self.schema)}.{quoted(self.name)}"
 
+    @property
+    def identifier(self) -> sql.Identifier:
+        """The schema-qualified name for a statement."""
+        return sql.Identifier(self.schema, self.name)
 
-#: A key's values in the text form the source prints them in, one per key column.
+
+#: The values of a key, one for each key column, as text printed by the source.
 KeyValue = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRange:
-    """A half-open range of keys, lower <= key < upper; None is open-ended."""
+    """A half-open range of keys, lower <= key < upper. None is an open end."""
 
     lower: KeyValue | None
     upper: KeyValue | None
@@ -42,21 +68,21 @@ class KeyRange:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A server process by pid and start, in seconds since the epoch: together they are never reused."""
+    """A server process, identified by its PID and its start in seconds since the epoch. The pair is never reused."""
 
     pid: int
     started: str
 
 
-#: Controls, and characters that turn the direction of writing: a terminal obeys them.
-_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+#: Control characters, and characters that change the direction of writing.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def visible(text: str) -> str:
-    """``text`` with its control characters shown and not obeyed; new lines and tabs stay."""
-    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    """``text`` with its control characters escaped, except newlines and tabs."""
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def shell_word(text: str) -> str:
-    """``text`` as one word of a command line."""
+    """``text`` as one word of a shell command."""
     return shlex.quote(text)

@@ -158,7 +158,7 @@ def test_a_plan_of_a_run_is_the_stored_one(project: Project) -> None:
     project.setup("--mapping", "column_mapping.yaml", "--chunk-rows", "77", "--strategy", "copy")
     plan = project.step("plan").stdout
     assert "chunks of 77 rows" in plan
-    assert "strategy  copy (asked for)" in plan
+    assert "strategy  copy (requested)" in plan
     assert "username <- login_name" in plan
 
 

@@ -152,7 +152,9 @@ def test_every_crash_point_of_the_program_is_killed_at() -> None:
     """A new point in the program wants its kill here."""
     named: set[str] = set()
     for path in (ROOT / "src" / "confiture").rglob("*.py"):
-        named |= set(re.findall(r'failpoint\(f?"([^"]+)"\)', path.read_text(encoding="utf-8")))
+        text = path.read_text(encoding="utf-8")
+        named |= set(re.findall(r'failpoint\(f?"([^"]+)"\)', text))
+        named |= {f"{name}.before_commit" for name in re.findall(r'fenced(?:_source)?\(f?"([^"]+)"', text)}
     live = chain.from_iterable(LIVE_POINTS.values())
     killed = {point.partition(":")[0] for point in (*EVERY, *live, *POINTS_OF_THEIR_OWN)} | OF_THE_MATRIX
     for name in named:

@@ -176,14 +176,14 @@ def test_a_row_that_differs_stops_the_cutover_and_the_source_serves_on(live: Liv
 
 def test_a_pass_that_brings_a_wrong_value_is_noticed_by_follow(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     live.up_to_cutover()
-    bring = apply._bring_rows
+    copy_rows = apply._copy_rows
 
     def wrongly(source: Transaction, target: Transaction, *args: Any) -> int:
-        rows = bring(source, target, *args)
+        rows = copy_rows(source, target, *args)
         target.pg.execute("UPDATE public.account SET owner_name = 'wrong' WHERE id = 5")
         return rows
 
-    monkeypatch.setattr(apply, "_bring_rows", wrongly)
+    monkeypatch.setattr(apply, "_copy_rows", wrongly)
     live.source.sql("UPDATE account SET balance = balance WHERE id = 5")
     live.follow()
     assert live.state == "migrating"
@@ -196,14 +196,14 @@ def test_a_row_that_differs_under_the_lock_stops_the_cutover_too(
     live: LiveRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live.up_to_cutover()
-    equalise = cutover._equalise
+    synchronise = cutover._synchronise
 
     def tampered(*args: Any) -> None:
         live.tamper("UPDATE account SET owner_name = 'tampered' WHERE id = 5")
         live.touch("account", 5)
-        equalise(*args)
+        synchronise(*args)
 
-    monkeypatch.setattr(cutover, "_equalise", tampered)
+    monkeypatch.setattr(cutover, "_synchronise", tampered)
     with pytest.raises(CutoverAborted, match="differ"):
         live.cutover()
     assert open_sides(live) == {"source"}

@@ -140,13 +140,13 @@ def test_the_application_sees_no_error_and_loses_nothing(
 #: Where it is killed, in turn; whether the pool is held then, and where it leads.
 KILLED = (
     ("pooler.paused", True, "old"),
-    ("switch.phase.before_commit", False, "old"),  # what a crash left held is let go before the long work
+    ("switch.phase.before_commit", False, "old"),  # a pooler that a crash left paused is resumed before the long work
     ("pooler.paused", True, "old"),
     ("switch.after_point_of_no_return", True, "old"),
     ("pooler.rewritten", True, "old"),
     ("pooler.reloaded", True, "new"),
     ("pooler.resumed", False, "new"),
-    ("gates.phase.before_commit", False, "new"),
+    ("pooler.phase.before_commit", False, "new"),
 )
 
 
@@ -160,11 +160,11 @@ def test_killed_anywhere_the_same_command_ends_it_and_no_error_reaches_the_appli
         assert killed.code == -9, f"{point}: {killed.err}"
         assert pooler.status == (names[leads], held), point
         if point == "pooler.paused":
-            with pytest.raises(Refused, match="held the application"):
+            with pytest.raises(Refused, match="paused the application"):
                 cutover(live, None)
         if point == "pooler.rewritten":
             # Without the pool it opens the target, and says what is left to do.
-            with pytest.raises(CutoverUnfinished, match="held still"):
+            with pytest.raises(CutoverUnfinished, match="still paused"):
                 cutover(live, None)
     done = forks.run(command, live.project)
     assert (done.code, "Pool app now connects there." in done.out) == (0, True), done.err
@@ -212,7 +212,7 @@ def test_a_rollback_killed_anywhere_is_ended_by_the_same_command_and_no_error_re
         assert killed.code == -9, f"{point}: {killed.err}"
         assert pooler.status == (names[leads], held), point
         if point == "pooler.paused":
-            with pytest.raises(Refused, match="an earlier rollback was stopped while it held"):
+            with pytest.raises(Refused, match="an earlier rollback stopped while it had paused"):
                 commands.rollback.execute(live.where, Limits(), live.progress)
     done = forks.run(command, live.project)
     assert done.code == 0, done.err
@@ -229,7 +229,7 @@ def test_a_rollback_that_forgot_the_pool_it_held_is_told_so_and_ends_with_it(
     cutover(live, pool)
     point = "switch.after_point_of_no_return"
     assert forks.run(arguments(live, pooler, "rollback"), live.project, CONFITURE_FAILPOINT=point).code == -9
-    with pytest.raises(CutoverUnfinished, match="the source serves, but the application's connections are held"):
+    with pytest.raises(CutoverUnfinished, match="the application's connections are still paused"):
         commands.rollback.execute(live.where, Limits(), live.progress)
     assert pooler.status == (live.target.name, True)
     commands.rollback.execute(live.where, Limits(), live.progress, pool)
@@ -270,7 +270,7 @@ def test_whatever_fails_under_the_lock_the_pool_is_let_go(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("confiture.steps.switch._equalise", interrupted)
+    monkeypatch.setattr("confiture.schema_to_schema.cutover._synchronise", interrupted)
     with pytest.raises(ConfitureError):
         cutover(live, Pool(pooler.console, "app"))
     assert pooler.status == (live.source.name, False)
@@ -300,7 +300,7 @@ def test_a_pooler_that_is_gone_after_the_point_of_no_return_does_not_keep_the_ta
     point = "switch.after_point_of_no_return"
     assert forks.run(arguments(live, pooler), live.project, CONFITURE_FAILPOINT=point).code == -9
     pooler.stop()
-    with pytest.raises(CutoverUnfinished, match="the target serves"):
+    with pytest.raises(CutoverUnfinished, match="the target is serving"):
         cutover(live, pool)
     live.target.sql("INSERT INTO note (body) VALUES ('open')")
     pooler.start()
@@ -333,9 +333,9 @@ def test_what_it_could_not_go_through_with_is_refused_before_anything_is_held(
     refused(Pool(pooler.console, "nobody"), "has no pool nobody")
     refused(Pool(pooler.console.replace("admin", "watcher"), "app"), "may not be paused")
     refused(Pool(pooler.console, "app", pooler.folder / "none.ini"), "cannot be read")
-    refused(Pool(pooler.console, "app", pooler.folder / "users"), "is not understood")
+    refused(Pool(pooler.console, "app", pooler.folder / "users"), "cannot be parsed")
     with edited(pooler.pools, "port=", "port=1"):
-        refused(good, "is not what PgBouncer goes by")
+        refused(good, "does not match PgBouncer's running configuration")
     with edited(pooler.pools, "pool_size", "pool_mode=session pool_size"):
         pooler.ask("RELOAD")
         refused(good, "session pooling")

@@ -86,7 +86,7 @@ def test_rows_that_are_not_unique_are_named_and_copied_again_when_mended(move: S
     move.source.sql("UPDATE tb_user SET code = 'c7' WHERE id = 90")
     set_up(move)
     failed = move.run("migrate", code=5).err
-    what = "rows of public.app_user are not unique: constraint code_unique on public.app_user cannot be brought back"
+    what = "rows of public.app_user are not unique: constraint code_unique on public.app_user cannot be restored"
     assert what in failed
     assert "Key (code)=(c7) is duplicated." in failed
     assert "migrate --restart-table public.app_user" in failed

@@ -61,7 +61,7 @@ def test_a_session_in_the_way_is_ended_on_request_and_named_without_its_secrets(
         done = verified.step("cutover", "--terminate-blockers", *ENOUGH)
         assert not is_alive(verified.source, blocker)
         pid = blocker.info.backend_pid
-    assert f"ending pid {pid} (postgres, the app, idle in transaction" in done.stderr
+    assert f"terminating pid {pid} (postgres, the app, idle in transaction" in done.stderr
     (detail,) = events(verified)
     assert (detail["pid"], detail["user"], detail["application_name"]) == (pid, "postgres", "the app")
     assert (detail["state"], detail["query"]) == ("idle in transaction", f"{UPDATE} -- password=***")
@@ -76,7 +76,7 @@ def test_who_holds_off_the_lock_that_lets_writers_in_is_ended_too(
     monkeypatch.setattr(table_lock, "EVICTION_SECONDS", 0.1)
     with blocking(verified.source, "LOCK TABLE tb_user IN SHARE UPDATE EXCLUSIVE MODE") as blocker:
         done = verified.step("cutover", "--terminate-blockers", *ENOUGH)
-        assert f"ending pid {blocker.info.backend_pid}" in done.stderr
+        assert f"terminating pid {blocker.info.backend_pid}" in done.stderr
 
 
 def test_unasked_nobody_is_ended_and_the_option_is_named(verified: Project) -> None:
@@ -100,7 +100,7 @@ def test_application_session_with_our_name_is_named_and_ended(verified: Project,
         told = error(verified.step("cutover", *SOON, check=8))
         assert f"pid {blocker.info.backend_pid} (postgres, {name.format(run=run)}" in told
         done = verified.step("cutover", "--terminate-blockers", *ENOUGH)
-        assert f"ending pid {blocker.info.backend_pid}" in done.stderr
+        assert f"terminating pid {blocker.info.backend_pid}" in done.stderr
         assert not is_alive(verified.source, blocker)
     assert verified.state == "cutover"
 

@@ -11,7 +11,7 @@ from confiture.capture import triggers
 from confiture.capture.triggers import Captured
 from confiture.errors import Refused
 from confiture.postgres.session import Transaction
-from confiture.schema_to_schema import follow
+from confiture.runner import context as runner_context
 from live import LiveRun
 from servers import Databases
 
@@ -226,7 +226,7 @@ def set_up_after(run: LiveRun, monkeypatch: pytest.MonkeyPatch, statement: str) 
     genuine = triggers.install
     monkeypatch.setattr(triggers, "install", install)
     with monkeypatch.context() as deadly:
-        deadly.setattr(follow, "failpoint", die)
+        deadly.setattr(runner_context, "failpoint", die)
         with pytest.raises(Died):
             run.setup()
     run.setup()

@@ -286,13 +286,13 @@ def test_ddl_in_the_target_under_the_lock_stops_the_cutover(
     """The last pass has no rows then, and looks at nothing in the target."""
     run = verified(databases, tmp_path, PARENTS, PARENTS_NEW)
     change, undo = IN_THE_TARGET["a trigger"]
-    equalise = cutover._equalise
+    synchronise = cutover._synchronise
 
     def late(*args: Any) -> None:
-        equalise(*args)
+        synchronise(*args)
         run.target.sql(change)
 
-    monkeypatch.setattr(cutover, "_equalise", late)
+    monkeypatch.setattr(cutover, "_synchronise", late)
     with pytest.raises(Blocked, match=r"target table public\.parent"):
         run.cutover()
     monkeypatch.undo()

@@ -413,12 +413,12 @@ def test_a_statement_cancelled_for_another_reason_did_not_give_way(two: Two) -> 
 
 def test_nothing_gives_way_under_the_lock_of_a_cutover(verified: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """The write pause has its own limit."""
-    equalise = cutover._equalise
+    synchronise = cutover._synchronise
     other = Work(lambda: ask(verified.source, "parted"))
 
     def read_slowly(follower: Any, *args: Any) -> None:
         if other.ident is not None:
-            equalise(follower, *args)
+            synchronise(follower, *args)
             return
         with reading(follower.context.source, verify.lock_list(args[0])) as tx:
             other.start()
@@ -426,9 +426,9 @@ def test_nothing_gives_way_under_the_lock_of_a_cutover(verified: LiveRun, monkey
             until(lambda: verified.source.rows(waits), "the application waiting")
             tx.pg.execute("SELECT pg_sleep(3)")
         # Its own sessions would wait behind the application now, so it releases the lock and tries again.
-        equalise(follower, *args)
+        synchronise(follower, *args)
 
-    monkeypatch.setattr(cutover, "_equalise", read_slowly)
+    monkeypatch.setattr(cutover, "_synchronise", read_slowly)
     verified.cutover(Limits(max_write_pause=60))
     assert verified.state == "cutover"
     assert not [line for line in verified.progress.lines if "gave way" in line]

@@ -169,14 +169,14 @@ def test_a_burst_during_the_attempts_at_the_lock_is_applied_before_it(
     """The log is drained before each attempt: under the lock little of it is left."""
     monkeypatch.setattr(cutover, "MOST_UNDER_LOCK", 1_000)
     waiting: list[int] = []
-    equalise = cutover._equalise
+    synchronise = cutover._synchronise
 
     def counted(*args: object) -> None:
         logs = verified.source.rows("SELECT oid::regclass FROM pg_class WHERE relname ~ '^log0' AND relkind = 'r'")
         waiting.append(sum(verified.source.value(f"SELECT count(*) FROM {name}") for (name,) in logs))
-        equalise(*args)  # type: ignore[arg-type]
+        synchronise(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(cutover, "_equalise", counted)
+    monkeypatch.setattr(cutover, "_synchronise", counted)
     limits = Limits(lock_timeout=0.2)
     # The write block's triggers are there already, by an earlier attempt.
     with holding(verified.target, SLOW), pytest.raises(CutoverAborted):

@@ -337,7 +337,7 @@ def test_a_session_that_may_not_be_ended_is_4_and_the_grant_is_named(site: Site)
             assert project.state == "verified"
             project.source.sql(f"GRANT pg_signal_backend TO {site.source_role}")
             told = error(project.step(*command, check=4))
-            assert "sessions of superusers" in told
+            assert "superuser's session" in told
     finally:
         project.source.sql(f"DROP OWNED BY {application}; DROP ROLE {application}")
 

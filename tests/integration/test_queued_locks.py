@@ -130,7 +130,7 @@ def test_a_cutover_steps_back_and_tries_again(live: LiveRun, monkeypatch: pytest
     live.migrate()
     assert live.verify().equal
     queued = Queued(live.source, "TRUNCATE b")
-    monkeypatch.setattr(cutover, "_equalise", first_time(queued.go_and_wait, cutover._equalise))
+    monkeypatch.setattr(cutover, "_synchronise", first_time(queued.go_and_wait, cutover._synchronise))
     live.cutover(Limits(max_write_pause=20))
     queued.join()
     assert queued.error is None

@@ -24,8 +24,10 @@ from confiture.plan.model import Plan
 from confiture.postgres import embedded, session
 from confiture.postgres.embedded import Server
 from confiture.postgres.session import Session
-from confiture.runner import context, resumable_steps
-from confiture.runner.context import Context, Silent, Stop
+from confiture.runner import lease, resumable_steps
+from confiture.runner.context import Context
+from confiture.runner.progress import Silent
+from confiture.runner.signals import Stop
 from confiture.schema_to_schema import plan_store
 from confiture.schema_to_schema import setup as setting_up
 from forked import Forks, Running, until
@@ -155,7 +157,7 @@ def take(move: SmallMove, sessions: tuple[Session, Session], say: Callable[[str]
     with sessions[1].transaction() as tx:
         run = runs.live(tx)
     assert run is not None
-    return Context(*sessions, run.id, context.take(*sessions, run, "test", say))
+    return Context(*sessions, run.id, lease.take(*sessions, run, "test", say))
 
 
 def test_a_rival_that_comes_late_does_not_raise_the_fence_over_the_winner(move: SmallMove) -> None:
@@ -196,7 +198,7 @@ def test_one_that_is_frozen_while_it_takes_a_run_holds_nobody_up_for_long(
 
 
 def test_a_setup_that_finds_another_one_frozen_says_who(move: SmallMove, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(setting_up, "ALONE_SECONDS", 0.3)
+    monkeypatch.setattr(setting_up, "EXCLUSIVE_SECONDS", 0.3)
     with move.target.connect() as frozen:
         frozen.execute("SELECT pg_advisory_lock(%s)", (setting_up._INSTALL_LOCK,))
         told = move.run("setup", code=6).err
@@ -459,13 +461,13 @@ def test_ddl_between_the_plan_and_its_first_chunk_is_noticed_too(
     move: SmallMove, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The plan was made of the table as it was; what came after it would silently stay behind."""
-    make_views = plan_store.make_views
+    create_views = plan_store.create_views
 
     def too_late(context: Context, plan: Plan) -> None:
         move.source.sql("ALTER TABLE tb_post ADD COLUMN extra int")
-        make_views(context, plan)
+        create_views(context, plan)
 
-    monkeypatch.setattr(plan_store, "make_views", too_late)
+    monkeypatch.setattr(plan_store, "create_views", too_late)
     with pytest.raises(Refused, match=r"tb_post was changed while it was planned"):
         migrate(move.where, RunOptions(chunk_rows=50), Silent())
 

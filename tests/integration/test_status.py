@@ -16,7 +16,7 @@ from confiture import commands
 from confiture.commands.endpoints import Endpoints
 from confiture.commands.options import RunOptions
 from confiture.errors import CannotConnect
-from confiture.postgres import session
+from confiture.postgres import retry
 from confiture.render import status as render
 from confiture.status.facts import Report, RunReport, Severity
 from confiture.status.report import report
@@ -335,7 +335,7 @@ def test_a_signal_leaves_work_that_is_told(move: Move, forks: Forks, tmp_path: P
 
 
 def test_a_source_that_stops_leaves_work_that_is_told(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(session.retry.__kwdefaults__ or {}, "deadline", 1.0)
+    monkeypatch.setitem(retry.retry.__kwdefaults__ or {}, "deadline", 1.0)
     move.setup()
     server = move.source.server
 

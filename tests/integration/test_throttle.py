@@ -338,7 +338,7 @@ def test_the_log_is_kept_short_while_the_copy_waits(live: LiveRun, monkeypatch: 
     monkeypatch.setattr(log_compaction, "EVERY_SECONDS", 0)
     commands.requests.throttle(live.where, Throttle(max_rate=100), False)
     with commands.holding.hold_run(live.where, "migrate", live.progress) as (context, _):
-        with log_compaction.Upkeep(context, migrating.stored_plan(context)) as log:
+        with log_compaction.LogCompactor(context, migrating.stored_plan(context)) as log:
             held = Throttler(context, log)
             held.copied(1, 0, time.monotonic())
             held.copied(1, 100, time.monotonic())

@@ -171,33 +171,33 @@ def test_function_that_the_mapping_trusts_is_used_and_stored_by_oid(shop: Shop) 
 
 def test_trusted_function_that_was_redefined_is_refused(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     live = shop.live(SHADOWED, "upper(name)", "$trust_functions: ['public.upper(character varying)']\n")
-    make_views = plan_store.make_views
+    create_views = plan_store.create_views
 
     def redefined_first(*arguments: object) -> None:
         live.source.sql(
             "CREATE OR REPLACE FUNCTION public.upper(varchar) RETURNS text LANGUAGE plpgsql IMMUTABLE"
             " AS $$ BEGIN RETURN 'other'; END $$"
         )
-        make_views(*arguments)  # type: ignore[arg-type]
+        create_views(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(plan_store, "make_views", redefined_first)
+    monkeypatch.setattr(plan_store, "create_views", redefined_first)
     with pytest.raises(Refused, match="would run code of another role") as raised:
         live.setup()
-    assert "redefined since the plan trusted it" in str(raised.value.why)
+    assert "redefined after the plan trusted it" in str(raised.value.why)
 
 
 def test_function_that_appears_after_the_plan_is_refused_when_views_are_created(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live = shop.live("SELECT 1", "upper(name)")
-    make_views = plan_store.make_views
+    create_views = plan_store.create_views
 
     def shadowed_first(*arguments: object) -> None:
         shop.apply(live.source, SHADOWED)
-        make_views(*arguments)  # type: ignore[arg-type]
+        create_views(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(plan_store, "make_views", shadowed_first)
-    with pytest.raises(Refused, match="a view of the source would run code of another role") as raised:
+    monkeypatch.setattr(plan_store, "create_views", shadowed_first)
+    with pytest.raises(Refused, match="a view on the source would run code of another role") as raised:
         live.setup()
     assert "public.upper(character varying)" in str(raised.value.why)
 
@@ -228,7 +228,9 @@ def test_reverse_that_runs_code_of_another_role_in_the_target_is_refused(shop: S
     (live.project / "db/schema/10/new.sql").write_text(NEW.replace("name text", "name public.word"))
     with pytest.raises(FaultyInput) as raised:
         live.setup()
-    assert "the way back from public.item: runs the function public.initcap(public.word)" in str(raised.value.faults)
+    assert "the inverse mapping of public.item: runs the function public.initcap(public.word)" in str(
+        raised.value.faults
+    )
 
 
 def test_function_named_without_types_is_a_fault_and_so_is_one_that_is_not_there(shop: Shop) -> None:

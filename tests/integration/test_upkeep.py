@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from confiture import commands
+from confiture.capture import apply
 from confiture.schema_to_schema import log_compaction
+from confiture.schema_to_schema import migrate as migrating
+from forked import until
 from live import LiveRun
 from servers import Databases
 
@@ -29,6 +35,10 @@ SAME = {
     "big": "SELECT id, n FROM big",
     "other": "SELECT id, big_id FROM other",
 }
+WAITING = """
+SELECT 1 FROM pg_stat_activity
+WHERE datname = current_database() AND application_name ~ '^confiture' AND wait_event_type = 'Lock'
+"""
 
 
 class Application:
@@ -69,3 +79,29 @@ def test_the_log_holds_each_changed_key_once_while_a_finished_table_catches_up(l
     assert max(behind) <= log_compaction.EVERY_CHUNKS
     live.assert_same(**SAME)
     assert live.verify().equal
+
+
+def test_compaction_waits_for_a_pass(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    live.migrate()
+    copy_rows = apply._copy_rows
+    waited: list[bool] = []
+    with commands.holding.hold_run(live.where, "follow", live.progress) as (context, _):
+        plan = migrating.stored_plan(context)
+        followed = apply.followed(context, plan)
+        # A table without log rows: compaction of its log can wait for the lock alone, and not for a row of the pass.
+        idle = next(f.item for f in followed if f.item.table.name == "other")
+        compaction = threading.Thread(target=log_compaction.compact, args=(context, idle))
+
+        def then_compact(*args: Any) -> int:
+            if not waited:
+                compaction.start()
+                until(lambda: not compaction.is_alive() or live.source.rows(WAITING), "compaction at the lock")
+                waited.append(compaction.is_alive())
+            return copy_rows(*args)
+
+        monkeypatch.setattr(apply, "_copy_rows", then_compact)
+        live.source.sql("UPDATE able SET note = 'new'")
+        with apply.Follower(context, followed) as follower:
+            assert follower.catch_up().keys == 10
+        compaction.join()
+    assert waited == [True]

@@ -161,7 +161,7 @@ def test_a_server_that_was_started_again_makes_a_verification_stale(live: LiveRu
     server.start()
     with pytest.raises(Refused, match="verification is stale") as refused:
         live.cutover()
-    assert refused.value.why == f"the server of the {side} was started again since"
+    assert refused.value.why == f"the server of the {side} was restarted since"
     (run,) = report.report(live.target.conninfo, live.project).runs
     assert run.verification["stale"] is (side == "target")
     go(live, "cutover")
@@ -202,7 +202,7 @@ def test_connections_lost_behind_the_point_of_no_return_leave_nothing_half_way(
     live.cutover()
     live.rollback()
     assert live.open_sides("INSERT INTO part VALUES (-1, NULL)") == {"source"}
-    real = switchover.is_closed
+    real = switchover.is_past_point_of_no_return
 
     def unseen(*_: object) -> bool:
         raise psycopg.OperationalError("server closed the connection unexpectedly")
@@ -213,15 +213,15 @@ def test_connections_lost_behind_the_point_of_no_return_leave_nothing_half_way(
 
     def lost(*arguments: Any) -> None:
         locked(*arguments)
-        monkeypatch.setattr(switchover, "is_closed", unseen)
+        monkeypatch.setattr(switchover, "is_past_point_of_no_return", unseen)
         monkeypatch.setattr(switchover, "retry", lambda work: work())
         raise psycopg.OperationalError("server closed the connection unexpectedly")
 
     monkeypatch.setattr(table_lock, "locked", lost)
-    with pytest.raises(CutoverUnfinished, match="the cutover is half-way"):
+    with pytest.raises(CutoverUnfinished, match="the cutover is not finished"):
         live.cutover()
     monkeypatch.undo()
-    assert switchover.is_closed is real
+    assert switchover.is_past_point_of_no_return is real
     live.cutover()
     assert live.open_sides("INSERT INTO part VALUES (-1, NULL)") == {"target"}
 

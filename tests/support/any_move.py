@@ -17,8 +17,8 @@ from confiture import commands
 from confiture.commands.endpoints import Endpoints
 from confiture.commands.options import RunOptions
 from confiture.plan.model import Plan, TablePlan, plan_from_json
-from confiture.runner.context import Silent
-from confiture.schema_to_schema.cutover_offline import Limits
+from confiture.runner.progress import Silent
+from confiture.schema_to_schema.table_lock import Limits
 from confiture.schema_to_schema.verify import Result
 from servers import Databases, TestDatabase
 

@@ -15,7 +15,8 @@ import confiture.cli
 from confiture import commands
 from confiture.commands.endpoints import Endpoints
 from confiture.commands.options import RunOptions
-from confiture.runner.context import Context, Silent
+from confiture.runner.context import Context
+from confiture.runner.progress import Silent
 from forked import Ended
 from servers import Databases, TestDatabase
 

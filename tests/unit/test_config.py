@@ -115,9 +115,9 @@ def test_like_is_the_same_server_with_another_database(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "1:1: there are no keys here"),
-        ("just words", "1:1: there are no keys here"),
-        ("search_path: app", "1:1: nothing says where the database is"),
+        ("", "1:1: the file has no keys"),
+        ("just words", "1:1: the file has no keys"),
+        ("search_path: app", "1:1: the file names no database"),
         ("database_ur: x", "1:1: unknown key 'database_ur' (did you mean database_url?)"),
         ("a: 1\ndatabase_url: postgresql:///x", "1:1: unknown key 'a'"),
         (
@@ -132,14 +132,14 @@ def test_like_is_the_same_server_with_another_database(tmp_path: Path) -> None:
         ),
         ("database_url: service=x\nsearch_path: []", "2:14: search_path must be"),
         ("database_url: service=x\ninclude: [a, [b]]", "2:10: include must be"),
-        ("like: prod", "1:7: like needs database"),
-        ("database: x", "1:11: database needs like"),
-        ("like: prod\ndatabase: x\ndatabase_url: service=x", "1:7: like and database_url exclude each other"),
+        ("like: prod", "1:7: like requires database"),
+        ("database: x", "1:11: database requires like"),
+        ("like: prod\ndatabase: x\ndatabase_url: service=x", "1:7: like and database_url are mutually exclusive"),
         ("like: brod\ndatabase: x", "1:7: there is no environment 'brod' (did you mean broken?)"),
-        ("like: broken\ndatabase: x", "1:7: like goes round in a circle: broken -> broken"),
+        ("like: broken\ndatabase: x", "1:7: like is circular: broken -> broken"),
         ("database_url: mydb", "1:15: database_url cannot be used"),
-        ("database_url: [", "1:16: this is not valid YAML"),
-        ('database_url: "\\UFFFFFFFF"', "1:1: this is not valid YAML"),
+        ("database_url: [", "1:16: not valid YAML"),
+        ('database_url: "\\UFFFFFFFF"', "1:1: not valid YAML"),
     ],
 )
 def test_a_faulty_environment_names_file_and_line(text: str, said: str, tmp_path: Path) -> None:

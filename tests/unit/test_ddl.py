@@ -88,7 +88,7 @@ def test_commands_of_psql_are_faults_all_at_once_by_name() -> None:
     assert places(text) == [(1, 1), (3, 3), (4, 10)]
     with pytest.raises(FaultyInput, match="cannot be read as SQL") as raised:
         split(text, "a.sql")
-    assert raised.value.why.splitlines()[0].startswith(r"a.sql:1:1: \connect is a command of psql (")
+    assert raised.value.why.splitlines()[0].startswith(r"a.sql:1:1: \connect is a psql command (")
 
 
 def test_copy_from_stdin_is_a_fault_and_its_data_is_not_read_as_sql() -> None:

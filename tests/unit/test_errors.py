@@ -12,7 +12,7 @@ import pytest
 import confiture
 from confiture import errors
 from confiture.errors import ConfitureError, Fault, FaultyInput
-from confiture.postgres.session import failure
+from confiture.postgres.failures import failure
 
 SOURCES = sorted(Path(confiture.__file__).parent.rglob("*.py"))
 CLASSES = {name: kind for name, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, ConfitureError)}

@@ -116,7 +116,7 @@ def test_what_is_no_sql_name_is_refused_with_a_hint(written: str) -> None:
 
 def test_a_hint_shows_how_a_hostile_name_is_written() -> None:
     assert refused("t:\n  My col: x\n") == [
-        "m.yaml:2:3: 'My col' is not a name (write SQL's double quotes within YAML's single ones: '\"My col\"')"
+        "m.yaml:2:3: 'My col' is not a name (write the double quotes of SQL inside single quotes of YAML: '\"My col\"')"
     ]
 
 
@@ -203,7 +203,7 @@ def test_all_faults_of_a_file_are_told_at_once_in_their_order() -> None:
         ("just words", "expected table: entries"),
         ("[a, b]", "expected table: entries"),
         ("<<: {a: b}", "is not a name"),
-        ("t: {a: !x b}", "the YAML tag !x means nothing here"),
+        ("t: {a: !x b}", "the YAML tag !x is not allowed here"),
     ],
 )
 def test_a_fault_says_what_is_wrong(text: str, said: str) -> None:

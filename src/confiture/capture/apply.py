@@ -30,6 +30,7 @@ from confiture.plan.projection import Projected, raw, same_key
 from confiture.postgres.session import Session, Transaction
 from confiture.postgres.yielding import yielding
 from confiture.runner.context import Context, check_source_fence
+from confiture.sql import template
 from confiture.types import Backend, TableRef
 
 #: Joins of a few keys, of which the planner has no statistics, with a large table.
@@ -103,15 +104,15 @@ class Follower:
     def catch_up(self, *, touch: bool = False) -> Pass:
         """One pass over everything the log holds now.
 
-        :param touch: remember the keys, because a verification has looked at their rows.
+        :param touch: record the keys as changed, because a verification has compared their rows.
         :raises Blocked: when either side was changed, or the target is behind its source.
         """
         while True:
             self._prepare(self.waiting())
             with fingerprint.naming_gone(self.source, self.context.schema, self._side):
-                made = self._pass(touch)
-            if made is not None:
-                return made
+                applied = self._pass(touch)
+            if applied is not None:
+                return applied
 
     def waiting(self) -> list[Followed]:
         """The tables whose logs hold rows now."""
@@ -124,30 +125,31 @@ class Follower:
         numbers = pending(tx, [f.item for f in self.followed])
         return [f for f in self.followed if f.item.number in numbers]
 
-    def _pass(self, touch: bool) -> Pass | None:
-        """One pass; None when its snapshot holds rows of a table that is not prepared."""
+    def _pass(self, changed_since_verified: bool) -> Pass | None:
+        """One pass; None when its snapshot holds log rows of a table that is not prepared."""
         self.context.check_lease()
         if not self.followed:
             return Pass(0, 0, 0)
         with yielding(self.source), self.source.transaction(isolation=IsolationLevel.REPEATABLE_READ) as source:
+            lock_logs(source, self.context.schema)
             # Lock, then snapshot: an older snapshot sees a rewritten table as empty.
             source.pg.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(self._tables()))
             self._fence_source(source)
             self._check_source(source)
-            taken = self._pending(source)
-            if not {f.item.number for f in taken} <= self._prepared:
-                return None  # a pass takes every row that its snapshot has (docs/invariants.md, I-5.8)
+            logged = self._pending(source)
+            if not {f.item.number for f in logged} <= self._prepared:
+                return None  # a pass applies every log row of its snapshot (docs/invariants.md, I-5.8)
             source.pg.execute(_MEMORY)
-            if taken:
+            if logged:
                 self._begin(source)
-            for followed in taken:
-                self._take(source, followed)
-            made = self._apply(source, taken, touch) if taken else Pass(0, 0, 0)
-            if taken:
-                self._number(source, made.number)
+            for followed in logged:
+                _move_log(source, followed)
+            applied = self._apply(source, logged, changed_since_verified) if logged else Pass(0, 0, 0)
+            if logged:
+                self._record_source_pass(source, applied.number)
             failpoint("catchup.before_source_commit")
         failpoint("catchup.after_source_commit")
-        return made
+        return applied
 
     def _tables(self) -> sql.Composed:
         return sql.SQL(", ").join(f.item.source for f in self.followed)
@@ -168,52 +170,40 @@ class Follower:
         with self.source.transaction() as tx:
             for f in lacking:
                 columns = _typed((f"k{i}", k.source_type) for i, k in enumerate(f.item.key, 1))
-                tx.pg.execute(_temp_table(f.changed, columns + sql.SQL(", truncated boolean")))
+                tx.pg.execute(temporary_table(f.changed, columns + sql.SQL(", truncated boolean")))
         with self.target.transaction() as tx:
             for f in lacking:
                 for job in f.jobs:
                     columns = _typed((f"k{i}", p.wire) for i, p in enumerate(images(job), 1))
-                    tx.pg.execute(_temp_table(keys_of(job), columns))
+                    tx.pg.execute(temporary_table(keys_of(job), columns))
                     if job.table.kept:
                         preserved_columns.prepare(tx, job)
         self._prepared |= {f.item.number for f in lacking}
 
-    def _take(self, source: Transaction, f: Followed) -> int:
-        """Move exactly the log rows of this snapshot into the temporary table; how many keys."""
-        taken = sql.SQL(
-            "WITH gone AS (DELETE FROM {log} RETURNING {key}, truncated)"
-            " INSERT INTO {changed} SELECT DISTINCT {key}, truncated FROM gone ORDER BY {key}"
-        ).format(log=f.item.log, key=f.item.log_key, changed=f.changed)
-        count = source.pg.execute(taken).rowcount
-        if count:
-            _discard_nulls(source, f)
-        if count > MANY_KEYS:
-            source.pg.execute(sql.SQL("ANALYZE {}").format(f.changed))
-        return count
-
-    def _apply(self, source: Transaction, taken: Sequence[Followed], touch: bool) -> Pass:
+    def _apply(self, source: Transaction, logged: Sequence[Followed], changed_since_verified: bool) -> Pass:
+        # Durable together on this side: the deletions, the rows, the changed keys and the number of the pass.
         with self.target.transaction() as target:
             self._fence_target(target)
             self._check_target(target)
             target.pg.execute("SET CONSTRAINTS ALL DEFERRED")
             target.pg.execute(_MEMORY)
             rows = 0
-            brought: dict[int, int] = {}
-            for f in taken:
+            keys: dict[int, int] = {}
+            for f in logged:
                 for job in f.jobs:
-                    brought[job.table.number] = self._bring_keys(source, target, f, job)
-                    _delete(target, job, brought[job.table.number])
-                    if touch:
-                        self._touch(source, target, f, job)
+                    keys[job.table.number] = self._copy_keys(source, target, f, job)
+                    _delete_rows(target, job, keys[job.table.number])
+                    if changed_since_verified:
+                        self._record_changed(source, target, f, job)
             # Every deletion of the pass comes before its first insertion: unique values may swap tables' rows.
-            for f in taken:
+            for f in logged:
                 for job in f.jobs:
-                    rows += _bring_rows(source, target, f, job, brought[job.table.number])
-            keys = sum(brought.values())
-            number = self._count(target, keys, rows)
+                    rows += _copy_rows(source, target, f, job, keys[job.table.number])
+            total = sum(keys.values())
+            number = self._record_target_pass(target, total, rows)
             failpoint("catchup.before_target_commit")
         failpoint("catchup.after_target_commit")
-        return Pass(number, keys, rows)
+        return Pass(number, total, rows)
 
     # What differs by direction ---------------------------------------------------------------------
 
@@ -241,20 +231,21 @@ class Follower:
         kinds = (*fingerprint.APPLIED, fingerprint.STORAGE, fingerprint.WRITE_BLOCK)
         fingerprint.refuse_changed(target, self.context.schema, "target", kinds, tables)
 
-    def _gone(self, source: Transaction, target: Transaction, job: RunTable) -> int:
-        """The keys that a TRUNCATE took, added to those of the pass (I-5.11); how many."""
-        there = keys_there(source, target, job)
+    def _add_gone_keys(self, source: Transaction, target: Transaction, job: RunTable) -> int:
+        """Add the keys whose rows a TRUNCATE removed to those of the pass (I-5.11); the number added."""
+        existing = copy_existing_keys(source, target, job)
         target.pg.execute(_BY_HASH)
-        own = sql.SQL(", ").join(sql.SQL("t.{}::{}").format(sql.Identifier(p.target), raw(p.wire)) for p in images(job))
-        gone = sql.SQL("INSERT INTO {} SELECT {} FROM {} t WHERE NOT EXISTS (SELECT FROM {} k WHERE {})")
-        return target.pg.execute(gone.format(keys_of(job), own, job.target, there, matches(job))).rowcount
+        add = template("catch_up.sql", "add_gone_keys").format(
+            keys=keys_of(job), own_key=own_key(job), table=job.target, existing=existing, matches=matches(job)
+        )
+        return target.pg.execute(add).rowcount
 
-    def _touch(self, source: Transaction, target: Transaction, f: Followed, job: RunTable) -> None:
-        """Remember the keys of the pass as changed since they were verified."""
+    def _record_changed(self, source: Transaction, target: Transaction, f: Followed, job: RunTable) -> None:
+        """Record the keys of the pass as changed since they were verified."""
         catch_up.record_changed(target, self.context.run_id, job.table.number, keys_of(job), len(job.table.key))
 
-    def _count(self, target: Transaction, keys: int, rows: int) -> int:
-        """Number the pass in the transaction that holds its rows.
+    def _record_target_pass(self, target: Transaction, keys: int, rows: int) -> int:
+        """Record the pass in the transaction that holds its rows; its number.
 
         :raises Blocked: when one side has lost a pass that the other one has recorded.
         """
@@ -263,21 +254,27 @@ class Follower:
         catch_up.advance(target, self.context.run_id, number, keys=keys, rows=rows)
         return number
 
-    def _number(self, source: Transaction, number: int) -> None:
-        """Note the number where the log rows go."""
-        source.pg.execute(
-            sql.SQL("UPDATE {} SET number = {}").format(
-                sql.Identifier(self.context.schema, "passes"), sql.Literal(number)
-            )
-        )
+    def _record_source_pass(self, source: Transaction, number: int) -> None:
+        """Record the pass in the transaction that removes its log rows."""
+        passes = sql.Identifier(self.context.schema, "passes")
+        record = template("catch_up.sql", "record_pass").format(passes=passes, number=sql.Literal(number))
+        source.pg.execute(record)
 
-    def _bring_keys(self, source: Transaction, target: Transaction, f: Followed, job: RunTable) -> int:
-        """The changed keys into the target's temporary table; after a TRUNCATE also those that are gone."""
-        form = sql.SQL("COPY (SELECT {} FROM {} WHERE NOT truncated) TO STDOUT")
-        into = sql.SQL("COPY {} FROM STDIN").format(keys_of(job))
-        keys = pipe(source, target, form.format(_cast(f.item.key, job), f.changed), into)
-        truncated = source.pg.execute(sql.SQL("SELECT 1 FROM {} WHERE truncated LIMIT 1").format(f.changed)).fetchone()
-        return keys if truncated is None else keys + self._gone(source, target, job)
+    def _copy_keys(self, source: Transaction, target: Transaction, f: Followed, job: RunTable) -> int:
+        """Copy the changed keys to the target's temporary table; after a TRUNCATE also those whose rows are gone."""
+        changed = template("catch_up.sql", "read_keys").format(cast_key=_cast(f.item.key, job), changed=f.changed)
+        keys = pipe(source, target, changed, sql.SQL("COPY {} FROM STDIN").format(keys_of(job)))
+        was_truncated = template("catch_up.sql", "was_truncated").format(changed=f.changed)
+        truncated = source.pg.execute(was_truncated).fetchone()
+        return keys if truncated is None else keys + self._add_gone_keys(source, target, job)
+
+
+def lock_logs(tx: Transaction, schema: str) -> None:
+    """Exclude every other session that applies or compacts the logs of the run until the transaction ends (I-5.7).
+
+    :param tx: on the source. It waits for a session that holds the lock, in this process or in another one.
+    """
+    tx.pg.execute(template("catch_up.sql", "lock_passes").format(passes=sql.Identifier(schema, "passes")))
 
 
 def refuse_behind(context: Context) -> None:
@@ -313,13 +310,24 @@ def followed(context: Context, plan: Plan) -> tuple[Followed, ...]:
     return tuple(Followed(item, tuple(fed[item.table])) for item in captured(plan.tables, context.schema))
 
 
-def _discard_nulls(source: Transaction, f: Followed) -> None:
-    """A NULL key finds no row. One that is fixed since was logged under its new key too.
+def _move_log(source: Transaction, f: Followed) -> None:
+    """Move exactly the log rows of this snapshot into the temporary table of changed keys."""
+    move = template("catch_up.sql", "move_log").format(log=f.item.log, log_key=f.item.log_key, changed=f.changed)
+    count = source.pg.execute(move).rowcount
+    if count:
+        _discard_null_keys(source, f)
+    if count > MANY_KEYS:
+        source.pg.execute(sql.SQL("ANALYZE {}").format(f.changed))
 
-    :raises Refused: when the source has such a row now.
+
+def _discard_null_keys(source: Transaction, f: Followed) -> None:
+    """Discard logged keys that are NULL.
+
+    :raises Refused: when the source has a row with such a key now.
     """
     null = key_is_null(KeyPart(f"k{i}", k.source_type) for i, k in enumerate(f.item.key, 1))
-    if source.pg.execute(sql.SQL("DELETE FROM {} WHERE NOT truncated AND ({})").format(f.changed, null)).rowcount:
+    discard = template("catch_up.sql", "discard_null_keys").format(changed=f.changed, key_is_null=null)
+    if source.pg.execute(discard).rowcount:
         refuse_null_keys(source, f.jobs[0])
 
 
@@ -330,8 +338,9 @@ def _typed(columns: Iterator[tuple[str, str]]) -> sql.Composed:
     return sql.SQL(", ").join(sql.SQL("{} {}").format(sql.Identifier(name), raw(kind)) for name, kind in columns)
 
 
-def _temp_table(name: sql.Identifier, columns: sql.Composed) -> sql.Composed:
-    return sql.SQL("CREATE TEMP TABLE IF NOT EXISTS {} ({}) ON COMMIT DELETE ROWS").format(name, columns)
+def temporary_table(name: sql.Identifier, columns: sql.Composed) -> sql.Composed:
+    """The statement that creates a temporary table of a pass."""
+    return template("catch_up.sql", "temporary_table").format(table=name, columns=columns)
 
 
 def keys_of(job: RunTable) -> sql.Identifier:
@@ -340,9 +349,14 @@ def keys_of(job: RunTable) -> sql.Identifier:
 
 
 def images(job: RunTable) -> list[Projected]:
-    """The projected column of each key column: the same cast as every reader makes."""
+    """The projected column of each key column: the cast that every reader uses."""
     by_target = {p.target: p for p in job.table.columns}
     return [by_target[k.target] for k in job.table.key]
+
+
+def own_key(job: RunTable) -> sql.Composed:
+    """The key of a row ``t`` of the table that rows are written to, as it is copied."""
+    return sql.SQL(", ").join(sql.SQL("t.{}::{}").format(sql.Identifier(p.target), raw(p.wire)) for p in images(job))
 
 
 def _cast(key: Sequence[KeyColumn], job: RunTable) -> sql.Composed:
@@ -366,30 +380,31 @@ def matches(job: RunTable) -> sql.Composed:
     return sql.SQL(" AND ").join(tests)
 
 
-def keys_there(source: Transaction, target: Transaction, job: RunTable) -> sql.Identifier:
-    """A temporary table in the target with every key that the source's snapshot has."""
-    there = sql.Identifier("pg_temp", f"confiture_there{job.table.number:04d}")
+def copy_existing_keys(source: Transaction, target: Transaction, job: RunTable) -> sql.Identifier:
+    """Copy every key of the source's snapshot to a temporary table in the target; its name."""
+    existing = sql.Identifier("pg_temp", f"confiture_existing{job.table.number:04d}")
     columns = _typed((f"k{i}", p.wire) for i, p in enumerate(images(job), 1))
-    target.pg.execute(_temp_table(there, columns))
-    target.pg.execute(sql.SQL("DELETE FROM {}").format(there))
+    target.pg.execute(temporary_table(existing, columns))
+    target.pg.execute(sql.SQL("DELETE FROM {}").format(existing))
     names = sql.SQL(", ").join(sql.Identifier(p.target) for p in images(job))
-    query = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT").format(names, job.view)
-    pipe(source, target, query, sql.SQL("COPY {} FROM STDIN").format(there))
-    return there
+    query = template("catch_up.sql", "read_existing_keys").format(key=names, view=job.view)
+    pipe(source, target, query, sql.SQL("COPY {} FROM STDIN").format(existing))
+    return existing
 
 
-def _delete(target: Transaction, job: RunTable, keys: int) -> None:
+def _delete_rows(target: Transaction, job: RunTable, keys: int) -> None:
     if keys > MANY_KEYS:
         target.pg.execute(sql.SQL("ANALYZE {}").format(keys_of(job)))
     target.pg.execute(_BY_HASH if keys > MANY_KEYS else _BY_INDEX)
     if job.table.kept:
         preserved_columns.delete(target, job, keys_of(job), matches(job))
         return
-    target.pg.execute(sql.SQL("DELETE FROM {} t USING {} k WHERE {}").format(job.target, keys_of(job), matches(job)))
+    delete = template("catch_up.sql", "delete_rows")
+    target.pg.execute(delete.format(table=job.target, keys=keys_of(job), matches=matches(job)))
 
 
-def _bring_rows(source: Transaction, target: Transaction, f: Followed, job: RunTable, keys: int) -> int:
-    """The rows that exist under the changed keys, through the table's one SELECT."""
+def _copy_rows(source: Transaction, target: Transaction, f: Followed, job: RunTable, keys: int) -> int:
+    """Copy the rows that exist under the changed keys, through the table's one view; the number of rows."""
     order = {k.source: i for i, k in enumerate(f.item.key, 1)}
     tests = sql.SQL(" AND ").join(
         sql.SQL("v.{} = c.{}").format(sql.Identifier(part.name), sql.Identifier(f"k{order[k.source]}"))
@@ -398,12 +413,12 @@ def _bring_rows(source: Transaction, target: Transaction, f: Followed, job: RunT
     values = sql.SQL(", ").join(sql.SQL("v.{}").format(sql.Identifier(p.target)) for p in job.table.columns)
     source.pg.execute(_BY_HASH if keys > MANY_KEYS else _BY_INDEX)
     form = sql.SQL(job.table.format)
-    query = sql.SQL("COPY (SELECT {} FROM {} c JOIN {} v ON {} WHERE NOT c.truncated) TO STDOUT (FORMAT {})").format(
-        values, f.changed, job.view, tests, form
+    query = template("catch_up.sql", "read_rows").format(
+        columns=values, changed=f.changed, view=job.view, same_key=tests, format=form
     )
     into = preserved_columns.rows_of(job) if job.table.kept else job.target
     put = sql.SQL("COPY {} {} FROM STDIN (FORMAT {})").format(into, job.column_list, form)
-    brought = pipe(source, target, query, put)
+    rows = pipe(source, target, query, put)
     if job.table.kept:
         preserved_columns.insert(target, job)
-    return brought
+    return rows

@@ -1,7 +1,7 @@
-"""Columns that no value is brought for: a row that is deleted and brought anew keeps what it had in them.
+"""Columns that no pass reads: a row that a pass deletes and inserts again keeps its values in them.
 
-Without it a pass would give the target's own columns their defaults again, and a pass home after the
-cutover would lose the source columns that were left behind.
+Without this a pass would reset the target's own columns to their defaults, and a reverse pass after the cutover would
+lose the values of the source columns that the target does not have.
 """
 
 from __future__ import annotations
@@ -11,6 +11,11 @@ from psycopg import sql
 from confiture.copy.run_table import RunTable
 from confiture.plan.projection import Projected, raw, same_key
 from confiture.postgres.session import Transaction
+from confiture.sql import template
+
+
+def _template(block: str) -> sql.SQL:
+    return template("catch_up.sql", block)
 
 
 def _saved(job: RunTable) -> sql.Identifier:
@@ -18,7 +23,7 @@ def _saved(job: RunTable) -> sql.Identifier:
 
 
 def rows_of(job: RunTable) -> sql.Identifier:
-    """Where the rows of a pass are put first, as they travel."""
+    """The temporary table that the rows of a pass are copied to first, in the types that they are copied in."""
     return sql.Identifier("pg_temp", f"confiture_rows{job.table.number:04d}")
 
 
@@ -30,35 +35,40 @@ def _names(job: RunTable, alias: str) -> sql.Composed:
 
 def prepare(tx: Transaction, job: RunTable) -> None:
     """The two temporary tables, in the session that writes the rows."""
-    form = "CREATE TEMP TABLE IF NOT EXISTS {} ON COMMIT DELETE ROWS AS SELECT {} FROM {} t WITH NO DATA"
-    tx.pg.execute(sql.SQL(form).format(_saved(job), _names(job, "t"), job.target))
+    saved = _template("saved_rows").format(saved=_saved(job), preserved=_names(job, "t"), table=job.target)
+    tx.pg.execute(saved)
     columns = [sql.SQL("{} {}").format(sql.Identifier(p.target), raw(p.wire)) for p in job.table.columns]
-    form = "CREATE TEMP TABLE IF NOT EXISTS {} ({}) ON COMMIT DELETE ROWS"
-    tx.pg.execute(sql.SQL(form).format(rows_of(job), sql.SQL(", ").join(columns)))
+    tx.pg.execute(_template("temporary_table").format(table=rows_of(job), columns=sql.SQL(", ").join(columns)))
 
 
 def delete(tx: Transaction, job: RunTable, keys: sql.Identifier, matches: sql.Composed) -> None:
-    """Delete the rows of some keys, and set aside what they keep.
+    """Delete the rows of some keys, and save the values that no pass reads.
 
     :param matches: a row ``t`` of the table has the key ``k`` of ``keys``.
     """
-    statement = "WITH gone AS (DELETE FROM {} t USING {} k WHERE {} RETURNING {}) INSERT INTO {} SELECT * FROM gone"
-    tx.pg.execute(sql.SQL(statement).format(job.target, keys, matches, _names(job, "t"), _saved(job)))
+    delete = _template("delete_and_save_rows").format(
+        table=job.target, keys=keys, matches=matches, preserved=_names(job, "t"), saved=_saved(job)
+    )
+    tx.pg.execute(delete)
 
 
 def insert(tx: Transaction, job: RunTable) -> None:
-    """Insert the rows of the pass: with what was set aside, or with defaults where there was no row."""
+    """Insert the rows of the pass: with the saved values, or with defaults where no row existed before."""
     same = sql.SQL(" AND ").join(
         same_key(sql.Identifier("s", k.target), _value(job, k.target), _projected(job, k.target)) for k in job.table.key
     )
     kept = sql.SQL(", ").join(sql.Identifier(n) for n in job.table.kept)
     values = sql.SQL(", ").join(_value(job, p.target) for p in job.table.columns)
-    head = sql.SQL("INSERT INTO {} ({}{}) OVERRIDING SYSTEM VALUE SELECT {}")
-    known = head.format(job.target, job.columns, sql.SQL(", ") + kept, values + sql.SQL(", ") + _kept(job))
-    tx.pg.execute(known + sql.SQL(" FROM {} r JOIN {} s ON {}").format(rows_of(job), _saved(job), same))
-    new = head.format(job.target, job.columns, sql.SQL(""), values)
-    none = sql.SQL(" FROM {} r WHERE NOT EXISTS (SELECT FROM {} s WHERE {})")
-    tx.pg.execute(new + none.format(rows_of(job), _saved(job), same))
+    holes: dict[str, sql.Composable] = {
+        "table": job.target,
+        "columns": job.columns,
+        "values": values,
+        "rows": rows_of(job),
+        "saved": _saved(job),
+        "same_key": same,
+    }
+    tx.pg.execute(_template("insert_saved_rows").format(preserved=kept, saved_values=_kept(job), **holes))
+    tx.pg.execute(_template("insert_new_rows").format(**holes))
 
 
 def _kept(job: RunTable) -> sql.Composed:

@@ -1,8 +1,8 @@
-"""Bringing home what the application changes in the target after the cutover: the same passes, turned round.
+"""Catch-up in reverse: after the cutover, passes apply the application's changes in the target to the source.
 
-The log is in the target, the rows are read there through the inverse SELECT, and the source commits first
-(docs/invariants.md, I-10.1). Every key brought home is logged on the source again, so that a run that goes on
-after a rollback compares and brings over what became of it (I-7.6).
+The log is in the target, the rows are read there through the reverse view, and the source commits first
+(docs/invariants.md, I-10.1). Every key of a reverse pass is logged on the source again: a run that continues after a
+rollback copies and compares those rows again (I-7.6).
 """
 
 from __future__ import annotations
@@ -11,7 +11,16 @@ from psycopg import sql
 
 from confiture import fingerprint
 from confiture.capture import write_block
-from confiture.capture.apply import Followed, Follower, images, keys_of, keys_there, matches
+from confiture.capture.apply import (
+    Followed,
+    Follower,
+    copy_existing_keys,
+    images,
+    keys_of,
+    matches,
+    own_key,
+    temporary_table,
+)
 from confiture.capture.triggers import captured
 from confiture.config import Database
 from confiture.copy.run_table import RunTable
@@ -22,12 +31,13 @@ from confiture.plan.model import Plan
 from confiture.plan.projection import raw
 from confiture.postgres.session import Transaction
 from confiture.runner.context import Context, check_source_fence
+from confiture.sql import template
 
 
 def followed(context: Context, plan: Plan) -> tuple[Followed, ...]:
     """What is applied in reverse, table by table."""
-    jobs = {t.number: RunTable(t, context.schema, side="target") for t in plan.back}
-    return tuple(Followed(item, (jobs[item.number],)) for item in captured(plan.back, context.schema))
+    jobs = {t.number: RunTable(t, context.schema, side="target") for t in plan.reverse}
+    return tuple(Followed(item, (jobs[item.number],)) for item in captured(plan.reverse, context.schema))
 
 
 class ReverseFollower(Follower):
@@ -65,20 +75,21 @@ class ReverseFollower(Follower):
         self._lsn = row[0] if row is not None else None
         self._known = catch_up.last_home(source, self.context.run_id)
 
-    def _bring_keys(self, source: Transaction, target: Transaction, f: Followed, job: RunTable) -> int:
-        keys = super()._bring_keys(source, target, f, job)
+    def _copy_keys(self, source: Transaction, target: Transaction, f: Followed, job: RunTable) -> int:
+        keys = super()._copy_keys(source, target, f, job)
         log = sql.Identifier(self.context.schema, f"log{job.table.number:04d}")
         values = [
             sql.SQL("{}::{}").format(sql.Identifier(f"k{i}"), raw(k.target_type))
             for i, k in enumerate(job.table.key, 1)
         ]
-        again = sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {}")
-        target.pg.execute(again.format(log, f.item.log_key, sql.SQL(", ").join(values), keys_of(job)))
+        again = template("catch_up.sql", "log_in_reverse").format(
+            log=log, log_key=f.item.log_key, typed_key=sql.SQL(", ").join(values), keys=keys_of(job)
+        )
+        target.pg.execute(again)
         return keys
 
-    def _gone(self, source: Transaction, target: Transaction, job: RunTable) -> int:
-        # Only rows that the run moved: those that $where left behind were never in the target.
-        there = keys_there(source, target, job)
+    def _add_gone_keys(self, source: Transaction, target: Transaction, job: RunTable) -> int:
+        existing = copy_existing_keys(source, target, job)
         forward = self.forward[job.table.number]
         parts = [
             sql.SQL("v.{} AS {}").format(sql.Identifier(part.name), sql.Identifier(k.target))
@@ -89,50 +100,51 @@ class ReverseFollower(Follower):
             for i, p in enumerate(images(forward), 1)
         ]
         moved = sql.SQL("SELECT {} FROM {} v").format(sql.SQL(", ").join(parts), forward.view)
-        lacking = sql.SQL("FROM ({}) t WHERE NOT EXISTS (SELECT FROM {} k WHERE {})").format(moved, there, matches(job))
         width = range(1, len(job.table.key) + 1)
         texts = sql.SQL(", ").join(sql.Identifier("t", f"confiture_image{i}") for i in width)
-        self._images(source, job)
-        into = sql.SQL("COPY {} FROM STDIN").format(_touched(job))
-        pipe(target, source, sql.SQL("COPY (SELECT {} {}) TO STDOUT").format(texts, lacking), into)
-        own = sql.SQL(", ").join(sql.SQL("t.{}::{}").format(sql.Identifier(p.target), raw(p.wire)) for p in images(job))
-        return target.pg.execute(sql.SQL("INSERT INTO {} SELECT {} {}").format(keys_of(job), own, lacking)).rowcount
+        gone: dict[str, sql.Composable] = {"moved": moved, "existing": existing, "matches": matches(job)}
+        _create_key_texts(source, job)
+        read = template("catch_up.sql", "read_gone_in_reverse").format(images=texts, **gone)
+        pipe(target, source, read, sql.SQL("COPY {} FROM STDIN").format(_key_texts(job)))
+        add = template("catch_up.sql", "add_gone_in_reverse").format(keys=keys_of(job), own_key=own_key(job), **gone)
+        return target.pg.execute(add).rowcount
 
-    def _images(self, source: Transaction, job: RunTable) -> None:
-        columns = sql.SQL(", ").join(
-            sql.SQL("{} text").format(sql.Identifier(f"k{i}")) for i in range(1, len(job.table.key) + 1)
-        )
-        source.pg.execute(
-            sql.SQL("CREATE TEMP TABLE IF NOT EXISTS {} ({}) ON COMMIT DELETE ROWS").format(_touched(job), columns)
-        )
-
-    def _touch(self, source: Transaction, target: Transaction, f: Followed, job: RunTable) -> None:
-        self._images(source, job)
+    def _record_changed(self, source: Transaction, target: Transaction, f: Followed, job: RunTable) -> None:
+        _create_key_texts(source, job)
         texts = sql.SQL(", ").join(
             sql.SQL("{}::text").format(sql.Identifier(f"k{i}")) for i in range(1, len(job.table.key) + 1)
         )
-        keys = sql.SQL("INSERT INTO {} SELECT {} FROM {} WHERE NOT truncated")
-        source.pg.execute(keys.format(_touched(job), texts, f.changed))
-        catch_up.record_changed(source, self.context.run_id, job.table.number, _touched(job), len(job.table.key))
+        copy = template("catch_up.sql", "copy_keys_as_text").format(
+            texts=_key_texts(job), key_texts=texts, changed=f.changed
+        )
+        source.pg.execute(copy)
+        catch_up.record_changed(source, self.context.run_id, job.table.number, _key_texts(job), len(job.table.key))
 
-    def _count(self, target: Transaction, keys: int, rows: int) -> int:
-        passes = sql.Identifier(self.context.schema, "passes")
-        # The source may be one ahead: a crash between the two commits repeats that pass, under the same number.
-        counted = sql.SQL(
-            "UPDATE {} SET home = {known} + 1, target_lsn = {}::pg_lsn"
-            " WHERE home BETWEEN {known} AND {known} + 1 AND coalesce(target_lsn <= {lsn}::pg_lsn, true) RETURNING home"
-        ).format(passes, sql.Literal(self._lsn), known=sql.Literal(self._known), lsn=sql.Literal(self._lsn))
-        row = target.pg.execute(counted).fetchone()
+    def _record_target_pass(self, target: Transaction, keys: int, rows: int) -> int:
+        record = template("catch_up.sql", "record_reverse_pass").format(
+            passes=sql.Identifier(self.context.schema, "passes"),
+            known=sql.Literal(self._known),
+            lsn=sql.Literal(self._lsn),
+        )
+        row = target.pg.execute(record).fetchone()
         if row is None:
             raise _restored(self._known)
         return int(row[0])
 
-    def _number(self, source: Transaction, number: int) -> None:
+    def _record_source_pass(self, source: Transaction, number: int) -> None:
         catch_up.note_home(source, self.context.run_id, number)
 
 
-def _touched(job: RunTable) -> sql.Identifier:
-    return sql.Identifier("pg_temp", f"confiture_touched{job.table.number:04d}")
+def _key_texts(job: RunTable) -> sql.Identifier:
+    return sql.Identifier("pg_temp", f"confiture_key_texts{job.table.number:04d}")
+
+
+def _create_key_texts(source: Transaction, job: RunTable) -> None:
+    """Create the temporary table of the changed keys as text, in the database where the application writes."""
+    columns = sql.SQL(", ").join(
+        sql.SQL("{} text").format(sql.Identifier(f"k{i}")) for i in range(1, len(job.table.key) + 1)
+    )
+    source.pg.execute(temporary_table(_key_texts(job), columns))
 
 
 def refuse_behind(context: Context) -> None:

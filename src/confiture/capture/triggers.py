@@ -15,15 +15,19 @@ from dataclasses import dataclass, field, replace
 from psycopg import sql
 
 from confiture import fingerprint
+from confiture.capture import run_triggers
 from confiture.plan.model import KeyColumn, TablePlan
 from confiture.plan.projection import raw
 from confiture.postgres.session import WRITER, Transaction
+from confiture.sql import template
 from confiture.types import TableRef
 
 #: Names of triggers: of statements, of rows whose key changed, of rows where statements do not do.
 EVENTS = ("insert", "update", "delete", "key", "row", "truncate")
-#: A partitioned table itself has none.
-_STORAGE = sql.SQL("INSERT INTO {} SELECT f FROM pg_relation_filenode(%s::regclass) f WHERE f IS NOT NULL")
+
+
+def _template(block: str) -> sql.SQL:
+    return template("capture.sql", block)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +65,17 @@ class Captured:
     @property
     def source(self) -> sql.Identifier:
         """The table itself."""
-        return sql.Identifier(self.table.schema, self.table.name)
+        return self.table.identifier
 
     def keys_from(self, rows: sql.Composable, layout: int = 0) -> sql.Composed:
         """A SELECT of the key from a relation with the table's columns, which are named by position.
 
-        A function that named them as the table does would fail, and every write of the application with it, once the
-        application renames a column of the key.
+        :param layout: the index in ``layouts`` of the order that the relation has its columns in.
         """
         positions, _ = self.layouts[layout]
         names = [sql.Identifier(f"c{n}") for n in range(1, max(positions) + 1)]
         key = sql.SQL(", ").join(names[p - 1] for p in positions)
-        return sql.SQL("SELECT {} FROM {} AS t({})").format(key, rows, sql.SQL(", ").join(names))
+        return _template("key").format(key=key, rows=rows, columns=sql.SQL(", ").join(names))
 
     def columns(self, alias: str) -> sql.Composed:
         """The key's columns of OLD or NEW in a trigger's condition, which the server stores by number."""
@@ -103,9 +106,7 @@ def captured(tables: Sequence[TablePlan], schema: str) -> tuple[Captured, ...]:
 
 def create_storage(tx: Transaction, schema: str) -> None:
     """Create the table of the storages that capture began with, and that each TRUNCATE created since."""
-    tx.pg.execute(
-        sql.SQL("CREATE TABLE IF NOT EXISTS {} (filenode oid NOT NULL)").format(sql.Identifier(schema, "storage"))
-    )
+    tx.pg.execute(_template("storage_table").format(storage=sql.Identifier(schema, "storage")))
 
 
 def kind(tx: Transaction, item: Captured) -> str:
@@ -132,20 +133,14 @@ def install(tx: Transaction, planned: Captured) -> None:
     """
     item = replace(planned, layouts=_layouts(tx, planned))
     columns = [sql.SQL("{} {}").format(sql.Identifier(f"k{i}"), raw(k.source_type)) for i, k in enumerate(item.key, 1)]
-    # No index: keeping one took as long as writing the log. The replica identity lets its rows be deleted
-    # where a publication is FOR ALL TABLES (I-4.10).
-    tx.pg.execute(
-        sql.SQL(
-            "CREATE TABLE {log} ({key}, truncated boolean NOT NULL DEFAULT false,"
-            " at timestamptz NOT NULL DEFAULT now()); ALTER TABLE {log} REPLICA IDENTITY FULL"
-        ).format(log=item.log, key=sql.SQL(", ").join(columns))
-    )
-    partitions = _partitions(tx, item)
+    tx.pg.execute(_template("log_table").format(log=item.log, key=sql.SQL(", ").join(columns)))
+    partitions = run_triggers.partitions(tx, item.table)
     for statement in _statements(item, kind(tx, item), partitions):
         tx.pg.execute(statement)
-    # Nothing is read before: what gave the table new storage until now, under the triggers' lock, has lost nothing.
+    # The triggers' lock is held and no row has been read: a rewrite of the table before this moment has lost nothing.
     for ref in (item.table, *partitions):
-        tx.pg.execute(_STORAGE.format(item.storage), (sql.Identifier(ref.schema, ref.name).as_string(tx.pg),))
+        name = sql.Literal(sql.Identifier(ref.schema, ref.name).as_string(tx.pg))
+        tx.pg.execute(_template("record_storage").format(storage=item.storage, table=name))
     tables = fingerprint.oids(tx, [item.table])
     fingerprint.record(tx, item.schema, tables, (fingerprint.CAPTURE, fingerprint.SUBSCRIPTIONS))
 
@@ -178,61 +173,32 @@ def _layouts(tx: Transaction, item: Captured) -> tuple[tuple[tuple[int, ...], tu
     return tuple((positions, tuple(oids)) for positions, oids in found.items())
 
 
-def _partitions(tx: Transaction, item: Captured) -> list[TableRef]:
-    """Every partition below the root: TRUNCATE triggers are not cloned."""
-    rows = tx.pg.execute(
-        "SELECT n.nspname, c.relname FROM pg_partition_tree(%s::regclass) t JOIN pg_class c ON c.oid = t.relid"
-        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE t.level > 0",
-        (item.source.as_string(tx.pg),),
-    ).fetchall()
-    return [TableRef(*row) for row in rows]
-
-
 def _statements(item: Captured, how: str, partitions: Sequence[TableRef]) -> Iterator[sql.Composed]:
     if how == "row":
         yield _function(item, "row", _row_body(item))
-        yield _trigger(item, "row", sql.SQL("AFTER INSERT OR UPDATE OR DELETE"), sql.SQL("FOR EACH ROW"))
-        yield _always(item, item.source, "row")
+        yield from _trigger(item, "row", "row_trigger", item.source)
     else:
-        for event, tables, body in _events(item):
-            yield _function(item, event, body)
-            yield _trigger(item, event, sql.SQL("AFTER " + event.upper()), tables + sql.SQL(" FOR EACH STATEMENT"))
-            yield _always(item, item.source, event)
-        yield from _moved(item)
-    # TRUNCATE gives a table new storage; written down, it is told apart from a rewrite that goes unlogged.
-    marker = sql.SQL("INSERT INTO {} (truncated) VALUES (true); INSERT INTO {} VALUES (pg_relation_filenode(TG_RELID))")
-    yield _function(item, "truncate", marker.format(item.log, item.storage))
+        yield from _on_statements(item)
+        yield from _on_changed_key(item)
+    yield _function(item, "truncate", _template("log_truncate").format(log=item.log, storage=item.storage))
     for ref in (item.table, *partitions):
-        yield from _on_truncate(item, ref)
+        yield from _trigger(item, "truncate", "truncate_trigger", sql.Identifier(ref.schema, ref.name))
 
 
-def _on_truncate(item: Captured, ref: TableRef) -> Iterator[sql.Composed]:
-    name = sql.Identifier(ref.schema, ref.name)
-    yield _trigger(item, "truncate", sql.SQL("AFTER TRUNCATE"), sql.SQL("FOR EACH STATEMENT"), name)
-    yield _always(item, name, "truncate")
+def _on_statements(item: Captured) -> Iterator[sql.Composed]:
+    """The keys that the rows of a statement have now, or had before their deletion."""
+    for event, version in (("insert", "new"), ("delete", "old"), ("update", "new")):
+        rows = sql.Identifier(f"confiture_{version}")
+        yield _function(item, event, _log_keys(item, item.keys_from(rows)))
+        holes = {"operation": sql.SQL(event.upper()), "version": sql.SQL(version.upper()), "rows": rows}
+        yield from _trigger(item, event, "statement_trigger", item.source, **holes)
 
 
-def _events(item: Captured) -> Iterator[tuple[str, sql.Composed, sql.Composed]]:
-    new = sql.SQL("REFERENCING NEW TABLE AS confiture_new").format()
-    old = sql.SQL("REFERENCING OLD TABLE AS confiture_old").format()
-    now = _logged(item, item.keys_from(sql.Identifier("confiture_new")))
-    yield "insert", new, now
-    yield "delete", old, _logged(item, item.keys_from(sql.Identifier("confiture_old")))
-    # The keys that rows have now; those they had before, where they differ, are logged row by row.
-    yield "update", new, now
-
-
-def _moved(item: Captured) -> Iterator[sql.Composed]:
-    """The old key of a row whose key changed. Nearly no update changes one: comparing both sides of every
-    statement took as long as logging it."""
-    yield _function(item, "key", _logged(item, item.keys_from(_OLD_ROW)))
-    differs = sql.SQL("ROW({}) IS DISTINCT FROM ROW({})").format(item.columns("old"), item.columns("new"))
-    yield _trigger(item, "key", sql.SQL("AFTER UPDATE"), sql.SQL("FOR EACH ROW"), only=differs)
-    yield _always(item, item.source, "key")
-
-
-def _logged(item: Captured, query: sql.Composed) -> sql.Composed:
-    return sql.SQL("INSERT INTO {} ({}) {}").format(item.log, item.log_key, query)
+def _on_changed_key(item: Captured) -> Iterator[sql.Composed]:
+    """The key that a row had before, where an UPDATE changed it: row by row."""
+    yield _function(item, "key", _log_keys(item, item.keys_from(_OLD_ROW)))
+    keys = {"old_key": item.columns("old"), "new_key": item.columns("new")}
+    yield from _trigger(item, "key", "key_trigger", item.source, **keys)
 
 
 #: The row variables as relations.
@@ -240,77 +206,48 @@ _OLD_ROW, _NEW_ROW = sql.SQL("(SELECT OLD.*)"), sql.SQL("(SELECT NEW.*)")
 
 
 def _row_body(item: Captured) -> sql.Composed:
-    """The old and the new key of a row; one that did not change is logged once.
-
-    The function runs for each partition with the partition's own order of columns.
-    """
-    body = _row_logged(item, 0)
-    for number in range(1, len(item.layouts)):
-        members = sql.SQL(", ").join(map(sql.Literal, item.layouts[number][1]))
-        body = sql.SQL("IF TG_RELID IN ({}) THEN {}; ELSE {}; END IF").format(members, _row_logged(item, number), body)
+    """The old and the new key of a row, for each order of columns that the table and its partitions have."""
+    body = _log_row(item, 0)
+    for layout in range(1, len(item.layouts)):
+        partitions = sql.SQL(", ").join(map(sql.Literal, item.layouts[layout][1]))
+        body = _template("log_row_of").format(partitions=partitions, statements=_log_row(item, layout), otherwise=body)
     return body
 
 
-def _row_logged(item: Captured, layout: int) -> sql.Composed:
+def _log_row(item: Captured, layout: int) -> sql.Composed:
     old, new = item.keys_from(_OLD_ROW, layout), item.keys_from(_NEW_ROW, layout)
-    return sql.SQL("IF TG_OP = 'INSERT' THEN {}; ELSIF TG_OP = 'DELETE' THEN {}; ELSE {} UNION {}; END IF").format(
-        _logged(item, new), _logged(item, old), _logged(item, old), new
-    )
+    return _template("log_row").format(log=item.log, log_key=item.log_key, old_key=old, new_key=new)
 
 
-def _function(item: Captured, event: str, body: sql.Composed) -> sql.Composed:
-    """Runs with our rights, because application roles have none on our schema; and nobody may call it (I-4.9)."""
-    text = sql.SQL("BEGIN {}; RETURN NULL; END").format(body)
-    return sql.SQL(
-        "CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
-        " SET search_path = pg_catalog, pg_temp AS {body}; REVOKE ALL ON FUNCTION {name}() FROM PUBLIC"
-    ).format(name=item.function(event), body=sql.Literal(text.as_string()))
+def _log_keys(item: Captured, keys: sql.Composed) -> sql.Composed:
+    return _template("log_keys").format(log=item.log, log_key=item.log_key, keys=keys)
+
+
+def _function(item: Captured, event: str, statements: sql.Composed) -> sql.Composed:
+    return _template("function").format(function=item.function(event), statements=statements)
 
 
 def _trigger(
-    item: Captured,
-    event: str,
-    when: sql.Composable,
-    how: sql.Composable,
-    table: sql.Identifier | None = None,
-    only: sql.Composable | None = None,
-) -> sql.Composed:
-    return sql.SQL(
-        "CREATE TRIGGER {} {} ON {} {}"
-        " WHEN ({} AND pg_catalog.current_setting({}, true) IS DISTINCT FROM {}) EXECUTE FUNCTION {}()"
-    ).format(
-        item.trigger(event),
-        when,
-        table or item.source,
-        how,
-        only or sql.SQL("true"),
-        sql.Literal(WRITER),
-        sql.Literal(item.schema),
-        item.function(event),
+    item: Captured, event: str, block: str, table: sql.Identifier, **holes: sql.Composable
+) -> Iterator[sql.Composed]:
+    """One trigger that calls the function of ``event`` and fires always; ``holes`` are those of its own block."""
+    yield _template(block).format(
+        trigger=item.trigger(event),
+        table=table,
+        setting=sql.Literal(WRITER),
+        writer=sql.Literal(item.schema),
+        function=item.function(event),
+        **holes,
     )
-
-
-def _always(item: Captured, table: sql.Identifier, event: str) -> sql.Composed:
-    return sql.SQL("ALTER TABLE {} ENABLE ALWAYS TRIGGER {}").format(table, item.trigger(event))
+    yield _template("always").format(table=table, trigger=item.trigger(event))
 
 
 def remove(tx: Transaction, item: Captured) -> None:
-    """Drop triggers, functions and log; nothing to do when they are gone.
-
-    Triggers are found by their function: a table may have been renamed, and a partition that was detached keeps its
-    own. A trigger that a partition inherits is dropped with its root's.
-    """
+    """Drop the triggers wherever they are now, the functions and the log; harmless to repeat."""
     if not installed(tx, item):
         return
-    rows = tx.pg.execute(
-        "SELECT n.nspname, c.relname, t.tgname FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid"
-        " JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE t.tgparentid = 0 AND p.pronamespace = to_regnamespace(quote_ident(%s)) AND p.proname LIKE %s",
-        (item.schema, f"capture{item.number:04d}\\_%"),
-    ).fetchall()
-    for schema, table, trigger in rows:
-        name = sql.Identifier(schema, table)
-        tx.pg.execute(sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(trigger), name))
+    for trigger in run_triggers.find(tx, item.schema, f"capture{item.number:04d}\\_%"):
+        run_triggers.drop(tx, trigger)
     for event in EVENTS:
         tx.pg.execute(sql.SQL("DROP FUNCTION IF EXISTS {}()").format(item.function(event)))
     tx.pg.execute(sql.SQL("DROP TABLE {}").format(item.log))

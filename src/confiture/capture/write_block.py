@@ -17,8 +17,10 @@ from collections.abc import Sequence
 from psycopg import sql
 
 from confiture import fingerprint
+from confiture.capture import run_triggers
 from confiture.errors import Blocked
 from confiture.postgres.session import WRITER, Transaction
+from confiture.sql import template
 from confiture.types import TableRef
 
 _FUNCTION = "write_block"
@@ -26,6 +28,10 @@ _FUNCTION = "write_block"
 
 def _name(ref: TableRef) -> sql.Identifier:
     return sql.Identifier(ref.schema, ref.name)
+
+
+def _template(block: str) -> sql.SQL:
+    return template("write_block.sql", block)
 
 
 def _function(schema: str) -> sql.Identifier:
@@ -42,24 +48,17 @@ def block(tx: Transaction, schema: str, message: str, hint: str) -> None:
 
     :param message: the error that a late writer gets, and ``hint``: where to write instead; no secret in them.
     """
-    body = sql.SQL(
-        "BEGIN RAISE EXCEPTION USING MESSAGE = {}, ERRCODE = 'read_only_sql_transaction', HINT = {}; END"
-    ).format(sql.Literal(message), sql.Literal(hint))
-    _replace(tx, schema, body)
+    _replace(tx, schema, _template("refuse").format(message=sql.Literal(message), hint=sql.Literal(hint)))
 
 
 def unblock(tx: Transaction, schema: str) -> None:
     """Let the application write from this transaction's commit on."""
-    _replace(tx, schema, sql.Composed([sql.SQL("BEGIN RETURN NULL; END")]))
+    _replace(tx, schema, _template("allow").format())
 
 
 def _replace(tx: Transaction, schema: str, body: sql.Composed) -> None:
-    tx.pg.execute(
-        sql.SQL(
-            "CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
-            " SET search_path = pg_catalog, pg_temp AS {body}; REVOKE ALL ON FUNCTION {name}() FROM PUBLIC"
-        ).format(name=_function(schema), body=sql.Literal(body.as_string(tx.pg)))
-    )
+    text = sql.Literal(body.as_string(tx.pg))
+    tx.pg.execute(_template("function").format(function=_function(schema), body=text))
 
 
 def exists(tx: Transaction, schema: str) -> bool:
@@ -105,27 +104,15 @@ def install(tx: Transaction, schema: str, table: TableRef) -> None:
     if not lacking(tx, schema, [table]):
         return
     remove(tx, schema, table)
-    condition = sql.SQL("pg_catalog.current_setting({}, true) IS DISTINCT FROM {}").format(
-        sql.Literal(WRITER), sql.Literal(schema)
-    )
-    form = sql.SQL(
-        "CREATE TRIGGER {trigger} {when} ON {table} FOR EACH {each} WHEN ({condition}) EXECUTE FUNCTION {function}();"
-        " ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}"
-    )
-    wanted = [("rows", table, "AFTER INSERT OR UPDATE OR DELETE", "ROW")]
-    # The server clones triggers FOR EACH ROW to partitions, and no other trigger.
-    wanted += [("truncate", member, "BEFORE TRUNCATE", "STATEMENT") for member in _members(tx, table)]
-    for event, member, when, each in wanted:
-        tx.pg.execute(
-            form.format(
-                trigger=_trigger(schema, event),
-                when=sql.SQL(when),
-                table=_name(member),
-                each=sql.SQL(each),
-                condition=condition,
-                function=_function(schema),
-            )
+    wanted = [("rows", "row_trigger", table)]
+    wanted += [("truncate", "truncate_trigger", part) for part in (table, *run_triggers.partitions(tx, table))]
+    for event, block_name, part in wanted:
+        holes = {"trigger": _trigger(schema, event), "table": _name(part)}
+        create = _template(block_name).format(
+            setting=sql.Literal(WRITER), writer=sql.Literal(schema), function=_function(schema), **holes
         )
+        tx.pg.execute(create)
+        tx.pg.execute(_template("always").format(**holes))
     fingerprint.record(tx, schema, fingerprint.oids(tx, [table]), (fingerprint.WRITE_BLOCK,))
 
 
@@ -134,16 +121,6 @@ def lacking(tx: Transaction, schema: str, tables: Sequence[TableRef]) -> list[Ta
     known = fingerprint.recorded(tx, schema, fingerprint.WRITE_BLOCK)
     damaged = {c.table for c in fingerprint.changes(tx, schema, [fingerprint.WRITE_BLOCK], tables)}
     return [table for table in tables if table not in known or table in damaged]
-
-
-def _members(tx: Transaction, ref: TableRef) -> list[TableRef]:
-    """The table and its partitions of every level."""
-    rows = tx.pg.execute(
-        "SELECT n.nspname, c.relname FROM pg_partition_tree(%s::regclass) t JOIN pg_class c ON c.oid = t.relid"
-        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE t.level > 0",
-        (_name(ref).as_string(tx.pg),),
-    ).fetchall()
-    return [ref, *(TableRef(*row) for row in rows)]
 
 
 def is_intact(tx: Transaction, schema: str) -> bool:
@@ -166,43 +143,12 @@ def refuse_damaged(tx: Transaction, schema: str, side: str) -> None:
 
 
 def remove(tx: Transaction, schema: str, table: TableRef | None = None) -> None:
-    """Drop the triggers of one table, or with None every trigger wherever it is now, and then the function.
-
-    Triggers are found by their function: a table may have been renamed, a partition detached.
-    """
-    rows = tx.pg.execute(
-        "SELECT n.nspname, c.relname, t.tgname FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid"
-        " JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE t.tgparentid = 0 AND p.pronamespace = to_regnamespace(quote_ident(%s)) AND p.proname = %s",
-        (schema, _FUNCTION),
-    ).fetchall()
-    members = None if table is None else set(_members(tx, table))
-    for schema_name, name, trigger in rows:
-        if members is None or TableRef(schema_name, name) in members:
-            drop = sql.SQL("DROP TRIGGER {} ON {}")
-            tx.pg.execute(drop.format(sql.Identifier(trigger), sql.Identifier(schema_name, name)))
+    """Drop the triggers of one table and of its partitions, or with None every trigger and then the function."""
+    among = None if table is None else {table, *run_triggers.partitions(tx, table)}
+    for trigger in run_triggers.find(tx, schema, _FUNCTION.replace("_", "\\_")):
+        if among is None or trigger.table in among:
+            run_triggers.drop(tx, trigger)
     if table is None:
         tx.pg.execute(sql.SQL("DROP FUNCTION IF EXISTS {}()").format(_function(schema)))
     else:
         fingerprint.forget(tx, schema, [table], (fingerprint.WRITE_BLOCK,))
-
-
-def triggers_of(tx: Transaction, schema: str, table: TableRef) -> list[str]:
-    """The run's own triggers on one table, of the write block and of capture, whatever they are called now."""
-    rows = tx.pg.execute(
-        "SELECT t.tgname FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid"
-        " WHERE t.tgparentid = 0 AND p.pronamespace = to_regnamespace(quote_ident(%s)) AND t.tgrelid = to_regclass(%s)",
-        (schema, _name(table).as_string(tx.pg)),
-    ).fetchall()
-    return [row[0] for row in rows]
-
-
-def tables(tx: Transaction, schema: str) -> list[TableRef]:
-    """The tables that have triggers of the write block or of capture, by their names of now; roots only."""
-    rows = tx.pg.execute(
-        "SELECT DISTINCT n.nspname, c.relname FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid"
-        " JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE t.tgparentid = 0 AND p.pronamespace = to_regnamespace(quote_ident(%s)) ORDER BY 1, 2",
-        (schema,),
-    ).fetchall()
-    return [TableRef(*row) for row in rows]

@@ -35,7 +35,7 @@ from confiture.cli import (
 )
 from confiture.errors import ConfitureError
 from confiture.log import configure
-from confiture.postgres.session import failure
+from confiture.postgres.failures import failure
 from confiture.types import visible
 
 _VERBOSE = "--verbose"

@@ -7,7 +7,7 @@ import signal
 import psycopg
 
 from confiture.errors import ConfitureError, Drained
-from confiture.postgres.session import failure
+from confiture.postgres.failures import failure
 from confiture.status.facts import Severity
 
 #: The codes that a shell reports for a process that SIGINT or SIGPIPE ended.

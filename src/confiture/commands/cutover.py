@@ -16,7 +16,8 @@ from confiture.plan.model import Plan
 from confiture.pooler import Pooler
 from confiture.pooler.config_file import Address
 from confiture.pooler.pgbouncer import PgBouncer, Pool
-from confiture.runner.context import Context, Progress
+from confiture.runner.context import Context
+from confiture.runner.progress import Progress
 from confiture.schema_to_schema import (
     cutover,
     cutover_offline,
@@ -51,15 +52,15 @@ def execute(
     verify.refuse_unwritable(report)
     with hold_run(where, "cutover", progress_) as (context, run):
         ends = context.source.database, context.target.database
-        if run.state == CUTOVER and not is_unfinished(run) and not (pool and run.options.get(switchover.OPTION)):
+        if run.state == CUTOVER and not is_unfinished(run) and not (pool and run.options.get(switchover.PAUSED_POOLER)):
             progress_.say("cut over already: the target is serving")
             if run.options.get("capture"):
                 materialized_views.refresh(context, migrate.stored_plan(context))
             return run, *ends
         plan = _plan_to_cut_over(context, run, limits)
-        with paused_pooler(context, run, pool, switchover.FORTH) as gate:
+        with paused_pooler(context, run, pool, switchover.FORWARD) as pooler:
             if run.options.get("capture"):
-                cutover.switch(context, plan, limits, gate)
+                cutover.switch(context, plan, limits, pooler)
                 unblock(context, "cutover")
                 return context.run(), *ends
         try:
@@ -73,7 +74,7 @@ def execute(
 
 @contextmanager
 def paused_pooler(
-    context: Context, run: Run, pool: Pool | None, way: switchover.Way, *, only_look: bool = False
+    context: Context, run: Run, pool: Pool | None, direction: switchover.Direction, *, only_look: bool = False
 ) -> Iterator[Pooler | None]:
     """The pool, checked; None when no pool was named.
 
@@ -85,28 +86,28 @@ def paused_pooler(
             why="this run was set up with --no-capture",
             fix="redirect the pool by hand, or with --hook",
         )
-    closed = bool(run.options.get("capture")) and switchover.is_closed(context, way)
+    closed = bool(run.options.get("capture")) and switchover.is_past_point_of_no_return(context, direction)
     if pool is None:
         if not closed:
-            switchover.refuse_unnamed(context, way)
+            switchover.refuse_unnamed_pooler(context, direction)
         yield None
         return
     ends = {"source": (context.source, run.source_identity), "target": (context.target, run.target_identity)}
-    info = ends[way.opens][0].pg.info
-    with contextlib.closing(PgBouncer(pool, Address(info.host, info.port, info.dbname))) as gate:
+    info = ends[direction.opens][0].pg.info
+    with contextlib.closing(PgBouncer(pool, Address(info.host, info.port, info.dbname))) as pooler:
         if not closed:  # else the other side is opened first, whatever the state of the pool
-            gate.check()
-            session, known = ends[way.closes]
-            refuse_other(run, way.closes, known, setup.identity_of(gate.leads_to(session.database)))
+            pooler.check()
+            session, known = ends[direction.closes]
+            refuse_other(run, direction.closes, known, setup.identity_of(pooler.leads_to(session.database)))
             if not only_look:
-                switchover.release(context, gate, way)
-        yield gate
+                switchover.resume_leftover(context, pooler, direction)
+        yield pooler
 
 
 def _plan_to_cut_over(context: Context, run: Run, limits: Limits) -> Plan:
     if run.state != CUTOVER:
         cutover_offline.refuse_unverified(run)
-        closed = bool(run.options.get("capture")) and cutover.is_closed(context)
+        closed = bool(run.options.get("capture")) and switchover.is_past_point_of_no_return(context, switchover.FORWARD)
         if limits.max_verification_age is not None and not closed:  # else the cutover can only be finished
             verify.refuse_older(context, limits.max_verification_age)
     plan = migrate.stored_plan(context)
@@ -130,14 +131,14 @@ def rehearse(
             progress_.say("cut over already: the target is serving")
             return run, None
         live = bool(run.options.get("capture"))
-        if run.state == CUTOVER or (live and cutover.is_closed(context)):
+        if run.state == CUTOVER or (live and switchover.is_past_point_of_no_return(context, switchover.FORWARD)):
             raise CutoverUnfinished(
                 "the cutover is not finished",
                 why="it has passed its point of no return",
                 fix=next_command("cutover", where),
             )
         plan = _plan_to_cut_over(context, run, limits)
-        with paused_pooler(context, run, pool, switchover.FORTH, only_look=True):
+        with paused_pooler(context, run, pool, switchover.FORWARD, only_look=True):
             pass
         if live:
             return run, rehearsal.rehearse(context, plan, limits)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import psycopg
 
-from confiture.postgres.session import failure
+from confiture.postgres.failures import failure
 
 
 @contextmanager

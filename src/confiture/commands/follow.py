@@ -9,7 +9,8 @@ from confiture.commands.endpoints import Endpoints, next_command
 from confiture.commands.holding import hold_run, unblock
 from confiture.errors import Refused
 from confiture.journal.runs import Run
-from confiture.runner.context import Context, Progress
+from confiture.runner.context import Context
+from confiture.runner.progress import Progress
 from confiture.schema_to_schema import follow, migrate, plan_store, reverse, verify
 from confiture.states import CUTOVER, MIGRATING, SETUP, VERIFIED
 

@@ -17,10 +17,13 @@ from confiture.errors import Blocked, ConfitureError, CutoverUnfinished, DataFai
 from confiture.journal import runs, steps
 from confiture.journal.runs import Run
 from confiture.plan.model import plan_from_json
-from confiture.postgres.session import failure, retryable
+from confiture.postgres.failures import failure
+from confiture.postgres.retry import retryable
 from confiture.runner import transitions
-from confiture.runner.context import Context, Progress, hold
-from confiture.schema_to_schema import cutover, rollback, setup
+from confiture.runner.context import Context
+from confiture.runner.lease import hold
+from confiture.runner.progress import Progress
+from confiture.schema_to_schema import rollback, setup, switchover
 from confiture.schema_to_schema.preconditions import databases
 from confiture.states import CUTOVER, FINAL, MIGRATING, VERIFIED
 from confiture.types import shell_word
@@ -125,14 +128,19 @@ def refuse_ending(context: Context, run: Run, command: str, where: Endpoints) ->
 def _refuse_halfway(context: Context, run: Run, command: str, where: Endpoints) -> None:
     """:raises CutoverUnfinished: when another command has closed one database and not opened the other yet."""
     live, phase = run.options.get("capture"), run.cutover_phase or ""
-    if live and run.state in (MIGRATING, VERIFIED) and command != "cutover" and cutover.is_closed(context):
+    if (
+        live
+        and run.state in (MIGRATING, VERIFIED)
+        and command != "cutover"
+        and switchover.is_past_point_of_no_return(context, switchover.FORWARD)
+    ):
         raise CutoverUnfinished(
             "a cutover is not finished: the source is closed and the target is not open yet",
             why="no other command can run until it is finished",
             fix=next_command("cutover", where),
         )
     if live and run.state == CUTOVER and command != "rollback" and phase.startswith(rollback.PHASE):
-        if rollback.is_halfway(context):
+        if switchover.is_past_point_of_no_return(context, switchover.REVERSE):
             raise CutoverUnfinished(
                 "a rollback is not finished: the target is closed",
                 why="no other command can run until it is finished",

@@ -11,7 +11,8 @@ from confiture.commands.setup import install_capture
 from confiture.errors import Refused
 from confiture.journal import steps
 from confiture.journal.runs import Run
-from confiture.runner.context import Context, Progress
+from confiture.runner.context import Context
+from confiture.runner.progress import Progress
 from confiture.schema_to_schema import migrate, setup
 from confiture.states import CUTOVER, MIGRATING, SETUP, VERIFIED
 

@@ -105,9 +105,9 @@ def propose(source: Database, target: Database, run: Run | None, choices: RunOpt
         options = options_of(choices, run.options if run else {}, problem)
         stored = stored_plan(run, given, options) if run else None
         if stored is not None:
-            return Planned(stored, plan_store.look(a)[0], plan_store.look(b)[0])
+            return Planned(stored, plan_store.read_catalog(a)[0], plan_store.read_catalog(b)[0])
         there = plan_store.target_catalog(b) if exists else plan_store.rehearsed_catalog(look_at)
-        return plan_store.make(a, there, given, faults, options)
+        return plan_store.create(a, there, given, faults, options)
 
 
 def preview(
@@ -137,7 +137,7 @@ def plan_run(context: Context, run: Run, choices: RunOptions) -> Plan:
     if stored is not None and not choices.restart:
         plan_store.ensure_views(context, stored)
         return stored
-    found = plan_store.make(context.source, plan_store.target_catalog(context.target), given, faults, options)
+    found = plan_store.create(context.source, plan_store.target_catalog(context.target), given, faults, options)
     if run.options.get("capture"):
         found = replace(found, plan=reverse.refuse_faulty(context, found.plan, given))
     return plan_store.store(context, given, found, choices.restart, {**run.options, **stored_choices(options)})

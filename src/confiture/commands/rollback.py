@@ -10,7 +10,7 @@ from confiture.errors import Refused
 from confiture.journal import runs
 from confiture.journal.runs import Run
 from confiture.pooler.pgbouncer import Pool
-from confiture.runner.context import Progress
+from confiture.runner.progress import Progress
 from confiture.schema_to_schema import migrate, plan_store, rollback, switchover
 from confiture.schema_to_schema import rehearse as rehearsal
 from confiture.schema_to_schema.rehearse import Rehearsal
@@ -35,17 +35,17 @@ def execute(
         with context.target.transaction(read_only=True) as tx:
             last = runs.last_trigger(tx, run.id, ("cutover", "rollback"))
         if run.state in (MIGRATING, VERIFIED) and last == "rollback":
-            if pool is not None and run.options.get(switchover.OPTION):
-                with paused_pooler(context, run, pool, switchover.BACK) as gate:
-                    switchover.lead(context, gate, switchover.BACK)
+            if pool is not None and run.options.get(switchover.PAUSED_POOLER):
+                with paused_pooler(context, run, pool, switchover.REVERSE) as pooler:
+                    switchover.redirect(context, pooler, switchover.REVERSE)
                 switchover.set_phase(context, None, None)
             progress_.say("rolled back already: the source is serving")
             return run, *ends
         _refuse_to_roll_back(run, where)
         plan = migrate.stored_plan(context)
         plan_store.ensure_views(context, plan)
-        with paused_pooler(context, run, pool, switchover.BACK) as gate:
-            rollback.rollback(context, plan, limits, gate)
+        with paused_pooler(context, run, pool, switchover.REVERSE) as pooler:
+            rollback.rollback(context, plan, limits, pooler)
         unblock(context, "rollback")
         return context.run(), *ends
 

@@ -15,7 +15,9 @@ from confiture.errors import Refused
 from confiture.journal import runs
 from confiture.journal.runs import Run
 from confiture.plan.model import Plan
-from confiture.runner.context import Context, Progress, hold
+from confiture.runner.context import Context
+from confiture.runner.lease import hold
+from confiture.runner.progress import Progress
 from confiture.schema_to_schema import follow, plan_store, setup
 from confiture.schema_to_schema.setup import SetupRequest
 from confiture.states import SETUP

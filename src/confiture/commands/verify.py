@@ -11,7 +11,8 @@ from confiture.errors import DifferencesFound, Refused
 from confiture.journal import verifications
 from confiture.journal.runs import Run
 from confiture.plan.model import Plan
-from confiture.runner.context import Context, Progress
+from confiture.runner.context import Context
+from confiture.runner.progress import Progress
 from confiture.schema_to_schema import migrate, plan_store, reverse_verify, rollback, verify
 from confiture.schema_to_schema import repair as repairs
 from confiture.schema_to_schema.verify import Result

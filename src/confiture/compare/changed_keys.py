@@ -12,7 +12,7 @@ from confiture.copy.run_table import RunTable, reading
 from confiture.journal import catch_up
 from confiture.journal.verifications import Difference
 from confiture.plan.model import Plan
-from confiture.postgres.session import repeated
+from confiture.postgres.retry import repeated
 from confiture.runner.context import Context
 
 #: Touched keys compared with one statement.

@@ -19,6 +19,7 @@ from confiture.journal.verifications import Difference
 from confiture.plan.keyset import KeyPart, predicate
 from confiture.plan.projection import Projected, comparable, raw
 from confiture.postgres.session import Transaction
+from confiture.sql import template
 from confiture.types import KeyRange
 
 Side = Literal["source", "target"]
@@ -27,9 +28,9 @@ Key = tuple[str, ...]
 #: Rows of a bucket when a table cannot be compared range by range.
 BUCKET_ROWS = 10_000
 BUCKETS_MOST = 65_536
-#: Differing rows written down per table; beyond that the number alone is told.
+#: Differing rows recorded per table; of more rows only the number is reported.
 DIFFERENCES_MOST = 1_000
-#: Buckets looked into with one scan of the table.
+#: Buckets compared row by row with one scan of the table.
 BUCKETS_AT_ONCE = 64
 
 #: One value of each way of hashing; both servers must agree on its hash.
@@ -71,6 +72,10 @@ def agree(source: Transaction, target: Transaction, *, recode: bool) -> Hashing:
 # Expressions ---------------------------------------------------------------------------------------
 
 
+def _template(block: str) -> sql.SQL:
+    return template("checksum.sql", block)
+
+
 def _value(p: Projected, side: Side) -> sql.Composed:
     name = sql.Identifier(p.target)
     if side == "source":
@@ -88,8 +93,8 @@ def _hash(values: Sequence[sql.Composed], hashing: Hashing) -> sql.Composed:
         return sql.Composed([sql.SQL("0::bigint")])
     row = sql.SQL("ROW({})").format(sql.SQL(", ").join(values))
     if hashing.kind == "md5":
-        return sql.SQL("('x' || left(md5(({})::text), 16))::bit(64)::bigint").format(row)
-    return sql.SQL("hash_record_extended(ROW(int8send(hash_record_extended({}, 0))), 0)").format(row)
+        return _template("hash_by_md5").format(row=row)
+    return _template("hash").format(row=row)
 
 
 def _from(job: RunTable, side: Side) -> sql.Composed:
@@ -115,10 +120,9 @@ def _bucket(job: RunTable, side: Side, hashing: Hashing, buckets: int) -> sql.Co
 
 def range_sum(tx: Transaction, job: RunTable, side: Side, hashing: Hashing, span: KeyRange) -> Sum:
     """The sum of the rows in a range of keys, which both servers order alike."""
-    query = sql.SQL(
-        "SELECT count(*), coalesce(sum(h), 0)::text, coalesce(bit_xor(h), 0)::text FROM"
-        " (SELECT {} AS h FROM {} WHERE {}) hashed"
-    ).format(_row_hash(job, side, hashing), _from(job, side), predicate(_key(job, side), span))
+    query = _template("range_sum").format(
+        hash=_row_hash(job, side, hashing), table=_from(job, side), condition=predicate(_key(job, side), span)
+    )
     row = tx.pg.execute(query).fetchone()
     assert row is not None
     return Sum(*row)
@@ -132,10 +136,12 @@ def bucket_sums(
     :param span: of the side's own keys; None for the whole table.
     """
     within = predicate(_key(job, side), span or KeyRange(None, None))
-    query = sql.SQL(
-        "SELECT b, count(*), sum(h)::text, bit_xor(h)::text FROM"
-        " (SELECT {} AS h, {} AS b FROM {} WHERE {}) hashed GROUP BY b"
-    ).format(_row_hash(job, side, hashing), _bucket(job, side, hashing, buckets), _from(job, side), within)
+    query = _template("bucket_sums").format(
+        hash=_row_hash(job, side, hashing),
+        bucket=_bucket(job, side, hashing, buckets),
+        table=_from(job, side),
+        condition=within,
+    )
     return {row[0]: Sum(*row[1:]) for row in tx.pg.execute(query).fetchall()}
 
 
@@ -166,12 +172,12 @@ def bucket_count(rows: int) -> int:
 
 
 def range_condition(job: RunTable, span: KeyRange) -> dict[Side, sql.Composed]:
-    """The rows of a range, as each side says it."""
+    """The rows of a range, as a condition on each side."""
     return {"source": predicate(_key(job, "source"), span), "target": predicate(_key(job, "target"), span)}
 
 
 def bucket_condition(job: RunTable, hashing: Hashing, buckets: int, among: Sequence[int]) -> dict[Side, sql.Composed]:
-    """The rows of some buckets, as each side says it."""
+    """The rows of some buckets, as a condition on each side."""
     test = sql.SQL("({}) = ANY ({})")
 
     def on(side: Side) -> sql.Composed:
@@ -200,8 +206,10 @@ def differences(
 def suspects(
     source: Transaction, target: Transaction, job: RunTable, hashing: Hashing, where: dict[Side, sql.Composed]
 ) -> list[Difference]:
-    """Every row in ``where`` that differs now, by key alone and however many: while the application writes,
-    nearly all of them agree a moment later, and one left out might not."""
+    """Every row in ``where`` that differs now, by key alone and without a limit.
+
+    While the application writes, nearly all of these rows agree a moment later. A row that a limit left out might not.
+    """
     a = hashes(source, job, "source", hashing, where["source"])
     b = hashes(target, job, "target", hashing, where["target"])
     return named(job, sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k)))
@@ -223,8 +231,12 @@ def _key_texts(job: RunTable, side: Side) -> sql.Composed:
 def hashes(
     tx: Transaction, job: RunTable, side: Side, hashing: Hashing, where: sql.Composed
 ) -> dict[Key, tuple[int, ...]]:
-    query = sql.SQL("SELECT {}, {} FROM {} WHERE {}").format(
-        _row_hash(job, side, hashing), _key_texts(job, side), _from(job, side), where
+    """The hashes of the rows in ``where`` by key as text; several where the key is not unique, in order."""
+    query = _template("row_hashes").format(
+        hash=_row_hash(job, side, hashing),
+        key_texts=_key_texts(job, side),
+        table=_from(job, side),
+        condition=where,
     )
     found: dict[Key, tuple[int, ...]] = {}
     for row in tx.pg.execute(query):
@@ -256,7 +268,7 @@ def _row(
 def _values(
     tx: Transaction, job: RunTable, side: Side, hashing: Hashing, key: Key
 ) -> list[list[tuple[str | None, str | None]]]:
-    """Each column of the row as (text, comparable form); the latter tells what the text may hide."""
+    """Each column of the row as (text, comparable form): two values with the same text may differ in the latter."""
     items = []
     for p in job.table.columns:
         value = _value(p, side)
@@ -267,9 +279,10 @@ def _values(
         sql.SQL('({})::text COLLATE "C" = {}').format(_value(by_image[k.target], side), sql.Literal(text))
         for k, text in zip(job.table.key, key, strict=True)
     ]
-    # Both forms of every column may be more than one SELECT holds, so they travel as one array.
-    query = sql.SQL("SELECT ARRAY[{}]::text[] FROM {} WHERE {}").format(
-        sql.SQL(", ").join(items), _from(job, side), sql.SQL(" AND ").join([*_indexed(job, side, key), *tests])
+    query = _template("row_values").format(
+        texts=sql.SQL(", ").join(items),
+        table=_from(job, side),
+        condition=sql.SQL(" AND ").join([*_indexed(job, side, key), *tests]),
     )
     return [list(zip(row[0][::2], row[0][1::2], strict=True)) for row in tx.pg.execute(query).fetchall()]
 
@@ -305,7 +318,7 @@ def _texts(
     tx: Transaction, job: RunTable, side: Side, hashing: Hashing, where: sql.Composed
 ) -> Counter[tuple[int, str]]:
     values = sql.SQL(", ").join(sql.SQL("({})::text").format(_value(p, side)) for p in job.table.columns)
-    query = sql.SQL("SELECT {}, left(({})::text, 2000) FROM {} WHERE {}").format(
-        _row_hash(job, side, hashing), sql.SQL("ROW({})").format(values), _from(job, side), where
+    query = _template("row_texts").format(
+        hash=_row_hash(job, side, hashing), values=values, table=_from(job, side), condition=where
     )
     return Counter((row[0], row[1]) for row in tx.pg.execute(query))

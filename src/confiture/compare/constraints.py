@@ -18,14 +18,10 @@ from confiture.types import TableRef
 ORPHANS_MOST = 100
 
 
-def _name(ref: TableRef) -> sql.Identifier:
-    return sql.Identifier(ref.schema, ref.name)
-
-
 def _from(tx: Transaction, ref: TableRef) -> sql.Composed:
     """A foreign key sees a table's partitions, but neither end sees inheritance children."""
     row = tx.pg.execute(load("constraints.sql")["partitioned"], [ref.schema, ref.name]).fetchone()
-    return sql.SQL("{}{}").format(sql.SQL("" if row == (True,) else "ONLY "), _name(ref))
+    return sql.SQL("{}{}").format(sql.SQL("" if row == (True,) else "ONLY "), ref.identifier)
 
 
 def _same(key: Deferred) -> list[sql.Composed]:

@@ -31,7 +31,8 @@ from confiture.copy.run_table import RunTable, reading
 from confiture.errors import GaveWay
 from confiture.journal.chunks import Chunk
 from confiture.journal.verifications import Difference
-from confiture.postgres.session import Session, Transaction, repeated, retry_delays
+from confiture.postgres.retry import repeated, retry_delays
+from confiture.postgres.session import Session, Transaction
 from confiture.types import KeyRange
 
 T = TypeVar("T")

@@ -19,7 +19,8 @@ from confiture.copy.run_table import RunTable, reading
 from confiture.journal.verifications import Difference
 from confiture.plan.keyset import KeyPart
 from confiture.plan.projection import raw
-from confiture.postgres.session import Session, Transaction, repeated
+from confiture.postgres.retry import repeated
+from confiture.postgres.session import Session, Transaction
 
 #: Times a hot row is looked at before it is left to the cutover; each costs a pass.
 TRIES = 3

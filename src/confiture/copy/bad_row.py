@@ -15,7 +15,8 @@ from confiture.copy.chunks import MOVERS, middle_key
 from confiture.copy.run_table import RunTable
 from confiture.plan.keyset import predicate
 from confiture.plan.projection import raw
-from confiture.postgres.session import Transaction, repeated
+from confiture.postgres.retry import repeated
+from confiture.postgres.session import Transaction
 from confiture.postgres.yielding import yielding
 from confiture.runner.context import Context
 from confiture.sql import load

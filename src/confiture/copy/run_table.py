@@ -36,13 +36,13 @@ class RunTable:
     @property
     def target(self) -> sql.Identifier:
         """The table that gets the rows."""
-        return sql.Identifier(self.table.target.schema, self.table.target.name)
+        return self.table.target.identifier
 
     @property
     def source(self) -> sql.Composed:
         """The table the rows come from, with ONLY where its children are tables of their own."""
         only = sql.SQL("ONLY " if self.table.only else "")
-        return only + sql.Identifier(self.table.source.schema, self.table.source.name)
+        return only + self.table.source.identifier
 
     @property
     def columns(self) -> sql.Composed:

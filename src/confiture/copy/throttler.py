@@ -14,7 +14,8 @@ from psycopg.rows import dict_row
 from confiture.copy import throttle
 from confiture.copy.throttle import Reason, Replica, Throttle
 from confiture.journal import leases
-from confiture.postgres.session import Session, retry
+from confiture.postgres.retry import retry
+from confiture.postgres.session import Session
 from confiture.runner.context import POLL_SECONDS, Context
 from confiture.sql import load
 from confiture.types import quoted

@@ -1,1 +1,1 @@
-"""The plan of a run: pure, but for the source's judgement of expressions."""
+"""The plan of a run. Only ``expressions`` and ``trust`` query a database; the other modules are pure."""

@@ -1,7 +1,4 @@
-"""Conversions between column types: what one may lose, which types can be a key, which images identify the same rows.
-
-Pure functions of two columns (docs/invariants.md, I-1.4, I-1.8 and I-1.9).
-"""
+"""What a type conversion may lose, and which columns can make a key: pure functions of the catalogs' columns."""
 
 from __future__ import annotations
 
@@ -10,35 +7,15 @@ from confiture.plan.projection import wire_type
 from confiture.types import quoted
 
 STRINGS = {"text", "varchar", "bpchar", "name"}
-
 _INTEGERS = {"int2", "int4", "int8"}
-
 NUMBERS = _INTEGERS | {"numeric"}
-
+#: Types whose values both servers order alike, whatever their locales.
 PORTABLE_ORDER = {
-    *(
-        [
-            "int2",
-            "int4",
-            "int8",
-            "uuid",
-            "bytea",
-            "date",
-            "time",
-            "timestamp",
-            "timestamptz",
-            "bool",
-            "oid",
-            "numeric",
-            "money",
-        ]
-    ),
-    *(["macaddr", "macaddr8", "inet", "cidr"]),
-}
-
+    "int2", "int4", "int8", "uuid", "bytea", "date", "time", "timestamp", "timestamptz", "bool", "oid", "numeric",
+    "money", "macaddr", "macaddr8", "inet", "cidr",
+}  # fmt: skip
 _KEY_TYPES = PORTABLE_ORDER | STRINGS | {"char", "timetz", "bit", "varbit"}
-
-#: Conversions that keep every value apart and whole.
+#: Conversions that lose nothing.
 _LOSSLESS = {
     ("int2", "int4"),
     ("int2", "int8"),
@@ -63,14 +40,14 @@ def order_family(column: Column) -> str:
 
 
 def key_problem(column: Column) -> str | None:
-    """Why a column cannot be part of a walk key (I-1.8): it may be NULL, or its equality is not that of its bytes."""
+    """Why a column cannot be part of a key (I-1.8): it may be NULL, or equal values may have different bytes."""
     if not column.null_free:
         return "may be NULL"
     return equality_problem(column)
 
 
 def equality_problem(column: Column) -> str | None:
-    """Why values of the column may be equal and differ in their bytes (I-1.9); None when they may not."""
+    """Why equal values of the column may have different bytes (I-1.9); None if they cannot."""
     if not column.deterministic:
         return f"has the nondeterministic collation {column.collation}: equal values may differ"
     if column.base_kind == "e":
@@ -85,7 +62,7 @@ def equality_problem(column: Column) -> str | None:
 
 
 def image_problem(source: Column, target: Column) -> str | None:
-    """Why the target column cannot be the image of a key column: different keys must stay different there."""
+    """Why the target column cannot hold the values of a key column: different keys must remain different."""
     problem = equality_problem(target)
     if problem is not None:
         return f"is copied to {quoted(target.name)}, which {problem}"
@@ -99,21 +76,21 @@ _KEEPS_APART = {("date", "timestamp"), ("cidr", "inet"), ("macaddr", "macaddr8")
 
 
 def _keeps_apart(source: Column, target: Column) -> bool:
-    """Whether the cast gives different values of the source different values of the target, or is an error.
+    """Whether the cast converts different source values to different target values, or raises an error.
 
-    Both columns are of types whose equality is that of their bytes.
+    Equal values of either column have equal bytes.
     """
     a, b = source.base_name, target.base_name
     if target.base_builtin and b in ("text", "varchar"):
-        return True  # the output of each such type tells its values apart
+        return True  # different values of each such type have different text forms
     if target.base_kind == "e":
-        return source.base_kind == "e" or a in STRINGS  # by the label, whole
+        return source.base_kind == "e" or a in STRINGS  # converted by the label, which is not truncated
     if b == "numeric" and a in _INTEGERS:
         return _scale(target.typmod) >= 0
     if a == "numeric" and b in _INTEGERS:
         return _scale(source.typmod) <= 0
     if a in _INTEGERS and b in _INTEGERS:
-        return True  # what does not fit is an error
+        return True  # a value out of range is an error
     return (_same_type(source, target) and _narrowing(source, target) is None) or (a, b) in _KEEPS_APART
 
 
@@ -122,21 +99,21 @@ def _same_type(a: Column, b: Column) -> bool:
 
 
 def conversion_problem(source: Column, target: Column) -> str | None:
-    """Why a column may not be copied as it is: what would be lost (I-1.4). None when nothing is.
+    """Why a column must not be copied without a transform: the loss (I-1.4). None if nothing is lost.
 
-    Too long a string is an error when it is copied, never a silent cut, so lengths may shrink.
+    A string that is too long is an error when it is copied and is never truncated, so lengths may shrink.
     """
     if target.base_name in ("text", "varchar") and target.base_builtin:
         return None
     if source.base_name in STRINGS and wire_type(target)[1] is not None:
-        return None  # text read by the target type's own input function: a bad value is an error
+        return None  # the input function of the target type reads the text: an invalid value is an error
     if _same_type(source, target):
         return _narrowing(source, target)
     both_own = not source.base_builtin and not target.base_builtin
     if both_own and source.base_name == target.base_name:
         return None
     if both_own and source.base_kind == target.base_kind == "e":
-        return None  # labels travel as text; one the target lacks is an error
+        return None  # labels are transferred as text; a label that the target lacks is an error
     if source.base_name in _INTEGERS and target.base_name == "numeric" and _rounds_integers(target):
         return f"{source.formatted} to {target.formatted} would round"
     if (source.base_name, target.base_name) in _LOSSLESS:
@@ -162,7 +139,7 @@ def _rounds_integers(target: Column) -> bool:
 
 
 def _finer(source: Column, target: Column) -> bool:
-    """Whether target keeps at least source's digits of a second (times; intervals must be equal)."""
+    """Whether target has at least the fractional digits of source, for times; intervals must be equal."""
     return source.base_name != "interval" and source.typmod <= target.typmod
 
 

@@ -1,7 +1,7 @@
-"""What the source says of the mapping's expressions: types, columns read, volatility.
+"""The mapping's expressions, analyzed by the source: their types, the columns that they read, their volatility.
 
-Each expression becomes a temporary view in a transaction that is rolled back, and is judged by the
-view's rule and dependencies, not by its text (docs/invariants.md, I-1.5 to I-1.7).
+Each expression becomes a temporary view in a transaction that is rolled back. It is analyzed by the rule and the
+dependencies of the view, not by its text (docs/invariants.md, I-1.5 to I-1.7).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from confiture.postgres.yielding import yielding
 from confiture.sql import load
 from confiture.types import TableRef
 
-#: STABLE functions of pg_catalog whose result rests only on settings that the session profile pins.
+#: STABLE functions of pg_catalog whose result depends only on settings that the session profile fixes.
 STABLE_ALLOWED = {
     "timezone", "to_char", "to_timestamp", "to_date", "date_trunc", "date_part", "extract", "date", "timestamp",
     "timestamptz", "time", "timetz", "concat", "concat_ws", "format", "to_json", "to_jsonb", "row_to_json",
@@ -48,11 +48,11 @@ def _named(name: str) -> str:
 def probe(
     session: Session, source: Catalog, target: Catalog, mapping: Mapping, trusted: Sequence[Trusted] = ()
 ) -> dict[tuple[TableRef, str, str], Facts]:
-    """Facts of every transform and condition. Nothing is left behind in the source.
+    """The facts about every transform and condition, by table, expression and type. Nothing remains in the source.
 
-    :param session: a user-SQL session to the source, so that names resolve as the operator's do.
+    :param session: a user-SQL session to the source, so that names resolve as in the operator's own session.
     :param trusted: the functions that the mapping trusts.
-    :raises GaveWay: when the application waited for a table; repeat it.
+    :raises GaveWay: a session of the application waited for a table; the call can be repeated.
     """
     facts: dict[tuple[TableRef, str, str], Facts] = {}
     with yielding(session), session.rehearsal() as tx:
@@ -77,7 +77,7 @@ def _expressions(source: Catalog, target: Catalog, mapping: Mapping) -> Iterator
 
 
 def _facts(tx: Transaction, table: Table, expression: str, wire: str, trusted: Sequence[Trusted]) -> Facts:
-    name = sql.Identifier(table.ref.schema, table.ref.name)
+    name = table.ref.identifier
     only = sql.SQL("ONLY " if table.only else "")
     if wire:
         query = sql.SQL("SELECT (\n{}\n)::{} AS value FROM {}{}").format(raw(expression), raw(wire), only, name)
@@ -88,14 +88,14 @@ def _facts(tx: Transaction, table: Table, expression: str, wire: str, trusted: S
     try:
         with tx.pg.transaction():
             tx.pg.execute(sql.SQL("CREATE TEMP VIEW confiture_probe AS {}").format(query))
-            # The expression is resolved; what judges it must not be an application's function of the same name.
+            # The expression is resolved. The queries that analyze it must not call functions of an application.
             tx.pg.execute("SET LOCAL search_path = pg_catalog")
             problem = _problem(tx, table)
             foreign = trust.untrusted(tx, [(_PROBE, table.ref)], trusted) if problem is None else []
             reads = _reads(tx, table)
             raise psycopg.Rollback()
     except psycopg.errors.QueryCanceled:
-        raise  # this tells nothing of the expression
+        raise  # this says nothing about the expression
     except psycopg.Error as error:
         hint = error.diag.message_hint or ""
         return Facts(problem=(error.diag.message_primary or str(error)).strip(), hint=hint)
@@ -116,20 +116,20 @@ def _problem(tx: Transaction, table: Table) -> str | None:
     shape = tx.pg.execute(_named("shape")).fetchone()
     assert shape is not None
     if shape[0]:
-        return "reads other tables through a subquery: a change there would not be seen"
+        return "reads other tables in a subquery: a change in those tables would not be detected"
     if shape[1]:
-        return "depends on the current time or user, which differs from read to read"
+        return "depends on the current time or role, which may differ between two reads"
     if shape[2]:
-        return "draws from a sequence"
+        return "takes a value from a sequence"
     for name, schema, volatility, kind, returns_set, arguments in tx.pg.execute(_named("functions")).fetchall():
         called = f"{schema}.{name}" if schema != "pg_catalog" else str(name)
         if kind in ("a", "w"):
-            return f"calls the {'aggregate' if kind == 'a' else 'window function'} {called}: one row in, one row out"
+            return f"calls the {'aggregate' if kind == 'a' else 'window function'} {called}: each row must give one row"
         if returns_set:
             return f"calls {called}, which returns a set"
         if volatility == "v":
-            return f"calls the volatile function {called}: two reads of one row would differ"
+            return f"calls the volatile function {called}: two reads of one row may differ"
         allowed = schema == "pg_catalog" and name in STABLE_ALLOWED and "now" not in name
         if volatility == "s" and not allowed:
-            return f"calls the stable function {called}({arguments}): its result may differ from read to read"
+            return f"calls the stable function {called}({arguments}): its result may differ between two reads"
     return None

@@ -1,7 +1,7 @@
-"""Ranges over a key, as predicates: pure composition, no database.
+"""Key ranges as SQL predicates. No I/O.
 
-Ranges are half-open and compared on the source only, because collations differ between servers
-(docs/invariants.md, I-3.2 and I-3.3). Literals carry the key's own type, so that its index is used.
+Ranges are half-open. Only the source compares them, because collations differ between servers
+(docs/invariants.md, I-3.2 and I-3.3). Literals have the type of the key, so that its index is used.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ Style = Literal["row", "expanded"]
 
 @dataclass(frozen=True, slots=True)
 class KeyPart:
-    """One key column as a predicate sees it: its name there and its type as SQL."""
+    """One key column of a relation: its name in that relation, and its type as SQL."""
 
     name: str
     type: str
 
 
 def typed(text: str, type_name: str) -> sql.Composed:
-    """A literal of a type given as SQL (from ``format_type``)."""
+    """A literal with a cast to ``type_name``, which is SQL printed by ``format_type``."""
     return sql.SQL("{}::{}").format(sql.Literal(text), sql.SQL(type_name))
 
 
@@ -46,9 +46,9 @@ def _row(parts: Sequence[KeyPart], operator: str, value: KeyValue) -> sql.Compos
 
 
 def _expanded(parts: Sequence[KeyPart], operator: str, value: KeyValue) -> sql.Composed:
-    """``a > x OR (a = x AND b >= y)``, led by ``a >= x`` which an index can use alone.
+    """``a > x OR (a = x AND b >= y)``, preceded by ``a >= x``, which alone can use an index.
 
-    postgres_fdw does not ship row comparisons; these it does.
+    postgres_fdw ships these comparisons, but no row comparison.
     """
     literals = _literals(parts, value)
     strict = operator[0]
@@ -67,9 +67,9 @@ def _expanded(parts: Sequence[KeyPart], operator: str, value: KeyValue) -> sql.C
 
 
 def predicate(parts: Sequence[KeyPart], span: KeyRange, style: Style = "row") -> sql.Composed:
-    """lower <= key < upper; ``true`` where both ends are open.
+    """lower <= key < upper; ``true`` if both ends are open.
 
-    :param style: ``row`` for row comparisons, ``expanded`` for what postgres_fdw can ship.
+    :param style: ``row`` for row comparisons, ``expanded`` for comparisons that postgres_fdw ships.
     """
     compare = _row if style == "row" else _expanded
     terms = []
@@ -81,10 +81,10 @@ def predicate(parts: Sequence[KeyPart], span: KeyRange, style: Style = "row") ->
 
 
 def ranges(bounds: Sequence[KeyValue], start: KeyValue | None, *, last: bool) -> list[KeyRange]:
-    """Consecutive ranges from ``start`` cut at ``bounds``.
+    """Consecutive ranges from ``start``, divided at ``bounds``.
 
-    :param start: where the first begins; None for open.
-    :param last: whether nothing lies behind the final bound: the last range is then left open.
+    :param start: the lower end of the first range; None if it is open.
+    :param last: whether no row is above the last bound; an open range then follows it.
     """
     edges: list[KeyValue | None] = [start, *bounds]
     spans = [KeyRange(a, b) for a, b in pairwise(edges)]

@@ -1,4 +1,4 @@
-"""The plan as values: what the planner decides, and what every step of a run reads. No I/O, no decisions."""
+"""The values of a plan, and their form in the journal."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from confiture.plan.projection import KEY_PREFIX, Projected
 from confiture.types import TableRef
 
 FDW_ROWS_THRESHOLD = 10_000_000
-
-#: Copied within the cutover's pause on any machine.
+#: MiB that any server copies within the write pause of a cutover.
 RECOPY_MB = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the operator chose.
+    """The options of a plan, as the operator gave them.
 
-    :ivar chunk_rows: rows per chunk; None to fit the row's width.
-    :ivar strategy: for every table; None or ``auto`` to choose per table.
-    :ivar fdw_problem: why the target's server cannot use postgres_fdw; None when it can.
-    :ivar capture: the application writes meanwhile.
-    :ivar recopy_mb: MiB up to which a table without a key is copied again under the cutover's lock.
+    :ivar chunk_rows: rows per chunk; None to derive it from the row's width.
+    :ivar strategy: ``fdw`` or ``copy`` for every table; None or ``auto`` to choose for each table.
+    :ivar fdw_threshold: estimated rows from which a table is copied by COPY.
+    :ivar fdw_problem: why the target's server cannot use postgres_fdw; None if it can.
+    :ivar capture: whether the application writes to the source during the run.
+    :ivar recopy_mb: size limit in MiB for a table without a key, which the cutover copies again under its lock.
     """
 
     chunk_rows: int | None = None
@@ -42,7 +42,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the source said of one expression: the columns it reads, or what is wrong with it."""
+    """The source's analysis of one expression: the columns that it reads, or the problem with it."""
 
     reads: tuple[str, ...] = ()
     problem: str | None = None
@@ -54,9 +54,9 @@ class Trusted:
     """A function that the mapping trusts though another role owns it (``$trust_functions``).
 
     :ivar side: ``source`` or ``target``.
-    :ivar given: its name as the mapping gives it, ``name`` as the server does, with its argument types.
-    :ivar oid: of the function there: another one of the same name is not trusted.
-    :ivar digest: of what it consists of: once it is redefined it is not trusted any more.
+    :ivar given: its name as written in the mapping; ``name`` as the server prints it, with its argument types.
+    :ivar oid: its OID; another function of the same name is not trusted.
+    :ivar digest: MD5 of its definition, in hexadecimal; a redefined function is no longer trusted.
     """
 
     side: str
@@ -72,9 +72,10 @@ AllFacts = Mapping[tuple[TableRef, str, str], Facts]
 
 @dataclass(frozen=True, slots=True)
 class KeyColumn:
-    """A column of the walk key: on the source, and its image in the target.
+    """A column of the key on the source, and the target column that holds its values.
 
-    The types are those behind a domain: the log's rows for TRUNCATE have no key, which a NOT NULL domain would refuse.
+    The types are the base types of domains. The change log has rows without a key, for TRUNCATE, which a domain with
+    NOT NULL would reject.
     """
 
     source: str
@@ -85,16 +86,18 @@ class KeyColumn:
 
 @dataclass(frozen=True, slots=True)
 class TablePlan:
-    """How one target table gets its rows.
+    """How one target table is filled.
 
-    :ivar only: the source is read with ONLY, ``target_only`` the target: rows of inheritance children are theirs.
-    :ivar key: the walk key; empty means one chunk of its own, for ``key_reason``.
-    :ivar ordered: both servers order the key alike, so ranges may be compared on the target too.
-    :ivar arbiter: the target's unique index on the key's image; None when it has none.
-    :ivar chunk_rows: rows per chunk; ``fetch_rows`` per fetch of the foreign table.
-    :ivar kept: target columns that get no value from the source: a row that is brought anew keeps what it has.
-    :ivar rollback_problem: why a rollback after the cutover would lose data; None when it would not.
-    :ivar recopied: its changes cannot be logged: the cutover copies it whole again under its lock.
+    :ivar only: whether the source is read with ONLY, because its inheritance children are tables of the plan;
+        ``target_only`` the same for the target.
+    :ivar key: the key; if empty, the table is one chunk. ``key_reason`` gives the reason in both cases.
+    :ivar ordered: whether both servers order the key alike, so that the target may compare ranges too.
+    :ivar arbiter: the target's unique index on the columns of the key; None if there is none.
+    :ivar chunk_rows: rows per chunk; ``fetch_rows``: rows per fetch of the foreign table.
+    :ivar estimate: estimated rows of the source; ``estimate_bytes``: their size in bytes.
+    :ivar kept: target columns without a value from the source; a row that is applied again keeps their values.
+    :ivar rollback_problem: why a rollback after the cutover would lose data; None if it would not.
+    :ivar recopied: whether the cutover copies the whole table again under its lock, as its changes cannot be logged.
     """
 
     number: int
@@ -122,33 +125,36 @@ class TablePlan:
 
     @property
     def view_key(self) -> tuple[KeyPart, ...]:
-        """The key as the view and the foreign table have it."""
+        """The key columns of the view and of the foreign table."""
         return tuple(KeyPart(f"{KEY_PREFIX}{i}", k.source_type) for i, k in enumerate(self.key, 1))
 
     @property
     def key_wires(self) -> tuple[str, ...]:
-        """The types that the SELECT casts the key's columns to. A key that the target printed is read back by them:
-        an integer in numeric(10,2) prints as 1.00, which no integer is read from."""
+        """The types that the SELECT casts the key columns to.
+
+        A key that the target printed is read with these types: an integer in numeric(10,2) is printed as 1.00, which
+        is no valid integer.
+        """
         wires = {p.target: p.wire for p in self.columns}
         return tuple(wires[k.target] for k in self.key)
 
     @property
     def source_key(self) -> tuple[KeyPart, ...]:
-        """The key in the source table."""
+        """The key columns of the source table."""
         return tuple(KeyPart(k.source, k.source_type) for k in self.key)
 
     @property
     def target_key(self) -> tuple[KeyPart, ...]:
-        """The key's image in the target table."""
+        """The columns of the target table that hold the key."""
         return tuple(KeyPart(k.target, k.target_type) for k in self.key)
 
 
 @dataclass(frozen=True, slots=True)
 class SequencePlan:
-    """Where a target sequence takes its value from: what is furthest in its direction.
+    """The origins of a target sequence's value: it continues from the one that is furthest in its direction.
 
-    :ivar sources: sequences of the source whose place it takes.
-    :ivar columns: columns of the target that it fills and that no sequence of the source fills.
+    :ivar sources: the sequences of the source that it replaces.
+    :ivar columns: the target columns that it fills and that no sequence of the source fills.
     """
 
     target: TableRef
@@ -158,15 +164,17 @@ class SequencePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that will happen, in order.
+    """The plan of a run.
 
-    :ivar back: the way back after the cutover, a table each; empty when one of them has none.
-    :ivar trusted: what ``$trust_functions`` names.
+    :ivar reverse: how a rollback fills each source table from its target; empty when one table cannot be reversed.
+    :ivar reverse_sequences: how a rollback sets the sequences of the source.
+    :ivar recode: whether the encodings of the databases differ.
+    :ivar trusted: the functions that ``$trust_functions`` names.
     """
 
     tables: tuple[TablePlan, ...]
-    back: tuple[TablePlan, ...] = ()
-    back_sequences: tuple[SequencePlan, ...] = ()
+    reverse: tuple[TablePlan, ...] = ()
+    reverse_sequences: tuple[SequencePlan, ...] = ()
     sequences: tuple[SequencePlan, ...] = ()
     materialized_views: tuple[TableRef, ...] = ()
     recode: bool = False
@@ -175,19 +183,19 @@ class Plan:
 
     @property
     def rollback_problems(self) -> tuple[str, ...]:
-        """Why a rollback after the cutover is not possible, table by table; empty when it is."""
+        """Why a rollback after the cutover is not possible, one text for each table; empty if it is possible."""
         problems = tuple(f"{t.target}: {t.rollback_problem}" for t in self.tables if t.rollback_problem is not None)
-        return problems if problems or self.back else ("the plan has no table",)
+        return problems if problems or self.reverse else ("the plan has no table",)
 
     def as_json(self) -> dict[str, Any]:
-        """For the journal."""
+        """The form stored in the journal."""
         return dict(_PLAN.dump_python(self, mode="json"))
 
     @cached_property
     def hash(self) -> str:
-        """Names the plan: equal plans have equal hashes. Estimates do not count."""
+        """SHA-256 of the plan, in hexadecimal. Estimates are not part of it, nor are values derived from them."""
         value = self.as_json()
-        for table in (*value["tables"], *value["back"]):
+        for table in (*value["tables"], *value["reverse"]):
             for volatile in ("estimate", "estimate_bytes", "strategy_reason", "chunk_rows", "fetch_rows"):
                 del table[volatile]
         del value["notes"]
@@ -198,12 +206,12 @@ _PLAN = TypeAdapter(Plan)
 
 
 def plan_from_json(value: dict[str, Any]) -> Plan:
-    """The plan the journal keeps."""
+    """The plan from the form that the journal stores."""
     return _PLAN.validate_python(value)
 
 
 def table_signature(table: TablePlan) -> str:
-    """Names what one table's rows are: two plans with equal signatures copy the same rows."""
+    """Identifies the rows of one table: plans with equal signatures copy the same rows."""
     value = TypeAdapter(TablePlan).dump_python(table, mode="json")
     kept = ("target", "source", "only", "columns", "where", "key")
     return json.dumps({k: value[k] for k in kept}, sort_keys=True)

@@ -1,12 +1,10 @@
-"""The plan: a pure function of two catalogs, a mapping and what the source said of its expressions.
+"""The planner: builds a plan from two catalogs, a mapping and the facts about its expressions. No I/O.
 
-Nothing here touches a database. Everything PostgreSQL has either gets a place in the plan or is
-refused in it by name; all faults are reported together.
+Every object of the catalogs is either part of the plan or refused by name. All faults are reported together.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -25,29 +23,23 @@ from confiture.plan.conversions import (
 )
 from confiture.plan.model import AllFacts, Facts, KeyColumn, Options, Plan, SequencePlan, TablePlan
 from confiture.plan.projection import KEY_PREFIX, Projected, canon, is_binary, wire_type
-from confiture.types import TableRef, quoted
+from confiture.types import TableRef, did_you_mean, double_quoted, quoted
 
-#: Tables with transforms stay with FDW up to this many times the threshold.
+#: Tables with transforms are copied by FDW up to this multiple of the threshold.
 TRANSFORM_FACTOR = 5
-
 CHUNK_BYTES, CHUNK_ROWS_MOST, CHUNK_ROWS_LEAST = 64 * 2**20, 50_000, 1_000
-
 FETCH_BYTES, FETCH_ROWS_MOST, FETCH_ROWS_LEAST = 4 * 2**20, 10_000, 50
-
-#: Extensions that write rows without firing triggers: loaders, and workers that apply changes of another server.
+#: Extensions that write rows without firing triggers: loaders, and workers that apply changes from another server.
 LOADERS = frozenset({"pg_bulkload", "pglogical", "spock", "bdr"})
-
 #: A foreign table, like any table, has at most this many columns.
 TABLE_COLUMNS_MOST = 1600
-
 IDENTIFIER_BYTES = 63
-
-#: The PostgreSQL whose MAINTAIN lets a role lock a table that it may not write.
+#: The PostgreSQL version since which MAINTAIN allows a role to lock a table that it cannot write.
 MAINTAIN_SINCE = 17
 
 
 class Planner:
-    """Collects faults (at a place in the mapping) and refusals (of the databases) while it plans."""
+    """Builds the plan, and collects faults (at a position in the mapping) and refusals (about the databases)."""
 
     def __init__(self, source: Catalog, target: Catalog, mapping: m.Mapping, facts: AllFacts, options: Options) -> None:
         self.source = source
@@ -65,7 +57,7 @@ class Planner:
         self.faults.append(Fault(self.mapping.file, at.line, at.column, message, hint))
 
     def find(self, catalog: Catalog, side: str, name: m.Name) -> Table | None:
-        """The table a name means; a fault when it means none or several."""
+        """The table of that name; a fault and None if there is none, or if there are several."""
         hits = [t for t in catalog.tables if t.ref.name == name.name and name.schema in (None, t.ref.schema)]
         if name.schema is None and len(hits) > 1:
             hits = [t for t in hits if t.ref.schema == "public"] or hits
@@ -82,9 +74,9 @@ class Planner:
     # The whole -------------------------------------------------------------------------------------
 
     def plan(self) -> Plan:
-        """The plan; it counts only when neither faults nor refusals were found."""
+        """The plan. It is valid only if :attr:`faults` and :attr:`refusals` are empty afterwards."""
         pairs = list(self._pairs())
-        # A table's number is its place in the target, so that a changed mapping does not renumber the rest.
+        # A table's number is its position in the target, so that a changed mapping does not renumber other tables.
         places = {t.ref: n for n, t in enumerate(self.target.tables, 1)}
         tables = tuple(
             planned
@@ -116,7 +108,7 @@ class Planner:
             if source is None or (found is None and source.ref in omitted):
                 continue
             if target.kind == "f":
-                self.refusals.append(f"{target.ref} is a foreign table in the target; rows are not copied into one")
+                self.refusals.append(f"{target.ref} is a foreign table in the target; a foreign table cannot be filled")
                 continue
             if source.kind == "f":
                 self.refusals.append(f"{source.ref} is a foreign table on the source: name it under $omit")
@@ -132,7 +124,7 @@ class Planner:
             if len(named) == 1:
                 return named[0]
             hint = _did_you_mean(target.ref.name, [t.ref.name for t in self.source.tables])
-            self._fault(entry.at, f"the source has no table {target.ref}: say where its rows are with $from", hint)
+            self._fault(entry.at, f"the source has no table {target.ref}: name its source table with $from", hint)
         elif same is None and target.kind != "f":
             self.notes.append(f"{target.ref} has no table on the source and stays empty")
         return same
@@ -145,13 +137,13 @@ class Planner:
         omitted = self._omitted_tables_quietly()
         for table in self.source.tables:
             if table.ref in omitted and table.ref in used:
-                self.notes.append(f"{table.ref} is named under $omit and copied all the same: an entry asks for it")
+                self.notes.append(f"{table.ref} is named under $omit, but copied, as a mapping entry reads it")
             if table.ref in used or table.ref in omitted:
                 continue
             self._fault(
                 m.Position(1, 1),
                 f"source table {table.ref} has no counterpart in the target",
-                f"map it with $from, or leave it behind: $omit: [{_yaml(str(table.ref))}]",
+                f"map it with $from, or omit it: $omit: [{_yaml(str(table.ref))}]",
             )
 
     def _omitted_tables_quietly(self) -> set[TableRef]:
@@ -164,32 +156,32 @@ class Planner:
         count = self.source.identity.large_objects
         if count and not self.mapping.large_objects:
             self.refusals.append(
-                f"the source has {count} large objects, which are not copied: leave them behind knowingly with "
+                f"the source has {count} large objects, which are not copied: confirm this with "
                 "`$large_objects: leave` in the mapping"
             )
         elif count:
-            self.notes.append(f"{count} large objects of the source stay behind")
+            self.notes.append(f"{count} large objects of the source are not copied")
         self._event_triggers("source", self.source)
         self._event_triggers("target", self.target)
         missing = sorted(set(self.source.extensions) - set(self.target.extensions) - {"postgres_fdw"})
         if missing:
-            self.notes.append(f"extensions of the source that the target has not: {', '.join(missing)}")
+            self.notes.append(f"extensions of the source that the target lacks: {', '.join(missing)}")
         loaders = sorted(set(self.source.extensions) & LOADERS) if self.options.capture else []
         if loaders:
             self.notes.append(
-                f"what {', '.join(loaders)} writes on the source may fire no trigger: capture does not see it, only a"
-                " verification does; use cutover --max-verification-age"
+                f"writes of {', '.join(loaders)} on the source may fire no trigger: capture misses them, and only a"
+                " verification detects them; use cutover --max-verification-age"
             )
-        self.notes.append("comments, views, functions and grants come from the target's DDL")
+        self.notes.append("comments, views, functions and privileges are those of the target's DDL")
 
     def _event_triggers(self, side: str, catalog: Catalog) -> None:
-        """Those that would fire for Confiture's own DDL, temporary tables of each pass included, or for its logins."""
+        """Refuse event triggers that fire for Confiture's DDL (a pass creates temporary tables) or for its logins."""
         for found in catalog.event_triggers:
             name = quoted(found.name)
             if found.event == "login" and side == "target":
                 self.refusals.append(
-                    f"event trigger {name} of the target fires for each login of confiture, before the target may be "
-                    f"written to: ALTER EVENT TRIGGER {name} DISABLE, and enable it after the cutover"
+                    f"event trigger {name} of the target fires for each login of confiture, while the target must not "
+                    f"be written to: ALTER EVENT TRIGGER {name} DISABLE, and enable it after the cutover"
                 )
             elif found.event != "login" and not catalog.identity.may_silence_events:
                 self.refusals.append(
@@ -240,31 +232,33 @@ class Planner:
         return replace(planned, strategy=strategy, strategy_reason=why)
 
     def _recopied(self, source: Table, target: Table) -> bool:
-        """Whether a table without a key can wait for the cutover, as can the foreign keys from and to it."""
+        """Whether the cutover can copy a table without a key, and validate the foreign keys from and to it."""
         keys = [k for t in self.target.tables for k in t.foreign_keys if target.ref in (t.ref, k.references)]
         small = source.bytes <= self.options.recopy_mb * 2**20
         return small and target.kind != "p" and not any(k.partitioned for k in keys)
 
     def _refuse_table(self, source: Table, target: Table) -> None:
         refuse = self.refusals.append
-        self._refuse_rights(source, target)
+        self._refuse_missing_privileges(source, target)
         if any(c.name.startswith(KEY_PREFIX) for c in target.columns):
-            refuse(f"{target.ref} has a column named {KEY_PREFIX}…, which confiture needs")
+            refuse(f"{target.ref} has a column named {KEY_PREFIX}…, a prefix that confiture reserves")
 
-    def _refuse_rights(self, source: Table, target: Table) -> None:
-        """What the roles lack, each with the statement that gives it."""
+    def _refuse_missing_privileges(self, source: Table, target: Table) -> None:
+        """Refuse missing privileges, each with the statement that grants it."""
         reader, schema = quoted(self.source.identity.role), quoted(source.ref.schema)
         if not source.may_use_schema:
-            self._refuse_once(f"no right to schema {schema} of the source: GRANT USAGE ON SCHEMA {schema} TO {reader}")
+            self._refuse_once(
+                f"missing USAGE privilege on source schema {schema}: GRANT USAGE ON SCHEMA {schema} TO {reader}"
+            )
         if not source.may_select:
-            self._refuse_once(f"no right to read {source.ref}: GRANT SELECT ON {source.ref} TO {reader}")
+            self._refuse_once(f"missing SELECT privilege on {source.ref}: GRANT SELECT ON {source.ref} TO {reader}")
         if not source.may_lock:
-            right = "MAINTAIN" if self.source.identity.major >= MAINTAIN_SINCE else "UPDATE"
-            grant = f"GRANT {right} ON {source.ref} TO {reader}"
-            self._refuse_once(f"no right to lock {source.ref} against writes for the cutover: {grant}")
-        rights = self.source.identity
-        if source.row_security and not (source.owned or rights.superuser or rights.bypasses_row_security):
-            self._refuse_once(f"{source.ref} has row security, which would hide rows: ALTER ROLE {reader} BYPASSRLS")
+            privilege = "MAINTAIN" if self.source.identity.major >= MAINTAIN_SINCE else "UPDATE"
+            grant = f"GRANT {privilege} ON {source.ref} TO {reader}"
+            self._refuse_once(f"missing {privilege} privilege on {source.ref}, to lock it during the cutover: {grant}")
+        role = self.source.identity
+        if source.row_security and not (source.owned or role.superuser or role.bypasses_row_security):
+            self._refuse_once(f"{source.ref} has row security, which may hide rows: ALTER ROLE {reader} BYPASSRLS")
         if not target.owned:
             owner, writer = quoted(target.owner), quoted(self.target.identity.role)
             self._refuse_once(f"{target.ref} of the target belongs to {owner}: GRANT {owner} TO {writer}")
@@ -281,7 +275,8 @@ class Planner:
             if column.generated:
                 if item is not None:
                     self._fault(
-                        item.at, f"column {quoted(column.name)} of {target.ref} is generated: it takes no value"
+                        item.at,
+                        f"column {quoted(column.name)} of {target.ref} is generated and cannot be given a value",
                     )
                 continue
             made = self._column(source, target, column, item, entry)
@@ -297,7 +292,7 @@ class Planner:
                 continue
             names = [c.name for c in target.columns]
             if item.short and item.source is not None and target.column(item.source) and source.column(item.target):
-                hint = f"did you mean `{quoted(item.target)}: {quoted(item.source)}`? a short entry is source: target"
+                hint = f"did you mean `{quoted(item.target)}: {quoted(item.source)}`? The short form is source: target."
             else:
                 hint = _did_you_mean(item.target, names)
             self._fault(item.at, f"{target.ref} has no column {quoted(item.target)}", hint)
@@ -314,8 +309,10 @@ class Planner:
                 self._no_source_column(source, item.source, item.at)
             named = (item.source,) if item.source is not None else ()
             all_read = tuple(dict.fromkeys((*named, *reads)))
-            back_to = self._back_to(item, all_read)
-            return replace(made, expression=item.transform, reads=all_read, reverse=item.reverse, back_to=back_to)
+            reverse_column = self._reverse_column(item, all_read)
+            return replace(
+                made, expression=item.transform, reads=all_read, reverse=item.reverse, reverse_column=reverse_column
+            )
         name = item.source if item is not None and item.source is not None else column.name
         origin = source.column(name)
         at = item.at if item is not None else entry.at if entry is not None else m.Position(1, 1)
@@ -329,17 +326,17 @@ class Planner:
             return None
         problem = conversion_problem(origin, column)
         if problem:
-            hint = f"say how with transform: {_yaml(f'{quoted(name)}::{column.formatted}')}"
+            hint = f"convert it with transform: {_yaml(f'{quoted(name)}::{column.formatted}')}"
             self._fault(at, f"{target.ref}.{quoted(column.name)}: {problem}", hint)
-        return replace(made, expression=f"{_column_sql(source, name)}", source=name, reads=(name,))
+        return replace(made, expression=_column_sql(source, name), source=name, reads=(name,))
 
-    def _back_to(self, item: m.ColumnMapping, reads: tuple[str, ...]) -> str | None:
-        """The source column that ``reverse:`` gives its value to."""
+    def _reverse_column(self, item: m.ColumnMapping, reads: tuple[str, ...]) -> str | None:
+        """The source column that gets its value from ``reverse:``."""
         if item.reverse is None:
             return None
         if item.source is None and len(reads) != 1:
             name = quoted(item.target)
-            self._fault(item.at, f"column {name}: `reverse:` gives one column its value: say which with source_column")
+            self._fault(item.at, f"column {name}: `reverse:` sets one source column: name it with source_column")
         return item.source or next(iter(reads), None)
 
     def _no_source_column(self, source: Table, name: str, at: m.Position) -> None:
@@ -356,7 +353,7 @@ class Planner:
         self, source: Table, target: Table, columns: Sequence[Projected], entry: m.TableMapping | None
     ) -> None:
         read = {name for p in columns for name in p.reads}
-        # Computed on both sides: there is nothing to move.
+        # A column that is generated on both sides is not copied.
         read |= {c.name for c in target.columns if c.generated and (same := source.column(c.name)) and same.generated}
         read |= self._read_by_others(source, entry)
         omitted = {name for name, _ in entry.omit} if entry else set()
@@ -369,11 +366,11 @@ class Planner:
                 self._fault(
                     at,
                     f"source column {source.ref}.{quoted(column.name)} has no counterpart",
-                    f"map it, or leave it behind: $omit: [{_yaml(quoted(column.name))}]",
+                    f"map it, or omit it: $omit: [{_yaml(quoted(column.name))}]",
                 )
 
     def _read_by_others(self, source: Table, entry: m.TableMapping | None) -> set[str]:
-        """What the other targets of a split take from the same source table."""
+        """The columns that other target tables read from the same source table."""
         read: set[str] = set()
         for other in self.mapping.tables:
             if other is entry or entry is None or other.source is None:
@@ -419,7 +416,7 @@ class Planner:
                 return key, f"{'primary key' if index.is_primary else 'unique index'} {quoted(index.name)}", index
             why = problem
         if asked is not None and entry is not None:
-            self._fault(entry.at, f"$key cannot be walked: {why}")
+            self._fault(entry.at, f"$key cannot be used as a key: {why}")
         return (), why, None
 
     def _image(
@@ -472,11 +469,11 @@ class Planner:
             asked = entry.strategy
         problem = self._fdw_problem(source, planned)
         if asked == "copy":
-            return "copy", "asked for"
+            return "copy", "requested"
         if asked == "fdw":
             if problem is not None:
-                self.refusals.append(f"{planned.target}: strategy fdw was asked for, but {problem}")
-            return "fdw", "asked for"
+                self.refusals.append(f"{planned.target}: strategy fdw was requested, but {problem}")
+            return "fdw", "requested"
         if problem is not None:
             return "copy", problem
         rows, limit = planned.estimate, self.options.fdw_threshold
@@ -510,13 +507,13 @@ class Planner:
         for sequence in self.target.sequences:
             filled = [f for f in sequence.columns if f.table in by_target]
             if sequence.owner is not None and not filled:
-                continue  # its table stays empty
+                continue  # its table remains empty
             origins: list[CatalogSequence] = []
             rest: list[Filled] = []
             for column in filled:
                 planned = by_target[column.table]
                 mapped = next((p.source for p in planned.columns if p.target == column.column and p.source), None)
-                # A column that takes the values as they are does not go on where its default was a formula.
+                # A column with the plain value cannot continue a sequence that the source uses in an expression.
                 found = [
                     s
                     for f, s in feeding
@@ -529,7 +526,7 @@ class Planner:
             if same is not None and not (filled and same.columns) and (unclear or not origins):
                 origins, rest = [*origins, same], numbered(self.target, rest) if origins else []
             if filled and any(_runs_apart(s, sequence) for s in origins):
-                origins, rest = [], filled  # continuing there, it would hand out what is taken
+                origins, rest = [], filled  # continuing from there, it would generate values that are in use
             yield from self._sequence(sequence, list(dict.fromkeys(origins)), rest)
 
     def _sequence(
@@ -548,20 +545,21 @@ class Planner:
 
     def _refuse_unplaced(self, sequence: CatalogSequence, column: Filled) -> None:
         self._refuse_once(
-            f"sequence {sequence.ref} of the target fills {column.table}.{quoted(column.column)}, and nothing shows"
-            " where it has to continue: no sequence of the source fills that column, and the column's values are not"
-            f" the sequence's own; run on the source: CREATE SEQUENCE {sequence.ref} START WITH (the first free value)"
+            f"sequence {sequence.ref} of the target fills {column.table}.{quoted(column.column)}, but the"
+            " value to continue from is unknown: no sequence of the source fills that column, and the column's values"
+            " are not those of the sequence; run on the source:"
+            f" CREATE SEQUENCE {sequence.ref} START WITH (the first free value)"
         )
 
     def _refuse_origin(self, sequence: CatalogSequence, origin: CatalogSequence) -> None:
         if not origin.may_select:
             grant = f"GRANT SELECT ON SEQUENCE {origin.ref} TO {quoted(self.source.identity.role)}"
-            self._refuse_once(f"no right to read sequence {origin.ref}: {grant}")
+            self._refuse_once(f"missing SELECT privilege on sequence {origin.ref}: {grant}")
         if origin.last is not None and is_past(origin.last, sequence.increment, sequence.minimum, sequence.maximum):
             bound = f"MAXVALUE {sequence.maximum}" if sequence.increment > 0 else f"MINVALUE {sequence.minimum}"
             self._refuse_once(
                 f"sequence {origin.ref} of the source is at {origin.last}, past {bound} of {sequence.ref} in the"
-                " target: give that one wider bounds (or AS bigint) in the target's DDL"
+                " target: give the latter wider bounds (or AS bigint) in the target's DDL"
             )
 
 
@@ -575,7 +573,7 @@ def is_past(value: int, increment: int, minimum: int, maximum: int) -> bool:
 
 
 def numbered(catalog: Catalog, columns: Sequence[Filled]) -> list[Filled]:
-    """Those of the columns whose largest value shows how far their sequence is."""
+    """Those of the columns whose largest value shows the last value of their sequence."""
 
     def shows(item: Filled) -> bool:
         column = catalog.by_ref[item.table].column(item.column)
@@ -607,18 +605,13 @@ def _view_name(number: int, target: TableRef) -> str:
 
 
 def _column_sql(source: Table, name: str) -> str:
-    def q(part: str) -> str:
-        return '"' + part.replace('"', '""') + '"'
-
-    return f"{q(source.ref.name)}.{q(name)}"
+    return f"{double_quoted(source.ref.name)}.{double_quoted(name)}"
 
 
 def _yaml(text: str) -> str:
-    """``text`` as a YAML scalar, quoted where YAML would else eat it."""
+    """``text`` as a YAML scalar, quoted if YAML would otherwise interpret it."""
     return f"'{text}'" if any(c in text for c in "\"':{}[],&*#?|-<>=!%@\\ ") else text
 
 
 def _did_you_mean(name: str, known: Sequence[str]) -> str:
-    exact = [k for k in known if k.lower() == name.lower()]
-    close = exact or difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {_yaml(quoted(close[0]))}?" if close else ""
+    return did_you_mean(name, known, lambda close: _yaml(quoted(close)))

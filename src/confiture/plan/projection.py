@@ -1,6 +1,6 @@
-"""The one SELECT of a target table: what it casts to, and how its values are compared.
+"""The SELECT of a target table: the types it casts to, and how its values are compared. No I/O.
 
-Everything that reads a source row reads it through this SELECT (docs/invariants.md, I-1.1 and I-1.3). Pure.
+Every read of a source row uses this SELECT (docs/invariants.md, I-1.1 and I-1.3).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from psycopg import sql
 from confiture.catalog import Column
 from confiture.types import TableRef
 
-#: Key columns stand in the view under these names, beside the target's columns.
+#: Prefix of the key columns in the view, which has them in addition to the target's columns.
 KEY_PREFIX = "confiture_key_"
 
-#: Casting explicitly to these with a length would cut silently, so the cast carries none (I-9.7).
+#: An explicit cast to one of these types with a length truncates silently, so the cast has no length (I-9.7).
 _LENGTH_TYPES = {
     "varchar": "character varying",
     "bpchar": "bpchar",
@@ -72,8 +72,9 @@ _BINARY = {
     *(["int4range", "int8range", "numrange", "tsrange", "tstzrange", "daterange"]),
 }
 
-#: How values are made comparable by hash (docs/invariants.md, I-6.3); everything else goes as text.
+#: Types that are hashed without a conversion (docs/invariants.md, I-6.3).
 _AS_IS = {"bool", "int2", "int4", "uuid", "bytea", "date"}
+#: Types that are hashed in their binary form, by their send function. All other types are hashed as text.
 _BY_SEND = {
     "int8": "int8send",
     "timestamp": "timestamp_send",
@@ -88,14 +89,15 @@ _TEXT = {"text", "varchar"}
 class Projected:
     """One column of the SELECT.
 
-    :ivar target: the column it fills.
+    :ivar target: the target column.
     :ivar expression: SQL over the source row, as the operator wrote it; for a rename the quoted column.
-    :ivar source: the source column when it is a plain rename, else None.
-    :ivar wire: the type the SELECT casts to, as SQL.
-    :ivar cast_in: what the target casts a wire text to; None where the types are the same.
-    :ivar canon: how the value is made comparable: ``as_is``, ``text``, or a send function's name.
-    :ivar binary: whether its binary form may travel.
-    :ivar reverse: SQL over the target row that gives the source column ``back_to`` its value again.
+    :ivar source: the source column if this is a plain rename, else None.
+    :ivar wire: the type that the SELECT casts to, as SQL.
+    :ivar cast_in: the type that the target casts a text to; None if no cast is needed.
+    :ivar canon: the form that is compared: ``as_is``, ``text``, ``collated``, or the name of a send function.
+    :ivar binary: whether its binary form is the same on both servers.
+    :ivar reads: the source columns that the expression reads.
+    :ivar reverse: SQL over the target row that gives the source column ``reverse_column`` its value again.
     """
 
     target: str
@@ -107,14 +109,14 @@ class Projected:
     binary: bool
     reads: tuple[str, ...] = ()
     reverse: str | None = None
-    back_to: str | None = None
+    reverse_column: str | None = None
 
 
 def wire_type(column: Column) -> tuple[str, str | None]:
-    """The type the SELECT casts to, and what the target casts it in with (None: not at all).
+    """The type that the SELECT casts to, and the type that the target casts it to (None: no cast).
 
-    A type of the target's own (enum, composite, extension) may not exist on the source, so it
-    travels as text.
+    A user-defined type of the target (enum, composite, extension) may not exist on the source, so its values are
+    transferred as text.
     """
     builtin = column.base_schema == "pg_catalog" and column.base_builtin
     if not builtin or column.base_name.lstrip("_").startswith("reg"):
@@ -123,7 +125,7 @@ def wire_type(column: Column) -> tuple[str, str | None]:
 
 
 def canon(column: Column) -> str:
-    """How a column of this type is compared: by its wire type, never by the column's own."""
+    """The form in which values of the column are compared. It depends on the wire type only."""
     if wire_type(column)[1] is not None:
         return "text"
     if column.base_name in _AS_IS:
@@ -134,22 +136,22 @@ def canon(column: Column) -> str:
 
 
 def is_binary(column: Column) -> bool:
-    """Whether its binary form is the same on both sides."""
+    """Whether the binary form of the column's values is the same on both servers."""
     name = column.base_name.removeprefix("_")
     return wire_type(column)[1] is None and name in _BINARY
 
 
 def raw(text: str) -> sql.SQL:
-    """SQL that is the operator's own, or that the server printed for us."""
+    """SQL text that the operator wrote or the server printed."""
     return sql.SQL(text)
 
 
 def view_select(
     source: TableRef, only: bool, key: Sequence[str], projected: Sequence[Projected], where: str | None
 ) -> sql.Composed:
-    """The SELECT of a target table over its source table, the walk key leading.
+    """The SELECT of a target table over its source table; the key columns come first.
 
-    Line breaks around the operator's expressions keep a trailing comment from swallowing what follows.
+    The line breaks around the operator's expressions end a trailing comment in them.
     """
     items = [
         sql.SQL("{} AS {}").format(sql.Identifier(source.name, name), sql.Identifier(f"{KEY_PREFIX}{i}"))
@@ -162,21 +164,21 @@ def view_select(
     query = sql.SQL("SELECT {} FROM {}{}").format(
         sql.SQL(", ").join(items),
         sql.SQL("ONLY " if only else ""),
-        sql.Identifier(source.schema, source.name),
+        source.identifier,
     )
     if where is None:
         return query
     return query + sql.SQL(" WHERE (\n{}\n)").format(raw(where))
 
 
-#: Wire types that a collation compares.
+#: Wire types with a collation.
 _COLLATED = {"text", "character varying", "bpchar", "name"}
 
 
 def same_key(left: sql.Composable, right: sql.Composable, p: Projected) -> sql.Composed:
-    """Two values of a key's image are the same, byte by byte; the first comparison is the one an index answers.
+    """A predicate: two values of a key's image are equal, byte by byte. The first comparison can use an index.
 
-    The plan takes no key whose collation finds different bytes equal, but a collation may come later.
+    The plan accepts no key with a nondeterministic collation, but a column may get one after the plan.
     """
     test = sql.SQL("{} = {}").format(left, right)
     if p.cast_in is None and p.wire in _COLLATED:
@@ -185,9 +187,9 @@ def same_key(left: sql.Composable, right: sql.Composable, p: Projected) -> sql.C
 
 
 def comparable(value: sql.Composable, p: Projected, *, recode: bool) -> sql.Composed:
-    """``value``, of type ``p.wire``, in the form that is hashed and compared.
+    """``value``, of type ``p.wire``, converted to the form that is hashed and compared.
 
-    :param recode: the servers' encodings differ, so text is compared as UTF-8 bytes.
+    :param recode: whether the encodings of the databases differ; text is then compared as UTF-8 bytes.
     """
     if p.canon == "as_is":
         return sql.Composed([value])

@@ -1,7 +1,7 @@
-"""The way back: the SELECT that makes source rows of target rows again, and why there is none. Pure.
+"""The reverse plan: for each source table, the SELECT over its target that a rollback applies. No I/O.
 
-Renames and casts go back by themselves, other transforms by ``reverse:`` (docs/invariants.md, I-10.1 and I-10.7). A
-source column that nothing gives a value keeps the one it has.
+Renames and casts are reversed automatically. Other transforms need ``reverse:`` (docs/invariants.md, I-10.1 and
+I-10.7). A source column without a value in the target keeps the value that it has.
 """
 
 from __future__ import annotations
@@ -14,31 +14,32 @@ from confiture.plan.conversions import image_problem
 from confiture.plan.model import KeyColumn, Plan, SequencePlan, TablePlan
 from confiture.plan.planner import numbered
 from confiture.plan.projection import Projected, canon, is_binary, wire_type
-from confiture.types import TableRef, quoted
+from confiture.types import TableRef, double_quoted, quoted
 
 
-def with_way_back(plan: Plan, source: Catalog, target: Catalog) -> Plan:
-    """The plan with what a rollback needs, or why each table has no way back."""
+def with_reverse(plan: Plan, source: Catalog, target: Catalog) -> Plan:
+    """The plan with the reverse plan of each table, or with the reason why a table cannot be reversed."""
     feeds = Counter(t.source for t in plan.tables)
     unplanned = _keys_of_omitted(set(feeds), source)
     tables = []
-    back = []
+    reversed_tables = []
     for table in plan.tables:
         old, new = source.by_ref[table.source], target.by_ref[table.target]
         values = _values(table, old)
         problem = _problem(table, old, new, values, feeds[table.source]) or unplanned.get(table.source)
         tables.append(replace(table, rollback_problem=problem))
         if problem is None:
-            back.append(_inverse(table, old, values))
-    whole = len(back) == len(tables)
+            reversed_tables.append(_reversed(table, old, values))
+    whole = len(reversed_tables) == len(tables)
     sequences = _sequences(plan, source) if whole else ()
-    return replace(plan, tables=tuple(tables), back=tuple(back) if whole else (), back_sequences=sequences)
+    reverse = tuple(reversed_tables) if whole else ()
+    return replace(plan, tables=tuple(tables), reverse=reverse, reverse_sequences=sequences)
 
 
 def _keys_of_omitted(planned: set[TableRef], source: Catalog) -> dict[TableRef, str]:
-    """Source tables with a foreign key from or to a table that the plan omits.
+    """Source tables with a foreign key from or to a table that the plan omits, each with the problem.
 
-    Such a key may refuse what a reverse pass applies: the rows at its other end do not follow the target's.
+    Such a key may reject rows of a reverse pass, because the rows of the omitted table do not follow the target.
     """
     found: dict[TableRef, str] = {}
     for table in source.tables:
@@ -53,11 +54,11 @@ def _keys_of_omitted(planned: set[TableRef], source: Catalog) -> dict[TableRef, 
 
 
 def _values(table: TablePlan, source: Table) -> dict[str, Projected]:
-    """What gives each source column its value; a plain rename before a ``reverse:``."""
+    """The column that gives each source column its value. A plain rename takes precedence over ``reverse:``."""
     found: dict[str, Projected] = {}
     for p in table.columns:
-        if p.back_to is not None:
-            found.setdefault(p.back_to, p)
+        if p.reverse_column is not None:
+            found.setdefault(p.reverse_column, p)
     for p in table.columns:
         if p.source is not None and (found.get(p.source) is None or found[p.source].source is None):
             found[p.source] = p
@@ -69,29 +70,29 @@ def _problem(table: TablePlan, source: Table, target: Table, values: dict[str, P
     if not table.key:
         return "the table has no key"
     if feeds > 1:
-        return f"{table.source} feeds several tables, and none of them has all of a row"
+        return f"{table.source} is split into several tables, none of which has the whole row"
     if table.arbiter is None:
         return f"{table.target} has no unique index on the key"
     if target.inherits or target.inherited_from:
         return f"{table.target} is part of an inheritance tree that is not partitioning"
     known = set(values)
     for p in table.columns:
-        if p.source is None and p.back_to is None and not set(p.reads) <= known:
+        if p.source is None and p.reverse_column is None and not set(p.reads) <= known:
             return f"column {quoted(p.target)} is transformed without `reverse:`"
     for k in table.key:
         if values.get(k.source) is None or values[k.source].target != k.target:
-            return f"the key column {quoted(k.target)} has no way back"
+            return f"the key column {quoted(k.target)} cannot be reversed"
         problem = _key_problem(source.column(k.source), target.column(k.target))
         if problem is not None:
             return f"the key column {quoted(k.target)} {problem}"
     for column in source.columns:
         if column.name not in known and _must_be_given(column):
-            return f"source column {quoted(column.name)} is NOT NULL and would get no value"
+            return f"source column {quoted(column.name)} is NOT NULL, and no column gives it a value"
     return None
 
 
 def _key_problem(old: Column | None, new: Column | None) -> str | None:
-    """Why the target's key is no key in the other direction: what is written after the cutover must keep apart too."""
+    """Why the target's key is not a key of the source: keys written after the cutover must differ there too."""
     assert old is not None
     assert new is not None
     return image_problem(new, old) if new.null_free else "may be NULL in the target"
@@ -101,7 +102,7 @@ def _must_be_given(column: Column) -> bool:
     return column.not_null and not (column.has_default or column.identity or column.generated)
 
 
-def _inverse(table: TablePlan, source: Table, values: dict[str, Projected]) -> TablePlan:
+def _reversed(table: TablePlan, source: Table, values: dict[str, Projected]) -> TablePlan:
     columns = tuple(_column(table, c, values[c.name]) for c in source.columns if c.name in values)
     key = tuple(KeyColumn(k.target, k.target_type, k.source, k.source_type) for k in table.key)
     return replace(
@@ -122,18 +123,13 @@ def _inverse(table: TablePlan, source: Table, values: dict[str, Projected]) -> T
 def _column(table: TablePlan, column: Column, p: Projected) -> Projected:
     wire, cast_in = wire_type(column)
     renamed = p.source == column.name
-    expression = f"{quoted_always(table.target.name)}.{quoted_always(p.target)}" if renamed else str(p.reverse)
+    expression = f"{double_quoted(table.target.name)}.{double_quoted(p.target)}" if renamed else str(p.reverse)
     made = Projected(column.name, expression, None, wire, cast_in, canon(column), is_binary(column))
     return replace(made, source=p.target if renamed else None, reads=(p.target,))
 
 
-def quoted_always(name: str) -> str:
-    """A name as SQL, in double quotes even where none are needed."""
-    return '"' + name.replace('"', '""') + '"'
-
-
 def _sequences(plan: Plan, source: Catalog) -> tuple[SequencePlan, ...]:
-    """Each source sequence goes on where the target's is, or behind the largest value of its columns."""
+    """Each source sequence continues from the target's value, or after the largest value of its columns."""
     fed: dict[TableRef, list[TableRef]] = {}
     for planned in plan.sequences:
         for ref in planned.sources:

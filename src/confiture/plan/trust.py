@@ -1,9 +1,9 @@
-"""Whose code the mapping's expressions run: reading a view of ours runs its functions with our role's privileges.
+"""The functions that the mapping's expressions call run with the privileges of Confiture's role.
 
-A function's owner may replace it at any time, so the owner decides: a superuser, our own role or the owner of the
-table is trusted, any other role only for a function that the mapping names under ``$trust_functions``. Functions are
-judged by the OID that the server has resolved: a name means something else where an application's role may create
-functions in a schema of the search path.
+The owner of a function may replace it at any time. Functions of a superuser, of Confiture's role and of the table's
+owner are trusted. A function of any other role is trusted only if the mapping names it under ``$trust_functions``.
+Functions are identified by the OID that the server has resolved, because a role that may create functions in a schema
+of the search path can change the meaning of a name.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _NAMED = load("trust.sql")
 
 @dataclass(frozen=True, slots=True)
 class Untrusted:
-    """A function that reading a view runs, though another role may replace it.
+    """A function that a SELECT from a view calls, and that an untrusted role may replace.
 
-    :ivar view: whose reading runs it, as ``regclass`` prints it.
+    :ivar view: the view, as ``regclass`` prints it.
     :ivar function: its name with its argument types.
     :ivar owner: the role that owns it, quoted; ``trusted_owner`` owns the table.
-    :ivar changed: the mapping trusts it, and it was redefined since the plan.
+    :ivar changed: the mapping trusts the function, but it was redefined since the plan.
     """
 
     view: str
@@ -42,31 +42,32 @@ class Untrusted:
 
     def __str__(self) -> str:
         if self.changed:
-            return f"runs {self.function}, which was redefined since the plan trusted it"
+            return f"runs {self.function}, which was redefined after the plan trusted it"
         return f"runs the function {self.function}, which role {self.owner} owns and may replace"
 
     @property
     def hint(self) -> str:
-        """The ways out."""
+        """How to proceed."""
         if self.changed:
             return "review the function, then plan the table again with --restart-table"
         name = self.function.replace("'", "''")
         return (
-            "if another function was meant, write its schema before its name; else review the function and name it in"
-            f" the mapping, $trust_functions: ['{name}'], or run:"
+            "if another function is meant, qualify its name with its schema; otherwise review the function and add it"
+            f" to the mapping, $trust_functions: ['{name}'], or run:"
             f" ALTER FUNCTION {self.function} OWNER TO {self.trusted_owner}"
         )
 
 
 def resolve(tx: Transaction, names: Sequence[str], side: str) -> tuple[Trusted, ...]:
-    """The functions that the mapping trusts, as this database has them now; those that it lacks are left out.
+    """The functions that the mapping trusts, as this database defines them now, without those that do not exist.
 
-    Argument types outside pg_catalog carry their schema.
+    :param names: function names with argument types; types outside pg_catalog are schema-qualified.
+    :param side: ``source`` or ``target``.
     """
     found = []
     with _plain(tx):
         for name in names:
-            with suppress(psycopg.Error), tx.pg.transaction():  # it may be no function's name at all
+            with suppress(psycopg.Error), tx.pg.transaction():  # the text may not be the name of a function
                 row = tx.pg.execute(_NAMED["named"], {"name": name}).fetchone()
                 if row is not None:
                     found.append(Trusted(side, name, *row))
@@ -75,7 +76,7 @@ def resolve(tx: Transaction, names: Sequence[str], side: str) -> tuple[Trusted, 
 
 @contextmanager
 def _plain(tx: Transaction) -> Iterator[None]:
-    """Names are pg_catalog's in the block: the session's own search_path is what an application may have prepared."""
+    """Resolve names in pg_catalog only in the block: a role may have created functions in the session's search_path."""
     with tx.pg.transaction(force_rollback=True):
         tx.pg.execute("SET LOCAL search_path = pg_catalog")
         yield
@@ -84,15 +85,15 @@ def _plain(tx: Transaction) -> Iterator[None]:
 def untrusted(
     tx: Transaction, views: Sequence[tuple[sql.Identifier, TableRef]], trusted: Sequence[Trusted]
 ) -> list[Untrusted]:
-    """What reading these views runs without our trust.
+    """The untrusted functions that a SELECT from the views calls.
 
-    :param views: each with the table that it reads.
-    :param trusted: the functions of this side that the mapping names.
+    :param views: each view with the table that it reads.
+    :param trusted: the functions of this database that the mapping names.
     """
     known = {t.oid: t.digest for t in trusted}
     values = {
         "views": [view.as_string(tx.pg) for view, _ in views],
-        "tables": [sql.Identifier(table.schema, table.name).as_string(tx.pg) for _, table in views],
+        "tables": [table.identifier.as_string(tx.pg) for _, table in views],
     }
     with _plain(tx):
         rows = tx.pg.execute(_NAMED["untrusted"], values).fetchall()
@@ -104,15 +105,15 @@ def untrusted(
 
 
 def refuse(tx: Transaction, schema: str, tables: Sequence[TablePlan], trusted: Sequence[Trusted], side: str) -> None:
-    """Judge the run's views of these tables, in the transaction that has created them.
+    """Check the views of these tables, in the transaction that created them.
 
-    :raises Refused: naming each function, its owner and the ways out.
+    :raises Refused: a view calls untrusted functions; the error names each with its owner, and how to proceed.
     """
     views = [(sql.Identifier(schema, t.view), t.source) for t in tables]
     found = untrusted(tx, views, [t for t in trusted if t.side == side])
     if found:
         raise Refused(
-            f"a view of the {side} would run code of another role",
+            f"a view on the {side} would run code of another role",
             why="\n".join(dict.fromkeys(f"{u.view} {u}" for u in found)),
             fix=found[0].hint,
         )

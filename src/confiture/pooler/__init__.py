@@ -1,6 +1,6 @@
-"""A connection pooler in front of the application, held and re-pointed while the databases change roles.
+"""A connection pooler between the application and the databases, paused and redirected during a cutover.
 
-The cutover knows it as a :class:`Gate`; what stands behind one is its own affair.
+A cutover uses only the :class:`Pooler` protocol. How a pooler implements each method is its own concern.
 """
 
 from __future__ import annotations
@@ -9,27 +9,27 @@ from typing import Protocol
 
 
 class Pooler(Protocol):
-    """What the application's connections pass through. Each act may be repeated after a crash."""
+    """The pooler that the application connects to. Each method may be repeated after a crash."""
 
     @property
     def name(self) -> str:
-        """For people and the journal; no secret in it."""
+        """The name for messages and the journal, without secrets."""
 
     def check(self) -> None:
-        """Everything that later acts need.
+        """Check everything that the other methods need, without changing anything.
 
-        :raises ConfitureError: when one of them would fail; nothing was changed.
+        :raises ConfitureError: one of the other methods would fail.
         """
 
     def pause(self, deadline: float) -> None:
-        """Hold new transactions back and wait for those under way; opened again when it fails.
+        """Hold back new transactions and wait for the running ones; on failure the pooler is resumed.
 
-        :param deadline: by ``time.monotonic()``.
-        :raises CutoverAborted: when transactions are under way still.
+        :param deadline: a value of ``time.monotonic()``, in seconds.
+        :raises CutoverAborted: transactions are still running at the deadline.
         """
 
     def repoint(self) -> None:
-        """Lead to the new database, now and after a restart of the pooler."""
+        """Redirect connections to the new database, durably: also after a restart of the pooler."""
 
     def resume(self) -> None:
-        """Let transactions go on, to wherever it leads; nothing to do where it is not held."""
+        """Let transactions continue, in the database that the pooler now leads to. No effect if it is not paused."""

@@ -1,6 +1,6 @@
-"""PgBouncer's configuration: one pool's entry found, through its includes, and its address changed; nothing else.
+"""PgBouncer's configuration file: find the entry of one pool, through %include, and change only its address.
 
-Text is bytes read as Latin-1, so that every byte goes back as it was. The grammar is PgBouncer's own:
+Files are read as Latin-1, so that every byte is written back unchanged. The grammar is PgBouncer's own:
 https://www.pgbouncer.org/config.html
 """
 
@@ -22,17 +22,17 @@ _ITEM = re.compile(
       | (?P<end> \Z ))""",
     re.VERBOSE | re.ASCII,
 )
-#: What ends a line's value, in the C locale: bytes of UTF-8 letters are not blanks.
+#: Blanks at the end of a value, in the C locale: the bytes of UTF-8 letters are not blanks.
 _BLANKS = " \t\r\n\v\f"
 _PAIR = re.compile(r"[ ]*(?P<key>[^ =]+)[ ]*=[ ]*(?P<value>'(?:[^']|'')*'|(?!')[^ ]+)")
-#: As many files within files as PgBouncer itself follows.
+#: The nesting of %include that PgBouncer itself accepts.
 DEEPEST_INCLUDE = 10
 DEFAULT_PORT = 5432
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a pool leads: ``host`` None for the pooler's default Unix socket."""
+    """The database that a pool leads to. ``host`` is None for the pooler's default Unix socket."""
 
     host: str | None
     port: int
@@ -44,7 +44,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A pool's line: its file, the file's text, and where the connection string stands in it."""
+    """A pool's line: its file, the file's text, and the offsets of the connection string in the text."""
 
     path: Path
     text: str
@@ -57,14 +57,14 @@ class Entry:
         return self.text[self.start : self.end]
 
     def changed(self, value: str) -> bytes:
-        """The whole file with another connection string."""
+        """The bytes of the whole file, with ``value`` as the connection string."""
         return (self.text[: self.start] + value + self.text[self.end :]).encode("latin-1")
 
 
 def find(path: Path, pool: str, read: Callable[[Path], str] | None = None) -> Entry | None:
-    """The entry that PgBouncer would take for ``pool``, the last of that name; None when there is none.
+    """The entry that PgBouncer uses for ``pool``: the last one of that name, or None if there is none.
 
-    :raises Refused: when a file cannot be read, or not as PgBouncer reads it.
+    :raises Refused: a file cannot be read, or PgBouncer would not accept it.
     """
     wanted = pool.encode().decode("latin-1")
     found = None
@@ -81,17 +81,19 @@ def _read(path: Path) -> str:
         raise Refused(
             f"the pooler's configuration {path} cannot be read",
             why=error.strerror or str(error),
-            fix="run the cutover on the pooler's machine, by a user who may read and write it, or name another file"
-            " with --pgbouncer-config",
+            fix="run the cutover on the pooler's machine, as a user that can read and write the file, or name another"
+            " file with --pgbouncer-config",
         ) from None
 
 
 def _entries(
     path: Path, section: list[str], depth: int, read: Callable[[Path], str]
 ) -> Iterator[tuple[Entry, str, str]]:
-    """Every ``key = value`` with the section it stands in; a section goes on across an include."""
+    """Every ``key = value`` with its section. A section continues into an included file and behind it."""
     if depth > DEEPEST_INCLUDE:
-        raise Refused(f"{path} is included too deep", why="PgBouncer refuses that too", fix="mend its %include")
+        raise Refused(
+            f"{path} is included too deeply", why="PgBouncer rejects the file as well", fix="correct the %include lines"
+        )
     text = read(path)
     at = 0
     while at < len(text):
@@ -99,13 +101,14 @@ def _entries(
         if item is None:
             line = text.count("\n", 0, at) + 1
             raise Refused(
-                f"{path}:{line} is not understood",
-                why="PgBouncer would not read it either",
-                fix="mend it; RELOAD must work during a cutover",
+                f"{path}:{line} cannot be parsed",
+                why="PgBouncer rejects the line as well",
+                fix="correct the line; RELOAD must succeed during a cutover",
             )
         at = item.end()
         if item["include"] is not None:
-            # Relative names are relative to the pooler's own folder, which is not known; ours is the best guess.
+            # PgBouncer resolves relative names in its working directory, which is unknown here. The directory of the
+            # including file is the best guess.
             yield from _entries(path.parent / item["include"].strip(_BLANKS), section, depth + 1, read)
         elif item["section"] is not None:
             section[0] = item["section"]
@@ -118,9 +121,9 @@ def _entries(
 
 
 def address(value: str, pool: str) -> Address:
-    """Where a connection string leads.
+    """The address in a pool's connection string.
 
-    :raises Refused: when it is not one that PgBouncer takes.
+    :raises Refused: PgBouncer would not accept the connection string.
     """
     given = {m["key"]: _unquoted(m["value"]) for m in _pairs(value)}
     port = given.get("port", str(DEFAULT_PORT))
@@ -128,7 +131,7 @@ def address(value: str, pool: str) -> Address:
 
 
 def repointed(value: str, to: Address) -> str:
-    """A connection string that leads to ``to``; what else it says stands as it was."""
+    """The connection string with the address ``to``; its other parameters are unchanged."""
     wanted = {"port": str(to.port), "dbname": to.dbname, **({"host": to.host} if to.host is not None else {})}
     parts, at, seen = [], 0, set()
     for m in _pairs(value):
@@ -148,9 +151,9 @@ def _pairs(value: str) -> list[re.Match[str]]:
         pair = _PAIR.match(value, at)
         if pair is None:
             raise Refused(
-                "the pool's connection string is not understood",
-                why="it is not of the form key=value key=value",  # it may hold a password
-                fix="mend it in the pooler's configuration",
+                "the pool's connection string cannot be parsed",
+                why="it is not of the form key=value key=value",  # not shown: it may hold a password
+                fix="correct it in the pooler's configuration",
             )
         found.append(pair)
         at = pair.end()
@@ -171,27 +174,27 @@ def _quoted(value: str) -> str:
 
 
 def refuse_unwritable(path: Path) -> None:
-    """:raises Refused: when :func:`replace` could not keep the file's owner, or not write it at all."""
+    """:raises Refused: :func:`replace` could not write the file, or could not keep its owner."""
     real = path.resolve()
     status, folder = real.stat(), os.access(real.parent, os.W_OK)
     ours = status.st_uid == os.geteuid() and status.st_gid in (os.getegid(), *os.getgroups())
     if not (os.access(real, os.W_OK) and folder and (ours or os.geteuid() == 0)):
         raise Refused(
             f"the pooler's configuration {real} cannot be replaced",
-            why="we may not write it or its folder, or not keep its owner",
-            fix="run the cutover as the owner of that file, or as root",
+            why="this user cannot write the file or its directory, or cannot keep the file's owner",
+            fix="run the cutover as the owner of the file, or as root",
         )
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Put ``data`` in the file's place at once, owner and permissions kept; a link stays one.
+    """Replace the file's contents atomically, keeping its owner and permissions; a symbolic link stays a link.
 
-    After a crash it is wholly the old one or wholly the new one.
+    After a crash the file has either the old contents or the new contents.
     """
     real = path.resolve()
     status = real.stat()
     beside = real.with_name(f".{real.name}.confiture")
-    beside.unlink(missing_ok=True)  # a crash left it
+    beside.unlink(missing_ok=True)  # left behind by a crash
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, "wb") as file:
         file.write(data)

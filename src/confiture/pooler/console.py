@@ -1,4 +1,4 @@
-"""PgBouncer's admin console: the simple protocol only, every command with a deadline.
+"""PgBouncer's admin console. It accepts only the simple query protocol. Every command has a deadline.
 
 https://www.pgbouncer.org/usage.html
 """
@@ -16,22 +16,22 @@ from confiture.config import Database, redact
 from confiture.errors import CannotConnect, Refused, UsageError
 
 CONNECT_SECONDS = 5
-#: For commands that wait for nothing.
+#: Seconds for a command that waits for no transaction.
 SECONDS = 10.0
 
 
 class Failed(Refused):
-    """The console's own word for why a command failed."""
+    """The console rejected a command; ``why`` is its message."""
 
 
 class TimedOut(CannotConnect):
-    """No answer by the deadline; the connection is gone, and what was asked for may still come true."""
+    """No answer by the deadline. The connection is closed, and PgBouncer may still execute the command."""
 
 
 class Console:
-    """One connection, opened when first used and again after it was lost.
+    """One connection, opened on first use and reopened after it was lost.
 
-    :param conninfo: of the console; ``dbname`` is ``pgbouncer`` unless it says otherwise.
+    :param conninfo: connects to the console; ``dbname`` defaults to ``pgbouncer``.
     """
 
     def __init__(self, conninfo: str) -> None:
@@ -42,21 +42,21 @@ class Console:
             raise UsageError("--pgbouncer cannot be read", why=redact(str(error)).strip(), fix=fix) from None
         self._conninfo = make_conninfo("", **{"connect_timeout": CONNECT_SECONDS, **given})
         self._connection: psycopg.Connection[tuple[object, ...]] | None = None
-        #: Without a secret.
+        #: The console's address, without secrets.
         self.public = Database("pooler", make_conninfo("", **given)).public
 
     def close(self) -> None:
-        """Close the connection if there is one."""
+        """Close the connection, if it is open."""
         if self._connection is not None:
             self._connection.close()
         self._connection = None
 
     def run(self, command: str, *, seconds: float = SECONDS) -> list[dict[str, str]]:
-        """A command's rows; NULL is the empty string.
+        """Run a command and return its rows, each a dictionary by column name; NULL becomes the empty string.
 
-        :raises Failed: when the console refuses it.
-        :raises TimedOut: after ``seconds``.
-        :raises CannotConnect: when there is no console to be had.
+        :raises Failed: the console rejects the command.
+        :raises TimedOut: the console has not answered after ``seconds``.
+        :raises CannotConnect: the console cannot be reached.
         """
         try:
             return _run(self._pgconn(), command, time.monotonic() + seconds)
@@ -69,7 +69,7 @@ class Console:
 
     def _pgconn(self) -> pq.abc.PGconn:
         if self._connection is None or self._connection.closed:
-            # psycopg itself says nothing on a connection in autocommit that only its PGconn is used of.
+            # psycopg sends nothing of its own: the connection is in autocommit, and only its PGconn is used.
             self._connection = psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None)
         return self._connection.pgconn
 
@@ -78,7 +78,7 @@ class Console:
         return CannotConnect(
             "the pooler's admin console does not answer",
             why=f"{self.public}: {lines[-1]}",
-            fix="check --pgbouncer, that PgBouncer runs, and its admin_users",
+            fix="check --pgbouncer, PgBouncer's admin_users, and that PgBouncer is running",
         )
 
 
@@ -92,17 +92,17 @@ def _run(pgconn: pq.abc.PGconn, command: str, deadline: float) -> list[dict[str,
         elif result.status != pq.ExecStatus.COMMAND_OK:
             failed = (result.error_message or b"").decode(errors="replace").strip()
     if failed:
-        raise Failed(f"the pooler refuses {command}", why=redact(failed), fix="look at PgBouncer's log")
+        raise Failed(f"the pooler rejects {command}", why=redact(failed), fix="check PgBouncer's log")
     return rows
 
 
 def _next(pgconn: pq.abc.PGconn, command: str, deadline: float) -> pq.abc.PGresult | None:
-    """The next result; None after the last."""
+    """The next result, or None after the last one."""
     while pgconn.is_busy():
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([pgconn.socket], [], [], left)[0]:
-            fix = "look at PgBouncer, then run the same command again"
-            raise TimedOut(f"the pooler has not answered {command}", why="its time ran out", fix=fix)
+            fix = "check PgBouncer, then run the same command again"
+            raise TimedOut(f"the pooler has not answered {command}", why="the command timed out", fix=fix)
         pgconn.consume_input()
     return pgconn.get_result()
 

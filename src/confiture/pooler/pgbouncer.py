@@ -1,8 +1,9 @@
-"""PgBouncer as a gate: PAUSE its pool, re-point it through its configuration file and RELOAD, RESUME it.
+"""The pooler protocol for PgBouncer: PAUSE the pool, redirect it by its configuration file and RELOAD, RESUME it.
 
-PAUSE holds from the moment it is asked for and outlives its console: what was paused is resumed by us, by the
-same command after a crash, or by hand. With transaction pooling it waits for transactions under way; with
-session pooling it would wait for clients to leave, so that is refused.
+PAUSE takes effect when it is sent, and stays in effect after the console disconnects. Confiture resumes the pool, if
+necessary when the same command is run again after a crash; an administrator can resume it too. With transaction
+pooling, PAUSE waits for the running transactions. With session pooling it would wait until every client has
+disconnected, so session pooling is refused.
 https://www.pgbouncer.org/usage.html
 """
 
@@ -20,14 +21,15 @@ from confiture.failpoints import failpoint
 from confiture.pooler import config_file
 from confiture.pooler.config_file import Address, Entry
 from confiture.pooler.console import Console, Failed, TimedOut
+from confiture.types import double_quoted
 
-#: Seconds to wait until connections to the old database are closed, where the pool was not paused.
+#: Seconds to wait until the connections to the old database are closed, if the pool was not paused.
 CLOSING_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """What the user named: the admin console's conninfo, the pool, and its file (None: what PgBouncer says)."""
+    """The options of the command: the console's conninfo, the pool, and its file (None: as PgBouncer reports it)."""
 
     conninfo: str
     name: str
@@ -35,9 +37,9 @@ class Pool:
 
 
 class PgBouncer:
-    """One pool of a PgBouncer, on this machine or one whose configuration file is reached from here.
+    """One pool of a PgBouncer whose configuration file can be written from this machine.
 
-    :param to: where the pool leads after :meth:`repoint`.
+    :param to: the database that the pool leads to after :meth:`repoint`.
     """
 
     def __init__(self, pool: Pool, to: Address) -> None:
@@ -48,7 +50,7 @@ class PgBouncer:
 
     @property
     def name(self) -> str:
-        """For people and the journal."""
+        """The name for messages and the journal."""
         return f"pool {self._pool} of PgBouncer ({self._console.public})"
 
     def close(self) -> None:
@@ -58,10 +60,10 @@ class PgBouncer:
     # Before anything is changed -----------------------------------------------------------------------
 
     def check(self) -> None:
-        """The console answers to an administrator, the pool is there, of a kind that can be paused, and its entry
-        can be rewritten.
+        """Check that the role is an administrator, that the pool exists and can be paused, and that its entry can
+        be rewritten.
 
-        :raises Refused: naming what is not so.
+        :raises Refused: one of these does not hold; the error names it.
         """
         status = self._status()
         self._refuse_session_pooling(status)
@@ -71,13 +73,13 @@ class PgBouncer:
         written = config_file.address(entry.value, self._pool)
         if written not in (_address(status), self._to):
             raise Refused(
-                f"{entry.path} is not what PgBouncer goes by",
-                why=f"pool {self._pool} leads to {_address(status)}, the file says {written}",
-                fix="RELOAD it, or name its file with --pgbouncer-config",
+                f"{entry.path} does not match PgBouncer's running configuration",
+                why=f"pool {self._pool} leads to {_address(status)}, but in the file it leads to {written}",
+                fix="run RELOAD, or name PgBouncer's file with --pgbouncer-config",
             )
 
     def leads_to(self, like: Database) -> Database:
-        """The database the pool leads to now, to be reached with the role and password of ``like``."""
+        """The database that the pool leads to now, with the role and password of ``like``."""
         given = conninfo_to_dict(like.conninfo)
         for name in ("host", "hostaddr", "port", "dbname"):
             given.pop(name, None)
@@ -95,25 +97,26 @@ class PgBouncer:
         raise Refused(
             f"PgBouncer has no pool {self._pool}",
             why=f"it has {known or 'none'}",
-            fix="name one with --pool; a pool that * makes needs an entry of its own under [databases]",
+            fix="name one with --pool; a pool created by the * entry needs an entry of its own under [databases]",
         )
 
     def _refuse_session_pooling(self, status: dict[str, str]) -> None:
         default = next(r["value"] for r in self._console.run("SHOW CONFIG") if r["key"] == "pool_mode")
-        # A user may have a mode of its own: the pools that are there tell.
+        # A user may have a pool_mode of its own, which only the existing pools show.
         modes = {r["pool_mode"] for r in self._console.run("SHOW POOLS") if r["database"] == self._pool}
         if "session" in (modes or {status["pool_mode"] or default}):
             raise Refused(
                 f"pool {self._pool} uses session pooling",
                 why="PAUSE would wait until every client has disconnected",
-                fix="set pool_mode = transaction for it, or cut over without --pgbouncer and restart the application",
+                fix="set pool_mode = transaction, or cut over without --pgbouncer and restart the application",
             )
 
     def _refuse_no_administrator(self, status: dict[str, str]) -> None:
         if status["paused"] != "0":
             return
         try:
-            self._console.run(f"RESUME {_quoted(self._pool)}")  # it is not paused: only who may ask is told
+            # The pool is not paused, so an administrator gets the error "not paused", and any other role a refusal.
+            self._console.run(f"RESUME {double_quoted(self._pool)}")
         except Failed as error:
             if "not paused" not in error.why:
                 raise Refused(
@@ -128,40 +131,40 @@ class PgBouncer:
         if entry is None:
             raise Refused(
                 f"pool {self._pool} has no entry under [databases]",
-                why=f"neither in {path} nor in what it includes",
-                fix="name PgBouncer's file with --pgbouncer-config, or give the pool an entry of its own",
+                why=f"neither {path} nor a file that it includes has one",
+                fix="name PgBouncer's file with --pgbouncer-config, or add an entry for the pool",
             )
         return entry
 
     def _own_config(self) -> Path:
-        told = next((r["value"] for r in self._console.run("SHOW CONFIG") if r["key"] == "conffile"), "")
-        if not Path(told).is_absolute():
+        shown = next((r["value"] for r in self._console.run("SHOW CONFIG") if r["key"] == "conffile"), "")
+        if not Path(shown).is_absolute():
             raise Refused(
                 "PgBouncer's configuration file is not known",
-                why=f"it was started with {told or 'none'!r}, relative to a folder of its own",
-                fix="name it with --pgbouncer-config",
+                why=f"it was started with {shown or 'none'!r}, relative to its working directory",
+                fix="name the file with --pgbouncer-config",
             )
-        return Path(told)
+        return Path(shown)
 
-    # Holding and leading ------------------------------------------------------------------------------
+    # Pause, redirect, resume --------------------------------------------------------------------------
 
     def pause(self, deadline: float) -> None:
-        """PAUSE, or RESUME at once when transactions are still under way at the deadline."""
+        """PAUSE the pool; RESUME it if transactions are still running at the deadline."""
         try:
-            self._console.run(f"PAUSE {_quoted(self._pool)}", seconds=max(0.0, deadline - time.monotonic()))
+            self._console.run(f"PAUSE {double_quoted(self._pool)}", seconds=max(0.0, deadline - time.monotonic()))
         except TimedOut:
             self.resume()
             raise CutoverAborted(
-                "given up: the pool's transactions did not end in time",
-                why=f"PAUSE of pool {self._pool} was still waiting when --max-write-pause ran out",
-                fix="end the long transactions, or wait for a quieter moment; the pool goes on as before",
+                "aborted: the pool's transactions did not end in time",
+                why=f"PAUSE of pool {self._pool} was still waiting after --max-write-pause",
+                fix="end the long transactions, or retry when there is less load; the pool was resumed",
             ) from None
         failpoint("pooler.paused")
 
     def repoint(self) -> None:
-        """The file first, so that a restart of PgBouncer finds it; then RELOAD, and a look at what came of it.
+        """Write the file, so that the redirection survives a restart of PgBouncer; then RELOAD and check the result.
 
-        :raises CutoverUnfinished: when PgBouncer does not take it; the same command tries again.
+        :raises CutoverUnfinished: PgBouncer has not taken over the new address; the same command retries.
         """
         entry = self._entry()
         if config_file.address(entry.value, self._pool) != self._to:
@@ -173,15 +176,15 @@ class PgBouncer:
         status = self._status()
         if _address(status) != self._to:
             raise CutoverUnfinished(
-                f"pool {self._pool} does not lead to the database that serves yet",
-                why=f"after RELOAD it still leads to {_address(status)}; {entry.path} says {self._to}",
-                fix="look into PgBouncer's log, mend its configuration, then run the same command again",
+                f"pool {self._pool} does not lead to the database that is serving yet",
+                why=f"after RELOAD it still leads to {_address(status)}; in {entry.path} it leads to {self._to}",
+                fix="check PgBouncer's log, correct its configuration, then run the same command again",
             )
         if status["paused"] == "0":
             self._wait_for_old_connections()
 
     def _wait_for_old_connections(self) -> None:
-        """They are closed as their transactions end; a paused pool has none."""
+        """PgBouncer closes the old connections as their transactions end. A paused pool has none."""
         deadline = time.monotonic() + CLOSING_SECONDS
         while time.monotonic() < deadline:
             servers = self._console.run("SHOW SERVERS")
@@ -190,7 +193,7 @@ class PgBouncer:
             time.sleep(0.05)
 
     def resume(self) -> None:
-        """RESUME where it is paused; once more where the console was lost on the way."""
+        """RESUME the pool if it is paused; retry once if the connection to the console was lost."""
         try:
             self._resume()
         except CannotConnect:
@@ -199,11 +202,7 @@ class PgBouncer:
 
     def _resume(self) -> None:
         if self._status()["paused"] != "0":
-            self._console.run(f"RESUME {_quoted(self._pool)}")
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+            self._console.run(f"RESUME {double_quoted(self._pool)}")
 
 
 def _address(status: dict[str, str]) -> Address:

@@ -9,38 +9,29 @@ https://www.postgresql.org/docs/current/sql-set-transaction.html
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
-import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from math import ceil
-from typing import Any, TypeVar
 
 import psycopg
 import sqlalchemy as sa
-import tenacity
 from psycopg import IsolationLevel, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy.pool import NullPool
 
 from confiture import secret_values
 from confiture.config import SECRETS, Database, redact
-from confiture.errors import CannotConnect, ConfitureError, DataFailure, GaveWay, Held, Refused
+from confiture.errors import CannotConnect, Refused
 from confiture.failpoints import armed, failpoint
-from confiture.log import log
+from confiture.postgres.backends import Pg, terminate
 from confiture.postgres.watchdog import Watched, watch
-from confiture.sql import load
 from confiture.types import Backend
-
-T = TypeVar("T")
-Row = tuple[Any, ...]
-Pg = psycopg.Connection[Row]
 
 #: Settings that decide how values are read, printed and compared, and how long we may hold things.
 PROFILE: dict[str, str] = {
@@ -70,6 +61,7 @@ PROFILE: dict[str, str] = {
 
 #: A lock that makes readers or writers wait behind us is waited for this long, then tried again.
 BRIEF_LOCK = "1s"
+
 #: What a transaction ends with that somebody else's locks are in the way of.
 LOCK_CONFLICTS = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 
@@ -113,17 +105,7 @@ KEEPALIVES = {
     "tcp_user_timeout": 30_000,
 }
 
-#: SQLSTATE classes and codes after which the same transaction may succeed (docs/journal.md, Retries).
-_RETRYABLE_CLASSES = ("08", "53")
-_RETRYABLE = {"57P01", "57P02", "57P03", "57P05", "25P03", "40001", "40P01", "55P03"}
-#: A disk that is full does not empty itself within a retry's deadline.
-_NOT_RETRYABLE = {"53100"}
-
-RETRY_DEADLINE_SECONDS = 60
-#: Seconds until work that gave way is repeated: the application's statement then has its lock.
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 OLDEST_VERSION, NEWEST_VERSION = 14, 18
-
 
 #: A transaction that sets this to the run's schema writes for us: capture does not log it (it would echo),
 #: and fences let it pass (I-7.4).
@@ -198,13 +180,15 @@ class Budget:
 
 #: Seconds after the deadline in which this process ends its transactions itself, if it is not frozen.
 GRACE_SECONDS = 0.5
+
 #: Seconds for a server to take a request to cancel.
 CANCEL_SECONDS = 2.0
-_BUDGET: ContextVar[Budget | None] = ContextVar("budget", default=None)
 
+_BUDGET: ContextVar[Budget | None] = ContextVar("budget", default=None)
 
 #: Surrounds what is done in a transaction, given its session and whether it only reads.
 Enrol = Callable[["Session", bool], AbstractContextManager[None]]
+
 _ENROL: ContextVar[Enrol | None] = ContextVar("enrol", default=None)
 
 
@@ -482,23 +466,6 @@ def _backend(pg: Pg) -> Backend:
     return Backend(*row)
 
 
-def alive(pg: Pg, backends: Sequence[Backend]) -> bool:
-    """Whether any of these server processes still runs."""
-    return bool(pg.execute(_BACKENDS["alive"], _named(backends)).fetchall())
-
-
-def terminate(pg: Pg, backends: Sequence[Backend]) -> None:
-    """Have those of these server processes that still run end, without waiting for it."""
-    pg.execute(_BACKENDS["terminate"], _named(backends))
-
-
-_BACKENDS = load("backends.sql")
-
-
-def _named(backends: Sequence[Backend]) -> dict[str, list[int] | list[str]]:
-    return {"pids": [b.pid for b in backends], "starts": [b.started for b in backends]}
-
-
 def refuse_version(name: str, server_version: int) -> None:
     """:raises Refused: when confiture does not know that PostgreSQL (170002 is 17.2)."""
     major = server_version // 10000
@@ -522,143 +489,3 @@ def claiming(tx: Transaction) -> None:
     """Have the transaction ended by its server when we are not heard of: no takeover knows of it."""
     statement = sql.SQL("SET LOCAL idle_in_transaction_session_timeout = {}")
     tx.pg.execute(statement.format(sql.Literal(CLAIM_TIMEOUT)))
-
-
-def retryable(error: BaseException) -> bool:
-    """Whether the same transaction may succeed when it is run again."""
-    if not isinstance(error, psycopg.Error):
-        return isinstance(error, CannotConnect)
-    if error.sqlstate is None:
-        # No SQLSTATE from a live server means that the connection itself broke.
-        return isinstance(error, psycopg.OperationalError)
-    if error.sqlstate in _NOT_RETRYABLE:
-        return False
-    return error.sqlstate[:2] in _RETRYABLE_CLASSES or error.sqlstate in _RETRYABLE
-
-
-def _log_retry(state: tenacity.RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome is not None else None
-    text = redact(str(error)).strip().splitlines() or [""]
-    code = error.sqlstate if isinstance(error, psycopg.Error) else None
-    log.info("trying again", attempt=state.attempt_number, error=type(error).__name__, sqlstate=code, message=text[0])
-
-
-def retry(work: Callable[[], T], *, deadline: float = RETRY_DEADLINE_SECONDS) -> T:
-    """Run ``work``, a whole transaction, again after errors that pass by themselves, and after it gave way.
-
-    :param deadline: seconds after which the last error is raised as it is.
-    """
-    retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(retryable),
-        wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
-        stop=tenacity.stop_after_delay(deadline),
-        before_sleep=_log_retry,
-        reraise=True,
-    )
-    return repeated(lambda: retrying(work))
-
-
-def repeated(work: Callable[[], T]) -> T:
-    """Run ``work``, a whole unit that gives way, until it did not have to.
-
-    There is no deadline: it succeeds when the application leaves it alone for as long as it takes.
-    """
-    waits = retry_delays()
-    while True:
-        try:
-            return work()
-        except GaveWay:
-            time.sleep(next(waits))
-
-
-def retry_delays() -> Iterator[float]:
-    """Seconds before each repetition of work that gave way, without end."""
-    return (min(FIRST_PAUSE * 2**n, LONGEST_PAUSE) for n in itertools.count())
-
-
-#: What to grant for each kind of object that the server's complaint may name.
-_GRANTS = {
-    "table": "SELECT",
-    "view": "SELECT",
-    "sequence": "SELECT",
-    "schema": "USAGE",
-    "database": "CREATE",
-    "foreign-data wrapper": "USAGE",
-    "foreign server": "USAGE",
-    "function": "EXECUTE",
-    "type": "USAGE",
-    "tablespace": "CREATE",
-}
-_DENIED = re.compile(rf"permission denied for ({'|'.join(_GRANTS)}) (.+)")
-_NOT_OWNER = re.compile(r"must be owner of (?:table|schema|sequence|view|relation|type|function) (.+)")
-
-
-def _grant(message: str) -> str:
-    """The statement that mends a missing right, as far as the server's own words tell."""
-    denied, owner = _DENIED.match(message), _NOT_OWNER.match(message)
-    if denied:
-        kind = denied[1].upper().replace("-", " ")
-        return f"GRANT {_GRANTS[denied[1]]} ON {kind} {denied[2]} TO the role confiture connects as"
-    if owner:
-        return f"GRANT the role that owns {owner[1]} TO the role confiture connects as"
-    return "grant it to the role confiture connects as; docs/privileges.md lists every GRANT"
-
-
-#: How the server names the function in which a statement failed, innermost first.
-_IN_FUNCTION = re.compile(r'SQL function "([^"]+)"|PL/pgSQL function (\S.*?\)) line \d+')
-#: Undefined function, table, type or operator, column, schema.
-_UNDEFINED = ("42883", "42P01", "42704", "42703", "3F000")
-
-
-def relies_on_search_path(error: psycopg.Error) -> str | None:
-    """The function that fails because it names objects without their schema; None where none is at fault.
-
-    Confiture's sessions, and since PostgreSQL 17 the server while it maintains indexes and views, find in their
-    search_path only pg_catalog.
-    """
-    found = _IN_FUNCTION.search(error.diag.context or "") if error.sqlstate in _UNDEFINED else None
-    return None if found is None else found[1] or found[2]
-
-
-def _search_path_failure(function: str, message: str, doing: str, detail: str) -> DataFailure:
-    return DataFailure(
-        f"function {function} relies on search_path: SQL failed while {doing}",
-        why=f"{message}: the function names it without its schema",
-        fix=f"ALTER FUNCTION {function} SET search_path = public, pg_temp (with the schemas that it needs; in the DDL"
-        " too), then run the same command again",
-        detail=detail,
-    )
-
-
-def failure(error: psycopg.Error, doing: str) -> ConfitureError:
-    """The server's error as one of ours, told with the object's name and a way out."""
-    diag = error.diag
-    message = redact(diag.message_primary or str(error)).strip()
-    detail = redact(" ".join(filter(None, (diag.message_detail, diag.message_hint, diag.context))))
-    state = error.sqlstate or ""
-    function = relies_on_search_path(error)
-    if function is not None:
-        return _search_path_failure(function, message, doing, detail)
-    if state == "42501":
-        return Refused(
-            f"missing privilege while {doing}",
-            why=message,
-            fix=_grant(message),
-            detail=detail,
-        )
-    if state == "55P03":
-        return Held(f"a lock was not had in time while {doing}", why=message, fix="try again", detail=detail)
-    if state in ("40001", "40P01"):
-        return Held(f"somebody else's locks were in the way while {doing}", why=message, fix="try again", detail=detail)
-    if state == "53100":
-        return DataFailure(
-            f"disk full while {doing}",
-            why=message,
-            fix="make room on that server, then run the same command again: what is done stays done",
-            detail=detail,
-        )
-    if retryable(error):
-        return CannotConnect(
-            f"the connection was lost while {doing}", why=message, fix="run the same command again", detail=detail
-        )
-    return DataFailure(f"SQL failed while {doing}", why=f"{message} ({state})", fix=detail, detail=detail)

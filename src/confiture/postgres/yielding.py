@@ -27,7 +27,8 @@ import psycopg
 from confiture.config import Database, excerpt, redact
 from confiture.errors import ConfitureError, GaveWay
 from confiture.log import log
-from confiture.postgres.session import Pg, Session, enrolling
+from confiture.postgres.backends import Pg
+from confiture.postgres.session import Session, enrolling
 from confiture.sql import load
 
 #: Seconds between two looks, and for which a session of the application may wait: together they stay below the two

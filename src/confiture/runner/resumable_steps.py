@@ -8,7 +8,8 @@ from functools import partial
 
 from confiture.failpoints import failpoint
 from confiture.journal import steps
-from confiture.postgres.session import Transaction, retry
+from confiture.postgres.retry import retry
+from confiture.postgres.session import Transaction
 from confiture.runner.context import Context
 
 

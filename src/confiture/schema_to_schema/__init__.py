@@ -1,1 +1,4 @@
-"""The steps of a run, one a file: each brings the databases from one durable point to the next."""
+"""A run from schema to schema, from setup to cleanup: the work of each command, and what several commands share.
+
+Each transaction leads from one durable state to the next. After a crash, the same command continues.
+"""

@@ -1,8 +1,8 @@
-"""Between the passes of ``follow``: every row compared again, part by part, at a low rate.
+"""Between the passes of ``follow``: every row is compared again, part by part, at a low rate.
 
-Capture sees what fires triggers. A loader that bypasses them changes rows that no pass brings over, and only a
-comparison of every row finds them. A round compares the parts that a verification compares, in the same way; its
-position is in the journal, so that it continues after a crash. A row that is confirmed to differ takes the run back to
+Capture records what fires triggers. A loader that bypasses them changes rows that no pass applies, and only a
+comparison of every row finds those. A round compares the same parts as a verification, in the same way. Its position
+is in the journal, so that it continues after a crash. A row that is confirmed to differ sets the run back to
 ``migrating``.
 """
 
@@ -20,22 +20,22 @@ from confiture.journal.rounds import Round
 from confiture.journal.verifications import Difference
 from confiture.plan.model import Plan
 from confiture.runner.context import Context
-from confiture.schema_to_schema.recheck import reopen
+from confiture.schema_to_schema.changed_key_verification import reopen
 from confiture.states import VERIFIED
 
-#: Seconds from the beginning of one complete verification to that of the next, unless told otherwise.
+#: Seconds from the start of one complete verification to the start of the next, by default.
 EVERY_SECONDS = 24 * 3600.0
-#: The share of the time that is spent comparing.
+#: Share of the time spent on comparing, from 0 to 1.
 SHARE = 0.1
-#: Seconds of comparing at a time, and after them a pass: it is never kept waiting for longer than one part takes.
+#: Seconds of comparing between two passes. A pass is delayed by this and the time of one part at most.
 AT_ONCE_SECONDS = 0.1
 
 
 class Rounds:
-    """Compares every row again and again.
+    """Compares every row in repeated rounds.
 
-    :param every: seconds from the beginning of one round to that of the next.
-    :param share: of the time that may be spent comparing; 1 for as fast as can be.
+    :param every: seconds from the start of one round to the start of the next.
+    :param share: of the time, from 0 to 1, that may be spent on comparing; 1 for no pause.
     """
 
     def __init__(
@@ -54,29 +54,29 @@ class Rounds:
         self._followed = {job.table.number: f for f in followed for job in f.jobs}
         self._every = every
         self._share = share
-        self._rests_until = time.monotonic()
+        self._idle_until = time.monotonic()
         self._round: Round | None = None
         self._parts: Iterator[tuple[RunTable, compared_parts.Part]] = iter(())
         self._hashing = Hashing("record", recode=False)
 
-    def some(self) -> bool:
-        """Compare the next parts of the round that is due, if one is; whether it has more.
+    def compare_next(self) -> bool:
+        """Compare the next parts of the round that is due, if one is; whether that round has more parts.
 
-        A part's position is recorded after the part: a crash repeats it.
+        A part's position is committed after its comparison, so that a crash repeats at most one part.
         """
         began = time.monotonic()
-        if began < self._rests_until or not self._due():
+        if began < self._idle_until or not self._due():
             return False
         spent = 0.0
         while spent < AT_ONCE_SECONDS:
             if not self._next():
                 return False
             spent = time.monotonic() - began
-        self._rests_until = time.monotonic() + spent * (1 / self._share - 1)
+        self._idle_until = time.monotonic() + spent * (1 / self._share - 1)
         return True
 
     def _due(self) -> bool:
-        """Whether there is a round to continue or to begin; it is then the current one."""
+        """Whether a round is to be continued or begun; that round is then the current one."""
         context = self._context
         if context.run().state != VERIFIED:
             return False
@@ -89,6 +89,7 @@ class Rounds:
         if found is None:
             if age is None or age < self._every:
                 return False
+            # Durable: the new round, without a position.
             with context.fenced() as tx:
                 found = rounds.begin(tx, context.run_id, last.number)
             context.progress.say(f"comparing every row again (round {found.number})")
@@ -99,7 +100,7 @@ class Rounds:
         return True
 
     def _left(self, found: Round) -> Iterator[tuple[RunTable, compared_parts.Part]]:
-        """The parts behind the last one compared, of the tables that are kept fresh."""
+        """The parts after the last one compared, of the tables that catch-up applies changes to."""
         context = self._context
         for table in self._plan.tables:
             if table.number not in self._followed or (found.behind and table.number < found.behind[0]):
@@ -110,27 +111,29 @@ class Rounds:
                     yield job, part
 
     def _next(self) -> bool:
-        """Compare one part and record it; False when that ended the round."""
+        """Compare one part and record its position; False when the round has ended."""
         context, item = self._context, self._round
         assert item is not None
         job, part = next(self._parts, (None, None))
         if job is None or part is None:
+            # Durable: the round has compared every part.
             with context.fenced() as tx:
                 rounds.end(tx, item)
             self._round = None
             context.progress.say(f"every row was compared again and is equal (round {item.number})")
             return False
         _, found = part.compare()
-        confirmed = self._settled(job, found) if found else ()
+        confirmed = self._classified(job, found) if found else ()
         if confirmed:
             reopen(context, confirmed, "a row that was verified differs now")
             self._round = None
             return False
+        # Durable: the position of the part, compared and equal.
         with context.fenced() as tx:
             self._round = rounds.advance(tx, item, job.table.number, part.number)
         return True
 
-    def _settled(self, job: RunTable, found: Sequence[Difference]) -> tuple[Difference, ...]:
-        """What is confirmed to differ; rows that never stand still are left to the cutover."""
+    def _classified(self, job: RunTable, found: Sequence[Difference]) -> tuple[Difference, ...]:
+        """The differences that are confirmed; rows that change all the time are left to the cutover."""
         followed = self._followed[job.table.number]
         return compared_parts.settled(self._context, job, self._hashing, followed, found, self._catch_up)

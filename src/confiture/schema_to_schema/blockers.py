@@ -1,7 +1,7 @@
-"""Who keeps tables from being locked, and, on request only, ending those sessions.
+"""The sessions that block the locks on tables, and terminating them, on request only.
 
-A session of ours is never among them: it is known by the process id and start that the journal has recorded,
-never by its application_name, which any application may set.
+A session of Confiture is never among them. It is recognised by the process ID and start time in the journal, not by
+its application_name, which any application may set.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from confiture.config import excerpt
 from confiture.errors import Held, Refused
 from confiture.failpoints import failpoint
 from confiture.journal import runs
-from confiture.postgres.session import LOCK_CONFLICTS, Transaction, retry
+from confiture.postgres.retry import retry
+from confiture.postgres.session import LOCK_CONFLICTS, Transaction
 from confiture.runner.context import Context
 from confiture.sql import load
 from confiture.types import TableRef
 
 _NAMED = load("cutover.sql")
-#: Enough to act on; the rest shows when these are gone.
+#: Number of blockers that a message names. The others are named when these have ended.
 SHOWN = 5
-#: Seconds after which the lock for something that is not urgent is given up.
+#: Seconds after which waiting for a lock that is not urgent is aborted.
 BRIEF_LOCK_SECONDS = 300
 
 T = TypeVar("T")
@@ -33,15 +34,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Blocker:
-    """A session, or a prepared transaction, that holds a lock in our way.
+    """A session, or a prepared transaction, that holds a conflicting lock.
 
-    :ivar pid: None for a prepared transaction.
-    :ivar started: of its server process, as seconds since the epoch; None where it is hidden from us.
-    :ivar state: empty where it is hidden from us, like ``seconds`` (None) and ``query``.
+    :ivar pid: process ID; None for a prepared transaction.
+    :ivar started: start of its server process in seconds since the epoch; None when not visible to this role.
+    :ivar state: empty when not visible to this role, as are ``seconds`` (None) and ``query``.
     :ivar seconds: since its transaction began.
-    :ivar query: the first characters of its statement, secrets hidden.
+    :ivar query: the first characters of its statement, without secrets.
     :ivar kind: the server's ``backend_type``.
-    :ivar gid: of a prepared transaction, else None.
+    :ivar gid: global identifier of a prepared transaction, else None.
     """
 
     pid: int | None
@@ -58,26 +59,28 @@ class Blocker:
         if self.gid is not None:
             name = self.gid.replace("'", "''")
             return f"the prepared transaction '{name}' of {self.user}"
-        age = f"{int(self.seconds)} s" if self.seconds is not None else "a time that is hidden"
-        who = f"{self.user}, {self.application_name or 'no name'}, {self.state or 'state hidden'}"
-        told = f", in a transaction for {age}"
-        return f"pid {self.pid} ({who}{told}{f': {self.query}' if self.query else ''})"
+        session = f"{self.user}, {self.application_name or 'no name'}, {self.state or 'state not visible to this role'}"
+        age = "transaction age not visible to this role"
+        if self.seconds is not None:
+            age = f"in a transaction for {int(self.seconds)} s"
+        return f"pid {self.pid} ({session}, {age}{f': {self.query}' if self.query else ''})"
 
     @property
     def can_be_ended(self) -> bool:
-        """Whether it is an application's session; server workers and prepared transactions are not."""
+        """Whether it is a client's session; server workers and prepared transactions cannot be terminated."""
         return self.pid is not None and self.kind in ("client backend", "")
 
 
-def told(found: Sequence[Blocker]) -> str:
-    """The first of them for an error; empty when there are none."""
+def described(found: Sequence[Blocker]) -> str:
+    """The first blockers for a message; empty when there are none."""
     return "; ".join(map(str, found[:SHOWN]))
 
 
 def find(context: Context, side: str, tables: Sequence[TableRef], *, readers: bool = False) -> list[Blocker]:
-    """Who holds a lock that writers need on tables of a side (``source`` or ``target``), the oldest first.
+    """The sessions with a lock on tables of a side that conflicts with a lock against writers, the oldest first.
 
-    :param readers: also who only reads.
+    :param side: ``source`` or ``target``.
+    :param readers: include sessions that only read.
     """
     context.record_backends()
     assert context.recorded is not None
@@ -94,7 +97,7 @@ def find(context: Context, side: str, tables: Sequence[TableRef], *, readers: bo
     return [_blocker(*row) for row in rows]
 
 
-def outwait(
+def wait_for_locks(
     context: Context,
     side: str,
     tables: Sequence[TableRef],
@@ -103,11 +106,13 @@ def outwait(
     readers: bool = True,
     grace: float | None = None,
 ) -> T:
-    """Run ``work``, a whole transaction begun by :func:`brief_lock`, until it has its locks; blockers are named.
+    """Repeat ``work``, one transaction that starts with :func:`brief_lock`, until it acquires its locks.
 
-    :param readers: False where sessions that only read block nothing.
-    :param grace: seconds after which the sessions that block it are ended; None never.
-    :raises Held: after :data:`BRIEF_LOCK_SECONDS`, naming them.
+    Progress names the sessions that block it.
+
+    :param readers: False when sessions that only read do not block it.
+    :param grace: seconds after which the sessions that block it are terminated; None for never.
+    :raises Held: after :data:`BRIEF_LOCK_SECONDS`, naming the sessions.
     """
     names = ", ".join(map(str, tables[:SHOWN])) or f"the {side}'s catalog"
     said = None
@@ -119,7 +124,7 @@ def outwait(
             return work()
         except LOCK_CONFLICTS:
             found = find(context, side, tables, readers=readers)
-            now = told(found) or "sessions that have ended since"
+            now = described(found) or "sessions that have ended since"
             if now != said:
                 said = now
                 context.progress.say(f"waiting for a lock on {names}, held by {now}")
@@ -132,8 +137,8 @@ def outwait(
     except LOCK_CONFLICTS as error:
         raise Held(
             f"{names} of the {side} could not be locked for {BRIEF_LOCK_SECONDS // 60} minutes",
-            why=f"in the way: {said}",
-            fix="end them or wait for them, then run the same command again",
+            why=f"blocked by {said}",
+            fix="terminate these sessions or wait for them, then run the same command again",
         ) from error
 
 
@@ -152,17 +157,19 @@ def _blocker(
 
 
 def end(context: Context, side: str, found: Sequence[Blocker]) -> int:
-    """End the sessions among ``found``, each named in progress and in the journal first; how many.
+    """Terminate the sessions among ``found``, each reported and recorded in the journal first; their number.
 
-    :raises Refused: when the server does not let us, naming the GRANT.
+    :raises Refused: when this role lacks the privilege, with the GRANT to run.
     """
     ending = [b for b in found if b.can_be_ended]
     for blocker in ending:
-        context.progress.say(f"ending {blocker}")
-        with context.fenced() as tx:
+        context.progress.say(f"terminating {blocker}")
+        # Durable before the session ends: the note of which session it was.
+        with context.fenced("blockers.note") as tx:
             runs.note(tx, context.run_id, context.epoch, "terminate_blocker", _detail(blocker))
-            failpoint("blockers.note.before_commit")
-        with context.fenced_source() if side == "source" else context.fenced() as tx:
+        fenced = context.fenced_source if side == "source" else context.fenced
+        # Nothing is durable here: the fence keeps a runner whose run was taken over from terminating sessions.
+        with fenced() as tx:
             _terminate(tx, blocker)
         failpoint("blockers.ended")
     return len(ending)
@@ -185,8 +192,8 @@ def _terminate(tx: Transaction, blocker: Blocker) -> None:
         tx.pg.execute(_NAMED["terminate"], {"pid": blocker.pid, "started": blocker.started})
     except psycopg.errors.InsufficientPrivilege as error:
         raise Refused(
-            "a session in the way could not be ended",
+            "a blocking session could not be terminated",
             why=f"{blocker}: {error.diag.message_primary}",
-            fix=f"GRANT pg_signal_backend TO {role[0] if role else 'our role'};"
-            " sessions of superusers are ended by a superuser only",
+            fix=f"GRANT pg_signal_backend TO {role[0] if role else 'the role'};"
+            " only a superuser may terminate a superuser's session",
         ) from None

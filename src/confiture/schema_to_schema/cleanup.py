@@ -1,4 +1,4 @@
-"""cleanup and abort: drop what the run made, what was recorded and nothing else, never with CASCADE (I-10.4)."""
+"""cleanup and abort: drop the objects that the run has created and recorded, never with CASCADE (I-10.4)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ import psycopg
 from psycopg import sql
 
 from confiture import fingerprint
-from confiture.capture import write_block
+from confiture.capture import run_triggers, write_block
 from confiture.config import Database
 from confiture.copy import foreign_server
 from confiture.errors import Held, Refused
-from confiture.failpoints import failpoint
 from confiture.journal import deferred_objects, runs, steps, table_plans
-from confiture.journal.deferred_objects import Deferred
 from confiture.journal.runs import Run
 from confiture.naming import Naming
 from confiture.plan.model import plan_from_json
@@ -23,8 +21,9 @@ from confiture.postgres.session import Session, Transaction, brief_lock
 from confiture.runner import transitions
 from confiture.runner.context import Context
 from confiture.runner.resumable_steps import Step, run_steps
-from confiture.schema_to_schema import follow, plan_store, rebuild, reverse, suspended_objects
-from confiture.schema_to_schema.blockers import outwait
+from confiture.schema_to_schema import follow, plan_store, rebuild, reverse
+from confiture.schema_to_schema.blockers import wait_for_locks
+from confiture.schema_to_schema.deferred_objects import indexes
 from confiture.states import ABORTED, CLEANED, CUTOVER, MIGRATING, SETUP, VERIFIED
 from confiture.types import TableRef, quoted
 
@@ -33,7 +32,7 @@ _SET = "source_set"
 
 
 def refuse_before_cutover(run: Run) -> None:
-    """:raises Refused: when the run's things are still needed, naming the command that comes first."""
+    """:raises Refused: when the run's objects are still needed, naming the command that comes first."""
     if run.state in (SETUP, MIGRATING, VERIFIED):
         raise Refused(
             f"the run is in state {run.state}: there is nothing to clean before the cutover",
@@ -45,69 +44,70 @@ def refuse_before_cutover(run: Run) -> None:
 
 
 def refuse_after_cutover(run: Run) -> None:
-    """:raises Refused: when there is no way back any more."""
+    """:raises Refused: when the target is serving, so that an abort would drop live data."""
     if run.state in (CUTOVER, CLEANED):
         raise Refused(
             f"a run in state {run.state} cannot be aborted",
-            why="the target serves, and abort would drop it",
+            why="the target is serving, and abort would drop its tables",
             fix=Naming(run.target_name).command("cleanup"),
         )
 
 
 def cleanup(context: Context) -> None:
-    """After the cutover: the run's schemas, views and foreign server go; the journal stays."""
+    """After the cutover: drop the run's schemas, views and foreign server. The journal remains."""
     run = context.run()
     refuse_before_cutover(run)
     with context.source.transaction(read_only=True) as tx:
         known = fingerprint.of_database(tx, context.schema)
-    if known is not None:  # None after a crash that came behind the drop of the source's schema
+    if known is not None:  # None after a crash that came after the drop of the source's schema
+        # Durable: the set of the source's tables, which outlives the run's schema there.
         with context.fenced() as tx:
             runs.update(tx, context.run_id, options={**run.options, _SET: known})
-    run_steps(context, "cleanup", (_target_things(), _source_things()))
+    run_steps(context, "cleanup", (_drop_target_objects(), _drop_source_objects()))
     _end(context, "clean")
 
 
 def abort(context: Context) -> None:
-    """Give the run up: what setup built in the target goes too, tables it found there are as they were."""
+    """Abort the run: drop what setup built in the target, and restore the tables that it found there."""
     refuse_after_cutover(context.run())
-    more = (Step("what setup built", act=_drop_built), Step("what setup found", act=_give_back))
-    run_steps(context, "abort", (_target_things(), *more, _source_things()))
+    more = (Step("what setup built", act=_drop_built), Step("what setup found", act=_restore_found))
+    run_steps(context, "abort", (_drop_target_objects(), *more, _drop_source_objects()))
     _end(context, "abort")
 
 
 def _end(context: Context, trigger: str) -> None:
-    with context.fenced() as tx:
+    # Durable together: the final state, and that no error blocks the run.
+    with context.fenced(trigger) as tx:
         run = runs.required(tx, context.run_id)
         transitions.fire(tx, run, trigger)
         runs.unblock(tx, context.run_id)
-        failpoint(f"{trigger}.before_commit")
-    failpoint(f"{trigger}.after_commit")
 
 
-def _target_things() -> Step:
+def _drop_target_objects() -> Step:
     return Step("the run's schema and foreign server on the target", outside=_release_target, act=_drop_target)
 
 
-def _source_things() -> Step:
+def _drop_source_objects() -> Step:
     return Step("the run's schema on the source", outside=_drop_source)
 
 
 def _release_target(context: Context) -> None:
-    """Our triggers go table by table, so that nobody waits for long; harmless to repeat."""
+    """Drop the run's triggers table by table, so that no session is blocked for long; harmless to repeat."""
     with context.target.transaction(read_only=True) as tx:
-        tables = write_block.tables(tx, context.schema)
+        tables = run_triggers.tables(tx, context.schema)
     for table in tables:
-        outwait(context, "target", [table], partial(_release, context, "target", table))
+        wait_for_locks(context, "target", [table], partial(_release, context, "target", table))
 
 
 def _release(context: Context, side: str, table: TableRef) -> None:
     """Drop the run's triggers from one table, found by their function (I-10.8); harmless to repeat."""
-    with context.fenced() if side == "target" else context.fenced_source() as tx:
+    fenced = context.fenced if side == "target" else context.fenced_source
+    # Durable together: the table has none of the run's triggers.
+    with fenced("release.table") as tx:
         brief_lock(tx)
-        for trigger in write_block.triggers_of(tx, context.schema, table):
-            name = sql.Identifier(table.schema, table.name)
-            tx.pg.execute(sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(trigger), name))
-        failpoint("release.table.before_commit")
+        for trigger in run_triggers.find(tx, context.schema):
+            if trigger.table == table:
+                run_triggers.drop(tx, trigger)
 
 
 def _drop_target(context: Context, tx: Transaction) -> None:
@@ -138,11 +138,11 @@ def _drop_extension(tx: Transaction) -> None:
         with tx.pg.transaction():
             tx.pg.execute("DROP EXTENSION postgres_fdw")
     except psycopg.errors.DependentObjectsStillExist:
-        return  # somebody uses it by now: it stays
+        return  # another foreign server uses it: the extension remains
 
 
 def _drop_source(context: Context) -> None:
-    """Views, fence and schema in one transaction; absent after a crash that came later."""
+    """Drop views, fence and schema in one transaction; nothing to do when an earlier command did that."""
     with context.source.transaction() as tx:
         row = tx.pg.execute("SELECT to_regclass(quote_ident(%s) || '.fence')", (context.schema,)).fetchone()
         if row is None or row[0] is None:
@@ -151,15 +151,16 @@ def _drop_source(context: Context) -> None:
     if plan is not None:
         follow.remove(context, plan_from_json(plan))
     tables = [t.source for t in plan_from_json(plan).tables] if plan is not None else []
-    outwait(context, "source", tables, partial(_restore_source, context))
-    reverse.settle_source(context)
+    wait_for_locks(context, "source", tables, partial(_restore_source, context))
+    reverse.drop_source_interims(context)
     with context.source.transaction(read_only=True) as tx:
-        # An old database that was closed stays closed: its triggers need the function in this schema.
+        # A source that is closed stays closed: its write block's triggers need the function in this schema.
         blocked = write_block.is_blocked(tx, context.schema)
-        left = [] if blocked else write_block.tables(tx, context.schema)
+        left = [] if blocked else run_triggers.tables(tx, context.schema)
     for ref in left:
-        outwait(context, "source", [ref], partial(_release, context, "source", ref))
-    with context.fenced_source() as tx:
+        wait_for_locks(context, "source", [ref], partial(_release, context, "source", ref))
+    # Durable together: the run's objects on the source are dropped, except the write block of a closed source.
+    with context.fenced_source("drop_source") as tx:
         views = tx.pg.execute("SELECT viewname FROM pg_views WHERE schemaname = %s", (context.schema,)).fetchall()
         for (name,) in views:
             tx.pg.execute(sql.SQL("DROP VIEW {}").format(sql.Identifier(context.schema, name)))
@@ -168,20 +169,21 @@ def _drop_source(context: Context) -> None:
         if not blocked:
             write_block.remove(tx, context.schema)
             tx.pg.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(context.schema)))
-        failpoint("drop_source.before_commit")
 
 
 def _restore_source(context: Context) -> None:
-    with context.fenced_source() as tx:
+    # Durable together: triggers, rules and constraints are restored, and the declared keys added.
+    with context.fenced_source("drop_source.restored") as tx:
         brief_lock(tx)
         reverse.restore_source(context, tx)
-        failpoint("drop_source.restored.before_commit")
 
 
 def _drop_built(context: Context, tx: Transaction) -> None:
-    """Drop what the DDL made, newest first; what still has dependents waits for the next round.
+    """Drop what the DDL created, newest first. An object that still has dependents is tried again in the next round.
 
-    Tables go in one statement, because foreign keys may join them in a circle.
+    All tables are dropped in one statement, because foreign keys may connect them in a cycle.
+
+    :raises Refused: when another object depends on one of them.
     """
     left = steps.built(tx, context.run_id)
     tables = [identity for kind, identity in left if kind == "table"]
@@ -193,14 +195,14 @@ def _drop_built(context: Context, tx: Transaction) -> None:
         if len(kept) == len(pending):
             raise Refused(
                 "not everything setup built can be dropped",
-                why=f"something that setup did not build depends on {kept[0][0]} {kept[0][1]}",
-                fix="drop that yourself, then run the same command again",
+                why=f"an object that setup did not build depends on {kept[0][0]} {kept[0][1]}",
+                fix="drop the dependent object yourself, then run the same command again",
             )
         pending = kept
 
 
-def _give_back(context: Context, tx: Transaction) -> None:
-    """Empty the tables that were there before, and bring back all that was taken off them."""
+def _restore_found(context: Context, tx: Transaction) -> None:
+    """Empty the tables that existed before setup, and restore every object that was taken off them."""
     if steps.built(tx, context.run_id):
         return  # they were dropped with everything on them
     plan_store.foreign_keys_off(context, tx)
@@ -208,24 +210,13 @@ def _give_back(context: Context, tx: Transaction) -> None:
     if tables:
         tx.pg.execute(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(tables)))
     taken = [item for item in deferred_objects.deferred(tx, context.run_id) if item.status == "off"]
-    for item in rebuild.roots_first(taken):
-        rebuild.rebuild(context, tx, item)
-    for item in taken:
-        if item.kind == "foreign_key":
-            _foreign_key(context, tx, item)
-    for item in deferred_objects.in_order(d for d in taken if d.kind in deferred_objects.SUSPENDED):
-        suspended_objects.enable(tx, item)
-        deferred_objects.set_deferred(tx, context.run_id, item, "back")
+    keys = (d for d in taken if d.kind == "foreign_key")
+    suspended = deferred_objects.in_order(d for d in taken if d.kind in deferred_objects.SUSPENDED)
+    for item in (*indexes.roots_first(taken), *keys, *suspended):
+        rebuild.restore_and_record(context, tx, item)
     run = runs.get(tx, context.run_id)
     for view in plan_from_json(run.plan).materialized_views if run is not None and run.plan is not None else ():
-        tx.pg.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(view.schema, view.name)))
-
-
-def _foreign_key(context: Context, tx: Transaction, item: Deferred) -> None:
-    table, name = sql.Identifier(item.table.schema, item.table.name), sql.Identifier(item.name)
-    tx.pg.execute(sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(table, name, raw(item.definition)))
-    rebuild.comment_on(tx, item)
-    deferred_objects.set_deferred(tx, context.run_id, item, "back")
+        tx.pg.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(view.identifier))
 
 
 def _dropped(tx: Transaction, kind: str, identity: str) -> bool:
@@ -244,7 +235,7 @@ def refuse_other_name(run: Run, name: str) -> None:
         raise Refused(
             f"the source database is not {name!r}",
             why=f"run {run.short} moved {known!r}",
-            fix="name it exactly to have it dropped",
+            fix="name it exactly to drop it",
         )
 
 
@@ -277,7 +268,7 @@ def _maintenance(source: Database) -> Session:
 
 
 def source_is_there(source: Database, run: Run) -> bool:
-    """Whether the very database the run moved is still there."""
+    """Whether the database that the run moved still exists, by name and OID."""
     with _maintenance(source) as session, session.transaction(read_only=True) as tx:
         known = (run.source_identity["database"], run.source_identity["oid"])
         row = tx.pg.execute("SELECT 1 FROM pg_database WHERE (datname, oid) = (%s, %s)", known).fetchone()
@@ -285,9 +276,9 @@ def source_is_there(source: Database, run: Run) -> bool:
 
 
 def drop_source_database(source: Database, name: str) -> None:
-    """DROP DATABASE for the old one; the caller has checked its name and state.
+    """Drop the source database; the caller has checked its name and the run's state.
 
-    :raises Held: when somebody is connected to it.
+    :raises Held: when a session is connected to it.
     """
     with _maintenance(source) as session:
         try:
@@ -296,5 +287,5 @@ def drop_source_database(source: Database, name: str) -> None:
             raise Held(
                 f"the database {quoted(name)} is in use and was not dropped",
                 why=error.diag.message_detail or "",
-                fix="end those sessions, then run the same command again",
+                fix="terminate those sessions, then run the same command again",
             ) from None

@@ -1,4 +1,4 @@
-"""cutover while the application writes: lock, drain, compare what changed last, close the source, open the target.
+"""cutover while the application writes: lock, drain, compare the last changes, close the source, open the target.
 
 The opening is prepared in a transaction of the target that stays uncommitted while the source's closing commits, so
 that nothing after the point of no return can wait or fail. Where a run stands is read from the databases, never from a
@@ -30,49 +30,45 @@ from confiture.journal.runs import Run
 from confiture.journal.verifications import Difference
 from confiture.plan.model import Plan
 from confiture.pooler import Pooler
-from confiture.postgres.session import LOCK_CONFLICTS, Budget, Session, Transaction, brief_lock, retry
+from confiture.postgres.retry import retry
+from confiture.postgres.session import LOCK_CONFLICTS, Budget, Session, Transaction, brief_lock
 from confiture.runner import transitions
 from confiture.runner.context import Context
 from confiture.schema_to_schema import (
     follow,
-    foreign_keys,
     keyless,
     materialized_views,
     reverse,
     reverse_verify,
     sequences,
-    suspended_objects,
     switchover,
     table_lock,
     verify,
 )
-from confiture.schema_to_schema.blockers import outwait
+from confiture.schema_to_schema.blockers import wait_for_locks
 from confiture.schema_to_schema.cutover_offline import refuse_closed, refuse_stale, source_tables
-from confiture.schema_to_schema.rebuild import waits
+from confiture.schema_to_schema.deferred_objects import foreign_keys, restore
+from confiture.schema_to_schema.keyless import off_until_cutover
+from confiture.schema_to_schema.switchover import FORWARD, Remaining
 from confiture.schema_to_schema.table_lock import Limits, TryAgain, Work
 from confiture.states import CUTOVER
 from confiture.types import TableRef
 
-#: Values a sequence is set ahead, because reading it is not transactional.
+#: Number of values that a sequence is set ahead, because reading it is not transactional.
 SEQUENCE_MARGIN = 100
-#: Log rows that may be applied under the lock; with more the lock is released and the log drained first.
+#: Log rows that may be applied under the lock. With more, the lock is released and the log drained first.
 MOST_UNDER_LOCK = 10_000
-#: Seconds that readers may block the opening of the target once the source is closed; then their sessions are ended.
+#: Seconds that readers may block the opening of the target once the source is closed. Then they are terminated.
 GRACE_SECONDS = 10.0
 
 
-def is_closed(context: Context) -> bool:
-    """Whether the source takes no writes any more: the point of no return is passed."""
-    return switchover.is_closed(context, switchover.FORTH)
+def switch(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None = None) -> None:
+    """The whole cutover, from any point where a crash interrupted it.
 
-
-def switch(context: Context, plan: Plan, limits: Limits, gate: Pooler | None = None) -> None:
-    """The whole cutover, from wherever a crash left it.
-
-    :param gate: what the application's connections pass through; None where they are the application's own affair.
+    :param pooler: in front of the application; None when the operator redirects the application.
     :raises CutoverAborted: before the point of no return; the source is still serving.
     """
-    if not is_closed(context):
+    if not switchover.is_past_point_of_no_return(context, FORWARD):
         refuse_stale(context, plan)
         verify.refuse_changed(context)
         hashing = changed_keys.hashing_of(context, plan)
@@ -80,63 +76,66 @@ def switch(context: Context, plan: Plan, limits: Limits, gate: Pooler | None = N
         try:
             prepare(context, plan, hashing, limits)
             servers = verify.servers(context)
-            # Its sessions are open and warm before the application waits for the lock.
+            # The first pass opens the sessions and fills their caches before the application waits for the lock.
             with Follower(context, apply.followed(context, plan)) as follower:
-                follow.one_pass(follower, touch=True)
+                follow.one_pass(follower, record_changed=True)
                 for job in (j for f in follower.followed for j in f.jobs):
                     changed_keys.discard_equal(context, job, hashing)
-                with switchover.held(context, gate, limits, switchover.FORTH) as left:
+                with switchover.paused(context, pooler, limits, FORWARD) as remaining:
                     set_phase(context, "closing")
                     try:
-                        _close(follower, plan, hashing, left, servers)
+                        _close(follower, plan, hashing, remaining, servers)
                     except (psycopg.Error, CannotConnect) as error:
-                        if not switchover.passed(context, switchover.FORTH, error):
+                        if not switchover.was_passed_despite(context, FORWARD, error):
                             raise
         except CutoverAborted:
             set_phase(context, None)
             raise
-    with switchover.only_forward(switchover.FORTH):
-        finish(context, plan)
-        retry(lambda: switchover.lead(context, gate, switchover.FORTH))
-    # The target is serving: what follows may wait, and the same command continues.
-    settle_keys(context, plan)
+    with switchover.unfinished_on_lost_connection(FORWARD):
+        complete_opening(context, plan)
+        retry(lambda: switchover.redirect(context, pooler, FORWARD))
+    # The target is serving. The rest may be interrupted; the same command continues it.
+    drop_interim_keys(context, plan)
     reverse.prepare_source(context, plan)
     retry(lambda: set_phase(context, "done"))
     materialized_views.refresh(context, plan)
-    switchover.refuse_left(context, switchover.FORTH)
+    switchover.refuse_paused_pooler(context, FORWARD)
 
 
-def _close(follower: Follower, plan: Plan, hashing: Hashing, left: switchover.Left, servers: dict[str, str]) -> None:
+def _close(follower: Follower, plan: Plan, hashing: Hashing, remaining: Remaining, servers: dict[str, str]) -> None:
     context = follower.context
     with context.beside("cutover") as locker, context.beside("opening", side="target") as opener:
         work = Work(
             before=partial(drain, follower),
             opening=partial(_begin_opening, context, opener),
-            # The run is read before the lock: its plan is large where there are many tables.
+            # The run is read before the lock, because a plan of many tables is large.
             act=partial(_act, follower, plan, hashing, servers, context.run()),
         )
-        table_lock.locked(context, locker, source_tables(context, plan), left.limits, work, left.until)
+        table_lock.locked(context, locker, source_tables(context, plan), remaining.limits, work, remaining.until)
 
 
 def drain(follower: Follower) -> None:
-    """Apply what was logged while the lock was waited for."""
-    while follow.one_pass(follower, touch=True).keys > follow.SMALL_BACKLOG:
+    """Apply the changes that were logged while the lock was awaited."""
+    while follow.one_pass(follower, record_changed=True).keys > follow.SMALL_BACKLOG:
         follower.context.check_lease()
 
 
 def _begin_opening(context: Context, opener: Session, stack: ExitStack) -> Transaction:
-    """The target's transaction, begun before the lock: its own first lock cancels autovacuum and blocks no writer."""
+    """Begin the target's transaction before the source is locked.
+
+    The first lock of this transaction cancels autovacuum and blocks no writer.
+    """
     opening = stack.enter_context(opener.transaction())
     runs.fence(opening, context.run_id, context.epoch)
     brief_lock(opening)
     tables = _acted_on(opening, context)
     if tables:
-        names = sql.SQL(", ").join(sql.Identifier(r.schema, r.name) for r in tables)
+        names = sql.SQL(", ").join(r.identifier for r in tables)
         try:
             opening.pg.execute(sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(names))
         except LOCK_CONFLICTS as error:
             raise TryAgain("the target's tables could not be locked", "target", tables) from error
-    # Once more before the lock, because the first look of a session at a thousand tables takes twice as long.
+    # Checked here as well, because the first check of a session on a thousand tables takes twice as long.
     _check_target(context, opening)
     return opening
 
@@ -164,11 +163,11 @@ def _act(
     opening: Transaction | None,
     budget: Budget,
 ) -> None:
-    """Under the lock: make both sides equal, prepare the opening, close the source; the caller commits."""
+    """Under the lock: synchronise both sides, prepare the opening, close the source; the caller commits."""
     context = follower.context
     assert opening is not None
     refuse_closed(context, plan, source)
-    _equalise(follower, plan, hashing, source)
+    _synchronise(follower, plan, hashing, source)
     with table_lock.prepared(budget, opening, "target", [t.target for t in plan.tables]):
         _check_target(context, opening)
         open_target(context, opening, plan, run, servers)
@@ -180,33 +179,33 @@ def _act(
 
 def set_phase(context: Context, name: str | None, **values: object) -> None:
     """Record the phase for ``status`` only. Recovery reads the real state from the databases."""
-    with context.fenced() as tx:
+    # Durable together: the phase and the run's other values of this call.
+    with context.fenced("switch.phase") as tx:
         runs.update(tx, context.run_id, cutover_phase=name, **values)
-        failpoint("switch.phase.before_commit")
 
 
 def prepare(context: Context, plan: Plan, hashing: Hashing, limits: Limits) -> None:
-    """Everything that can be done before anything is locked: triggers on both sides, drain, compare, rehearse.
+    """All that is possible before anything is locked: triggers on both sides, drain, compare, rehearse.
 
-    :raises CutoverAborted: when a row differs, or sessions keep the locks that this needs.
+    :raises CutoverAborted: when a row differs, or sessions block the locks that this needs.
     """
     with context.source.transaction(read_only=True) as tx:
         refuse_closed(context, plan, tx)
     reverse.install(context, plan)
     prepare_block(context, plan, limits)
-    equalise(context, plan, hashing)
+    synchronise(context, plan, hashing)
     rehearse_opening(context, plan, limits)
 
 
 def prepare_block(context: Context, plan: Plan, limits: Limits) -> None:
-    """The write block's triggers on the source, table by table; they let writes pass until the closing.
+    """Create the write block's triggers on the source, table by table; they permit writes until the source is closed.
 
-    :raises CutoverAborted: when sessions keep the locks that this needs; the source is still serving.
+    :raises CutoverAborted: when sessions block the locks that this needs; the source is still serving.
     """
-    with context.fenced_source() as tx:
+    # Durable: a write block that permits writes.
+    with context.fenced_source("switch.block") as tx:
         if not write_block.exists(tx, context.schema):
             write_block.unblock(tx, context.schema)
-        failpoint("switch.block.before_commit")
     with context.source.transaction(read_only=True) as tx:
         lacking = write_block.lacking(tx, context.schema, _sources(plan))
     deadline = time.monotonic() + limits.give_up_after
@@ -216,27 +215,27 @@ def prepare_block(context: Context, plan: Plan, limits: Limits) -> None:
 
 
 def _install_block(context: Context, table: TableRef) -> None:
-    with context.fenced_source() as tx:
+    # Durable together: the table has every trigger of the write block.
+    with context.fenced_source("switch.block_table") as tx:
         brief_lock(tx)
         write_block.install(tx, context.schema, table)
-        failpoint("switch.block_table.before_commit")
 
 
-def equalise(context: Context, plan: Plan, hashing: Hashing) -> None:
-    """Catch up and compare what changed, until little of it is left.
+def synchronise(context: Context, plan: Plan, hashing: Hashing) -> None:
+    """Catch up and compare the rows that changed, until few of them remain.
 
     :raises CutoverAborted: when a row differs.
     """
     apply.refuse_behind(context)
-    follow.drain(context, plan, touch=True)
-    _settle_touched(context, plan, hashing)
-    follow.drain(context, plan, touch=True)
+    follow.drain(context, plan, record_changed=True)
+    _compare_changed(context, plan, hashing)
+    follow.drain(context, plan, record_changed=True)
 
 
 def rehearse_opening(context: Context, plan: Plan, limits: Limits) -> None:
-    """Do what the opening does, and roll it back: what would fail fails here.
+    """Open the target, and roll that back: an opening that would fail fails here.
 
-    :raises CutoverAborted: when sessions keep the locks that this needs.
+    :raises CutoverAborted: when sessions block the locks that this needs.
     """
     tables = [t.target for t in plan.tables]
     deadline = time.monotonic() + limits.give_up_after
@@ -252,12 +251,12 @@ def _rehearse_opening(context: Context, plan: Plan) -> None:
         open_target(context, tx, plan, run)
 
 
-def _settle_touched(context: Context, plan: Plan, hashing: Hashing) -> None:
-    """Compare the keys that changed since their rows were verified, until few are left for the lock.
+def _compare_changed(context: Context, plan: Plan, hashing: Hashing) -> None:
+    """Compare the keys that changed since their rows were verified, until few remain for the lock.
 
-    Writes go on and touch more: each round takes less time than the one before, so fewer are left.
-    A row that is ahead of the target agrees in a later round; one that differs while its source stands
-    still is a suspect.
+    Writes continue and change more keys. Each round takes less time than the one before, so that fewer remain.
+    A row that is ahead of the target is equal in a later round. A row that differs while its source has not changed
+    is a suspect.
     """
     jobs = [(f, job) for f in apply.followed(context, plan) for job in f.jobs]
     before: dict[int, changed_keys.Hashes] = {}
@@ -294,21 +293,21 @@ def _refuse_differences(found: Sequence[Difference]) -> None:
 
 
 def apply_last(follower: Follower, locked: Transaction) -> None:
-    """Apply what is logged to tables that this transaction has locked: one pass takes everything.
+    """Apply the whole log of the tables that this transaction has locked, in one pass.
 
-    :raises TryAgain: when too much was logged since the last pass.
+    :raises TryAgain: when too many changes were logged since the last pass.
     """
-    # The tables are locked: no other log gets a row. The follower's session has planned queries of the logs before.
+    # The tables are locked, so that only these logs have rows. The follower's session has prepared their queries.
     items = [f.item for f in follower.waiting()]
     if triggers.waiting(locked, items, MOST_UNDER_LOCK) > MOST_UNDER_LOCK:
         raise TryAgain("too many changes are waiting")
     follower.catch_up(touch=True)
 
 
-def _equalise(follower: Follower, plan: Plan, hashing: Hashing, source: Transaction) -> None:
-    """Under the lock: apply what is logged, compare the keys changed last, set the sequences.
+def _synchronise(follower: Follower, plan: Plan, hashing: Hashing, source: Transaction) -> None:
+    """Under the lock: apply the log, compare the keys changed last, set the sequences.
 
-    :raises TryAgain: when too much was logged since the last pass.
+    :raises TryAgain: when too many changes were logged since the last pass.
     :raises CutoverAborted: when a row differs.
     """
     context = follower.context
@@ -318,6 +317,7 @@ def _equalise(follower: Follower, plan: Plan, hashing: Hashing, source: Transact
     keyless.recopy(context, plan, hashing)
     if not follower.followed:
         fingerprint.refuse_changed(source, context.schema, "source", (*fingerprint.CAPTURED, *fingerprint.DATABASE))
+    # Not transactional: the sequences are set whether or not this commits. Harmless while the source is serving.
     with context.fenced() as tx:
         sequences.set_all(context.source, tx, plan, margin=SEQUENCE_MARGIN)
 
@@ -326,25 +326,28 @@ def _sources(plan: Plan) -> list[TableRef]:
     return list(dict.fromkeys(t.source for t in plan.tables))
 
 
-def finish(context: Context, plan: Plan) -> None:
-    """Open the target once the source is closed, where the opening did not commit with the closing.
+def complete_opening(context: Context, plan: Plan) -> None:
+    """Open the target when the source is closed but the prepared opening did not commit.
 
-    Sessions that block it are named, and ended after a grace period: until the target opens, neither database takes
-    writes.
+    Progress names the sessions that block it. They are terminated after a grace period, because neither database
+    accepts writes until the target is open.
 
-    :raises CutoverUnfinished: when the source is not closed after all.
+    :raises CutoverUnfinished: when the source is not closed.
     """
-    if not is_closed(context):
+    if not switchover.is_past_point_of_no_return(context, FORWARD):
         raise CutoverUnfinished(
             "the target is not opened",
-            why="the source still takes writes; both are never open",
-            fix="run the same command again, then look at the source's triggers",
+            why="the source still accepts writes; both databases must not be open at once",
+            fix="run the same command again; if this repeats, check the write block's triggers on the source",
         )
-    outwait(context, "target", [t.target for t in plan.tables], partial(_finish, context, plan), grace=GRACE_SECONDS)
+    wait_for_locks(
+        context, "target", [t.target for t in plan.tables], partial(_open_target, context, plan), grace=GRACE_SECONDS
+    )
 
 
-def _finish(context: Context, plan: Plan) -> None:
-    with context.fenced() as tx:  # foreign keys, triggers, write block and state change together
+def _open_target(context: Context, plan: Plan) -> None:
+    # Durable together: foreign keys, suspended objects, write block and state.
+    with context.fenced() as tx:
         run = runs.required(tx, context.run_id)
         if run.state == CUTOVER:
             return
@@ -355,47 +358,52 @@ def _finish(context: Context, plan: Plan) -> None:
 
 
 def open_target(context: Context, tx: Transaction, plan: Plan, run: Run, servers: dict[str, str] | None = None) -> None:
-    """Declared foreign keys beside their substitutes, user triggers enabled, writes unblocked: catalog changes only.
+    """Add the declared foreign keys beside their interims, restore suspended objects, permit writes.
 
-    :param servers: this life of both servers, where every row is known to be equal; None where it is not known.
+    These are catalog changes only.
+
+    :param servers: the start of both servers, when every row is known to be equal; None when that is not known.
     """
     for item in deferred_objects.deferred(tx, context.run_id, "foreign_key"):
         if item.status == "interim" and item.interim is not None:
             foreign_keys.declare(tx, item)
-        elif item.status == "off" and waits(plan, item):
-            keyless.declare(tx, item)
+        elif item.status == "off" and off_until_cutover(plan, item):
+            foreign_keys.restore_not_valid(tx, item)
             deferred_objects.set_deferred(tx, context.run_id, item, "interim")
     off = [item for item in deferred_objects.suspended(tx, context.run_id) if item.status != "back"]
     for item in off:
-        suspended_objects.enable(tx, item)
+        restore(tx, item)
     checks = [item.table for item in off if item.kind == "check"]
     if checks:
-        # A constraint NOT VALID that returns may be NOT NULL, which is a fact of its column.
+        # A restored constraint NOT VALID may be NOT NULL, which changes the fingerprint of its column.
         fingerprint.record(tx, context.schema, fingerprint.roots_of(tx, checks), (fingerprint.COLUMNS,))
     deferred_objects.set_all_deferred(tx, context.run_id, deferred_objects.SUSPENDED, "back")
     write_block.unblock(tx, context.schema)
     transitions.fire(tx, run, "cutover", {"live": True})
-    options = {k: v for k, v in run.options.items() if k != reverse_verify.OPTION}
+    options = {k: v for k, v in run.options.items() if k != reverse_verify.SERVERS_OPTION}
     if servers is not None:
-        options[reverse_verify.OPTION] = servers
+        options[reverse_verify.SERVERS_OPTION] = servers
     runs.update(tx, context.run_id, writes_served_by="target", cutover_phase="opened", options=options)
 
 
-def settle_keys(context: Context, plan: Plan) -> None:
-    """After the opening, at leisure: validate the declared keys, drop their substitutes."""
+def drop_interim_keys(context: Context, plan: Plan) -> None:
+    """After the opening, without a time limit: validate the declared keys, drop their interims."""
     with context.target.transaction(read_only=True) as tx:
         keys = [k for k in deferred_objects.deferred(tx, context.run_id, "foreign_key") if k.status == "interim"]
     for item in keys:
-        waited = waits(plan, item)
+        beside_interim = not off_until_cutover(plan, item)
+        # Durable: the declared key is validated. Its interim remains.
         with context.fenced() as tx:
-            keyless.drop_interim_key(tx, item) if waited else foreign_keys.validate_declared(tx, item)
-        outwait(context, "target", [item.table], partial(_settle_key, context, item, waited=waited))
+            foreign_keys.validate_declared(tx, item) if beside_interim else foreign_keys.validate_restored(tx, item)
+        wait_for_locks(
+            context, "target", [item.table], partial(_drop_interim, context, item, beside_interim=beside_interim)
+        )
 
 
-def _settle_key(context: Context, item: Deferred, *, waited: bool) -> None:
-    with context.fenced() as tx:
+def _drop_interim(context: Context, item: Deferred, *, beside_interim: bool) -> None:
+    # Durable together: the interim is dropped, and the key is recorded as declared.
+    with context.fenced("switch.key") as tx:
         brief_lock(tx)
-        if not waited:
-            foreign_keys.drop_interim_key(tx, item)
+        if beside_interim:
+            foreign_keys.drop_interim(tx, item)
         deferred_objects.set_deferred(tx, context.run_id, item, "back")
-        failpoint("switch.key.before_commit")

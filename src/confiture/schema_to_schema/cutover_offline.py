@@ -1,7 +1,7 @@
 """cutover for an application that is stopped: lock, verify again under the lock, switch.
 
-Before the state's commit nothing has happened that the source would notice; after it there is only
-forward. The source stays locked against writes until that commit is durable (docs/invariants.md, I-8.7).
+The commit of the state is the point of no return. Before it, nothing has changed on the source. The source stays
+locked against writes until that commit is durable (docs/invariants.md, I-8.7).
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-
-from psycopg import sql
 
 from confiture import fingerprint, secret_values
 from confiture.capture import write_block
@@ -30,13 +28,14 @@ from confiture.postgres.session import Transaction
 from confiture.runner import transitions
 from confiture.runner.context import Context, check_source_fence
 from confiture.runner.resumable_steps import Step, run_steps
-from confiture.schema_to_schema import foreign_keys, sequences, suspended_objects, verify
+from confiture.schema_to_schema import sequences, verify
+from confiture.schema_to_schema.deferred_objects import foreign_keys, restore
 from confiture.schema_to_schema.table_lock import Limits, Tables, Work, locked
 from confiture.schema_to_schema.verify import Result
 from confiture.states import SETUP, VERIFIED
 from confiture.types import TableRef
 
-#: Seconds: the application is stopped, so the lock delays nobody while every row is compared.
+#: Seconds. The application is stopped, so that the lock delays no session while every row is compared.
 UNLIMITED = 10 * 24 * 3600.0
 
 
@@ -49,9 +48,9 @@ class Differs(CutoverAborted):
     def __init__(self, result: Result) -> None:
         first = result.differences[0] if result.differences else None
         super().__init__(
-            "the cutover was given up: source and target differ",
+            "cutover aborted: source and target differ",
             why=f"{len(result.differences)} under the lock, the first: {first.place}" if first else "the counts differ",
-            fix="the source serves on; stop its writes, mend what differs, verify --again",
+            fix="the source is still serving; stop its writers, fix the rows that differ, then run `verify --again`",
         )
         self.result = result
 
@@ -62,16 +61,16 @@ def refuse_unverified(run: Run) -> None:
         first = "migrate" if run.state == SETUP else "verify"
         raise Refused(
             f"the run is in state {run.state}, not verified",
-            why="only what was verified is cut over",
+            why="a cutover requires a verification without differences",
             fix=Naming(run.target_name).command(first),
         )
 
 
 def cutover(context: Context, plan: Plan, limits: Limits) -> None:
-    """Switch to the target. Killed before the state is written, the source serves on.
+    """Switch to the target. After a crash before the state is committed, the source is still serving.
 
-    :raises Refused: when the verification is not of this plan.
-    :raises CutoverAborted: when the lock was not had, or anything differs under it.
+    :raises Refused: when the verification is of another plan.
+    :raises CutoverAborted: when the lock could not be acquired, or a row differs under it.
     """
     refuse_stale(context, plan)
     _as_declared(context)
@@ -81,7 +80,7 @@ def cutover(context: Context, plan: Plan, limits: Limits) -> None:
 
 
 def refuse_stale(context: Context, plan: Plan) -> None:
-    """:raises Refused: when the last verification is of another plan, or a server was started again since."""
+    """:raises Refused: when the last verification is of another plan, or a server was restarted since."""
     with context.target.transaction(read_only=True) as tx:
         last = verifications.latest(tx, context.run_id, "verify")
         run = runs.required(tx, context.run_id)
@@ -106,15 +105,11 @@ def refuse_closed(context: Context, plan: Plan, source: Transaction) -> None:
 
 
 def _as_declared(context: Context) -> None:
-    """Foreign keys as declared, each in a step of its own, before anything is locked."""
+    """Foreign keys as declared, each in a resumable step of its own, before anything is locked."""
     with context.target.transaction(read_only=True) as tx:
         keys = deferred_objects.deferred(tx, context.run_id, "foreign_key")
     steps = [Step(f"foreign key {k.name} on {k.table} as declared", act=_declare(k)) for k in keys]
     run_steps(context, "cutover", steps)
-
-
-def _table(ref: TableRef) -> sql.Identifier:
-    return sql.Identifier(ref.schema, ref.name)
 
 
 def _declare(item: Deferred) -> Callable[[Context, Transaction], None]:
@@ -123,7 +118,7 @@ def _declare(item: Deferred) -> Callable[[Context, Transaction], None]:
     def act(context: Context, tx: Transaction) -> None:
         both = fingerprint.roots_of(tx, ends)
         fingerprint.refuse_changed(tx, context.schema, "target", [fingerprint.FOREIGN_KEYS], list(both))
-        foreign_keys.put_back(tx, item)
+        foreign_keys.replace_interim(tx, item)
         fingerprint.record(tx, context.schema, both, [fingerprint.FOREIGN_KEYS])
         deferred_objects.set_deferred(tx, context.run_id, item, "back")
 
@@ -131,7 +126,7 @@ def _declare(item: Deferred) -> Callable[[Context, Transaction], None]:
 
 
 def source_tables(context: Context, plan: Plan) -> Tables:
-    """What a cutover locks."""
+    """The tables that a cutover locks."""
     return Tables(
         "source",
         tuple(dict.fromkeys(t.source for t in plan.tables)),
@@ -142,46 +137,46 @@ def source_tables(context: Context, plan: Plan) -> Tables:
 
 def _under_lock(context: Context, source: Transaction, plan: Plan) -> None:
     refuse_closed(context, plan, source)
-    with context.fenced() as tx:  # drawn from since the copy; harmless while the source serves
+    # Not transactional: the application has used the sequences since the copy. Harmless while the source is serving.
+    with context.fenced() as tx:
         sequences.set_all(context.source, tx, plan)
     result = verify.verify(context, plan, purpose="cutover")
     if not result.equal:
         raise Differs(result)
-    with context.fenced() as tx:  # sequences, triggers and the state change together
-        # A lost connection has lost the lock: this fails then, and the source serves on.
+    # Durable together: the suspended objects are restored, and the run is in state cutover.
+    with context.fenced("cutover.switch") as tx:
+        # A lost connection has released the lock. This statement then fails, and the source is still serving.
         source.pg.execute("SELECT 1")
         sequences.set_all(context.source, tx, plan)
         for item in deferred_objects.suspended(tx, context.run_id):
-            suspended_objects.enable(tx, item)
+            restore(tx, item)
             deferred_objects.set_deferred(tx, context.run_id, item, "back")
         run = runs.required(tx, context.run_id)
         transitions.fire(tx, run, "cutover", {"verification": result.number})
         runs.update(tx, context.run_id, writes_served_by="target")
-        failpoint("cutover.switch.before_commit")
-    failpoint("cutover.switch.after_commit")
 
 
 def rehearse_declaring(context: Context) -> None:
-    """Foreign keys as declared, done once and rolled back."""
+    """Declare the foreign keys, and roll that back."""
     with context.target.rehearsal() as tx:
         runs.fence(tx, context.run_id, context.epoch)
         for key in deferred_objects.deferred(tx, context.run_id, "foreign_key"):
             if key.status == "interim":
-                foreign_keys.put_back(tx, key)
+                foreign_keys.replace_interim(tx, key)
 
 
 def rehearse_switch(context: Context) -> None:
-    """The changes of the switch in the target, done once and rolled back."""
+    """Apply the changes of the switch in the target, and roll them back."""
     with context.target.rehearsal() as tx:
         runs.fence(tx, context.run_id, context.epoch)
         for item in deferred_objects.suspended(tx, context.run_id):
-            suspended_objects.enable(tx, item)
+            restore(tx, item)
 
 
 def hook_arguments(command: str) -> list[str]:
-    """The words of a hook, split as a shell would; no shell runs it.
+    """The words of a hook, split by the rules of a shell. No shell executes it.
 
-    :raises UsageError: it cannot be split, or there is no such program: known before the cutover.
+    :raises UsageError: when it cannot be split, or the program does not exist; raised before the cutover.
     """
     try:
         words = shlex.split(command)
@@ -191,15 +186,15 @@ def hook_arguments(command: str) -> list[str]:
         raise UsageError(
             "the hook cannot be run",
             why=f"there is no program {words[0] if words else ''!r}",
-            fix="name a program in PATH, or by its path; a shell's syntax needs: sh -c '...'",
+            fix="name a program in PATH, or give its path; for shell syntax use: sh -c '...'",
         )
     return words
 
 
 def hook_environment(run: str, source: Database, target: Database) -> dict[str, str]:
-    """Our own environment without what contains a secret, encoded or not, and where the application is to go.
+    """The environment of this process without variables that contain a secret, encoded or not, and the new address.
 
-    PATH loses the entries that contain one, because hooks need the others.
+    Of PATH, only the entries that contain a secret are removed, because hooks need the others.
     """
     secrets = {*source.secrets, *target.secrets, *secret_values.used(), os.environ.get("PGPASSWORD", "")}
     kept = {k: v for k, v in os.environ.items() if k != "PGPASSWORD" and redact(v) == v}
@@ -211,9 +206,9 @@ def hook_environment(run: str, source: Database, target: Database) -> dict[str, 
 
 
 def run_hook(arguments: list[str], environment: dict[str, str]) -> int:
-    """Run the operator's command; its exit code, 126 when it could not be started.
+    """Run the operator's command; its exit code, or 126 when it could not be started.
 
-    What it prints goes to stderr: stdout is the result of the cutover.
+    Its output is written to stderr, because stdout is the result of the cutover.
     """
     failpoint("hook.before")
     try:

@@ -1,7 +1,7 @@
 """Small tables without a key: their changes cannot be logged, so the cutover copies them again under its lock (I-5.16).
 
-Until then they stand still in the target, as of their copy. Foreign keys from and to them wait for the cutover
-too: they would refuse what catch-up does to the tables around them.
+Until then they do not change in the target. Foreign keys from and to them are off until the cutover, because they
+would reject changes that catch-up applies to the tables they connect.
 """
 
 from __future__ import annotations
@@ -19,20 +19,27 @@ from confiture.journal import deferred_objects, runs
 from confiture.journal.deferred_objects import Deferred
 from confiture.journal.verifications import Difference
 from confiture.plan.model import Plan
-from confiture.plan.projection import raw
-from confiture.postgres.session import Transaction, repeated
+from confiture.postgres.retry import repeated
+from confiture.postgres.session import Transaction
 from confiture.runner.context import Context
-from confiture.schema_to_schema.rebuild import comment_on, waits
-from confiture.types import KeyRange
+from confiture.types import KeyRange, TableRef
+
+
+def off_until_cutover(plan: Plan, item: Deferred) -> bool:
+    """Whether a foreign key is off until the cutover: a table at one of its ends is copied again there."""
+    if item.kind != "foreign_key":
+        return False
+    ends = {item.table, TableRef(*(item.detail or {})["references"])}
+    return any(t.recopied and t.target in ends for t in plan.tables)
 
 
 def recopy(context: Context, plan: Plan, hashing: Hashing) -> None:
-    """Copy each such table whole again, compare it, and look for orphans of the foreign keys that waited.
+    """Copy each such table again, compare it, and search for orphans of the foreign keys that are off.
 
-    :raises CutoverAborted: when anything differs; the source is still serving.
+    :raises CutoverAborted: when a row differs; the source is still serving.
     """
     with context.target.transaction(read_only=True) as tx:
-        keys = [k for k in deferred_objects.deferred(tx, context.run_id, "foreign_key") if waits(plan, k)]
+        keys = [k for k in deferred_objects.deferred(tx, context.run_id, "foreign_key") if off_until_cutover(plan, k)]
     for table in plan.tables:
         if table.recopied:
             _recopy(context, RunTable(table, context.schema), hashing)
@@ -44,7 +51,8 @@ def recopy(context: Context, plan: Plan, hashing: Hashing) -> None:
 
 def _recopy(context: Context, job: RunTable, hashing: Hashing) -> None:
     with reading(context.source, job) as source:
-        with context.fenced() as target:  # the old rows go and the new ones come in one commit
+        # Durable together: every row of the table is replaced.
+        with context.fenced() as target:
             _replace(source, target, job)
             _compare(source, target, job, hashing)
 
@@ -53,11 +61,11 @@ def _replace(source: Transaction, target: Transaction, job: RunTable) -> None:
     target.pg.execute("SET CONSTRAINTS ALL DEFERRED")
     only = sql.SQL("ONLY " if job.table.target_only else "")
     target.pg.execute(sql.SQL("DELETE FROM {}{}").format(only, job.target))
-    MOVERS["copy"].move(source, target, job, KeyRange(None, None))  # the foreign server lets nobody in by now
+    MOVERS["copy"].move(source, target, job, KeyRange(None, None))  # the foreign server has no credentials in a cutover
 
 
 def rehearse(context: Context, plan: Plan, hashing: Hashing) -> None:
-    """Copy and sum each such table, and roll back. Nothing is judged: writes go on."""
+    """Copy each such table, compute its checksums, and roll back. Writes continue, so that nothing is compared."""
     for job in (RunTable(t, context.schema) for t in plan.tables if t.recopied):
         repeated(partial(_rehearse, context, job, hashing))
 
@@ -72,7 +80,7 @@ def _rehearse(context: Context, job: RunTable, hashing: Hashing) -> None:
 
 
 def _compare(source: Transaction, target: Transaction, job: RunTable, hashing: Hashing) -> None:
-    """One bucket: what differs is looked into as a whole."""
+    """Compare the table in one bucket; when the sums differ, every row."""
     a = checksum.bucket_sums(source, job, "source", hashing, 1)
     b = checksum.bucket_sums(target, job, "target", hashing, 1)
     if a != b:
@@ -86,21 +94,3 @@ def _refuse(found: list[Difference]) -> None:
             why=f"{len(found)} in a table copied again under the lock, the first: {found[0].place}",
             fix="the source is still serving; fix the rows on the source, or the mapping, then verify again",
         )
-
-
-# The foreign keys that waited ----------------------------------------------------------------------
-
-
-def declare(tx: Transaction, item: Deferred) -> None:
-    """The key as declared, for what is written from now on; rows are validated after the opening."""
-    table, name = sql.Identifier(item.table.schema, item.table.name), sql.Identifier(item.name)
-    definition = item.definition.removesuffix(" NOT VALID") + " NOT VALID"
-    tx.pg.execute(sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(table, name, raw(definition)))
-
-
-def drop_interim_key(tx: Transaction, item: Deferred) -> None:
-    """Validate a declared key, unless the new schema does not ask for it."""
-    if (item.detail or {}).get("validated"):
-        table, name = sql.Identifier(item.table.schema, item.table.name), sql.Identifier(item.name)
-        tx.pg.execute(sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(table, name))
-    comment_on(tx, item)

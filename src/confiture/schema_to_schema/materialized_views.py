@@ -1,7 +1,7 @@
-"""Materialized views of the target after the cutover: older than their tables until they are refreshed (I-11.3).
+"""Materialized views of the target after the cutover: stale until they are refreshed (I-11.3).
 
-Each refresh is a journaled step of its own, outside the write pause. One that fails does not fail the cutover: the
-view is reported as stale, with the statement that refreshes it, by the command and by ``status``.
+Each refresh is a resumable step of its own, outside the write pause. A refresh that fails does not fail the cutover:
+the command and ``status`` report the view as stale, with the statement that refreshes it.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ from psycopg import sql
 from confiture.errors import Held
 from confiture.journal import runs, steps
 from confiture.plan.model import Plan
-from confiture.postgres.session import brief_lock, failure, relies_on_search_path
+from confiture.postgres.failures import failure, relies_on_search_path
+from confiture.postgres.session import brief_lock
 from confiture.runner.context import Context
-from confiture.schema_to_schema.blockers import outwait
+from confiture.schema_to_schema.blockers import wait_for_locks
 from confiture.sql import load
 from confiture.types import TableRef
 
-#: The phase of the steps; ``status`` reads it too.
+#: The phase of these steps in the journal; ``status`` reads it as well.
 PHASE = "refresh"
 
 
 def refresh(context: Context, plan: Plan) -> None:
-    """Refresh those that are not refreshed since the opening, in the order they depend on each other."""
+    """Refresh the views that were not refreshed since the target opened, in the order of their dependencies."""
     with context.target.transaction(read_only=True) as tx:
         left = [v for v in plan.materialized_views if not steps.step_done(tx, context.run_id, PHASE, _step(v))]
     if left:
@@ -33,33 +34,35 @@ def refresh(context: Context, plan: Plan) -> None:
     for view in left:
         context.checkpoint(pausable=False)
         try:
-            outwait(context, "target", [view], partial(_refresh, context, view))
+            wait_for_locks(context, "target", [view], partial(_refresh, context, view))
             context.progress.say(f"materialized view {view} is refreshed")
         except Held as error:
             _stale(context, view, f"{error.what}: {error.why}")
         except psycopg.Error as error:
-            told = failure(error, f"refreshing {view}")
-            why = told.why if relies_on_search_path(error) is None else f"{told.why}; {told.fix}"
+            found = failure(error, f"refreshing {view}")
+            why = found.why if relies_on_search_path(error) is None else f"{found.why}; {found.fix}"
             _stale(context, view, why)
 
 
 def _refresh(context: Context, view: TableRef) -> None:
-    with context.fenced() as tx:  # the refresh and its mark commit together
+    # Durable together: the refresh and its mark.
+    with context.fenced() as tx:
         brief_lock(tx)
         row = tx.pg.execute(load("views.sql")["refresh_concurrently"], (view.schema, view.name)).fetchone()
         if row is not None:  # else the application has dropped it
             how = sql.SQL("CONCURRENTLY " if row[0] else "")
-            name = sql.Identifier(view.schema, view.name)
+            name = view.identifier
             tx.pg.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}{}").format(how, name))
         steps.mark_step(tx, context.run_id, PHASE, _step(view), done=True)
 
 
 def _step(view: TableRef) -> str:
-    """The step's name: unquoted, as ``status`` composes it in SQL."""
+    """The step's name, unquoted, as ``status`` builds it in SQL."""
     return f"{view.schema}.{view.name}"
 
 
 def _stale(context: Context, view: TableRef, why: str) -> None:
     context.progress.say(f"materialized view {view} is stale: {why}; run: REFRESH MATERIALIZED VIEW {view}")
+    # Durable: the note that the view is stale.
     with context.fenced() as tx:
         runs.note(tx, context.run_id, context.epoch, "stale view", {"view": str(view), "reason": why})

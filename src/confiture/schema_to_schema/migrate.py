@@ -1,4 +1,4 @@
-"""migrate: copy every table chunk by chunk, then bring indexes, constraints and sequences back."""
+"""migrate: copy every table chunk by chunk, then restore indexes and constraints and set sequences."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ from confiture.journal import runs, table_plans
 from confiture.journal.chunks import Chunk, claim_chunk, fail_chunk
 from confiture.journal.table_plans import TableProgress
 from confiture.plan.model import Plan, plan_from_json
-from confiture.postgres.session import failure, relies_on_search_path, retry, retry_delays
+from confiture.postgres.failures import failure, relies_on_search_path
+from confiture.postgres.retry import retry, retry_delays
 from confiture.runner.context import Context
 from confiture.schema_to_schema import follow, plan_store, rebuild
-from confiture.schema_to_schema.log_compaction import Upkeep
+from confiture.schema_to_schema.log_compaction import LogCompactor
 from confiture.types import shell_word
 
-#: Phases of a table whose rows are all there.
+#: Phases of a table whose rows are all copied.
 COPIED = ("copied", "finished")
 
 
 def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
-    """Copy what is not copied yet; the rows copied by this call. Resumes from the journal alone.
+    """Copy the tables that are not copied yet; the number of rows copied by this call. Resumes from the journal.
 
-    :param capture: the application writes meanwhile: catch up before and after the constraints are built,
-        because a row copied under its old and its new key would stop them from being built (I-3.12).
+    :param capture: the application writes during the copy. Changes are applied before the constraints are built as
+        well as after it, because a row copied under both its old and its new key would violate them (I-3.12).
 
-    :raises DataFailure: at the first row that cannot go in, naming it.
+    :raises DataFailure: at the first row that the target rejects, naming the row.
     :raises Drained: after a signal, at a checkpoint.
     """
     with context.target.transaction(read_only=True) as tx:
@@ -44,6 +45,7 @@ def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
     server = plan_store.server_of(run)
     by_fdw = {t.number: t.strategy == "fdw" for t in plan.tables}
     reads_by_fdw = server is not None and any(s.phase not in COPIED and by_fdw[s.number] for s in states)
+    # Durable together: no error blocks the run, and the foreign server has the current credentials.
     with context.fenced() as tx:
         runs.unblock(tx, context.run_id)
         if server is not None and reads_by_fdw:
@@ -53,33 +55,34 @@ def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
         foreign_session.prepare(context, server)
     jobs = {t.number: RunTable(t, context.schema) for t in plan.tables}
     copied = 0
-    with _upkeep(context, plan, capture=capture) as upkeep:
-        throttler = Throttler(context, upkeep)
+    with _compacting(context, plan, capture=capture) as compactor:
+        throttler = Throttler(context, compactor)
         for state in states:
             if state.phase not in COPIED:
                 copied += _copy_table(context, jobs[state.number], state, throttler)
-                if upkeep is not None:
-                    upkeep.now()
+                if compactor is not None:
+                    compactor.now()
         throttler.end()
     if server is not None:
-        with context.fenced() as tx:  # nothing is read through it any more, unless a table is copied again
+        # Durable: the foreign server has no credentials. They are needed again only when a table is copied again.
+        with context.fenced() as tx:
             foreign_server.shut_out(tx, server)
     if capture:
-        follow.drain(context, plan, touch=True)
-    rebuild.finish(context, plan)
+        follow.drain(context, plan, record_changed=True)
+    rebuild.rebuild(context, plan)
     if capture:
-        follow.drain(context, plan, touch=True)
+        follow.drain(context, plan, record_changed=True)
     return copied
 
 
 @contextmanager
-def _upkeep(context: Context, plan: Plan, *, capture: bool) -> Iterator[Upkeep | None]:
+def _compacting(context: Context, plan: Plan, *, capture: bool) -> Iterator[LogCompactor | None]:
     if not capture:
         yield None
         return
     apply.refuse_behind(context)
-    with Upkeep(context, plan) as upkeep:
-        yield upkeep
+    with LogCompactor(context, plan) as compactor:
+        yield compactor
 
 
 def _copy_table(context: Context, job: RunTable, state: TableProgress, throttler: Throttler) -> int:
@@ -102,12 +105,13 @@ def _copy_table(context: Context, job: RunTable, state: TableProgress, throttler
 
 
 def _mark_copied(context: Context, number: int) -> None:
+    # Durable: every row of the table is copied.
     with context.fenced() as tx:
         table_plans.update_table(tx, context.run_id, number, phase="copied")
 
 
 def _copy_next(context: Context, job: RunTable, state: TableProgress, throttler: Throttler) -> int | None:
-    """Copy until the planned batch is used up, obeying signals and limits between chunks; the rows."""
+    """Copy the chunks planned so far, with a check of signals and limits between chunks; the number of rows."""
     copied = 0
     while True:
         throttler.wait()
@@ -119,19 +123,22 @@ def _copy_next(context: Context, job: RunTable, state: TableProgress, throttler:
                 retry(partial(chunks.halve, context, job, chunk))
             _shorten(context, job, chunk, throttler)
             began = time.monotonic()
-            rows = retry(partial(_copy_or_cut, context, job, chunk)) or 0
+            rows = retry(partial(_copy_or_halve, context, job, chunk)) or 0
         throttler.copied(job.table.number, rows, began)
         copied += rows
         estimate = max(state.estimate, state.rows_done + copied)
         context.progress.table(str(job.table.target), state.rows_done + copied, estimate, "copying")
 
 
-def _copy_or_cut(context: Context, job: RunTable, chunk: Chunk) -> int | None:
-    """Copy a chunk; cut it instead where it gave way to the application, so that less has to be repeated."""
+def _copy_or_halve(context: Context, job: RunTable, chunk: Chunk) -> int | None:
+    """Copy a chunk, or halve it when it yielded to the application, so that less has to be repeated.
+
+    The number of rows; None when the chunk was not copied.
+    """
     try:
         return chunks.copy_chunk(context, job, chunk)
     except GaveWay:
-        # One that cannot be cut waits longer each time.
+        # A chunk that cannot be halved waits longer each time.
         time.sleep(next(itertools.islice(retry_delays(), chunk.attempts, None)))
         if job.table.key:
             retry(partial(chunks.halve, context, job, chunk))
@@ -139,7 +146,7 @@ def _copy_or_cut(context: Context, job: RunTable, chunk: Chunk) -> int | None:
 
 
 def _shorten(context: Context, job: RunTable, chunk: Chunk, throttler: Throttler) -> None:
-    """Cut a chunk that was planned when more could be copied at a time."""
+    """Shorten a chunk that was planned when the limits permitted more rows."""
     planned = job.table.chunk_rows
     size = throttler.chunk_rows(job.table.number, planned)
     if size < planned:
@@ -148,7 +155,7 @@ def _shorten(context: Context, job: RunTable, chunk: Chunk, throttler: Throttler
 
 @contextmanager
 def _naming_row(context: Context, job: RunTable, chunk: Chunk | None = None) -> Iterator[None]:
-    """A server error inside the block names the table and the row; the command stores it as what blocks the run."""
+    """A server error inside the block is raised with its table and row; the command records it as blocking the run."""
     try:
         yield
     except psycopg.Error as error:
@@ -156,13 +163,13 @@ def _naming_row(context: Context, job: RunTable, chunk: Chunk | None = None) -> 
 
 
 def _failed(context: Context, job: RunTable, chunk: Chunk | None, error: psycopg.Error) -> ConfitureError:
-    """Quarantine the chunk and name the row; what kind of error it is decides what to do next."""
+    """The error to raise, by the kind of ``error``; an error of the data marks the chunk failed and names the row."""
     doing = f"copying {job.table.source} to {job.table.target}"
     if error.sqlstate == "42P01" and relies_on_search_path(error) is None:
         return Blocked(
-            f"a table of the plan is gone while {doing}",
+            f"a table of the plan does not exist any more while {doing}",
             why=str(error.diag.message_primary),
-            fix="bring it back with its rows, or leave it out of the mapping and give that again",
+            fix="restore it with its rows, or omit it from the mapping and run again with that",
             step=f"migrate --mapping FILE --restart-table {shell_word(str(job.table.target))}",
         )
     if chunk is None or error.sqlstate is None or error.sqlstate[:2] not in ("22", "23"):
@@ -173,6 +180,7 @@ def _failed(context: Context, job: RunTable, chunk: Chunk | None, error: psycopg
     place = bad.place or "column unknown"
     what = f"a row of {job.table.source} does not fit into {job.table.target}: {key}, {place}"
     detail = {"message": bad.message, "key": bad.key, "place": bad.place, "sqlstate": error.sqlstate}
+    # Durable together: the chunk is failed, with its row, and the run's note of it.
     with context.fenced() as tx:
         held = claim_chunk(tx, context.run_id, chunk)
         if held is not None:
@@ -181,7 +189,7 @@ def _failed(context: Context, job: RunTable, chunk: Chunk | None, error: psycopg
     return DataFailure(
         what,
         why=f"{bad.message} (chunk {chunk.number}, keys {span})",
-        fix="mend the row on the source or the mapping, then run the same command again; what is done stays done",
+        fix="fix the row on the source or the mapping, then run the same command again; completed chunks are kept",
     )
 
 
@@ -192,13 +200,13 @@ def _edge(key: tuple[str, ...] | None) -> str:
 def stored_plan(context: Context) -> Plan:
     """The run's plan from the journal.
 
-    :raises Refused: when no mapping was given yet.
+    :raises Refused: when the run has no mapping yet.
     """
     run = context.run()
     if run.plan is None:
         raise Refused(
             "the run has no plan yet",
-            why="no mapping was given to setup or to migrate",
-            fix="give it: migrate --mapping column_mapping.yaml",
+            why="neither setup nor migrate was run with a mapping",
+            fix="specify it: migrate --mapping column_mapping.yaml",
         )
     return plan_from_json(run.plan)

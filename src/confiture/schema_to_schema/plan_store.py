@@ -1,8 +1,8 @@
-"""Making the plan and storing it: views on the source, foreign tables and table rows in the target.
+"""Creating the plan and storing it: views on the source, foreign tables and the tables' rows in the target's journal.
 
-The source's fence row names the plan its views were made for; the two are committed together. A
-crash between the source's commit and the target's is found by comparing that name, and the views are
-made again from the stored plan.
+The source's fence row names the plan that its views belong to; both are committed together. A crash between the
+source's commit and the target's is detected by comparing that name. The views are then created again from the stored
+plan.
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ from confiture.config import Database
 from confiture.copy import fdw, foreign_server
 from confiture.copy.run_table import RunTable
 from confiture.errors import Blocked, Fault, FaultyInput, Refused, UsageError
-from confiture.failpoints import failpoint
 from confiture.journal import deferred_objects, runs, steps, table_plans
-from confiture.journal.deferred_objects import Deferred
 from confiture.journal.runs import Run
 from confiture.journal.table_plans import TableProgress
 from confiture.journal.tables import Json
@@ -31,19 +29,20 @@ from confiture.plan import expressions, reverse, trust
 from confiture.plan.model import Options, Plan, TablePlan, Trusted, plan_from_json, table_signature
 from confiture.plan.planner import Planner
 from confiture.plan.projection import raw, view_select
-from confiture.postgres.session import Session, Transaction, retry
+from confiture.postgres.retry import retry
+from confiture.postgres.session import Session, Transaction
 from confiture.postgres.yielding import yielding
 from confiture.runner import transitions
 from confiture.runner.context import Context
-from confiture.schema_to_schema import foreign_keys
+from confiture.schema_to_schema.deferred_objects import describe, take_off
 from confiture.schema_to_schema.preconditions import capture
 from confiture.states import VERIFIED
 from confiture.types import TableRef, quoted, shell_word
 
-#: The facts of each table of the source, by aspect, as the plan's snapshot has them.
+#: The facts of each source table, by aspect, in the snapshot of the plan.
 Fingerprints = dict[TableRef, dict[str, str]]
 
-#: What must not change between the plan and the first row that is read. A new storage is noted when capture begins.
+#: Aspects that must not change between the plan and the first row that is read. Capture records the storage itself.
 _PLANNED = (
     fingerprint.TABLE,
     fingerprint.COLUMNS,
@@ -52,15 +51,15 @@ _PLANNED = (
     fingerprint.RULES,
     fingerprint.TRIGGERS,
 )
-#: The facts of the database as a whole stand in the journal under this name.
+#: The journal stores the facts of the whole database under this name.
 _WHOLE = TableRef("", "")
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A plan and the catalogs it was made from.
+    """A plan and the catalogs that it was created from.
 
-    :ivar fingerprints: of the source's tables, in the snapshot of its catalog: what is changed after it is noticed.
+    :ivar fingerprints: of the source's tables, in the snapshot of its catalog, so that a later change is detected.
     """
 
     plan: Plan
@@ -69,16 +68,16 @@ class Planned:
     fingerprints: Fingerprints = field(default_factory=dict)
 
 
-def make(
+def create(
     source: Session, target_catalog: Catalog, given: Mapping, faults: tuple[Fault, ...], options: Options
 ) -> Planned:
-    """The plan for these databases and this mapping; changes nothing.
+    """Create the plan for these databases and this mapping; changes nothing.
 
-    :param faults: what parsing the mapping already found; reported together with the plan's.
-    :raises FaultyInput: all faults of the mapping at once.
-    :raises Refused: what the databases have that cannot be moved, by name.
+    :param faults: found when the mapping was parsed; reported together with those of the plan.
+    :raises FaultyInput: with all faults of the mapping.
+    :raises Refused: naming the objects of the databases that cannot be moved.
     """
-    source_catalog, fingerprints = look(source)
+    source_catalog, fingerprints = read_catalog(source)
     with Session(source.database, "expressions", source.run, user_sql=True) as session:
         with session.rehearsal() as tx:
             trusted = trust.resolve(tx, [t.name for t in given.trusted], "source")
@@ -95,7 +94,7 @@ def make(
         raise Refused("the plan is refused", why="\n".join(reasons), fix="nothing was changed")
     if uncaptured:
         raise Refused("writes cannot be captured", why="\n".join(uncaptured), fix=capture.WAYS_OUT)
-    plan = replace(reverse.with_way_back(plan, source_catalog, target_catalog), trusted=trusted)
+    plan = replace(reverse.with_reverse(plan, source_catalog, target_catalog), trusted=trusted)
     return Planned(plan, source_catalog, target_catalog, fingerprints)
 
 
@@ -118,11 +117,11 @@ def _schema_of(session: Session) -> str:
 
 
 def _unknown(given: Mapping, trusted: Sequence[Trusted]) -> list[Fault]:
-    """Functions that the mapping trusts and the source lacks; with a ``reverse:``, they may be the target's."""
+    """Functions that the mapping trusts and the source lacks. With a ``reverse:``, they may be in the target."""
     if any(column.reverse for table in given.tables for column in table.columns):
         return []
     known = {t.given for t in trusted}
-    hint = "write it as \\df prints it, argument types outside pg_catalog with their schema; or leave it out"
+    hint = "write it as \\df prints it, argument types outside pg_catalog with their schema; or omit it"
     return [
         Fault(given.file, f.at.line, f.at.column, f"$trust_functions: the source has no function {f.name}", hint)
         for f in given.trusted
@@ -130,8 +129,8 @@ def _unknown(given: Mapping, trusted: Sequence[Trusted]) -> list[Fault]:
     ]
 
 
-def look(session: Session) -> tuple[Catalog, Fingerprints]:
-    """The catalog and its tables' fingerprints in one snapshot."""
+def read_catalog(session: Session) -> tuple[Catalog, Fingerprints]:
+    """The catalog, and the fingerprints of its tables in the same snapshot."""
     schema = _schema_of(session)
 
     def read() -> tuple[Catalog, Fingerprints]:
@@ -151,17 +150,17 @@ def faulty(found: Sequence[Fault]) -> FaultyInput:
     return FaultyInput(
         f"the mapping has {len(found)} fault{'s' if len(found) > 1 else ''}",
         found,
-        fix="mend them and run the same command again; nothing was changed",
+        fix="fix them, then run the same command again; nothing was changed",
     )
 
 
 def preview(
     session: Session, table: TablePlan, source: catalog.Table, rows: int
 ) -> list[tuple[dict[str, str | None], dict[str, str | None]]]:
-    """The same rows as they are and as they will be, through the table's SELECT."""
+    """Rows of the source, each with the row that the table's SELECT returns for the target."""
     before = [c.name for c in source.columns]
     after = [p.target for p in table.columns]
-    name = sql.Identifier(source.ref.schema, source.ref.name)
+    name = source.ref.identifier
     items = [sql.SQL("{}::text").format(sql.Identifier(source.ref.name, c)) for c in before]
     items += [sql.SQL("((\n{}\n)::{})::text").format(raw(p.expression), raw(p.wire)) for p in table.columns]
     condition = sql.SQL(" WHERE (\n{}\n)").format(raw(table.where)) if table.where else sql.SQL("")
@@ -181,14 +180,17 @@ def preview(
 
 
 def target_catalog(target: Session) -> Catalog:
-    """The target's catalog, as it stands or as its DDL would make it (built and rolled back)."""
+    """The target's catalog; when it has no tables, the catalog after its DDL (executed and rolled back)."""
     with target.transaction(isolation=IsolationLevel.REPEATABLE_READ) as tx:
         found = catalog.read(tx)
     return found if found.tables else rehearsed_catalog(target.database)
 
 
 def rehearsed_catalog(database: Database) -> Catalog:
-    """What the catalog would be after building the DDL in ``database``; rolled back."""
+    """The catalog after the DDL of ``database`` is executed there; rolled back.
+
+    :raises Refused: when there is no DDL.
+    """
     if database.schema_dir is None or not database.schema_dir.is_dir():
         raise Refused(
             "there is no new schema to plan for",
@@ -204,7 +206,7 @@ def rehearsed_catalog(database: Database) -> Catalog:
 
 
 def fdw_problem(source: Session, target: Session, seen_as: str | None) -> str | None:
-    """Why postgres_fdw cannot be used from this target; looked up in a transaction rolled back."""
+    """Why postgres_fdw cannot be used from this target, None when it can; tried in a transaction and rolled back."""
     with target.rehearsal() as tx:
         return foreign_server.problem(tx, source, seen_as)
 
@@ -213,12 +215,14 @@ def fdw_problem(source: Session, target: Session, seen_as: str | None) -> str | 
 
 
 def store(context: Context, given: Mapping, planned: Planned, restart: tuple[str, ...], options: Json) -> Plan:
-    """Make ``planned`` the run's plan, on both sides; tables that have rows keep theirs.
+    """Store ``planned`` as the run's plan, on both sides. Tables that have rows keep their rows.
 
-    :param restart: tables to empty and copy again, by name.
-    :param options: the run's options the plan was made with, kept with it.
-    :raises Refused: when a table that has rows would get others, and is not among ``restart``.
-    :raises UsageError: when neither this plan nor the one before has a table of ``restart``.
+    After a crash between the two sides, :func:`ensure_views` creates the views of the plan that is stored.
+
+    :param restart: names of tables to empty and copy again.
+    :param options: the run's options that the plan was created with, stored with it.
+    :raises Refused: when the rows of a table would differ under this plan, and it is not among ``restart``.
+    :raises UsageError: when neither this plan nor the previous one has a table of ``restart``.
     """
     plan = planned.plan
     with context.target.transaction(read_only=True) as tx:
@@ -226,8 +230,9 @@ def store(context: Context, given: Mapping, planned: Planned, restart: tuple[str
     again = _restarted(restart, plan, before)
     _refuse_other_tables(before, plan)
     _refuse_changed(before, plan, again)
-    make_views(context, plan)
-    with context.fenced() as tx:  # plan, tables, foreign tables, emptied tables and dropped indexes commit together
+    create_views(context, plan)
+    # Durable together: the plan, its tables in the journal, the foreign tables, emptied tables and dropped indexes.
+    with context.fenced("store") as tx:
         run = runs.required(tx, context.run_id)
         plan = _foreign_tables(context, tx, plan, server_of(run))
         if before and (again or plan.hash != run.plan_hash):
@@ -251,31 +256,31 @@ def store(context: Context, given: Mapping, planned: Planned, restart: tuple[str
             runs.note(tx, context.run_id, context.epoch, "table restarted", {"table": str(ref)})
         detail = {"plan": plan.hash, "tables": len(plan.tables)}
         runs.note(tx, context.run_id, context.epoch, "replanned" if before else "planned", detail)
-        failpoint("store.before_commit")
-    failpoint("store.after_commit")
     name_plan(context, plan)
     return plan
 
 
 def _database_facts(planned: Planned, given: Mapping) -> dict[str, str]:
-    """What is compared of the database as a whole: its set of tables, and that there is no large object."""
+    """The facts of the whole database that are compared: its set of tables, and that it has no large object."""
     whole = planned.fingerprints.get(_WHOLE, {})
     kinds = [fingerprint.TABLES] if given.large_objects else fingerprint.DATABASE
     return {kind: whole.get(kind, "") for kind in kinds}
 
 
 def _restarted(names: Sequence[str], plan: Plan, before: Sequence[TableProgress]) -> frozenset[TableRef]:
-    """The target tables to copy again, with every other one that is fed by the same source table.
+    """The target tables to copy again, with every other target of the same source table.
 
-    A name means a target table, or else each target of the source table of that name.
+    A name refers to a target table, or else to each target of the source table of that name.
     """
-    fed = [*((t.source, t.target) for t in plan.tables), *((s.source, s.target) for s in before)]
-    targets = [target for _, target in fed]
-    sources = [n for n in names if not any(_is_called(t, n) for t in targets) and any(_is_called(s, n) for s, _ in fed)]
+    pairs = [*((t.source, t.target) for t in plan.tables), *((s.source, s.target) for s in before)]
+    targets = [target for _, target in pairs]
+    sources = [
+        n for n in names if not any(_is_called(t, n) for t in targets) and any(_is_called(s, n) for s, _ in pairs)
+    ]
     meant = set(_named([n for n in names if n not in sources], targets))
-    meant |= {target for source, target in fed for n in sources if _is_called(source, n)}
-    shared = {source for source, target in fed if target in meant}
-    return frozenset(meant | {target for source, target in fed if source in shared})
+    meant |= {target for source, target in pairs for n in sources if _is_called(source, n)}
+    shared = {source for source, target in pairs if target in meant}
+    return frozenset(meant | {target for source, target in pairs if source in shared})
 
 
 def _is_called(table: TableRef, name: str) -> bool:
@@ -283,70 +288,71 @@ def _is_called(table: TableRef, name: str) -> bool:
 
 
 def _named(names: Sequence[str], known: Sequence[TableRef]) -> frozenset[TableRef]:
-    """The tables that are meant, each as ``name`` or ``schema.name``, quoted or not."""
+    """The tables that the names refer to, each as ``name`` or ``schema.name``, quoted or not."""
     found = set()
     for name in names:
         meant = {t for t in known if _is_called(t, name)}
         if len(meant) != 1:
             tables = ", ".join(sorted({str(t) for t in meant or known}))
             what = f"the plan has no table {name}" if not meant else f"which table {name}?"
-            raise UsageError(what, why=f"it has {tables}", fix="name it as schema.table")
+            raise UsageError(what, why=f"it has {tables}", fix="specify it as schema.table")
         found |= meant
     return frozenset(found)
 
 
 def _refuse_other_tables(before: tuple[TableProgress, ...], plan: Plan) -> None:
-    """A table's number is its place in the target: the journal's rows would be another table's."""
+    """A table's number is its position in the target. With another one, the journal describes another table."""
     numbers = {t.target: t.number for t in plan.tables}
     moved = [str(s.target) for s in before if numbers.get(s.target, s.number) != s.number]
     if moved:
         raise Refused(
-            "the target's tables are not those the run began with",
-            why=f"tables were made or dropped there since: {', '.join(moved)} changed place",
-            fix="undo that, or give the run up with abort",
+            "the target's tables are not those that the run began with",
+            why=f"tables were created or dropped since then, which moved {', '.join(moved)} to another position",
+            fix="undo that, or abort the run with abort",
         )
 
 
 def has_rows(state: TableProgress) -> bool:
-    """Whether rows of the table are there, or it is known to have none."""
+    """Whether rows of the table are copied, or the source table is known to have none."""
     return bool(state.rows_done) or state.phase in ("copied", "finished")
 
 
 def _refuse_changed(before: tuple[TableProgress, ...], plan: Plan, restart: frozenset[TableRef]) -> None:
     now = {t.target: t for t in plan.tables}
-    touched = []
+    changed = []
     for state in before:
         if not has_rows(state) or state.target in restart:
             continue
         old = plan_from_json({"tables": [state.plan]}).tables[0]
         new = now.get(state.target)
         if new is None or table_signature(old) != table_signature(new):
-            touched.append(state.target)
-    if touched:
-        flags = " ".join(f"--restart-table {shell_word(str(t))}" for t in touched)
+            changed.append(state.target)
+    if changed:
+        flags = " ".join(f"--restart-table {shell_word(str(t))}" for t in changed)
         raise Refused(
             "the mapping was changed for tables that have rows already",
-            why=", ".join(map(str, touched)),
-            fix=f"empty and copy them again with {flags}, or leave the mapping as it was",
+            why=", ".join(map(str, changed)),
+            fix=f"empty and copy them again with {flags}, or restore the previous mapping",
         )
 
 
 def ensure_views(context: Context, plan: Plan) -> None:
-    """Make the views again where a crash left them to another plan."""
+    """Create the views again when a crash left those of another plan."""
     with context.source.transaction(read_only=True) as tx:
         row = tx.pg.execute(
             sql.SQL("SELECT plan_hash FROM {}").format(sql.Identifier(context.schema, "fence"))
         ).fetchone()
     if row is None or row[0] != plan.hash:
-        make_views(context, plan)
+        create_views(context, plan)
         name_plan(context, plan)
 
 
-def make_views(context: Context, plan: Plan) -> None:
-    """The run's views on the source, made anew; until the plan is stored the fence names none."""
+def create_views(context: Context, plan: Plan) -> None:
+    """Replace the run's views on the source. Until the plan is stored, the fence names no plan."""
     schema = sql.Identifier(context.schema)
     with context.beside("views", user_sql=True) as session:
-        with context.fenced_source(session=session) as tx:
+        # Durable together: every view, with the functions it runs checked, and a fence that names no plan.
+        with context.fenced_source("views", session=session) as tx:
             old = tx.pg.execute("SELECT viewname FROM pg_catalog.pg_views WHERE schemaname = %s", (context.schema,))
             for (name,) in old.fetchall():
                 tx.pg.execute(sql.SQL("DROP VIEW {}").format(sql.Identifier(context.schema, name)))
@@ -355,14 +361,12 @@ def make_views(context: Context, plan: Plan) -> None:
                 tx.pg.execute(sql.SQL("CREATE VIEW {} AS {}").format(name, select_of(table)))
             trust.refuse(tx, context.schema, plan.tables, plan.trusted, "source")
             tx.pg.execute(sql.SQL("UPDATE {}.fence SET plan_hash = NULL").format(schema))
-            failpoint("views.before_commit")
-    failpoint("views.after_commit")
 
 
 def name_plan(context: Context, plan: Plan) -> None:
-    """Name the plan on the source, with the fingerprint of each table of which no row was read yet.
+    """Name the plan in the source's fence, with the fingerprint of each table of which no row has been read.
 
-    The fingerprint holds from this commit on. A crash before it leaves the one before in force.
+    The fingerprint is valid from this commit on. After a crash before it, the previous one is still valid.
 
     :raises Blocked: when a table was changed since it was planned.
     """
@@ -371,15 +375,15 @@ def name_plan(context: Context, plan: Plan) -> None:
         states = table_plans.tables(tx, context.run_id)
     planned = {s.source: s.fingerprint or {} for s in states if not has_rows(s)}
     read = {s.source for s in states if has_rows(s)}
-    fresh = {ref: facts for ref, facts in planned.items() if ref not in read}
-    with context.fenced_source() as tx:
-        _record(context, tx, plan, fresh, run.options.get("database") or {})
+    unread = {ref: facts for ref, facts in planned.items() if ref not in read}
+    # Durable together: the plan's name and the fingerprints.
+    with context.fenced_source("views.named") as tx:
+        _record(context, tx, plan, unread, run.options.get("database") or {})
         tx.pg.execute(
             sql.SQL("UPDATE {} SET plan_hash = {}").format(
                 sql.Identifier(context.schema, "fence"), sql.Literal(plan.hash)
             )
         )
-        failpoint("views.named.before_commit")
 
 
 def _record(context: Context, tx: Transaction, plan: Plan, planned: Fingerprints, whole: dict[str, str]) -> None:
@@ -393,7 +397,7 @@ def _record(context: Context, tx: Transaction, plan: Plan, planned: Fingerprints
             raise Blocked(
                 f"source table {ref} was changed while it was planned",
                 why=str(_difference(ref, facts, now)),
-                fix="nothing of it is copied yet: plan it again",
+                fix="none of its rows is copied yet: plan it again",
                 step=f"migrate --restart-table {shell_word(str(ref))}",
                 restart=(str(ref),),
             )
@@ -421,17 +425,17 @@ def _difference(ref: TableRef, was: dict[str, str], now: dict[str, str]) -> fing
 
 
 def select_of(table: TablePlan) -> sql.Composed:
-    """The one SELECT of a planned table."""
+    """The SELECT of a planned table; its view and every comparison use it."""
     return view_select(table.source, table.only, [k.source for k in table.key], table.columns, table.where)
 
 
 def server_of(run: Run) -> str | None:
-    """The run's foreign server; None where postgres_fdw cannot be used."""
+    """The run's foreign server; None when postgres_fdw cannot be used."""
     return None if run.fdw is None or run.fdw.get("problem") else str(run.fdw["server"])
 
 
 def _foreign_tables(context: Context, tx: Transaction, plan: Plan, server: str | None) -> Plan:
-    """Foreign tables for what goes by FDW; a table whose range is not shipped goes by COPY."""
+    """Create foreign tables for the tables copied by FDW. COPY replaces FDW where the key range is not shipped."""
     old = tx.pg.execute(
         "SELECT foreign_table_name FROM information_schema.foreign_tables WHERE foreign_table_schema = %s",
         (context.schema,),
@@ -454,7 +458,7 @@ def _foreign_table(context: Context, tx: Transaction, table: TablePlan, server: 
     tx.pg.execute(sql.SQL("DROP FOREIGN TABLE {}").format(job.view))
     reason = "postgres_fdw does not ship the key's range to the source"
     if table.strategy_reason == "asked for":
-        raise Refused(f"{table.target} cannot be copied by fdw, as was asked", why=reason, fix="use copy or auto")
+        raise Refused(f"{table.target} cannot be copied by fdw as requested", why=reason, fix="use copy or auto")
     return replace(table, strategy="copy", strategy_reason=reason)
 
 
@@ -498,7 +502,7 @@ def _table_rows(
 
 
 def _take_indexes_off(context: Context, tx: Transaction, plan: Plan, target: Catalog) -> None:
-    """Only the unique index on the walk key's image stays while a table copies (docs/invariants.md, I-3.11)."""
+    """Take off every index except the unique one on the walk key's image (docs/invariants.md, I-3.11)."""
     for table in plan.tables:
         found = target.by_ref[table.target]
         trees: dict[int, list[catalog.Index]] = {}
@@ -507,7 +511,7 @@ def _take_indexes_off(context: Context, tx: Transaction, plan: Plan, target: Cat
         for tree in trees.values():
             if not any(_stays(index, table) for index in tree) and _dropped(tx, tree[0]):
                 for index in tree:
-                    deferred_objects.take_off(tx, context.run_id, _deferred_index(index))
+                    deferred_objects.take_off(tx, context.run_id, describe.index(index))
 
 
 def _stays(index: catalog.Index, table: TablePlan) -> bool:
@@ -516,37 +520,20 @@ def _stays(index: catalog.Index, table: TablePlan) -> bool:
 
 
 def _dropped(tx: Transaction, index: catalog.Index) -> bool:
-    """Drop an index with all that is attached to it; not what something needs: the load is slower, nothing else."""
-    table, name = sql.Identifier(index.table.schema, index.table.name), sql.Identifier(index.name)
+    """Drop an index with all that is attached to it; one that another object needs remains, and slows the copy."""
     try:
         with tx.pg.transaction():
-            if index.constraint_name is not None:
-                tx.pg.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table, name))
-            else:
-                tx.pg.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(index.table.schema, index.name)))
+            take_off(tx, describe.index(index))
     except psycopg.errors.DependentObjectsStillExist:
         return False
     return True
-
-
-def _deferred_index(index: catalog.Index) -> Deferred:
-    detail: Json = {
-        "tablespace": index.tablespace,
-        "level": index.level,
-        "parent": index.parent and [index.parent.schema, index.parent.name],
-    }
-    if index.constraint_definition is None:
-        return Deferred("index", index.table, index.name, index.definition, comment=index.comment, detail=detail)
-    detail |= {"options": list(index.options), "index_comment": index.comment}
-    definition, comment = index.constraint_definition, index.constraint_comment
-    return Deferred("constraint", index.table, index.name, definition, comment=comment, detail=detail)
 
 
 # Copying again -------------------------------------------------------------------------------------
 
 
 def _reopen(context: Context, tx: Transaction, run: Run) -> None:
-    """Rows will be copied again: what follows the copy is to be done anew, and nothing is verified."""
+    """Rows will be copied again: the steps after the copy run again, and the verification is no longer valid."""
     tables = [s.target for s in table_plans.tables(tx, context.run_id)]
     fingerprint.forget(tx, context.schema, tables, (*fingerprint.APPLIED, fingerprint.STORAGE))
     foreign_keys_off(context, tx)
@@ -557,19 +544,19 @@ def _reopen(context: Context, tx: Transaction, run: Run) -> None:
 
 
 def foreign_keys_off(context: Context, tx: Transaction) -> None:
-    """Foreign keys off again, so that a table others refer to can be emptied and filled."""
+    """Take the foreign keys off again, so that a referenced table can be emptied and filled."""
     for item in deferred_objects.deferred(tx, context.run_id, "foreign_key"):
         if item.status != "off":
-            foreign_keys.drop(tx, item)
+            take_off(tx, item)
             deferred_objects.set_deferred(tx, context.run_id, item, "off")
 
 
 def _empty(tx: Transaction, tables: frozenset[TableRef]) -> None:
-    """Not the rows of children: they are tables of the plan themselves. Partitions are part of their root."""
+    """Truncate tables without their inheritance children, which have plans of their own; partitions are included."""
     for ref in sorted(tables):
         row = tx.pg.execute(
             "SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass(format('%%I.%%I', %s::text, %s::text))",
             (ref.schema, ref.name),
         ).fetchone()
         only = sql.SQL("" if row is not None and row[0] else "ONLY ")
-        tx.pg.execute(sql.SQL("TRUNCATE {}{}").format(only, sql.Identifier(ref.schema, ref.name)))
+        tx.pg.execute(sql.SQL("TRUNCATE {}{}").format(only, ref.identifier))

@@ -1,8 +1,8 @@
-"""cutover --dry-run: everything up to the lock, each part of the write pause measured.
+"""cutover --dry-run: everything up to the lock, with each part of the write pause measured.
 
-What refuses a cutover refuses its rehearsal with the same error. It catches up and compares, as ``follow`` and
-``verify`` do at any time; beyond that nothing stays: what would be changed is changed in transactions that
-are rolled back, and no lock is taken that a writer would wait for.
+A condition that refuses a cutover refuses its rehearsal with the same error. The rehearsal catches up and compares, as
+``follow`` and ``verify`` do at any time. All other changes are made in transactions that are rolled back, and no lock
+is taken that blocks a writer.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from confiture.schema_to_schema.blockers import Blocker
 from confiture.schema_to_schema.cutover_offline import Differs
 from confiture.schema_to_schema.table_lock import Limits, Tables
 
-#: Seconds to wait for the lock that lets writers pass; who holds it off is named instead.
-PATIENCE = "100ms"
+#: Time to wait for the lock that permits writers. The sessions that block it are reported.
+LOCK_TIMEOUT = "100ms"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,11 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
-    """What a cutover that began now would meet.
+    """The measurements of a rehearsal.
 
     :ivar parts: of the write pause, in their order.
-    :ivar blockers: who would keep the lock from us now.
-    :ivar lock_timeout: seconds that a try at the lock may hold writers up before the pause begins.
+    :ivar blockers: the sessions that would block the lock now.
+    :ivar lock_timeout: seconds that an attempt at the lock may delay writers before the pause begins.
     """
 
     parts: tuple[Part, ...]
@@ -57,7 +57,7 @@ class Rehearsal:
 
     @property
     def seconds(self) -> float:
-        """The write pause to be expected, once the lock is had."""
+        """The expected write pause in seconds, from the moment the lock is acquired."""
         return sum(p.seconds for p in self.parts)
 
 
@@ -73,13 +73,13 @@ class _Stopwatch:
 
 
 def rehearse(context: Context, plan: Plan, limits: Limits) -> Rehearsal:
-    """The cutover of an application that writes.
+    """Rehearse the cutover of an application that writes.
 
     :raises CutoverAborted: when a row differs, or the parts add up to more than the write pause may last.
     """
     cutover_offline.refuse_stale(context, plan)
     hashing = changed_keys.hashing_of(context, plan)
-    cutover.equalise(context, plan, hashing)
+    cutover.synchronise(context, plan, hashing)
     watch = _Stopwatch()
     _lock(context, cutover_offline.source_tables(context, plan), watch)
     followed = apply.followed(context, plan)
@@ -95,7 +95,7 @@ def rehearse(context: Context, plan: Plan, limits: Limits) -> Rehearsal:
 
 
 def rehearse_rollback(context: Context, plan: Plan, limits: Limits) -> Rehearsal:
-    """A rollback up to its lock.
+    """Rehearse a rollback up to its lock.
 
     :raises CutoverAborted: when a row differs, or the parts add up to more than the write pause may last.
     :raises Refused: when a rollback is not possible.
@@ -117,9 +117,9 @@ def rehearse_rollback(context: Context, plan: Plan, limits: Limits) -> Rehearsal
 
 
 def rehearse_stopped(context: Context, plan: Plan, limits: Limits) -> Rehearsal:
-    """The cutover of an application that is stopped: its pause is what comparing everything takes.
+    """Rehearse the cutover of a stopped application, whose pause is the comparison of every row.
 
-    :raises CutoverAborted: when anything differs.
+    :raises CutoverAborted: when a row differs.
     """
     cutover_offline.refuse_stale(context, plan)
     watch = _Stopwatch()
@@ -140,29 +140,29 @@ def _blockers(context: Context, plan: Plan) -> tuple[Blocker, ...]:
 
 
 def _lock(context: Context, what: Tables, watch: _Stopwatch) -> None:
-    """The connection and the lock's privilege, by a lock that lets writers pass: the server asks the same for both."""
+    """Measure the connection and a lock that permits writers, which needs the same privilege as the real one."""
     with watch.measuring(f"lock the {what.side}"), context.beside("rehearsal", side=what.side) as locker:
         try:
             with locker.rehearsal() as tx:
                 what.fence(tx)
-                tx.pg.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(PATIENCE)))
+                tx.pg.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT)))
                 if what.refs:
                     tx.pg.execute(sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(what.names))
         except LOCK_CONFLICTS:
-            return  # who holds it is among the blockers
+            return  # the session that holds it is among the blockers
 
 
 def _last_changes(follower: Follower, name: str, jobs: Sequence[RunTable], hashing: Hashing, watch: _Stopwatch) -> None:
-    """A pass over what came meanwhile, one that finds nothing, and comparing what they touched."""
+    """Measure a pass over the changes since the last one, and the comparison of the keys that changed."""
     with follower:
-        follow.one_pass(follower, touch=True)  # opens its sessions, as it is done before the lock
+        follow.one_pass(follower, record_changed=True)  # opens its sessions, as a cutover does before the lock
         with watch.measuring(name):
-            follow.one_pass(follower, touch=True)
+            follow.one_pass(follower, record_changed=True)
     _compare_keys(follower.context, jobs, hashing, watch)
 
 
 def _compare_keys(context: Context, jobs: Sequence[RunTable], hashing: Hashing, watch: _Stopwatch) -> None:
-    """Compare the keys changed last. Writes continue: a difference is not judged here, only timed."""
+    """Measure the comparison of the last changes. Writes continue, so that a difference is not an error here."""
     keys = 0
     began = time.monotonic()
     for job in changed_keys.only(context, jobs):
@@ -173,7 +173,7 @@ def _compare_keys(context: Context, jobs: Sequence[RunTable], hashing: Hashing, 
 
 
 def _sequences(context: Context, plan: Plan, watch: _Stopwatch) -> None:
-    """Reading them; setting them takes as long, and is no part of a transaction that could be rolled back."""
+    """Measure reading the sequences, twice: setting them takes as long, and cannot be rolled back."""
     began = time.monotonic()
     with context.source.transaction(read_only=True) as a, context.target.transaction(read_only=True) as b:
         sequences.wanted(a, b, plan.sequences, margin=cutover.SEQUENCE_MARGIN)
@@ -181,7 +181,7 @@ def _sequences(context: Context, plan: Plan, watch: _Stopwatch) -> None:
 
 
 def _close_source(context: Context, watch: _Stopwatch) -> None:
-    """The write block's function, replaced and rolled back."""
+    """Measure replacing the write block's function; rolled back."""
     with context.source.rehearsal() as tx:
         check_source_fence(tx, context.schema, context.epoch)
         with watch.measuring("close the source"):

@@ -1,4 +1,4 @@
-"""verify --repair: each key that differs goes into its table's log, and the same catch-up as ever heals it (I-6.8)."""
+"""verify --repair: log each key that differs; the usual catch-up then applies the source's row (I-6.8)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from confiture.capture import apply
 from confiture.capture.apply import Followed
 from confiture.copy.run_table import RunTable
 from confiture.errors import Refused
-from confiture.failpoints import failpoint
 from confiture.journal import runs
 from confiture.journal.runs import Run
 from confiture.journal.verifications import Difference
@@ -26,18 +25,18 @@ Wrong = tuple[str, tuple[str, ...]]
 
 
 def refuse_uncaptured(run: Run) -> None:
-    """:raises Refused: when the run has no log to put keys into."""
+    """:raises Refused: when the run has no logs."""
     if not run.options.get("capture"):
         raise Refused(
             "this run cannot be repaired key by key",
-            why="it was set up with --no-capture: there is no catch-up to heal a key",
+            why="it was set up with --no-capture, so that no catch-up can apply a key",
             fix="stop the application's writes and copy the table again: "
             + Naming(run.target_name).command("migrate --restart-table NAME"),
         )
 
 
 def wrong_keys(plan: Plan, found: Sequence[Difference]) -> frozenset[Wrong]:
-    """The keys of rows that differ, each once; foreign keys, constraints and sequences are not healed by keys."""
+    """The distinct keys of rows that differ. Foreign keys, constraints and sequences cannot be repaired by key."""
     keys = {str(t.target): [k.target for k in t.key] for t in plan.tables if t.key}
     return frozenset(
         (d.subject, tuple(d.key[name] for name in keys[d.subject]))
@@ -47,13 +46,13 @@ def wrong_keys(plan: Plan, found: Sequence[Difference]) -> frozenset[Wrong]:
 
 
 def repair(context: Context, plan: Plan, wrong: frozenset[Wrong]) -> None:
-    """Log the keys on the source and catch up; rows the source lacks go, others are brought again."""
+    """Log the keys on the source and catch up: rows that the source lacks are deleted, the others applied again."""
     for followed, job in _jobs(context, plan):
         keys = sorted(key for subject, key in wrong if subject == str(job.table.target))
         if keys:
             _log(context, followed, job, keys)
             context.progress.say(f"repairing {len(keys):,} keys of {job.table.target}")
-    follow.drain(context, plan, touch=True)
+    follow.drain(context, plan, record_changed=True)
 
 
 def _jobs(context: Context, plan: Plan) -> Iterator[tuple[Followed, RunTable]]:
@@ -63,7 +62,7 @@ def _jobs(context: Context, plan: Plan) -> Iterator[tuple[Followed, RunTable]]:
 
 
 def _log(context: Context, followed: Followed, job: RunTable, keys: Sequence[tuple[str, ...]]) -> None:
-    """As a change on the source would: the key as the target prints it reads back as the source's type."""
+    """Log the keys as a change on the source would. The target's text of a key is valid input of the source's type."""
     order = {k.source: i for i, k in enumerate(followed.item.key, 1)}
     names = sql.SQL(", ").join(sql.Identifier(f"k{order[k.source]}") for k in job.table.key)
     rows = sql.SQL(", ").join(
@@ -75,9 +74,10 @@ def _log(context: Context, followed: Followed, job: RunTable, keys: Sequence[tup
         )
         for key in keys
     )
-    with context.fenced_source() as tx:
+    # Durable together: a log row for each key.
+    with context.fenced_source("repair") as tx:
         tx.pg.execute(sql.SQL("INSERT INTO {} ({}) VALUES {}").format(followed.item.log, names, rows))
-        failpoint("repair.before_commit")
+    # Durable: the note of the repair.
     with context.fenced() as tx:
         detail = {"table": str(job.table.target), "keys": len(keys)}
         runs.note(tx, context.run_id, context.epoch, "repair", detail)

@@ -1,8 +1,8 @@
-"""The way home: what has to be in place before the cutover so that a rollback loses nothing, and keeping it open.
+"""The reverse direction after a cutover: what a rollback needs so that it loses no write.
 
-Before the target opens, its changes are captured and the inverse views made. With the source's closing its
-user triggers go off; after it its foreign keys are deferred. From then on ``follow`` brings home what the
-application writes into the target (docs/invariants.md, I-7.7 and I-10.1).
+Before the target opens, capture and the inverse views are created there. When the source is closed, its triggers,
+rules and unvalidated constraints are taken off, and its foreign keys relaxed. From then on ``follow`` applies to the
+source what the application writes to the target (docs/invariants.md, I-7.7 and I-10.1).
 """
 
 from __future__ import annotations
@@ -27,27 +27,29 @@ from confiture.journal.deferred_objects import Deferred
 from confiture.mapping import Mapping
 from confiture.plan import trust
 from confiture.plan.model import Plan, TablePlan
-from confiture.postgres.session import Session, Transaction, brief_lock, retry
+from confiture.postgres.retry import retry
+from confiture.postgres.session import Session, Transaction, brief_lock
 from confiture.runner.context import Context
-from confiture.schema_to_schema import foreign_keys, plan_store, suspended_objects
-from confiture.schema_to_schema.blockers import outwait
+from confiture.schema_to_schema import plan_store
+from confiture.schema_to_schema.blockers import wait_for_locks
+from confiture.schema_to_schema.deferred_objects import describe, foreign_keys, restore, take_off
 from confiture.schema_to_schema.follow import IDLE_SECONDS, SMALL_BACKLOG
 from confiture.types import TableRef, quoted
 
-#: What is set aside on the source for the reverse passes changes these facts.
-_SET_ASIDE = (fingerprint.COLUMNS, fingerprint.TRIGGERS, fingerprint.RULES)
+#: The facts of the source that change when its objects are taken off for the reverse passes.
+_CHANGED = (fingerprint.COLUMNS, fingerprint.TRIGGERS, fingerprint.RULES)
 
 
 def refuse_faulty(context: Context, plan: Plan, given: Mapping) -> Plan:
-    """Try the inverse views in the target; nothing is left behind. The plan, with what it trusts in the target.
+    """Create the inverse views in the target and roll that back; the plan, with the functions it trusts there.
 
-    :raises FaultyInput: when a ``reverse:`` of the mapping is no expression over its table, or runs code of a role
-        that is not trusted.
+    :raises FaultyInput: when a ``reverse:`` of the mapping is not an expression over its table, or runs code of a
+        role that is not trusted.
     """
     found = []
     with _user_session(context) as session, session.rehearsal() as tx:
         trusted = trust.resolve(tx, [t.name for t in given.trusted], "target")
-        for table in plan.back:
+        for table in plan.reverse:
             name = sql.Identifier(context.schema, table.view)
             try:
                 with tx.pg.transaction():
@@ -56,7 +58,7 @@ def refuse_faulty(context: Context, plan: Plan, given: Mapping) -> Plan:
                 found += [_fault(given, table, str(u), u.hint) for u in foreign]
             except psycopg.Error as error:
                 message = (error.diag.message_primary or str(error)).strip()
-                found.append(_fault(given, table, message, "mend `reverse:`, or leave it out"))
+                found.append(_fault(given, table, message, "fix `reverse:`, or omit it"))
     if found:
         raise plan_store.faulty(found)
     return replace(plan, trusted=(*plan.trusted, *trusted))
@@ -66,7 +68,7 @@ def _fault(given: Mapping, table: TablePlan, problem: str, hint: str) -> Fault:
     entry = next((t for t in given.tables if t.target.name == table.source.name), None)
     reverses = [c for c in entry.columns if c.reverse is not None] if entry is not None else []
     at = reverses[0].at if reverses else None
-    message = f"the way back from {table.source}: {problem}"
+    message = f"the inverse mapping of {table.source}: {problem}"
     return Fault(given.file, at.line if at else 1, at.column if at else 1, message, hint)
 
 
@@ -75,49 +77,49 @@ def _user_session(context: Context) -> AbstractContextManager[Session]:
 
 
 def _view(tx: Transaction, schema: str, table: TablePlan) -> None:
-    """Create the inverse view, in place of one that an earlier cutover created and did not need."""
+    """Create the inverse view. One that an aborted cutover created is replaced."""
     name = sql.Identifier(schema, table.view)
     tx.pg.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(name))
     tx.pg.execute(sql.SQL("CREATE VIEW {} AS {}").format(name, plan_store.select_of(table)))
 
 
 def install(context: Context, plan: Plan) -> None:
-    """Capture in the target, before it is opened: every write it will take is logged."""
-    if not plan.back:
+    """Create capture in the target before it opens, so that every write to it is logged."""
+    if not plan.reverse:
         return
+    # Durable together: every inverse view, with the functions it runs checked.
     with _user_session(context) as session, session.transaction() as tx:
         runs.fence(tx, context.run_id, context.epoch)
-        for table in plan.back:
+        for table in plan.reverse:
             _view(tx, context.schema, table)
-        trust.refuse(tx, context.schema, plan.back, plan.trusted, "target")
-        failpoint("home.views.before_commit")
-    for item in triggers.captured(plan.back, context.schema):
-        outwait(context, "target", [item.table], partial(_install_one, context, item), readers=False)
+        trust.refuse(tx, context.schema, plan.reverse, plan.trusted, "target")
+        failpoint("reverse.views.before_commit")
+    for item in triggers.captured(plan.reverse, context.schema):
+        wait_for_locks(context, "target", [item.table], partial(_install_one, context, item), readers=False)
 
 
 def _install_one(context: Context, item: Captured) -> None:
-    with context.fenced() as tx:
+    # Durable together: the table's capture, on the storage that was verified.
+    with context.fenced("reverse.install") as tx:
         brief_lock(tx)
         if not triggers.is_intact(tx, item):
             triggers.remove(tx, item)
-            # Capture begins with the storage that the table has: it must be the one that was verified.
+            # Capture starts with the current storage of the table, which must be the one that was verified.
             lock = sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE")
             tx.pg.execute(lock.format(item.source))
             fingerprint.refuse_changed(tx, context.schema, "target", [fingerprint.STORAGE], [item.table])
             triggers.install(tx, item)
-        failpoint("home.install.before_commit")
-    failpoint("home.install.after_commit")
 
 
 def remove(tx: Transaction, schema: str, plan: Plan) -> None:
-    """Drop capture and inverse views from the target; nothing to do when they are gone."""
-    for item in triggers.captured(plan.back, schema):
+    """Drop capture and inverse views from the target; nothing to do when they do not exist."""
+    for item in triggers.captured(plan.reverse, schema):
         triggers.remove(tx, item)
-    for table in plan.back:
+    for table in plan.reverse:
         tx.pg.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(sql.Identifier(schema, table.view)))
 
 
-# The source while changes come home ----------------------------------------------------------------
+# The source while changes are applied in reverse ---------------------------------------------------
 
 
 def _sources(plan: Plan) -> set[TableRef]:
@@ -125,118 +127,120 @@ def _sources(plan: Plan) -> set[TableRef]:
 
 
 def prepare_source(context: Context, plan: Plan) -> None:
-    """Once the source is closed: its triggers, rules and unvalidated constraints off, and its foreign keys deferred.
+    """Once the source is closed: take its triggers, rules and unvalidated constraints off, and relax its foreign keys.
 
-    The target is serving. Sessions that block a table are named and waited for. After a crash the same command
-    continues.
+    The target is serving. Progress names the sessions that block a table. After a crash the same command continues.
 
     :raises Held: when a table cannot be locked for minutes.
     """
-    if not plan.back:
+    if not plan.reverse:
         return
     tables = _sources(plan)
     with context.source.transaction(read_only=True) as tx:
         known = {(k.table, k.name) for k in source.items(tx, context.schema, "foreign_key")}
         found = catalog.read(tx)
     keys = [k for table in found.tables for k in table.foreign_keys]
-    # Its own triggers that are enabled have fired in the target already.
-    fired = [t for table in found.tables if table.ref in tables for t in suspended_objects.triggers(table)]
+    # The application's triggers have already fired in the target for every change that is applied here.
+    fired = [t for table in found.tables if table.ref in tables for t in describe.triggers(table)]
     own = [t for t in fired if f"_{context.schema}_" not in t.name]
-    rules = [r for table in found.tables if table.ref in tables for r in suspended_objects.rules(table)]
-    for item in (*own, *rules, *suspended_objects.unvalidated(found, tables)):
-        outwait(
-            context, "source", [item.table], partial(_set_aside, context, item, "trigger", suspended_objects.disable)
-        )
+    rules = [r for table in found.tables if table.ref in tables for r in describe.rules(table)]
+    for item in (*own, *rules, *describe.unvalidated(found, tables)):
+        wait_for_locks(context, "source", [item.table], partial(_take_off, context, item, "trigger", take_off))
     for key in keys:
         if {key.table, key.references} & tables and (key.table, key.name) not in known:
-            described = foreign_keys.described(key)
-            work = partial(_set_aside, context, described, "key", foreign_keys.relax)
-            outwait(context, "source", [key.table], work)
-    with context.fenced_source() as tx:
+            described = describe.foreign_key(key)
+            work = partial(_take_off, context, described, "key", foreign_keys.relax)
+            wait_for_locks(context, "source", [key.table], work)
+    # Durable together: the fingerprints of the source after its objects were taken off.
+    with context.fenced_source("reverse.recorded") as tx:
         refs = fingerprint.oids(tx, tables)
-        fingerprint.record(tx, context.schema, refs, (*_SET_ASIDE, fingerprint.FOREIGN_KEYS))
-        failpoint("home.recorded.before_commit")
+        fingerprint.record(tx, context.schema, refs, (*_CHANGED, fingerprint.FOREIGN_KEYS))
 
 
-def _set_aside(context: Context, item: Deferred, kind: str, off: Callable[[Transaction, Deferred], object]) -> None:
-    with context.fenced_source() as tx:
+def _take_off(context: Context, item: Deferred, kind: str, off: Callable[[Transaction, Deferred], object]) -> None:
+    # Durable together: the object is off or relaxed, and its definition recorded.
+    with context.fenced_source(f"reverse.{kind}") as tx:
         brief_lock(tx)
         source.add(tx, context.schema, item)
         off(tx, item)
-        failpoint(f"home.{kind}.before_commit")
 
 
 def restore_source(context: Context, tx: Transaction) -> None:
-    """Triggers on and keys declared again, in the caller's transaction; :func:`settle_source` does the rest."""
+    """Restore suspended objects and add the declared keys, in the caller's transaction: catalog changes only.
+
+    :func:`drop_source_interims` ends the transition.
+    """
     off = (item for kind in deferred_objects.SUSPENDED for item in source.items(tx, context.schema, kind))
     for item in deferred_objects.in_order(off):
-        suspended_objects.enable(tx, item)
+        restore(tx, item)
         source.forget(tx, context.schema, item)
     for item in source.items(tx, context.schema, "foreign_key"):
         if item.status == "off":
             foreign_keys.declare(tx, item)
             source.set_status(tx, context.schema, item, "interim")
     refs = fingerprint.recorded(tx, context.schema, fingerprint.TRIGGERS)
-    fingerprint.record(tx, context.schema, refs, _SET_ASIDE)
+    fingerprint.record(tx, context.schema, refs, _CHANGED)
     fingerprint.forget(tx, context.schema, refs, (fingerprint.FOREIGN_KEYS,))
 
 
-def settle_source(context: Context) -> None:
-    """At leisure: the source's declared keys validated, their substitutes dropped."""
+def drop_source_interims(context: Context) -> None:
+    """Validate the source's declared keys and drop their interims, without a time limit."""
     with context.source.transaction(read_only=True) as tx:
         left = source.items(tx, context.schema, "foreign_key")
     for item in left:
+        # Durable: the declared key is validated. Its interim remains.
         with context.fenced_source() as tx:
             foreign_keys.validate_declared(tx, item)
-        outwait(context, "source", [item.table], partial(_settle_one, context, item))
+        wait_for_locks(context, "source", [item.table], partial(_drop_source_interim, context, item))
 
 
-def _settle_one(context: Context, item: Deferred) -> None:
-    with context.fenced_source() as tx:
+def _drop_source_interim(context: Context, item: Deferred) -> None:
+    # Durable together: the interim is dropped, and the record of the key removed.
+    with context.fenced_source("reverse.interim") as tx:
         brief_lock(tx)
-        foreign_keys.drop_interim_key(tx, item)
+        foreign_keys.drop_interim(tx, item)
         source.forget(tx, context.schema, item)
-        failpoint("home.settle.before_commit")
 
 
 # Following -----------------------------------------------------------------------------------------
 
 
-def refuse_no_way(plan: Plan) -> None:
-    """:raises Refused: naming every table that has no way back."""
+def refuse_irreversible(plan: Plan) -> None:
+    """:raises Refused: naming every table that has no inverse mapping."""
     if plan.rollback_problems:
         raise Refused(
-            "there is no way back to the old database",
+            "a rollback to the source is not possible",
             why="\n".join(plan.rollback_problems),
             fix="the target is still serving; `plan` prints before the cutover what a rollback would need",
         )
 
 
 def measure(context: Context, plan: Plan) -> int:
-    """How far behind the old database is, written down for status; log rows waiting."""
+    """Measure the backlog of the source, record it for ``status``; the number of log rows that wait."""
+    # Durable together: rows and age of the backlog.
     with context.fenced() as tx:
-        rows, oldest = triggers.backlog(tx, triggers.captured(plan.back, context.schema))
+        rows, oldest = triggers.backlog(tx, triggers.captured(plan.reverse, context.schema))
         catch_up.note_backlog(tx, context.run_id, rows, oldest)
     return rows
 
 
 def drain(context: Context, plan: Plan) -> int:
-    """Bring changes home until few are waiting; rows brought."""
-    brought = 0
+    """Apply changes in reverse until few are waiting; the number of rows applied."""
+    applied = 0
     with ReverseFollower(context, plan) as follower:
         while True:
             context.checkpoint()
-            brought += retry(lambda: follower.catch_up(touch=True)).rows
+            applied += retry(lambda: follower.catch_up(touch=True)).rows
             if measure(context, plan) <= SMALL_BACKLOG:
-                return brought
+                return applied
 
 
 def follow(context: Context, plan: Plan, *, once: bool) -> int:
-    """Keep the old database fresh until a signal; rows brought home when ``once``.
+    """Apply changes to the source until a signal arrives; with ``once``, until few wait, and the rows applied.
 
-    :raises Refused: when a table has no way back, or the old database lost passes.
+    :raises Refused: when a table has no inverse mapping, or the source lost passes.
     """
-    refuse_no_way(plan)
+    refuse_irreversible(plan)
     refuse_open_source(context)
     reverse_apply.refuse_behind(context)
     if once:
@@ -248,20 +252,20 @@ def follow(context: Context, plan: Plan, *, once: bool) -> int:
             left = measure(context, plan)
             if made.keys:
                 context.progress.say(
-                    f"pass {made.number} home: {made.keys:,} keys, {made.rows:,} rows; {left:,} waiting"
+                    f"reverse pass {made.number}: {made.keys:,} keys, {made.rows:,} rows; {left:,} waiting"
                 )
             if left <= SMALL_BACKLOG:
                 time.sleep(IDLE_SECONDS)
 
 
 def refuse_open_source(context: Context) -> None:
-    """:raises Blocked: when the source takes writes, or may have taken some, though the target is serving."""
+    """:raises Blocked: when the source accepts writes, or may have accepted some, although the target is serving."""
     with context.source.transaction(read_only=True) as tx:
         closed = write_block.is_blocked(tx, context.schema)
         write_block.refuse_damaged(tx, context.schema, "source")
     if not closed:
         raise Blocked(
-            f"the old database {quoted(context.run().source_name)} is not closed",
-            why="the target is serving, and what is written to the old database now would be lost",
-            fix="stop its writers, then look at its triggers",
+            f"the source {quoted(context.run().source_name)} is not closed",
+            why="the target is serving, and writes to the source would be lost",
+            fix="stop its writers, then check the write block's triggers on it",
         )

@@ -2,7 +2,7 @@
 
 A rollback needs it when something happened that reverse passes cannot see: a restart, failover or restore of either
 server, a rewrite of a table in the target, a damaged write block on the source (docs/invariants.md, I-10.6). The target
-is the truth here: a row that differs is logged there, and a reverse pass applies it to the source again.
+has the correct rows: a row that differs is logged there, and a reverse pass applies it to the source again.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from confiture.compare import changed_keys, checksum, suspects
 from confiture.compare.checksum import Hashing, Sum
 from confiture.compare.suspects import Key
 from confiture.copy.run_table import RunTable, reading
-from confiture.failpoints import failpoint
 from confiture.journal import runs, verifications
 from confiture.journal.verifications import Difference, Unit
 from confiture.plan.keyset import typed
 from confiture.plan.model import Plan
-from confiture.postgres.session import Transaction, brief_lock, repeated
+from confiture.postgres.retry import repeated
+from confiture.postgres.session import Transaction, brief_lock
 from confiture.postgres.yielding import yielding
 from confiture.runner.context import Context
 from confiture.schema_to_schema import follow, verify
-from confiture.schema_to_schema.blockers import outwait
+from confiture.schema_to_schema.blockers import wait_for_locks
 from confiture.schema_to_schema.verify import Result, TableResult
 
-#: In the run's options: this life of both servers since the last comparison of every row.
-OPTION = "reverse_servers"
+#: In the run's options: the start of both servers, as of the last comparison of every row.
+SERVERS_OPTION = "reverse_servers"
 
 
 def why_stale(context: Context) -> str | None:
-    """Why every row has to be compared before a rollback; None when reverse passes have seen every change."""
-    known = context.run().options.get(OPTION)
+    """Why every row must be compared before a rollback; None when reverse passes have applied every change."""
+    known = context.run().options.get(SERVERS_OPTION)
     now = verify.servers(context)
     again = [side for side, server in now.items() if known is None or known[side] != server]
     if again:
@@ -58,7 +58,7 @@ def _rewritten(context: Context) -> list[fingerprint.Change]:
 
 
 def compare(context: Context, plan: Plan, *, repair: bool = False) -> Result:
-    """Compare every row of each table; equal, the source is fit for a rollback from here on.
+    """Compare every row of each table. When all are equal, a rollback needs no further comparison.
 
     :param repair: apply rows that differ to the source again, as the target has them.
     """
@@ -72,13 +72,13 @@ def compare(context: Context, plan: Plan, *, repair: bool = False) -> Result:
     with ReverseFollower(context, plan) as follower:
         for followed in follower.followed:
             job = followed.jobs[0]
-            follow.one_pass(follower, touch=True)
+            follow.one_pass(follower, record_changed=True)
             found, rows = _table(context, follower, followed, forward[job.table.number], hashing, repair=repair)
             names = str(job.table.target), str(job.table.source)
             unit = Unit("rows", names[1], 0, rows[1], rows[0], {}, not found)
-            with context.fenced() as tx:
+            # Durable together: the table's result and its differences.
+            with context.fenced("reverse_verify") as tx:
                 verifications.add_unit(tx, context.run_id, number, unit, found)
-                failpoint("reverse_verify.before_commit")
             results.append(TableResult(names[0], names[1], rows[1], rows[0], not found))
             differences += found
             context.progress.say(f"compared {names[0]} with {names[1]}")
@@ -87,27 +87,28 @@ def compare(context: Context, plan: Plan, *, repair: bool = False) -> Result:
 
 
 def _restore_block(context: Context, plan: Plan) -> None:
-    """The write block's triggers on the source, and its capture for the time after a rollback, as they were installed.
+    """Install the write block's triggers on the source again, and its capture, which is needed after a rollback.
 
-    Once every row is equal, nothing that is missing in the log is missing in the target.
+    Once every row is equal, a change that is missing in the log is not missing in the target.
     """
     for item in triggers.captured(plan.tables, context.schema):
-        outwait(context, "source", [item.table], partial(_restore_one, context, item), readers=False)
+        wait_for_locks(context, "source", [item.table], partial(_restore_one, context, item), readers=False)
 
 
 def _restore_one(context: Context, item: Captured) -> None:
-    with context.fenced_source() as tx:
+    # Durable together: the table's write block and capture.
+    with context.fenced_source("reverse_verify.restored") as tx:
         brief_lock(tx)
         write_block.install(tx, context.schema, item.table)
         if not triggers.is_intact(tx, item):
             triggers.remove(tx, item)
             triggers.install(tx, item)
-        failpoint("reverse_verify.restored.before_commit")
 
 
 def _begin(context: Context, plan: Plan, now: dict[str, str]) -> int:
+    # Durable together: the attempt, and the fingerprint of the storage that it compares.
     with yielding(context.target), context.fenced() as tx:
-        # What is rewritten from here on is found by the next comparison.
+        # A table that is rewritten from now on is detected before the next rollback.
         tables = fingerprint.oids(tx, [t.target for t in plan.tables])
         fingerprint.record(tx, context.schema, tables, (fingerprint.STORAGE,))
         return verifications.begin(
@@ -116,14 +117,15 @@ def _begin(context: Context, plan: Plan, now: dict[str, str]) -> int:
 
 
 def _end(context: Context, plan: Plan, number: int, now: dict[str, str], *, equal: bool) -> None:
+    # Durable together: the verdict, and whether a rollback needs another comparison.
     with context.fenced() as tx:
         run = runs.required(tx, context.run_id)
         if equal:
-            runs.update(tx, context.run_id, options={**run.options, OPTION: now})
+            runs.update(tx, context.run_id, options={**run.options, SERVERS_OPTION: now})
         else:
             tables = [t.target for t in plan.tables]
             fingerprint.forget(tx, context.schema, tables, (fingerprint.STORAGE,))
-            runs.update(tx, context.run_id, options={k: v for k, v in run.options.items() if k != OPTION})
+            runs.update(tx, context.run_id, options={k: v for k, v in run.options.items() if k != SERVERS_OPTION})
         verifications.end(tx, context.run_id, number, "equal" if equal else "different")
 
 
@@ -136,7 +138,7 @@ def _table(
     *,
     repair: bool,
 ) -> tuple[list[Difference], tuple[int, int]]:
-    """What is confirmed to differ, and the rows of the source and of the target."""
+    """The differences that are confirmed, and the number of rows of the source and of the target."""
     job = followed.jobs[0]
     keys, rows = repeated(partial(_suspects, context, job, forward, hashing))
     found: list[Difference] = []
@@ -150,7 +152,7 @@ def _table(
             hashing,
             followed,
             keys,
-            lambda: follow.one_pass(follower, touch=True),
+            lambda: follow.one_pass(follower, record_changed=True),
         )
         found = [d for d in verdict.confirmed if not _left_behind(context, forward, d)]
         if not found:
@@ -168,7 +170,7 @@ def _suspects(
     ):
         x = checksum.bucket_sums(a, job, "source", hashing, buckets)
         y = checksum.bucket_sums(b, job, "target", hashing, buckets)
-        # Rows that $where leaves behind are on the source alone, so the sums of such a table cannot agree.
+        # Rows outside $where are on the source alone, so that the sums of such a table cannot be equal.
         wrong = sorted(k for k in x.keys() | y.keys() if forward.table.where or x.get(k) != y.get(k))
         keys: list[Key] = []
         for at in range(0, len(wrong), checksum.BUCKETS_AT_ONCE):
@@ -185,7 +187,7 @@ def _rows(sums: dict[int, Sum]) -> int:
 
 
 def _moved(source: Transaction, forward: RunTable, keys: Sequence[Key]) -> list[Key]:
-    """Without the keys whose rows are on the source alone and outside ``$where``: they were never in the target."""
+    """The keys without those whose rows are on the source alone and outside ``$where``: the target never had them."""
     kept: list[Key] = []
     for some in _parts(keys):
         inside, there = (
@@ -196,7 +198,7 @@ def _moved(source: Transaction, forward: RunTable, keys: Sequence[Key]) -> list[
 
 
 def _key_queries(forward: RunTable, keys: Sequence[Key]) -> Iterator[sql.Composed]:
-    """The keys among some that the forward view has, and those that the source table has."""
+    """Two queries: the keys among ``keys`` in the forward view, and those in the source table."""
     texts = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(part.name)) for part in forward.table.view_key)
     where = suspects.among(forward, keys)["source"]
     yield sql.SQL("SELECT {} FROM {} WHERE {}").format(texts, forward.view, where)
@@ -233,19 +235,19 @@ def _log(context: Context, followed: Followed, keys: Sequence[Key]) -> None:
         )
         for key in keys
     )
-    with context.fenced() as tx:
+    # Durable together: a log row for each key.
+    with context.fenced("reverse_verify.logged") as tx:
         tx.pg.execute(sql.SQL("INSERT INTO {} ({}) VALUES {}").format(followed.item.log, followed.item.log_key, rows))
-        failpoint("reverse_verify.logged.before_commit")
 
 
 def judge(context: Context, plan: Plan, forward: RunTable, hashing: Hashing) -> changed_keys.Judge | None:
-    """Which rows that left ``$where`` do not match the target through the inverse mapping; None without ``$where``.
+    """The comparison of rows that are outside ``$where`` now, through the inverse mapping; None without ``$where``.
 
-    Such a row is correct when the source's row equals the target's, although the source's view no longer shows it.
+    Such a row is correct when the source's row equals the target's, although the source's view no longer contains it.
     """
     if forward.table.where is None:
         return None
-    back = next(t for t in plan.back if t.number == forward.table.number)
+    back = next(t for t in plan.reverse if t.number == forward.table.number)
     job = RunTable(back, context.schema, side="target")
 
     def wrong(keys: Sequence[Key]) -> list[Key]:

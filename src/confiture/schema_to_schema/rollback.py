@@ -25,43 +25,39 @@ from confiture.journal import deferred_objects, runs, steps
 from confiture.journal.verifications import Difference
 from confiture.plan.model import Plan
 from confiture.pooler import Pooler
-from confiture.postgres.session import Budget, Session, Transaction, brief_lock, retry
+from confiture.postgres.retry import retry
+from confiture.postgres.session import Budget, Session, Transaction, brief_lock
 from confiture.runner import transitions
 from confiture.runner.context import Context, check_source_fence
 from confiture.schema_to_schema import (
     cutover,
     follow,
-    foreign_keys,
     materialized_views,
     rebuild,
+    reverse,
     reverse_verify,
     sequences,
-    suspended_objects,
     switchover,
     table_lock,
 )
-from confiture.schema_to_schema import reverse as going_home
-from confiture.schema_to_schema.blockers import outwait
+from confiture.schema_to_schema.blockers import wait_for_locks
+from confiture.schema_to_schema.deferred_objects import foreign_keys, take_off
+from confiture.schema_to_schema.switchover import REVERSE, Remaining
 from confiture.schema_to_schema.table_lock import Limits, Tables, Work
 from confiture.states import CUTOVER
 
 #: Phases of a rollback begin with this in the journal.
-PHASE = switchover.BACK.prefix
+PHASE = REVERSE.phase_prefix
 
 
-def is_halfway(context: Context) -> bool:
-    """Whether the target takes no writes any more: only forward from here."""
-    return switchover.is_closed(context, switchover.BACK)
+def rollback(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None = None) -> None:
+    """The whole rollback, from any point where a crash interrupted it; the run is ``migrating`` again.
 
-
-def rollback(context: Context, plan: Plan, limits: Limits, gate: Pooler | None = None) -> None:
-    """The whole way back, from wherever a crash left it; the run is ``migrating`` again.
-
-    :param gate: what the application's connections pass through; None where they are the application's own affair.
+    :param pooler: in front of the application; None when the operator redirects the application.
     :raises CutoverAborted: before the point of no return; the target is still serving.
-    :raises Refused: when a table has no way back.
+    :raises Refused: when a table has no inverse mapping.
     """
-    if not is_halfway(context):
+    if not switchover.is_past_point_of_no_return(context, REVERSE):
         refuse(context, plan)
         refuse_unequal(context, plan)
         hashing = changed_keys.hashing_of(context, plan)
@@ -69,39 +65,39 @@ def rollback(context: Context, plan: Plan, limits: Limits, gate: Pooler | None =
         _prepare(context, plan, hashing)
         try:
             with ReverseFollower(context, plan) as follower:
-                follow.one_pass(follower, touch=True)
-                with switchover.held(context, gate, limits, switchover.BACK) as left:
+                follow.one_pass(follower, record_changed=True)
+                with switchover.paused(context, pooler, limits, REVERSE) as remaining:
                     cutover.set_phase(context, PHASE + "closing")
                     try:
-                        _close(follower, plan, hashing, left)
+                        _close(follower, plan, hashing, remaining)
                     except (psycopg.Error, CannotConnect) as error:
-                        if not switchover.passed(context, switchover.BACK, error):
+                        if not switchover.was_passed_despite(context, REVERSE, error):
                             raise
         except CutoverAborted:
             cutover.set_phase(context, "done")
             raise
-    with switchover.only_forward(switchover.BACK):
-        _finish(context, plan)
-        retry(lambda: switchover.lead(context, gate, switchover.BACK))
-    switchover.refuse_left(context, switchover.BACK)
-    _settle(context, plan)
+    with switchover.unfinished_on_lost_connection(REVERSE):
+        _complete_opening(context, plan)
+        retry(lambda: switchover.redirect(context, pooler, REVERSE))
+    switchover.refuse_paused_pooler(context, REVERSE)
+    _return_to_migrating(context, plan)
 
 
 def refuse(context: Context, plan: Plan) -> None:
-    """:raises Refused: when a rollback would lose something: no way back, an open source, passes that are lost."""
-    going_home.refuse_no_way(plan)
-    going_home.refuse_open_source(context)
+    """:raises Refused: when a rollback would lose writes: no inverse mapping, an open source, lost passes."""
+    reverse.refuse_irreversible(plan)
+    reverse.refuse_open_source(context)
     reverse_apply.refuse_behind(context)
 
 
 def refuse_for_verify(context: Context, plan: Plan) -> None:
-    """:raises Refused: when comparing for a rollback says nothing: no way back, or passes that are lost."""
-    going_home.refuse_no_way(plan)
+    """:raises Refused: when a comparison for a rollback has no meaning: no inverse mapping, or lost passes."""
+    reverse.refuse_irreversible(plan)
     reverse_apply.refuse_behind(context)
 
 
 def refuse_unequal(context: Context, plan: Plan) -> None:
-    """Compare every row first where something may have changed rows that no reverse pass has seen.
+    """Compare every row first when rows may have changed without a reverse pass recording it.
 
     :raises CutoverAborted: when source and target differ; the target is still serving.
     """
@@ -119,12 +115,12 @@ def refuse_unequal(context: Context, plan: Plan) -> None:
 
 
 def _prepare(context: Context, plan: Plan, hashing: Hashing) -> None:
-    """Bring home and compare, until few keys are left for the lock.
+    """Apply changes in reverse and compare them, until few keys remain for the lock.
 
-    :raises CutoverAborted: when a row that came home is not what the target has.
+    :raises CutoverAborted: when a row that was applied in reverse differs from the target's.
     """
     for _ in range(changed_keys.ROUNDS):
-        going_home.drain(context, plan)
+        reverse.drain(context, plan)
         left = 0
         for table in plan.tables:
             left += _compare(context, plan, RunTable(table, context.schema), hashing)
@@ -133,19 +129,19 @@ def _prepare(context: Context, plan: Plan, hashing: Hashing) -> None:
 
 
 def _compare(context: Context, plan: Plan, job: RunTable, hashing: Hashing) -> int:
-    """Compare the keys brought home, and forget those that agree; how many are left."""
+    """Compare the keys applied in reverse, and discard those that are equal; how many remain."""
     judge = reverse_verify.judge(context, plan, job, hashing)
     left = changed_keys.discard_equal(context, job, hashing, judge)
     if left:
         found = changed_keys.compare(context, job, hashing, context.check_lease, judge)
-        # What was seen there had its log row taken before; only our passes take them.
+        # With an empty log, a difference cannot be a change that is still to be applied.
         if _at_rest(context, job):
             _refuse_differences(found)
     return len(left)
 
 
 def _at_rest(context: Context, job: RunTable) -> bool:
-    """Whether nothing of the table waits to be brought home."""
+    """Whether the table has no change that is still to be applied in reverse."""
     log = sql.Identifier(context.schema, f"log{job.table.number:04d}")
     with context.target.transaction(read_only=True) as tx:
         return tx.pg.execute(sql.SQL("SELECT 1 FROM {} LIMIT 1").format(log)).fetchone() is None
@@ -160,7 +156,7 @@ def _refuse_differences(found: list[Difference]) -> None:
         )
 
 
-def _close(follower: ReverseFollower, plan: Plan, hashing: Hashing, left: switchover.Left) -> None:
+def _close(follower: ReverseFollower, plan: Plan, hashing: Hashing, remaining: Remaining) -> None:
     context = follower.context
     with context.beside("rollback", side="target") as locker, context.beside("opening") as opener:
         work = Work(
@@ -168,18 +164,18 @@ def _close(follower: ReverseFollower, plan: Plan, hashing: Hashing, left: switch
             opening=partial(_begin_opening, context, opener),
             act=partial(_act, follower, plan, hashing),
         )
-        table_lock.locked(context, locker, target_tables(context, plan), left.limits, work, left.until)
+        table_lock.locked(context, locker, target_tables(context, plan), remaining.limits, work, remaining.until)
 
 
 def target_tables(context: Context, plan: Plan) -> Tables:
-    """What a rollback locks."""
+    """The tables that a rollback locks."""
     refs = tuple(t.target for t in plan.tables)
-    names = sql.SQL(", ").join(sql.Identifier(r.schema, r.name) for r in refs)
+    names = sql.SQL(", ").join(r.identifier for r in refs)
     return Tables("target", refs, names, lambda tx: runs.fence(tx, context.run_id, context.epoch), "rollback")
 
 
 def _begin_opening(context: Context, opener: Session, stack: ExitStack) -> Transaction:
-    """The source's transaction, begun before the lock."""
+    """Begin the source's transaction before the target is locked."""
     opening = stack.enter_context(opener.transaction())
     check_source_fence(opening, context.schema, context.epoch)
     return opening
@@ -193,30 +189,33 @@ def _act(
     opening: Transaction | None,
     budget: Budget,
 ) -> None:
-    """Under the target's lock: make both sides equal, prepare the source's opening, close the target."""
+    """Under the target's lock: synchronise both sides, prepare the source's opening, close the target."""
     context = follower.context
     assert opening is not None
     cutover.apply_last(follower, target)
     for job in changed_keys.only(context, (RunTable(t, context.schema) for t in plan.tables)):
         judge = reverse_verify.judge(context, plan, job, hashing)
         _refuse_differences(changed_keys.compare(context, job, hashing, context.check_lease, judge))
-    _sequences_home(context, plan)
+    _set_source_sequences(context, plan)
     with table_lock.prepared(budget, opening, "source", [t.source for t in plan.tables]):
         open_source(context, opening)
     failpoint("rollback.opening_prepared")
-    hint = f"the old database is serving again: {context.source.database.public}"
+    hint = f"the source is serving again: {context.source.database.public}"
     write_block.block(target, context.schema, "this database no longer takes writes", hint)
     failpoint("rollback.before_point_of_no_return")
 
 
 def open_source(context: Context, source: Transaction) -> None:
-    """User triggers enabled, declared foreign keys beside their substitutes, writes unblocked: catalog changes only."""
-    going_home.restore_source(context, source)
+    """Restore suspended objects, add the declared foreign keys beside their interims, permit writes.
+
+    These are catalog changes only.
+    """
+    reverse.restore_source(context, source)
     write_block.unblock(source, context.schema)
 
 
 def rehearse_opening(context: Context) -> None:
-    """Do what the opening of the source does, and roll it back."""
+    """Open the source, and roll that back."""
     with context.source.rehearsal() as tx:
         check_source_fence(tx, context.schema, context.epoch)
         brief_lock(tx)
@@ -224,27 +223,29 @@ def rehearse_opening(context: Context) -> None:
 
 
 def prepare(context: Context, plan: Plan, hashing: Hashing) -> None:
-    """Everything of a rollback that can be done at any time, for its rehearsal."""
+    """The part of a rollback that is possible at any time, for its rehearsal."""
     refuse(context, plan)
     refuse_unequal(context, plan)
     _prepare(context, plan, hashing)
 
 
-def _sequences_home(context: Context, plan: Plan) -> None:
-    turned = replace(plan, sequences=plan.back_sequences)
+def _set_source_sequences(context: Context, plan: Plan) -> None:
+    inverse = replace(plan, sequences=plan.reverse_sequences)
+    # Not transactional: the sequences are set whether or not this commits. Harmless while the target is serving.
     with context.fenced_source() as tx:
-        sequences.set_all(context.target, tx, turned, margin=cutover.SEQUENCE_MARGIN)
+        sequences.set_all(context.target, tx, inverse, margin=cutover.SEQUENCE_MARGIN)
 
 
-def _finish(context: Context, plan: Plan) -> None:
-    """Open the source where its opening did not commit with the target's closing; then record that it is open."""
+def _complete_opening(context: Context, plan: Plan) -> None:
+    """Open the source when its prepared opening did not commit; then record that it is open."""
     tables = [t.source for t in plan.tables]
-    outwait(context, "source", tables, partial(_open_source, context), grace=cutover.GRACE_SECONDS)
+    wait_for_locks(context, "source", tables, partial(_open_source, context), grace=cutover.GRACE_SECONDS)
     retry(lambda: cutover.set_phase(context, PHASE + "opened", writes_served_by="source"))
 
 
 def _open_source(context: Context) -> None:
-    with context.fenced_source() as tx:  # triggers, keys and write block change together
+    # Durable together: suspended objects, foreign keys and write block.
+    with context.fenced_source() as tx:
         if write_block.is_blocked(tx, context.schema):
             brief_lock(tx)
             open_source(context, tx)
@@ -252,34 +253,33 @@ def _open_source(context: Context) -> None:
     failpoint("rollback.after_open_commit")
 
 
-def _settle(context: Context, plan: Plan) -> None:
-    """The source's keys as declared; the target as it was while it was being filled; then the state."""
-    going_home.settle_source(context)
+def _return_to_migrating(context: Context, plan: Plan) -> None:
+    """Declare the source's keys, take off and relax the target's objects as during the copy, then change the state."""
+    reverse.drop_source_interims(context)
     with context.target.transaction(read_only=True) as tx:
         taken = [d for d in deferred_objects.deferred(tx, context.run_id) if d.status == "back"]
     for item in reversed(deferred_objects.in_order(taken)):
         if item.kind in ("foreign_key", *deferred_objects.SUSPENDED):
-            with context.fenced() as tx:
+            # Durable together: the object and its status.
+            with context.fenced("rollback.settle") as tx:
                 _off_again(context, tx, item)
-                failpoint("rollback.settle.before_commit")
-    with context.fenced() as tx:
+    # Durable together: the state, the fingerprint of the target, and that the source is serving.
+    with context.fenced("rollback.state") as tx:
         run = runs.required(tx, context.run_id)
         if run.state != CUTOVER:
-            return  # done by a commit whose answer was lost
+            return  # an earlier commit, whose response was lost, has done this
         rebuild.record_target(context, tx, plan)
         steps.forget_steps(tx, context.run_id, materialized_views.PHASE)
         transitions.fire(tx, run, "rollback")
         runs.update(tx, context.run_id, writes_served_by="source", cutover_phase=None)
-        failpoint("rollback.state.before_commit")
-    failpoint("rollback.state.after_commit")
 
 
 def _off_again(context: Context, tx: Transaction, item: deferred_objects.Deferred) -> None:
     if item.kind in deferred_objects.SUSPENDED:
-        suspended_objects.disable(tx, item)
+        take_off(tx, item)
         deferred_objects.set_deferred(tx, context.run_id, item, "off")
     else:
         foreign_keys.relax(tx, item)
         if (item.detail or {}).get("validated") and item.interim is not None:
-            foreign_keys.validate(tx, item)
+            foreign_keys.validate_interim(tx, item)
         deferred_objects.set_deferred(tx, context.run_id, item, "interim")

@@ -1,6 +1,6 @@
-"""Sequences: the target's continue where the source's are, or behind the largest value of their columns (I-11.2).
+"""Sequences: the target's continue at the source's values, or after the largest value of their columns (I-11.2).
 
-However many there are, each side reads or sets all of them with one statement: the cutover does it under its lock.
+Each side reads or sets all of them with one statement, because a cutover does it under its lock.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SQL = load("sequences.sql")
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A sequence's state: ``called`` says whether ``last`` was handed out."""
+    """A sequence's state; ``called`` is true when ``nextval`` has returned ``last``."""
 
     last: int
     called: bool
@@ -31,7 +31,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What decides the value after a value."""
+    """The properties of a sequence that determine its next value."""
 
     increment: int
     minimum: int
@@ -46,19 +46,19 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a sequence is to be set to."""
+    """The value that a sequence is to be set to."""
 
     sequence: TableRef
     value: Value
     bounds: Bounds
 
     def is_behind(self, now: Value) -> bool:
-        """Whether a sequence at ``now`` would hand out what is taken. One that cycles begins again in any case."""
+        """Whether a sequence at ``now`` would return values that are in use; never for one with CYCLE."""
         return not self.bounds.cycle and self.bounds.ahead(self.value, now)
 
 
 def furthest(values: Sequence[Value], bounds: Bounds) -> Value | None:
-    """The value behind which none of the others lies; None of none."""
+    """The value that is furthest in the sequence's direction; None when ``values`` is empty."""
     found: Value | None = None
     for value in values:
         if found is None or bounds.ahead(value, found):
@@ -67,9 +67,9 @@ def furthest(values: Sequence[Value], bounds: Bounds) -> Value | None:
 
 
 def placed(value: Value, bounds: Bounds, margin: int) -> Value | None:
-    """``value`` moved on by as much of ``margin`` as the bounds leave; None when the sequence ends before it.
+    """``value`` advanced by as much of ``margin`` as the bounds permit; None when the sequence ends before ``value``.
 
-    A sequence that has not begun at ``value`` yet (its bounds begin later) is set to its first value.
+    A sequence whose bounds begin after ``value`` is set to its first value.
     """
     first, end = (bounds.minimum, bounds.maximum) if bounds.increment > 0 else (bounds.maximum, bounds.minimum)
     if is_past(value.last, bounds.increment, bounds.minimum, bounds.maximum):
@@ -86,20 +86,16 @@ def placed(value: Value, bounds: Bounds, margin: int) -> Value | None:
 
 
 def values(tx: Transaction, sequences: Sequence[TableRef]) -> list[Value]:
-    """Where sequences stand. Reads are not transactional: a value may move on at once.
+    """The current values of sequences. Reading is not transactional: a value may already have changed.
 
-    :raises Refused: when one of them is not there.
+    :raises Refused: when one of them does not exist.
     """
     _bounds(tx, sequences)
     if not sequences:
         return []
     form = sql.SQL("SELECT {} AS n, last_value, is_called FROM {}")
-    parts = sql.SQL(" UNION ALL ").join(form.format(sql.Literal(n), _name(s)) for n, s in enumerate(sequences))
+    parts = sql.SQL(" UNION ALL ").join(form.format(sql.Literal(n), s.identifier) for n, s in enumerate(sequences))
     return [Value(*row[1:]) for row in tx.pg.execute(parts + sql.SQL(" ORDER BY n")).fetchall()]
-
-
-def _name(ref: TableRef) -> sql.Identifier:
-    return sql.Identifier(ref.schema, ref.name)
 
 
 def _bounds(tx: Transaction, sequences: Sequence[TableRef]) -> list[Bounds]:
@@ -109,8 +105,8 @@ def _bounds(tx: Transaction, sequences: Sequence[TableRef]) -> list[Bounds]:
     if gone:
         raise Refused(
             f"database {tx.pg.info.dbname} has no sequence {', '.join(gone)} any more",
-            why="it was dropped or renamed since the plan was made, which sets a sequence by it or sets it",
-            fix="create it again, or give it its name back, with the value it had; then run the same command again",
+            why="it was dropped or renamed since the plan was created, and the plan reads or sets it",
+            fix="create it again with its previous value, or rename it back; then run the same command again",
         )
     return [Bounds(*row[1:]) for row in rows]
 
@@ -120,9 +116,9 @@ def _named(sequences: Sequence[TableRef]) -> dict[str, list[str]]:
 
 
 def _extremes(tx: Transaction, plans: Sequence[SequencePlan], bounds: Sequence[Bounds]) -> dict[TableRef, list[Value]]:
-    """The furthest value of each column that shows where a sequence is; none of a column without values.
+    """The furthest value of each column that a sequence fills; no entry for a column without values.
 
-    Values that the sequence cannot hand out do not count.
+    Values that the sequence cannot return are ignored.
     """
     parts = []
     for n, (plan, limits) in enumerate(zip(plans, bounds, strict=True)):
@@ -130,7 +126,13 @@ def _extremes(tx: Transaction, plans: Sequence[SequencePlan], bounds: Sequence[B
         for table, column in plan.columns:
             parts.append(
                 sql.SQL("SELECT {}, (SELECT {}({column})::bigint FROM {} WHERE {column} BETWEEN {} AND {})").format(
-                    *(sql.Literal(n), extreme, _name(table), sql.Literal(limits.minimum), sql.Literal(limits.maximum)),
+                    *(
+                        sql.Literal(n),
+                        extreme,
+                        table.identifier,
+                        sql.Literal(limits.minimum),
+                        sql.Literal(limits.maximum),
+                    ),
                     column=sql.Identifier(column),
                 )
             )
@@ -144,10 +146,10 @@ def _extremes(tx: Transaction, plans: Sequence[SequencePlan], bounds: Sequence[B
 def wanted(
     source: Transaction, target: Transaction, plans: Sequence[SequencePlan], *, margin: int = 0
 ) -> list[Setting]:
-    """What the target's sequences are to be set to; those that nothing moves are left out.
+    """The values that the target's sequences are to be set to; a sequence without any value is omitted.
 
-    :param margin: values to leave free, for those drawn while the sequence was read.
-    :raises Refused: when a sequence is gone, or ends before the value where it has to continue.
+    :param margin: number of values to skip, because the application uses some while the sequence is read.
+    :raises Refused: when a sequence does not exist any more, or ends before the value at which it has to continue.
     """
     bounds = _bounds(target, [p.target for p in plans])
     refs = list(dict.fromkeys(ref for p in plans for ref in p.sources))
@@ -169,16 +171,16 @@ def _too_far(database: str, plan: SequencePlan, value: Value, bounds: Bounds) ->
     name, bound = ("MAXVALUE", bounds.maximum) if bounds.increment > 0 else ("MINVALUE", bounds.minimum)
     return Refused(
         f"sequence {plan.target} cannot continue at {value.last}",
-        why=f"its {name} is {bound}, and {', '.join(map(str, plan.sources))} of the other database is past that",
+        why=f"its {name} is {bound}, and {', '.join(map(str, plan.sources))} of the other database is past that value",
         fix=f"run in {database}: ALTER SEQUENCE {plan.target} AS bigint NO {name}; then run the same command again",
     )
 
 
 def set_all(source: Session, target: Transaction, plan: Plan, *, margin: int = 0) -> None:
-    """Set every planned sequence; harmless to repeat. It holds even if ``target`` is rolled back.
+    """Set every planned sequence; harmless to repeat. The values remain set even if ``target`` is rolled back.
 
-    :param margin: values to leave free, for those drawn while the sequence was read.
-    :raises Refused: when a sequence is gone, or ends before the value where it has to continue.
+    :param margin: number of values to skip, because the application uses some while the sequence is read.
+    :raises Refused: when a sequence does not exist any more, or ends before the value at which it has to continue.
     """
     if not plan.sequences:
         return
@@ -193,7 +195,7 @@ def set_all(source: Session, target: Transaction, plan: Plan, *, margin: int = 0
 
 
 def behind(source: Session, tx: Transaction, plan: Plan) -> Iterator[Difference]:
-    """Sequences of the target that would hand out a value that is taken."""
+    """The sequences of the target that would return a value that is in use."""
     with source.transaction(read_only=True) as reading:
         settings = wanted(reading, tx, plan.sequences)
     standing = values(tx, [s.sequence for s in settings])

@@ -1,7 +1,7 @@
-"""setup: the target database, the new schema in it, the journal, and the run's own things on both sides.
+"""setup: the target database, the new schema in it, the journal, and the run's own objects on both sides.
 
-Every step is journaled; killed anywhere, the same command finishes it. The one act that cannot be
-journaled is making the database itself.
+Every step is resumable: after a crash at any point, the same command completes it. The one action that the journal
+cannot record is creating the database itself.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from confiture.copy import foreign_server
 from confiture.errors import CannotConnect, Held, Refused
 from confiture.failpoints import failpoint
 from confiture.journal import deferred_objects, runs, schema, source, steps
+from confiture.journal.deferred_objects import Deferred
 from confiture.journal.runs import Run
 from confiture.naming import Naming
 from confiture.postgres.session import Session, Transaction, claiming
 from confiture.runner.context import Context
 from confiture.runner.resumable_steps import Step, run_steps
-from confiture.schema_to_schema import foreign_keys, suspended_objects
+from confiture.schema_to_schema.deferred_objects import describe, take_off
 from confiture.schema_to_schema.preconditions import databases, empty_target
 from confiture.sql import load
 from confiture.types import quoted
@@ -37,10 +38,10 @@ from confiture.types import quoted
 
 @dataclass(frozen=True, slots=True)
 class SetupRequest:
-    """What setup was asked for.
+    """The options of setup.
 
-    :ivar seen_as: how the target's server reaches the source; None for as we do.
-    :ivar capture: the application writes meanwhile.
+    :ivar seen_as: address of the source as the target's server reaches it; None for the address this process uses.
+    :ivar capture: whether the application writes to the source during the run.
     """
 
     source: Database
@@ -53,18 +54,18 @@ class SetupRequest:
 
 
 def identity_of(database: Database) -> Identity:
-    """Which database a name means now."""
+    """The identity of the database that the connection parameters name now."""
     with Session(database, "setup") as session, session.transaction(read_only=True) as tx:
         return catalog.identity(tx)
 
 
 def database_exists(target: Database) -> bool:
-    """Whether the target database is there; where it does not let us in, its server is asked.
+    """Whether the target database exists; when connecting to it fails, its server's catalog is read.
 
     :raises CannotConnect: when the server itself cannot be reached.
     """
     try:
-        return _lets_in(target)
+        return _accepts_connections(target)
     except CannotConnect as refused:
         for maintenance in ("postgres", "template1"):
             try:
@@ -72,47 +73,47 @@ def database_exists(target: Database) -> bool:
                     row = tx.pg.execute("SELECT 1 FROM pg_database WHERE datname = %s", (target.dbname,)).fetchone()
             except CannotConnect:
                 continue
-            return row is not None and _lets_in(target)
+            return row is not None and _accepts_connections(target)
         raise refused
 
 
-def _lets_in(target: Database) -> bool:
-    """It may have been made a moment ago, or refuse us for a reason that is raised here."""
+def _accepts_connections(target: Database) -> bool:
+    """Connect to the target: it may have been created a moment ago. A refused connection raises its reason here."""
     with Session(target, "setup") as session:
         return bool(session.backend)
 
 
 @contextmanager
 def target_database(wanted: SetupRequest) -> Iterator[Identity]:
-    """Have the target database there for the block, and give the source's identity.
+    """Create the target database if it does not exist, for the block; yields the source's identity.
 
-    One that is made here goes again when the block raises: what is refused leaves nothing behind. A
-    crash leaves an empty database, which the next setup takes as it is.
+    A database created here is dropped when the block raises. A crash leaves an empty database, which the next setup
+    uses.
 
-    :raises Refused: on one database for both, or one that cannot be relied on.
+    :raises Refused: when source and target are one database, or one of them is not durable.
     """
     source = identity_of(wanted.source)
     databases.check(source, None, accept_fsync_off=wanted.accept_fsync_off)
-    made = not database_exists(wanted.target) and _create_database(wanted, source)
+    created = not database_exists(wanted.target) and _create_database(wanted, source)
     failpoint("setup.database_made")
     try:
-        with _alone(wanted.target):
+        with _exclusively(wanted.target):
             databases.check(source, identity_of(wanted.target), accept_fsync_off=wanted.accept_fsync_off)
             yield source
     except BaseException:
-        if made:
+        if created:
             _drop_database(wanted.target)
         raise
 
 
 @contextmanager
-def _alone(target: Database) -> Iterator[None]:
-    """Two setups at once would both rehearse and install: the second waits, and finds what the first made.
+def _exclusively(target: Database) -> Iterator[None]:
+    """Run one setup of the target at a time. A second one waits, and then finds what the first created.
 
-    :raises Held: when the other is not done in ALONE_SECONDS; it may be frozen.
+    :raises Held: when the other setup takes longer than EXCLUSIVE_SECONDS; it may be frozen.
     """
     with Session(target, "setup") as session:
-        deadline = time.monotonic() + ALONE_SECONDS
+        deadline = time.monotonic() + EXCLUSIVE_SECONDS
         while session.pg.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", (_INSTALL_LOCK,)).fetchone() != (True,):
             if time.monotonic() > deadline:
                 raise _other_setup(session, target)
@@ -126,33 +127,33 @@ def _other_setup(session: Session, target: Database) -> Held:
         " (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())",
         (_INSTALL_LOCK,),
     ).fetchone()
-    pid = row[0] if row is not None else "gone by now"
+    pid = row[0] if row is not None else "not running any more"
     return Held(
         f"another setup of {target.name} is under way",
-        why=f"it has been for {ALONE_SECONDS} s or more; its server process is {pid}",
-        fix="wait for it; if it is frozen, end it: SELECT pg_terminate_backend(...) on the target's server",
+        why=f"it has been running for {EXCLUSIVE_SECONDS} s or more; its server process is {pid}",
+        fix="wait for it; if it is frozen, run SELECT pg_terminate_backend(...) on the target's server",
     )
 
 
 def _create_database(wanted: SetupRequest, source: Identity) -> bool:
-    """CREATE DATABASE with the source's encoding and locale, unless told otherwise; whether it was made here."""
+    """Create the database, with the source's encoding and locale by default; whether this process created it."""
     name = wanted.target.dbname or ""
     with Session(wanted.target.with_dbname("postgres"), "setup") as session:
         try:
             session.pg.execute(_create_statement(wanted, source, session.pg.info.server_version))
         except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
-            return False  # another setup was quicker, the second way by the blink of an eye
+            return False  # another setup created it concurrently
         except psycopg.errors.InsufficientPrivilege as error:
             raise Refused(
-                f"the database {quoted(name)} cannot be made",
+                f"the database {quoted(name)} cannot be created",
                 why=str(error.diag.message_primary),
-                fix=f"ALTER ROLE {quoted(session.pg.info.user)} CREATEDB; or make the database yourself, owned by it",
+                fix=f"ALTER ROLE {quoted(session.pg.info.user)} CREATEDB; or create the database with that owner",
             ) from None
         except psycopg.Error as error:
             raise Refused(
-                f"the database {quoted(name)} cannot be made with the source's encoding and locale",
+                f"the database {quoted(name)} cannot be created with the source's encoding and locale",
                 why=str(error.diag.message_primary),
-                fix="name others with --encoding and --locale",
+                fix="specify others with --encoding and --locale",
             ) from None
     return True
 
@@ -175,16 +176,16 @@ def _create_statement(wanted: SetupRequest, source: Identity, server_version: in
 
 def _drop_database(target: Database) -> None:
     with Session(target.with_dbname("postgres"), "setup") as session:
-        # In use: another setup has found it by now.
+        # In use: another setup has connected to it.
         with suppress(psycopg.errors.ObjectInUse):
             session.pg.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(target.dbname or "")))
 
 
 def known_run(target: Database, source: Identity, *, look: bool = False) -> Run | None:
-    """The target's live run; None if there is none and a run may begin. A journal of an older version is upgraded.
+    """The target's live run; None when there is none and a new one may begin. An older journal is upgraded.
 
     :param look: change nothing; refuse an older journal.
-    :raises Refused: on a live run of another source, on rows in the target, on a journal of a newer version.
+    :raises Refused: when the live run has another source, the target holds rows, or its journal has a newer version.
     """
     with Session(target, "setup") as session:
         if not look:
@@ -206,9 +207,9 @@ def _known_run(tx: Transaction, source: Identity) -> Run | None:
 
 
 def begin(wanted: SetupRequest, source: Identity) -> Run:
-    """The target's live run, made here if there is none: the journal and the run's row in one commit.
+    """The target's live run, created here if there is none: the journal and the run's row in one commit.
 
-    :raises Refused: as ``known_run``, and when the DDL to build cannot be used.
+    :raises Refused: as :func:`known_run`, and when the DDL cannot be used.
     """
     with Session(wanted.target, "setup") as session:
         with session.transaction() as tx:
@@ -244,19 +245,19 @@ def _ddl_files(target: Database) -> tuple[build.DdlFile, ...]:
     return build.collect(directory, target.include, target.exclude)
 
 
-#: Closed to everybody, whatever default privileges say.
+#: PUBLIC has no privilege on it, whatever the default privileges are.
 _NEW_SCHEMA = sql.SQL("CREATE SCHEMA IF NOT EXISTS {0}; REVOKE ALL ON SCHEMA {0} FROM PUBLIC")
 
-#: The step after which setup is through.
+#: The last step of setup.
 LAST_STEP = "foreign server"
 
-#: Seconds to wait for another setup; one that is at work is done sooner.
-ALONE_SECONDS = 45
+#: Seconds to wait for another setup; one that is not frozen takes less.
+EXCLUSIVE_SECONDS = 45
 
-#: Any number that nobody else is likely to lock in this database.
+#: Key of the advisory lock: a number that no other program is likely to use in this database.
 _INSTALL_LOCK = 0x636F6E66
 
-#: How CREATE DATABASE names a locale of another provider than libc.
+#: The clause of CREATE DATABASE for a locale of a provider other than libc.
 _PROVIDERS: dict[str, LiteralString] = {
     "i": "LOCALE_PROVIDER icu ICU_LOCALE {}",
     "b": "LOCALE_PROVIDER builtin BUILTIN_LOCALE {}",
@@ -270,12 +271,12 @@ def _refuse_other_source(run: Run, source: Identity) -> None:
         raise Refused(
             f"the target has a live run {run.short} from another source",
             why=f"it moves {run.source_name} ({known['database']}), not {source.database}",
-            fix=f"finish it, or give it up: {Naming(run.target_name).command('abort')}",
+            fix=f"complete it, or abort it: {Naming(run.target_name).command('abort')}",
         )
 
 
 def setup(context: Context, wanted: SetupRequest) -> None:
-    """Everything setup does under the lease, journaled step by step."""
+    """The resumable steps of setup, under the lease."""
     run_steps(
         context,
         "setup",
@@ -290,14 +291,14 @@ def setup(context: Context, wanted: SetupRequest) -> None:
 
 
 def _fresh_session(context: Context) -> None:
-    """Throw the session away that ran the user's DDL: it may have set anything."""
+    """Close the session that executed the user's DDL, because the DDL may have changed its settings."""
     context.target.close()
 
 
 def _source_schema(context: Context) -> None:
     name = context.schema
     with context.source.transaction() as tx:
-        # Schema and fence are there together or not at all.
+        # Durable together: the schema, its fence, and the tables of the run on the source.
         row = tx.pg.execute("SELECT to_regnamespace(quote_ident(%s))", (name,)).fetchone()
         if row is None or row[0] is None:
             tx.pg.execute(_NEW_SCHEMA.format(sql.Identifier(name)))
@@ -307,7 +308,7 @@ def _source_schema(context: Context) -> None:
                 )
             )
             triggers.create_storage(tx, name)
-            # Apart from the fence, whose row a cutover holds while passes go on.
+            # A table of its own: a cutover holds a lock on the fence's row while passes continue.
             passes = sql.Identifier(name, "passes")
             columns = "(number bigint PRIMARY KEY, home bigint NOT NULL, target_lsn pg_lsn)"
             tx.pg.execute(sql.SQL("CREATE TABLE {} " + columns).format(passes))
@@ -329,14 +330,14 @@ def _target_schema(context: Context, tx: Transaction) -> None:
 
 
 def objects(tx: Transaction) -> list[tuple[str, str]]:
-    """(kind, identity) of every top-level object of the user's, in the order they were made."""
+    """(kind, identity) of every top-level object of the user, in creation order."""
     return [(row[0], row[1]) for row in tx.pg.execute(load("objects.sql")["objects"]).fetchall()]
 
 
 def _build(context: Context, tx: Transaction, wanted: SetupRequest) -> None:
-    """Apply the DDL in the step's own transaction, and write down what it made."""
+    """Execute the DDL in the step's transaction, and record the objects that it created."""
     if catalog.read(tx).tables:
-        context.progress.say("the target's tables are there already; no DDL is applied")
+        context.progress.say("the target has tables already; no DDL is executed")
         return
     files = _ddl_files(wanted.target)
     before = set(objects(tx))
@@ -345,44 +346,43 @@ def _build(context: Context, tx: Transaction, wanted: SetupRequest) -> None:
         tx.pg.execute(sql.SQL("SET LOCAL search_path = {}").format(path))
         tx.pg.execute("SET LOCAL row_security = on")
         count = build.apply(tx.pg, files)
-    # The user's DDL may have set anything: back to ours for what follows in this transaction.
+    # The user's DDL may have changed these settings. Set them again for the rest of the transaction.
     tx.pg.execute("SET LOCAL search_path = pg_catalog")
     tx.pg.execute("SET LOCAL row_security = off")
-    made = [item for item in objects(tx) if item not in before]
-    steps.record_built(tx, context.run_id, made)
+    created = [item for item in objects(tx) if item not in before]
+    steps.record_built(tx, context.run_id, created)
     runs.update(tx, context.run_id, ddl_digest=build.digest(files))
     context.progress.say(f"built: {count} statements from {len(files)} files")
 
 
 def _take_off(context: Context, tx: Transaction) -> None:
-    """What acts while rows are brought over is off for the load, recorded in the same commit."""
+    """Take off what acts on rows that Confiture writes, and record it in the same commit."""
     found = catalog.read(tx)
-    for item in suspended_objects.publications(found):
+    for item in describe.publications(found):
         context.progress.say(f"publication {quoted(item.name)} publishes nothing until the cutover")
-        deferred_objects.take_off(tx, context.run_id, item)
-        suspended_objects.disable(tx, item)
-    for item in suspended_objects.unvalidated(found, (t.ref for t in found.tables)):
-        deferred_objects.take_off(tx, context.run_id, item)
-        suspended_objects.disable(tx, item)
+        _take_off_and_record(context, tx, item)
+    for item in describe.unvalidated(found, (t.ref for t in found.tables)):
+        _take_off_and_record(context, tx, item)
     for table in found.tables:
         for key in table.foreign_keys:
-            name = sql.Identifier(key.table.schema, key.table.name)
-            item = foreign_keys.described(key)
-            deferred_objects.take_off(tx, context.run_id, item)
-            tx.pg.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(name, sql.Identifier(key.name)))
-        for item in (*suspended_objects.triggers(table), *suspended_objects.rules(table)):
-            deferred_objects.take_off(tx, context.run_id, item)
-            suspended_objects.disable(tx, item)
+            _take_off_and_record(context, tx, describe.foreign_key(key))
+        for item in (*describe.triggers(table), *describe.rules(table)):
+            _take_off_and_record(context, tx, item)
+
+
+def _take_off_and_record(context: Context, tx: Transaction, item: Deferred) -> None:
+    deferred_objects.take_off(tx, context.run_id, item)
+    take_off(tx, item)
 
 
 def _foreign_server(context: Context, tx: Transaction, seen_as: str | None) -> None:
     """The foreign server, or the reason why COPY is used instead."""
-    had = tx.pg.execute("SELECT 1 FROM pg_extension WHERE extname = 'postgres_fdw'").fetchone() is not None
+    existed = tx.pg.execute("SELECT 1 FROM pg_extension WHERE extname = 'postgres_fdw'").fetchone() is not None
     problem = foreign_server.problem(tx, context.source, seen_as)
     if problem is None:
         foreign_server.install(tx)
         foreign_server.create(tx, context.source, context.schema, seen_as)
     else:
-        context.progress.say(f"COPY it is: {problem}")
-    made = {"server": context.schema, "extension": not had, "problem": problem}
-    runs.update(tx, context.run_id, fdw=made)
+        context.progress.say(f"using COPY because postgres_fdw is unavailable: {problem}")
+    fdw = {"server": context.schema, "extension": not existed, "problem": problem}
+    runs.update(tx, context.run_id, fdw=fdw)

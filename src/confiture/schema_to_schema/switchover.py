@@ -1,7 +1,11 @@
-"""The gate before the application around a cutover or a rollback: held before the lock, led over after the opening.
+"""What a cutover and a rollback share: direction, point of no return, and the pooler in front of the application.
 
-A gate that is held outlives us. So what we are about to hold is in the journal first (``options.gate``), and
-stays there until it is let go: the same command probes it, and a command that does not name it says so.
+The point of no return is the commit that closes the side which is serving. Whether it is past is read from that side's
+write block, never from a record (docs/invariants.md, I-8.8).
+
+A pooler that is paused stays paused when Confiture crashes. Its name is therefore in the journal (the run's option
+``gate``) before it is paused, until it is resumed: the same command then probes it, and a command that does not name
+it reports it.
 """
 
 from __future__ import annotations
@@ -17,85 +21,78 @@ import psycopg
 from confiture.capture import write_block
 from confiture.config import redact
 from confiture.errors import CannotConnect, ConfitureError, CutoverUnfinished, Refused
-from confiture.failpoints import failpoint
 from confiture.journal import runs
 from confiture.pooler import Pooler
-from confiture.postgres.session import retry, retryable
+from confiture.postgres.retry import retry, retryable
 from confiture.runner.context import Context
 from confiture.schema_to_schema.table_lock import Limits
 
-#: In the run's options: the name of the gate that may be held.
-OPTION = "gate"
+#: In the run's options: the name of the pooler that may be paused. The key is older than the term.
+PAUSED_POOLER = "gate"
 
 Side = Literal["source", "target"]
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """One of the two directions.
+class Direction:
+    """From the source to the target (a cutover), or in reverse (a rollback).
 
-    :ivar prefix: of its phases in the journal.
-    :ivar given_up: the phase when nothing was closed after all.
+    :ivar closes: the side that is serving when the command begins.
+    :ivar opens: the side that is serving when it has ended.
+    :ivar phase_prefix: of its phases in the journal.
+    :ivar aborted_phase: the phase after an abort before the point of no return.
     """
 
     command: str
     closes: Side
     opens: Side
-    prefix: str
-    given_up: str | None
+    phase_prefix: str
+    aborted_phase: str | None
 
 
-FORTH = Way("cutover", "source", "target", "", None)
-BACK = Way("rollback", "target", "source", "rollback ", "done")
+FORWARD = Direction("cutover", "source", "target", "", None)
+REVERSE = Direction("rollback", "target", "source", "rollback ", "done")
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
-    """What is left of the limits once the gate is held, whose holding is part of the write pause.
+class Remaining:
+    """The limits that remain once the pooler is paused: its pause is part of the write pause.
 
-    :ivar until: by ``time.monotonic()``; None where nothing is held yet.
+    :ivar until: end of the write pause by ``time.monotonic()``; None when no pooler is paused.
     """
 
     limits: Limits
     until: float | None = None
 
 
-def set_phase(context: Context, phase: str | None, held: Pooler | None) -> None:
-    """Write down how far it is, and which gate may be held from here on."""
-    with context.fenced() as tx:
-        run = runs.required(tx, context.run_id)
-        options = {k: v for k, v in run.options.items() if k != OPTION}
-        if held is not None:
-            options[OPTION] = held.name
-        runs.update(tx, context.run_id, cutover_phase=phase, options=options)
-        failpoint("gates.phase.before_commit")
+# The point of no return ----------------------------------------------------------------------------
 
 
-def is_closed(context: Context, way: Way) -> bool:
-    """Whether the side that serves at first is: then only forward."""
-    session = context.source if way.closes == "source" else context.target
+def is_past_point_of_no_return(context: Context, direction: Direction) -> bool:
+    """Whether the side that was serving is closed. The command can then only be completed, not aborted."""
+    session = context.source if direction.closes == "source" else context.target
     with session.transaction(read_only=True) as tx:
         return write_block.is_blocked(tx, context.schema)
 
 
-def passed(context: Context, way: Way, error: psycopg.Error | CannotConnect) -> bool:
-    """Whether the point of no return is behind us, after the connection that was to pass it broke.
+def was_passed_despite(context: Context, direction: Direction, error: psycopg.Error | CannotConnect) -> bool:
+    """Whether the commit at the point of no return took place, after its connection was lost with ``error``.
 
-    :raises CutoverUnfinished: when it cannot be seen.
+    :raises CutoverUnfinished: when the side that was serving cannot be read.
     """
     if not retryable(error):
         return False
-    with only_forward(way):
-        # A COMMIT whose connection is lost may be under way still.
-        retry(lambda: context.end_beside(way.closes))
-        return retry(lambda: is_closed(context, way))
+    with unfinished_on_lost_connection(direction):
+        # The server may still be executing a COMMIT whose connection is lost: end that session first.
+        retry(lambda: context.end_beside(direction.closes))
+        return retry(lambda: is_past_point_of_no_return(context, direction))
 
 
 @contextmanager
-def only_forward(way: Way) -> Iterator[None]:
-    """Behind the point of no return: what a lost connection has interrupted is half-way.
+def unfinished_on_lost_connection(direction: Direction) -> Iterator[None]:
+    """For the work after the point of no return: a lost connection leaves the command unfinished, not failed.
 
-    :raises CutoverUnfinished: in place of an error that passes by itself.
+    :raises CutoverUnfinished: in place of an error that a retry resolves.
     """
     try:
         yield
@@ -103,86 +100,107 @@ def only_forward(way: Way) -> Iterator[None]:
         if not retryable(error):
             raise
         raise CutoverUnfinished(
-            f"the {way.command} is half-way: a connection was lost where there is no way back",
+            f"the {direction.command} is not finished: a connection was lost after the point of no return",
             why=redact(str(error)).strip().splitlines()[0],
-            fix="run the same command again, at once: it goes on",
+            fix="run the same command again immediately: it continues",
         ) from error
 
 
-def refuse_unnamed(context: Context, way: Way) -> None:
-    """:raises Refused: when a gate is held that was not named now."""
-    name = context.run().options.get(OPTION)
+def set_phase(context: Context, phase: str | None, paused: Pooler | None) -> None:
+    """Record the phase for ``status``, and the pooler that may be paused from now on; None for no pooler."""
+    # Durable together: the phase and the pooler's name.
+    with context.fenced("pooler.phase") as tx:
+        run = runs.required(tx, context.run_id)
+        options = {k: v for k, v in run.options.items() if k != PAUSED_POOLER}
+        if paused is not None:
+            options[PAUSED_POOLER] = paused.name
+        runs.update(tx, context.run_id, cutover_phase=phase, options=options)
+
+
+# The pooler ----------------------------------------------------------------------------------------
+
+
+def refuse_unnamed_pooler(context: Context, direction: Direction) -> None:
+    """:raises Refused: when an earlier command left a pooler paused that this command does not name."""
+    name = context.run().options.get(PAUSED_POOLER)
     if name is not None:
         raise Refused(
-            f"an earlier {way.command} was stopped while it held the application's connections",
-            why=f"held is {name}",
-            fix=f"give the same --pgbouncer and --pool again: it is resumed, and the {way.command} goes on",
+            f"an earlier {direction.command} stopped while it had paused the application's connections",
+            why=f"the paused pooler is {name}",
+            fix="run it again with the same --pgbouncer and --pool:"
+            f" the pool is resumed and the {direction.command} continues",
         )
 
 
-def release(context: Context, gate: Pooler, way: Way) -> None:
-    """Let go, before the long work, what a crash left held."""
-    if context.run().options.get(OPTION) is not None:
-        gate.resume()
-        set_phase(context, way.given_up, None)
+def resume_leftover(context: Context, pooler: Pooler, direction: Direction) -> None:
+    """Resume a pooler that a crash left paused, before the work that takes long."""
+    if context.run().options.get(PAUSED_POOLER) is not None:
+        pooler.resume()
+        set_phase(context, direction.aborted_phase, None)
 
 
 @contextmanager
-def held(context: Context, gate: Pooler | None, limits: Limits, way: Way) -> Iterator[Left]:
-    """Hold the gate for the block. When the block fails it is let go again, if nothing was closed."""
-    if gate is None:
-        yield Left(limits)
+def paused(context: Context, pooler: Pooler | None, limits: Limits, direction: Direction) -> Iterator[Remaining]:
+    """Pause the pooler for the block. It stays paused when the block succeeds, until :func:`redirect`.
+
+    When the block fails before the point of no return, the pooler is resumed.
+    """
+    if pooler is None:
+        yield Remaining(limits)
         return
-    set_phase(context, way.prefix + "pausing", gate)
+    set_phase(context, direction.phase_prefix + "pausing", pooler)
     until = time.monotonic() + limits.max_write_pause
     try:
-        gate.pause(until)
-        left = max(0.0, until - time.monotonic())
-        yield Left(replace(limits, give_up_after=min(limits.give_up_after, left)), until)
+        pooler.pause(until)
+        seconds = max(0.0, until - time.monotonic())
+        yield Remaining(replace(limits, give_up_after=min(limits.give_up_after, seconds)), until)
     except BaseException:
-        _let_go(context, gate, way)
+        _resume_if_open(context, pooler, direction)
         raise
 
 
-def _let_go(context: Context, gate: Pooler, way: Way) -> None:
-    """Only before the point of no return: after it the gate would lead to a closed database."""
+def _resume_if_open(context: Context, pooler: Pooler, direction: Direction) -> None:
+    """Resume before the point of no return only: after it, the pooler would connect to a closed database."""
     try:
-        with context.fenced_source() if way.closes == "source" else context.fenced() as tx:
+        # Fenced, because a runner that has taken this run over may have paused the pooler itself. Nothing is written.
+        fenced = context.fenced_source if direction.closes == "source" else context.fenced
+        with fenced() as tx:
             closed = write_block.is_blocked(tx, context.schema)
         if not closed:
-            gate.resume()
-            set_phase(context, way.given_up, None)
+            pooler.resume()
+            set_phase(context, direction.aborted_phase, None)
             return
     except (psycopg.Error, ConfitureError) as error:
-        context.progress.say(f"{type(error).__name__} while letting {gate.name} go")
-    context.progress.say(f"{gate.name} may still be paused: run the same command again")
+        context.progress.say(f"{type(error).__name__} while resuming {pooler.name}")
+    context.progress.say(f"{pooler.name} may still be paused: run the same command again")
 
 
-def lead(context: Context, gate: Pooler | None, way: Way) -> None:
-    """Once the other side is open: let the application through to it.
+def redirect(context: Context, pooler: Pooler | None, direction: Direction) -> None:
+    """Connect the application to the side that is open now, and resume its transactions.
 
-    :raises CutoverUnfinished: when it is not led there yet; the same command tries again.
+    :raises CutoverUnfinished: when the pooler is not redirected yet; the same command tries again.
     """
-    if gate is None:
+    if pooler is None:
         return
     try:
-        gate.repoint()
-        gate.resume()
+        pooler.repoint()
+        pooler.resume()
     except (Refused, CannotConnect) as error:
         raise CutoverUnfinished(
-            f"the {way.opens} serves, but {gate.name} does not lead to it yet",
+            f"the {direction.opens} is serving, but {pooler.name} is not redirected to it yet",
             why=" ".join(error.lines()[:2]),
             fix=f"run the same command again; {error.fix}",
         ) from None
-    set_phase(context, way.prefix + "resumed", None)
+    set_phase(context, direction.phase_prefix + "resumed", None)
 
 
-def refuse_left(context: Context, way: Way) -> None:
-    """:raises CutoverUnfinished: when the other side serves, and a gate is held that was not named."""
-    name = context.run().options.get(OPTION)
+def refuse_paused_pooler(context: Context, direction: Direction) -> None:
+    """:raises CutoverUnfinished: when the other side is serving, and a pooler is paused that was not named."""
+    name = context.run().options.get(PAUSED_POOLER)
     if name is not None:
         raise CutoverUnfinished(
-            f"the {way.opens} serves, but the application's connections are held still",
-            why=f"the {way.command} was stopped while it held {name}",
-            fix=f"run the same command with the same --pgbouncer and --pool: it is led to the {way.opens} and resumed",
+            f"the {direction.opens} is serving, but the application's connections are still paused",
+            why=f"the {direction.command} stopped while it had paused {name}",
+            fix="run the same command with the same --pgbouncer and --pool:"
+            f" the pool is redirected to the {direction.opens} and resumed",
         )

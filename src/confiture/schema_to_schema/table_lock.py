@@ -1,7 +1,7 @@
 """The lock against writers that a cutover or a rollback takes, under one deadline for all of its tables.
 
-Each attempt drains the log first, because it grows while the lock is waited for. A waiting lock delays writers, so an
-attempt is short, and the write pause counts from its beginning (docs/invariants.md, I-8.2 and I-8.10).
+Each attempt drains the log first, because the log grows while the lock is awaited. A waiting lock delays writers.
+Therefore an attempt is short, and the write pause counts from its beginning (docs/invariants.md, I-8.2 and I-8.10).
 https://www.postgresql.org/docs/current/explicit-locking.html
 """
 
@@ -20,24 +20,25 @@ from psycopg import sql
 
 from confiture.errors import CutoverAborted
 from confiture.failpoints import failpoint
-from confiture.postgres.session import LOCK_CONFLICTS, Budget, Session, Transaction, repeated
+from confiture.postgres.retry import repeated
+from confiture.postgres.session import LOCK_CONFLICTS, Budget, Session, Transaction
 from confiture.postgres.yielding import holding_on
 from confiture.runner.context import Context
 from confiture.schema_to_schema import blockers
 from confiture.schema_to_schema.blockers import Blocker
 from confiture.types import TableRef
 
-#: Seconds between two attempts: the first, the longest, and how much of it is left to chance.
+#: Seconds between two attempts: the first and the longest; and the fraction of it from which jitter is drawn.
 FIRST_WAIT, LONGEST_WAIT, JITTER = 0.2, 5.0, 0.5
-#: Seconds within which the server cancels an autovacuum that blocks us (deadlock_timeout and a little).
+#: Seconds within which the server cancels an autovacuum that blocks this session (deadlock_timeout with a margin).
 EVICTION_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds: to wait for the locks, in each attempt and altogether; and to delay writers.
+    """Limits in seconds: waiting for the locks, in each attempt and in total; and the write pause.
 
-    :ivar terminate_blockers: end the sessions that block an attempt.
+    :ivar terminate_blockers: terminate the sessions that block an attempt.
     :ivar max_verification_age: seconds since the last complete verification began, at most; None for any.
     """
 
@@ -50,7 +51,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """Tables of one side that are locked against writes; ``names`` as SQL, ``command`` for errors."""
+    """Tables of one side to lock against writes; ``names`` is SQL, ``command`` is for errors."""
 
     side: str
     refs: tuple[TableRef, ...]
@@ -60,9 +61,9 @@ class Tables:
 
 
 class TryAgain(Exception):
-    """Raised under the lock: it is released, and taken again after the log is drained.
+    """Raised under the lock: the lock is released, and acquired again after the log is drained.
 
-    :param side: where sessions block it; None when no session does.
+    :param side: the side where sessions block the attempt; None when no session does.
     """
 
     def __init__(self, why: str, side: str | None = None, tables: Sequence[TableRef] = ()) -> None:
@@ -73,12 +74,12 @@ class TryAgain(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a switch does around its lock.
+    """The work of a cutover or rollback around its lock.
 
     :ivar before: before each attempt, without any lock; drains the log.
-    :ivar opening: the transaction on the other side, entered before the lock and committed after the lock's; None
-        where there is none.
-    :ivar act: under the lock, with what is left of the write pause; what it raises releases the lock.
+    :ivar opening: the transaction on the other side, begun before the lock and committed after the lock's; None
+        without such a transaction.
+    :ivar act: under the lock, with the rest of the write pause; an exception releases the lock.
     """
 
     before: Callable[[], None]
@@ -91,7 +92,7 @@ def locked(
 ) -> None:
     """Run ``work.act`` under the lock and commit; then the other side's transaction commits.
 
-    :param until: of the write pause, by ``time.monotonic()``, where writers are held up already.
+    :param until: end of the write pause by ``time.monotonic()``, when writers are already paused; else None.
     :raises CutoverAborted: when the lock could not be acquired, or the write pause is used up; nothing has changed.
     """
     deadline = time.monotonic() + limits.give_up_after
@@ -103,11 +104,11 @@ def locked(
             _attempt(locker, what, limits, work, deadline, until)
             return
         except TryAgain as again:
-            # Enabling a rule, for one, waits for readers too.
+            # On the opening side, readers block as well: enabling a rule, for example, conflicts with them.
             side, tables, readers = again.side or side, again.tables or tables, again.side is not None
         except LOCK_CONFLICTS:
             pass
-        _make_way(context, side, tables, limits, deadline, tried, readers=readers, command=what.command)
+        _after_failed_attempt(context, side, tables, limits, deadline, tried, readers=readers, command=what.command)
 
 
 def _attempt(locker: Session, what: Tables, limits: Limits, work: Work, deadline: float, until: float | None) -> None:
@@ -137,9 +138,9 @@ def _attempt(locker: Session, what: Tables, limits: Limits, work: Work, deadline
 
 @contextmanager
 def prepared(budget: Budget, opening: Transaction, side: str, tables: Sequence[TableRef]) -> Iterator[None]:
-    """Within what is left of the write pause, have the block change a side that opens with the other's closing.
+    """Limit the block, which prepares the opening of one side, to the rest of the write pause.
 
-    :raises TryAgain: when sessions there are in the way.
+    :raises TryAgain: when sessions on that side block it.
     """
     budget.limit(opening.pg, idle=False)
     try:
@@ -160,11 +161,11 @@ def within(
     *,
     readers: bool,
 ) -> None:
-    """Run ``work``, a transaction begun by :func:`brief_lock` before anything is closed, until it has its locks.
+    """Repeat ``work``, one transaction that starts with :func:`brief_lock` before a side is closed, until it succeeds.
 
     :param deadline: by ``time.monotonic()``.
-    :param readers: whether sessions that only read block it too.
-    :raises CutoverAborted: when it has not had them by then; the sessions in the way are named.
+    :param readers: whether sessions that only read block it as well.
+    :raises CutoverAborted: when the locks were not acquired by the deadline; names the blocking sessions.
     """
     for tried in itertools.count():
         context.check_lease()
@@ -172,11 +173,11 @@ def within(
             repeated(work)
             return
         except LOCK_CONFLICTS:
-            _make_way(context, side, tables, limits, deadline, tried, readers=readers)
+            _after_failed_attempt(context, side, tables, limits, deadline, tried, readers=readers)
 
 
 def too_late(command: str) -> CutoverAborted:
-    """The write pause has used up its budget."""
+    """The error for a write pause that would exceed its limit."""
     return CutoverAborted(
         f"{command} aborted: the write pause would exceed --max-write-pause",
         why="the last changes were not applied and compared in time",
@@ -185,15 +186,15 @@ def too_late(command: str) -> CutoverAborted:
 
 
 def _evict_autovacuum(tx: Transaction, what: Tables, limits: Limits, deadline: float) -> None:
-    """A lock that cancels autovacuum and blocks no writer, so that the next one waits for writers only."""
+    """Acquire a lock that cancels autovacuum and blocks no writer, so that the next lock waits for writers only."""
     patience = max(limits.lock_timeout, deadline - time.monotonic())
-    if limits.terminate_blockers:  # what blocks after that is to be ended, not waited for
+    if limits.terminate_blockers:  # sessions that block longer are terminated instead of awaited
         patience = min(patience, max(limits.lock_timeout, EVICTION_SECONDS))
     _lock_in(tx, what, "SHARE UPDATE EXCLUSIVE", patience)
 
 
 def _lock_in(tx: Transaction, what: Tables, mode: str, seconds: float) -> None:
-    """One deadline for the statement: lock_timeout counts for each of its tables. What follows sets its own limits."""
+    """Lock with one deadline for all tables, because lock_timeout applies to each. Later statements set their own."""
     if not what.refs:
         return
     timeout = sql.Literal(f"{ceil(seconds * 1000)}ms")
@@ -204,7 +205,7 @@ def _lock_in(tx: Transaction, what: Tables, mode: str, seconds: float) -> None:
         raise TryAgain("the tables could not be locked in time") from error
 
 
-def _make_way(
+def _after_failed_attempt(
     context: Context,
     side: str,
     tables: Sequence[TableRef],
@@ -215,23 +216,26 @@ def _make_way(
     readers: bool,
     command: str = "cutover",
 ) -> None:
-    """After an attempt that failed: name the sessions that block it, end or outwait them, abort past the deadline."""
+    """Report the sessions that blocked an attempt; terminate them or wait; abort after the deadline.
+
+    :raises CutoverAborted: after the deadline.
+    """
     found = blockers.find(context, side, tables, readers=readers)
     if time.monotonic() >= deadline:
         raise _not_locked(found, side, limits, command)
     if limits.terminate_blockers and blockers.end(context, side, found):
         return
     if found:
-        context.progress.say(f"waiting for locks held by {blockers.told(found)}")
+        context.progress.say(f"waiting for locks held by {blockers.described(found)}")
     longest = min(LONGEST_WAIT, FIRST_WAIT * 2**tried)
     time.sleep(min(random.uniform(JITTER, 1.0) * longest, max(0.0, deadline - time.monotonic())))
 
 
 def _not_locked(found: Sequence[Blocker], side: str, limits: Limits, command: str) -> CutoverAborted:
     endable = any(b.can_be_ended for b in found) and not limits.terminate_blockers
-    option = "; --terminate-blockers ends such sessions" if endable else ""
+    option = "; --terminate-blockers terminates such sessions" if endable else ""
     return CutoverAborted(
         f"{command} aborted: the {side}'s tables could not be locked",
-        why=f"blocked by {blockers.told(found) or 'sessions that have ended since'}",
-        fix=f"end these sessions or wait for them, then run the same command again{option}; nothing has changed",
+        why=f"blocked by {blockers.described(found) or 'sessions that have ended since'}",
+        fix=f"terminate these sessions or wait for them, then run the same command again{option}; nothing has changed",
     )

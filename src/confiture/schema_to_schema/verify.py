@@ -1,7 +1,7 @@
 """verify: every row by checksum, then foreign keys, constraints, indexes and sequences.
 
-Each part compared is recorded with its differences in one commit, so a killed verify goes on where it
-stopped. A restart of either server, or a new plan, begins anew.
+Each part is recorded with its differences in one commit, so that a verification continues after a crash. After a
+restart of either server, or with a new plan, it starts again.
 """
 
 from __future__ import annotations
@@ -27,18 +27,19 @@ from confiture.journal import catch_up, deferred_objects, rounds, runs, table_pl
 from confiture.journal.verifications import Difference, Unit
 from confiture.naming import Naming
 from confiture.plan.model import Plan
-from confiture.postgres.session import Session, Transaction, repeated
+from confiture.postgres.retry import repeated
+from confiture.postgres.session import Session, Transaction
 from confiture.postgres.yielding import yielding
 from confiture.runner.context import Context
 from confiture.schema_to_schema import follow, sequences
-from confiture.schema_to_schema.rebuild import waits
+from confiture.schema_to_schema.keyless import off_until_cutover
 
 
 @dataclass(frozen=True, slots=True)
 class TableResult:
-    """One table's rows: both counts, and whether every checksum agrees.
+    """The rows of one table: both counts, and whether every checksum is equal.
 
-    :ivar in_cutover: it is copied again in the cutover, and compared only there.
+    :ivar in_cutover: the table is copied again in the cutover, and compared only there.
     """
 
     source: str
@@ -51,7 +52,7 @@ class TableResult:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a verification found; equal only when nothing differs."""
+    """The result of a verification."""
 
     number: int
     tables: tuple[TableResult, ...]
@@ -60,11 +61,11 @@ class Result:
 
     @property
     def equal(self) -> bool:
-        """Whether source and target agree in everything."""
+        """Whether no row, checksum or check differs."""
         return not self.differences and all(t.equal for t in self.tables) and all(self.checks.values())
 
 
-#: The checks after the rows, in the order they are made and told.
+#: The checks after the rows, in the order in which they run and are reported.
 CHECKS = ("foreign_keys", "constraints", "sequences")
 
 
@@ -72,8 +73,8 @@ def verify(context: Context, plan: Plan, purpose: str = "verify", *, capture: bo
     """Compare everything; resumes an unfinished attempt of the same plan and servers.
 
     :param purpose: ``verify``, or ``cutover`` for the repetition under its lock.
-    :param capture: the application writes meanwhile: what differs is a suspect first.
-    :raises Refused: when not every table is copied and finished.
+    :param capture: the application writes during the verification, so that a row that differs is a suspect first.
+    :raises Refused: when not every table is copied and rebuilt.
     """
     refuse_unfinished(context)
     refuse_changed(context)
@@ -82,7 +83,7 @@ def verify(context: Context, plan: Plan, purpose: str = "verify", *, capture: bo
     hashing = changed_keys.hashing_of(context, plan)
     live = {j.table.number: f for f in apply.followed(context, plan) for j in f.jobs} if capture else {}
     if capture:
-        follow.drain(context, plan, touch=True)
+        follow.drain(context, plan, record_changed=True)
     with context.target.transaction(read_only=True) as tx:
         known = {(u.check_name, u.subject, u.unit): u for u in verifications.units(tx, context.run_id, number)}
     pausable = purpose != "cutover"
@@ -98,12 +99,12 @@ def verify(context: Context, plan: Plan, purpose: str = "verify", *, capture: bo
             context.checkpoint(pausable=pausable)
             part, found = unit.compare()
             if found and table.number in live:
-                part, found = _settled(context, plan, job, hashing, live[table.number], part, found)
+                part, found = _classified(context, plan, job, hashing, live[table.number], part, found)
             _record(context, number, part, found)
         context.progress.say(f"verified rows of {table.target}")
     for name in CHECKS:
         if name == "sequences" and capture:
-            continue  # they move on while the application writes; the cutover sets them under its lock
+            continue  # sequences advance while the application writes; the cutover sets them under its lock
         if (name, "", 0) not in known:
             context.checkpoint(pausable=pausable)
             found = _checked(context, session, plan, name)
@@ -112,9 +113,9 @@ def verify(context: Context, plan: Plan, purpose: str = "verify", *, capture: bo
 
 
 def compare(context: Context, plan: Plan) -> Result:
-    """Compare everything but sequences, which a cutover sets, and write nothing down: for a rehearsal.
+    """Compare everything except sequences, which a cutover sets, without recording it: for a rehearsal.
 
-    :raises Refused: when not every table is copied and finished.
+    :raises Refused: when not every table is copied and rebuilt.
     """
     refuse_unfinished(context)
     hashing = changed_keys.hashing_of(context, plan)
@@ -138,7 +139,7 @@ def compare(context: Context, plan: Plan) -> Result:
 def refuse_changed(context: Context) -> None:
     """Compare the fingerprint of every table on both sides, and the set of tables.
 
-    :raises Blocked: when the source was changed since the plan, or the target since its constraints are back.
+    :raises Blocked: when the source was changed since the plan, or the target since its constraints were restored.
     """
     kinds = (*fingerprint.CAPTURED, *fingerprint.DATABASE)
     repeated(partial(_refuse_changed, context, context.source, "source", kinds))
@@ -146,13 +147,13 @@ def refuse_changed(context: Context) -> None:
 
 
 def _refuse_changed(context: Context, session: Session, side: str, kinds: Sequence[str]) -> None:
-    # Functions that print a definition lock the table that it is of.
+    # Functions such as pg_get_constraintdef lock the table of the object.
     with yielding(session), session.transaction(isolation=IsolationLevel.REPEATABLE_READ, read_only=True) as tx:
         fingerprint.refuse_changed(tx, context.schema, side, kinds)
 
 
 def refuse_unfinished(context: Context) -> None:
-    """:raises Refused: when a table is not wholly copied, or its constraints are not back."""
+    """:raises Refused: when a table is not copied completely, or its constraints are not restored."""
     with context.target.transaction(read_only=True) as tx:
         states = table_plans.tables(tx, context.run_id)
     left = [str(s.target) for s in states if s.phase != "finished"]
@@ -165,20 +166,20 @@ def refuse_unfinished(context: Context) -> None:
 
 
 def servers(context: Context) -> dict[str, str]:
-    """This life of either server: what was seen in another one may have been lost (docs/invariants.md, I-6.9)."""
+    """The current start of each server: rows compared before a restart may be lost (docs/invariants.md, I-6.9)."""
     return {"source": _server(context.source), "target": _server(context.target)}
 
 
 def why_stale(context: Context, plan: Plan, last: verifications.Verification | None) -> str | None:
-    """Why a verification no longer tells anything; None when it was equal and nothing has come since."""
+    """Why a verification is no longer valid; None when it found no difference and the plan and servers are the same."""
     if last is None or last.verdict != "equal" or last.plan_hash != plan.hash:
         return "the plan changed since"
     again = [side for side, server in servers(context).items() if last.servers[side] != server]
-    return f"the server of the {' and of the '.join(again)} was started again since" if again else None
+    return f"the server of the {' and of the '.join(again)} was restarted since" if again else None
 
 
 def refuse_older(context: Context, seconds: float) -> None:
-    """:raises Refused: when the last complete verification began longer ago than so many seconds."""
+    """:raises Refused: when the last complete verification began more than ``seconds`` ago."""
     with context.target.transaction(read_only=True) as tx:
         age = rounds.age(tx, context.run_id)
         run = runs.get(tx, context.run_id)
@@ -191,7 +192,7 @@ def refuse_older(context: Context, seconds: float) -> None:
 
 
 def _server(session: Session) -> str:
-    """Names this life of the server: a restart or another timeline gives another name."""
+    """Identifies the current start of the server: a restart or another timeline changes it."""
     with session.transaction() as tx:
         row = tx.pg.execute(
             "SELECT pg_postmaster_start_time()::text || ' timeline '"
@@ -202,9 +203,10 @@ def _server(session: Session) -> str:
 
 
 def _attempt(context: Context, plan: Plan, purpose: str, now: dict[str, str]) -> int:
+    # Durable together: the attempt, the target's fingerprint at its start, and no changed keys from before it.
     with context.fenced() as tx:
         last = verifications.latest(tx, context.run_id, purpose)
-        # Rows that were compared before may have been rewritten, or written while the write block was damaged.
+        # Rows of an earlier attempt may have been rewritten, or changed while the write block was damaged.
         moved = fingerprint.changes(tx, context.schema, (fingerprint.STORAGE, fingerprint.WRITE_BLOCK))
         same = last is not None and not moved and (last.plan_hash, last.servers) == (plan.hash, now)
         if last is not None and same and last.verdict is None and purpose == "verify" and _all_equal(tx, context, last):
@@ -217,7 +219,7 @@ def _attempt(context: Context, plan: Plan, purpose: str, now: dict[str, str]) ->
 
 
 def _begin_from(context: Context, tx: Transaction, plan: Plan) -> None:
-    """What the target must stay like from the first comparison on: its storage, and a write block that is whole."""
+    """Install missing triggers of the write block, and record the storage. Both must not change from now on."""
     tables = [t.target for t in plan.tables]
     if write_block.exists(tx, context.schema):
         for table in write_block.lacking(tx, context.schema, tables):
@@ -230,7 +232,7 @@ def _all_equal(tx: Transaction, context: Context, attempt: verifications.Verific
     return all(u.equal for u in verifications.units(tx, context.run_id, attempt.number))
 
 
-def _settled(
+def _classified(
     context: Context,
     plan: Plan,
     job: RunTable,
@@ -239,7 +241,7 @@ def _settled(
     part: Unit,
     found: list[Difference],
 ) -> tuple[Unit, list[Difference]]:
-    """The part as it is once its suspects are told apart."""
+    """The part after its suspects are classified, and the differences that are confirmed."""
     confirmed = compared_parts.settled(context, job, hashing, followed, found, lambda: follow.single(context, plan))
     rows = part.source_rows if not confirmed else part.target_rows
     return replace(part, target_rows=rows, equal=not confirmed), list(confirmed)
@@ -255,7 +257,7 @@ def _checked(context: Context, session: Session, plan: Plan, name: str) -> list[
 
 def _check(context: Context, session: Session, plan: Plan, name: str) -> Iterator[Difference]:
     with context.target.transaction() as tx:
-        taken = tuple(d for d in deferred_objects.deferred(tx, context.run_id) if not waits(plan, d))
+        taken = tuple(d for d in deferred_objects.deferred(tx, context.run_id) if not off_until_cutover(plan, d))
         if name == "foreign_keys":
             for key in (d for d in taken if d.kind == "foreign_key" and (d.detail or {}).get("validated")):
                 found = constraints.orphans(tx, key)
@@ -270,27 +272,26 @@ def _check(context: Context, session: Session, plan: Plan, name: str) -> Iterato
 
 
 def _record(context: Context, number: int, unit: Unit, found: list[Difference]) -> None:
-    with context.fenced() as tx:  # the part and its differences commit together
+    # Durable together: the part and its differences.
+    with context.fenced("verify") as tx:
         verifications.add_unit(tx, context.run_id, number, unit, found)
-        failpoint("verify.before_commit")
-    failpoint("verify.after_commit")
 
 
 def _close(context: Context, plan: Plan, number: int) -> Result:
     refuse_changed(context)
-    with context.fenced() as tx:
+    # Durable together: the verdict, on storage and a write block that have not changed.
+    with context.fenced("verify.close") as tx:
         kinds = (fingerprint.STORAGE, fingerprint.WRITE_BLOCK)
         fingerprint.refuse_changed(tx, context.schema, "target", kinds)
         units = verifications.units(tx, context.run_id, number)
         found = verifications.differences(tx, context.run_id, number)
         result = result_of(plan, number, units, found)
         verifications.end(tx, context.run_id, number, "equal" if result.equal else "different")
-        failpoint("verify.close.before_commit")
     return result
 
 
 def result_of(plan: Plan, number: int, units: Sequence[Unit], found: tuple[Difference, ...]) -> Result:
-    """An attempt's outcome from what the journal recorded of it."""
+    """The result of an attempt from its records in the journal."""
     return Result(number, _tables(plan, units), _checks(units), found)
 
 
@@ -305,14 +306,14 @@ def _tables(plan: Plan, units: Sequence[Unit]) -> tuple[TableResult, ...]:
 
 
 def _checks(units: Sequence[Unit]) -> dict[str, bool]:
-    made = {u.check_name for u in units}
-    return {name: all(u.equal for u in units if u.check_name == name) for name in CHECKS if name in made}
+    done = {u.check_name for u in units}
+    return {name: all(u.equal for u in units if u.check_name == name) for name in CHECKS if name in done}
 
 
 def write_differences(path: Path, differences: Sequence[Difference]) -> None:
-    """One JSON object a line; the file is readable by its owner only, because it holds data."""
+    """Write one JSON object a line. Only the owner of the file can read it, because it contains data."""
     with open(path, "w", encoding="utf-8", opener=_owner_only) as file:
-        # a file that was there keeps its mode otherwise
+        # An existing file would keep its mode otherwise.
         os.fchmod(file.fileno(), 0o600)
         for item in differences:
             file.write(json.dumps(asdict(item), ensure_ascii=False) + "\n")
@@ -324,20 +325,20 @@ def _owner_only(path: str, flags: int) -> int:
 
 
 def refuse_unwritable(path: Path) -> None:
-    """Say before the work that its report could not be written.
+    """Check before the work that its report can be written.
 
     :raises UsageError: naming the folder or the file.
     """
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
         raise UsageError(
             f"the report of differences cannot be written to {path}",
-            why="it is a folder, its folder is missing, or you may not write there",
-            fix="name another file with --differences",
+            why="it is a folder, its folder is missing, or this process may not write there",
+            fix="specify another file with --differences",
         )
 
 
 def lock_list(plan: Plan) -> sql.Composed:
     """Every source table of the plan, for LOCK TABLE."""
     names = dict.fromkeys((t.source, t.only) for t in plan.tables)
-    items = [sql.SQL("ONLY " if only else "") + sql.Identifier(ref.schema, ref.name) for ref, only in names]
+    items = [sql.SQL("ONLY " if only else "") + ref.identifier for ref, only in names]
     return sql.SQL(", ").join(items)

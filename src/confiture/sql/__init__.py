@@ -1,4 +1,4 @@
-"""SQL kept as SQL: named blocks in files, and the control schema's numbered migrations."""
+"""SQL kept as SQL: named blocks in files, with or without named holes, and the control schema's numbered migrations."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
+import psycopg.sql
+
 _BLOCK = re.compile(r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -16,6 +18,16 @@ def load(file: str) -> dict[str, bytes]:
     """The named blocks of ``file``: ``-- name: NAME``, a purpose line, a statement."""
     text = resources.files(__name__).joinpath(file).read_text(encoding="utf-8")
     return {name: body.strip().encode() for name, body in _BLOCK.findall(text)}
+
+
+@cache
+def template(file: str, block: str) -> psycopg.sql.SQL:
+    """A named block of ``file`` with holes, without its purpose lines: the text of a statement, or of a part of one.
+
+    :returns: what ``format`` is called on: it fills each hole ``{name}``. A literal brace is doubled in the file.
+    :raises KeyError: when the file has no such block.
+    """
+    return psycopg.sql.SQL(re.sub(r"\A(?:--.*\n)+", "", load(file)[block].decode()))
 
 
 @dataclass(frozen=True, slots=True)

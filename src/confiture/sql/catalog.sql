@@ -9,7 +9,6 @@ SELECT (SELECT system_identifier FROM pg_control_system())::text AS system_ident
        pg_is_in_recovery() AS in_recovery,
        current_setting('fsync') = 'on' AS fsync,
        (SELECT count(*) FROM pg_largeobject_metadata) AS large_objects,
-       pg_database_size(d.oid) AS bytes,
        r.rolsuper AS superuser, r.rolbypassrls AS bypasses_row_security, r.rolname AS role,
        CASE WHEN current_setting('server_version_num')::int >= 170000
             THEN has_parameter_privilege(current_user, 'event_triggers', 'SET') ELSE false END AS may_silence_events,
@@ -19,12 +18,11 @@ FROM pg_database d JOIN pg_roles r ON r.rolname = current_user WHERE d.datname =
 -- name: tables
 -- Tables a mapping may name: roots of partitioning, each with the rows and bytes of its leaves.
 SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
-       c.relpersistence = 'u' AS unlogged, c.relrowsecurity AS row_security,
+       c.relrowsecurity AS row_security,
        coalesce(s.tuples, -1)::bigint AS tuples, coalesce(s.bytes, 0)::bigint AS bytes,
        EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid) AND c.relkind <> 'p' AS inherited_from,
        EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid) AS inherits,
        has_table_privilege(c.oid, 'SELECT') AS may_select,
-       has_table_privilege(c.oid, 'INSERT') AS may_insert,
        has_schema_privilege(n.oid, 'USAGE') AS may_use_schema,
        has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE')
            OR CASE WHEN current_setting('server_version_num')::int >= 170000
@@ -64,7 +62,7 @@ WITH RECURSIVE base AS (
     LEFT JOIN pg_constraint nn ON nn.conrelid = l.oid AND nn.contype = 'n' AND nn.conkey = ARRAY[a.attnum]
     WHERE NOT a.attnotnull OR NOT nn.convalidated
 )
-SELECT a.attrelid::bigint AS table_oid, a.attname AS name, a.attnum::int AS number,
+SELECT a.attrelid::bigint AS table_oid, a.attname AS name,
        format_type(a.atttypid, a.atttypmod) AS formatted,
        t.typtype::text AS type_kind,
        format_type(bt.oid, CASE WHEN t.typtype = 'd' THEN b.typmod ELSE a.atttypmod END) AS base_formatted,
@@ -76,12 +74,8 @@ SELECT a.attrelid::bigint AS table_oid, a.attname AS name, a.attnum::int AS numb
        a.atthasdef AND a.attgenerated = '' AS has_default,
        a.attidentity::text AS identity, a.attgenerated::text AS generated,
        CASE WHEN a.attcollation NOT IN (0, 'pg_catalog."default"'::regcollation) THEN co.collname END AS collation,
-       coalesce(co.collisdeterministic, true) AS deterministic,
-       CASE WHEN has_schema_privilege(n.oid, 'USAGE')  -- it looks the table up by its name
-            THEN pg_get_serial_sequence(quote_ident(n.nspname) || '.' || quote_ident(c.relname), a.attname)
-       END AS sequence
+       coalesce(co.collisdeterministic, true) AS deterministic
 FROM pg_attribute a
-JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_type t ON t.oid = a.atttypid
 JOIN base b ON b.type = t.oid
 JOIN pg_type bt ON bt.oid = b.base AND bt.typtype <> 'd'
@@ -269,11 +263,11 @@ WHERE c.relkind = 'S' AND c.relpersistence <> 't'
                   WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')
 ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"
 
--- name: views
--- Views and materialized views in the order they were made. A materialized view WITH NO DATA stays so.
-SELECT n.nspname AS schema, c.relname AS name, c.relkind = 'm' AS materialized, c.relispopulated AS populated
+-- name: materialized_views
+-- Populated materialized views in the order of their creation. A materialized view WITH NO DATA is not refreshed.
+SELECT n.nspname AS schema, c.relname AS name
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('v', 'm') AND c.relpersistence <> 't'
+WHERE c.relkind = 'm' AND c.relispopulated
   AND n.nspname !~ '^(pg_|information_schema$|confiture$|confiture_[0-9a-f]{8}$)'
   AND NOT EXISTS (SELECT FROM pg_depend e
                   WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')

@@ -5,19 +5,19 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE (n.nspname, c.relname) = (%s, %s)
 
 -- name: validated
--- Whether a constraint (schema, table, name) holds for every row.
+-- Whether a constraint (schema, table, name) is validated.
 SELECT con.convalidated
 FROM pg_constraint con JOIN pg_class c ON c.oid = con.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE (n.nspname, c.relname, con.conname) = (%s, %s, %s)
 
 -- name: invalid
--- Indexes of the planned tables that are not valid.
+-- The indexes of the planned tables that are not valid.
 SELECT i.indrelid::regclass::text, i.indexrelid::regclass::text
 FROM pg_index i
 WHERE i.indrelid = ANY (%(tables)s::oid[]) AND NOT (i.indisvalid AND i.indisready)
 
 -- name: leaves
--- The leaf partitions of a table, and whether the constraint ``name`` is validated there.
+-- The leaf partitions of a table, and whether the constraint ``name`` is validated there; NULL where it does not exist.
 SELECT n.nspname, c.relname, con.convalidated
 FROM pg_partition_tree((SELECT r.oid FROM pg_class r JOIN pg_namespace s ON s.oid = r.relnamespace
                         WHERE (s.nspname, r.relname) = (%(schema)s, %(table)s))) t
@@ -27,7 +27,7 @@ WHERE t.isleaf
 ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"
 
 -- name: parts
--- The constraints on a table that belong to the foreign key ``name`` of it, and are not named after it.
+-- The constraints of a table that are parts of its foreign key ``name``, and whose names do not begin with that name.
 WITH RECURSIVE part AS (
     SELECT con.oid, con.conrelid, con.conname FROM pg_constraint con
     JOIN pg_class c ON c.oid = con.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -1,7 +1,8 @@
 -- name: blockers
--- The sessions that hold a lock that conflicts with ours, or any lock, on the named tables or their partitions.
--- Our own server processes are left out by pid and start: a name in application_name is anybody's to choose.
--- Without pg_read_all_stats, what other roles' sessions do is hidden, their pid and role are not.
+-- The sessions with a lock on the named tables or their partitions that conflicts with a lock against writers; with
+-- ``readers``, the sessions with any lock. Confiture's own server processes are excluded by process ID and start,
+-- because any application may set its application_name. Without pg_read_all_stats, the state and query of other roles'
+-- sessions are not visible; their process ID and role are.
 WITH RECURSIVE involved AS (
     SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     JOIN unnest(%(schemas)s::text[], %(names)s::text[]) w(schema, name)
@@ -24,6 +25,6 @@ WHERE l.granted AND (%(readers)s OR l.mode NOT IN ('AccessShareLock', 'RowShareL
 ORDER BY 6 DESC NULLS LAST, 1
 
 -- name: terminate
--- End one session, unless its pid is another session's by now. Its start is NULL where it is hidden from our role.
+-- Terminate one session, unless its process ID belongs to another session now. The start is NULL when it is not visible.
 SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a
 WHERE a.pid = %(pid)s AND extract(epoch FROM a.backend_start)::text IS NOT DISTINCT FROM %(started)s

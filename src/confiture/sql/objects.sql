@@ -1,5 +1,5 @@
 -- name: objects
--- Every top-level object a user's DDL can make, with the text that names it for DROP, oldest first.
+-- Every top-level object that a user's DDL can create, with its name as DROP expects it, oldest first.
 SELECT kind, identity FROM (
     SELECT n.oid, 'schema' AS kind, format('%I', n.nspname) AS identity
     FROM pg_namespace n WHERE n.nspname !~ '^(pg_|information_schema$|confiture$|confiture_[0-9a-f]{8}$)'

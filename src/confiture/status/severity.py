@@ -12,7 +12,17 @@ from typing import Any
 
 from confiture.journal.leases import LEASE_SECONDS
 from confiture.naming import Naming
-from confiture.states import ABORTED, BACK, CLOSING, CUTOVER, FINAL, MIGRATING, SETUP, VERIFIED, writes_served_by
+from confiture.states import (
+    ABORTED,
+    CLOSING,
+    CUTOVER,
+    FINAL,
+    MIGRATING,
+    ROLLBACK,
+    SETUP,
+    VERIFIED,
+    writes_served_by,
+)
 from confiture.status.facts import UNSAFE, Json, RunnerReport, Severity, TableReport
 from confiture.types import shell_word
 
@@ -29,7 +39,7 @@ CLOSING_TOO_LONG_SECONDS = 60
 
 
 #: Phases of a cutover or a rollback in which both databases are open; None before the first.
-QUIET_PHASES = (None, "done", "preparing", f"{BACK}preparing")
+QUIET_PHASES = (None, "done", "preparing", f"{ROLLBACK}preparing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +81,12 @@ class Facts:
         """``cutover`` or ``rollback`` while one is between two quiet phases, else None."""
         if self.state in FINAL or self.phase in QUIET_PHASES:
             return None
-        return "rollback" if (self.phase or "").startswith(BACK) else "cutover"
+        return "rollback" if (self.phase or "").startswith(ROLLBACK) else "cutover"
 
     @property
     def closing(self) -> bool:
         """Whether one database may be closed while the other is not open."""
-        return self.switching is not None and (self.phase or "").removeprefix(BACK) == CLOSING
+        return self.switching is not None and (self.phase or "").removeprefix(ROLLBACK) == CLOSING
 
     @property
     def served(self) -> str:
@@ -132,7 +142,7 @@ Reasons = tuple[list[str], list[str]]
 
 def _of_switch(facts: Facts, runner: RunnerReport) -> Reasons:
     """A cutover or rollback that is not finished."""
-    phase = (facts.phase or "").removeprefix(BACK)
+    phase = (facts.phase or "").removeprefix(ROLLBACK)
     if facts.switching is None:
         return [], []
     if runner.alive:

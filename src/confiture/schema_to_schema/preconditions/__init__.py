@@ -1,1 +1,1 @@
-"""Preconditions, one a file: each says what refuses, why, and the way out."""
+"""Preconditions of a run, one a file: each raises an error that names the object, the reason and the next step."""

@@ -1,4 +1,4 @@
-"""What capture needs of each source table: a key unless it is small, plain inheritance, and its owner's rights.
+"""Requirements of capture for each source table: a key unless it is small, no inheritance, the owner's privileges.
 
 docs/invariants.md, I-4.8 and I-5.16.
 """
@@ -12,7 +12,7 @@ from confiture.plan.model import Plan, TablePlan
 from confiture.types import quoted
 
 WAYS_OUT = (
-    "mend these, leave the tables behind with $omit, or stop the application and set up with --no-capture;"
+    "fix these, exclude the tables with $omit, or stop the application and set up with --no-capture;"
     " nothing was changed"
 )
 
@@ -23,7 +23,7 @@ _TOO_LARGE = (
 
 
 def reasons(plan: Plan, source: Catalog) -> list[str]:
-    """Every table whose changes cannot be captured, and why; empty when all can."""
+    """Each table whose changes cannot be captured, with the reason; empty when there is none."""
     found: list[str] = []
     for ref in dict.fromkeys(t.source for t in plan.tables):
         planned = [t for t in plan.tables if t.source == ref]
@@ -36,10 +36,10 @@ def _of_table(table: Table, planned: Sequence[TablePlan], source: Catalog) -> It
     if keyless is not None:
         yield f"{table.ref} has no usable key: {keyless.key_reason}; {_TOO_LARGE}"
     if len({tuple(sorted(k.source for k in t.key)) for t in planned if t.key}) > 1:
-        yield f"{table.ref} feeds several targets that walk it by different keys: give them one $key"
+        yield f"{table.ref} has several target tables with different keys: specify the same $key for each"
     if table.inherits or table.inherited_from:
         yield f"{table.ref} is part of an inheritance tree that is not partitioning"
     if not (table.owned or source.identity.superuser):
-        # Only an owner may set a trigger to fire always.
+        # Only an owner may set a trigger to ENABLE ALWAYS.
         owner, role = quoted(table.owner), quoted(source.identity.role)
         yield f"{table.ref} belongs to {owner}: GRANT {owner} TO {role}, or ALTER TABLE {table.ref} OWNER TO {role}"

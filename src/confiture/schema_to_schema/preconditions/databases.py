@@ -1,4 +1,4 @@
-"""Both databases as such: two of them, writable, durable (I-5.4), with room for a schema of the run's own."""
+"""Requirements for both databases: different, writable, durable (I-5.4), with the privilege to create a schema."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from confiture.types import quoted
 
 
 def check(source: Identity, target: Identity | None, *, accept_fsync_off: bool = False) -> None:
-    """:param target: None when it is not there yet.
+    """:param target: None when it does not exist yet.
 
-    :raises Refused: naming the database and the way out.
+    :raises Refused: naming the database and the next step.
     """
     if target is not None and source.same_database(target):
         raise Refused(
             "source and target are one database",
             why=f"both are {source.database} of the server {source.system_identifier}",
-            fix="name another target; a new name makes a new database beside the source",
+            fix="specify another target; with a new name, setup creates a database",
         )
     for side, database in (("source", source), ("target", target)):
         if database is None:
@@ -24,25 +24,25 @@ def check(source: Identity, target: Identity | None, *, accept_fsync_off: bool =
         if database.in_recovery:
             raise Refused(
                 f"the {side} is a standby",
-                why=f"{database.database} is in recovery; confiture needs a schema of its own there",
-                fix="name the primary",
+                why=f"{database.database} is in recovery; the run creates a schema there",
+                fix="specify the primary",
             )
         if not database.fsync and not accept_fsync_off:
             raise Refused(
                 f"the {side}'s server runs with fsync=off",
-                why="after a crash of that server, what was recorded as done could be gone",
+                why="a crash of that server can lose committed data",
                 fix="set fsync=on there, or accept the risk with --accept-fsync-off",
             )
-        _refuse_rights(side, database)
+        _refuse_missing_privileges(side, database)
 
 
-def _refuse_rights(side: str, database: Identity) -> None:
-    rights = {"CREATE": database.may_create, "TEMPORARY": database.may_temp or side == "target"}
-    missing = ", ".join(name for name, there in rights.items() if not there)
+def _refuse_missing_privileges(side: str, database: Identity) -> None:
+    privileges = {"CREATE": database.may_create, "TEMPORARY": database.may_temp or side == "target"}
+    missing = ", ".join(name for name, there in privileges.items() if not there)
     if missing:
         name, role = quoted(database.database), quoted(database.role)
         raise Refused(
             f"missing privilege on the {side}",
-            why=f"role {role} has not {missing} on database {name}; the run needs a schema of its own there",
+            why=f"role {role} lacks {missing} on database {name}; the run creates a schema there",
             fix=f"GRANT {missing} ON DATABASE {name} TO {role}",
         )

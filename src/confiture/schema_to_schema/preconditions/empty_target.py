@@ -1,4 +1,4 @@
-"""The target holds no rows of anybody's before the load."""
+"""Requirement for the target: its tables are empty before the copy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def check(tx: Transaction, catalog: Catalog) -> None:
         if table.kind == "f":
             continue
         if not table.may_use_schema or not (table.owned or table.may_select):
-            raise _not_ours(table, catalog)
+            raise _other_owner(table, catalog)
         query = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(sql.Identifier(table.ref.schema, table.ref.name))
         row = tx.pg.execute(query).fetchone()
         if row is not None and row[0]:
@@ -26,14 +26,14 @@ def check(tx: Transaction, catalog: Catalog) -> None:
         raise Refused(
             f"the target {catalog.identity.database} already holds rows",
             why=f"in {', '.join(holding[:5])}{' and more' if len(holding) > 5 else ''}",
-            fix="name a new database as the target, or empty this one",
+            fix="specify a new database as the target, or empty this one",
         )
 
 
-def _not_ours(table: Table, catalog: Catalog) -> Refused:
+def _other_owner(table: Table, catalog: Catalog) -> Refused:
     owner, role = quoted(table.owner), quoted(catalog.identity.role)
     return Refused(
         "missing privilege on the target",
-        why=f"{table.ref} is there already and belongs to {owner}",
+        why=f"{table.ref} exists already and belongs to {owner}",
         fix=f"GRANT {owner} TO {role}",
     )

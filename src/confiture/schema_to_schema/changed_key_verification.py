@@ -1,4 +1,4 @@
-"""Between the passes of ``follow``: rows that changed since they were verified are compared again, some at a time."""
+"""Between the passes of ``follow``: rows that changed since their verification are compared again, in small batches."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from confiture.runner.context import Context
 from confiture.states import VERIFIED
 
 
-class Recheck:
-    """Walks the touched keys of every table, from the first to the last and again."""
+class ChangedKeyVerification:
+    """Walks the changed keys of every table, from the first to the last, repeatedly."""
 
     def __init__(
         self, context: Context, plan: Plan, followed: Sequence[Followed], catch_up: Callable[[], object]
@@ -30,10 +30,10 @@ class Recheck:
         self._behind: dict[int, Key | None] = {}
         self._on = context.run().state == VERIFIED
 
-    def some(self) -> bool:
-        """Compare the next keys of each table; whether any table has keys behind them.
+    def compare_next(self) -> bool:
+        """Compare the next keys of each table; whether any table has further keys.
 
-        A confirmed difference takes the run back to ``migrating``: its verification holds no more. Before a
+        A confirmed difference sets the run back to ``migrating``: its verification is no longer valid. Before a
         verification there is nothing to do.
         """
         if not self._on:
@@ -56,7 +56,7 @@ class Recheck:
     def _compare(
         self, followed: Followed, job: RunTable, hashing: Hashing, some: Sequence[Key]
     ) -> tuple[Difference, ...]:
-        """What is confirmed to differ; what agrees is forgotten."""
+        """The differences that are confirmed. Keys whose rows are equal are removed from the changed keys."""
         context = self._context
         wrong = changed_keys.differing(context, job, hashing, some)
         changed_keys.forget(context, job, [k for k in some if k not in wrong])
@@ -67,9 +67,13 @@ class Recheck:
 
 
 def reopen(context: Context, found: Sequence[Difference], what: str) -> None:
-    """Take the run back to ``migrating``: its verification holds no more."""
+    """Set the run back to ``migrating``: its verification is no longer valid.
+
+    :param what: happened, for the journal and the progress report.
+    """
     reason = f"{what}: {found[0].place}"
+    # Durable together: the state and its reason.
     with context.fenced() as tx:
         run = runs.required(tx, context.run_id)
         transitions.fire(tx, run, "reopen", {"reason": reason, "keys": len(found)})
-    context.progress.say(f"{reason}; the verification holds no more: heal it with `verify --repair`")
+    context.progress.say(f"{reason}; the verification is no longer valid: repair the row with `verify --repair`")

@@ -1,0 +1,101 @@
+"""Errors of the server, translated into errors that name an object and the next command."""
+
+from __future__ import annotations
+
+import re
+
+import psycopg
+
+from confiture.config import redact
+from confiture.errors import CannotConnect, ConfitureError, DataFailure, Held, Refused
+from confiture.postgres.retry import retryable
+
+#: What to grant for each kind of object that the server's complaint may name.
+_GRANTS = {
+    "table": "SELECT",
+    "view": "SELECT",
+    "sequence": "SELECT",
+    "schema": "USAGE",
+    "database": "CREATE",
+    "foreign-data wrapper": "USAGE",
+    "foreign server": "USAGE",
+    "function": "EXECUTE",
+    "type": "USAGE",
+    "tablespace": "CREATE",
+}
+
+_DENIED = re.compile(rf"permission denied for ({'|'.join(_GRANTS)}) (.+)")
+
+_NOT_OWNER = re.compile(r"must be owner of (?:table|schema|sequence|view|relation|type|function) (.+)")
+
+
+def _grant(message: str) -> str:
+    """The statement that mends a missing right, as far as the server's own words tell."""
+    denied, owner = _DENIED.match(message), _NOT_OWNER.match(message)
+    if denied:
+        kind = denied[1].upper().replace("-", " ")
+        return f"GRANT {_GRANTS[denied[1]]} ON {kind} {denied[2]} TO the role confiture connects as"
+    if owner:
+        return f"GRANT the role that owns {owner[1]} TO the role confiture connects as"
+    return "grant it to the role confiture connects as; docs/privileges.md lists every GRANT"
+
+
+#: How the server names the function in which a statement failed, innermost first.
+_IN_FUNCTION = re.compile(r'SQL function "([^"]+)"|PL/pgSQL function (\S.*?\)) line \d+')
+
+#: Undefined function, table, type or operator, column, schema.
+_UNDEFINED = ("42883", "42P01", "42704", "42703", "3F000")
+
+
+def relies_on_search_path(error: psycopg.Error) -> str | None:
+    """The function that fails because it names objects without their schema; None where none is at fault.
+
+    Confiture's sessions, and since PostgreSQL 17 the server while it maintains indexes and views, find in their
+    search_path only pg_catalog.
+    """
+    found = _IN_FUNCTION.search(error.diag.context or "") if error.sqlstate in _UNDEFINED else None
+    return None if found is None else found[1] or found[2]
+
+
+def _search_path_failure(function: str, message: str, doing: str, detail: str) -> DataFailure:
+    return DataFailure(
+        f"function {function} relies on search_path: SQL failed while {doing}",
+        why=f"{message}: the function names it without its schema",
+        fix=f"ALTER FUNCTION {function} SET search_path = public, pg_temp (with the schemas that it needs; in the DDL"
+        " too), then run the same command again",
+        detail=detail,
+    )
+
+
+def failure(error: psycopg.Error, doing: str) -> ConfitureError:
+    """The server's error as one of ours, told with the object's name and a way out."""
+    diag = error.diag
+    message = redact(diag.message_primary or str(error)).strip()
+    detail = redact(" ".join(filter(None, (diag.message_detail, diag.message_hint, diag.context))))
+    state = error.sqlstate or ""
+    function = relies_on_search_path(error)
+    if function is not None:
+        return _search_path_failure(function, message, doing, detail)
+    if state == "42501":
+        return Refused(
+            f"missing privilege while {doing}",
+            why=message,
+            fix=_grant(message),
+            detail=detail,
+        )
+    if state == "55P03":
+        return Held(f"a lock was not had in time while {doing}", why=message, fix="try again", detail=detail)
+    if state in ("40001", "40P01"):
+        return Held(f"somebody else's locks were in the way while {doing}", why=message, fix="try again", detail=detail)
+    if state == "53100":
+        return DataFailure(
+            f"disk full while {doing}",
+            why=message,
+            fix="make room on that server, then run the same command again: what is done stays done",
+            detail=detail,
+        )
+    if retryable(error):
+        return CannotConnect(
+            f"the connection was lost while {doing}", why=message, fix="run the same command again", detail=detail
+        )
+    return DataFailure(f"SQL failed while {doing}", why=f"{message} ({state})", fix=detail, detail=detail)

@@ -1,0 +1,82 @@
+"""Which errors pass by themselves, and the repetition of whole transactions after them."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import psycopg
+import tenacity
+
+from confiture.config import redact
+from confiture.errors import CannotConnect, GaveWay
+from confiture.log import log
+
+T = TypeVar("T")
+
+#: SQLSTATE classes and codes after which the same transaction may succeed (docs/journal.md, Retries).
+_RETRYABLE_CLASSES = ("08", "53")
+
+_RETRYABLE = {"57P01", "57P02", "57P03", "57P05", "25P03", "40001", "40P01", "55P03"}
+
+#: A disk that is full does not empty itself within a retry's deadline.
+_NOT_RETRYABLE = {"53100"}
+
+RETRY_DEADLINE_SECONDS = 60
+
+#: Seconds until work that gave way is repeated: the application's statement then has its lock.
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
+
+
+def retryable(error: BaseException) -> bool:
+    """Whether the same transaction may succeed when it is run again."""
+    if not isinstance(error, psycopg.Error):
+        return isinstance(error, CannotConnect)
+    if error.sqlstate is None:
+        # No SQLSTATE from a live server means that the connection itself broke.
+        return isinstance(error, psycopg.OperationalError)
+    if error.sqlstate in _NOT_RETRYABLE:
+        return False
+    return error.sqlstate[:2] in _RETRYABLE_CLASSES or error.sqlstate in _RETRYABLE
+
+
+def _log_retry(state: tenacity.RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome is not None else None
+    text = redact(str(error)).strip().splitlines() or [""]
+    code = error.sqlstate if isinstance(error, psycopg.Error) else None
+    log.info("trying again", attempt=state.attempt_number, error=type(error).__name__, sqlstate=code, message=text[0])
+
+
+def retry(work: Callable[[], T], *, deadline: float = RETRY_DEADLINE_SECONDS) -> T:
+    """Run ``work``, a whole transaction, again after errors that pass by themselves, and after it gave way.
+
+    :param deadline: seconds after which the last error is raised as it is.
+    """
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(retryable),
+        wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
+        stop=tenacity.stop_after_delay(deadline),
+        before_sleep=_log_retry,
+        reraise=True,
+    )
+    return repeated(lambda: retrying(work))
+
+
+def repeated(work: Callable[[], T]) -> T:
+    """Run ``work``, a whole unit that gives way, until it did not have to.
+
+    There is no deadline: it succeeds when the application leaves it alone for as long as it takes.
+    """
+    waits = retry_delays()
+    while True:
+        try:
+            return work()
+        except GaveWay:
+            time.sleep(next(waits))
+
+
+def retry_delays() -> Iterator[float]:
+    """Seconds before each repetition of work that gave way, without end."""
+    return (min(FIRST_PAUSE * 2**n, LONGEST_PAUSE) for n in itertools.count())

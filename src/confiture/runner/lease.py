@@ -1,0 +1,207 @@
+"""The lease of a run: taking it, renewing it, taking a run over, releasing it.
+
+At most one process works for a run (docs/invariants.md, I-7.1 to I-7.3). The heartbeat only shows that a process is
+alive; the fence is the guarantee.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import sql
+
+from confiture.config import Database, redact
+from confiture.errors import CannotConnect, ConfitureError, DataFailure, Held
+from confiture.failpoints import failpoint
+from confiture.journal import leases, runs
+from confiture.journal.leases import Runner
+from confiture.journal.runs import Run
+from confiture.postgres import yielding
+from confiture.postgres.backends import alive
+from confiture.postgres.retry import retry
+from confiture.postgres.session import Session, claiming
+from confiture.runner.context import POLL_SECONDS, Backends, Context, end_sessions
+from confiture.runner.progress import Progress
+
+
+def held_by(holder: Runner) -> Held:
+    return Held(
+        f"run {holder.run_id.hex[:8]} is held by {holder.host} pid {holder.pid} ({holder.command})",
+        why=f"its heartbeat is {holder.silent_seconds:.0f} s old and moving",
+        fix="wait for it, or stop it there; `confiture status` shows it",
+    )
+
+
+def _wait_for_holder(target: Session, run_id: uuid.UUID, say: Callable[[str], None]) -> tuple[Runner | None, int]:
+    """The holder to be taken over once it may be (None when it ended by itself), and the epoch to raise.
+
+    :raises Held: when it is alive.
+    """
+    first: Runner | None = None
+    while True:
+        with target.transaction(read_only=True) as tx:
+            # The epoch first: read after, it could be that of a runner who came in between, and the
+            # source's fence would be raised over its head.
+            seen = runs.get(tx, run_id)
+            holder = leases.holder(tx, run_id)
+            gone = holder is not None and bool(holder.target_backends) and not alive(tx.pg, holder.target_backends)
+        assert seen is not None
+        if holder is None or gone or holder.lapsed:
+            return holder, seen.epoch
+        if first is not None and (holder.epoch, holder.heartbeat_at) != (first.epoch, first.heartbeat_at):
+            raise held_by(holder)
+        if first is None:
+            first = holder
+            say(f"held by {holder.host} pid {holder.pid}; waiting to see whether it is alive")
+        time.sleep(POLL_SECONDS)
+
+
+def _raise_source_epoch(source: Session, schema: str, epoch: int) -> None:
+    with source.transaction() as tx:
+        claiming(tx)
+        row = tx.pg.execute("SELECT to_regclass(format('%%I.fence', %s::text))", (schema,)).fetchone()
+        if row is not None and row[0] is not None:
+            statement = sql.SQL("UPDATE {} SET epoch = {} WHERE epoch < {}")
+            fence = sql.Identifier(schema, "fence")
+            tx.pg.execute(statement.format(fence, sql.Literal(epoch), sql.Literal(epoch)))
+
+
+def take(source: Session, target: Session, run: Run, command: str, say: Callable[[str], None]) -> int:
+    """Become the run's runner; the new epoch.
+
+    After a crash anywhere in here the next process takes over from wherever it stopped: the
+    source's epoch may be one ahead, never behind one that is in use.
+
+    :raises Held: when another runner is alive, or was quicker.
+    """
+    holder, seen = _wait_for_holder(target, run.id, say)
+    if holder is not None:
+        say(f"taking over from {holder.host} pid {holder.pid}, silent for {holder.silent_seconds:.0f} s")
+        end_sessions(source, holder.source_backends)
+        end_sessions(target, holder.target_backends)
+        failpoint("takeover.terminated")
+    failpoint("takeover.before_source")
+    _raise_source_epoch(source, run.schema, seen + 1)
+    failpoint("takeover.before_target")
+    backends = Backends((target.backend,), (source.backend,))
+    try:
+        with target.transaction() as tx:
+            claiming(tx)
+            if holder is not None:
+                leases.end(tx, run.id, holder.epoch, "taken over")
+            epoch = runs.raise_epoch(tx, run.id, seen)
+            if epoch is not None:
+                leases.begin(tx, run.id, epoch, host=socket.gethostname(), pid=os.getpid(), command=command)
+                leases.set_backends(tx, run.id, epoch, backends.target, backends.source)
+                runs.note(tx, run.id, epoch, "takeover" if holder else "start", {"command": command})
+    except psycopg.errors.UniqueViolation:
+        epoch = None
+    if epoch is None:
+        with target.transaction(read_only=True) as tx:
+            winner = leases.holder(tx, run.id)
+        raise (
+            held_by(winner)
+            if winner
+            else Held(
+                "another runner took the run at the same moment", why=f"run {run.short} moved on", fix="try again"
+            )
+        )
+    failpoint("takeover.after_target")
+    return epoch
+
+
+class _Heart(threading.Thread):
+    """Renews the lease on a connection of its own."""
+
+    def __init__(self, database: Database, context: Context) -> None:
+        super().__init__(name="heartbeat", daemon=True)
+        self._session = Session(database, "heartbeat", context.run_id.hex[:8])
+        self._context = context
+        self._end = threading.Event()
+
+    def run(self) -> None:
+        """Beat until ended; a lost lease is flagged, a lost connection tried again."""
+        with self._session:
+            while not self._end.wait(leases.HEARTBEAT_SECONDS):
+                self.beat()
+
+    def beat(self) -> None:
+        """Renew the lease once."""
+        try:
+            with self._session.transaction() as tx:
+                ours = leases.beat(tx, self._context.run_id, self._context.epoch)
+            self._context.pulse = self._session.backend
+        except (psycopg.Error, ConfitureError):
+            return  # the lease runs out by the database's clock if this goes on
+        if not ours:
+            self._context.lost.set()
+
+    def end(self) -> None:
+        """Stop beating and wait for it."""
+        self._end.set()
+        self.join(timeout=leases.HEARTBEAT_SECONDS)
+
+
+@contextmanager
+def hold(source: Database, target: Database, run: Run, command: str, progress: Progress) -> Iterator[Context]:
+    """Hold the run for the block: lease, heartbeat, signals; released at the end, kept by a crash."""
+    with (
+        Session(source, "runner", run.short) as src,
+        Session(target, "runner", run.short) as tgt,
+        yielding.watching(progress.say, run.short),
+    ):
+        epoch = retry(lambda: take(src, tgt, run, command, progress.say))
+        context = Context(src, tgt, run.id, epoch, progress)
+        heart = _Heart(target, context)
+        heart.beat()
+        heart.start()
+        why = "finished"
+        try:
+            context.record_backends()
+            context.end_leftovers()
+            with context.stop.listening():
+                yield context
+        except BaseException as error:
+            why = _ended_why(error)
+            if isinstance(error, (psycopg.Error, CannotConnect, DataFailure)) and _is_taken(context):
+                # Who took it over has ended our sessions, or dropped what we were looking for.
+                context.lost.set()
+                context.check_lease()
+            raise
+        finally:
+            heart.end()
+            _release(context, why)
+
+
+def _ended_why(error: BaseException) -> str:
+    """The error that ended a command, for the journal: its kind, what happened, why; no secret in it."""
+    lines = error.lines()[:2] if isinstance(error, ConfitureError) and error.why else [str(error)]
+    return redact(f"{type(error).__name__}: {' '.join(': '.join(lines).split())}")[:500]
+
+
+def _is_taken(context: Context) -> bool:
+    def look() -> Runner | None:
+        with context.target.transaction(read_only=True) as tx:
+            return leases.holder(tx, context.run_id)
+
+    try:
+        holder = retry(look, deadline=1)  # that session may have been ended too
+    except (psycopg.Error, ConfitureError):
+        return False  # nothing is known
+    return holder is None or holder.epoch != context.epoch
+
+
+def _release(context: Context, why: str) -> None:
+    failpoint("release.before_commit")
+    try:
+        with context.target.transaction() as tx:
+            leases.end(tx, context.run_id, context.epoch, why)
+    except (psycopg.Error, ConfitureError):
+        return  # the server is gone: the next runner sees that our processes are

@@ -1,0 +1,25 @@
+"""Where a step reports its progress."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Where a step says how far it is; a terminal, a log, or nothing."""
+
+    def say(self, text: str) -> None:
+        """A whole line, once."""
+
+    def table(self, name: str, done: int, total: int, phase: str) -> None:
+        """Rows done of an estimated total of one table."""
+
+
+class Silent:
+    """A Progress that keeps quiet."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+
+    def table(self, name: str, done: int, total: int, phase: str) -> None:
+        """Nothing."""
