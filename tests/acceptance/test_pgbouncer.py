@@ -16,7 +16,7 @@ from confiture import commands
 from confiture.errors import CannotConnect, ConfitureError, CutoverAborted, CutoverUnfinished, Refused
 from confiture.pooler.pgbouncer import Pool
 from confiture.schema_to_schema import table_lock
-from confiture.schema_to_schema.table_lock import Limits
+from confiture.schema_to_schema.outcomes import Limits
 from forked import Forks
 from live import LiveRun
 from poolers import Pooler, permissions

@@ -14,7 +14,7 @@ from confiture.commands.endpoints import Endpoints
 from confiture.pooler.pgbouncer import Pool
 from confiture.render import rehearsal as render
 from confiture.schema_to_schema.cutover_offline import hook_arguments, hook_environment
-from confiture.schema_to_schema.table_lock import Limits
+from confiture.schema_to_schema.outcomes import Limits
 
 DryRun = Annotated[
     bool,

@@ -11,7 +11,7 @@ from confiture.cli import options, terminal
 from confiture.cli.hook import run_hook_after_switch
 from confiture.render import rehearsal as render
 from confiture.schema_to_schema.cutover_offline import hook_arguments, hook_environment
-from confiture.schema_to_schema.table_lock import Limits
+from confiture.schema_to_schema.outcomes import Limits
 
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Compare, measure the write pause and print blocking sessions; do not switch.")

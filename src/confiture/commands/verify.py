@@ -15,7 +15,7 @@ from confiture.runner.context import Context
 from confiture.runner.progress import Progress
 from confiture.schema_to_schema import migrate, plan_store, reverse_verify, rollback, verify
 from confiture.schema_to_schema import repair as repairs
-from confiture.schema_to_schema.verify import Result
+from confiture.schema_to_schema.outcomes import Result
 from confiture.states import CUTOVER, MIGRATING, SETUP, VERIFIED
 from confiture.types import shell_word
 

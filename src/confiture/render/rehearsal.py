@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from confiture.schema_to_schema.rehearse import Rehearsal
+from confiture.schema_to_schema.outcomes import Rehearsal
 
 
 def text(found: Rehearsal) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from confiture.schema_to_schema.verify import Result
+from confiture.schema_to_schema.outcomes import Result
 
 #: Differences that the text shows; the file has all of them.
 SHOWN = 20

@@ -30,8 +30,8 @@ from confiture.runner.context import Context, check_source_fence
 from confiture.runner.resumable_steps import Step, run_steps
 from confiture.schema_to_schema import sequences, verify
 from confiture.schema_to_schema.deferred_objects import foreign_keys, restore
-from confiture.schema_to_schema.table_lock import Limits, Tables, Work, locked
-from confiture.schema_to_schema.verify import Result
+from confiture.schema_to_schema.outcomes import Limits, Result
+from confiture.schema_to_schema.table_lock import Tables, Work, locked
 from confiture.states import SETUP, VERIFIED
 from confiture.types import TableRef
 
