@@ -23,7 +23,7 @@ from confiture import commands
 from confiture.commands.endpoints import Endpoints
 from confiture.commands.options import RunOptions
 from confiture.postgres.embedded import Server, scratch
-from confiture.schema_to_schema.table_lock import Limits
+from confiture.schema_to_schema.outcomes import Limits
 
 
 @dataclass(frozen=True)

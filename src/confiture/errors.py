@@ -1,6 +1,6 @@
-"""Every error a user can meet: what happened, why (with the object's name), what to do.
+"""Every error that a user can see: what happened, why (with the object's name), and what to do next.
 
-The exit code belongs to the class, so that a command's outcome can be read off its raise.
+Each class has its exit code. ``cli/exit_codes.py`` has the codes of all other outcomes.
 This module imports nothing of Confiture.
 """
 
@@ -11,12 +11,12 @@ from typing import ClassVar
 
 
 class ConfitureError(Exception):
-    """An error told in up to three lines.
+    """An error that is printed in up to three lines.
 
-    :param what: one line, what happened.
-    :param why: one line, the reason, naming the object.
-    :param fix: one line, what the operator does next (a command, a GRANT).
-    :param detail: anything longer, shown with ``--verbose``.
+    :param what: what happened, in one line.
+    :param why: the reason, in one line, with the object's name.
+    :param fix: what the operator does next, in one line (a command, a GRANT).
+    :param detail: further details, printed with ``--verbose``.
     """
 
     exit_code: ClassVar[int] = 1
@@ -29,18 +29,18 @@ class ConfitureError(Exception):
         self.detail = detail
 
     def lines(self) -> list[str]:
-        """The lines to print, those that are empty left out."""
+        """The lines to print, without empty lines."""
         return [line for line in (self.what, self.why, self.fix) if line]
 
 
 class UsageError(ConfitureError):
-    """A command line or a configuration file that cannot be acted on."""
+    """The command line or a configuration file is not valid."""
 
     exit_code = 2
 
 
 class Fault:
-    """One fault of an input file, with its place (1-based line and column)."""
+    """One fault of an input file, with its line and column (both from 1)."""
 
     __slots__ = ("column", "file", "hint", "line", "message")
 
@@ -60,7 +60,7 @@ class Fault:
 
 
 class FaultyInput(UsageError):
-    """A file with faults, all of them reported at once."""
+    """An input file has faults; the error lists all of them."""
 
     def __init__(self, what: str, faults: Sequence[Fault], *, fix: str = "") -> None:
         super().__init__(what, why="\n".join(str(f) for f in faults), fix=fix)
@@ -68,22 +68,22 @@ class FaultyInput(UsageError):
 
 
 class CannotConnect(ConfitureError):
-    """A server that cannot be reached, or does not let us in."""
+    """A server cannot be reached, or rejects the login."""
 
     exit_code = 3
 
 
 class Refused(ConfitureError):
-    """A precondition refuses: nothing was changed."""
+    """A precondition is not met. Nothing was changed."""
 
     exit_code = 4
 
 
 class Blocked(Refused):
-    """A fact that blocks the run until it is resolved; stored as the run's ``blocked_reason``.
+    """A fact blocks the run until it is resolved; it is stored as the run's ``blocked_reason``.
 
-    :param step: the step with its options that continues, without ``--target``; None where the same command continues.
-    :param restart: names of source tables of which ``step`` copies the targets again.
+    :param step: the step that continues the run, with its options and without ``--target``; None for the same command.
+    :param restart: names of source tables whose target tables ``step`` copies again.
     """
 
     def __init__(
@@ -95,49 +95,49 @@ class Blocked(Refused):
 
 
 class DataFailure(ConfitureError):
-    """SQL or data failed; what is done stays done."""
+    """A statement or a row failed. Completed work is kept."""
 
     exit_code = 5
 
 
 class Held(ConfitureError):
-    """Another runner holds the run, or a lock was not had in time."""
+    """Another command holds the run, or a lock could not be acquired in time."""
 
     exit_code = 6
 
 
 class GaveWay(Held):
-    """Work was cancelled because a session of the application waited for its locks; nothing of it was committed."""
+    """Work was cancelled because a session of the application was waiting for its locks. None of it was committed."""
 
 
 class DifferencesFound(ConfitureError):
-    """Verification found rows that differ."""
+    """A verification found differences."""
 
     exit_code = 7
 
 
 class CutoverAborted(ConfitureError):
-    """The cutover was given up before its point of no return: the source serves on."""
+    """A cutover or a rollback was aborted before its point of no return; the same database is still serving."""
 
     exit_code = 8
 
 
 class CutoverUnfinished(ConfitureError):
-    """The cutover stopped after its point of no return: the same command ends it."""
+    """A cutover or a rollback stopped after its point of no return. The same command finishes it."""
 
     exit_code = 9
 
 
 class WaitedOut(ConfitureError):
-    """``--wait`` ran out."""
+    """``status --wait`` timed out."""
 
     exit_code = 124
 
 
 class Drained(ConfitureError):
-    """Stopped at a checkpoint because a signal asked for it.
+    """A signal stopped the command at a checkpoint.
 
-    :param signal_number: the signal; the exit code is 128 plus it.
+    :param signal_number: the signal; the exit code is 128 plus this number.
     """
 
     def __init__(self, what: str, *, signal_number: int, fix: str = "") -> None:

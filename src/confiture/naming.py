@@ -1,4 +1,4 @@
-"""How the operator named a run's target: a command that is printed names it the same way, so that it can be pasted."""
+"""How the operator named the target. A printed command names it in the same way, so that it can be pasted."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from confiture.types import shell_word
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """What stands behind ``--target``, and behind ``--project`` where that was given.
+    """The values of ``--target`` and ``--project`` in a printed command.
 
-    :ivar target: as it was given, or without its secrets where it has some.
-    :ivar project: as it was given; None when the project was found from the current folder.
-    :ivar left_out: whether ``target`` had a secret that is left out here.
+    :ivar target: as it was given, without its secrets.
+    :ivar project: as it was given; None when the option was not given.
+    :ivar left_out: whether ``target`` contained a secret, which is left out here.
     """
 
     target: str
@@ -23,7 +23,10 @@ class Naming:
     left_out: bool = False
 
     def command(self, step: str) -> str:
-        """The command line of a step, its options included, quoted for a shell."""
+        """The command line of a step, quoted for a shell.
+
+        :param step: the name of the step, and its options if any.
+        """
         project = f" --project {shell_word(str(self.project))}" if self.project is not None else ""
         name, _, options = step.partition(" ")
         more = f" {options}" if options else ""
@@ -31,6 +34,6 @@ class Naming:
 
 
 def naming(target: str, project: Path | None) -> Naming:
-    """How to name ``target`` again: an environment by its name, a URI or conninfo as given but for its secrets."""
+    """The naming of a target: an environment by its name, a URI or conninfo as given without its secrets."""
     public = config.public_form(target)
     return Naming(target if public is None else public, project, left_out=public is not None)

@@ -258,7 +258,7 @@ def test_a_second_setup_is_0_from_the_same_source_and_4_from_another(project: Pr
 def test_another_source_than_the_runs_is_4_later_too(project: Project, databases: Databases) -> None:
     project.setup()
     other = databases.cloned(OLD)
-    assert "is not the database the run began with" in error(
+    assert "is not the database that the run began with" in error(
         project.step("migrate", "--source", other.conninfo, check=4)
     )
 

@@ -16,7 +16,7 @@ from confiture.capture import apply
 from confiture.errors import CutoverAborted, Refused
 from confiture.postgres.session import Transaction
 from confiture.schema_to_schema import cutover
-from confiture.schema_to_schema.table_lock import Limits
+from confiture.schema_to_schema.outcomes import Limits
 from forked import Forks
 from live import LIVE_POINTS, LiveRun
 from servers import Databases

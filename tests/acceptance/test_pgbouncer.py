@@ -16,7 +16,7 @@ from confiture import commands
 from confiture.errors import CannotConnect, ConfitureError, CutoverAborted, CutoverUnfinished, Refused
 from confiture.pooler.pgbouncer import Pool
 from confiture.schema_to_schema import table_lock
-from confiture.schema_to_schema.table_lock import Limits
+from confiture.schema_to_schema.outcomes import Limits
 from forked import Forks
 from live import LiveRun
 from poolers import Pooler, permissions
@@ -341,7 +341,7 @@ def test_what_it_could_not_go_through_with_is_refused_before_anything_is_held(
         refused(good, "session pooling")
     with edited(pooler.pools, f"dbname={live.source.name}", f"dbname={databases.make().name}"):
         pooler.ask("RELOAD")
-        refused(good, "is not the database the run began with")
+        refused(good, "is not the database that the run began with")
     pooler.ask("RELOAD")
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from confiture import commands
 from confiture.errors import CutoverAborted, CutoverUnfinished, DataFailure, FaultyInput, Refused
-from confiture.schema_to_schema.table_lock import Limits
+from confiture.schema_to_schema.outcomes import Limits
 from forked import Forks
 from live import LIVE_POINTS, LiveRun
 from servers import Databases, TestDatabase

@@ -13,7 +13,7 @@ import pytest
 
 from confiture.errors import CutoverAborted
 from confiture.schema_to_schema import table_lock
-from confiture.schema_to_schema.table_lock import Limits
+from confiture.schema_to_schema.outcomes import Limits
 from confiture.sql import load
 from forked import forks
 from live import LiveRun

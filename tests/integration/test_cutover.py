@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from confiture.cli.hook import environment_of_hook
 from confiture.config import Database
-from confiture.schema_to_schema.cutover_offline import hook_environment
 from projects import OLD, Project, error
 from servers import Databases
 
@@ -177,5 +177,5 @@ def test_a_variable_that_is_a_password_does_not_reach_the_hook(monkeypatch: pyte
     monkeypatch.setattr(os, "environ", {"DB_PASSWORD": "the-secret", "PATH": "/usr/bin:/the-secret/bin:/bin"})
     source = Database("old", "host=a user=u password=the-secret dbname=d")
     target = Database("new", "host=b user=u dbname=e")
-    assert "DB_PASSWORD" not in hook_environment("12345678", source, target)
-    assert hook_environment("12345678", source, target)["PATH"] == "/usr/bin:/bin"
+    assert "DB_PASSWORD" not in environment_of_hook("12345678", source, target)
+    assert environment_of_hook("12345678", source, target)["PATH"] == "/usr/bin:/bin"

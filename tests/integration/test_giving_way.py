@@ -25,8 +25,7 @@ from confiture.postgres import yielding
 from confiture.postgres.session import Session
 from confiture.runner.context import reading
 from confiture.schema_to_schema import cutover, verify
-from confiture.schema_to_schema.table_lock import Limits
-from confiture.schema_to_schema.verify import Result
+from confiture.schema_to_schema.outcomes import Limits, Result
 from confiture.types import KeyRange
 from forked import until
 from live import LiveRun

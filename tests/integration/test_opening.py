@@ -15,7 +15,7 @@ import pytest
 from confiture.errors import CutoverAborted
 from confiture.postgres.budget import Budget
 from confiture.schema_to_schema import cutover
-from confiture.schema_to_schema.table_lock import Limits
+from confiture.schema_to_schema.outcomes import Limits
 from forked import forks, until
 from live import LiveRun
 from servers import Databases, TestDatabase

@@ -18,7 +18,7 @@ from confiture.copy.fdw import Fdw
 from confiture.copy.run_table import RunTable
 from confiture.errors import Held
 from confiture.schema_to_schema import blockers, cutover
-from confiture.schema_to_schema.table_lock import Limits
+from confiture.schema_to_schema.outcomes import Limits
 from forked import until
 from live import LiveRun
 from servers import Databases, TestDatabase

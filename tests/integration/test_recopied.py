@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from confiture.errors import CutoverAborted, Refused
-from confiture.schema_to_schema.table_lock import Limits
+from confiture.schema_to_schema.outcomes import Limits
 from live import LiveRun
 from servers import Databases
 

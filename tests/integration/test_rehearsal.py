@@ -14,8 +14,7 @@ import pytest
 
 from confiture import commands
 from confiture.errors import CutoverAborted
-from confiture.schema_to_schema.rehearse import Rehearsal
-from confiture.schema_to_schema.table_lock import Limits
+from confiture.schema_to_schema.outcomes import Limits, Rehearsal
 from conftest import ROOT
 from live import LiveRun
 from projects import OLD, Project, error

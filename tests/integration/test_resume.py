@@ -337,7 +337,7 @@ def test_a_database_that_is_not_the_one_the_run_began_with_is_refused(move: Smal
     """As after a restore, or behind a name that means another server by now."""
     move.target.sql(f"UPDATE confiture.run SET {side}_identity = {side}_identity || '{{\"oid\": 1}}'")
     failed = move.run("migrate", code=4)
-    assert f"the {side} is not the database the run began with" in failed.err
+    assert f"the {side} is not the database that the run began with" in failed.err
     assert move.chunks("post") == []
 
 

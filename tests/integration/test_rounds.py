@@ -16,7 +16,7 @@ from confiture.compare import compared_parts
 from confiture.errors import Refused
 from confiture.runner.context import Context
 from confiture.schema_to_schema import background_verification
-from confiture.schema_to_schema.table_lock import Limits
+from confiture.schema_to_schema.outcomes import Limits
 from confiture.status import report
 from forked import until
 from live import LiveRun

@@ -15,8 +15,8 @@ from confiture.errors import Refused
 from confiture.plan.model import Plan, SequencePlan
 from confiture.postgres.session import Session
 from confiture.schema_to_schema.cutover import SEQUENCE_MARGIN
+from confiture.schema_to_schema.outcomes import Limits
 from confiture.schema_to_schema.sequences import set_all
-from confiture.schema_to_schema.table_lock import Limits
 from confiture.types import TableRef
 from live import LiveRun
 from servers import Databases

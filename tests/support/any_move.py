@@ -18,8 +18,7 @@ from confiture.commands.endpoints import Endpoints
 from confiture.commands.options import RunOptions
 from confiture.plan.model import Plan, TablePlan, plan_from_json
 from confiture.runner.progress import Silent
-from confiture.schema_to_schema.table_lock import Limits
-from confiture.schema_to_schema.verify import Result
+from confiture.schema_to_schema.outcomes import Limits, Result
 from servers import Databases, TestDatabase
 
 OURS = "'^(pg_|information_schema$|confiture)'"

@@ -11,8 +11,7 @@ from confiture import commands
 from confiture.commands.endpoints import Endpoints
 from confiture.commands.options import RunOptions
 from confiture.plan.model import Plan
-from confiture.schema_to_schema.table_lock import Limits
-from confiture.schema_to_schema.verify import Result
+from confiture.schema_to_schema.outcomes import Limits, Result
 from servers import Databases, TestDatabase
 
 #: Every crash point that only a run with capture passes, in the order the command passes them when it is

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from psycopg.conninfo import make_conninfo
 
 from confiture import secret_values
+from confiture.cli.hook import environment_of_hook
 from confiture.config import Database
-from confiture.schema_to_schema.cutover_offline import hook_environment
 
 SECRET = "p@ss w/ö'r\\d\"%41+"
 
@@ -46,7 +46,7 @@ def test_variable_with_an_encoded_password_does_not_reach_the_hook(monkeypatch: 
     monkeypatch.setattr(os, "environ", {"SOME_NAME": FORMS[form], "OTHER": "kept", "PATH": "/bin"})
     database = Database("old", make_conninfo("", host="a", user="u", password=SECRET))
     for pair in ((database, Database("new", "host=b")), (Database("old", "host=a"), database)):
-        environment = hook_environment("12345678", *pair)
+        environment = environment_of_hook("12345678", *pair)
         assert "SOME_NAME" not in environment
         assert (environment["OTHER"], environment["PATH"]) == ("kept", "/bin")
 
@@ -54,7 +54,7 @@ def test_variable_with_an_encoded_password_does_not_reach_the_hook(monkeypatch: 
 def test_password_that_only_libpq_has_read_does_not_reach_the_hook(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", {"A": "x-from-a-file", "B": "of-the-environment", "PGPASSWORD": "of-the-env"})
     monkeypatch.setattr(secret_values, "_used", {"from-a-file"})
-    kept = hook_environment("12345678", Database("old", "host=a"), Database("new", "host=b"))
+    kept = environment_of_hook("12345678", Database("old", "host=a"), Database("new", "host=b"))
     assert not {"A", "B", "PGPASSWORD"} & set(kept)
 
 

@@ -9,12 +9,11 @@ import typer
 
 from confiture import commands
 from confiture.cli import options, terminal
-from confiture.cli.hook import run_hook_after_switch
+from confiture.cli.hook import environment_of_hook, run_after_switch, words_of_hook
 from confiture.commands.endpoints import Endpoints
 from confiture.pooler.pgbouncer import Pool
 from confiture.render import rehearsal as render
-from confiture.schema_to_schema.cutover_offline import hook_arguments, hook_environment
-from confiture.schema_to_schema.table_lock import Limits
+from confiture.schema_to_schema.outcomes import Limits
 
 DryRun = Annotated[
     bool,
@@ -47,7 +46,7 @@ def cutover(
     The command locks the tables of the source and compares the last changes before it switches.
     """
     where = options.where(target, source, project)
-    arguments = hook_arguments(hook) if hook is not None else None
+    arguments = words_of_hook(hook) if hook is not None else None
     limits = Limits(lock_timeout, give_up_after, max_write_pause, terminate_blockers, max_verification_age)
     through = options.pool(pgbouncer, pool, pgbouncer_config)
     if dry_run:
@@ -60,7 +59,7 @@ def cutover(
     with terminal.Reporter() as reporter:
         run, old, new = commands.cutover.execute(where, limits, report, reporter, through)
     if arguments is not None:
-        run_hook_after_switch(arguments, hook or "", hook_environment(run.short, old, new), "the target")
+        run_after_switch(arguments, hook or "", environment_of_hook(run.short, old, new), "the target")
     old_stays = (
         f"The source {run.source_name} no longer accepts writes."
         if run.options.get("capture")

@@ -8,10 +8,9 @@ import typer
 
 from confiture import commands
 from confiture.cli import options, terminal
-from confiture.cli.hook import run_hook_after_switch
+from confiture.cli.hook import environment_of_hook, run_after_switch, words_of_hook
 from confiture.render import rehearsal as render
-from confiture.schema_to_schema.cutover_offline import hook_arguments, hook_environment
-from confiture.schema_to_schema.table_lock import Limits
+from confiture.schema_to_schema.outcomes import Limits
 
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Compare, measure the write pause and print blocking sessions; do not switch.")
@@ -38,7 +37,7 @@ def rollback(
     Writes made on the target since the cutover are applied to the source first.
     """
     where = options.where(target, source, project)
-    arguments = hook_arguments(hook) if hook is not None else None
+    arguments = words_of_hook(hook) if hook is not None else None
     limits = Limits(lock_timeout, give_up_after, max_write_pause, terminate_blockers)
     if dry_run:
         with terminal.Reporter() as reporter:
@@ -50,7 +49,7 @@ def rollback(
     with terminal.Reporter() as reporter:
         run, old, new = commands.rollback.execute(where, limits, reporter, through)
     if arguments is not None:
-        run_hook_after_switch(arguments, hook or "", hook_environment(run.short, new, old), "the source")
+        run_after_switch(arguments, hook or "", environment_of_hook(run.short, new, old), "the source")
     terminal.show(
         where,
         run,

@@ -13,7 +13,7 @@ from confiture.commands.endpoints import Endpoints
 from confiture.journal.runs import Run
 from confiture.render import outcome
 from confiture.render import verification as render
-from confiture.schema_to_schema.verify import Result
+from confiture.schema_to_schema.outcomes import Result
 
 
 def verify(

@@ -31,8 +31,7 @@ from confiture.schema_to_schema import (
 )
 from confiture.schema_to_schema import rehearse as rehearsal
 from confiture.schema_to_schema.cutover_offline import Differs
-from confiture.schema_to_schema.rehearse import Rehearsal
-from confiture.schema_to_schema.table_lock import Limits
+from confiture.schema_to_schema.outcomes import Limits, Rehearsal
 from confiture.states import CUTOVER
 
 

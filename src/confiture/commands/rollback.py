@@ -13,8 +13,7 @@ from confiture.pooler.pgbouncer import Pool
 from confiture.runner.progress import Progress
 from confiture.schema_to_schema import migrate, plan_store, rollback, switchover
 from confiture.schema_to_schema import rehearse as rehearsal
-from confiture.schema_to_schema.rehearse import Rehearsal
-from confiture.schema_to_schema.table_lock import Limits
+from confiture.schema_to_schema.outcomes import Limits, Rehearsal
 from confiture.states import CUTOVER, MIGRATING, VERIFIED
 
 

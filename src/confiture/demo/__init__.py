@@ -1,6 +1,6 @@
-"""``confiture demo``: the main job on an embedded PostgreSQL, with a kill -9 in the middle.
+"""``confiture demo``: move a database on an embedded PostgreSQL server, with a kill -9 during the copy.
 
-Every step is the real command in a process of its own, as a user would type it.
+Every step runs the real command in a separate process.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from confiture.errors import ConfitureError
 from confiture.postgres.embedded import Server, scratch
 
 SOURCE, TARGET = "prod", "prod_new"
-#: Small enough that the kill falls between many chunks.
+#: Rows per chunk; small, so that many chunks are done and many are left at the time of the kill.
 CHUNK_ROWS = 5_000
 KILL_AFTER_CHUNKS = 20
 _SCHEMA_TO_SCHEMA = ("migrate", "schema-to-schema")
@@ -40,17 +40,17 @@ class Demo:
     say: Callable[[str], None]
 
     def environment(self) -> dict[str, str]:
-        """What the commands are run with."""
+        """The environment variables of the commands."""
         return {**os.environ, "CONFITURE_DEMO_URL": self.server.conninfo(SOURCE)}
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start a command as a user would, telling it."""
+        """Print a command line and start the command."""
         self.say(f"\n$ confiture {' '.join(arguments)}")
         command = [sys.executable, "-m", "confiture", *arguments]
         return subprocess.Popen(command, cwd=self.project, env=self.environment())
 
     def run(self, *arguments: str) -> None:
-        """Run a command to its end.
+        """Run a command and wait until it ends.
 
         :raises ConfitureError: when it fails.
         """
@@ -59,15 +59,16 @@ class Demo:
             raise ConfitureError(f"the demo stopped: `confiture {' '.join(arguments)}` exited with {code}")
 
     def step(self, name: str, *arguments: str) -> None:
-        """One of the five steps."""
+        """Run one step of the migration."""
         self.run(*_SCHEMA_TO_SCHEMA, name, *arguments, "--target", TARGET)
 
 
 def run(*, keep: bool, say: Callable[[str], None]) -> None:
-    """The whole demo; about a minute.
+    """Run the demo; it takes about a minute.
 
-    :param keep: leave the server running and say how to look around.
-    :raises ConfitureError: when anything is not as it must be.
+    :param keep: leave the server running and print how to connect to it.
+    :param say: prints a line.
+    :raises ConfitureError: when a command fails or a row is not as expected.
     """
     began = time.monotonic()
     root = scratch()
@@ -76,9 +77,9 @@ def run(*, keep: bool, say: Callable[[str], None]) -> None:
         _prepare(demo)
         demo.step("setup", "--source", SOURCE, "--mapping", "column_mapping.yaml", "--chunk-rows", str(CHUNK_ROWS))
         done = _kill_in_the_middle(demo)
-        _write_meanwhile(demo)
+        _write_during_copy(demo)
         demo.start("status", "--target", TARGET).wait()
-        say(f"\nThe same command again; {done} chunks are done and stay done.")
+        say(f"\nThe same command again; the {done} finished chunks are not copied again.")
         demo.step("migrate")
         demo.step("verify")
         demo.step("cutover")
@@ -87,10 +88,10 @@ def run(*, keep: bool, say: Callable[[str], None]) -> None:
     except BaseException:
         demo.server.remove()
         raise
-    say(f"\nIn {time.monotonic() - began:.0f} s: {rows:,} rows moved into a new schema, one kill -9 survived")
-    say(f"with {done} chunks kept, and every row equal to what plain SQL says it must be.")
+    say(f"\nIn {time.monotonic() - began:.0f} s: {rows:,} rows moved into a new schema, through one kill -9")
+    say(f"that kept {done} chunks. Every row equals the result of a plain SQL query over the source.")
     if keep:
-        _say_how_to_look(demo)
+        _print_how_to_connect(demo)
     else:
         demo.server.remove()
 
@@ -109,7 +110,7 @@ def _prepare(demo: Demo) -> None:
 
 
 def _kill_in_the_middle(demo: Demo) -> int:
-    """kill -9 the migrate command when some chunks are done and some are not; how many are done."""
+    """Kill the migrate command when some chunks are done and some are not; return how many are done."""
     process = demo.start(*_SCHEMA_TO_SCHEMA, "migrate", "--target", TARGET)
     with psycopg.connect(demo.server.conninfo(TARGET), autocommit=True) as journal:
         while process.poll() is None and _chunks(journal)[0] < KILL_AFTER_CHUNKS:
@@ -118,14 +119,14 @@ def _kill_in_the_middle(demo: Demo) -> int:
         process.wait()
         done, pending = _chunks(journal)
     if process.returncode != -signal.SIGKILL or not pending:
-        raise ConfitureError("the demo stopped: migrate was over before it could be killed")
-    demo.say(f"\nkill -9 {process.pid}: {done} chunks done, {pending} planned and not done")
+        raise ConfitureError("the demo stopped: migrate finished before it could be killed")
+    demo.say(f"\nkill -9 {process.pid}: {done} chunks done, {pending} planned")
     return done
 
 
-def _write_meanwhile(demo: Demo) -> None:
-    """The application goes on: rows that are copied already change, go and come."""
-    demo.say("\nThe application writes on: 3,000 users renamed, 1,000 posts deleted, 1,000 written")
+def _write_during_copy(demo: Demo) -> None:
+    """Change, delete and insert rows as the application does, some of them in chunks that are copied already."""
+    demo.say("\nThe application continues to write: 3,000 users renamed, 1,000 posts deleted, 1,000 inserted")
     with psycopg.connect(demo.server.conninfo(SOURCE)) as old:
         old.execute("UPDATE tb_user SET name = name || ' the Second' WHERE id <= 3000")
         old.execute("DELETE FROM tb_post WHERE id <= 1000")
@@ -143,7 +144,7 @@ def _chunks(journal: psycopg.Connection[tuple[int, int]]) -> tuple[int, int]:
 
 
 def _prove(demo: Demo) -> int:
-    """Compare every table with plain SQL over the old database; the rows in all."""
+    """Compare every table of the target with a plain SQL query over the source; return the number of rows."""
     text = (resources.files(__name__) / "proof.sql").read_text(encoding="utf-8")
     proofs = dict(_BLOCK.findall(text))
     actual = proofs.pop("actual")
@@ -151,7 +152,7 @@ def _prove(demo: Demo) -> int:
     with psycopg.connect(demo.server.conninfo(SOURCE)) as old, psycopg.connect(demo.server.conninfo(TARGET)) as new:
         for table, query in proofs.items():
             wanted = old.execute(query.encode()).fetchone()
-            # The target's columns in the order the proof gives them.
+            # The target's columns, in the order of the query in proof.sql.
             found = new.execute(sql.SQL(actual).format(sql.Identifier(table))).fetchone()
             if wanted is None or wanted != found:
                 raise ConfitureError(f"the demo failed: {table} holds {found}, not {wanted}")
@@ -160,10 +161,10 @@ def _prove(demo: Demo) -> int:
     return rows
 
 
-def _say_how_to_look(demo: Demo) -> None:
+def _print_how_to_connect(demo: Demo) -> None:
     psql = demo.server.bindir / "psql"
     demo.say(
-        f"\nThe server stays up. Look around:\n"
+        f"\nThe server is still running. Connect with:\n"
         f"  {psql} {demo.server.conninfo(SOURCE)}\n"
         f"  {psql} {demo.server.conninfo(TARGET)}\n"
         f"  confiture status --target {demo.server.conninfo(TARGET)}\n"

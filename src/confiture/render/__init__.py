@@ -1,1 +1,1 @@
-"""Results for people and for programs: text out of values, no database, no decisions."""
+"""Results as text for people and as JSON for programs. The modules format values and use no database."""

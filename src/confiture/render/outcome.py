@@ -1,4 +1,4 @@
-"""What a command came to: the run's state and the next command."""
+"""The outcome of a command: the state of the run and the next command."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from confiture.journal.runs import Run
 from confiture.naming import Naming
 from confiture.states import CUTOVER, FINAL, MIGRATING, SETUP, VERIFIED, writes_served_by
 
-#: Of every JSON document but status: raised when a field goes or changes its meaning.
+#: The version of every JSON document except ``status``; raised when a field is removed or changes its meaning.
 SCHEMA_VERSION = 1
 
 _NEXT = {SETUP: "migrate", MIGRATING: "verify", VERIFIED: "cutover", CUTOVER: "cleanup"}
 
 
 def next_commands(run: Run, naming: Naming, step: str | None = None) -> tuple[str, ...]:
-    """The command that comes next and those that may come instead, ready to paste; none when the run is over.
+    """The next command and its alternatives, quoted for a shell; empty when the run is over.
 
-    :param step: what comes next where the run's state does not decide it.
+    :param step: the next step; None when the run's state determines it.
     """
     step = step or _NEXT.get(run.state)
     if step is None:
@@ -33,9 +33,9 @@ def _can_roll_back(run: Run) -> bool:
 
 
 def as_json(run: Run, following: Sequence[str]) -> dict[str, Any]:
-    """The part of every command's JSON that tells the run; ``schemas/run.json`` is the contract.
+    """The run, as every command's JSON contains it (``schemas/run.json``).
 
-    :param following: as :func:`next_commands` gives them.
+    :param following: the result of :func:`next_commands`.
     """
     captured = bool(run.options.get("capture"))
     return {
@@ -51,7 +51,7 @@ def as_json(run: Run, following: Sequence[str]) -> dict[str, Any]:
 
 
 def text(run: Run, said: str, following: Sequence[str], *more: str) -> str:
-    """What was done, lines of its own, and what comes next."""
+    """What was done, further lines, and the next command."""
     over = ["The run is over."] if run.state in FINAL else []
     said_next = [f"{'or: ' if n else 'Next: '}{command}" for n, command in enumerate(following)]
     return "\n".join([said, *more, *(said_next or over)])

@@ -1,4 +1,4 @@
-"""The plan and a preview of rows, for people."""
+"""The plan and a preview of rows, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from confiture.render.outcome import SCHEMA_VERSION
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
-    """Everything a program may want to know; ``schemas/plan.json`` is the contract."""
+    """The plan as JSON (``schemas/plan.json``)."""
     return {"schema_version": SCHEMA_VERSION, "hash": plan.hash, **plan.as_json()}
 
 
 def text(plan: Plan) -> str:
-    """Every table with its choice and the reason, then what else will happen."""
+    """Every table with its strategy and key and the reasons for them, then sequences, views and notes."""
     lines: list[str] = []
     for table in plan.tables:
         lines += _table(table)
     for sequence in plan.sequences:
         origin = ", ".join([*map(str, sequence.sources), *(f"the largest {name}" for _, name in sequence.columns)])
-        lines.append(f"sequence {sequence.target} goes on from {origin}")
-    lines += [f"materialized view {view} is refreshed at the end" for view in plan.materialized_views]
+        lines.append(f"sequence {sequence.target} continues from {origin}")
+    lines += [f"materialized view {view} is refreshed after the copy" for view in plan.materialized_views]
     lines += [f"note: {note}" for note in plan.notes]
     return "\n".join(lines)
 
 
 def _table(table: TablePlan) -> list[str]:
     key = ", ".join(k.source for k in table.key)
-    walked = f"by ({key}), {table.key_reason}" if key else f"in one chunk of its own: {table.key_reason}"
+    walked = f"by ({key}), {table.key_reason}" if key else f"in one chunk: {table.key_reason}"
     size = f"about {table.estimate:,} rows, {table.estimate_bytes / 2**20:,.1f} MiB"
     lines = [
         f"{table.source} -> {table.target}: {size}",
@@ -45,7 +45,9 @@ def _table(table: TablePlan) -> list[str]:
     if table.where:
         lines.append(f"  only      rows where {table.where}")
     if table.recopied:
-        lines.append("  changes   not logged: copied whole again under the cutover's lock, within --max-write-pause")
+        lines.append(
+            "  changes   not captured: the table is copied again under the cutover's lock, within --max-write-pause"
+        )
     back = f"not possible: {table.rollback_problem}" if table.rollback_problem else "possible"
     lines.append(f"  rollback  {back}")
     return lines
@@ -55,13 +57,13 @@ Row = Mapping[str, str | None]
 
 
 def preview_json(table: str, rows: Sequence[tuple[Row, Row]]) -> dict[str, Any]:
-    """The same rows before and after, by column; ``schemas/preview.json`` is the contract."""
+    """Rows before and after the mapping, by column, as JSON (``schemas/preview.json``)."""
     shown = [{"before": before, "after": after} for before, after in rows]
     return {"schema_version": SCHEMA_VERSION, "table": table, "rows": shown}
 
 
 def preview(table: str, rows: Sequence[tuple[Row, Row]]) -> str:
-    """Rows one under the other: before, after."""
+    """Rows before and after the mapping, one column per line."""
     lines: list[str] = []
     for number, (before, after) in enumerate(rows, 1):
         lines.append(f"{table}, row {number}")

@@ -1,4 +1,4 @@
-"""The status report for people, monitoring and metrics."""
+"""The status report as text, for Nagios and as OpenMetrics."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from confiture.states import ABORTED, CLEANED, CUTOVER, MIGRATING, SETUP, VERIFI
 from confiture.status.facts import UNSAFE, Report, RunReport, Severity, TableReport
 
 _STEPS = (SETUP, MIGRATING, VERIFIED, CUTOVER, CLEANED)
-#: Tables shown of each run unless all are asked for.
+#: Tables that the text shows of each run without ``--all``.
 TABLES_SHOWN = 10
-#: Errors shown of each run; the JSON has those of 24 hours.
+#: Errors that the text shows of each run; the JSON has those of the last 24 hours.
 ERRORS_SHOWN = 3
 
 
-#: Columns of a terminal; a command is never broken.
+#: Columns of a terminal. A command is never split over two lines.
 WIDTH = 80
 INDENT = " " * 8
 
 
 def text(report: Report, *, every: bool = False) -> str:
-    """What the on-call asks, in the order it is asked: the first line has the severity of the whole report."""
+    """The report, the most severe run first, so that the first line has the severity of the whole report."""
     unknown = [f"UNKNOWN {line}" for line in report.unknown]
     blocks = [_run(run, report.generated_at, every) for run in sorted(report.runs, key=lambda r: -r.severity)]
     first = report.severity is Severity.UNKNOWN
-    return "\n\n".join([*unknown, *blocks] if first else [*blocks, *unknown]) or "OK no run is known"
+    return "\n\n".join([*unknown, *blocks] if first else [*blocks, *unknown]) or "OK no run exists"
 
 
 def _run(run: RunReport, now: datetime, every: bool) -> str:
@@ -49,13 +49,13 @@ def _run(run: RunReport, now: datetime, every: bool) -> str:
 
 
 def _beside(*parts: str) -> list[str]:
-    """One line where it fits, else a line each."""
+    """The parts in one line if it fits, else one line each."""
     line = INDENT.join(parts)
     return [line] if len(line) <= WIDTH else list(parts)
 
 
 def _wrapped(label: str, words: str) -> list[str]:
-    """A label and its text, broken into lines of the terminal's width."""
+    """A label and its text, wrapped at the terminal's width."""
     return textwrap.wrap(
         words, WIDTH, initial_indent=label, subsequent_indent=INDENT, break_long_words=False, break_on_hyphens=False
     )
@@ -66,7 +66,7 @@ def _severity(run: RunReport) -> str:
 
 
 def _headline_and_reasons(run: RunReport) -> list[str]:
-    """The first line; the reasons in it where they fit, else below it, the worst first."""
+    """The first line, with the reasons if they fit, else below it, the most severe first."""
     line = ", ".join([_headline(run), *run.reasons])
     if len(line) <= WIDTH:
         return [line]
@@ -77,29 +77,32 @@ def _headline(run: RunReport) -> str:
     percent = f" {run.progress.percent:.1f} %" if run.state == MIGRATING and run.rolled_back_at is None else ""
     back = f", rolled back at {_clock(run.rolled_back_at)}" if run.rolled_back_at is not None else ""
     paused = ", paused" if run.paused_since is not None else ""
-    held = f", throttled: {run.throttle['reason']}" if _held_lately(run) else ""
-    return (
-        f"{_severity(run)} {run.source} -> {run.target}  run {run.id}  {run.state.upper()}{percent}{back}{paused}{held}"
-    )
+    throttled = f", throttled: {run.throttle['reason']}" if _throttled_recently(run) else ""
+    state = f"{run.state.upper()}{percent}{back}{paused}{throttled}"
+    return f"{_severity(run)} {run.source} -> {run.target}  run {run.id}  {state}"
 
 
-def _held_lately(run: RunReport) -> bool:
-    """Throttled, and not for so long that it stands among the reasons."""
+def _throttled_recently(run: RunReport) -> bool:
+    """Whether the copy is throttled, and not for so long that the reasons include it."""
     return run.throttle["active"] and not any(reason.startswith("throttled") for reason in run.reasons)
 
 
 def _served(run: RunReport) -> str:
     name = {"source": run.source, "target": run.target}.get(run.writes_served_by)
-    return f"{name} ({run.writes_served_by})" if name is not None else "unknown: the target alone cannot tell"
+    return (
+        f"{name} ({run.writes_served_by})"
+        if name is not None
+        else "unknown: the target's journal does not determine it"
+    )
 
 
 def _alone(run: RunReport) -> str:
-    """The command to finish a switch stands in the last line alone."""
+    """Whether the run may be left alone. The command that finishes a switch is printed in the last line only."""
     return UNSAFE if run.leave_alone.startswith(UNSAFE) else run.leave_alone
 
 
 def _next(run: RunReport) -> list[str]:
-    """What to do and its command, and what may be done instead."""
+    """The next action with its command, and its alternatives."""
     lines = []
     for n, step in enumerate((run.next, *run.next["alternatives"])):
         label = "Next    " if n == 0 else "   or   "
@@ -116,12 +119,12 @@ def _runner(run: RunReport) -> str:
     again = f"; restarts {run.restarts} (last {_clock(run.last_restart)})" if run.restarts else ""
     if runner.host is None:
         return "none yet"
-    who = f"{runner.host} pid {runner.pid} ({runner.command})"
+    process = f"{runner.host} pid {runner.pid} ({runner.command})"
     if runner.ended:
         ended = f", ended {_clock(runner.ended_at)}" if runner.ended_at is not None else ""
-        return f"none; the last was {who}{ended}{again}"
+        return f"none; the last was {process}{ended}{again}"
     age = f"heartbeat {runner.silent_seconds or 0:.0f} s ago"
-    return f"{who}, {age}{'' if runner.alive else ', DEAD'}{again}"
+    return f"{process}, {age}{'' if runner.alive else ', DEAD'}{again}"
 
 
 def _time(run: RunReport, now: datetime) -> str:
@@ -135,7 +138,7 @@ def _time(run: RunReport, now: datetime) -> str:
 
 def _limits(run: RunReport) -> list[str]:
     limits = from_json(run.throttle["limits"])
-    return _wrapped("Limits  ", f"{limits}; to lift them: throttle --off") if limits else []
+    return _wrapped("Limits  ", f"{limits}; to remove them: throttle --off") if limits else []
 
 
 def _steps(run: RunReport) -> str:
@@ -149,7 +152,7 @@ def _steps(run: RunReport) -> str:
 def _tables(run: RunReport, every: bool) -> list[str]:
     if not run.tables:
         return ["no table is planned yet"]
-    # What needs a look comes first: failed, then at work, then waiting, then done.
+    # Failed tables come first, then tables in progress, then planned tables, then finished tables.
     order = {"copying": 1, "copied": 1, "indexing": 1, "planned": 2, "finished": 3}
     rows = sorted(run.tables, key=lambda t: (0 if t.failed_chunks else order[t.phase], t.target))
     shown = rows if every else rows[:TABLES_SHOWN]
@@ -185,8 +188,8 @@ def _rest(run: RunReport) -> list[str]:
     complete = f", last complete {_span(age)} ago" if age is not None else ""
     lines = [
         f"Changes {changes}",
-        f"Locks   {f'{waiting} sessions wait for us' if waiting else 'none wait on us'}"
-        + ("; we wait for others" if run.locks["we_wait"] else ""),
+        f"Locks   {f'{waiting} sessions are blocked by confiture' if waiting else 'no session is blocked by confiture'}"
+        + ("; confiture is waiting for a lock" if run.locks["we_wait"] else ""),
         f"Verify  {verification['status']}{checked}{found}{stale}{complete}",
         f"Errors  {len(run.errors)} in 24 h" if run.errors else "Errors  none in 24 h",
     ]
@@ -212,7 +215,7 @@ def _short(number: float) -> str:
 
 
 def nagios(report: Report) -> str:
-    """One line: status, summary, performance data."""
+    """One line for a Nagios plugin: status, summary and performance data."""
     data = " ".join(
         f"'{run.id}_percent'={run.progress.percent:.1f}%;;;0;100 '{run.id}_rows'={run.progress.rows_done}c"
         f" '{run.id}_throttled'={run.throttle['active']:d};;;0;1"
@@ -225,11 +228,11 @@ def nagios(report: Report) -> str:
 _METRICS = (
     ("confiture_severity", "gauge", "0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN"),
     ("confiture_rows_done", "gauge", "Rows copied so far"),
-    ("confiture_rows_total", "gauge", "Rows to copy, estimated until copied"),
-    ("confiture_runner_alive", "gauge", "1 while the lease is held"),
-    ("confiture_heartbeat_age_seconds", "gauge", "Since the last heartbeat"),
-    ("confiture_differences", "gauge", "Differences the last verification found"),
-    ("confiture_throttled", "gauge", "1 while the copy is held back by a limit"),
+    ("confiture_rows_total", "gauge", "Rows to copy, estimated until they are copied"),
+    ("confiture_runner_alive", "gauge", "1 while a command holds the lease"),
+    ("confiture_heartbeat_age_seconds", "gauge", "Seconds since the last heartbeat"),
+    ("confiture_differences", "gauge", "Differences found by the last verification"),
+    ("confiture_throttled", "gauge", "1 while a limit slows the copy down"),
 )
 
 

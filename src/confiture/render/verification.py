@@ -1,13 +1,13 @@
-"""A verification's outcome, for people and for programs."""
+"""The outcome of a verification, as text and as JSON."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import Any
 
-from confiture.schema_to_schema.verify import Result
+from confiture.schema_to_schema.outcomes import Result
 
-#: Differences shown on the terminal; all of them are in the file.
+#: Differences that the text shows; the file has all of them.
 SHOWN = 20
 
 _TITLES = {
@@ -18,7 +18,7 @@ _TITLES = {
 
 
 def text(result: Result) -> str:
-    """Whole lines: what agrees, what does not, and the first differences."""
+    """What agrees, what does not, and the first differences."""
     counts = all(t.source_rows == t.target_rows for t in result.tables)
     lines = [f"{_mark(counts)} Row counts {'match' if counts else 'differ'}"]
     for t in result.tables:
@@ -50,7 +50,7 @@ def _shown(value: str | None) -> str:
 
 
 def as_json(result: Result) -> dict[str, Any]:
-    """Everything a program may want to know."""
+    """The verification as JSON (``schemas/verification.json``)."""
     return {
         "number": result.number,
         "equal": result.equal,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import psycopg
@@ -20,6 +19,7 @@ from confiture.journal import runs
 from confiture.postgres.retry import LOCK_CONFLICTS, retry
 from confiture.postgres.session import Transaction
 from confiture.runner.context import Context
+from confiture.schema_to_schema.outcomes import Blocker
 from confiture.sql import load
 from confiture.types import TableRef
 
@@ -30,45 +30,6 @@ SHOWN = 5
 BRIEF_LOCK_SECONDS = 300
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Blocker:
-    """A session, or a prepared transaction, that holds a conflicting lock.
-
-    :ivar pid: process ID; None for a prepared transaction.
-    :ivar started: start of its server process in seconds since the epoch; None when not visible to this role.
-    :ivar state: empty when not visible to this role, as are ``seconds`` (None) and ``query``.
-    :ivar seconds: since its transaction began.
-    :ivar query: the first characters of its statement, without secrets.
-    :ivar kind: the server's ``backend_type``.
-    :ivar gid: global identifier of a prepared transaction, else None.
-    """
-
-    pid: int | None
-    started: str | None
-    user: str
-    application_name: str
-    state: str
-    seconds: float | None
-    query: str
-    kind: str
-    gid: str | None
-
-    def __str__(self) -> str:
-        if self.gid is not None:
-            name = self.gid.replace("'", "''")
-            return f"the prepared transaction '{name}' of {self.user}"
-        session = f"{self.user}, {self.application_name or 'no name'}, {self.state or 'state not visible to this role'}"
-        age = "transaction age not visible to this role"
-        if self.seconds is not None:
-            age = f"in a transaction for {int(self.seconds)} s"
-        return f"pid {self.pid} ({session}, {age}{f': {self.query}' if self.query else ''})"
-
-    @property
-    def can_be_ended(self) -> bool:
-        """Whether it is a client's session; server workers and prepared transactions cannot be terminated."""
-        return self.pid is not None and self.kind in ("client backend", "")
 
 
 def described(found: Sequence[Blocker]) -> str:

@@ -50,8 +50,9 @@ from confiture.schema_to_schema.blockers import wait_for_locks
 from confiture.schema_to_schema.cutover_offline import refuse_closed, refuse_stale, source_tables
 from confiture.schema_to_schema.deferred_objects import foreign_keys, restore
 from confiture.schema_to_schema.keyless import off_until_cutover
+from confiture.schema_to_schema.outcomes import Limits
 from confiture.schema_to_schema.switchover import FORWARD, Remaining
-from confiture.schema_to_schema.table_lock import Limits, TryAgain, Work
+from confiture.schema_to_schema.table_lock import TryAgain, Work
 from confiture.states import CUTOVER
 from confiture.types import TableRef
 

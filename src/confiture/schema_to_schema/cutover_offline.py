@@ -6,19 +6,12 @@ locked against writes until that commit is durable (docs/invariants.md, I-8.7).
 
 from __future__ import annotations
 
-import os
-import shlex
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 
-from confiture import fingerprint, secret_values
+from confiture import fingerprint
 from confiture.capture import write_block
-from confiture.config import Database, redact
-from confiture.errors import CutoverAborted, Refused, UsageError
-from confiture.failpoints import failpoint
+from confiture.errors import CutoverAborted, Refused
 from confiture.journal import deferred_objects, runs, verifications
 from confiture.journal import source as run_schema
 from confiture.journal.deferred_objects import Deferred
@@ -31,8 +24,8 @@ from confiture.runner.context import Context
 from confiture.runner.resumable_steps import Step, run_steps
 from confiture.schema_to_schema import sequences, verify
 from confiture.schema_to_schema.deferred_objects import foreign_keys, restore
-from confiture.schema_to_schema.table_lock import Limits, Tables, Work, locked
-from confiture.schema_to_schema.verify import Result
+from confiture.schema_to_schema.outcomes import Limits, Result
+from confiture.schema_to_schema.table_lock import Tables, Work, locked
 from confiture.states import SETUP, VERIFIED
 from confiture.types import TableRef
 
@@ -172,49 +165,3 @@ def rehearse_switch(context: Context) -> None:
         runs.fence(tx, context.run_id, context.epoch)
         for item in deferred_objects.suspended(tx, context.run_id):
             restore(tx, item)
-
-
-def hook_arguments(command: str) -> list[str]:
-    """The words of a hook, split by the rules of a shell. No shell executes it.
-
-    :raises UsageError: when it cannot be split, or the program does not exist; raised before the cutover.
-    """
-    try:
-        words = shlex.split(command)
-    except ValueError as error:
-        raise UsageError("the hook cannot be read", why=f"{error}", fix="quote it as for a shell") from None
-    if not words or shutil.which(words[0]) is None:
-        raise UsageError(
-            "the hook cannot be run",
-            why=f"there is no program {words[0] if words else ''!r}",
-            fix="name a program in PATH, or give its path; for shell syntax use: sh -c '...'",
-        )
-    return words
-
-
-def hook_environment(run: str, source: Database, target: Database) -> dict[str, str]:
-    """The environment of this process without variables that contain a secret, encoded or not, and the new address.
-
-    Of PATH, only the entries that contain a secret are removed, because hooks need the others.
-    """
-    secrets = {*source.secrets, *target.secrets, *secret_values.used(), os.environ.get("PGPASSWORD", "")}
-    kept = {k: v for k, v in os.environ.items() if k != "PGPASSWORD" and redact(v) == v}
-    if "PATH" in kept:
-        entries = kept["PATH"].split(os.pathsep)
-        kept["PATH"] = os.pathsep.join(e for e in entries if not secret_values.contains(e, secrets))
-    kept = {k: v for k, v in kept.items() if k == "PATH" or not secret_values.contains(v, secrets)}
-    return {**kept, "CONFITURE_RUN": run, "CONFITURE_TARGET": target.public, "CONFITURE_TARGET_URL": target.url}
-
-
-def run_hook(arguments: list[str], environment: dict[str, str]) -> int:
-    """Run the operator's command; its exit code, or 126 when it could not be started.
-
-    Its output is written to stderr, because stdout is the result of the cutover.
-    """
-    failpoint("hook.before")
-    try:
-        code = subprocess.run(arguments, env=environment, stdout=sys.stderr, check=False).returncode
-    except OSError:
-        code = 126
-    failpoint("hook.after")
-    return code

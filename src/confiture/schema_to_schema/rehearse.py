@@ -27,39 +27,12 @@ from confiture.plan.model import Plan
 from confiture.postgres.retry import LOCK_CONFLICTS
 from confiture.runner.context import Context
 from confiture.schema_to_schema import blockers, cutover, cutover_offline, follow, keyless, rollback, sequences, verify
-from confiture.schema_to_schema.blockers import Blocker
 from confiture.schema_to_schema.cutover_offline import Differs
-from confiture.schema_to_schema.table_lock import Limits, Tables
+from confiture.schema_to_schema.outcomes import Blocker, Limits, Part, Rehearsal
+from confiture.schema_to_schema.table_lock import Tables
 
 #: Time to wait for the lock that permits writers. The sessions that block it are reported.
 LOCK_TIMEOUT = "100ms"
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A part of the write pause, and the seconds it took when it was rehearsed."""
-
-    name: str
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Rehearsal:
-    """The measurements of a rehearsal.
-
-    :ivar parts: of the write pause, in their order.
-    :ivar blockers: the sessions that would block the lock now.
-    :ivar lock_timeout: seconds that an attempt at the lock may delay writers before the pause begins.
-    """
-
-    parts: tuple[Part, ...]
-    blockers: tuple[Blocker, ...]
-    lock_timeout: float
-
-    @property
-    def seconds(self) -> float:
-        """The expected write pause in seconds, from the moment the lock is acquired."""
-        return sum(p.seconds for p in self.parts)
 
 
 @dataclass

@@ -31,7 +31,7 @@ from confiture.postgres.yielding import yielding
 from confiture.runner.context import Context
 from confiture.schema_to_schema import follow, verify
 from confiture.schema_to_schema.blockers import wait_for_locks
-from confiture.schema_to_schema.verify import Result, TableResult
+from confiture.schema_to_schema.outcomes import Result, TableResult
 
 #: In the run's options: the start of both servers, as of the last comparison of every row.
 SERVERS_OPTION = "reverse_servers"

@@ -44,8 +44,9 @@ from confiture.schema_to_schema import (
 )
 from confiture.schema_to_schema.blockers import wait_for_locks
 from confiture.schema_to_schema.deferred_objects import foreign_keys, take_off
+from confiture.schema_to_schema.outcomes import Limits
 from confiture.schema_to_schema.switchover import REVERSE, Remaining
-from confiture.schema_to_schema.table_lock import Limits, Tables, Work
+from confiture.schema_to_schema.table_lock import Tables, Work
 from confiture.states import CUTOVER
 
 #: Phases of a rollback begin with this in the journal.

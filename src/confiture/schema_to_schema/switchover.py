@@ -25,7 +25,7 @@ from confiture.journal import runs
 from confiture.pooler import Pooler
 from confiture.postgres.retry import retry, retryable
 from confiture.runner.context import Context
-from confiture.schema_to_schema.table_lock import Limits
+from confiture.schema_to_schema.outcomes import Limits
 
 #: In the run's options: the name of the pooler that may be paused. The key is older than the term.
 PAUSED_POOLER = "gate"

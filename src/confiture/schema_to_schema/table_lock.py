@@ -26,28 +26,13 @@ from confiture.postgres.session import Session, Transaction
 from confiture.postgres.yielding import holding_on
 from confiture.runner.context import Context
 from confiture.schema_to_schema import blockers
-from confiture.schema_to_schema.blockers import Blocker
+from confiture.schema_to_schema.outcomes import Blocker, Limits
 from confiture.types import TableRef
 
 #: Seconds between two attempts: the first and the longest; and the fraction of it from which jitter is drawn.
 FIRST_WAIT, LONGEST_WAIT, JITTER = 0.2, 5.0, 0.5
 #: Seconds within which the server cancels an autovacuum that blocks this session (deadlock_timeout with a margin).
 EVICTION_SECONDS = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Limits in seconds: waiting for the locks, in each attempt and in total; and the write pause.
-
-    :ivar terminate_blockers: terminate the sessions that block an attempt.
-    :ivar max_verification_age: seconds since the last complete verification began, at most; None for any.
-    """
-
-    lock_timeout: float = 0.5
-    give_up_after: float = 30.0
-    max_write_pause: float = 5.0
-    terminate_blockers: bool = False
-    max_verification_age: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

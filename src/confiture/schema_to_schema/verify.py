@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -33,37 +33,7 @@ from confiture.postgres.yielding import yielding
 from confiture.runner.context import Context
 from confiture.schema_to_schema import follow, sequences
 from confiture.schema_to_schema.keyless import off_until_cutover
-
-
-@dataclass(frozen=True, slots=True)
-class TableResult:
-    """The rows of one table: both counts, and whether every checksum is equal.
-
-    :ivar in_cutover: the table is copied again in the cutover, and compared only there.
-    """
-
-    source: str
-    target: str
-    source_rows: int
-    target_rows: int
-    equal: bool
-    in_cutover: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The result of a verification."""
-
-    number: int
-    tables: tuple[TableResult, ...]
-    checks: dict[str, bool]
-    differences: tuple[Difference, ...]
-
-    @property
-    def equal(self) -> bool:
-        """Whether no row, checksum or check differs."""
-        return not self.differences and all(t.equal for t in self.tables) and all(self.checks.values())
-
+from confiture.schema_to_schema.outcomes import Result, TableResult
 
 #: The checks after the rows, in the order in which they run and are reported.
 CHECKS = ("foreign_keys", "constraints", "sequences")

@@ -1,6 +1,6 @@
-"""The values of a status report: no I/O, so that the modules that print a report import nothing else.
+"""The values of a status report. The module does no I/O.
 
-``severity`` judges them, ``report`` reads them from the journal.
+``report`` reads the values from the journal and ``severity`` judges them.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import Any
 
 Json = dict[str, Any]
 
-#: Of the JSON; raised when a field goes or changes its meaning.
+#: The version of the JSON; raised when a field is removed or changes its meaning.
 SCHEMA_VERSION = 2
 
-#: How ``leave_alone`` begins where a database may be closed whose counterpart is not open; the command follows.
+#: The beginning of ``leave_alone`` while one database may be closed and the other is not open; the command follows.
 UNSAFE = "not safe to leave: finish it now"
 
 
 class Severity(IntEnum):
-    """As monitoring systems count."""
+    """The exit codes of monitoring plugins."""
 
     OK = 0
     WARNING = 1
@@ -30,9 +30,12 @@ class Severity(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunnerReport:
-    """Who runs it; ``alive`` by its lease, None fields when nobody ever did.
+    """The last command that held the run; the first fields are None when no command ever did.
 
-    :ivar absent_seconds: since the last runner ended or was last heard of; 0 while it is alive.
+    :ivar silent_seconds: since the last heartbeat.
+    :ivar alive: whether it holds the lease.
+    :ivar ended: whether it released the run, as opposed to a crash.
+    :ivar absent_seconds: since it ended, or since its last heartbeat; 0 while it is alive.
     """
 
     host: str | None
@@ -49,13 +52,16 @@ class RunnerReport:
 
 
 def percent(done: int, total: int) -> float:
-    """Of rows, never over 100; 100 of nothing."""
+    """Rows done in percent, at most 100; 100 when there are no rows."""
     return min(100.0, 100.0 * done / total) if total else 100.0
 
 
 @dataclass(frozen=True, slots=True)
 class TableReport:
-    """One table; ``checkpoint`` is the key up to which its last done chunk goes."""
+    """One table of a run.
+
+    :ivar checkpoint: the last key of the last chunk that is done; None before the first.
+    """
 
     source: str
     target: str
@@ -73,13 +79,13 @@ class TableReport:
 
     @property
     def percent(self) -> float:
-        """Never over 100."""
+        """Rows done in percent, at most 100."""
         return percent(self.rows_done, self.rows_total)
 
 
 @dataclass(frozen=True, slots=True)
 class ProgressReport:
-    """Rows of all tables; ``eta`` None where it would be a guess."""
+    """Rows of all tables; ``eta`` is None while there is no reliable estimate."""
 
     rows_done: int
     rows_total: int
@@ -91,7 +97,7 @@ class ProgressReport:
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """Everything asked of one run, in the order it is asked."""
+    """One run, in the order of the JSON document."""
 
     id: str
     source: str
@@ -126,7 +132,7 @@ class RunReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All runs that were asked for, and the targets that could not be."""
+    """The requested runs, and an explanation for each target that could not be read."""
 
     generated_at: datetime
     runs: tuple[RunReport, ...]
@@ -134,7 +140,7 @@ class Report:
 
     @property
     def severity(self) -> Severity:
-        """The worst of all; what could not be reached counts only when nothing worse is known."""
+        """The highest severity of all runs; UNKNOWN if a target could not be read and no run is CRITICAL."""
         worst = max((Severity(r.severity) for r in self.runs), default=Severity.OK)
         if self.unknown and worst is not Severity.CRITICAL:
             return Severity.UNKNOWN
@@ -142,7 +148,7 @@ class Report:
 
     @property
     def summary(self) -> str:
-        """One line: what the severity comes from."""
+        """One line: the run and the reason that determine the severity."""
         if self.unknown and self.severity is Severity.UNKNOWN:
             return self.unknown[0]
         if not self.runs:
@@ -152,7 +158,7 @@ class Report:
         return f"{worst.source} -> {worst.target} {worst.state} {worst.progress.percent:.1f} %{why}"
 
     def as_json(self) -> Json:
-        """The contract: ``schemas/status.json``."""
+        """The report as JSON (``schemas/status.json``)."""
         return {
             "schema_version": SCHEMA_VERSION,
             "generated_at": self.generated_at.isoformat(),
@@ -164,7 +170,7 @@ class Report:
 
 
 def _plain(value: Any) -> Any:
-    """Times as ISO 8601, severities by name; everything else as it is."""
+    """Convert times to ISO 8601 and severities to their names."""
     if isinstance(value, dict):
         return {k: Severity(v).name if k == "severity" else _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,7 +1,7 @@
-"""What is going on, for whoever is on call: facts read in one transaction, judged by pure functions.
+"""Read a status report from the target's journal in one transaction; ``severity`` judges the facts.
 
-Severity follows monitoring practice: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN. Nothing is written, no row is
-locked, and the source is never connected to: the target's journal knows enough.
+The report writes nothing and locks no row. It does not connect to the source: the target's journal has recorded
+what the report needs.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ from confiture.status.facts import Json, ProgressReport, Report, RunnerReport, R
 from confiture.status.severity import facts_of, judge, leave_alone, next_step, rollback, undo
 
 TIMEOUT = "2s"
-#: Below it a rate says nothing yet.
+#: Percent below which the rate gives no reliable estimate.
 ETA_FROM_PERCENT = 1.0
 
 
-# Asking --------------------------------------------------------------------------------------------
+# Reading the report --------------------------------------------------------------------------------------------
 
 
 def report(target: str | None, project: Path, *, every: bool = False, given_project: Path | None = None) -> Report:
     """The runs of one target, or of every environment of the project.
 
-    :param every: also runs that are over and were followed by another.
-    :param given_project: ``--project`` as it was given, to be repeated in the next command.
-    :raises UsageError: when no target is named and the project knows no environment.
+    :param every: include runs that are over and were followed by another run.
+    :param given_project: ``--project`` as it was given, for the next command.
+    :raises UsageError: when no target is named and the project has no environment.
     """
     if target is not None:
         return _of(config.resolve(target, project), naming(target, given_project), every, quiet=False)
     names = config.environments(project)
     if not names:
         raise UsageError(
-            "which target?", why=f"{project} has no db/environments", fix="name it: confiture status --target NAME"
+            "no target is named", why=f"{project} has no db/environments", fix="run: confiture status --target NAME"
         )
     found = [_of_environment(Naming(name, given_project), project, every) for name in names]
     return Report(
@@ -68,13 +68,16 @@ def _of_environment(named: Naming, project: Path, every: bool) -> Report:
 
 
 def unknown(error: ConfitureError) -> Report:
-    """A report of nothing but an error."""
+    """A report that consists of one error."""
     text = ": ".join(filter(None, (error.what, error.why)))
     return Report(datetime.now().astimezone(), (), (" ".join(text.splitlines()),))
 
 
 def _of(database: Database, named: Naming, every: bool, *, quiet: bool) -> Report:
-    """``quiet``: a database that is not there, or has no journal, is nothing to tell."""
+    """The report of one target.
+
+    :param quiet: omit a database that does not exist or has no journal.
+    """
     now = datetime.now().astimezone()
     try:
         with Session(database, "status") as session:
@@ -86,7 +89,7 @@ def _of(database: Database, named: Naming, every: bool, *, quiet: bool) -> Repor
             return Report(now, ())
         return Report(now, (), (f"{error.what}: {error.why}",))
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
-        return Report(now, (), (f"the journal of {database.name} is of another version: {error.diag.message_primary}",))
+        return Report(now, (), (f"the journal of {database.name} has another version: {error.diag.message_primary}",))
     except psycopg.Error as error:
         return Report(now, (), (f"the journal of {database.name} cannot be read: {error.diag.message_primary}",))
     except ConfitureError as error:
@@ -103,11 +106,13 @@ def _read(tx: Transaction, database: Database, named: Naming, every: bool, *, qu
     assert row is not None
     now, version, has_runs, has_journal = row
     if not has_runs or not has_journal:
-        return Report(now, (), () if quiet else (f"{database.name} has no journal: no run was ever set up there",))
+        return Report(now, (), () if quiet else (f"{database.name} has no journal: no run has been set up there",))
     have = schema.version(tx)
     newer = None
     if have is not None and have > schema.newest():
-        newer = f"the journal of {database.name} has version {have}, this tool knows {schema.newest()}"
+        newer = (
+            f"the journal of {database.name} has version {have}, this version of Confiture supports {schema.newest()}"
+        )
     found = _rows(tx, "runs")
     shown = found if every else found[:1]
     server = {"host": tx.pg.info.host, "port": tx.pg.info.port, "database": tx.pg.info.dbname, "version": version}
@@ -118,7 +123,7 @@ def _read(tx: Transaction, database: Database, named: Naming, every: bool, *, qu
 
 
 def _misread(run: RunReport, newer: str) -> RunReport:
-    """A run of a journal that a newer tool wrote: what is read may mean something else by now."""
+    """A run of a newer journal, in which the columns may have another meaning."""
     return replace(
         run,
         severity=Severity.UNKNOWN,
@@ -128,7 +133,7 @@ def _misread(run: RunReport, newer: str) -> RunReport:
         undo="unknown",
         rollback={"possible": False, "why": newer, "command": None},
         next={
-            "action": "look again with the confiture that wrote the journal, or a newer one",
+            "action": "run status with the version of Confiture that wrote the journal, or a newer version",
             "command": None,
             "alternatives": (),
             "hint": None,
@@ -192,7 +197,7 @@ def _run(tx: Transaction, row: Json, now: datetime, server: Json, named: Naming)
 
 
 def _target_closed(tx: Transaction, run_schema: str) -> bool | None:
-    """Whether the target itself refuses the application's writes; None where it cannot be told."""
+    """Whether the target refuses the application's writes; None if this cannot be determined."""
     try:
         with tx.pg.transaction():
             return write_block.is_blocked(tx, run_schema)
@@ -201,7 +206,10 @@ def _target_closed(tx: Transaction, run_schema: str) -> bool | None:
 
 
 def _runner(row: Json | None, run_age: float) -> RunnerReport:
-    """:param run_age: seconds since the run began, for one that no command ever held."""
+    """The last command that held the run.
+
+    :param run_age: seconds since the run began, for a run that no command has held.
+    """
     if row is None:
         return RunnerReport(None, None, None, None, None, None, alive=False, ended=True, absent_seconds=run_age)
     ended = row["ended_at"] is not None
@@ -271,7 +279,7 @@ def _verification(row: Json | None, runner: RunnerReport) -> tuple[Json, tuple[s
         nothing = {"last_complete_at": None, "last_complete_seconds": None}
         return {"status": "not run", "checked_at": None, "stale": False, "differences": 0, **nothing}, ()
     unfinished = "running" if runner.alive else "interrupted"
-    told = {
+    found = {
         "status": {"equal": "equal", "different": "different", None: unfinished}[row["verdict"]],
         "checked_at": row["checked_at"],
         "stale": bool(row["stale"]),
@@ -279,7 +287,7 @@ def _verification(row: Json | None, runner: RunnerReport) -> tuple[Json, tuple[s
         "last_complete_at": row["last_complete_at"],
         "last_complete_seconds": row["last_complete_seconds"],
     }
-    return told, tuple(row["differing"] or ())
+    return found, tuple(row["differing"] or ())
 
 
 def _changes(row: Json, measured: Json | None) -> Json:
@@ -288,9 +296,9 @@ def _changes(row: Json, measured: Json | None) -> Json:
 
 
 def _throttle(tx: Transaction, run: UUID, *, waits: bool) -> tuple[Json, float]:
-    """Whether the copy is held back, and by what limits; with the seconds since.
+    """Whether a limit slows the copy down, the limits, and the seconds since then.
 
-    :param waits: False for a runner that is gone or paused.
+    :param waits: False when no command is running or it is paused.
     """
     held = next(iter(_rows(tx, "throttle", run=run)), None) if waits else None
     stored = [row["detail"] for row in _rows(tx, "limits", run=run)]

@@ -1,7 +1,7 @@
-"""How bad it is, which database takes writes, what comes next: pure functions of the facts of one run.
+"""The severity of a run, the database that accepts writes and the next command: pure functions of the run's facts.
 
-The target's journal is all there is to judge by, and a command may have ended anywhere. So what the target alone
-cannot tell is reported as unknown, and a run that needs a command is never reported as OK.
+The only source of facts is the target's journal, and a command may have ended at any point. A fact that the journal
+does not determine is reported as unknown, and a run that needs a command is never reported as OK.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from confiture.states import ABORTED, CLOSING, CUTOVER, FINAL, MIGRATING, ROLLBA
 from confiture.status.facts import UNSAFE, Json, RunnerReport, Severity, TableReport
 from confiture.types import shell_word
 
-#: How the reason of a command begins that ended before it changed anything.
+#: The beginnings of ``ended_why`` for a command that ended before it changed anything.
 _BEGUN_NOTHING = ("finished", "Refused", "UsageError", "FaultyInput")
 _ENDED_ON_PURPOSE = (*_BEGUN_NOTHING, "Drained", "taken over")
 PAUSED_TOO_LONG_SECONDS = 3600
@@ -28,23 +28,23 @@ UNREVERSED_TOO_LONG_SECONDS = 24 * 3600
 CLOSING_TOO_LONG_SECONDS = 60
 
 
-#: Phases of a cutover or a rollback in which nothing is closed; None before the first.
+#: Phases of a cutover or a rollback in which both databases are open; None before the first.
 QUIET_PHASES = (None, "done", "preparing", f"{ROLLBACK}preparing")
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of one run.
+    """The facts of one run.
 
     :ivar captured: whether the application writes during the run.
-    :ivar planned: whether the run has a plan, so that capture is installed where it is wanted.
-    :ivar phase: of the cutover or rollback, as recorded, and ``phase_seconds`` since when; None before the first.
-    :ivar target_closed: whether the target itself refuses writes; None where that was not asked, or cannot be told.
+    :ivar planned: whether the run has a plan, so that capture is installed if it is requested.
+    :ivar phase: of the cutover or rollback, as recorded, for ``phase_seconds``; None before the first.
+    :ivar target_closed: whether the target itself refuses writes; None if this was not read, or cannot be determined.
     :ivar held: the name of the pool that a cutover or rollback may have paused.
     :ivar blocked_command: the step that resolves ``blocked``; None where an older version recorded no step.
     :ivar ending: the command that has begun to drop what the run created.
     :ivar idle_seconds: since the last pass or the last measurement of the backlog.
-    :ivar throttled: for how many seconds the copy has been held back, and why.
+    :ivar throttled: for how many seconds a limit has slowed the copy down, and which limit.
     :ivar differing: target tables in which the last verification found rows that differ.
     :ivar no_way_back: why a rollback is not possible after the cutover; None when it is.
     """
@@ -68,14 +68,14 @@ class Facts:
 
     @property
     def switching(self) -> str | None:
-        """``cutover`` or ``rollback`` while one is between two quiet phases; None else, and once the run is over."""
+        """``cutover`` or ``rollback`` while one is between two quiet phases, else None."""
         if self.state in FINAL or self.phase in QUIET_PHASES:
             return None
         return "rollback" if (self.phase or "").startswith(ROLLBACK) else "cutover"
 
     @property
     def closing(self) -> bool:
-        """Whether a database may be closed whose counterpart is not open."""
+        """Whether one database may be closed while the other is not open."""
         return self.switching is not None and (self.phase or "").removeprefix(ROLLBACK) == CLOSING
 
     @property
@@ -90,7 +90,7 @@ def copied(tables: Sequence[TableReport]) -> bool:
 
 
 def work_left(facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: Json) -> str | None:
-    """What a command was interrupted in; None where the run waits for a decision of the operator."""
+    """The work that an interrupted command left; None if the run waits for a decision of the operator."""
     if facts.ending is not None:
         return f"the {facts.ending} is not finished"
     if facts.state == SETUP and not facts.setup_done:
@@ -106,13 +106,13 @@ def work_left(facts: Facts, runner: RunnerReport, tables: Sequence[TableReport],
     return None
 
 
-# How bad it is ---------------------------------------------------------------------------------------
+# Severity ---------------------------------------------------------------------------------------
 
 
 def judge(
     facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: Json
 ) -> tuple[Severity, tuple[str, ...]]:
-    """How bad it is, and why, the worst first."""
+    """The severity and the reasons, the most severe first."""
     if facts.state in FINAL:
         return Severity.OK, ()
     critical, warning = _of_switch(facts, runner)
@@ -161,15 +161,15 @@ def _of_absence(facts: Facts, runner: RunnerReport, left: str | None) -> Reasons
         ended = f"follow ended {_ago(runner.absent_seconds)} ago: {runner.ended_why}"
         return [], [ended] if failed and facts.blocked is None else []
     since = f"{runner.command} ended {_ago(runner.absent_seconds)} ago" if runner.command else "none has started"
-    # What blocks the run is told beside it.
-    told = runner.ended_why in (None, "finished") or facts.blocked is not None
-    why = "" if told else f": {runner.ended_why}"
+    # What blocks the run is another reason of the same report.
+    explained = runner.ended_why in (None, "finished") or facts.blocked is not None
+    why = "" if explained else f": {runner.ended_why}"
     reason = f"{left} and no command is running; {since}{why}"
     return ([reason], []) if runner.absent_seconds > LEASE_SECONDS else ([], [reason])
 
 
 def _of_obstacles(facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: Json) -> Reasons:
-    """What keeps the next command from succeeding."""
+    """What prevents the next command from succeeding."""
     critical, warning = [], []
     if facts.blocked and runner.alive:
         # It was stored when an earlier command ended; a command that finds it again stores it again.
@@ -186,7 +186,7 @@ def _of_obstacles(facts: Facts, runner: RunnerReport, tables: Sequence[TableRepo
 
 
 def _of_time(facts: Facts, runner: RunnerReport) -> list[str]:
-    """What has lasted for too long."""
+    """States that have lasted for too long."""
     found = []
     if facts.paused_seconds is not None and facts.paused_seconds > PAUSED_TOO_LONG_SECONDS:
         found.append(f"paused for {_ago(facts.paused_seconds)}")
@@ -203,7 +203,7 @@ def _of_time(facts: Facts, runner: RunnerReport) -> list[str]:
 
 
 def _ago(seconds: float) -> str:
-    """A span for people."""
+    """A duration as text."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
@@ -213,7 +213,7 @@ def _ago(seconds: float) -> str:
 
 
 def leave_alone(facts: Facts, runner: RunnerReport, severity: Severity, naming: Naming) -> str:
-    """Whether the operator may go back to sleep."""
+    """Whether the run may be left without a command."""
     if facts.state in FINAL:
         return "safe: the run is over"
     if facts.switching is not None and not runner.alive and (facts.closing or facts.held is not None):
@@ -224,7 +224,7 @@ def leave_alone(facts: Facts, runner: RunnerReport, severity: Severity, naming: 
 
 
 def rollback(facts: Facts, naming: Naming) -> Json:
-    """Whether the source can take over again, why, and by which command."""
+    """Whether a rollback is possible, why, and its command."""
     why = _no_rollback(facts)
     if why is not None:
         return {"possible": False, "why": why, "command": None}
@@ -240,14 +240,14 @@ def _no_rollback(facts: Facts) -> str | None:
     if facts.ending is not None:
         return f"the {facts.ending} has begun"
     if not facts.captured:
-        return "set up for a stopped application: nothing is captured"
+        return "set up with --no-capture: writes are not captured"
     if facts.no_way_back is not None:
         return facts.no_way_back
     return f"blocked: {facts.blocked}" if facts.blocked else None
 
 
 def undo(facts: Facts, runner: RunnerReport, naming: Naming) -> str:
-    """What takes the run back, in the words of the report."""
+    """The command that undoes the run's progress, as the report prints it."""
     if facts.state in FINAL:
         return "nothing to undo"
     if facts.closing and not runner.alive:
@@ -264,14 +264,16 @@ def undo(facts: Facts, runner: RunnerReport, naming: Naming) -> str:
 def next_step(
     facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: Json, naming: Naming
 ) -> Json:
-    """What to do, and the exact command, None when there is nothing to do; ``alternatives`` may be done instead."""
+    """The next action, its exact command (None when there is nothing to do) and the alternatives to it."""
     steps = _steps(facts, runner, tables, verification)
-    told = [{"action": action, "command": None if step is None else naming.command(step)} for action, step in steps]
+    described = [
+        {"action": action, "command": None if step is None else naming.command(step)} for action, step in steps
+    ]
     hint = "the password is left out: set PGPASSFILE or PGPASSWORD" if naming.left_out and steps[0][1] else None
-    return {**told[0], "alternatives": told[1:], "hint": hint}
+    return {**described[0], "alternatives": described[1:], "hint": hint}
 
 
-#: What to do, and the step with its options; None for no command.
+#: An action, and the step with its options; None for no command.
 Step = tuple[str, str | None]
 
 
@@ -286,8 +288,8 @@ def _steps(facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], ve
         return [(f"finish the {facts.switching} now{same}", facts.switching)]
     if facts.ending is not None:
         return [(f"finish the {facts.ending}: run the same command again", facts.ending)]
-    going_on = _going_on(facts, runner, tables, verification)
-    return [("paused: resume, then continue", "resume"), *going_on] if paused else going_on
+    continuing = _continuing(facts, runner, tables, verification)
+    return [("paused: resume, then continue", "resume"), *continuing] if paused else continuing
 
 
 def _while_running(facts: Facts, runner: RunnerReport, *, paused: bool) -> Step:
@@ -298,8 +300,8 @@ def _while_running(facts: Facts, runner: RunnerReport, *, paused: bool) -> Step:
     return "nothing to do; to pause", "pause"
 
 
-def _going_on(facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: Json) -> list[Step]:
-    """What continues a run that no command works on."""
+def _continuing(facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: Json) -> list[Step]:
+    """The steps that continue a run for which no command is running."""
     natural = _natural(facts, tables, verification)
     crashed = runner.command is not None and not runner.ended and facts.state in (SETUP, MIGRATING)
     if crashed and runner.command in ("setup", "migrate", "verify", "follow", "abort") and not facts.blocked:
@@ -315,7 +317,7 @@ def _going_on(facts: Facts, runner: RunnerReport, tables: Sequence[TableReport],
 
 
 def _natural(facts: Facts, tables: Sequence[TableReport], verification: Json) -> list[Step]:
-    """What the state asks for."""
+    """The steps that the state of the run requires."""
     status = verification["status"]
     if facts.state == SETUP:
         return [("copy the rows", "migrate") if facts.setup_done else ("finish the setup", "setup")]
@@ -338,7 +340,7 @@ _DROP: Step = ("drop what the run created", "cleanup")
 
 
 def _repairs(facts: Facts) -> list[Step]:
-    """What brings rows that differ into line."""
+    """The steps that repair rows that differ."""
     again = " ".join(f"--restart-table {shell_word(name)}" for name in facts.differing)
     copy = [("copy the tables that differ again", f"migrate {again}")] if again else []
     if facts.captured:
