@@ -55,7 +55,7 @@ def test_a_pass_counts_only_behind_the_one_that_both_sides_know(
     live: LiveRun, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     """A database that is restored while a command works was not looked at when the command began."""
-    monkeypatch.setattr("confiture.capture.home.refuse_behind", lambda context: None)
+    monkeypatch.setattr("confiture.capture.reverse_apply.refuse_behind", lambda context: None)
     live.target.sql("UPDATE item SET n = 6 WHERE id = 1")
     live.source.sql(f"UPDATE {passes_of(live)} SET {change}")
     with pytest.raises(Blocked, match="lost changes"):

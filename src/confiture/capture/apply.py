@@ -131,7 +131,7 @@ class Follower:
         if not self.followed:
             return Pass(0, 0, 0)
         with yielding(self.source), self.source.transaction(isolation=IsolationLevel.REPEATABLE_READ) as source:
-            lock_logs(source, self.context.schema)
+            self._lock_logs(source)
             # Lock, then snapshot: an older snapshot sees a rewritten table as empty.
             source.pg.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(self._tables()))
             self._fence_source(source)
@@ -209,6 +209,10 @@ class Follower:
 
     #: Which of the two databases the rows are read from.
     _side = "source"
+
+    def _lock_logs(self, source: Transaction) -> None:
+        """Exclude compaction and every other session that applies the logs of the source."""
+        lock_logs(source, self.context.schema)
 
     def _fence_source(self, source: Transaction) -> None:
         check_source_fence(source, self.context.schema, self.context.epoch)

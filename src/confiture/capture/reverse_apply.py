@@ -56,6 +56,9 @@ class ReverseFollower(Follower):
 
     _side = "target"
 
+    def _lock_logs(self, source: Transaction) -> None:
+        """The logs of the target are not compacted, and the table of passes is on the source."""
+
     def _fence_source(self, source: Transaction) -> None:
         runs.fence(source, self.context.run_id, self.context.epoch)
 
