@@ -133,4 +133,4 @@ class Rounds:
     def _settled(self, job: RunTable, found: Sequence[Difference]) -> tuple[Difference, ...]:
         """What is confirmed to differ; rows that never stand still are left to the cutover."""
         followed = self._followed[job.table.number]
-        return compared_parts.settled(self._context, job, self._hashing, followed, found, self._catch_up)
+        return compared_parts.classified(self._context, job, self._hashing, followed, found, self._catch_up)
