@@ -1,4 +1,4 @@
-"""The fingerprint: what the meaning of a table's rows rests on, as it was recorded and as it is now.
+"""The fingerprint: the facts that the meaning of a table's rows depends on, as recorded and as they are now.
 
 Each database holds the fingerprint of its own tables in the run's schema, so that a fingerprint and the objects that it
 describes change in one commit. Tables are known by OID: a table that takes another one's name is another table. Every
@@ -25,7 +25,7 @@ from confiture.postgres.session import Session, Transaction
 from confiture.sql import load
 from confiture.types import TableRef, shell_word
 
-#: Kinds of facts. ``key`` covers the unique indexes that were there when it was recorded.
+#: Kinds of facts. ``key`` covers the unique indexes that existed when it was recorded.
 TABLE: Final = "table"
 COLUMNS: Final = "columns"
 KEY: Final = "key"
@@ -41,13 +41,13 @@ WRITE_BLOCK: Final = "write block"
 TABLES: Final = "tables"
 LARGE_OBJECTS: Final = "large objects"
 
-#: What a row means and where all rows are: on the side that rows are read from.
+#: What the meaning and the completeness of rows depend on, on the side that rows are read from.
 MEANING: Final = (TABLE, COLUMNS, KEY, PARTITIONS, DEFINITIONS, RULES, TRIGGERS)
-#: What acts on rows that are written: on the side that passes are applied to.
+#: What acts on rows that are written, on the side that passes are applied to.
 APPLIED: Final = (*MEANING, FOREIGN_KEYS)
 #: The set of tables, and of large objects.
 DATABASE: Final = (TABLES, LARGE_OBJECTS)
-#: Everything that changes may be missing from the log for.
+#: Every fact whose change may leave writes unlogged.
 CAPTURED: Final = (*MEANING, STORAGE, CAPTURE, SUBSCRIPTIONS)
 
 #: What must not change in a table of the target while its changes are applied to the source.
@@ -128,10 +128,10 @@ def roots_of(tx: Transaction, tables: Iterable[TableRef]) -> dict[TableRef, int]
 
 
 def facts(tx: Transaction, schema: str, roots: Sequence[int]) -> dict[tuple[int, str], str]:
-    """The facts of some tables and of the database, as this transaction's snapshot has them.
+    """The facts of some tables and of the database, in this transaction's snapshot.
 
-    :param schema: the run's own; there need be none yet.
-    :param roots: OIDs of tables; a partitioned one stands for its partitions.
+    :param schema: the run's own; it need not exist yet.
+    :param roots: OIDs of tables; a partitioned table stands for its partitions.
     """
     rows = tx.pg.execute(_query("facts"), {"schema": schema, "roots": list(roots)}).fetchall()
     return {(root, aspect): fact or "" for root, aspect, fact in rows}
@@ -140,10 +140,10 @@ def facts(tx: Transaction, schema: str, roots: Sequence[int]) -> dict[tuple[int,
 def record(
     tx: Transaction, schema: str, tables: Mapping[TableRef, int], kinds: Sequence[str], found: Facts | None = None
 ) -> None:
-    """Record some kinds of facts as those that hold from this transaction's commit on.
+    """Record some kinds of facts, which hold from this transaction's commit on.
 
-    :param tables: whose; kinds of the whole database are recorded whatever tables are given.
-    :param found: facts that were taken before; None to take them now.
+    :param tables: the tables; kinds of the whole database are recorded whatever tables are given.
+    :param found: facts that were read before; None to read them now.
     """
     taken = facts(tx, schema, list(tables.values())) if found is None else found
     refs = {oid: ref for ref, oid in tables.items()}
@@ -166,7 +166,7 @@ _AMONG = "(schema_name, table_name) IN (SELECT * FROM unnest(%s::text[], %s::tex
 
 
 def forget(tx: Transaction, schema: str, tables: Iterable[TableRef], kinds: Sequence[str]) -> None:
-    """Drop recorded facts of some tables and of the database: what is not recorded is not compared."""
+    """Drop recorded facts of some tables and of the database: a fact that is not recorded is not compared."""
     refs = list(tables)
     statement = sql.SQL("DELETE FROM {} WHERE kind = ANY (%s) AND (root = 0 OR " + _AMONG + ")")
     values = (list(kinds), [r.schema for r in refs], [r.name for r in refs])
@@ -181,7 +181,7 @@ def keep_only(tx: Transaction, schema: str, tables: Iterable[TableRef]) -> None:
 
 
 def recorded(tx: Transaction, schema: str, kind: str) -> dict[TableRef, int]:
-    """The tables of which a kind of facts is recorded, with their OIDs."""
+    """The tables that have recorded facts of a kind, with their OIDs."""
     statement = sql.SQL("SELECT DISTINCT schema_name, table_name, root::bigint FROM {} WHERE kind = %s")
     rows = tx.pg.execute(statement.format(_recorded(schema)), (kind,)).fetchall()
     return {TableRef(schema_name, name): root for schema_name, name, root in rows}
@@ -199,11 +199,11 @@ def of_database(tx: Transaction, schema: str) -> dict[str, str] | None:
 def changes(
     tx: Transaction, schema: str, kinds: Sequence[str], tables: Sequence[TableRef] | None = None
 ) -> list[Change]:
-    """What differs from what was recorded, in this transaction's snapshot: one query, whatever the number of tables.
+    """The facts that differ from the recorded ones, in this transaction's snapshot: one query for any number of tables.
 
     A new storage that a captured TRUNCATE created is no change.
 
-    :param tables: only these; None for every table that is recorded.
+    :param tables: only these; None for every recorded table.
     """
     names = sql.SQL("SELECT root FROM {} WHERE root <> 0").format(_recorded(schema))
     values: dict[str, object] = {"schema": schema, "kinds": list(kinds)}
@@ -240,7 +240,7 @@ def _change(root: int, schema_name: str, name: str, aspect: str, was: str, now: 
 
 
 def _is_truncated(change: Change, storages: set[str]) -> bool:
-    """Whether each new storage is one that a captured TRUNCATE created: any other rewrite is not in the log."""
+    """Whether a captured TRUNCATE created each new storage: any other rewrite is not in the log."""
     return len(change.was) == len(change.now) and all(line.rsplit(" ", 1)[1] in storages for line in change.now)
 
 
@@ -263,7 +263,7 @@ def refuse_unreadable(
     side: str,
     tables: Sequence[TableRef],
 ) -> None:
-    """Compare what the rows of some tables rest on, where they are read.
+    """Compare the facts that the rows of some tables depend on, on the side where they are read.
 
     :param side: ``source``, or ``target`` for what is applied in reverse after the cutover: the reverse views do not
         read a column that is new there.
@@ -283,7 +283,7 @@ def refuse_unreadable(
 
 @contextmanager
 def naming_gone(session: Session, schema: str, side: str, tables: Sequence[TableRef] | None = None) -> Iterator[None]:
-    """Where a table is no longer there under its name, report what became of it.
+    """Where a table no longer exists under its name, report how it was changed.
 
     :raises Blocked: in place of the server's error about the name.
     """
@@ -295,7 +295,7 @@ def naming_gone(session: Session, schema: str, side: str, tables: Sequence[Table
         raise
 
 
-#: What a change needs when it is undone by hand.
+#: The fix for a change that has to be undone by hand.
 _UNDO = "drop or disable it until the cutover is done, then run the same command again"
 
 
@@ -319,7 +319,7 @@ def blocked(found: Sequence[Change], side: str) -> Blocked:
         )
     what = f"{side} table {first.table} was changed during the run"
     if side == "target" and first.kind in (TRIGGERS, RULES, FOREIGN_KEYS):
-        return Blocked(what, why=f"it would act on the rows that are applied: {why}", fix=_UNDO)
+        return Blocked(what, why=f"the object would act on the rows that are applied: {why}", fix=_UNDO)
     if side == "target" and first.kind in (STORAGE, WRITE_BLOCK):
         fix = "rows may have changed unnoticed: compare every row again"
         return Blocked(what, why=why, fix=fix, step="verify --again")

@@ -269,7 +269,7 @@ def test_who_may_not_see_standbys_is_told_once_and_copies_on(
             context.source.close()
             context.source = own
         assert quiet.lines == [
-            "replica lag of the source's server cannot be seen, so the copy does not wait for it: "
+            "replica lag of the source's server is not visible, so the copy does not wait for it: "
             f"GRANT pg_read_all_stats TO {role}"
         ]
         move.source.sql(f"GRANT pg_read_all_stats TO {role}")
@@ -350,7 +350,7 @@ def test_the_log_is_kept_short_while_the_copy_waits(live: LiveRun, monkeypatch: 
 def test_a_log_that_has_too_many_keys_does_not_stop_the_copy(live: LiveRun) -> None:
     commands.requests.throttle(live.where, Throttle(max_backlog=5), False)
     live.migrate()
-    assert [line for line in live.progress.lines if "going on" in line] == [
-        "10 log rows have to wait until their tables are copied: going on"
+    assert [line for line in live.progress.lines if "; continuing" in line] == [
+        "10 log rows have to wait until their tables are copied; continuing"
     ]
     live.assert_same(t="SELECT id, n FROM t")

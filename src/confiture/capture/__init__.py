@@ -1,5 +1,5 @@
-"""Capture: which rows the application changes while its tables are copied, and bringing them over.
+"""Capture of the application's changes, catch-up that applies them, and the write block.
 
-The log holds keys, never values: what a row became is read again through the one SELECT
+The log holds keys, never values: the row behind a key is read again through the one view of its table
 (docs/invariants.md, I-4.1 and I-5.1).
 """

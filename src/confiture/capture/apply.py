@@ -1,9 +1,9 @@
-"""Catch-up: bring the rows behind logged keys over, set by set, in numbered passes.
+"""Catch-up: numbered passes copy the current rows of all logged keys.
 
-One REPEATABLE READ transaction on the source takes the log rows it sees and re-reads their rows through
-the same SELECT in the same snapshot; one transaction in the target deletes all those keys and inserts
-the rows that exist. The target commits first: a crash between the two repeats an idempotent pass
-(docs/invariants.md, I-5.1).
+One REPEATABLE READ transaction on the source deletes the log rows of its snapshot and reads the rows of their keys
+through the table's view in the same snapshot. One transaction in the target deletes the rows of all those keys and
+inserts the rows that exist. The target commits first: after a crash between the two commits the pass is repeated, which
+is idempotent (docs/invariants.md, I-5.1).
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from psycopg import IsolationLevel, sql
 from confiture import fingerprint
 from confiture.capture import preserved_columns
 from confiture.capture.triggers import Captured, captured, pending
-from confiture.config import Database
 from confiture.copy.chunks import key_is_null, refuse_null_keys
 from confiture.copy.run_table import RunTable
 from confiture.copy.stream import pipe
@@ -34,10 +33,10 @@ from confiture.runner.context import Context
 from confiture.sql import template
 from confiture.types import Backend, TableRef
 
-#: Joins of a few keys, of which the planner has no statistics, with a large table.
+#: Joins of a few keys with a large table: the planner has no statistics of the keys.
 _BY_INDEX = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off"
 _BY_HASH = "SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on; SET LOCAL enable_seqscan = on"
-#: So many are worth counting for the planner: looked up one by one they took twice the time of a hash join.
+#: Number of keys from which ANALYZE and a hash join take half the time of a lookup per key.
 MANY_KEYS = 10_000
 #: Holds the hash table of a million keys.
 _MEMORY = "SET LOCAL work_mem = '64MB'"
@@ -45,7 +44,7 @@ _MEMORY = "SET LOCAL work_mem = '64MB'"
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """A captured source table with every target it feeds."""
+    """A captured source table with every target table that is filled from it."""
 
     item: Captured
     jobs: tuple[RunTable, ...]
@@ -58,7 +57,7 @@ class Followed:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """What a pass brought over; ``keys`` is 0 when the log was empty."""
+    """What a pass has applied; ``keys`` is 0 when the log was empty."""
 
     number: int
     keys: int
@@ -66,10 +65,10 @@ class Pass:
 
 
 class Follower:
-    """The two sessions catch-up works with; their temporary tables live as long as they do.
+    """The two sessions of catch-up, with their temporary tables.
 
-    ``source`` is where the application writes, ``target`` what is kept fresh: the run's own, unless a
-    subclass turns them round.
+    ``source`` is a session to the database where the application writes, ``target`` to the one that passes keep up to
+    date. In reverse these are the target and the source of the run.
 
     :cvar sides: the sides of the run that ``source`` and ``target`` are sessions to.
     """
@@ -79,16 +78,12 @@ class Follower:
     def __init__(self, context: Context, followed: Sequence[Followed]) -> None:
         self.context = context
         self.followed = tuple(followed)
-        source, target = self._ends(context)
+        databases = {"source": context.source.database, "target": context.target.database}
         run = context.run_id.hex[:8]
-        self.source = Session(source, "catch-up", run)
-        self.target = Session(target, "catch-up", run)
+        self.source, self.target = (Session(databases[side], "catch-up", run) for side in self.sides)
         self._passed = 0
         self._prepared: set[int] = set()
         self._backends: tuple[Backend, Backend] | None = None
-
-    def _ends(self, context: Context) -> tuple[Database, Database]:
-        return context.source.database, context.target.database
 
     def __enter__(self) -> Self:
         return self
@@ -103,20 +98,20 @@ class Follower:
             self.context.part(session)
 
     def catch_up(self, *, touch: bool = False) -> Pass:
-        """One pass over everything the log holds now.
+        """Run one pass over everything that the log holds now.
 
         :param touch: record the keys as changed, because a verification has compared their rows.
         :raises Blocked: when either side was changed, or the target is behind its source.
         """
         while True:
             self._prepare(self.waiting())
-            with fingerprint.naming_gone(self.source, self.context.schema, self._side):
+            with fingerprint.naming_gone(self.source, self.context.schema, self.sides[0]):
                 applied = self._pass(touch)
             if applied is not None:
                 return applied
 
     def waiting(self) -> list[Followed]:
-        """The tables whose logs hold rows now."""
+        """The tables whose logs have rows now."""
         if not self.followed:
             return []
         with self.source.transaction(read_only=True) as tx:
@@ -131,8 +126,10 @@ class Follower:
         self.context.check_lease()
         if not self.followed:
             return Pass(0, 0, 0)
+        # Durable together on this side: the deletion of the log rows and the number of the pass. The other side has
+        # committed before.
         with yielding(self.source), self.source.transaction(isolation=IsolationLevel.REPEATABLE_READ) as source:
-            lock_logs(source, self.context.schema)
+            self._lock_logs(source)
             # Lock, then snapshot: an older snapshot sees a rewritten table as empty.
             source.pg.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(self._tables()))
             self._fence_source(source)
@@ -196,7 +193,7 @@ class Follower:
                     _delete_rows(target, job, keys[job.table.number])
                     if changed_since_verified:
                         self._record_changed(source, target, f, job)
-            # Every deletion of the pass comes before its first insertion: unique values may swap tables' rows.
+            # Every deletion of the pass comes before its first insertion: rows may have exchanged unique values.
             for f in logged:
                 for job in f.jobs:
                     rows += _copy_rows(source, target, f, job, keys[job.table.number])
@@ -208,8 +205,9 @@ class Follower:
 
     # What differs by direction ---------------------------------------------------------------------
 
-    #: Which of the two databases the rows are read from.
-    _side = "source"
+    def _lock_logs(self, source: Transaction) -> None:
+        """Exclude compaction and every other session that applies the logs of the source."""
+        lock_logs(source, self.context.schema)
 
     def _fence_source(self, source: Transaction) -> None:
         run_schema.fence(source, self.context.schema, self.context.epoch)
@@ -227,7 +225,7 @@ class Follower:
         fingerprint.refuse_changed(source, schema, "source", (*fingerprint.CAPTURED, *fingerprint.DATABASE), tables)
 
     def _check_target(self, target: Transaction) -> None:
-        """:raises Blocked: when DDL changed a table that rows are applied to, or something would act on them there."""
+        """:raises Blocked: when DDL changed a table that rows are applied to, or added an object that acts on them."""
         tables = [job.table.target for f in self.followed for job in f.jobs]
         kinds = (*fingerprint.APPLIED, fingerprint.STORAGE, fingerprint.WRITE_BLOCK)
         fingerprint.refuse_changed(target, self.context.schema, "target", kinds, tables)
@@ -287,7 +285,7 @@ def _passed(source: Transaction, schema: str) -> int:
 
 
 def _refuse_lost(passed: int, applied: int) -> None:
-    # The target may be one ahead: a crash between the two commits repeats that pass, under the same number.
+    # The target may be one pass ahead: after a crash between the two commits that pass is repeated under its number.
     if applied in (passed, passed + 1):
         return
     side = "target" if applied < passed else "source"
@@ -300,7 +298,7 @@ def _refuse_lost(passed: int, applied: int) -> None:
 
 
 def followed(context: Context, plan: Plan) -> tuple[Followed, ...]:
-    """What catch-up works on, from the plan."""
+    """The captured tables of the plan, with their target tables."""
     fed: dict[TableRef, list[RunTable]] = {}
     for table in plan.tables:
         if table.key:
@@ -358,7 +356,7 @@ def own_key(job: RunTable) -> sql.Composed:
 
 
 def _cast(key: Sequence[KeyColumn], job: RunTable) -> sql.Composed:
-    """The logged key of the job's source table, cast as the SELECT casts it."""
+    """The logged key of the source table, cast as its view casts it."""
     order = {k.source: i for i, k in enumerate(key, 1)}
     items = [
         sql.SQL("{}::{}").format(sql.Identifier(f"k{order[k.source]}"), raw(p.wire))
@@ -368,7 +366,7 @@ def _cast(key: Sequence[KeyColumn], job: RunTable) -> sql.Composed:
 
 
 def matches(job: RunTable) -> sql.Composed:
-    """A row ``t`` of the target has the key ``k``."""
+    """The condition that a row ``t`` of the target has the key ``k``."""
     tests = []
     for i, p in enumerate(images(job), 1):
         value = sql.SQL("k.{}").format(sql.Identifier(f"k{i}"))

@@ -28,13 +28,13 @@ def rows_of(job: RunTable) -> sql.Identifier:
 
 
 def _names(job: RunTable, alias: str) -> sql.Composed:
-    """The key's image and the kept columns."""
+    """The key's columns and the preserved columns."""
     names = [*(k.target for k in job.table.key), *job.table.kept]
     return sql.SQL(", ").join(sql.Identifier(alias, n) for n in names)
 
 
 def prepare(tx: Transaction, job: RunTable) -> None:
-    """The two temporary tables, in the session that writes the rows."""
+    """Create the two temporary tables, in the session that writes the rows."""
     saved = _template("saved_rows").format(saved=_saved(job), preserved=_names(job, "t"), table=job.target)
     tx.pg.execute(saved)
     columns = [sql.SQL("{} {}").format(sql.Identifier(p.target), raw(p.wire)) for p in job.table.columns]

@@ -22,7 +22,6 @@ from confiture.capture.apply import (
     temporary_table,
 )
 from confiture.capture.triggers import captured
-from confiture.config import Database
 from confiture.copy.run_table import RunTable
 from confiture.copy.stream import pipe
 from confiture.errors import Blocked
@@ -52,10 +51,8 @@ class ReverseFollower(Follower):
         self._lsn: str | None = None
         self._known = 0
 
-    def _ends(self, context: Context) -> tuple[Database, Database]:
-        return context.target.database, context.source.database
-
-    _side = "target"
+    def _lock_logs(self, source: Transaction) -> None:
+        """The logs of the target are not compacted, and the table of passes is on the source."""
 
     def _fence_source(self, source: Transaction) -> None:
         runs.fence(source, self.context.run_id, self.context.epoch)

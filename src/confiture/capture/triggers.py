@@ -24,7 +24,7 @@ from confiture.postgres.session import Transaction
 from confiture.sql import template
 from confiture.types import TableRef
 
-#: Names of triggers: of statements, of rows whose key changed, of rows where statements do not do.
+#: Names of triggers: for statements, for rows whose key changed, for rows where statement-level triggers miss some.
 EVENTS = ("insert", "update", "delete", "key", "row", "truncate")
 
 
@@ -39,8 +39,8 @@ class Captured:
     :ivar number: names its log table and its functions.
     :ivar key: the walk key, which every target of the table shares.
     :ivar schema: the run's own.
-    :ivar layouts: where the key's columns stand among the columns, from 1, with the OIDs of the partitions that have
-        them there; the table itself comes first. Empty until :func:`install` has looked.
+    :ivar layouts: the positions of the key's columns, from 1, with the OIDs of the partitions that have them there; the
+        table itself comes first. Empty until :func:`install` has read them.
     """
 
     number: int
@@ -85,11 +85,11 @@ class Captured:
 
     @property
     def storage(self) -> sql.Identifier:
-        """Where the storage is written down that a table had when capture began, and that each TRUNCATE gave it."""
+        """The table of the storages that each table had when capture began, and that each TRUNCATE has created."""
         return source.table(self.schema, "storage")
 
     def trigger(self, event: str) -> sql.Identifier:
-        """The name of a trigger; it sorts behind the user's own."""
+        """The name of a trigger; it sorts behind those of the application, and so the trigger fires after them."""
         return sql.Identifier(f"zz_{self.schema}_{event}")
 
     def function(self, event: str) -> sql.Identifier:
@@ -98,7 +98,7 @@ class Captured:
 
 
 def captured(tables: Sequence[TablePlan], schema: str) -> tuple[Captured, ...]:
-    """One per table the rows come from that has a key; a split's targets share it."""
+    """One per source table with a key; all target tables of a split share it."""
     found: dict[TableRef, Captured] = {}
     for table in tables:
         if table.key and table.source not in found:
@@ -107,7 +107,7 @@ def captured(tables: Sequence[TablePlan], schema: str) -> tuple[Captured, ...]:
 
 
 def kind(tx: Transaction, item: Captured) -> str:
-    """``row`` or ``statement``: how the table's changes have to be caught."""
+    """``row`` or ``statement``: the level of the triggers that capture every change of the table."""
     row = tx.pg.execute(
         "SELECT c.relkind = 'p' OR EXISTS (SELECT FROM pg_subscription_rel s WHERE s.srrelid = c.oid)"
         " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s",
@@ -117,16 +117,16 @@ def kind(tx: Transaction, item: Captured) -> str:
 
 
 def installed(tx: Transaction, item: Captured) -> bool:
-    """Whether the table's capture is there; log, functions and triggers come in one commit."""
+    """Whether the table is captured; log, functions and triggers are created in one commit."""
     row = tx.pg.execute("SELECT to_regclass(%s)", (item.log.as_string(tx.pg),)).fetchone()
     return row is not None and row[0] is not None
 
 
 def install(tx: Transaction, planned: Captured) -> None:
-    """Create log, functions and triggers, and record their fingerprint. CREATE TRIGGER waits for writers under way.
+    """Create log, functions and triggers, and record their fingerprint.
 
-    Committed before the first row is read, it leaves no write unseen: a writer that began earlier is
-    waited for, one that begins later is logged (I-4.2).
+    It has to be committed before the first row is read: CREATE TRIGGER waits for every transaction that has written to
+    the table, and later writes are logged (I-4.2).
     """
     item = replace(planned, layouts=_layouts(tx, planned))
     columns = [sql.SQL("{} {}").format(sql.Identifier(f"k{i}"), raw(k.source_type)) for i, k in enumerate(item.key, 1)]
@@ -143,15 +143,15 @@ def install(tx: Transaction, planned: Captured) -> None:
 
 
 def is_intact(tx: Transaction, item: Captured) -> bool:
-    """Whether the table's capture is there as it was installed: not even disabled for a moment."""
+    """Whether capture is as it was installed, and was not disabled since, even for a moment."""
     kinds = (fingerprint.CAPTURE, fingerprint.SUBSCRIPTIONS)
     return installed(tx, item) and not fingerprint.changes(tx, item.schema, kinds, [item.table])
 
 
 def _layouts(tx: Transaction, item: Captured) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
-    """Where the key stands in the table and in its partitions, which may order their columns otherwise.
+    """The positions of the key's columns in the table and in its partitions, which may order their columns differently.
 
-    Columns that were dropped do not count, as they do not in a list of aliases.
+    Dropped columns are not counted, as in a list of column aliases.
     """
     rows = tx.pg.execute(
         "SELECT m.relid::oid::bigint, a.attname, row_number() OVER (PARTITION BY m.relid ORDER BY a.attnum)"
@@ -254,8 +254,8 @@ def remove(tx: Transaction, item: Captured) -> None:
 def pending(tx: Transaction, items: Sequence[Captured]) -> set[int]:
     """The numbers of the tables whose logs hold rows, in the transaction's snapshot: two queries for all of them.
 
-    A file has grown before a row in it can be visible, so a log without a page is empty. Only the others are read: to
-    plan a query of a thousand logs takes longer than a write pause may.
+    A log without a page is empty, because a file grows before a row in it is visible. Only the other logs are read:
+    planning a query over a thousand logs would exceed the write pause.
     """
     by_name = {item.log_name: item for item in items}
     written = tx.pg.execute(

@@ -1,12 +1,12 @@
-"""The write block: a database that must not take writes refuses them by triggers, on every table and partition.
+"""The write block: triggers on every table and partition that refuse writes to a closed database.
 
-The triggers stand before they are needed, with a function that lets writes pass. One ``CREATE OR REPLACE FUNCTION``
-blocks writes, or lets them pass again, however many tables there are. A statement that fires the trigger looks the
-function up in the current catalog, whatever its transaction's snapshot is. So a transaction that began earlier is
-refused too (docs/invariants.md, I-8.5 and I-8.11), where it would not see a flag in a row.
+The triggers are created before they are needed, with a function that allows writes. One ``CREATE OR REPLACE FUNCTION``
+blocks writes, or allows them again, for any number of tables. A statement that fires the trigger looks the function up
+in the current catalog, whatever the snapshot of its transaction. A transaction that began earlier is therefore refused
+too (docs/invariants.md, I-8.5 and I-8.11); a flag in a row would not be visible to it.
 
-Row triggers, because logical replication fires no others and the server clones them to partitions that are attached
-later; AFTER, because COPY inserts one row at a time where there is a BEFORE ROW trigger.
+The triggers are row triggers, because logical replication fires no others and the server clones them to partitions that
+are attached later. They are AFTER triggers, because COPY inserts one row at a time where a BEFORE ROW trigger exists.
 https://www.postgresql.org/docs/current/sql-createtrigger.html
 """
 
@@ -45,15 +45,16 @@ def _trigger(schema: str, event: str) -> sql.Identifier:
 
 
 def block(tx: Transaction, schema: str, message: str, hint: str) -> None:
-    """Refuse every write but Confiture's own from this transaction's commit on, wherever the triggers are installed.
+    """Refuse every write except those of Confiture from this transaction's commit on, to every table with the triggers.
 
-    :param message: the error that a late writer gets, and ``hint``: where to write instead; no secret in them.
+    :param message: the error that a writer gets; it must not contain a secret.
+    :param hint: the hint of that error: where to write instead; it must not contain a secret.
     """
     _replace(tx, schema, _template("refuse").format(message=sql.Literal(message), hint=sql.Literal(hint)))
 
 
 def unblock(tx: Transaction, schema: str) -> None:
-    """Let the application write from this transaction's commit on."""
+    """Allow the application to write from this transaction's commit on."""
     _replace(tx, schema, _template("allow").format())
 
 
@@ -63,7 +64,7 @@ def _replace(tx: Transaction, schema: str, body: sql.Composed) -> None:
 
 
 def exists(tx: Transaction, schema: str) -> bool:
-    """Whether this database has a write block, which refuses writes or lets them pass."""
+    """Whether this database has a write block, which refuses or allows writes."""
     return _source_text(tx, schema) is not None
 
 
@@ -83,7 +84,7 @@ def is_blocked(tx: Transaction, schema: str) -> bool:
 def closed_by_another(tx: Transaction, schema: str, tables: Sequence[TableRef]) -> tuple[TableRef, str] | None:
     """One of these tables that another run has closed, and that run's schema (docs/invariants.md, I-8.1).
 
-    The other run's target takes the writes then. A target that opened for this run too would be a second one.
+    The target of the other run then receives the writes. A target that opened for this run would be a second one.
     """
     row = tx.pg.execute(
         "SELECT n.nspname, c.relname, run.nspname FROM pg_proc p JOIN pg_namespace run ON run.oid = p.pronamespace"
@@ -100,7 +101,7 @@ def closed_by_another(tx: Transaction, schema: str, tables: Sequence[TableRef]) 
 def install(tx: Transaction, schema: str, table: TableRef) -> None:
     """Create the triggers of one table and of its partitions, and record their fingerprint; harmless to repeat.
 
-    CREATE TRIGGER waits for transactions that have written to the table. The function has to be there.
+    CREATE TRIGGER waits for transactions that have written to the table. The function must exist.
     """
     if not lacking(tx, schema, [table]):
         return
@@ -118,14 +119,14 @@ def install(tx: Transaction, schema: str, table: TableRef) -> None:
 
 
 def lacking(tx: Transaction, schema: str, tables: Sequence[TableRef]) -> list[TableRef]:
-    """The tables whose triggers are not there, or not as they were installed: two queries for all of them."""
+    """The tables whose triggers are missing or are not as they were installed: two queries for all of them."""
     known = fingerprint.recorded(tx, schema, fingerprint.WRITE_BLOCK)
     damaged = {c.table for c in fingerprint.changes(tx, schema, [fingerprint.WRITE_BLOCK], tables)}
     return [table for table in tables if table not in known or table in damaged]
 
 
 def is_intact(tx: Transaction, schema: str) -> bool:
-    """Whether each trigger is as it was installed: not even disabled for a moment, on no partition."""
+    """Whether each trigger, also on partitions, is as it was installed and was not disabled since."""
     return not fingerprint.changes(tx, schema, [fingerprint.WRITE_BLOCK])
 
 

@@ -1,4 +1,4 @@
-"""The keys that changed since a verification looked at their rows: compared once more, then forgotten (I-6.6)."""
+"""Keys that have changed since a verification compared their rows: compared again, then discarded (I-6.6)."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from confiture.plan.model import Plan
 from confiture.postgres.retry import repeated
 from confiture.runner.context import Context
 
-#: Touched keys compared with one statement.
+#: Changed keys compared with one statement.
 KEYS_AT_ONCE = 2_000
-#: So few are compared in an instant under the lock (some 20 ms); so often it is tried to get there.
+#: Number of keys that can be compared under the lock (in some 20 ms), and number of attempts to get below it.
 FEW_KEYS = 500
 ROUNDS = 10
 
 
 def batches(context: Context, job: RunTable) -> list[list[Key]]:
-    """The table's keys that changed, in parts that one statement can name."""
+    """The changed keys of the table, in parts for one statement each."""
     with context.target.transaction(read_only=True) as tx:
         keys = [tuple(key) for key in catch_up.touched_keys(tx, context.run_id, job.table.number)]
     return [keys[at : at + KEYS_AT_ONCE] for at in range(0, len(keys), KEYS_AT_ONCE)]
 
 
 def only(context: Context, jobs: Iterable[RunTable]) -> list[RunTable]:
-    """Those of the jobs whose tables have keys that changed."""
+    """The tables that have changed keys."""
     with context.target.transaction(read_only=True) as tx:
         numbers = catch_up.touched_tables(tx, context.run_id)
     return [job for job in jobs if job.table.number in numbers]
@@ -43,9 +43,9 @@ def hashing_of(context: Context, plan: Plan) -> Hashing:
 
 
 def some(context: Context, job: RunTable, after: Key | None) -> list[Key]:
-    """The next touched keys of a table, in the journal's order, at most KEYS_AT_ONCE.
+    """The next changed keys of a table, in the journal's order, at most KEYS_AT_ONCE.
 
-    :param after: only those behind this one; None for the first.
+    :param after: only keys behind this one; None for the first keys.
     """
     behind = None if after is None else list(after)
     with context.target.transaction(read_only=True) as tx:
@@ -53,7 +53,7 @@ def some(context: Context, job: RunTable, after: Key | None) -> list[Key]:
     return [tuple(key) for key in found]
 
 
-#: Keys that differ, with the hash their source has (None: no such row): it stands still or moves.
+#: Keys whose rows differ, with the hashes of the row on the source; None when the source has no such row.
 Hashes = dict[Key, tuple[int, ...] | None]
 
 
@@ -71,12 +71,13 @@ def _differing(context: Context, job: RunTable, hashing: Hashing, keys: Sequence
 
 
 def forget(context: Context, job: RunTable, keys: Sequence[Key]) -> None:
-    """Done with these keys: a change that comes later is logged, and touches its key again."""
+    """Discard these keys from the changed ones: a later change is logged, and records its key again."""
+    # Durable: the keys are no longer recorded as changed.
     with context.fenced() as tx:
         catch_up.forget_touched(tx, context.run_id, job.table.number, [list(k) for k in keys])
 
 
-#: Of some keys that the source's view has no row for, those whose rows are wrong all the same.
+#: Of keys without a row in the source's view, returns those whose rows differ nevertheless.
 Judge = Callable[[Sequence[Key]], Sequence[Key]]
 
 
@@ -90,7 +91,7 @@ def _wrong(context: Context, job: RunTable, hashing: Hashing, keys: Sequence[Key
 
 
 def discard_equal(context: Context, job: RunTable, hashing: Hashing, judge: Judge | None = None) -> Hashes:
-    """Forget the table's keys that agree; those that differ now."""
+    """Discard the table's changed keys whose rows agree; the keys whose rows differ now."""
     found: Hashes = {}
     for keys in batches(context, job):
         wrong = _wrong(context, job, hashing, keys, judge)
@@ -102,9 +103,9 @@ def discard_equal(context: Context, job: RunTable, hashing: Hashing, judge: Judg
 def compare(
     context: Context, job: RunTable, hashing: Hashing, between: Callable[[], None], judge: Judge | None = None
 ) -> list[Difference]:
-    """Compare every touched key of a table that is locked, or at rest; the first differences found.
+    """Compare every changed key of a table that is locked or not written to; the first differences found.
 
-    Nothing is forgotten: under a lock there is no time for it.
+    No key is discarded, because that takes too long under a lock.
 
     :param between: called between parts; raises to stop.
     """

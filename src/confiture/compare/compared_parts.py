@@ -27,7 +27,7 @@ class Part:
 
 
 def parts_of(context: Context, source: Session, job: RunTable, hashing: Hashing, look: Look) -> Iterator[Part]:
-    """A table's parts: its chunks where both servers order the key alike, else the whole."""
+    """A table's parts: its chunks where both servers order the key alike, otherwise the whole table."""
     sides = parts.Sides(source, context.target, job, hashing, look)
     with context.target.transaction(read_only=True) as tx:
         planned = chunks.of_table(tx, context.run_id, job.table.number)
@@ -39,17 +39,21 @@ def parts_of(context: Context, source: Session, job: RunTable, hashing: Hashing,
         yield Part(number, lambda n=number, s=span: _recorded(job, n, parts.compare_range(sides, s)))  # type: ignore[misc]
 
 
-def settled(
+def classified(
     context: Context,
     job: RunTable,
     hashing: Hashing,
     followed: Followed,
     found: Sequence[Difference],
-    bring: Callable[[], object],
+    catch_up_pass: Callable[[], object],
 ) -> tuple[Difference, ...]:
-    """What is confirmed to differ of some suspects; rows that never stand still are left to the cutover."""
+    """The suspects that are confirmed to differ; rows that change each time are left to the cutover.
+
+    :param catch_up_pass: runs a pass that begins now.
+    """
     keys = list(dict.fromkeys(d.key_values for d in found))
-    verdict = suspects.classify(context.source, context.target, job, hashing, followed, keys, bring)
+    verdict = suspects.classify(context.source, context.target, job, hashing, followed, keys, catch_up_pass)
+    # Durable: the hot keys, which are compared again before the cutover.
     with context.fenced() as tx:
         catch_up.touch_keys(tx, context.run_id, job.table.number, [list(k) for k in verdict.hot])
     return verdict.confirmed

@@ -48,7 +48,7 @@ def _same(key: Deferred) -> list[sql.Composed]:
 
 
 def _parent(tx: Transaction, key: Deferred) -> sql.Composed:
-    """The condition that the parent of a child ``c`` is there; periods of several rows may cover a child's."""
+    """The condition that the parent of a child ``c`` exists; the periods of several rows may cover that of a child."""
     detail = key.detail or {}
     tests = sql.SQL(" AND ").join(_same(key))
     parent = _from(tx, TableRef(*detail["references"]))
@@ -60,7 +60,7 @@ def _parent(tx: Transaction, key: Deferred) -> sql.Composed:
 
 
 def orphans(tx: Transaction, key: Deferred) -> list[Difference]:
-    """Rows whose parent is not there, by an anti-join of the target alone with the key's own operators."""
+    """Rows without a parent, by an anti-join in the target with the operators of the key."""
     detail = key.detail or {}
     columns = detail["columns"]
     parent = TableRef(*detail["references"])
@@ -80,15 +80,15 @@ def orphans(tx: Transaction, key: Deferred) -> list[Difference]:
     ]
 
 
-def told_apart(
+def explain_orphans(
     source: Transaction, found: list[Difference], key: Deferred, plan: Plan, schema: str
 ) -> list[Difference]:
-    """Say of each orphan whether the source has its parent: lost on the way, or never there."""
+    """Add to each orphan whether the source has its parent: it was lost in the copy, or did not exist before."""
     detail = key.detail or {}
     parent = next((t for t in plan.tables if t.target == TableRef(*detail["references"])), None)
     if parent is None:
         return found
-    told = []
+    explained = []
     for item in found:
         values = list((item.key or {}).values())
         tests = sql.SQL(" AND ").join(
@@ -99,12 +99,12 @@ def told_apart(
         row = source.pg.execute(sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {})").format(view, tests)).fetchone()
         there = row is not None and row[0]
         where = "the source has it" if there else "an orphan on the source too, or its parent is left out by $where"
-        told.append(Difference(item.check_name, item.subject, f"{item.kind}: {where}", item.key))
-    return told
+        explained.append(Difference(item.check_name, item.subject, f"{item.kind}: {where}", item.key))
+    return explained
 
 
 def invalid(tx: Transaction, plan: Plan, taken: tuple[Deferred, ...]) -> Iterator[Difference]:
-    """Foreign keys that the load left not validated though the DDL has them so, and indexes not valid."""
+    """Foreign keys that are not validated although the DDL declares them so, and indexes that are not valid."""
     for key in taken:
         if key.kind == "foreign_key" and key.status != "off" and (key.detail or {}).get("validated"):
             name = key.standing
@@ -128,7 +128,7 @@ def invalid(tx: Transaction, plan: Plan, taken: tuple[Deferred, ...]) -> Iterato
 
 
 def off(taken: tuple[Deferred, ...]) -> Iterator[Difference]:
-    """What the load took off and is not back."""
+    """Objects that were dropped for the copy and are not restored."""
     for item in taken:
         if item.kind not in deferred_objects.SUSPENDED and item.status == "off":
-            yield Difference("constraints", f"{item.table} {item.name}", f"{item.kind} is not back")
+            yield Difference("constraints", f"{item.table} {item.name}", f"{item.kind} is not restored")

@@ -1,16 +1,16 @@
-"""Rows compared in parts that can be cut further, so that comparing gives way to the application and still ends.
+"""Rows compared in parts that can be divided further, so that a comparison that yields to the application still ends.
 
-A sum of rows is additive: the sums of a range's halves make the range's sum, and the sums of a side's parts by bucket
-make the side's. Halves of a range that both servers order alike are compared with each other, each in one
-snapshot per side.
+A sum of rows is additive: the sums of a range's halves add up to the sum of the range, and the sums by bucket of one
+side's parts add up to those of the side. Halves of a range that both servers order alike are compared with each other,
+each in one snapshot per side.
 
-A table whose key the servers order differently cannot be cut alike on both sides. Its buckets are summed over ranges
-of the source's own key on the source, part by part in one snapshot each, and in one scan of the target. A row's
-key is in exactly one range, so each row that keeps its key is counted once, as of its part's snapshot; a row
-whose key changes meanwhile may be counted twice or never. While the application writes, a bucket that differs for this
-reason is a suspect and is settled key by key. One that agrees although a row was counted twice or never agrees by
-a collision of its hashes only; and the keys of that change are logged, so a pass touches them and they are
-compared again (docs/invariants.md, I-6.6). An application that is stopped moves no rows.
+A table whose key the servers order differently cannot be divided alike on both sides. Its buckets are summed over
+ranges of the source's own key on the source, part by part in one snapshot each, and in one scan of the target. A row's
+key is in exactly one range, so each row that keeps its key is counted once, as of its part's snapshot. A row whose key
+changes during the comparison may be counted twice or not at all. While the application writes, a bucket that differs
+for this reason is a suspect, and its rows are classified key by key. Such a bucket agrees only when its hashes collide.
+In that case too the keys of the change are logged, and the pass that applies them has them compared again
+(docs/invariants.md, I-6.6). While the application is stopped, no key changes.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """What a table is compared with.
+    """Both sides of one table, and how its rows are compared.
 
     :ivar look: finds the rows behind a checksum that differs: suspects while the application writes.
     """
@@ -92,7 +92,7 @@ def _together(parts: Iterable[Compared]) -> Compared:
 
 
 def in_parts(sides: Sides, spans: Iterable[KeyRange], work: Callable[[KeyRange], T]) -> Iterator[T]:
-    """``work`` for each range of the source's keys; in halves, and halves of these, where it gave way."""
+    """``work`` for each range of the source's keys; a range in which it yielded is divided in halves, repeatedly."""
     left = list(spans)[::-1]
     waits = retry_delays()
     while left:
@@ -108,7 +108,7 @@ def in_parts(sides: Sides, spans: Iterable[KeyRange], work: Callable[[KeyRange],
 
 
 def _halves(sides: Sides, span: KeyRange) -> list[KeyRange]:
-    """The range cut in two; as it is where the table has no key, or the range fewer than two rows."""
+    """Both halves of the range; the range itself when the table has no key or the range fewer than two rows."""
     job = sides.job
 
     def look() -> list[KeyRange]:
@@ -123,7 +123,7 @@ def _halves(sides: Sides, span: KeyRange) -> list[KeyRange]:
 
 
 def joined(chunks: Sequence[Chunk]) -> list[KeyRange]:
-    """All keys in consecutive ranges of about :data:`PART_ROWS` rows, cut where chunks are."""
+    """All keys in consecutive ranges of about :data:`PART_ROWS` rows, divided at the bounds of chunks."""
     behind = {c.range.lower: c for c in chunks}
     spans: list[KeyRange] = []
     lower, rows, at = None, 0, behind.pop(None, None)
@@ -138,7 +138,7 @@ def joined(chunks: Sequence[Chunk]) -> list[KeyRange]:
 
 
 def compare_whole(sides: Sides, spans: Sequence[KeyRange]) -> Compared:
-    """Compare a whole table by buckets, and look into those that differ.
+    """Compare a whole table by buckets, and find the differing rows of buckets that differ.
 
     :param spans: ranges that together hold every key of the source, in its order.
     """
@@ -152,7 +152,7 @@ def compare_whole(sides: Sides, spans: Sequence[KeyRange]) -> Compared:
     found: list[Difference] = []
     for at in range(0, len(wrong), checksum.BUCKETS_AT_ONCE):
         some = wrong[at : at + checksum.BUCKETS_AT_ONCE]
-        found += _look_into(sides, spans, checksum.bucket_condition(job, hashing, buckets, some))
+        found += _differing_rows(sides, spans, checksum.bucket_condition(job, hashing, buckets, some))
         if sides.look is checksum.differences and len(found) >= checksum.DIFFERENCES_MOST:
             break
     return Compared(checksum.add(x.values()), checksum.add(y.values()), found)
@@ -168,7 +168,9 @@ def _target_sums(sides: Sides, buckets: int) -> dict[int, Sum]:
         return checksum.bucket_sums(tx, sides.job, "target", sides.hashing, buckets)
 
 
-def _look_into(sides: Sides, spans: Sequence[KeyRange], where: dict[checksum.Side, sql.Composed]) -> list[Difference]:
+def _differing_rows(
+    sides: Sides, spans: Sequence[KeyRange], where: dict[checksum.Side, sql.Composed]
+) -> list[Difference]:
     """The rows of some buckets that differ."""
     a: dict[Key, tuple[int, ...]] = {}
     for part in in_parts(sides, spans, partial(_source_hashes, sides, where["source"])):
@@ -197,7 +199,7 @@ def _described(sides: Sides, keys: Sequence[Key]) -> list[Difference]:
 
 
 def _compare_keyless(sides: Sides) -> Compared:
-    """Nothing tells two rows of it apart, so it is compared as one part."""
+    """Compare a table without a key, as one part: its rows cannot be divided into ranges."""
     job, hashing, buckets = sides.job, sides.hashing, checksum.bucket_count(sides.job.table.estimate)
     with reading(sides.source, job) as a, sides.snapshot() as b:
         x = checksum.bucket_sums(a, job, "source", hashing, buckets)

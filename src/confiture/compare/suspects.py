@@ -1,7 +1,8 @@
-"""Rows that differ while writes go on: suspects, until a catch-up pass that began later has run.
+"""Rows that differ while the application writes: suspects, until a catch-up pass that began later has run.
 
-Source, target, source are read in this order; a row is confirmed only when the source stood still, the
-log has nothing for its key, and it still differs. What moved is hot and tried again (docs/invariants.md, I-6.5).
+Source, target and source are read in this order. A difference is confirmed only when the row did not change on the
+source between the two reads, the log has no entry for its key, and the row still differs. A row that changed is hot,
+and is compared again (docs/invariants.md, I-6.5).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from confiture.plan.projection import raw
 from confiture.postgres.retry import repeated
 from confiture.postgres.session import Session, Transaction
 
-#: Times a hot row is looked at before it is left to the cutover; each costs a pass.
+#: Times that a hot row is compared before it is left to the cutover; each time takes a pass.
 TRIES = 3
 #: Keys compared with one statement.
 KEYS_AT_ONCE = 2_000
@@ -32,7 +33,7 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of suspects: confirmed differences, and keys that never stood still."""
+    """The result for some suspects: confirmed differences, and keys that changed each time."""
 
     confirmed: tuple[Difference, ...]
     hot: tuple[Key, ...]
@@ -47,9 +48,9 @@ def classify(
     keys: Sequence[Key],
     catch_up: Callable[[], object],
 ) -> Verdict:
-    """Tell suspects apart.
+    """Compare suspects again: they are equal, confirmed to differ, or hot.
 
-    :param keys: the suspects, as the target's key columns print.
+    :param keys: the suspects, as text in the format of the target's key columns.
     :param catch_up: runs a pass that begins now.
     """
     confirmed: list[Difference] = []
@@ -95,10 +96,10 @@ def _read(source: Session, job: RunTable, hashing: Hashing, where: sql.Composed)
 
 
 def among(job: RunTable, keys: Sequence[Key]) -> dict[Side, sql.Composed]:
-    """The rows of some keys, as each side says it. Keys are the target's; they read back on the source."""
+    """The rows of some keys, as a condition on each side. The keys are text in the format of the target."""
 
     def on(parts: Sequence[KeyPart]) -> sql.Composed:
-        # An array a column: composing a literal a value would take longer than the query.
+        # One array per column: composing a literal per value would take longer than the query.
         arrays = [
             sql.SQL("{}::text[]::{}[]::{}[]").format(sql.Literal([key[i] for key in keys]), raw(wire), raw(part.type))
             for i, (part, wire) in enumerate(zip(parts, job.table.key_wires, strict=True))
@@ -112,7 +113,7 @@ def among(job: RunTable, keys: Sequence[Key]) -> dict[Side, sql.Composed]:
 
 
 def _logged(tx: Transaction, job: RunTable, followed: Followed, keys: Sequence[Key]) -> set[Key]:
-    """Which of the keys have a log row now; a TRUNCATE's marker counts for all."""
+    """The keys that have a log row now; a TRUNCATE in the log counts for every key."""
     order = {k.source: i for i, k in enumerate(followed.item.key, 1)}
     names = [f"k{order[k.source]}" for k in job.table.key]
     images = {k.target: k for k in job.table.key}

@@ -1,6 +1,6 @@
-"""Finding the row a chunk failed on: bisect its range, then try each column of that row.
+"""Finding the row that a chunk failed on: its range is bisected, then each column of that row is tried.
 
-Every attempt here runs in transactions that are rolled back.
+Every attempt runs in transactions that are rolled back.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from confiture.types import KeyRange, KeyValue, quoted
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """What is known of the row that would not go in; None where it could not be found out.
+    """What is known of the row that could not be inserted; None for what could not be determined.
 
     :ivar place: the column, the constraint with its columns, or both.
     """
@@ -47,7 +47,7 @@ def find(context: Context, job: RunTable, span: KeyRange, error: psycopg.Error) 
 
 def _message(error: psycopg.Error) -> str:
     message = (error.diag.message_primary or str(error)).strip()
-    # These say which values stand against each other; others show the whole row.
+    # The details of a unique or exclusion violation name the conflicting values; other details show the whole row.
     detail = error.diag.message_detail if error.sqlstate in ("23505", "23P01") else None
     return f"{message}: {detail}" if detail else message
 
@@ -119,7 +119,7 @@ def _only_key(tx: Transaction, job: RunTable, span: KeyRange) -> KeyValue | None
 
 
 def _column(context: Context, job: RunTable, span: KeyRange) -> tuple[str, ...]:
-    """The column whose value the source cannot compute, or the target's type does not take."""
+    """The column whose value the source cannot compute or the target's type rejects."""
     within = predicate(job.table.view_key, span)
     for p in job.table.columns:
         query = sql.SQL("SELECT ({})::text FROM {} WHERE {}").format(sql.Identifier(p.target), job.view, within)

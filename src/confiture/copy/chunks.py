@@ -1,7 +1,7 @@
 """Chunks: planning them ahead on the source, and copying one with its checkpoint.
 
-A chunk's rows and the update that marks it done commit together: after any crash it is wholly
-there and done, or absent and pending (docs/invariants.md, I-3.1).
+A chunk's rows and the update that marks it done commit together. After a crash a chunk is either complete and done, or
+absent and pending (docs/invariants.md, I-3.1).
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ MOVERS: dict[str, Copier] = {"fdw": Fdw(), "copy": Stream()}
 
 
 def plan_ahead(context: Context, job: RunTable, number: int, rows: int | None = None) -> None:
-    """Write the next batch of ranges and the planner's cursor in one commit; seal at the end (I-3.4).
+    """Record the next batch of ranges and the planner's cursor in one commit; seal the table at its end (I-3.4).
 
-    :param rows: of each range; None for as many as the table's plan says.
+    :param rows: rows of each range; None for the number in the table's plan.
     """
     with context.target.transaction(read_only=True) as tx:
         state = table_plans.get(tx, context.run_id, number)
@@ -46,18 +46,17 @@ def plan_ahead(context: Context, job: RunTable, number: int, rows: int | None = 
         bounds = _bounds(tx, job, state.cursor_key, rows or job.table.chunk_rows) if job.table.key else []
     last = len(bounds) < PLAN_AHEAD
     spans = ranges(bounds, state.cursor_key, last=last)
-    with context.fenced() as tx:  # ranges and cursor commit together
+    # Durable together: the ranges and the planner's cursor behind them.
+    with context.fenced("plan") as tx:
         held = table_plans.get(tx, context.run_id, number, lock=True)
         if (held.cursor_key, held.next_chunk) == (state.cursor_key, state.next_chunk):
             chunks.add(tx, context.run_id, number, spans, first=state.next_chunk, sealed=last)
-        failpoint("plan.before_commit")
-    failpoint("plan.after_commit")
 
 
 def key_texts(parts: tuple[KeyPart, ...]) -> sql.Composed:
-    """The key as text, under names that no ORDER BY can take for the key itself.
+    """The key as text, under names that differ from those of the key's columns.
 
-    A cast keeps its column's name, and ORDER BY prefers an output column: keys would sort as text.
+    A cast keeps the name of its column, and ORDER BY prefers an output column: the keys would be sorted as text.
     """
     return sql.SQL(", ").join(
         sql.SQL("{}::text AS {}").format(sql.Identifier(p.name), sql.Identifier(f"confiture_text_{i}"))
@@ -84,9 +83,9 @@ def _bounds(tx: Transaction, job: RunTable, cursor: KeyValue | None, size: int) 
 
 
 def _whole(job: RunTable, key: Sequence[str | None]) -> KeyValue:
-    """A key that may bound a range.
+    """A key that can bound a range.
 
-    :raises Blocked: when a part of it is NULL, which sorts behind every key and is in no range.
+    :raises Blocked: when a part of the key is NULL: such a key sorts behind every other key and is in no range.
     """
     found = tuple(part for part in key if part is not None)
     if len(found) < len(key):
@@ -95,7 +94,7 @@ def _whole(job: RunTable, key: Sequence[str | None]) -> KeyValue:
 
 
 def key_is_null(parts: Iterable[KeyPart]) -> sql.Composed:
-    """A part of the key is NULL."""
+    """The condition that a part of the key is NULL."""
     return sql.SQL(" OR ").join(sql.SQL("{} IS NULL").format(sql.Identifier(p.name)) for p in parts)
 
 
@@ -110,14 +109,14 @@ def _null_key(job: RunTable) -> Blocked:
     null = key_is_null(job.table.source_key).as_string()
     return Blocked(
         f"a row of {job.table.source} has a NULL in its key",
-        why="it is in no range of keys, and no pass finds it: it would be missing in the target",
-        fix=f"find it with SELECT * FROM {job.table.source} WHERE {null}; give it a key and declare the key NOT NULL,"
+        why="the row is in no range of keys and no pass finds it, so it would be missing in the target",
+        fix=f"find it with SELECT * FROM {job.table.source} WHERE {null}; set its key and declare the key NOT NULL,"
         " then run the same command again",
     )
 
 
 def middle_key(tx: Transaction, job: RunTable, span: KeyRange) -> KeyValue | None:
-    """A key that cuts ``span`` in two halves of rows; None when it has fewer than two."""
+    """The key that divides the rows of ``span`` in two halves; None when ``span`` has fewer than two rows."""
     within = predicate(job.table.source_key, span)
     counted = tx.pg.execute(sql.SQL("SELECT count(*) FROM {} WHERE {}").format(job.source, within)).fetchone()
     if counted is None or counted[0] < 2:
@@ -126,7 +125,7 @@ def middle_key(tx: Transaction, job: RunTable, span: KeyRange) -> KeyValue | Non
 
 
 def key_after(tx: Transaction, job: RunTable, span: KeyRange, rows: int) -> KeyValue | None:
-    """The key behind the first ``rows`` rows of ``span``; None when it has no more."""
+    """The key behind the first ``rows`` rows of ``span``; None when ``span`` has no further row."""
     parts = job.table.source_key
     query = sql.SQL("SELECT {} FROM {} WHERE {} ORDER BY {} OFFSET {} LIMIT 1").format(
         key_texts(parts), job.source, predicate(parts, span), columns(parts), sql.Literal(rows)
@@ -136,7 +135,11 @@ def key_after(tx: Transaction, job: RunTable, span: KeyRange, rows: int) -> KeyV
 
 
 def next_chunk(context: Context, number: int) -> Chunk | None:
-    """The next chunk to copy, its attempt counted durably; None when none is open and free."""
+    """Claim the next chunk to copy; None when every chunk is done or claimed.
+
+    The attempt is durable before the copy begins, so that a copy that ends the process is counted too.
+    """
+    # Durable: the attempt. The crash points are passed only when there is a chunk.
     with context.fenced() as tx:
         chunk = chunks.claim_next(tx, context.run_id, number)
         if chunk is not None:
@@ -148,33 +151,39 @@ def next_chunk(context: Context, number: int) -> Chunk | None:
 
 
 def halve(context: Context, job: RunTable, chunk: Chunk) -> None:
-    """Cut a chunk whose copies were lost with their process, so that less is at stake (I-3.7)."""
+    """Divide a chunk whose copies were lost with their process, so that the next loss is smaller (I-3.7)."""
     with reading(context.source, job) as tx:
         middle = middle_key(tx, job, chunk.range)
     if middle is None:
         return
+    # Durable together: both halves of the chunk.
     with context.fenced() as tx:
         chunks.cut(tx, context.run_id, chunk, middle)
 
 
 def shorten(context: Context, job: RunTable, chunk: Chunk, rows: int) -> None:
-    """Cut a chunk behind its first ``rows`` rows; one that has no more stays as it is."""
+    """Divide a chunk behind its first ``rows`` rows; a chunk without further rows stays unchanged."""
     with reading(context.source, job) as tx:
         key = key_after(tx, job, chunk.range, rows) if job.table.key else None
     if key is None:
         return
+    # Durable together: both parts of the chunk.
     with context.fenced() as tx:
         chunks.cut(tx, context.run_id, chunk, key)
 
 
 def copy_chunk(context: Context, job: RunTable, chunk: Chunk) -> int | None:
-    """Copy one chunk; its rows, or None when somebody else has done it meanwhile."""
+    """Copy one chunk; the number of its rows, or None when another session has finished the chunk.
+
+    When this returns, the rows and their checkpoint are durable.
+    """
     began = time.monotonic()
     by_fdw = job.table.strategy == "fdw"
     if by_fdw:
-        foreign_session.attend(context)
+        foreign_session.record_session(context)
     with reading(context.source, job) as source:
-        with context.fenced() as target:  # rows and checkpoint commit together
+        # Durable together: the rows and their checkpoint (I-3.1).
+        with context.fenced("copy") as target:
             held = chunks.claim(target, context.run_id, chunk)
             if held is None:
                 return None
@@ -183,8 +192,6 @@ def copy_chunk(context: Context, job: RunTable, chunk: Chunk) -> int | None:
             rows = MOVERS[job.table.strategy].move(source, target, job, held.range)
             seconds = time.monotonic() - began
             chunks.finish(target, context.run_id, held, epoch=context.epoch, rows=rows, seconds=seconds)
-            failpoint("copy.before_commit")
-    failpoint("copy.after_commit")
     return rows
 
 

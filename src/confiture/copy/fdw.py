@@ -20,7 +20,7 @@ class Fdw:
     """``INSERT ... SELECT`` from the foreign table."""
 
     def move(self, source: Transaction, target: Transaction, job: RunTable, span: KeyRange) -> int:
-        """Insert the rows of ``span``; ``source`` only holds the table against rewrites meanwhile."""
+        """Insert the rows of ``span``; ``source`` only locks the table, so that it is not rewritten."""
         return target.pg.execute(insert(job, span)).rowcount
 
 
@@ -32,7 +32,7 @@ def insert(job: RunTable, span: KeyRange) -> sql.Composed:
 
 
 def _select_list(job: RunTable) -> sql.Composed:
-    """Columns that travelled as text are read by the target type's own input function here."""
+    """The columns; one that is copied as text is converted by the input function of the target's type."""
     items = []
     for p in job.table.columns:
         name = sql.Identifier(p.target)
@@ -59,7 +59,7 @@ def foreign_table(job: RunTable, server: str) -> sql.Composed:
 def ships(tx: Transaction, job: RunTable, sample: KeyValue) -> bool:
     """Whether the whole range is sent to the source, as EXPLAIN shows it (docs/invariants.md, I-3.9).
 
-    What is not shipped would be compared on the target, by the target's collation.
+    A condition that is not shipped would be evaluated on the target, with the target's collation.
 
     :param sample: any key of the table.
     """

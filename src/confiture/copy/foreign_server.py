@@ -1,8 +1,8 @@
-"""Whether the target's server reaches the source with postgres_fdw, and the foreign server itself.
+"""The foreign server, and the check that the target's server reaches the source through it.
 
-The proof is that through the foreign server our own source session is seen in pg_stat_activity: a
-host name means something else on another machine. The foreign server trusts the network no further than our own
-connection does, whether the conninfo, a service file or the environment says so; where it cannot, it is not used.
+A host name may mean another server on another machine. The check therefore looks for Confiture's own source session in
+pg_stat_activity through the foreign server. The foreign server uses the security options of Confiture's own connection,
+whether the conninfo, a service file or the environment sets them; where that is not possible, COPY is used instead.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from confiture.postgres.profile import REMOTE_PROFILE
 from confiture.postgres.session import Session, Transaction
 from confiture.sql import load
 
-#: Of the live connection's libpq options, those that decide whom it trusts and how it is encrypted. Files are paths on
-#: the target's server there.
+#: The libpq options that decide how a connection is authenticated and encrypted. In a foreign server, files are paths
+#: on the target's server.
 _SECURITY = (
     "sslmode", "sslnegotiation", "sslcert", "sslkey", "sslcertmode", "sslrootcert", "sslsni",
     "ssl_min_protocol_version", "ssl_max_protocol_version", "gssencmode", "krbsrvname", "gsslib", "gssdelegation",
@@ -45,9 +45,9 @@ def create(
 
     :param name: of the server.
     :param seen_as: conninfo parts that differ from the target's point of view (host, port).
-    :param proven: False while it may be another server, of another version, that is reached.
+    :param proven: False before the check: another server, of another version, may be reached.
     :param application_name: of its sessions on the source; None for the one that all sessions of the run have.
-    :raises psycopg.Error: as the target says it.
+    :raises psycopg.Error: the error of the target.
     """
     info = source.pg.info
     given = {**conninfo_to_dict(source.database.conninfo), **conninfo_to_dict(seen_as or "")}
@@ -62,7 +62,7 @@ def create(
         "updatable": "false",
     }
     options.update(security(source))
-    # What is shipped is decided by our own rules, never by statistics fetched over the wire.
+    # The planner does not fetch statistics from the source: they would decide which conditions it ships.
     tx.pg.execute(
         sql.SQL("CREATE SERVER {} FOREIGN DATA WRAPPER postgres_fdw OPTIONS ({})").format(
             sql.Identifier(name), _options(options)
@@ -72,20 +72,20 @@ def create(
 
 
 def security(source: Session) -> dict[str, str]:
-    """What the foreign server needs so that it trusts the network no further than the live connection does.
+    """The options with which the foreign server is authenticated and encrypted as the live connection is.
 
-    libpq's defaults are left out but for ``sslmode``, because an older libpq may not have the option.
+    libpq's defaults are left out except ``sslmode``, because an older libpq may not have the option.
     """
     defaults = {o.keyword.decode(): (o.compiled or b"").decode() for o in source.pg.pgconn.info} | _DEFAULTS
     found = {k: v for k, v in effective(source.pg).items() if k in _SECURITY and v != defaults[k]}
     root = found.get("sslrootcert") or str(_OWN_FILES / "root.crt")
     if found.get("sslmode") == "require" and Path(root).exists():
-        # libpq verifies the server's certificate then; without that file on the target's server it would not.
+        # With this file libpq verifies the server's certificate; the target's server may not have the file.
         found["sslmode"] = "verify-ca"
     return found
 
 
-#: What libpq fills in where it lists no default; sslmode is always given.
+#: The values that libpq uses where it lists no default; sslmode is always set.
 _DEFAULTS = {"sslcertmode": "allow", "sslmode": ""}
 #: Where libpq looks for certificates that no option names.
 _OWN_FILES = Path("~/.postgresql").expanduser()
@@ -101,7 +101,7 @@ def _revocations(source: Session) -> str | None:
 
 
 def refresh(tx: Transaction, source: Session, name: str) -> None:
-    """Have the foreign server take the options of the live connection, which may be stricter than at setup."""
+    """Set the foreign server's options to those of the live connection, which may be stricter than at setup."""
     row = tx.pg.execute("SELECT srvoptions FROM pg_catalog.pg_foreign_server WHERE srvname = %s", (name,)).fetchone()
     have = dict(o.split("=", 1) for o in (row[0] if row is not None else None) or [])
     wanted = security(source)
@@ -117,7 +117,7 @@ def refresh(tx: Transaction, source: Session, name: str) -> None:
 
 
 def let_in(tx: Transaction, source: Session, name: str, seen_as: str | None) -> None:
-    """The user mapping, where there is none or it was dropped."""
+    """Create the user mapping unless it exists."""
     known = "SELECT 1 FROM pg_catalog.pg_user_mappings WHERE srvname = %s AND usename = current_user"
     if tx.pg.execute(known, (name,)).fetchone() is None:
         user = conninfo_to_dict(seen_as or "").get("user") or source.pg.info.user
@@ -129,12 +129,12 @@ def shut_out(tx: Transaction, name: str) -> None:
     tx.pg.execute(sql.SQL("DROP USER MAPPING IF EXISTS FOR CURRENT_USER SERVER {}").format(sql.Identifier(name)))
 
 
-#: Extensions that may record statements within statements; turned off for the transaction where our role may do that.
+#: Extensions that may record nested statements; disabled for the transaction where the role has the privilege.
 _RECORDING = (("pg_stat_statements.track", "none"), ("pgaudit.log", "none"))
 
 
 def _user_mapping(tx: Transaction, server: str, user: str, password: str) -> None:
-    """CREATE USER MAPPING with the password from a table, so that no statement and no parameter of ours contains it."""
+    """CREATE USER MAPPING with the password from a table, so that no statement and no parameter contains it."""
     named = load("foreign_server.sql")
     for setting in _RECORDING:
         with contextlib.suppress(psycopg.Error), tx.pg.transaction():
@@ -155,14 +155,14 @@ def _escaped(value: str) -> str:
 
 
 def install(tx: Transaction) -> None:
-    """CREATE EXTENSION unless it is there."""
+    """CREATE EXTENSION unless it exists."""
     tx.pg.execute("CREATE EXTENSION IF NOT EXISTS postgres_fdw")
 
 
 def prove(tx: Transaction, source: Session, server: str, application_name: str) -> str | None:
-    """Look for our own source session through the foreign server; why it is not seen, or None.
+    """Look for Confiture's own source session through the foreign server; why it is not visible, or None.
 
-    :param application_name: of the foreign server's session; only the two of us know it yet.
+    :param application_name: of the foreign server's session; it is random, so no other session has it.
     """
     backend = source.backend
     with tx.pg.transaction():
@@ -183,7 +183,7 @@ def prove(tx: Transaction, source: Session, server: str, application_name: str) 
     with source.transaction(read_only=True) as there:
         encrypted = there.pg.execute(load("foreign_server.sql")["encrypted"], {"name": application_name}).fetchone()
     if source.pg.pgconn.ssl_in_use and encrypted != (True,):
-        return "the target's server reaches the source without TLS, and our own connection uses it"
+        return "the target's server reaches the source without TLS, and Confiture's own connection uses TLS"
     return None
 
 

@@ -1,7 +1,7 @@
 """The session that the target's server opens on the source for the run's foreign server.
 
-It is no session of this process: it stays when the target's server, or what is between the two, vanishes. So it is
-asked for its own identity through the foreign server, and the journal has that before it locks a table.
+The session does not belong to this process: it remains open when the target's server or the network fails. Its identity
+is read through the foreign server and recorded in the journal before the session locks a table.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ NAME = "self"
 
 
 def prepare(context: Context, server: str) -> None:
-    """Have the view on the source and the foreign table in the target that the session is asked through."""
+    """Create the view on the source and the foreign table in the target that show the session's identity."""
     named, name = load("foreign_server.sql"), sql.Identifier(context.schema, NAME)
+    # Durable: the view, which a crash leaves without its foreign table. Both statements are harmless to repeat.
     with context.fenced_source() as tx:
         tx.pg.execute(sql.SQL(named["self_view"].decode()).format(view=name))
+    # Durable: the foreign table over the view.
     with context.fenced() as tx:
         statement = sql.SQL(
             "CREATE FOREIGN TABLE IF NOT EXISTS {} (pid integer, started text)"
@@ -32,8 +34,8 @@ def prepare(context: Context, server: str) -> None:
         tx.pg.execute(statement.format(*values))
 
 
-def attend(context: Context) -> None:
-    """Open the session, or find the open one, and record it; the one that it replaces is ended.
+def record_session(context: Context) -> None:
+    """Open the session, or find the open one, and record it; a session that it replaces is terminated.
 
     The target's server keeps it open for the next transaction.
     """
@@ -44,9 +46,9 @@ def attend(context: Context) -> None:
 
 
 def check(context: Context, tx: Transaction) -> None:
-    """Before ``tx`` reads through the foreign server.
+    """Check the session before ``tx`` reads through the foreign server.
 
-    :raises CannotConnect: when that would be in a session that is not recorded; the caller tries again.
+    :raises CannotConnect: when ``tx`` would use a session that is not recorded; the caller retries.
     """
     if _look(context, tx) != context.joined(NAME):
         raise CannotConnect(

@@ -1,4 +1,4 @@
-"""What both ways of copying share: the table, its SELECT's columns, and where they go."""
+"""One planned table of a run: the names of its view, its columns, its source and its target."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RunTable:
     """One planned table of one run.
 
     :ivar schema: the run's own, on both sides.
-    :ivar side: where its rows are read: on the source, or for what is applied in reverse in the target.
+    :ivar side: where its rows are read: ``source``, or ``target`` when changes are applied in reverse.
     """
 
     table: TablePlan
@@ -30,7 +30,7 @@ class RunTable:
 
     @property
     def view(self) -> sql.Identifier:
-        """The SELECT on the source, and the foreign table of the same name on the target."""
+        """The view on the source, and the foreign table of the same name on the target."""
         return sql.Identifier(self.schema, self.table.view)
 
     @property
@@ -40,7 +40,7 @@ class RunTable:
 
     @property
     def source(self) -> sql.Composed:
-        """The table the rows come from, with ONLY where its children are tables of their own."""
+        """The table that the rows are read from, with ONLY where its children are planned as separate tables."""
         only = sql.SQL("ONLY " if self.table.only else "")
         return only + self.table.source.identifier
 
@@ -59,7 +59,7 @@ class RunTable:
 def reading(session: Session, job: RunTable) -> Iterator[Transaction]:
     """A transaction that reads a table's rows: lock, then snapshot, then fingerprint (docs/invariants.md, I-2.1).
 
-    :raises Blocked: when the table, or what its rows rest on, is no longer as it was planned.
+    :raises Blocked: when the table, or an object that its rows depend on, was changed since it was planned.
     """
     tables = [job.table.source]
     with fingerprint.naming_gone(session, job.schema, job.side, tables), context.reading(session, job.source) as tx:
@@ -71,10 +71,10 @@ class Copier(Protocol):
     """A way of copying one range."""
 
     def move(self, source: Transaction, target: Transaction, job: RunTable, span: KeyRange) -> int:
-        """Insert the rows of ``span`` within the caller's two transactions; how many.
+        """Insert the rows of ``span`` within the caller's two transactions; the number of rows.
 
         Nothing is committed here: the caller commits the rows with their checkpoint.
 
-        :raises psycopg.Error: as either server says it.
+        :raises psycopg.Error: the error of either server.
         """
         ...

@@ -1,4 +1,4 @@
-"""Copying by COPY: rows stream through this process, in binary where the types allow.
+"""Copying by COPY: rows are streamed through this process, in binary format where the types allow it.
 
 https://www.postgresql.org/docs/current/sql-copy.html
 """
@@ -12,7 +12,7 @@ from confiture.plan.keyset import predicate
 from confiture.postgres.session import Transaction
 from confiture.types import KeyRange
 
-#: Bytes gathered before they are written on: row by row costs a third of the speed.
+#: Bytes collected before they are written: writing row by row takes a third longer.
 BATCH_BYTES = 256 * 1024
 
 
@@ -20,7 +20,7 @@ class Stream:
     """``COPY (SELECT ...) TO STDOUT`` into ``COPY ... FROM STDIN``, with bounded memory."""
 
     def move(self, source: Transaction, target: Transaction, job: RunTable, span: KeyRange) -> int:
-        """Stream the rows of ``span``; the count is the target's."""
+        """Stream the rows of ``span``; the number of rows that the target has inserted."""
         form = sql.SQL(job.table.format)
         out = sql.SQL("COPY (SELECT {} FROM {} WHERE {}) TO STDOUT (FORMAT {})").format(
             job.columns, job.view, predicate(job.table.view_key, span), form
@@ -30,7 +30,7 @@ class Stream:
 
 
 def pipe(source: Transaction, target: Transaction, out: sql.Composed, into: sql.Composed) -> int:
-    """Stream one COPY into another with bounded memory; rows, as the target counted them."""
+    """Stream one COPY into another with bounded memory; the number of rows that the target has inserted."""
     writer = target.pg.cursor()
     with source.pg.cursor().copy(out) as reading, writer.copy(into) as writing:
         batch: list[bytes] = []

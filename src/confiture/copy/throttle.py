@@ -1,4 +1,4 @@
-"""How far the copy holds itself back: limits and figures in, waits and reasons out. Pure."""
+"""How long the copy waits, computed from the limits and from measured figures, without I/O."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-#: Seconds' worth of rows in a chunk under a rate limit: the copy is even, and a changed limit soon obeyed.
+#: Seconds that a chunk takes under a rate limit: the load is even, and a changed limit takes effect soon.
 RATE_CHUNK_SECONDS = 2.0
-#: Seconds a chunk is to take at most, as the one before it went: a pause waits no longer.
+#: Seconds a chunk may take, judged by the speed of the chunk before it: a pause waits no longer than this.
 CHUNK_SECONDS = 10.0
-#: A chunk is not made smaller for being slow: a lock it waited for says nothing about the next.
+#: Rows below which a slow chunk is not shortened further: it may have waited for a lock, and the next one may not.
 SLOW_CHUNK_ROWS = 1_000
-#: Bytes of WAL a standby is taken to replay in a second where its lag is not known by the clock:
-#: one segment, what a single process of modest hardware replays.
+#: Bytes of WAL that a standby is assumed to replay in a second where the server does not report its lag as a time: one
+#: segment, which a single process on modest hardware replays.
 REPLAY_BYTES_PER_SECOND = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """The limits an operator sets; None where there is none.
+    """The limits that an operator sets; None for no limit.
 
     :ivar max_rate: rows copied per second.
     :ivar max_replica_lag: seconds a standby of either server may be behind.
@@ -31,7 +31,7 @@ class Throttle:
     max_backlog: int | None = None
 
     def with_limits(self, given: Throttle) -> Throttle:
-        """These limits, with those that are given in their place."""
+        """These limits, replaced by those that are given."""
         return Throttle(**{**asdict(self), **{k: v for k, v in asdict(given).items() if v is not None}})
 
     def __bool__(self) -> bool:
@@ -49,13 +49,17 @@ class Throttle:
 
 
 def from_json(stored: Mapping[str, Any]) -> Throttle:
-    """Limits as the journal has them; what it does not name is no limit."""
+    """The limits from the journal; a limit that it does not name is None."""
     return Throttle(**{name: stored.get(name) for name in Throttle.__dataclass_fields__})
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why the copy waits: ``kind`` tells one from another, ``seconds`` when to look again."""
+    """Why the copy waits.
+
+    :ivar kind: ``rate``, ``lag`` or ``backlog``.
+    :ivar seconds: until the reason is checked again.
+    """
 
     kind: str
     text: str
@@ -66,8 +70,8 @@ class Reason:
 class Replica:
     """A standby that is connected.
 
-    :ivar clock: seconds behind as the server measures them; None when it does not know.
-    :ivar behind: bytes of WAL not replayed; None for what replays nothing, such as an archiver.
+    :ivar clock: seconds behind as the server reports them; None when it does not report them.
+    :ivar behind: bytes of WAL not replayed; None for a receiver that replays nothing, such as an archiver.
     """
 
     name: str
@@ -77,21 +81,21 @@ class Replica:
 
     @property
     def lag(self) -> float:
-        """Seconds behind; 0 for one that has all, whatever was measured before."""
+        """Seconds behind; 0 for a standby that has replayed everything, whatever time the server reports."""
         if self.behind is None or self.behind <= 0:
             return 0.0
         return self.clock if self.clock is not None else self.behind / REPLAY_BYTES_PER_SECOND
 
 
 def rest(rows: int, seconds: float, max_rate: int | None) -> float:
-    """Seconds to wait before more is copied, ``seconds`` after ``rows`` rows were begun."""
+    """Seconds to wait before the next chunk, when the last ``rows`` rows have taken ``seconds``."""
     return 0.0 if max_rate is None else max(0.0, rows / max_rate - seconds)
 
 
 def chunk_rows(planned: int, speed: float | None, max_rate: int | None) -> int:
-    """Rows for the next chunk of a table: never more than planned.
+    """Rows for the next chunk of a table, at most the planned number.
 
-    :param speed: rows per second of the chunk before; None when there was none.
+    :param speed: rows per second of the previous chunk; None before the first.
     """
     rows = planned
     if speed is not None:
@@ -102,13 +106,16 @@ def chunk_rows(planned: int, speed: float | None, max_rate: int | None) -> int:
 
 
 def rate_reason(rows: int, seconds: float, limits: Throttle) -> Reason | None:
-    """Whether the rate limit makes the copy wait."""
+    """The reason when the copy has to wait for the rate limit; None when not."""
     left = rest(rows, seconds, limits.max_rate)
     return Reason("rate", f"rate limit {limits.max_rate:,} rows/s", left) if left > 0 else None
 
 
 def lag_reason(replicas: Iterable[Replica], limits: Throttle, look_again: float) -> Reason | None:
-    """Whether a standby is too far behind; the worst is named. ``look_again`` in seconds."""
+    """The reason, naming the standby that is furthest behind, when its lag exceeds the limit; None when not.
+
+    :param look_again: seconds until the lag is measured again.
+    """
     worst = max(replicas, key=lambda r: r.lag, default=None)
     if worst is None or limits.max_replica_lag is None or worst.lag <= limits.max_replica_lag:
         return None
@@ -118,10 +125,10 @@ def lag_reason(replicas: Iterable[Replica], limits: Throttle, look_again: float)
 
 
 def backlog_reason(rows: int, left: int, limits: Throttle) -> Reason | None:
-    """Whether the log is to be shortened before more is copied.
+    """The reason when the log has to be shortened before the next chunk; None when not.
 
-    :param left: log rows that shortening could not take away the last time. Until their tables are copied
-        nothing else can: the log may double before it is worth another try, or the copy would never end.
+    :param left: log rows that remained when the log was last shortened. They remain until their tables are copied, so
+        the log may grow to twice as many before it is shortened again: otherwise the copy would never end.
     """
     if limits.max_backlog is None or rows <= max(limits.max_backlog, 2 * left):
         return None

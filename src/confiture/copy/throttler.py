@@ -1,7 +1,7 @@
-"""Between two chunks: obey the limits an operator set, and say why the copy waits.
+"""Between two chunks: apply the limits that the operator has set, and report why the copy waits.
 
-The limits are read anew each time, so that a running copy obeys a new one within a chunk, and a later
-process the last ones. Nothing is held while it waits: no transaction is open on either side.
+The limits are read again before each chunk, so that a new limit takes effect within one chunk, also in a process that
+was started later. No transaction is open on either side while the copy waits.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from confiture.runner.context import POLL_SECONDS, Context
 from confiture.sql import load
 from confiture.types import quoted
 
-#: Seconds between two looks at the standbys, and at the log.
+#: Seconds between two measurements of the standbys' lag, and of the log.
 LAG_SECONDS = 1.0
 BACKLOG_SECONDS = 5.0
-#: Seconds after which an ongoing wait is told again, with its figures of then.
-TELL_SECONDS = 10.0
+#: Seconds after which an ongoing wait is reported again, with its current figures.
+REPORT_SECONDS = 10.0
 
 
 class Log(Protocol):
     """The log of a run that captures, while its tables are copied."""
 
     def waiting(self) -> int:
-        """Its rows."""
+        """The number of log rows."""
 
     def now(self) -> None:
-        """Make it as short as it can be."""
+        """Remove every log row that can be removed now."""
 
     def between_chunks(self) -> None:
-        """Called after each chunk; keeps it short every so often."""
+        """Called after each chunk: shortens the log when it is due."""
 
     def meanwhile(self) -> None:
-        """Called again and again while the copy waits; the same."""
+        """Called repeatedly while the copy waits: shortens the log when it is due."""
 
 
 class Throttler:
-    """What holds one copy back, and what it has told of that."""
+    """What one copy waits for, and what was reported of it."""
 
     def __init__(self, context: Context, log: Log | None = None) -> None:
         self.context = context
@@ -53,15 +53,15 @@ class Throttler:
         self._rows, self._began = 0, time.monotonic()
         self._speed: dict[int, float] = {}
         self._rested = False
-        self._told: Reason | None = None
-        self._since = self._told_at = 0.0
-        self._looked: dict[str, float] = {}
+        self._reported: Reason | None = None
+        self._since = self._reported_at = 0.0
+        self._measured: dict[str, float] = {}
         self._lag: Reason | None = None
         self._left = 0
         self._unseen: set[str] = set()
 
     def wait(self) -> None:
-        """Before a chunk: obey signals and a pause, then wait while there is a reason to.
+        """Before a chunk: obey signals and a pause, then wait while a limit requires it.
 
         :raises Drained: after a signal.
         :raises Held: when the run was taken over.
@@ -72,7 +72,7 @@ class Throttler:
             reason = self._rate_reason() or self._lag_reason()
             if reason is None:
                 break
-            self._tell(reason)
+            self._report(reason)
             if self._log is not None:
                 self._log.meanwhile()
             time.sleep(min(POLL_SECONDS, reason.seconds))
@@ -93,11 +93,11 @@ class Throttler:
             self._log.between_chunks()
 
     def end(self) -> None:
-        """Nothing holds the copy back any more; told if something did."""
-        if self._told is None:
+        """Record that the copy no longer waits, and report it if the copy has waited."""
+        if self._reported is None:
             return
         self._record(None)
-        self._told = None
+        self._reported = None
         self.context.progress.say(f"throttle ended after {time.monotonic() - self._since:.0f} s")
 
     def _read(self) -> Throttle:
@@ -108,7 +108,7 @@ class Throttler:
 
     def _rate_reason(self) -> Reason | None:
         reason = throttle.rate_reason(self._rows, time.monotonic() - self._began, self.limits)
-        # A limited copy stays throttled from chunk to chunk: only one that did not have to wait ends it.
+        # A copy under a rate limit stays throttled from chunk to chunk, until a chunk does not have to wait.
         self._rested = self._rested or reason is not None
         return reason
 
@@ -123,9 +123,9 @@ class Throttler:
 
     def _due(self, what: str, seconds: float) -> bool:
         now = time.monotonic()
-        if now - self._looked.get(what, -seconds) < seconds:
+        if now - self._measured.get(what, -seconds) < seconds:
             return False
-        self._looked[what] = now
+        self._measured[what] = now
         return True
 
     def _replicas(self, side: str, session: Session) -> list[Replica]:
@@ -133,7 +133,7 @@ class Throttler:
         if found is None and side not in self._unseen:
             self._unseen.add(side)
             self.context.progress.say(
-                f"replica lag of the {side}'s server cannot be seen, so the copy does not wait for it: "
+                f"replica lag of the {side}'s server is not visible, so the copy does not wait for it: "
                 f"GRANT pg_read_all_stats TO {quoted(session.pg.info.user)}"
             )
         return found or []
@@ -144,25 +144,30 @@ class Throttler:
         reason = throttle.backlog_reason(self._log.waiting(), self._left, self.limits)
         if reason is None:
             return
-        self._tell(reason)
+        self._report(reason)
         self._log.now()
         self._left = self._log.waiting()
         if self._left > self.limits.max_backlog:
-            self.context.progress.say(f"{self._left:,} log rows have to wait until their tables are copied: going on")
+            self.context.progress.say(f"{self._left:,} log rows have to wait until their tables are copied; continuing")
 
-    # Telling ---------------------------------------------------------------------------------------
+    # Reporting -------------------------------------------------------------------------------------
 
-    def _tell(self, reason: Reason) -> None:
+    def _report(self, reason: Reason) -> None:
         now = time.monotonic()
-        if self._told is not None and self._told.kind == reason.kind and now - self._told_at < TELL_SECONDS:
+        if (
+            self._reported is not None
+            and self._reported.kind == reason.kind
+            and now - self._reported_at < REPORT_SECONDS
+        ):
             return
         self._record(reason.text)
-        self._since = now if self._told is None else self._since
-        self._told, self._told_at = reason, now
+        self._since = now if self._reported is None else self._since
+        self._reported, self._reported_at = reason, now
         self.context.progress.say(f"throttled: {reason.text}")
 
     def _record(self, reason: str | None) -> None:
         def write() -> None:
+            # Durable: the reason, for `status`.
             with self.context.fenced() as tx:
                 leases.set_throttled(tx, self.context.run_id, self.context.epoch, reason)
 
@@ -170,9 +175,9 @@ class Throttler:
 
 
 def replicas(side: str, session: Session) -> list[Replica] | None:
-    """The standbys connected to a side's server; None when our role may not see them.
+    """The standbys connected to a side's server; None when the role lacks the privilege to see them.
 
-    One that is not connected is not there: nobody waits for it.
+    The copy does not wait for a standby that is not connected.
     """
     with session.transaction(read_only=True) as tx, tx.pg.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(load("replicas.sql")["connected"]).fetchall()

@@ -136,4 +136,4 @@ class Rounds:
     def _classified(self, job: RunTable, found: Sequence[Difference]) -> tuple[Difference, ...]:
         """The differences that are confirmed; rows that change all the time are left to the cutover."""
         followed = self._followed[job.table.number]
-        return compared_parts.settled(self._context, job, self._hashing, followed, found, self._catch_up)
+        return compared_parts.classified(self._context, job, self._hashing, followed, found, self._catch_up)

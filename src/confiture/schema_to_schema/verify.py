@@ -211,8 +211,8 @@ def _classified(
     part: Unit,
     found: list[Difference],
 ) -> tuple[Unit, list[Difference]]:
-    """The part after its suspects are classified, and the differences that are confirmed."""
-    confirmed = compared_parts.settled(context, job, hashing, followed, found, lambda: follow.single(context, plan))
+    """The part as it is once its suspects are told apart."""
+    confirmed = compared_parts.classified(context, job, hashing, followed, found, lambda: follow.single(context, plan))
     rows = part.source_rows if not confirmed else part.target_rows
     return replace(part, target_rows=rows, equal=not confirmed), list(confirmed)
 
@@ -233,7 +233,7 @@ def _check(context: Context, session: Session, plan: Plan, name: str) -> Iterato
                 found = constraints.orphans(tx, key)
                 if found:
                     with session.transaction(read_only=True) as source:
-                        yield from constraints.told_apart(source, found, key, plan, context.schema)
+                        yield from constraints.explain_orphans(source, found, key, plan, context.schema)
         elif name == "constraints":
             yield from constraints.off(taken)
             yield from constraints.invalid(tx, plan, taken)

@@ -1,6 +1,6 @@
 -- name: facts
--- What the meaning of the rows of some tables rests on (docs/invariants.md, I-2.1): one row for each table and aspect.
--- Facts are lines of text, so that what differs can be printed. The catalogs are read through the transaction's snapshot.
+-- The facts that the meaning of the rows of some tables depends on (docs/invariants.md, I-2.1): one row for each table and
+-- aspect. Facts are lines of text, so that a difference can be printed. The catalogs are read through the transaction's snapshot.
 WITH RECURSIVE root AS MATERIALIZED (
     SELECT c.oid, c.relkind, c.relname, n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.oid = ANY (%(roots)s::oid[])
@@ -83,7 +83,7 @@ WITH RECURSIVE root AS MATERIALIZED (
     WHERE NOT t.tgisinternal OR p.pronamespace = to_regnamespace(quote_ident(%(schema)s))
     GROUP BY 1, 2
 ), subscription_facts AS (
-    -- What a subscription applies fires no statement-level trigger.
+    -- Changes that a subscription applies fire no statement-level trigger.
     SELECT m.root, string_agg('subscription feeds ' || m.oid::regclass, E'\n' ORDER BY m.oid) AS fact
     FROM member m JOIN pg_subscription_rel s ON s.srrelid = m.oid GROUP BY m.root
 ), rule_facts AS (
@@ -167,7 +167,7 @@ UNION ALL
 SELECT 0, 'large objects', CASE WHEN EXISTS (SELECT FROM pg_largeobject_metadata) THEN 'large objects' END
 
 -- name: changes
--- What is no longer as it was recorded. Aspects that were never recorded are not compared.
+-- The facts that differ from the recorded ones. Aspects that were never recorded are not compared.
 SELECT e.root, e.schema_name, e.table_name, e.aspect, e.fact, coalesce(f.fact, '')
 FROM {recorded} e LEFT JOIN facts f ON (f.root, f.aspect) = (e.root, e.aspect)
 WHERE (e.root = 0 OR e.root = ANY (%(roots)s::oid[])) AND e.kind = ANY (%(kinds)s::text[])

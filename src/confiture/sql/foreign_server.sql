@@ -1,5 +1,5 @@
 -- name: mapping_table
--- What the user mapping is made of arrives in this table with COPY, whose data no log of statements or parameters shows.
+-- The values of the user mapping are copied to this table with COPY: no log of statements or parameters shows its data.
 CREATE TEMP TABLE confiture_mapping (server text, username text, password text) ON COMMIT DROP
 
 -- name: mapping_values
@@ -12,7 +12,7 @@ SELECT bool_and(s.ssl OR a.client_addr IS NULL)
 FROM pg_stat_activity a JOIN pg_stat_ssl s USING (pid) WHERE a.application_name = %(name)s AND a.usename = session_user
 
 -- name: self_view
--- Whoever reads it sees the server process that it reads it in.
+-- The server process that reads the view.
 CREATE OR REPLACE VIEW {view} AS SELECT a.pid, extract(epoch FROM a.backend_start)::text AS started
 FROM pg_stat_activity a WHERE a.pid = pg_backend_pid()
 

@@ -1,5 +1,5 @@
 -- name: connected
--- Who streams WAL from this server, and how far behind its replay is. To a role that may not see others'
+-- The receivers of WAL from this server, and how far behind their replay is. To a role that may not see others'
 -- statistics the state is NULL. An archiver replays nothing: its position is NULL.
 SELECT coalesce(nullif(application_name, ''), pid::text) AS name, state IS NULL AS hidden,
        extract(epoch FROM replay_lag)::float8 AS clock,
