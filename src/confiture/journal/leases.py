@@ -67,10 +67,10 @@ def holder(tx: Transaction, run_id: uuid.UUID) -> Runner | None:
     return None if row is None else _runner(row)
 
 
-def history(tx: Transaction, run_id: uuid.UUID) -> tuple[Runner, ...]:
-    """Every runner the run had, the newest first."""
-    query = sa.select(runner, _SILENT).where(runner.c.run_id == run_id).order_by(runner.c.epoch.desc())
-    return tuple(_runner(row) for row in tx.sa.execute(query))
+def earlier(tx: Transaction, run_id: uuid.UUID, epoch: int) -> tuple[Runner, ...]:
+    """The runners that the run had before ``epoch``, the newest first."""
+    query = sa.select(runner, _SILENT).where(runner.c.run_id == run_id, runner.c.epoch < epoch)
+    return tuple(_runner(row) for row in tx.sa.execute(query.order_by(runner.c.epoch.desc())))
 
 
 def begin(tx: Transaction, run_id: uuid.UUID, epoch: int, *, host: str, pid: int, command: str) -> None:

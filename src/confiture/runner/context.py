@@ -138,7 +138,7 @@ class Context:
         They serve a client that has vanished or is frozen, which their server has not detected yet.
         """
         with self.target.transaction(read_only=True) as tx:
-            earlier = [r for r in leases.history(tx, self.run_id) if r.epoch < self.epoch]
+            earlier = leases.earlier(tx, self.run_id, self.epoch)
         end_backends(self.source, tuple({b for r in earlier for b in r.source_backends}))
         end_backends(self.target, tuple({b for r in earlier for b in r.target_backends}))
 
