@@ -1,8 +1,8 @@
-"""Named crash points. Outside tests every one of them is a dictionary look-up that misses.
+"""Named crash points. Outside tests each of them is a dictionary lookup that finds nothing.
 
 ``CONFITURE_FAILPOINT=name:hit`` kills the process with SIGKILL at the hit-th time it passes the
 point; several, separated by commas, may be armed. With ``CONFITURE_FAILPOINT_LOG=FILE`` each
-point passed is appended to the file instead, which is how tests learn which points there are.
+point passed is appended to the file instead, from which tests read the names of the points.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _PASSED: Counter[str] = Counter()
 
 
 def failpoint(name: str) -> None:
-    """Die here if ``name`` is armed for this hit; otherwise do nothing."""
+    """Kill the process if ``name`` is armed for this hit; otherwise do nothing."""
     if armed(name):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def armed(name: str) -> bool:
-    """Whether ``name`` is armed for this hit: for faults that are not a death."""
+    """Whether ``name`` is armed for this hit: for faults that do not kill the process."""
     if _LOG is not None:
         with open(_LOG, "a", encoding="utf-8") as log:
             log.write(name + "\n")

@@ -458,6 +458,6 @@ def test_a_signal_drains_with_the_code_a_shell_expects(project: Project, number:
         blocker.rollback()
         _, told = running.communicate(timeout=60)
     assert running.returncode == 128 + number, told
-    assert "what is done is kept" in told
+    assert "completed work is kept" in told
     project.step("migrate")
     project.step("verify")

@@ -353,7 +353,7 @@ def test_a_signal_lets_the_chunk_end(
         running.until_passed("signal.heard")
     ended = running.wait()
     assert ended.code == code
-    assert f"stopped by {number.name}; what is done is kept" in ended.err
+    assert f"stopped by {number.name}; completed work is kept" in ended.err
     assert [status for status, _ in move.chunks("post")].count("done") == 1
     assert_finishes(move, databases)
 

@@ -21,6 +21,6 @@ def record(tx: Transaction, run_id: uuid.UUID, objects: list[tuple[str, str]]) -
 
 
 def newest_first(tx: Transaction, run_id: uuid.UUID) -> list[tuple[str, str]]:
-    """What setup built, the newest first."""
+    """The objects that setup created, the newest first."""
     query = sa.select(built_object).where(built_object.c.run_id == run_id).order_by(built_object.c.number.desc())
     return [(row.kind, row.identity) for row in tx.sa.execute(query)]

@@ -1,4 +1,4 @@
-"""Catch-up's passes and the keys it touched, as the target's side knows them."""
+"""The passes of catch-up that the target has, and the keys that they changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from confiture.postgres.session import Transaction
 
 
 def last(tx: Transaction, run_id: uuid.UUID) -> int:
-    """The last pass this side has; 0 before the first."""
+    """The last pass that the target has; 0 before the first."""
     query = sa.select(catchup.c["pass"]).where(catchup.c.run_id == run_id)
     return tx.sa.execute(query).scalar_one_or_none() or 0
 
@@ -32,19 +32,19 @@ def advance(tx: Transaction, run_id: uuid.UUID, number: int, *, keys: int, rows:
 
 
 def last_home(tx: Transaction, run_id: uuid.UUID) -> int:
-    """The last pass home that is known here; 0 before the first."""
+    """The last reverse pass that the target has; 0 before the first."""
     query = sa.select(catchup.c.home).where(catchup.c.run_id == run_id)
     return tx.sa.execute(query).scalar_one_or_none() or 0
 
 
 def note_home(tx: Transaction, run_id: uuid.UUID, number: int) -> None:
-    """Know of a pass home in the transaction that takes its log rows."""
+    """Record a reverse pass in the transaction that deletes its log rows."""
     first = insert(catchup).values(run_id=run_id, home=number)
     tx.sa.execute(first.on_conflict_do_update(index_elements=["run_id"], set_={"home": number}))
 
 
 def record_changed(tx: Transaction, run_id: uuid.UUID, table_number: int, keys: sql.Identifier, width: int) -> None:
-    """Remember the keys of a temporary table (``k1``...) as changed since they were verified, if ever they were."""
+    """Record the keys of a temporary table (``k1``...) as changed since the verification, if there was one."""
     values = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(f"k{i}")) for i in range(1, width + 1))
     tx.pg.execute(
         sql.SQL(
@@ -55,14 +55,14 @@ def record_changed(tx: Transaction, run_id: uuid.UUID, table_number: int, keys: 
 
 
 def note_backlog(tx: Transaction, run_id: uuid.UUID, rows: int, oldest: float) -> None:
-    """Write down how far behind the source the target is, for status: log rows, and seconds."""
+    """Record the backlog for ``status``: its log rows, and the age of the oldest in seconds."""
     values = {"run_id": run_id, "backlog": rows, "oldest": oldest}
     measured = {"backlog": rows, "oldest": oldest, "at": func.clock_timestamp()}
     tx.sa.execute(insert(catchup).values(values).on_conflict_do_update(index_elements=["run_id"], set_=measured))
 
 
 def touch_keys(tx: Transaction, run_id: uuid.UUID, table_number: int, keys: list[list[str]]) -> None:
-    """Remember keys that were too busy to be compared."""
+    """Record keys that changed too often to be compared."""
     rows = [{"run_id": run_id, "table_number": table_number, "key": key} for key in keys]
     if rows:
         tx.sa.execute(insert(touched).on_conflict_do_nothing(), rows)
@@ -73,7 +73,7 @@ def touched_keys(
 ) -> list[list[str]]:
     """The keys of a table that changed since they were verified, in order.
 
-    :param after: only those behind this one; None for all.
+    :param after: only the keys after this one; None for all.
     :param most: how many at most; None for all.
     """
     query = sa.select(touched.c.key).where(touched.c.run_id == run_id, touched.c.table_number == table_number)
@@ -89,7 +89,7 @@ def touched_tables(tx: Transaction, run_id: uuid.UUID) -> set[int]:
 
 
 def forget_touched(tx: Transaction, run_id: uuid.UUID, table_number: int, keys: list[list[str]]) -> None:
-    """Forget keys that were compared and agree."""
+    """Discard keys whose rows were compared and are equal."""
     # One array: a parameter a key would take longer than the deletion.
     among = sa.select(func.jsonb_array_elements(sa.literal(keys, JSONB)))
     where = (touched.c.run_id == run_id, touched.c.table_number == table_number, touched.c.key.in_(among))
@@ -97,5 +97,5 @@ def forget_touched(tx: Transaction, run_id: uuid.UUID, table_number: int, keys: 
 
 
 def forget_all_touched(tx: Transaction, run_id: uuid.UUID) -> None:
-    """Forget every key: a verification begins that looks at every row."""
+    """Discard every key: a verification of every row begins."""
     tx.sa.execute(sa.delete(touched).where(touched.c.run_id == run_id))

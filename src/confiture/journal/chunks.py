@@ -20,7 +20,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A range of keys and what became of it."""
+    """A range of keys and the state of its copy."""
 
     table_number: int
     number: int
@@ -46,7 +46,7 @@ def _chunk(row: sa.Row[Any]) -> Chunk:
 
 
 def add(tx: Transaction, run_id: uuid.UUID, number: int, ranges: list[KeyRange], *, first: int, sealed: bool) -> None:
-    """Write planned ranges and the planner's cursor, in one transaction with each other."""
+    """Record planned ranges and the planner's cursor; both commit together."""
     rows = [
         {
             "run_id": run_id,
@@ -130,12 +130,12 @@ def finish(tx: Transaction, run_id: uuid.UUID, item: Chunk, *, epoch: int, rows:
 
 
 def count_attempt(tx: Transaction, run_id: uuid.UUID, item: Chunk) -> None:
-    """Record that a copy of the chunk begins, so that one lost with its process shows."""
+    """Record that a copy of the chunk begins, so that an attempt lost with its process is counted."""
     tx.sa.execute(sa.update(chunk).where(*_of(run_id, item)).values(attempts=chunk.c.attempts + 1))
 
 
 def fail(tx: Transaction, run_id: uuid.UUID, item: Chunk, error: Json) -> None:
-    """Quarantine the chunk with what was found."""
+    """Mark the chunk failed, with the error that the copy ended with."""
     tx.sa.execute(sa.update(chunk).where(*_of(run_id, item)).values(status="failed", error=error))
 
 

@@ -18,10 +18,10 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """An object taken off for the load.
+    """An object that is removed or disabled for the load.
 
-    :ivar definition: what brings it back as declared (a constraint's or index's definition).
-    :ivar interim: what stands in for it until the cutover; None when nothing does.
+    :ivar definition: the statement or definition that restores it as declared.
+    :ivar interim: the definition of its substitute until the cutover; None when it has none.
     :ivar status: ``off``, ``interim`` or ``back``.
     """
 
@@ -36,7 +36,7 @@ class Deferred:
 
     @property
     def interim_name(self) -> str:
-        """The name of what stands in for it; its own name where that is the same object, altered."""
+        """The name of its substitute; its own name where that is the same object, altered."""
         return str((self.detail or {}).get("interim_name", self.name))
 
     @property
@@ -46,7 +46,7 @@ class Deferred:
 
 
 def add(tx: Transaction, run_id: uuid.UUID, item: Deferred) -> None:
-    """Record ``item`` in the transaction that takes it off."""
+    """Record ``item`` in the transaction that removes or disables it."""
     tx.sa.execute(
         sa.insert(deferred_object).values(
             run_id=run_id,
@@ -64,7 +64,7 @@ def add(tx: Transaction, run_id: uuid.UUID, item: Deferred) -> None:
 
 
 def of_run(tx: Transaction, run_id: uuid.UUID, kind: str | None = None) -> tuple[Deferred, ...]:
-    """What was taken off, by kind and name; all kinds when None."""
+    """The objects that were removed or disabled, by kind and name; of all kinds when None."""
     query = sa.select(deferred_object).where(deferred_object.c.run_id == run_id)
     if kind is not None:
         query = query.where(deferred_object.c.kind == kind)
@@ -88,12 +88,12 @@ def of_run(tx: Transaction, run_id: uuid.UUID, kind: str | None = None) -> tuple
     )
 
 
-#: What is off while Confiture writes, and comes back in the commit that opens the database.
+#: Kinds that are off while Confiture writes, and that are restored in the commit that opens the database.
 SUSPENDED = ("trigger", "rule", "check", "publication")
 
 
 def suspended(tx: Transaction, run_id: uuid.UUID) -> tuple[Deferred, ...]:
-    """The objects of these kinds that are off for the run, or were, in the order to bring them back."""
+    """The objects of these kinds that are or were off, in the order in which they are restored."""
     return in_order(d for d in of_run(tx, run_id) if d.kind in SUSPENDED)
 
 
@@ -103,7 +103,7 @@ def in_order(items: Iterable[Deferred]) -> tuple[Deferred, ...]:
 
 
 def set_status(tx: Transaction, run_id: uuid.UUID, item: Deferred, status: str) -> None:
-    """Record where ``item`` now stands, in the transaction that put it there."""
+    """Record the new status of ``item`` in the transaction that changes it."""
     c = deferred_object.c
     tx.sa.execute(
         sa.update(deferred_object)
@@ -114,6 +114,6 @@ def set_status(tx: Transaction, run_id: uuid.UUID, item: Deferred, status: str) 
 
 
 def set_all_statuses(tx: Transaction, run_id: uuid.UUID, kinds: Sequence[str], status: str) -> None:
-    """Record where every object of some kinds now stands, in the transaction that put them there."""
+    """Record the new status of every object of some kinds in the transaction that changes it."""
     c = deferred_object.c
     tx.sa.execute(sa.update(deferred_object).where(c.run_id == run_id, c.kind.in_(kinds)).values(status=status))

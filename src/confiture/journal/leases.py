@@ -1,4 +1,4 @@
-"""Who runs the run: the lease, its heartbeat, and what operators ask of the holder."""
+"""The runner of a run: its lease, its heartbeat, and the requests of operators."""
 
 from __future__ import annotations
 
@@ -61,20 +61,20 @@ def _runner(row: sa.Row[Any]) -> Runner:
 
 
 def holder(tx: Transaction, run_id: uuid.UUID) -> Runner | None:
-    """The runner that has not ended, dead or alive; None when nobody holds the run."""
+    """The runner that has not ended, alive or not; None when the run has no holder."""
     query = sa.select(runner, _SILENT).where(runner.c.run_id == run_id, runner.c.ended_at.is_(None))
     row = tx.sa.execute(query).one_or_none()
     return None if row is None else _runner(row)
 
 
-def history(tx: Transaction, run_id: uuid.UUID) -> tuple[Runner, ...]:
-    """Every runner the run had, the newest first."""
-    query = sa.select(runner, _SILENT).where(runner.c.run_id == run_id).order_by(runner.c.epoch.desc())
-    return tuple(_runner(row) for row in tx.sa.execute(query))
+def earlier(tx: Transaction, run_id: uuid.UUID, epoch: int) -> tuple[Runner, ...]:
+    """The runners that the run had before ``epoch``, the newest first."""
+    query = sa.select(runner, _SILENT).where(runner.c.run_id == run_id, runner.c.epoch < epoch)
+    return tuple(_runner(row) for row in tx.sa.execute(query.order_by(runner.c.epoch.desc())))
 
 
 def begin(tx: Transaction, run_id: uuid.UUID, epoch: int, *, host: str, pid: int, command: str) -> None:
-    """Write the new holder; the unique index lets one in. Its backends follow in the same transaction."""
+    """Record the new holder; the unique index admits only one. Its backends follow in the same transaction."""
     values = {"run_id": run_id, "epoch": epoch, "host": host, "pid": pid, "command": command}
     tx.sa.execute(sa.insert(runner).values(**values, tool_version=__version__))
 
@@ -100,7 +100,7 @@ def set_backends(
 
 
 def beat(tx: Transaction, run_id: uuid.UUID, epoch: int) -> bool:
-    """Renew the lease; False when it is no longer ours."""
+    """Renew the lease; False when another runner has it."""
     statement = (
         sa.update(runner)
         .where(runner.c.run_id == run_id, runner.c.epoch == epoch, runner.c.ended_at.is_(None))
@@ -111,7 +111,7 @@ def beat(tx: Transaction, run_id: uuid.UUID, epoch: int) -> bool:
 
 
 def set_throttled(tx: Transaction, run_id: uuid.UUID, epoch: int, reason: str | None) -> None:
-    """Write down why the copy waits; None when it does not. Since when stays while it does."""
+    """Record the reason for which the copy waits; None when it does not wait. The time since which it waits is kept."""
     since = None if reason is None else func.coalesce(runner.c.throttled_since, func.clock_timestamp())
     tx.sa.execute(
         sa.update(runner)
@@ -121,7 +121,7 @@ def set_throttled(tx: Transaction, run_id: uuid.UUID, epoch: int, reason: str | 
 
 
 def ask(tx: Transaction, run_id: uuid.UUID, kind: str, actor: str, detail: dict[str, Any] | None = None) -> None:
-    """Leave a request for whoever runs the run, now or later."""
+    """Record a request for the run's runner, of now or of later."""
     tx.sa.execute(sa.insert(request).values(run_id=run_id, kind=kind, actor=actor, detail=detail or {}))
 
 
@@ -132,6 +132,6 @@ def limits(tx: Transaction, run_id: uuid.UUID) -> dict[str, Any]:
 
 
 def paused(tx: Transaction, run_id: uuid.UUID) -> bool:
-    """Whether operators want the run to pause: the last of pause and resume holds, also for a later process."""
+    """Whether the run is to pause: the last request of pause and resume counts, for later processes too."""
     query = sa.select(request.c.kind).where(request.c.run_id == run_id, request.c.kind.in_(("pause", "resume")))
     return tx.sa.execute(query.order_by(request.c.id.desc()).limit(1)).scalar_one_or_none() == "pause"

@@ -1,4 +1,4 @@
-"""Rounds: every row compared again after a verification, part by part, and how old the last complete one is."""
+"""Rounds: every row compared again after a verification, and the age of the last complete verification."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Run:
 
     @property
     def short(self) -> str:
-        """The run's name for people and for its schema: the first eight hex digits of its id."""
+        """The run's short name, also for its schema: the first eight hex digits of its id."""
         return self.id.hex[:8]
 
     @property
@@ -63,7 +63,7 @@ class Run:
 
 
 def actor() -> str:
-    """Who does this, for the history: user@host[pid]."""
+    """The user, host and process of this command, for the history: user@host[pid]."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a passwd entry
@@ -128,18 +128,18 @@ def get(tx: Transaction, run_id: uuid.UUID) -> Run:
 
 
 def live(tx: Transaction) -> Run | None:
-    """The run of this target that is not over; None when there is none."""
+    """The run of this target that has not ended; None when there is none."""
     return _run(tx.sa.execute(sa.select(run).where(run.c.state.not_in(FINAL))).one_or_none())
 
 
 def latest(tx: Transaction) -> Run | None:
-    """The live run, else the one that ended last; None when there never was one."""
+    """The live run, else the one that ended last; None when the target has had none."""
     query = sa.select(run).order_by(run.c.state.in_(FINAL), run.c.state_since.desc()).limit(1)
     return _run(tx.sa.execute(query).one_or_none())
 
 
 def last_trigger(tx: Transaction, run_id: uuid.UUID, among: Sequence[str]) -> str | None:
-    """Which of these transitions the run made last; None when it made none of them."""
+    """The last of these transitions that the run made; None when it made none of them."""
     query = sa.select(event.c.kind).where(event.c.run_id == run_id, event.c.kind.in_(among))
     return tx.sa.execute(query.order_by(event.c.id.desc()).limit(1)).scalar_one_or_none()
 
@@ -147,19 +147,19 @@ def last_trigger(tx: Transaction, run_id: uuid.UUID, among: Sequence[str]) -> st
 def fence(tx: Transaction, run_id: uuid.UUID, epoch: int) -> None:
     """Hold the run's row under our epoch until the transaction ends (docs/invariants.md, I-7.2).
 
-    :raises Held: when another runner has taken the run over; the caller's process exits.
+    :raises Held: when another runner has taken the run over; the command ends.
     """
     query = sa.select(run.c.id).where(run.c.id == run_id, run.c.epoch == epoch).with_for_update(read=True)
     if tx.sa.execute(query).one_or_none() is None:
         raise Held(
             "another runner has taken this run over",
-            why=f"run {run_id.hex[:8]} no longer has epoch {epoch}; nothing more was written from here",
+            why=f"run {run_id.hex[:8]} no longer has epoch {epoch}; this process has written nothing since",
             fix="see who runs it: confiture status",
         )
 
 
 def raise_epoch(tx: Transaction, run_id: uuid.UUID, seen: int) -> int | None:
-    """Take the run over where its epoch is the one seen; the new epoch, or None if it moved."""
+    """Take the run over if its epoch is still ``seen``; the new epoch, or None if another runner has raised it."""
     statement = (
         sa.update(run).where(run.c.id == run_id, run.c.epoch == seen).values(epoch=seen + 1).returning(run.c.epoch)
     )
@@ -187,7 +187,7 @@ def update(tx: Transaction, run_id: uuid.UUID, **values: object) -> None:
 
 
 def block(tx: Transaction, run_id: uuid.UUID, epoch: int, reason: str, command: str) -> None:
-    """Record what blocks the run until it is resolved.
+    """Record the reason that blocks the run until it is resolved.
 
     :param command: the step with its options that continues the run, without ``--target``.
     """
@@ -196,7 +196,7 @@ def block(tx: Transaction, run_id: uuid.UUID, epoch: int, reason: str, command: 
 
 
 def unblock(tx: Transaction, run_id: uuid.UUID) -> None:
-    """Clear what blocked the run."""
+    """Clear the reason that blocked the run."""
     update(tx, run_id, blocked_reason=None, blocked_command=None)
 
 

@@ -61,14 +61,14 @@ def keep_up(session: Session) -> None:
     if have is None or have == newest():
         return
     with session.transaction() as tx:
-        # Two that upgrade come one after the other; what holds the run writes to its runner's row.
+        # Upgrades exclude each other. They also exclude the holder of the run, which writes to its row of runner.
         tx.pg.execute("LOCK TABLE confiture.migration, confiture.runner IN SHARE ROW EXCLUSIVE MODE")
         holder = tx.pg.execute(_AT_WORK, (LEASE_SECONDS,)).fetchone()
         if holder is not None:
             raise Held(
                 f"the journal has version {have}, and {holder[0]} pid {holder[1]} works with it ({holder[2]})",
-                why=f"this confiture {__version__} would upgrade it to {newest()} under its feet",
-                fix="wait for that command, or stop it; then run this one again",
+                why=f"this confiture {__version__} would upgrade it to {newest()}, which would break that command",
+                fix="wait for that command, or stop it; then rerun this command",
             )
         install(tx)
         failpoint("upgrade.before_commit")
@@ -85,12 +85,12 @@ WHERE ended_at IS NULL AND heartbeat_at > clock_timestamp() - make_interval(secs
 
 
 def refuse_older(have: int | None) -> None:
-    """:raises Refused: where an older journal is only to be looked at, which changes nothing."""
+    """:raises Refused: when the journal is older than this confiture: a command that only reads does not upgrade it."""
     if have is not None and have < newest():
         raise Refused(
             f"the journal in the target has version {have}, this confiture {__version__} has {newest()}",
-            why="an older confiture wrote it, and looking does not upgrade it",
-            fix="the next command that works on the run does: migrate, verify, ...; or look with the older confiture",
+            why="an older confiture wrote it, and a command that only reads does not upgrade it",
+            fix="run a command that works on the run (migrate, verify, ...), which upgrades it; or use the older one",
         )
 
 
@@ -98,7 +98,7 @@ def refuse_newer(have: int | None) -> None:
     """:raises Refused: when the journal is newer than this tool."""
     if have is not None and have > newest():
         raise Refused(
-            f"the journal in the target has version {have}, this confiture {__version__} knows {newest()}",
+            f"the journal in the target has version {have}, this confiture {__version__} supports {newest()}",
             why="a newer confiture wrote it; an older one could misread it",
             fix="install the confiture that wrote it, or a newer one",
         )

@@ -27,11 +27,11 @@ def mark(tx: Transaction, run_id: uuid.UUID, phase: str, name: str, *, done: boo
 
 
 def ending(tx: Transaction, run_id: uuid.UUID) -> str | None:
-    """The command that has begun to drop what the run made: ``abort`` or ``cleanup``; None when neither has."""
+    """The command that has begun to drop the objects of the run: ``abort`` or ``cleanup``; None when neither has."""
     query = sa.select(step.c.phase).where(step.c.run_id == run_id, step.c.phase.in_(("abort", "cleanup")))
     return tx.sa.execute(query.limit(1)).scalar_one_or_none()
 
 
 def discard(tx: Transaction, run_id: uuid.UUID, phase: str) -> None:
-    """Let the steps of a phase run again, after the work they follow has changed."""
+    """Have the steps of a phase run again, because the work that precedes them has changed."""
     tx.sa.execute(sa.delete(step).where(step.c.run_id == run_id, step.c.phase == phase))

@@ -68,7 +68,7 @@ def add(
     estimate: int,
     fingerprint: Json | None,
 ) -> None:
-    """Write one table of the plan."""
+    """Record one table of the plan."""
     tx.sa.execute(
         sa.insert(table_plan).values(
             run_id=run_id,
@@ -85,7 +85,7 @@ def add(
 
 
 def replace(tx: Transaction, run_id: uuid.UUID, number: int, source: TableRef, plan: Json, estimate: int) -> None:
-    """A new plan for a table of which nothing is copied: its chunks are planned again."""
+    """Replace the plan of a table of which no row is copied: its chunks are planned again."""
     _of_table = (chunk.c.run_id == run_id, chunk.c.table_number == number)
     tx.sa.execute(sa.delete(chunk).where(*_of_table))
     update(
@@ -107,7 +107,7 @@ def replace(tx: Transaction, run_id: uuid.UUID, number: int, source: TableRef, p
 
 
 def drop(tx: Transaction, run_id: uuid.UUID, number: int) -> None:
-    """Forget a table that the plan no longer has; the caller has made sure that it has no rows."""
+    """Discard a table that the plan no longer has; the caller has checked that it has no rows."""
     tx.sa.execute(sa.delete(chunk).where(chunk.c.run_id == run_id, chunk.c.table_number == number))
     tx.sa.execute(sa.delete(table_plan).where(table_plan.c.run_id == run_id, table_plan.c.number == number))
 

@@ -1,4 +1,4 @@
-"""What was compared, what was equal, and each difference."""
+"""Verifications: the parts that were compared, their results, and each difference."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """One attempt at verifying; ``verdict`` None while it is not through."""
+    """One attempt at verifying; ``verdict`` is None until it has ended."""
 
     run_id: uuid.UUID
     number: int

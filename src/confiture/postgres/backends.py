@@ -27,7 +27,7 @@ def alive(pg: Pg, backends: Sequence[Backend]) -> bool:
 
 
 def terminate(pg: Pg, backends: Sequence[Backend]) -> None:
-    """Have those of these server processes that still run end, without waiting for it."""
+    """Terminate those of these server processes that still run, without waiting until they have ended."""
     pg.execute(_BACKENDS["terminate"], _named(backends))
 
 

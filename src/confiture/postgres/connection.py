@@ -29,15 +29,15 @@ KEEPALIVES = {
 
 OLDEST_VERSION, NEWEST_VERSION = 14, 18
 
-#: What has to hold before and outside a transaction with the profile too: nothing that a role or a database has set
-#: ends the session, and a lost machine's sessions are not kept with their locks.
+#: The part of the profile that applies outside transactions too: no setting of a role or a database ends the
+#: session, and the sessions of a lost machine do not keep their locks.
 _FROM_THE_START = {
     name: value
     for name, value in PROFILE.items()
     if name.startswith(("tcp_", "idle_")) or name in ("statement_timeout", "default_transaction_read_only")
 }
 
-#: What only newer servers have. Event triggers would fire for each temporary table of a pass.
+#: Settings that only newer servers have. Event triggers would fire for each temporary table of a pass.
 _SINCE_17 = (
     ", pg_catalog.set_config('transaction_timeout', '0', false)"
     ", CASE WHEN pg_catalog.has_parameter_privilege(current_user, 'event_triggers', 'SET')"
@@ -62,7 +62,7 @@ def connect(database: Database, application_name: str) -> Pg:
         )
     except psycopg.OperationalError as error:
         if "unsupported startup parameter" in str(error):
-            raise _pooled(database, "PgBouncer takes no settings at the start of a session") from None
+            raise _pooled(database, "PgBouncer accepts no settings in the startup packet") from None
         raise _cannot_connect(database, error) from None
     try:
         _refuse_pooler(database, pg)
@@ -91,27 +91,27 @@ def _cannot_connect(database: Database, error: psycopg.OperationalError) -> Cann
     return CannotConnect(
         f"cannot connect to {database.name}",
         why=f"{database.public}: {_told(reason)}",
-        fix="check that the server runs, the address, the user and the password (PGPASSFILE is read)",
+        fix="check that the server is running, the address, the user and the password (PGPASSFILE is read)",
         detail="\n".join(reason),
     )
 
 
 def _told(reason: list[str]) -> str:
-    """What went wrong, of libpq's lines: the last one that is no question of its own."""
-    told = [line.strip() for line in reason if line.strip() and not line.strip().endswith("?")]
-    return told[-1] if told else "no reason given"
+    """The reason among libpq's lines: the last line that is not a question."""
+    given = [line.strip() for line in reason if line.strip() and not line.strip().endswith("?")]
+    return given[-1] if given else "the server gave no reason"
 
 
 def _options(database: Database) -> str:
-    """The user's own ``options``, and ours behind them: the last word counts."""
+    """The user's own ``options``, followed by those of Confiture: the last setting of a name applies."""
     given = conninfo_to_dict(database.conninfo).get("options") or os.environ.get("PGOPTIONS", "")
     return " ".join((str(given), *(f"-c {name}={value}" for name, value in _FROM_THE_START.items()))).strip()
 
 
 def _refuse_pooler(database: Database, pg: Pg) -> None:
-    # Only newer servers know this one, so it cannot be among the options.
+    # Only newer servers have these settings, so they cannot be among the options.
     off = _SINCE_17 if pg.info.server_version >= 170000 else ""
-    # A pooler hands out a cancel key of its own, so the process it names is not the one that answers.
+    # A pooler issues a cancel key of its own, so the process that it names is not the one that answers.
     row = pg.execute(f"SELECT pg_catalog.pg_backend_pid(){off}".encode()).fetchone()
     if row is not None and row[0] != pg.info.backend_pid:
         raise _pooled(database, "the server process that answers is not the one that was connected to")
@@ -126,7 +126,7 @@ def _pooled(database: Database, why: str) -> Refused:
 
 
 def refuse_version(name: str, server_version: int) -> None:
-    """:raises Refused: when confiture does not know that PostgreSQL (170002 is 17.2)."""
+    """:raises Refused: when confiture does not support that version (170002 is 17.2)."""
     major = server_version // 10000
     if not OLDEST_VERSION <= major <= NEWEST_VERSION:
         raise Refused(

@@ -99,7 +99,7 @@ class Server:
                 "--pwfile", str(self._password_file()), "-E", "UTF8", f"--locale={_locale()}",
             )  # fmt: skip
             with (self.data / "pg_hba.conf").open("w") as rules:
-                # Roles with a password are asked for it, postgres is let in: tests need both.
+                # Roles with a password must give it, and postgres connects without one: tests need both.
                 rules.write("local all all trust\nhost all postgres 127.0.0.1/32 trust\n")
                 rules.write("host all all 127.0.0.1/32 scram-sha-256\nhost replication all 127.0.0.1/32 trust\n")
         options = {**self._settings, "port": str(self.port), "unix_socket_directories": str(self.root)}

@@ -10,7 +10,7 @@ from confiture.config import redact
 from confiture.errors import CannotConnect, ConfitureError, DataFailure, Held, Refused
 from confiture.postgres.retry import retryable
 
-#: What to grant for each kind of object that the server's complaint may name.
+#: The privilege to grant for each kind of object that the server's message may name.
 _GRANTS = {
     "table": "SELECT",
     "view": "SELECT",
@@ -28,7 +28,7 @@ _NOT_OWNER = re.compile(r"must be owner of (?:table|schema|sequence|view|relatio
 
 
 def _grant(message: str) -> str:
-    """The statement that mends a missing right, as far as the server's own words tell."""
+    """The statement that grants a missing privilege, as far as the server's message shows it."""
     denied, owner = _DENIED.match(message), _NOT_OWNER.match(message)
     if denied:
         kind = denied[1].upper().replace("-", " ")
@@ -65,7 +65,7 @@ def _search_path_failure(function: str, message: str, doing: str, detail: str) -
 
 
 def failure(error: psycopg.Error, doing: str) -> ConfitureError:
-    """The server's error as one of ours, told with the object's name and a way out."""
+    """The server's error as an error of Confiture, with the object's name and the next command."""
     diag = error.diag
     message = redact(diag.message_primary or str(error)).strip()
     detail = redact(" ".join(filter(None, (diag.message_detail, diag.message_hint, diag.context))))
@@ -81,14 +81,21 @@ def failure(error: psycopg.Error, doing: str) -> ConfitureError:
             detail=detail,
         )
     if state == "55P03":
-        return Held(f"a lock was not had in time while {doing}", why=message, fix="try again", detail=detail)
+        return Held(
+            f"timed out waiting for a lock while {doing}", why=message, fix="run the same command again", detail=detail
+        )
     if state in ("40001", "40P01"):
-        return Held(f"somebody else's locks were in the way while {doing}", why=message, fix="try again", detail=detail)
+        return Held(
+            f"deadlock or serialization failure while {doing}",
+            why=message,
+            fix="run the same command again",
+            detail=detail,
+        )
     if state == "53100":
         return DataFailure(
             f"disk full while {doing}",
             why=message,
-            fix="make room on that server, then run the same command again: what is done stays done",
+            fix="free disk space on that server, then run the same command again: completed work is kept",
             detail=detail,
         )
     if retryable(error):

@@ -12,7 +12,7 @@ from functools import cache
 
 from psycopg import sql
 
-#: Settings that decide how values are read, printed and compared, and how long we may hold things.
+#: Settings that decide how values are read, printed and compared, and how long locks and sessions are kept.
 PROFILE: dict[str, str] = {
     "client_encoding": "UTF8",
     "timezone": "UTC",
@@ -38,11 +38,11 @@ PROFILE: dict[str, str] = {
     "client_connection_check_interval": "2s",
 }
 
-#: A lock that makes readers or writers wait behind us is waited for this long, then tried again.
+#: The lock timeout where readers or writers queue behind the waiting lock; the transaction is then repeated.
 BRIEF_LOCK = "1s"
 
-#: What a foreign server must carry too (I-3.10): settings that shape values; and a foreign table's session waits for
-#: who waits for our own, which no server sees as a deadlock.
+#: Settings that a foreign server must have too (I-3.10), because they decide how values are printed. Its lock timeout
+#: is short: a foreign table's session may wait for a session that waits for ours, which no server sees as a deadlock.
 REMOTE_PROFILE = {
     name: PROFILE[name]
     for name in (
@@ -68,8 +68,8 @@ REMOTE_PROFILE = {
     )
 } | {"lock_timeout": BRIEF_LOCK}
 
-#: A transaction that sets this to the run's schema writes for us: capture does not log it (it would echo),
-#: and fences let it pass (I-7.4).
+#: A transaction that sets this to the run's schema is Confiture's own: capture does not log it, because the change
+#: would be applied twice, and the write block accepts it (I-7.4).
 WRITER = "confiture.writer"
 
 

@@ -16,17 +16,17 @@ from confiture.log import log
 
 T = TypeVar("T")
 
-#: What a transaction ends with that somebody else's locks are in the way of.
+#: The errors that end a transaction which other sessions' locks block.
 LOCK_CONFLICTS = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 
 #: SQLSTATE classes and codes after which the same transaction may succeed (docs/journal.md, Retries).
 _RETRYABLE_CLASSES = ("08", "53")
 _RETRYABLE = {"57P01", "57P02", "57P03", "57P05", "25P03", "40001", "40P01", "55P03"}
-#: A disk that is full does not empty itself within a retry's deadline.
+#: A full disk is not freed within a retry's deadline.
 _NOT_RETRYABLE = {"53100"}
 
 RETRY_DEADLINE_SECONDS = 60
-#: Seconds until work that gave way is repeated: the application's statement then has its lock.
+#: Seconds until work that gave way is repeated: the application's statement has acquired its lock then.
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 
 
@@ -46,11 +46,11 @@ def _log_retry(state: tenacity.RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome is not None else None
     text = redact(str(error)).strip().splitlines() or [""]
     code = error.sqlstate if isinstance(error, psycopg.Error) else None
-    log.info("trying again", attempt=state.attempt_number, error=type(error).__name__, sqlstate=code, message=text[0])
+    log.info("retrying", attempt=state.attempt_number, error=type(error).__name__, sqlstate=code, message=text[0])
 
 
 def retry(work: Callable[[], T], *, deadline: float = RETRY_DEADLINE_SECONDS) -> T:
-    """Run ``work``, a whole transaction, again after errors that pass by themselves, and after it gave way.
+    """Run ``work``, a whole transaction, again after transient errors, and after it gave way.
 
     :param deadline: seconds after which the last error is raised as it is.
     """
@@ -65,9 +65,9 @@ def retry(work: Callable[[], T], *, deadline: float = RETRY_DEADLINE_SECONDS) ->
 
 
 def repeated(work: Callable[[], T]) -> T:
-    """Run ``work``, a whole unit that gives way, until it did not have to.
+    """Run ``work``, a whole unit that gives way, until it completes without giving way.
 
-    There is no deadline: it succeeds when the application leaves it alone for as long as it takes.
+    There is no deadline: it succeeds once no session of the application waits for its locks while it runs.
     """
     waits = retry_delays()
     while True:

@@ -21,7 +21,8 @@ from confiture.postgres.connection import Pg, connect
 from confiture.postgres.profile import BRIEF_LOCK, PROFILE, profile_sql
 from confiture.types import Backend
 
-#: Who has not taken a run yet is not known to anybody: frozen, its server lets its locks go after this.
+#: Until a process has recorded its sessions, no takeover can find it. If it freezes, the server ends its idle
+#: transaction after this time.
 CLAIM_TIMEOUT = "20s"
 
 #: Surrounds what is done in a transaction, given its session and whether it only reads.
@@ -57,8 +58,8 @@ class Transaction:
 class Session:
     """One connection to one database, opened when first used and again after it was lost.
 
-    :param database: where to.
-    :param role: what it is for, shown in ``application_name`` (``confiture <run> <role>``).
+    :param database: the database that it connects to.
+    :param role: its purpose, shown in ``application_name`` (``confiture <run> <role>``).
     :param run: the run's short name; empty before there is one.
     :param user_sql: True for sessions that run the user's DDL or expressions: they use the
         environment's ``search_path`` and are thrown away (I-9.5).
@@ -82,7 +83,7 @@ class Session:
             self._backend = None
             self._pg = connect(self.database, f"confiture {self.run} {self.role}".replace("  ", " "))
             if lost is not None:
-                # Behind a proxy its server process may not know of that, and keep its locks.
+                # Behind a proxy its server process may not detect the loss, and would keep its locks.
                 terminate(self._pg, (lost,))
         return self._pg
 
@@ -108,7 +109,7 @@ class Session:
         """BEGIN with the profile, COMMIT at the end, ROLLBACK if anything is raised.
 
         :param isolation: None for READ COMMITTED.
-        :raises CannotConnect: when no connection can be had.
+        :raises CannotConnect: when no connection can be opened.
         """
         ended = False
         try:
@@ -132,14 +133,14 @@ class Session:
             raise _driver_error(error) from error
 
     def _lose_answer(self) -> None:
-        """For tests: the COMMIT has happened, and its answer never comes."""
+        """For tests: the COMMIT succeeds, and its answer is lost."""
         if armed("commit.lost"):
             self.close()
             raise psycopg.OperationalError("server closed the connection unexpectedly")
 
     @contextmanager
     def rehearsal(self) -> Iterator[Transaction]:
-        """A transaction that is always rolled back: for looking without changing anything."""
+        """A transaction that is always rolled back, so that it changes nothing."""
         with self.transaction() as tx:
             yield tx
             raise psycopg.Rollback()
@@ -177,14 +178,14 @@ def _driver_error(error: sa.exc.DBAPIError) -> BaseException:
 
 
 def brief_lock(tx: Transaction) -> None:
-    """Have the transaction's statements wait for locks no longer than the application can bear.
+    """Limit how long the transaction's statements wait for a lock to :data:`BRIEF_LOCK`.
 
-    A statement that waits for a strong lock holds up everybody who comes after it.
+    A statement that waits for a strong lock blocks every later statement on that table.
     """
     tx.pg.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(BRIEF_LOCK)))
 
 
 def claiming(tx: Transaction) -> None:
-    """Have the transaction ended by its server when we are not heard of: no takeover knows of it."""
+    """Have the server end the transaction when it is idle for too long: no takeover can find it."""
     statement = sql.SQL("SET LOCAL idle_in_transaction_session_timeout = {}")
     tx.pg.execute(statement.format(sql.Literal(CLAIM_TIMEOUT)))

@@ -1,9 +1,9 @@
-"""Connections that stall: somebody between us and the server goes on acknowledging, and nothing comes through.
+"""Connections that stall: a proxy in between continues to acknowledge, and nothing reaches the server.
 
 A peer that has vanished is found by keepalives and ``tcp_user_timeout``. A proxy, tunnel or load balancer that lost its
-other side is not: it answers both, and libpq would wait for ever. So a connection that has waited for an
-answer while no byte came or went is asked about over a new one: where that one gets no answer either, or the server
-says that it has answered or waits for us, the connection is shut, which its user sees as a lost one; and its
+other side is not: it answers both, and libpq would wait forever. So a connection that has waited for an
+answer while no byte came or went is checked over a new one. Where the new one gets no answer either, or the server
+reports that it has answered or waits for its client, the connection is shut, which its user sees as a lost one. Its
 server process is ended, because it would keep its locks.
 https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-TCP-USER-TIMEOUT
 """
@@ -39,7 +39,7 @@ ANSWER_SECONDS = 6.0
 _TCP_INFO, _SENT_AT, _RECEIVED_AT = getattr(socket, "TCP_INFO", None), 44, 52
 
 #: Whether it is at work, and whether on something that it has asked another server for. A session without work
-#: waits for its client; its ``state`` is not told where ``track_activities`` is off.
+#: waits for its client; its ``state`` is not available where ``track_activities`` is off.
 _WORKS = (
     "SELECT wait_event_type IS DISTINCT FROM 'Client', wait_event_type IS NOT DISTINCT FROM 'Extension'"
     " FROM pg_catalog.pg_stat_activity"
@@ -60,7 +60,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Peer:
-    """How to reach the server again, and which of its processes is ours: a closed connection does not tell."""
+    """The server's address and the process that serves the connection: a closed connection no longer shows them."""
 
     conninfo: str
     address: tuple[str, int, str]
@@ -69,7 +69,7 @@ class _Peer:
 
 
 class Watched(psycopg.Connection[tuple[Any, ...]]):
-    """A connection that tells whether it waits for the server.
+    """A connection that shows whether it waits for the server.
 
     :ivar waits: whether it does.
     """
@@ -150,7 +150,7 @@ def _quiet_seconds(connection: Watched) -> float:
 
 
 def _works(peer: _Peer, silent: set[tuple[str, int, str]]) -> bool:
-    """Whether the server is at work on what the connection waits for, as far as can be told."""
+    """Whether the server is working on the statement that the connection waits for, as far as it can be determined."""
     if peer.address in silent:
         return False
     try:
@@ -164,7 +164,7 @@ def _works(peer: _Peer, silent: set[tuple[str, int, str]]) -> bool:
         silent.add(peer.address)
         return False
     except psycopg.Error as error:
-        return "FATAL" in str(error)  # it answers, and lets nobody in: nothing is known
+        return "FATAL" in str(error)  # it answers, but rejects connections: its state is unknown
 
 
 def _answer(peer: _Peer, question: str, *values: object) -> tuple[Any, ...] | None:

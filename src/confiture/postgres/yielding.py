@@ -6,7 +6,7 @@ thread with its own connection that asks which sessions wait for a lock, and for
 
 A unit of work is one reading transaction and every transaction that is open beside it: while the target inserts a
 chunk, the source's transaction is idle and nothing in it can be cancelled, so the statement in flight on either side
-is. The unit ends with :class:`GaveWay`, its locks are released, and :func:`confiture.postgres.session.repeated` repeats
+is. The unit ends with :class:`GaveWay`, its locks are released, and :func:`confiture.postgres.retry.repeated` repeats
 it: the server grants the lock to the waiting session first, because it queued first.
 
 A unit is never cancelled once it begins to commit a writing transaction: a COMMIT that waits for a synchronous standby
@@ -87,7 +87,7 @@ class Unit:
 
         :raises GaveWay: when the unit was cancelled before.
         """
-        # The target gives way where it is only read. Where it is written to, nobody but us has a claim to it yet.
+        # The target gives way where it is only read. Where it is written to, the application does not use it yet.
         entry = _Open(session.pg, session.database, read_only or session.database == self._database)
         with self._lock:
             if self.asked is not None and not self._commits:
@@ -155,7 +155,7 @@ class _Watch(threading.Thread):
         self._lock = threading.Lock()
         self._units: list[Unit] = []
         self._sessions: dict[Database, Session] = {}
-        self._told: set[int] = set()
+        self._reported: set[int] = set()
         self._end = threading.Event()
 
     def begin(self, unit: Unit) -> None:
@@ -164,18 +164,18 @@ class _Watch(threading.Thread):
             self._units.append(unit)
 
     def done(self, unit: Unit) -> None:
-        """Watch it no more."""
+        """Stop watching a unit."""
         with self._lock:
             self._units.remove(unit)
 
-    def tell(self, waiting: Waiting) -> None:
-        """Report once per session that it was given way to."""
-        if waiting.pid not in self._told:
-            self._told.add(waiting.pid)
+    def report(self, waiting: Waiting) -> None:
+        """Report once per session that this command gave way to it."""
+        if waiting.pid not in self._reported:
+            self._reported.add(waiting.pid)
             self._say(f"gave way to {waiting}{f': {waiting.query}' if waiting.query else ''}; repeating the work")
 
     def run(self) -> None:
-        """Look until ended."""
+        """Check regularly until ended."""
         try:
             while not self._end.wait(self._pause()):
                 with self._lock:
@@ -200,13 +200,13 @@ class _Watch(threading.Thread):
             with session.transaction(read_only=True) as tx:
                 found = tx.pg.execute(_WAITING, values).fetchall()
         except (psycopg.Error, ConfitureError) as error:
-            log.info("cannot see who waits", database=database.name, error=redact(str(error)))
+            log.info("cannot read which sessions wait", database=database.name, error=redact(str(error)))
             return
         for ours, pid, user, name, query in found:
             pids[ours].cancel(Waiting(pid, user, name, excerpt(query)))
 
     def end(self) -> None:
-        """Stop looking, and wait for it."""
+        """Stop watching, and wait until the thread has ended."""
         self._end.set()
         self.join(timeout=CANCEL_SECONDS)
 
@@ -257,7 +257,7 @@ def yielding(session: Session) -> Iterator[None]:
         except psycopg.Error as error:
             if unit.asked is None:
                 raise
-            watch.tell(unit.asked)
+            watch.report(unit.asked)
             raise gave_way(unit.asked) from error
         finally:
             watch.done(unit)

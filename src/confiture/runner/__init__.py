@@ -1,1 +1,1 @@
-"""The one runner of a run: its lease, its sessions, its resumable steps, the transitions of the state."""
+"""The runner of a run: its lease, its sessions, its resumable steps, and the transitions of the run's state."""

@@ -41,11 +41,11 @@ class Backends:
 
 @dataclass
 class Context:
-    """What a step works with: both sessions, the run's epoch, and whether to go on.
+    """The facts and sessions that a step works with: both sides, the run's epoch, and whether to continue.
 
-    :ivar run_id: the run; its row is read anew whenever it matters.
-    :ivar epoch: ours; every write is fenced by it.
-    :ivar pulse: the heartbeat's server process: it shows that we live while our sessions are opened anew.
+    :ivar run_id: the run; its row is read again wherever it matters.
+    :ivar epoch: of this runner; every write is fenced by it.
+    :ivar pulse: the heartbeat's server process: it shows that this runner is alive while its sessions reconnect.
     """
 
     source: Session
@@ -85,17 +85,18 @@ class Context:
                 failpoint(f"{name}.before_commit")
 
     def record_backends(self) -> None:
-        """Write down the server processes that work for us, again after a reconnect: a takeover ends them."""
+        """Record the server processes of this runner, again after a reconnect: a takeover ends them."""
         pulse = () if self.pulse is None else (self.pulse,)
         beside = [*((side, s.backend) for side, s in self._beside), *self._joined.values()]
         source = [backend for side, backend in beside if side == "source"]
         target = [backend for side, backend in beside if side == "target"]
         now = Backends((self.target.backend, *pulse, *target), (self.source.backend, *source))
         known = self.recorded
-        # One that ended meanwhile may stay written down: nobody else is ever taken for it.
+        # A process that has ended may stay recorded: its start time distinguishes it from every other process.
         if known is not None and {*now.target} <= {*known.target} and {*now.source} <= {*known.source}:
             return
-        with yielding.holding_on(), self.target.transaction() as tx:  # the journal's own, committed beside the work
+        # The backends are durable before any of them locks anything.
+        with yielding.holding_on(), self.target.transaction() as tx:
             runs.fence(tx, self.run_id, self.epoch)
             leases.set_backends(tx, self.run_id, self.epoch, now.target, now.source)
         self.recorded = now
@@ -113,9 +114,9 @@ class Context:
                 self._beside.remove((side, session))
 
     def join(self, session: object, side: str, backend: Backend) -> None:
-        """Record the server process of an open session of ours, before it locks anything; again after a reconnect.
+        """Record the server process of an open session before it locks anything; again after a reconnect.
 
-        :param session: names it: a process that it had before is ended, because it would keep its locks.
+        :param session: a process that was recorded for it before is ended, because it would keep its locks.
         """
         before = self._joined.get(session)
         self._joined[session] = (side, backend)
@@ -132,17 +133,17 @@ class Context:
         return self._joined[session][1] if session in self._joined else None
 
     def end_leftovers(self) -> None:
-        """End what still runs of the run's earlier runners, on both sides, and wait until it is gone.
+        """End the server processes of the run's earlier runners on both sides, and wait until they have ended.
 
-        Such a session is one whose peer has vanished or is frozen: its server has not noticed yet.
+        They serve a client that has vanished or is frozen, which their server has not detected yet.
         """
         with self.target.transaction(read_only=True) as tx:
-            earlier = [r for r in leases.history(tx, self.run_id) if r.epoch < self.epoch]
+            earlier = leases.earlier(tx, self.run_id, self.epoch)
         end_backends(self.source, tuple({b for r in earlier for b in r.source_backends}))
         end_backends(self.target, tuple({b for r in earlier for b in r.target_backends}))
 
     def end_beside(self, side: str) -> None:
-        """End the server processes that worked beside one side's own session, and wait until they are gone."""
+        """End the server processes that worked beside one side's own session, and wait until they have ended."""
         session = self.source if side == "source" else self.target
         known = self.recorded
         if known is not None:
@@ -168,12 +169,12 @@ class Context:
         if self.lost.is_set():
             raise Held(
                 "another runner has taken this run over",
-                why=f"the lease of epoch {self.epoch} is gone; nothing more was written from here",
+                why=f"the lease of epoch {self.epoch} is gone; this process has written nothing since",
                 fix="see who runs it: confiture status",
             )
 
     def checkpoint(self, *, pausable: bool = True) -> None:
-        """Between two units of work: obey a signal, a pause, a lost lease.
+        """Between two units of work: act on a signal, a pause, a lost lease.
 
         :param pausable: False where a pause would hold locks that the application waits for.
         """
@@ -185,7 +186,7 @@ class Context:
             if not pausable or not retry(self._asked_to_pause):
                 return
             if not announced:
-                self.progress.say("paused on request; `resume` goes on")
+                self.progress.say("paused on request; to continue: confiture resume")
                 announced = True
             time.sleep(POLL_SECONDS)
 
@@ -208,7 +209,8 @@ def reading(session: Session, lock: sql.Composable) -> Iterator[Transaction]:
 
     :param lock: the tables to hold in ACCESS SHARE, as SQL. An older snapshot would see a table
         that was rewritten meanwhile as empty.
-    :raises GaveWay: when the application waited for it, or for what was done beside it; :func:`repeated` repeats it.
+    :raises GaveWay: when the application waited for its locks, or for those of a transaction beside it;
+        :func:`confiture.postgres.retry.repeated` repeats it.
     """
     with yielding.yielding(session), session.transaction(isolation=IsolationLevel.REPEATABLE_READ) as tx:
         tx.pg.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(lock))
@@ -216,7 +218,7 @@ def reading(session: Session, lock: sql.Composable) -> Iterator[Transaction]:
 
 
 def end_backends(session: Session, backends: tuple[Backend, ...]) -> None:
-    """End them and wait until they are gone: what they had open is rolled back then."""
+    """End server processes and wait until they have ended: their open transactions are rolled back then."""
     if not backends:
         return
     with session.transaction() as tx:

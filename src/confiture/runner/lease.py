@@ -35,21 +35,21 @@ from confiture.runner.progress import Progress
 def _held_by(holder: Runner) -> Held:
     return Held(
         f"run {holder.run_id.hex[:8]} is held by {holder.host} pid {holder.pid} ({holder.command})",
-        why=f"its heartbeat is {holder.silent_seconds:.0f} s old and moving",
-        fix="wait for it, or stop it there; `confiture status` shows it",
+        why=f"its heartbeat is {holder.silent_seconds:.0f} s old and is being renewed",
+        fix="wait until it ends, or stop it on that host; `confiture status` shows it",
     )
 
 
 def _wait_for_holder(target: Session, run_id: uuid.UUID, say: Callable[[str], None]) -> tuple[Runner | None, int]:
-    """The holder to be taken over once it may be (None when it ended by itself), and the epoch to raise.
+    """The holder to take over, once that is allowed (None when it has ended by itself), and the epoch to raise.
 
     :raises Held: when it is alive.
     """
     first: Runner | None = None
     while True:
         with target.transaction(read_only=True) as tx:
-            # The epoch first: read after, it could be that of a runner who came in between, and the
-            # source's fence would be raised over its head.
+            # The epoch first: read after the holder, it could belong to a runner that began in between, and the
+            # source's fence would be raised above that runner's epoch.
             seen = runs.get(tx, run_id)
             holder = leases.holder(tx, run_id)
             gone = holder is not None and bool(holder.target_backends) and not alive(tx.pg, holder.target_backends)
@@ -72,10 +72,10 @@ def _raise_source_epoch(source: Session, schema: str, epoch: int) -> None:
 def take(source: Session, target: Session, run: Run, command: str, say: Callable[[str], None]) -> int:
     """Become the run's runner; the new epoch.
 
-    After a crash anywhere in here the next process takes over from wherever it stopped: the
-    source's epoch may be one ahead, never behind one that is in use.
+    After a crash at any point the next process repeats the takeover: the
+    source's epoch may be one ahead, and is never behind one that is in use.
 
-    :raises Held: when another runner is alive, or was quicker.
+    :raises Held: when another runner is alive, or took the run first.
     """
     holder, seen = _wait_for_holder(target, run.id, say)
     if holder is not None:
@@ -106,7 +106,9 @@ def take(source: Session, target: Session, run: Run, command: str, say: Callable
             _held_by(winner)
             if winner
             else Held(
-                "another runner took the run at the same moment", why=f"run {run.short} moved on", fix="try again"
+                "another runner took the run at the same moment",
+                why=f"the epoch of run {run.short} has been raised",
+                fix="retry",
             )
         )
     failpoint("takeover.after_target")
@@ -123,7 +125,7 @@ class _Heart(threading.Thread):
         self._end = threading.Event()
 
     def run(self) -> None:
-        """Beat until ended; a lost lease is flagged, a lost connection tried again."""
+        """Beat until ended; a lost lease is flagged, and a lost connection is opened again."""
         with self._session:
             while not self._end.wait(leases.HEARTBEAT_SECONDS):
                 self.beat()
@@ -135,7 +137,7 @@ class _Heart(threading.Thread):
                 ours = leases.beat(tx, self._context.run_id, self._context.epoch)
             self._context.pulse = self._session.backend
         except (psycopg.Error, ConfitureError):
-            return  # the lease runs out by the database's clock if this goes on
+            return  # if this continues, the lease expires by the database's clock
         if not ours:
             self._context.lost.set()
 
@@ -167,7 +169,7 @@ def hold(source: Database, target: Database, run: Run, command: str, progress: P
         except BaseException as error:
             why = _ended_why(error)
             if isinstance(error, (psycopg.Error, CannotConnect, DataFailure)) and _is_taken(context):
-                # Who took it over has ended our sessions, or dropped what we were looking for.
+                # The runner that took the run over has ended these sessions, or dropped the objects that they read.
                 context.lost.set()
                 context.check_lease()
             raise
@@ -188,9 +190,9 @@ def _is_taken(context: Context) -> bool:
             return leases.holder(tx, context.run_id)
 
     try:
-        holder = retry(look, deadline=1)  # that session may have been ended too
+        holder = retry(look, deadline=1)  # the takeover may have ended that session too
     except (psycopg.Error, ConfitureError):
-        return False  # nothing is known
+        return False  # the server does not answer
     return holder is None or holder.epoch != context.epoch
 
 
@@ -200,4 +202,4 @@ def _release(context: Context, why: str) -> None:
         with context.target.transaction() as tx:
             leases.end(tx, context.run_id, context.epoch, why)
     except (psycopg.Error, ConfitureError):
-        return  # the server is gone: the next runner sees that our processes are
+        return  # the server is unavailable: the next runner finds that these processes have ended

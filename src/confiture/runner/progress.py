@@ -16,7 +16,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """A Progress that keeps quiet."""
+    """A Progress that reports nothing."""
 
     def say(self, text: str) -> None:
         """Nothing."""

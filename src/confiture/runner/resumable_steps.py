@@ -17,8 +17,8 @@ from confiture.runner.context import Context
 class Step:
     """One step of a phase.
 
-    :ivar act: what it does in the target, committed together with its mark.
-    :ivar outside: what it does elsewhere first; idempotent, because a crash before the mark repeats it.
+    :ivar act: its work in the target, committed together with its mark.
+    :ivar outside: its work elsewhere, which comes first; idempotent, because a crash before the mark repeats it.
     """
 
     name: str
@@ -35,18 +35,16 @@ def run_steps(context: Context, phase: str, steps: Sequence[Step]) -> None:
 
 
 def _run_step(context: Context, phase: str, step: Step) -> bool:
-    """Run one step; False when it was done before, by us too if only the COMMIT's answer was lost."""
-    with context.fenced() as tx:
+    """Run one step; False when it was done before, also by this process if the answer to its COMMIT was lost."""
+    with context.fenced() as tx:  # durable: the step has begun
         if journal_steps.is_done(tx, context.run_id, phase, step.name):
             return False
         journal_steps.mark(tx, context.run_id, phase, step.name, done=False)
     if step.outside is not None:
         step.outside(context)
         failpoint(f"{phase}.outside")
-    with context.fenced() as tx:  # the act and its mark commit together
+    with context.fenced(phase) as tx:  # the act and its mark commit together
         if step.act is not None:
             step.act(context, tx)
         journal_steps.mark(tx, context.run_id, phase, step.name, done=True)
-        failpoint(f"{phase}.before_commit")
-    failpoint(f"{phase}.after_commit")
     return True

@@ -13,7 +13,7 @@ from confiture.failpoints import failpoint
 
 
 class Stop:
-    """What signals asked for; read between chunks.
+    """The signal that a command has received; read between chunks.
 
     The first SIGINT, SIGTERM or SIGHUP drains; the second cancels the running query and exits. A SIGHUP that is
     ignored (``nohup``) stays ignored.
@@ -51,7 +51,7 @@ class Stop:
         """The error that ends a command after a signal."""
         number = self.signal_number or signal.SIGINT
         return Drained(
-            f"stopped by {signal.Signals(number).name}; what is done is kept",
+            f"stopped by {signal.Signals(number).name}; completed work is kept",
             signal_number=number,
-            fix="run the same command again to go on",
+            fix="run the same command again to continue",
         )

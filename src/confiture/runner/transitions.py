@@ -19,7 +19,7 @@ from confiture.states import EDGES, STATES
 
 
 class _Model:
-    """Where the machine keeps its state; the methods are the machine's own."""
+    """The object that holds the machine's state; the machine replaces its methods."""
 
     state: str
 
@@ -46,7 +46,7 @@ def machine_at(state: str) -> _Model:
 
 @cache
 def next_state(state: str, trigger: str) -> str:
-    """Where ``trigger`` leads from ``state``.
+    """The state that ``trigger`` leads to from ``state``.
 
     :raises Refused: when there is no such edge.
     """
@@ -54,11 +54,11 @@ def next_state(state: str, trigger: str) -> str:
     try:
         moved = model.trigger(trigger)
     except MachineError:
-        legal = ", ".join(e.trigger for e in EDGES if e.source == state) or "nothing: the run is over"
+        legal = ", ".join(e.trigger for e in EDGES if e.source == state) or "nothing: the run has ended"
         raise Refused(
             f"a run in state {state} does not take `{trigger}`",
             why=f"from {state} it takes: {legal}",
-            fix="look at it: confiture status",
+            fix="see its state: confiture status",
         ) from None
     if not moved:
         raise ConfitureError(f"the transition {trigger} from {state} did not happen")
@@ -69,13 +69,13 @@ def fire(tx: Transaction, run: Run, trigger: str, detail: Json | None = None) ->
     """Move the run along an edge within ``tx``, which already holds the fence; the new state.
 
     :raises Refused: when the state has no such edge.
-    :raises Held: when somebody else moved the run meanwhile.
+    :raises Held: when another process has changed the run's state.
     """
     to_state = next_state(run.state, trigger)
     if not runs.move(tx, run, trigger, to_state, detail or {}):
         raise Held(
             f"run {run.short} is no longer in state {run.state}",
-            why="another process moved it",
-            fix="look at it: confiture status",
+            why="another process has changed its state",
+            fix="see its state: confiture status",
         )
     return to_state
