@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,6 +19,14 @@ from confiture.types import KeyRange, KeyValue
 Json = dict[str, Any]
 
 
+class ChunkStatus(StrEnum):
+    """The state of a chunk's copy; a failed chunk is copied again by a later command."""
+
+    PENDING = "pending"
+    DONE = "done"
+    FAILED = "failed"
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """A range of keys and the state of its copy."""
@@ -25,7 +34,7 @@ class Chunk:
     table_number: int
     number: int
     range: KeyRange
-    status: str
+    status: ChunkStatus
     attempts: int
     rows: int | None
     seconds: float | None
@@ -37,7 +46,7 @@ def _chunk(row: sa.Row[Any]) -> Chunk:
         row.table_number,
         row.number,
         KeyRange(key_values(row.lower_key), key_values(row.upper_key)),
-        row.status,
+        ChunkStatus(row.status),
         row.attempts,
         row.rows,
         row.seconds,
@@ -75,7 +84,7 @@ def claim_next(tx: Transaction, run_id: uuid.UUID, table_number: int) -> Chunk |
     """Lock the next chunk that is not done, until the transaction ends (I-3.6); None when all are taken."""
     query = (
         sa.select(chunk)
-        .where(chunk.c.run_id == run_id, chunk.c.table_number == table_number, chunk.c.status != "done")
+        .where(chunk.c.run_id == run_id, chunk.c.table_number == table_number, chunk.c.status != ChunkStatus.DONE)
         .order_by(chunk.c.number)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -86,7 +95,9 @@ def claim_next(tx: Transaction, run_id: uuid.UUID, table_number: int) -> Chunk |
 
 def claim(tx: Transaction, run_id: uuid.UUID, item: Chunk) -> Chunk | None:
     """Lock that chunk until the transaction ends; None when it is done, taken, or was cut."""
-    query = sa.select(chunk).where(*_of(run_id, item), chunk.c.status != "done").with_for_update(skip_locked=True)
+    query = (
+        sa.select(chunk).where(*_of(run_id, item), chunk.c.status != ChunkStatus.DONE).with_for_update(skip_locked=True)
+    )
     row = tx.sa.execute(query).one_or_none()
     return None if row is None else _chunk(row)
 
@@ -124,7 +135,9 @@ def finish(tx: Transaction, run_id: uuid.UUID, item: Chunk, *, epoch: int, rows:
     tx.sa.execute(
         sa.update(chunk)
         .where(*_of(run_id, item))
-        .values(status="done", rows=rows, seconds=seconds, epoch=epoch, done_at=func.clock_timestamp(), error=None)
+        .values(
+            status=ChunkStatus.DONE, rows=rows, seconds=seconds, epoch=epoch, done_at=func.clock_timestamp(), error=None
+        )
     )
     table_plans.update(tx, run_id, item.table_number, rows_done=table_plan.c.rows_done + rows)
 
@@ -136,7 +149,7 @@ def count_attempt(tx: Transaction, run_id: uuid.UUID, item: Chunk) -> None:
 
 def fail(tx: Transaction, run_id: uuid.UUID, item: Chunk, error: Json) -> None:
     """Mark the chunk failed, with the error that the copy ended with."""
-    tx.sa.execute(sa.update(chunk).where(*_of(run_id, item)).values(status="failed", error=error))
+    tx.sa.execute(sa.update(chunk).where(*_of(run_id, item)).values(status=ChunkStatus.FAILED, error=error))
 
 
 def of_table(tx: Transaction, run_id: uuid.UUID, table_number: int) -> tuple[Chunk, ...]:
@@ -148,6 +161,6 @@ def of_table(tx: Transaction, run_id: uuid.UUID, table_number: int) -> tuple[Chu
 def count_open(tx: Transaction, run_id: uuid.UUID, table_number: int) -> int:
     """How many chunks of the table are planned and not done."""
     query = sa.select(func.count()).where(
-        chunk.c.run_id == run_id, chunk.c.table_number == table_number, chunk.c.status != "done"
+        chunk.c.run_id == run_id, chunk.c.table_number == table_number, chunk.c.status != ChunkStatus.DONE
     )
     return tx.sa.execute(query).scalar_one()
