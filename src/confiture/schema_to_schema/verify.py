@@ -211,7 +211,7 @@ def _classified(
     part: Unit,
     found: list[Difference],
 ) -> tuple[Unit, list[Difference]]:
-    """The part as it is once its suspects are told apart."""
+    """The part after its suspects are classified, with the differences that are confirmed."""
     confirmed = compared_parts.classified(context, job, hashing, followed, found, lambda: follow.single(context, plan))
     rows = part.source_rows if not confirmed else part.target_rows
     return replace(part, target_rows=rows, equal=not confirmed), list(confirmed)
