@@ -267,6 +267,7 @@ ODD = {
     "idle_in_transaction_session_timeout": "1ms",
     "idle_session_timeout": "1ms",
     "track_activities": "off",
+    "jit": "on",
     "transaction_timeout": "500ms",
     "default_transaction_read_only": "on",
     "default_transaction_isolation": "serializable",
@@ -313,7 +314,15 @@ def test_what_the_databases_have_set_changes_nothing(live: LiveRun, two_servers:
     live.assert_same(item="SELECT id, n FROM item", part="TABLE part")
 
 
-@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the kernel's own limits are told on Linux only")
+def test_no_statement_is_compiled_whatever_a_database_has_set(live: LiveRun) -> None:
+    """To compile the query of the fingerprint takes longer than to run it."""
+    with live.source.connect() as admin:
+        admin.execute(f"ALTER DATABASE {live.source.name} SET jit = on".encode())
+    with session.Session(live_database(live.source), "test") as opened, opened.transaction() as tx:
+        assert tx.pg.execute("SHOW jit").fetchone() == ("off",)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux reports the kernel's own limits")
 def test_either_side_gives_a_peer_up_that_has_vanished_within_half_a_minute(live: LiveRun) -> None:
     """Its packets get no answer, neither data nor a keepalive."""
     with session.Session(live_database(live.source), "test") as opened:

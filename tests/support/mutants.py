@@ -224,7 +224,7 @@ MUTANTS = (
         _in("acceptance", "live", "there_and_back"),
     ),
     Mutant(
-        "our own writes are told from the application's",
+        "the run's own writes are distinguished from the application's",
         "postgres/profile.py",
         "    if run:\n        statements.append(",
         "    if run and False:\n        statements.append(",
@@ -394,7 +394,7 @@ MUTANTS = (
         _in("integration", "world", "started_again"),
     ),
     Mutant(
-        "who is frozen while it takes a run is let go by the server",
+        "the server ends a process that is frozen while it takes a run",
         "runner/lease.py",
         "            claiming(tx)\n            if holder is not None:",
         "            if holder is not None:",
@@ -409,7 +409,7 @@ MUTANTS = (
         _in("acceptance", "kill", "killed_abort_leaves"),
     ),
     Mutant(
-        "a journal is not upgraded while somebody works with it",
+        "a journal is not upgraded while another command works with it",
         "journal/schema.py",
         "        if holder is not None:",
         "        if False:",
@@ -423,7 +423,7 @@ MUTANTS = (
         _in("integration", "privileges", "only_while"),
     ),
     Mutant(
-        "our schemas are closed to everybody",
+        "PUBLIC has no privilege on the schemas of a run",
         "sql/run_schema.sql",
         ";\nREVOKE ALL ON SCHEMA {schema} FROM PUBLIC",
         "",
@@ -437,7 +437,7 @@ MUTANTS = (
         _in("integration", "privileges", "default_privileges"),
     ),
     Mutant(
-        "functions with our rights are nobody's to call",
+        "PUBLIC must not execute the functions of a run",
         "sql/capture.sql",
         ";\nREVOKE ALL ON FUNCTION {function}() FROM PUBLIC",
         "",

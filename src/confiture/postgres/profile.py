@@ -36,6 +36,8 @@ PROFILE: dict[str, str] = {
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "30s",
     "client_connection_check_interval": "2s",
+    # A server with JIT compiles the fingerprint's query in ten times the time that it runs, in each transaction.
+    "jit": "off",
 }
 
 #: The lock timeout where readers or writers queue behind the waiting lock; the transaction is then repeated.
