@@ -236,6 +236,8 @@ MUTANTS = (
         '| {"lock_timeout": BRIEF_LOCK}',
         "",
         _in("integration", "queued_locks", "fdw"),
+        # Giving way ends such a wait too.
+        too=(("postgres/yielding.py", "entry.pg.cancel_safe(timeout=CANCEL_SECONDS)", "pass"),),
     ),
     Mutant(
         "a cutover steps back",
