@@ -437,8 +437,8 @@ def test_a_hook_that_fails_is_9_and_the_same_command_runs_it_again(project: Proj
     hook = project.write("hook.sh", "#!/bin/sh\necho ran >> ran.txt\nexit ${HOOK_CODE:-3}\n")
     hook.chmod(0o755)
     told = error(project.step("cutover", "--hook", "./hook.sh", check=9))
-    assert "the target serves" in told
-    assert "exited with 3" in told
+    assert "the target is serving" in told
+    assert "exited with code 3" in told
     assert project.state == "cutover"
     project.step("cutover", "--hook", "./hook.sh", env={"HOOK_CODE": "0"})
     assert (project.folder / "ran.txt").read_text() == "ran\nran\n"
