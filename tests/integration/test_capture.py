@@ -207,6 +207,23 @@ def test_rows_move_between_partitions_of_every_level(databases: Databases, tmp_p
     run.assert_same(log="SELECT id, day, what FROM log")
 
 
+@pytest.mark.parametrize("table", ["log", "log_b"])
+def test_a_partitioned_table_is_truncated_on_either_side(databases: Databases, tmp_path: Path, table: str) -> None:
+    """It has no storage of its own to be noted, only its leaves have."""
+    run = LiveRun(databases, tmp_path, PARTITIONED, PARTITIONED.partition("INSERT")[0])
+    run.setup()
+    run.migrate()
+    run.source.sql(f"TRUNCATE {table}; INSERT INTO log VALUES (1, '2024-02-05', 'after')")
+    run.follow()
+    run.assert_same(log="SELECT * FROM log")
+    assert run.verify().equal
+    run.cutover()
+    run.target.sql(f"INSERT INTO log VALUES (2, '2024-02-05', 'new'); TRUNCATE {table}")
+    run.rollback()
+    run.assert_same(log="SELECT * FROM log")
+    assert not run.source.value("SELECT count(*) FROM log_b")
+
+
 class Died(Exception):
     """As if the process were killed."""
 

@@ -53,9 +53,9 @@ END IF
 
 -- name: log_truncate
 -- Log that every row is gone. TRUNCATE gives a table new storage: a storage that is not recorded here was created by a
--- rewrite that nothing has logged.
+-- rewrite that nothing has logged. A table with partitions has no storage.
 INSERT INTO {log} (truncated) VALUES (true);
-INSERT INTO {storage} VALUES (pg_relation_filenode(TG_RELID))
+INSERT INTO {storage} SELECT f FROM pg_relation_filenode(TG_RELID) f WHERE f IS NOT NULL
 
 -- name: statement_trigger
 -- {operation} is INSERT, UPDATE or DELETE; {version} NEW or OLD. The session setting marks the writes of Confiture.
