@@ -20,6 +20,6 @@ CREATE TABLE staff.employee (
     CONSTRAINT employee_manager_check CHECK (manager_id <> employee_id),
     CONSTRAINT employee_hired_check CHECK (hired_on > born_on)
 );
-COMMENT ON TABLE staff.employee IS 'Who works here; manager_id is null for the one at the top';
+COMMENT ON TABLE staff.employee IS 'The employees; manager_id is null for the general manager';
 COMMENT ON COLUMN staff.employee.phone IS 'Digits only, with a leading + where the country is known';
 CREATE INDEX employee_manager_idx ON staff.employee (manager_id);

@@ -11,7 +11,7 @@ CREATE TABLE sales.customer (
     email_domain   text GENERATED ALWAYS AS (lower(split_part(email, '@', 2))) STORED,
     revision       integer NOT NULL DEFAULT 0
 );
-COMMENT ON TABLE sales.customer IS 'Who buys; where they live stands in customer_address';
+COMMENT ON TABLE sales.customer IS 'The customers; customer_address holds their addresses';
 COMMENT ON COLUMN sales.customer.revision IS 'How often the row was written since the new database serves';
 CREATE UNIQUE INDEX customer_email_idx ON sales.customer (lower(email));
 CREATE INDEX customer_support_rep_idx ON sales.customer (support_rep_id);
