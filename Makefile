@@ -16,6 +16,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m pytest -q tests/unit/test_wording.py
 
 types: $(READY)
 	$(BIN)/mypy
