@@ -264,7 +264,7 @@ def test_who_may_not_see_standbys_is_told_once_and_copies_on(
             throttler_ = Throttler(context)
             commands.requests.throttle(move.where, Throttle(max_replica_lag=1000), False)
             throttler_.wait()
-            throttler_._looked.clear()
+            throttler_._measured.clear()
             throttler_.wait()
             context.source.close()
             context.source = own
