@@ -104,6 +104,15 @@ MUTANTS = (
         _in("integration", "resume", "ddl"),
     ),
     Mutant(
+        "a check without locks sees the log of a TRUNCATE that it waited for",
+        "schema_to_schema/verify.py",
+        "session.transaction(read_only=True) as tx:\n        fingerprint.refuse_changed(tx, context.schema, side, kinds)",
+        "session.transaction(read_only=True) as tx:\n"
+        "        tx.pg.execute('SET TRANSACTION ISOLATION LEVEL REPEATABLE READ')\n"
+        "        fingerprint.refuse_changed(tx, context.schema, side, kinds)",
+        _in("integration", "snapshots", "truncate_that_a_check"),
+    ),
+    Mutant(
         "a changed key is logged as it was",
         "sql/capture.sql",
         "    ROW({old_key}) IS DISTINCT FROM ROW({new_key})",
