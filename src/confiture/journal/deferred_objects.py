@@ -40,6 +40,13 @@ class Deferred:
         return str((self.detail or {}).get("interim_name", self.name))
 
     @property
+    def tables(self) -> tuple[TableRef, ...]:
+        """The tables that a change of the object locks: its own, and the one that a foreign key references."""
+        references = (self.detail or {}).get("references")
+        own = () if self.kind == "publication" else (self.table,)
+        return own if references is None else (*own, TableRef(*references))
+
+    @property
     def standing(self) -> str:
         """The name of the object that is in place until the opening, by the status."""
         return self.interim_name if self.status == "interim" else self.name

@@ -27,7 +27,6 @@ from confiture.schema_to_schema.deferred_objects import foreign_keys, restore
 from confiture.schema_to_schema.outcomes import Limits, Result
 from confiture.schema_to_schema.table_lock import Tables, Work, locked
 from confiture.states import SETUP, VERIFIED
-from confiture.types import TableRef
 
 #: Seconds. The application is stopped, so that the lock delays no session while every row is compared.
 UNLIMITED = 10 * 24 * 3600.0
@@ -107,10 +106,8 @@ def _as_declared(context: Context) -> None:
 
 
 def _declare(item: Deferred) -> Callable[[Context, Transaction], None]:
-    ends = [item.table, TableRef(*(item.detail or {})["references"])]
-
     def act(context: Context, tx: Transaction) -> None:
-        both = fingerprint.roots_of(tx, ends)
+        both = fingerprint.roots_of(tx, item.tables)
         fingerprint.refuse_changed(tx, context.schema, "target", [fingerprint.FOREIGN_KEYS], list(both))
         foreign_keys.replace_interim(tx, item)
         fingerprint.record(tx, context.schema, both, [fingerprint.FOREIGN_KEYS])

@@ -22,15 +22,14 @@ from confiture.plan.model import Plan
 from confiture.postgres.retry import repeated
 from confiture.postgres.session import Transaction
 from confiture.runner.context import Context
-from confiture.types import KeyRange, TableRef
+from confiture.types import KeyRange
 
 
 def off_until_cutover(plan: Plan, item: Deferred) -> bool:
     """Whether a foreign key is off until the cutover: a table at one of its ends is copied again there."""
     if item.kind != "foreign_key":
         return False
-    ends = {item.table, TableRef(*(item.detail or {})["references"])}
-    return any(t.recopied and t.target in ends for t in plan.tables)
+    return any(t.recopied and t.target in item.tables for t in plan.tables)
 
 
 def recopy(context: Context, plan: Plan, hashing: Hashing) -> None:
