@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import typer.main
 
-from confiture import errors, mapping
+from confiture import errors, mapping, states
 from confiture.cli import app
 from confiture.sql import control_migrations
 from conftest import ROOT, Confiture
@@ -23,6 +28,7 @@ from servers import Databases
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 GUIDE = ROOT / "docs" / "guide.md"
+IMAGES = ROOT / "docs" / "images"
 
 
 def blocks(page: Path, *languages: str) -> Iterator[str]:
@@ -33,8 +39,13 @@ def blocks(page: Path, *languages: str) -> Iterator[str]:
 
 
 def commands(page: Path, *languages: str) -> list[list[str]]:
-    """The ``confiture`` commands of a page, as words."""
-    lines = (line for body in blocks(page, *languages) for line in body.splitlines())
+    """The ``confiture`` commands of a page, as words. In a session, they stand behind a prompt."""
+    lines = [
+        line.removeprefix("$ ")
+        for body in blocks(page, *languages)
+        for line in body.splitlines()
+        if line.startswith("$ ") or not body.startswith("$ ")
+    ]
     words = (shlex.split(line, comments=True) for line in lines)
     found = []
     for line in words:
@@ -95,13 +106,78 @@ def test_the_mapping_examples_have_no_fault(text: str) -> None:
     assert faults == ()
 
 
-def test_the_state_diagram_is_the_one_of_the_states() -> None:
+def anonymous(text: str) -> list[str]:
+    """The lines without what differs between two runs: numbers, the run, the name of the machine."""
+    text = re.sub(r"\brun [0-9a-f]{8}\b", "run ID", re.sub(r"over from \S+ pid", "over from HOST pid", text))
+    return [re.sub(r"\d[\d,.]*", "N", line).rstrip() for line in text.splitlines()]
+
+
+def test_the_session_in_the_readme_is_one_of_the_demo(tmp_path: Path) -> None:
+    shown = next(body for body in blocks(ROOT / "README.md", "console") if body.startswith("$ "))
+    assert max(map(len, shown.splitlines())) <= 80
+    command = [sys.executable, "-m", "confiture", "demo"]
+    environment = {**os.environ, "COLUMNS": "80"}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    printed = iter(anonymous(done.stdout))
+    assert [line for line in anonymous(shown) if line not in printed] == [], done.stdout  # in the order of the demo
+
+
+def generator() -> ModuleType:
+    """The module that draws the state diagram, which is also the hook of the site."""
     spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
     assert spec is not None
     assert spec.loader is not None
     generate = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generate)
+    return generate
+
+
+def test_the_state_diagram_is_the_one_of_the_states() -> None:
+    generate = generator()
     assert generate.page() == generate.PAGE.read_text(encoding="utf-8"), "run: python docs/generate.py"
+
+
+def test_the_site_draws_each_state_and_edge() -> None:
+    drawn = generator().on_page_markdown(generator().PAGE.read_text(encoding="utf-8"))
+    assert "```mermaid" not in drawn
+    assert [state for state in states.STATES if f">{state}</text>" not in drawn] == []
+    assert drawn.count("class='edge'") == len(states.EDGES)
+    assert [edge for edge in states.EDGES if f">{edge.trigger}</tspan> {edge.why}</text>" not in drawn] == []
+
+
+def test_the_site_nests_the_lists_of_the_pages() -> None:
+    page = "- one\n  more\n  - nested\n\n  a paragraph\n- two\n\n```yaml\na:\n  b: 1\n```\n"
+    wanted = "- one\n    more\n\n    - nested\n\n    a paragraph\n\n- two\n\n```yaml\na:\n  b: 1\n```\n"
+    assert generator().on_page_markdown(page) == wanted
+
+
+def test_the_navigation_of_the_site_has_every_page() -> None:
+    pages = re.findall(r": (\w[\w-]*\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.M)
+    assert sorted(pages) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
+
+
+@pytest.mark.parametrize("name", ["states", "run"])
+def test_the_dark_picture_differs_from_the_light_one_in_its_colours_only(name: str) -> None:
+    light, dark = ((IMAGES / f"{name}-{theme}.svg").read_text(encoding="utf-8") for theme in ("light", "dark"))
+    assert light != dark
+    colour = re.compile(r"#[0-9a-f]{6}")
+    assert colour.sub("", light) == colour.sub("", dark)
+    assert ElementTree.fromstring(light).find("{*}desc") is not None
+
+
+def test_the_picture_of_the_states_shows_each_state() -> None:
+    names = [text.text for text in ElementTree.parse(IMAGES / "states-light.svg").iterfind(".//{*}text[@class='name']")]
+    assert sorted(map(str, names)) == sorted(states.STATES)
+
+
+def test_the_glossary_is_in_alphabetical_order_and_defines_each_term_once() -> None:
+    page = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    terms = re.findall(r"^- \*\*(.+?)\*\*:", page, re.M)
+    assert terms == sorted(terms, key=str.casefold)
+    assert len(terms) == len(set(terms))
 
 
 def test_every_link_leads_somewhere() -> None:
