@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import shlex
-import subprocess
-import sys
+import shutil
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,7 +22,9 @@ from confiture import errors, mapping, states
 from confiture.cli import app
 from confiture.sql import control_migrations
 from conftest import ROOT, Confiture
+from forked import until
 from mutants import MUTANTS, Mutant
+from projects import run_confiture
 from servers import Databases
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -106,23 +108,37 @@ def test_the_mapping_examples_have_no_fault(text: str) -> None:
     assert faults == ()
 
 
-def anonymous(text: str) -> list[str]:
-    """The lines without what differs between two runs: numbers, the run, the name of the machine."""
+def words(text: str) -> str:
+    """The text without what differs between two runs: numbers, the run, the machine, and where lines are wrapped."""
     text = re.sub(r"\brun [0-9a-f]{8}\b", "run ID", re.sub(r"over from \S+ pid", "over from HOST pid", text))
-    return [re.sub(r"\d[\d,.]*", "N", line).rstrip() for line in text.splitlines()]
+    return " ".join(re.sub(r"\d[\d,.]*", "N", text).split())
 
 
-def test_the_session_in_the_readme_is_one_of_the_demo(tmp_path: Path) -> None:
-    shown = next(body for body in blocks(ROOT / "README.md", "console") if body.startswith("$ "))
-    assert max(map(len, shown.splitlines())) <= 80
-    command = [sys.executable, "-m", "confiture", "demo"]
-    environment = {**os.environ, "COLUMNS": "80"}
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-    )
-    assert done.returncode == 0, done.stdout
-    printed = iter(anonymous(done.stdout))
-    assert [line for line in anonymous(shown) if line not in printed] == [], done.stdout  # in the order of the demo
+def test_the_commands_of_the_readme_s_session_print_its_lines(databases: Databases, tmp_path: Path) -> None:
+    """The demo's project with a hundredth of its rows, killed at a failpoint: the demo itself takes too long here."""
+    _, *parts = re.split(r"^\$ confiture ", next(blocks(ROOT / "README.md", "console")), flags=re.M)
+    demo = resources.files("confiture.demo")
+    old = re.sub(r"\b([236]0+)00\b", r"\1", (demo / "old.sql").read_text(encoding="utf-8"))
+    source = databases.cloned(old)
+    databases.forget("prod_new")
+    with resources.as_file(demo / "project") as project:
+        shutil.copytree(project, tmp_path, dirs_exist_ok=True)
+    environment = {"CONFITURE_DEMO_URL": source.conninfo, "COLUMNS": "80"}
+    setup = "setup --source prod --target prod_new --mapping column_mapping.yaml --chunk-rows 100"
+    run_confiture("migrate", "schema-to-schema", *setup.split(), cwd=tmp_path, env=environment, check=0)
+    for part in parts:
+        command, *lines = part.splitlines()
+        kill = [line for line in lines if re.fullmatch(r"kill -9 \d+: \d+ chunks done, \d+ planned", line)]
+        failpoint = {"CONFITURE_FAILPOINT": "copy.after_commit:6"} if kill else {}
+        done = run_confiture(*command.split(), cwd=tmp_path, env={**environment, **failpoint})
+        assert (done.returncode == -signal.SIGKILL) == bool(kill), f"{command}\n{done.stdout}\n{done.stderr}"
+        if kill:
+            ours = f"SELECT 1 FROM pg_stat_activity WHERE datname = '{source.name}' AND application_name ~ '^confiture'"
+            until(lambda query=ours: not source.rows(query), "the end of the sessions of the killed command")
+        printed = words(done.stderr) + " " + words(done.stdout)
+        for line in lines:
+            if line and line not in kill:
+                assert words(line) in printed, f"{command}: {line}\n{done.stdout}\n{done.stderr}"
 
 
 def generator() -> ModuleType:
