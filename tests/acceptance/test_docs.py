@@ -102,7 +102,9 @@ def test_the_guide_runs_as_it_stands(databases: Databases, tmp_path: Path, confi
         assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
 
 
-@pytest.mark.parametrize("text", list(blocks(ROOT / "docs" / "mapping.md", "yaml")))
+@pytest.mark.parametrize(
+    "text", [text for page in PAGES if page.stem in ("README", "mapping") for text in blocks(page, "yaml")]
+)
 def test_the_mapping_examples_have_no_fault(text: str) -> None:
     _, faults = mapping.parse(text, "mapping.md")
     assert faults == ()
