@@ -204,6 +204,15 @@ def test_every_link_leads_somewhere() -> None:
             assert link.startswith("http") or (page.parent / link).exists(), f"{page.name}: {link}"
 
 
+@pytest.mark.parametrize(
+    "page", [ROOT / "docs" / "architecture.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name
+)
+def test_every_file_that_a_page_on_the_source_names_exists(page: Path) -> None:
+    names = re.findall(r"`(?:src/confiture/)?([a-z_]+/[a-z_/]+\.(?:py|sql))`", page.read_text(encoding="utf-8"))
+    assert len(names) > 5
+    assert [n for n in names if not (ROOT / n).exists() and not (ROOT / "src" / "confiture" / n).exists()] == []
+
+
 def test_every_exit_code_is_told() -> None:
     page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     codes = {c.exit_code for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.ConfitureError)}
