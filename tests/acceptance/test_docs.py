@@ -198,6 +198,12 @@ def test_the_glossary_is_in_alphabetical_order_and_defines_each_term_once() -> N
     assert len(terms) == len(set(terms))
 
 
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)
+def test_a_page_begins_with_what_its_reader_can_do(page: Path) -> None:
+    title, empty, first = page.read_text(encoding="utf-8").splitlines()[:3]
+    assert (title[:2], empty, first[:25]) == ("# ", "", "After reading this page, ")
+
+
 def test_every_link_leads_somewhere() -> None:
     for page in PAGES:
         for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
