@@ -84,13 +84,13 @@ def writers(bank: LiveRun, pgbench: Path) -> Iterator[Writers]:
     started.stop()
 
 
-def test_nothing_is_lost_while_pgbench_writes_through_the_whole_run(bank: LiveRun, writers: Writers) -> None:
+def test_no_write_is_lost_while_pgbench_writes_during_the_whole_run(bank: LiveRun, writers: Writers) -> None:
     bank.up_to_cutover()
     bank.cutover()
     writers.assert_refused_with_nothing_lost(bank)
 
 
-def test_nothing_is_lost_with_migrate_killed_again_and_again_under_pgbench(
+def test_no_write_of_pgbench_is_lost_if_migrate_is_killed_repeatedly(
     bank: LiveRun, writers: Writers, forks: Forks
 ) -> None:
     bank.setup()

@@ -252,7 +252,7 @@ def assert_nothing_of_the_run_is_left(move: Move) -> None:
 
 @pytest.mark.parametrize("strategy", ["fdw", "copy"])
 @pytest.mark.parametrize("route", list(ROUTES))
-def test_the_example_arrives_row_for_row_however_often_migrate_is_killed(
+def test_every_row_of_the_example_arrives_if_migrate_is_killed_repeatedly(
     make_move: MakeMove, request: pytest.FixtureRequest, route: str, strategy: str
 ) -> None:
     move = make_move(route, strategy)

@@ -54,7 +54,7 @@ def conforms(text: str, name: str) -> dict[str, Any]:
     return value
 
 
-def test_every_command_prints_one_json_document_of_its_schema(project: Project) -> None:
+def test_every_command_prints_one_json_document_that_fits_its_schema(project: Project) -> None:
     as_json = ("--format", "json")
     mapped = ("--source", "prod", "--mapping", "column_mapping.yaml")
     plan = conforms(project.step("plan", *mapped, *as_json).stdout, "plan")
@@ -86,7 +86,7 @@ def test_every_command_prints_one_json_document_of_its_schema(project: Project) 
     assert (over["state"], over["next"], over["writes_served_by"]) == ("cleaned", None, "target")
 
 
-def test_run_and_abort_and_build_print_json_too(project: Project, databases: Databases) -> None:
+def test_run_abort_and_build_also_print_json(project: Project, databases: Databases) -> None:
     as_json = ("--format", "json")
     done = project.step("run", "--source", "prod", "--mapping", "column_mapping.yaml", *as_json)
     assert conforms(done.stdout, "verification")["state"] == "verified"
@@ -140,7 +140,7 @@ LOOKING: list[tuple[str, ...]] = [
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_looking_changes_nothing_at_all(project: Project, there: bool) -> None:
+def test_read_only_commands_change_nothing(project: Project, there: bool) -> None:
     if there:
         project.reach("migrating")
     before = everything(project)
@@ -154,7 +154,7 @@ def test_looking_changes_nothing_at_all(project: Project, there: bool) -> None:
     assert before.keys() == after.keys()
 
 
-def test_a_plan_of_a_run_is_the_stored_one(project: Project) -> None:
+def test_plan_of_an_existing_run_prints_the_stored_plan(project: Project) -> None:
     project.setup("--mapping", "column_mapping.yaml", "--chunk-rows", "77", "--strategy", "copy")
     plan = project.step("plan").stdout
     assert "chunks of 77 rows" in plan
@@ -162,7 +162,7 @@ def test_a_plan_of_a_run_is_the_stored_one(project: Project) -> None:
     assert "username <- login_name" in plan
 
 
-def test_a_preview_shows_rows_before_and_after(project: Project) -> None:
+def test_preview_shows_rows_before_and_after_the_mapping(project: Project) -> None:
     mapped = ("--source", "prod", "--mapping", "column_mapping.yaml")
     shown = project.step("preview", *mapped, "--table", "tb_user", "--rows", "1").stdout
     assert "before  login_name = login1" in shown
@@ -174,7 +174,7 @@ def test_a_preview_shows_rows_before_and_after(project: Project) -> None:
 # Output --------------------------------------------------------------------------------------------
 
 
-def test_results_go_to_stdout_and_progress_to_stderr_in_whole_plain_lines(project: Project) -> None:
+def test_results_go_to_stdout_and_progress_goes_to_stderr_as_plain_lines(project: Project) -> None:
     project.setup("--mapping", "column_mapping.yaml")
     done = project.step("migrate", apart=True)
     assert done.stdout.splitlines() == [
@@ -185,7 +185,7 @@ def test_results_go_to_stdout_and_progress_to_stderr_in_whole_plain_lines(projec
     assert not set("\r\x1b") & set(done.stdout + done.stderr)
 
 
-def test_verify_tells_what_agrees(project: Project) -> None:
+def test_verify_reports_each_check_that_passes(project: Project) -> None:
     project.reach("migrating")
     assert project.step("verify").stdout.splitlines() == [
         "✓ Row counts match",
@@ -226,7 +226,7 @@ def on_a_terminal(
     return process.wait(), shown.decode()
 
 
-def test_a_terminal_gets_live_progress_and_no_color_is_honoured(project: Project) -> None:
+def test_a_terminal_shows_live_progress_and_no_color_is_honoured(project: Project) -> None:
     project.setup("--mapping", "column_mapping.yaml")
     code, shown = on_a_terminal(project, "migrate", "--chunk-rows", "10", env={"NO_COLOR": "1"})
     assert code == 0, shown
@@ -236,7 +236,7 @@ def test_a_terminal_gets_live_progress_and_no_color_is_honoured(project: Project
     assert on_a_terminal(project, "verify", env={"TERM": "dumb"})[1].count("\x1b") == 0
 
 
-def test_a_destructive_step_asks_for_the_name_on_a_terminal_only(project: Project) -> None:
+def test_a_destructive_command_asks_for_the_name_only_on_a_terminal(project: Project) -> None:
     project.reach("migrating")
     told = error(project.step("abort", check=2))
     assert "standard input is not a terminal" in told
@@ -251,7 +251,7 @@ def test_a_destructive_step_asks_for_the_name_on_a_terminal_only(project: Projec
     assert project.state == "aborted"
 
 
-def test_dropping_the_source_asks_for_the_sources_name(project: Project) -> None:
+def test_dropping_the_source_asks_for_its_name(project: Project) -> None:
     project.reach("cutover")
     drop = ("cleanup", "--drop-source", project.source.name)
     code, shown = on_a_terminal(project, *drop, typed=f"{project.target}\n")
@@ -262,7 +262,7 @@ def test_dropping_the_source_asks_for_the_sources_name(project: Project) -> None
     assert project.new.rows(f"SELECT 1 FROM pg_database WHERE datname = '{project.source.name}'") == []
 
 
-def test_a_reader_that_goes_away_gets_no_traceback(project: Project) -> None:
+def test_a_closed_output_pipe_causes_no_traceback(project: Project) -> None:
     confiture = f"{sys.executable} -m confiture"
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {confiture} build | true"],
@@ -272,7 +272,7 @@ def test_a_reader_that_goes_away_gets_no_traceback(project: Project) -> None:
     assert done.stderr == ""
 
 
-def test_progress_that_nobody_reads_stops_no_migration(project: Project) -> None:
+def test_a_closed_stderr_pipe_does_not_stop_the_migration(project: Project) -> None:
     project.setup("--mapping", "column_mapping.yaml")
     read, write = os.pipe()
     os.close(read)
@@ -285,7 +285,7 @@ def test_progress_that_nobody_reads_stops_no_migration(project: Project) -> None
     assert "every row is copied" in done.stdout
 
 
-def test_help_and_version_are_0(project: Project) -> None:
+def test_help_and_version_exit_with_0(project: Project) -> None:
     assert project.run("--version").stdout.startswith("confiture ")
     for command in ((), ("migrate",), ("migrate", "schema-to-schema"), ("build",)):
         assert "Usage: confiture" in project.run(*command, "--help").stdout

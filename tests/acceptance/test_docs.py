@@ -55,7 +55,7 @@ LEAVES = dict(leaves(typer.main.get_command(app)))
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=" ".join)
-def test_every_command_and_option_stands_in_the_documents(path: tuple[str, ...]) -> None:
+def test_the_documentation_describes_every_command_and_option(path: tuple[str, ...]) -> None:
     assert path[-1] in TEXT
     options = [opt for p in LEAVES[path].params for opt in p.opts if opt.startswith("--") and opt != "--help"]
     missing = [option for option in options if not re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", TEXT)]
@@ -63,7 +63,7 @@ def test_every_command_and_option_stands_in_the_documents(path: tuple[str, ...])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_command_in_a_page_is_one_of_the_tool(page: Path) -> None:
+def test_every_command_in_a_page_exists(page: Path) -> None:
     for words in commands(page, "console", "sh"):
         if words[:1] in (["--version"], ["--help"]):
             continue
@@ -73,7 +73,7 @@ def test_every_command_in_a_page_is_one_of_the_tool(page: Path) -> None:
         assert {w.partition("=")[0] for w in words if w.startswith("--")} <= known, words
 
 
-def test_the_guide_runs_as_it_stands(databases: Databases, tmp_path: Path, confiture: Confiture) -> None:
+def test_the_commands_of_the_guide_run_as_written(databases: Databases, tmp_path: Path, confiture: Confiture) -> None:
     source = databases.cloned(
         "CREATE TABLE tb_user (id serial PRIMARY KEY, username text NOT NULL UNIQUE, settings_json text);"
         "INSERT INTO tb_user (username, settings_json) SELECT 'u' || n, '{}' FROM generate_series(1, 50) n"
@@ -90,12 +90,12 @@ def test_the_guide_runs_as_it_stands(databases: Databases, tmp_path: Path, confi
 
 
 @pytest.mark.parametrize("text", list(blocks(ROOT / "docs" / "mapping.md", "yaml")))
-def test_the_mapping_examples_have_no_fault(text: str) -> None:
+def test_the_mapping_examples_are_valid(text: str) -> None:
     _, faults = mapping.parse(text, "mapping.md")
     assert faults == ()
 
 
-def test_the_state_diagram_is_the_one_of_the_states() -> None:
+def test_the_state_diagram_matches_the_states() -> None:
     spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
     assert spec is not None
     assert spec.loader is not None
@@ -104,26 +104,26 @@ def test_the_state_diagram_is_the_one_of_the_states() -> None:
     assert generate.page() == generate.PAGE.read_text(encoding="utf-8"), "run: python docs/generate.py"
 
 
-def test_every_link_leads_somewhere() -> None:
+def test_the_target_of_every_link_exists() -> None:
     for page in PAGES:
         for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert link.startswith("http") or (page.parent / link).exists(), f"{page.name}: {link}"
 
 
-def test_every_exit_code_is_told() -> None:
+def test_the_documentation_lists_every_exit_code() -> None:
     page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     codes = {c.exit_code for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.ConfitureError)}
     for code in codes | {0, 130, 143}:
         assert f"| {code} |" in page
 
 
-def test_every_control_table_is_told() -> None:
+def test_the_documentation_lists_every_control_table() -> None:
     page = (ROOT / "docs" / "journal.md").read_text(encoding="utf-8")
     tables = re.findall(r"CREATE TABLE confiture\.(\w+)", "".join(m.text for m in control_migrations()))
     assert [t for t in tables if f"`{t}`" not in page] == []
 
 
-def test_the_page_on_reliability_names_every_safeguard_that_is_taken_out() -> None:
+def test_the_page_on_reliability_lists_every_mutant() -> None:
     page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
     row = r"^\| (.+?) \| `(?:integration|acceptance|unit)/test_\w+\.py`(?: `\w+`)? \|$"
     section = page.partition("## One safeguard at a time")[2]
@@ -178,7 +178,7 @@ def runs(mutant: Mutant, test: str) -> bool:
 
 
 @pytest.mark.parametrize("number", HELD)
-def test_what_holds_an_invariant_is_there(number: str) -> None:
+def test_the_tests_and_mutants_of_each_invariant_exist(number: str) -> None:
     rule = HELD[number]
     assert [test for test in rule.tests if not exists(test)] == []
     assert ("no test" in rule.text) == (not rule.tests)
@@ -188,7 +188,7 @@ def test_what_holds_an_invariant_is_there(number: str) -> None:
     assert [name for name in rule.mutants if not any(runs(known[name], test) for test in rule.tests)] == []
 
 
-def test_every_invariant_that_is_referred_to_stands_on_its_page() -> None:
+def test_every_referenced_invariant_is_documented() -> None:
     paths = [path for folder in ("src", "tests", "docs", "migrations_state") for path in (ROOT / folder).rglob("*.*")]
     for path in [*paths, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]:
         if path.suffix in (".py", ".md", ".sql"):

@@ -81,7 +81,7 @@ def write(live: LiveRun, side: str, n: int) -> None:
     database.sql(f"UPDATE {q(SCHEMA)}.{q(KEY)} SET day = day + 400 WHERE {q(KEY)} = {n}")
 
 
-def test_hostile_names_go_the_whole_way_and_back(live: LiveRun, forks: Forks) -> None:
+def test_hostile_names_survive_cutover_and_rollback(live: LiveRun, forks: Forks) -> None:
     live.setup()
     write(live, "source", 1)
     live.migrate()
@@ -115,7 +115,7 @@ def test_hostile_names_go_the_whole_way_and_back(live: LiveRun, forks: Forks) ->
     assert live.target.rows("SELECT nspname FROM pg_namespace WHERE nspname = 'public'") == [("public",)]
 
 
-def test_a_run_with_hostile_names_is_given_up_without_a_trace(live: LiveRun) -> None:
+def test_abort_of_a_run_with_hostile_names_leaves_nothing_behind(live: LiveRun) -> None:
     live.setup()
     live.migrate()
     live.abort()

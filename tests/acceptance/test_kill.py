@@ -148,7 +148,7 @@ def assert_all_is_well(move: SmallMove, databases: Databases) -> None:
     move.assert_the_source_is_as_it_was(databases)
 
 
-def test_every_crash_point_of_the_program_is_killed_at() -> None:
+def test_every_crash_point_of_the_program_has_a_test() -> None:
     """A new point in the program wants its kill here."""
     named: set[str] = set()
     for path in (ROOT / "src" / "confiture").rglob("*.py"):
@@ -162,14 +162,14 @@ def test_every_crash_point_of_the_program_is_killed_at() -> None:
         assert any(re.fullmatch(pattern, point) for point in killed), f"{name} is never killed at"
 
 
-def test_a_killed_setup_is_finished_by_the_same_command(forks: Forks, move: SmallMove, databases: Databases) -> None:
+def test_the_same_command_finishes_a_killed_setup(forks: Forks, move: SmallMove, databases: Databases) -> None:
     kill(forks, move, "setup", SETUP, *options_of_setup(move))
     go_on_after(move, "setup")
     assert_all_is_well(move, databases)
 
 
 @pytest.mark.parametrize("strategy", ["fdw", "copy"])
-def test_a_killed_copy_brings_every_row_once(
+def test_a_killed_copy_copies_every_row_once(
     forks: Forks, move: SmallMove, databases: Databases, strategy: str
 ) -> None:
     move.run("setup", *options_of_setup(move, strategy))
@@ -178,14 +178,14 @@ def test_a_killed_copy_brings_every_row_once(
     assert_all_is_well(move, databases)
 
 
-def test_indexes_and_keys_are_brought_back_once(forks: Forks, move: SmallMove, databases: Databases) -> None:
+def test_indexes_and_keys_are_restored_once(forks: Forks, move: SmallMove, databases: Databases) -> None:
     move.run("setup", *options_of_setup(move))
     kill(forks, move, "migrate", FINISH)
     go_on_after(move, "migrate")
     assert_all_is_well(move, databases)
 
 
-def test_a_table_restarted_with_another_mapping_never_mixes_rows_of_both(
+def test_a_table_restarted_with_another_mapping_has_rows_of_one_mapping(
     forks: Forks, move: SmallMove, databases: Databases
 ) -> None:
     """Verified already, other tables refer to it, and each kill may leave the plan on one side only."""
@@ -197,7 +197,7 @@ def test_a_table_restarted_with_another_mapping_never_mixes_rows_of_both(
     assert_all_is_well(move, databases)
 
 
-def test_a_killed_verify_goes_on(forks: Forks, move: SmallMove, databases: Databases) -> None:
+def test_the_same_command_finishes_a_killed_verify(forks: Forks, move: SmallMove, databases: Databases) -> None:
     go_to(move, "migrate")
     kill(forks, move, "verify", VERIFY)
     assert move.target.value("SELECT count(*) FROM confiture.verification WHERE verdict IS DISTINCT FROM 'equal'") == 0
@@ -206,7 +206,7 @@ def test_a_killed_verify_goes_on(forks: Forks, move: SmallMove, databases: Datab
     assert_all_is_well(move, databases)
 
 
-def test_a_verify_killed_before_it_has_told_its_differences_tells_them(forks: Forks, move: SmallMove) -> None:
+def test_a_verify_killed_before_its_report_reports_differences_again(forks: Forks, move: SmallMove) -> None:
     go_to(move, "migrate")
     move.target.sql("DELETE FROM post WHERE ctid = (SELECT max(ctid) FROM post)")
     report = move.project / "differences.jsonl"
@@ -217,7 +217,7 @@ def test_a_verify_killed_before_it_has_told_its_differences_tells_them(forks: Fo
     assert [json.loads(line)["kind"] for line in report.read_text().splitlines()] == ["missing in target"]
 
 
-def test_a_killed_cutover_happens_once_or_not_at_all(forks: Forks, move: SmallMove, databases: Databases) -> None:
+def test_a_killed_cutover_takes_effect_at_most_once(forks: Forks, move: SmallMove, databases: Databases) -> None:
     go_to(move, "verify")
     kill(forks, move, "cutover", CUTOVER, "--hook", "true")
     assert move.target.value("SELECT count(*) FROM confiture.event WHERE to_state = 'cutover'") == 1
@@ -234,7 +234,7 @@ def test_a_killed_cleanup_leaves_nothing(forks: Forks, move: SmallMove, database
     assert_all_is_well(move, databases)
 
 
-def test_a_killed_abort_leaves_the_journal_alone_and_a_new_run_may_begin(
+def test_a_killed_abort_leaves_only_the_journal_and_allows_a_new_run(
     forks: Forks, move: SmallMove, databases: Databases
 ) -> None:
     go_to(move, "verify")
@@ -253,7 +253,9 @@ def test_a_killed_abort_leaves_the_journal_alone_and_a_new_run_may_begin(
     move.assert_nothing_is_left()
 
 
-def test_two_kills_in_one_transaction_of_takeover_and_copy(forks: Forks, move: SmallMove, databases: Databases) -> None:
+def test_kills_in_a_takeover_and_in_its_chunk_are_recovered(
+    forks: Forks, move: SmallMove, databases: Databases
+) -> None:
     """Killed in a chunk, killed again taking over, killed again in the same chunk: it is halved in the end."""
     move.run("setup", *options_of_setup(move, "copy"))
     points = ("copy.before_commit:2", "takeover.before_target", *("copy.before_commit:1",) * 2)
@@ -263,7 +265,7 @@ def test_two_kills_in_one_transaction_of_takeover_and_copy(forks: Forks, move: S
     assert_all_is_well(move, databases)
 
 
-def test_a_killed_abort_gives_back_the_tables_it_found_there(
+def test_a_killed_abort_restores_the_tables_that_existed_before(
     forks: Forks, move: SmallMove, databases: Databases
 ) -> None:
     """Nobody but their owner drops them: they are empty again, with all that was taken off."""
@@ -279,7 +281,9 @@ def test_a_killed_abort_gives_back_the_tables_it_found_there(
     move.assert_every_row_arrived_once()
 
 
-def test_a_plan_of_many_batches_goes_on_from_its_cursor(forks: Forks, move: SmallMove, databases: Databases) -> None:
+def test_planning_of_many_batches_continues_after_its_cursor(
+    forks: Forks, move: SmallMove, databases: Databases
+) -> None:
     move.run("setup", "--mapping", str(move.mapping), "--chunk-rows", "12")
     # The third is the second batch of post.
     kill(

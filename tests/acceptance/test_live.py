@@ -108,7 +108,7 @@ def open_sides(live: LiveRun) -> set[str]:
     return live.open_sides("UPDATE account SET balance = balance WHERE id = 1")
 
 
-def test_nothing_is_lost_with_migrate_killed_again_and_again(
+def test_no_write_is_lost_if_migrate_is_killed_repeatedly(
     live: LiveRun, bank: Callable[[str], Bank], forks: Forks
 ) -> None:
     live.setup()
@@ -126,7 +126,7 @@ def test_nothing_is_lost_with_migrate_killed_again_and_again(
     assert open_sides(live) == {"target"}
 
 
-def test_nothing_is_lost_there_and_back_and_there_again(live: LiveRun, bank: Callable[[str], Bank]) -> None:
+def test_no_write_is_lost_by_cutover_rollback_and_second_cutover(live: LiveRun, bank: Callable[[str], Bank]) -> None:
     books = [bank(live.source.conninfo)]
     live.through()
     books.append(bank(live.target.conninfo))
@@ -147,9 +147,7 @@ def test_nothing_is_lost_there_and_back_and_there_again(live: LiveRun, bank: Cal
 STEPS = ("setup", "migrate", "verify", "cutover", "cleanup")
 
 
-def test_every_command_killed_anywhere_is_ended_by_the_same_command(
-    live: LiveRun, bank: Callable[[str], Bank], forks: Forks
-) -> None:
+def test_the_same_command_finishes_any_killed_command(live: LiveRun, bank: Callable[[str], Bank], forks: Forks) -> None:
     books = bank(live.source.conninfo)
     for step in STEPS:
         for point in LIVE_POINTS[step]:
@@ -165,7 +163,7 @@ def test_every_command_killed_anywhere_is_ended_by_the_same_command(
     assert_all_booked(live, books)
 
 
-def test_a_row_that_differs_stops_the_cutover_and_the_source_serves_on(live: LiveRun) -> None:
+def test_a_difference_aborts_the_cutover_and_the_source_is_still_serving(live: LiveRun) -> None:
     live.up_to_cutover()
     live.tamper("UPDATE account SET owner_name = 'tampered' WHERE id = 5")
     live.touch("account", 5)
@@ -174,7 +172,7 @@ def test_a_row_that_differs_stops_the_cutover_and_the_source_serves_on(live: Liv
     assert open_sides(live) == {"source"}
 
 
-def test_a_pass_that_brings_a_wrong_value_is_noticed_by_follow(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_follow_detects_a_pass_that_applies_a_wrong_value(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     live.up_to_cutover()
     copy_rows = apply._copy_rows
 
@@ -192,9 +190,7 @@ def test_a_pass_that_brings_a_wrong_value_is_noticed_by_follow(live: LiveRun, mo
         live.cutover()
 
 
-def test_a_row_that_differs_under_the_lock_stops_the_cutover_too(
-    live: LiveRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_difference_found_under_the_lock_aborts_the_cutover(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     live.up_to_cutover()
     synchronise = cutover._synchronise
 
@@ -209,14 +205,14 @@ def test_a_row_that_differs_under_the_lock_stops_the_cutover_too(
     assert open_sides(live) == {"source"}
 
 
-def test_a_cutover_that_uses_up_its_budget_is_given_up_and_the_source_serves_on(live: LiveRun) -> None:
+def test_a_cutover_that_exceeds_its_write_pause_is_aborted(live: LiveRun) -> None:
     live.up_to_cutover()
     with pytest.raises(CutoverAborted, match="write pause would exceed"):
         live.cutover(Limits(max_write_pause=0.0001))
     assert open_sides(live) == {"source"}
 
 
-def test_after_the_cutover_the_declared_keys_hold_and_the_old_database_stays_closed(live: LiveRun) -> None:
+def test_after_the_cutover_keys_are_valid_and_the_source_stays_closed(live: LiveRun) -> None:
     live.up_to_cutover()
     live.cutover()
     live.cleanup()
@@ -233,7 +229,7 @@ def test_after_the_cutover_the_declared_keys_hold_and_the_old_database_stays_clo
     assert left == []
 
 
-def test_an_aborted_run_leaves_the_source_as_it_was(live: LiveRun) -> None:
+def test_an_aborted_run_leaves_the_source_unchanged(live: LiveRun) -> None:
     live.setup()
     live.migrate()
     live.abort()

@@ -16,7 +16,7 @@ SINGLE, DOUBLE = 3, 1
 
 
 @pytest.mark.parametrize("name", matrix.COURSES)
-def test_killed_anywhere_a_run_ends_as_it_would_have(
+def test_a_run_killed_anywhere_ends_like_an_uninterrupted_run(
     name: str, databases: Databases, forks: Forks, tmp_path: Path
 ) -> None:
     course = matrix.COURSES[name]

@@ -114,7 +114,7 @@ def assert_all_written(live: LiveRun, application: Application, side: str = "tar
     assert len(set(application.written)) == len(application.written)
 
 
-def test_the_application_sees_no_error_and_loses_nothing(
+def test_the_application_gets_no_error_and_loses_no_write(
     live: LiveRun, pooler: Pooler, application: Application
 ) -> None:
     before, kept = pooler.pools.read_bytes(), permissions(pooler.pools)
@@ -150,7 +150,7 @@ KILLED = (
 )
 
 
-def test_killed_anywhere_the_same_command_ends_it_and_no_error_reaches_the_application(
+def test_a_killed_cutover_causes_no_error_in_the_application(
     live: LiveRun, pooler: Pooler, application: Application, forks: Forks
 ) -> None:
     command = arguments(live, pooler)
@@ -173,9 +173,7 @@ def test_killed_anywhere_the_same_command_ends_it_and_no_error_reaches_the_appli
     assert_all_written(live, application)
 
 
-def test_back_again_the_application_sees_no_error_either(
-    live: LiveRun, pooler: Pooler, application: Application
-) -> None:
+def test_a_rollback_causes_no_error_in_the_application(live: LiveRun, pooler: Pooler, application: Application) -> None:
     before, pool = pooler.pools.read_bytes(), Pool(pooler.console, "app")
     cutover(live, pool)
     application.wait_for_more()
@@ -201,7 +199,7 @@ KILLED_BACK = (
 )
 
 
-def test_a_rollback_killed_anywhere_is_ended_by_the_same_command_and_no_error_reaches_the_application(
+def test_a_killed_rollback_causes_no_error_in_the_application(
     live: LiveRun, pooler: Pooler, application: Application, forks: Forks
 ) -> None:
     cutover(live, Pool(pooler.console, "app"))
@@ -222,7 +220,7 @@ def test_a_rollback_killed_anywhere_is_ended_by_the_same_command_and_no_error_re
     assert_all_written(live, application, "source")
 
 
-def test_a_rollback_that_forgot_the_pool_it_held_is_told_so_and_ends_with_it(
+def test_a_rollback_repeated_without_its_paused_pool_is_refused(
     live: LiveRun, pooler: Pooler, application: Application, forks: Forks
 ) -> None:
     pool = Pool(pooler.console, "app")
@@ -238,7 +236,7 @@ def test_a_rollback_that_forgot_the_pool_it_held_is_told_so_and_ends_with_it(
     assert_all_written(live, application, "source")
 
 
-def test_given_up_the_pool_goes_on_with_the_old_database(
+def test_after_an_aborted_cutover_the_pool_still_serves_the_source(
     live: LiveRun, pooler: Pooler, application: Application
 ) -> None:
     pool = Pool(pooler.console, "app")
@@ -264,7 +262,7 @@ def test_given_up_the_pool_goes_on_with_the_old_database(
     assert_all_written(live, application)
 
 
-def test_whatever_fails_under_the_lock_the_pool_is_let_go(
+def test_a_failure_under_the_lock_resumes_the_pool(
     live: LiveRun, pooler: Pooler, application: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object) -> None:
@@ -277,7 +275,7 @@ def test_whatever_fails_under_the_lock_the_pool_is_let_go(
     application.wait_for_more()
 
 
-def test_when_the_answer_of_the_last_commit_is_lost_the_cutover_goes_on(
+def test_the_cutover_continues_if_the_reply_to_its_commit_is_lost(
     live: LiveRun, pooler: Pooler, application: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     locked = table_lock.locked
@@ -293,9 +291,7 @@ def test_when_the_answer_of_the_last_commit_is_lost_the_cutover_goes_on(
     assert_all_written(live, application)
 
 
-def test_a_pooler_that_is_gone_after_the_point_of_no_return_does_not_keep_the_target_closed(
-    live: LiveRun, pooler: Pooler, forks: Forks
-) -> None:
+def test_the_target_opens_even_if_the_pooler_is_gone(live: LiveRun, pooler: Pooler, forks: Forks) -> None:
     pool = Pool(pooler.console, "app")
     point = "switch.after_point_of_no_return"
     assert forks.run(arguments(live, pooler), live.project, CONFITURE_FAILPOINT=point).code == -9
@@ -319,9 +315,7 @@ def edited(path: Path, pattern: str, into: str) -> Iterator[None]:
     path.write_text(before, "latin-1")
 
 
-def test_what_it_could_not_go_through_with_is_refused_before_anything_is_held(
-    live: LiveRun, pooler: Pooler, databases: Databases
-) -> None:
+def test_an_unusable_pool_is_refused_before_it_is_paused(live: LiveRun, pooler: Pooler, databases: Databases) -> None:
     def refused(pool: Pool, text: str, kind: type[ConfitureError] = Refused) -> None:
         with pytest.raises(kind) as error:
             cutover(live, pool)
@@ -345,7 +339,7 @@ def test_what_it_could_not_go_through_with_is_refused_before_anything_is_held(
     pooler.ask("RELOAD")
 
 
-def test_the_two_options_belong_together(forks: Forks, tmp_path: Path) -> None:
+def test_the_pgbouncer_options_require_each_other(forks: Forks, tmp_path: Path) -> None:
     for option in (["--pool", "app"], ["--pgbouncer", "host=x"], ["--pgbouncer-config", "x"]):
         done = forks.run(["migrate", "schema-to-schema", "cutover", "--target", "x", *option], tmp_path)
         assert (done.code, "belong together" in done.err) == (2, True), done.err

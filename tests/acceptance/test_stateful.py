@@ -17,7 +17,7 @@ EXAMPLES = int(os.environ.get("CONFITURE_EXAMPLES", "3"))
 
 
 @pytest.mark.timeout(60 * EXAMPLES)
-def test_whatever_is_done_no_write_is_lost(server: Server, forks: Forks) -> None:
+def test_no_sequence_of_commands_and_kills_loses_a_write(server: Server, forks: Forks) -> None:
     here = type("AnythingHere", (Anything,), {"server": server, "forks": forks})
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         here,

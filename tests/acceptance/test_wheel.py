@@ -70,7 +70,7 @@ def run(installed: Path, *arguments: str, cwd: Path, env: dict[str, str] | None 
     return done.stdout
 
 
-def test_the_wheel_carries_every_file_of_the_package_and_the_control_schema(wheel: Path) -> None:
+def test_the_wheel_contains_the_package_and_the_control_schema(wheel: Path) -> None:
     package = ROOT / "src"
     wanted = {
         str(path.relative_to(package))
@@ -83,7 +83,7 @@ def test_the_wheel_carries_every_file_of_the_package_and_the_control_schema(whee
     assert wanted | control <= carried
 
 
-def test_the_wheel_carries_nothing_else(wheel: Path) -> None:
+def test_the_wheel_contains_nothing_else(wheel: Path) -> None:
     roots = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert {root for root in roots if not root.endswith(".dist-info")} == {"confiture"}
 

@@ -104,7 +104,7 @@ _OLD = ("serial to identity", "the default of a domain", "a partition's default"
     ("version", "case"),
     [*(("databases", case) for case in ORIGINS), *(("old_databases", case) for case in _OLD)],
 )
-def test_a_sequence_continues_where_its_origin_is(
+def test_a_sequence_continues_after_the_value_of_its_origin(
     request: pytest.FixtureRequest, tmp_path: Path, version: str, case: str
 ) -> None:
     old, new, following = ORIGINS[case]
@@ -129,7 +129,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize("case", ENDS.values(), ids=ENDS.keys())
-def test_a_sequence_near_its_end_is_moved_as_far_as_it_goes(
+def test_a_sequence_near_its_end_advances_to_its_last_value_at_most(
     databases: Databases, tmp_path: Path, case: tuple[int, str, int]
 ) -> None:
     last, new, value = case
@@ -150,7 +150,7 @@ def test_a_sequence_near_its_end_is_moved_as_far_as_it_goes(
         ("CREATE SEQUENCE s INCREMENT -1; SELECT setval('s', -13)", "CREATE SEQUENCE s INCREMENT -1 MINVALUE -12"),
     ],
 )
-def test_a_sequence_that_ends_before_its_origin_is_refused_by_the_plan(
+def test_plan_refuses_a_sequence_that_ends_before_its_origin(
     databases: Databases, tmp_path: Path, old: str, new: str
 ) -> None:
     table = "CREATE TABLE t (id int PRIMARY KEY);"
@@ -159,9 +159,7 @@ def test_a_sequence_that_ends_before_its_origin_is_refused_by_the_plan(
     assert "sequence public.s of the source is at" in refused.value.why
 
 
-def test_a_sequence_that_ends_before_its_origin_later_is_told_by_the_rehearsal(
-    databases: Databases, tmp_path: Path
-) -> None:
+def test_rehearsal_reports_a_sequence_that_now_ends_before_its_origin(databases: Databases, tmp_path: Path) -> None:
     table = "CREATE TABLE t (id int PRIMARY KEY);"
     live = LiveRun(databases, tmp_path, table + "CREATE SEQUENCE s", table + "CREATE SEQUENCE s MAXVALUE 12")
     live.up_to_cutover()
@@ -176,7 +174,9 @@ def test_a_sequence_that_ends_before_its_origin_later_is_told_by_the_rehearsal(
 
 
 @pytest.mark.parametrize("change", ["DROP SEQUENCE s", "ALTER SEQUENCE s RENAME TO s2"])
-def test_a_sequence_that_goes_during_the_run_is_named(databases: Databases, tmp_path: Path, change: str) -> None:
+def test_error_names_a_sequence_that_is_dropped_during_the_run(
+    databases: Databases, tmp_path: Path, change: str
+) -> None:
     ddl = "CREATE TABLE t (id int PRIMARY KEY); CREATE SEQUENCE s"
     live = LiveRun(databases, tmp_path, ddl, ddl)
     live.up_to_cutover()
@@ -189,9 +189,7 @@ def test_a_sequence_that_goes_during_the_run_is_named(databases: Databases, tmp_
     live.cutover()
 
 
-def test_a_sequence_of_which_nothing_shows_the_place_is_refused_and_the_way_out_works(
-    databases: Databases, tmp_path: Path
-) -> None:
+def test_a_sequence_without_an_origin_is_refused_and_the_hint_works(databases: Databases, tmp_path: Path) -> None:
     old = "CREATE TABLE t (id text PRIMARY KEY, v int); INSERT INTO t VALUES ('A7', 1)"
     new = "CREATE SEQUENCE s; CREATE TABLE t (id text PRIMARY KEY DEFAULT 'A' || nextval('s'), v int)"
     live = LiveRun(databases, tmp_path, old, new)
@@ -204,9 +202,7 @@ def test_a_sequence_of_which_nothing_shows_the_place_is_refused_and_the_way_out_
     assert live.target.value("SELECT nextval('s')") == 8 + SEQUENCE_MARGIN
 
 
-def test_a_rollback_sets_an_unowned_sequence_of_the_source_by_the_one_of_the_target(
-    databases: Databases, tmp_path: Path
-) -> None:
+def test_rollback_advances_an_unowned_sequence_of_the_source(databases: Databases, tmp_path: Path) -> None:
     old = "CREATE SEQUENCE old_s; CREATE TABLE t (id bigint PRIMARY KEY DEFAULT nextval('old_s'), v text);" + FILLED
     new = "CREATE SEQUENCE s; CREATE TABLE t (id bigint PRIMARY KEY DEFAULT nextval('s'), v text)"
     live = LiveRun(databases, tmp_path, old, new)
@@ -237,7 +233,7 @@ def statements(session: Session, monkeypatch: pytest.MonkeyPatch) -> Iterator[li
 
 
 @pytest.mark.parametrize("version", ["databases", "old_databases"])
-def test_a_thousand_sequences_take_as_many_statements_as_one(
+def test_a_thousand_sequences_need_as_many_statements_as_one(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     databases = named(request, version)

@@ -51,7 +51,7 @@ def make_project(folder: Path, databases: Databases, source: TestDatabase) -> Pr
         ("old_databases", "LOCALE_PROVIDER icu ICU_LOCALE 'de-DE'"),
     ],
 )
-def test_an_unknown_target_is_made_beside_the_source_with_its_encoding_and_locale(
+def test_setup_creates_the_target_with_the_sources_encoding_and_locale(
     request: pytest.FixtureRequest, tmp_path: Path, where: str, options: str
 ) -> None:
     databases: Databases = request.getfixturevalue(where)
@@ -69,13 +69,13 @@ def test_an_unknown_target_is_made_beside_the_source_with_its_encoding_and_local
     assert file.read_text() == f"like: prod\ndatabase: {project.target}\n"
 
 
-def test_encoding_and_locale_can_be_told(project: Project) -> None:
+def test_setup_creates_the_target_with_a_given_encoding_and_locale(project: Project) -> None:
     project.setup("--encoding", "SQL_ASCII", "--locale", "C")
     found = dict(project.source.rows(LOCALE.format(project.target)))
     assert (found["encoding"], found["datlocprovider"], found["datcollate"], found["datctype"]) == ("0", "c", "C", "C")
 
 
-def test_a_target_named_by_uri_is_made_too_and_no_environment_is_written(project: Project) -> None:
+def test_setup_creates_a_target_given_by_uri_and_writes_no_environment(project: Project) -> None:
     uri = project.new.conninfo
     project.run("migrate", "schema-to-schema", "setup", "--source", "prod", "--target", uri)
     assert project.state == "setup"
@@ -83,7 +83,7 @@ def test_a_target_named_by_uri_is_made_too_and_no_environment_is_written(project
     project.run("migrate", "schema-to-schema", "migrate", "--target", uri, "--mapping", "column_mapping.yaml")
 
 
-def test_the_names_people_have_for_a_database_all_work(project: Project, tmp_path: Path) -> None:
+def test_every_form_of_database_name_works(project: Project, tmp_path: Path) -> None:
     server = project.source.server
     project.write(f"db/environments/{project.target}.yaml", f"like: prod\ndatabase: {project.target}\n")
     project.write(
@@ -115,7 +115,7 @@ def test_the_names_people_have_for_a_database_all_work(project: Project, tmp_pat
     assert project.state == "cutover"
 
 
-def test_a_password_out_of_passfile_is_enough_for_both_sides(project: Project) -> None:
+def test_a_password_from_a_passfile_works_for_both_sides(project: Project) -> None:
     role = f"{project.source.name}_role"
     project.source.sql(f"CREATE ROLE {role} SUPERUSER LOGIN PASSWORD 'from-the-file'")
     try:
@@ -143,7 +143,7 @@ def test_a_password_out_of_passfile_is_enough_for_both_sides(project: Project) -
 
 
 @pytest.mark.parametrize("older", ["source", "target"])
-def test_the_two_sides_may_be_servers_of_different_versions(
+def test_source_and_target_may_have_different_server_versions(
     tmp_path: Path, databases: Databases, old_databases: Databases, older: str
 ) -> None:
     on_source, on_target = (old_databases, databases) if older == "source" else (databases, old_databases)
@@ -164,7 +164,7 @@ def test_the_two_sides_may_be_servers_of_different_versions(
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "host=127.0.0.1 port=1"])
-def test_a_source_the_target_cannot_reach_goes_by_copy_and_the_plan_says_why(project: Project, address: str) -> None:
+def test_a_source_that_the_target_cannot_reach_is_copied_with_copy(project: Project, address: str) -> None:
     arguments = ("--source", "prod", "--mapping", "column_mapping.yaml", "--source-seen-from-target", address)
     plan = project.step("plan", *arguments).stdout
     assert plan.count("strategy  copy") == 2
@@ -176,7 +176,7 @@ def test_a_source_the_target_cannot_reach_goes_by_copy_and_the_plan_says_why(pro
     project.step("verify")
 
 
-def test_another_server_under_the_sources_address_goes_by_copy(project: Project, old_server: Server) -> None:
+def test_copy_is_used_if_the_sources_address_reaches_another_server(project: Project, old_server: Server) -> None:
     TestDatabase(old_server, "postgres").sql(f"CREATE DATABASE {project.source.name}")
     try:
         address = f"127.0.0.1:{old_server.port}"
@@ -187,9 +187,7 @@ def test_another_server_under_the_sources_address_goes_by_copy(project: Project,
         TestDatabase(old_server, "postgres").sql(f"DROP DATABASE {project.source.name}")
 
 
-def test_a_target_without_the_extension_goes_by_copy_and_the_plan_says_why(
-    project: Project, databases: Databases
-) -> None:
+def test_copy_is_used_if_the_target_lacks_the_extension(project: Project, databases: Databases) -> None:
     databases.make(project.target)
     # PostgreSQL 18 looks for extensions where it is told to: this database has none to offer
     project.new.sql(f"ALTER DATABASE {project.target} SET extension_control_path = '/nowhere'")
@@ -317,7 +315,7 @@ def small_disk(odd_server: Server) -> Iterator[Path]:
         subprocess.run(["umount", folder], check=True)
 
 
-def test_a_full_disk_is_5_and_after_making_room_the_same_command_finishes(
+def test_a_full_disk_exits_with_5_and_the_same_command_later_finishes(
     tmp_path: Path, odd_server: Server, small_disk: Path
 ) -> None:
     TestDatabase(odd_server, "postgres").sql("CREATE DATABASE wide TEMPLATE odd")

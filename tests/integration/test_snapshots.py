@@ -47,7 +47,7 @@ def rewrite(live: LiveRun) -> None:
     threading.Thread(target=commit).start()
 
 
-def test_a_chunk_of_a_table_rewritten_meanwhile_is_not_empty(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chunk_of_a_concurrently_rewritten_table_is_not_empty(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     claim = chunks.next_chunk
 
     def then_rewritten(context: Context, number: int) -> Chunk | None:
@@ -61,7 +61,7 @@ def test_a_chunk_of_a_table_rewritten_meanwhile_is_not_empty(live: LiveRun, monk
     assert live.target.rows("SELECT 1 FROM confiture.chunk WHERE status = 'done'") == []
 
 
-def test_a_pass_over_a_table_rewritten_meanwhile_deletes_nothing(live: LiveRun) -> None:
+def test_a_pass_over_a_concurrently_rewritten_table_deletes_nothing(live: LiveRun) -> None:
     live.migrate()
     live.source.sql("UPDATE item SET n = 0 WHERE id = 5")
     rewrite(live)

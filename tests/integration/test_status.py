@@ -100,7 +100,7 @@ def schema() -> dict[str, object]:
     return found
 
 
-def test_each_state_is_told_with_the_next_command_and_fits_the_schema(move: Move) -> None:
+def test_status_reports_each_state_with_the_next_command(move: Move) -> None:
     wanted = {"setup": "migrate", "migrate": "verify", "verify": "cutover", "cutover": "cleanup", "cleanup": None}
     for name, following in wanted.items():
         move.setup() if name == "setup" else move.step(name, *(["--yes"] if name == "cleanup" else []))
@@ -115,7 +115,7 @@ def test_each_state_is_told_with_the_next_command_and_fits_the_schema(move: Move
         assert f"({served})" in render.text(found)
 
 
-def test_a_killed_runner_with_work_left_is_critical_at_once(move: Move) -> None:
+def test_a_killed_runner_with_unfinished_work_is_critical_immediately(move: Move) -> None:
     move.setup()
     move.step("migrate", "--chunk-rows", "10", check=-9, failpoint="copy.before_commit:4")
     found = move.report()
@@ -131,7 +131,7 @@ def test_a_killed_runner_with_work_left_is_critical_at_once(move: Move) -> None:
     assert "DEAD" in render.text(found)
 
 
-def test_a_row_that_does_not_fit_is_critical_and_named(move: Move) -> None:
+def test_a_row_that_the_target_refuses_is_critical_and_named(move: Move) -> None:
     move.source.sql("UPDATE item SET name = NULL WHERE id = 55")
     move.setup()
     move.step("migrate", check=5)
@@ -152,11 +152,11 @@ def test_differences_are_critical(move: Move) -> None:
     assert (run.verification["status"], run.verification["differences"]) == ("different", 1)
 
 
-def test_a_database_without_a_journal_is_unknown_when_it_was_named(database: TestDatabase, tmp_path: Path) -> None:
+def test_a_named_database_without_a_journal_is_unknown(database: TestDatabase, tmp_path: Path) -> None:
     assert report(database.conninfo, tmp_path).severity is Severity.UNKNOWN
 
 
-def test_a_journal_newer_than_the_tool_is_unknown_and_told_as_far_as_it_goes(move: Move) -> None:
+def test_a_journal_newer_than_the_tool_is_unknown_and_partly_reported(move: Move) -> None:
     move.setup()
     move.target.sql("INSERT INTO confiture.migration (version, name, tool_version) VALUES (999, 'later', '9')")
     found = move.report()
@@ -181,7 +181,7 @@ def test_status_writes_nothing_and_waits_for_no_lock(move: Move) -> None:
         assert move.report().severity is Severity.UNKNOWN
 
 
-def test_the_command_exits_as_monitoring_expects(move: Move, confiture: Confiture, tmp_path: Path) -> None:
+def test_exit_codes_of_status_are_those_of_monitoring_plugins(move: Move, confiture: Confiture, tmp_path: Path) -> None:
     confiture("status", "--no-such-option", check=3)
     confiture("status", "--target", "nowhere", check=3)
     confiture("status", "--target", "postgresql://postgres@127.0.0.1:1/x", check=3)
@@ -206,7 +206,7 @@ def test_a_critical_run_exits_with_2(move: Move, confiture: Confiture) -> None:
     confiture("status", "--target", move.target.conninfo, check=2)
 
 
-def test_without_a_target_every_environment_is_told(move: Move, confiture: Confiture) -> None:
+def test_status_without_a_target_reports_every_environment(move: Move, confiture: Confiture) -> None:
     environments = move.folder / "db/environments"
     environments.mkdir()
     (environments / "old.yaml").write_text(f"database_url: {move.source.conninfo}\n")
@@ -216,14 +216,14 @@ def test_without_a_target_every_environment_is_told(move: Move, confiture: Confi
     assert "SETUP" in confiture("status", cwd=move.folder, check=0).stdout
 
 
-def test_a_copy_that_nobody_makes_has_no_rate_and_no_end(move: Move) -> None:
+def test_a_copy_without_a_runner_has_no_rate_and_no_estimated_end(move: Move) -> None:
     move.setup()
     move.step("migrate", "--chunk-rows", "10", check=-9, failpoint="copy.before_commit:4")
     progress = move.report().runs[0].progress
     assert (progress.rows_per_second, progress.eta) == (None, None)
 
 
-def test_a_setup_that_stopped_half_way_is_to_be_finished_first(move: Move) -> None:
+def test_status_asks_to_finish_an_interrupted_setup_first(move: Move) -> None:
     move.step("setup", "--source", move.source.conninfo, check=-9, failpoint="setup.after_commit:1")
     assert "schema-to-schema setup " in move.report().runs[0].next["command"]
 
@@ -240,7 +240,7 @@ def test_a_faulty_environment_does_not_hide_the_others(move: Move) -> None:
     assert [run.state for run in found.runs] == ["setup"]
 
 
-def test_an_unknown_environment_is_told_in_the_form_that_was_asked_for(tmp_path: Path, confiture: Confiture) -> None:
+def test_an_unknown_environment_is_reported_in_the_requested_format(tmp_path: Path, confiture: Confiture) -> None:
     told = confiture("status", "--target", "nowhere", "--format", "json", check=3)
     jsonschema.validate(json.loads(told.stdout), schema())
     assert "nowhere" in json.loads(told.stdout)["unknown"][0]
@@ -264,9 +264,7 @@ HALVES = {
 
 
 @pytest.mark.parametrize("half", HALVES)
-def test_half_of_a_switch_is_to_be_finished_now_and_by_the_command_that_is_printed(
-    move: Move, tmp_path: Path, half: str
-) -> None:
+def test_the_printed_command_finishes_an_unfinished_switchover(move: Move, tmp_path: Path, half: str) -> None:
     command, *failpoints = HALVES[half]
     move.reach("cutover" if command == "rollback" else "verified")
     for failpoint in failpoints:
@@ -291,7 +289,7 @@ def test_half_of_a_switch_is_to_be_finished_now_and_by_the_command_that_is_print
     )
 
 
-def test_after_the_opening_the_target_takes_writes_and_the_cutover_is_to_be_finished(move: Move) -> None:
+def test_after_the_opening_status_asks_to_finish_the_cutover(move: Move) -> None:
     move.reach("verified")
     move.step("cutover", check=-9, failpoint="switch.after_open_commit")
     run = move.run()
@@ -315,7 +313,9 @@ def assert_work_left(move: Move, error: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_leaves_work_that_is_told(move: Move, forks: Forks, tmp_path: Path, number: signal.Signals) -> None:
+def test_status_reports_unfinished_work_after_a_signal(
+    move: Move, forks: Forks, tmp_path: Path, number: signal.Signals
+) -> None:
     move.setup()
     move.step("pause")
     line = ["migrate", "schema-to-schema", "migrate", "--target", move.target.conninfo, "--project", str(move.folder)]
@@ -334,7 +334,7 @@ def test_a_signal_leaves_work_that_is_told(move: Move, forks: Forks, tmp_path: P
     assert move.run().severity == Severity.OK
 
 
-def test_a_source_that_stops_leaves_work_that_is_told(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_reports_unfinished_work_after_the_source_stops(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(retry.retry.__kwdefaults__ or {}, "deadline", 1.0)
     move.setup()
     server = move.source.server
@@ -353,7 +353,7 @@ def test_a_source_that_stops_leaves_work_that_is_told(move: Move, monkeypatch: p
     assert_work_left(move, "CannotConnect")
 
 
-def test_a_killed_runner_leaves_work_whether_it_is_paused_or_not(move: Move) -> None:
+def test_unfinished_work_of_a_killed_runner_is_critical_even_if_paused(move: Move) -> None:
     move.setup()
     move.step("migrate", "--chunk-rows", "10", check=-9, failpoint="copy.before_commit:4")
     move.step("pause")
@@ -362,7 +362,7 @@ def test_a_killed_runner_leaves_work_whether_it_is_paused_or_not(move: Move) -> 
     assert [run.next["command"].split()[3], run.next["alternatives"][0]["command"].split()[3]] == ["resume", "migrate"]
 
 
-def test_a_verification_that_was_killed_is_not_running(move: Move) -> None:
+def test_a_killed_verification_is_interrupted(move: Move) -> None:
     move.reach("migrating")
     move.step("verify", check=-9, failpoint="verify.before_commit")
     run = move.run()
@@ -371,7 +371,7 @@ def test_a_verification_that_was_killed_is_not_running(move: Move) -> None:
     assert "schema-to-schema verify " in run.next["command"]
 
 
-def test_a_log_that_nobody_applies_is_a_warning_after_an_hour(move: Move) -> None:
+def test_a_log_that_no_command_applies_is_a_warning_after_an_hour(move: Move) -> None:
     move.reach("verified")
     assert move.run().severity == Severity.OK
     move.target.sql("UPDATE confiture.catchup SET at = at - interval '61 min'")
@@ -393,7 +393,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("command", ["follow", "cutover"])
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_refuses_a_command_is_critical_until_it_is_resolved(
+def test_the_reason_of_a_refused_command_is_critical_until_resolved(
     move: Move, tmp_path: Path, change: str, command: str
 ) -> None:
     move.reach("verified")
@@ -411,7 +411,7 @@ def test_what_refuses_a_command_is_critical_until_it_is_resolved(
     assert "--restart-table public.item" in run.next["command"]
 
 
-def test_the_printed_command_resolves_what_blocks_the_run(move: Move, tmp_path: Path) -> None:
+def test_the_printed_command_unblocks_the_run(move: Move, tmp_path: Path) -> None:
     move.reach("verified")
     move.source.sql("VACUUM FULL item")
     move.step("follow", "--once", check=4)
@@ -423,7 +423,7 @@ def test_the_printed_command_resolves_what_blocks_the_run(move: Move, tmp_path: 
     assert move.run().severity == Severity.OK
 
 
-def test_a_change_that_is_undone_blocks_until_a_command_has_looked(move: Move) -> None:
+def test_a_reverted_change_blocks_until_a_command_has_checked(move: Move) -> None:
     move.reach("verified")
     move.source.sql("ALTER TABLE item ADD COLUMN more int")
     move.step("follow", "--once", check=4)
@@ -433,7 +433,7 @@ def test_a_change_that_is_undone_blocks_until_a_command_has_looked(move: Move) -
     assert move.run().next["command"] == f"{line} --restart-table public.item"
 
 
-def test_a_command_that_only_lacked_its_turn_blocks_nothing(move: Move) -> None:
+def test_a_command_out_of_order_does_not_block_the_run(move: Move) -> None:
     move.setup()
     move.step("cutover", check=4)
     assert (move.run().severity, move.run().blocked_reason) == (Severity.OK, None)
@@ -442,7 +442,7 @@ def test_a_command_that_only_lacked_its_turn_blocks_nothing(move: Move) -> None:
 # There and back ---------------------------------------------------------------------------------------
 
 
-def test_a_rollback_is_told_until_the_next_cutover(move: Move, tmp_path: Path) -> None:
+def test_status_reports_a_rollback_until_the_next_cutover(move: Move, tmp_path: Path) -> None:
     move.reach("cutover")
     run = move.run()
     commands = [run.next["command"], *(a["command"] for a in run.next["alternatives"])]
@@ -462,7 +462,7 @@ def test_a_rollback_is_told_until_the_next_cutover(move: Move, tmp_path: Path) -
     assert move.run().rolled_back_at is None
 
 
-def test_differences_of_a_run_that_captures_are_repaired_by_the_printed_command(move: Move, tmp_path: Path) -> None:
+def test_with_capture_the_printed_command_repairs_differences(move: Move, tmp_path: Path) -> None:
     move.reach("migrating")
     move.target.as_the_run("UPDATE item SET name = 'other' WHERE id = 3")
     move.step("verify", check=7)
@@ -473,9 +473,7 @@ def test_differences_of_a_run_that_captures_are_repaired_by_the_printed_command(
     assert move.run().severity == Severity.OK
 
 
-def test_differences_of_a_run_without_capture_are_copied_again_by_the_printed_command(
-    move: Move, tmp_path: Path
-) -> None:
+def test_without_capture_the_printed_command_copies_differences_again(move: Move, tmp_path: Path) -> None:
     move.setup()
     move.step("migrate")
     move.target.sql("UPDATE item SET name = 'other' WHERE id = 3")
@@ -490,9 +488,7 @@ def test_differences_of_a_run_without_capture_are_copied_again_by_the_printed_co
 # Names ------------------------------------------------------------------------------------------------
 
 
-def test_printed_commands_name_the_target_and_the_project_as_they_were_given(
-    move: Move, confiture: Confiture, tmp_path: Path
-) -> None:
+def test_printed_commands_repeat_the_given_target_and_project(move: Move, confiture: Confiture, tmp_path: Path) -> None:
     environments = move.folder / "db/environments"
     environments.mkdir()
     (environments / "new.yaml").write_text(f"database_url: {move.target.conninfo}\n")
@@ -512,7 +508,7 @@ def test_printed_commands_name_the_target_and_the_project_as_they_were_given(
     assert f"schema-to-schema migrate --target new --project {move.folder}" in again.stdout
 
 
-def test_every_line_but_commands_and_names_fits_a_terminal(move: Move) -> None:
+def test_every_line_except_commands_and_names_fits_a_terminal(move: Move) -> None:
     move.reach("verified")
     move.source.sql("VACUUM FULL item")
     move.step("follow", "--once", check=4)

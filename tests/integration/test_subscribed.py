@@ -73,7 +73,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_what_a_subscription_applies_is_captured(live: LiveRun, feed: TestDatabase, change: str) -> None:
+def test_changes_that_a_subscription_applies_are_captured(live: LiveRun, feed: TestDatabase, change: str) -> None:
     subscribe(live, feed)
     live.setup()
     live.migrate()
@@ -85,7 +85,7 @@ def test_what_a_subscription_applies_is_captured(live: LiveRun, feed: TestDataba
     assert live.verify().equal
 
 
-def test_a_subscription_that_comes_during_the_run_blocks_it(live: LiveRun, feed: TestDatabase) -> None:
+def test_a_subscription_created_during_the_run_blocks_it(live: LiveRun, feed: TestDatabase) -> None:
     """Its changes would not fire the statement-level triggers that are there."""
     live.setup()
     live.migrate()
@@ -94,7 +94,7 @@ def test_a_subscription_that_comes_during_the_run_blocks_it(live: LiveRun, feed:
         live.follow()
 
 
-def test_a_closed_source_refuses_what_a_subscription_applies(live: LiveRun, feed: TestDatabase) -> None:
+def test_a_closed_source_refuses_changes_from_a_subscription(live: LiveRun, feed: TestDatabase) -> None:
     subscribe(live, feed)
     live.through()
     feed.sql("INSERT INTO fed VALUES (100, 'late')")
@@ -128,7 +128,7 @@ CHANGED = {
 
 
 @pytest.mark.parametrize(("change", "mapping", "leaf"), CHANGED.values(), ids=CHANGED)
-def test_a_partition_that_comes_or_goes_blocks_the_run_until_the_table_is_copied_again(
+def test_a_changed_set_of_partitions_blocks_the_run_until_a_restart(
     databases: Databases, tmp_path: Path, change: str, mapping: str, leaf: str
 ) -> None:
     new = "CREATE TABLE log (id int, day date, PRIMARY KEY (id, day))"

@@ -49,7 +49,7 @@ def live(databases: Databases, tmp_path: Path) -> LiveRun:
     return run
 
 
-def test_a_row_that_never_stands_still_is_no_difference(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_constantly_changing_row_is_not_reported_as_different(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     read = suspects._read
 
     def then_it_changes(*args: Any) -> object:
@@ -61,7 +61,7 @@ def test_a_row_that_never_stands_still_is_no_difference(live: LiveRun, monkeypat
     assert live.verify().equal
 
 
-def test_rows_that_are_only_behind_are_no_differences(live: LiveRun) -> None:
+def test_rows_that_are_only_behind_are_not_reported_as_different(live: LiveRun) -> None:
     assert live.verify().equal
 
 

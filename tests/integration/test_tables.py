@@ -293,5 +293,5 @@ def test_every_row_arrives_once(moved: AnyMove, table: str) -> None:
     moved.assert_same(f"SELECT * FROM {table}")
 
 
-def test_after_the_cutover_the_target_is_as_its_ddl_alone_makes_it(moved: AnyMove, databases: Databases) -> None:
+def test_after_the_cutover_the_target_matches_its_ddl(moved: AnyMove, databases: Databases) -> None:
     moved.assert_as_designed(databases)

@@ -84,9 +84,7 @@ def assert_finishes(move: SmallMove, running: Running) -> None:
 # The rate ------------------------------------------------------------------------------------------
 
 
-def test_a_running_copy_obeys_a_limit_within_a_chunk_shows_it_and_ends_when_it_is_lifted(
-    forks: Forks, move: SmallMove
-) -> None:
+def test_a_running_copy_obeys_a_new_limit_after_at_most_one_chunk(forks: Forks, move: SmallMove) -> None:
     with in_first_chunk_of_post(forks, move) as running:
         move.run("throttle", "--max-rate", "1")
     running.until_said(HELD)
@@ -111,7 +109,7 @@ def test_a_running_copy_obeys_a_limit_within_a_chunk_shows_it_and_ends_when_it_i
     assert (run.throttle["active"], run.throttle["limits"]["max_rate"]) == (False, None)
 
 
-def test_killed_while_throttled_the_same_command_is_throttled_still(forks: Forks, move: SmallMove) -> None:
+def test_the_same_command_is_throttled_again_after_a_kill(forks: Forks, move: SmallMove) -> None:
     running = start(forks, move, "--max-rate", "1")
     running.until_said(HELD)
     running.signal(signal.SIGKILL)
@@ -128,7 +126,7 @@ def test_killed_while_throttled_the_same_command_is_throttled_still(forks: Forks
     assert_finishes(move, again)
 
 
-def test_a_throttled_copy_hears_a_signal_and_a_pause(forks: Forks, move: SmallMove) -> None:
+def test_a_throttled_copy_obeys_a_signal_and_a_pause(forks: Forks, move: SmallMove) -> None:
     running = start(forks, move, "--max-rate", "1")
     running.until_said(HELD)
     move.run("pause")
@@ -138,7 +136,7 @@ def test_a_throttled_copy_hears_a_signal_and_a_pause(forks: Forks, move: SmallMo
     assert running.wait().code == 143
 
 
-def test_a_limited_copy_is_throttled_from_chunk_to_chunk_until_it_is_slow_enough_by_itself(move: SmallMove) -> None:
+def test_a_copy_is_throttled_until_it_is_slower_than_its_limit(move: SmallMove) -> None:
     commands.requests.throttle(move.where, Throttle(max_rate=100), False)
     with move.holding() as context:
         context.progress = quiet = Quiet()
@@ -152,7 +150,7 @@ def test_a_limited_copy_is_throttled_from_chunk_to_chunk_until_it_is_slow_enough
         assert [line.split(" after")[0] for line in quiet.lines[1:]] == ["throttle ended"]
 
 
-def test_limits_are_set_one_by_one_and_lifted_together(move: SmallMove) -> None:
+def test_limits_are_set_separately_and_removed_together(move: SmallMove) -> None:
     def limits(*options: str) -> Throttle:
         move.run("throttle", *options)
         return throttle.from_json(told(move).throttle["limits"])
@@ -169,7 +167,7 @@ def test_limits_are_set_one_by_one_and_lifted_together(move: SmallMove) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["fdw", "copy"])
-def test_a_pause_is_obeyed_after_the_chunk_whatever_the_strategy(
+def test_either_strategy_obeys_a_pause_after_the_current_chunk(
     forks: Forks, databases: Databases, tmp_path: Path, strategy: str
 ) -> None:
     move = small_move.make(databases, tmp_path)
@@ -183,7 +181,7 @@ def test_a_pause_is_obeyed_after_the_chunk_whatever_the_strategy(
     assert_finishes(move, running)
 
 
-def test_chunks_that_are_slow_become_smaller(move: SmallMove, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_chunks_become_smaller(move: SmallMove, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throttle, "CHUNK_SECONDS", 0)
     monkeypatch.setattr(throttle, "SLOW_CHUNK_ROWS", 25)
     move.migrate()
@@ -236,7 +234,7 @@ def _write(source: TestDatabase) -> float:
     return float(source.value(WORST) or 0)
 
 
-def test_the_copy_yields_to_a_standby_that_lags_and_goes_on_when_it_has_caught_up(
+def test_the_copy_waits_until_a_lagging_standby_has_caught_up(
     forks: Forks, move: SmallMove, standby: TestDatabase
 ) -> None:
     # Something is replayed first: lag is told by the clock from one known position on.
@@ -251,7 +249,7 @@ def test_the_copy_yields_to_a_standby_that_lags_and_goes_on_when_it_has_caught_u
     assert_finishes(move, running)
 
 
-def test_who_may_not_see_standbys_is_told_once_and_copies_on(
+def test_missing_privilege_to_see_standbys_is_reported_once(
     move: SmallMove, standby: TestDatabase, databases: Databases
 ) -> None:
     role = f"{move.source.name}_plain"
@@ -324,7 +322,7 @@ def live(databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return made
 
 
-def test_the_copy_yields_to_a_long_log_which_is_shortened_before_the_next_chunk(live: LiveRun) -> None:
+def test_the_copy_waits_while_a_long_log_is_compacted(live: LiveRun) -> None:
     commands.requests.throttle(live.where, Throttle(max_backlog=50), False)
     live.migrate()
     lines = live.progress.lines
@@ -334,7 +332,7 @@ def test_the_copy_yields_to_a_long_log_which_is_shortened_before_the_next_chunk(
     live.assert_same(t="SELECT id, n FROM t")
 
 
-def test_the_log_is_kept_short_while_the_copy_waits(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_is_compacted_while_the_copy_waits(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_compaction, "EVERY_SECONDS", 0)
     commands.requests.throttle(live.where, Throttle(max_rate=100), False)
     with commands.holding.hold_run(live.where, "migrate", live.progress) as (context, _):
@@ -347,7 +345,7 @@ def test_the_log_is_kept_short_while_the_copy_waits(live: LiveRun, monkeypatch: 
             assert log.waiting() == 10
 
 
-def test_a_log_that_has_too_many_keys_does_not_stop_the_copy(live: LiveRun) -> None:
+def test_a_log_with_too_many_keys_does_not_stop_the_copy(live: LiveRun) -> None:
     commands.requests.throttle(live.where, Throttle(max_backlog=5), False)
     live.migrate()
     assert [line for line in live.progress.lines if "; continuing" in line] == [

@@ -71,7 +71,7 @@ SHADOWED = f"CREATE FUNCTION public.upper(varchar) RETURNS text {STATIC}"
 
 
 @pytest.mark.parametrize("shop", ["databases", "old_databases"], indirect=True)
-def test_function_that_shadows_a_built_in_one_is_refused_with_owner_and_ways_out(shop: Shop) -> None:
+def test_function_that_shadows_a_built_in_one_is_refused_with_its_owner(shop: Shop) -> None:
     live = shop.live(SHADOWED, "upper(name)")
     told = faults(live)
     assert f"public.upper(character varying), which role {shop.role(live)} owns" in told
@@ -125,7 +125,7 @@ UNTRUSTED = {
 
 @pytest.mark.parametrize("shop", ["databases", "old_databases"], indirect=True)
 @pytest.mark.parametrize("kind", UNTRUSTED)
-def test_other_code_of_the_application_is_refused(shop: Shop, kind: str) -> None:
+def test_other_code_that_the_application_owns_is_refused(shop: Shop, kind: str) -> None:
     statements, transform, function = UNTRUSTED[kind]
     assert f"{function}, which role" in faults(shop.live(statements, transform))
 
@@ -186,9 +186,7 @@ def test_trusted_function_that_was_redefined_is_refused(shop: Shop, monkeypatch:
     assert "redefined after the plan trusted it" in str(raised.value.why)
 
 
-def test_function_that_appears_after_the_plan_is_refused_when_views_are_created(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_function_created_after_the_plan_is_refused_with_the_views(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     live = shop.live("SELECT 1", "upper(name)")
     create_views = plan_store.create_views
 
@@ -233,7 +231,7 @@ def test_reverse_that_runs_code_of_another_role_in_the_target_is_refused(shop: S
     )
 
 
-def test_function_named_without_types_is_a_fault_and_so_is_one_that_is_not_there(shop: Shop) -> None:
+def test_trusted_function_without_types_or_that_is_missing_is_a_fault(shop: Shop) -> None:
     live = shop.live("SELECT 1", "upper(name)", "$trust_functions: [public.upper, 'public.lower(nonsense)', app.f(]\n")
     told = faults(live)
     assert "'public.upper' does not name one function" in told
@@ -241,7 +239,7 @@ def test_function_named_without_types_is_a_fault_and_so_is_one_that_is_not_there
     assert "the source has no function public.lower(nonsense)" in told
 
 
-def test_judging_an_expression_runs_nothing_of_the_application(shop: Shop) -> None:
+def test_checking_an_expression_runs_no_code_of_the_application(shop: Shop) -> None:
     """Our own queries resolve names in pg_catalog alone, whatever the search path has."""
     live = shop.live(
         "CREATE FUNCTION public.pg_get_function_arguments(name) RETURNS text LANGUAGE plpgsql AS"

@@ -46,7 +46,7 @@ def test_a_source_that_another_run_has_closed_is_refused(
     assert first.open_sides(WRITE) == {"target"}
 
 
-def test_a_closed_source_is_refused_after_cleanup_too(first: LiveRun, databases: Databases, tmp_path: Path) -> None:
+def test_a_closed_source_is_also_refused_after_cleanup(first: LiveRun, databases: Databases, tmp_path: Path) -> None:
     first.through()
     first.cleanup()
     with pytest.raises(Refused, match="closed by another run"):
@@ -62,7 +62,7 @@ def test_a_source_is_accepted_again_after_a_rollback(first: LiveRun, databases: 
     assert later.open_sides(WRITE) == {"target"}
 
 
-def test_a_run_of_the_other_tables_is_accepted(databases: Databases, tmp_path: Path) -> None:
+def test_a_second_run_for_the_other_tables_is_accepted(databases: Databases, tmp_path: Path) -> None:
     only_item = "CREATE TABLE item (id bigint PRIMARY KEY, n bigint);"
     first = LiveRun(databases, tmp_path / "first", OLD, only_item, "$omit: [other]\n")
     first.through()
@@ -73,7 +73,7 @@ def test_a_run_of_the_other_tables_is_accepted(databases: Databases, tmp_path: P
 
 
 @pytest.mark.parametrize("capture", [True, False])
-def test_of_two_verified_runs_only_one_target_opens(
+def test_only_one_target_of_two_verified_runs_opens(
     first: LiveRun, databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capture: bool
 ) -> None:
     """The other cutover commits after this one has looked, and before it has its lock."""
@@ -102,7 +102,7 @@ def test_of_two_verified_runs_only_one_target_opens(
     assert later.state == "verified"
 
 
-def test_a_run_that_began_beside_another_one_is_blocked(first: LiveRun, databases: Databases, tmp_path: Path) -> None:
+def test_a_run_is_blocked_when_a_second_run_starts(first: LiveRun, databases: Databases, tmp_path: Path) -> None:
     first.up_to_cutover()
     second(first, databases, tmp_path / "later").setup()
     with pytest.raises(Blocked, match="was changed during the run"):

@@ -242,7 +242,7 @@ def strategy(moved: AnyMove, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.parametrize(("form", "case"), [(form, case) for form, cases in FORMS.items() for case in cases])
-def test_every_value_arrives_as_it_was(moved: AnyMove, strategy: str, case: str, form: str) -> None:
+def test_every_value_arrives_unchanged(moved: AnyMove, strategy: str, case: str, form: str) -> None:
     table = moved.planned(f"values_{form}")
     assert (table.strategy, table.format) == (strategy, form)
     assert moved.source.value(f"SELECT count({case}) FROM values_{form}") == len(VALUES[case][1])
@@ -262,7 +262,7 @@ def test_a_table_is_walked_by_a_key_of_any_type(moved: AnyMove, strategy: str, c
 
 
 @pytest.mark.parametrize("case", UNWALKABLE)
-def test_a_key_that_cannot_be_walked_makes_one_chunk_and_says_why(moved: AnyMove, case: str) -> None:
+def test_a_key_that_cannot_be_walked_yields_one_chunk_and_a_reason(moved: AnyMove, case: str) -> None:
     table = moved.planned(f"unwalkable_{case}")
     assert table.key == ()
     assert UNWALKABLE[case][2] in table.key_reason

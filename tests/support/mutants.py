@@ -115,7 +115,7 @@ MUTANTS = (
         "sql/capture.sql",
         "ENABLE ALWAYS TRIGGER",
         "ENABLE TRIGGER",
-        _in("integration", "subscribed", "applies"),
+        _in("integration", "subscribed", "subscription_applies"),
     ),
     Mutant(
         "trigger functions have our rights",
@@ -171,14 +171,14 @@ MUTANTS = (
         "sql/catch_up.sql",
         "LOCK TABLE {passes} IN SHARE UPDATE EXCLUSIVE MODE",
         "LOCK TABLE {passes} IN ACCESS SHARE MODE",
-        _in("integration", "upkeep", "waits_for_a_pass"),
+        _in("integration", "log_compaction", "waits_for_a_pass"),
     ),
     Mutant(
         "catch-up begins when every target of the table is copied",
         "schema_to_schema/log_compaction.py",
         "            if all(job.table.number in copied and job.table.arbiter for job in followed.jobs):",
         "            if True:",
-        _in("integration", "upkeep"),
+        _in("integration", "log_compaction"),
     ),
     Mutant(
         "foreign keys have no action during the run",
@@ -221,14 +221,14 @@ MUTANTS = (
         "schema_to_schema/cutover.py",
         '    write_block.block(source, context.schema, "this database no longer takes writes", served)\n',
         "",
-        _in("acceptance", "live", "there_and_back"),
+        _in("acceptance", "live", "second_cutover"),
     ),
     Mutant(
         "the run's own writes are distinguished from the application's",
         "postgres/profile.py",
         "    if run:\n        statements.append(",
         "    if run and False:\n        statements.append(",
-        _in("acceptance", "rollback", "comes_home"),
+        _in("acceptance", "rollback", "applied_in_reverse"),
     ),
     Mutant(
         "a foreign table's session steps back",
@@ -259,14 +259,14 @@ MUTANTS = (
         '            failpoint("catchup.before_target_commit")\n',
         '            source.pg.execute("COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ")\n'
         '            failpoint("catchup.before_target_commit")\n',
-        _in("acceptance", "live", "killed_anywhere"),
+        _in("acceptance", "live", "any_killed_command"),
     ),
     Mutant(
         "a pass deletes exactly what its snapshot saw",
         "sql/catch_up.sql",
         "WITH gone AS (DELETE FROM {log} RETURNING {log_key}, truncated)",
         "WITH gone AS (SELECT {log_key}, truncated FROM {log})",
-        _in("acceptance", "live", "there_and_back"),
+        _in("acceptance", "live", "second_cutover"),
         too=(
             (
                 "capture/apply.py",
@@ -290,7 +290,7 @@ MUTANTS = (
         "capture/apply.py",
         "                    if changed_since_verified:\n",
         "                    if changed_since_verified and False:\n",
-        _in("acceptance", "live", "brings_a_wrong_value"),
+        _in("acceptance", "live", "applies_a_wrong_value"),
     ),
     Mutant(
         "a disabled capture trigger is noticed",
@@ -304,14 +304,14 @@ MUTANTS = (
         "fingerprint.py",
         "CAPTURED: Final = (*MEANING, STORAGE, CAPTURE, SUBSCRIPTIONS)",
         "CAPTURED: Final = (*MEANING, STORAGE, CAPTURE)",
-        _in("integration", "subscribed", "comes_during"),
+        _in("integration", "subscribed", "created_during"),
     ),
     Mutant(
         "rows of partitioned and subscribed tables are caught one by one",
         "capture/triggers.py",
         '    return "row" if row is not None and row[0] else "statement"',
         '    return "statement"',
-        _in("integration", "subscribed", "applies"),
+        _in("integration", "subscribed", "subscription_applies"),
     ),
     Mutant(
         "the last range of keys is open",
@@ -372,7 +372,7 @@ MUTANTS = (
         "schema_to_schema/table_lock.py",
         "end = time.monotonic() + limits.max_write_pause",
         "end = time.monotonic() + 3600",
-        _in("acceptance", "live", "budget"),
+        _in("acceptance", "live", "exceeds_its_write_pause"),
     ),
     Mutant(
         "the application's triggers do not fire on what is copied",
@@ -393,7 +393,7 @@ MUTANTS = (
         "schema_to_schema/verify.py",
         "if last.servers[side] != server]",
         "if False and last.servers[side] != server]",
-        _in("integration", "world", "started_again"),
+        _in("integration", "faults", "restart_of_a_server"),
     ),
     Mutant(
         "the server ends a process that is frozen while it takes a run",
@@ -450,14 +450,14 @@ MUTANTS = (
         "schema_to_schema/switchover.py",
         "        return retry(lambda: is_past_point_of_no_return(context, direction))",
         "        return False",
-        _in("integration", "world", "behind_the_point"),
+        _in("integration", "faults", "after_its_commit"),
     ),
     Mutant(
         "no timeout of a role or a database reaches our sessions",
         "postgres/connection.py",
         'f"-c {name}={value}" for name, value in _FROM_THE_START.items()',
         'f"-c {name}={value}" for name, value in {}.items()',
-        _in("integration", "world", "have_set"),
+        _in("integration", "faults", "settings_of_the_databases"),
     ),
     Mutant(
         "capture notes the storage that it begins with",
@@ -478,14 +478,14 @@ MUTANTS = (
         "postgres/watchdog.py",
         "if connection.waits and _is_stalled",
         "if False and connection.waits and _is_stalled",
-        (*_in("integration", "world", "goes_nowhere"), "--timeout", "60"),
+        (*_in("integration", "faults", "stalled_connection_with"), "--timeout", "60"),
     ),
     Mutant(
         "who makes a lost connection again ends what is left of it",
         "postgres/session.py",
         "            if lost is not None:",
         "            if lost is not None and False:",
-        _in("integration", "world", "tells_nobody"),
+        _in("integration", "faults", "silent_proxy"),
     ),
     Mutant(
         "the image of a key is a key",
@@ -534,7 +534,7 @@ MUTANTS = (
         "catalog.py",
         "        return self.fills or (",
         "        return (",
-        _in("integration", "sequences", "continues_where"),
+        _in("integration", "sequences", "continues_after"),
     ),
     Mutant(
         "a sequence is moved on within its bounds",
@@ -555,7 +555,7 @@ MUTANTS = (
         "schema_to_schema/rehearse.py",
         "        sequences.wanted(a, b, plan.sequences, margin=cutover.SEQUENCE_MARGIN)\n",
         "        pass\n",
-        _in("integration", "sequences", "told_by_the_rehearsal"),
+        _in("integration", "sequences", "rehearsal_reports"),
     ),
     Mutant(
         "a session is ours by recorded pid and start, not by name",
@@ -590,7 +590,7 @@ MUTANTS = (
         "schema_to_schema/plan_store.py",
         '            trust.refuse(tx, context.schema, plan.tables, plan.trusted, "source")',
         "            pass",
-        _in("integration", "trusted_functions", "appears_after_the_plan"),
+        _in("integration", "trusted_functions", "created_after_the_plan"),
     ),
     Mutant(
         "a trusted function is trusted as it was defined",
@@ -604,7 +604,7 @@ MUTANTS = (
         "plan/trust.py",
         '        tx.pg.execute("SET LOCAL search_path = pg_catalog")',
         "        pass",
-        _in("integration", "trusted_functions", "runs_nothing"),
+        _in("integration", "trusted_functions", "runs_no_code"),
         (
             (
                 "plan/expressions.py",
@@ -717,14 +717,14 @@ MUTANTS = (
         "schema_to_schema/setup.py",
         "for item in describe.unvalidated(found, (t.ref for t in found.tables)):",
         "for item in ():",
-        _in("integration", "unvalidated", "brought_over"),
+        _in("integration", "unvalidated", "are_copied"),
     ),
     Mutant(
         "a constraint NOT VALID of the source is off while changes are applied in reverse",
         "schema_to_schema/reverse.py",
         "(*own, *rules, *describe.unvalidated(found, tables))",
         "(*own, *rules)",
-        _in("integration", "unvalidated", "in_reverse"),
+        _in("integration", "unvalidated", "reverse_passes"),
     ),
     Mutant(
         "event triggers do not fire for our own DDL",
@@ -759,7 +759,7 @@ MUTANTS = (
         "states.py",
         "if captured and name == CLOSING and state not in FINAL:",
         "if captured and name == CLOSING and state in FINAL:",
-        _in("unit", "status_rules", "takes_writes"),
+        _in("unit", "status_rules", "determines_which_database"),
     ),
     Mutant(
         "status offers nothing but finishing a switch",
@@ -773,21 +773,21 @@ MUTANTS = (
         "status/severity.py",
         "if facts.switching is not None and not runner.alive and (facts.closing or facts.held is not None):",
         "if facts.switching is None and not runner.alive:",
-        _in("integration", "status", "half_of_a_switch"),
+        _in("integration", "status", "unfinished_switchover"),
     ),
     Mutant(
         "work left without a command is critical after the lease",
         "status/severity.py",
         "return ([reason], []) if runner.absent_seconds > LEASE_SECONDS else ([], [reason])",
         "return [], []",
-        _in("integration", "status", "work_that_is_told"),
+        _in("integration", "status", "reports_unfinished_work"),
     ),
     Mutant(
         "what refuses a command blocks the run",
         "commands/holding.py",
         "if isinstance(error, (Blocked, DataFailure)):",
         "if isinstance(error, DataFailure):",
-        _in("integration", "status", "refuses_a_command"),
+        _in("integration", "status", "refused_command"),
     ),
     Mutant(
         "a block is cleared only by a command that has looked",
@@ -795,7 +795,7 @@ MUTANTS = (
         'if run.state == VERIFIED:\n            progress_.say("nothing to migrate: every row is copied and verified")',
         'if run.state == VERIFIED:\n            unblock(context, "migrate")\n'
         '            progress_.say("nothing to migrate: every row is copied and verified")',
-        _in("integration", "status", "has_looked"),
+        _in("integration", "status", "has_checked"),
     ),
     Mutant(
         "a newer journal is unknown",
@@ -809,7 +809,7 @@ MUTANTS = (
         "config.py",
         'return (database.public or "postgresql://") if database.secrets else None',
         "return None",
-        _in("unit", "status_rules", "named_again"),
+        _in("unit", "status_rules", "repeats_the_target"),
     ),
     Mutant(
         "SIGHUP drains",
@@ -998,7 +998,7 @@ MUTANTS = (
         "schema_to_schema/reverse.py",
         '        write_block.refuse_damaged(tx, context.schema, "source")\n',
         "        pass\n",
-        _in("integration", "write_block", "leaf_that_was_open"),
+        _in("integration", "write_block", "permitted_writes"),
         (
             (
                 "capture/reverse_apply.py",
@@ -1080,7 +1080,7 @@ MUTANTS = (
         "capture/reverse_apply.py",
         "    if passed > known + 1 or ahead != (True,):",
         "    if False:",
-        _in("integration", "way_back", "has_lost_a_pass"),
+        _in("integration", "reverse_passes", "has_lost_a_pass"),
         (("capture/reverse_apply.py", "    if passed < known:", "    if False:"),),
     ),
     Mutant(
@@ -1088,21 +1088,21 @@ MUTANTS = (
         "capture/reverse_apply.py",
         " or ahead != (True,):",
         ":",
-        _in("integration", "way_back", "has_lost_a_pass"),
+        _in("integration", "reverse_passes", "has_lost_a_pass"),
     ),
     Mutant(
         "a reverse pass is counted only behind the one that both sides know",
         "sql/run_schema.sql",
         "WHERE home BETWEEN %(known)s AND %(known)s + 1 AND ",
         "WHERE coalesce(%(known)s, 0) >= 0 AND ",
-        _in("integration", "way_back", "both_sides_know"),
+        _in("integration", "reverse_passes", "both_sides"),
     ),
     Mutant(
         "a reverse pass is counted only at a later position of the target",
         "sql/run_schema.sql",
         "coalesce(target_lsn <= %(lsn)s::pg_lsn, true)",
         "coalesce(%(lsn)s::pg_lsn IS NOT NULL, true)",
-        _in("integration", "way_back", "both_sides_know"),
+        _in("integration", "reverse_passes", "both_sides"),
     ),
     Mutant(
         "a restart of either server has every row compared before a rollback",
@@ -1137,7 +1137,7 @@ MUTANTS = (
         "schema_to_schema/reverse_verify.py",
         "    if rewritten:\n",
         "    if False:\n",
-        _in("integration", "way_back", "after_a_rewrite"),
+        _in("integration", "reverse_passes", "after_a_rewrite"),
     ),
     Mutant(
         "a source that another run has closed is refused by the plan",
@@ -1151,7 +1151,7 @@ MUTANTS = (
         "schema_to_schema/cutover.py",
         "    refuse_closed(context, plan, source)\n    _synchronise",
         "    _synchronise",
-        _in("integration", "two_runs", "only_one_target_opens"),
+        _in("integration", "two_runs", "only_one_target"),
     ),
     Mutant(
         "a source with a table that the run does not know is not dropped",

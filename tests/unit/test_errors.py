@@ -31,11 +31,11 @@ def raised() -> list[tuple[str, str, set[str]]]:
     return found
 
 
-def test_every_error_says_what_to_do() -> None:
+def test_every_error_states_a_fix() -> None:
     assert [place for place, kind, keywords in raised() if kind != "ConfitureError" and "fix" not in keywords] == []
 
 
-def test_every_error_says_why() -> None:
+def test_every_error_states_a_reason() -> None:
     told = WITHOUT_WHY | {"ConfitureError"}
     lacking = [place for place, kind, keywords in raised() if kind not in told and "why" not in keywords]
     assert lacking == []
@@ -61,7 +61,7 @@ def test_each_class_has_its_exit_code(name: str, code: int) -> None:
     assert CLASSES[name].exit_code == code
 
 
-def test_the_lines_leave_out_what_is_empty_and_keep_every_fault() -> None:
+def test_lines_of_an_error_omit_empty_parts_and_keep_every_fault() -> None:
     assert ConfitureError("what").lines() == ["what"]
     faults = [Fault("m.yaml", 1, 2, "first"), Fault("m.yaml", 3, 4, "second", "hint")]
     told = FaultyInput("two faults", faults, fix="mend them").lines()
@@ -78,7 +78,7 @@ def test_the_lines_leave_out_what_is_empty_and_keep_every_fault() -> None:
         ("verweigert", "docs/privileges.md"),
     ],
 )
-def test_a_missing_right_is_told_with_its_grant(message: str, grant: str) -> None:
+def test_a_missing_privilege_is_reported_with_its_grant(message: str, grant: str) -> None:
     told = failure(psycopg.errors.InsufficientPrivilege(message), "copying")
     assert (told.exit_code, told.why) == (4, message)
     assert grant in told.fix

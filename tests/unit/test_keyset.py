@@ -82,7 +82,7 @@ def test_every_key_lies_in_exactly_one_range(case: tuple[tuple[KeyPart, ...], li
 
 @unhurried
 @given(cut())
-def test_the_expansion_says_what_the_row_comparison_says(
+def test_the_expansion_is_equivalent_to_the_row_comparison(
     case: tuple[tuple[KeyPart, ...], list[Key], list[Key]],
 ) -> None:
     parts, bounds, looked_for = case
@@ -95,7 +95,7 @@ def test_the_expansion_says_what_the_row_comparison_says(
 
 @unhurried
 @given(st.lists(st.integers(), unique=True).map(sorted), st.integers(1, 5))
-def test_batches_planned_from_a_cursor_are_the_ranges_planned_at_once(bounds: list[int], size: int) -> None:
+def test_batches_planned_from_a_cursor_match_ranges_planned_together(bounds: list[int], size: int) -> None:
     values = [(str(b),) for b in bounds]
     spans: list[KeyRange] = []
     cursor = None
@@ -108,20 +108,20 @@ def test_batches_planned_from_a_cursor_are_the_ranges_planned_at_once(bounds: li
     assert all(a.upper == b.lower for a, b in pairwise(spans))
 
 
-def test_no_bounds_and_nothing_behind_them_is_all_the_keys() -> None:
+def test_a_range_without_bounds_contains_every_key() -> None:
     (span,) = ranges([], None, last=True)
     assert span == KeyRange(None, None)
     assert predicate(PARTS, span).as_string(None) == "true"
 
 
-def test_an_unfinished_batch_leaves_the_rest_for_the_next() -> None:
+def test_an_unfinished_batch_leaves_the_rest_for_the_next_one() -> None:
     assert ranges([("5",)], ("1",), last=False) == [KeyRange(("1",), ("5",))]
     assert ranges([], ("1",), last=False) == []
 
 
 @unhurried
 @given(st.text().filter(lambda text: "\0" not in text))
-def test_a_literal_cannot_end_early(text: str) -> None:
+def test_a_literal_cannot_be_terminated_by_its_value(text: str) -> None:
     written = typed(text, "text").as_string(None)
     assert written.endswith("'::text")
     inside = written.removesuffix("'::text").lstrip(" E").removeprefix("'")
@@ -132,6 +132,6 @@ def test_the_columns_are_quoted_as_identifiers() -> None:
     assert columns(PARTS).as_string(None) == '"id", "a ""b""", "AND"'
 
 
-def test_a_range_leads_with_a_comparison_that_an_index_can_use_alone() -> None:
+def test_a_range_begins_with_a_comparison_that_an_index_can_use() -> None:
     text = predicate(PARTS, KeyRange(("1", "x", "2"), None), "expanded").as_string(None)
     assert text.startswith("\"id\" >= '1'::integer AND (")

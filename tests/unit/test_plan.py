@@ -360,7 +360,7 @@ def test_the_same_databases_and_mapping_give_the_same_plan(world: World) -> None
 
 @some
 @given(any_worlds)
-def test_a_plan_from_the_journal_is_the_plan_that_was_stored(world: World) -> None:
+def test_a_plan_read_from_the_journal_equals_the_stored_plan(world: World) -> None:
     plan, _ = world.planned()
     back = plan_from_json(plan.as_json())
     assert (back, back.hash) == (plan, plan.hash)
@@ -368,7 +368,7 @@ def test_a_plan_from_the_journal_is_the_plan_that_was_stored(world: World) -> No
 
 @some
 @given(any_worlds, st.integers(-1, 10**12), st.integers(0, 2**50))
-def test_how_many_rows_are_estimated_does_not_rename_the_plan(world: World, tuples: int, size: int) -> None:
+def test_the_estimated_number_of_rows_does_not_change_the_hash(world: World, tuples: int, size: int) -> None:
     """While the strategy, which rests on it, was asked for."""
     world = replace(world, options=Options(strategy="copy", capture=False))
     mapping = replace(world.mapping, tables=tuple(replace(e, strategy=None) for e in world.mapping.tables))
@@ -382,7 +382,7 @@ def test_how_many_rows_are_estimated_does_not_rename_the_plan(world: World, tupl
 
 @some
 @given(sound_worlds())
-def test_another_table_another_column_or_another_key_renames_the_plan(world: World) -> None:
+def test_another_table_column_or_key_changes_the_hash(world: World) -> None:
     plan, _ = world.planned()
     assume(plan.tables)
     first = plan.tables[0]
@@ -413,7 +413,7 @@ def test_the_order_of_the_mappings_entries_does_not_matter(world: World) -> None
 
 @some
 @given(any_worlds)
-def test_every_column_of_a_planned_table_is_filled_or_fills_itself(world: World) -> None:
+def test_every_column_of_a_planned_table_has_a_value_or_a_default(world: World) -> None:
     plan, _ = world.planned()
     for planned in plan.tables:
         filled = {p.target for p in planned.columns}
@@ -424,7 +424,7 @@ def test_every_column_of_a_planned_table_is_filled_or_fills_itself(world: World)
 
 @some
 @given(sound_worlds())
-def test_every_column_and_table_of_the_source_goes_somewhere_or_is_left_knowingly(world: World) -> None:
+def test_every_column_and_table_of_the_source_is_mapped_or_omitted(world: World) -> None:
     plan, planner = world.planned()
     assume(not told(planner))
     sources = {t.source for t in plan.tables}
@@ -439,7 +439,7 @@ def test_every_column_and_table_of_the_source_goes_somewhere_or_is_left_knowingl
 
 @some
 @given(sound_worlds())
-def test_a_table_that_the_mapping_does_not_know_is_matched_by_its_name(world: World) -> None:
+def test_a_table_that_the_mapping_does_not_name_is_matched_by_name(world: World) -> None:
     plan, planner = world.planned()
     assume(not told(planner))
     mapped = {entry.target.name for entry in world.mapping.tables}
@@ -457,7 +457,7 @@ def test_a_table_that_the_mapping_does_not_know_is_matched_by_its_name(world: Wo
 
 @some
 @given(sound_worlds())
-def test_a_column_is_copied_as_it_is_only_where_nothing_is_lost(world: World) -> None:
+def test_a_column_is_copied_unchanged_only_if_nothing_is_lost(world: World) -> None:
     plan, _ = world.planned()
     for planned in plan.tables:
         source, target = world.source.by_ref[planned.source], world.target.by_ref[planned.target]
@@ -471,7 +471,7 @@ def test_a_column_is_copied_as_it_is_only_where_nothing_is_lost(world: World) ->
 
 @some
 @given(sound_worlds())
-def test_a_key_is_a_whole_unique_index_of_columns_that_may_be_walked(world: World) -> None:
+def test_a_key_is_a_complete_unique_index_of_walkable_columns(world: World) -> None:
     plan, _ = world.planned()
     for planned in plan.tables:
         source = world.source.by_ref[planned.source]
@@ -495,7 +495,7 @@ def test_a_key_is_a_whole_unique_index_of_columns_that_may_be_walked(world: Worl
 
 @some
 @given(any_worlds)
-def test_whatever_is_said_against_a_plan_names_its_object(world: World) -> None:
+def test_every_fault_and_refusal_of_a_plan_names_its_object(world: World) -> None:
     _, planner = world.planned()
     refs = [str(t.ref) for t in (*world.source.tables, *world.target.tables)]
     names = [quoted(n) for n in (*TABLES, *COLUMNS, "k", "l", "added", "app")]
@@ -509,7 +509,7 @@ def test_whatever_is_said_against_a_plan_names_its_object(world: World) -> None:
 
 @some
 @given(any_worlds)
-def test_tables_are_numbered_by_their_place_in_the_target(world: World) -> None:
+def test_tables_are_numbered_by_their_position_in_the_target(world: World) -> None:
     """A changed mapping must not give one table's journal to another."""
     plan, _ = world.planned()
     places = {t.ref: n for n, t in enumerate(world.target.tables, 1)}
@@ -555,7 +555,7 @@ def test_a_captured_split_walks_one_key_or_is_refused_by_name(world: World) -> N
 
 @some
 @given(splits())
-def test_a_column_that_no_target_of_a_split_takes_is_missed(world: World) -> None:
+def test_a_column_that_no_target_of_a_split_maps_is_a_fault(world: World) -> None:
     _, planner = world.planned()
     taken = {col.name for t in world.target.tables for col in t.columns}
     for name in ("id", "code", "v"):
@@ -584,7 +584,7 @@ def one(source: c.Table, target: c.Table | None = None, mapping: Mapping | None 
         ({"row_security": True, "owned": False}, "ALTER ROLE mover BYPASSRLS"),
     ],
 )
-def test_a_source_table_that_cannot_be_read_is_refused_with_the_way_out(changed: dict[str, object], words: str) -> None:
+def test_a_source_table_that_cannot_be_read_is_refused_with_a_fix(changed: dict[str, object], words: str) -> None:
     whole = table(REF, [column("id", "int")])
     planner = one(replace(whole, **changed), whole)  # type: ignore[arg-type]
     assert any(words in refusal for refusal in planner.refusals)
@@ -597,9 +597,7 @@ def test_a_source_table_that_cannot_be_read_is_refused_with_the_way_out(changed:
         ({"kind": "f"}, "app.t is a foreign table"),
     ],
 )
-def test_a_target_table_that_cannot_be_filled_is_refused_with_the_way_out(
-    changed: dict[str, object], words: str
-) -> None:
+def test_a_target_table_that_cannot_be_filled_is_refused_with_a_fix(changed: dict[str, object], words: str) -> None:
     whole = table(REF, [column("id", "int")])
     planner = one(whole, replace(whole, **changed))  # type: ignore[arg-type]
     assert any(words in refusal for refusal in planner.refusals)
@@ -615,7 +613,7 @@ def test_a_target_table_that_cannot_be_filled_is_refused_with_the_way_out(
         ({"generated": "s"}, False),
     ],
 )
-def test_a_column_without_a_value_is_a_fault_unless_it_fills_itself(changed: dict[str, object], wanted: bool) -> None:
+def test_a_column_without_a_value_or_a_default_is_a_fault(changed: dict[str, object], wanted: bool) -> None:
     old = table(REF, [column("id", "int")])
     new = table(REF, [column("id", "int"), column("new", "int", **changed)])
     faults = one(old, new).faults
@@ -624,7 +622,7 @@ def test_a_column_without_a_value_is_a_fault_unless_it_fills_itself(changed: dic
 
 
 @pytest.mark.parametrize("kind", sorted(TYPES))
-def test_a_table_is_walked_by_a_key_of_every_type_whose_equality_is_bytewise(kind: str) -> None:
+def test_a_table_is_walked_by_keys_of_all_types_with_bytewise_equality(kind: str) -> None:
     whole = table(REF, [column("id", kind)], [index(REF, "pk", ["id"], is_primary=True)])
     planner = Planner(database([whole]), database([whole]), Mapping(), {}, Options())
     (planned,) = planner.plan().tables
@@ -644,7 +642,7 @@ def test_a_table_is_walked_by_a_key_of_every_type_whose_equality_is_bytewise(kin
         ({"own_equality": False}, "index i has a collation or an operator class of its own"),
     ],
 )
-def test_a_table_is_not_walked_by_an_index_that_does_not_find_each_row(changed: dict[str, bool], reason: str) -> None:
+def test_a_table_is_not_walked_by_an_index_without_every_row(changed: dict[str, bool], reason: str) -> None:
     whole = table(REF, [column("id", "int")], [replace(index(REF, "i", ["id"]), **changed)])  # type: ignore[arg-type]
     planner = Planner(database([whole]), database([whole]), Mapping(), {}, Options())
     (planned,) = planner.plan().tables
@@ -652,7 +650,7 @@ def test_a_table_is_not_walked_by_an_index_that_does_not_find_each_row(changed: 
     assert reason in planned.key_reason
 
 
-def test_a_table_is_not_walked_by_a_key_that_may_be_null() -> None:
+def test_a_table_is_not_walked_by_a_nullable_key() -> None:
     whole = table(REF, [column("id", "int", not_null=False)], [index(REF, "i", ["id"])])
     planner = Planner(database([whole]), database([whole]), Mapping(), {}, Options())
     (planned,) = planner.plan().tables
@@ -668,7 +666,7 @@ def test_a_table_is_not_walked_by_a_key_that_may_be_null() -> None:
         *("money text", "timestamp text", "date timestamp", "seconds timestamp", "cidr inet", "uuid uuid"),
     ],
 )
-def test_an_image_that_keeps_different_keys_apart_is_a_key(pair: str) -> None:
+def test_an_image_that_keeps_different_keys_distinct_is_a_key(pair: str) -> None:
     old, new = pair.split()
     assert image_problem(column("k", old), column("k", new)) is None
 
@@ -691,14 +689,14 @@ def test_an_image_that_keeps_different_keys_apart_is_a_key(pair: str) -> None:
         )),
     ],
 )  # fmt: skip
-def test_an_image_that_may_make_different_keys_equal_is_no_key(pair: str, reason: str) -> None:
+def test_an_image_that_may_make_different_keys_equal_is_not_a_key(pair: str, reason: str) -> None:
     old, new = pair.split()
     problem = image_problem(column("k", old), column("k", new))
     assert problem is not None
     assert reason in problem
 
 
-def test_a_domain_is_judged_by_the_type_behind_it() -> None:
+def test_a_domain_is_treated_as_its_base_type() -> None:
     """Also citext, whose own operator is hidden by the domain and by the search path."""
     hidden = {"formatted": "app.code", "type_kind": "d", "base_formatted": "public.citext"}
     assert image_problem(column("k", "text"), column("k", "citext", **hidden)) is not None
@@ -706,7 +704,7 @@ def test_a_domain_is_judged_by_the_type_behind_it() -> None:
     assert image_problem(column("k", "text"), column("k", "text", formatted="app.code", type_kind="d")) is None
 
 
-def test_a_table_whose_key_has_no_image_that_is_a_key_counts_as_without_key() -> None:
+def test_a_table_is_keyless_if_no_image_of_its_key_is_a_key() -> None:
     old = table(REF, [column("id", "text")], [index(REF, "pk", ["id"], is_primary=True)])
     new = table(REF, [column("id", "loose")], [index(REF, "pk", ["id"], is_primary=True)])
     (planned,) = Planner(database([old]), database([new]), Mapping(), {}, Options()).plan().tables
@@ -714,7 +712,7 @@ def test_a_table_whose_key_has_no_image_that_is_a_key_counts_as_without_key() ->
     assert "nondeterministic collation loose" in planned.key_reason
 
 
-def test_a_key_that_is_asked_for_and_has_no_such_image_is_a_fault() -> None:
+def test_a_requested_key_without_an_image_that_is_a_key_is_a_fault() -> None:
     old = table(REF, [column("id", "text")], [index(REF, "pk", ["id"], is_primary=True)])
     new = table(REF, [column("id", "loose")], [index(REF, "pk", ["id"], is_primary=True)])
     entry = TableMapping(Name("app", "t", AT), None, None, ("id",), None, (), (), AT)
@@ -729,7 +727,7 @@ def test_a_key_that_is_asked_for_and_has_no_such_image_is_a_fault() -> None:
         *({name: True} for name in ("partial", "expressions")),
     ],
 )
-def test_an_index_that_does_not_find_each_row_of_the_target_is_no_arbiter(changed: dict[str, object]) -> None:
+def test_an_index_without_every_row_of_the_target_is_not_an_arbiter(changed: dict[str, object]) -> None:
     old = table(REF, [column("id", "text")], [index(REF, "pk", ["id"], is_primary=True)])
     for spoiled, arbiter in (({}, "i"), (changed, None)):
         new = table(REF, [column("id", "text")], [index(REF, "i", ["id"], **spoiled)])
@@ -737,7 +735,7 @@ def test_an_index_that_does_not_find_each_row_of_the_target_is_no_arbiter(change
         assert planned.arbiter == arbiter
 
 
-def test_not_null_that_is_not_validated_makes_no_key() -> None:
+def test_an_unvalidated_not_null_does_not_qualify_as_a_key() -> None:
     whole = table(REF, [column("id", "int", null_free=False)], [index(REF, "i", ["id"])])
     (planned,) = Planner(database([whole]), database([whole]), Mapping(), {}, Options()).plan().tables
     assert (planned.key, planned.key_reason) == ((), "id may be NULL")
@@ -784,14 +782,16 @@ S, OTHER = TableRef("app", "s"), TableRef("app", "other")
         ([filling("s", "id", plain=False)], [filling("s", "id", plain=False)], SequencePlan(S, (S,), ())),
     ],
 )
-def test_the_origin_of_a_sequence(old: list[c.Sequence], new: list[c.Sequence], planned: SequencePlan) -> None:
+def test_the_plan_finds_the_origin_of_a_sequence(
+    old: list[c.Sequence], new: list[c.Sequence], planned: SequencePlan
+) -> None:
     (found,), planner = continued(old, new)
     assert (found.target, set(found.sources), found.columns) == (planned.target, set(planned.sources), planned.columns)
     assert not planner.refusals
 
 
 @pytest.mark.parametrize(("kind", "plain"), [("big", False), ("text", True)])
-def test_a_sequence_that_nothing_shows_the_place_of_is_refused_with_the_way_out(kind: str, plain: bool) -> None:
+def test_a_sequence_without_an_origin_is_refused_with_a_fix(kind: str, plain: bool) -> None:
     _, planner = continued([], [filling("s", "id", plain=plain)], kind)
     (refusal,) = planner.refusals
     assert "app.t.id" in refusal
@@ -824,7 +824,7 @@ def test_a_column_is_not_narrowed_without_a_transform() -> None:
     assert "id::integer" in fault.hint
 
 
-def test_a_table_keeps_its_number_when_one_before_it_gets_no_rows() -> None:
+def test_a_table_keeps_its_number_if_an_earlier_table_gets_no_rows() -> None:
     empty, kept = table(TableRef("app", "a"), [column("id", "int")]), table(TableRef("app", "b"), [column("id", "int")])
     planner = Planner(database([kept]), database([empty, kept]), Mapping(), {}, Options())
     (planned,) = planner.plan().tables

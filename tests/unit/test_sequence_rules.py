@@ -35,7 +35,7 @@ def test_a_sequence_is_set_within_its_bounds(bounds: Bounds, last: int, margin: 
 
 
 @given(st.integers(-3, 3).filter(bool), st.integers(1, 20), st.integers(0, 40), st.data())
-def test_a_sequence_that_cycles_is_moved_as_if_its_values_were_drawn(
+def test_a_cycling_sequence_advances_as_nextval_would(
     increment: int, length: int, margin: int, data: st.DataObject
 ) -> None:
     bounds = Bounds(increment, -4, -4 + length, cycle=True)

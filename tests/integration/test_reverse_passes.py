@@ -42,7 +42,7 @@ LOST = {
 
 
 @pytest.mark.parametrize(("change", "said"), LOST.values(), ids=LOST)
-def test_a_rollback_is_refused_where_one_side_has_lost_a_pass(live: LiveRun, change: str, said: str) -> None:
+def test_a_rollback_is_refused_if_one_side_has_lost_a_pass(live: LiveRun, change: str, said: str) -> None:
     live.source.sql(f"UPDATE {passes_of(live)} SET {change}")
     for command in (live.follow, live.rollback):
         with pytest.raises(Blocked, match=said):
@@ -51,7 +51,7 @@ def test_a_rollback_is_refused_where_one_side_has_lost_a_pass(live: LiveRun, cha
 
 
 @pytest.mark.parametrize("change", [change for change, _ in LOST.values()], ids=LOST)
-def test_a_pass_counts_only_behind_the_one_that_both_sides_know(
+def test_a_reverse_pass_must_follow_the_last_one_recorded_on_both_sides(
     live: LiveRun, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     """A database that is restored while a command works was not looked at when the command began."""
@@ -63,7 +63,7 @@ def test_a_pass_counts_only_behind_the_one_that_both_sides_know(
     assert live.source.value("SELECT n FROM item WHERE id = 1") == 5
 
 
-def test_after_a_rewrite_of_a_target_table_every_row_is_compared_before_a_rollback(live: LiveRun) -> None:
+def test_a_rollback_compares_every_row_after_a_rewrite_in_the_target(live: LiveRun) -> None:
     live.source.as_the_run("UPDATE item SET n = 7 WHERE id = 2")  # as no pass would see it
     live.target.sql("VACUUM FULL item")
     with pytest.raises(CutoverAborted, match="source and target differ"):

@@ -141,7 +141,7 @@ def live(apart: tuple[Databases, Databases], tmp_path: Path) -> LiveRun:
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
-def test_a_server_that_crashes_in_any_phase_is_waited_for_or_told(
+def test_a_command_waits_for_a_crashed_server_or_reports_it(
     live: LiveRun, side: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = getattr(live, side).server
@@ -154,7 +154,7 @@ def test_a_server_that_crashes_in_any_phase_is_waited_for_or_told(
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
-def test_a_server_that_was_started_again_makes_a_verification_stale(live: LiveRun, side: str) -> None:
+def test_a_restart_of_a_server_makes_a_verification_stale(live: LiveRun, side: str) -> None:
     for step in COURSE[:3]:
         getattr(live, step)()
     server = getattr(live, side).server
@@ -169,7 +169,7 @@ def test_a_server_that_was_started_again_makes_a_verification_stale(live: LiveRu
     assert live.state == "cutover"
 
 
-def test_every_session_may_be_ended_in_any_phase(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_session_may_be_terminated_in_any_phase(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[str] = []
 
     def terminate() -> None:
@@ -187,7 +187,7 @@ def test_every_session_may_be_ended_in_any_phase(live: LiveRun, monkeypatch: pyt
     assert len(ended) > 0
 
 
-def test_connections_lost_behind_the_point_of_no_return_leave_nothing_half_way(
+def test_a_switchover_finishes_if_connections_are_lost_after_its_commit(
     live: LiveRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def terminate(*_: object) -> None:
@@ -243,7 +243,7 @@ SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND applicatio
 
 
 @pytest.mark.parametrize("step", HELD)
-def test_an_open_transaction_is_waited_for_and_holds_up_nobody_else(live: LiveRun, step: str) -> None:
+def test_waiting_for_an_open_transaction_blocks_no_other_session(live: LiveRun, step: str) -> None:
     side, before = HELD[step]
     for done in before:
         getattr(live, done)()
@@ -295,7 +295,7 @@ ODD = {
 }
 
 
-def test_what_the_databases_have_set_changes_nothing(live: LiveRun, two_servers: tuple[Server, Server]) -> None:
+def test_settings_of_the_databases_have_no_effect(live: LiveRun, two_servers: tuple[Server, Server]) -> None:
     Databases(two_servers[1]).make(live.target.name)
     sides = (live.source, live.target)
     for side in sides:
@@ -314,7 +314,7 @@ def test_what_the_databases_have_set_changes_nothing(live: LiveRun, two_servers:
     live.assert_same(item="SELECT id, n FROM item", part="TABLE part")
 
 
-def test_no_statement_is_compiled_whatever_a_database_has_set(live: LiveRun) -> None:
+def test_no_statement_is_jit_compiled_whatever_a_database_sets(live: LiveRun) -> None:
     """To compile the query of the fingerprint takes longer than to run it."""
     with live.source.connect() as admin:
         admin.execute(f"ALTER DATABASE {live.source.name} SET jit = on".encode())
@@ -323,7 +323,7 @@ def test_no_statement_is_compiled_whatever_a_database_has_set(live: LiveRun) -> 
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux reports the kernel's own limits")
-def test_either_side_gives_a_peer_up_that_has_vanished_within_half_a_minute(live: LiveRun) -> None:
+def test_either_side_detects_a_vanished_peer_within_half_a_minute(live: LiveRun) -> None:
     """Its packets get no answer, neither data nor a keepalive."""
     with session.Session(live_database(live.source), "test") as opened:
         with socket.socket(fileno=os.dup(opened.pg.pgconn.socket)) as ours:
@@ -344,7 +344,7 @@ def test_either_side_gives_a_peer_up_that_has_vanished_within_half_a_minute(live
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
-def test_our_clock_matters_to_nothing(live: LiveRun, hours: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_local_clock_has_no_effect(live: LiveRun, hours: int, monkeypatch: pytest.MonkeyPatch) -> None:
     real = time.time
 
     class Shifted(datetime):
@@ -379,18 +379,18 @@ def proxy(live: LiveRun, request: pytest.FixtureRequest) -> Iterator[Proxy]:
     made.close()
 
 
-def test_a_connection_that_is_reset_in_any_phase_is_made_again(
+def test_a_connection_that_is_reset_in_any_phase_is_reopened(
     live: LiveRun, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     through(live, Trouble(proxy.drop, monkeypatch))
 
 
-def test_a_slow_line_only_takes_longer(live: LiveRun, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_network_only_takes_longer(live: LiveRun, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     proxy.delay = 0.001
     through(live, Trouble(lambda: None, monkeypatch))
 
 
-def test_a_connection_that_is_acknowledged_and_goes_nowhere_is_noticed(
+def test_a_stalled_connection_with_acknowledged_packets_is_detected(
     live: LiveRun, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As behind a tunnel or a load balancer that lost its other side: the kernel sees a living peer."""
@@ -403,7 +403,7 @@ def test_a_connection_that_is_acknowledged_and_goes_nowhere_is_noticed(
     through(live, Trouble(proxy.stall, monkeypatch), COURSE[1:])
 
 
-def test_a_statement_that_takes_long_is_no_stalled_connection(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_statement_is_not_taken_for_a_stalled_connection(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchdog, "QUIET_SECONDS", 0.1)
     monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.05)
     with session.Session(live_database(live.source), "test") as opened, opened.transaction() as tx:
@@ -412,7 +412,7 @@ def test_a_statement_that_takes_long_is_no_stalled_connection(live: LiveRun, mon
         assert tx.pg.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_behind_a_proxy_that_tells_nobody_a_lost_connection_leaves_no_lock(live: LiveRun) -> None:
+def test_a_connection_lost_behind_a_silent_proxy_leaves_no_lock(live: LiveRun) -> None:
     proxy = Proxy(live.source.server.port)
     proxy.forgetful = True
     address = live.source.conninfo.replace(f":{live.source.server.port}/", f":{proxy.port}/")
@@ -439,7 +439,7 @@ def live_database(database: TestDatabase) -> config.Database:
     return config.resolve(database.conninfo, Path())
 
 
-def test_a_server_that_does_not_answer_at_all_is_told(
+def test_a_server_that_does_not_respond_is_reported(
     live: LiveRun, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(postgres_connection.KEEPALIVES, "connect_timeout", 2)

@@ -68,7 +68,7 @@ def live(databases: Databases, tmp_path: Path) -> LiveRun:
     return run
 
 
-def test_the_log_holds_each_changed_key_once_while_a_finished_table_catches_up(live: LiveRun) -> None:
+def test_the_log_stores_each_changed_key_once_while_tables_are_copied(live: LiveRun) -> None:
     application = Application(live)
     live.progress.table = application.table  # type: ignore[method-assign]
     live.migrate()
