@@ -125,7 +125,7 @@ class Shop(threading.Thread):
         super().__init__(daemon=True)
         self.conninfo = conninfo
         self.pause = pause
-        self.told: dict[int, State] = {}
+        self.acknowledged: dict[int, State] = {}
         self.pending: tuple[int, State] | None = None
         self.writes = 0
         self.refused: psycopg.Error | None = None
@@ -154,13 +154,13 @@ class Shop(threading.Thread):
                 (number, *state),
             )
         connection.commit()
-        self.told[number] = state
+        self.acknowledged[number] = state
         self.pending = None
         self.writes += 1
 
     def _choose(self) -> tuple[int, State]:
         pick = self._random.random()
-        known = len(self.told)
+        known = len(self.acknowledged)
         number = self._first + (known if pick < 0.5 or not known else self._random.randrange(known))
         if 0.5 <= pick < 0.65:
             return number, None
@@ -210,14 +210,14 @@ def audit(rows: Callable[[str], list[tuple[Any, ...]]], shops: list[Shop], proce
     found = {int(number): (euros, note) for number, euros, note in rows("SELECT id, euros, note FROM receipt")}
     lost = []
     for shop in shops:
-        for number, state in shop.told.items():
+        for number, state in shop.acknowledged.items():
             # Refused in its COMMIT, a write may have happened or not; nobody was told.
             allowed = [receipt(state)]
             if shop.pending is not None and shop.pending[0] == number:
                 allowed.append(receipt(shop.pending[1]))
             if found.get(number) not in allowed:
                 lost.append(number)
-    ours = {n for shop in shops for n in (*shop.told, *([shop.pending[0]] if shop.pending else ()))}
+    ours = {n for shop in shops for n in (*shop.acknowledged, *([shop.pending[0]] if shop.pending else ()))}
     lost += sorted(found.keys() - ours)  # nobody wrote these
     sums = rows(
         "SELECT (SELECT sum(balance) FROM account), (SELECT sum(balance) FROM teller),"

@@ -103,11 +103,11 @@ def one_cutover(run: harness.Run, rate: int, seconds: float, tables: int) -> tup
     time.sleep(seconds / 2)
     for _, pipe in ends:
         pipe.send("stop")
-    told = [pipe.recv() for _, pipe in ends]
+    results = [pipe.recv() for _, pipe in ends]
     for process, _ in ends:
         process.join()
-    assert all(moved for _, moved in told), "a writer did not arrive in the new database"
-    times = sorted(t for acknowledged, _ in told for t in acknowledged)
+    assert all(moved for _, moved in results), "a writer did not arrive in the new database"
+    times = sorted(t for acknowledged, _ in results for t in acknowledged)
     gaps = [(b - a, b) for a, b in pairwise(times)]
     before = max((gap for gap, at in gaps if began - seconds / 2 < at < began), default=0.0)
     pause = max(gap for gap, at in gaps if began <= at <= ended + seconds / 2)

@@ -238,9 +238,9 @@ def test_a_terminal_shows_live_progress_and_no_color_is_honoured(project: Projec
 
 def test_a_destructive_command_asks_for_the_name_only_on_a_terminal(project: Project) -> None:
     project.reach("migrating")
-    told = error(project.step("abort", check=2))
-    assert "standard input is not a terminal" in told
-    assert "--yes" in told
+    message = error(project.step("abort", check=2))
+    assert "standard input is not a terminal" in message
+    assert "--yes" in message
     code, shown = on_a_terminal(project, "abort", typed="yes\n")
     assert code == 2
     assert f"Type {project.target} to continue" in shown

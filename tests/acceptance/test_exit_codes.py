@@ -96,9 +96,9 @@ def test_an_invalid_command_line_exits_with_2(project: Project, arguments: tuple
 
 
 def test_an_unknown_environment_exits_with_2_and_a_suggestion(project: Project) -> None:
-    told = error(project.step("setup", "--source", "prdo", check=2))
-    assert "'prdo'" in told
-    assert "did you mean prod?" in told
+    message = error(project.step("setup", "--source", "prdo", check=2))
+    assert "'prdo'" in message
+    assert "did you mean prod?" in message
     assert untouched(project)
 
 
@@ -109,17 +109,17 @@ def test_an_unknown_target_without_a_source_exits_with_2(project: Project) -> No
 
 
 def test_an_unknown_target_and_a_source_by_uri_exit_with_2(project: Project) -> None:
-    told = error(project.step("setup", "--source", project.source.conninfo, check=2))
-    assert "name the source by its environment" in told
+    message = error(project.step("setup", "--source", project.source.conninfo, check=2))
+    assert "name the source by its environment" in message
     assert untouched(project)
 
 
 def test_all_faults_of_an_environment_file_are_listed_and_exit_with_2(project: Project) -> None:
     project.write("db/environments/prod.yaml", "databse_url: x\nsearch_path: {}\n")
-    told = error(project.setup(check=2))
-    assert "prod.yaml:1:1:" in told
-    assert "did you mean database_url?" in told
-    assert "prod.yaml:2:14:" in told
+    message = error(project.setup(check=2))
+    assert "prod.yaml:1:1:" in message
+    assert "did you mean database_url?" in message
+    assert "prod.yaml:2:14:" in message
 
 
 def test_an_unset_environment_variable_exits_with_2(project: Project) -> None:
@@ -143,9 +143,9 @@ def test_all_faults_of_a_mapping_are_listed_and_exit_with_2(project: Project, co
     if command == "migrate":
         project.setup()
     done = project.step(command, "--source", "prod", "--mapping", "column_mapping.yaml", check=2)
-    told = error(done)
-    assert "did you mean" in told
-    places = [line.split(": ")[0].strip() for line in told.splitlines() if "column_mapping.yaml:" in line]
+    message = error(done)
+    assert "did you mean" in message
+    places = [line.split(": ")[0].strip() for line in message.splitlines() if "column_mapping.yaml:" in line]
     assert {"column_mapping.yaml:2:3", "column_mapping.yaml:3:3", "column_mapping.yaml:6:1"} <= set(places)
     if command == "migrate":
         assert project.state == "setup"
@@ -161,15 +161,15 @@ def test_a_missing_mapping_exits_with_2(project: Project) -> None:
 
 def test_ddl_that_cannot_run_in_one_transaction_exits_with_2(project: Project) -> None:
     project.write("db/schema/10_tables/30_late.sql", "SELECT 1;\nCOMMIT;\n")
-    told = error(project.setup(check=2))
-    assert "30_late.sql:2:1" in told
+    message = error(project.setup(check=2))
+    assert "30_late.sql:2:1" in message
     assert untouched(project)
 
 
 def test_an_invalid_address_of_the_source_exits_with_2(project: Project) -> None:
-    told = error(project.setup("--source-seen-from-target", "host=x password=canary", check=2))
-    assert "password" in told
-    assert "canary" not in told
+    message = error(project.setup("--source-seen-from-target", "host=x password=canary", check=2))
+    assert "password" in message
+    assert "canary" not in message
     assert untouched(project)
 
 
@@ -184,8 +184,8 @@ def test_a_hook_that_cannot_be_run_exits_with_2_before_the_cutover(project: Proj
 
 def test_a_report_that_cannot_be_written_exits_with_2_before_the_work(project: Project) -> None:
     project.reach("migrating")
-    told = error(project.step("verify", "--differences", "no/such/folder/x.jsonl", check=2))
-    assert "no/such/folder" in told
+    message = error(project.step("verify", "--differences", "no/such/folder/x.jsonl", check=2))
+    assert "no/such/folder" in message
     assert project.new.value("SELECT count(*) FROM confiture.verification") == 0
 
 
@@ -204,8 +204,8 @@ def test_a_wrong_password_exits_with_3_and_is_not_printed(project: Project, data
         uri = project.source.server.conninfo(project.source.name, user=role, password="canary-wrong")
         project.write("db/environments/prod.yaml", f"database_url: {uri}\n")
         done = project.setup("--verbose", check=3)
-        told = error(done)
-        assert "password authentication failed" in told
+        message = error(done)
+        assert "password authentication failed" in message
         assert "canary" not in done.stderr + done.stdout
     finally:
         project.source.sql(f"DROP ROLE {role}")
@@ -216,9 +216,9 @@ def test_an_unreachable_server_exits_with_3(project: Project) -> None:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: refused at once
         port = taken.getsockname()[1]
         project.write("db/environments/prod.yaml", f"database_url: postgresql://me@127.0.0.1:{port}/prod\n")
-        told = error(project.setup(check=3))
-    assert f"port={port}" in told
-    assert "Connection refused" in told
+        message = error(project.setup(check=3))
+    assert f"port={port}" in message
+    assert "Connection refused" in message
 
 
 # 4: a precondition refuses -------------------------------------------------------------------------
@@ -229,17 +229,17 @@ def test_commands_before_setup_exit_with_4_and_print_the_setup_command(project: 
     for step in (("migrate",), ("verify",), ("cutover",), ("pause",), ("throttle", "--off")):
         assert "setup --source" in error(project.step(*step, check=4))
     databases.make(project.target)
-    told = error(project.step("migrate", check=4))
-    assert "has no run" in told
-    assert "setup --source" in told
+    message = error(project.step("migrate", check=4))
+    assert "has no run" in message
+    assert "setup --source" in message
 
 
 def test_a_target_with_rows_exits_with_4_in_setup_and_its_dry_run(project: Project, databases: Databases) -> None:
     databases.make(project.target).sql("CREATE TABLE kept (id int); INSERT INTO kept VALUES (1)")
     for arguments in ((), ("--dry-run",)):
-        told = error(project.setup(*arguments, check=4))
-        assert "already holds rows" in told
-        assert "public.kept" in told
+        message = error(project.setup(*arguments, check=4))
+        assert "already holds rows" in message
+        assert "public.kept" in message
     assert project.new.rows("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'confiture%'") == []
 
 
@@ -249,9 +249,9 @@ def test_a_second_setup_exits_with_0_or_with_4_for_another_source(project: Proje
     project.setup()
     project.step("setup")  # the journal knows the source by now
     other = databases.cloned(OLD)
-    told = error(project.step("setup", "--source", other.conninfo, check=4))
-    assert "from another source" in told
-    assert f"abort --target {project.target}" in told
+    message = error(project.step("setup", "--source", other.conninfo, check=4))
+    assert "from another source" in message
+    assert f"abort --target {project.target}" in message
     assert project.new.rows("SELECT id FROM confiture.run") == [(run,)]
 
 
@@ -267,8 +267,10 @@ def test_one_database_as_source_and_target_exits_with_4(project: Project) -> Non
     name = project.source.name
     socket_uri = f"host={project.source.server.root} port={project.source.server.port} user=postgres dbname={name}"
     for same in (project.source.conninfo, socket_uri, name):
-        told = error(project.run("migrate", "schema-to-schema", "setup", "--source", "prod", "--target", same, check=4))
-        assert "source and target are one database" in told
+        message = error(
+            project.run("migrate", "schema-to-schema", "setup", "--source", "prod", "--target", same, check=4)
+        )
+        assert "source and target are one database" in message
     assert os.listdir(project.folder / "db/environments") == ["prod.yaml"]
 
 
@@ -306,17 +308,17 @@ def test_verify_of_an_unfinished_migration_exits_with_4(project: Project) -> Non
         check=-signal.SIGKILL, env={"CONFITURE_FAILPOINT": "copy.after_commit:2"},
     )  # fmt: skip
     assert done.stdout == ""
-    told = error(project.step("verify", check=4))
-    assert "not every table is copied" in told
-    assert f"migrate --target {project.target}" in told
+    message = error(project.step("verify", check=4))
+    assert "not every table is copied" in message
+    assert f"migrate --target {project.target}" in message
     project.step("migrate")
     project.step("verify")
 
 
 def test_migrate_exits_with_4_after_a_killed_setup(project: Project) -> None:
     project.setup(check=-signal.SIGKILL, env={"CONFITURE_FAILPOINT": "setup.before_commit:3"})
-    told = error(project.step("migrate", "--mapping", "column_mapping.yaml", check=4))
-    assert "run the same setup command again" in told
+    message = error(project.step("migrate", "--mapping", "column_mapping.yaml", check=4))
+    assert "run the same setup command again" in message
     project.setup("--mapping", "column_mapping.yaml")
     project.step("migrate")
 
@@ -331,8 +333,8 @@ def test_a_new_run_can_begin_after_an_abort(project: Project) -> None:
 
 
 def test_a_target_that_cannot_be_created_exits_with_4(project: Project) -> None:
-    told = error(project.setup("--locale", "no_such_locale", check=4))
-    assert "--locale" in told
+    message = error(project.setup("--locale", "no_such_locale", check=4))
+    assert "--locale" in message
     assert untouched(project)
 
 
@@ -344,8 +346,8 @@ def test_a_missing_new_schema_exits_with_4_and_creates_nothing(project: Project,
 
 def test_a_wrong_name_of_the_source_drops_nothing(project: Project) -> None:
     project.reach("cutover")
-    told = error(project.step("cleanup", "--drop-source", project.source.name[:-1], "--yes", check=4))
-    assert "name it exactly" in told
+    message = error(project.step("cleanup", "--drop-source", project.source.name[:-1], "--yes", check=4))
+    assert "name it exactly" in message
     assert project.state == "cutover"
     assert project.source.value("SELECT count(*) FROM tb_user") == 300
 
@@ -358,10 +360,10 @@ GOOD_AND_BAD = "CREATE TABLE fine (id int);\nCREATE TABLE bad (id no_such_type);
 
 def test_a_ddl_error_exits_with_5_and_rolls_the_ddl_back(project: Project) -> None:
     project.write("db/schema/10_tables/30_bad.sql", GOOD_AND_BAD)
-    told = error(project.setup(check=5))
-    assert "30_bad.sql:2:" in told
-    assert 'type "no_such_type" does not exist' in told
-    assert "CREATE TABLE bad" in told
+    message = error(project.setup(check=5))
+    assert "30_bad.sql:2:" in message
+    assert 'type "no_such_type" does not exist' in message
+    assert "CREATE TABLE bad" in message
     assert project.new.rows("SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace") == []
     project.write("db/schema/10_tables/30_bad.sql", "CREATE TABLE fine (id int);\n")
     project.setup()
@@ -377,9 +379,9 @@ def test_a_ddl_error_with_a_mapping_exits_with_5_and_drops_the_target(project: P
 def test_a_row_that_the_target_refuses_is_named_and_exits_with_5(project: Project) -> None:
     project.source.sql("UPDATE tb_user SET settings_json = '{broken' WHERE id = 123")
     project.setup("--mapping", "column_mapping.yaml")
-    told = error(project.step("migrate", check=5))
-    assert "id = 123" in told
-    assert "tb_user" in told
+    message = error(project.step("migrate", check=5))
+    assert "id = 123" in message
+    assert "tb_user" in message
     project.source.sql("UPDATE tb_user SET settings_json = '{}' WHERE id = 123")
     project.step("migrate")
     project.step("verify")
@@ -388,8 +390,8 @@ def test_a_row_that_the_target_refuses_is_named_and_exits_with_5(project: Projec
 def test_dropping_a_source_in_use_exits_with_6(project: Project) -> None:
     project.reach("cutover")
     with project.source.connect():
-        told = error(project.step("cleanup", "--drop-source", project.source.name, "--yes", check=6))
-    assert "is in use" in told
+        message = error(project.step("cleanup", "--drop-source", project.source.name, "--yes", check=6))
+    assert "is in use" in message
     project.step("cleanup", "--drop-source", project.source.name, "--yes")
     assert project.new.rows(f"SELECT 1 FROM pg_database WHERE datname = '{project.source.name}'") == []
     assert "cleaned up already" in project.step("cleanup", "--drop-source", project.source.name).stderr
@@ -403,13 +405,13 @@ def test_differences_exit_with_7_and_go_to_a_private_report(project: Project) ->
     project.new.sql("UPDATE tb_user SET username = 'other' WHERE id = 7; DELETE FROM tb_post WHERE id = 9")
     (project.folder / "differences.jsonl").touch(mode=0o644)
     done = project.step("verify", check=7)
-    told = error(done)
+    message = error(done)
     assert "✗ Row counts differ" in done.stdout
     assert "→ public.tb_post: 500 (source) ≠ 499 (target)" in done.stdout
     assert "✗ Checksum verification failed" in done.stdout
     assert "login7 (source) ≠ other (target)" in done.stdout
     assert "✓ Foreign key integrity verified" in done.stdout
-    assert "--restart-table public.tb_post" in told
+    assert "--restart-table public.tb_post" in message
     report = project.folder / "differences.jsonl"
     assert report.stat().st_mode & 0o777 == 0o600
     lines = [json.loads(line) for line in report.read_text().splitlines()]
@@ -436,9 +438,9 @@ def test_a_failed_hook_exits_with_9_and_the_same_command_repeats_it(project: Pro
     project.reach("verified")
     hook = project.write("hook.sh", "#!/bin/sh\necho ran >> ran.txt\nexit ${HOOK_CODE:-3}\n")
     hook.chmod(0o755)
-    told = error(project.step("cutover", "--hook", "./hook.sh", check=9))
-    assert "the target is serving" in told
-    assert "exited with code 3" in told
+    message = error(project.step("cutover", "--hook", "./hook.sh", check=9))
+    assert "the target is serving" in message
+    assert "exited with code 3" in message
     assert project.state == "cutover"
     project.step("cutover", "--hook", "./hook.sh", env={"HOOK_CODE": "0"})
     assert (project.folder / "ran.txt").read_text() == "ran\nran\n"
@@ -456,8 +458,8 @@ def test_a_signal_drains_and_exits_with_128_plus_its_number(project: Project, nu
         wait_for_the_lock(project, running)
         running.send_signal(number)
         blocker.rollback()
-        _, told = running.communicate(timeout=60)
-    assert running.returncode == 128 + number, told
-    assert "completed work is kept" in told
+        _, message = running.communicate(timeout=60)
+    assert running.returncode == 128 + number, message
+    assert "completed work is kept" in message
     project.step("migrate")
     project.step("verify")

@@ -10,7 +10,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from confiture.postgres.embedded import Server
 from forked import Forks
-from stateful import Anything
+from stateful import AnyCommands
 
 #: How many; more are a matter of patience.
 EXAMPLES = int(os.environ.get("CONFITURE_EXAMPLES", "3"))
@@ -18,7 +18,7 @@ EXAMPLES = int(os.environ.get("CONFITURE_EXAMPLES", "3"))
 
 @pytest.mark.timeout(60 * EXAMPLES)
 def test_no_sequence_of_commands_and_kills_loses_a_write(server: Server, forks: Forks) -> None:
-    here = type("AnythingHere", (Anything,), {"server": server, "forks": forks})
+    here = type("AnythingHere", (AnyCommands,), {"server": server, "forks": forks})
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         here,
         settings=settings(

@@ -1,4 +1,4 @@
-"""Functions that rely on search_path: named in the error, with the statement after which the same command works."""
+"""Functions that rely on search_path: the error names the function and the statement that fixes it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ CREATE TABLE a (id int PRIMARY KEY, v text);
 """
 
 
-def _heal(error: DataFailure) -> str:
-    """The statement that the error names."""
+def _fix(error: DataFailure) -> str:
+    """The statement that the error recommends."""
     found = re.match(r"(ALTER FUNCTION .* SET search_path = public, pg_temp) \(", error.fix or "")
     assert found is not None, error.fix
     return found[1]
@@ -42,7 +42,7 @@ def test_error_of_an_index_rebuild_names_the_function(
         live.migrate()
     assert function in failed.value.what
     assert "index low on public.a" in failed.value.what
-    live.target.sql(_heal(failed.value))
+    live.target.sql(_fix(failed.value))
     live.migrate()
     assert live.verify().equal
     live.cutover()
@@ -53,7 +53,7 @@ def test_error_of_an_index_in_the_new_schema_names_the_function(databases: Datab
     live = LiveRun(databases, tmp_path, OLD, NEW + index)
     with pytest.raises(DataFailure) as failed:
         live.setup()
-    (live.project / "db/schema/10/new.sql").write_text(f"{NEW} {_heal(failed.value)}; {index}")
+    (live.project / "db/schema/10/new.sql").write_text(f"{NEW} {_fix(failed.value)}; {index}")
     live.through()
     live.assert_same(a="SELECT * FROM a")
 
@@ -77,7 +77,7 @@ def test_error_of_a_row_that_cannot_be_copied_names_the_function(
         live.migrate()
     assert function in failed.value.what
     assert "public.a" in failed.value.what
-    live.target.sql(_heal(failed.value))
+    live.target.sql(_fix(failed.value))
     live.migrate()
     assert live.verify().equal
 

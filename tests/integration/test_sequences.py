@@ -1,4 +1,4 @@
-"""Sequences continue where the source's are: found through what they fill, within their bounds, all at once."""
+"""Sequences of the target continue after their origins in the source, within their bounds."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def named(request: pytest.FixtureRequest, version: str) -> Databases:
     return found
 
 
-#: Source, target, and the next value in the target after the cutover (the margin and one, where a source sequence
-#: stands at 40).
+#: Source, target, and the next value in the target after the cutover. Where a sequence of the source is at 40, that is
+#: 40 plus the margin plus one.
 FILLED = "INSERT INTO t (v) SELECT 'x' FROM generate_series(1, 40);"
 ORIGINS = {
     "a default that nothing owns, renamed": (
@@ -57,7 +57,7 @@ ORIGINS = {
         "CREATE SEQUENCE s; CREATE TABLE t (id bigint PRIMARY KEY DEFAULT nextval('s'), v text)",
         40 + SEQUENCE_MARGIN + 1,
     ),
-    "no origin: behind the largest value": (
+    "no origin: after the largest value": (
         "CREATE TABLE t (id bigint PRIMARY KEY, v text); INSERT INTO t SELECT g, 'x' FROM generate_series(1, 40) g;",
         "CREATE SEQUENCE s; CREATE TABLE t (id bigint PRIMARY KEY DEFAULT nextval('s'), v text)",
         40 + SEQUENCE_MARGIN + 1,
@@ -96,7 +96,7 @@ ORIGINS = {
 }
 
 
-#: On PostgreSQL 15 too: those whose catalogs are read in another way.
+#: Also tested on the old server: cases for which its catalogs are read differently.
 _OLD = ("serial to identity", "the default of a domain", "a partition's default")
 
 
@@ -119,7 +119,7 @@ def rehearsed(live: LiveRun) -> None:
     commands.cutover.rehearse(live.where, Limits(), live.project / "differences.jsonl", live.progress)
 
 
-#: Near an end: what the source's is at, the target's sequence, and the value in it after the cutover.
+#: Near the end: the last value in the source, the sequence of the target, and its last value after the cutover.
 ENDS = {
     "only the margin does not fit": (950, "CREATE SEQUENCE s MAXVALUE 1000", 1000),
     "at the end": (1000, "CREATE SEQUENCE s MAXVALUE 1000", 1000),
@@ -213,22 +213,22 @@ def test_rollback_advances_an_unowned_sequence_of_the_source(databases: Database
     assert live.source.value("SELECT nextval('old_s')") == last + SEQUENCE_MARGIN + 1
 
 
-# However many --------------------------------------------------------------------------------------
+# Many sequences ------------------------------------------------------------------------------------
 
 
 @contextmanager
 def statements(session: Session, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What the session executes."""
+    """The statements that the session executes in the block."""
     found: list[str] = []
     execute = psycopg.Connection.execute
 
-    def noting(connection: psycopg.Connection[tuple[object, ...]], query: object, *more: object) -> object:
+    def recorded(connection: psycopg.Connection[tuple[object, ...]], query: object, *more: object) -> object:
         if connection is session.pg:
             found.append(str(query))
         return execute(connection, query, *more)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(session.pg), "execute", noting)
+        patch.setattr(type(session.pg), "execute", recorded)
         yield found
 
 

@@ -1,4 +1,4 @@
-"""The private servers and databases that every other test stands on."""
+"""The private servers and databases that every other test uses."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_committed_rows_survive_a_crash() -> None:
         kept.sql("CREATE TABLE kept AS SELECT 1 AS id")
         crashing.stop("immediate")
         assert crashing.pid is None
-        crashing.stop()  # stopping what is stopped is fine
+        crashing.stop()  # to stop a stopped server is allowed
         crashing.start()
         assert kept.rows("SELECT id FROM kept") == [(1,)]
         assert kept.value("SHOW log_line_prefix") == "%m [%p] it's "

@@ -1,4 +1,4 @@
-"""``confiture status``: what the on-call reads, and what monitoring exits with."""
+"""``confiture status``: the text for on-call engineers, and the exit codes for monitoring."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NEW = "CREATE TABLE item (id int PRIMARY KEY, name text NOT NULL UNIQUE);"
 
 
 class Move:
-    """A run taken from command to command in processes of its own."""
+    """A run whose commands are executed in processes of their own."""
 
     def __init__(self, databases: Databases, folder: Path, confiture: Confiture) -> None:
         self.source = databases.cloned(OLD)
@@ -53,7 +53,7 @@ class Move:
         self.step("setup", "--source", self.source.conninfo, "--chunk-rows", "10", *(more or ("--no-capture",)))
 
     def reach(self, state: str) -> None:
-        """Take a run that captures writes to a state."""
+        """Bring a run with capture to this state."""
         (self.folder / "mapping.yaml").write_text("")
         self.setup("--mapping", str(self.folder / "mapping.yaml"))
         for name, after in (("migrate", "migrating"), ("verify", "verified"), ("cutover", "cutover")):
@@ -71,7 +71,7 @@ class Move:
         self._confiture(*arguments, cwd=folder, check=check)
 
     def age(self, seconds: int) -> None:
-        """Make the last runner as old as if it had ended, or been heard of, so many seconds earlier."""
+        """Move the end and the last heartbeat of the last runner this many seconds into the past."""
         self.target.sql(
             f"UPDATE confiture.runner SET ended_at = ended_at - interval '{seconds} s',"
             f" heartbeat_at = heartbeat_at - interval '{seconds} s'"
@@ -81,7 +81,7 @@ class Move:
         return report(self.target.conninfo, self.folder)
 
     def run(self) -> RunReport:
-        """The run, in a report that fits the schema and can be printed in every form."""
+        """The run, from a report that fits the schema and can be printed in every format."""
         found = self.report()
         jsonschema.validate(found.as_json(), schema())
         assert render.nagios(found).startswith(f"CONFITURE {found.severity.name} - ")
@@ -164,9 +164,9 @@ def test_a_journal_newer_than_the_tool_is_unknown_and_partly_reported(move: Move
     run = move.run()
     assert (run.state, run.severity, run.writes_served_by) == ("setup", Severity.UNKNOWN, "unknown")
     assert (run.next["command"], run.rollback["possible"]) == (None, False)
-    told = render.text(found)
-    assert told.startswith("UNKNOWN the journal of")
-    assert "OK" not in told
+    printed = render.text(found)
+    assert printed.startswith("UNKNOWN the journal of")
+    assert "OK" not in printed
     assert "confiture_severity 3\n" in render.openmetrics(found)
     move.target.sql("ALTER TABLE confiture.run RENAME COLUMN state TO phase")
     assert move.report().severity is Severity.UNKNOWN
@@ -241,9 +241,9 @@ def test_a_faulty_environment_does_not_hide_the_others(move: Move) -> None:
 
 
 def test_an_unknown_environment_is_reported_in_the_requested_format(tmp_path: Path, confiture: Confiture) -> None:
-    told = confiture("status", "--target", "nowhere", "--format", "json", check=3)
-    jsonschema.validate(json.loads(told.stdout), schema())
-    assert "nowhere" in json.loads(told.stdout)["unknown"][0]
+    printed = confiture("status", "--target", "nowhere", "--format", "json", check=3)
+    jsonschema.validate(json.loads(printed.stdout), schema())
+    assert "nowhere" in json.loads(printed.stdout)["unknown"][0]
     assert confiture("status", "--target", "nowhere", "--format", "openmetrics", check=3).stdout.endswith("# EOF\n")
 
 
@@ -251,9 +251,9 @@ def test_labels_are_escaped() -> None:
     assert render._escaped('a"b\\c\nd') == 'a\\"b\\\\c\\nd'
 
 
-# Half of a switch ------------------------------------------------------------------------------------
+# Unfinished switchovers ------------------------------------------------------------------------------
 
-HALVES = {
+UNFINISHED = {
     "just closed": ("cutover", "switch.after_point_of_no_return"),
     "about to close": ("cutover", "switch.before_point_of_no_return"),
     "about to open": ("cutover", "switch.after_point_of_no_return", "switch.before_open_commit"),
@@ -263,24 +263,24 @@ HALVES = {
 }
 
 
-@pytest.mark.parametrize("half", HALVES)
-def test_the_printed_command_finishes_an_unfinished_switchover(move: Move, tmp_path: Path, half: str) -> None:
-    command, *failpoints = HALVES[half]
+@pytest.mark.parametrize("case", UNFINISHED)
+def test_the_printed_command_finishes_an_unfinished_switchover(move: Move, tmp_path: Path, case: str) -> None:
+    command, *failpoints = UNFINISHED[case]
     move.reach("cutover" if command == "rollback" else "verified")
     for failpoint in failpoints:
         move.step(command, check=-9, failpoint=failpoint)
     run = move.run()
     line = f"confiture migrate schema-to-schema {command} --target {shlex.quote(move.target.conninfo)}"
     assert run.severity == Severity.CRITICAL
-    # Before the rollback closes the target, the target itself tells that it is open.
-    assert run.writes_served_by == ("target" if half == "rollback about to close" else "unknown")
+    # Before the rollback closes the target, status reads from the target itself that it is open.
+    assert run.writes_served_by == ("target" if case == "rollback about to close" else "unknown")
     assert run.leave_alone == f"not safe to leave: finish it now: {line}"
     assert run.undo == f"none until the {command} is finished"
     assert (run.next["command"], run.next["alternatives"]) == (line, [])
     assert not run.rollback["possible"]
-    told = render.text(move.report())
-    assert "Leave alone: not safe to leave: finish it now" in told
-    assert told.count("confiture migrate") == told.count(line) == 1
+    printed = render.text(move.report())
+    assert "Leave alone: not safe to leave: finish it now" in printed
+    assert printed.count("confiture migrate") == printed.count(line) == 1
     move.paste(line, tmp_path / "elsewhere")
     after = move.run()
     assert (after.severity, after.writes_served_by) == (
@@ -298,11 +298,11 @@ def test_after_the_opening_status_asks_to_finish_the_cutover(move: Move) -> None
     assert run.leave_alone == "safe for the data: the target takes writes"
 
 
-# A command that ended with work left -------------------------------------------------------------------
+# A command that ended with unfinished work -------------------------------------------------------------
 
 
 def assert_work_left(move: Move, error: str) -> None:
-    """A warning now, critical after the lease, with the error; the printed command finishes the work."""
+    """The report shows the error, as a warning now and as critical after the lease."""
     run = move.run()
     assert run.severity == Severity.WARNING
     assert error in " ".join(run.reasons)
@@ -324,7 +324,7 @@ def test_status_reports_unfinished_work_after_a_signal(
     assert move.run().next["command"].split()[3] == "resume"
     running.signal(number)
     assert running.wait().code == 128 + number
-    # Paused, and no command is running: both commands are told, in their order.
+    # The run is paused and no command is running: status prints both commands in their order.
     run = move.run()
     commands = [run.next["command"], *(a["command"] for a in run.next["alternatives"])]
     assert [c.split()[3] for c in commands] == ["resume", "migrate"]
@@ -382,7 +382,7 @@ def test_a_log_that_no_command_applies_is_a_warning_after_an_hour(move: Move) ->
     assert move.run().severity == Severity.OK
 
 
-# What refuses a command -------------------------------------------------------------------------------
+# Refused commands -------------------------------------------------------------------------------------
 
 CHANGES = {
     "rewritten": "VACUUM FULL item",
@@ -405,9 +405,9 @@ def test_the_reason_of_a_refused_command_is_critical_until_resolved(
     assert "item" in (run.blocked_reason or "")
     assert f"blocked: {run.blocked_reason}" in run.reasons
     assert [e["kind"] for e in run.errors] == ["blocked"]
-    told = render.text(move.report())
-    assert told.startswith("CRITICAL")
-    assert run.next["command"] in told
+    printed = render.text(move.report())
+    assert printed.startswith("CRITICAL")
+    assert run.next["command"] in printed
     assert "--restart-table public.item" in run.next["command"]
 
 
@@ -427,7 +427,7 @@ def test_a_reverted_change_blocks_until_a_command_has_checked(move: Move) -> Non
     move.reach("verified")
     move.source.sql("ALTER TABLE item ADD COLUMN more int")
     move.step("follow", "--once", check=4)
-    move.step("migrate")  # it has nothing to do, and does not look
+    move.step("migrate")  # has nothing to do, and checks nothing
     assert move.run().severity == Severity.CRITICAL
     line = f"confiture migrate schema-to-schema migrate --target {shlex.quote(move.target.conninfo)}"
     assert move.run().next["command"] == f"{line} --restart-table public.item"
@@ -439,7 +439,7 @@ def test_a_command_out_of_order_does_not_block_the_run(move: Move) -> None:
     assert (move.run().severity, move.run().blocked_reason) == (Severity.OK, None)
 
 
-# There and back ---------------------------------------------------------------------------------------
+# Rollback ---------------------------------------------------------------------------------------------
 
 
 def test_status_reports_a_rollback_until_the_next_cutover(move: Move, tmp_path: Path) -> None:
@@ -455,9 +455,9 @@ def test_status_reports_a_rollback_until_the_next_cutover(move: Move, tmp_path: 
         assert run.rolled_back_at is not None
         assert (run.severity, run.writes_served_by) == (Severity.OK, "source")
         assert f"schema-to-schema {step} " in run.next["command"]
-        told = render.text(move.report())
-        assert "rolled back at" in told.splitlines()[0] + told.splitlines()[1]
-        assert "100.0 %" not in told.splitlines()[0]
+        printed = render.text(move.report())
+        assert "rolled back at" in printed.splitlines()[0] + printed.splitlines()[1]
+        assert "100.0 %" not in printed.splitlines()[0]
         move.step(step)
     assert move.run().rolled_back_at is None
 
@@ -500,8 +500,8 @@ def test_printed_commands_repeat_the_given_target_and_project(move: Move, confit
         f"--target {uri} --project .": ("--target", move.target.conninfo, "--project", "."),
     }
     for wanted, given in ways.items():
-        told = json.loads(confiture("status", *given, "--format", "json", check=0).stdout)
-        assert told["runs"][0]["next"]["command"] == f"confiture migrate schema-to-schema migrate {wanted}"
+        printed = json.loads(confiture("status", *given, "--format", "json", check=0).stdout)
+        assert printed["runs"][0]["next"]["command"] == f"confiture migrate schema-to-schema migrate {wanted}"
     again = confiture(
         "migrate", "schema-to-schema", "resume", "--target", "new", "--project", str(move.folder), check=0
     )

@@ -1,4 +1,4 @@
-"""Two runs of one source: at most one of their targets ever takes the writes (docs/invariants.md, I-8.1)."""
+"""Two runs of one source: at most one of their targets takes writes (docs/invariants.md, I-8.1)."""
 
 from __future__ import annotations
 
@@ -76,13 +76,13 @@ def test_a_second_run_for_the_other_tables_is_accepted(databases: Databases, tmp
 def test_only_one_target_of_two_verified_runs_opens(
     first: LiveRun, databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capture: bool
 ) -> None:
-    """The other cutover commits after this one has looked, and before it has its lock."""
+    """The other cutover commits after this cutover has checked the source, and before it acquires its lock."""
     first.up_to_cutover()
     later = second(first, databases, tmp_path / "later")
     later.setup(capture=capture)
     later.migrate()
     assert later.verify().equal
-    # The fingerprint finds the triggers of the other run as well: only this check is left.
+    # The fingerprint would also detect the triggers of the other run. It is disabled, so that only this check is left.
     monkeypatch.setattr("confiture.fingerprint.changes", lambda *args: [])
     close = cutover._close
 

@@ -1,4 +1,4 @@
-"""Constraints NOT VALID accept old rows that violate them, on either side, and refuse new ones after the cutover."""
+"""NOT VALID constraints of either side accept old rows that violate them, and refuse new ones after the cutover."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ SELECT coalesce(conrelid::regclass::text, ''), coalesce(contypid::regtype::text,
        obj_description(oid, 'pg_constraint')
 FROM pg_constraint WHERE contype IN ('c', 'n') AND connamespace = 'public'::regnamespace
 """
-#: What the constraints refuse, once they are back.
+#: Statements that the constraints refuse once they are restored.
 REFUSED = [
     "UPDATE a SET v = -2 WHERE id = 9",
     "INSERT INTO a VALUES (50, 5, 50, 'f')",
@@ -72,7 +72,7 @@ def test_rows_that_violate_a_not_valid_constraint_are_copied(
     live = LiveRun(databases, tmp_path, TABLES + ROWS + checks, TABLES + checks, chunk_rows=7)
     live.setup()
     live.migrate()
-    # An update of any column brings the row over again; on the source only rows that obey may be updated.
+    # An update of any column copies the row again. The source permits updates only of rows that meet the constraints.
     live.source.sql("UPDATE a SET v = v + 1 WHERE id = 8; DELETE FROM a WHERE id = 1; DELETE FROM parts WHERE id = 1")
     live.source.sql('ALTER TABLE a DROP CONSTRAINT "po %s", DROP CONSTRAINT own; UPDATE a SET v = v WHERE id = 3')
     live.follow()

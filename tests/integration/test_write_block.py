@@ -1,4 +1,4 @@
-"""The write block: one function closes a database to every way of writing, on every leaf, whatever the snapshot."""
+"""The write block: one function closes a database to every kind of write, on every leaf and for every snapshot."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Blocking:
                 write_block.install(tx, SCHEMA, config_ref(name))
 
     def close(self) -> None:
-        """As a cutover does: under a lock that waits for writers."""
+        """Close the database as a cutover does, under a lock that waits for writers."""
         with self.session.transaction() as tx:
             tx.pg.execute("LOCK TABLE public.plain, public.parted, public.other IN SHARE ROW EXCLUSIVE MODE")
             write_block.block(tx, SCHEMA, "closed", "elsewhere")
@@ -58,7 +58,7 @@ def config_ref(name: str) -> write_block.TableRef:
 
 @pytest.fixture(params=["databases", "old_databases"], ids=["newest", "old"])
 def blocking(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Blocking]:
-    """On either server."""
+    """A database with the write block, on each of both servers."""
     made: Databases = request.getfixturevalue(request.param)
     found = Blocking(made.cloned(TABLES), tmp_path)
     yield found
@@ -124,7 +124,7 @@ def test_a_transaction_that_began_before_the_closing_is_refused(
 
 
 def test_prepared_statements_and_compiled_functions_are_refused(blocking: Blocking) -> None:
-    """The session has fired the trigger already, so it holds the function compiled."""
+    """The session has already fired the trigger, so it has cached the compiled function."""
     with blocking.database.connect() as connection:
         connection.execute("PREPARE p AS UPDATE plain SET n = n + 1 WHERE id = 1")
         connection.execute("EXECUTE p")
@@ -136,7 +136,7 @@ def test_prepared_statements_and_compiled_functions_are_refused(blocking: Blocki
 
 
 def test_a_statement_that_runs_during_the_closing_is_refused(blocking: Blocking) -> None:
-    """One statement of a session writes to a table that is not locked yet, waits, and writes to one that is closed."""
+    """One statement writes to a table without a write block, waits, and then writes to a table that is closed."""
     blocking.database.sql(
         "CREATE TABLE free (n int); CREATE FUNCTION slowly() RETURNS void LANGUAGE plpgsql AS $$ BEGIN"
         " INSERT INTO free VALUES (1); PERFORM pg_advisory_lock(7); UPDATE plain SET n = 0; END $$"

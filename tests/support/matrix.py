@@ -95,7 +95,7 @@ sold_item:
   cents: {source_column: price, transform: "(price * 100)::bigint"}
 """
 )
-MAPPING_BACK = MAPPING + "$omit: ['\"Shop Item\"', remark]\n"
+MAPPING_REVERSIBLE = MAPPING + "$omit: ['\"Shop Item\"', remark]\n"
 EXPECTED = {
     "person": "SELECT id, boss, badge, name, team_id, upper(name) FROM person",
     "team": "SELECT id, lead FROM team",
@@ -138,7 +138,7 @@ NEW_NAMES = {"badge": "badge_number", "name": "full_name"}
 
 
 @dataclass(frozen=True)
-class Course:
+class Scenario:
     """Commands in their order, and the design they lead to."""
 
     name: str
@@ -149,7 +149,7 @@ class Course:
     writes: tuple[str, ...]
 
 
-THERE = Course(
+TO_CUTOVER = Scenario(
     "there",
     ("setup", "migrate", "verify", "cutover", "cleanup"),
     NEW_ALL,
@@ -157,19 +157,19 @@ THERE = Course(
     EXPECTED_ALL,
     ON_PEOPLE + ON_SHOP,
 )
-AND_BACK = Course(
+WITH_ROLLBACK = Scenario(
     "back",
     ("setup", "migrate", "verify", "cutover", "rollback", "verify", "cutover", "cleanup"),
     NEW,
-    MAPPING_BACK,
+    MAPPING_REVERSIBLE,
     EXPECTED,
     ON_PEOPLE,
 )
-GIVEN_UP = Course("abort", ("setup", "migrate", "abort"), NEW_ALL, MAPPING_ALL, EXPECTED_ALL, ON_PEOPLE + ON_SHOP)
-COURSES = {course.name: course for course in (THERE, AND_BACK, GIVEN_UP)}
+ABORTED = Scenario("abort", ("setup", "migrate", "abort"), NEW_ALL, MAPPING_ALL, EXPECTED_ALL, ON_PEOPLE + ON_SHOP)
+SCENARIOS = {scenario.name: scenario for scenario in (TO_CUTOVER, WITH_ROLLBACK, ABORTED)}
 
 
-GIVEN_UP_WRITES = (psycopg.errors.IntegrityError, psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
+ROLLED_BACK = (psycopg.errors.IntegrityError, psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 
 
 class Application(threading.Thread):
@@ -196,7 +196,7 @@ class Application(threading.Thread):
                     for statement in pick.choice(self._writes).format(**numbers, **self._names).split(";"):
                         connection.execute(statement.encode())
                     connection.commit()
-                except GIVEN_UP_WRITES:
+                except ROLLED_BACK:
                     connection.rollback()
                 except psycopg.errors.ReadOnlySqlTransaction:
                     self.refused = True
@@ -216,13 +216,13 @@ class Case:
     :ivar points: ``name:hit``; the first kills the command, the next the one that resumes it.
     """
 
-    course: str
+    scenario: str
     step: int
     points: tuple[str, ...]
 
     def __str__(self) -> str:
-        course = COURSES[self.course]
-        return f"{self.course} {self.step + 1} {course.steps[self.step]} {' '.join(self.points)}"
+        scenario = SCENARIOS[self.scenario]
+        return f"{self.scenario} {self.step + 1} {scenario.steps[self.step]} {' '.join(self.points)}"
 
 
 @dataclass
@@ -263,11 +263,11 @@ SELECT kind, regexp_replace(name, 'confiture_[0-9a-f]{8}', 'confiture_RUN', 'g')
 """
 
 
-class Trip:
+class ScenarioRun:
     """One run along a course, with its writers."""
 
-    def __init__(self, live: LiveRun, course: Course, starter: Forks, seed: int) -> None:
-        self.course = course
+    def __init__(self, live: LiveRun, scenario: Scenario, starter: Forks, seed: int) -> None:
+        self.scenario = scenario
         self.live = live
         self.outcome = Outcome()
         self._forks = starter
@@ -276,14 +276,14 @@ class Trip:
 
     def reach(self, step: int) -> None:
         """Go through all that comes before a step."""
-        self._go(range(step), self._through)
+        self._run_steps(range(step), self._through)
 
     def count(self) -> Outcome:
         """The whole course; each command's points are counted."""
-        self._go(range(len(self.course.steps)), self._count)
+        self._run_steps(range(len(self.scenario.steps)), self._count)
         return self._ended()
 
-    def go(self, case: Case) -> Outcome:
+    def run_case(self, case: Case) -> Outcome:
         """From the step of the case, killed there, to the end."""
 
         def command(number: int) -> None:
@@ -292,12 +292,12 @@ class Trip:
             else:
                 self._through(number)
 
-        self._go(range(case.step, len(self.course.steps)), command)
+        self._run_steps(range(case.step, len(self.scenario.steps)), command)
         return self._ended()
 
-    def _go(self, steps: range, command: Callable[[int], None]) -> None:
-        turns = sum(step in ("cutover", "rollback") for step in self.course.steps[: steps.start])
-        if steps.start < len(self.course.steps) and self.course.steps[steps.start] != "cleanup":
+    def _run_steps(self, steps: range, command: Callable[[int], None]) -> None:
+        turns = sum(step in ("cutover", "rollback") for step in self.scenario.steps[: steps.start])
+        if steps.start < len(self.scenario.steps) and self.scenario.steps[steps.start] != "cleanup":
             self._write_to(self.live.target if turns % 2 else self.live.source)
         try:
             for number in steps:
@@ -315,19 +315,19 @@ class Trip:
         return self._forks.run(self.live.arguments(step), self.live.project, **environment)
 
     def _through(self, number: int) -> None:
-        step = self.course.steps[number]
+        step = self.scenario.steps[number]
         ended = self._command(step)
         assert ended.code == 0, f"{step}: exit {ended.code}\n{ended.out}\n{ended.err}"
 
     def _count(self, number: int) -> None:
-        step = self.course.steps[number]
+        step = self.scenario.steps[number]
         running = self._forks.start(self.live.arguments(step), self.live.project)
         ended = running.wait()
         assert ended.code == 0, f"{step}: exit {ended.code}\n{ended.out}\n{ended.err}"
         self.outcome.passed[number] = Counter(running.points.read_text().split())
 
     def _killed(self, number: int, points: Sequence[str]) -> None:
-        step = self.course.steps[number]
+        step = self.scenario.steps[number]
         for point in points:
             ended = self._command(step, CONFITURE_FAILPOINT=point)
             self.outcome.kills += ended.code == -signal.SIGKILL or ".lost" in point
@@ -343,11 +343,11 @@ class Trip:
             assert len(both) <= 1, f"both are open after a kill in {step}"
 
     def _after(self, number: int) -> None:
-        step = self.course.steps[number]
+        step = self.scenario.steps[number]
         if step == "cutover":
             self._refused()
             self._assert_rows()
-            if "rollback" in self.course.steps[number:]:
+            if "rollback" in self.scenario.steps[number:]:
                 self._write_to(self.live.target)
         elif step == "rollback":
             self._refused()
@@ -359,7 +359,7 @@ class Trip:
     def _write_to(self, database: TestDatabase) -> None:
         self._seed += 1
         names = OLD_NAMES if database is self.live.source else NEW_NAMES
-        self._writing = Application(database, self.course.writes, names, self._seed)
+        self._writing = Application(database, self.scenario.writes, names, self._seed)
         self._writing.start()
 
     def _refused(self) -> None:
@@ -373,8 +373,8 @@ class Trip:
 
     def _assert_rows(self) -> None:
         """Both sides hold the same, told by SQL of our own."""
-        self.live.assert_same(**self.course.expected)
-        self.outcome.rows += sum(self.live.target.value(f"SELECT count(*) FROM {t}") for t in self.course.expected)
+        self.live.assert_same(**self.scenario.expected)
+        self.outcome.rows += sum(self.live.target.value(f"SELECT count(*) FROM {t}") for t in self.scenario.expected)
 
     def _assert_history(self) -> None:
         """The journal tells a legal path without a gap, and no more work done again than was in flight."""
@@ -389,28 +389,28 @@ class Trip:
         assert again <= max(1, self.outcome.kills), f"{again} chunks were copied again"
 
 
-def record(databases: Databases, folder: Path, course: Course, starter: Forks) -> Outcome:
+def record(databases: Databases, folder: Path, scenario: Scenario, starter: Forks) -> Outcome:
     """Go a course through and count the points of each command."""
-    return Trip(start(databases, folder, course), course, starter, seed=0).count()
+    return ScenarioRun(start(databases, folder, scenario), scenario, starter, seed=0).count()
 
 
-def start(databases: Databases, folder: Path, course: Course) -> LiveRun:
+def start(databases: Databases, folder: Path, scenario: Scenario) -> LiveRun:
     """The databases and files of a new run."""
-    return LiveRun(databases, folder, OLD, course.new, course.mapping, chunk_rows=8)
+    return LiveRun(databases, folder, OLD, scenario.new, scenario.mapping, chunk_rows=8)
 
 
-class Stand:
+class PreparedRun:
     """A run that has come as far as one step, to be gone on from again and again.
 
     The databases are put back as they were, by copies of their files: under the same names, and with the same
     identity.
     """
 
-    def __init__(self, databases: Databases, folder: Path, course: Course, step: int, starter: Forks) -> None:
-        self.course, self.step = course, step
-        self._live = start(databases, folder, course)
+    def __init__(self, databases: Databases, folder: Path, scenario: Scenario, step: int, starter: Forks) -> None:
+        self.scenario, self.step = scenario, step
+        self._live = start(databases, folder, scenario)
         self._forks = starter
-        Trip(self._live, course, starter, seed=step).reach(step)
+        ScenarioRun(self._live, scenario, starter, seed=step).reach(step)
         self._kept = [(side.name, self._oid(side)) for side in (self._live.source, self._live.target)]
         with self._admin() as admin:
             for name, oid in self._kept:
@@ -433,7 +433,7 @@ class Stand:
                 admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
                 if oid is not None:
                     admin.execute(f"CREATE DATABASE {name} TEMPLATE {name}_kept OID {oid}".encode())
-        outcome = Trip(self._live, self.course, self._forks, seed).go(case)
+        outcome = ScenarioRun(self._live, self.scenario, self._forks, seed).run_case(case)
         for side, found, there in zip(("source", "target"), outcome.left, wanted.left, strict=True):
             assert found == there, f"on the {side}: more {set(found) - set(there)}, less {set(there) - set(found)}"  # type: ignore[call-overload]
         return outcome
@@ -443,20 +443,20 @@ class Stand:
 BESIDE = (".before_commit", ".after_commit")
 
 
-def cases(course: Course, counted: Outcome) -> Iterator[Case]:
+def cases(scenario: Scenario, counted: Outcome) -> Iterator[Case]:
     """One for each hit of each point, and for each COMMIT whose answer is lost."""
     for step, passed in counted.passed.items():
         for point, hits in sorted(passed.items()):
             if not point.endswith(BESIDE):
                 for hit in range(1, hits + 1):
-                    yield Case(course.name, step, (f"{point}:{hit}",))
+                    yield Case(scenario.name, step, (f"{point}:{hit}",))
 
 
 def doubles(all_cases: Sequence[Case], pick: random.Random, many: int) -> list[Case]:
     """Some with a second kill while the first is being resumed."""
     return [
         Case(
-            case.course,
+            case.scenario,
             case.step,
             (*case.points, f"{pick.choice(('commit.before', 'commit.after'))}:{pick.randint(1, 12)}"),
         )
@@ -465,7 +465,7 @@ def doubles(all_cases: Sequence[Case], pick: random.Random, many: int) -> list[C
 
 
 @dataclass(frozen=True)
-class Told:
+class Result:
     """How a case ended, for the main process."""
 
     case: Case
@@ -474,21 +474,25 @@ class Told:
     failure: str | None
 
 
-def _worker(work: multiprocessing.Queue[Case | None], told: multiprocessing.Queue[Told], recorded: Recorded) -> None:
+def _worker(
+    work: multiprocessing.Queue[Case | None], results: multiprocessing.Queue[Result], recorded: Recorded
+) -> None:
     with Server(embedded.scratch()) as server, tempfile.TemporaryDirectory() as folder:
         starter = forks()
         databases = Databases(server)
-        stand: Stand | None = None
+        prepared: PreparedRun | None = None
         for number, case in enumerate(iter(work.get, None)):
             try:
-                if stand is None or (stand.course.name, stand.step) != (case.course, case.step):
+                if prepared is None or (prepared.scenario.name, prepared.step) != (case.scenario, case.step):
                     databases.drop_all()
-                    stand = None
-                    stand = Stand(databases, Path(folder, str(number)), COURSES[case.course], case.step, starter)
-                outcome = stand.check(case, recorded[case.course], seed=number)
-                told.put(Told(case, outcome.kills, outcome.rows, None))
+                    prepared = None
+                    prepared = PreparedRun(
+                        databases, Path(folder, str(number)), SCENARIOS[case.scenario], case.step, starter
+                    )
+                outcome = prepared.check(case, recorded[case.scenario], seed=number)
+                results.put(Result(case, outcome.kills, outcome.rows, None))
             except Exception as error:  # noqa: BLE001 - whatever it is fails this case and not the others
-                told.put(Told(case, 0, 0, f"{type(error).__name__}: {error}"))
+                results.put(Result(case, 0, 0, f"{type(error).__name__}: {error}"))
         databases.drop_all()
         starter.close()
 
@@ -500,9 +504,9 @@ def record_all() -> Recorded:
     """Every course without a kill."""
     recorded: Recorded = {}
     with Server(embedded.scratch()) as server, tempfile.TemporaryDirectory() as folder:
-        for name, course in COURSES.items():
+        for name, scenario in SCENARIOS.items():
             databases = Databases(server)
-            recorded[name] = record(databases, Path(folder, name), course, forks())
+            recorded[name] = record(databases, Path(folder, name), scenario, forks())
             databases.drop_all()
     forks().close()
     forks.cache_clear()
@@ -516,7 +520,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, help="only so many cases, picked by --seed")
     parser.add_argument("--doubles", type=int, default=40, help="cases with a second kill while the first is resumed")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--course", choices=sorted(COURSES))
+    parser.add_argument("--scenario", choices=sorted(SCENARIOS))
     parser.add_argument("--step", help="only kills in this command")
     parser.add_argument("--log", type=Path, help="append each ended case to this file; skip those that passed by it")
     chosen = parser.parse_args()
@@ -524,24 +528,24 @@ def main() -> None:
     recorded = record_all()
     todo = [
         case
-        for name, course in COURSES.items()
-        for case in cases(course, recorded[name])
-        if chosen.course in (None, name) and chosen.step in (None, course.steps[case.step])
+        for name, scenario in SCENARIOS.items()
+        for case in cases(scenario, recorded[name])
+        if chosen.scenario in (None, name) and chosen.step in (None, scenario.steps[case.step])
     ]
     todo += doubles(todo, pick, min(chosen.doubles, len(todo)))
     if chosen.sample is not None:
         todo = pick.sample(todo, chosen.sample)
-    todo.sort(key=lambda case: (case.course, case.step))
+    todo.sort(key=lambda case: (case.scenario, case.step))
     sys.exit(_run(todo, recorded, chosen.workers, chosen.log))
 
 
-def _logged(log: Path | None, todo: Sequence[Case]) -> dict[Case, Told]:
+def _logged(log: Path | None, todo: Sequence[Case]) -> dict[Case, Result]:
     """Of these cases, those that passed in an earlier part of the same matrix."""
     by_name = {str(case): case for case in todo}
     lines = log.read_text().splitlines() if log is not None and log.exists() else []
     ended = [json.loads(line) for line in lines]
     return {
-        by_name[e["case"]]: Told(by_name[e["case"]], e["kills"], e["rows"], None)
+        by_name[e["case"]]: Result(by_name[e["case"]], e["kills"], e["rows"], None)
         for e in ended
         if e["case"] in by_name and e["failure"] is None
     }
@@ -550,17 +554,17 @@ def _logged(log: Path | None, todo: Sequence[Case]) -> dict[Case, Told]:
 def _run(todo: Sequence[Case], recorded: Recorded, workers: int, log: Path | None = None) -> int:
     began = time.monotonic()
     work: multiprocessing.Queue[Case | None] = multiprocessing.Queue()
-    told: multiprocessing.Queue[Told] = multiprocessing.Queue()
+    results: multiprocessing.Queue[Result] = multiprocessing.Queue()
     earlier = _logged(log, todo)
     left = [case for case in todo if case not in earlier]
     for item in (*left, *[None] * workers):
         work.put(item)
-    processes = [multiprocessing.Process(target=_worker, args=(work, told, recorded)) for _ in range(workers)]
+    processes = [multiprocessing.Process(target=_worker, args=(work, results, recorded)) for _ in range(workers)]
     for process in processes:
         process.start()
     ended = list(earlier.values())
     for number in range(1, len(left) + 1):
-        last = told.get()
+        last = results.get()
         ended.append(last)
         if last.failure:
             print(f"FAILED {last.case}\n    {last.failure}", flush=True)

@@ -1170,7 +1170,7 @@ MUTANTS = (
 )
 
 
-def broken(mutant: Mutant, folder: Path) -> None:
+def break_rule(mutant: Mutant, folder: Path) -> None:
     """A copy of the project in ``folder`` with the rule broken."""
     for name in COPIED:
         path = ROOT / name
@@ -1186,7 +1186,7 @@ def broken(mutant: Mutant, folder: Path) -> None:
 def noticed(mutant: Mutant) -> tuple[bool, str]:
     """Whether a test goes red for it, and pytest's last lines."""
     with tempfile.TemporaryDirectory() as folder:
-        broken(mutant, Path(folder))
+        break_rule(mutant, Path(folder))
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutant.tests],
             cwd=folder, env={**os.environ, "PYTHONPATH": f"{folder}/src"}, stdin=subprocess.DEVNULL,
@@ -1205,11 +1205,11 @@ def main() -> None:
     todo = [m for m in MUTANTS if chosen.only in m.rule]
     lived = 0
     with ThreadPoolExecutor(chosen.workers) as pool:
-        for mutant, (dead, told) in zip(todo, pool.map(noticed, todo), strict=True):
+        for mutant, (dead, output) in zip(todo, pool.map(noticed, todo), strict=True):
             lived += not dead
             print(f"{'killed' if dead else 'LIVES '}  {mutant.rule}  ({mutant.tests[0]})", flush=True)
             if not dead:
-                print(told, flush=True)
+                print(output, flush=True)
     print(f"{len(todo) - lived} of {len(todo)} killed")
     sys.exit(1 if lived else 0)
 

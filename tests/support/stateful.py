@@ -23,14 +23,14 @@ from forked import Forks, Running, until
 from live import LiveRun
 from servers import Databases, TestDatabase
 
-FILL = "INSERT INTO item SELECT n, n FROM generate_series(1, 30) n;"
-PLAIN = f"CREATE TABLE item (id int PRIMARY KEY, n int); {FILL}"
+INSERT_ROWS = "INSERT INTO item SELECT n, n FROM generate_series(1, 30) n;"
+PLAIN = f"CREATE TABLE item (id int PRIMARY KEY, n int); {INSERT_ROWS}"
 #: The bounds of the partition that is detached and attached again.
 HIGH = "FOR VALUES FROM (20) TO (MAXVALUE)"
 PARTITIONED = f"""
 CREATE TABLE item (id int PRIMARY KEY, n int) PARTITION BY RANGE (id);
 CREATE TABLE item_low PARTITION OF item FOR VALUES FROM (MINVALUE) TO (20);
-CREATE TABLE item_high PARTITION OF item {HIGH}; {FILL}
+CREATE TABLE item_high PARTITION OF item {HIGH}; {INSERT_ROWS}
 """
 #: The opening enables the rule, which conflicts with readers.
 NEW = """
@@ -46,7 +46,7 @@ CODES = {0, 2, 4, 6, 7, 8, 9, 10, 128 + signal.SIGTERM}
 KILLED_CODES = CODES | {-signal.SIGKILL, 3}
 PAUSED = "paused on request"
 #: The lease as if it had not been renewed.
-LAPSED = f"""
+EXPIRE_LEASE = f"""
 SET lock_timeout = '1s';
 UPDATE confiture.runner SET heartbeat_at = heartbeat_at - interval '{LEASE_SECONDS + 1} s' WHERE ended_at IS NULL
 """
@@ -54,7 +54,7 @@ UPDATE confiture.runner SET heartbeat_at = heartbeat_at - interval '{LEASE_SECON
 ONWARD = ("resume", "setup", "migrate", "verify", "cutover")
 
 
-class Anything(RuleBasedStateMachine):
+class AnyCommands(RuleBasedStateMachine):
     """A run that everything is done to.
 
     A subclass gives it its server and what starts commands.
@@ -152,7 +152,7 @@ class Anything(RuleBasedStateMachine):
         until(lambda: self._over(running) or running.passed >= hit, f"{hit} points of {step}")
         running.signal(signal.SIGSTOP)
         try:
-            self.live.target.sql(LAPSED)
+            self.live.target.sql(EXPIRE_LEASE)
         except psycopg.errors.LockNotAvailable:
             time.sleep(LEASE_SECONDS + 1)  # frozen while it writes that very row
         self._command(other)

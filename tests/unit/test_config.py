@@ -36,7 +36,7 @@ def parameters(database: Database) -> dict[str, object]:
     return dict(conninfo_to_dict(database.conninfo))
 
 
-def told(error: ConfitureError) -> str:
+def text_of(error: ConfitureError) -> str:
     return "\n".join([*error.lines(), error.detail, str(error), repr(error)])
 
 
@@ -44,7 +44,7 @@ def refused(name: str, project: Path) -> str:
     with pytest.raises(UsageError) as caught:
         resolve(name, project)
     assert caught.value.__cause__ is None
-    return told(caught.value)
+    return text_of(caught.value)
 
 
 def test_every_setting_of_an_environment_is_read(tmp_path: Path) -> None:

@@ -283,7 +283,7 @@ def entries(draw: st.DrawFn, target: c.Catalog, source: c.Catalog, name: str) ->
 
 
 @dataclass(frozen=True)
-class World:
+class PlanInput:
     """Everything a plan is made from."""
 
     source: c.Catalog
@@ -301,7 +301,7 @@ some = settings(max_examples=40, deadline=None, suppress_health_check=[HealthChe
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> World:
+def plan_inputs(draw: st.DrawFn) -> PlanInput:
     """Any databases, with any mapping; most plans of them are refused."""
     source = draw(catalogs())
     target = draw(st.one_of(grown(source), grown(source), catalogs()))
@@ -311,11 +311,11 @@ def worlds(draw: st.DrawFn) -> World:
         tables=tuple(draw(entries(target, source, name)) for name in mapped),
         omit=tuple(Name("app", name, AT) for name in omit),
     )
-    return World(source, target, mapping, Options(strategy=draw(st.sampled_from([None, "copy"]))))
+    return PlanInput(source, target, mapping, Options(strategy=draw(st.sampled_from([None, "copy"]))))
 
 
 @st.composite
-def sound_worlds(draw: st.DrawFn) -> World:
+def sound_inputs(draw: st.DrawFn) -> PlanInput:
     """Databases that fit each other, and a mapping that renames: most plans of them stand."""
     source = draw(catalogs(sound))
     made, mapped = [], []
@@ -338,52 +338,56 @@ def sound_worlds(draw: st.DrawFn) -> World:
     left = draw(st.lists(st.sampled_from(made), max_size=1)) if len(made) > 1 else []
     omitted = [t for t in left if t.ref in source.by_ref and all(e.target.name != t.ref.name for e in mapped)]
     mapping = Mapping(tables=tuple(mapped), omit=tuple(Name("app", t.ref.name, AT) for t in omitted))
-    return World(source, database(made), mapping, Options(strategy=draw(st.sampled_from([None, "copy"]))))
+    return PlanInput(source, database(made), mapping, Options(strategy=draw(st.sampled_from([None, "copy"]))))
 
 
-any_worlds = st.one_of(worlds(), sound_worlds())
+any_inputs = st.one_of(plan_inputs(), sound_inputs())
 
 
-def told(planner: Planner) -> list[str]:
+def findings(planner: Planner) -> list[str]:
     """Everything that was said against the plan, whatever the order."""
     return sorted([*map(str, planner.faults), *planner.refusals])
 
 
 @some
-@given(any_worlds)
-def test_the_same_databases_and_mapping_give_the_same_plan(world: World) -> None:
-    plan, planner = world.planned()
-    again, planner_again = world.planned()
-    assert (plan, plan.hash, told(planner)) == (again, again.hash, told(planner_again))
-    event(f"accepted: {not told(planner)}, tables: {len(plan.tables)}, keys: {sum(bool(t.key) for t in plan.tables)}")
+@given(any_inputs)
+def test_the_same_databases_and_mapping_give_the_same_plan(inputs: PlanInput) -> None:
+    plan, planner = inputs.planned()
+    again, planner_again = inputs.planned()
+    assert (plan, plan.hash, findings(planner)) == (again, again.hash, findings(planner_again))
+    event(
+        f"accepted: {not findings(planner)}, tables: {len(plan.tables)}, keys: {sum(bool(t.key) for t in plan.tables)}"
+    )
 
 
 @some
-@given(any_worlds)
-def test_a_plan_read_from_the_journal_equals_the_stored_plan(world: World) -> None:
-    plan, _ = world.planned()
+@given(any_inputs)
+def test_a_plan_read_from_the_journal_equals_the_stored_plan(inputs: PlanInput) -> None:
+    plan, _ = inputs.planned()
     back = plan_from_json(plan.as_json())
     assert (back, back.hash) == (plan, plan.hash)
 
 
 @some
-@given(any_worlds, st.integers(-1, 10**12), st.integers(0, 2**50))
-def test_the_estimated_number_of_rows_does_not_change_the_hash(world: World, tuples: int, size: int) -> None:
+@given(any_inputs, st.integers(-1, 10**12), st.integers(0, 2**50))
+def test_the_estimated_number_of_rows_does_not_change_the_hash(inputs: PlanInput, tuples: int, size: int) -> None:
     """While the strategy, which rests on it, was asked for."""
-    world = replace(world, options=Options(strategy="copy", capture=False))
-    mapping = replace(world.mapping, tables=tuple(replace(e, strategy=None) for e in world.mapping.tables))
-    world = replace(world, mapping=mapping)
+    inputs = replace(inputs, options=Options(strategy="copy", capture=False))
+    mapping = replace(inputs.mapping, tables=tuple(replace(e, strategy=None) for e in inputs.mapping.tables))
+    inputs = replace(inputs, mapping=mapping)
     later = replace(
-        world,
-        source=replace(world.source, tables=tuple(replace(t, tuples=tuples, bytes=size) for t in world.source.tables)),
+        inputs,
+        source=replace(
+            inputs.source, tables=tuple(replace(t, tuples=tuples, bytes=size) for t in inputs.source.tables)
+        ),
     )
-    assert later.planned()[0].hash == world.planned()[0].hash
+    assert later.planned()[0].hash == inputs.planned()[0].hash
 
 
 @some
-@given(sound_worlds())
-def test_another_table_column_or_key_changes_the_hash(world: World) -> None:
-    plan, _ = world.planned()
+@given(sound_inputs())
+def test_another_table_column_or_key_changes_the_hash(inputs: PlanInput) -> None:
+    plan, _ = inputs.planned()
     assume(plan.tables)
     first = plan.tables[0]
     others = [
@@ -398,57 +402,57 @@ def test_another_table_column_or_key_changes_the_hash(world: World) -> None:
 
 
 @some
-@given(any_worlds)
-def test_the_order_of_the_mappings_entries_does_not_matter(world: World) -> None:
+@given(any_inputs)
+def test_the_order_of_the_mappings_entries_does_not_matter(inputs: PlanInput) -> None:
     turned = replace(
-        world.mapping,
-        tables=tuple(replace(e, columns=e.columns[::-1], omit=e.omit[::-1]) for e in world.mapping.tables[::-1]),
-        omit=world.mapping.omit[::-1],
+        inputs.mapping,
+        tables=tuple(replace(e, columns=e.columns[::-1], omit=e.omit[::-1]) for e in inputs.mapping.tables[::-1]),
+        omit=inputs.mapping.omit[::-1],
     )
-    plan, planner = world.planned()
-    other, planner_of_other = replace(world, mapping=turned).planned()
+    plan, planner = inputs.planned()
+    other, planner_of_other = replace(inputs, mapping=turned).planned()
     assert other == plan
-    assert told(planner_of_other) == told(planner)
+    assert findings(planner_of_other) == findings(planner)
 
 
 @some
-@given(any_worlds)
-def test_every_column_of_a_planned_table_has_a_value_or_a_default(world: World) -> None:
-    plan, _ = world.planned()
+@given(any_inputs)
+def test_every_column_of_a_planned_table_has_a_value_or_a_default(inputs: PlanInput) -> None:
+    plan, _ = inputs.planned()
     for planned in plan.tables:
         filled = {p.target for p in planned.columns}
-        for col in world.target.by_ref[planned.target].columns:
+        for col in inputs.target.by_ref[planned.target].columns:
             assert col.name in filled or not col.not_null or col.has_default or col.identity or col.generated
             assert not (col.generated and col.name in filled)
 
 
 @some
-@given(sound_worlds())
-def test_every_column_and_table_of_the_source_is_mapped_or_omitted(world: World) -> None:
-    plan, planner = world.planned()
-    assume(not told(planner))
+@given(sound_inputs())
+def test_every_column_and_table_of_the_source_is_mapped_or_omitted(inputs: PlanInput) -> None:
+    plan, planner = inputs.planned()
+    assume(not findings(planner))
     sources = {t.source for t in plan.tables}
-    omitted = {name.name for name in world.mapping.omit}
-    assert all(t.ref in sources or t.ref.name in omitted for t in world.source.tables)
-    left = {(e.source.name if e.source else e.target.name, name) for e in world.mapping.tables for name, _ in e.omit}
+    omitted = {name.name for name in inputs.mapping.omit}
+    assert all(t.ref in sources or t.ref.name in omitted for t in inputs.source.tables)
+    left = {(e.source.name if e.source else e.target.name, name) for e in inputs.mapping.tables for name, _ in e.omit}
     for source in sources:
         read = {name for t in plan.tables if t.source == source for p in t.columns for name in p.reads}
-        for col in world.source.by_ref[source].columns:
+        for col in inputs.source.by_ref[source].columns:
             assert col.name in read or (source.name, col.name) in left or col.generated
 
 
 @some
-@given(sound_worlds())
-def test_a_table_that_the_mapping_does_not_name_is_matched_by_name(world: World) -> None:
-    plan, planner = world.planned()
-    assume(not told(planner))
-    mapped = {entry.target.name for entry in world.mapping.tables}
-    omitted = {name.name for name in world.mapping.omit}
+@given(sound_inputs())
+def test_a_table_that_the_mapping_does_not_name_is_matched_by_name(inputs: PlanInput) -> None:
+    plan, planner = inputs.planned()
+    assume(not findings(planner))
+    mapped = {entry.target.name for entry in inputs.mapping.tables}
+    omitted = {name.name for name in inputs.mapping.omit}
     by_target = {t.target: t for t in plan.tables}
-    for ref in world.target.by_ref:
+    for ref in inputs.target.by_ref:
         if ref.name in mapped:
             continue
-        there = ref in world.source.by_ref and ref.name not in omitted
+        there = ref in inputs.source.by_ref and ref.name not in omitted
         assert (ref in by_target) == there
         if there:
             assert by_target[ref].source == ref
@@ -456,11 +460,11 @@ def test_a_table_that_the_mapping_does_not_name_is_matched_by_name(world: World)
 
 
 @some
-@given(sound_worlds())
-def test_a_column_is_copied_unchanged_only_if_nothing_is_lost(world: World) -> None:
-    plan, _ = world.planned()
+@given(sound_inputs())
+def test_a_column_is_copied_unchanged_only_if_nothing_is_lost(inputs: PlanInput) -> None:
+    plan, _ = inputs.planned()
     for planned in plan.tables:
-        source, target = world.source.by_ref[planned.source], world.target.by_ref[planned.target]
+        source, target = inputs.source.by_ref[planned.source], inputs.target.by_ref[planned.target]
         for p in planned.columns:
             if p.source is not None:
                 a, b = source.column(p.source), target.column(p.target)
@@ -470,11 +474,11 @@ def test_a_column_is_copied_unchanged_only_if_nothing_is_lost(world: World) -> N
 
 
 @some
-@given(sound_worlds())
-def test_a_key_is_a_complete_unique_index_of_walkable_columns(world: World) -> None:
-    plan, _ = world.planned()
+@given(sound_inputs())
+def test_a_key_is_a_complete_unique_index_of_walkable_columns(inputs: PlanInput) -> None:
+    plan, _ = inputs.planned()
     for planned in plan.tables:
-        source = world.source.by_ref[planned.source]
+        source = inputs.source.by_ref[planned.source]
         walked = tuple(k.source for k in planned.key)
         usable = {i.columns for i in source.indexes if i.is_key}
         assert walked in usable or not walked
@@ -485,7 +489,7 @@ def test_a_key_is_a_complete_unique_index_of_walkable_columns(world: World) -> N
             assert col.not_null
             kind = next(t for t in TYPES.values() if (t.formatted, t.collation) == (col.formatted, col.collation))
             assert kind.walks
-            image = world.target.by_ref[planned.target].column({k.source: k.target for k in planned.key}[name])
+            image = inputs.target.by_ref[planned.target].column({k.source: k.target for k in planned.key}[name])
             assert image is not None
             assert image_problem(col, image) is None
         # Its image is filled from it and from nothing else.
@@ -494,12 +498,12 @@ def test_a_key_is_a_complete_unique_index_of_walkable_columns(world: World) -> N
 
 
 @some
-@given(any_worlds)
-def test_every_fault_and_refusal_of_a_plan_names_its_object(world: World) -> None:
-    _, planner = world.planned()
-    refs = [str(t.ref) for t in (*world.source.tables, *world.target.tables)]
+@given(any_inputs)
+def test_every_fault_and_refusal_of_a_plan_names_its_object(inputs: PlanInput) -> None:
+    _, planner = inputs.planned()
+    refs = [str(t.ref) for t in (*inputs.source.tables, *inputs.target.tables)]
     names = [quoted(n) for n in (*TABLES, *COLUMNS, "k", "l", "added", "app")]
-    known = [*refs, *(str(s.ref) for s in world.source.sequences), *names]
+    known = [*refs, *(str(s.ref) for s in inputs.source.sequences), *names]
     for refusal in planner.refusals:
         assert any(name in refusal for name in known), refusal
     for fault in planner.faults:
@@ -508,11 +512,11 @@ def test_every_fault_and_refusal_of_a_plan_names_its_object(world: World) -> Non
 
 
 @some
-@given(any_worlds)
-def test_tables_are_numbered_by_their_position_in_the_target(world: World) -> None:
+@given(any_inputs)
+def test_tables_are_numbered_by_their_position_in_the_target(inputs: PlanInput) -> None:
     """A changed mapping must not give one table's journal to another."""
-    plan, _ = world.planned()
-    places = {t.ref: n for n, t in enumerate(world.target.tables, 1)}
+    plan, _ = inputs.planned()
+    places = {t.ref: n for n, t in enumerate(inputs.target.tables, 1)}
     assert [t.number for t in plan.tables] == [places[t.target] for t in plan.tables]
     assert len({t.view for t in plan.tables}) == len(plan.tables)
 
@@ -521,7 +525,7 @@ def test_tables_are_numbered_by_their_position_in_the_target(world: World) -> No
 
 
 @st.composite
-def splits(draw: st.DrawFn) -> World:
+def splits(draw: st.DrawFn) -> PlanInput:
     """One source table and two targets that draw from it, each with some of its columns."""
     ref = TableRef("app", "whole")
     kinds = {"id": "int", "code": "text", "v": "text"}
@@ -537,16 +541,16 @@ def splits(draw: st.DrawFn) -> World:
         key = draw(st.sampled_from([None, None, ("id",), ("code",)]))
         source = Name("app", "whole", AT)
         mapped.append(TableMapping(Name("app", name, AT), source, None, key, None, (), (), AT))
-    return World(database([old]), database(made), Mapping(tables=tuple(mapped)), Options())
+    return PlanInput(database([old]), database(made), Mapping(tables=tuple(mapped)), Options())
 
 
 @some
 @given(splits())
-def test_a_captured_split_walks_one_key_or_is_refused_by_name(world: World) -> None:
-    plan, planner = world.planned()
-    assume(not told(planner))
+def test_a_captured_split_walks_one_key_or_is_refused_by_name(inputs: PlanInput) -> None:
+    plan, planner = inputs.planned()
+    assume(not findings(planner))
     keys = {tuple(k.source for k in t.key) for t in plan.tables}
-    reasons = capture.reasons(plan, world.source)
+    reasons = capture.reasons(plan, inputs.source)
     if len(keys) == 1 and () not in keys:
         assert reasons == []
     elif not all(t.recopied for t in plan.tables if not t.key):
@@ -555,9 +559,9 @@ def test_a_captured_split_walks_one_key_or_is_refused_by_name(world: World) -> N
 
 @some
 @given(splits())
-def test_a_column_that_no_target_of_a_split_maps_is_a_fault(world: World) -> None:
-    _, planner = world.planned()
-    taken = {col.name for t in world.target.tables for col in t.columns}
+def test_a_column_that_no_target_of_a_split_maps_is_a_fault(inputs: PlanInput) -> None:
+    _, planner = inputs.planned()
+    taken = {col.name for t in inputs.target.tables for col in t.columns}
     for name in ("id", "code", "v"):
         missed = any(f"app.whole.{name} has no counterpart" in f.message for f in planner.faults)
         assert missed == (name not in taken)

@@ -30,7 +30,7 @@ INTERRUPTED = {**NOT_RUN, "status": "interrupted"}
 PROD = Naming("prod new")
 
 
-def told(
+def assess(
     runner: RunnerReport = ALIVE, tables: tuple[TableReport, ...] = (COPYING,), found: Any = NOT_RUN, **given: Any
 ) -> tuple[Severity, str, str, str, Any]:
     """Severity, reasons, leave alone, undo and next of a run that is being copied but for what is given."""
@@ -101,13 +101,13 @@ SERVING = {"state": "cutover", "tables": (COPIED,), "found": EQUAL, "phase": "do
     ],
 )
 def test_the_worst_reason_determines_the_severity(given: dict[str, Any], severity: Severity) -> None:
-    found, reasons, *_ = told(**given)
+    found, reasons, *_ = assess(**given)
     assert found is severity, reasons
     assert bool(reasons) == (severity is not Severity.OK)
 
 
 def test_the_error_that_ended_a_command_is_among_the_reasons() -> None:
-    assert "CannotConnect: the connection was lost" in told(runner=JUST_NOW)[1]
+    assert "CannotConnect: the connection was lost" in assess(runner=JUST_NOW)[1]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_the_error_that_ended_a_command_is_among_the_reasons() -> None:
     ],
 )
 def test_the_next_command_is_ready_to_paste(given: dict[str, Any], command: str | None) -> None:
-    step = told(**given)[4]
+    step = assess(**given)[4]
     if command == "BLOCKED":
         wanted = "confiture migrate schema-to-schema migrate --target 'prod new' --restart-table a"
     elif command is None:
@@ -177,7 +177,7 @@ def test_the_next_command_is_ready_to_paste(given: dict[str, Any], command: str 
     ],
 )
 def test_every_command_that_may_come_next_is_listed(given: dict[str, Any], commands: list[str]) -> None:
-    step = told(**given)[4]
+    step = assess(**given)[4]
     found = [s["command"].split()[3] for s in (step, *step["alternatives"])]
     assert found == commands
 
@@ -193,7 +193,7 @@ def test_every_command_that_may_come_next_is_listed(given: dict[str, Any], comma
 def test_between_closing_and_opening_only_finishing_is_offered(
     state: str, phase: str, command: str, runner: RunnerReport, more: dict[str, Any]
 ) -> None:
-    severity, reasons, alone, back, step = told(
+    severity, reasons, alone, back, step = assess(
         runner, (COPIED,), EQUAL, state=state, phase=phase, target_closed=True, **more
     )
     line = f"confiture migrate schema-to-schema {command} --target 'prod new'"
@@ -205,7 +205,9 @@ def test_between_closing_and_opening_only_finishing_is_offered(
 
 
 def test_a_pool_that_may_be_paused_is_named_and_not_safe_to_leave() -> None:
-    severity, reasons, alone, _, step = told(DEAD, (COPIED,), EQUAL, state="verified", phase="pausing", held="pool app")
+    severity, reasons, alone, _, step = assess(
+        DEAD, (COPIED,), EQUAL, state="verified", phase="pausing", held="pool app"
+    )
     assert severity is Severity.CRITICAL
     assert "held by pool app" in reasons
     assert alone.startswith("not safe")
@@ -298,7 +300,7 @@ def test_a_command_without_its_password_has_a_hint() -> None:
 
 def test_a_finished_run_is_ok() -> None:
     for state in FINAL:
-        severity, reasons, alone, *_ = told(DEAD, state=state, blocked="x", phase="closing")
+        severity, reasons, alone, *_ = assess(DEAD, state=state, blocked="x", phase="closing")
         assert (severity, reasons, alone) == (Severity.OK, "", "safe: the run is over")
 
 
