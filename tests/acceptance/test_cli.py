@@ -1,4 +1,4 @@
-"""The command line as people and scripts meet it: what it prints, asks, writes, and leaves alone."""
+"""The command line for users and scripts: its output, its questions, and the files and databases that it changes."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ SCHEMAS = ROOT / "src/confiture/schemas"
 
 @pytest.fixture
 def project(tmp_path: Path, databases: Databases) -> Project:
-    """A project whose target is not there yet."""
+    """A project whose target does not exist yet."""
     source = databases.cloned(OLD)
     target = f"{source.name}_new"
     databases.forget(target)
     return Project(tmp_path, source, target)
 
 
-# JSON is the contract ------------------------------------------------------------------------------
+# JSON ----------------------------------------------------------------------------------------------
 
 
 def closed(schema: Any) -> Any:
-    """The schema without room for fields that it does not name: everything printed has to be in it."""
+    """The schema without additional properties, so that it must declare every printed field."""
     if isinstance(schema, list):
         return [closed(part) for part in schema]
     if not isinstance(schema, dict):
@@ -45,7 +45,7 @@ def closed(schema: Any) -> Any:
 
 
 def conforms(text: str, name: str) -> dict[str, Any]:
-    """The document, when it is one JSON text of that schema."""
+    """The document, which must be one JSON text that fits this schema."""
     value: dict[str, Any] = json.loads(text)
     schema = json.loads((SCHEMAS / f"{name}.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -103,12 +103,14 @@ def test_run_abort_and_build_also_print_json(project: Project, databases: Databa
 # plan, preview and --dry-run -----------------------------------------------------------------------
 
 
-#: What autovacuum may change at any time.
-UPKEEP = "ARRAY['relpages', 'reltuples', 'relallvisible', 'relallfrozen', 'relfrozenxid', 'relminmxid', 'datfrozenxid']"
+#: The columns of catalogs that autovacuum may change at any time.
+CHANGED_BY_VACUUM = (
+    "ARRAY['relpages', 'reltuples', 'relallvisible', 'relallfrozen', 'relfrozenxid', 'relminmxid', 'datfrozenxid']"
+)
 
 
 def contents(database: TestDatabase) -> dict[str, list[str]]:
-    """Every row of every catalog and table of a database but statistics, by relation."""
+    """Every row of every catalog and table of a database except statistics, by relation."""
     relations = database.rows(
         "SELECT format('%I.%I', n.nspname, c.relname), c.relkind = 'S' FROM pg_class c"
         " JOIN pg_namespace n ON n.oid = c.relnamespace"
@@ -117,21 +119,21 @@ def contents(database: TestDatabase) -> dict[str, list[str]]:
     found = {}
     with database.connect() as connection:
         for name, is_sequence in relations:
-            row = "ROW(r.*)" if is_sequence else f"(to_jsonb(r) - {UPKEEP})"
+            row = "ROW(r.*)" if is_sequence else f"(to_jsonb(r) - {CHANGED_BY_VACUUM})"
             rows = connection.execute(f"SELECT {row}::text FROM {name} r".encode()).fetchall()
             found[name] = sorted(text for (text,) in rows)
     return found
 
 
 def everything(project: Project) -> dict[str, Any]:
-    """Both databases and the server's own, and the project's files."""
+    """The contents of both databases, of database ``postgres``, and of the project's files."""
     names = [name for (name,) in project.source.rows("SELECT datname FROM pg_database WHERE datallowconn")]
     ours = [name for name in names if name in ("postgres", project.source.name, project.target)]
     files = {str(p): p.read_bytes() for p in project.folder.rglob("*") if p.is_file()}
     return {"files": files, **{name: contents(TestDatabase(project.source.server, name)) for name in ours}}
 
 
-LOOKING: list[tuple[str, ...]] = [
+READ_ONLY: list[tuple[str, ...]] = [
     ("plan",),
     ("setup", "--dry-run"),
     ("preview", "--table", "tb_user"),
@@ -144,7 +146,7 @@ def test_read_only_commands_change_nothing(project: Project, there: bool) -> Non
     if there:
         project.reach("migrating")
     before = everything(project)
-    for name, *rest in LOOKING:
+    for name, *rest in READ_ONLY:
         project.step(name, "--source", "prod", "--mapping", "column_mapping.yaml", *rest)
         project.step(name, "--source", "prod", "--mapping", "nothing.yaml", *rest, check=2)
     after = everything(project)
@@ -204,7 +206,10 @@ def test_verify_reports_each_check_that_passes(project: Project) -> None:
 def on_a_terminal(
     project: Project, *arguments: str, typed: str = "", env: dict[str, str] | None = None
 ) -> tuple[int, str]:
-    """Run a command on a pseudo-terminal, typing when it waits; its exit code and all it showed."""
+    """Run a command on a pseudo-terminal, and answer its question with ``typed``.
+
+    :return: the exit code and the whole output.
+    """
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "confiture", "migrate", "schema-to-schema", *arguments, "--target", project.target],
@@ -214,7 +219,7 @@ def on_a_terminal(
     shown = b""
     while True:
         ready, _, _ = select.select([master], [], [], 60)
-        assert ready, f"it waits for something: {shown!r}"
+        assert ready, f"no output for 60 s after: {shown!r}"
         try:
             shown += os.read(master, 65536)
         except OSError:  # the other end is closed
@@ -232,7 +237,7 @@ def test_a_terminal_shows_live_progress_and_no_color_is_honoured(project: Projec
     assert code == 0, shown
     assert "rows/s" in shown
     assert "every row is copied" in shown
-    assert not re.search(r"\x1b\[[0-9;]*[1-9][0-9;]*m", shown), "NO_COLOR allows no colours"
+    assert not re.search(r"\x1b\[[0-9;]*[1-9][0-9;]*m", shown), "colours in spite of NO_COLOR"
     assert on_a_terminal(project, "verify", env={"TERM": "dumb"})[1].count("\x1b") == 0
 
 

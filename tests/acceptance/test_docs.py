@@ -1,4 +1,4 @@
-"""The documents are true: their commands run, their examples parse, nothing of the tool is left out."""
+"""The documentation is correct and complete: its commands run, its examples parse, and every option is described."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ GUIDE = ROOT / "docs" / "guide.md"
 
 
 def blocks(page: Path, *languages: str) -> Iterator[str]:
-    """The fenced blocks of a page in these languages."""
+    """The code blocks of a page in these languages."""
     for language, body in re.findall(r"^```(\w+)\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
         if language in languages:
             yield body
 
 
 def commands(page: Path, *languages: str) -> list[list[str]]:
-    """The ``confiture`` commands of a page, as words."""
+    """The ``confiture`` commands of a page, split into arguments."""
     lines = (line for body in blocks(page, *languages) for line in body.splitlines())
     words = (shlex.split(line, comments=True) for line in lines)
     found = []
@@ -44,7 +44,7 @@ def commands(page: Path, *languages: str) -> list[list[str]]:
 
 
 def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every command of the tool with its path."""
+    """Each command of the tool with the path of names that leads to it."""
     for name, below in getattr(command, "commands", {}).items():
         yield from leaves(below, (*path, name))
     if not hasattr(command, "commands"):
@@ -134,11 +134,11 @@ def test_the_page_on_reliability_lists_every_mutant() -> None:
 
 
 @dataclass(frozen=True)
-class Held:
-    """What the page on invariants names as holding a rule.
+class HeldBy:
+    """The tests and mutants that the page on invariants names for a rule.
 
-    :ivar text: the whole line.
-    :ivar tests: ``path`` or ``path::name``.
+    :ivar text: the whole entry ``Held by``.
+    :ivar tests: each as ``path`` or ``path::name``.
     """
 
     text: str
@@ -146,7 +146,7 @@ class Held:
     mutants: tuple[str, ...]
 
 
-def held() -> dict[str, Held]:
+def held_by() -> dict[str, HeldBy]:
     """Each rule of the page on invariants, by its number."""
     page = (ROOT / "docs" / "invariants.md").read_text(encoding="utf-8")
     parts = re.split(r"^- \*\*(I-\d+\.\d+) ", page, flags=re.M)[1:]
@@ -155,12 +155,12 @@ def held() -> dict[str, Held]:
         (text,) = re.findall(r"^  - Held by:(.*?)(?=^\S|^$|\Z)", body, re.M | re.S)
         names = [" ".join(name.split()) for name in re.findall(r"`([^`]+)`", text)]
         tests = tuple(name for name in names if name.startswith("tests/"))
-        assert number not in found, f"{number} stands twice"
-        found[number] = Held(text, tests, tuple(name for name in names if name not in tests))
+        assert number not in found, f"{number} occurs twice"
+        found[number] = HeldBy(text, tests, tuple(name for name in names if name not in tests))
     return found
 
 
-HELD = held()
+HELD = held_by()
 
 
 def exists(test: str) -> bool:
@@ -169,8 +169,8 @@ def exists(test: str) -> bool:
     return bool(text) and (not name or f"\ndef {name}(" in text)
 
 
-def runs(mutant: Mutant, test: str) -> bool:
-    """Whether the mutant is one that this test has to notice."""
+def must_fail(mutant: Mutant, test: str) -> bool:
+    """Whether the mutant names this test as one that must fail."""
     path, *options = mutant.tests
     only = options[1] if options[:1] == ["-k"] else ""
     file, _, name = test.partition("::")
@@ -185,7 +185,7 @@ def test_the_tests_and_mutants_of_each_invariant_exist(number: str) -> None:
     assert ("no mutant" in rule.text) == (not rule.mutants)
     known = {mutant.rule: mutant for mutant in MUTANTS}
     assert [name for name in rule.mutants if name not in known] == []
-    assert [name for name in rule.mutants if not any(runs(known[name], test) for test in rule.tests)] == []
+    assert [name for name in rule.mutants if not any(must_fail(known[name], test) for test in rule.tests)] == []
 
 
 def test_every_referenced_invariant_is_documented() -> None:

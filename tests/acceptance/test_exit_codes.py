@@ -1,4 +1,4 @@
-"""Every exit code and every refusal: what a script may rely on, and what a person is told."""
+"""Every exit code and every refusal: the codes for scripts and the messages for users."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from projects import OLD, Project, error
 from servers import Databases
 
-#: What one of our sessions does while somebody holds a table.
+#: Finds a session of the run that waits for a lock of another session.
 WAITING = (
     "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
     " AND datname = current_database() AND application_name ~ '^confiture'"
@@ -25,7 +25,7 @@ WAITING = (
 
 @pytest.fixture
 def project(tmp_path: Path, databases: Databases) -> Project:
-    """A project whose target is not there yet."""
+    """A project whose target does not exist yet."""
     source = databases.cloned(OLD)
     target = f"{source.name}_new"
     databases.forget(target)
@@ -33,19 +33,19 @@ def project(tmp_path: Path, databases: Databases) -> Project:
 
 
 def exists(project: Project) -> bool:
-    """Whether the target database is there."""
+    """Whether the target database exists."""
     name = project.target
     return bool(project.source.rows(f"SELECT 1 FROM pg_database WHERE datname = '{name}'"))
 
 
 def untouched(project: Project) -> bool:
-    """Nothing of a run: no target, no environment file, no schema on the source."""
+    """Whether nothing of a run exists: no target, no environment file, no schema on the source."""
     schemas = project.source.rows("SELECT 1 FROM pg_namespace WHERE nspname LIKE 'confiture%'")
     return not exists(project) and not schemas and os.listdir(project.folder / "db/environments") == ["prod.yaml"]
 
 
 def wait_for_the_lock(project: Project, running: subprocess.Popen[str]) -> None:
-    """Until the process waits for a lock on the source."""
+    """Wait until the process waits for a lock on the source."""
     while not project.source.rows(WAITING):
         assert running.poll() is None
         time.sleep(0.05)
@@ -213,7 +213,7 @@ def test_a_wrong_password_exits_with_3_and_is_not_printed(project: Project, data
 
 def test_an_unreachable_server_exits_with_3(project: Project) -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # bound and not listening: refused at once
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: the connection is refused immediately
         port = taken.getsockname()[1]
         project.write("db/environments/prod.yaml", f"database_url: postgresql://me@127.0.0.1:{port}/prod\n")
         message = error(project.setup(check=3))
@@ -247,7 +247,7 @@ def test_a_second_setup_exits_with_0_or_with_4_for_another_source(project: Proje
     project.setup()
     run = project.new.value("SELECT id FROM confiture.run")
     project.setup()
-    project.step("setup")  # the journal knows the source by now
+    project.step("setup")  # the journal has recorded the source
     other = databases.cloned(OLD)
     message = error(project.step("setup", "--source", other.conninfo, check=4))
     assert "from another source" in message
@@ -287,7 +287,7 @@ def test_commands_out_of_order_exit_with_4_and_print_the_right_one(project: Proj
     project.setup()
     assert command.format("migrate") in error(project.step("verify", check=4))
     assert command.format("migrate") in error(project.step("cutover", check=4))
-    # without --yes: what refuses is told before anything is asked
+    # Without --yes: the refusal is reported before the question is asked.
     assert command.format("cutover") in error(project.step("cleanup", check=4))
     project.step("migrate", "--mapping", "column_mapping.yaml")
     assert command.format("verify") in error(project.step("cutover", check=4))
@@ -431,7 +431,7 @@ def test_differences_return_a_verified_run_to_migrating(project: Project) -> Non
     assert project.new.value("SELECT name FROM tb_user WHERE id = 7") == "later"
 
 
-# 9: half-way, and signals --------------------------------------------------------------------------
+# 9: an unfinished cutover, and signals -------------------------------------------------------------
 
 
 def test_a_failed_hook_exits_with_9_and_the_same_command_repeats_it(project: Project) -> None:

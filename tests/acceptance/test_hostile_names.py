@@ -1,4 +1,4 @@
-"""Names and values that are SQL, formats, escapes and markup: in every place, through the whole course."""
+"""Names and values that contain SQL, formats, escapes and markup, in every place and for every command."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def lit(value: str) -> str:
 
 
 def design(column: str, key: str, extra: str) -> str:
-    """The same on both sides but for a name and the key's type."""
+    """The DDL of a side. The sides differ in the name of a column and in the type of the key."""
     table = f"{q(SCHEMA)}.{q(TABLE)}"
     return f"""
 CREATE SCHEMA {q(SCHEMA)};

@@ -1,4 +1,4 @@
-"""The application writes all the time: nothing it was told is written is lost, and never are both sides open."""
+"""The application writes during the whole run: no acknowledged write is lost, and at most one side is open."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ SAME = {
 
 
 class Bank(threading.Thread):
-    """Books transfers until it is stopped or refused; ``booked`` are those that were acknowledged."""
+    """Books transfers until it is stopped or refused.
+
+    :ivar booked: the ids of the transfers whose COMMIT was acknowledged.
+    """
 
     def __init__(self, conninfo: str) -> None:
         super().__init__(daemon=True)
@@ -67,7 +70,7 @@ class Bank(threading.Thread):
                 self.booked.append(row[0])
 
     def until_booked(self, many: int) -> None:
-        """Wait until so many are acknowledged."""
+        """Wait until this many transfers are acknowledged."""
         while len(self.booked) < many and self.refused is None:
             self.ending.wait(0.01)
 
@@ -97,7 +100,7 @@ def live(databases: Databases, tmp_path: Path) -> LiveRun:
 
 
 def assert_all_booked(live: LiveRun, books: Bank) -> None:
-    """Every acknowledged booking is in the database that serves, and the books balance."""
+    """Check that the target has every acknowledged transfer and that the books balance."""
     found = {row[0] for row in live.target.rows("SELECT id FROM history")}
     assert set(books.booked) <= found
     assert live.target.value("SELECT sum(balance) FROM account") == live.target.value("SELECT sum(delta) FROM history")
@@ -155,7 +158,7 @@ def test_the_same_command_finishes_any_killed_command(live: LiveRun, bank: Calla
                 live.tamper("UPDATE history SET account_id = 1 WHERE id = 3")
             killed = forks.run(live.arguments(step), live.project, CONFITURE_FAILPOINT=point)
             assert killed.code == -signal.SIGKILL, f"{step} {point}: {killed.code}\n{killed.err}"
-            # Setup closes the target last; the application does not know of it before the cutover.
+            # Setup closes the target at its end. The application does not use the target before the cutover.
             assert step == "setup" or len(open_sides(live)) <= 1
         live.verify(repair=True) if step == "verify" else getattr(live, step)()
     assert open_sides(live) == {"target"}

@@ -1,4 +1,4 @@
-"""A few cases of the kill matrix, picked by a seed; ``make gate`` goes through all of them."""
+"""A few cases of the kill matrix, selected by a seed. ``make gate`` runs all of them."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ def test_a_run_killed_anywhere_ends_like_an_uninterrupted_run(
         prepared = matrix.PreparedRun(databases, tmp_path / str(number), scenario, case.step, forks)
         outcome = prepared.check(case, wanted, seed=number)
         kills += outcome.kills
-    # A point may be missed, because writers decide how much there is to do; not all of them.
+    # A command may not reach a point, because the amount of its work depends on the writers. Most points are reached.
     assert kills >= SINGLE

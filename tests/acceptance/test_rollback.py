@@ -1,4 +1,4 @@
-"""After a cutover there is a way back: what was written to the new database is in the old one."""
+"""A rollback after a cutover loses no write: the source has every change that was made to the target."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ child:
   body: remark
 $omit: [noise]
 """
-#: What the target must hold, said by SQL on the source.
+#: The rows that the target must contain, computed by SQL on the source.
 FORWARD = {
     "(SELECT key, code, price FROM parent) q": "SELECT id, code, round(cents / 100.0, 2) FROM parent",
     "child": "SELECT id, parent_id, up, body FROM child",
@@ -59,7 +59,7 @@ FORWARD = {
 
 @pytest.fixture
 def live(databases: Databases, tmp_path: Path) -> LiveRun:
-    """A run whose target serves."""
+    """A run whose target is serving."""
     run = LiveRun(databases, tmp_path, OLD, NEW, MAPPING, chunk_rows=40)
     run.through()
     return run
@@ -78,7 +78,7 @@ CASES = {
     "a delete and a re-insert": "DELETE FROM child WHERE id = 200; INSERT INTO child VALUES (200, 7, 3, 'again')",
     "a truncate and new rows": "TRUNCATE child; INSERT INTO child VALUES (5, 5, NULL, 'after')",
     "a truncate that cascades": "TRUNCATE parent CASCADE; INSERT INTO parent VALUES (1, 'only', 1)",
-    "a self reference turned round": "UPDATE child SET up = CASE WHEN id < 200 THEN id + 1 END",
+    "a reversed self reference": "UPDATE child SET up = CASE WHEN id < 200 THEN id + 1 END",
 }
 
 
@@ -89,8 +89,8 @@ def test_changes_made_after_the_cutover_are_applied_in_reverse(live: LiveRun, ch
     live.assert_same(**FORWARD)
     assert live.source.value("SELECT count(*) FROM parent WHERE legacy = 'kept ' || id") == live.source.value(
         "SELECT count(*) FROM parent WHERE id <= 50"
-    ), "columns that were left behind keep their values"
-    assert live.source.value("SELECT count(*) FROM noise") == 50, "the source's triggers do not fire for it again"
+    ), "columns without a mapping keep their values"
+    assert live.source.value("SELECT count(*) FROM noise") == 50, "a reverse pass fires no trigger of the source"
 
 
 def test_a_run_can_be_cut_over_again_after_a_rollback(live: LiveRun) -> None:
@@ -115,13 +115,13 @@ def test_a_rollback_leaves_the_design_of_the_source_unchanged(live: LiveRun, dat
     before = _design(databases.cloned(OLD))
     live.rollback()
     live.source.sql("DELETE FROM parent WHERE id = 1; INSERT INTO child (parent_id) VALUES (4)")
-    assert live.source.value("SELECT count(*) FROM child WHERE parent_id = 1") == 0, "it cascades again"
+    assert live.source.value("SELECT count(*) FROM child WHERE parent_id = 1") == 0, "the foreign key does not cascade"
     live.abort()
     assert _design(live.source) == before
 
 
 def _design(source: TestDatabase) -> list[tuple[object, ...]]:
-    """The source as its DDL made it, whatever a run has set aside for now."""
+    """The constraints and triggers of the source, without the changes that a run makes for a while."""
     return source.rows(
         "SELECT conname::text, CASE WHEN contype = 'f' THEN 'key' ELSE pg_get_constraintdef(oid) END FROM pg_constraint"
         " WHERE conrelid::regclass::text IN ('parent', 'child')"
@@ -174,7 +174,7 @@ def test_a_reverse_that_is_not_an_inverse_aborts_the_rollback(databases: Databas
     live.target.sql("UPDATE parent SET price = 5 WHERE key = 3")
     with pytest.raises(CutoverAborted, match="the source would not match the target"):
         live.rollback()
-    live.target.sql("UPDATE child SET remark = 'serves on' WHERE id = 3")
+    live.target.sql("UPDATE child SET remark = 'still serving' WHERE id = 3")
 
 
 def test_a_transform_without_a_reverse_makes_a_rollback_impossible(databases: Databases, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_transform_without_a_reverse_makes_a_rollback_impossible(databases: Da
     with pytest.raises(Refused, match="a rollback to the source is not possible") as refused:
         live.rollback()
     assert "parent: column price is transformed without `reverse:`" in refused.value.why
-    live.target.sql("UPDATE child SET remark = 'serves on' WHERE id = 3")
+    live.target.sql("UPDATE child SET remark = 'still serving' WHERE id = 3")
 
 
 def test_an_invalid_reverse_expression_is_a_fault_of_the_mapping(databases: Databases, tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
-"""The kill matrix: a run is killed at every point it passes, resumed by the same command, and must end as ever.
+"""The kill matrix: a run is killed at each point that it passes, resumed by the same command, and must end normally.
 
-A course of commands is gone once without a kill, to count the points that each command passes. Then, for each
-of them, a fresh run goes the same course while writers write, dies at that point, is resumed by the same
-command and goes on to the end, where rows, catalogs and journal are compared. ``python tests/support/matrix.py`` does
-all of it; ``tests/acceptance/test_matrix.py`` a few.
+A scenario, which is a sequence of commands, first runs without a kill, to count the points that each command passes.
+Then, for each of these points, a new run executes the same scenario while an application writes. It is killed at this
+point, and the same command resumes it. At the end, rows, catalogs and journal are compared.
+``python tests/support/matrix.py`` runs every case, ``tests/acceptance/test_matrix.py`` a few.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from forked import Ended, Forks, forks
 from live import LiveRun
 from servers import Databases, TestDatabase
 
-#: Small, but with what is hard: composite and quoted keys, cycles, unique values that swap, partitions.
+#: Small, but with the difficult cases: composite and quoted keys, cycles, swapped unique values, partitions.
 OLD = """
 CREATE TABLE "Shop Item" (shop int, "Code" text, price numeric(10,2), note text, sold boolean NOT NULL,
     PRIMARY KEY (shop, "Code"));
@@ -52,7 +52,7 @@ UPDATE team SET lead = id;
 INSERT INTO visit SELECT n, date '2020-12-15' + n, n % 25 + 1 FROM generate_series(1, 30) n;
 INSERT INTO remark SELECT 'r' || n % 4 FROM generate_series(1, 8) n;
 """
-#: What can be brought back after a cutover.
+#: The tables that a rollback can restore.
 NEW = """
 CREATE TABLE person (id bigint PRIMARY KEY, boss bigint REFERENCES person ON DELETE SET NULL,
     badge_number bigint UNIQUE, full_name text, team_id bigint,
@@ -65,7 +65,7 @@ CREATE FUNCTION seen() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; EN
 CREATE TRIGGER seen BEFORE INSERT ON visit FOR EACH ROW EXECUTE FUNCTION seen();
 CREATE VIEW visitor AS SELECT full_name, day FROM visit JOIN person ON person.id = who;
 """
-#: What cannot: a split, and a table without a key.
+#: These tables, and those that a rollback cannot restore: a split, and a table without a key.
 NEW_ALL = (
     NEW
     + """
@@ -108,7 +108,7 @@ EXPECTED_ALL = {
     "remark": "SELECT what FROM remark",
 }
 
-#: What an application does on either side; ``{a}`` to ``{c}`` are numbers.
+#: The writes of the application on either side. ``{a}`` to ``{c}`` are numbers.
 ON_PEOPLE = (
     "SET CONSTRAINTS ALL DEFERRED; UPDATE person SET {badge} = CASE id WHEN {a} THEN y.v ELSE x.v END FROM"
     " (SELECT {badge} AS v FROM person WHERE id = {a}) x, (SELECT {badge} AS v FROM person WHERE id = {b}) y"
@@ -116,7 +116,7 @@ ON_PEOPLE = (
     "UPDATE person SET {name} = {name} || '.' WHERE id = {a}",
     "UPDATE person SET boss = NULLIF({b}, id), team_id = NULL WHERE id = {a}",
     "UPDATE person SET boss = NULL WHERE boss = {a}; UPDATE team SET lead = NULL WHERE lead = {a};"
-    " DELETE FROM person WHERE id = {a}; INSERT INTO person (id, {badge}, {name}) VALUES ({a}, {c}, 'anew')",
+    " DELETE FROM person WHERE id = {a}; INSERT INTO person (id, {badge}, {name}) VALUES ({a}, {c}, 'again')",
     "INSERT INTO person (id, {badge}, {name}) VALUES ({c}, {c}, 'new')",
     "INSERT INTO team (lead) VALUES ({a})",
     "UPDATE visit SET id = id + 1000 WHERE id = {a}",
@@ -139,7 +139,7 @@ NEW_NAMES = {"badge": "badge_number", "name": "full_name"}
 
 @dataclass(frozen=True)
 class Scenario:
-    """Commands in their order, and the design they lead to."""
+    """A sequence of commands, and the new design."""
 
     name: str
     steps: tuple[str, ...]
@@ -150,7 +150,7 @@ class Scenario:
 
 
 TO_CUTOVER = Scenario(
-    "there",
+    "cutover",
     ("setup", "migrate", "verify", "cutover", "cleanup"),
     NEW_ALL,
     MAPPING_ALL,
@@ -158,7 +158,7 @@ TO_CUTOVER = Scenario(
     ON_PEOPLE + ON_SHOP,
 )
 WITH_ROLLBACK = Scenario(
-    "back",
+    "rollback",
     ("setup", "migrate", "verify", "cutover", "rollback", "verify", "cutover", "cleanup"),
     NEW,
     MAPPING_REVERSIBLE,
@@ -173,7 +173,7 @@ ROLLED_BACK = (psycopg.errors.IntegrityError, psycopg.errors.LockNotAvailable, p
 
 
 class Application(threading.Thread):
-    """Writes until it is stopped or refused; what violates a constraint is given up and forgotten."""
+    """Writes until it is stopped or refused. A transaction that violates a constraint is rolled back and skipped."""
 
     def __init__(self, database: TestDatabase, writes: Sequence[str], names: dict[str, str], seed: int) -> None:
         super().__init__(daemon=True)
@@ -211,9 +211,9 @@ class Application(threading.Thread):
 
 @dataclass(frozen=True)
 class Case:
-    """Where a course is killed: in the command at ``step``, at each of ``points`` one after the other.
+    """A scenario that is killed in the command at ``step``, at each of ``points`` in turn.
 
-    :ivar points: ``name:hit``; the first kills the command, the next the one that resumes it.
+    :ivar points: each as ``name:hit``. The first one kills the command, the next one kills the command that resumes it.
     """
 
     scenario: str
@@ -227,7 +227,13 @@ class Case:
 
 @dataclass
 class Outcome:
-    """What a case has shown."""
+    """The result of a scenario.
+
+    :ivar kills: the number of kills.
+    :ivar rows: the number of compared rows.
+    :ivar passed: how often each command passed each point.
+    :ivar left: the objects that are left on either side.
+    """
 
     kills: int = 0
     rows: int = 0
@@ -235,7 +241,7 @@ class Outcome:
     left: list[object] = field(default_factory=list)
 
 
-#: All that a run may leave behind, the names of runs made alike.
+#: Every object that a run may leave behind. The names of runs are replaced, so that runs can be compared.
 LEFT = r"""
 WITH found (kind, name) AS (
     SELECT 'schema', nspname::text FROM pg_namespace WHERE nspname !~ '^pg_(toast|temp)'
@@ -264,7 +270,7 @@ SELECT kind, regexp_replace(name, 'confiture_[0-9a-f]{8}', 'confiture_RUN', 'g')
 
 
 class ScenarioRun:
-    """One run along a course, with its writers."""
+    """One run of a scenario, with its application."""
 
     def __init__(self, live: LiveRun, scenario: Scenario, starter: Forks, seed: int) -> None:
         self.scenario = scenario
@@ -275,16 +281,16 @@ class ScenarioRun:
         self._writing: Application | None = None
 
     def reach(self, step: int) -> None:
-        """Go through all that comes before a step."""
+        """Run all commands before this step."""
         self._run_steps(range(step), self._through)
 
     def count(self) -> Outcome:
-        """The whole course; each command's points are counted."""
+        """Run the whole scenario and count the points of each command."""
         self._run_steps(range(len(self.scenario.steps)), self._count)
         return self._ended()
 
     def run_case(self, case: Case) -> Outcome:
-        """From the step of the case, killed there, to the end."""
+        """Run the scenario from the step of the case to the end, with the kills of the case."""
 
         def command(number: int) -> None:
             if number == case.step:
@@ -338,9 +344,9 @@ class ScenarioRun:
         self._through(number)
 
     def _assert_one_is_open(self, step: str) -> None:
-        if step not in ("setup", "abort"):  # until setup is through the target is nobody's
+        if step not in ("setup", "abort"):  # before the end of setup the application does not use the target
             both = self.live.open_sides("INSERT INTO team (id, lead) VALUES (-1, NULL)")
-            assert len(both) <= 1, f"both are open after a kill in {step}"
+            assert len(both) <= 1, f"both sides are open after a kill in {step}"
 
     def _after(self, number: int) -> None:
         step = self.scenario.steps[number]
@@ -372,12 +378,12 @@ class ScenarioRun:
             self._writing.stop()
 
     def _assert_rows(self) -> None:
-        """Both sides hold the same, told by SQL of our own."""
+        """Check with independent SQL that both sides have the same rows."""
         self.live.assert_same(**self.scenario.expected)
         self.outcome.rows += sum(self.live.target.value(f"SELECT count(*) FROM {t}") for t in self.scenario.expected)
 
     def _assert_history(self) -> None:
-        """The journal tells a legal path without a gap, and no more work done again than was in flight."""
+        """Check that the recorded states form a legal path, and that only unfinished chunks were repeated."""
         rows = self.live.target.rows(
             "SELECT from_state, to_state FROM confiture.event WHERE to_state IS NOT NULL ORDER BY id"
         )
@@ -390,20 +396,19 @@ class ScenarioRun:
 
 
 def record(databases: Databases, folder: Path, scenario: Scenario, starter: Forks) -> Outcome:
-    """Go a course through and count the points of each command."""
+    """Run a scenario without a kill and count the points of each command."""
     return ScenarioRun(start(databases, folder, scenario), scenario, starter, seed=0).count()
 
 
 def start(databases: Databases, folder: Path, scenario: Scenario) -> LiveRun:
-    """The databases and files of a new run."""
+    """Create the databases and files of a new run."""
     return LiveRun(databases, folder, OLD, scenario.new, scenario.mapping, chunk_rows=8)
 
 
 class PreparedRun:
-    """A run that has come as far as one step, to be gone on from again and again.
+    """A run that has reached a step, from which cases can continue repeatedly.
 
-    The databases are put back as they were, by copies of their files: under the same names, and with the same
-    identity.
+    Before each case, the databases are restored from copies, with the same names and the same OIDs.
     """
 
     def __init__(self, databases: Databases, folder: Path, scenario: Scenario, step: int, starter: Forks) -> None:
@@ -427,7 +432,7 @@ class PreparedRun:
         return None if row is None else row[0]
 
     def check(self, case: Case, wanted: Outcome, seed: int) -> Outcome:
-        """Go on from here with a kill; it must leave what an uninterrupted run leaves."""
+        """Continue with the kills of the case. The run must leave the same objects as an uninterrupted run."""
         with self._admin() as admin:
             for name, oid in self._kept:
                 admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
@@ -439,12 +444,12 @@ class PreparedRun:
         return outcome
 
 
-#: Points right beside a commit, which has points of its own.
+#: Points next to a commit. The commit has points of its own, so that these are skipped.
 BESIDE = (".before_commit", ".after_commit")
 
 
 def cases(scenario: Scenario, counted: Outcome) -> Iterator[Case]:
-    """One for each hit of each point, and for each COMMIT whose answer is lost."""
+    """One case for each hit of each point, and for each COMMIT whose reply is lost."""
     for step, passed in counted.passed.items():
         for point, hits in sorted(passed.items()):
             if not point.endswith(BESIDE):
@@ -453,7 +458,7 @@ def cases(scenario: Scenario, counted: Outcome) -> Iterator[Case]:
 
 
 def doubles(all_cases: Sequence[Case], pick: random.Random, many: int) -> list[Case]:
-    """Some with a second kill while the first is being resumed."""
+    """Some of the cases, with a second kill while the run is resumed after the first."""
     return [
         Case(
             case.scenario,
@@ -466,7 +471,7 @@ def doubles(all_cases: Sequence[Case], pick: random.Random, many: int) -> list[C
 
 @dataclass(frozen=True)
 class Result:
-    """How a case ended, for the main process."""
+    """The result of a case, which a worker sends to the main process."""
 
     case: Case
     kills: int
@@ -491,7 +496,7 @@ def _worker(
                     )
                 outcome = prepared.check(case, recorded[case.scenario], seed=number)
                 results.put(Result(case, outcome.kills, outcome.rows, None))
-            except Exception as error:  # noqa: BLE001 - whatever it is fails this case and not the others
+            except Exception as error:  # noqa: BLE001 - any error fails only this case
                 results.put(Result(case, 0, 0, f"{type(error).__name__}: {error}"))
         databases.drop_all()
         starter.close()
@@ -501,7 +506,7 @@ Recorded = dict[str, Outcome]
 
 
 def record_all() -> Recorded:
-    """Every course without a kill."""
+    """Run every scenario without a kill."""
     recorded: Recorded = {}
     with Server(embedded.scratch()) as server, tempfile.TemporaryDirectory() as folder:
         for name, scenario in SCENARIOS.items():
@@ -514,15 +519,17 @@ def record_all() -> Recorded:
 
 
 def main() -> None:
-    """The whole matrix; exits with 1 if any case fails."""
+    """Run the whole matrix; exit with 1 if a case fails."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--sample", type=int, help="only so many cases, picked by --seed")
-    parser.add_argument("--doubles", type=int, default=40, help="cases with a second kill while the first is resumed")
+    parser.add_argument("--sample", type=int, help="only this many cases, selected by --seed")
+    parser.add_argument("--doubles", type=int, default=40, help="cases with a second kill during the resumption")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--scenario", choices=sorted(SCENARIOS))
     parser.add_argument("--step", help="only kills in this command")
-    parser.add_argument("--log", type=Path, help="append each ended case to this file; skip those that passed by it")
+    parser.add_argument(
+        "--log", type=Path, help="append each result to this file, and skip cases that it lists as passed"
+    )
     chosen = parser.parse_args()
     pick = random.Random(chosen.seed)
     recorded = record_all()
@@ -540,7 +547,7 @@ def main() -> None:
 
 
 def _logged(log: Path | None, todo: Sequence[Case]) -> dict[Case, Result]:
-    """Of these cases, those that passed in an earlier part of the same matrix."""
+    """The results of those cases that the log lists as passed."""
     by_name = {str(case): case for case in todo}
     lines = log.read_text().splitlines() if log is not None and log.exists() else []
     ended = [json.loads(line) for line in lines]

@@ -1,7 +1,7 @@
-"""Take one safeguard out at a time, and see the tests go red: ``make mutants``.
+"""Remove one safeguard at a time, and check that a test fails: ``make mutants``.
 
-Each mutant is a copy of the program with one rule of it broken, and the tests that have to notice. A mutant that lives
-means that nothing holds the rule it breaks.
+Each mutant is a copy of the program with one broken rule, and the tests that must detect it. If a mutant survives, no
+test covers its rule.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ COPIED = ("src", "tests", "migrations_state", "docs", "examples", "pyproject.tom
 
 @dataclass(frozen=True)
 class Mutant:
-    """A rule, how it is broken, and who has to notice.
+    """A rule, the change that breaks it, and the tests that must detect the change.
 
-    :ivar rule: what is taken away.
-    :ivar path: below ``src/confiture``.
-    :ivar old: the text that makes the rule, exactly once in the file.
-    :ivar tests: pytest's arguments, one of which has to fail.
-    :ivar too: more that has to go with it, because either would do: (path, old, new).
+    :ivar rule: the rule that is broken.
+    :ivar path: the file, relative to ``src/confiture``.
+    :ivar old: the text that implements the rule, which occurs exactly once in the file.
+    :ivar tests: arguments of pytest. At least one of the selected tests must fail.
+    :ivar too: further changes (path, old, new), where a second safeguard enforces the same rule.
     """
 
     rule: str
@@ -43,7 +43,7 @@ def _in(folder: str, file: str, only: str = "") -> tuple[str, ...]:
     return (f"tests/{folder}/test_{file}.py", *(("-k", only) if only else ()))
 
 
-#: The storage as a snapshot sees it; read with the function, it is always what it is now.
+#: Reads the storage as the snapshot sees it. The function would read its present value.
 _OLD_STORAGE = (
     "sql/fingerprint.sql",
     "pg_relation_filenode(m.oid)",
@@ -236,7 +236,7 @@ MUTANTS = (
         '| {"lock_timeout": BRIEF_LOCK}',
         "",
         _in("integration", "queued_locks", "fdw"),
-        # Giving way ends such a wait too.
+        # Otherwise the cancellation of work that blocks the application also ends such a wait.
         too=(("postgres/yielding.py", "entry.pg.cancel_safe(timeout=CANCEL_SECONDS)", "pass"),),
     ),
     Mutant(
@@ -1171,7 +1171,7 @@ MUTANTS = (
 
 
 def break_rule(mutant: Mutant, folder: Path) -> None:
-    """A copy of the project in ``folder`` with the rule broken."""
+    """Copy the project to ``folder`` and break the rule there."""
     for name in COPIED:
         path = ROOT / name
         ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
@@ -1184,7 +1184,7 @@ def break_rule(mutant: Mutant, folder: Path) -> None:
 
 
 def noticed(mutant: Mutant) -> tuple[bool, str]:
-    """Whether a test goes red for it, and pytest's last lines."""
+    """Whether a test fails for the mutant, and the last lines of pytest's output."""
     with tempfile.TemporaryDirectory() as folder:
         break_rule(mutant, Path(folder))
         done = subprocess.run(
@@ -1192,15 +1192,15 @@ def noticed(mutant: Mutant) -> tuple[bool, str]:
             cwd=folder, env={**os.environ, "PYTHONPATH": f"{folder}/src"}, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, check=False,
         )  # fmt: skip
-    # 1 is a test that failed; no test at all, or an error of pytest's, is nobody noticing.
+    # Exit code 1 means that a test failed. No test at all, or an error of pytest, does not detect the mutant.
     return done.returncode == 1, done.stdout[-1500:]
 
 
 def main() -> None:
-    """Every mutant; exits with 1 if any lives."""
+    """Run every mutant; exit with 1 if a mutant survives."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--only", default="", help="rules with this in their name")
+    parser.add_argument("--only", default="", help="only rules whose name contains this text")
     chosen = parser.parse_args()
     todo = [m for m in MUTANTS if chosen.only in m.rule]
     lived = 0

@@ -1,4 +1,4 @@
-"""Addresses as users give them, and as applications want them back: never with a secret."""
+"""Addresses that users give, and URLs that are printed for applications: never with a secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Databases by name: environments, URIs, conninfo; and that no secret shows."""
+"""Databases by name: environments, URIs and conninfo strings. No secret is printed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The statement splitter: PostgreSQL's lexical rules, faults with their place, and what is refused."""
+"""The statement splitter: PostgreSQL's lexical rules, faults with their positions, and refused statements."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from confiture.ddl import Statement, refusal, split, terminated, tokens
 from confiture.errors import FaultyInput
 
-#: Each is one whole statement, however many semicolons and quotes it holds.
+#: Each is one complete statement, however many semicolons and quotes it contains.
 WHOLE = (
     "SELECT 'a;b', 'it''s;', '', 'C:\\'",
     r"SELECT E'it\'s; \\', e'\'', E''",
@@ -243,6 +243,6 @@ HOSTILE = (
 
 @pytest.mark.parametrize("unit", HOSTILE)
 def test_splitting_a_hostile_text_takes_linear_time(unit: str) -> None:
-    # Anything quadratic would take hours here and run into the suite's time limit.
+    # A quadratic algorithm would take hours here and exceed the time limit of the suite.
     with suppress(FaultyInput):
         split(unit * 50_000)

@@ -1,4 +1,4 @@
-"""Statements that change deferred objects stand in one module."""
+"""Statements that change deferred objects are in one module."""
 
 from __future__ import annotations
 

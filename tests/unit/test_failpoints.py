@@ -1,4 +1,4 @@
-"""Named crash points: they kill where they are armed, and are nothing elsewhere."""
+"""Named crash points: they kill the process where they are armed, and have no effect otherwise."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PASS = "from confiture.failpoints import failpoint\nfor name in {names!r}: failp
 
 
 def pass_points(*names: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A process that passes the points in this order."""
+    """Run a process that passes the points in this order."""
     return subprocess.run(
         [sys.executable, "-c", PASS.format(names=names)],
         env={**os.environ, **environment},

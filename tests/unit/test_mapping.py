@@ -1,4 +1,4 @@
-"""The mapping file's grammar: what it reads, and that every fault is told with its place."""
+"""The grammar of the mapping file: every form is read, and every fault is reported with its position."""
 
 from __future__ import annotations
 
@@ -262,7 +262,7 @@ def test_a_file_that_cannot_be_read_is_a_usage_error(tmp_path: Path) -> None:
         assert caught.value.why
 
 
-# PostgreSQL takes any name of 1 to 63 bytes of UTF-8 without NUL
+# PostgreSQL accepts any name of 1 to 63 bytes of UTF-8 without NUL.
 sql_names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(
     lambda name: len(name.encode()) <= 63
 )
@@ -274,7 +274,7 @@ def in_quotes(name: str) -> str:
 
 
 def written(document: object) -> str:
-    # in YAML's double-quoted style every character survives
+    # YAML's double-quoted style preserves every character.
     return str(yaml.safe_dump(document, default_style='"', sort_keys=False, allow_unicode=False))
 
 

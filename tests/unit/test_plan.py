@@ -1,4 +1,4 @@
-"""The plan, a pure function of two catalogs and a mapping: what holds of every plan, whatever the databases."""
+"""The plan, a pure function of two catalogs and a mapping: properties of every plan for any databases."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ IDENTITY = c.Identity(
 
 @dataclass(frozen=True)
 class Type:
-    """A column's type; ``walks``: a key may be made of it."""
+    """The type of a column.
+
+    :ivar walks: whether a column of this type may be part of a walk key.
+    """
 
     formatted: str
     base: str
@@ -66,7 +69,7 @@ TYPES = {
     "loose": Type("text", "text", collation="loose", deterministic=False, walks=False),
     "json": Type("jsonb", "jsonb", walks=False),
 }
-#: Types that only the images of keys need.
+#: The types above, and types that are used only as images of keys.
 IMAGES = TYPES | {
     "small": Type("smallint", "int2"),
     "varchar": Type("character varying(20)", "varchar", typmod=24),
@@ -229,7 +232,7 @@ def tables(draw: st.DrawFn, name: str) -> c.Table:
 
 @st.composite
 def sound(draw: st.DrawFn, name: str) -> c.Table:
-    """A table as most are: readable, with a primary key of one or two columns."""
+    """A typical table: readable, with a primary key of one or two columns."""
     made = draw(tables(name))
     key = [column(n, draw(st.sampled_from(sorted(TYPES)))) for n in draw(st.sampled_from([("k",), ("k", "l")]))]
     rest = tuple(replace(col, generated="", not_null=True, null_free=True, has_default=True) for col in made.columns)
@@ -251,7 +254,7 @@ def catalogs(draw: st.DrawFn, each: Callable[[str], st.SearchStrategy[c.Table]] 
 
 @st.composite
 def grown(draw: st.DrawFn, source: c.Catalog) -> c.Catalog:
-    """A target that was made from the source, so that much of it fits."""
+    """A target that is derived from the source, so that most of it fits."""
     made = []
     for old in source.tables:
         kept = [replace(col, not_null=col.not_null and draw(st.booleans())) for col in old.columns]
@@ -284,7 +287,7 @@ def entries(draw: st.DrawFn, target: c.Catalog, source: c.Catalog, name: str) ->
 
 @dataclass(frozen=True)
 class PlanInput:
-    """Everything a plan is made from."""
+    """Everything from which a plan is computed."""
 
     source: c.Catalog
     target: c.Catalog
@@ -296,13 +299,13 @@ class PlanInput:
         return planner.plan(), planner
 
 
-#: Enough to meet every kind of table several times over.
+#: Enough examples to generate every kind of table several times.
 some = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 
 
 @st.composite
 def plan_inputs(draw: st.DrawFn) -> PlanInput:
-    """Any databases, with any mapping; most plans of them are refused."""
+    """Any databases with any mapping. Most of their plans are refused."""
     source = draw(catalogs())
     target = draw(st.one_of(grown(source), grown(source), catalogs()))
     mapped = draw(st.lists(st.sampled_from(TABLES), max_size=2, unique=True))
@@ -316,7 +319,7 @@ def plan_inputs(draw: st.DrawFn) -> PlanInput:
 
 @st.composite
 def sound_inputs(draw: st.DrawFn) -> PlanInput:
-    """Databases that fit each other, and a mapping that renames: most plans of them stand."""
+    """Databases that fit each other, and a mapping that renames. Most of their plans are accepted."""
     source = draw(catalogs(sound))
     made, mapped = [], []
     for old in draw(grown(source)).tables:
@@ -345,7 +348,7 @@ any_inputs = st.one_of(plan_inputs(), sound_inputs())
 
 
 def findings(planner: Planner) -> list[str]:
-    """Everything that was said against the plan, whatever the order."""
+    """All faults and refusals of the plan, sorted."""
     return sorted([*map(str, planner.faults), *planner.refusals])
 
 
@@ -371,7 +374,7 @@ def test_a_plan_read_from_the_journal_equals_the_stored_plan(inputs: PlanInput) 
 @some
 @given(any_inputs, st.integers(-1, 10**12), st.integers(0, 2**50))
 def test_the_estimated_number_of_rows_does_not_change_the_hash(inputs: PlanInput, tuples: int, size: int) -> None:
-    """While the strategy, which rests on it, was asked for."""
+    """The strategy depends on the estimate, so the strategy is requested here."""
     inputs = replace(inputs, options=Options(strategy="copy", capture=False))
     mapping = replace(inputs.mapping, tables=tuple(replace(e, strategy=None) for e in inputs.mapping.tables))
     inputs = replace(inputs, mapping=mapping)
@@ -492,7 +495,7 @@ def test_a_key_is_a_complete_unique_index_of_walkable_columns(inputs: PlanInput)
             image = inputs.target.by_ref[planned.target].column({k.source: k.target for k in planned.key}[name])
             assert image is not None
             assert image_problem(col, image) is None
-        # Its image is filled from it and from nothing else.
+        # The image of a key column is filled only from this column.
         images = {p.target: p.source for p in planned.columns}
         assert all(images[k.target] == k.source for k in planned.key)
 
@@ -514,7 +517,7 @@ def test_every_fault_and_refusal_of_a_plan_names_its_object(inputs: PlanInput) -
 @some
 @given(any_inputs)
 def test_tables_are_numbered_by_their_position_in_the_target(inputs: PlanInput) -> None:
-    """A changed mapping must not give one table's journal to another."""
+    """A changed mapping must not assign the journal of one table to another."""
     plan, _ = inputs.planned()
     places = {t.ref: n for n, t in enumerate(inputs.target.tables, 1)}
     assert [t.number for t in plan.tables] == [places[t.target] for t in plan.tables]
@@ -526,7 +529,7 @@ def test_tables_are_numbered_by_their_position_in_the_target(inputs: PlanInput) 
 
 @st.composite
 def splits(draw: st.DrawFn) -> PlanInput:
-    """One source table and two targets that draw from it, each with some of its columns."""
+    """One source table, and two target tables that each map some of its columns."""
     ref = TableRef("app", "whole")
     kinds = {"id": "int", "code": "text", "v": "text"}
     old = table(
@@ -567,7 +570,7 @@ def test_a_column_that_no_target_of_a_split_maps_is_a_fault(inputs: PlanInput) -
         assert missed == (name not in taken)
 
 
-# What is refused, by name --------------------------------------------------------------------------
+# Refusals ------------------------------------------------------------------------------------------
 
 REF = TableRef("app", "t")
 
@@ -701,7 +704,7 @@ def test_an_image_that_may_make_different_keys_equal_is_not_a_key(pair: str, rea
 
 
 def test_a_domain_is_treated_as_its_base_type() -> None:
-    """Also citext, whose own operator is hidden by the domain and by the search path."""
+    """This includes citext, whose own operator is hidden by the domain and by search_path."""
     hidden = {"formatted": "app.code", "type_kind": "d", "base_formatted": "public.citext"}
     assert image_problem(column("k", "text"), column("k", "citext", **hidden)) is not None
     assert key_problem(column("k", "citext", **hidden)) is not None
@@ -749,7 +752,7 @@ def test_an_unvalidated_not_null_does_not_qualify_as_a_key() -> None:
 
 
 def filling(name: str, *columns: str, plain: bool = True, **changed: object) -> c.Sequence:
-    """A sequence that defaults draw from and no column owns."""
+    """A sequence that defaults use and no column owns."""
     return sequence(name, fills=tuple(c.Filled(REF, n, plain) for n in columns), **changed)
 
 
@@ -767,20 +770,20 @@ S, OTHER = TableRef("app", "s"), TableRef("app", "other")
 @pytest.mark.parametrize(
     ("old", "new", "planned"),
     [
-        # By a default, renamed; by ownership; by the default where another sequence is the owner.
+        # Found by a renamed default, by ownership, and by the default if the column owns another sequence.
         ([filling("old", "id")], [filling("s", "id")], SequencePlan(S, (TableRef("app", "old"),), ())),
         ([sequence("old", (REF, "id"))], [filling("s", "id")], SequencePlan(S, (TableRef("app", "old"),), ())),
         ([filling("old", "id")], [sequence("s", (REF, "id"))], SequencePlan(S, (TableRef("app", "old"),), ())),
         ([filling("other", "id"), sequence("s", (REF, "id"))], [filling("s", "id")], SequencePlan(S, (S, OTHER), ())),
-        # One that fills two columns continues behind both.
+        # A sequence that fills two columns continues after both.
         ([filling("s", "id"), filling("other", "n")], [filling("s", "id", "n")], SequencePlan(S, (S, OTHER), ())),
         ([filling("s", "id")], [filling("s", "id", "n")], SequencePlan(S, (S,), ((REF, "n"),))),
-        # Without an origin: behind the largest value; or where the sequence of that name is that the application calls.
+        # Without an origin: after the largest value, or after the sequence of the same name that the application calls.
         ([], [filling("s", "id")], SequencePlan(S, (), ((REF, "id"),))),
         ([filling("s", "n")], [filling("s", "id")], SequencePlan(S, (), ((REF, "id"),))),
         ([sequence("s")], [filling("s", "id")], SequencePlan(S, (S,), ())),
         ([sequence("s")], [filling("s", "id", plain=False)], SequencePlan(S, (S,), ())),
-        # A formula's sequence is not where its column's values are, nor is one that runs the other way.
+        # A sequence in a formula is not an origin, nor is one with an increment of the opposite sign.
         ([filling("s", "id", plain=False)], [filling("s", "id")], SequencePlan(S, (), ((REF, "id"),))),
         ([filling("s", "id", increment=-1)], [filling("s", "id")], SequencePlan(S, (), ((REF, "id"),))),
         ([filling("s", "id", plain=False)], [filling("s", "id", plain=False)], SequencePlan(S, (S,), ())),
@@ -840,7 +843,7 @@ def test_a_table_keeps_its_number_if_an_earlier_table_gets_no_rows() -> None:
     [
         (("pglogical", "citext"), True, ["pglogical"]),
         (("bdr", "pg_bulkload"), True, ["bdr, pg_bulkload"]),
-        (("spock",), False, []),  # a stopped application's rows are all compared under the lock
+        (("spock",), False, []),  # without capture, every row is compared under the lock
         (("citext",), True, []),
     ],
 )

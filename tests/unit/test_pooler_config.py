@@ -1,4 +1,4 @@
-"""PgBouncer's configuration: one address changes, every other byte stays."""
+"""PgBouncer's configuration: one address changes, and every other byte stays."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_refused_connection_string_is_reported_without_its_password() -> None:
 
 
 def quoted(text: str) -> str:
-    """As a person would write it, in a file of UTF-8 that is read as Latin-1."""
+    """The text as a user quotes it, in a UTF-8 file that is read as Latin-1."""
     return "'" + text.encode().decode("latin-1").replace("'", "''") + "'"
 
 

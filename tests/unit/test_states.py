@@ -1,4 +1,4 @@
-"""The states and their edges, and the machine that is made from them."""
+"""The states and their edges, and the machine that is built from them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_refused_trigger_lists_the_ones_that_the_state_accepts() -> None:
 
 
 def test_the_machine_cannot_bypass_its_edges() -> None:
-    """No ``to_STATE`` triggers, and an unknown or illegal trigger is an error, not a silent False."""
+    """The machine has no ``to_STATE`` triggers. An unknown or illegal trigger is an error, not a silent False."""
     model = transitions.machine_at(SETUP)
     assert not any(hasattr(model, f"to_{state}") for state in STATES)
     with pytest.raises((MachineError, AttributeError)):

@@ -1,4 +1,4 @@
-"""How bad it is, which database takes writes and what comes next: decided without a database."""
+"""The rules of ``status``: severity, the database that takes writes, and the next command, without a database."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ PROD = Naming("prod new")
 def assess(
     runner: RunnerReport = ALIVE, tables: tuple[TableReport, ...] = (COPYING,), found: Any = NOT_RUN, **given: Any
 ) -> tuple[Severity, str, str, str, Any]:
-    """Severity, reasons, leave alone, undo and next of a run that is being copied but for what is given."""
+    """Severity, reasons, leave alone, undo and next step of a run.
+
+    Without arguments, the run is in state migrating and its runner is alive.
+    """
     facts = Facts(**{"state": "migrating", "captured": True, **given})
     severity, reasons = judge(facts, runner, tables, found)
     alone, back = leave_alone(facts, runner, severity, PROD), undo(facts, runner, PROD)
@@ -182,7 +185,7 @@ def test_every_command_that_may_come_next_is_listed(given: dict[str, Any], comma
     assert found == commands
 
 
-# Half of a switch ------------------------------------------------------------------------------------
+# Unfinished switchovers ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

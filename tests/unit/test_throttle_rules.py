@@ -1,4 +1,4 @@
-"""What the limits come to: waits, chunk sizes and reasons, decided without a database."""
+"""The rules of the limits: waits, chunk sizes and reasons, without a database."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def test_a_chunk_and_its_rest_never_exceed_the_rate_limit(rows: int, seconds: fl
 
 @given(ROWS, SECONDS, RATES)
 def test_a_rest_is_no_longer_than_necessary(rows: int, seconds: float, rate: int) -> None:
-    asked = rest(rows, seconds, rate)
-    assert asked >= 0
-    assert asked == 0 or abs((seconds + asked) * rate - rows) <= 1e-6 * max(1, rows)
-    assert rest(rows, seconds + asked, rate) <= 1e-6 * max(1.0, asked)
+    found = rest(rows, seconds, rate)
+    assert found >= 0
+    assert found == 0 or abs((seconds + found) * rate - rows) <= 1e-6 * max(1, rows)
+    assert rest(rows, seconds + found, rate) <= 1e-6 * max(1.0, found)
 
 
 @given(ROWS, SECONDS)
@@ -75,9 +75,9 @@ def test_a_standby_within_its_limit_does_not_delay_the_copy() -> None:
 def test_lag_is_measured_in_time_or_else_in_bytes() -> None:
     assert Replica("a", "source", 3.5, 1).lag == 3.5
     assert Replica("a", "source", None, 160 * 2**20).lag == 10.0
-    # The server goes on showing what it measured last.
+    # The server still reports the lag that it measured last.
     assert Replica("a", "source", 3.5, 0).lag == 0
-    # An archiver replays nothing.
+    # A WAL archiver replays nothing.
     assert Replica("a", "source", None, None).lag == 0
 
 
