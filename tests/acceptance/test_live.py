@@ -179,12 +179,12 @@ def test_follow_detects_a_pass_that_applies_a_wrong_value(live: LiveRun, monkeyp
     live.up_to_cutover()
     copy_rows = apply._copy_rows
 
-    def wrongly(source: Transaction, target: Transaction, *args: Any) -> int:
+    def copy_wrong_value(source: Transaction, target: Transaction, *args: Any) -> int:
         rows = copy_rows(source, target, *args)
         target.pg.execute("UPDATE public.account SET owner_name = 'wrong' WHERE id = 5")
         return rows
 
-    monkeypatch.setattr(apply, "_copy_rows", wrongly)
+    monkeypatch.setattr(apply, "_copy_rows", copy_wrong_value)
     live.source.sql("UPDATE account SET balance = balance WHERE id = 5")
     live.follow()
     assert live.state == "migrating"

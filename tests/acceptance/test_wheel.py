@@ -54,11 +54,11 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=True, stdin=subprocess.DEVNULL, timeout=120,
     )  # fmt: skip
     # A .pth file adds only folders. Python does not read .pth files there, such as that of an editable install.
-    (packages / "lent.pth").write_text("\n".join(site.getsitepackages()) + "\n")
+    (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()) + "\n")
     return binaries
 
 
-def run(installed: Path, *arguments: str, cwd: Path, env: dict[str, str] | None = None) -> str:
+def run_confiture(installed: Path, *arguments: str, cwd: Path, env: dict[str, str] | None = None) -> str:
     """The standard output of the installed ``confiture``, which must exit with 0."""
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
@@ -92,7 +92,7 @@ def test_an_installed_wheel_runs_without_the_repository(installed: Path, tmp_pat
     where = "import confiture; print(confiture.__file__)"
     module = subprocess.check_output([installed / "python", "-c", where], text=True, cwd=tmp_path)
     assert Path(module).is_relative_to(installed.parent)
-    assert run(installed, "--version", cwd=tmp_path).startswith("confiture ")
+    assert run_confiture(installed, "--version", cwd=tmp_path).startswith("confiture ")
 
 
 def test_an_installed_wheel_moves_a_database(installed: Path, tmp_path: Path, databases: Databases) -> None:
@@ -110,7 +110,7 @@ def test_an_installed_wheel_moves_a_database(installed: Path, tmp_path: Path, da
 
     def step(name: str, *options: str) -> None:
         command = ("migrate", "schema-to-schema", name, "--target", "new", *options)
-        run(installed, *command, cwd=tmp_path, env={"OLD_URL": source.conninfo})
+        run_confiture(installed, *command, cwd=tmp_path, env={"OLD_URL": source.conninfo})
 
     step("setup", "--source", "old")
     step("migrate", "--mapping", "column_mapping.yaml", "--chunk-rows", "100")

@@ -211,7 +211,7 @@ def test_a_switchover_finishes_if_connections_are_lost_after_its_commit(
     assert live.open_sides("INSERT INTO part VALUES (-1, NULL)") == {"source"}
     real = switchover.is_past_point_of_no_return
 
-    def unseen(*_: object) -> bool:
+    def unreachable(*_: object) -> bool:
         raise psycopg.OperationalError("server closed the connection unexpectedly")
 
     live.verify()
@@ -220,7 +220,7 @@ def test_a_switchover_finishes_if_connections_are_lost_after_its_commit(
 
     def lost(*arguments: Any) -> None:
         locked(*arguments)
-        monkeypatch.setattr(switchover, "is_past_point_of_no_return", unseen)
+        monkeypatch.setattr(switchover, "is_past_point_of_no_return", unreachable)
         monkeypatch.setattr(switchover, "retry", lambda work: work())
         raise psycopg.OperationalError("server closed the connection unexpectedly")
 

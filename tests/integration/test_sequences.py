@@ -110,12 +110,12 @@ def test_a_sequence_continues_after_the_value_of_its_origin(
     old, new, following = ORIGINS[case]
     live = LiveRun(named(request, version), tmp_path, old, new)
     live.up_to_cutover()
-    rehearsed(live)
+    rehearse(live)
     live.cutover()
     assert live.target.value("SELECT nextval('s')") == following
 
 
-def rehearsed(live: LiveRun) -> None:
+def rehearse(live: LiveRun) -> None:
     commands.cutover.rehearse(live.where, Limits(), live.project / "differences.jsonl", live.progress)
 
 
@@ -136,7 +136,7 @@ def test_a_sequence_near_its_end_advances_to_its_last_value_at_most(
     old = f"CREATE TABLE t (id int PRIMARY KEY); CREATE SEQUENCE s; SELECT setval('s', {last})"
     live = LiveRun(databases, tmp_path, old, f"CREATE TABLE t (id int PRIMARY KEY); {new}")
     live.up_to_cutover()
-    rehearsed(live)
+    rehearse(live)
     live.cutover()
     assert live.target.rows("SELECT last_value, is_called FROM s") == [(value, True)]
 
@@ -164,7 +164,7 @@ def test_rehearsal_reports_a_sequence_that_now_ends_before_its_origin(databases:
     live = LiveRun(databases, tmp_path, table + "CREATE SEQUENCE s", table + "CREATE SEQUENCE s MAXVALUE 12")
     live.up_to_cutover()
     live.source.sql("SELECT setval('s', 13)")
-    for attempt in (lambda: rehearsed(live), live.cutover):
+    for attempt in (lambda: rehearse(live), live.cutover):
         with pytest.raises(Refused, match=r"public\.s cannot continue at 13") as refused:
             attempt()
     assert live.open_sides("INSERT INTO t VALUES (1)") == {"source"}
@@ -181,7 +181,7 @@ def test_error_names_a_sequence_that_is_dropped_during_the_run(
     live = LiveRun(databases, tmp_path, ddl, ddl)
     live.up_to_cutover()
     live.source.sql(change)
-    for attempt in (lambda: rehearsed(live), live.cutover):
+    for attempt in (lambda: rehearse(live), live.cutover):
         with pytest.raises(Refused, match=r"has no sequence public\.s any more"):
             attempt()
     assert live.open_sides("INSERT INTO t VALUES (1)") == {"source"}

@@ -210,46 +210,46 @@ def test_versions_outside_14_to_18_are_refused(version: int, known: bool) -> Non
 
 
 @pytest.fixture(scope="module")
-def odd_server() -> Iterator[Server]:
+def unsafe_server() -> Iterator[Server]:
     """A server with fsync=off, which can lose committed data in a crash."""
     with Server(embedded.scratch(), settings={"fsync": "off"}) as running:
-        TestDatabase(running, "postgres").sql("CREATE DATABASE odd")
-        TestDatabase(running, "odd").sql(OLD)
+        TestDatabase(running, "postgres").sql("CREATE DATABASE unsafe")
+        TestDatabase(running, "unsafe").sql(OLD)
         yield running
 
 
-def test_fsync_off_is_refused_on_either_side_unless_accepted(project: Project, odd_server: Server) -> None:
-    odd, target = TestDatabase(odd_server, "odd"), TestDatabase(odd_server, "odd_new")
+def test_fsync_off_is_refused_on_either_side_unless_accepted(project: Project, unsafe_server: Server) -> None:
+    unsafe, target = TestDatabase(unsafe_server, "unsafe"), TestDatabase(unsafe_server, "unsafe_new")
     setup = ("migrate", "schema-to-schema", "setup")
-    for source, into in ((odd.conninfo, project.new.conninfo), ("prod", target.conninfo)):
+    for source, into in ((unsafe.conninfo, project.new.conninfo), ("prod", target.conninfo)):
         message = error(project.run(*setup, "--source", source, "--target", into, check=4))
         assert "fsync=off" in message
         assert "--accept-fsync-off" in message
         # The database that setup created is dropped again.
-        assert odd.rows("SELECT 1 FROM pg_database WHERE datname = 'odd_new'") == []
+        assert unsafe.rows("SELECT 1 FROM pg_database WHERE datname = 'unsafe_new'") == []
         assert project.source.rows(f"SELECT 1 FROM pg_database WHERE datname = '{project.target}'") == []
-    project.run(*setup, "--source", odd.conninfo, "--target", target.conninfo, "--accept-fsync-off")
+    project.run(*setup, "--source", unsafe.conninfo, "--target", target.conninfo, "--accept-fsync-off")
     project.run(
         "migrate", "schema-to-schema", "migrate", "--target", target.conninfo, "--mapping", "column_mapping.yaml"
     )
 
 
-def test_a_standby_is_refused_on_either_side(project: Project, odd_server: Server) -> None:
-    odd_server.stop()
-    signal_file = odd_server.data / "standby.signal"
+def test_a_standby_is_refused_on_either_side(project: Project, unsafe_server: Server) -> None:
+    unsafe_server.stop()
+    signal_file = unsafe_server.data / "standby.signal"
     signal_file.touch()
     try:
-        odd_server.start()
-        odd = TestDatabase(odd_server, "odd").conninfo
+        unsafe_server.start()
+        unsafe = TestDatabase(unsafe_server, "unsafe").conninfo
         setup = ("migrate", "schema-to-schema", "setup", "--accept-fsync-off")
         assert "the source is a standby" in error(
-            project.run(*setup, "--source", odd, "--target", project.new.conninfo, check=4)
+            project.run(*setup, "--source", unsafe, "--target", project.new.conninfo, check=4)
         )
-        assert "the target is a standby" in error(project.run(*setup, "--source", "prod", "--target", odd, check=4))
+        assert "the target is a standby" in error(project.run(*setup, "--source", "prod", "--target", unsafe, check=4))
     finally:
-        odd_server.stop()
+        unsafe_server.stop()
         signal_file.unlink(missing_ok=True)
-        odd_server.start()
+        unsafe_server.start()
 
 
 @pytest.fixture
@@ -296,9 +296,9 @@ def test_a_transaction_pooler_is_refused(project: Project, pooler: int) -> None:
 
 
 @pytest.fixture
-def small_disk(odd_server: Server) -> Iterator[Path]:
+def small_disk(unsafe_server: Server) -> Iterator[Path]:
     """A tablespace ``small`` on a file system that is full soon. To mount it needs root."""
-    folder = odd_server.root / "small"
+    folder = unsafe_server.root / "small"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)]
     mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
@@ -306,23 +306,23 @@ def small_disk(odd_server: Server) -> Iterator[Path]:
         folder.rmdir()
         pytest.skip(f"cannot mount a small file system: {mounted.stderr.strip()}")
     try:
-        owner = odd_server.data.stat()
+        owner = unsafe_server.data.stat()
         os.chown(folder, owner.st_uid, owner.st_gid)
-        TestDatabase(odd_server, "postgres").sql(f"CREATE TABLESPACE small LOCATION '{folder}'")
+        TestDatabase(unsafe_server, "postgres").sql(f"CREATE TABLESPACE small LOCATION '{folder}'")
         yield folder
     finally:
-        odd_server.stop("immediate")  # no later test uses this server
+        unsafe_server.stop("immediate")  # no later test uses this server
         subprocess.run(["umount", folder], check=True)
 
 
 def test_a_full_disk_exits_with_5_and_the_same_command_later_finishes(
-    tmp_path: Path, odd_server: Server, small_disk: Path
+    tmp_path: Path, unsafe_server: Server, small_disk: Path
 ) -> None:
-    TestDatabase(odd_server, "postgres").sql("CREATE DATABASE wide TEMPLATE odd")
-    project = Project(tmp_path, TestDatabase(odd_server, "wide"), "wide_new")
+    TestDatabase(unsafe_server, "postgres").sql("CREATE DATABASE wide TEMPLATE unsafe")
+    project = Project(tmp_path, TestDatabase(unsafe_server, "wide"), "wide_new")
     project.source.sql("INSERT INTO tb_post (user_id, body) SELECT 1, repeat('x', 900) FROM generate_series(1, 40000)")
     made = "CREATE DATABASE wide_new TEMPLATE template0 TABLESPACE small STRATEGY file_copy"
-    TestDatabase(odd_server, "postgres").sql(made)
+    TestDatabase(unsafe_server, "postgres").sql(made)
     project.setup("--mapping", "column_mapping.yaml", "--accept-fsync-off")
     message = error(project.step("migrate", "--chunk-rows", "1000", check=5))
     assert "disk full" in message

@@ -53,10 +53,10 @@ def live(databases: Databases, feed: TestDatabase, tmp_path: Path) -> Iterator[L
 
 def subscribe(live: LiveRun, feed: TestDatabase) -> None:
     live.source.sql(f"CREATE SUBSCRIPTION s{live.source.name} CONNECTION '{feed.conninfo}' PUBLICATION feed")
-    applied(live, feed)
+    wait_until_applied(live, feed)
 
 
-def applied(live: LiveRun, feed: TestDatabase) -> None:
+def wait_until_applied(live: LiveRun, feed: TestDatabase) -> None:
     """Wait until the source has every published row."""
     wanted = feed.rows("SELECT * FROM fed ORDER BY id")
     deadline = time.monotonic() + 60
@@ -78,7 +78,7 @@ def test_changes_that_a_subscription_applies_are_captured(live: LiveRun, feed: T
     live.setup()
     live.migrate()
     feed.sql(change)
-    applied(live, feed)
+    wait_until_applied(live, feed)
     live.source.sql("UPDATE own SET note = 'two'; INSERT INTO fed VALUES (-1, 'by hand')")
     live.follow()
     live.assert_same(**SAME)

@@ -97,7 +97,7 @@ MUTANTS = (
         too=(_OLD_STORAGE,),
     ),
     Mutant(
-        "the fingerprint where rows are read",
+        "the fingerprint is checked where rows are read",
         "copy/run_table.py",
         "        fingerprint.refuse_unreadable(tx, job.schema, job.side, tables)\n",
         "",
@@ -551,7 +551,7 @@ MUTANTS = (
         _in("unit", "plan", "ends_before_its_origin"),
     ),
     Mutant(
-        "sequences are rehearsed",
+        "the rehearsal checks sequences",
         "schema_to_schema/rehearse.py",
         "        sequences.wanted(a, b, plan.sequences, margin=cutover.SEQUENCE_MARGIN)\n",
         "        pass\n",
@@ -649,7 +649,7 @@ MUTANTS = (
         _in("integration", "foreign_server", "service_file"),
     ),
     Mutant(
-        "a foreign server without TLS is not used where our connection has it",
+        "a foreign server without TLS is not used if the live connection has TLS",
         "copy/foreign_server.py",
         "    if source.pg.pgconn.ssl_in_use and encrypted != (True,):",
         "    if False:",

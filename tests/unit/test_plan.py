@@ -208,9 +208,9 @@ def indexes(draw: st.DrawFn, ref: TableRef, names: Sequence[str]) -> tuple[c.Ind
     found = []
     for n in range(draw(st.integers(0, 3))):
         over = draw(st.lists(st.sampled_from(names), min_size=1, max_size=2, unique=True))
-        odd = {"is_unique": False, "immediate": False, "valid": False, "partial": True, "expressions": True}
-        spoiled = draw(st.sampled_from(["", "", "", *odd]))
-        found.append(index(ref, f"i{n}", over, is_primary=n == 0, **({spoiled: odd[spoiled]} if spoiled else {})))
+        flaws = {"is_unique": False, "immediate": False, "valid": False, "partial": True, "expressions": True}
+        flaw = draw(st.sampled_from(["", "", "", *flaws]))
+        found.append(index(ref, f"i{n}", over, is_primary=n == 0, **({flaw: flaws[flaw]} if flaw else {})))
     return tuple(found)
 
 
@@ -218,7 +218,7 @@ def indexes(draw: st.DrawFn, ref: TableRef, names: Sequence[str]) -> tuple[c.Ind
 def tables(draw: st.DrawFn, name: str) -> c.Table:
     ref = TableRef("app", name)
     names = draw(names_of_columns)
-    spoiled = draw(st.sampled_from(["", "", "", "", "", "", "may_select", "may_lock", "owned", "may_use_schema"]))
+    flaw = draw(st.sampled_from(["", "", "", "", "", "", "may_select", "may_lock", "owned", "may_use_schema"]))
     return table(
         ref,
         [draw(columns(n)) for n in names],
@@ -226,7 +226,7 @@ def tables(draw: st.DrawFn, name: str) -> c.Table:
         kind=draw(st.sampled_from(["r", "r", "r", "r", "p", "f"])),
         row_security=draw(flags),
         tuples=draw(st.sampled_from([-1, 0, 100, 20_000_000])),
-        **({spoiled: False} if spoiled else {}),
+        **({flaw: False} if flaw else {}),
     )
 
 
@@ -300,7 +300,7 @@ class PlanInput:
 
 
 #: Enough examples to generate every kind of table several times.
-some = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+few_examples = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 
 
 @st.composite
@@ -352,7 +352,7 @@ def findings(planner: Planner) -> list[str]:
     return sorted([*map(str, planner.faults), *planner.refusals])
 
 
-@some
+@few_examples
 @given(any_inputs)
 def test_the_same_databases_and_mapping_give_the_same_plan(inputs: PlanInput) -> None:
     plan, planner = inputs.planned()
@@ -363,7 +363,7 @@ def test_the_same_databases_and_mapping_give_the_same_plan(inputs: PlanInput) ->
     )
 
 
-@some
+@few_examples
 @given(any_inputs)
 def test_a_plan_read_from_the_journal_equals_the_stored_plan(inputs: PlanInput) -> None:
     plan, _ = inputs.planned()
@@ -371,7 +371,7 @@ def test_a_plan_read_from_the_journal_equals_the_stored_plan(inputs: PlanInput) 
     assert (back, back.hash) == (plan, plan.hash)
 
 
-@some
+@few_examples
 @given(any_inputs, st.integers(-1, 10**12), st.integers(0, 2**50))
 def test_the_estimated_number_of_rows_does_not_change_the_hash(inputs: PlanInput, tuples: int, size: int) -> None:
     """The strategy depends on the estimate, so the strategy is requested here."""
@@ -387,7 +387,7 @@ def test_the_estimated_number_of_rows_does_not_change_the_hash(inputs: PlanInput
     assert later.planned()[0].hash == inputs.planned()[0].hash
 
 
-@some
+@few_examples
 @given(sound_inputs())
 def test_another_table_column_or_key_changes_the_hash(inputs: PlanInput) -> None:
     plan, _ = inputs.planned()
@@ -404,7 +404,7 @@ def test_another_table_column_or_key_changes_the_hash(inputs: PlanInput) -> None
     assert plan.hash not in hashes
 
 
-@some
+@few_examples
 @given(any_inputs)
 def test_the_order_of_the_mappings_entries_does_not_matter(inputs: PlanInput) -> None:
     turned = replace(
@@ -418,7 +418,7 @@ def test_the_order_of_the_mappings_entries_does_not_matter(inputs: PlanInput) ->
     assert findings(planner_of_other) == findings(planner)
 
 
-@some
+@few_examples
 @given(any_inputs)
 def test_every_column_of_a_planned_table_has_a_value_or_a_default(inputs: PlanInput) -> None:
     plan, _ = inputs.planned()
@@ -429,7 +429,7 @@ def test_every_column_of_a_planned_table_has_a_value_or_a_default(inputs: PlanIn
             assert not (col.generated and col.name in filled)
 
 
-@some
+@few_examples
 @given(sound_inputs())
 def test_every_column_and_table_of_the_source_is_mapped_or_omitted(inputs: PlanInput) -> None:
     plan, planner = inputs.planned()
@@ -444,7 +444,7 @@ def test_every_column_and_table_of_the_source_is_mapped_or_omitted(inputs: PlanI
             assert col.name in read or (source.name, col.name) in left or col.generated
 
 
-@some
+@few_examples
 @given(sound_inputs())
 def test_a_table_that_the_mapping_does_not_name_is_matched_by_name(inputs: PlanInput) -> None:
     plan, planner = inputs.planned()
@@ -462,7 +462,7 @@ def test_a_table_that_the_mapping_does_not_name_is_matched_by_name(inputs: PlanI
             assert all(p.source == p.target for p in by_target[ref].columns)
 
 
-@some
+@few_examples
 @given(sound_inputs())
 def test_a_column_is_copied_unchanged_only_if_nothing_is_lost(inputs: PlanInput) -> None:
     plan, _ = inputs.planned()
@@ -476,7 +476,7 @@ def test_a_column_is_copied_unchanged_only_if_nothing_is_lost(inputs: PlanInput)
                 assert conversion_problem(a, b) is None
 
 
-@some
+@few_examples
 @given(sound_inputs())
 def test_a_key_is_a_complete_unique_index_of_walkable_columns(inputs: PlanInput) -> None:
     plan, _ = inputs.planned()
@@ -500,7 +500,7 @@ def test_a_key_is_a_complete_unique_index_of_walkable_columns(inputs: PlanInput)
         assert all(images[k.target] == k.source for k in planned.key)
 
 
-@some
+@few_examples
 @given(any_inputs)
 def test_every_fault_and_refusal_of_a_plan_names_its_object(inputs: PlanInput) -> None:
     _, planner = inputs.planned()
@@ -514,7 +514,7 @@ def test_every_fault_and_refusal_of_a_plan_names_its_object(inputs: PlanInput) -
         assert fault.line >= 1
 
 
-@some
+@few_examples
 @given(any_inputs)
 def test_tables_are_numbered_by_their_position_in_the_target(inputs: PlanInput) -> None:
     """A changed mapping must not assign the journal of one table to another."""
@@ -547,7 +547,7 @@ def splits(draw: st.DrawFn) -> PlanInput:
     return PlanInput(database([old]), database(made), Mapping(tables=tuple(mapped)), Options())
 
 
-@some
+@few_examples
 @given(splits())
 def test_a_captured_split_walks_one_key_or_is_refused_by_name(inputs: PlanInput) -> None:
     plan, planner = inputs.planned()
@@ -560,7 +560,7 @@ def test_a_captured_split_walks_one_key_or_is_refused_by_name(inputs: PlanInput)
         assert any("app.whole" in reason for reason in reasons)
 
 
-@some
+@few_examples
 @given(splits())
 def test_a_column_that_no_target_of_a_split_maps_is_a_fault(inputs: PlanInput) -> None:
     _, planner = inputs.planned()
@@ -736,8 +736,8 @@ def test_a_requested_key_without_an_image_that_is_a_key_is_a_fault() -> None:
 )
 def test_an_index_without_every_row_of_the_target_is_not_an_arbiter(changed: dict[str, object]) -> None:
     old = table(REF, [column("id", "text")], [index(REF, "pk", ["id"], is_primary=True)])
-    for spoiled, arbiter in (({}, "i"), (changed, None)):
-        new = table(REF, [column("id", "text")], [index(REF, "i", ["id"], **spoiled)])
+    for flaw, arbiter in (({}, "i"), (changed, None)):
+        new = table(REF, [column("id", "text")], [index(REF, "i", ["id"], **flaw)])
         (planned,) = Planner(database([old]), database([new]), Mapping(), {}, Options()).plan().tables
         assert planned.arbiter == arbiter
 
