@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from confiture.errors import Blocked, CutoverAborted
+from confiture.errors import Blocked, CutoverAborted, Refused
 from forked import Forks, until
 from live import LiveRun
 from servers import Databases, back_up, restore, restored_after
@@ -89,6 +89,58 @@ def test_a_takeover_between_reading_both_epochs_is_no_restored_target(live: Live
     epochs = live.source.value(f"SELECT epoch FROM {live.source.run_schema}.fence")
     assert epochs == live.target.value("SELECT epoch FROM confiture.run")
     assert not [line for line in live.progress.lines if "restored" in line]
+
+
+# The objects of the run on the source ---------------------------------------------------------------
+
+
+def before_an_abort(live: LiveRun, forks: Forks) -> None:
+    live.up_to_cutover()
+    restored_after(live.target.server, live.abort)
+
+
+def before_the_setup(live: LiveRun, forks: Forks) -> None:
+    live.source.sql("SELECT 1")
+    restored_after(live.source.server, live.up_to_cutover)
+
+
+def before_the_end_of_the_setup(live: LiveRun, forks: Forks) -> None:
+    """The schema exists, and no table is captured yet."""
+    point = "capture.before_commit:1"
+    assert forks.run(live.arguments("setup"), live.project, CONFITURE_FAILPOINT=point).code == -signal.SIGKILL
+    restored_after(live.source.server, live.up_to_cutover)
+
+
+@pytest.mark.parametrize("lose", [before_an_abort, before_the_setup, before_the_end_of_the_setup])
+def test_a_source_without_the_objects_of_the_run_blocks_it_until_its_abort(
+    live: LiveRun, forks: Forks, lose: Callable[[LiveRun, Forks], None]
+) -> None:
+    lose(live, forks)
+    live.source.sql(WRITE)
+    for command in (live.follow, live.verify):
+        with pytest.raises(Blocked, match=r"no longer has the schema|is not captured") as blocked:
+            command()
+        assert blocked.value.fix is not None
+        assert " abort " in blocked.value.fix
+    with pytest.raises(Refused):
+        live.cutover()
+    live.abort()
+    live.through()
+    live.assert_same(**SAME)
+
+
+def test_a_target_restored_to_before_a_cleanup_can_be_cleaned_up_again(live: LiveRun) -> None:
+    live.through()
+    restored_after(live.target.server, live.cleanup)
+    live.target.sql(WRITE)
+    for command in (live.follow, live.rollback):
+        with pytest.raises(Blocked, match="no longer has the schema") as blocked:
+            command()
+        assert blocked.value.fix is not None
+        assert " cleanup " in blocked.value.fix
+    live.cleanup()
+    assert live.state == "cleaned"
+    assert live.open_sides(PROBE) == {"target"}
 
 
 # Between closing and opening -----------------------------------------------------------------------

@@ -219,6 +219,13 @@ MUTANTS = (
         _in("integration", "sessions", "prepares_no_statement"),
     ),
     Mutant(
+        "a source that lost its capture is detected",
+        "capture/apply.py",
+        "        if lacking:\n            raise Blocked(",
+        "        if False:\n            raise Blocked(",
+        _in("integration", "restored", "without_the_objects"),
+    ),
+    Mutant(
         "the old key of a row is logged when its key changes",
         "sql/capture.sql",
         "    ROW({old_key}) IS DISTINCT FROM ROW({new_key})",

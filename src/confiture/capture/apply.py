@@ -222,6 +222,15 @@ class Follower:
     def _check_source(self, source: Transaction) -> None:
         """:raises Blocked: when DDL changed a table that rows are read from, or writes may be missing from its log."""
         schema, tables = self.context.schema, [f.item.table for f in self.followed]
+        captured_tables = fingerprint.recorded(source, schema, fingerprint.CAPTURE)
+        lacking = [table for table in tables if table not in captured_tables]
+        if lacking:
+            raise Blocked(
+                f"table {lacking[0]} of the source is not captured",
+                why="the source was restored to before its capture was installed; its changes are not logged",
+                fix="abort this run and start a new one; the source is still serving",
+                step="abort",
+            )
         fingerprint.refuse_changed(source, schema, "source", (*fingerprint.CAPTURED, *fingerprint.DATABASE), tables)
 
     def _check_target(self, target: Transaction) -> None:

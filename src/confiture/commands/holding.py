@@ -15,6 +15,7 @@ from confiture.commands.endpoints import Endpoints, find_run, next_command, refu
 from confiture.config import redact
 from confiture.errors import Blocked, ConfitureError, CutoverUnfinished, DataFailure, Refused
 from confiture.journal import runs, steps
+from confiture.journal import source as run_schema
 from confiture.journal.runs import Run
 from confiture.plan.model import plan_from_json
 from confiture.postgres.failure import failure
@@ -51,6 +52,8 @@ def hold_run(where: Endpoints, command: str, progress_: Progress) -> Iterator[tu
         refuse_ending(context, run, command, where)
         _refuse_halfway(context, run, command, where)
         with storing_blocks(context, command, where):
+            if command not in ("abort", "cleanup"):
+                refuse_lost_schema(context, run)
             yield context, run
 
 
@@ -122,6 +125,20 @@ def refuse_ending(context: Context, run: Run, command: str, where: Endpoints) ->
             f"the {ending} of run {run.short} is not finished",
             why="part of what the run needs has been dropped",
             fix=next_command(ending, where),
+        )
+
+
+def refuse_lost_schema(context: Context, run: Run) -> None:
+    """:raises Blocked: when the source has lost the schema of the run, which setup has created there."""
+    with context.source.transaction(read_only=True) as source, context.target.transaction(read_only=True) as target:
+        exists = run_schema.exists(source, context.schema)
+        created = steps.is_done(target, run.id, "setup", setup.SOURCE_SCHEMA)
+    if created and not exists:
+        raise Blocked(
+            "the source no longer has the schema of the run",
+            why="the source was restored to before the setup, or the target to before an abort or a cleanup",
+            fix="end this run",
+            step="cleanup" if run.state == CUTOVER else "abort",
         )
 
 

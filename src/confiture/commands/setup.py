@@ -7,7 +7,7 @@ from typing import Any
 from confiture import config
 from confiture.commands.driver_errors import translated
 from confiture.commands.endpoints import Endpoints, both_databases, next_command
-from confiture.commands.holding import refuse_ending, storing_blocks, unblock
+from confiture.commands.holding import refuse_ending, refuse_lost_schema, storing_blocks, unblock
 from confiture.commands.options import RunOptions
 from confiture.commands.plan import check_publications, mapping_of, options_of, plan_run, propose, stored_choices
 from confiture.config import Database
@@ -53,6 +53,7 @@ def execute(where: Endpoints, choices: RunOptions, wanted: dict[str, Any], progr
         with hold(source, target, run, "setup", progress_) as context:
             refuse_ending(context, run, "setup", where)
             with storing_blocks(context, "setup", where):
+                refuse_lost_schema(context, run)
                 setup.setup(context, request)
                 if choices.mapping is not None:
                     install_capture(context, plan_run(context, context.run(), choices))

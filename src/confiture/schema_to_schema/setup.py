@@ -244,7 +244,8 @@ def _ddl_files(target: Database) -> tuple[build.DdlFile, ...]:
     return build.collect(directory, target.include, target.exclude)
 
 
-#: PUBLIC has no privilege on it, whatever the default privileges are.
+#: The step that creates the run's schema on the source.
+SOURCE_SCHEMA = "schema of the run on the source"
 #: The last step of setup.
 LAST_STEP = "foreign server"
 
@@ -278,7 +279,7 @@ def setup(context: Context, wanted: SetupRequest) -> None:
         context,
         "setup",
         (
-            Step("schema of the run on the source", outside=_source_schema),
+            Step(SOURCE_SCHEMA, outside=_source_schema),
             Step("schema of the run on the target", act=_target_schema),
             Step("new schema built in the target", act=lambda c, tx: _build(c, tx, wanted)),
             Step("foreign keys and triggers taken off", act=_take_off, outside=_fresh_session),
