@@ -757,8 +757,8 @@ MUTANTS = (
     Mutant(
         "status does not guess who serves between closing and opening",
         "states.py",
-        "if captured and name == CLOSING and state not in FINAL:",
-        "if captured and name == CLOSING and state in FINAL:",
+        "if captured and phase in CLOSING and state not in FINAL:",
+        "if captured and phase in CLOSING and state in FINAL:",
         _in("unit", "status_rules", "takes_writes"),
     ),
     Mutant(

@@ -26,6 +26,7 @@ from rich.progress import (
 from confiture.cli import exit_codes
 from confiture.cli.options import Output
 from confiture.commands.endpoints import Endpoints
+from confiture.journal.model import TablePhase
 from confiture.journal.runs import Run
 from confiture.render import outcome
 from confiture.types import visible
@@ -71,7 +72,7 @@ class Reporter(AbstractContextManager["Reporter"]):
         """Print one line."""
         self.console.print(visible(text), markup=False, soft_wrap=True)
 
-    def table(self, name: str, done: int, total: int, phase: str) -> None:
+    def table(self, name: str, done: int, total: int, phase: TablePhase) -> None:
         """Report the rows copied of one table.
 
         :param total: estimated rows until the table is copied.
@@ -81,7 +82,7 @@ class Reporter(AbstractContextManager["Reporter"]):
         else:
             self._line(name, done, total, phase)
 
-    def _bar(self, name: str, done: int, total: int, phase: str) -> None:
+    def _bar(self, name: str, done: int, total: int, phase: TablePhase) -> None:
         if self._bars is None:
             columns = (
                 SpinnerColumn(),
@@ -95,7 +96,7 @@ class Reporter(AbstractContextManager["Reporter"]):
             self._bars.start()
         if name not in self._tasks:
             self._tasks[name] = self._bars.add_task(visible(name), total=max(total, 1), completed=done, rate="")
-        if phase == "copied":
+        if phase is TablePhase.COPIED:
             # Replace the bar by a line: only tables that are being copied have a bar.
             self._bars.remove_task(self._tasks.pop(name))
             self.say(f"{name}: copied {done:,} rows")
@@ -110,9 +111,9 @@ class Reporter(AbstractContextManager["Reporter"]):
         began, at = self._began.setdefault(name, (now, done))
         return (done - at) / (now - began) if now > began else 0.0
 
-    def _line(self, name: str, done: int, total: int, phase: str) -> None:
+    def _line(self, name: str, done: int, total: int, phase: TablePhase) -> None:
         now, rate = time.monotonic(), self._rate(name, done)
-        if phase != "copied" and now - self._printed.get(name, 0.0) < LINE_SECONDS:
+        if phase is not TablePhase.COPIED and now - self._printed.get(name, 0.0) < LINE_SECONDS:
             return
         self._printed[name] = now
         percent = min(100.0, 100 * done / total) if total else 100.0

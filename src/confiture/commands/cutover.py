@@ -24,7 +24,6 @@ from confiture.schema_to_schema import (
     materialized_views,
     migrate,
     plan_store,
-    rollback,
     setup,
     switchover,
     verify,
@@ -32,7 +31,7 @@ from confiture.schema_to_schema import (
 from confiture.schema_to_schema import rehearse as rehearsal
 from confiture.schema_to_schema.cutover_offline import Differs
 from confiture.schema_to_schema.outcomes import Limits, Rehearsal
-from confiture.states import CUTOVER
+from confiture.states import CUTOVER, CutoverPhase
 
 
 def execute(
@@ -157,7 +156,7 @@ def _write_differing(error: Differs, where: Endpoints, report: Path) -> None:
 def is_unfinished(run: Run) -> bool:
     """Whether a cutover with capture has opened the target and has work left."""
     phase = run.cutover_phase
-    return phase not in (None, "done") and not phase.startswith(rollback.PHASE)
+    return phase is not None and phase is not CutoverPhase.DONE and not phase.of_rollback
 
 
 def refuse_unfinished(run: Run, where: Endpoints) -> None:

@@ -23,7 +23,7 @@ from confiture.runner import transitions
 from confiture.runner.context import Context
 from confiture.runner.lease import hold
 from confiture.runner.progress import Progress
-from confiture.schema_to_schema import rollback, setup, switchover
+from confiture.schema_to_schema import setup, switchover
 from confiture.schema_to_schema.preconditions import databases
 from confiture.states import CUTOVER, FINAL, MIGRATING, VERIFIED
 from confiture.types import shell_word
@@ -127,7 +127,7 @@ def refuse_ending(context: Context, run: Run, command: str, where: Endpoints) ->
 
 def _refuse_halfway(context: Context, run: Run, command: str, where: Endpoints) -> None:
     """:raises CutoverUnfinished: when another command has closed one database and not opened the other yet."""
-    live, phase = run.options.get("capture"), run.cutover_phase or ""
+    live, phase = run.options.get("capture"), run.cutover_phase
     if (
         live
         and run.state in (MIGRATING, VERIFIED)
@@ -139,7 +139,7 @@ def _refuse_halfway(context: Context, run: Run, command: str, where: Endpoints) 
             why="no other command can run until it is finished",
             fix=next_command("cutover", where),
         )
-    if live and run.state == CUTOVER and command != "rollback" and phase.startswith(rollback.PHASE):
+    if live and run.state == CUTOVER and command != "rollback" and phase is not None and phase.of_rollback:
         if switchover.is_past_point_of_no_return(context, switchover.REVERSE):
             raise CutoverUnfinished(
                 "a rollback is not finished: the target is closed",

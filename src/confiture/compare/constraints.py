@@ -8,6 +8,7 @@ from psycopg import sql
 
 from confiture.journal import deferred_objects
 from confiture.journal.deferred_objects import Deferred
+from confiture.journal.model import DeferredStatus
 from confiture.journal.verifications import Difference
 from confiture.plan.model import Plan
 from confiture.plan.projection import raw
@@ -106,7 +107,7 @@ def explain_orphans(
 def invalid(tx: Transaction, plan: Plan, taken: tuple[Deferred, ...]) -> Iterator[Difference]:
     """Foreign keys that are not validated although the DDL declares them so, and indexes that are not valid."""
     for key in taken:
-        if key.kind == "foreign_key" and key.status != "off" and (key.detail or {}).get("validated"):
+        if key.kind == "foreign_key" and key.status is not DeferredStatus.OFF and (key.detail or {}).get("validated"):
             name = key.standing
             found = tx.pg.execute(load("constraints.sql")["validated"], [key.table.schema, key.table.name, name])
             if found.fetchone() != (True,):
@@ -130,5 +131,5 @@ def invalid(tx: Transaction, plan: Plan, taken: tuple[Deferred, ...]) -> Iterato
 def off(taken: tuple[Deferred, ...]) -> Iterator[Difference]:
     """Objects that were dropped for the copy and are not restored."""
     for item in taken:
-        if item.kind not in deferred_objects.SUSPENDED and item.status == "off":
+        if item.kind not in deferred_objects.SUSPENDED and item.status is DeferredStatus.OFF:
             yield Difference("constraints", f"{item.table} {item.name}", f"{item.kind} is not restored")

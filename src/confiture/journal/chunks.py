@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import func
 
 from confiture.journal import table_plans
+from confiture.journal.model import TablePhase
 from confiture.journal.table_plans import key_values
 from confiture.journal.tables import chunk, table_plan
 from confiture.postgres.session import Transaction
@@ -75,7 +76,7 @@ def add(tx: Transaction, run_id: uuid.UUID, number: int, ranges: list[KeyRange],
         cursor_key=None if cursor is None else list(cursor),
         next_chunk=first + len(ranges),
         sealed=sealed,
-        phase="copying",
+        phase=TablePhase.COPYING,
         started_at=func.coalesce(table_plan.c.started_at, func.clock_timestamp()),
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from confiture.journal.model import DeferredStatus
 from confiture.journal.tables import deferred_object
 from confiture.postgres.session import Transaction
 from confiture.types import TableRef
@@ -22,7 +23,6 @@ class Deferred:
 
     :ivar definition: the statement or definition that restores it as declared.
     :ivar interim: the definition of its substitute until the cutover; None when it has none.
-    :ivar status: ``off``, ``interim`` or ``back``.
     """
 
     kind: str
@@ -32,7 +32,7 @@ class Deferred:
     interim: str | None = None
     comment: str | None = None
     detail: Json | None = None
-    status: str = "off"
+    status: DeferredStatus = DeferredStatus.OFF
 
     @property
     def interim_name(self) -> str:
@@ -42,7 +42,7 @@ class Deferred:
     @property
     def standing(self) -> str:
         """The name of the object that is in place until the opening, by the status."""
-        return self.interim_name if self.status == "interim" else self.name
+        return self.interim_name if self.status is DeferredStatus.INTERIM else self.name
 
 
 def add(tx: Transaction, run_id: uuid.UUID, item: Deferred) -> None:
@@ -82,7 +82,7 @@ def of_run(tx: Transaction, run_id: uuid.UUID, kind: str | None = None) -> tuple
             row.interim,
             row.comment,
             row.detail,
-            row.status,
+            DeferredStatus(row.status),
         )
         for row in rows
     )
@@ -102,7 +102,7 @@ def in_order(items: Iterable[Deferred]) -> tuple[Deferred, ...]:
     return tuple(sorted(items, key=lambda d: -int((d.detail or {}).get("level", 0))))
 
 
-def set_status(tx: Transaction, run_id: uuid.UUID, item: Deferred, status: str) -> None:
+def set_status(tx: Transaction, run_id: uuid.UUID, item: Deferred, status: DeferredStatus) -> None:
     """Record the new status of ``item`` in the transaction that changes it."""
     c = deferred_object.c
     tx.sa.execute(
@@ -113,7 +113,7 @@ def set_status(tx: Transaction, run_id: uuid.UUID, item: Deferred, status: str) 
     )
 
 
-def set_all_statuses(tx: Transaction, run_id: uuid.UUID, kinds: Sequence[str], status: str) -> None:
+def set_all_statuses(tx: Transaction, run_id: uuid.UUID, kinds: Sequence[str], status: DeferredStatus) -> None:
     """Record the new status of every object of some kinds in the transaction that changes it."""
     c = deferred_object.c
     tx.sa.execute(sa.update(deferred_object).where(c.run_id == run_id, c.kind.in_(kinds)).values(status=status))

@@ -19,7 +19,7 @@ from confiture import __version__
 from confiture.errors import Held
 from confiture.journal.tables import event, run
 from confiture.postgres.session import Transaction
-from confiture.states import FINAL, SETUP
+from confiture.states import FINAL, SETUP, CutoverPhase
 
 Json = dict[str, Any]
 
@@ -46,7 +46,7 @@ class Run:
     plan_hash: str | None
     ddl_digest: str | None
     writes_served_by: str
-    cutover_phase: str | None
+    cutover_phase: CutoverPhase | None
     blocked_reason: str | None
     blocked_command: str | None
     tool_version: str
@@ -72,7 +72,11 @@ def actor() -> str:
 
 
 def _run(row: sa.Row[Any] | None) -> Run | None:
-    return None if row is None else Run(**{f.name: row._mapping[f.name] for f in fields(Run)})
+    if row is None:
+        return None
+    values = {f.name: row._mapping[f.name] for f in fields(Run)}
+    phase = values.pop("cutover_phase")
+    return Run(**values, cutover_phase=None if phase is None else CutoverPhase(phase))
 
 
 def create(

@@ -15,6 +15,7 @@ from psycopg import sql
 
 from confiture.errors import Held
 from confiture.journal.deferred_objects import Deferred
+from confiture.journal.model import DeferredStatus
 from confiture.postgres.session import Transaction
 from confiture.sql import load
 from confiture.types import TableRef
@@ -198,10 +199,13 @@ def items(tx: Transaction, schema: str, kind: str) -> tuple[Deferred, ...]:
     """The objects of one kind that are disabled or dropped, by name."""
     statement = sql.SQL("SELECT item FROM {} WHERE kind = %s ORDER BY schema_name, table_name, name")
     rows = tx.pg.execute(statement.format(table(schema, "aside")), (kind,)).fetchall()
-    return tuple(Deferred(**{**row[0], "table": TableRef(**row[0]["table"])}) for row in rows)
+    return tuple(
+        Deferred(**{**row[0], "table": TableRef(**row[0]["table"]), "status": DeferredStatus(row[0]["status"])})
+        for row in rows
+    )
 
 
-def set_status(tx: Transaction, schema: str, item: Deferred, status: str) -> None:
+def set_status(tx: Transaction, schema: str, item: Deferred, status: DeferredStatus) -> None:
     """Record the new status of ``item`` in the transaction that changes it."""
     statement = sql.SQL(
         "UPDATE {} SET item = item || jsonb_build_object('status', %s::text)"

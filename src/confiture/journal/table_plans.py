@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from confiture.journal.model import TablePhase
 from confiture.journal.tables import chunk, table_plan
 from confiture.postgres.session import Transaction
 from confiture.types import KeyValue, TableRef
@@ -25,7 +26,7 @@ class TableProgress:
     source: TableRef
     plan: Json
     estimate: int
-    phase: str
+    phase: TablePhase
     fingerprint: Json | None
     cursor_key: KeyValue | None
     next_chunk: int
@@ -46,7 +47,7 @@ def _progress(row: sa.Row[Any]) -> TableProgress:
         source=TableRef(row.source_schema, row.source_table),
         plan=row.plan,
         estimate=row.estimate,
-        phase=row.phase,
+        phase=TablePhase(row.phase),
         fingerprint=row.fingerprint,
         cursor_key=key_values(row.cursor_key),
         next_chunk=row.next_chunk,
@@ -96,7 +97,7 @@ def replace(tx: Transaction, run_id: uuid.UUID, number: int, source: TableRef, p
         source_table=source.name,
         plan=plan,
         estimate=estimate,
-        phase="planned",
+        phase=TablePhase.PLANNED,
         cursor_key=None,
         next_chunk=1,
         sealed=False,

@@ -26,6 +26,7 @@ from confiture.errors import CannotConnect, CutoverAborted, CutoverUnfinished
 from confiture.failpoints import failpoint
 from confiture.journal import deferred_objects, runs
 from confiture.journal.deferred_objects import Deferred
+from confiture.journal.model import DeferredStatus
 from confiture.journal.runs import Run
 from confiture.journal.verifications import Difference
 from confiture.plan.model import Plan
@@ -53,7 +54,7 @@ from confiture.schema_to_schema.keyless import off_until_cutover
 from confiture.schema_to_schema.outcomes import Limits
 from confiture.schema_to_schema.switchover import FORWARD, Remaining
 from confiture.schema_to_schema.table_lock import TryAgain, Work
-from confiture.states import CUTOVER
+from confiture.states import CUTOVER, CutoverPhase
 from confiture.types import TableRef
 
 #: Number of values that a sequence is set ahead, because reading it is not transactional.
@@ -74,7 +75,7 @@ def switch(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None =
         refuse_stale(context, plan)
         verify.refuse_changed(context)
         hashing = changed_keys.hashing_of(context, plan)
-        set_phase(context, "preparing")
+        set_phase(context, CutoverPhase.PREPARING)
         try:
             prepare(context, plan, hashing, limits)
             servers = verify.servers(context)
@@ -84,7 +85,7 @@ def switch(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None =
                 for job in (j for f in follower.followed for j in f.jobs):
                     changed_keys.discard_equal(context, job, hashing)
                 with switchover.paused(context, pooler, limits, FORWARD) as remaining:
-                    set_phase(context, "closing")
+                    set_phase(context, CutoverPhase.CLOSING)
                     try:
                         _close(follower, plan, hashing, remaining, servers)
                     except (psycopg.Error, CannotConnect) as error:
@@ -99,7 +100,7 @@ def switch(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None =
     # The target is serving. The rest may be interrupted; the same command continues it.
     drop_interim_keys(context, plan)
     reverse.prepare_source(context, plan)
-    retry(lambda: set_phase(context, "done"))
+    retry(lambda: set_phase(context, CutoverPhase.DONE))
     materialized_views.refresh(context, plan)
     switchover.refuse_paused_pooler(context, FORWARD)
 
@@ -151,7 +152,11 @@ def _acted_on(tx: Transaction, context: Context) -> list[TableRef]:
     """The target tables that the opening changes."""
     kinds = ("foreign_key", "trigger")
     return sorted(
-        {d.table for d in deferred_objects.of_run(tx, context.run_id) if d.kind in kinds and d.status != "back"}
+        {
+            d.table
+            for d in deferred_objects.of_run(tx, context.run_id)
+            if d.kind in kinds and d.status is not DeferredStatus.BACK
+        }
     )
 
 
@@ -179,7 +184,7 @@ def _act(
     failpoint("switch.before_point_of_no_return")
 
 
-def set_phase(context: Context, name: str | None, **values: object) -> None:
+def set_phase(context: Context, name: CutoverPhase | None, **values: object) -> None:
     """Record the phase for ``status`` only. Recovery reads the real state from the databases."""
     # Durable together: the phase and the run's other values of this call.
     with context.fenced("switch.phase") as tx:
@@ -367,31 +372,33 @@ def open_target(context: Context, tx: Transaction, plan: Plan, run: Run, servers
     :param servers: the start of both servers, when every row is known to be equal; None when that is not known.
     """
     for item in deferred_objects.of_run(tx, context.run_id, "foreign_key"):
-        if item.status == "interim" and item.interim is not None:
+        if item.status is DeferredStatus.INTERIM and item.interim is not None:
             foreign_keys.declare(tx, item)
-        elif item.status == "off" and off_until_cutover(plan, item):
+        elif item.status is DeferredStatus.OFF and off_until_cutover(plan, item):
             foreign_keys.restore_not_valid(tx, item)
-            deferred_objects.set_status(tx, context.run_id, item, "interim")
-    off = [item for item in deferred_objects.suspended(tx, context.run_id) if item.status != "back"]
+            deferred_objects.set_status(tx, context.run_id, item, DeferredStatus.INTERIM)
+    off = [item for item in deferred_objects.suspended(tx, context.run_id) if item.status is not DeferredStatus.BACK]
     for item in off:
         restore(tx, item)
     checks = [item.table for item in off if item.kind == "check"]
     if checks:
         # A restored constraint NOT VALID may be NOT NULL, which changes the fingerprint of its column.
         fingerprint.record(tx, context.schema, fingerprint.roots_of(tx, checks), (fingerprint.COLUMNS,))
-    deferred_objects.set_all_statuses(tx, context.run_id, deferred_objects.SUSPENDED, "back")
+    deferred_objects.set_all_statuses(tx, context.run_id, deferred_objects.SUSPENDED, DeferredStatus.BACK)
     write_block.unblock(tx, context.schema)
     transitions.fire(tx, run, "cutover", {"live": True})
     options = {k: v for k, v in run.options.items() if k != reverse_verify.SERVERS_OPTION}
     if servers is not None:
         options[reverse_verify.SERVERS_OPTION] = servers
-    runs.update(tx, context.run_id, writes_served_by="target", cutover_phase="opened", options=options)
+    runs.update(tx, context.run_id, writes_served_by="target", cutover_phase=CutoverPhase.OPENED, options=options)
 
 
 def drop_interim_keys(context: Context, plan: Plan) -> None:
     """After the opening, without a time limit: validate the declared keys, drop their interims."""
     with context.target.transaction(read_only=True) as tx:
-        keys = [k for k in deferred_objects.of_run(tx, context.run_id, "foreign_key") if k.status == "interim"]
+        keys = [
+            k for k in deferred_objects.of_run(tx, context.run_id, "foreign_key") if k.status is DeferredStatus.INTERIM
+        ]
     for item in keys:
         beside_interim = not off_until_cutover(plan, item)
         # Durable: the declared key is validated. Its interim remains.
@@ -408,4 +415,4 @@ def _drop_interim(context: Context, item: Deferred, *, beside_interim: bool) -> 
         brief_lock(tx)
         if beside_interim:
             foreign_keys.drop_interim(tx, item)
-        deferred_objects.set_status(tx, context.run_id, item, "back")
+        deferred_objects.set_status(tx, context.run_id, item, DeferredStatus.BACK)

@@ -15,6 +15,7 @@ from confiture.errors import CutoverAborted, Refused
 from confiture.journal import deferred_objects, runs, verifications
 from confiture.journal import source as run_schema
 from confiture.journal.deferred_objects import Deferred
+from confiture.journal.model import DeferredStatus
 from confiture.journal.runs import Run
 from confiture.naming import Naming
 from confiture.plan.model import Plan
@@ -114,7 +115,7 @@ def _declare(item: Deferred) -> Callable[[Context, Transaction], None]:
         fingerprint.refuse_changed(tx, context.schema, "target", [fingerprint.FOREIGN_KEYS], list(both))
         foreign_keys.replace_interim(tx, item)
         fingerprint.record(tx, context.schema, both, [fingerprint.FOREIGN_KEYS])
-        deferred_objects.set_status(tx, context.run_id, item, "back")
+        deferred_objects.set_status(tx, context.run_id, item, DeferredStatus.BACK)
 
     return act
 
@@ -144,7 +145,7 @@ def _under_lock(context: Context, source: Transaction, plan: Plan) -> None:
         sequences.set_all(context.source, tx, plan)
         for item in deferred_objects.suspended(tx, context.run_id):
             restore(tx, item)
-            deferred_objects.set_status(tx, context.run_id, item, "back")
+            deferred_objects.set_status(tx, context.run_id, item, DeferredStatus.BACK)
         run = runs.get(tx, context.run_id)
         transitions.fire(tx, run, "cutover", {"verification": result.number})
         runs.update(tx, context.run_id, writes_served_by="target")
@@ -155,7 +156,7 @@ def rehearse_declaring(context: Context) -> None:
     with context.target.rehearsal() as tx:
         runs.fence(tx, context.run_id, context.epoch)
         for key in deferred_objects.of_run(tx, context.run_id, "foreign_key"):
-            if key.status == "interim":
+            if key.status is DeferredStatus.INTERIM:
                 foreign_keys.replace_interim(tx, key)
 
 

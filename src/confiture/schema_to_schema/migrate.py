@@ -17,6 +17,7 @@ from confiture.copy.throttler import Throttler
 from confiture.errors import Blocked, ConfitureError, DataFailure, GaveWay, Refused
 from confiture.journal import runs, table_plans
 from confiture.journal.chunks import Chunk, claim, fail
+from confiture.journal.model import COPIED, TablePhase
 from confiture.journal.table_plans import TableProgress
 from confiture.plan.model import Plan, plan_from_json
 from confiture.postgres.failure import failure, relies_on_search_path
@@ -25,9 +26,6 @@ from confiture.runner.context import Context
 from confiture.schema_to_schema import follow, plan_store, rebuild
 from confiture.schema_to_schema.log_compaction import LogCompactor
 from confiture.types import shell_word
-
-#: Phases of a table whose rows are all copied.
-COPIED = ("copied", "finished")
 
 
 def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
@@ -97,7 +95,7 @@ def _copy_table(context: Context, job: RunTable, state: TableProgress, throttler
         copied += rows or 0
         done, now = retry(partial(chunks.complete, context, number))
         total = now.rows_done if done else max(now.estimate, now.rows_done)
-        context.progress.table(name, now.rows_done, total, "copied" if done else "copying")
+        context.progress.table(name, now.rows_done, total, TablePhase.COPIED if done else TablePhase.COPYING)
         if done:
             break
     retry(partial(_mark_copied, context, number))
@@ -107,7 +105,7 @@ def _copy_table(context: Context, job: RunTable, state: TableProgress, throttler
 def _mark_copied(context: Context, number: int) -> None:
     # Durable: every row of the table is copied.
     with context.fenced() as tx:
-        table_plans.update(tx, context.run_id, number, phase="copied")
+        table_plans.update(tx, context.run_id, number, phase=TablePhase.COPIED)
 
 
 def _copy_next(context: Context, job: RunTable, state: TableProgress, throttler: Throttler) -> int | None:
@@ -127,7 +125,7 @@ def _copy_next(context: Context, job: RunTable, state: TableProgress, throttler:
         throttler.copied(job.table.number, rows, began)
         copied += rows
         estimate = max(state.estimate, state.rows_done + copied)
-        context.progress.table(str(job.table.target), state.rows_done + copied, estimate, "copying")
+        context.progress.table(str(job.table.target), state.rows_done + copied, estimate, TablePhase.COPYING)
 
 
 def _copy_or_halve(context: Context, job: RunTable, chunk: Chunk) -> int | None:

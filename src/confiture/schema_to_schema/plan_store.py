@@ -22,6 +22,7 @@ from confiture.copy.run_table import RunTable
 from confiture.errors import Blocked, Fault, FaultyInput, Refused, UsageError
 from confiture.journal import deferred_objects, runs, steps, table_plans
 from confiture.journal import source as run_schema
+from confiture.journal.model import COPIED, DeferredStatus
 from confiture.journal.runs import Json, Run
 from confiture.journal.table_plans import TableProgress
 from confiture.mapping import Mapping
@@ -314,7 +315,7 @@ def _refuse_other_tables(before: tuple[TableProgress, ...], plan: Plan) -> None:
 
 def has_rows(state: TableProgress) -> bool:
     """Whether rows of the table are copied, or the source table is known to have none."""
-    return bool(state.rows_done) or state.phase in ("copied", "finished")
+    return bool(state.rows_done) or state.phase in COPIED
 
 
 def _refuse_changed(before: tuple[TableProgress, ...], plan: Plan, restart: frozenset[TableRef]) -> None:
@@ -540,9 +541,9 @@ def _reopen(context: Context, tx: Transaction, run: Run) -> None:
 def foreign_keys_off(context: Context, tx: Transaction) -> None:
     """Take the foreign keys off again, so that a referenced table can be emptied and filled."""
     for item in deferred_objects.of_run(tx, context.run_id, "foreign_key"):
-        if item.status != "off":
+        if item.status is not DeferredStatus.OFF:
             take_off(tx, item)
-            deferred_objects.set_status(tx, context.run_id, item, "off")
+            deferred_objects.set_status(tx, context.run_id, item, DeferredStatus.OFF)
 
 
 def _empty(tx: Transaction, tables: frozenset[TableRef]) -> None:

@@ -15,6 +15,7 @@ from confiture import fingerprint
 from confiture.errors import DataFailure
 from confiture.journal import deferred_objects, table_plans
 from confiture.journal.deferred_objects import Deferred
+from confiture.journal.model import DeferredStatus, TablePhase
 from confiture.plan.model import Plan
 from confiture.postgres.failure import failure
 from confiture.postgres.retry import retry, retryable
@@ -37,7 +38,7 @@ def rebuild(context: Context, plan: Plan) -> None:
         taken = deferred_objects.of_run(tx, context.run_id)
     keys = [d for d in taken if d.kind == "foreign_key" and not off_until_cutover(plan, d)]
     # Indexes exist already after a table was copied again. Those that another object needs were not taken off.
-    off = [d for d in indexes.roots_first(taken) if d.status == "off"]
+    off = [d for d in indexes.roots_first(taken) if d.status is DeferredStatus.OFF]
     retry(partial(_set_sequences, context, plan))
     run_steps(
         context,
@@ -91,7 +92,7 @@ def _not_unique(error: psycopg.Error, name: str, item: Deferred) -> DataFailure:
 def restore_and_record(context: Context, tx: Transaction, item: Deferred) -> None:
     """Restore an object that is off, and record that it is back."""
     restore(tx, item)
-    deferred_objects.set_status(tx, context.run_id, item, "back")
+    deferred_objects.set_status(tx, context.run_id, item, DeferredStatus.BACK)
 
 
 def _add_interim(context: Context, tx: Transaction, item: Deferred) -> None:
@@ -101,7 +102,7 @@ def _add_interim(context: Context, tx: Transaction, item: Deferred) -> None:
             foreign_keys.add_interim(tx, item)
     except psycopg.errors.ForeignKeyViolation:
         return
-    deferred_objects.set_status(tx, context.run_id, item, "interim")
+    deferred_objects.set_status(tx, context.run_id, item, DeferredStatus.INTERIM)
 
 
 def _validate_interim(context: Context, tx: Transaction, item: Deferred) -> None:
@@ -125,7 +126,7 @@ def _refresh(view: TableRef) -> TargetAct:
 def _analyze(table: TableRef, number: int) -> TargetAct:
     def act(context: Context, tx: Transaction) -> None:
         tx.pg.execute(sql.SQL("ANALYZE {}").format(qualified(table)))
-        table_plans.update(tx, context.run_id, number, phase="finished", finished_at=_now(tx))
+        table_plans.update(tx, context.run_id, number, phase=TablePhase.FINISHED, finished_at=_now(tx))
 
     return act
 

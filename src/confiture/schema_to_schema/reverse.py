@@ -24,6 +24,7 @@ from confiture.errors import Blocked, Fault, Refused
 from confiture.failpoints import failpoint
 from confiture.journal import catch_up, deferred_objects, runs, source
 from confiture.journal.deferred_objects import Deferred
+from confiture.journal.model import DeferredStatus
 from confiture.mapping import Mapping
 from confiture.plan import trust
 from confiture.plan.model import Plan, TablePlan
@@ -175,9 +176,9 @@ def restore_source(context: Context, tx: Transaction) -> None:
         restore(tx, item)
         source.forget(tx, context.schema, item)
     for item in source.items(tx, context.schema, "foreign_key"):
-        if item.status == "off":
+        if item.status is DeferredStatus.OFF:
             foreign_keys.declare(tx, item)
-            source.set_status(tx, context.schema, item, "interim")
+            source.set_status(tx, context.schema, item, DeferredStatus.INTERIM)
     refs = fingerprint.recorded(tx, context.schema, fingerprint.TRIGGERS)
     fingerprint.record(tx, context.schema, refs, _CHANGED)
     fingerprint.forget(tx, context.schema, refs, (fingerprint.FOREIGN_KEYS,))

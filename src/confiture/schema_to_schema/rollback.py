@@ -23,6 +23,7 @@ from confiture.errors import CannotConnect, CutoverAborted
 from confiture.failpoints import failpoint
 from confiture.journal import deferred_objects, runs, steps
 from confiture.journal import source as run_schema
+from confiture.journal.model import DeferredStatus
 from confiture.journal.verifications import Difference
 from confiture.plan.model import Plan
 from confiture.pooler import Pooler
@@ -47,10 +48,7 @@ from confiture.schema_to_schema.deferred_objects import foreign_keys, take_off
 from confiture.schema_to_schema.outcomes import Limits
 from confiture.schema_to_schema.switchover import REVERSE, Remaining
 from confiture.schema_to_schema.table_lock import Tables, Work
-from confiture.states import CUTOVER
-
-#: Phases of a rollback begin with this in the journal.
-PHASE = REVERSE.phase_prefix
+from confiture.states import CUTOVER, CutoverPhase
 
 
 def rollback(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None = None) -> None:
@@ -64,20 +62,20 @@ def rollback(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None
         refuse(context, plan)
         refuse_unequal(context, plan)
         hashing = changed_keys.hashing_of(context, plan)
-        cutover.set_phase(context, PHASE + "preparing")
+        cutover.set_phase(context, CutoverPhase.ROLLBACK_PREPARING)
         _prepare(context, plan, hashing)
         try:
             with ReverseFollower(context, plan) as follower:
                 follow.one_pass(follower, record_changed=True)
                 with switchover.paused(context, pooler, limits, REVERSE) as remaining:
-                    cutover.set_phase(context, PHASE + "closing")
+                    cutover.set_phase(context, CutoverPhase.ROLLBACK_CLOSING)
                     try:
                         _close(follower, plan, hashing, remaining)
                     except (psycopg.Error, CannotConnect) as error:
                         if not switchover.was_passed_despite(context, REVERSE, error):
                             raise
         except CutoverAborted:
-            cutover.set_phase(context, "done")
+            cutover.set_phase(context, CutoverPhase.DONE)
             raise
     with switchover.unfinished_on_lost_connection(REVERSE):
         _complete_opening(context, plan)
@@ -243,7 +241,7 @@ def _complete_opening(context: Context, plan: Plan) -> None:
     """Open the source when its prepared opening did not commit; then record that it is open."""
     tables = [t.source for t in plan.tables]
     wait_for_locks(context, "source", tables, partial(_open_source, context), grace=cutover.GRACE_SECONDS)
-    retry(lambda: cutover.set_phase(context, PHASE + "opened", writes_served_by="source"))
+    retry(lambda: cutover.set_phase(context, CutoverPhase.ROLLBACK_OPENED, writes_served_by="source"))
 
 
 def _open_source(context: Context) -> None:
@@ -260,7 +258,7 @@ def _return_to_migrating(context: Context, plan: Plan) -> None:
     """Declare the source's keys, take off and relax the target's objects as during the copy, then change the state."""
     reverse.drop_source_interims(context)
     with context.target.transaction(read_only=True) as tx:
-        taken = [d for d in deferred_objects.of_run(tx, context.run_id) if d.status == "back"]
+        taken = [d for d in deferred_objects.of_run(tx, context.run_id) if d.status is DeferredStatus.BACK]
     for item in reversed(deferred_objects.in_order(taken)):
         if item.kind in ("foreign_key", *deferred_objects.SUSPENDED):
             # Durable together: the object and its status.
@@ -280,9 +278,9 @@ def _return_to_migrating(context: Context, plan: Plan) -> None:
 def _off_again(context: Context, tx: Transaction, item: deferred_objects.Deferred) -> None:
     if item.kind in deferred_objects.SUSPENDED:
         take_off(tx, item)
-        deferred_objects.set_status(tx, context.run_id, item, "off")
+        deferred_objects.set_status(tx, context.run_id, item, DeferredStatus.OFF)
     else:
         foreign_keys.relax(tx, item)
         if (item.detail or {}).get("validated") and item.interim is not None:
             foreign_keys.validate_interim(tx, item)
-        deferred_objects.set_status(tx, context.run_id, item, "interim")
+        deferred_objects.set_status(tx, context.run_id, item, DeferredStatus.INTERIM)

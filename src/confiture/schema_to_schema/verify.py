@@ -24,6 +24,7 @@ from confiture.copy.run_table import RunTable
 from confiture.errors import Refused, UsageError
 from confiture.failpoints import failpoint
 from confiture.journal import catch_up, deferred_objects, rounds, runs, table_plans, verifications
+from confiture.journal.model import TablePhase
 from confiture.journal.verifications import Difference, Unit
 from confiture.naming import Naming
 from confiture.plan.model import Plan
@@ -126,7 +127,7 @@ def refuse_unfinished(context: Context) -> None:
     """:raises Refused: when a table is not copied completely, or its constraints are not restored."""
     with context.target.transaction(read_only=True) as tx:
         states = table_plans.of_run(tx, context.run_id)
-    left = [str(s.target) for s in states if s.phase != "finished"]
+    left = [str(s.target) for s in states if s.phase is not TablePhase.FINISHED]
     if left:
         raise Refused(
             "not every table is copied yet",

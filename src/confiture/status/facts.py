@@ -10,6 +10,9 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Any
 
+from confiture.journal.model import TablePhase
+from confiture.states import CutoverPhase
+
 Json = dict[str, Any]
 
 #: The version of the JSON; raised when a field is removed or changes its meaning.
@@ -65,7 +68,7 @@ class TableReport:
 
     source: str
     target: str
-    phase: str
+    phase: TablePhase
     strategy: str | None
     rows_done: int
     rows_total: int
@@ -106,7 +109,7 @@ class RunReport:
     state_since: datetime
     started_at: datetime
     writes_served_by: str
-    cutover_phase: str | None
+    cutover_phase: CutoverPhase | None
     rolled_back_at: datetime | None
     blocked_reason: str | None
     severity: int

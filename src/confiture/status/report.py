@@ -22,6 +22,7 @@ from confiture.config import Database
 from confiture.copy.throttle import from_json as throttle_from_json
 from confiture.errors import CannotConnect, ConfitureError, Refused, UsageError
 from confiture.journal import leases, schema
+from confiture.journal.model import COPIED, TablePhase
 from confiture.naming import Naming, naming
 from confiture.postgres.session import Session, Transaction
 from confiture.sql import load
@@ -233,9 +234,11 @@ def _tables(rows: Sequence[Json], rebuilding: Sequence[Json]) -> tuple[TableRepo
     built = {r["target"]: (r["back"], r["taken"]) for r in rebuilding}
     found = []
     for row in rows:
-        whole = row["sealed"] and row["phase"] in ("copied", "finished")
+        phase = TablePhase(row["phase"])
+        whole = row["sealed"] and phase in COPIED
         back, taken = built.get(row["target"], (0, 0))
-        phase = "indexing" if row["phase"] == "copied" and back < taken else row["phase"]
+        if phase is TablePhase.COPIED and back < taken:
+            phase = TablePhase.INDEXING
         found.append(
             TableReport(
                 row["source"],

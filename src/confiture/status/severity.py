@@ -11,8 +11,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from confiture.journal.leases import LEASE_SECONDS
+from confiture.journal.model import TablePhase
 from confiture.naming import Naming
-from confiture.states import ABORTED, CLOSING, CUTOVER, FINAL, MIGRATING, ROLLBACK, SETUP, VERIFIED, writes_served_by
+from confiture.states import (
+    ABORTED,
+    CLOSING,
+    CUTOVER,
+    FINAL,
+    MIGRATING,
+    SETUP,
+    VERIFIED,
+    CutoverPhase,
+    writes_served_by,
+)
 from confiture.status.facts import UNSAFE, Json, RunnerReport, Severity, TableReport
 from confiture.types import shell_word
 
@@ -29,7 +40,7 @@ CLOSING_TOO_LONG_SECONDS = 60
 
 
 #: Phases of a cutover or a rollback in which both databases are open; None before the first.
-QUIET_PHASES = (None, "done", "preparing", f"{ROLLBACK}preparing")
+QUIET_PHASES = (None, CutoverPhase.DONE, CutoverPhase.PREPARING, CutoverPhase.ROLLBACK_PREPARING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +64,7 @@ class Facts:
     captured: bool = False
     planned: bool = True
     setup_done: bool = True
-    phase: str | None = None
+    phase: CutoverPhase | None = None
     phase_seconds: float = 0.0
     target_closed: bool | None = None
     held: str | None = None
@@ -69,14 +80,14 @@ class Facts:
     @property
     def switching(self) -> str | None:
         """``cutover`` or ``rollback`` while one is between two quiet phases, else None."""
-        if self.state in FINAL or self.phase in QUIET_PHASES:
+        if self.state in FINAL or self.phase is None or self.phase in QUIET_PHASES:
             return None
-        return "rollback" if (self.phase or "").startswith(ROLLBACK) else "cutover"
+        return "rollback" if self.phase.of_rollback else "cutover"
 
     @property
     def closing(self) -> bool:
         """Whether one database may be closed while the other is not open."""
-        return self.switching is not None and (self.phase or "").removeprefix(ROLLBACK) == CLOSING
+        return self.switching is not None and self.phase in CLOSING
 
     @property
     def served(self) -> str:
@@ -86,7 +97,7 @@ class Facts:
 
 def copied(tables: Sequence[TableReport]) -> bool:
     """Whether every table has its rows, indexes and constraints."""
-    return bool(tables) and all(t.phase == "finished" for t in tables)
+    return bool(tables) and all(t.phase is TablePhase.FINISHED for t in tables)
 
 
 def work_left(facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: Json) -> str | None:
@@ -99,7 +110,7 @@ def work_left(facts: Facts, runner: RunnerReport, tables: Sequence[TableReport],
     if facts.state == SETUP and runner.command == "migrate" and not (runner.ended_why or "").startswith(_BEGUN_NOTHING):
         return "migrate has not copied anything"
     if facts.state == MIGRATING and not copied(tables):
-        left = sum(t.phase != "finished" for t in tables)
+        left = sum(t.phase is not TablePhase.FINISHED for t in tables)
         return f"{left} of {len(tables)} tables are not finished"
     if facts.state in (MIGRATING, VERIFIED) and verification["status"] == "interrupted":
         return "the verification was interrupted"
@@ -132,13 +143,12 @@ Reasons = tuple[list[str], list[str]]
 
 def _of_switch(facts: Facts, runner: RunnerReport) -> Reasons:
     """A cutover or rollback that is not finished."""
-    phase = (facts.phase or "").removeprefix(ROLLBACK)
-    if facts.switching is None:
+    if facts.switching is None or facts.phase is None:
         return [], []
     if runner.alive:
         late = facts.closing and facts.phase_seconds > CLOSING_TOO_LONG_SECONDS
         return [], [f"the {facts.switching} has been closing for {facts.phase_seconds:.0f} s"] if late else []
-    stopped = f"the {facts.switching} is not finished: it stopped in phase {phase}"
+    stopped = f"the {facts.switching} is not finished: it stopped in phase {facts.phase.unqualified}"
     if facts.closing:
         closes, opens = ("source", "target") if facts.switching == "cutover" else ("target", "source")
         if facts.target_closed is not False:
@@ -353,7 +363,7 @@ def facts_of(row: Mapping[str, Any], **more: Any) -> Facts:
     names = ("state", "captured", "planned", "setup_done", "phase_seconds", "held", "blocked_command", "ending")
     return Facts(
         **{name: row[name] for name in names},
-        phase=row["cutover_phase"],
+        phase=None if row["cutover_phase"] is None else CutoverPhase(row["cutover_phase"]),
         blocked=row["blocked_reason"],
         idle_seconds=row["idle_seconds"],
         no_way_back=row["no_way_back"],
