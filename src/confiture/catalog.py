@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 
 from confiture.postgres.session import Transaction
 from confiture.sql import load
-from confiture.types import TableRef
+from confiture.types import KeyOperator, TableRef
 
 _SQL = "catalog.sql"
 Json = dict[str, Any]
@@ -145,20 +145,6 @@ class Index:
     def is_key(self) -> bool:
         """Whether ``=`` on its columns identifies each row, except rows with NULLs."""
         return self.is_whole and self.own_equality
-
-
-@dataclass(frozen=True, slots=True)
-class KeyOperator:
-    """The comparison of one column of a foreign key: ``referenced OPERATOR(...) referencing``.
-
-    :ivar operator: the operator as SQL, ``OPERATOR(schema.=)``; its operands are ``left_type`` and ``right_type``.
-    :ivar collation: the collation of the referenced column; None if its type has none.
-    """
-
-    operator: str
-    left_type: str
-    right_type: str
-    collation: str | None
 
 
 @dataclass(frozen=True, slots=True)

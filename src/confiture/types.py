@@ -74,6 +74,20 @@ class Backend:
     started: str
 
 
+@dataclass(frozen=True, slots=True)
+class KeyOperator:
+    """The comparison of one column of a foreign key: ``referenced OPERATOR(...) referencing``.
+
+    :ivar operator: the operator as SQL, ``OPERATOR(schema.=)``; its operands are ``left_type`` and ``right_type``.
+    :ivar collation: the collation of the referenced column; None if its type has none.
+    """
+
+    operator: str
+    left_type: str
+    right_type: str
+    collation: str | None
+
+
 #: Control characters, and characters that change the direction of writing.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 

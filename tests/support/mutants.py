@@ -680,8 +680,8 @@ MUTANTS = (
     Mutant(
         "orphans are searched with the foreign key's own operators",
         "compare/constraints.py",
-        '    operators = detail.get("operators")\n',
-        "    operators = None\n",
+        "    if key.operators is None:",
+        "    if key.operators is not None:",
         _in("integration", "foreign_keys", "verify_finds"),
     ),
     Mutant(
@@ -694,8 +694,8 @@ MUTANTS = (
     Mutant(
         "the action of a partitioned table's key holds from the opening on",
         "schema_to_schema/deferred_objects/foreign_keys.py",
-        'for table in _leaves(tx, item, None) if detail["partitioned"] else',
-        'for table in [] if detail["partitioned"] else',
+        "for table in _leaves(tx, item, None) if item.partitioned else",
+        "for table in [] if item.partitioned else",
         _in("integration", "foreign_keys", "obeys"),
     ),
     Mutant(
@@ -715,8 +715,8 @@ MUTANTS = (
     Mutant(
         "a constraint NOT VALID of the target is off during the run",
         "schema_to_schema/setup.py",
-        "for item in describe.unvalidated(found, (t.ref for t in found.tables)):",
-        "for item in ():",
+        "for check in describe.unvalidated(found, (t.ref for t in found.tables)):",
+        "for check in ():",
         _in("integration", "unvalidated", "brought_over"),
     ),
     Mutant(
@@ -736,8 +736,8 @@ MUTANTS = (
     Mutant(
         "a publication in the target does not refuse what we delete",
         "schema_to_schema/setup.py",
-        "for item in describe.publications(found):",
-        "for item in ():",
+        "for publication in describe.publications(found):",
+        "for publication in ():",
         _in("integration", "published_target", "without_identity"),
     ),
     Mutant(

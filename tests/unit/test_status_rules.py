@@ -193,7 +193,7 @@ def test_every_command_that_may_come_next_is_offered(given: dict[str, Any], comm
 @pytest.mark.parametrize("runner", [DEAD, FINISHED, JUST_NOW, LONG_AGO])
 @pytest.mark.parametrize("more", [{}, {"paused_seconds": 9.0}, {"blocked": "x", "blocked_command": "migrate"}])
 def test_between_closing_and_opening_nothing_but_finishing_is_offered(
-    state: str, phase: str, command: str, runner: RunnerReport, more: dict[str, Any]
+    state: str, phase: CutoverPhase, command: str, runner: RunnerReport, more: dict[str, Any]
 ) -> None:
     severity, reasons, alone, back, step = told(
         runner, (COPIED,), EQUAL, state=state, phase=phase, target_closed=True, **more

@@ -25,8 +25,7 @@ from confiture.copy.run_table import RunTable
 from confiture.errors import CannotConnect, CutoverAborted, CutoverUnfinished
 from confiture.failpoints import failpoint
 from confiture.journal import deferred_objects, runs
-from confiture.journal.deferred_objects import Deferred
-from confiture.journal.model import DeferredStatus
+from confiture.journal.model import SUSPENDED, DeferredCheck, DeferredForeignKey, DeferredStatus, DeferredTrigger
 from confiture.journal.runs import Run
 from confiture.journal.verifications import Difference
 from confiture.plan.model import Plan
@@ -150,12 +149,11 @@ def _check_target(context: Context, opening: Transaction) -> None:
 
 def _acted_on(tx: Transaction, context: Context) -> list[TableRef]:
     """The target tables that the opening changes."""
-    kinds = ("foreign_key", "trigger")
     return sorted(
         {
             d.table
             for d in deferred_objects.of_run(tx, context.run_id)
-            if d.kind in kinds and d.status is not DeferredStatus.BACK
+            if isinstance(d, DeferredForeignKey | DeferredTrigger) and d.status is not DeferredStatus.BACK
         }
     )
 
@@ -371,20 +369,20 @@ def open_target(context: Context, tx: Transaction, plan: Plan, run: Run, servers
 
     :param servers: the start of both servers, when every row is known to be equal; None when that is not known.
     """
-    for item in deferred_objects.of_run(tx, context.run_id, "foreign_key"):
-        if item.status is DeferredStatus.INTERIM and item.interim is not None:
-            foreign_keys.declare(tx, item)
-        elif item.status is DeferredStatus.OFF and off_until_cutover(plan, item):
-            foreign_keys.restore_not_valid(tx, item)
-            deferred_objects.set_status(tx, context.run_id, item, DeferredStatus.INTERIM)
+    for key in deferred_objects.of_kind(tx, context.run_id, DeferredForeignKey):
+        if key.status is DeferredStatus.INTERIM and key.interim is not None:
+            foreign_keys.declare(tx, key)
+        elif key.status is DeferredStatus.OFF and off_until_cutover(plan, key):
+            foreign_keys.restore_not_valid(tx, key)
+            deferred_objects.set_status(tx, context.run_id, key, DeferredStatus.INTERIM)
     off = [item for item in deferred_objects.suspended(tx, context.run_id) if item.status is not DeferredStatus.BACK]
     for item in off:
         restore(tx, item)
-    checks = [item.table for item in off if item.kind == "check"]
+    checks = [item.table for item in off if isinstance(item, DeferredCheck)]
     if checks:
         # A restored constraint NOT VALID may be NOT NULL, which changes the fingerprint of its column.
         fingerprint.record(tx, context.schema, fingerprint.roots_of(tx, checks), (fingerprint.COLUMNS,))
-    deferred_objects.set_all_statuses(tx, context.run_id, deferred_objects.SUSPENDED, DeferredStatus.BACK)
+    deferred_objects.set_all_statuses(tx, context.run_id, SUSPENDED, DeferredStatus.BACK)
     write_block.unblock(tx, context.schema)
     transitions.fire(tx, run, "cutover", {"live": True})
     options = {k: v for k, v in run.options.items() if k != reverse_verify.SERVERS_OPTION}
@@ -396,10 +394,8 @@ def open_target(context: Context, tx: Transaction, plan: Plan, run: Run, servers
 def drop_interim_keys(context: Context, plan: Plan) -> None:
     """After the opening, without a time limit: validate the declared keys, drop their interims."""
     with context.target.transaction(read_only=True) as tx:
-        keys = [
-            k for k in deferred_objects.of_run(tx, context.run_id, "foreign_key") if k.status is DeferredStatus.INTERIM
-        ]
-    for item in keys:
+        keys = deferred_objects.of_kind(tx, context.run_id, DeferredForeignKey)
+    for item in (k for k in keys if k.status is DeferredStatus.INTERIM):
         beside_interim = not off_until_cutover(plan, item)
         # Durable: the declared key is validated. Its interim remains.
         with context.fenced() as tx:
@@ -409,7 +405,7 @@ def drop_interim_keys(context: Context, plan: Plan) -> None:
         )
 
 
-def _drop_interim(context: Context, item: Deferred, *, beside_interim: bool) -> None:
+def _drop_interim(context: Context, item: DeferredForeignKey, *, beside_interim: bool) -> None:
     # Durable together: the interim is dropped, and the key is recorded as declared.
     with context.fenced("switch.key") as tx:
         brief_lock(tx)

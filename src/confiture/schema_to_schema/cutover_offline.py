@@ -14,8 +14,7 @@ from confiture.capture import write_block
 from confiture.errors import CutoverAborted, Refused
 from confiture.journal import deferred_objects, runs, verifications
 from confiture.journal import source as run_schema
-from confiture.journal.deferred_objects import Deferred
-from confiture.journal.model import DeferredStatus
+from confiture.journal.model import DeferredForeignKey, DeferredStatus
 from confiture.journal.runs import Run
 from confiture.naming import Naming
 from confiture.plan.model import Plan
@@ -28,7 +27,6 @@ from confiture.schema_to_schema.deferred_objects import foreign_keys, restore
 from confiture.schema_to_schema.outcomes import Limits, Result
 from confiture.schema_to_schema.table_lock import Tables, Work, locked
 from confiture.states import SETUP, VERIFIED
-from confiture.types import TableRef
 
 #: Seconds. The application is stopped, so that the lock delays no session while every row is compared.
 UNLIMITED = 10 * 24 * 3600.0
@@ -102,13 +100,13 @@ def refuse_closed(context: Context, plan: Plan, source: Transaction) -> None:
 def _as_declared(context: Context) -> None:
     """Foreign keys as declared, each in a resumable step of its own, before anything is locked."""
     with context.target.transaction(read_only=True) as tx:
-        keys = deferred_objects.of_run(tx, context.run_id, "foreign_key")
+        keys = deferred_objects.of_kind(tx, context.run_id, DeferredForeignKey)
     steps = [Step(f"foreign key {k.name} on {k.table} as declared", act=_declare(k)) for k in keys]
     run_steps(context, "cutover", steps)
 
 
-def _declare(item: Deferred) -> Callable[[Context, Transaction], None]:
-    ends = [item.table, TableRef(*(item.detail or {})["references"])]
+def _declare(item: DeferredForeignKey) -> Callable[[Context, Transaction], None]:
+    ends = [item.table, item.references]
 
     def act(context: Context, tx: Transaction) -> None:
         both = fingerprint.roots_of(tx, ends)
@@ -155,7 +153,7 @@ def rehearse_declaring(context: Context) -> None:
     """Declare the foreign keys, and roll that back."""
     with context.target.rehearsal() as tx:
         runs.fence(tx, context.run_id, context.epoch)
-        for key in deferred_objects.of_run(tx, context.run_id, "foreign_key"):
+        for key in deferred_objects.of_kind(tx, context.run_id, DeferredForeignKey):
             if key.status is DeferredStatus.INTERIM:
                 foreign_keys.replace_interim(tx, key)
 

@@ -22,7 +22,7 @@ from confiture.copy.run_table import RunTable
 from confiture.errors import Blocked, Fault, FaultyInput, Refused, UsageError
 from confiture.journal import deferred_objects, runs, steps, table_plans
 from confiture.journal import source as run_schema
-from confiture.journal.model import COPIED, DeferredStatus
+from confiture.journal.model import COPIED, DeferredForeignKey, DeferredStatus
 from confiture.journal.runs import Json, Run
 from confiture.journal.table_plans import TableProgress
 from confiture.mapping import Mapping
@@ -540,7 +540,7 @@ def _reopen(context: Context, tx: Transaction, run: Run) -> None:
 
 def foreign_keys_off(context: Context, tx: Transaction) -> None:
     """Take the foreign keys off again, so that a referenced table can be emptied and filled."""
-    for item in deferred_objects.of_run(tx, context.run_id, "foreign_key"):
+    for item in deferred_objects.of_kind(tx, context.run_id, DeferredForeignKey):
         if item.status is not DeferredStatus.OFF:
             take_off(tx, item)
             deferred_objects.set_status(tx, context.run_id, item, DeferredStatus.OFF)

@@ -23,7 +23,7 @@ from confiture.errors import CannotConnect, CutoverAborted
 from confiture.failpoints import failpoint
 from confiture.journal import deferred_objects, runs, steps
 from confiture.journal import source as run_schema
-from confiture.journal.model import DeferredStatus
+from confiture.journal.model import SUSPENDED, Deferred, DeferredForeignKey, DeferredStatus
 from confiture.journal.verifications import Difference
 from confiture.plan.model import Plan
 from confiture.pooler import Pooler
@@ -260,7 +260,7 @@ def _return_to_migrating(context: Context, plan: Plan) -> None:
     with context.target.transaction(read_only=True) as tx:
         taken = [d for d in deferred_objects.of_run(tx, context.run_id) if d.status is DeferredStatus.BACK]
     for item in reversed(deferred_objects.in_order(taken)):
-        if item.kind in ("foreign_key", *deferred_objects.SUSPENDED):
+        if isinstance(item, (DeferredForeignKey, *SUSPENDED)):
             # Durable together: the object and its status.
             with context.fenced("rollback.settle") as tx:
                 _off_again(context, tx, item)
@@ -275,12 +275,12 @@ def _return_to_migrating(context: Context, plan: Plan) -> None:
         runs.update(tx, context.run_id, writes_served_by="source", cutover_phase=None)
 
 
-def _off_again(context: Context, tx: Transaction, item: deferred_objects.Deferred) -> None:
-    if item.kind in deferred_objects.SUSPENDED:
-        take_off(tx, item)
-        deferred_objects.set_status(tx, context.run_id, item, DeferredStatus.OFF)
-    else:
+def _off_again(context: Context, tx: Transaction, item: Deferred) -> None:
+    if isinstance(item, DeferredForeignKey):
         foreign_keys.relax(tx, item)
-        if (item.detail or {}).get("validated") and item.interim is not None:
+        if item.validated and item.interim is not None:
             foreign_keys.validate_interim(tx, item)
         deferred_objects.set_status(tx, context.run_id, item, DeferredStatus.INTERIM)
+    else:
+        take_off(tx, item)
+        deferred_objects.set_status(tx, context.run_id, item, DeferredStatus.OFF)

@@ -23,7 +23,7 @@ from confiture.copy import foreign_server
 from confiture.errors import CannotConnect, Held, Refused
 from confiture.failpoints import failpoint
 from confiture.journal import built_objects, deferred_objects, runs, schema, source
-from confiture.journal.deferred_objects import Deferred
+from confiture.journal.model import Deferred
 from confiture.journal.runs import Run
 from confiture.naming import Naming
 from confiture.postgres.session import Session, Transaction, claiming
@@ -332,11 +332,11 @@ def _build(context: Context, tx: Transaction, wanted: SetupRequest) -> None:
 def _take_off(context: Context, tx: Transaction) -> None:
     """Take off what acts on rows that Confiture writes, and record it in the same commit."""
     found = catalog.read(tx)
-    for item in describe.publications(found):
-        context.progress.say(f"publication {quoted(item.name)} publishes nothing until the cutover")
-        _take_off_and_record(context, tx, item)
-    for item in describe.unvalidated(found, (t.ref for t in found.tables)):
-        _take_off_and_record(context, tx, item)
+    for publication in describe.publications(found):
+        context.progress.say(f"publication {quoted(publication.name)} publishes nothing until the cutover")
+        _take_off_and_record(context, tx, publication)
+    for check in describe.unvalidated(found, (t.ref for t in found.tables)):
+        _take_off_and_record(context, tx, check)
     for table in found.tables:
         for key in table.foreign_keys:
             _take_off_and_record(context, tx, describe.foreign_key(key))

@@ -24,7 +24,7 @@ from confiture.copy.run_table import RunTable
 from confiture.errors import Refused, UsageError
 from confiture.failpoints import failpoint
 from confiture.journal import catch_up, deferred_objects, rounds, runs, table_plans, verifications
-from confiture.journal.model import TablePhase
+from confiture.journal.model import DeferredForeignKey, TablePhase
 from confiture.journal.verifications import Difference, Unit
 from confiture.naming import Naming
 from confiture.plan.model import Plan
@@ -230,7 +230,7 @@ def _check(context: Context, session: Session, plan: Plan, name: str) -> Iterato
     with context.target.transaction() as tx:
         taken = tuple(d for d in deferred_objects.of_run(tx, context.run_id) if not off_until_cutover(plan, d))
         if name == "foreign_keys":
-            for key in (d for d in taken if d.kind == "foreign_key" and (d.detail or {}).get("validated")):
+            for key in (d for d in taken if isinstance(d, DeferredForeignKey) and d.validated):
                 found = constraints.orphans(tx, key)
                 if found:
                     with session.transaction(read_only=True) as source:
