@@ -7,8 +7,12 @@ import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 from psycopg import sql
+
+#: A JSON object of which the database determines the keys.
+Json = dict[str, Any]
 
 _PLAIN = re.compile(r"^[a-z_][a-z0-9_$]*$")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from confiture import catalog, config
-from confiture.catalog import Catalog
+from confiture.catalog_model import Catalog
 from confiture.journal.deferred_objects import in_order
 from confiture.journal.model import Deferred, DeferredForeignKey, deferred_as_json, deferred_from_json
 from confiture.postgres.session import Session, Transaction

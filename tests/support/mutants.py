@@ -503,7 +503,7 @@ MUTANTS = (
     ),
     Mutant(
         "an index with another equality is no key",
-        "catalog.py",
+        "catalog_model.py",
         " and self.own_equality",
         "",
         _in("integration", "key_images", "neither_key_nor_arbiter"),
@@ -531,7 +531,7 @@ MUTANTS = (
     ),
     Mutant(
         "a sequence's origin is found through defaults",
-        "catalog.py",
+        "catalog_model.py",
         "        return self.fills or (",
         "        return (",
         _in("integration", "sequences", "continues_where"),

@@ -11,7 +11,7 @@ from confiture import commands
 from confiture.cli import options, terminal
 from confiture.cli.hook import environment_of_hook, run_after_switch, words_of_hook
 from confiture.commands.endpoints import Endpoints
-from confiture.pooler.pgbouncer import Pool
+from confiture.pooler import Pool
 from confiture.render import rehearsal as render
 from confiture.schema_to_schema.outcomes import Limits
 

@@ -26,8 +26,7 @@ from rich.progress import (
 from confiture.cli import exit_codes
 from confiture.cli.options import Output
 from confiture.commands.endpoints import Endpoints
-from confiture.journal.model import TablePhase
-from confiture.journal.runs import Run
+from confiture.journal.model import Run, TablePhase
 from confiture.render import outcome
 from confiture.types import visible
 

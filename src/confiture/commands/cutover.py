@@ -11,11 +11,11 @@ from confiture.commands.endpoints import Endpoints, next_command, refuse_other
 from confiture.commands.holding import hold_run, unblock
 from confiture.config import Database
 from confiture.errors import CutoverUnfinished, Refused
-from confiture.journal.runs import Run
+from confiture.journal.model import Run
 from confiture.plan.model import Plan
-from confiture.pooler import Pooler
+from confiture.pooler import Pool, Pooler
 from confiture.pooler.config_file import Address
-from confiture.pooler.pgbouncer import PgBouncer, Pool
+from confiture.pooler.pgbouncer import PgBouncer
 from confiture.runner.context import Context
 from confiture.runner.progress import Progress
 from confiture.schema_to_schema import (

@@ -15,7 +15,7 @@ from confiture.commands.endpoints import Endpoints, find_run, next_command, refu
 from confiture.config import redact
 from confiture.errors import Blocked, ConfitureError, CutoverUnfinished, DataFailure, Refused
 from confiture.journal import runs, steps
-from confiture.journal.runs import Run
+from confiture.journal.model import Run
 from confiture.plan.model import plan_from_json
 from confiture.postgres.failure import failure
 from confiture.postgres.retry import retryable

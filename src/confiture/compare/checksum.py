@@ -15,7 +15,7 @@ from typing import Literal
 from psycopg import sql
 
 from confiture.copy.run_table import RunTable
-from confiture.journal.verifications import Difference
+from confiture.journal.model import Difference
 from confiture.plan.keyset import KeyPart, predicate
 from confiture.plan.projection import Projected, comparable, raw
 from confiture.postgres.session import Transaction

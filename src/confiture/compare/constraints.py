@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from psycopg import sql
 
-from confiture.journal.model import SUSPENDED, Deferred, DeferredForeignKey, DeferredStatus
-from confiture.journal.verifications import Difference
+from confiture.journal.model import SUSPENDED, Deferred, DeferredForeignKey, DeferredStatus, Difference
 from confiture.plan.model import Plan
 from confiture.plan.projection import raw
 from confiture.postgres.session import Transaction

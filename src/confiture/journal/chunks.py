@@ -3,43 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import func
 
 from confiture.journal import table_plans
-from confiture.journal.model import TablePhase
+from confiture.journal.model import Chunk, ChunkStatus, TablePhase
 from confiture.journal.table_plans import key_values
 from confiture.journal.tables import chunk, table_plan
 from confiture.postgres.session import Transaction
-from confiture.types import KeyRange, KeyValue
-
-Json = dict[str, Any]
-
-
-class ChunkStatus(StrEnum):
-    """The state of a chunk's copy; a failed chunk is copied again by a later command."""
-
-    PENDING = "pending"
-    DONE = "done"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """A range of keys and the state of its copy."""
-
-    table_number: int
-    number: int
-    range: KeyRange
-    status: ChunkStatus
-    attempts: int
-    rows: int | None
-    seconds: float | None
-    error: Json | None
+from confiture.types import Json, KeyRange, KeyValue
 
 
 def _chunk(row: sa.Row[Any]) -> Chunk:

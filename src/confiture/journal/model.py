@@ -2,16 +2,88 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BeforeValidator, PlainSerializer, TypeAdapter
 
-from confiture.types import KeyOperator, TableRef
+from confiture.states import CutoverPhase
+from confiture.types import Backend, Json, KeyOperator, KeyRange, KeyValue, TableRef
 
-Json = dict[str, Any]
+#: Seconds without a heartbeat until the lease lapses, by the target's clock.
+LEASE_SECONDS = 30
+
+
+# Runs and runners ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as the journal has it at one moment."""
+
+    id: uuid.UUID
+    state: str
+    state_since: datetime
+    started_at: datetime
+    epoch: int
+    source_name: str
+    source_conninfo: str
+    source_identity: Json
+    target_name: str
+    target_identity: Json
+    options: Json
+    fdw: Json | None
+    mapping: str | None
+    mapping_file: str | None
+    plan: Json | None
+    plan_hash: str | None
+    ddl_digest: str | None
+    writes_served_by: str
+    cutover_phase: CutoverPhase | None
+    blocked_reason: str | None
+    blocked_command: str | None
+    tool_version: str
+
+    @property
+    def short(self) -> str:
+        """The run's short name, also for its schema: the first eight hex digits of its id."""
+        return self.id.hex[:8]
+
+    @property
+    def schema(self) -> str:
+        """The schema of the run's own, on the source and (foreign tables) on the target."""
+        return f"confiture_{self.short}"
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """The holder of a run. ``silent_seconds`` is since its last heartbeat, by the target's clock."""
+
+    run_id: uuid.UUID
+    epoch: int
+    host: str
+    pid: int
+    command: str
+    tool_version: str
+    target_backends: tuple[Backend, ...]
+    source_backends: tuple[Backend, ...]
+    started_at: datetime
+    heartbeat_at: datetime
+    ended_at: datetime | None
+    ended_why: str | None
+    silent_seconds: float
+
+    @property
+    def lapsed(self) -> bool:
+        """Whether its lease has run out."""
+        return self.silent_seconds > LEASE_SECONDS
+
+
+# Tables and chunks --------------------------------------------------------------------------------
 
 
 class TablePhase(StrEnum):
@@ -27,6 +99,117 @@ class TablePhase(StrEnum):
 
 #: The phases in which the table's rows are in the target.
 COPIED = (TablePhase.COPIED, TablePhase.FINISHED)
+
+
+@dataclass(frozen=True, slots=True)
+class TableProgress:
+    """A table of the plan and how far its copy has come; ``estimate`` in rows."""
+
+    number: int
+    target: TableRef
+    source: TableRef
+    plan: Json
+    estimate: int
+    phase: TablePhase
+    fingerprint: Json | None
+    cursor_key: KeyValue | None
+    next_chunk: int
+    sealed: bool
+    rows_done: int
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class ChunkStatus(StrEnum):
+    """The state of a chunk's copy; a failed chunk is copied again by a later command."""
+
+    PENDING = "pending"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A range of keys and the state of its copy."""
+
+    table_number: int
+    number: int
+    range: KeyRange
+    status: ChunkStatus
+    attempts: int
+    rows: int | None
+    seconds: float | None
+    error: Json | None
+
+
+# Verifications ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """One attempt at verifying; ``verdict`` is None until it has ended."""
+
+    run_id: uuid.UUID
+    number: int
+    started_at: datetime
+    ended_at: datetime | None
+    epoch: int
+    plan_hash: str
+    purpose: str
+    servers: Json
+    verdict: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A part that was compared: a table's rows in a range, a foreign key, a sequence."""
+
+    check_name: str
+    subject: str
+    unit: int
+    source_rows: int | None
+    target_rows: int | None
+    hashes: Json
+    equal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that differs: the key's values by column, and both values as text."""
+
+    check_name: str
+    subject: str
+    kind: str
+    key: Json | None = None
+    column_name: str | None = None
+    source_value: str | None = None
+    target_value: str | None = None
+
+    @property
+    def key_values(self) -> tuple[str, ...]:
+        """The values of the key alone."""
+        return tuple((self.key or {}).values())
+
+    @property
+    def place(self) -> str:
+        """Table, key, column and kind on one line, without the values."""
+        key = ", ".join(f"{name} = {value}" for name, value in (self.key or {}).items())
+        column = f"column {self.column_name}" if self.column_name else ""
+        return f"{' '.join(filter(None, (self.subject, key, column)))}: {self.kind}"
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A round that is not through.
+
+    :ivar verification: the number of the verification that it repeats.
+    :ivar behind: the last part compared, by table number and part; None before the first.
+    """
+
+    run_id: uuid.UUID
+    number: int
+    verification: int
+    behind: tuple[int, int] | None
 
 
 # Deferred objects ----------------------------------------------------------------------------------

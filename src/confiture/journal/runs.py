@@ -8,8 +8,7 @@ import os
 import socket
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from datetime import datetime
+from dataclasses import fields
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,49 +16,11 @@ from sqlalchemy import func
 
 from confiture import __version__
 from confiture.errors import Held
+from confiture.journal.model import Run
 from confiture.journal.tables import event, run
 from confiture.postgres.session import Transaction
 from confiture.states import FINAL, SETUP, CutoverPhase
-
-Json = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A run as the journal has it at one moment."""
-
-    id: uuid.UUID
-    state: str
-    state_since: datetime
-    started_at: datetime
-    epoch: int
-    source_name: str
-    source_conninfo: str
-    source_identity: Json
-    target_name: str
-    target_identity: Json
-    options: Json
-    fdw: Json | None
-    mapping: str | None
-    mapping_file: str | None
-    plan: Json | None
-    plan_hash: str | None
-    ddl_digest: str | None
-    writes_served_by: str
-    cutover_phase: CutoverPhase | None
-    blocked_reason: str | None
-    blocked_command: str | None
-    tool_version: str
-
-    @property
-    def short(self) -> str:
-        """The run's short name, also for its schema: the first eight hex digits of its id."""
-        return self.id.hex[:8]
-
-    @property
-    def schema(self) -> str:
-        """The schema of the run's own, on the source and (foreign tables) on the target."""
-        return f"confiture_{self.short}"
+from confiture.types import Json
 
 
 def actor() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from confiture.journal.runs import Run
+from confiture.journal.model import Run
 from confiture.naming import Naming
 from confiture.states import CUTOVER, FINAL, MIGRATING, SETUP, VERIFIED, writes_served_by
 

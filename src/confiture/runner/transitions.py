@@ -13,9 +13,10 @@ from transitions import Machine, MachineError
 
 from confiture.errors import ConfitureError, Held, Refused
 from confiture.journal import runs
-from confiture.journal.runs import Json, Run
+from confiture.journal.model import Run
 from confiture.postgres.session import Transaction
 from confiture.states import EDGES, STATES
+from confiture.types import Json
 
 
 class _Model:

@@ -13,8 +13,7 @@ from confiture.config import Database
 from confiture.copy import foreign_server
 from confiture.errors import Held, Refused
 from confiture.journal import built_objects, deferred_objects, runs, source, table_plans
-from confiture.journal.model import SUSPENDED, DeferredForeignKey, DeferredStatus
-from confiture.journal.runs import Run
+from confiture.journal.model import SUSPENDED, DeferredForeignKey, DeferredStatus, Run
 from confiture.naming import Naming
 from confiture.plan.model import plan_from_json
 from confiture.plan.projection import raw

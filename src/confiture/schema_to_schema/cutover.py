@@ -25,9 +25,15 @@ from confiture.copy.run_table import RunTable
 from confiture.errors import CannotConnect, CutoverAborted, CutoverUnfinished
 from confiture.failpoints import failpoint
 from confiture.journal import deferred_objects, runs
-from confiture.journal.model import SUSPENDED, DeferredCheck, DeferredForeignKey, DeferredStatus, DeferredTrigger
-from confiture.journal.runs import Run
-from confiture.journal.verifications import Difference
+from confiture.journal.model import (
+    SUSPENDED,
+    DeferredCheck,
+    DeferredForeignKey,
+    DeferredStatus,
+    DeferredTrigger,
+    Difference,
+    Run,
+)
 from confiture.plan.model import Plan
 from confiture.pooler import Pooler
 from confiture.postgres.budget import Budget

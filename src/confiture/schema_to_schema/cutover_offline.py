@@ -14,8 +14,7 @@ from confiture.capture import write_block
 from confiture.errors import CutoverAborted, Refused
 from confiture.journal import deferred_objects, runs, verifications
 from confiture.journal import source as run_schema
-from confiture.journal.model import DeferredForeignKey, DeferredStatus
-from confiture.journal.runs import Run
+from confiture.journal.model import DeferredForeignKey, DeferredStatus, Run
 from confiture.naming import Naming
 from confiture.plan.model import Plan
 from confiture.postgres.session import Transaction

@@ -16,8 +16,7 @@ from confiture.copy.chunks import MOVERS
 from confiture.copy.run_table import RunTable, reading
 from confiture.errors import CutoverAborted
 from confiture.journal import deferred_objects, runs
-from confiture.journal.model import Deferred, DeferredForeignKey
-from confiture.journal.verifications import Difference
+from confiture.journal.model import Deferred, DeferredForeignKey, Difference
 from confiture.plan.model import Plan
 from confiture.postgres.retry import repeated
 from confiture.postgres.session import Transaction

@@ -16,9 +16,8 @@ from confiture.copy.run_table import RunTable
 from confiture.copy.throttler import Throttler
 from confiture.errors import Blocked, ConfitureError, DataFailure, GaveWay, Refused
 from confiture.journal import runs, table_plans
-from confiture.journal.chunks import Chunk, claim, fail
-from confiture.journal.model import COPIED, TablePhase
-from confiture.journal.table_plans import TableProgress
+from confiture.journal.chunks import claim, fail
+from confiture.journal.model import COPIED, Chunk, TablePhase, TableProgress
 from confiture.plan.model import Plan, plan_from_json
 from confiture.postgres.failure import failure, relies_on_search_path
 from confiture.postgres.retry import retry, retry_delays

@@ -23,8 +23,7 @@ from confiture.errors import CannotConnect, CutoverAborted
 from confiture.failpoints import failpoint
 from confiture.journal import deferred_objects, runs, steps
 from confiture.journal import source as run_schema
-from confiture.journal.model import SUSPENDED, Deferred, DeferredForeignKey, DeferredStatus
-from confiture.journal.verifications import Difference
+from confiture.journal.model import SUSPENDED, Deferred, DeferredForeignKey, DeferredStatus, Difference
 from confiture.plan.model import Plan
 from confiture.pooler import Pooler
 from confiture.postgres.budget import Budget

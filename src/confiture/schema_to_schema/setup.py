@@ -17,14 +17,13 @@ import psycopg
 from psycopg import sql
 
 from confiture import build, catalog
-from confiture.catalog import Identity
+from confiture.catalog_model import Identity
 from confiture.config import Database
 from confiture.copy import foreign_server
 from confiture.errors import CannotConnect, Held, Refused
 from confiture.failpoints import failpoint
 from confiture.journal import built_objects, deferred_objects, runs, schema, source
-from confiture.journal.model import Deferred
-from confiture.journal.runs import Run
+from confiture.journal.model import Deferred, Run
 from confiture.naming import Naming
 from confiture.postgres.session import Session, Transaction, claiming
 from confiture.runner.context import Context

@@ -24,8 +24,7 @@ from confiture.copy.run_table import RunTable
 from confiture.errors import Refused, UsageError
 from confiture.failpoints import failpoint
 from confiture.journal import catch_up, deferred_objects, rounds, runs, table_plans, verifications
-from confiture.journal.model import DeferredForeignKey, TablePhase
-from confiture.journal.verifications import Difference, Unit
+from confiture.journal.model import DeferredForeignKey, Difference, TablePhase, Unit, Verification
 from confiture.naming import Naming
 from confiture.plan.model import Plan
 from confiture.postgres.retry import repeated
@@ -141,7 +140,7 @@ def servers(context: Context) -> dict[str, str]:
     return {"source": _server(context.source), "target": _server(context.target)}
 
 
-def why_stale(context: Context, plan: Plan, last: verifications.Verification | None) -> str | None:
+def why_stale(context: Context, plan: Plan, last: Verification | None) -> str | None:
     """Why a verification is no longer valid; None when it found no difference and the plan and servers are the same."""
     if last is None or last.verdict != "equal" or last.plan_hash != plan.hash:
         return "the plan changed since"
@@ -199,7 +198,7 @@ def _begin_from(context: Context, tx: Transaction, plan: Plan) -> None:
     fingerprint.record(tx, context.schema, fingerprint.oids(tx, kept), (fingerprint.STORAGE,))
 
 
-def _all_equal(tx: Transaction, context: Context, attempt: verifications.Verification) -> bool:
+def _all_equal(tx: Transaction, context: Context, attempt: Verification) -> bool:
     return all(u.equal for u in verifications.units(tx, context.run_id, attempt.number))
 
 

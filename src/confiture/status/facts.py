@@ -12,8 +12,7 @@ from typing import Any
 
 from confiture.journal.model import TablePhase
 from confiture.states import CutoverPhase
-
-Json = dict[str, Any]
+from confiture.types import Json
 
 #: The version of the JSON; raised when a field is removed or changes its meaning.
 SCHEMA_VERSION = 2

@@ -21,14 +21,15 @@ from confiture.capture import write_block
 from confiture.config import Database
 from confiture.copy.throttle import from_json as throttle_from_json
 from confiture.errors import CannotConnect, ConfitureError, Refused, UsageError
-from confiture.journal import leases, schema
-from confiture.journal.model import COPIED, TablePhase
+from confiture.journal import schema
+from confiture.journal.model import COPIED, LEASE_SECONDS, TablePhase
 from confiture.naming import Naming, naming
 from confiture.postgres.session import Session, Transaction
 from confiture.sql import load
 from confiture.states import UNKNOWN
-from confiture.status.facts import Json, ProgressReport, Report, RunnerReport, RunReport, Severity, TableReport, percent
+from confiture.status.facts import ProgressReport, Report, RunnerReport, RunReport, Severity, TableReport, percent
 from confiture.status.severity import facts_of, judge, leave_alone, next_step, rollback, undo
+from confiture.types import Json
 
 TIMEOUT = "2s"
 #: Percent below which the rate gives no reliable estimate.
@@ -214,7 +215,7 @@ def _runner(row: Json | None, run_age: float) -> RunnerReport:
     if row is None:
         return RunnerReport(None, None, None, None, None, None, alive=False, ended=True, absent_seconds=run_age)
     ended = row["ended_at"] is not None
-    alive = not ended and not row["gone"] and row["silent"] <= leases.LEASE_SECONDS
+    alive = not ended and not row["gone"] and row["silent"] <= LEASE_SECONDS
     return RunnerReport(
         row["host"],
         row["pid"],

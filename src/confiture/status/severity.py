@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from confiture.journal.leases import LEASE_SECONDS
-from confiture.journal.model import TablePhase
+from confiture.journal.model import LEASE_SECONDS, TablePhase
 from confiture.naming import Naming
 from confiture.states import (
     ABORTED,
@@ -24,8 +23,8 @@ from confiture.states import (
     CutoverPhase,
     writes_served_by,
 )
-from confiture.status.facts import UNSAFE, Json, RunnerReport, Severity, TableReport
-from confiture.types import shell_word
+from confiture.status.facts import UNSAFE, RunnerReport, Severity, TableReport
+from confiture.types import Json, shell_word
 
 #: The beginnings of ``ended_why`` for a command that ended before it changed anything.
 _BEGUN_NOTHING = ("finished", "Refused", "UsageError", "FaultyInput")

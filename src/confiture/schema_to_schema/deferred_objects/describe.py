@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 
-from confiture.catalog import Catalog, ForeignKey, Index, Table, Unvalidated
+from confiture.catalog_model import Catalog, ForeignKey, Index, Table, Unvalidated
 from confiture.journal.model import (
     DeferredCheck,
     DeferredConstraint,
