@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final, Literal
 
-SETUP = "setup"
-MIGRATING = "migrating"
-VERIFIED = "verified"
-CUTOVER = "cutover"
-CLEANED = "cleaned"
-ABORTED = "aborted"
+State = Literal["setup", "migrating", "verified", "cutover", "cleaned", "aborted"]
+SETUP: Final = "setup"
+MIGRATING: Final = "migrating"
+VERIFIED: Final = "verified"
+CUTOVER: Final = "cutover"
+CLEANED: Final = "cleaned"
+ABORTED: Final = "aborted"
 
 #: Every state, in the order in which a run without a rollback reaches them.
 STATES = (SETUP, MIGRATING, VERIFIED, CUTOVER, CLEANED, ABORTED)
@@ -22,8 +24,9 @@ STATES = (SETUP, MIGRATING, VERIFIED, CUTOVER, CLEANED, ABORTED)
 #: States in which a run is over, so that a new run may start on the target.
 FINAL = (CLEANED, ABORTED)
 
-#: Returned by :func:`writes_served_by` if the recorded phase does not show which database serves writes.
-UNKNOWN = "unknown"
+#: The database that serves writes; ``unknown`` if the recorded phase does not show which one does.
+Served = Literal["source", "target", "unknown"]
+UNKNOWN: Final = "unknown"
 
 
 _ROLLBACK = "rollback "
@@ -62,7 +65,7 @@ CLOSING = (CutoverPhase.CLOSING, CutoverPhase.ROLLBACK_CLOSING)
 
 def writes_served_by(
     state: str, phase: CutoverPhase | None, *, captured: bool, target_closed: bool | None = None
-) -> str:
+) -> Served:
     """``source``, ``target`` or ``unknown``: the database that serves the application's writes, by the journal.
 
     :param phase: the recorded phase of the cutover or rollback; None if there is none.

@@ -7,9 +7,14 @@ import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Annotated, Any
 
 from psycopg import sql
+
+#: A number of rows, sessions or the like. The metadata of a type is what a JSON schema requires of it.
+Count = Annotated[int, {"minimum": 0}]
+#: The first eight hexadecimal digits of a run's id.
+ShortId = Annotated[str, {"pattern": "^[0-9a-f]{8}$"}]
 
 #: A JSON object of which the database determines the keys.
 Json = dict[str, Any]

@@ -12,7 +12,7 @@ import pytest
 from confiture.journal.model import TablePhase
 from confiture.naming import Naming, naming
 from confiture.states import FINAL, STATES, CutoverPhase, writes_served_by
-from confiture.status.facts import RunnerReport, Severity, TableReport
+from confiture.status.facts import RunnerReport, Severity, TableReport, known
 from confiture.status.severity import Facts, judge, leave_alone, next_step, rollback, undo
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -309,3 +309,9 @@ def test_nothing_is_wrong_with_a_run_that_is_over() -> None:
 
 def test_more_rows_than_estimated_are_not_more_than_all() -> None:
     assert replace(COPYING, rows_done=200, rows_total=90).percent == 100.0
+
+
+def test_a_phase_of_a_newer_version_is_no_phase_that_this_version_knows() -> None:
+    assert known(CutoverPhase, "rollback closing") is CutoverPhase.ROLLBACK_CLOSING
+    assert known(CutoverPhase, "added later") is None
+    assert known(CutoverPhase, None) is None

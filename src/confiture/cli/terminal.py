@@ -8,8 +8,9 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import asdict, is_dataclass
 from types import TracebackType
-from typing import Any
+from typing import Unpack
 
 import typer
 from rich.console import Console
@@ -28,6 +29,7 @@ from confiture.cli.options import Output
 from confiture.commands.endpoints import Endpoints
 from confiture.journal.model import Run, TablePhase
 from confiture.render import outcome
+from confiture.render.documents import CommandResult
 from confiture.types import visible
 
 #: Seconds between two progress lines of one table where there is no terminal.
@@ -133,7 +135,13 @@ def emit(text: str, *, as_it_is: bool = False) -> None:
 
 
 def show(
-    where: Endpoints, run: Run, said: str, format: Output, *lines: str, step: str | None = None, **more: object
+    where: Endpoints,
+    run: Run,
+    said: str,
+    format: Output,
+    *lines: str,
+    step: str | None = None,
+    **more: Unpack[CommandResult],
 ) -> None:
     """Print the outcome of a command: the run and the next command; in JSON also ``more``.
 
@@ -144,7 +152,7 @@ def show(
     emit_either(outcome.text(run, said, following, *lines), {**outcome.as_json(run, following), **more}, format)
 
 
-def emit_either(text: str, value: Mapping[str, Any], format: Output) -> None:
+def emit_either(text: str, value: Mapping[str, object], format: Output) -> None:
     """Print a result in the requested format."""
     if format is Output.json:
         emit_json(value)
@@ -152,6 +160,11 @@ def emit_either(text: str, value: Mapping[str, Any], format: Output) -> None:
         emit(text)
 
 
-def emit_json(value: Mapping[str, Any]) -> None:
+def emit_json(value: Mapping[str, object]) -> None:
     """Print a result as one JSON document."""
-    emit(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    emit(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
+
+
+def _plain(value: object) -> object:
+    """A value of a document as JSON: a dataclass by its fields, another value as text."""
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BeforeValidator, PlainSerializer, TypeAdapter
 
-from confiture.states import CutoverPhase
+from confiture.states import CutoverPhase, State
 from confiture.types import Backend, Json, KeyOperator, KeyRange, KeyValue, TableRef
 
 #: Seconds without a heartbeat until the lease lapses, by the target's clock.
@@ -26,7 +26,7 @@ class Run:
     """A run as the journal has it at one moment."""
 
     id: uuid.UUID
-    state: str
+    state: State
     state_since: datetime
     started_at: datetime
     epoch: int
@@ -180,7 +180,7 @@ class Difference:
     check_name: str
     subject: str
     kind: str
-    key: Json | None = None
+    key: Mapping[str, str] | None = None
     column_name: str | None = None
     source_value: str | None = None
     target_value: str | None = None

@@ -7,7 +7,7 @@ what the report needs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -27,7 +27,22 @@ from confiture.naming import Naming, naming
 from confiture.postgres.session import Session, Transaction
 from confiture.sql import load
 from confiture.states import UNKNOWN
-from confiture.status.facts import ProgressReport, Report, RunnerReport, RunReport, Severity, TableReport, percent
+from confiture.status.facts import (
+    ChangesReport,
+    ErrorReport,
+    LocksReport,
+    ProgressReport,
+    Report,
+    RunnerReport,
+    RunReport,
+    ServerReport,
+    Severity,
+    TableReport,
+    ThrottleReport,
+    VerificationReport,
+    known,
+    percent,
+)
 from confiture.status.severity import facts_of, judge, leave_alone, next_step, rollback, undo
 from confiture.types import Json
 
@@ -117,7 +132,12 @@ def _read(tx: Transaction, database: Database, named: Naming, every: bool, *, qu
         )
     found = _rows(tx, "runs")
     shown = found if every else found[:1]
-    server = {"host": tx.pg.info.host, "port": tx.pg.info.port, "database": tx.pg.info.dbname, "version": version}
+    server: ServerReport = {
+        "host": tx.pg.info.host,
+        "port": tx.pg.info.port,
+        "database": tx.pg.info.dbname,
+        "version": version,
+    }
     runs = tuple(_run(tx, r, now, server, named) for r in shown)
     if newer is not None:
         return Report(now, tuple(_misread(run, newer) for run in runs), (newer,))
@@ -137,7 +157,7 @@ def _misread(run: RunReport, newer: str) -> RunReport:
         next={
             "action": "run status with the version of Confiture that wrote the journal, or a newer version",
             "command": None,
-            "alternatives": (),
+            "alternatives": [],
             "hint": None,
         },
     )
@@ -146,7 +166,7 @@ def _misread(run: RunReport, newer: str) -> RunReport:
 # One run -------------------------------------------------------------------------------------------
 
 
-def _run(tx: Transaction, row: Json, now: datetime, server: Json, named: Naming) -> RunReport:
+def _run(tx: Transaction, row: Json, now: datetime, server: ServerReport, named: Naming) -> RunReport:
     run = row["id"]
     runner_row = next(iter(_rows(tx, "runner", run=run)), None)
     table_rows = _rows(tx, "tables", run=run)
@@ -186,11 +206,11 @@ def _run(tx: Transaction, row: Json, now: datetime, server: Json, named: Naming)
         paused_since=paused[1] if paused else None,
         tables=tables,
         changes=_changes(row, next(iter(_rows(tx, "changes", run=run)), None) if row["captured"] else None),
-        locks=_rows(tx, "locks", run=run)[0],
+        locks=_locks(_rows(tx, "locks", run=run)[0]),
         verification=verification,
         rollback=rollback(facts, named),
         stale_views=tuple(row["stale_views"] or ()),
-        errors=tuple(_rows(tx, "errors", run=run)),
+        errors=tuple(_error(e) for e in _rows(tx, "errors", run=run)),
         leave_alone=leave_alone(facts, runner, severity, named),
         undo=undo(facts, runner, named),
         next=next_step(facts, runner, tables, verification, named),
@@ -235,7 +255,8 @@ def _tables(rows: Sequence[Json], rebuilding: Sequence[Json]) -> tuple[TableRepo
     built = {r["target"]: (r["back"], r["taken"]) for r in rebuilding}
     found = []
     for row in rows:
-        phase = TablePhase(row["phase"])
+        # A phase that a newer version added is reported as copying; the run is then UNKNOWN.
+        phase = known(TablePhase, row["phase"]) or TablePhase.COPYING
         whole = row["sealed"] and phase in COPIED
         back, taken = built.get(row["target"], (0, 0))
         if phase is TablePhase.COPIED and back < taken:
@@ -277,14 +298,19 @@ def _progress(rows: Sequence[Json], tables: Sequence[TableReport], now: datetime
     return ProgressReport(done, total, any(t.total_is_estimate for t in tables), share, rate, eta)
 
 
-def _verification(row: Json | None, runner: RunnerReport) -> tuple[Json, tuple[str, ...]]:
+def _verification(row: Json | None, runner: RunnerReport) -> tuple[VerificationReport, tuple[str, ...]]:
     """The last verification, and the target tables in which it found rows that differ."""
     if row is None:
-        nothing = {"last_complete_at": None, "last_complete_seconds": None}
-        return {"status": "not run", "checked_at": None, "stale": False, "differences": 0, **nothing}, ()
-    unfinished = "running" if runner.alive else "interrupted"
-    found = {
-        "status": {"equal": "equal", "different": "different", None: unfinished}[row["verdict"]],
+        return {
+            "status": "not run",
+            "checked_at": None,
+            "stale": False,
+            "differences": 0,
+            "last_complete_at": None,
+            "last_complete_seconds": None,
+        }, ()
+    found: VerificationReport = {
+        "status": row["verdict"] if row["verdict"] is not None else "running" if runner.alive else "interrupted",
         "checked_at": row["checked_at"],
         "stale": bool(row["stale"]),
         "differences": row["differences"],
@@ -294,19 +320,32 @@ def _verification(row: Json | None, runner: RunnerReport) -> tuple[Json, tuple[s
     return found, tuple(row["differing"] or ())
 
 
-def _changes(row: Json, measured: Json | None) -> Json:
-    nothing = {"applied": None, "backlog": None, "oldest_seconds": None}
-    return {"captured": row["captured"], **(measured or nothing)}
+def _changes(row: Json, measured: Json | None) -> ChangesReport:
+    of = measured or {}
+    return {
+        "captured": row["captured"],
+        "applied": of.get("applied"),
+        "backlog": of.get("backlog"),
+        "oldest_seconds": of.get("oldest_seconds"),
+    }
 
 
-def _throttle(tx: Transaction, run: UUID, *, waits: bool) -> tuple[Json, float]:
+def _locks(row: Json) -> LocksReport:
+    return {"waiting_for_us": row["waiting_for_us"], "we_wait": row["we_wait"]}
+
+
+def _error(row: Json) -> ErrorReport:
+    return {"at": row["at"], "kind": row["kind"], "text": row["text"]}
+
+
+def _throttle(tx: Transaction, run: UUID, *, waits: bool) -> tuple[ThrottleReport, float]:
     """Whether a limit slows the copy down, the limits, and the seconds since then.
 
     :param waits: False when no command is running or it is paused.
     """
     held = next(iter(_rows(tx, "throttle", run=run)), None) if waits else None
     stored = [row["detail"] for row in _rows(tx, "limits", run=run)]
-    limits = asdict(throttle_from_json(stored[0] if stored else {}))
+    limits = throttle_from_json(stored[0] if stored else {}).as_json()
     if held is None or held["reason"] is None:
         return {"active": False, "reason": None, "since": None, "limits": limits}, 0.0
     return {"active": True, "reason": held["reason"], "since": held["since"], "limits": limits}, held["seconds"]

@@ -21,10 +21,22 @@ from confiture.states import (
     SETUP,
     VERIFIED,
     CutoverPhase,
+    Served,
+    State,
     writes_served_by,
 )
-from confiture.status.facts import UNSAFE, RunnerReport, Severity, TableReport
-from confiture.types import Json, shell_word
+from confiture.status.facts import (
+    UNSAFE,
+    NextReport,
+    RollbackReport,
+    RunnerReport,
+    Severity,
+    StepReport,
+    TableReport,
+    VerificationReport,
+    known,
+)
+from confiture.types import shell_word
 
 #: The beginnings of ``ended_why`` for a command that ended before it changed anything.
 _BEGUN_NOTHING = ("finished", "Refused", "UsageError", "FaultyInput")
@@ -59,7 +71,7 @@ class Facts:
     :ivar no_way_back: why a rollback is not possible after the cutover; None when it is.
     """
 
-    state: str
+    state: State
     captured: bool = False
     planned: bool = True
     setup_done: bool = True
@@ -89,7 +101,7 @@ class Facts:
         return self.switching is not None and self.phase in CLOSING
 
     @property
-    def served(self) -> str:
+    def served(self) -> Served:
         """``source``, ``target`` or ``unknown``."""
         return writes_served_by(self.state, self.phase, captured=self.captured, target_closed=self.target_closed)
 
@@ -99,7 +111,9 @@ def copied(tables: Sequence[TableReport]) -> bool:
     return bool(tables) and all(t.phase is TablePhase.FINISHED for t in tables)
 
 
-def work_left(facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: Json) -> str | None:
+def work_left(
+    facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: VerificationReport
+) -> str | None:
     """The work that an interrupted command left; None if the run waits for a decision of the operator."""
     if facts.ending is not None:
         return f"the {facts.ending} is not finished"
@@ -120,7 +134,7 @@ def work_left(facts: Facts, runner: RunnerReport, tables: Sequence[TableReport],
 
 
 def judge(
-    facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: Json
+    facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: VerificationReport
 ) -> tuple[Severity, tuple[str, ...]]:
     """The severity and the reasons, the most severe first."""
     if facts.state in FINAL:
@@ -177,7 +191,9 @@ def _of_absence(facts: Facts, runner: RunnerReport, left: str | None) -> Reasons
     return ([reason], []) if runner.absent_seconds > LEASE_SECONDS else ([], [reason])
 
 
-def _of_obstacles(facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: Json) -> Reasons:
+def _of_obstacles(
+    facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: VerificationReport
+) -> Reasons:
     """What prevents the next command from succeeding."""
     critical, warning = [], []
     if facts.blocked and runner.alive:
@@ -232,7 +248,7 @@ def leave_alone(facts: Facts, runner: RunnerReport, severity: Severity, naming: 
     return "safe" if severity is not Severity.CRITICAL else f"safe for the data: the {facts.served} takes writes"
 
 
-def rollback(facts: Facts, naming: Naming) -> Json:
+def rollback(facts: Facts, naming: Naming) -> RollbackReport:
     """Whether a rollback is possible, why, and its command."""
     why = _no_rollback(facts)
     if why is not None:
@@ -271,11 +287,11 @@ def undo(facts: Facts, runner: RunnerReport, naming: Naming) -> str:
 
 
 def next_step(
-    facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: Json, naming: Naming
-) -> Json:
+    facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: VerificationReport, naming: Naming
+) -> NextReport:
     """The next action, its exact command (None when there is nothing to do) and the alternatives to it."""
     steps = _steps(facts, runner, tables, verification)
-    described = [
+    described: list[StepReport] = [
         {"action": action, "command": None if step is None else naming.command(step)} for action, step in steps
     ]
     hint = "the password is left out: set PGPASSFILE or PGPASSWORD" if naming.left_out and steps[0][1] else None
@@ -286,7 +302,9 @@ def next_step(
 Step = tuple[str, str | None]
 
 
-def _steps(facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: Json) -> list[Step]:
+def _steps(
+    facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: VerificationReport
+) -> list[Step]:
     paused = facts.paused_seconds is not None
     if facts.state in FINAL:
         return [("nothing to do: the run is over", None)]
@@ -309,7 +327,9 @@ def _while_running(facts: Facts, runner: RunnerReport, *, paused: bool) -> Step:
     return "nothing to do; to pause", "pause"
 
 
-def _continuing(facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: Json) -> list[Step]:
+def _continuing(
+    facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: VerificationReport
+) -> list[Step]:
     """The steps that continue a run for which no command is running."""
     natural = _natural(facts, tables, verification)
     crashed = runner.command is not None and not runner.ended and facts.state in (SETUP, MIGRATING)
@@ -325,7 +345,7 @@ def _continuing(facts: Facts, runner: RunnerReport, tables: Sequence[TableReport
     return [("resolve what blocks the run, then", facts.blocked_command or natural[0][1])]
 
 
-def _natural(facts: Facts, tables: Sequence[TableReport], verification: Json) -> list[Step]:
+def _natural(facts: Facts, tables: Sequence[TableReport], verification: VerificationReport) -> list[Step]:
     """The steps that the state of the run requires."""
     status = verification["status"]
     if facts.state == SETUP:
@@ -362,7 +382,7 @@ def facts_of(row: Mapping[str, Any], **more: Any) -> Facts:
     names = ("state", "captured", "planned", "setup_done", "phase_seconds", "held", "blocked_command", "ending")
     return Facts(
         **{name: row[name] for name in names},
-        phase=None if row["cutover_phase"] is None else CutoverPhase(row["cutover_phase"]),
+        phase=known(CutoverPhase, row["cutover_phase"]),
         blocked=row["blocked_reason"],
         idle_seconds=row["idle_seconds"],
         no_way_back=row["no_way_back"],
