@@ -1093,7 +1093,7 @@ MUTANTS = (
     Mutant(
         "a reverse pass is counted only behind the one that both sides know",
         "sql/run_schema.sql",
-        "WHERE home BETWEEN %(known)s AND %(known)s + 1 AND ",
+        "WHERE reverse BETWEEN %(known)s AND %(known)s + 1 AND ",
         "WHERE coalesce(%(known)s, 0) >= 0 AND ",
         _in("integration", "way_back", "both_sides_know"),
     ),

@@ -41,12 +41,10 @@ class Run:
     mapping_file: str | None
     plan: Json | None
     plan_hash: str | None
-    ddl_digest: str | None
     writes_served_by: str
     cutover_phase: CutoverPhase | None
     blocked_reason: str | None
     blocked_command: str | None
-    tool_version: str
 
     @property
     def short(self) -> str:
@@ -68,7 +66,6 @@ class Runner:
     host: str
     pid: int
     command: str
-    tool_version: str
     target_backends: tuple[Backend, ...]
     source_backends: tuple[Backend, ...]
     started_at: datetime

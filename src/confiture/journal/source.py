@@ -154,7 +154,7 @@ def set_last_pass(tx: Transaction, schema: str, number: int) -> None:
 
 def last_reverse_pass(tx: Transaction, schema: str) -> ReversePass:
     """The last reverse pass that the source has."""
-    query = sql.SQL("SELECT home, target_lsn::text FROM {}").format(table(schema, "passes"))
+    query = sql.SQL("SELECT reverse, target_lsn::text FROM {}").format(table(schema, "passes"))
     row = tx.pg.execute(query).fetchone()
     return ReversePass(0, None) if row is None else ReversePass(int(row[0]), row[1])
 

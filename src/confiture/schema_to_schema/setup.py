@@ -324,7 +324,6 @@ def _build(context: Context, tx: Transaction, wanted: SetupRequest) -> None:
     tx.pg.execute("SET LOCAL row_security = off")
     created = [item for item in objects(tx) if item not in before]
     built_objects.record(tx, context.run_id, created)
-    runs.update(tx, context.run_id, ddl_digest=build.digest(files))
     context.progress.say(f"built: {count} statements from {len(files)} files")
 
 
