@@ -36,12 +36,12 @@ bench: $(READY)
 	for script in write_pause fingerprint catchup_rate source_slowdown log_size nothing_lost; do \
 		$(BIN)/python benchmarks/$$script.py || exit 1; done
 
-# Every hit of every crash point, and two hundred runs that anything is done to; some hours. See docs/reliability.md.
+# Every hit of every failpoint, and two hundred runs of any commands in any order; some hours. See docs/reliability.md.
 gate: $(READY)
 	$(BIN)/python tests/support/matrix.py
 	CONFITURE_EXAMPLES=200 $(BIN)/python -m pytest tests/acceptance/test_stateful.py
 
-# One safeguard taken out at a time: the tests have to notice each. See docs/reliability.md.
+# One safeguard removed at a time: the tests must detect each. See docs/reliability.md.
 mutants: $(READY)
 	$(BIN)/python tests/support/mutants.py
 

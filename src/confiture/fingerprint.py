@@ -203,6 +203,8 @@ def changes(
 
     A new storage that a captured TRUNCATE created is no change.
 
+    :param tx: READ COMMITTED, or a transaction that locked the tables before its snapshot. The storage of a table is
+        its current one; an older snapshot does not have the log of the TRUNCATE that created it.
     :param tables: only these; None for every recorded table.
     """
     names = sql.SQL("SELECT root FROM {} WHERE root <> 0").format(_recorded(schema))

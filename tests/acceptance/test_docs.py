@@ -5,24 +5,32 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+import shutil
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import typer.main
 
-from confiture import errors, mapping
+from confiture import errors, mapping, states
 from confiture.cli import app
 from confiture.sql import control_migrations
 from conftest import ROOT, Confiture
+from forked import until
 from mutants import MUTANTS, Mutant
+from projects import run_confiture
 from servers import Databases
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 GUIDE = ROOT / "docs" / "guide.md"
+IMAGES = ROOT / "docs" / "images"
 
 
 def blocks(page: Path, *languages: str) -> Iterator[str]:
@@ -33,8 +41,13 @@ def blocks(page: Path, *languages: str) -> Iterator[str]:
 
 
 def commands(page: Path, *languages: str) -> list[list[str]]:
-    """The ``confiture`` commands of a page, as words."""
-    lines = (line for body in blocks(page, *languages) for line in body.splitlines())
+    """The ``confiture`` commands of a page, as words. In a session, they stand behind a prompt."""
+    lines = [
+        line.removeprefix("$ ")
+        for body in blocks(page, *languages)
+        for line in body.splitlines()
+        if line.startswith("$ ") or not body.startswith("$ ")
+    ]
     words = (shlex.split(line, comments=True) for line in lines)
     found = []
     for line in words:
@@ -89,25 +102,121 @@ def test_the_guide_runs_as_it_stands(databases: Databases, tmp_path: Path, confi
         assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
 
 
-@pytest.mark.parametrize("text", list(blocks(ROOT / "docs" / "mapping.md", "yaml")))
+@pytest.mark.parametrize(
+    "text", [text for page in PAGES if page.stem in ("README", "mapping") for text in blocks(page, "yaml")]
+)
 def test_the_mapping_examples_have_no_fault(text: str) -> None:
     _, faults = mapping.parse(text, "mapping.md")
     assert faults == ()
 
 
-def test_the_state_diagram_is_the_one_of_the_states() -> None:
+def words(text: str) -> str:
+    """The text without what differs between two runs: numbers, the run, the machine, and where lines are wrapped."""
+    text = re.sub(r"\brun [0-9a-f]{8}\b", "run ID", re.sub(r"over from \S+ pid", "over from HOST pid", text))
+    return " ".join(re.sub(r"\d[\d,.]*", "N", text).split())
+
+
+def test_the_commands_of_the_readme_s_session_print_its_lines(databases: Databases, tmp_path: Path) -> None:
+    """The demo's project with a hundredth of its rows, killed at a failpoint: the demo itself takes too long here."""
+    _, *parts = re.split(r"^\$ confiture ", next(blocks(ROOT / "README.md", "console")), flags=re.M)
+    demo = resources.files("confiture.demo")
+    old = re.sub(r"\b([236]0+)00\b", r"\1", (demo / "old.sql").read_text(encoding="utf-8"))
+    source = databases.cloned(old)
+    databases.forget("prod_new")
+    with resources.as_file(demo / "project") as project:
+        shutil.copytree(project, tmp_path, dirs_exist_ok=True)
+    environment = {"CONFITURE_DEMO_URL": source.conninfo, "COLUMNS": "80"}
+    setup = "setup --source prod --target prod_new --mapping column_mapping.yaml --chunk-rows 100"
+    run_confiture("migrate", "schema-to-schema", *setup.split(), cwd=tmp_path, env=environment, check=0)
+    for part in parts:
+        command, *lines = part.splitlines()
+        kill = [line for line in lines if re.fullmatch(r"kill -9 \d+: \d+ chunks done, \d+ planned", line)]
+        failpoint = {"CONFITURE_FAILPOINT": "copy.after_commit:6"} if kill else {}
+        done = run_confiture(*command.split(), cwd=tmp_path, env={**environment, **failpoint})
+        assert (done.returncode == -signal.SIGKILL) == bool(kill), f"{command}\n{done.stdout}\n{done.stderr}"
+        if kill:
+            ours = f"SELECT 1 FROM pg_stat_activity WHERE datname = '{source.name}' AND application_name ~ '^confiture'"
+            until(lambda query=ours: not source.rows(query), "the end of the sessions of the killed command")
+        printed = words(done.stderr) + " " + words(done.stdout)
+        for line in lines:
+            if line and line not in kill:
+                assert words(line) in printed, f"{command}: {line}\n{done.stdout}\n{done.stderr}"
+
+
+def generator() -> ModuleType:
+    """The module that draws the state diagram, which is also the hook of the site."""
     spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
     assert spec is not None
     assert spec.loader is not None
     generate = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generate)
+    return generate
+
+
+def test_the_state_diagram_is_the_one_of_the_states() -> None:
+    generate = generator()
     assert generate.page() == generate.PAGE.read_text(encoding="utf-8"), "run: python docs/generate.py"
+
+
+def test_the_site_draws_each_state_and_edge() -> None:
+    drawn = generator().on_page_markdown(generator().PAGE.read_text(encoding="utf-8"))
+    assert "```mermaid" not in drawn
+    assert [state for state in states.STATES if f">{state}</text>" not in drawn] == []
+    assert drawn.count("class='edge'") == len(states.EDGES)
+    assert [edge for edge in states.EDGES if f">{edge.trigger}</tspan> {edge.why}</text>" not in drawn] == []
+
+
+def test_the_site_nests_the_lists_of_the_pages() -> None:
+    page = "- one\n  more\n  - nested\n\n  a paragraph\n- two\n\n```yaml\na:\n  b: 1\n```\n"
+    wanted = "- one\n    more\n\n    - nested\n\n    a paragraph\n\n- two\n\n```yaml\na:\n  b: 1\n```\n"
+    assert generator().on_page_markdown(page) == wanted
+
+
+def test_the_navigation_of_the_site_has_every_page() -> None:
+    pages = re.findall(r": (\w[\w-]*\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.M)
+    assert sorted(pages) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
+
+
+@pytest.mark.parametrize("name", ["states", "run"])
+def test_the_dark_picture_differs_from_the_light_one_in_its_colours_only(name: str) -> None:
+    light, dark = ((IMAGES / f"{name}-{theme}.svg").read_text(encoding="utf-8") for theme in ("light", "dark"))
+    assert light != dark
+    colour = re.compile(r"#[0-9a-f]{6}")
+    assert colour.sub("", light) == colour.sub("", dark)
+    assert ElementTree.fromstring(light).find("{*}desc") is not None
+
+
+def test_the_picture_of_the_states_shows_each_state() -> None:
+    names = [text.text for text in ElementTree.parse(IMAGES / "states-light.svg").iterfind(".//{*}text[@class='name']")]
+    assert sorted(map(str, names)) == sorted(states.STATES)
+
+
+def test_the_glossary_is_in_alphabetical_order_and_defines_each_term_once() -> None:
+    page = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    terms = re.findall(r"^- \*\*(.+?)\*\*:", page, re.M)
+    assert terms == sorted(terms, key=str.casefold)
+    assert len(terms) == len(set(terms))
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)
+def test_a_page_begins_with_what_its_reader_can_do(page: Path) -> None:
+    title, empty, first = page.read_text(encoding="utf-8").splitlines()[:3]
+    assert (title[:2], empty, first[:25]) == ("# ", "", "After reading this page, ")
 
 
 def test_every_link_leads_somewhere() -> None:
     for page in PAGES:
         for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert link.startswith("http") or (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "docs" / "architecture.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name
+)
+def test_every_file_that_a_page_on_the_source_names_exists(page: Path) -> None:
+    names = re.findall(r"`(?:src/confiture/)?([a-z_]+/[a-z_/]+\.(?:py|sql))`", page.read_text(encoding="utf-8"))
+    assert len(names) > 5
+    assert [n for n in names if not (ROOT / n).exists() and not (ROOT / "src" / "confiture" / n).exists()] == []
 
 
 def test_every_exit_code_is_told() -> None:

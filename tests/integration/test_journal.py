@@ -164,14 +164,14 @@ def test_a_new_run_follows_one_that_is_over(journal: Session, run: Run) -> None:
 
 def test_the_epoch_never_falls(journal: Session, run: Run) -> None:
     with journal.transaction() as tx:
-        assert runs.raise_epoch(tx, run.id, run.epoch) == 2
+        assert runs.raise_epoch(tx, run.id, run.epoch, 2)
     refused(journal, "UPDATE confiture.run SET epoch = 1", "would fall from 2 to 1")
 
 
 def test_the_epoch_is_raised_only_where_it_is_the_one_seen(journal: Session, run: Run) -> None:
     with journal.transaction() as tx:
-        assert runs.raise_epoch(tx, run.id, run.epoch) == 2
-        assert runs.raise_epoch(tx, run.id, run.epoch) is None
+        assert runs.raise_epoch(tx, run.id, run.epoch, 2)
+        assert not runs.raise_epoch(tx, run.id, run.epoch, 2)
 
 
 def test_a_run_has_one_live_runner(journal: Session, run: Run) -> None:

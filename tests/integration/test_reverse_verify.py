@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +11,7 @@ from confiture.errors import Blocked, CutoverAborted
 from confiture.postgres.embedded import Server
 from forked import Forks
 from live import LiveRun
-from servers import Databases
+from servers import Databases, restored_after
 
 OLD = """
 CREATE TABLE t (id int PRIMARY KEY, v text);
@@ -35,19 +32,6 @@ def live(apart: tuple[Databases, Databases], tmp_path: Path) -> LiveRun:
 
 def restart(server: Server) -> None:
     server.stop()
-    server.start()
-
-
-def put_back(server: Server, happens: Callable[[], object]) -> None:
-    """Put back a server's files as they were before something happened."""
-    kept = server.root / "kept"
-    server.stop()
-    subprocess.run(["cp", "-a", server.data, kept], check=True)
-    server.start()
-    happens()
-    server.stop()
-    shutil.rmtree(server.data)
-    kept.rename(server.data)
     server.start()
 
 
@@ -95,7 +79,7 @@ def test_a_target_restored_to_before_a_reverse_pass_blocks(live: LiveRun) -> Non
         live.target.sql("UPDATE t SET v = 'lost' WHERE id = 1")
         live.follow()
 
-    put_back(live.target.server, written)
+    restored_after(live.target.server, written)
     assert live.source.value("SELECT v FROM t WHERE id = 1") == "lost"
     for command in (live.follow, live.rollback):
         with pytest.raises(Blocked, match=r"restored|lost"):
@@ -108,7 +92,7 @@ def test_a_source_restored_to_before_a_reverse_pass_blocks(live: LiveRun) -> Non
         live.target.sql("UPDATE t SET v = 'kept' WHERE id = 1")
         live.follow()
 
-    put_back(live.source.server, written)
+    restored_after(live.source.server, written)
     for command in (live.follow, live.rollback):
         with pytest.raises(Blocked, match=r"restored|lost"):
             command()
@@ -117,7 +101,7 @@ def test_a_source_restored_to_before_a_reverse_pass_blocks(live: LiveRun) -> Non
 
 def test_a_target_restored_before_any_pass_is_compared_as_it_is_now(live: LiveRun) -> None:
     """What it lost no server has any more."""
-    put_back(live.target.server, lambda: live.target.sql("UPDATE t SET v = 'lost' WHERE id = 1"))
+    restored_after(live.target.server, lambda: live.target.sql("UPDATE t SET v = 'lost' WHERE id = 1"))
     live.target.sql("UPDATE t SET v = 'kept' WHERE id = 2")
     live.rollback()
     assert [line for line in live.progress.lines if line.startswith(RESTARTED.format("target"))]

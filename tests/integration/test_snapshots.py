@@ -68,3 +68,47 @@ def test_a_pass_over_a_table_rewritten_meanwhile_deletes_nothing(live: LiveRun) 
     with pytest.raises(Refused, match="was changed during the run"):
         live.follow()
     assert live.target.value("SELECT count(*) FROM item") == 9
+
+
+PARTITIONED = """
+CREATE TABLE item (id int PRIMARY KEY, n int, twice int GENERATED ALWAYS AS (n * 2) STORED) PARTITION BY RANGE (id);
+CREATE TABLE item_low PARTITION OF item FOR VALUES FROM (MINVALUE) TO (5);
+CREATE TABLE item_high PARTITION OF item FOR VALUES FROM (5) TO (MAXVALUE);
+INSERT INTO item SELECT n, n FROM generate_series(1, 9) n
+"""
+GENERATED = """
+CREATE TABLE item (id int PRIMARY KEY, n int, twice int GENERATED ALWAYS AS (n * 2) STORED);
+INSERT INTO item SELECT n, n FROM generate_series(1, 9) n
+"""
+TARGET = "CREATE TABLE item (id int PRIMARY KEY, n int, twice int)"
+
+
+@pytest.mark.parametrize(
+    ("old", "statement"),
+    [
+        (PARTITIONED, "TRUNCATE item"),
+        (PARTITIONED, "TRUNCATE item_high"),
+        (GENERATED, "TRUNCATE item"),
+        (GENERATED, "TRUNCATE item; INSERT INTO item VALUES (1, 1)"),
+    ],
+    ids=["partitioned table", "partition", "table", "table that is filled again"],
+)
+def test_a_truncate_that_a_check_waits_for_is_no_change_of_the_table(
+    databases: Databases, tmp_path: Path, old: str, statement: str
+) -> None:
+    live = LiveRun(databases, tmp_path, old, TARGET)
+    live.setup()
+    live.migrate()
+    application = live.source.connect(autocommit=False)
+    application.execute(statement.encode())
+
+    def commit() -> None:
+        with application:
+            until(lambda: live.source.rows(WAITING), "the check waiting for the lock")
+
+    committing = threading.Thread(target=commit)
+    committing.start()
+    assert live.verify().equal
+    committing.join()
+    live.cutover()
+    live.assert_same(item="SELECT id, n, twice FROM item")

@@ -77,6 +77,8 @@ POINTS_OF_THEIR_OWN = {
     "switch.after_open_commit": "tests/integration/test_status.py",
     "reverse.trigger.before_commit": "tests/acceptance/test_rollback.py",
     "signal.heard": "tests/integration/test_resume.py",
+    "abort.open.before_commit": "tests/integration/test_restored.py",
+    "rollback.reopen.before_commit": "tests/integration/test_restored.py",
     "report.written": "tests/acceptance/test_kill.py",
 }
 

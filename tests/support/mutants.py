@@ -104,6 +104,58 @@ MUTANTS = (
         _in("integration", "resume", "ddl"),
     ),
     Mutant(
+        "a check without locks sees the log of a TRUNCATE that it waited for",
+        "schema_to_schema/verify.py",
+        "session.transaction(read_only=True) as tx:\n"
+        "        fingerprint.refuse_changed(tx, context.schema, side, kinds)",
+        "session.transaction(read_only=True) as tx:\n"
+        "        tx.pg.execute('SET TRANSACTION ISOLATION LEVEL REPEATABLE READ')\n"
+        "        fingerprint.refuse_changed(tx, context.schema, side, kinds)",
+        _in("integration", "snapshots", "truncate_that_a_check"),
+    ),
+    Mutant(
+        "a target that lost changes is not opened",
+        "schema_to_schema/cutover.py",
+        "    if switchover.lacks_closing(context, FORWARD):\n",
+        "    if False:\n",
+        _in("integration", "restored", "target_that_lost_changes"),
+    ),
+    Mutant(
+        "a source that lost changes is not opened",
+        "schema_to_schema/rollback.py",
+        "    if switchover.lacks_closing(context, REVERSE):\n",
+        "    if False:\n",
+        _in("integration", "restored", "source_that_lost_changes"),
+    ),
+    Mutant(
+        "the closing has its number on both sides",
+        "schema_to_schema/cutover.py",
+        "    run_schema.set_last_pass(source, context.schema, number)\n",
+        "",
+        _in("integration", "restored", "target_that_lost_nothing"),
+    ),
+    Mutant(
+        "after a restored target the epoch follows the fence",
+        "runner/lease.py",
+        "    return fence + 1 if fence > now + 1 else seen + 1\n",
+        "    return seen + 1\n",
+        _in("integration", "restored", "lost_time"),
+    ),
+    Mutant(
+        "the end of a rollback names the readers that block it",
+        "schema_to_schema/rollback.py",
+        '            wait_for_locks(context, "target", item.tables, partial(_off_again, context, item))\n',
+        "            retry(partial(_off_again, context, item))\n",
+        _in("integration", "blocking_readers", "rollback_whose_end"),
+    ),
+    Mutant(
+        "the repair of a write block names the readers that block it",
+        "schema_to_schema/cutover.py",
+        "readers=ref in damaged",
+        "readers=False",
+        _in("integration", "blocking_readers", "repair_of_the_write_block"),
+    ),
+    Mutant(
         "a changed key is logged as it was",
         "sql/capture.sql",
         "    ROW({old_key}) IS DISTINCT FROM ROW({new_key})",

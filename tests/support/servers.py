@@ -6,8 +6,9 @@ import hashlib
 import itertools
 import os
 import re
+import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,30 @@ class Databases:
             for name in self._made:
                 admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
         self._made.clear()
+
+
+def back_up(server: Server) -> Path:
+    """Copy the files of a server, which is restarted; the folder of the copy."""
+    copy = server.root / f"copy{next(_COUNTER)}"
+    server.stop()
+    subprocess.run(["cp", "-a", server.data, copy], check=True)
+    server.start()
+    return copy
+
+
+def restore(server: Server, copy: Path) -> None:
+    """Replace the files of a server by those of a copy, which is used up."""
+    server.stop()
+    shutil.rmtree(server.data)
+    copy.rename(server.data)
+    server.start()
+
+
+def restored_after(server: Server, happens: Callable[[], object]) -> None:
+    """Restore a server to the time before something happened."""
+    copy = back_up(server)
+    happens()
+    restore(server, copy)
 
 
 def major_version(bindir: Path) -> str:

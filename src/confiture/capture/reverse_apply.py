@@ -69,8 +69,7 @@ class ReverseFollower(Follower):
         fingerprint.refuse_changed(target, self.context.schema, "source", fingerprint.APPLIED, tables)
 
     def _begin(self, source: Transaction) -> None:
-        row = source.pg.execute("SELECT pg_current_wal_lsn()::text").fetchone()
-        self._lsn = row[0] if row is not None else None
+        self._lsn = _lsn(source)
         self._known = catch_up.last_home(source, self.context.run_id)
 
     def _copy_keys(self, source: Transaction, target: Transaction, f: Followed, job: RunTable) -> int:
@@ -119,13 +118,31 @@ class ReverseFollower(Follower):
         catch_up.record_changed(source, self.context.run_id, job.table.number, _key_texts(job), len(job.table.key))
 
     def _record_target_pass(self, target: Transaction, keys: int, rows: int) -> int:
-        number = run_schema.count_reverse_pass(target, self.context.schema, self._known, self._lsn)
-        if number is None:
-            raise _restored(self._known)
-        return number
+        return _count(target, self.context.schema, self._known, self._lsn)
 
     def _record_source_pass(self, source: Transaction, number: int) -> None:
         catch_up.note_home(source, self.context.run_id, number)
+
+
+def count_pass(target: Transaction, source: Transaction, schema: str, known: int) -> int:
+    """Number a reverse pass without rows in a transaction of the source; the target's must record the number too.
+
+    :param known: the last reverse pass that the target has.
+    :raises Blocked: when one side has lost a pass.
+    """
+    return _count(source, schema, known, _lsn(target))
+
+
+def _lsn(tx: Transaction) -> str | None:
+    row = tx.pg.execute("SELECT pg_current_wal_lsn()::text").fetchone()
+    return None if row is None else str(row[0])
+
+
+def _count(source: Transaction, schema: str, known: int, lsn: str | None) -> int:
+    number = run_schema.count_reverse_pass(source, schema, known, lsn)
+    if number is None:
+        raise _restored(known)
+    return number
 
 
 def _key_texts(job: RunTable) -> sql.Identifier:

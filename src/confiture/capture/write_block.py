@@ -18,6 +18,7 @@ from psycopg import sql
 
 from confiture import fingerprint
 from confiture.capture import run_triggers
+from confiture.capture.run_triggers import RunTrigger
 from confiture.errors import Blocked
 from confiture.postgres.profile import WRITER
 from confiture.postgres.session import Transaction
@@ -105,7 +106,9 @@ def install(tx: Transaction, schema: str, table: TableRef) -> None:
     """
     if not lacking(tx, schema, [table]):
         return
-    remove(tx, schema, table)
+    for trigger in triggers_of(tx, schema, table):
+        run_triggers.drop(tx, trigger)
+    fingerprint.forget(tx, schema, [table], (fingerprint.WRITE_BLOCK,))
     wanted = [("rows", "row_trigger", table)]
     wanted += [("truncate", "truncate_trigger", part) for part in (table, *run_triggers.partitions(tx, table))]
     for event, block_name, part in wanted:
@@ -123,6 +126,16 @@ def lacking(tx: Transaction, schema: str, tables: Sequence[TableRef]) -> list[Ta
     known = fingerprint.recorded(tx, schema, fingerprint.WRITE_BLOCK)
     damaged = {c.table for c in fingerprint.changes(tx, schema, [fingerprint.WRITE_BLOCK], tables)}
     return [table for table in tables if table not in known or table in damaged]
+
+
+def triggers_of(tx: Transaction, schema: str, table: TableRef) -> list[RunTrigger]:
+    """The triggers that a table and its partitions have: to drop one, a session waits for readers of its table."""
+    among = {table, *run_triggers.partitions(tx, table)}
+    return [trigger for trigger in _find(tx, schema) if trigger.table in among]
+
+
+def _find(tx: Transaction, schema: str) -> list[RunTrigger]:
+    return run_triggers.find(tx, schema, _FUNCTION.replace("_", "\\_"))
 
 
 def is_intact(tx: Transaction, schema: str) -> bool:
@@ -144,13 +157,8 @@ def refuse_damaged(tx: Transaction, schema: str, side: str) -> None:
         )
 
 
-def remove(tx: Transaction, schema: str, table: TableRef | None = None) -> None:
-    """Drop the triggers of one table and of its partitions, or with None every trigger and then the function."""
-    among = None if table is None else {table, *run_triggers.partitions(tx, table)}
-    for trigger in run_triggers.find(tx, schema, _FUNCTION.replace("_", "\\_")):
-        if among is None or trigger.table in among:
-            run_triggers.drop(tx, trigger)
-    if table is None:
-        tx.pg.execute(sql.SQL("DROP FUNCTION IF EXISTS {}()").format(_function(schema)))
-    else:
-        fingerprint.forget(tx, schema, [table], (fingerprint.WRITE_BLOCK,))
+def remove(tx: Transaction, schema: str) -> None:
+    """Drop every trigger, and then the function."""
+    for trigger in _find(tx, schema):
+        run_triggers.drop(tx, trigger)
+    tx.pg.execute(sql.SQL("DROP FUNCTION IF EXISTS {}()").format(_function(schema)))

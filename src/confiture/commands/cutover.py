@@ -24,6 +24,7 @@ from confiture.schema_to_schema import (
     materialized_views,
     migrate,
     plan_store,
+    rollback,
     setup,
     switchover,
     verify,
@@ -50,6 +51,11 @@ def execute(
     verify.refuse_unwritable(report)
     with hold_run(where, "cutover", progress_) as (context, run):
         ends = context.source.database, context.target.database
+        if run.state == CUTOVER and switchover.is_past_point_of_no_return(context, switchover.REVERSE):
+            with paused_pooler(context, run, pool, switchover.FORWARD) as pooler:
+                rollback.reopen_target(context)
+                switchover.redirect(context, pooler, switchover.FORWARD)
+            return context.run(), *ends
         if run.state == CUTOVER and not is_unfinished(run) and not (pool and run.options.get(switchover.PAUSED_POOLER)):
             progress_.say("cut over already: the target is serving")
             if run.options.get("capture"):

@@ -134,6 +134,8 @@ def _refuse_halfway(context: Context, run: Run, command: str, where: Endpoints) 
         and command != "cutover"
         and switchover.is_past_point_of_no_return(context, switchover.FORWARD)
     ):
+        if command == "abort" and switchover.lacks_closing(context, switchover.FORWARD):
+            return  # the abort opens the source again
         raise CutoverUnfinished(
             "a cutover is not finished: the source is closed and the target is not open yet",
             why="no other command can run until it is finished",
@@ -141,6 +143,8 @@ def _refuse_halfway(context: Context, run: Run, command: str, where: Endpoints) 
         )
     if live and run.state == CUTOVER and command != "rollback" and phase is not None and phase.of_rollback:
         if switchover.is_past_point_of_no_return(context, switchover.REVERSE):
+            if command == "cutover" and switchover.lacks_closing(context, switchover.REVERSE):
+                return  # the cutover opens the target again
             raise CutoverUnfinished(
                 "a rollback is not finished: the target is closed",
                 why="no other command can run until it is finished",

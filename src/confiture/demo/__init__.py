@@ -64,7 +64,7 @@ class Demo:
 
 
 def run(*, keep: bool, say: Callable[[str], None]) -> None:
-    """Run the demo; it takes about a minute.
+    """Run the demo; it takes about half a minute.
 
     :param keep: leave the server running and print how to connect to it.
     :param say: prints a line.

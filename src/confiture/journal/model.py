@@ -245,6 +245,11 @@ class Deferred:
     comment: str | None = None
     status: DeferredStatus = DeferredStatus.OFF
 
+    @property
+    def tables(self) -> tuple[TableRef, ...]:
+        """The tables that a change of the object locks."""
+        return (self.table,)
+
 
 #: One kind of deferred object, or all of them.
 AnyDeferred = TypeVar("AnyDeferred", bound=Deferred)
@@ -310,6 +315,11 @@ class DeferredForeignKey(Deferred):
     operators: tuple[KeyOperator, ...] | None = None
 
     @property
+    def tables(self) -> tuple[TableRef, ...]:
+        """The tables that a change of the key locks: its own, and the one that it references."""
+        return (self.table, self.references)
+
+    @property
     def standing(self) -> str:
         """The name of the constraint that is in place until the opening, by the status."""
         return self.interim_name if self.status is DeferredStatus.INTERIM else self.name
@@ -354,6 +364,11 @@ class DeferredPublication(Deferred):
     """A publication; ``definition`` lists the operations that it publishes."""
 
     kind: ClassVar[str] = "publication"
+
+    @property
+    def tables(self) -> tuple[TableRef, ...]:
+        """No table: a change of a publication locks none."""
+        return ()
 
 
 #: Kinds that are off while Confiture writes, and that are restored in the commit that opens the database.

@@ -123,12 +123,13 @@ def fence(tx: Transaction, run_id: uuid.UUID, epoch: int) -> None:
         )
 
 
-def raise_epoch(tx: Transaction, run_id: uuid.UUID, seen: int) -> int | None:
-    """Take the run over if its epoch is still ``seen``; the new epoch, or None if another runner has raised it."""
-    statement = (
-        sa.update(run).where(run.c.id == run_id, run.c.epoch == seen).values(epoch=seen + 1).returning(run.c.epoch)
-    )
-    return tx.sa.execute(statement).scalar_one_or_none()
+def raise_epoch(tx: Transaction, run_id: uuid.UUID, seen: int, epoch: int) -> bool:
+    """Take the run over if its epoch is still ``seen``; False if another runner has raised it.
+
+    :param epoch: the new one.
+    """
+    statement = sa.update(run).where(run.c.id == run_id, run.c.epoch == seen).values(epoch=epoch).returning(run.c.id)
+    return tx.sa.execute(statement).one_or_none() is not None
 
 
 def move(tx: Transaction, subject: Run, trigger: str, to_state: str, detail: Json) -> bool:

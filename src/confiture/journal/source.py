@@ -110,6 +110,14 @@ def fence(tx: Transaction, schema: str, epoch: int) -> None:
         )
 
 
+def epoch(tx: Transaction, schema: str) -> int:
+    """The fence's epoch; 0 before the schema exists."""
+    if not exists(tx, schema):
+        return 0
+    row = tx.pg.execute(sql.SQL("SELECT epoch FROM {}").format(table(schema, "fence"))).fetchone()
+    return 0 if row is None else int(row[0])
+
+
 def raise_epoch(tx: Transaction, schema: str, epoch: int) -> None:
     """Raise the fence's epoch where it is lower; nothing before the schema exists."""
     if exists(tx, schema):

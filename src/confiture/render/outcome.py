@@ -26,6 +26,8 @@ def next_commands(run: Run, naming: Naming, step: str | None = None) -> tuple[st
 
 def _can_roll_back(run: Run) -> bool:
     tables = (run.plan or {}).get("tables", [])
+    if run.blocked_reason is not None:
+        return False
     return bool(run.options.get("capture")) and not any(table.get("rollback_problem") for table in tables)
 
 

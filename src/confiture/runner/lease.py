@@ -62,6 +62,24 @@ def _wait_for_holder(target: Session, run_id: uuid.UUID, say: Callable[[str], No
         time.sleep(POLL_SECONDS)
 
 
+def _next_epoch(source: Session, target: Session, run: Run, seen: int) -> int:
+    """An epoch that no runner has had.
+
+    The source's fence may be one ahead: a takeover that a crash interrupted has raised it. The runner that raised it
+    had read the epoch below it in the target, so that only a target that was restored to an earlier state is further
+    behind. A runner of that lost time may be frozen.
+
+    :param seen: the target's epoch, read before.
+    """
+    with source.transaction(read_only=True) as tx:
+        fence = run_schema.epoch(tx, run.schema)
+    if fence <= seen + 1:
+        return seen + 1
+    with target.transaction(read_only=True) as tx:
+        now = runs.get(tx, run.id).epoch
+    return fence + 1 if fence > now + 1 else seen + 1
+
+
 def _raise_source_epoch(source: Session, schema: str, epoch: int) -> None:
     with source.transaction() as tx:
         claiming(tx)
@@ -83,7 +101,10 @@ def take(source: Session, target: Session, run: Run, command: str, say: Callable
         end_backends(target, holder.target_backends)
         failpoint("takeover.terminated")
     failpoint("takeover.before_source")
-    _raise_source_epoch(source, run.schema, seen + 1)
+    epoch = _next_epoch(source, target, run, seen)
+    if epoch > seen + 1:
+        say(f"the target was restored to an earlier state: it has epoch {seen}, the source has epoch {epoch - 1}")
+    _raise_source_epoch(source, run.schema, epoch)
     failpoint("takeover.before_target")
     backends = Backends((target.backend,), (source.backend,))
     try:
@@ -91,14 +112,14 @@ def take(source: Session, target: Session, run: Run, command: str, say: Callable
             claiming(tx)
             if holder is not None:
                 leases.end(tx, run.id, holder.epoch, "taken over")
-            epoch = runs.raise_epoch(tx, run.id, seen)
-            if epoch is not None:
+            ours = runs.raise_epoch(tx, run.id, seen, epoch)
+            if ours:
                 leases.begin(tx, run.id, epoch, host=socket.gethostname(), pid=os.getpid(), command=command)
                 leases.set_backends(tx, run.id, epoch, backends.target, backends.source)
                 runs.note(tx, run.id, epoch, "takeover" if holder else "start", {"command": command})
     except psycopg.errors.UniqueViolation:
-        epoch = None
-    if epoch is None:
+        ours = False
+    if not ours:
         with target.transaction(read_only=True) as tx:
             winner = leases.holder(tx, run.id)
         raise (

@@ -21,7 +21,7 @@ from confiture.postgres.session import Session, Transaction, brief_lock
 from confiture.runner import transitions
 from confiture.runner.context import Context
 from confiture.runner.resumable_steps import Step, run_steps
-from confiture.schema_to_schema import follow, plan_store, rebuild, reverse
+from confiture.schema_to_schema import follow, plan_store, rebuild, reverse, switchover
 from confiture.schema_to_schema.blockers import wait_for_locks
 from confiture.schema_to_schema.deferred_objects import indexes
 from confiture.states import ABORTED, CLEANED, CUTOVER, MIGRATING, SETUP, VERIFIED
@@ -68,11 +68,36 @@ def cleanup(context: Context) -> None:
 
 
 def abort(context: Context) -> None:
-    """Abort the run: drop what setup built in the target, and restore the tables that it found there."""
+    """Abort the run: drop what setup built in the target, and restore the tables that it found there.
+
+    A source that a cutover has closed is opened first: the target, which lost changes, cannot be opened.
+    """
     refuse_after_cutover(context.run())
+    with context.source.transaction(read_only=True) as tx:
+        closed = write_block.is_blocked(tx, context.schema)
+    if closed:
+        _open_source(context)
     more = (Step("what setup built", act=_drop_built), Step("what setup found", act=_restore_found))
     run_steps(context, "abort", (_drop_target_objects(), *more, _drop_source_objects()))
     _end(context, "abort")
+
+
+def _open_source(context: Context) -> None:
+    run = context.run()
+    tables = [t.source for t in plan_from_json(run.plan).tables] if run.plan is not None else []
+
+    def work() -> None:
+        # Durable together: the source's own triggers, rules and constraints, and a write block that permits writes.
+        with context.fenced_source("abort.open") as tx:
+            brief_lock(tx)
+            reverse.restore_source(context, tx)
+            write_block.unblock(tx, context.schema)
+
+    wait_for_locks(context, "source", tables, work)
+    context.progress.say("the source accepts writes again")
+    pooler = run.options.get(switchover.PAUSED_POOLER)
+    if pooler is not None:
+        context.progress.say(f"the application's connections are still paused: resume {pooler} by hand")
 
 
 def _end(context: Context, trigger: str) -> None:

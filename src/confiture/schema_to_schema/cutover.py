@@ -22,9 +22,10 @@ from confiture.compare import changed_keys, suspects
 from confiture.compare.checksum import Hashing
 from confiture.compare.suspects import Key
 from confiture.copy.run_table import RunTable
-from confiture.errors import CannotConnect, CutoverAborted, CutoverUnfinished
+from confiture.errors import Blocked, CannotConnect, CutoverAborted, CutoverUnfinished
 from confiture.failpoints import failpoint
-from confiture.journal import deferred_objects, runs
+from confiture.journal import catch_up, deferred_objects, runs
+from confiture.journal import source as run_schema
 from confiture.journal.model import (
     SUSPENDED,
     DeferredCheck,
@@ -219,10 +220,11 @@ def prepare_block(context: Context, plan: Plan, limits: Limits) -> None:
             write_block.unblock(tx, context.schema)
     with context.source.transaction(read_only=True) as tx:
         lacking = write_block.lacking(tx, context.schema, _sources(plan))
+        damaged = [ref for ref in lacking if write_block.triggers_of(tx, context.schema, ref)]
     deadline = time.monotonic() + limits.give_up_after
     for ref in lacking:
         work = partial(_install_block, context, ref)
-        table_lock.within(context, "source", [ref], limits, deadline, work, readers=False)
+        table_lock.within(context, "source", [ref], limits, deadline, work, readers=ref in damaged)
 
 
 def _install_block(context: Context, table: TableRef) -> None:
@@ -329,8 +331,13 @@ def _synchronise(follower: Follower, plan: Plan, hashing: Hashing, source: Trans
     if not follower.followed:
         fingerprint.refuse_changed(source, context.schema, "source", (*fingerprint.CAPTURED, *fingerprint.DATABASE))
     # Not transactional: the sequences are set whether or not this commits. Harmless while the source is serving.
+    # Durable together: the number of the closing, which the source records when it closes. It is the last commit of the
+    # target before that, so that a target that has it has lost nothing.
     with context.fenced() as tx:
         sequences.set_all(context.source, tx, plan, margin=SEQUENCE_MARGIN)
+        number = run_schema.last_pass(source, context.schema) + 1
+        catch_up.advance(tx, context.run_id, number, keys=0, rows=0)
+    run_schema.set_last_pass(source, context.schema, number)
 
 
 def _sources(plan: Plan) -> list[TableRef]:
@@ -344,12 +351,21 @@ def complete_opening(context: Context, plan: Plan) -> None:
     accepts writes until the target is open.
 
     :raises CutoverUnfinished: when the source is not closed.
+    :raises Blocked: when the target has lost changes.
     """
     if not switchover.is_past_point_of_no_return(context, FORWARD):
         raise CutoverUnfinished(
             "the target is not opened",
             why="the source still accepts writes; both databases must not be open at once",
             fix="run the same command again; if this repeats, check the write block's triggers on the source",
+        )
+    if switchover.lacks_closing(context, FORWARD):
+        set_phase(context, CutoverPhase.CLOSING)  # the record of the phase may be lost too
+        raise Blocked(
+            "the target has lost changes since the source was closed, so that it is not opened",
+            why="it crashed with commits not on disk, was failed over, or was restored from a backup",
+            fix="the source has every row: abort opens it again",
+            step="abort",
         )
     wait_for_locks(
         context, "target", [t.target for t in plan.tables], partial(_open_target, context, plan), grace=GRACE_SECONDS
@@ -407,7 +423,7 @@ def drop_interim_keys(context: Context, plan: Plan) -> None:
         with context.fenced() as tx:
             foreign_keys.validate_declared(tx, item) if beside_interim else foreign_keys.validate_restored(tx, item)
         wait_for_locks(
-            context, "target", [item.table], partial(_drop_interim, context, item, beside_interim=beside_interim)
+            context, "target", item.tables, partial(_drop_interim, context, item, beside_interim=beside_interim)
         )
 
 

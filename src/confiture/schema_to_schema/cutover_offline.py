@@ -105,10 +105,8 @@ def _as_declared(context: Context) -> None:
 
 
 def _declare(item: DeferredForeignKey) -> Callable[[Context, Transaction], None]:
-    ends = [item.table, item.references]
-
     def act(context: Context, tx: Transaction) -> None:
-        both = fingerprint.roots_of(tx, ends)
+        both = fingerprint.roots_of(tx, item.tables)
         fingerprint.refuse_changed(tx, context.schema, "target", [fingerprint.FOREIGN_KEYS], list(both))
         foreign_keys.replace_interim(tx, item)
         fingerprint.record(tx, context.schema, both, [fingerprint.FOREIGN_KEYS])

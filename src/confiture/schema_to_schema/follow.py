@@ -40,7 +40,10 @@ def install(context: Context, plan: Plan) -> None:
     for item in triggers.captured(plan.tables, context.schema):
         context.checkpoint()
         if item.table not in begun:
-            wait_for_locks(context, "source", [item.table], partial(_install_one, context, item), readers=False)
+            with context.source.transaction(read_only=True) as tx:
+                damaged = triggers.exist(tx, item)
+            work = partial(_install_one, context, item)
+            wait_for_locks(context, "source", [item.table], work, readers=damaged)
     failpoint("capture.installed")
 
 

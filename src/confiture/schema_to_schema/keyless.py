@@ -28,8 +28,7 @@ def off_until_cutover(plan: Plan, item: Deferred) -> bool:
     """Whether a foreign key is off until the cutover: a table at one of its ends is copied again there."""
     if not isinstance(item, DeferredForeignKey):
         return False
-    ends = {item.table, item.references}
-    return any(t.recopied and t.target in ends for t in plan.tables)
+    return any(t.recopied and t.target in item.tables for t in plan.tables)
 
 
 def recopy(context: Context, plan: Plan, hashing: Hashing) -> None:

@@ -95,7 +95,9 @@ def install(context: Context, plan: Plan) -> None:
         trust.refuse(tx, context.schema, plan.reverse, plan.trusted, "target")
         failpoint("reverse.views.before_commit")
     for item in triggers.captured(plan.reverse, context.schema):
-        wait_for_locks(context, "target", [item.table], partial(_install_one, context, item), readers=False)
+        with context.target.transaction(read_only=True) as tx:
+            damaged = triggers.exist(tx, item)
+        wait_for_locks(context, "target", [item.table], partial(_install_one, context, item), readers=damaged)
 
 
 def _install_one(context: Context, item: Captured) -> None:
@@ -145,12 +147,12 @@ def prepare_source(context: Context, plan: Plan) -> None:
     own = [t for t in fired if f"_{context.schema}_" not in t.name]
     rules = [r for table in found.tables if table.ref in tables for r in describe.rules(table)]
     for item in (*own, *rules, *describe.unvalidated(found, tables)):
-        wait_for_locks(context, "source", [item.table], partial(_take_off, context, item, "trigger", take_off))
+        wait_for_locks(context, "source", item.tables, partial(_take_off, context, item, "trigger", take_off))
     for key in keys:
         if {key.table, key.references} & tables and (key.table, key.name) not in known:
             described = describe.foreign_key(key)
             work = partial(_take_off, context, described, "key", foreign_keys.relax)
-            wait_for_locks(context, "source", [key.table], work)
+            wait_for_locks(context, "source", described.tables, work)
     # Durable together: the fingerprints of the source after its objects were taken off.
     with context.fenced_source("reverse.recorded") as tx:
         refs = fingerprint.oids(tx, tables)
@@ -193,7 +195,7 @@ def drop_source_interims(context: Context) -> None:
         # Durable: the declared key is validated. Its interim remains.
         with context.fenced_source() as tx:
             foreign_keys.validate_declared(tx, item)
-        wait_for_locks(context, "source", [item.table], partial(_drop_source_interim, context, item))
+        wait_for_locks(context, "source", item.tables, partial(_drop_source_interim, context, item))
 
 
 def _drop_source_interim(context: Context, item: DeferredForeignKey) -> None:

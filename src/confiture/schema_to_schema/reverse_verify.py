@@ -92,7 +92,8 @@ def _restore_block(context: Context, plan: Plan) -> None:
     Once every row is equal, a change that is missing in the log is not missing in the target.
     """
     for item in triggers.captured(plan.tables, context.schema):
-        wait_for_locks(context, "source", [item.table], partial(_restore_one, context, item), readers=False)
+        # The triggers of the write block and of capture may have to be replaced.
+        wait_for_locks(context, "source", [item.table], partial(_restore_one, context, item))
 
 
 def _restore_one(context: Context, item: Captured) -> None:

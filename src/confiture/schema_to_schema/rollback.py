@@ -19,9 +19,9 @@ from confiture.capture.reverse_apply import ReverseFollower
 from confiture.compare import changed_keys
 from confiture.compare.checksum import Hashing
 from confiture.copy.run_table import RunTable
-from confiture.errors import CannotConnect, CutoverAborted
+from confiture.errors import Blocked, CannotConnect, CutoverAborted
 from confiture.failpoints import failpoint
-from confiture.journal import deferred_objects, runs, steps
+from confiture.journal import catch_up, deferred_objects, runs, steps
 from confiture.journal import source as run_schema
 from confiture.journal.model import SUSPENDED, Deferred, DeferredForeignKey, DeferredStatus, Difference
 from confiture.plan.model import Plan
@@ -196,12 +196,13 @@ def _act(
     for job in changed_keys.only(context, (RunTable(t, context.schema) for t in plan.tables)):
         judge = reverse_verify.judge(context, plan, job, hashing)
         _refuse_differences(changed_keys.compare(context, job, hashing, context.check_lease, judge))
-    _set_source_sequences(context, plan)
+    number = _last_commit_on_source(context, plan, target)
     with table_lock.prepared(budget, opening, "source", [t.source for t in plan.tables]):
         open_source(context, opening)
     failpoint("rollback.opening_prepared")
     hint = f"the source is serving again: {context.source.database.public}"
     write_block.block(target, context.schema, "this database no longer takes writes", hint)
+    catch_up.note_home(target, context.run_id, number)
     failpoint("rollback.before_point_of_no_return")
 
 
@@ -229,15 +230,33 @@ def prepare(context: Context, plan: Plan, hashing: Hashing) -> None:
     _prepare(context, plan, hashing)
 
 
-def _set_source_sequences(context: Context, plan: Plan) -> None:
+def _last_commit_on_source(context: Context, plan: Plan, target: Transaction) -> int:
+    """Set the source's sequences, and record the number of the closing there; the number.
+
+    :param target: the transaction that closes the target and records the number there.
+    """
     inverse = replace(plan, sequences=plan.reverse_sequences)
+    known = catch_up.last_home(target, context.run_id)
     # Not transactional: the sequences are set whether or not this commits. Harmless while the target is serving.
+    # Durable: the number of the closing. It is the last commit of the source before the target is closed, so that a
+    # source that has it has lost nothing.
     with context.fenced_source() as tx:
         sequences.set_all(context.target, tx, inverse, margin=cutover.SEQUENCE_MARGIN)
+        return reverse_apply.count_pass(target, tx, context.schema, known)
 
 
 def _complete_opening(context: Context, plan: Plan) -> None:
-    """Open the source when its prepared opening did not commit; then record that it is open."""
+    """Open the source when its prepared opening did not commit; then record that it is open.
+
+    :raises Blocked: when the source has lost changes.
+    """
+    if switchover.lacks_closing(context, REVERSE):
+        raise Blocked(
+            "the source has lost changes since the target was closed, so that it is not opened",
+            why="it crashed with commits not on disk, was failed over, or was restored from a backup",
+            fix="the target has every row: cutover opens it again",
+            step="cutover",
+        )
     tables = [t.source for t in plan.tables]
     wait_for_locks(context, "source", tables, partial(_open_source, context), grace=cutover.GRACE_SECONDS)
     retry(lambda: cutover.set_phase(context, CutoverPhase.ROLLBACK_OPENED, writes_served_by="source"))
@@ -253,6 +272,17 @@ def _open_source(context: Context) -> None:
     failpoint("rollback.after_open_commit")
 
 
+def reopen_target(context: Context) -> None:
+    """Open the target again after a rollback that closed it: the source lost changes and cannot be opened."""
+    # Durable together: a write block that permits writes, that the target is serving, and why no rollback is possible.
+    with context.fenced("rollback.reopen") as tx:
+        write_block.unblock(tx, context.schema)
+        runs.update(tx, context.run_id, writes_served_by="target", cutover_phase=CutoverPhase.DONE)
+        reason = "the source has lost changes since the cutover: a rollback is no longer possible"
+        runs.block(tx, context.run_id, context.epoch, reason, "cleanup")
+    context.progress.say("the target accepts writes again; the source has lost changes")
+
+
 def _return_to_migrating(context: Context, plan: Plan) -> None:
     """Declare the source's keys, take off and relax the target's objects as during the copy, then change the state."""
     reverse.drop_source_interims(context)
@@ -260,9 +290,7 @@ def _return_to_migrating(context: Context, plan: Plan) -> None:
         taken = [d for d in deferred_objects.of_run(tx, context.run_id) if d.status is DeferredStatus.BACK]
     for item in reversed(deferred_objects.in_order(taken)):
         if isinstance(item, (DeferredForeignKey, *SUSPENDED)):
-            # Durable together: the object and its status.
-            with context.fenced("rollback.settle") as tx:
-                _off_again(context, tx, item)
+            wait_for_locks(context, "target", item.tables, partial(_off_again, context, item))
     # Durable together: the state, the fingerprint of the target, and that the source is serving.
     with context.fenced("rollback.state") as tx:
         run = runs.get(tx, context.run_id)
@@ -274,12 +302,15 @@ def _return_to_migrating(context: Context, plan: Plan) -> None:
         runs.update(tx, context.run_id, writes_served_by="source", cutover_phase=None)
 
 
-def _off_again(context: Context, tx: Transaction, item: Deferred) -> None:
-    if isinstance(item, DeferredForeignKey):
-        foreign_keys.relax(tx, item)
-        if item.validated and item.interim is not None:
-            foreign_keys.validate_interim(tx, item)
-        deferred_objects.set_status(tx, context.run_id, item, DeferredStatus.INTERIM)
-    else:
-        take_off(tx, item)
-        deferred_objects.set_status(tx, context.run_id, item, DeferredStatus.OFF)
+def _off_again(context: Context, item: Deferred) -> None:
+    # Durable together: the object and its status.
+    with context.fenced("rollback.settle") as tx:
+        brief_lock(tx)
+        if isinstance(item, DeferredForeignKey):
+            foreign_keys.relax(tx, item)
+            if item.validated and item.interim is not None:
+                foreign_keys.validate_interim(tx, item)
+            deferred_objects.set_status(tx, context.run_id, item, DeferredStatus.INTERIM)
+        else:
+            take_off(tx, item)
+            deferred_objects.set_status(tx, context.run_id, item, DeferredStatus.OFF)

@@ -21,12 +21,13 @@ import psycopg
 from confiture.capture import write_block
 from confiture.config import redact
 from confiture.errors import CannotConnect, ConfitureError, CutoverUnfinished, Refused
-from confiture.journal import runs
+from confiture.journal import catch_up, runs
+from confiture.journal import source as run_schema
 from confiture.pooler import Pooler
 from confiture.postgres.retry import retry, retryable
 from confiture.runner.context import Context
 from confiture.schema_to_schema.outcomes import Limits
-from confiture.states import CutoverPhase
+from confiture.states import CUTOVER, CutoverPhase
 
 #: In the run's options: the name of the pooler that may be paused. The key is older than the term.
 PAUSED_POOLER = "gate"
@@ -83,6 +84,21 @@ def is_past_point_of_no_return(context: Context, direction: Direction) -> bool:
     session = context.source if direction.closes == "source" else context.target
     with session.transaction(read_only=True) as tx:
         return write_block.is_blocked(tx, context.schema)
+
+
+def lacks_closing(context: Context, direction: Direction) -> bool:
+    """Whether the side that is to be opened has lost the last commit before the other side was closed.
+
+    Both sides have the number of the closing: the side to be opened in its last commit before, the side that was
+    serving in the commit that closed it. A side that lacks the number lacks rows (docs/invariants.md, I-8.12).
+    """
+    with context.source.transaction(read_only=True) as source, context.target.transaction(read_only=True) as target:
+        if direction.opens == "target":
+            opened = runs.get(target, context.run_id).state == CUTOVER
+            return not opened and catch_up.last(target, context.run_id) != run_schema.last_pass(source, context.schema)
+        opened = not write_block.is_blocked(source, context.schema)
+        known = catch_up.last_home(target, context.run_id)
+        return not opened and run_schema.last_reverse_pass(source, context.schema).number != known
 
 
 def was_passed_despite(context: Context, direction: Direction, error: psycopg.Error | CannotConnect) -> bool:

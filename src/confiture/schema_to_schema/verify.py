@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-from psycopg import IsolationLevel, sql
+from psycopg import sql
 
 from confiture import fingerprint
 from confiture.capture import apply, write_block
@@ -117,8 +117,9 @@ def refuse_changed(context: Context) -> None:
 
 
 def _refuse_changed(context: Context, session: Session, side: str, kinds: Sequence[str]) -> None:
-    # Functions such as pg_get_constraintdef lock the table of the object.
-    with yielding(session), session.transaction(isolation=IsolationLevel.REPEATABLE_READ, read_only=True) as tx:
+    # Functions such as pg_get_expr lock the table of the object. The isolation level is READ COMMITTED: the storage of
+    # a table is its current one, so that the log of a TRUNCATE for which the first query waited must be visible too.
+    with yielding(session), session.transaction(read_only=True) as tx:
         fingerprint.refuse_changed(tx, context.schema, side, kinds)
 
 

@@ -96,6 +96,15 @@ class Facts:
         return "rollback" if self.phase.of_rollback else "cutover"
 
     @property
+    def ends_switching(self) -> str | None:
+        """The command that ends an unfinished cutover or rollback; None when there is none.
+
+        Where the other side has lost changes, this is the command that opens the closed side again.
+        """
+        other = {"cutover": "abort", "rollback": "cutover"}.get(self.switching or "")
+        return other if self.blocked is not None and self.blocked_command == other else self.switching
+
+    @property
     def closing(self) -> bool:
         """Whether one database may be closed while the other is not open."""
         return self.switching is not None and self.phase in CLOSING
@@ -242,7 +251,7 @@ def leave_alone(facts: Facts, runner: RunnerReport, severity: Severity, naming: 
     if facts.state in FINAL:
         return "safe: the run is over"
     if facts.switching is not None and not runner.alive and (facts.closing or facts.held is not None):
-        return f"{UNSAFE}: {naming.command(facts.switching)}"
+        return f"{UNSAFE}: {naming.command(facts.ends_switching or facts.switching)}"
     if facts.closing:
         return f"not safe to leave: the {facts.switching} is in progress"
     return "safe" if severity is not Severity.CRITICAL else f"safe for the data: the {facts.served} takes writes"
@@ -312,6 +321,8 @@ def _steps(
         return [_while_running(facts, runner, paused=paused)]
     if facts.switching is not None:
         same = f", with the options for {facts.held} as before" if facts.held is not None else ""
+        if facts.ends_switching != facts.switching:
+            return [(f"the {facts.switching} cannot be finished: open the closed side again now", facts.ends_switching)]
         return [(f"finish the {facts.switching} now{same}", facts.switching)]
     if facts.ending is not None:
         return [(f"finish the {facts.ending}: run the same command again", facts.ending)]
