@@ -1,7 +1,7 @@
-"""pgbench's bank and a shop of our own: writes that are counted outside, and books that must balance.
+"""The bank of pgbench and a shop: writers that record each acknowledged write, and books that must balance.
 
-pgbench's four tables move into a schema with other names and types. Beside it a writer of our own inserts,
-changes and deletes payments and remembers each one that it was told is committed.
+The four tables of pgbench are moved to a schema with other names and types. At the same time, the shop inserts,
+updates and deletes payments, and records each payment whose COMMIT was acknowledged.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import psycopg
 
-#: Beside what ``pgbench -i`` makes: a key for the history, which has none, and our own table.
+#: In addition to what ``pgbench -i`` creates: a key for the history, which has none, and the table of the shop.
 OLD = """
 ALTER TABLE pgbench_history ADD COLUMN hid bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY;
 CREATE TABLE payment (id bigint PRIMARY KEY, cents int NOT NULL, memo varchar(40));
@@ -58,7 +58,7 @@ receipt:
 
 
 def find_pgbench() -> Path | None:
-    """The program, in PATH or beside the installed server's; None where there is none."""
+    """The program in PATH or in the folder of the installed server; None if it is not installed."""
     found = shutil.which("pgbench")
     if found is not None:
         return Path(found)
@@ -70,22 +70,22 @@ def find_pgbench() -> Path | None:
 
 
 def prepare(pgbench: Path, conninfo: str, scale: int) -> None:
-    """Make pgbench's tables (100,000 accounts per ``scale``) and ours."""
+    """Create the tables of pgbench (100,000 accounts per ``scale``) and of the shop."""
     subprocess.run([pgbench, "-i", "-q", "-s", str(scale), conninfo], check=True, capture_output=True)
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute(OLD)
 
 
 class Pgbench:
-    """TPC-B from some clients, until the database refuses: a client that gets an error stops."""
+    """TPC-B from several clients. A client that gets an error stops, so all stop when the database refuses writes."""
 
     def __init__(
         self, program: Path, conninfo: str, *, clients: int = 4, rate: int | None = None, at_most: int = 600
     ) -> None:
         """Start it.
 
-        :param rate: transactions per second; None for as many as go.
-        :param at_most: seconds after which it stops by itself.
+        :param rate: transactions per second; None for no limit.
+        :param at_most: seconds after which pgbench stops by itself.
         """
         paced = [] if rate is None else ["-R", str(rate)]
         self._process = subprocess.Popen(
@@ -95,29 +95,32 @@ class Pgbench:
         self.errors = ""
 
     def ended(self) -> int:
-        """Wait until all clients have stopped; the transactions whose COMMIT was acknowledged to them."""
+        """Wait until all clients have stopped.
+
+        :return: the number of transactions whose COMMIT was acknowledged.
+        """
         out, self.errors = self._process.communicate(timeout=60)
         processed = re.search(r"number of transactions actually processed: (\d+)", out)
         assert processed is not None, out + self.errors
         return int(processed[1])
 
     def kill(self) -> None:
-        """End it where it is."""
+        """Kill pgbench."""
         self._process.kill()
         self._process.communicate()
 
 
-#: What a payment is, as it was last acknowledged; None when deleted.
+#: The cents and the memo of a payment; None if it is deleted.
 State = tuple[int, str | None] | None
 
 
 class Shop(threading.Thread):
     """Inserts, changes and deletes payments until it is stopped or refused.
 
-    :ivar told: every payment by its id, as it stands since the last COMMIT that was acknowledged.
-    :ivar pending: the payment whose COMMIT was under way when it was refused, and what it was to be.
-    :ivar writes: how many were acknowledged.
-    :ivar refused: why it stopped; None while it goes on.
+    :ivar acknowledged: each payment by its id, as of the last acknowledged COMMIT.
+    :ivar pending: the payment that is being written, with its new state; None between two writes.
+    :ivar writes: the number of acknowledged writes.
+    :ivar refused: the error that ended the thread; None without one.
     """
 
     def __init__(self, conninfo: str, seed: int, *, pause: float = 0.0) -> None:
@@ -125,7 +128,7 @@ class Shop(threading.Thread):
         super().__init__(daemon=True)
         self.conninfo = conninfo
         self.pause = pause
-        self.told: dict[int, State] = {}
+        self.acknowledged: dict[int, State] = {}
         self.pending: tuple[int, State] | None = None
         self.writes = 0
         self.refused: psycopg.Error | None = None
@@ -134,7 +137,7 @@ class Shop(threading.Thread):
         self._first = seed * 10**9
 
     def run(self) -> None:
-        """Write until the end; an error ends it."""
+        """Write until :meth:`stop` or until the first error."""
         try:
             with psycopg.connect(self.conninfo) as connection:
                 while not self.ending.wait(self.pause):
@@ -154,26 +157,26 @@ class Shop(threading.Thread):
                 (number, *state),
             )
         connection.commit()
-        self.told[number] = state
+        self.acknowledged[number] = state
         self.pending = None
         self.writes += 1
 
     def _choose(self) -> tuple[int, State]:
         pick = self._random.random()
-        known = len(self.told)
+        known = len(self.acknowledged)
         number = self._first + (known if pick < 0.5 or not known else self._random.randrange(known))
         if 0.5 <= pick < 0.65:
             return number, None
         return number, (self._random.randint(-(10**6), 10**6), self._random.choice(["note", "Ünïcode", "it's", None]))
 
     def stop(self) -> None:
-        """Stop it and wait for it."""
+        """Stop the thread and wait for its end."""
         self.ending.set()
         self.join()
 
 
 def receipt(state: State) -> tuple[Decimal, str | None] | None:
-    """What a payment has to be in the target."""
+    """The row of the target that a payment must become; None if the payment is deleted."""
     if state is None:
         return None
     cents, memo = state
@@ -182,11 +185,13 @@ def receipt(state: State) -> tuple[Decimal, str | None] | None:
 
 @dataclass(frozen=True)
 class Audit:
-    """What is wrong with the target's books; nothing when all lists are empty and the sums are equal.
+    """The comparison of the target with the acknowledged writes. See :attr:`balanced`.
 
-    :ivar lost: payments that were acknowledged and are not there as they were.
+    :ivar lost: ids of payments that are missing or differ from their acknowledged state.
+    :ivar payments: the number of payments in the target.
     :ivar sums: the sums of accounts, tellers, branches and entries.
-    :ivar entries: rows of the history; ``processed``: those that pgbench was told of.
+    :ivar entries: the number of rows of the history.
+    :ivar processed: the number of transactions acknowledged to pgbench.
     """
 
     lost: list[int]
@@ -197,12 +202,12 @@ class Audit:
 
     @property
     def balanced(self) -> bool:
-        """Whether nothing is lost and the books balance."""
+        """Whether no write is lost and the books balance."""
         return not self.lost and len(set(self.sums)) == 1 and self.entries >= self.processed
 
 
 def audit(rows: Callable[[str], list[tuple[Any, ...]]], shops: list[Shop], processed: int) -> Audit:
-    """Compare the target with what the writers were told.
+    """Compare the target with the acknowledged writes.
 
     :param rows: runs a query on the target.
     :param processed: transactions acknowledged to pgbench.
@@ -210,15 +215,15 @@ def audit(rows: Callable[[str], list[tuple[Any, ...]]], shops: list[Shop], proce
     found = {int(number): (euros, note) for number, euros, note in rows("SELECT id, euros, note FROM receipt")}
     lost = []
     for shop in shops:
-        for number, state in shop.told.items():
-            # Refused in its COMMIT, a write may have happened or not; nobody was told.
+        for number, state in shop.acknowledged.items():
+            # A write that was refused in its COMMIT may be committed or not, because it was not acknowledged.
             allowed = [receipt(state)]
             if shop.pending is not None and shop.pending[0] == number:
                 allowed.append(receipt(shop.pending[1]))
             if found.get(number) not in allowed:
                 lost.append(number)
-    ours = {n for shop in shops for n in (*shop.told, *([shop.pending[0]] if shop.pending else ()))}
-    lost += sorted(found.keys() - ours)  # nobody wrote these
+    ours = {n for shop in shops for n in (*shop.acknowledged, *([shop.pending[0]] if shop.pending else ()))}
+    lost += sorted(found.keys() - ours)  # no writer wrote these
     sums = rows(
         "SELECT (SELECT sum(balance) FROM account), (SELECT sum(balance) FROM teller),"
         " (SELECT sum(balance) FROM branch), (SELECT coalesce(sum(delta), 0) FROM entry)"

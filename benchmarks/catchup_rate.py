@@ -1,6 +1,6 @@
-"""Rows a second that catch-up brings over for a backlog of changed rows, single ones and in bulk.
+"""Keys per second that catch-up applies for a backlog of single-row and bulk changes.
 
-Everything is copied first; then rows change while ``follow`` is not running; then one ``follow --once`` is timed.
+Every row is copied first. Then rows change while ``follow`` is not running. Then one ``follow --once`` is timed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CREATE TABLE item (id bigint PRIMARY KEY, owner_id bigint NOT NULL, amount numer
 """
 MAPPING = "item:\n  owner: owner_id\n"
 
-#: How the backlog comes about.
+#: The statements that create the backlog.
 KINDS = {
     "bulk": "UPDATE item SET amount = amount + 1 WHERE id <= {changed}",
     "single rows": "DO $$ BEGIN FOR n IN 1..{changed} LOOP"
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def rate(run: harness.Run) -> float:
-    """Distinct changed keys a second, of everything the log holds."""
+    """Apply the whole log; distinct changed keys per second."""
     schema = run.schema
     keys = harness.rows(run.source, f"SELECT count(DISTINCT k1) FROM {schema}.log0001")[0][0]
     with harness.timed() as took:

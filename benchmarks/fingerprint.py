@@ -1,6 +1,6 @@
-"""The time of one look at the catalog for changed tables, in a database of a thousand tables.
+"""The time of one fingerprint check, which looks for changed tables, in a database of a thousand tables.
 
-It is what a cutover does under its lock, and every pass before.
+A cutover makes this check under its lock, and every pass makes it too.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> None:
                 with harness.timed() as seconds:
                     connection.execute(query, {"roots": roots, "schema": SCHEMA}).fetchall()
                 took += [1000 * s for s in seconds]
-    report.spread("fingerprint", took, "ms", f"one look at the facts of {chosen.tables:,} tables")
+    report.spread("fingerprint", took, "ms", f"one check of {chosen.tables:,} tables")
     report.close()
 
 

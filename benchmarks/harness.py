@@ -1,4 +1,4 @@
-"""What the benchmarks share: two private servers, a run between them, and figures that say what they are."""
+"""Shared by the benchmarks: two private servers, a run between them, and figures with a description."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from confiture.schema_to_schema.outcomes import Limits
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured number and what it is."""
+    """A measured number with its name, unit and description."""
 
     name: str
     value: float
@@ -38,29 +38,29 @@ class Figure:
 
 @dataclass
 class Report:
-    """The figures of one script, printed as they come or as JSON at the end."""
+    """The figures of one script, printed immediately or as JSON at the end."""
 
     script: str
     as_json: bool
     figures: list[Figure] = field(default_factory=list)
 
     def say(self, text: str) -> None:
-        """Progress, on stderr: stdout is for figures."""
+        """Print progress on stderr. Only figures are printed on stdout."""
         print(text, file=sys.stderr, flush=True)
 
     def add(self, name: str, value: float, unit: str, what: str) -> None:
-        """A figure."""
+        """Add a figure."""
         self.figures.append(Figure(name, round(value, 4), unit, what))
         if not self.as_json:
             print(f"{name:32} {value:12,.3f} {unit:10} {what}", flush=True)
 
     def spread(self, name: str, values: Sequence[float], unit: str, what: str) -> None:
-        """The least, the median and the most of repeated measurements."""
+        """Add the minimum, the median and the maximum of repeated measurements."""
         for word, value in (("min", min(values)), ("median", statistics.median(values)), ("max", max(values))):
             self.add(f"{name} {word}", value, unit, what)
 
     def close(self) -> None:
-        """Print the JSON, if that was asked for."""
+        """Print the JSON if it was requested."""
         if self.as_json:
             machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "load": os.getloadavg()[0]}
             found = {"script": self.script, "machine": machine, "figures": [asdict(f) for f in self.figures]}
@@ -68,32 +68,35 @@ class Report:
 
 
 def arguments(doc: str | None) -> argparse.ArgumentParser:
-    """A script's options: ``--json`` and whatever it adds."""
+    """The parser of a script with option ``--json``, to which the script adds its own options."""
     parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
     parser.add_argument("--json", action="store_true", help="figures as JSON")
     return parser
 
 
 class Quiet:
-    """Progress that is not shown."""
+    """Progress that is not printed."""
 
     def say(self, text: str) -> None:
-        """Nothing."""
+        """Print nothing."""
 
     def table(self, name: str, done: int, total: int, phase: str) -> None:
-        """Nothing."""
+        """Print nothing."""
 
 
 @dataclass
 class Pair:
-    """Two servers: the old database's and the new one's, as two machines would be."""
+    """Two servers, one for the source and one for the target, in place of two machines."""
 
     old: Server
     new: Server
     made: int = 0
 
     def source(self, schema: str) -> str:
-        """A new database on the old server with ``schema`` in it; how to reach it."""
+        """Create a source database with ``schema``.
+
+        :return: its conninfo.
+        """
         self.made += 1
         with psycopg.connect(self.old.conninfo(), autocommit=True) as admin:
             admin.execute(f"CREATE DATABASE old{self.made}".encode())
@@ -102,7 +105,7 @@ class Pair:
         return conninfo
 
     def drop(self) -> None:
-        """Drop the databases made last."""
+        """Drop the databases that were created last."""
         for server, name in ((self.old, f"old{self.made}"), (self.new, f"new{self.made}")):
             with psycopg.connect(server.conninfo(), autocommit=True) as admin:
                 admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
@@ -112,8 +115,8 @@ class Pair:
 def servers(*, on_disk: bool = False) -> Iterator[Pair]:
     """Two servers for the block.
 
-    :param on_disk: where a commit waits for a disk, as an application's does; else in memory where there is
-        room, and fsync costs next to nothing.
+    :param on_disk: on a disk, so that a commit waits for it. Otherwise the files are in memory if it has room, where
+        fsync costs almost nothing.
     """
     logging.disable(logging.WARNING)
 
@@ -142,11 +145,11 @@ class Run:
 
     @property
     def schema(self) -> str:
-        """The run's own schema on the source."""
+        """The run schema on the source."""
         return str(rows(self.source, "SELECT nspname FROM pg_namespace WHERE nspname ~ '^confiture_'")[0][0])
 
     def setup(self) -> None:
-        """The new schema, and capture on the source."""
+        """Create the new schema, and capture on the source."""
         commands.setup.execute(self.where, self.choices, {}, self.progress)
 
     def migrate(self) -> None:
@@ -154,19 +157,22 @@ class Run:
         commands.migrate.execute(self.where, self.choices, self.progress)
 
     def follow(self) -> int:
-        """Catch up; rows brought over."""
+        """Catch up once; the number of applied keys."""
         return commands.follow.execute(self.where, True, self.progress)[1]
 
     def verify(self) -> None:
-        """:raises AssertionError: when anything differs."""
+        """Compare both sides.
+
+        :raises AssertionError: if they differ.
+        """
         assert commands.verify.execute(self.where, self.project / "differences.jsonl", True, self.progress)[1].equal
 
     def cutover(self, **limits: float) -> None:
-        """Close the source, open the target."""
+        """Close the source and open the target."""
         commands.cutover.execute(self.where, Limits(**limits), self.project / "differences.jsonl", self.progress)
 
     def rollback(self) -> None:
-        """Close the target, open the source again."""
+        """Close the target and open the source again."""
         commands.rollback.execute(self.where, Limits(), self.progress)
 
     def up_to_cutover(self) -> None:
@@ -177,20 +183,20 @@ class Run:
 
 
 def execute(conninfo: str, text: str) -> None:
-    """Run statements, each on its own."""
+    """Run statements in autocommit mode."""
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute(text.encode())
 
 
 def rows(conninfo: str, query: str) -> list[tuple[Any, ...]]:
-    """A query's rows."""
+    """The rows of a query."""
     with psycopg.connect(conninfo, autocommit=True) as connection:
         return connection.execute(query.encode()).fetchall()
 
 
 @contextmanager
 def timed() -> Iterator[list[float]]:
-    """Seconds the block took, appended to the list it is given."""
+    """Time the block: its seconds are appended to the list."""
     took: list[float] = []
     began = time.monotonic()
     yield took

@@ -1,6 +1,6 @@
-"""The log of changed keys against the distinct keys changed, while a table is copied.
+"""The size of the log compared with the number of distinct changed keys, while a table is copied.
 
-A few hot rows change over and over while chunks are copied; the log is looked at between them.
+A few hot rows change repeatedly while chunks are copied. The log is counted between chunks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NEW = "CREATE TABLE item (id bigint PRIMARY KEY, amount int NOT NULL, note text)
 
 
 class Writer(threading.Thread):
-    """Updates the same rows again and again, many in a statement."""
+    """Updates the same rows repeatedly, many in each statement."""
 
     def __init__(self, conninfo: str, hot: int) -> None:
         super().__init__(daemon=True)
@@ -38,7 +38,7 @@ class Writer(threading.Thread):
 
 
 class Watch(harness.Quiet):
-    """Looks at the log between chunks."""
+    """Counts the rows of the log between chunks."""
 
     def __init__(self, conninfo: str) -> None:
         self.connection = psycopg.connect(conninfo, autocommit=True)
@@ -46,17 +46,17 @@ class Watch(harness.Quiet):
         self.query = b""
 
     def table(self, name: str, done: int, total: int, phase: str) -> None:
-        """Count log rows and their distinct keys."""
+        """Count the log rows and their distinct keys."""
         row = self.connection.execute(self.query).fetchone()
         assert row is not None
         self.seen.append((row[0], row[1]))
 
 
 def main() -> None:
-    """Print the log's size against the distinct keys."""
+    """Print the size of the log and the number of distinct keys."""
     parser = harness.arguments(__doc__)
     parser.add_argument("--rows", type=int, default=500_000)
-    parser.add_argument("--hot", type=int, default=200, help="rows that change all the time")
+    parser.add_argument("--hot", type=int, default=200, help="rows that change repeatedly")
     chosen = parser.parse_args()
     report = harness.Report("log_size", chosen.json)
     with harness.servers() as pair:
@@ -76,10 +76,15 @@ def main() -> None:
         run.verify()
     rows = [n for n, _ in watch.seen]
     report.add("seconds", seconds, "s", f"to copy {chosen.rows:,} rows and catch up")
-    report.add("changes", writer.changed, "rows", "changed meanwhile, each logged once")
-    report.add("distinct keys", max(n for _, n in watch.seen), "keys", "changed meanwhile, at most")
-    report.spread("log", rows, "rows", "in the log, looked at between chunks")
-    report.add("log / keys", max(rows) / max(1, max(n for _, n in watch.seen)), "times", "largest log against the keys")
+    report.add("changes", writer.changed, "rows", "changed during the copy, each logged once")
+    report.add("distinct keys", max(n for _, n in watch.seen), "keys", "changed during the copy, at most")
+    report.spread("log", rows, "rows", "in the log, counted between chunks")
+    report.add(
+        "log / keys",
+        max(rows) / max(1, max(n for _, n in watch.seen)),
+        "times",
+        "largest log divided by the distinct keys",
+    )
     report.close()
 
 

@@ -1,6 +1,6 @@
-"""pgbench and writers of our own through a whole run, migrate killed by SIGKILL every few seconds: nothing is lost.
+"""pgbench and other writers write during a whole run while ``migrate`` is killed repeatedly: no write is lost.
 
-The long form of ``tests/acceptance/test_books_balance.py``: kills fall wherever they fall.
+This is the long form of ``tests/acceptance/test_books_balance.py``. SIGKILL hits ``migrate`` at any point.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import harness
 
 
 def killed_migrate(run: harness.Run, seconds: float) -> bool:
-    """Start migrate and kill it after a while; whether it ended by itself before."""
+    """Start ``migrate`` and kill it after this many seconds; whether it ended by itself before."""
     command = [sys.executable, "-m", "confiture", "migrate", "schema-to-schema", "migrate", "--target", run.target]
     process = subprocess.Popen(
         command, cwd=run.project, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -31,12 +31,12 @@ def killed_migrate(run: harness.Run, seconds: float) -> bool:
 
 
 def main() -> None:
-    """Print what was written, and whether the books balance; exit 1 where they do not."""
+    """Print the number of writes and whether the books balance; exit with 1 if they do not."""
     parser = harness.arguments(__doc__)
-    parser.add_argument("--scale", type=int, default=10, help="of pgbench: 100,000 accounts each")
-    parser.add_argument("--rate", type=int, default=300, help="pgbench transactions a second; 0 for as many as go")
-    parser.add_argument("--every", type=float, default=2.0, help="seconds from a start of migrate to its SIGKILL")
-    parser.add_argument("--kills", type=int, default=8, help="at most; after them migrate is left alone")
+    parser.add_argument("--scale", type=int, default=10, help="scale factor of pgbench: 100,000 accounts each")
+    parser.add_argument("--rate", type=int, default=300, help="transactions per second of pgbench; 0 for no limit")
+    parser.add_argument("--every", type=float, default=2.0, help="seconds between a start of migrate and its SIGKILL")
+    parser.add_argument("--kills", type=int, default=8, help="most kills; after them migrate is not killed")
     chosen = parser.parse_args()
     report = harness.Report("nothing_lost", chosen.json)
     pgbench = books.find_pgbench()
@@ -64,14 +64,17 @@ def main() -> None:
             shop.join()
         seconds = time.monotonic() - began
         found = books.audit(lambda query: harness.rows(run.target, query), shops, processed)
-    report.add("seconds", seconds, "s", "of writing, from before the setup to behind the cutover")
+    report.add("seconds", seconds, "s", "of writing, from before the setup until after the cutover")
     report.add("kills", kills, "", "of migrate by SIGKILL")
     report.add("transactions", processed, "", "acknowledged to pgbench's four clients")
-    report.add("history", found.entries, "rows", "of pgbench's history in the new database")
-    report.add("own writes", sum(s.writes for s in shops), "", "acknowledged to writers of our own")
-    report.add("lost", len(found.lost), "", "acknowledged writes that are not in the new database as they were")
+    report.add("history", found.entries, "rows", "of pgbench's history in the target")
+    report.add("own writes", sum(s.writes for s in shops), "", "acknowledged to the shops")
+    report.add("lost", len(found.lost), "", "acknowledged writes that are missing or differ in the target")
     report.add(
-        "out of balance", len(set(found.sums)) - 1, "", "other sums than one of accounts, tellers, branches, history"
+        "out of balance",
+        len(set(found.sums)) - 1,
+        "",
+        "different sums of accounts, tellers, branches and history, minus one",
     )
     report.close()
     if not found.balanced:

@@ -1,9 +1,10 @@
-"""What capture costs the application: pgbench's single-row updates and 10,000-row statements, with and without it.
+"""The cost of capture for the application: single-row updates by pgbench and 10,000-row updates, with and without it.
 
-With ``--write-block`` both databases are captured, and one of them has the triggers of the write block too, which let
-writes pass from the preparation of a cutover until it closes the database.
+With ``--write-block``, both databases have capture, and one of them also has the triggers of the write block, which
+let writes pass from the preparation of a cutover until it closes the database.
 
-Runs alternate, so that what else the machine does falls on both alike; each ratio is of neighbours.
+Measurements alternate between the databases, so that other load on the machine affects both equally. Each ratio is
+of two neighbouring measurements.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from confiture.capture import write_block
 from confiture.postgres.session import Session
 from confiture.types import TableRef
 
-#: As pgbench's accounts are.
+#: Like the accounts of pgbench.
 NEW = "CREATE TABLE item (id int PRIMARY KEY, branch int, amount int NOT NULL, note char(84));"
 OLD = f"{NEW} INSERT INTO item SELECT n, 1, n, '' FROM generate_series(1, 200000) n; ANALYZE item;"
 SINGLE = "\\set id random(1, 200000)\nUPDATE item SET amount = amount + 1 WHERE id = :id;\n"
@@ -33,7 +34,7 @@ STATEMENTS = 8
 
 
 def single_rows(pgbench: Path, conninfo: str, seconds: int) -> float:
-    """Transactions a second of one-row updates, from two clients."""
+    """Transactions per second of single-row updates from two clients."""
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
         script.write(SINGLE)
         script.flush()
@@ -47,7 +48,7 @@ def single_rows(pgbench: Path, conninfo: str, seconds: int) -> float:
 
 
 def statements(ends: dict[str, str]) -> dict[str, list[float]]:
-    """Seconds of updates of 10,000 rows each, by turns on one database and on the other."""
+    """Seconds of updates of 10,000 rows each, alternately on both databases."""
     took: dict[str, list[float]] = {name: [] for name in ends}
     with ExitStack() as stack:
         opened = {name: stack.enter_context(psycopg.connect(c, autocommit=True)) for name, c in ends.items()}
@@ -64,14 +65,14 @@ def statements(ends: dict[str, str]) -> dict[str, list[float]]:
 
 
 def slower(without: list[float], having: list[float]) -> float:
-    """By how many percent fewer rows a second go through, by the median times."""
+    """The slowdown in percent, computed from the median times."""
     return 100 * (1 - statistics.median(without) / statistics.median(having))
 
 
 def captured(pair: harness.Pair, *, blocked: bool = False) -> harness.Run:
-    """A run on a database of its own.
+    """A run with capture on a database of its own.
 
-    :param blocked: install the triggers of the write block, which let writes pass.
+    :param blocked: also install the triggers of the write block, which let writes pass.
     """
     run = harness.Run(pair, pair.source(OLD), NEW)
     run.setup()
@@ -83,7 +84,7 @@ def captured(pair: harness.Pair, *, blocked: bool = False) -> harness.Run:
 
 
 def main() -> None:
-    """Print the slowdown of both, in percent."""
+    """Print the slowdown of both kinds of updates, in percent."""
     parser = harness.arguments(__doc__)
     parser.add_argument("--rounds", type=int, default=12, help="alternating pairs of runs")
     parser.add_argument("--in-memory", action="store_true", help="no disk to wait for: the worst case")
@@ -108,7 +109,7 @@ def main() -> None:
             single_rows(pgbench, conninfo, 1)
         statements(ends)
         for n in range(chosen.rounds):
-            # The order changes from pair to pair.
+            # The order alternates between pairs.
             order = list(ends) if n % 2 else list(ends)[::-1]
             tps = {name: single_rows(pgbench, ends[name], chosen.seconds) for name in order}
             seconds = statements({name: ends[name] for name in order})

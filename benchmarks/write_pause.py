@@ -1,12 +1,12 @@
-"""The longest gap between acknowledged writes across a live cutover, many times over.
+"""The longest gap between acknowledged writes during a live cutover, measured repeatedly.
 
-Writers offer a fixed number of writes a second on a schedule of their own (open loop: one that waits
-does not slow the others' schedule). At the cutover each is refused by the old database and continues in the new
-one, as an application does that reads its database's address again. The gap is the longest time within which no
-write of any writer was acknowledged.
+Writers offer a fixed number of writes per second on a schedule of their own (open loop: a writer that waits does not
+delay the others). At the cutover, the source refuses each writer, and the writer continues in the target, as does an
+application that reads the address of its database again. The gap is the longest time in which no write of any writer
+was acknowledged.
 
-With ``--tables N`` the database has N small tables, five of which are written to, and one run is cut over, rolled back
-and verified again and again: its setup takes long.
+With ``--tables N``, the database has N small tables, five of which are written to. One run is then repeatedly cut over,
+rolled back and verified, because its setup takes long.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ CREATE INDEX ON movement (item_id);
 """
 MAPPING = "item:\n  owner: owner_id\n"
 WRITERS = 4
-#: Of many tables, those that are written to, and the rows of each.
+#: With many tables: the number of tables that are written to, and the rows of each table.
 WRITTEN, ROWS = 5, 100
 
 
 def write(source: str, target: str, number: int, rate: float, tables: int, pipe: Connection) -> None:
-    """Write on schedule until told to stop; sends back when each write was acknowledged, in seconds."""
+    """Write on schedule until the pipe has a message, then send the times of the acknowledgements in seconds."""
     acknowledged = []
     conninfo, connection = source, psycopg.connect(source, autocommit=True, prepare_threshold=None)
     pipe.send("ready")
@@ -62,7 +62,7 @@ def write(source: str, target: str, number: int, rate: float, tables: int, pipe:
                 if conninfo == source:
                     conninfo, connection = target, psycopg.connect(target, autocommit=True, prepare_threshold=None)
                 else:
-                    time.sleep(0.005)  # closed on both sides for the moment
+                    time.sleep(0.005)  # both sides are closed at this moment
             else:
                 break
         acknowledged.append(time.monotonic())
@@ -70,7 +70,7 @@ def write(source: str, target: str, number: int, rate: float, tables: int, pipe:
 
 
 def many(tables: int, amount: str) -> str:
-    """The schema of many tables."""
+    """The schema with many tables."""
     return "".join(
         f"CREATE TABLE t{n} (id bigint PRIMARY KEY, amount {amount} NOT NULL, note text);\n"
         for n in range(1, tables + 1)
@@ -78,13 +78,16 @@ def many(tables: int, amount: str) -> str:
 
 
 def filled(tables: int) -> str:
-    """The old database of many tables."""
+    """The source database with many tables and their rows."""
     fill = "INSERT INTO t{} SELECT n, n, repeat('x', 80) FROM generate_series(1, {}) n;\n"
     return many(tables, "int") + "".join(fill.format(n, ROWS) for n in range(1, tables + 1))
 
 
 def one_cutover(run: harness.Run, rate: int, seconds: float, tables: int) -> tuple[float, float, float]:
-    """Longest gap of the cutover and of the run-up to it in milliseconds, and the writes a second that were done."""
+    """Cut over while the writers write.
+
+    :return: the longest gap before the cutover and that of the cutover, in milliseconds, and the writes per second.
+    """
     context = multiprocessing.get_context("spawn")
     ends = []
     for number in range(1, WRITERS + 1):
@@ -103,11 +106,11 @@ def one_cutover(run: harness.Run, rate: int, seconds: float, tables: int) -> tup
     time.sleep(seconds / 2)
     for _, pipe in ends:
         pipe.send("stop")
-    told = [pipe.recv() for _, pipe in ends]
+    results = [pipe.recv() for _, pipe in ends]
     for process, _ in ends:
         process.join()
-    assert all(moved for _, moved in told), "a writer did not arrive in the new database"
-    times = sorted(t for acknowledged, _ in told for t in acknowledged)
+    assert all(moved for _, moved in results), "a writer did not continue in the target"
+    times = sorted(t for acknowledged, _ in results for t in acknowledged)
     gaps = [(b - a, b) for a, b in pairwise(times)]
     before = max((gap for gap, at in gaps if began - seconds / 2 < at < began), default=0.0)
     pause = max(gap for gap, at in gaps if began <= at <= ended + seconds / 2)
@@ -119,9 +122,11 @@ def main() -> None:
     """Print every gap."""
     parser = harness.arguments(__doc__)
     parser.add_argument("--cutovers", type=int, default=20)
-    parser.add_argument("--tables", type=int, default=0, help="a database of so many small tables, 5 written to")
-    parser.add_argument("--rate", type=int, default=1000, help="writes offered a second, by four connections")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of writing before each cutover")
+    parser.add_argument(
+        "--tables", type=int, default=0, help="a database of this many small tables, 5 of which are written to"
+    )
+    parser.add_argument("--rate", type=int, default=1000, help="writes offered per second by four connections")
+    parser.add_argument("--seconds", type=float, default=1.0, help="seconds of writing before each cutover")
     chosen = parser.parse_args()
     report = harness.Report("write_pause", chosen.json)
     pauses, before, rates = [], [], []

@@ -1,4 +1,4 @@
-"""Fixtures: one embedded server per test session, fresh databases, the command line as a subprocess."""
+"""Fixtures: one embedded server per test session, new databases, and the command line as a subprocess."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    """PostgreSQL 18 from the package, one per worker."""
+    """The embedded PostgreSQL 18, one server per worker."""
     with Server(embedded.scratch()) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def old_server() -> Iterator[Server]:
-    """Another PostgreSQL version, where one is installed."""
+    """A server of another PostgreSQL version; skips the test if none is installed."""
     pg_config = shutil.which("pg_config")
     if pg_config is None:
-        pytest.skip("no other PostgreSQL is installed (pg_config is not there)")
+        pytest.skip("no other PostgreSQL is installed (pg_config is missing)")
     bindir = Path(subprocess.check_output([pg_config, "--bindir"], text=True).strip())
     if not (bindir / "initdb").exists():
-        pytest.skip(f"pg_config names {bindir}, which has no server")
+        pytest.skip(f"pg_config reports {bindir}, which has no server")
     if major_version(bindir) == major_version(embedded.bundled()):
-        pytest.skip(f"the installed PostgreSQL in {bindir} is of the embedded one's version")
+        pytest.skip(f"the PostgreSQL in {bindir} has the same version as the embedded one")
     with Server(embedded.scratch(), bindir, user="postgres") as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def two_servers() -> Iterator[tuple[Server, Server]]:
-    """Two servers of a module's own, which it may stop."""
+    """Two servers for one module, which may stop them."""
     with Server(embedded.scratch()) as one, Server(embedded.scratch()) as other:
         yield one, other
 
 
 @pytest.fixture
 def apart(two_servers: tuple[Server, Server]) -> Iterator[tuple[Databases, Databases]]:
-    """Databases on each of the two."""
+    """Databases on each of the two servers."""
     here, there = (Databases(server) for server in two_servers)
     yield here, there
     here.drop_all()
@@ -60,13 +60,13 @@ def apart(two_servers: tuple[Server, Server]) -> Iterator[tuple[Databases, Datab
 
 @pytest.fixture(scope="session", name="forks")
 def forks_to_end() -> Forks:
-    """Starts commands as quick processes, to be killed and signalled."""
+    """Starts commands in forked processes, which a test can kill and signal."""
     return forks()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def no_process_stays() -> Iterator[None]:
-    """Ends the process that forks commands, where one was needed."""
+    """Ends the process that forks commands, if a test has started it."""
     yield
     if forks.cache_info().currsize:
         forks().close()
@@ -74,7 +74,7 @@ def no_process_stays() -> Iterator[None]:
 
 @pytest.fixture
 def databases(server: Server) -> Iterator[Databases]:
-    """Makes databases on the server, dropped after the test."""
+    """Creates databases on the server and drops them after the test."""
     made = Databases(server)
     yield made
     made.drop_all()
@@ -82,7 +82,7 @@ def databases(server: Server) -> Iterator[Databases]:
 
 @pytest.fixture
 def old_databases(old_server: Server) -> Iterator[Databases]:
-    """Makes databases on the other version."""
+    """Creates databases on the server of the other version."""
     made = Databases(old_server)
     yield made
     made.drop_all()
@@ -96,10 +96,10 @@ def database(databases: Databases) -> TestDatabase:
 
 @pytest.fixture(scope="session")
 def samples() -> Path:
-    """The folder with sample data; skips where it is absent."""
+    """The folder with sample data; skips the test without it."""
     folder = Path(os.environ.get("CONFITURE_SAMPLES", ROOT.parent / "shared" / "data"))
     if not (folder / "chinook.sql").exists():
-        pytest.skip(f"no sample data: {folder}/chinook.sql is not there (set CONFITURE_SAMPLES)")
+        pytest.skip(f"no sample data: {folder}/chinook.sql is missing (set CONFITURE_SAMPLES)")
     return folder
 
 
@@ -108,7 +108,7 @@ Confiture = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def confiture(tmp_path: Path) -> Confiture:
-    """Run ``confiture ARGUMENTS`` as a process of its own; ``check`` is the exit code to insist on."""
+    """Runs ``confiture ARGUMENTS`` in a process of its own; ``check`` is the required exit code."""
 
     def run(*arguments: str, cwd: Path | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
         return run_confiture(*arguments, cwd=cwd or tmp_path, **options)

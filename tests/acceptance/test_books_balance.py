@@ -1,4 +1,4 @@
-"""pgbench and a writer of our own write through a whole run: nothing they were told is written is lost.
+"""pgbench and other writers write during a whole run: no write that was acknowledged to them is lost.
 
 ``benchmarks/nothing_lost.py`` is the long form.
 """
@@ -18,7 +18,7 @@ from live import LiveRun
 from servers import Databases
 
 KILLED = -9
-#: Each kills one migrate, the resumed one too; among them copies, passes and compactions.
+#: The points at which ``migrate`` and each repetition of it are killed: in copies, passes and compactions.
 KILLS = (
     "copy.before_commit:3",
     "copy.after_commit:4",
@@ -38,24 +38,24 @@ def pgbench() -> Path:
 
 @pytest.fixture
 def bank(databases: Databases, tmp_path: Path, pgbench: Path) -> LiveRun:
-    """pgbench's tables and ours, and a target with other names and types."""
+    """A run from the tables of pgbench and of ``Shop`` to a target with other names and types."""
     live = LiveRun(databases, tmp_path, "", books.NEW, books.MAPPING, chunk_rows=10_000)
     books.prepare(pgbench, live.source.conninfo, scale=1)
     return live
 
 
 class Writers:
-    """Everybody who writes to the source."""
+    """All writers of the source."""
 
     def __init__(self, program: Path, conninfo: str) -> None:
-        # Paced, so that the machine has room for the run beside them.
+        # The rate is limited, so that the machine has capacity for the run.
         self.pgbench = Pgbench(program, conninfo, rate=300)
         self.shops = [Shop(conninfo, seed, pause=0.005) for seed in (1, 2)]
         for shop in self.shops:
             shop.start()
 
     def assert_refused_with_nothing_lost(self, live: LiveRun) -> None:
-        """The cutover has ended them, and the target has all they were told."""
+        """Check that the cutover refused the writers and that the target has every acknowledged write."""
         processed = self.pgbench.ended()
         for shop in self.shops:
             shop.join(timeout=30)
@@ -66,7 +66,7 @@ class Writers:
         assert processed
         assert found.lost == []
         assert len(set(found.sums)) == 1, found
-        # The last transaction of each client may have committed with nobody left to be told.
+        # The last transaction of each client may have committed without an acknowledgement.
         assert processed <= found.entries <= processed + 4
         assert found.balanced
 
@@ -78,19 +78,19 @@ class Writers:
 
 @pytest.fixture
 def writers(bank: LiveRun, pgbench: Path) -> Iterator[Writers]:
-    """They begin before the setup, and stop when the source is closed to them."""
+    """Writers that begin before the setup and stop when the source refuses them."""
     started = Writers(pgbench, bank.source.conninfo)
     yield started
     started.stop()
 
 
-def test_nothing_is_lost_while_pgbench_writes_through_the_whole_run(bank: LiveRun, writers: Writers) -> None:
+def test_no_write_is_lost_while_pgbench_writes_during_the_whole_run(bank: LiveRun, writers: Writers) -> None:
     bank.up_to_cutover()
     bank.cutover()
     writers.assert_refused_with_nothing_lost(bank)
 
 
-def test_nothing_is_lost_with_migrate_killed_again_and_again_under_pgbench(
+def test_no_write_of_pgbench_is_lost_if_migrate_is_killed_repeatedly(
     bank: LiveRun, writers: Writers, forks: Forks
 ) -> None:
     bank.setup()

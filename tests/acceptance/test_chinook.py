@@ -1,6 +1,6 @@
-"""The Chinook example moved by the five steps, killed on the way, and compared with SQL written apart from it.
+"""The Chinook example is moved by the five commands, killed several times, and compared with independent SQL.
 
-Needs the sample database ``chinook.sql`` (see the fixture ``samples``); skipped where it is absent.
+The test needs the sample database ``chinook.sql`` (see the fixture ``samples``) and is skipped without it.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from servers import Databases, TestDatabase, load_dump
 
 EXAMPLE = ROOT / "examples" / "chinook"
 TARGET = "chinook_new"
-#: Small, so that the sample's 15,000 rows are a few hundred chunks.
+#: Small, so that the 15,000 rows of the sample make a few hundred chunks.
 CHUNK_ROWS = 100
 KILLED = -signal.SIGKILL
 
-#: The fixtures that make databases on the source's and on the target's server.
+#: The fixtures that create databases on the server of the source and on that of the target.
 ROUTES = {
     "same-version": ("databases", "databases"),
     "from-older": ("old_databases", "databases"),
     "to-older": ("databases", "old_databases"),
 }
-#: Where migrate is killed, in this order: in planning, in copying (mid-table), in bringing back what was off.
+#: The points at which ``migrate`` is killed, in this order: while planning, copying, and restoring deferred objects.
 KILLS = (
     "plan.before_commit:2",
     "copy.before_commit:2",
@@ -42,13 +42,13 @@ KILLS = (
     "copy.before_commit:60",
     "finish.before_commit:3",
 )
-#: Enough where the routes differ only in the servers: before a chunk's commit and behind it, mid-batch.
+#: Fewer points for routes that differ only in their servers: before the commit of a chunk and after one.
 FEW_KILLS = ("copy.before_commit:10", "copy.after_commit:50")
 
 
 @dataclass(frozen=True)
 class Move:
-    """A project folder, its two databases, and the command line to move one into the other."""
+    """A project folder, its two databases, and the command line that moves one into the other."""
 
     project: Path
     environment: dict[str, str]
@@ -58,14 +58,17 @@ class Move:
     confiture: Confiture
 
     def step(self, name: str, *options: str, failpoint: str = "", check: int | None = 0) -> CompletedProcess[str]:
-        """One of the five steps; it must exit with ``check``, whatever it is when None."""
+        """Run one of the five commands.
+
+        :param check: the required exit code; None accepts every exit code.
+        """
         return self.confiture(
             "migrate", "schema-to-schema", name, "--target", TARGET, *options,
             cwd=self.project, env={**self.environment, "CONFITURE_FAILPOINT": failpoint}, check=check,
         )  # fmt: skip
 
     def migrate(self, **options: Any) -> CompletedProcess[str]:
-        """The same command every time, as after a crash."""
+        """Run ``migrate`` with the same options each time, as a user does after a crash."""
         return self.step("migrate", "--strategy", self.strategy, "--chunk-rows", str(CHUNK_ROWS), **options)
 
 
@@ -74,7 +77,7 @@ MakeMove = Callable[[str, str], Move]
 
 @pytest.fixture
 def make_move(request: pytest.FixtureRequest, samples: Path, confiture: Confiture, tmp_path: Path) -> MakeMove:
-    """A copy of the example for a route and a strategy, its old database loaded from the sample."""
+    """Copies the example for a route and a strategy, and loads its old database from the sample."""
 
     def make(route: str, strategy: str) -> Move:
         on_source, on_target = (request.getfixturevalue(name) for name in ROUTES[route])
@@ -83,7 +86,7 @@ def make_move(request: pytest.FixtureRequest, samples: Path, confiture: Confitur
         source = on_source.make("chinook", options="ENCODING 'UTF8'")
         load_dump(source, samples / "chinook.sql")
         target = TestDatabase(on_target.server, TARGET)
-        on_target.forget(TARGET)  # setup makes it
+        on_target.forget(TARGET)  # setup creates it
         project = tmp_path / "chinook"
         shutil.copytree(EXAMPLE, project)
         environment = {"CHINOOK_URL": source.conninfo}
@@ -96,25 +99,25 @@ def make_move(request: pytest.FixtureRequest, samples: Path, confiture: Confitur
 
 
 def skip_without_fdw(databases: Databases) -> None:
-    """A server may come without its contrib modules."""
+    """Skip the test if the server of the target lacks postgres_fdw."""
     maintenance = TestDatabase(databases.server, "postgres")
     if not maintenance.rows("SELECT 1 FROM pg_available_extensions WHERE name = 'postgres_fdw'"):
         pytest.skip("the target's server has no postgres_fdw")
 
 
 def expected() -> dict[str, str]:
-    """The example's queries by the relation whose rows they compute."""
+    """The queries of the example, by the relation whose rows they compute."""
     blocks = re.split(r"^-- name: (\S+)\n", (EXAMPLE / "expected.sql").read_text(encoding="utf-8"), flags=re.M)
     return dict(zip(blocks[1::2], (text.strip().removesuffix(";") for text in blocks[2::2]), strict=True))
 
 
 def in_utc(database: TestDatabase) -> psycopg.Connection[Any]:
-    """A connection that prints values alike on every server."""
+    """A connection with a fixed time zone, so that every server formats values identically."""
     return database.connect(options="-c timezone=UTC -c datestyle=ISO -c extra_float_digits=3")
 
 
 def contents(database: TestDatabase, query: str) -> tuple[list[str], Counter[str]]:
-    """The names of a query's columns, and its rows as text."""
+    """The column names of a query, and its rows as text."""
     with in_utc(database) as connection:
         described = connection.execute(f"SELECT * FROM ({query}) AS r LIMIT 0".encode()).description or []
         rows = connection.execute(f"SELECT r::text FROM ({query}) AS r".encode()).fetchall()
@@ -141,16 +144,16 @@ def assert_every_row_is_as_computed(move: Move) -> None:
         names, found = contents(move.target, f"TABLE {relation}")
         assert names == wanted_names, relation
         assert not wanted - found, f"{relation} lacks rows"
-        assert not found - wanted, f"{relation} has rows it should not have"
+        assert not found - wanted, f"{relation} has unexpected rows"
 
 
 def statuses(move: Move) -> set[str]:
-    """The statuses that chunks have in the journal."""
+    """The set of statuses of all chunks in the journal."""
     return {status for (status,) in move.target.rows("SELECT DISTINCT status FROM confiture.chunk")}
 
 
 def assert_rows_and_checkpoints_agree(move: Move) -> None:
-    """What is in a table is what its done chunks say: no chunk is there in part."""
+    """Check that each table has exactly the rows of its finished chunks, so that no chunk is partly copied."""
     done = move.target.rows(
         "SELECT format('%I.%I', target_schema, target_table), coalesce(sum(rows) FILTER (WHERE status = 'done'), 0)"
         " FROM confiture.table_plan AS t LEFT JOIN confiture.chunk AS c"
@@ -162,15 +165,17 @@ def assert_rows_and_checkpoints_agree(move: Move) -> None:
 
 
 def kill(move: Move, failpoint: str) -> None:
-    """Kill migrate at ``failpoint``: a kill that missed is a failure of the test, not of the tool."""
+    """Kill ``migrate`` at ``failpoint``. A ``migrate`` that does not reach the failpoint fails the test."""
     died = move.migrate(failpoint=failpoint, check=None)
-    assert died.returncode == KILLED, f"{failpoint} was not met: exit {died.returncode}\n{died.stdout}\n{died.stderr}"
+    assert died.returncode == KILLED, (
+        f"{failpoint} was not reached: exit {died.returncode}\n{died.stdout}\n{died.stderr}"
+    )
     assert_rows_and_checkpoints_agree(move)
     if failpoint.startswith("copy."):
         assert statuses(move) == {"done", "pending"}, failpoint
 
 
-#: What the new design declares; each row names an object and says how it is.
+#: The objects that the new design declares. Each row names an object and describes it.
 DECLARED = """
     SELECT 'constraint', conrelid::regclass::text, conname::text,
            pg_get_constraintdef(oid) || ' ' || convalidated, obj_description(oid, 'pg_constraint')
@@ -195,19 +200,19 @@ DECLARED = """
 
 
 def freshly_built(databases: Databases) -> TestDatabase:
-    """The new design as its files declare it, without rows."""
+    """A database with the new design as its files declare it, without rows."""
     database = databases.make()
     for path in sorted((EXAMPLE / "db" / "schema").glob("*/*.sql")):
         database.sql(path.read_text(encoding="utf-8"))
     return database
 
 
-def assert_all_that_was_declared_is_back(move: Move, fresh: TestDatabase) -> None:
+def assert_declared_objects_are_restored(move: Move, fresh: TestDatabase) -> None:
     assert set(move.target.rows(DECLARED)) == set(fresh.rows(DECLARED))
 
 
 def assert_the_application_can_write(move: Move) -> None:
-    """Sequences go on behind the copied rows; triggers, cascades and deferred keys work again."""
+    """Check that sequences continue after the copied rows, and that triggers, cascades and deferred keys work."""
     with move.target.connect(autocommit=False) as connection:
         for table, values in application_writes():
             connection.execute(sql.SQL("INSERT INTO {} {}").format(sql.Identifier(*table.split(".")), sql.SQL(values)))
@@ -222,11 +227,11 @@ def assert_the_application_can_write(move: Move) -> None:
 
 
 def application_writes() -> Iterator[tuple[str, str]]:
-    """Rows whose keys the database is to choose."""
+    """Tables and rows whose keys the database generates."""
     yield "music.artist", "(name) VALUES ('Somebody new')"
     yield "music.genre", "(name) VALUES ('Something new')"
     yield "music.playlist", "(name) VALUES ('Tonight')"
-    # The manager comes after the one who reports to them: the key is checked at the end.
+    # The employee is inserted before the manager, because the foreign key is checked at the end.
     yield "staff.employee", "(manager_id, full_name, first_name, last_name) VALUES (9999, 'A B', 'A', 'B')"
     yield (
         "staff.employee",
@@ -239,9 +244,9 @@ def application_writes() -> Iterator[tuple[str, str]]:
 
 
 def assert_nothing_of_the_run_is_left(move: Move) -> None:
-    """The journal stays as history, and the write block of the old database; all else that the run created is gone."""
+    """Check that only the journal and the write block of the source remain of the objects that the run created."""
     of_the_run = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'confiture%'"
-    # The old database stays, and stays closed: the function of its write block is all that is left there.
+    # The source stays closed: only the function of its write block is left there.
     ours = "relnamespace::regnamespace::text ~ '^confiture' AND relkind IN ('r', 'v', 'S')"
     assert move.source.rows(f"SELECT relname FROM pg_class WHERE {ours}") == []
     functions = "SELECT proname FROM pg_proc WHERE pronamespace::regnamespace::text ~ '^confiture'"
@@ -252,7 +257,7 @@ def assert_nothing_of_the_run_is_left(move: Move) -> None:
 
 @pytest.mark.parametrize("strategy", ["fdw", "copy"])
 @pytest.mark.parametrize("route", list(ROUTES))
-def test_the_example_arrives_row_for_row_however_often_migrate_is_killed(
+def test_every_row_of_the_example_arrives_if_migrate_is_killed_repeatedly(
     make_move: MakeMove, request: pytest.FixtureRequest, route: str, strategy: str
 ) -> None:
     move = make_move(route, strategy)
@@ -269,6 +274,6 @@ def test_the_example_arrives_row_for_row_however_often_migrate_is_killed(
     move.step("cleanup", "--yes")
     assert move.target.rows("SELECT state FROM confiture.run") == [("cleaned",)]
     assert_every_row_is_as_computed(move)
-    assert_all_that_was_declared_is_back(move, freshly_built(request.getfixturevalue(ROUTES[route][1])))
+    assert_declared_objects_are_restored(move, freshly_built(request.getfixturevalue(ROUTES[route][1])))
     assert_nothing_of_the_run_is_left(move)
     assert_the_application_can_write(move)

@@ -1,4 +1,4 @@
-"""The command line as people and scripts meet it: what it prints, asks, writes, and leaves alone."""
+"""The command line for users and scripts: its output, its questions, and the files and databases that it changes."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ SCHEMAS = ROOT / "src/confiture/schemas"
 
 @pytest.fixture
 def project(tmp_path: Path, databases: Databases) -> Project:
-    """A project whose target is not there yet."""
+    """A project whose target does not exist yet."""
     source = databases.cloned(OLD)
     target = f"{source.name}_new"
     databases.forget(target)
     return Project(tmp_path, source, target)
 
 
-# JSON is the contract ------------------------------------------------------------------------------
+# JSON ----------------------------------------------------------------------------------------------
 
 
 def closed(schema: Any) -> Any:
-    """The schema without room for fields that it does not name: everything printed has to be in it."""
+    """The schema without additional properties, so that it must declare every printed field."""
     if isinstance(schema, list):
         return [closed(part) for part in schema]
     if not isinstance(schema, dict):
@@ -45,7 +45,7 @@ def closed(schema: Any) -> Any:
 
 
 def conforms(text: str, name: str) -> dict[str, Any]:
-    """The document, when it is one JSON text of that schema."""
+    """The document, which must be one JSON text that fits this schema."""
     value: dict[str, Any] = json.loads(text)
     schema = json.loads((SCHEMAS / f"{name}.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -54,7 +54,7 @@ def conforms(text: str, name: str) -> dict[str, Any]:
     return value
 
 
-def test_every_command_prints_one_json_document_of_its_schema(project: Project) -> None:
+def test_every_command_prints_one_json_document_that_fits_its_schema(project: Project) -> None:
     as_json = ("--format", "json")
     mapped = ("--source", "prod", "--mapping", "column_mapping.yaml")
     plan = conforms(project.step("plan", *mapped, *as_json).stdout, "plan")
@@ -86,7 +86,7 @@ def test_every_command_prints_one_json_document_of_its_schema(project: Project) 
     assert (over["state"], over["next"], over["writes_served_by"]) == ("cleaned", None, "target")
 
 
-def test_run_and_abort_and_build_print_json_too(project: Project, databases: Databases) -> None:
+def test_run_abort_and_build_also_print_json(project: Project, databases: Databases) -> None:
     as_json = ("--format", "json")
     done = project.step("run", "--source", "prod", "--mapping", "column_mapping.yaml", *as_json)
     assert conforms(done.stdout, "verification")["state"] == "verified"
@@ -103,12 +103,14 @@ def test_run_and_abort_and_build_print_json_too(project: Project, databases: Dat
 # plan, preview and --dry-run -----------------------------------------------------------------------
 
 
-#: What autovacuum may change at any time.
-UPKEEP = "ARRAY['relpages', 'reltuples', 'relallvisible', 'relallfrozen', 'relfrozenxid', 'relminmxid', 'datfrozenxid']"
+#: The columns of catalogs that autovacuum may change at any time.
+CHANGED_BY_VACUUM = (
+    "ARRAY['relpages', 'reltuples', 'relallvisible', 'relallfrozen', 'relfrozenxid', 'relminmxid', 'datfrozenxid']"
+)
 
 
 def contents(database: TestDatabase) -> dict[str, list[str]]:
-    """Every row of every catalog and table of a database but statistics, by relation."""
+    """Every row of every catalog and table of a database except statistics, by relation."""
     relations = database.rows(
         "SELECT format('%I.%I', n.nspname, c.relname), c.relkind = 'S' FROM pg_class c"
         " JOIN pg_namespace n ON n.oid = c.relnamespace"
@@ -117,21 +119,21 @@ def contents(database: TestDatabase) -> dict[str, list[str]]:
     found = {}
     with database.connect() as connection:
         for name, is_sequence in relations:
-            row = "ROW(r.*)" if is_sequence else f"(to_jsonb(r) - {UPKEEP})"
+            row = "ROW(r.*)" if is_sequence else f"(to_jsonb(r) - {CHANGED_BY_VACUUM})"
             rows = connection.execute(f"SELECT {row}::text FROM {name} r".encode()).fetchall()
             found[name] = sorted(text for (text,) in rows)
     return found
 
 
 def everything(project: Project) -> dict[str, Any]:
-    """Both databases and the server's own, and the project's files."""
+    """The contents of both databases, of database ``postgres``, and of the project's files."""
     names = [name for (name,) in project.source.rows("SELECT datname FROM pg_database WHERE datallowconn")]
     ours = [name for name in names if name in ("postgres", project.source.name, project.target)]
     files = {str(p): p.read_bytes() for p in project.folder.rglob("*") if p.is_file()}
     return {"files": files, **{name: contents(TestDatabase(project.source.server, name)) for name in ours}}
 
 
-LOOKING: list[tuple[str, ...]] = [
+READ_ONLY: list[tuple[str, ...]] = [
     ("plan",),
     ("setup", "--dry-run"),
     ("preview", "--table", "tb_user"),
@@ -140,11 +142,11 @@ LOOKING: list[tuple[str, ...]] = [
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_looking_changes_nothing_at_all(project: Project, there: bool) -> None:
+def test_read_only_commands_change_nothing(project: Project, there: bool) -> None:
     if there:
         project.reach("migrating")
     before = everything(project)
-    for name, *rest in LOOKING:
+    for name, *rest in READ_ONLY:
         project.step(name, "--source", "prod", "--mapping", "column_mapping.yaml", *rest)
         project.step(name, "--source", "prod", "--mapping", "nothing.yaml", *rest, check=2)
     after = everything(project)
@@ -154,7 +156,7 @@ def test_looking_changes_nothing_at_all(project: Project, there: bool) -> None:
     assert before.keys() == after.keys()
 
 
-def test_a_plan_of_a_run_is_the_stored_one(project: Project) -> None:
+def test_plan_of_an_existing_run_prints_the_stored_plan(project: Project) -> None:
     project.setup("--mapping", "column_mapping.yaml", "--chunk-rows", "77", "--strategy", "copy")
     plan = project.step("plan").stdout
     assert "chunks of 77 rows" in plan
@@ -162,7 +164,7 @@ def test_a_plan_of_a_run_is_the_stored_one(project: Project) -> None:
     assert "username <- login_name" in plan
 
 
-def test_a_preview_shows_rows_before_and_after(project: Project) -> None:
+def test_preview_shows_rows_before_and_after_the_mapping(project: Project) -> None:
     mapped = ("--source", "prod", "--mapping", "column_mapping.yaml")
     shown = project.step("preview", *mapped, "--table", "tb_user", "--rows", "1").stdout
     assert "before  login_name = login1" in shown
@@ -174,7 +176,7 @@ def test_a_preview_shows_rows_before_and_after(project: Project) -> None:
 # Output --------------------------------------------------------------------------------------------
 
 
-def test_results_go_to_stdout_and_progress_to_stderr_in_whole_plain_lines(project: Project) -> None:
+def test_results_go_to_stdout_and_progress_goes_to_stderr_as_plain_lines(project: Project) -> None:
     project.setup("--mapping", "column_mapping.yaml")
     done = project.step("migrate", apart=True)
     assert done.stdout.splitlines() == [
@@ -185,7 +187,7 @@ def test_results_go_to_stdout_and_progress_to_stderr_in_whole_plain_lines(projec
     assert not set("\r\x1b") & set(done.stdout + done.stderr)
 
 
-def test_verify_tells_what_agrees(project: Project) -> None:
+def test_verify_reports_each_check_that_passes(project: Project) -> None:
     project.reach("migrating")
     assert project.step("verify").stdout.splitlines() == [
         "✓ Row counts match",
@@ -204,7 +206,10 @@ def test_verify_tells_what_agrees(project: Project) -> None:
 def on_a_terminal(
     project: Project, *arguments: str, typed: str = "", env: dict[str, str] | None = None
 ) -> tuple[int, str]:
-    """Run a command on a pseudo-terminal, typing when it waits; its exit code and all it showed."""
+    """Run a command on a pseudo-terminal, and answer its question with ``typed``.
+
+    :return: the exit code and the whole output.
+    """
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "confiture", "migrate", "schema-to-schema", *arguments, "--target", project.target],
@@ -214,7 +219,7 @@ def on_a_terminal(
     shown = b""
     while True:
         ready, _, _ = select.select([master], [], [], 60)
-        assert ready, f"it waits for something: {shown!r}"
+        assert ready, f"no output for 60 s after: {shown!r}"
         try:
             shown += os.read(master, 65536)
         except OSError:  # the other end is closed
@@ -226,21 +231,21 @@ def on_a_terminal(
     return process.wait(), shown.decode()
 
 
-def test_a_terminal_gets_live_progress_and_no_color_is_honoured(project: Project) -> None:
+def test_a_terminal_shows_live_progress_and_no_color_is_honoured(project: Project) -> None:
     project.setup("--mapping", "column_mapping.yaml")
     code, shown = on_a_terminal(project, "migrate", "--chunk-rows", "10", env={"NO_COLOR": "1"})
     assert code == 0, shown
     assert "rows/s" in shown
     assert "every row is copied" in shown
-    assert not re.search(r"\x1b\[[0-9;]*[1-9][0-9;]*m", shown), "NO_COLOR allows no colours"
+    assert not re.search(r"\x1b\[[0-9;]*[1-9][0-9;]*m", shown), "colours in spite of NO_COLOR"
     assert on_a_terminal(project, "verify", env={"TERM": "dumb"})[1].count("\x1b") == 0
 
 
-def test_a_destructive_step_asks_for_the_name_on_a_terminal_only(project: Project) -> None:
+def test_a_destructive_command_asks_for_the_name_only_on_a_terminal(project: Project) -> None:
     project.reach("migrating")
-    told = error(project.step("abort", check=2))
-    assert "standard input is not a terminal" in told
-    assert "--yes" in told
+    message = error(project.step("abort", check=2))
+    assert "standard input is not a terminal" in message
+    assert "--yes" in message
     code, shown = on_a_terminal(project, "abort", typed="yes\n")
     assert code == 2
     assert f"Type {project.target} to continue" in shown
@@ -251,7 +256,7 @@ def test_a_destructive_step_asks_for_the_name_on_a_terminal_only(project: Projec
     assert project.state == "aborted"
 
 
-def test_dropping_the_source_asks_for_the_sources_name(project: Project) -> None:
+def test_dropping_the_source_asks_for_its_name(project: Project) -> None:
     project.reach("cutover")
     drop = ("cleanup", "--drop-source", project.source.name)
     code, shown = on_a_terminal(project, *drop, typed=f"{project.target}\n")
@@ -262,7 +267,7 @@ def test_dropping_the_source_asks_for_the_sources_name(project: Project) -> None
     assert project.new.rows(f"SELECT 1 FROM pg_database WHERE datname = '{project.source.name}'") == []
 
 
-def test_a_reader_that_goes_away_gets_no_traceback(project: Project) -> None:
+def test_a_closed_output_pipe_causes_no_traceback(project: Project) -> None:
     confiture = f"{sys.executable} -m confiture"
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {confiture} build | true"],
@@ -272,7 +277,7 @@ def test_a_reader_that_goes_away_gets_no_traceback(project: Project) -> None:
     assert done.stderr == ""
 
 
-def test_progress_that_nobody_reads_stops_no_migration(project: Project) -> None:
+def test_a_closed_stderr_pipe_does_not_stop_the_migration(project: Project) -> None:
     project.setup("--mapping", "column_mapping.yaml")
     read, write = os.pipe()
     os.close(read)
@@ -285,7 +290,7 @@ def test_progress_that_nobody_reads_stops_no_migration(project: Project) -> None
     assert "every row is copied" in done.stdout
 
 
-def test_help_and_version_are_0(project: Project) -> None:
+def test_help_and_version_exit_with_0(project: Project) -> None:
     assert project.run("--version").stdout.startswith("confiture ")
     for command in ((), ("migrate",), ("migrate", "schema-to-schema"), ("build",)):
         assert "Usage: confiture" in project.run(*command, "--help").stdout

@@ -1,4 +1,4 @@
-"""The documents are true: their commands run, their examples parse, nothing of the tool is left out."""
+"""The documentation is correct and complete: its commands run, its examples parse, and every option is described."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ IMAGES = ROOT / "docs" / "images"
 
 
 def blocks(page: Path, *languages: str) -> Iterator[str]:
-    """The fenced blocks of a page in these languages."""
+    """The code blocks of a page in these languages."""
     for language, body in re.findall(r"^```(\w+)\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
         if language in languages:
             yield body
@@ -57,7 +57,7 @@ def commands(page: Path, *languages: str) -> list[list[str]]:
 
 
 def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every command of the tool with its path."""
+    """Each command of the tool with the path of names that leads to it."""
     for name, below in getattr(command, "commands", {}).items():
         yield from leaves(below, (*path, name))
     if not hasattr(command, "commands"):
@@ -68,7 +68,7 @@ LEAVES = dict(leaves(typer.main.get_command(app)))
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=" ".join)
-def test_every_command_and_option_stands_in_the_documents(path: tuple[str, ...]) -> None:
+def test_the_documentation_describes_every_command_and_option(path: tuple[str, ...]) -> None:
     assert path[-1] in TEXT
     options = [opt for p in LEAVES[path].params for opt in p.opts if opt.startswith("--") and opt != "--help"]
     missing = [option for option in options if not re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", TEXT)]
@@ -76,7 +76,7 @@ def test_every_command_and_option_stands_in_the_documents(path: tuple[str, ...])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_command_in_a_page_is_one_of_the_tool(page: Path) -> None:
+def test_every_command_in_a_page_exists(page: Path) -> None:
     for words in commands(page, "console", "sh"):
         if words[:1] in (["--version"], ["--help"]):
             continue
@@ -86,7 +86,7 @@ def test_every_command_in_a_page_is_one_of_the_tool(page: Path) -> None:
         assert {w.partition("=")[0] for w in words if w.startswith("--")} <= known, words
 
 
-def test_the_guide_runs_as_it_stands(databases: Databases, tmp_path: Path, confiture: Confiture) -> None:
+def test_the_commands_of_the_guide_run_as_written(databases: Databases, tmp_path: Path, confiture: Confiture) -> None:
     source = databases.cloned(
         "CREATE TABLE tb_user (id serial PRIMARY KEY, username text NOT NULL UNIQUE, settings_json text);"
         "INSERT INTO tb_user (username, settings_json) SELECT 'u' || n, '{}' FROM generate_series(1, 50) n"
@@ -105,7 +105,7 @@ def test_the_guide_runs_as_it_stands(databases: Databases, tmp_path: Path, confi
 @pytest.mark.parametrize(
     "text", [text for page in PAGES if page.stem in ("README", "mapping") for text in blocks(page, "yaml")]
 )
-def test_the_mapping_examples_have_no_fault(text: str) -> None:
+def test_the_mapping_examples_are_valid(text: str) -> None:
     _, faults = mapping.parse(text, "mapping.md")
     assert faults == ()
 
@@ -153,7 +153,7 @@ def generator() -> ModuleType:
     return generate
 
 
-def test_the_state_diagram_is_the_one_of_the_states() -> None:
+def test_the_state_diagram_matches_the_states() -> None:
     generate = generator()
     assert generate.page() == generate.PAGE.read_text(encoding="utf-8"), "run: python docs/generate.py"
 
@@ -204,7 +204,7 @@ def test_a_page_begins_with_what_its_reader_can_do(page: Path) -> None:
     assert (title[:2], empty, first[:25]) == ("# ", "", "After reading this page, ")
 
 
-def test_every_link_leads_somewhere() -> None:
+def test_the_target_of_every_link_exists() -> None:
     for page in PAGES:
         for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert link.startswith("http") or (page.parent / link).exists(), f"{page.name}: {link}"
@@ -219,20 +219,20 @@ def test_every_file_that_a_page_on_the_source_names_exists(page: Path) -> None:
     assert [n for n in names if not (ROOT / n).exists() and not (ROOT / "src" / "confiture" / n).exists()] == []
 
 
-def test_every_exit_code_is_told() -> None:
+def test_the_documentation_lists_every_exit_code() -> None:
     page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     codes = {c.exit_code for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.ConfitureError)}
     for code in codes | {0, 130, 143}:
         assert f"| {code} |" in page
 
 
-def test_every_control_table_is_told() -> None:
+def test_the_documentation_lists_every_control_table() -> None:
     page = (ROOT / "docs" / "journal.md").read_text(encoding="utf-8")
     tables = re.findall(r"CREATE TABLE confiture\.(\w+)", "".join(m.text for m in control_migrations()))
     assert [t for t in tables if f"`{t}`" not in page] == []
 
 
-def test_the_page_on_reliability_names_every_safeguard_that_is_taken_out() -> None:
+def test_the_page_on_reliability_lists_every_mutant() -> None:
     page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
     row = r"^\| (.+?) \| `(?:integration|acceptance|unit)/test_\w+\.py`(?: `\w+`)? \|$"
     section = page.partition("## One safeguard at a time")[2]
@@ -243,11 +243,11 @@ def test_the_page_on_reliability_names_every_safeguard_that_is_taken_out() -> No
 
 
 @dataclass(frozen=True)
-class Held:
-    """What the page on invariants names as holding a rule.
+class HeldBy:
+    """The tests and mutants that the page on invariants names for a rule.
 
-    :ivar text: the whole line.
-    :ivar tests: ``path`` or ``path::name``.
+    :ivar text: the whole entry ``Held by``.
+    :ivar tests: each as ``path`` or ``path::name``.
     """
 
     text: str
@@ -255,7 +255,7 @@ class Held:
     mutants: tuple[str, ...]
 
 
-def held() -> dict[str, Held]:
+def held_by() -> dict[str, HeldBy]:
     """Each rule of the page on invariants, by its number."""
     page = (ROOT / "docs" / "invariants.md").read_text(encoding="utf-8")
     parts = re.split(r"^- \*\*(I-\d+\.\d+) ", page, flags=re.M)[1:]
@@ -264,12 +264,12 @@ def held() -> dict[str, Held]:
         (text,) = re.findall(r"^  - Held by:(.*?)(?=^\S|^$|\Z)", body, re.M | re.S)
         names = [" ".join(name.split()) for name in re.findall(r"`([^`]+)`", text)]
         tests = tuple(name for name in names if name.startswith("tests/"))
-        assert number not in found, f"{number} stands twice"
-        found[number] = Held(text, tests, tuple(name for name in names if name not in tests))
+        assert number not in found, f"{number} occurs twice"
+        found[number] = HeldBy(text, tests, tuple(name for name in names if name not in tests))
     return found
 
 
-HELD = held()
+HELD = held_by()
 
 
 def exists(test: str) -> bool:
@@ -278,8 +278,8 @@ def exists(test: str) -> bool:
     return bool(text) and (not name or f"\ndef {name}(" in text)
 
 
-def runs(mutant: Mutant, test: str) -> bool:
-    """Whether the mutant is one that this test has to notice."""
+def must_fail(mutant: Mutant, test: str) -> bool:
+    """Whether the mutant names this test as one that must fail."""
     path, *options = mutant.tests
     only = options[1] if options[:1] == ["-k"] else ""
     file, _, name = test.partition("::")
@@ -287,17 +287,17 @@ def runs(mutant: Mutant, test: str) -> bool:
 
 
 @pytest.mark.parametrize("number", HELD)
-def test_what_holds_an_invariant_is_there(number: str) -> None:
+def test_the_tests_and_mutants_of_each_invariant_exist(number: str) -> None:
     rule = HELD[number]
     assert [test for test in rule.tests if not exists(test)] == []
     assert ("no test" in rule.text) == (not rule.tests)
     assert ("no mutant" in rule.text) == (not rule.mutants)
     known = {mutant.rule: mutant for mutant in MUTANTS}
     assert [name for name in rule.mutants if name not in known] == []
-    assert [name for name in rule.mutants if not any(runs(known[name], test) for test in rule.tests)] == []
+    assert [name for name in rule.mutants if not any(must_fail(known[name], test) for test in rule.tests)] == []
 
 
-def test_every_invariant_that_is_referred_to_stands_on_its_page() -> None:
+def test_every_referenced_invariant_is_documented() -> None:
     paths = [path for folder in ("src", "tests", "docs", "migrations_state") for path in (ROOT / folder).rglob("*.*")]
     for path in [*paths, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]:
         if path.suffix in (".py", ".md", ".sql"):

@@ -1,4 +1,4 @@
-"""Names and values that are SQL, formats, escapes and markup: in every place, through the whole course."""
+"""Names and values that contain SQL, formats, escapes and markup, in every place and for every command."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def lit(value: str) -> str:
 
 
 def design(column: str, key: str, extra: str) -> str:
-    """The same on both sides but for a name and the key's type."""
+    """The DDL of a side. The sides differ in the name of a column and in the type of the key."""
     table = f"{q(SCHEMA)}.{q(TABLE)}"
     return f"""
 CREATE SCHEMA {q(SCHEMA)};
@@ -81,7 +81,7 @@ def write(live: LiveRun, side: str, n: int) -> None:
     database.sql(f"UPDATE {q(SCHEMA)}.{q(KEY)} SET day = day + 400 WHERE {q(KEY)} = {n}")
 
 
-def test_hostile_names_go_the_whole_way_and_back(live: LiveRun, forks: Forks) -> None:
+def test_hostile_names_survive_cutover_and_rollback(live: LiveRun, forks: Forks) -> None:
     live.setup()
     write(live, "source", 1)
     live.migrate()
@@ -115,7 +115,7 @@ def test_hostile_names_go_the_whole_way_and_back(live: LiveRun, forks: Forks) ->
     assert live.target.rows("SELECT nspname FROM pg_namespace WHERE nspname = 'public'") == [("public",)]
 
 
-def test_a_run_with_hostile_names_is_given_up_without_a_trace(live: LiveRun) -> None:
+def test_abort_of_a_run_with_hostile_names_leaves_nothing_behind(live: LiveRun) -> None:
     live.setup()
     live.migrate()
     live.abort()

@@ -1,7 +1,7 @@
-"""``kill -9`` wherever a run can be killed: the same command goes on, and every row arrives once.
+"""``kill -9`` at every crash point of a run: the same command continues, and every row arrives once.
 
-Each case kills one step again and again, the resumed process too, at points that lie before and
-behind every commit. A kill that misses its point fails the test.
+Each case kills one command repeatedly, at points before and after its commits. A command that does not reach its
+crash point fails the test.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ FINISH = (
     "finish.after_commit:4",
     "release.before_commit",
 )
-AGAIN = (*REPLAN, "views.named.before_commit", "copy.before_commit:4", "finish.before_commit:2")
+RESTART = (*REPLAN, "views.named.before_commit", "copy.before_commit:4", "finish.before_commit:2")
 VERIFY = (
     "verify.before_commit:1",
     "verify.after_commit:7",
@@ -93,28 +93,28 @@ ABORT = (
     "abort.after_commit:1",
     "drop_source.before_commit",
     "abort.outside",
-    # The last are those of the state itself.
+    # These two are around the commit of the state.
     "abort.before_commit:2",
     "abort.after_commit:1",
 )
-#: Around every commit: the kill matrix.
-OF_THE_MATRIX = {"commit.before", "commit.after"}
-EVERY = (*SETUP, *COPY, *FINISH, *AGAIN, *VERIFY, *CUTOVER, *CLEANUP, *ABORT)
+#: The points around every commit, at which the kill matrix kills.
+MATRIX_POINTS = {"commit.before", "commit.after"}
+ALL_POINTS = (*SETUP, *COPY, *FINISH, *RESTART, *VERIFY, *CUTOVER, *CLEANUP, *ABORT)
 
 STEPS = ("setup", "migrate", "verify", "cutover", "cleanup")
 
 
 @pytest.fixture
 def move(databases: Databases, tmp_path: Path) -> SmallMove:
-    """Nothing is there yet but the source and the project."""
+    """A run of which only the source and the project exist."""
     return small_move.make(databases, tmp_path)
 
 
 def kill(forks: Forks, move: SmallMove, step: str, points: tuple[str, ...], *options: str) -> None:
-    """Take a step, killed at each of the points in turn, to its end."""
+    """Run a command, killed at each of the points in turn, until it ends."""
     for point in points:
         died = forks.run(move.arguments(step, *options), move.project, CONFITURE_FAILPOINT=point)
-        assert died.code == KILLED, f"{step} did not meet {point}: exit {died.code}\n{died.out}\n{died.err}"
+        assert died.code == KILLED, f"{step} did not reach {point}: exit {died.code}\n{died.out}\n{died.err}"
         if step == "migrate":
             move.assert_rows_and_checkpoints_agree()
     ended = forks.run(move.arguments(step, *options), move.project)
@@ -125,21 +125,21 @@ def options_of_setup(move: SmallMove, strategy: str = "auto") -> tuple[str, ...]
     return ("--mapping", str(move.mapping), "--chunk-rows", str(CHUNK_ROWS), "--strategy", strategy)
 
 
-def go_to(move: SmallMove, last: str) -> None:
-    """Take every step up to ``last`` without a kill."""
+def run_up_to(move: SmallMove, last: str) -> None:
+    """Run every command up to ``last`` without a kill."""
     move.run("setup", *options_of_setup(move))
     for step in STEPS[1 : STEPS.index(last) + 1]:
         move.run(step)
 
 
-def go_on_after(move: SmallMove, step: str) -> None:
-    """Take the steps that follow."""
+def run_after(move: SmallMove, step: str) -> None:
+    """Run the commands that follow ``step``."""
     for following in STEPS[STEPS.index(step) + 1 :]:
         move.run(following)
 
 
-def assert_all_is_well(move: SmallMove, databases: Databases) -> None:
-    """Every row is there once, the design is whole, and nothing of the run is left on either side."""
+def assert_complete_and_clean(move: SmallMove, databases: Databases) -> None:
+    """Check that every row exists once, the design is complete, and nothing of the run is left on either side."""
     assert move.state() == "cleaned"
     move.assert_every_row_arrived_once()
     move.assert_rows_and_checkpoints_agree()
@@ -148,66 +148,66 @@ def assert_all_is_well(move: SmallMove, databases: Databases) -> None:
     move.assert_the_source_is_as_it_was(databases)
 
 
-def test_every_crash_point_of_the_program_is_killed_at() -> None:
-    """A new point in the program wants its kill here."""
+def test_every_crash_point_of_the_program_has_a_test() -> None:
+    """A new crash point in the program must be added to a test."""
     named: set[str] = set()
     for path in (ROOT / "src" / "confiture").rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         named |= set(re.findall(r'failpoint\(f?"([^"]+)"\)', text))
         named |= {f"{name}.before_commit" for name in re.findall(r'fenced(?:_source)?\(f?"([^"]+)"', text)}
     live = chain.from_iterable(LIVE_POINTS.values())
-    killed = {point.partition(":")[0] for point in (*EVERY, *live, *POINTS_OF_THEIR_OWN)} | OF_THE_MATRIX
+    killed = {point.partition(":")[0] for point in (*ALL_POINTS, *live, *POINTS_OF_THEIR_OWN)} | MATRIX_POINTS
     for name in named:
         pattern = re.sub(r"\\\{\w+\\\}", r"\\w+", re.escape(name))
-        assert any(re.fullmatch(pattern, point) for point in killed), f"{name} is never killed at"
+        assert any(re.fullmatch(pattern, point) for point in killed), f"no test kills at {name}"
 
 
-def test_a_killed_setup_is_finished_by_the_same_command(forks: Forks, move: SmallMove, databases: Databases) -> None:
+def test_the_same_command_finishes_a_killed_setup(forks: Forks, move: SmallMove, databases: Databases) -> None:
     kill(forks, move, "setup", SETUP, *options_of_setup(move))
-    go_on_after(move, "setup")
-    assert_all_is_well(move, databases)
+    run_after(move, "setup")
+    assert_complete_and_clean(move, databases)
 
 
 @pytest.mark.parametrize("strategy", ["fdw", "copy"])
-def test_a_killed_copy_brings_every_row_once(
+def test_a_killed_copy_copies_every_row_once(
     forks: Forks, move: SmallMove, databases: Databases, strategy: str
 ) -> None:
     move.run("setup", *options_of_setup(move, strategy))
     kill(forks, move, "migrate", COPY)
-    go_on_after(move, "migrate")
-    assert_all_is_well(move, databases)
+    run_after(move, "migrate")
+    assert_complete_and_clean(move, databases)
 
 
-def test_indexes_and_keys_are_brought_back_once(forks: Forks, move: SmallMove, databases: Databases) -> None:
+def test_indexes_and_keys_are_restored_once(forks: Forks, move: SmallMove, databases: Databases) -> None:
     move.run("setup", *options_of_setup(move))
     kill(forks, move, "migrate", FINISH)
-    go_on_after(move, "migrate")
-    assert_all_is_well(move, databases)
+    run_after(move, "migrate")
+    assert_complete_and_clean(move, databases)
 
 
-def test_a_table_restarted_with_another_mapping_never_mixes_rows_of_both(
+def test_a_table_restarted_with_another_mapping_has_rows_of_one_mapping(
     forks: Forks, move: SmallMove, databases: Databases
 ) -> None:
-    """Verified already, other tables refer to it, and each kill may leave the plan on one side only."""
+    """The table is already verified, other tables refer to it, and each kill may leave the plan on only one side."""
     move.mapping.write_text(small_move.MAPPING.replace("cents::int", "cents::int + 1"))
-    go_to(move, "verify")
+    run_up_to(move, "verify")
     move.mapping.write_text(small_move.MAPPING)
-    kill(forks, move, "migrate", AGAIN, "--mapping", str(move.mapping), "--restart-table", "post")
-    go_on_after(move, "migrate")
-    assert_all_is_well(move, databases)
+    kill(forks, move, "migrate", RESTART, "--mapping", str(move.mapping), "--restart-table", "post")
+    run_after(move, "migrate")
+    assert_complete_and_clean(move, databases)
 
 
-def test_a_killed_verify_goes_on(forks: Forks, move: SmallMove, databases: Databases) -> None:
-    go_to(move, "migrate")
+def test_the_same_command_finishes_a_killed_verify(forks: Forks, move: SmallMove, databases: Databases) -> None:
+    run_up_to(move, "migrate")
     kill(forks, move, "verify", VERIFY)
     assert move.target.value("SELECT count(*) FROM confiture.verification WHERE verdict IS DISTINCT FROM 'equal'") == 0
     assert move.target.value("SELECT count(*) FROM confiture.event WHERE to_state = 'verified'") == 1
-    go_on_after(move, "verify")
-    assert_all_is_well(move, databases)
+    run_after(move, "verify")
+    assert_complete_and_clean(move, databases)
 
 
-def test_a_verify_killed_before_it_has_told_its_differences_tells_them(forks: Forks, move: SmallMove) -> None:
-    go_to(move, "migrate")
+def test_a_verify_killed_before_its_report_reports_differences_again(forks: Forks, move: SmallMove) -> None:
+    run_up_to(move, "migrate")
     move.target.sql("DELETE FROM post WHERE ctid = (SELECT max(ctid) FROM post)")
     report = move.project / "differences.jsonl"
     verify = move.arguments("verify", "--differences", str(report))
@@ -217,27 +217,27 @@ def test_a_verify_killed_before_it_has_told_its_differences_tells_them(forks: Fo
     assert [json.loads(line)["kind"] for line in report.read_text().splitlines()] == ["missing in target"]
 
 
-def test_a_killed_cutover_happens_once_or_not_at_all(forks: Forks, move: SmallMove, databases: Databases) -> None:
-    go_to(move, "verify")
+def test_a_killed_cutover_takes_effect_at_most_once(forks: Forks, move: SmallMove, databases: Databases) -> None:
+    run_up_to(move, "verify")
     kill(forks, move, "cutover", CUTOVER, "--hook", "true")
     assert move.target.value("SELECT count(*) FROM confiture.event WHERE to_state = 'cutover'") == 1
-    go_on_after(move, "cutover")
-    assert_all_is_well(move, databases)
+    run_after(move, "cutover")
+    assert_complete_and_clean(move, databases)
 
 
 def test_a_killed_cleanup_leaves_nothing(forks: Forks, move: SmallMove, databases: Databases) -> None:
-    go_to(move, "cutover")
+    run_up_to(move, "cutover")
     assert forks.run(move.arguments("cleanup"), move.project, CONFITURE_FAILPOINT="cleanup.outside").code == KILLED
     for step in ("cutover", "rollback"):
         assert "the cleanup of run" in move.run(step, code=4).err
     kill(forks, move, "cleanup", CLEANUP)
-    assert_all_is_well(move, databases)
+    assert_complete_and_clean(move, databases)
 
 
-def test_a_killed_abort_leaves_the_journal_alone_and_a_new_run_may_begin(
+def test_a_killed_abort_leaves_only_the_journal_and_allows_a_new_run(
     forks: Forks, move: SmallMove, databases: Databases
 ) -> None:
-    go_to(move, "verify")
+    run_up_to(move, "verify")
     assert forks.run(move.arguments("abort"), move.project, CONFITURE_FAILPOINT=ABORT[0]).code == KILLED
     for step in STEPS[1:4]:
         assert "the abort of run" in move.run(step, code=4).err
@@ -246,42 +246,46 @@ def test_a_killed_abort_leaves_the_journal_alone_and_a_new_run_may_begin(
     assert move.target.rows(small_move.DESIGN) == []
     move.assert_nothing_is_left()
     move.assert_the_source_is_as_it_was(databases)
-    go_to(move, "cleanup")
+    run_up_to(move, "cleanup")
     assert move.target.value("SELECT count(*) FROM confiture.run") == 2
     move.assert_every_row_arrived_once()
     move.assert_as_designed(databases)
     move.assert_nothing_is_left()
 
 
-def test_two_kills_in_one_transaction_of_takeover_and_copy(forks: Forks, move: SmallMove, databases: Databases) -> None:
-    """Killed in a chunk, killed again taking over, killed again in the same chunk: it is halved in the end."""
+def test_kills_in_a_takeover_and_in_its_chunk_are_recovered(
+    forks: Forks, move: SmallMove, databases: Databases
+) -> None:
+    """A kill in a chunk, one in the takeover, and two more in the same chunk: finally the chunk is halved."""
     move.run("setup", *options_of_setup(move, "copy"))
     points = ("copy.before_commit:2", "takeover.before_target", *("copy.before_commit:1",) * 2)
     kill(forks, move, "migrate", points)
     assert len(move.chunks("app_user")) > 3
-    go_on_after(move, "migrate")
-    assert_all_is_well(move, databases)
+    run_after(move, "migrate")
+    assert_complete_and_clean(move, databases)
 
 
-def test_a_killed_abort_gives_back_the_tables_it_found_there(
+def test_a_killed_abort_restores_the_tables_that_existed_before(
     forks: Forks, move: SmallMove, databases: Databases
 ) -> None:
-    """Nobody but their owner drops them: they are empty again, with all that was taken off."""
+    """Abort does not drop tables that existed before setup. It empties them and restores their deferred objects."""
     databases.make(move.target.name)
     move.target.sql(small_move.TARGET_DDL)
-    go_to(move, "verify")
+    run_up_to(move, "verify")
     move.assert_every_row_arrived_once()
     kill(forks, move, "abort", ("abort.before_commit:3", "abort.after_commit:1"))
     move.assert_as_designed(databases)
     move.assert_nothing_is_left()
     assert [move.target.value(f"SELECT count(*) FROM {table}") for table in small_move.EXPECTED] == [0] * 5
-    go_to(move, "cleanup")
+    run_up_to(move, "cleanup")
     move.assert_every_row_arrived_once()
 
 
-def test_a_plan_of_many_batches_goes_on_from_its_cursor(forks: Forks, move: SmallMove, databases: Databases) -> None:
+def test_planning_of_many_batches_continues_after_its_cursor(
+    forks: Forks, move: SmallMove, databases: Databases
+) -> None:
     move.run("setup", "--mapping", str(move.mapping), "--chunk-rows", "12")
-    # The third is the second batch of post.
+    # The third hit is in the second batch of table post.
     kill(
         forks,
         move,
@@ -289,5 +293,5 @@ def test_a_plan_of_many_batches_goes_on_from_its_cursor(forks: Forks, move: Smal
         ("plan.before_commit:3", "plan.before_commit", "plan.after_commit", "copy.after_commit:3"),
     )
     assert [len(move.chunks(table)) for table in ("app_user", "post", "tag")] == [10, 25, 17]
-    go_on_after(move, "migrate")
-    assert_all_is_well(move, databases)
+    run_after(move, "migrate")
+    assert_complete_and_clean(move, databases)

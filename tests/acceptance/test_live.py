@@ -1,4 +1,4 @@
-"""The application writes all the time: nothing it was told is written is lost, and never are both sides open."""
+"""The application writes during the whole run: no acknowledged write is lost, and at most one side is open."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ SAME = {
 
 
 class Bank(threading.Thread):
-    """Books transfers until it is stopped or refused; ``booked`` are those that were acknowledged."""
+    """Books transfers until it is stopped or refused.
+
+    :ivar booked: the ids of the transfers whose COMMIT was acknowledged.
+    """
 
     def __init__(self, conninfo: str) -> None:
         super().__init__(daemon=True)
@@ -67,7 +70,7 @@ class Bank(threading.Thread):
                 self.booked.append(row[0])
 
     def until_booked(self, many: int) -> None:
-        """Wait until so many are acknowledged."""
+        """Wait until this many transfers are acknowledged."""
         while len(self.booked) < many and self.refused is None:
             self.ending.wait(0.01)
 
@@ -97,7 +100,7 @@ def live(databases: Databases, tmp_path: Path) -> LiveRun:
 
 
 def assert_all_booked(live: LiveRun, books: Bank) -> None:
-    """Every acknowledged booking is in the database that serves, and the books balance."""
+    """Check that the target has every acknowledged transfer and that the books balance."""
     found = {row[0] for row in live.target.rows("SELECT id FROM history")}
     assert set(books.booked) <= found
     assert live.target.value("SELECT sum(balance) FROM account") == live.target.value("SELECT sum(delta) FROM history")
@@ -108,7 +111,7 @@ def open_sides(live: LiveRun) -> set[str]:
     return live.open_sides("UPDATE account SET balance = balance WHERE id = 1")
 
 
-def test_nothing_is_lost_with_migrate_killed_again_and_again(
+def test_no_write_is_lost_if_migrate_is_killed_repeatedly(
     live: LiveRun, bank: Callable[[str], Bank], forks: Forks
 ) -> None:
     live.setup()
@@ -126,7 +129,7 @@ def test_nothing_is_lost_with_migrate_killed_again_and_again(
     assert open_sides(live) == {"target"}
 
 
-def test_nothing_is_lost_there_and_back_and_there_again(live: LiveRun, bank: Callable[[str], Bank]) -> None:
+def test_no_write_is_lost_by_cutover_rollback_and_second_cutover(live: LiveRun, bank: Callable[[str], Bank]) -> None:
     books = [bank(live.source.conninfo)]
     live.through()
     books.append(bank(live.target.conninfo))
@@ -147,9 +150,7 @@ def test_nothing_is_lost_there_and_back_and_there_again(live: LiveRun, bank: Cal
 STEPS = ("setup", "migrate", "verify", "cutover", "cleanup")
 
 
-def test_every_command_killed_anywhere_is_ended_by_the_same_command(
-    live: LiveRun, bank: Callable[[str], Bank], forks: Forks
-) -> None:
+def test_the_same_command_finishes_any_killed_command(live: LiveRun, bank: Callable[[str], Bank], forks: Forks) -> None:
     books = bank(live.source.conninfo)
     for step in STEPS:
         for point in LIVE_POINTS[step]:
@@ -157,7 +158,7 @@ def test_every_command_killed_anywhere_is_ended_by_the_same_command(
                 live.tamper("UPDATE history SET account_id = 1 WHERE id = 3")
             killed = forks.run(live.arguments(step), live.project, CONFITURE_FAILPOINT=point)
             assert killed.code == -signal.SIGKILL, f"{step} {point}: {killed.code}\n{killed.err}"
-            # Setup closes the target last; the application does not know of it before the cutover.
+            # Setup closes the target at its end. The application does not use the target before the cutover.
             assert step == "setup" or len(open_sides(live)) <= 1
         live.verify(repair=True) if step == "verify" else getattr(live, step)()
     assert open_sides(live) == {"target"}
@@ -165,7 +166,7 @@ def test_every_command_killed_anywhere_is_ended_by_the_same_command(
     assert_all_booked(live, books)
 
 
-def test_a_row_that_differs_stops_the_cutover_and_the_source_serves_on(live: LiveRun) -> None:
+def test_a_difference_aborts_the_cutover_and_the_source_is_still_serving(live: LiveRun) -> None:
     live.up_to_cutover()
     live.tamper("UPDATE account SET owner_name = 'tampered' WHERE id = 5")
     live.touch("account", 5)
@@ -174,16 +175,16 @@ def test_a_row_that_differs_stops_the_cutover_and_the_source_serves_on(live: Liv
     assert open_sides(live) == {"source"}
 
 
-def test_a_pass_that_brings_a_wrong_value_is_noticed_by_follow(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_follow_detects_a_pass_that_applies_a_wrong_value(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     live.up_to_cutover()
     copy_rows = apply._copy_rows
 
-    def wrongly(source: Transaction, target: Transaction, *args: Any) -> int:
+    def copy_wrong_value(source: Transaction, target: Transaction, *args: Any) -> int:
         rows = copy_rows(source, target, *args)
         target.pg.execute("UPDATE public.account SET owner_name = 'wrong' WHERE id = 5")
         return rows
 
-    monkeypatch.setattr(apply, "_copy_rows", wrongly)
+    monkeypatch.setattr(apply, "_copy_rows", copy_wrong_value)
     live.source.sql("UPDATE account SET balance = balance WHERE id = 5")
     live.follow()
     assert live.state == "migrating"
@@ -192,9 +193,7 @@ def test_a_pass_that_brings_a_wrong_value_is_noticed_by_follow(live: LiveRun, mo
         live.cutover()
 
 
-def test_a_row_that_differs_under_the_lock_stops_the_cutover_too(
-    live: LiveRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_difference_found_under_the_lock_aborts_the_cutover(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     live.up_to_cutover()
     synchronise = cutover._synchronise
 
@@ -209,14 +208,14 @@ def test_a_row_that_differs_under_the_lock_stops_the_cutover_too(
     assert open_sides(live) == {"source"}
 
 
-def test_a_cutover_that_uses_up_its_budget_is_given_up_and_the_source_serves_on(live: LiveRun) -> None:
+def test_a_cutover_that_exceeds_its_write_pause_is_aborted(live: LiveRun) -> None:
     live.up_to_cutover()
     with pytest.raises(CutoverAborted, match="write pause would exceed"):
         live.cutover(Limits(max_write_pause=0.0001))
     assert open_sides(live) == {"source"}
 
 
-def test_after_the_cutover_the_declared_keys_hold_and_the_old_database_stays_closed(live: LiveRun) -> None:
+def test_after_the_cutover_keys_are_valid_and_the_source_stays_closed(live: LiveRun) -> None:
     live.up_to_cutover()
     live.cutover()
     live.cleanup()
@@ -233,7 +232,7 @@ def test_after_the_cutover_the_declared_keys_hold_and_the_old_database_stays_clo
     assert left == []
 
 
-def test_an_aborted_run_leaves_the_source_as_it_was(live: LiveRun) -> None:
+def test_an_aborted_run_leaves_the_source_unchanged(live: LiveRun) -> None:
     live.setup()
     live.migrate()
     live.abort()

@@ -1,4 +1,4 @@
-"""After a cutover there is a way back: what was written to the new database is in the old one."""
+"""A rollback after a cutover loses no write: the source has every change that was made to the target."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ child:
   body: remark
 $omit: [noise]
 """
-#: What the target must hold, said by SQL on the source.
+#: The rows that the target must contain, computed by SQL on the source.
 FORWARD = {
     "(SELECT key, code, price FROM parent) q": "SELECT id, code, round(cents / 100.0, 2) FROM parent",
     "child": "SELECT id, parent_id, up, body FROM child",
@@ -59,7 +59,7 @@ FORWARD = {
 
 @pytest.fixture
 def live(databases: Databases, tmp_path: Path) -> LiveRun:
-    """A run whose target serves."""
+    """A run whose target is serving."""
     run = LiveRun(databases, tmp_path, OLD, NEW, MAPPING, chunk_rows=40)
     run.through()
     return run
@@ -78,22 +78,22 @@ CASES = {
     "a delete and a re-insert": "DELETE FROM child WHERE id = 200; INSERT INTO child VALUES (200, 7, 3, 'again')",
     "a truncate and new rows": "TRUNCATE child; INSERT INTO child VALUES (5, 5, NULL, 'after')",
     "a truncate that cascades": "TRUNCATE parent CASCADE; INSERT INTO parent VALUES (1, 'only', 1)",
-    "a self reference turned round": "UPDATE child SET up = CASE WHEN id < 200 THEN id + 1 END",
+    "a reversed self reference": "UPDATE child SET up = CASE WHEN id < 200 THEN id + 1 END",
 }
 
 
 @pytest.mark.parametrize("change", CASES.values(), ids=CASES.keys())
-def test_what_was_written_after_the_cutover_comes_home(live: LiveRun, change: str) -> None:
+def test_changes_made_after_the_cutover_are_applied_in_reverse(live: LiveRun, change: str) -> None:
     live.target.sql(change)
     live.rollback()
     live.assert_same(**FORWARD)
     assert live.source.value("SELECT count(*) FROM parent WHERE legacy = 'kept ' || id") == live.source.value(
         "SELECT count(*) FROM parent WHERE id <= 50"
-    ), "columns that were left behind keep their values"
-    assert live.source.value("SELECT count(*) FROM noise") == 50, "the source's triggers do not fire for it again"
+    ), "columns without a mapping keep their values"
+    assert live.source.value("SELECT count(*) FROM noise") == 50, "a reverse pass fires no trigger of the source"
 
 
-def test_after_a_rollback_the_run_goes_on_and_is_cut_over_again(live: LiveRun) -> None:
+def test_a_run_can_be_cut_over_again_after_a_rollback(live: LiveRun) -> None:
     live.target.sql("UPDATE parent SET price = price + 1, fresh = 'kept too' WHERE key < 5")
     live.rollback()
     assert live.target.value("SELECT state || ' ' || writes_served_by FROM confiture.run") == "migrating source"
@@ -111,17 +111,17 @@ def test_after_a_rollback_the_run_goes_on_and_is_cut_over_again(live: LiveRun) -
     live.assert_same(**FORWARD)
 
 
-def test_a_rollback_leaves_the_source_as_it_was(live: LiveRun, databases: Databases) -> None:
+def test_a_rollback_leaves_the_design_of_the_source_unchanged(live: LiveRun, databases: Databases) -> None:
     before = _design(databases.cloned(OLD))
     live.rollback()
     live.source.sql("DELETE FROM parent WHERE id = 1; INSERT INTO child (parent_id) VALUES (4)")
-    assert live.source.value("SELECT count(*) FROM child WHERE parent_id = 1") == 0, "it cascades again"
+    assert live.source.value("SELECT count(*) FROM child WHERE parent_id = 1") == 0, "the foreign key does not cascade"
     live.abort()
     assert _design(live.source) == before
 
 
 def _design(source: TestDatabase) -> list[tuple[object, ...]]:
-    """The source as its DDL made it, whatever a run has set aside for now."""
+    """The constraints and triggers of the source, without the changes that a run makes for a while."""
     return source.rows(
         "SELECT conname::text, CASE WHEN contype = 'f' THEN 'key' ELSE pg_get_constraintdef(oid) END FROM pg_constraint"
         " WHERE conrelid::regclass::text IN ('parent', 'child')"
@@ -129,7 +129,7 @@ def _design(source: TestDatabase) -> list[tuple[object, ...]]:
     )
 
 
-def test_keys_of_the_source_are_as_declared_after_a_rollback(databases: Databases, tmp_path: Path) -> None:
+def test_a_rollback_restores_keys_of_the_source_as_declared(databases: Databases, tmp_path: Path) -> None:
     live = LiveRun(databases, tmp_path, OLD, NEW, MAPPING, chunk_rows=40)
     query = (
         "SELECT conname::text, pg_get_constraintdef(oid), convalidated FROM pg_constraint WHERE contype = 'f'"
@@ -143,7 +143,7 @@ def test_keys_of_the_source_are_as_declared_after_a_rollback(databases: Database
     assert live.source.rows(query) == before
 
 
-def test_follow_brings_changes_home_and_the_source_stays_closed(live: LiveRun) -> None:
+def test_follow_applies_changes_in_reverse_and_the_source_stays_closed(live: LiveRun) -> None:
     live.target.sql("UPDATE parent SET code = 'x' || key")
     assert live.follow() == 50
     assert live.source.value("SELECT count(*) FROM parent WHERE code = 'x' || id") == 50
@@ -151,13 +151,13 @@ def test_follow_brings_changes_home_and_the_source_stays_closed(live: LiveRun) -
         live.source.sql("DELETE FROM child")
 
 
-def test_sequences_of_the_source_go_on_behind_the_target_s(live: LiveRun) -> None:
+def test_sequences_of_the_source_continue_after_those_of_the_target(live: LiveRun) -> None:
     live.target.sql("SELECT setval(pg_get_serial_sequence('child', 'id'), 5000)")
     live.rollback()
     assert live.source.value("INSERT INTO child (parent_id) VALUES (1) RETURNING id") > 5000
 
 
-def test_a_value_the_old_schema_cannot_hold_stops_the_rollback_and_the_target_serves_on(live: LiveRun) -> None:
+def test_a_value_that_the_old_schema_refuses_stops_the_rollback(live: LiveRun) -> None:
     live.target.sql("UPDATE child SET remark = repeat('long', 10) WHERE id = 3")
     with pytest.raises(DataFailure) as failed:
         live.rollback()
@@ -167,27 +167,27 @@ def test_a_value_the_old_schema_cannot_hold_stops_the_rollback_and_the_target_se
     live.assert_same(**FORWARD)
 
 
-def test_a_reverse_that_is_no_inverse_stops_the_rollback(databases: Databases, tmp_path: Path) -> None:
+def test_a_reverse_that_is_not_an_inverse_aborts_the_rollback(databases: Databases, tmp_path: Path) -> None:
     wrong = MAPPING.replace("price * 100", "price * 10")
     live = LiveRun(databases, tmp_path, OLD, NEW, wrong, chunk_rows=40)
     live.through()
     live.target.sql("UPDATE parent SET price = 5 WHERE key = 3")
     with pytest.raises(CutoverAborted, match="the source would not match the target"):
         live.rollback()
-    live.target.sql("UPDATE child SET remark = 'serves on' WHERE id = 3")
+    live.target.sql("UPDATE child SET remark = 'still serving' WHERE id = 3")
 
 
-def test_a_transform_without_a_reverse_has_no_way_back(databases: Databases, tmp_path: Path) -> None:
+def test_a_transform_without_a_reverse_makes_a_rollback_impossible(databases: Databases, tmp_path: Path) -> None:
     without = MAPPING.replace('    reverse: "price * 100"\n', "")
     live = LiveRun(databases, tmp_path, OLD, NEW, without, chunk_rows=40)
     live.through()
     with pytest.raises(Refused, match="a rollback to the source is not possible") as refused:
         live.rollback()
     assert "parent: column price is transformed without `reverse:`" in refused.value.why
-    live.target.sql("UPDATE child SET remark = 'serves on' WHERE id = 3")
+    live.target.sql("UPDATE child SET remark = 'still serving' WHERE id = 3")
 
 
-def test_a_reverse_that_is_no_expression_is_a_fault_of_the_mapping(databases: Databases, tmp_path: Path) -> None:
+def test_an_invalid_reverse_expression_is_a_fault_of_the_mapping(databases: Databases, tmp_path: Path) -> None:
     wrong = MAPPING.replace("price * 100", "prize * 100")
     live = LiveRun(databases, tmp_path, OLD, NEW, wrong)
     with pytest.raises(FaultyInput, match="1 fault") as faulty:
@@ -195,7 +195,7 @@ def test_a_reverse_that_is_no_expression_is_a_fault_of_the_mapping(databases: Da
     assert "prize" in faulty.value.faults[0].message
 
 
-def test_ddl_in_the_target_after_the_cutover_is_noticed(live: LiveRun) -> None:
+def test_ddl_in_the_target_after_the_cutover_is_detected(live: LiveRun) -> None:
     live.target.sql("ALTER TABLE child ADD COLUMN harmless int")
     live.follow()
     live.target.sql("ALTER TABLE child DISABLE TRIGGER USER")
@@ -207,7 +207,7 @@ def open_sides(live: LiveRun) -> set[str]:
     return live.open_sides("UPDATE child SET up = up WHERE id = 1")
 
 
-def test_a_rollback_killed_anywhere_is_ended_by_the_same_command(live: LiveRun, forks: Forks) -> None:
+def test_the_same_command_finishes_a_killed_rollback(live: LiveRun, forks: Forks) -> None:
     live.target.sql("UPDATE parent SET price = price + 1; DELETE FROM parent WHERE key = 7")
     for point in LIVE_POINTS["rollback"]:
         killed = forks.run(live.arguments("rollback"), live.project, CONFITURE_FAILPOINT=point)
@@ -225,7 +225,7 @@ def test_a_rollback_killed_anywhere_is_ended_by_the_same_command(live: LiveRun, 
     assert live.verify().equal
 
 
-def test_a_cutover_killed_while_the_sources_triggers_go_off_is_ended(
+def test_a_cutover_killed_while_it_disables_triggers_is_finished(
     databases: Databases, tmp_path: Path, forks: Forks
 ) -> None:
     live = LiveRun(databases, tmp_path, OLD, NEW, MAPPING)
@@ -239,7 +239,7 @@ def test_a_cutover_killed_while_the_sources_triggers_go_off_is_ended(
     assert live.source.value("SELECT tgenabled FROM pg_trigger WHERE tgname = 'shout'") == "O"
 
 
-def test_a_run_for_a_stopped_application_is_not_rolled_back(databases: Databases, tmp_path: Path) -> None:
+def test_a_run_without_capture_cannot_be_rolled_back(databases: Databases, tmp_path: Path) -> None:
     live = LiveRun(databases, tmp_path, OLD, NEW, MAPPING)
     live.up_to_cutover(capture=False)
     live.cutover()

@@ -1,4 +1,4 @@
-"""A handful of examples of the stateful property; ``make gate`` takes two hundred."""
+"""A few examples of the stateful property. ``make gate`` runs two hundred."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from confiture.postgres.embedded import Server
 from forked import Forks
-from stateful import Anything
+from stateful import AnyCommands
 
-#: How many; more are a matter of patience.
+#: The number of examples. Each takes several seconds.
 EXAMPLES = int(os.environ.get("CONFITURE_EXAMPLES", "3"))
 
 
 @pytest.mark.timeout(60 * EXAMPLES)
-def test_whatever_is_done_no_write_is_lost(server: Server, forks: Forks) -> None:
-    here = type("AnythingHere", (Anything,), {"server": server, "forks": forks})
+def test_no_sequence_of_commands_and_kills_loses_a_write(server: Server, forks: Forks) -> None:
+    here = type("AnythingHere", (AnyCommands,), {"server": server, "forks": forks})
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         here,
         settings=settings(
@@ -27,7 +27,7 @@ def test_whatever_is_done_no_write_is_lost(server: Server, forks: Forks) -> None
             deadline=None,
             derandomize="CONFITURE_EXAMPLES" not in os.environ,
             database=None,
-            phases=[Phase.generate],  # each example takes seconds: none is made smaller
+            phases=[Phase.generate],  # no shrinking, because each example takes seconds
             suppress_health_check=list(HealthCheck),
         ),
     )

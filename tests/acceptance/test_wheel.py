@@ -1,4 +1,4 @@
-"""The wheel, installed in an environment of its own, carries all it needs and moves a database from elsewhere."""
+"""The wheel, installed in an environment of its own, contains all that it needs and moves a database."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NEW = "CREATE TABLE tb_user (id integer PRIMARY KEY, login_name text NOT NULL);\
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built with the hatchling at hand: no download, and nothing is left in the repository."""
+    """The wheel, built with the installed hatchling, without a download and without a file in the repository."""
     folder = tmp_path_factory.mktemp("wheel")
     subprocess.run(
         [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "wheel",
@@ -39,10 +39,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The ``bin`` of a fresh environment with the wheel in it.
+    """The folder ``bin`` of a new environment in which the wheel is installed.
 
-    The libraries it depends on are lent by the environment of the tests, where Confiture is
-    an editable install: the wheel's own folder comes first, so a test asserts which one runs.
+    The libraries on which it depends come from the environment of the tests, where Confiture is an editable install.
+    The folder of the wheel comes first on the path, and a test checks which of the two runs.
     """
     folder = tmp_path_factory.mktemp("installed")
     venv.create(folder, symlinks=True)
@@ -53,13 +53,13 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
          "install", "--no-deps", "--no-index", str(wheel)],
         check=True, stdin=subprocess.DEVNULL, timeout=120,
     )  # fmt: skip
-    # Plain paths: the .pth files in those folders, an editable install's among them, are not read.
-    (packages / "lent.pth").write_text("\n".join(site.getsitepackages()) + "\n")
+    # A .pth file adds only folders. Python does not read .pth files there, such as that of an editable install.
+    (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()) + "\n")
     return binaries
 
 
-def run(installed: Path, *arguments: str, cwd: Path, env: dict[str, str] | None = None) -> str:
-    """Standard output of the installed ``confiture``, which must end well."""
+def run_confiture(installed: Path, *arguments: str, cwd: Path, env: dict[str, str] | None = None) -> str:
+    """The standard output of the installed ``confiture``, which must exit with 0."""
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         [installed / "confiture", *arguments],
@@ -70,7 +70,7 @@ def run(installed: Path, *arguments: str, cwd: Path, env: dict[str, str] | None 
     return done.stdout
 
 
-def test_the_wheel_carries_every_file_of_the_package_and_the_control_schema(wheel: Path) -> None:
+def test_the_wheel_contains_the_package_and_the_control_schema(wheel: Path) -> None:
     package = ROOT / "src"
     wanted = {
         str(path.relative_to(package))
@@ -83,7 +83,7 @@ def test_the_wheel_carries_every_file_of_the_package_and_the_control_schema(whee
     assert wanted | control <= carried
 
 
-def test_the_wheel_carries_nothing_else(wheel: Path) -> None:
+def test_the_wheel_contains_nothing_else(wheel: Path) -> None:
     roots = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert {root for root in roots if not root.endswith(".dist-info")} == {"confiture"}
 
@@ -92,7 +92,7 @@ def test_an_installed_wheel_runs_without_the_repository(installed: Path, tmp_pat
     where = "import confiture; print(confiture.__file__)"
     module = subprocess.check_output([installed / "python", "-c", where], text=True, cwd=tmp_path)
     assert Path(module).is_relative_to(installed.parent)
-    assert run(installed, "--version", cwd=tmp_path).startswith("confiture ")
+    assert run_confiture(installed, "--version", cwd=tmp_path).startswith("confiture ")
 
 
 def test_an_installed_wheel_moves_a_database(installed: Path, tmp_path: Path, databases: Databases) -> None:
@@ -110,7 +110,7 @@ def test_an_installed_wheel_moves_a_database(installed: Path, tmp_path: Path, da
 
     def step(name: str, *options: str) -> None:
         command = ("migrate", "schema-to-schema", name, "--target", "new", *options)
-        run(installed, *command, cwd=tmp_path, env={"OLD_URL": source.conninfo})
+        run_confiture(installed, *command, cwd=tmp_path, env={"OLD_URL": source.conninfo})
 
     step("setup", "--source", "old")
     step("migrate", "--mapping", "column_mapping.yaml", "--chunk-rows", "100")

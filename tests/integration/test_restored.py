@@ -12,7 +12,7 @@ from confiture.errors import Blocked, CutoverAborted
 from forked import Forks, until
 from live import LiveRun
 from servers import Databases, back_up, restore, restored_after
-from stateful import LAPSED
+from stateful import EXPIRE_LEASE
 
 OLD = """
 CREATE TABLE t (id int PRIMARY KEY, v text);
@@ -84,7 +84,7 @@ def test_a_frozen_runner_of_the_lost_time_has_an_epoch_of_its_own(live: LiveRun,
 def test_a_takeover_between_reading_both_epochs_is_no_restored_target(live: LiveRun) -> None:
     live.setup()
     live.migrate()
-    live.target.sql(LAPSED)
+    live.target.sql(EXPIRE_LEASE)
     live.migrate()
     epochs = live.source.value(f"SELECT epoch FROM {live.source.run_schema}.fence")
     assert epochs == live.target.value("SELECT epoch FROM confiture.run")

@@ -1,4 +1,4 @@
-"""Functions that rely on search_path: named in the error, with the statement after which the same command works."""
+"""Functions that rely on search_path: the error names the function and the statement that fixes it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ CREATE TABLE a (id int PRIMARY KEY, v text);
 """
 
 
-def _heal(error: DataFailure) -> str:
-    """The statement that the error names."""
+def _fix(error: DataFailure) -> str:
+    """The statement that the error recommends."""
     found = re.match(r"(ALTER FUNCTION .* SET search_path = public, pg_temp) \(", error.fix or "")
     assert found is not None, error.fix
     return found[1]
@@ -33,7 +33,7 @@ def _heal(error: DataFailure) -> str:
 @pytest.mark.parametrize(
     ("kind", "function"), [("old_databases", "by_sql"), ("old_databases", "by_plpgsql"), ("databases", "by_plpgsql")]
 )
-def test_an_index_that_cannot_be_rebuilt_names_its_function(
+def test_error_of_an_index_rebuild_names_the_function(
     kind: str, function: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     live = LiveRun(request.getfixturevalue(kind), tmp_path, OLD, f"{NEW} CREATE INDEX low ON a ({function}(v));")
@@ -42,18 +42,18 @@ def test_an_index_that_cannot_be_rebuilt_names_its_function(
         live.migrate()
     assert function in failed.value.what
     assert "index low on public.a" in failed.value.what
-    live.target.sql(_heal(failed.value))
+    live.target.sql(_fix(failed.value))
     live.migrate()
     assert live.verify().equal
     live.cutover()
 
 
-def test_an_index_that_the_new_schema_cannot_build_names_its_function(databases: Databases, tmp_path: Path) -> None:
+def test_error_of_an_index_in_the_new_schema_names_the_function(databases: Databases, tmp_path: Path) -> None:
     index = "CREATE INDEX low ON a (by_sql(v));"
     live = LiveRun(databases, tmp_path, OLD, NEW + index)
     with pytest.raises(DataFailure) as failed:
         live.setup()
-    (live.project / "db/schema/10/new.sql").write_text(f"{NEW} {_heal(failed.value)}; {index}")
+    (live.project / "db/schema/10/new.sql").write_text(f"{NEW} {_fix(failed.value)}; {index}")
     live.through()
     live.assert_same(a="SELECT * FROM a")
 
@@ -68,7 +68,7 @@ def test_an_index_that_the_new_schema_cannot_build_names_its_function(databases:
     ],
     ids=["check", "generated", "default"],
 )
-def test_a_row_that_cannot_be_copied_names_the_function(
+def test_error_of_a_row_that_cannot_be_copied_names_the_function(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path, added: str, function: str
 ) -> None:
     live = LiveRun(request.getfixturevalue(kind), tmp_path, OLD, NEW + added, chunk_rows=7, strategy="copy")
@@ -77,12 +77,12 @@ def test_a_row_that_cannot_be_copied_names_the_function(
         live.migrate()
     assert function in failed.value.what
     assert "public.a" in failed.value.what
-    live.target.sql(_heal(failed.value))
+    live.target.sql(_fix(failed.value))
     live.migrate()
     assert live.verify().equal
 
 
-def test_a_view_whose_function_relies_on_search_path_is_stale_by_name(databases: Databases, tmp_path: Path) -> None:
+def test_cutover_names_a_stale_materialized_view_and_its_function(databases: Databases, tmp_path: Path) -> None:
     view = "CREATE MATERIALIZED VIEW low AS SELECT by_plpgsql(v) AS v FROM a;"
     with_path = "ALTER FUNCTION by_plpgsql SET search_path = public, pg_temp;"
     live = LiveRun(databases, tmp_path, OLD, NEW + with_path + view)

@@ -1,4 +1,4 @@
-"""Sequences continue where the source's are: found through what they fill, within their bounds, all at once."""
+"""Sequences of the target continue after their origins in the source, within their bounds."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def named(request: pytest.FixtureRequest, version: str) -> Databases:
     return found
 
 
-#: Source, target, and the next value in the target after the cutover (the margin and one, where a source sequence
-#: stands at 40).
+#: Source, target, and the next value in the target after the cutover. Where a sequence of the source is at 40, that is
+#: 40 plus the margin plus one.
 FILLED = "INSERT INTO t (v) SELECT 'x' FROM generate_series(1, 40);"
 ORIGINS = {
     "a default that nothing owns, renamed": (
@@ -57,7 +57,7 @@ ORIGINS = {
         "CREATE SEQUENCE s; CREATE TABLE t (id bigint PRIMARY KEY DEFAULT nextval('s'), v text)",
         40 + SEQUENCE_MARGIN + 1,
     ),
-    "no origin: behind the largest value": (
+    "no origin: after the largest value": (
         "CREATE TABLE t (id bigint PRIMARY KEY, v text); INSERT INTO t SELECT g, 'x' FROM generate_series(1, 40) g;",
         "CREATE SEQUENCE s; CREATE TABLE t (id bigint PRIMARY KEY DEFAULT nextval('s'), v text)",
         40 + SEQUENCE_MARGIN + 1,
@@ -96,7 +96,7 @@ ORIGINS = {
 }
 
 
-#: On PostgreSQL 15 too: those whose catalogs are read in another way.
+#: Also tested on the old server: cases for which its catalogs are read differently.
 _OLD = ("serial to identity", "the default of a domain", "a partition's default")
 
 
@@ -104,22 +104,22 @@ _OLD = ("serial to identity", "the default of a domain", "a partition's default"
     ("version", "case"),
     [*(("databases", case) for case in ORIGINS), *(("old_databases", case) for case in _OLD)],
 )
-def test_a_sequence_continues_where_its_origin_is(
+def test_a_sequence_continues_after_the_value_of_its_origin(
     request: pytest.FixtureRequest, tmp_path: Path, version: str, case: str
 ) -> None:
     old, new, following = ORIGINS[case]
     live = LiveRun(named(request, version), tmp_path, old, new)
     live.up_to_cutover()
-    rehearsed(live)
+    rehearse(live)
     live.cutover()
     assert live.target.value("SELECT nextval('s')") == following
 
 
-def rehearsed(live: LiveRun) -> None:
+def rehearse(live: LiveRun) -> None:
     commands.cutover.rehearse(live.where, Limits(), live.project / "differences.jsonl", live.progress)
 
 
-#: Near an end: what the source's is at, the target's sequence, and the value in it after the cutover.
+#: Near the end: the last value in the source, the sequence of the target, and its last value after the cutover.
 ENDS = {
     "only the margin does not fit": (950, "CREATE SEQUENCE s MAXVALUE 1000", 1000),
     "at the end": (1000, "CREATE SEQUENCE s MAXVALUE 1000", 1000),
@@ -129,14 +129,14 @@ ENDS = {
 
 
 @pytest.mark.parametrize("case", ENDS.values(), ids=ENDS.keys())
-def test_a_sequence_near_its_end_is_moved_as_far_as_it_goes(
+def test_a_sequence_near_its_end_advances_to_its_last_value_at_most(
     databases: Databases, tmp_path: Path, case: tuple[int, str, int]
 ) -> None:
     last, new, value = case
     old = f"CREATE TABLE t (id int PRIMARY KEY); CREATE SEQUENCE s; SELECT setval('s', {last})"
     live = LiveRun(databases, tmp_path, old, f"CREATE TABLE t (id int PRIMARY KEY); {new}")
     live.up_to_cutover()
-    rehearsed(live)
+    rehearse(live)
     live.cutover()
     assert live.target.rows("SELECT last_value, is_called FROM s") == [(value, True)]
 
@@ -150,7 +150,7 @@ def test_a_sequence_near_its_end_is_moved_as_far_as_it_goes(
         ("CREATE SEQUENCE s INCREMENT -1; SELECT setval('s', -13)", "CREATE SEQUENCE s INCREMENT -1 MINVALUE -12"),
     ],
 )
-def test_a_sequence_that_ends_before_its_origin_is_refused_by_the_plan(
+def test_plan_refuses_a_sequence_that_ends_before_its_origin(
     databases: Databases, tmp_path: Path, old: str, new: str
 ) -> None:
     table = "CREATE TABLE t (id int PRIMARY KEY);"
@@ -159,14 +159,12 @@ def test_a_sequence_that_ends_before_its_origin_is_refused_by_the_plan(
     assert "sequence public.s of the source is at" in refused.value.why
 
 
-def test_a_sequence_that_ends_before_its_origin_later_is_told_by_the_rehearsal(
-    databases: Databases, tmp_path: Path
-) -> None:
+def test_rehearsal_reports_a_sequence_that_now_ends_before_its_origin(databases: Databases, tmp_path: Path) -> None:
     table = "CREATE TABLE t (id int PRIMARY KEY);"
     live = LiveRun(databases, tmp_path, table + "CREATE SEQUENCE s", table + "CREATE SEQUENCE s MAXVALUE 12")
     live.up_to_cutover()
     live.source.sql("SELECT setval('s', 13)")
-    for attempt in (lambda: rehearsed(live), live.cutover):
+    for attempt in (lambda: rehearse(live), live.cutover):
         with pytest.raises(Refused, match=r"public\.s cannot continue at 13") as refused:
             attempt()
     assert live.open_sides("INSERT INTO t VALUES (1)") == {"source"}
@@ -176,12 +174,14 @@ def test_a_sequence_that_ends_before_its_origin_later_is_told_by_the_rehearsal(
 
 
 @pytest.mark.parametrize("change", ["DROP SEQUENCE s", "ALTER SEQUENCE s RENAME TO s2"])
-def test_a_sequence_that_goes_during_the_run_is_named(databases: Databases, tmp_path: Path, change: str) -> None:
+def test_error_names_a_sequence_that_is_dropped_during_the_run(
+    databases: Databases, tmp_path: Path, change: str
+) -> None:
     ddl = "CREATE TABLE t (id int PRIMARY KEY); CREATE SEQUENCE s"
     live = LiveRun(databases, tmp_path, ddl, ddl)
     live.up_to_cutover()
     live.source.sql(change)
-    for attempt in (lambda: rehearsed(live), live.cutover):
+    for attempt in (lambda: rehearse(live), live.cutover):
         with pytest.raises(Refused, match=r"has no sequence public\.s any more"):
             attempt()
     assert live.open_sides("INSERT INTO t VALUES (1)") == {"source"}
@@ -189,9 +189,7 @@ def test_a_sequence_that_goes_during_the_run_is_named(databases: Databases, tmp_
     live.cutover()
 
 
-def test_a_sequence_of_which_nothing_shows_the_place_is_refused_and_the_way_out_works(
-    databases: Databases, tmp_path: Path
-) -> None:
+def test_a_sequence_without_an_origin_is_refused_and_the_hint_works(databases: Databases, tmp_path: Path) -> None:
     old = "CREATE TABLE t (id text PRIMARY KEY, v int); INSERT INTO t VALUES ('A7', 1)"
     new = "CREATE SEQUENCE s; CREATE TABLE t (id text PRIMARY KEY DEFAULT 'A' || nextval('s'), v int)"
     live = LiveRun(databases, tmp_path, old, new)
@@ -204,9 +202,7 @@ def test_a_sequence_of_which_nothing_shows_the_place_is_refused_and_the_way_out_
     assert live.target.value("SELECT nextval('s')") == 8 + SEQUENCE_MARGIN
 
 
-def test_a_rollback_sets_an_unowned_sequence_of_the_source_by_the_one_of_the_target(
-    databases: Databases, tmp_path: Path
-) -> None:
+def test_rollback_advances_an_unowned_sequence_of_the_source(databases: Databases, tmp_path: Path) -> None:
     old = "CREATE SEQUENCE old_s; CREATE TABLE t (id bigint PRIMARY KEY DEFAULT nextval('old_s'), v text);" + FILLED
     new = "CREATE SEQUENCE s; CREATE TABLE t (id bigint PRIMARY KEY DEFAULT nextval('s'), v text)"
     live = LiveRun(databases, tmp_path, old, new)
@@ -217,27 +213,27 @@ def test_a_rollback_sets_an_unowned_sequence_of_the_source_by_the_one_of_the_tar
     assert live.source.value("SELECT nextval('old_s')") == last + SEQUENCE_MARGIN + 1
 
 
-# However many --------------------------------------------------------------------------------------
+# Many sequences ------------------------------------------------------------------------------------
 
 
 @contextmanager
 def statements(session: Session, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What the session executes."""
+    """The statements that the session executes in the block."""
     found: list[str] = []
     execute = psycopg.Connection.execute
 
-    def noting(connection: psycopg.Connection[tuple[object, ...]], query: object, *more: object) -> object:
+    def recorded(connection: psycopg.Connection[tuple[object, ...]], query: object, *more: object) -> object:
         if connection is session.pg:
             found.append(str(query))
         return execute(connection, query, *more)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(session.pg), "execute", noting)
+        patch.setattr(type(session.pg), "execute", recorded)
         yield found
 
 
 @pytest.mark.parametrize("version", ["databases", "old_databases"])
-def test_a_thousand_sequences_take_as_many_statements_as_one(
+def test_a_thousand_sequences_need_as_many_statements_as_one(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     databases = named(request, version)

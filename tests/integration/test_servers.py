@@ -1,4 +1,4 @@
-"""The private servers and databases that every other test stands on."""
+"""The private servers and databases that every other test uses."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ALTER TABLE ONLY public."Genre" ADD CONSTRAINT "PK_Genre" PRIMARY KEY ("Id");
 """
 
 
-def test_the_embedded_server_forgets_nothing_that_it_acknowledged(database: TestDatabase) -> None:
+def test_the_embedded_server_makes_every_acknowledged_commit_durable(database: TestDatabase) -> None:
     assert [database.value(f"SHOW {name}") for name in ("fsync", "full_page_writes", "synchronous_commit")] == [
         "on",
         "on",
@@ -47,12 +47,12 @@ def test_the_embedded_server_forgets_nothing_that_it_acknowledged(database: Test
     ]
 
 
-def test_the_embedded_server_speaks_utf8_and_knows_letters_beyond_ascii(database: TestDatabase) -> None:
+def test_the_embedded_server_uses_utf8_and_classifies_non_ascii_letters(database: TestDatabase) -> None:
     assert database.value("SHOW server_encoding") == "UTF8"
     assert database.value("SELECT datcollate FROM pg_database WHERE datname = current_database()") in ("C.UTF-8", "C")
 
 
-def test_the_old_server_is_of_another_version(server: Server, old_server: Server) -> None:
+def test_the_old_server_has_another_version(server: Server, old_server: Server) -> None:
     assert major_version(old_server.bindir) != major_version(server.bindir)
 
 
@@ -62,7 +62,7 @@ def test_a_server_never_runs_as_root(server: Server, database: TestDatabase) -> 
     assert Path(f"/proc/{server.pid}").stat().st_uid != 0, pid
 
 
-def test_a_role_with_a_password_is_asked_for_it(server: Server, database: TestDatabase) -> None:
+def test_a_role_with_a_password_must_supply_it(server: Server, database: TestDatabase) -> None:
     role = f"{database.name}_asked"
     database.sql(f"CREATE ROLE {role} LOGIN PASSWORD 'p@ss/w:rd'")
     try:
@@ -73,21 +73,21 @@ def test_a_role_with_a_password_is_asked_for_it(server: Server, database: TestDa
         database.sql(f"DROP ROLE {role}")
 
 
-def test_what_was_committed_outlives_a_crash() -> None:
+def test_committed_rows_survive_a_crash() -> None:
     crashing = Server(embedded.scratch(), settings={"log_line_prefix": "%m [%p] it's ", "max_connections": "20"})
     with crashing:
         kept = TestDatabase(crashing, "postgres")
         kept.sql("CREATE TABLE kept AS SELECT 1 AS id")
         crashing.stop("immediate")
         assert crashing.pid is None
-        crashing.stop()  # stopping what is stopped is fine
+        crashing.stop()  # to stop a stopped server is allowed
         crashing.start()
         assert kept.rows("SELECT id FROM kept") == [(1,)]
         assert kept.value("SHOW log_line_prefix") == "%m [%p] it's "
     assert not crashing.root.exists()
 
 
-def test_a_server_that_died_and_left_its_pid_behind_can_be_removed(tmp_path: Path) -> None:
+def test_a_server_with_a_stale_pid_file_can_be_removed(tmp_path: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     dead = Server(tmp_path / "server")
@@ -97,7 +97,7 @@ def test_a_server_that_died_and_left_its_pid_behind_can_be_removed(tmp_path: Pat
     assert not dead.root.exists()
 
 
-def test_a_server_that_does_not_start_says_why() -> None:
+def test_a_server_that_does_not_start_reports_the_reason() -> None:
     root = embedded.scratch()
     broken = Server(root, settings={"shared_buffers": "nonsense"})
     try:
@@ -108,7 +108,7 @@ def test_a_server_that_does_not_start_says_why() -> None:
         broken.remove()
 
 
-def test_without_the_extra_the_refusal_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_error_names_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(Refused) as refused:
         embedded.bundled()
@@ -125,7 +125,7 @@ def test_a_template_is_built_once_and_its_clones_are_independent(databases: Data
     assert third.value("SELECT count(*) FROM pg_database WHERE datname LIKE 'template\\_%'") == templates
 
 
-def test_databases_are_dropped_at_the_end_even_while_somebody_is_connected(server: Server) -> None:
+def test_databases_are_dropped_even_while_a_session_is_connected(server: Server) -> None:
     made = Databases(server)
     database = made.make(name='Drop "me"')
     with database.connect() as open_connection:
@@ -136,7 +136,7 @@ def test_databases_are_dropped_at_the_end_even_while_somebody_is_connected(serve
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
-def test_a_plain_dump_is_loaded_in_either_encoding(database: TestDatabase, tmp_path: Path, encoding: str) -> None:
+def test_a_plain_dump_loads_in_either_encoding(database: TestDatabase, tmp_path: Path, encoding: str) -> None:
     dump = tmp_path / "dump.sql"
     dump.write_bytes(DUMP.encode(encoding))
     load_dump(database, dump)
@@ -149,7 +149,7 @@ def test_a_plain_dump_is_loaded_in_either_encoding(database: TestDatabase, tmp_p
     assert database.value("SELECT count(*) FROM pg_constraint WHERE conname = 'PK_Genre'") == 1
 
 
-def test_the_sample_database_is_loaded_whole(database: TestDatabase, samples: Path) -> None:
+def test_the_sample_database_loads_completely(database: TestDatabase, samples: Path) -> None:
     load_dump(database, samples / "chinook.sql")
     tables = "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
     assert database.value(tables) == 11

@@ -1,4 +1,4 @@
-"""setup: the target made beside the source, databases by any name, and servers that are refused."""
+"""setup: it creates the target on the source's server, accepts every form of name, and refuses unsuitable servers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from confiture.postgres.embedded import Server
 from projects import OLD, Project, error
 from servers import Databases, TestDatabase
 
-#: Encoding and locale, whatever this version's catalog calls them.
+#: Encoding and locale, under the names that the catalog of this version uses.
 LOCALE = (
     "SELECT key, value FROM pg_database d, jsonb_each_text(to_jsonb(d)) WHERE datname = '{}'"
     " AND key IN ('encoding', 'datlocprovider', 'datcollate', 'datctype', 'datlocale', 'daticulocale') ORDER BY key"
@@ -29,7 +29,7 @@ LOCALE = (
 
 @pytest.fixture
 def project(tmp_path: Path, databases: Databases) -> Project:
-    """A project whose target is not there yet."""
+    """A project whose target does not exist yet."""
     return make_project(tmp_path, databases, databases.cloned(OLD))
 
 
@@ -51,14 +51,14 @@ def make_project(folder: Path, databases: Databases, source: TestDatabase) -> Pr
         ("old_databases", "LOCALE_PROVIDER icu ICU_LOCALE 'de-DE'"),
     ],
 )
-def test_an_unknown_target_is_made_beside_the_source_with_its_encoding_and_locale(
+def test_setup_creates_the_target_with_the_sources_encoding_and_locale(
     request: pytest.FixtureRequest, tmp_path: Path, where: str, options: str
 ) -> None:
     databases: Databases = request.getfixturevalue(where)
     try:
         source = databases.make(options=options)
     except (psycopg.errors.FeatureNotSupported, psycopg.errors.SyntaxError) as refused:
-        pytest.skip(f"this PostgreSQL cannot: {refused}")
+        pytest.skip(f"this PostgreSQL does not support it: {refused}")
     source.sql(OLD)
     project = make_project(tmp_path, databases, source)
     said = project.setup().stderr
@@ -69,13 +69,13 @@ def test_an_unknown_target_is_made_beside_the_source_with_its_encoding_and_local
     assert file.read_text() == f"like: prod\ndatabase: {project.target}\n"
 
 
-def test_encoding_and_locale_can_be_told(project: Project) -> None:
+def test_setup_creates_the_target_with_a_given_encoding_and_locale(project: Project) -> None:
     project.setup("--encoding", "SQL_ASCII", "--locale", "C")
     found = dict(project.source.rows(LOCALE.format(project.target)))
     assert (found["encoding"], found["datlocprovider"], found["datcollate"], found["datctype"]) == ("0", "c", "C", "C")
 
 
-def test_a_target_named_by_uri_is_made_too_and_no_environment_is_written(project: Project) -> None:
+def test_setup_creates_a_target_given_by_uri_and_writes_no_environment(project: Project) -> None:
     uri = project.new.conninfo
     project.run("migrate", "schema-to-schema", "setup", "--source", "prod", "--target", uri)
     assert project.state == "setup"
@@ -83,7 +83,7 @@ def test_a_target_named_by_uri_is_made_too_and_no_environment_is_written(project
     project.run("migrate", "schema-to-schema", "migrate", "--target", uri, "--mapping", "column_mapping.yaml")
 
 
-def test_the_names_people_have_for_a_database_all_work(project: Project, tmp_path: Path) -> None:
+def test_every_form_of_database_name_works(project: Project, tmp_path: Path) -> None:
     server = project.source.server
     project.write(f"db/environments/{project.target}.yaml", f"like: prod\ndatabase: {project.target}\n")
     project.write(
@@ -100,7 +100,7 @@ def test_the_names_people_have_for_a_database_all_work(project: Project, tmp_pat
     service = {"PGSERVICEFILE": str(services)}
     project.setup(env=variables)
     schema = ("migrate", "schema-to-schema")
-    # the target by service, the source out of the journal: the environment is in this project
+    # The target is given by service. The journal names the source's environment, which is in this project.
     project.run(
         *schema, "migrate", "--target", "service=new", "--mapping", "column_mapping.yaml", env=variables | service
     )
@@ -108,14 +108,14 @@ def test_the_names_people_have_for_a_database_all_work(project: Project, tmp_pat
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     project.step("plan", "--project", str(project.folder), cwd=elsewhere, env=variables)
-    # without the project, the journal's own address of the source serves
+    # Outside the project, --source gives the address of the source.
     project.run(
         *schema, "cutover", "--target", project.new.conninfo, "--source", "service=old", cwd=elsewhere, env=service
     )
     assert project.state == "cutover"
 
 
-def test_a_password_out_of_passfile_is_enough_for_both_sides(project: Project) -> None:
+def test_a_password_from_a_passfile_works_for_both_sides(project: Project) -> None:
     role = f"{project.source.name}_role"
     project.source.sql(f"CREATE ROLE {role} SUPERUSER LOGIN PASSWORD 'from-the-file'")
     try:
@@ -128,7 +128,7 @@ def test_a_password_out_of_passfile_is_enough_for_both_sides(project: Project) -
         assert plan.count("strategy  fdw") == 2
         project.setup("--mapping", "column_mapping.yaml", env=known)
         project.step("migrate", env=known)
-        # from anywhere with only the target: the journal has the source without its password
+        # In any folder, the target is enough: the journal has the address of the source without its password.
         project.run(
             "migrate", "schema-to-schema", "verify", "--target",
             project.source.server.conninfo(project.target, user=role), cwd=project.folder / "db/schema", env=known,
@@ -143,7 +143,7 @@ def test_a_password_out_of_passfile_is_enough_for_both_sides(project: Project) -
 
 
 @pytest.mark.parametrize("older", ["source", "target"])
-def test_the_two_sides_may_be_servers_of_different_versions(
+def test_source_and_target_may_have_different_server_versions(
     tmp_path: Path, databases: Databases, old_databases: Databases, older: str
 ) -> None:
     on_source, on_target = (old_databases, databases) if older == "source" else (databases, old_databases)
@@ -164,19 +164,19 @@ def test_the_two_sides_may_be_servers_of_different_versions(
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "host=127.0.0.1 port=1"])
-def test_a_source_the_target_cannot_reach_goes_by_copy_and_the_plan_says_why(project: Project, address: str) -> None:
+def test_a_source_that_the_target_cannot_reach_is_copied_with_copy(project: Project, address: str) -> None:
     arguments = ("--source", "prod", "--mapping", "column_mapping.yaml", "--source-seen-from-target", address)
     plan = project.step("plan", *arguments).stdout
     assert plan.count("strategy  copy") == 2
     assert "cannot use postgres_fdw on the source: could not connect" in plan
-    told = error(project.step("plan", *arguments, "--strategy", "fdw", check=4))
-    assert "strategy fdw was requested, but" in told
+    message = error(project.step("plan", *arguments, "--strategy", "fdw", check=4))
+    assert "strategy fdw was requested, but" in message
     assert "using COPY because postgres_fdw is unavailable" in project.step("setup", *arguments).stderr
     project.step("migrate")
     project.step("verify")
 
 
-def test_another_server_under_the_sources_address_goes_by_copy(project: Project, old_server: Server) -> None:
+def test_copy_is_used_if_the_sources_address_reaches_another_server(project: Project, old_server: Server) -> None:
     TestDatabase(old_server, "postgres").sql(f"CREATE DATABASE {project.source.name}")
     try:
         address = f"127.0.0.1:{old_server.port}"
@@ -187,11 +187,9 @@ def test_another_server_under_the_sources_address_goes_by_copy(project: Project,
         TestDatabase(old_server, "postgres").sql(f"DROP DATABASE {project.source.name}")
 
 
-def test_a_target_without_the_extension_goes_by_copy_and_the_plan_says_why(
-    project: Project, databases: Databases
-) -> None:
+def test_copy_is_used_if_the_target_lacks_the_extension(project: Project, databases: Databases) -> None:
     databases.make(project.target)
-    # PostgreSQL 18 looks for extensions where it is told to: this database has none to offer
+    # PostgreSQL 18 looks for extensions in the configured path only. This path has none.
     project.new.sql(f"ALTER DATABASE {project.target} SET extension_control_path = '/nowhere'")
     plan = project.step("plan", "--source", "prod", "--mapping", "column_mapping.yaml").stdout
     assert plan.count("strategy  copy") == 2
@@ -212,51 +210,51 @@ def test_versions_outside_14_to_18_are_refused(version: int, known: bool) -> Non
 
 
 @pytest.fixture(scope="module")
-def odd_server() -> Iterator[Server]:
-    """A server that forgets: fsync is off."""
+def unsafe_server() -> Iterator[Server]:
+    """A server with fsync=off, which can lose committed data in a crash."""
     with Server(embedded.scratch(), settings={"fsync": "off"}) as running:
-        TestDatabase(running, "postgres").sql("CREATE DATABASE odd")
-        TestDatabase(running, "odd").sql(OLD)
+        TestDatabase(running, "postgres").sql("CREATE DATABASE unsafe")
+        TestDatabase(running, "unsafe").sql(OLD)
         yield running
 
 
-def test_fsync_off_is_refused_on_either_side_unless_accepted(project: Project, odd_server: Server) -> None:
-    odd, target = TestDatabase(odd_server, "odd"), TestDatabase(odd_server, "odd_new")
+def test_fsync_off_is_refused_on_either_side_unless_accepted(project: Project, unsafe_server: Server) -> None:
+    unsafe, target = TestDatabase(unsafe_server, "unsafe"), TestDatabase(unsafe_server, "unsafe_new")
     setup = ("migrate", "schema-to-schema", "setup")
-    for source, into in ((odd.conninfo, project.new.conninfo), ("prod", target.conninfo)):
-        told = error(project.run(*setup, "--source", source, "--target", into, check=4))
-        assert "fsync=off" in told
-        assert "--accept-fsync-off" in told
-        # what was made for it is gone again
-        assert odd.rows("SELECT 1 FROM pg_database WHERE datname = 'odd_new'") == []
+    for source, into in ((unsafe.conninfo, project.new.conninfo), ("prod", target.conninfo)):
+        message = error(project.run(*setup, "--source", source, "--target", into, check=4))
+        assert "fsync=off" in message
+        assert "--accept-fsync-off" in message
+        # The database that setup created is dropped again.
+        assert unsafe.rows("SELECT 1 FROM pg_database WHERE datname = 'unsafe_new'") == []
         assert project.source.rows(f"SELECT 1 FROM pg_database WHERE datname = '{project.target}'") == []
-    project.run(*setup, "--source", odd.conninfo, "--target", target.conninfo, "--accept-fsync-off")
+    project.run(*setup, "--source", unsafe.conninfo, "--target", target.conninfo, "--accept-fsync-off")
     project.run(
         "migrate", "schema-to-schema", "migrate", "--target", target.conninfo, "--mapping", "column_mapping.yaml"
     )
 
 
-def test_a_standby_is_refused_on_either_side(project: Project, odd_server: Server) -> None:
-    odd_server.stop()
-    signal_file = odd_server.data / "standby.signal"
+def test_a_standby_is_refused_on_either_side(project: Project, unsafe_server: Server) -> None:
+    unsafe_server.stop()
+    signal_file = unsafe_server.data / "standby.signal"
     signal_file.touch()
     try:
-        odd_server.start()
-        odd = TestDatabase(odd_server, "odd").conninfo
+        unsafe_server.start()
+        unsafe = TestDatabase(unsafe_server, "unsafe").conninfo
         setup = ("migrate", "schema-to-schema", "setup", "--accept-fsync-off")
         assert "the source is a standby" in error(
-            project.run(*setup, "--source", odd, "--target", project.new.conninfo, check=4)
+            project.run(*setup, "--source", unsafe, "--target", project.new.conninfo, check=4)
         )
-        assert "the target is a standby" in error(project.run(*setup, "--source", "prod", "--target", odd, check=4))
+        assert "the target is a standby" in error(project.run(*setup, "--source", "prod", "--target", unsafe, check=4))
     finally:
-        odd_server.stop()
+        unsafe_server.stop()
         signal_file.unlink(missing_ok=True)
-        odd_server.start()
+        unsafe_server.start()
 
 
 @pytest.fixture
 def pooler(tmp_path: Path, project: Project) -> Iterator[int]:
-    """PgBouncer before the server, pooling transactions; its port."""
+    """The port of a PgBouncer in front of the server, with transaction pooling."""
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         pytest.skip("pgbouncer is not installed")
@@ -268,7 +266,7 @@ def pooler(tmp_path: Path, project: Project) -> Iterator[int]:
         f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
         "pool_mode = transaction\nignore_startup_parameters = extra_float_digits\n"
     )
-    user = ["-u", "nobody"] if os.geteuid() == 0 else []
+    user = ["-u", "nobody"] if os.geteuid() == 0 else []  # wording: ok: the name of a system account
     log = tmp_path / "pgbouncer.log"
     with log.open("w") as output:
         running = subprocess.Popen([program, *user, str(config)], stdout=output, stderr=output)
@@ -286,11 +284,11 @@ def pooler(tmp_path: Path, project: Project) -> Iterator[int]:
 
 def test_a_transaction_pooler_is_refused(project: Project, pooler: int) -> None:
     uri = f"postgresql://postgres@127.0.0.1:{pooler}/{project.source.name}"
-    told = error(
+    message = error(
         project.run("migrate", "schema-to-schema", "setup", "--source", uri, "--target", project.new.conninfo, check=4)
     )
-    assert "connection pooler" in told
-    assert "the PostgreSQL server itself" in told
+    assert "connection pooler" in message
+    assert "the PostgreSQL server itself" in message
     assert project.source.rows(f"SELECT 1 FROM pg_database WHERE datname = '{project.target}'") == []
 
 
@@ -298,9 +296,9 @@ def test_a_transaction_pooler_is_refused(project: Project, pooler: int) -> None:
 
 
 @pytest.fixture
-def small_disk(odd_server: Server) -> Iterator[Path]:
-    """A tablespace ``small`` on a file system that is soon full; needs root to mount it."""
-    folder = odd_server.root / "small"
+def small_disk(unsafe_server: Server) -> Iterator[Path]:
+    """A tablespace ``small`` on a file system that is full soon. To mount it needs root."""
+    folder = unsafe_server.root / "small"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)]
     mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
@@ -308,28 +306,28 @@ def small_disk(odd_server: Server) -> Iterator[Path]:
         folder.rmdir()
         pytest.skip(f"cannot mount a small file system: {mounted.stderr.strip()}")
     try:
-        owner = odd_server.data.stat()
+        owner = unsafe_server.data.stat()
         os.chown(folder, owner.st_uid, owner.st_gid)
-        TestDatabase(odd_server, "postgres").sql(f"CREATE TABLESPACE small LOCATION '{folder}'")
+        TestDatabase(unsafe_server, "postgres").sql(f"CREATE TABLESPACE small LOCATION '{folder}'")
         yield folder
     finally:
-        odd_server.stop("immediate")  # nothing after this can be asked of it
+        unsafe_server.stop("immediate")  # no later test uses this server
         subprocess.run(["umount", folder], check=True)
 
 
-def test_a_full_disk_is_5_and_after_making_room_the_same_command_finishes(
-    tmp_path: Path, odd_server: Server, small_disk: Path
+def test_a_full_disk_exits_with_5_and_the_same_command_later_finishes(
+    tmp_path: Path, unsafe_server: Server, small_disk: Path
 ) -> None:
-    TestDatabase(odd_server, "postgres").sql("CREATE DATABASE wide TEMPLATE odd")
-    project = Project(tmp_path, TestDatabase(odd_server, "wide"), "wide_new")
+    TestDatabase(unsafe_server, "postgres").sql("CREATE DATABASE wide TEMPLATE unsafe")
+    project = Project(tmp_path, TestDatabase(unsafe_server, "wide"), "wide_new")
     project.source.sql("INSERT INTO tb_post (user_id, body) SELECT 1, repeat('x', 900) FROM generate_series(1, 40000)")
     made = "CREATE DATABASE wide_new TEMPLATE template0 TABLESPACE small STRATEGY file_copy"
-    TestDatabase(odd_server, "postgres").sql(made)
+    TestDatabase(unsafe_server, "postgres").sql(made)
     project.setup("--mapping", "column_mapping.yaml", "--accept-fsync-off")
-    told = error(project.step("migrate", "--chunk-rows", "1000", check=5))
-    assert "disk full" in told
-    assert "No space left on device" in told
-    assert "run the same command again" in told
+    message = error(project.step("migrate", "--chunk-rows", "1000", check=5))
+    assert "disk full" in message
+    assert "No space left on device" in message
+    assert "run the same command again" in message
     assert project.new.value("SELECT count(*) FROM confiture.chunk WHERE status = 'done'") > 0
     subprocess.run(["mount", "-o", "remount,size=300m", small_disk], check=True)
     project.step("migrate")

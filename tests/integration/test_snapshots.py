@@ -1,7 +1,7 @@
-"""Lock, then snapshot: a table that is rewritten while we wait for it is not taken for an empty one.
+"""Lock, then snapshot: a table that is rewritten while a command waits for its lock is not read as empty.
 
-A snapshot older than a rewrite by ALTER TABLE sees no row of the table; and the catalog as it was, so that
-nothing seems to have changed.
+A snapshot that is older than a rewrite by ALTER TABLE sees no row of the table. It also sees the old catalog, so
+that the fingerprint seems unchanged.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ def live(databases: Databases, tmp_path: Path) -> LiveRun:
 
 
 def rewrite(live: LiveRun) -> None:
-    """Rewrite the table, uncommitted until we wait for it."""
+    """Rewrite the table, and commit once a session of the run waits for its lock."""
     application = live.source.connect(autocommit=False)
     application.execute(REWRITE.encode())
 
     def commit() -> None:
         with application:
-            until(lambda: live.source.rows(WAITING), "us waiting for the lock")
+            until(lambda: live.source.rows(WAITING), "a session of the run waiting for the lock")
 
     threading.Thread(target=commit).start()
 
 
-def test_a_chunk_of_a_table_rewritten_meanwhile_is_not_empty(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chunk_of_a_concurrently_rewritten_table_is_not_empty(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     claim = chunks.next_chunk
 
     def then_rewritten(context: Context, number: int) -> Chunk | None:
@@ -61,7 +61,7 @@ def test_a_chunk_of_a_table_rewritten_meanwhile_is_not_empty(live: LiveRun, monk
     assert live.target.rows("SELECT 1 FROM confiture.chunk WHERE status = 'done'") == []
 
 
-def test_a_pass_over_a_table_rewritten_meanwhile_deletes_nothing(live: LiveRun) -> None:
+def test_a_pass_over_a_concurrently_rewritten_table_deletes_nothing(live: LiveRun) -> None:
     live.migrate()
     live.source.sql("UPDATE item SET n = 0 WHERE id = 5")
     rewrite(live)

@@ -1,4 +1,4 @@
-"""``confiture status``: what the on-call reads, and what monitoring exits with."""
+"""``confiture status``: the text for on-call engineers, and the exit codes for monitoring."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NEW = "CREATE TABLE item (id int PRIMARY KEY, name text NOT NULL UNIQUE);"
 
 
 class Move:
-    """A run taken from command to command in processes of its own."""
+    """A run whose commands are executed in processes of their own."""
 
     def __init__(self, databases: Databases, folder: Path, confiture: Confiture) -> None:
         self.source = databases.cloned(OLD)
@@ -53,7 +53,7 @@ class Move:
         self.step("setup", "--source", self.source.conninfo, "--chunk-rows", "10", *(more or ("--no-capture",)))
 
     def reach(self, state: str) -> None:
-        """Take a run that captures writes to a state."""
+        """Bring a run with capture to this state."""
         (self.folder / "mapping.yaml").write_text("")
         self.setup("--mapping", str(self.folder / "mapping.yaml"))
         for name, after in (("migrate", "migrating"), ("verify", "verified"), ("cutover", "cutover")):
@@ -71,7 +71,7 @@ class Move:
         self._confiture(*arguments, cwd=folder, check=check)
 
     def age(self, seconds: int) -> None:
-        """Make the last runner as old as if it had ended, or been heard of, so many seconds earlier."""
+        """Move the end and the last heartbeat of the last runner this many seconds into the past."""
         self.target.sql(
             f"UPDATE confiture.runner SET ended_at = ended_at - interval '{seconds} s',"
             f" heartbeat_at = heartbeat_at - interval '{seconds} s'"
@@ -81,7 +81,7 @@ class Move:
         return report(self.target.conninfo, self.folder)
 
     def run(self) -> RunReport:
-        """The run, in a report that fits the schema and can be printed in every form."""
+        """The run, from a report that fits the schema and can be printed in every format."""
         found = self.report()
         jsonschema.validate(found.as_json(), schema())
         assert render.nagios(found).startswith(f"CONFITURE {found.severity.name} - ")
@@ -100,7 +100,7 @@ def schema() -> dict[str, object]:
     return found
 
 
-def test_each_state_is_told_with_the_next_command_and_fits_the_schema(move: Move) -> None:
+def test_status_reports_each_state_with_the_next_command(move: Move) -> None:
     wanted = {"setup": "migrate", "migrate": "verify", "verify": "cutover", "cutover": "cleanup", "cleanup": None}
     for name, following in wanted.items():
         move.setup() if name == "setup" else move.step(name, *(["--yes"] if name == "cleanup" else []))
@@ -115,7 +115,7 @@ def test_each_state_is_told_with_the_next_command_and_fits_the_schema(move: Move
         assert f"({served})" in render.text(found)
 
 
-def test_a_killed_runner_with_work_left_is_critical_at_once(move: Move) -> None:
+def test_a_killed_runner_with_unfinished_work_is_critical_immediately(move: Move) -> None:
     move.setup()
     move.step("migrate", "--chunk-rows", "10", check=-9, failpoint="copy.before_commit:4")
     found = move.report()
@@ -131,7 +131,7 @@ def test_a_killed_runner_with_work_left_is_critical_at_once(move: Move) -> None:
     assert "DEAD" in render.text(found)
 
 
-def test_a_row_that_does_not_fit_is_critical_and_named(move: Move) -> None:
+def test_a_row_that_the_target_refuses_is_critical_and_named(move: Move) -> None:
     move.source.sql("UPDATE item SET name = NULL WHERE id = 55")
     move.setup()
     move.step("migrate", check=5)
@@ -152,11 +152,11 @@ def test_differences_are_critical(move: Move) -> None:
     assert (run.verification["status"], run.verification["differences"]) == ("different", 1)
 
 
-def test_a_database_without_a_journal_is_unknown_when_it_was_named(database: TestDatabase, tmp_path: Path) -> None:
+def test_a_named_database_without_a_journal_is_unknown(database: TestDatabase, tmp_path: Path) -> None:
     assert report(database.conninfo, tmp_path).severity is Severity.UNKNOWN
 
 
-def test_a_journal_newer_than_the_tool_is_unknown_and_told_as_far_as_it_goes(move: Move) -> None:
+def test_a_journal_newer_than_the_tool_is_unknown_and_partly_reported(move: Move) -> None:
     move.setup()
     move.target.sql("INSERT INTO confiture.migration (version, name, tool_version) VALUES (999, 'later', '9')")
     found = move.report()
@@ -164,9 +164,9 @@ def test_a_journal_newer_than_the_tool_is_unknown_and_told_as_far_as_it_goes(mov
     run = move.run()
     assert (run.state, run.severity, run.writes_served_by) == ("setup", Severity.UNKNOWN, "unknown")
     assert (run.next["command"], run.rollback["possible"]) == (None, False)
-    told = render.text(found)
-    assert told.startswith("UNKNOWN the journal of")
-    assert "OK" not in told
+    printed = render.text(found)
+    assert printed.startswith("UNKNOWN the journal of")
+    assert "OK" not in printed
     assert "confiture_severity 3\n" in render.openmetrics(found)
     move.target.sql("ALTER TABLE confiture.run RENAME COLUMN state TO phase")
     assert move.report().severity is Severity.UNKNOWN
@@ -181,7 +181,7 @@ def test_status_writes_nothing_and_waits_for_no_lock(move: Move) -> None:
         assert move.report().severity is Severity.UNKNOWN
 
 
-def test_the_command_exits_as_monitoring_expects(move: Move, confiture: Confiture, tmp_path: Path) -> None:
+def test_exit_codes_of_status_are_those_of_monitoring_plugins(move: Move, confiture: Confiture, tmp_path: Path) -> None:
     confiture("status", "--no-such-option", check=3)
     confiture("status", "--target", "nowhere", check=3)
     confiture("status", "--target", "postgresql://postgres@127.0.0.1:1/x", check=3)
@@ -206,7 +206,7 @@ def test_a_critical_run_exits_with_2(move: Move, confiture: Confiture) -> None:
     confiture("status", "--target", move.target.conninfo, check=2)
 
 
-def test_without_a_target_every_environment_is_told(move: Move, confiture: Confiture) -> None:
+def test_status_without_a_target_reports_every_environment(move: Move, confiture: Confiture) -> None:
     environments = move.folder / "db/environments"
     environments.mkdir()
     (environments / "old.yaml").write_text(f"database_url: {move.source.conninfo}\n")
@@ -216,14 +216,14 @@ def test_without_a_target_every_environment_is_told(move: Move, confiture: Confi
     assert "SETUP" in confiture("status", cwd=move.folder, check=0).stdout
 
 
-def test_a_copy_that_nobody_makes_has_no_rate_and_no_end(move: Move) -> None:
+def test_a_copy_without_a_runner_has_no_rate_and_no_estimated_end(move: Move) -> None:
     move.setup()
     move.step("migrate", "--chunk-rows", "10", check=-9, failpoint="copy.before_commit:4")
     progress = move.report().runs[0].progress
     assert (progress.rows_per_second, progress.eta) == (None, None)
 
 
-def test_a_setup_that_stopped_half_way_is_to_be_finished_first(move: Move) -> None:
+def test_status_asks_to_finish_an_interrupted_setup_first(move: Move) -> None:
     move.step("setup", "--source", move.source.conninfo, check=-9, failpoint="setup.after_commit:1")
     assert "schema-to-schema setup " in move.report().runs[0].next["command"]
 
@@ -240,10 +240,10 @@ def test_a_faulty_environment_does_not_hide_the_others(move: Move) -> None:
     assert [run.state for run in found.runs] == ["setup"]
 
 
-def test_an_unknown_environment_is_told_in_the_form_that_was_asked_for(tmp_path: Path, confiture: Confiture) -> None:
-    told = confiture("status", "--target", "nowhere", "--format", "json", check=3)
-    jsonschema.validate(json.loads(told.stdout), schema())
-    assert "nowhere" in json.loads(told.stdout)["unknown"][0]
+def test_an_unknown_environment_is_reported_in_the_requested_format(tmp_path: Path, confiture: Confiture) -> None:
+    printed = confiture("status", "--target", "nowhere", "--format", "json", check=3)
+    jsonschema.validate(json.loads(printed.stdout), schema())
+    assert "nowhere" in json.loads(printed.stdout)["unknown"][0]
     assert confiture("status", "--target", "nowhere", "--format", "openmetrics", check=3).stdout.endswith("# EOF\n")
 
 
@@ -251,9 +251,9 @@ def test_labels_are_escaped() -> None:
     assert render._escaped('a"b\\c\nd') == 'a\\"b\\\\c\\nd'
 
 
-# Half of a switch ------------------------------------------------------------------------------------
+# Unfinished switchovers ------------------------------------------------------------------------------
 
-HALVES = {
+UNFINISHED = {
     "just closed": ("cutover", "switch.after_point_of_no_return"),
     "about to close": ("cutover", "switch.before_point_of_no_return"),
     "about to open": ("cutover", "switch.after_point_of_no_return", "switch.before_open_commit"),
@@ -263,26 +263,24 @@ HALVES = {
 }
 
 
-@pytest.mark.parametrize("half", HALVES)
-def test_half_of_a_switch_is_to_be_finished_now_and_by_the_command_that_is_printed(
-    move: Move, tmp_path: Path, half: str
-) -> None:
-    command, *failpoints = HALVES[half]
+@pytest.mark.parametrize("case", UNFINISHED)
+def test_the_printed_command_finishes_an_unfinished_switchover(move: Move, tmp_path: Path, case: str) -> None:
+    command, *failpoints = UNFINISHED[case]
     move.reach("cutover" if command == "rollback" else "verified")
     for failpoint in failpoints:
         move.step(command, check=-9, failpoint=failpoint)
     run = move.run()
     line = f"confiture migrate schema-to-schema {command} --target {shlex.quote(move.target.conninfo)}"
     assert run.severity == Severity.CRITICAL
-    # Before the rollback closes the target, the target itself tells that it is open.
-    assert run.writes_served_by == ("target" if half == "rollback about to close" else "unknown")
+    # Before the rollback closes the target, status reads from the target itself that it is open.
+    assert run.writes_served_by == ("target" if case == "rollback about to close" else "unknown")
     assert run.leave_alone == f"not safe to leave: finish it now: {line}"
     assert run.undo == f"none until the {command} is finished"
     assert (run.next["command"], run.next["alternatives"]) == (line, [])
     assert not run.rollback["possible"]
-    told = render.text(move.report())
-    assert "Leave alone: not safe to leave: finish it now" in told
-    assert told.count("confiture migrate") == told.count(line) == 1
+    printed = render.text(move.report())
+    assert "Leave alone: not safe to leave: finish it now" in printed
+    assert printed.count("confiture migrate") == printed.count(line) == 1
     move.paste(line, tmp_path / "elsewhere")
     after = move.run()
     assert (after.severity, after.writes_served_by) == (
@@ -291,7 +289,7 @@ def test_half_of_a_switch_is_to_be_finished_now_and_by_the_command_that_is_print
     )
 
 
-def test_after_the_opening_the_target_takes_writes_and_the_cutover_is_to_be_finished(move: Move) -> None:
+def test_after_the_opening_status_asks_to_finish_the_cutover(move: Move) -> None:
     move.reach("verified")
     move.step("cutover", check=-9, failpoint="switch.after_open_commit")
     run = move.run()
@@ -300,11 +298,11 @@ def test_after_the_opening_the_target_takes_writes_and_the_cutover_is_to_be_fini
     assert run.leave_alone == "safe for the data: the target takes writes"
 
 
-# A command that ended with work left -------------------------------------------------------------------
+# A command that ended with unfinished work -------------------------------------------------------------
 
 
 def assert_work_left(move: Move, error: str) -> None:
-    """A warning now, critical after the lease, with the error; the printed command finishes the work."""
+    """The report shows the error, as a warning now and as critical after the lease."""
     run = move.run()
     assert run.severity == Severity.WARNING
     assert error in " ".join(run.reasons)
@@ -315,7 +313,9 @@ def assert_work_left(move: Move, error: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_leaves_work_that_is_told(move: Move, forks: Forks, tmp_path: Path, number: signal.Signals) -> None:
+def test_status_reports_unfinished_work_after_a_signal(
+    move: Move, forks: Forks, tmp_path: Path, number: signal.Signals
+) -> None:
     move.setup()
     move.step("pause")
     line = ["migrate", "schema-to-schema", "migrate", "--target", move.target.conninfo, "--project", str(move.folder)]
@@ -324,7 +324,7 @@ def test_a_signal_leaves_work_that_is_told(move: Move, forks: Forks, tmp_path: P
     assert move.run().next["command"].split()[3] == "resume"
     running.signal(number)
     assert running.wait().code == 128 + number
-    # Paused, and no command is running: both commands are told, in their order.
+    # The run is paused and no command is running: status prints both commands in their order.
     run = move.run()
     commands = [run.next["command"], *(a["command"] for a in run.next["alternatives"])]
     assert [c.split()[3] for c in commands] == ["resume", "migrate"]
@@ -334,7 +334,7 @@ def test_a_signal_leaves_work_that_is_told(move: Move, forks: Forks, tmp_path: P
     assert move.run().severity == Severity.OK
 
 
-def test_a_source_that_stops_leaves_work_that_is_told(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_reports_unfinished_work_after_the_source_stops(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(retry.retry.__kwdefaults__ or {}, "deadline", 1.0)
     move.setup()
     server = move.source.server
@@ -353,7 +353,7 @@ def test_a_source_that_stops_leaves_work_that_is_told(move: Move, monkeypatch: p
     assert_work_left(move, "CannotConnect")
 
 
-def test_a_killed_runner_leaves_work_whether_it_is_paused_or_not(move: Move) -> None:
+def test_unfinished_work_of_a_killed_runner_is_critical_even_if_paused(move: Move) -> None:
     move.setup()
     move.step("migrate", "--chunk-rows", "10", check=-9, failpoint="copy.before_commit:4")
     move.step("pause")
@@ -362,7 +362,7 @@ def test_a_killed_runner_leaves_work_whether_it_is_paused_or_not(move: Move) -> 
     assert [run.next["command"].split()[3], run.next["alternatives"][0]["command"].split()[3]] == ["resume", "migrate"]
 
 
-def test_a_verification_that_was_killed_is_not_running(move: Move) -> None:
+def test_a_killed_verification_is_interrupted(move: Move) -> None:
     move.reach("migrating")
     move.step("verify", check=-9, failpoint="verify.before_commit")
     run = move.run()
@@ -371,7 +371,7 @@ def test_a_verification_that_was_killed_is_not_running(move: Move) -> None:
     assert "schema-to-schema verify " in run.next["command"]
 
 
-def test_a_log_that_nobody_applies_is_a_warning_after_an_hour(move: Move) -> None:
+def test_a_log_that_no_command_applies_is_a_warning_after_an_hour(move: Move) -> None:
     move.reach("verified")
     assert move.run().severity == Severity.OK
     move.target.sql("UPDATE confiture.catchup SET at = at - interval '61 min'")
@@ -382,7 +382,7 @@ def test_a_log_that_nobody_applies_is_a_warning_after_an_hour(move: Move) -> Non
     assert move.run().severity == Severity.OK
 
 
-# What refuses a command -------------------------------------------------------------------------------
+# Refused commands -------------------------------------------------------------------------------------
 
 CHANGES = {
     "rewritten": "VACUUM FULL item",
@@ -393,7 +393,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("command", ["follow", "cutover"])
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_refuses_a_command_is_critical_until_it_is_resolved(
+def test_the_reason_of_a_refused_command_is_critical_until_resolved(
     move: Move, tmp_path: Path, change: str, command: str
 ) -> None:
     move.reach("verified")
@@ -405,13 +405,13 @@ def test_what_refuses_a_command_is_critical_until_it_is_resolved(
     assert "item" in (run.blocked_reason or "")
     assert f"blocked: {run.blocked_reason}" in run.reasons
     assert [e["kind"] for e in run.errors] == ["blocked"]
-    told = render.text(move.report())
-    assert told.startswith("CRITICAL")
-    assert run.next["command"] in told
+    printed = render.text(move.report())
+    assert printed.startswith("CRITICAL")
+    assert run.next["command"] in printed
     assert "--restart-table public.item" in run.next["command"]
 
 
-def test_the_printed_command_resolves_what_blocks_the_run(move: Move, tmp_path: Path) -> None:
+def test_the_printed_command_unblocks_the_run(move: Move, tmp_path: Path) -> None:
     move.reach("verified")
     move.source.sql("VACUUM FULL item")
     move.step("follow", "--once", check=4)
@@ -423,26 +423,26 @@ def test_the_printed_command_resolves_what_blocks_the_run(move: Move, tmp_path: 
     assert move.run().severity == Severity.OK
 
 
-def test_a_change_that_is_undone_blocks_until_a_command_has_looked(move: Move) -> None:
+def test_a_reverted_change_blocks_until_a_command_has_checked(move: Move) -> None:
     move.reach("verified")
     move.source.sql("ALTER TABLE item ADD COLUMN more int")
     move.step("follow", "--once", check=4)
-    move.step("migrate")  # it has nothing to do, and does not look
+    move.step("migrate")  # has nothing to do, and checks nothing
     assert move.run().severity == Severity.CRITICAL
     line = f"confiture migrate schema-to-schema migrate --target {shlex.quote(move.target.conninfo)}"
     assert move.run().next["command"] == f"{line} --restart-table public.item"
 
 
-def test_a_command_that_only_lacked_its_turn_blocks_nothing(move: Move) -> None:
+def test_a_command_out_of_order_does_not_block_the_run(move: Move) -> None:
     move.setup()
     move.step("cutover", check=4)
     assert (move.run().severity, move.run().blocked_reason) == (Severity.OK, None)
 
 
-# There and back ---------------------------------------------------------------------------------------
+# Rollback ---------------------------------------------------------------------------------------------
 
 
-def test_a_rollback_is_told_until_the_next_cutover(move: Move, tmp_path: Path) -> None:
+def test_status_reports_a_rollback_until_the_next_cutover(move: Move, tmp_path: Path) -> None:
     move.reach("cutover")
     run = move.run()
     commands = [run.next["command"], *(a["command"] for a in run.next["alternatives"])]
@@ -455,14 +455,14 @@ def test_a_rollback_is_told_until_the_next_cutover(move: Move, tmp_path: Path) -
         assert run.rolled_back_at is not None
         assert (run.severity, run.writes_served_by) == (Severity.OK, "source")
         assert f"schema-to-schema {step} " in run.next["command"]
-        told = render.text(move.report())
-        assert "rolled back at" in told.splitlines()[0] + told.splitlines()[1]
-        assert "100.0 %" not in told.splitlines()[0]
+        printed = render.text(move.report())
+        assert "rolled back at" in printed.splitlines()[0] + printed.splitlines()[1]
+        assert "100.0 %" not in printed.splitlines()[0]
         move.step(step)
     assert move.run().rolled_back_at is None
 
 
-def test_differences_of_a_run_that_captures_are_repaired_by_the_printed_command(move: Move, tmp_path: Path) -> None:
+def test_with_capture_the_printed_command_repairs_differences(move: Move, tmp_path: Path) -> None:
     move.reach("migrating")
     move.target.as_the_run("UPDATE item SET name = 'other' WHERE id = 3")
     move.step("verify", check=7)
@@ -473,9 +473,7 @@ def test_differences_of_a_run_that_captures_are_repaired_by_the_printed_command(
     assert move.run().severity == Severity.OK
 
 
-def test_differences_of_a_run_without_capture_are_copied_again_by_the_printed_command(
-    move: Move, tmp_path: Path
-) -> None:
+def test_without_capture_the_printed_command_copies_differences_again(move: Move, tmp_path: Path) -> None:
     move.setup()
     move.step("migrate")
     move.target.sql("UPDATE item SET name = 'other' WHERE id = 3")
@@ -490,9 +488,7 @@ def test_differences_of_a_run_without_capture_are_copied_again_by_the_printed_co
 # Names ------------------------------------------------------------------------------------------------
 
 
-def test_printed_commands_name_the_target_and_the_project_as_they_were_given(
-    move: Move, confiture: Confiture, tmp_path: Path
-) -> None:
+def test_printed_commands_repeat_the_given_target_and_project(move: Move, confiture: Confiture, tmp_path: Path) -> None:
     environments = move.folder / "db/environments"
     environments.mkdir()
     (environments / "new.yaml").write_text(f"database_url: {move.target.conninfo}\n")
@@ -504,15 +500,15 @@ def test_printed_commands_name_the_target_and_the_project_as_they_were_given(
         f"--target {uri} --project .": ("--target", move.target.conninfo, "--project", "."),
     }
     for wanted, given in ways.items():
-        told = json.loads(confiture("status", *given, "--format", "json", check=0).stdout)
-        assert told["runs"][0]["next"]["command"] == f"confiture migrate schema-to-schema migrate {wanted}"
+        printed = json.loads(confiture("status", *given, "--format", "json", check=0).stdout)
+        assert printed["runs"][0]["next"]["command"] == f"confiture migrate schema-to-schema migrate {wanted}"
     again = confiture(
         "migrate", "schema-to-schema", "resume", "--target", "new", "--project", str(move.folder), check=0
     )
     assert f"schema-to-schema migrate --target new --project {move.folder}" in again.stdout
 
 
-def test_every_line_but_commands_and_names_fits_a_terminal(move: Move) -> None:
+def test_every_line_except_commands_and_names_fits_a_terminal(move: Move) -> None:
     move.reach("verified")
     move.source.sql("VACUUM FULL item")
     move.step("follow", "--once", check=4)

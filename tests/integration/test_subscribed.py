@@ -1,4 +1,4 @@
-"""What reaches the source by logical replication is captured, and partitions that come and go block the run."""
+"""Changes from logical replication are captured, and a changed set of partitions blocks the run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CREATE PUBLICATION feed FOR TABLE fed;
 
 @pytest.fixture(scope="module")
 def publisher() -> Iterator[TestDatabase]:
-    """A database on a server of its own, which publishes ``fed``."""
+    """A database on a server of its own that publishes table ``fed``."""
     with Server(embedded.scratch(), settings={"wal_level": "logical"}) as server:
         yield Databases(server).make()
 
@@ -53,15 +53,15 @@ def live(databases: Databases, feed: TestDatabase, tmp_path: Path) -> Iterator[L
 
 def subscribe(live: LiveRun, feed: TestDatabase) -> None:
     live.source.sql(f"CREATE SUBSCRIPTION s{live.source.name} CONNECTION '{feed.conninfo}' PUBLICATION feed")
-    applied(live, feed)
+    wait_until_applied(live, feed)
 
 
-def applied(live: LiveRun, feed: TestDatabase) -> None:
-    """Wait until the source has what was published."""
+def wait_until_applied(live: LiveRun, feed: TestDatabase) -> None:
+    """Wait until the source has every published row."""
     wanted = feed.rows("SELECT * FROM fed ORDER BY id")
     deadline = time.monotonic() + 60
     while live.source.rows("SELECT * FROM fed ORDER BY id") != wanted:
-        assert time.monotonic() < deadline, "the subscription does not apply"
+        assert time.monotonic() < deadline, "the subscription does not apply its changes"
         time.sleep(0.02)
 
 
@@ -73,20 +73,20 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_what_a_subscription_applies_is_captured(live: LiveRun, feed: TestDatabase, change: str) -> None:
+def test_changes_that_a_subscription_applies_are_captured(live: LiveRun, feed: TestDatabase, change: str) -> None:
     subscribe(live, feed)
     live.setup()
     live.migrate()
     feed.sql(change)
-    applied(live, feed)
+    wait_until_applied(live, feed)
     live.source.sql("UPDATE own SET note = 'two'; INSERT INTO fed VALUES (-1, 'by hand')")
     live.follow()
     live.assert_same(**SAME)
     assert live.verify().equal
 
 
-def test_a_subscription_that_comes_during_the_run_blocks_it(live: LiveRun, feed: TestDatabase) -> None:
-    """Its changes would not fire the statement-level triggers that are there."""
+def test_a_subscription_created_during_the_run_blocks_it(live: LiveRun, feed: TestDatabase) -> None:
+    """Changes from a subscription do not fire the installed statement-level triggers."""
     live.setup()
     live.migrate()
     subscribe(live, feed)
@@ -94,12 +94,12 @@ def test_a_subscription_that_comes_during_the_run_blocks_it(live: LiveRun, feed:
         live.follow()
 
 
-def test_a_closed_source_refuses_what_a_subscription_applies(live: LiveRun, feed: TestDatabase) -> None:
+def test_a_closed_source_refuses_changes_from_a_subscription(live: LiveRun, feed: TestDatabase) -> None:
     subscribe(live, feed)
     live.through()
     feed.sql("INSERT INTO fed VALUES (100, 'late')")
     errors = "SELECT sum(apply_error_count) > 0 FROM pg_stat_subscription_stats"
-    until(lambda: live.source.value(errors), "the apply worker being refused")
+    until(lambda: live.source.value(errors), "an error of the apply worker")
     assert live.source.rows("SELECT 1 FROM fed WHERE id = 100") == []
 
 
@@ -119,7 +119,7 @@ CHANGED = {
         "",
         "log_c",
     ),
-    "made": (
+    "created": (
         "CREATE TABLE log_d PARTITION OF log FOR VALUES FROM ('2024-05-01') TO ('2024-06-01')",
         "$omit: [log_c]",
         "log_d",
@@ -128,7 +128,7 @@ CHANGED = {
 
 
 @pytest.mark.parametrize(("change", "mapping", "leaf"), CHANGED.values(), ids=CHANGED)
-def test_a_partition_that_comes_or_goes_blocks_the_run_until_the_table_is_copied_again(
+def test_a_changed_set_of_partitions_blocks_the_run_until_a_restart(
     databases: Databases, tmp_path: Path, change: str, mapping: str, leaf: str
 ) -> None:
     new = "CREATE TABLE log (id int, day date, PRIMARY KEY (id, day))"

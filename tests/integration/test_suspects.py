@@ -1,4 +1,4 @@
-"""Rows that differ while writes go on: however many are merely behind, the one that is wrong is found."""
+"""Rows that differ while the application writes: verify finds a wrong row among any number of rows that only lag."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ NEW = """
 CREATE TABLE a_first (id bigint PRIMARY KEY);
 CREATE TABLE item (id bigint PRIMARY KEY, amount bigint NOT NULL);
 """
-#: Last of all keys as texts are ordered.
+#: The last of all keys in the order of text.
 WRONG = 999
 
 
-class Meanwhile(Quiet):
-    """Does something at the moment when the first table is verified and the second is not looked at yet."""
+class DuringVerify(Quiet):
+    """Calls ``act`` after the first table is verified and before the second table is read."""
 
     def __init__(self, act: Callable[[], None]) -> None:
         super().__init__()
@@ -43,13 +43,13 @@ def live(databases: Databases, tmp_path: Path) -> LiveRun:
     run = LiveRun(databases, tmp_path, OLD, NEW)
     run.setup()
     run.migrate()
-    run.progress = Meanwhile(
+    run.progress = DuringVerify(
         lambda: run.source.sql(f"UPDATE item SET amount = amount + 1 WHERE id <> {WRONG}"),
     )
     return run
 
 
-def test_a_row_that_never_stands_still_is_no_difference(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_constantly_changing_row_is_not_reported_as_different(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     read = suspects._read
 
     def then_it_changes(*args: Any) -> object:
@@ -61,7 +61,7 @@ def test_a_row_that_never_stands_still_is_no_difference(live: LiveRun, monkeypat
     assert live.verify().equal
 
 
-def test_rows_that_are_only_behind_are_no_differences(live: LiveRun) -> None:
+def test_rows_that_are_only_behind_are_not_reported_as_different(live: LiveRun) -> None:
     assert live.verify().equal
 
 

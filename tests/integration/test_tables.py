@@ -1,4 +1,4 @@
-"""Tables of every kind move, whatever they are called, and the target ends up as its DDL alone would have made it."""
+"""Tables of every kind and with any name are moved, and in the end the target matches its DDL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from servers import Databases
 
 CHUNK_ROWS = 7
 
-#: 63 bytes of two-byte letters, and one.
+#: 63 bytes: two-byte letters and one single-byte letter.
 LONG = "ä" * 31 + "z"
 HOSTILE = f'''
 CREATE SCHEMA "a ""b"" %s {{}} '";
@@ -186,7 +186,7 @@ PARTITIONED_NEW_ROWS = """
 INSERT INTO event_detail SELECT n, date '2019-12-20' + n, n, n * 3, 'a' FROM generate_series(1, 10) n;
 INSERT INTO event_log SELECT n, date '2019-12-20' + n FROM generate_series(1, 30) n;
 """
-#: The old side has these as they are to become, but without their foreign keys.
+#: The source has these tables as in the target, but without their foreign keys.
 PARTITIONED_NEW_OLD = """
 CREATE TABLE event_detail (id int PRIMARY KEY, at date, event int, leaf int, kind text);
 CREATE TABLE event_log (id int, at date, PRIMARY KEY (id, at));
@@ -276,7 +276,7 @@ SAME = [
 def moved(
     request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[AnyMove]:
-    """All of them moved, verified and cut over."""
+    """A run that has moved and verified every table and is cut over."""
     databases = Databases(server)
     virtual = "VIRTUAL"
     source, ddl = (text.replace("{virtual}", virtual) for text in (SOURCE, DDL))
@@ -293,5 +293,5 @@ def test_every_row_arrives_once(moved: AnyMove, table: str) -> None:
     moved.assert_same(f"SELECT * FROM {table}")
 
 
-def test_after_the_cutover_the_target_is_as_its_ddl_alone_makes_it(moved: AnyMove, databases: Databases) -> None:
+def test_after_the_cutover_the_target_matches_its_ddl(moved: AnyMove, databases: Databases) -> None:
     moved.assert_as_designed(databases)

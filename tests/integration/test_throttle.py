@@ -1,4 +1,7 @@
-"""The copy holds itself back: a rate, standbys that lag, a long log, a pause. Seen by status, kept across a kill."""
+"""The copy is throttled by a rate, by lagging standbys, by a long log or by a pause.
+
+``status`` shows the limits, and they survive a kill.
+"""
 
 from __future__ import annotations
 
@@ -34,25 +37,25 @@ from live import LiveRun, Quiet
 from servers import Databases, TestDatabase
 from small_move import SmallMove
 
-HELD = "throttled: rate limit 1 rows/s"
+THROTTLED = "throttled: rate limit 1 rows/s"
 
 
 @pytest.fixture
 def move(databases: Databases, tmp_path: Path) -> SmallMove:
-    """Set up with its mapping; nothing is copied."""
+    """A run that is set up with its mapping and has copied nothing."""
     made = small_move.make(databases, tmp_path)
     made.setup()
     return made
 
 
 def start(forks: Forks, move: SmallMove, *options: str) -> Running:
-    """A migrate as a process of its own."""
+    """Start ``migrate`` in a process of its own."""
     return forks.start(move.arguments("migrate", *options), move.project)
 
 
 @contextmanager
 def in_first_chunk_of_post(forks: Forks, move: SmallMove) -> Iterator[Running]:
-    """A migrate in the middle of a chunk, until the end of the block."""
+    """A ``migrate`` that waits in the middle of a chunk until the end of the block."""
     waits = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     with move.target.connect(autocommit=False) as blocker:
         blocker.execute("LOCK TABLE post IN SHARE MODE")
@@ -62,8 +65,8 @@ def in_first_chunk_of_post(forks: Forks, move: SmallMove) -> Iterator[Running]:
         blocker.rollback()
 
 
-def told(move: SmallMove) -> RunReport:
-    """The run as status tells it, in its contract."""
+def status_of(move: SmallMove) -> RunReport:
+    """The run as ``status`` reports it, validated against the schema."""
     found = report.report(move.target.conninfo, move.project)
     schema = json.loads((resources.files("confiture") / "schemas/status.json").read_text())
     jsonschema.validate(found.as_json(), schema)
@@ -84,14 +87,12 @@ def assert_finishes(move: SmallMove, running: Running) -> None:
 # The rate ------------------------------------------------------------------------------------------
 
 
-def test_a_running_copy_obeys_a_limit_within_a_chunk_shows_it_and_ends_when_it_is_lifted(
-    forks: Forks, move: SmallMove
-) -> None:
+def test_a_running_copy_obeys_a_new_limit_after_at_most_one_chunk(forks: Forks, move: SmallMove) -> None:
     with in_first_chunk_of_post(forks, move) as running:
         move.run("throttle", "--max-rate", "1")
-    running.until_said(HELD)
+    running.until_said(THROTTLED)
     assert [s for s, _ in move.chunks("post")].count("done") == 1
-    run = told(move)
+    run = status_of(move)
     assert run.severity == Severity.OK
     assert run.throttle["active"]
     assert run.throttle["reason"] == "rate limit 1 rows/s"
@@ -99,46 +100,46 @@ def test_a_running_copy_obeys_a_limit_within_a_chunk_shows_it_and_ends_when_it_i
     found = report.report(move.target.conninfo, move.project)
     assert ", throttled: rate limit 1 rows/s" in render.text(found)
     assert "_throttled'=1" in render.nagios(found)
-    # Nothing is held open on either side meanwhile.
+    # While the copy waits, no transaction is open on either side.
     idle = "SELECT 1 FROM pg_stat_activity WHERE state = 'idle in transaction' AND application_name LIKE 'confiture%'"
     assert move.source.rows(idle) == []
     move.target.sql("UPDATE confiture.runner SET throttled_since = throttled_since - interval '6 min'")
-    assert told(move).severity == Severity.WARNING
-    assert told(move).reasons == ("throttled for 6 min: rate limit 1 rows/s",)
+    assert status_of(move).severity == Severity.WARNING
+    assert status_of(move).reasons == ("throttled for 6 min: rate limit 1 rows/s",)
     move.run("throttle", "--off")
     assert_finishes(move, running)
-    run = told(move)
+    run = status_of(move)
     assert (run.throttle["active"], run.throttle["limits"]["max_rate"]) == (False, None)
 
 
-def test_killed_while_throttled_the_same_command_is_throttled_still(forks: Forks, move: SmallMove) -> None:
+def test_the_same_command_is_throttled_again_after_a_kill(forks: Forks, move: SmallMove) -> None:
     running = start(forks, move, "--max-rate", "1")
-    running.until_said(HELD)
+    running.until_said(THROTTLED)
     running.signal(signal.SIGKILL)
     assert running.wait().code == -signal.SIGKILL
-    # A chunk is as small as the limit asks: else 40 rows would come at once, and then nothing for 40 seconds.
+    # The limit makes chunks this small. Otherwise 40 rows would be copied together, followed by 40 seconds of waiting.
     assert [rows for s, rows in move.chunks("app_user") if s == "done"] == [2]
-    assert len(move.chunks("app_user")) == chunks.PLAN_AHEAD  # planned so, not cut off from larger ones
-    run = told(move)
+    assert len(move.chunks("app_user")) == chunks.PLAN_AHEAD  # planned at this size, not split from larger chunks
+    run = status_of(move)
     assert not run.throttle["active"]
     assert run.throttle["limits"]["max_rate"] == 1
     again = start(forks, move)
-    again.until_said(HELD)
+    again.until_said(THROTTLED)
     move.run("throttle", "--off")
     assert_finishes(move, again)
 
 
-def test_a_throttled_copy_hears_a_signal_and_a_pause(forks: Forks, move: SmallMove) -> None:
+def test_a_throttled_copy_obeys_a_signal_and_a_pause(forks: Forks, move: SmallMove) -> None:
     running = start(forks, move, "--max-rate", "1")
-    running.until_said(HELD)
+    running.until_said(THROTTLED)
     move.run("pause")
     running.until_said("paused on request")
-    assert not told(move).throttle["active"]
+    assert not status_of(move).throttle["active"]
     running.signal(signal.SIGTERM)
     assert running.wait().code == 143
 
 
-def test_a_limited_copy_is_throttled_from_chunk_to_chunk_until_it_is_slow_enough_by_itself(move: SmallMove) -> None:
+def test_a_copy_is_throttled_until_it_is_slower_than_its_limit(move: SmallMove) -> None:
     commands.requests.throttle(move.where, Throttle(max_rate=100), False)
     with move.holding() as context:
         context.progress = quiet = Quiet()
@@ -152,10 +153,10 @@ def test_a_limited_copy_is_throttled_from_chunk_to_chunk_until_it_is_slow_enough
         assert [line.split(" after")[0] for line in quiet.lines[1:]] == ["throttle ended"]
 
 
-def test_limits_are_set_one_by_one_and_lifted_together(move: SmallMove) -> None:
+def test_limits_are_set_separately_and_removed_together(move: SmallMove) -> None:
     def limits(*options: str) -> Throttle:
         move.run("throttle", *options)
-        return throttle.from_json(told(move).throttle["limits"])
+        return throttle.from_json(status_of(move).throttle["limits"])
 
     assert limits("--max-rate", "500") == Throttle(500)
     assert limits("--max-replica-lag", "2.5", "--max-backlog", "9") == Throttle(500, 2.5, 9)
@@ -165,11 +166,11 @@ def test_limits_are_set_one_by_one_and_lifted_together(move: SmallMove) -> None:
     move.run("throttle", "--max-rate", "0", code=2)
 
 
-# A chunk's time ------------------------------------------------------------------------------------
+# Duration of a chunk -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("strategy", ["fdw", "copy"])
-def test_a_pause_is_obeyed_after_the_chunk_whatever_the_strategy(
+def test_either_strategy_obeys_a_pause_after_the_current_chunk(
     forks: Forks, databases: Databases, tmp_path: Path, strategy: str
 ) -> None:
     move = small_move.make(databases, tmp_path)
@@ -183,7 +184,7 @@ def test_a_pause_is_obeyed_after_the_chunk_whatever_the_strategy(
     assert_finishes(move, running)
 
 
-def test_chunks_that_are_slow_become_smaller(move: SmallMove, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_chunks_become_smaller(move: SmallMove, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throttle, "CHUNK_SECONDS", 0)
     monkeypatch.setattr(throttle, "SLOW_CHUNK_ROWS", 25)
     move.migrate()
@@ -202,7 +203,7 @@ def test_chunks_that_are_slow_become_smaller(move: SmallMove, monkeypatch: pytes
 def standby(server: Server) -> Iterator[TestDatabase]:
     """A standby that streams from the server of the tests."""
     if not (server.bindir / "pg_basebackup").exists():
-        pytest.skip("the embedded PostgreSQL has no pg_basebackup to make a standby with")
+        pytest.skip("the embedded PostgreSQL has no pg_basebackup, which creates the standby")
     made = Server(embedded.scratch(), settings={"wal_receiver_status_interval": "1s"})
     if made._user is not None:
         embedded._let_in(made.root)
@@ -218,7 +219,7 @@ def standby(server: Server) -> Iterator[TestDatabase]:
 
 @contextmanager
 def replay_paused(standby: TestDatabase, source: TestDatabase, lag: float) -> Iterator[None]:
-    """The standby streams on and replays nothing; it is ``lag`` seconds behind when the block begins."""
+    """The standby receives WAL and replays none. At the start of the block its lag is ``lag`` seconds."""
     standby.sql("SELECT pg_wal_replay_pause()")
     try:
         until(lambda: source.value(WORST) is not None and _write(source) > lag, "the standby to lag")
@@ -231,27 +232,27 @@ WORST = "SELECT max(extract(epoch FROM replay_lag)::float8) FROM pg_stat_replica
 
 
 def _write(source: TestDatabase) -> float:
-    """Some WAL, without which the server does not look at its clock; how far it sees the standby behind."""
+    """Write some WAL, without which the server measures no lag, and return the lag that it has measured."""
     source.sql("SELECT pg_logical_emit_message(false, 'test', repeat('x', 100))")
     return float(source.value(WORST) or 0)
 
 
-def test_the_copy_yields_to_a_standby_that_lags_and_goes_on_when_it_has_caught_up(
+def test_the_copy_waits_until_a_lagging_standby_has_caught_up(
     forks: Forks, move: SmallMove, standby: TestDatabase
 ) -> None:
-    # Something is replayed first: lag is told by the clock from one known position on.
+    # The standby replays something first: the server measures lag in time only from a known position.
     until(lambda: _write(move.source) >= 0 and move.source.rows(f"{WORST} HAVING max(replay_lag) IS NOT NULL"), "lag")
     with replay_paused(standby, move.source, 0.5):
         running = start(forks, move, "--max-replica-lag", "0.5")
         running.until_said("throttled: replica lag ")
         assert "> 0.5 s (far of the " in running.err.read_text()
-        assert told(move).throttle["reason"].startswith("replica lag ")
+        assert status_of(move).throttle["reason"].startswith("replica lag ")
         assert copied(move) == 0
     running.until_said("throttle ended")
     assert_finishes(move, running)
 
 
-def test_who_may_not_see_standbys_is_told_once_and_copies_on(
+def test_missing_privilege_to_see_standbys_is_reported_once(
     move: SmallMove, standby: TestDatabase, databases: Databases
 ) -> None:
     role = f"{move.source.name}_plain"
@@ -285,11 +286,11 @@ def _as(context: Context, database: Database) -> Session:
     return Session(database, "runner", context.schema[-8:])
 
 
-# The log of a run that captures --------------------------------------------------------------------
+# The log of a run with capture ---------------------------------------------------------------------
 
 
-class Watching(Quiet):
-    """Progress that looks how long the log is, and what the journal says, whenever something is said."""
+class LogWatcher(Quiet):
+    """Progress that records the length of the log and the recorded reason with each line."""
 
     live: LiveRun
     seen: dict[str, tuple[int, str | None]]
@@ -311,20 +312,20 @@ def log(live: LiveRun) -> str:
 
 @pytest.fixture
 def live(databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LiveRun:
-    """Captured, with 300 rows waiting in its log under ten keys."""
+    """A run with capture, whose log has 300 rows of ten keys."""
     monkeypatch.setattr(throttler, "BACKLOG_SECONDS", 0)
     table = "CREATE TABLE t (id int PRIMARY KEY, n int);"
     rows = "INSERT INTO t SELECT n, 0 FROM generate_series(1, 100) n"
     made = LiveRun(databases, tmp_path, table + rows, table, chunk_rows=20)
     made.setup()
-    made.progress = Watching()
+    made.progress = LogWatcher()
     made.progress.live, made.progress.seen = made, {}
     for _ in range(30):
         made.source.sql("UPDATE t SET n = n + 1 WHERE id <= 10")
     return made
 
 
-def test_the_copy_yields_to_a_long_log_which_is_shortened_before_the_next_chunk(live: LiveRun) -> None:
+def test_the_copy_waits_while_a_long_log_is_compacted(live: LiveRun) -> None:
     commands.requests.throttle(live.where, Throttle(max_backlog=50), False)
     live.migrate()
     lines = live.progress.lines
@@ -334,7 +335,7 @@ def test_the_copy_yields_to_a_long_log_which_is_shortened_before_the_next_chunk(
     live.assert_same(t="SELECT id, n FROM t")
 
 
-def test_the_log_is_kept_short_while_the_copy_waits(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_is_compacted_while_the_copy_waits(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_compaction, "EVERY_SECONDS", 0)
     commands.requests.throttle(live.where, Throttle(max_rate=100), False)
     with commands.holding.hold_run(live.where, "migrate", live.progress) as (context, _):
@@ -347,7 +348,7 @@ def test_the_log_is_kept_short_while_the_copy_waits(live: LiveRun, monkeypatch: 
             assert log.waiting() == 10
 
 
-def test_a_log_that_has_too_many_keys_does_not_stop_the_copy(live: LiveRun) -> None:
+def test_a_log_with_too_many_keys_does_not_stop_the_copy(live: LiveRun) -> None:
     commands.requests.throttle(live.where, Throttle(max_backlog=5), False)
     live.migrate()
     assert [line for line in live.progress.lines if "; continuing" in line] == [

@@ -1,4 +1,4 @@
-"""Expressions run the code of trusted roles only: what they call is judged by the OID that the server resolved."""
+"""Expressions run only code of trusted roles. Their functions are checked by the OID that PostgreSQL resolved."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ CREATE TABLE item (id int PRIMARY KEY, name varchar(20) NOT NULL, n int);
 INSERT INTO item VALUES (1, 'one', 1), (2, 'two', 2);
 """
 NEW = "CREATE TABLE item (id int PRIMARY KEY, name text NOT NULL, n int)"
-#: What the application's role leaves behind; {role} is that role.
+#: The body of a function that the application's role creates.
 STATIC = "LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN 'hers'; END $$"
 
 
 @dataclass
 class Shop:
-    """Databases with a role of the application that may create in ``public``."""
+    """Databases in which a role of the application has the CREATE privilege on schema ``public``."""
 
     databases: Databases
     project: Path
     roles: list[str] = field(default_factory=list)
 
     def live(self, statements: str, transform: str, more: str = "", *, new: str = NEW, old: str = OLD) -> LiveRun:
-        """A run whose source has ``statements`` run by the application's role."""
+        """A run in whose source the application's role has executed ``statements``."""
         mapping = f'item:\n  name:\n    source_column: name\n    transform: "{transform}"\n{more}'
         live = LiveRun(self.databases, self.project, old, new, mapping)
         self.apply(live.source, statements)
         return live
 
     def apply(self, database: TestDatabase, statements: str) -> None:
-        """Run ``statements`` as the application's role, which is created here."""
+        """Create the application's role and execute ``statements`` as this role."""
         role = f"{database.name}_app"
         if role not in self.roles:
             database.sql(f"CREATE ROLE {role}")
@@ -61,7 +61,7 @@ def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
 
 
 def faults(live: LiveRun) -> str:
-    """What the plan refuses, in full."""
+    """All faults of the plan with their hints."""
     with pytest.raises(FaultyInput) as raised:
         live.plan()
     return "\n".join(f"{f.message} {f.hint}" for f in raised.value.faults)
@@ -71,12 +71,12 @@ SHADOWED = f"CREATE FUNCTION public.upper(varchar) RETURNS text {STATIC}"
 
 
 @pytest.mark.parametrize("shop", ["databases", "old_databases"], indirect=True)
-def test_function_that_shadows_a_built_in_one_is_refused_with_owner_and_ways_out(shop: Shop) -> None:
+def test_function_that_shadows_a_built_in_one_is_refused_with_its_owner(shop: Shop) -> None:
     live = shop.live(SHADOWED, "upper(name)")
-    told = faults(live)
-    assert f"public.upper(character varying), which role {shop.role(live)} owns" in told
-    assert "$trust_functions: ['public.upper(character varying)']" in told
-    assert "ALTER FUNCTION public.upper(character varying) OWNER TO postgres" in told
+    reported = faults(live)
+    assert f"public.upper(character varying), which role {shop.role(live)} owns" in reported
+    assert "$trust_functions: ['public.upper(character varying)']" in reported
+    assert "ALTER FUNCTION public.upper(character varying) OWNER TO postgres" in reported
 
 
 UNTRUSTED = {
@@ -125,7 +125,7 @@ UNTRUSTED = {
 
 @pytest.mark.parametrize("shop", ["databases", "old_databases"], indirect=True)
 @pytest.mark.parametrize("kind", UNTRUSTED)
-def test_other_code_of_the_application_is_refused(shop: Shop, kind: str) -> None:
+def test_other_code_that_the_application_owns_is_refused(shop: Shop, kind: str) -> None:
     statements, transform, function = UNTRUSTED[kind]
     assert f"{function}, which role" in faults(shop.live(statements, transform))
 
@@ -186,9 +186,7 @@ def test_trusted_function_that_was_redefined_is_refused(shop: Shop, monkeypatch:
     assert "redefined after the plan trusted it" in str(raised.value.why)
 
 
-def test_function_that_appears_after_the_plan_is_refused_when_views_are_created(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_function_created_after_the_plan_is_refused_with_the_views(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     live = shop.live("SELECT 1", "upper(name)")
     create_views = plan_store.create_views
 
@@ -233,16 +231,16 @@ def test_reverse_that_runs_code_of_another_role_in_the_target_is_refused(shop: S
     )
 
 
-def test_function_named_without_types_is_a_fault_and_so_is_one_that_is_not_there(shop: Shop) -> None:
+def test_trusted_function_without_types_or_that_is_missing_is_a_fault(shop: Shop) -> None:
     live = shop.live("SELECT 1", "upper(name)", "$trust_functions: [public.upper, 'public.lower(nonsense)', app.f(]\n")
-    told = faults(live)
-    assert "'public.upper' does not name one function" in told
-    assert "'app.f(' does not name one function" in told
-    assert "the source has no function public.lower(nonsense)" in told
+    reported = faults(live)
+    assert "'public.upper' does not name one function" in reported
+    assert "'app.f(' does not name one function" in reported
+    assert "the source has no function public.lower(nonsense)" in reported
 
 
-def test_judging_an_expression_runs_nothing_of_the_application(shop: Shop) -> None:
-    """Our own queries resolve names in pg_catalog alone, whatever the search path has."""
+def test_checking_an_expression_runs_no_code_of_the_application(shop: Shop) -> None:
+    """Confiture's own queries resolve names only in pg_catalog, whatever search_path contains."""
     live = shop.live(
         "CREATE FUNCTION public.pg_get_function_arguments(name) RETURNS text LANGUAGE plpgsql AS"
         " $$ BEGIN RAISE 'ran'; END $$; CREATE FUNCTION public.format(text, name, name, text) RETURNS text"

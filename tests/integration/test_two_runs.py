@@ -1,4 +1,4 @@
-"""Two runs of one source: at most one of their targets ever takes the writes (docs/invariants.md, I-8.1)."""
+"""Two runs of one source: at most one of their targets takes writes (docs/invariants.md, I-8.1)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_source_that_another_run_has_closed_is_refused(
     assert first.open_sides(WRITE) == {"target"}
 
 
-def test_a_closed_source_is_refused_after_cleanup_too(first: LiveRun, databases: Databases, tmp_path: Path) -> None:
+def test_a_closed_source_is_also_refused_after_cleanup(first: LiveRun, databases: Databases, tmp_path: Path) -> None:
     first.through()
     first.cleanup()
     with pytest.raises(Refused, match="closed by another run"):
@@ -62,7 +62,7 @@ def test_a_source_is_accepted_again_after_a_rollback(first: LiveRun, databases: 
     assert later.open_sides(WRITE) == {"target"}
 
 
-def test_a_run_of_the_other_tables_is_accepted(databases: Databases, tmp_path: Path) -> None:
+def test_a_second_run_for_the_other_tables_is_accepted(databases: Databases, tmp_path: Path) -> None:
     only_item = "CREATE TABLE item (id bigint PRIMARY KEY, n bigint);"
     first = LiveRun(databases, tmp_path / "first", OLD, only_item, "$omit: [other]\n")
     first.through()
@@ -73,16 +73,16 @@ def test_a_run_of_the_other_tables_is_accepted(databases: Databases, tmp_path: P
 
 
 @pytest.mark.parametrize("capture", [True, False])
-def test_of_two_verified_runs_only_one_target_opens(
+def test_only_one_target_of_two_verified_runs_opens(
     first: LiveRun, databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capture: bool
 ) -> None:
-    """The other cutover commits after this one has looked, and before it has its lock."""
+    """The other cutover commits after this cutover has checked the source, and before it acquires its lock."""
     first.up_to_cutover()
     later = second(first, databases, tmp_path / "later")
     later.setup(capture=capture)
     later.migrate()
     assert later.verify().equal
-    # The fingerprint finds the triggers of the other run as well: only this check is left.
+    # The fingerprint would also detect the triggers of the other run. It is disabled, so that only this check is left.
     monkeypatch.setattr("confiture.fingerprint.changes", lambda *args: [])
     close = cutover._close
 
@@ -102,7 +102,7 @@ def test_of_two_verified_runs_only_one_target_opens(
     assert later.state == "verified"
 
 
-def test_a_run_that_began_beside_another_one_is_blocked(first: LiveRun, databases: Databases, tmp_path: Path) -> None:
+def test_a_run_is_blocked_when_a_second_run_starts(first: LiveRun, databases: Databases, tmp_path: Path) -> None:
     first.up_to_cutover()
     second(first, databases, tmp_path / "later").setup()
     with pytest.raises(Blocked, match="was changed during the run"):

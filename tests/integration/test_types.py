@@ -1,6 +1,6 @@
-"""Every type goes both ways of copying, in both formats, as a value and as a key; nothing is rounded or cut.
+"""Values and keys of every type are copied by both strategies and in both formats without any loss.
 
-One migration per strategy carries a table for each type and format; each test looks at one of them.
+One migration per strategy copies a table for each type and format. Each test checks one of these tables.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CREATE TABLE pointed_at (id int);
 CREATE FUNCTION same(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';
 '''
 
-#: Each type with values as SQL literals; NULL comes with every one.
+#: Each type with values as SQL literals. Each table also gets a NULL.
 VALUES: dict[str, tuple[str, list[str]]] = {
     "bool": ("boolean", ["true", "false"]),
     "int2": ("smallint", ["-32768", "32767", "0"]),
@@ -133,7 +133,7 @@ VALUES: dict[str, tuple[str, list[str]]] = {
     "citext": ("citext", ["'Bob'", "'bob '"]),
     "citext_array": ("citext[]", ["'{Bob,\"b,c\"}'"]),
 }
-#: Types whose binary form may differ between servers, so that their tables go as text whatever else they hold.
+#: Types whose binary format may differ between servers. Their tables are copied as text.
 TEXT_ONLY = {
     *("jsonpath", "tsquery", "xid8", "pg_lsn", "pg_snapshot", "tid", "aclitem", "regclass", "regprocedure"),
     *("regtype", "regrole", "regclass_array", "int4multirange", "datemultirange", "textrange", "textmultirange"),
@@ -141,7 +141,7 @@ TEXT_ONLY = {
     *("citext", "citext_array"),
 }
 
-#: Key types: the columns' types, and an expression for each over n from 1 to KEY_ROWS.
+#: Keys: the type of each column, and an expression over n from 1 to KEY_ROWS that computes its value.
 KEY_ROWS = 17
 KEYS: dict[str, list[tuple[str, str]]] = {
     "int8": [("bigint", "n * 1000000007::bigint * (1 - n % 2 * 2)")],
@@ -171,9 +171,9 @@ KEYS: dict[str, list[tuple[str, str]]] = {
     "oid": [("oid", "n * 200000000::bigint")],
     "varbit": [("varbit", "n::bit(8)::varbit")],
 }  # fmt: skip
-#: Keys that postgres_fdw does not ship: they go by COPY on their own accord.
+#: Keys whose comparison postgres_fdw does not push down. Their tables are copied with COPY in any case.
 NOT_SHIPPED = {"enum", "domain", "domain_of_domain", "enum_and_int", "name", "text_c", "text_own"}
-#: Unique columns that cannot be walked by, and why.
+#: Unique columns that are not a walk key, with the reason.
 UNWALKABLE = {
     "numeric": ("numeric", "n * 1.5", "is numeric without a fixed scale"),
     "float8": ("float8", "n / 7.0", "has type double precision"),
@@ -188,7 +188,7 @@ CREATE TYPE many AS ENUM ({", ".join(f"'m{n * 7 % 18}'" for n in range(1, 18))})
 """
 
 
-#: The columns of the tables with values, by the format that they must go in.
+#: The columns of the tables with values, by the format in which they are copied.
 FORMS = {"binary": [case for case in VALUES if case not in TEXT_ONLY], "text": list(VALUES)}
 
 
@@ -224,7 +224,7 @@ DDL = "\n".join([TYPES, *_value_tables(False), *_key_tables(False)])
 def moved(
     request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[AnyMove]:
-    """All of them moved and verified, by COPY or, where they can, by FDW."""
+    """A run that has moved and verified every table, by COPY or, where possible, by postgres_fdw."""
     databases = Databases(server)
     move = any_move.make(databases, tmp_path_factory.mktemp("types"), SOURCE, DDL)
     strategy = "copy" if request.param == "copy" else None
@@ -234,7 +234,7 @@ def moved(
 
 @pytest.fixture
 def strategy(moved: AnyMove, request: pytest.FixtureRequest) -> str:
-    """How the tables at hand go."""
+    """The strategy of the run."""
     return str(request.node.callspec.params["moved"])
 
 
@@ -242,7 +242,7 @@ def strategy(moved: AnyMove, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.parametrize(("form", "case"), [(form, case) for form, cases in FORMS.items() for case in cases])
-def test_every_value_arrives_as_it_was(moved: AnyMove, strategy: str, case: str, form: str) -> None:
+def test_every_value_arrives_unchanged(moved: AnyMove, strategy: str, case: str, form: str) -> None:
     table = moved.planned(f"values_{form}")
     assert (table.strategy, table.format) == (strategy, form)
     assert moved.source.value(f"SELECT count({case}) FROM values_{form}") == len(VALUES[case][1])
@@ -262,7 +262,7 @@ def test_a_table_is_walked_by_a_key_of_any_type(moved: AnyMove, strategy: str, c
 
 
 @pytest.mark.parametrize("case", UNWALKABLE)
-def test_a_key_that_cannot_be_walked_makes_one_chunk_and_says_why(moved: AnyMove, case: str) -> None:
+def test_a_key_that_cannot_be_walked_yields_one_chunk_and_a_reason(moved: AnyMove, case: str) -> None:
     table = moved.planned(f"unwalkable_{case}")
     assert table.key == ()
     assert UNWALKABLE[case][2] in table.key_reason

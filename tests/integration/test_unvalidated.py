@@ -1,4 +1,4 @@
-"""Constraints NOT VALID accept old rows that violate them, on either side, and refuse new ones after the cutover."""
+"""NOT VALID constraints of either side accept old rows that violate them, and refuse new ones after the cutover."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ SELECT coalesce(conrelid::regclass::text, ''), coalesce(contypid::regtype::text,
        obj_description(oid, 'pg_constraint')
 FROM pg_constraint WHERE contype IN ('c', 'n') AND connamespace = 'public'::regnamespace
 """
-#: What the constraints refuse, once they are back.
+#: Statements that the constraints refuse once they are restored.
 REFUSED = [
     "UPDATE a SET v = -2 WHERE id = 9",
     "INSERT INTO a VALUES (50, 5, 50, 'f')",
@@ -65,14 +65,14 @@ KINDS = pytest.mark.parametrize("kind", ["databases", "old_databases"])
 
 
 @KINDS
-def test_rows_that_violate_a_constraint_not_valid_are_brought_over(
+def test_rows_that_violate_a_not_valid_constraint_are_copied(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     databases, checks = _databases(kind, request)
     live = LiveRun(databases, tmp_path, TABLES + ROWS + checks, TABLES + checks, chunk_rows=7)
     live.setup()
     live.migrate()
-    # An update of any column brings the row over again; on the source only rows that obey may be updated.
+    # An update of any column copies the row again. The source permits updates only of rows that meet the constraints.
     live.source.sql("UPDATE a SET v = v + 1 WHERE id = 8; DELETE FROM a WHERE id = 1; DELETE FROM parts WHERE id = 1")
     live.source.sql('ALTER TABLE a DROP CONSTRAINT "po %s", DROP CONSTRAINT own; UPDATE a SET v = v WHERE id = 3')
     live.follow()
@@ -89,7 +89,7 @@ def test_rows_that_violate_a_constraint_not_valid_are_brought_over(
 
 
 @KINDS
-def test_the_sources_constraints_not_valid_do_not_stop_changes_in_reverse(
+def test_not_valid_constraints_of_the_source_do_not_stop_reverse_passes(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     databases, checks = _databases(kind, request)
@@ -110,7 +110,7 @@ def test_the_sources_constraints_not_valid_do_not_stop_changes_in_reverse(
 
 
 @KINDS
-def test_constraints_not_valid_come_back_after_a_rollback_and_a_second_cutover(
+def test_not_valid_constraints_are_restored_after_a_second_cutover(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     databases, checks = _databases(kind, request)
@@ -137,9 +137,7 @@ ALTER TABLE grandchild ADD CONSTRAINT lone CHECK (v > -5) NOT VALID;
 """
 
 
-def test_inherited_constraints_not_valid_are_as_declared_after_the_cutover(
-    databases: Databases, tmp_path: Path
-) -> None:
+def test_inherited_not_valid_constraints_are_restored_as_declared(databases: Databases, tmp_path: Path) -> None:
     rows = "INSERT INTO parent VALUES (1, -9); INSERT INTO child VALUES (2, -9); INSERT INTO grandchild VALUES (3, -9);"
     ddl = INHERITANCE + INHERITED
     live = LiveRun(databases, tmp_path, INHERITANCE + rows + INHERITED, ddl)
@@ -150,7 +148,7 @@ def test_inherited_constraints_not_valid_are_as_declared_after_the_cutover(
 
 
 @KINDS
-def test_abort_gives_constraints_not_valid_back(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_abort_restores_not_valid_constraints(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     databases, checks = _databases(kind, request)
     live = LiveRun(databases, tmp_path, TABLES + ROWS, TABLES + checks)
     databases.make(live.target.name).sql(TABLES + checks)

@@ -1,4 +1,4 @@
-"""The write block: one function closes a database to every way of writing, on every leaf, whatever the snapshot."""
+"""The write block: one function closes a database to every kind of write, on every leaf and for every snapshot."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Blocking:
                 write_block.install(tx, SCHEMA, config_ref(name))
 
     def close(self) -> None:
-        """As a cutover does: under a lock that waits for writers."""
+        """Close the database as a cutover does, under a lock that waits for writers."""
         with self.session.transaction() as tx:
             tx.pg.execute("LOCK TABLE public.plain, public.parted, public.other IN SHARE ROW EXCLUSIVE MODE")
             write_block.block(tx, SCHEMA, "closed", "elsewhere")
@@ -58,7 +58,7 @@ def config_ref(name: str) -> write_block.TableRef:
 
 @pytest.fixture(params=["databases", "old_databases"], ids=["newest", "old"])
 def blocking(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Blocking]:
-    """On either server."""
+    """A database with the write block, on each of both servers."""
     made: Databases = request.getfixturevalue(request.param)
     found = Blocking(made.cloned(TABLES), tmp_path)
     yield found
@@ -112,7 +112,9 @@ OLDER = {
 
 
 @pytest.mark.parametrize("isolation", OLDER.values(), ids=OLDER)
-def test_a_transaction_that_began_before_is_refused(blocking: Blocking, isolation: psycopg.IsolationLevel) -> None:
+def test_a_transaction_that_began_before_the_closing_is_refused(
+    blocking: Blocking, isolation: psycopg.IsolationLevel
+) -> None:
     with blocking.database.connect(autocommit=False) as older:
         older.isolation_level = isolation
         older.execute("SELECT count(*) FROM other")
@@ -121,8 +123,8 @@ def test_a_transaction_that_began_before_is_refused(blocking: Blocking, isolatio
             older.execute("UPDATE plain SET n = 5 WHERE id = 1")
 
 
-def test_a_prepared_statement_and_a_compiled_function_are_refused(blocking: Blocking) -> None:
-    """The session has fired the trigger already, so it holds the function compiled."""
+def test_prepared_statements_and_compiled_functions_are_refused(blocking: Blocking) -> None:
+    """The session has already fired the trigger, so it has cached the compiled function."""
     with blocking.database.connect() as connection:
         connection.execute("PREPARE p AS UPDATE plain SET n = n + 1 WHERE id = 1")
         connection.execute("EXECUTE p")
@@ -133,8 +135,8 @@ def test_a_prepared_statement_and_a_compiled_function_are_refused(blocking: Bloc
                 connection.execute(statement)
 
 
-def test_a_statement_that_runs_while_the_database_closes_is_refused(blocking: Blocking) -> None:
-    """One statement of a session writes to a table that is not locked yet, waits, and writes to one that is closed."""
+def test_a_statement_that_runs_during_the_closing_is_refused(blocking: Blocking) -> None:
+    """One statement writes to a table without a write block, waits, and then writes to a table that is closed."""
     blocking.database.sql(
         "CREATE TABLE free (n int); CREATE FUNCTION slowly() RETURNS void LANGUAGE plpgsql AS $$ BEGIN"
         " INSERT INTO free VALUES (1); PERFORM pg_advisory_lock(7); UPDATE plain SET n = 0; END $$"
@@ -151,7 +153,7 @@ def test_a_statement_that_runs_while_the_database_closes_is_refused(blocking: Bl
     assert [type(error) for error in failed] == [CLOSED]
 
 
-def test_a_writer_that_waits_for_the_lock_is_refused_once_it_has_it(blocking: Blocking) -> None:
+def test_a_writer_that_waits_for_the_lock_is_refused_afterwards(blocking: Blocking) -> None:
     failed: list[BaseException] = []
     with blocking.session.transaction() as tx:
         tx.pg.execute("LOCK TABLE public.plain, public.parted IN SHARE ROW EXCLUSIVE MODE")
@@ -171,7 +173,7 @@ def _run(database: TestDatabase, statement: str, failed: Callable[[BaseException
         failed(error)
 
 
-def test_a_partition_attached_later_is_closed_too(blocking: Blocking) -> None:
+def test_a_partition_that_is_attached_later_is_also_closed(blocking: Blocking) -> None:
     blocking.close()
     blocking.database.sql(
         "CREATE TABLE late (id int, d int, PRIMARY KEY (id, d));"
@@ -182,7 +184,7 @@ def test_a_partition_attached_later_is_closed_too(blocking: Blocking) -> None:
             blocking.database.sql(write)
 
 
-def test_an_opened_database_takes_writes_again(blocking: Blocking) -> None:
+def test_a_database_accepts_writes_again_after_the_opening(blocking: Blocking) -> None:
     blocking.close()
     with blocking.session.transaction() as tx:
         write_block.unblock(tx, SCHEMA)
@@ -204,16 +206,14 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_whatever_may_have_let_a_write_through_is_noticed(blocking: Blocking, damage: str) -> None:
+def test_every_change_that_may_have_permitted_a_write_is_detected(blocking: Blocking, damage: str) -> None:
     blocking.close()
     blocking.database.sql(damage)
     with blocking.session.transaction() as tx, pytest.raises(Blocked, match="damaged"):
         write_block.refuse_damaged(tx, SCHEMA, "source")
 
 
-def test_follow_and_rollback_notice_a_leaf_that_was_open_on_the_closed_source(
-    databases: Databases, tmp_path: Path
-) -> None:
+def test_follow_and_rollback_detect_a_leaf_that_permitted_writes(databases: Databases, tmp_path: Path) -> None:
     old = TABLES.partition("CREATE FUNCTION")[0]
     run = LiveRun(databases, tmp_path, old, old.partition("INSERT")[0])
     run.through()
@@ -231,7 +231,7 @@ def test_follow_and_rollback_notice_a_leaf_that_was_open_on_the_closed_source(
     assert run.source.rows("SELECT 1 FROM parted WHERE id = 5000") == []
 
 
-def test_closing_costs_the_same_for_any_number_of_tables(databases: Databases, tmp_path: Path) -> None:
+def test_closing_takes_one_statement_for_any_number_of_tables(databases: Databases, tmp_path: Path) -> None:
     database = databases.cloned(TABLES)
     blocking = Blocking(database, tmp_path)
     counted: list[object] = []

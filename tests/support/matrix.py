@@ -1,9 +1,9 @@
-"""The kill matrix: a run is killed at every point it passes, resumed by the same command, and must end as ever.
+"""The kill matrix: a run is killed at each point that it passes, resumed by the same command, and must end normally.
 
-A course of commands is gone once without a kill, to count the points that each command passes. Then, for each
-of them, a fresh run goes the same course while writers write, dies at that point, is resumed by the same
-command and goes on to the end, where rows, catalogs and journal are compared. ``python tests/support/matrix.py`` does
-all of it; ``tests/acceptance/test_matrix.py`` a few.
+A scenario, which is a sequence of commands, first runs without a kill, to count the points that each command passes.
+Then, for each of these points, a new run executes the same scenario while an application writes. It is killed at this
+point, and the same command resumes it. At the end, rows, catalogs and journal are compared.
+``python tests/support/matrix.py`` runs every case, ``tests/acceptance/test_matrix.py`` a few.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from forked import Ended, Forks, forks
 from live import LiveRun
 from servers import Databases, TestDatabase
 
-#: Small, but with what is hard: composite and quoted keys, cycles, unique values that swap, partitions.
+#: Small, but with the difficult cases: composite and quoted keys, cycles, swapped unique values, partitions.
 OLD = """
 CREATE TABLE "Shop Item" (shop int, "Code" text, price numeric(10,2), note text, sold boolean NOT NULL,
     PRIMARY KEY (shop, "Code"));
@@ -52,7 +52,7 @@ UPDATE team SET lead = id;
 INSERT INTO visit SELECT n, date '2020-12-15' + n, n % 25 + 1 FROM generate_series(1, 30) n;
 INSERT INTO remark SELECT 'r' || n % 4 FROM generate_series(1, 8) n;
 """
-#: What can be brought back after a cutover.
+#: The tables that a rollback can restore.
 NEW = """
 CREATE TABLE person (id bigint PRIMARY KEY, boss bigint REFERENCES person ON DELETE SET NULL,
     badge_number bigint UNIQUE, full_name text, team_id bigint,
@@ -65,7 +65,7 @@ CREATE FUNCTION seen() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; EN
 CREATE TRIGGER seen BEFORE INSERT ON visit FOR EACH ROW EXECUTE FUNCTION seen();
 CREATE VIEW visitor AS SELECT full_name, day FROM visit JOIN person ON person.id = who;
 """
-#: What cannot: a split, and a table without a key.
+#: These tables, and those that a rollback cannot restore: a split, and a table without a key.
 NEW_ALL = (
     NEW
     + """
@@ -95,7 +95,7 @@ sold_item:
   cents: {source_column: price, transform: "(price * 100)::bigint"}
 """
 )
-MAPPING_BACK = MAPPING + "$omit: ['\"Shop Item\"', remark]\n"
+MAPPING_REVERSIBLE = MAPPING + "$omit: ['\"Shop Item\"', remark]\n"
 EXPECTED = {
     "person": "SELECT id, boss, badge, name, team_id, upper(name) FROM person",
     "team": "SELECT id, lead FROM team",
@@ -108,7 +108,7 @@ EXPECTED_ALL = {
     "remark": "SELECT what FROM remark",
 }
 
-#: What an application does on either side; ``{a}`` to ``{c}`` are numbers.
+#: The writes of the application on either side. ``{a}`` to ``{c}`` are numbers.
 ON_PEOPLE = (
     "SET CONSTRAINTS ALL DEFERRED; UPDATE person SET {badge} = CASE id WHEN {a} THEN y.v ELSE x.v END FROM"
     " (SELECT {badge} AS v FROM person WHERE id = {a}) x, (SELECT {badge} AS v FROM person WHERE id = {b}) y"
@@ -116,7 +116,7 @@ ON_PEOPLE = (
     "UPDATE person SET {name} = {name} || '.' WHERE id = {a}",
     "UPDATE person SET boss = NULLIF({b}, id), team_id = NULL WHERE id = {a}",
     "UPDATE person SET boss = NULL WHERE boss = {a}; UPDATE team SET lead = NULL WHERE lead = {a};"
-    " DELETE FROM person WHERE id = {a}; INSERT INTO person (id, {badge}, {name}) VALUES ({a}, {c}, 'anew')",
+    " DELETE FROM person WHERE id = {a}; INSERT INTO person (id, {badge}, {name}) VALUES ({a}, {c}, 'again')",
     "INSERT INTO person (id, {badge}, {name}) VALUES ({c}, {c}, 'new')",
     "INSERT INTO team (lead) VALUES ({a})",
     "UPDATE visit SET id = id + 1000 WHERE id = {a}",
@@ -138,8 +138,8 @@ NEW_NAMES = {"badge": "badge_number", "name": "full_name"}
 
 
 @dataclass(frozen=True)
-class Course:
-    """Commands in their order, and the design they lead to."""
+class Scenario:
+    """A sequence of commands, and the new design."""
 
     name: str
     steps: tuple[str, ...]
@@ -149,31 +149,31 @@ class Course:
     writes: tuple[str, ...]
 
 
-THERE = Course(
-    "there",
+TO_CUTOVER = Scenario(
+    "cutover",
     ("setup", "migrate", "verify", "cutover", "cleanup"),
     NEW_ALL,
     MAPPING_ALL,
     EXPECTED_ALL,
     ON_PEOPLE + ON_SHOP,
 )
-AND_BACK = Course(
-    "back",
+WITH_ROLLBACK = Scenario(
+    "rollback",
     ("setup", "migrate", "verify", "cutover", "rollback", "verify", "cutover", "cleanup"),
     NEW,
-    MAPPING_BACK,
+    MAPPING_REVERSIBLE,
     EXPECTED,
     ON_PEOPLE,
 )
-GIVEN_UP = Course("abort", ("setup", "migrate", "abort"), NEW_ALL, MAPPING_ALL, EXPECTED_ALL, ON_PEOPLE + ON_SHOP)
-COURSES = {course.name: course for course in (THERE, AND_BACK, GIVEN_UP)}
+ABORTED = Scenario("abort", ("setup", "migrate", "abort"), NEW_ALL, MAPPING_ALL, EXPECTED_ALL, ON_PEOPLE + ON_SHOP)
+SCENARIOS = {scenario.name: scenario for scenario in (TO_CUTOVER, WITH_ROLLBACK, ABORTED)}
 
 
-GIVEN_UP_WRITES = (psycopg.errors.IntegrityError, psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
+ROLLED_BACK = (psycopg.errors.IntegrityError, psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 
 
 class Application(threading.Thread):
-    """Writes until it is stopped or refused; what violates a constraint is given up and forgotten."""
+    """Writes until it is stopped or refused. A transaction that violates a constraint is rolled back and skipped."""
 
     def __init__(self, database: TestDatabase, writes: Sequence[str], names: dict[str, str], seed: int) -> None:
         super().__init__(daemon=True)
@@ -196,7 +196,7 @@ class Application(threading.Thread):
                     for statement in pick.choice(self._writes).format(**numbers, **self._names).split(";"):
                         connection.execute(statement.encode())
                     connection.commit()
-                except GIVEN_UP_WRITES:
+                except ROLLED_BACK:
                     connection.rollback()
                 except psycopg.errors.ReadOnlySqlTransaction:
                     self.refused = True
@@ -211,23 +211,29 @@ class Application(threading.Thread):
 
 @dataclass(frozen=True)
 class Case:
-    """Where a course is killed: in the command at ``step``, at each of ``points`` one after the other.
+    """A scenario that is killed in the command at ``step``, at each of ``points`` in turn.
 
-    :ivar points: ``name:hit``; the first kills the command, the next the one that resumes it.
+    :ivar points: each as ``name:hit``. The first one kills the command, the next one kills the command that resumes it.
     """
 
-    course: str
+    scenario: str
     step: int
     points: tuple[str, ...]
 
     def __str__(self) -> str:
-        course = COURSES[self.course]
-        return f"{self.course} {self.step + 1} {course.steps[self.step]} {' '.join(self.points)}"
+        scenario = SCENARIOS[self.scenario]
+        return f"{self.scenario} {self.step + 1} {scenario.steps[self.step]} {' '.join(self.points)}"
 
 
 @dataclass
 class Outcome:
-    """What a case has shown."""
+    """The result of a scenario.
+
+    :ivar kills: the number of kills.
+    :ivar rows: the number of compared rows.
+    :ivar passed: how often each command passed each point.
+    :ivar left: the objects that are left on either side.
+    """
 
     kills: int = 0
     rows: int = 0
@@ -235,7 +241,7 @@ class Outcome:
     left: list[object] = field(default_factory=list)
 
 
-#: All that a run may leave behind, the names of runs made alike.
+#: Every object that a run may leave behind. The names of runs are replaced, so that runs can be compared.
 LEFT = r"""
 WITH found (kind, name) AS (
     SELECT 'schema', nspname::text FROM pg_namespace WHERE nspname !~ '^pg_(toast|temp)'
@@ -263,11 +269,11 @@ SELECT kind, regexp_replace(name, 'confiture_[0-9a-f]{8}', 'confiture_RUN', 'g')
 """
 
 
-class Trip:
-    """One run along a course, with its writers."""
+class ScenarioRun:
+    """One run of a scenario, with its application."""
 
-    def __init__(self, live: LiveRun, course: Course, starter: Forks, seed: int) -> None:
-        self.course = course
+    def __init__(self, live: LiveRun, scenario: Scenario, starter: Forks, seed: int) -> None:
+        self.scenario = scenario
         self.live = live
         self.outcome = Outcome()
         self._forks = starter
@@ -275,16 +281,16 @@ class Trip:
         self._writing: Application | None = None
 
     def reach(self, step: int) -> None:
-        """Go through all that comes before a step."""
-        self._go(range(step), self._through)
+        """Run all commands before this step."""
+        self._run_steps(range(step), self._through)
 
     def count(self) -> Outcome:
-        """The whole course; each command's points are counted."""
-        self._go(range(len(self.course.steps)), self._count)
+        """Run the whole scenario and count the points of each command."""
+        self._run_steps(range(len(self.scenario.steps)), self._count)
         return self._ended()
 
-    def go(self, case: Case) -> Outcome:
-        """From the step of the case, killed there, to the end."""
+    def run_case(self, case: Case) -> Outcome:
+        """Run the scenario from the step of the case to the end, with the kills of the case."""
 
         def command(number: int) -> None:
             if number == case.step:
@@ -292,12 +298,12 @@ class Trip:
             else:
                 self._through(number)
 
-        self._go(range(case.step, len(self.course.steps)), command)
+        self._run_steps(range(case.step, len(self.scenario.steps)), command)
         return self._ended()
 
-    def _go(self, steps: range, command: Callable[[int], None]) -> None:
-        turns = sum(step in ("cutover", "rollback") for step in self.course.steps[: steps.start])
-        if steps.start < len(self.course.steps) and self.course.steps[steps.start] != "cleanup":
+    def _run_steps(self, steps: range, command: Callable[[int], None]) -> None:
+        turns = sum(step in ("cutover", "rollback") for step in self.scenario.steps[: steps.start])
+        if steps.start < len(self.scenario.steps) and self.scenario.steps[steps.start] != "cleanup":
             self._write_to(self.live.target if turns % 2 else self.live.source)
         try:
             for number in steps:
@@ -315,19 +321,19 @@ class Trip:
         return self._forks.run(self.live.arguments(step), self.live.project, **environment)
 
     def _through(self, number: int) -> None:
-        step = self.course.steps[number]
+        step = self.scenario.steps[number]
         ended = self._command(step)
         assert ended.code == 0, f"{step}: exit {ended.code}\n{ended.out}\n{ended.err}"
 
     def _count(self, number: int) -> None:
-        step = self.course.steps[number]
+        step = self.scenario.steps[number]
         running = self._forks.start(self.live.arguments(step), self.live.project)
         ended = running.wait()
         assert ended.code == 0, f"{step}: exit {ended.code}\n{ended.out}\n{ended.err}"
         self.outcome.passed[number] = Counter(running.points.read_text().split())
 
     def _killed(self, number: int, points: Sequence[str]) -> None:
-        step = self.course.steps[number]
+        step = self.scenario.steps[number]
         for point in points:
             ended = self._command(step, CONFITURE_FAILPOINT=point)
             self.outcome.kills += ended.code == -signal.SIGKILL or ".lost" in point
@@ -338,16 +344,16 @@ class Trip:
         self._through(number)
 
     def _assert_one_is_open(self, step: str) -> None:
-        if step not in ("setup", "abort"):  # until setup is through the target is nobody's
+        if step not in ("setup", "abort"):  # before the end of setup the application does not use the target
             both = self.live.open_sides("INSERT INTO team (id, lead) VALUES (-1, NULL)")
-            assert len(both) <= 1, f"both are open after a kill in {step}"
+            assert len(both) <= 1, f"both sides are open after a kill in {step}"
 
     def _after(self, number: int) -> None:
-        step = self.course.steps[number]
+        step = self.scenario.steps[number]
         if step == "cutover":
             self._refused()
             self._assert_rows()
-            if "rollback" in self.course.steps[number:]:
+            if "rollback" in self.scenario.steps[number:]:
                 self._write_to(self.live.target)
         elif step == "rollback":
             self._refused()
@@ -359,7 +365,7 @@ class Trip:
     def _write_to(self, database: TestDatabase) -> None:
         self._seed += 1
         names = OLD_NAMES if database is self.live.source else NEW_NAMES
-        self._writing = Application(database, self.course.writes, names, self._seed)
+        self._writing = Application(database, self.scenario.writes, names, self._seed)
         self._writing.start()
 
     def _refused(self) -> None:
@@ -372,12 +378,12 @@ class Trip:
             self._writing.stop()
 
     def _assert_rows(self) -> None:
-        """Both sides hold the same, told by SQL of our own."""
-        self.live.assert_same(**self.course.expected)
-        self.outcome.rows += sum(self.live.target.value(f"SELECT count(*) FROM {t}") for t in self.course.expected)
+        """Check with independent SQL that both sides have the same rows."""
+        self.live.assert_same(**self.scenario.expected)
+        self.outcome.rows += sum(self.live.target.value(f"SELECT count(*) FROM {t}") for t in self.scenario.expected)
 
     def _assert_history(self) -> None:
-        """The journal tells a legal path without a gap, and no more work done again than was in flight."""
+        """Check that the recorded states form a legal path, and that only unfinished chunks were repeated."""
         rows = self.live.target.rows(
             "SELECT from_state, to_state FROM confiture.event WHERE to_state IS NOT NULL ORDER BY id"
         )
@@ -389,28 +395,27 @@ class Trip:
         assert again <= max(1, self.outcome.kills), f"{again} chunks were copied again"
 
 
-def record(databases: Databases, folder: Path, course: Course, starter: Forks) -> Outcome:
-    """Go a course through and count the points of each command."""
-    return Trip(start(databases, folder, course), course, starter, seed=0).count()
+def record(databases: Databases, folder: Path, scenario: Scenario, starter: Forks) -> Outcome:
+    """Run a scenario without a kill and count the points of each command."""
+    return ScenarioRun(start(databases, folder, scenario), scenario, starter, seed=0).count()
 
 
-def start(databases: Databases, folder: Path, course: Course) -> LiveRun:
-    """The databases and files of a new run."""
-    return LiveRun(databases, folder, OLD, course.new, course.mapping, chunk_rows=8)
+def start(databases: Databases, folder: Path, scenario: Scenario) -> LiveRun:
+    """Create the databases and files of a new run."""
+    return LiveRun(databases, folder, OLD, scenario.new, scenario.mapping, chunk_rows=8)
 
 
-class Stand:
-    """A run that has come as far as one step, to be gone on from again and again.
+class PreparedRun:
+    """A run that has reached a step, from which cases can continue repeatedly.
 
-    The databases are put back as they were, by copies of their files: under the same names, and with the same
-    identity.
+    Before each case, the databases are restored from copies, with the same names and the same OIDs.
     """
 
-    def __init__(self, databases: Databases, folder: Path, course: Course, step: int, starter: Forks) -> None:
-        self.course, self.step = course, step
-        self._live = start(databases, folder, course)
+    def __init__(self, databases: Databases, folder: Path, scenario: Scenario, step: int, starter: Forks) -> None:
+        self.scenario, self.step = scenario, step
+        self._live = start(databases, folder, scenario)
         self._forks = starter
-        Trip(self._live, course, starter, seed=step).reach(step)
+        ScenarioRun(self._live, scenario, starter, seed=step).reach(step)
         self._kept = [(side.name, self._oid(side)) for side in (self._live.source, self._live.target)]
         with self._admin() as admin:
             for name, oid in self._kept:
@@ -427,36 +432,36 @@ class Stand:
         return None if row is None else row[0]
 
     def check(self, case: Case, wanted: Outcome, seed: int) -> Outcome:
-        """Go on from here with a kill; it must leave what an uninterrupted run leaves."""
+        """Continue with the kills of the case. The run must leave the same objects as an uninterrupted run."""
         with self._admin() as admin:
             for name, oid in self._kept:
                 admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
                 if oid is not None:
                     admin.execute(f"CREATE DATABASE {name} TEMPLATE {name}_kept OID {oid}".encode())
-        outcome = Trip(self._live, self.course, self._forks, seed).go(case)
+        outcome = ScenarioRun(self._live, self.scenario, self._forks, seed).run_case(case)
         for side, found, there in zip(("source", "target"), outcome.left, wanted.left, strict=True):
             assert found == there, f"on the {side}: more {set(found) - set(there)}, less {set(there) - set(found)}"  # type: ignore[call-overload]
         return outcome
 
 
-#: Points right beside a commit, which has points of its own.
+#: Points next to a commit. The commit has points of its own, so that these are skipped.
 BESIDE = (".before_commit", ".after_commit")
 
 
-def cases(course: Course, counted: Outcome) -> Iterator[Case]:
-    """One for each hit of each point, and for each COMMIT whose answer is lost."""
+def cases(scenario: Scenario, counted: Outcome) -> Iterator[Case]:
+    """One case for each hit of each point, and for each COMMIT whose reply is lost."""
     for step, passed in counted.passed.items():
         for point, hits in sorted(passed.items()):
             if not point.endswith(BESIDE):
                 for hit in range(1, hits + 1):
-                    yield Case(course.name, step, (f"{point}:{hit}",))
+                    yield Case(scenario.name, step, (f"{point}:{hit}",))
 
 
 def doubles(all_cases: Sequence[Case], pick: random.Random, many: int) -> list[Case]:
-    """Some with a second kill while the first is being resumed."""
+    """Some of the cases, with a second kill while the run is resumed after the first."""
     return [
         Case(
-            case.course,
+            case.scenario,
             case.step,
             (*case.points, f"{pick.choice(('commit.before', 'commit.after'))}:{pick.randint(1, 12)}"),
         )
@@ -465,8 +470,8 @@ def doubles(all_cases: Sequence[Case], pick: random.Random, many: int) -> list[C
 
 
 @dataclass(frozen=True)
-class Told:
-    """How a case ended, for the main process."""
+class Result:
+    """The result of a case, which a worker sends to the main process."""
 
     case: Case
     kills: int
@@ -474,21 +479,25 @@ class Told:
     failure: str | None
 
 
-def _worker(work: multiprocessing.Queue[Case | None], told: multiprocessing.Queue[Told], recorded: Recorded) -> None:
+def _worker(
+    work: multiprocessing.Queue[Case | None], results: multiprocessing.Queue[Result], recorded: Recorded
+) -> None:
     with Server(embedded.scratch()) as server, tempfile.TemporaryDirectory() as folder:
         starter = forks()
         databases = Databases(server)
-        stand: Stand | None = None
+        prepared: PreparedRun | None = None
         for number, case in enumerate(iter(work.get, None)):
             try:
-                if stand is None or (stand.course.name, stand.step) != (case.course, case.step):
+                if prepared is None or (prepared.scenario.name, prepared.step) != (case.scenario, case.step):
                     databases.drop_all()
-                    stand = None
-                    stand = Stand(databases, Path(folder, str(number)), COURSES[case.course], case.step, starter)
-                outcome = stand.check(case, recorded[case.course], seed=number)
-                told.put(Told(case, outcome.kills, outcome.rows, None))
-            except Exception as error:  # noqa: BLE001 - whatever it is fails this case and not the others
-                told.put(Told(case, 0, 0, f"{type(error).__name__}: {error}"))
+                    prepared = None
+                    prepared = PreparedRun(
+                        databases, Path(folder, str(number)), SCENARIOS[case.scenario], case.step, starter
+                    )
+                outcome = prepared.check(case, recorded[case.scenario], seed=number)
+                results.put(Result(case, outcome.kills, outcome.rows, None))
+            except Exception as error:  # noqa: BLE001 - any error fails only this case
+                results.put(Result(case, 0, 0, f"{type(error).__name__}: {error}"))
         databases.drop_all()
         starter.close()
 
@@ -497,12 +506,12 @@ Recorded = dict[str, Outcome]
 
 
 def record_all() -> Recorded:
-    """Every course without a kill."""
+    """Run every scenario without a kill."""
     recorded: Recorded = {}
     with Server(embedded.scratch()) as server, tempfile.TemporaryDirectory() as folder:
-        for name, course in COURSES.items():
+        for name, scenario in SCENARIOS.items():
             databases = Databases(server)
-            recorded[name] = record(databases, Path(folder, name), course, forks())
+            recorded[name] = record(databases, Path(folder, name), scenario, forks())
             databases.drop_all()
     forks().close()
     forks.cache_clear()
@@ -510,38 +519,40 @@ def record_all() -> Recorded:
 
 
 def main() -> None:
-    """The whole matrix; exits with 1 if any case fails."""
+    """Run the whole matrix; exit with 1 if a case fails."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--sample", type=int, help="only so many cases, picked by --seed")
-    parser.add_argument("--doubles", type=int, default=40, help="cases with a second kill while the first is resumed")
+    parser.add_argument("--sample", type=int, help="only this many cases, selected by --seed")
+    parser.add_argument("--doubles", type=int, default=40, help="cases with a second kill during the resumption")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--course", choices=sorted(COURSES))
+    parser.add_argument("--scenario", choices=sorted(SCENARIOS))
     parser.add_argument("--step", help="only kills in this command")
-    parser.add_argument("--log", type=Path, help="append each ended case to this file; skip those that passed by it")
+    parser.add_argument(
+        "--log", type=Path, help="append each result to this file, and skip cases that it lists as passed"
+    )
     chosen = parser.parse_args()
     pick = random.Random(chosen.seed)
     recorded = record_all()
     todo = [
         case
-        for name, course in COURSES.items()
-        for case in cases(course, recorded[name])
-        if chosen.course in (None, name) and chosen.step in (None, course.steps[case.step])
+        for name, scenario in SCENARIOS.items()
+        for case in cases(scenario, recorded[name])
+        if chosen.scenario in (None, name) and chosen.step in (None, scenario.steps[case.step])
     ]
     todo += doubles(todo, pick, min(chosen.doubles, len(todo)))
     if chosen.sample is not None:
         todo = pick.sample(todo, chosen.sample)
-    todo.sort(key=lambda case: (case.course, case.step))
+    todo.sort(key=lambda case: (case.scenario, case.step))
     sys.exit(_run(todo, recorded, chosen.workers, chosen.log))
 
 
-def _logged(log: Path | None, todo: Sequence[Case]) -> dict[Case, Told]:
-    """Of these cases, those that passed in an earlier part of the same matrix."""
+def _logged(log: Path | None, todo: Sequence[Case]) -> dict[Case, Result]:
+    """The results of those cases that the log lists as passed."""
     by_name = {str(case): case for case in todo}
     lines = log.read_text().splitlines() if log is not None and log.exists() else []
     ended = [json.loads(line) for line in lines]
     return {
-        by_name[e["case"]]: Told(by_name[e["case"]], e["kills"], e["rows"], None)
+        by_name[e["case"]]: Result(by_name[e["case"]], e["kills"], e["rows"], None)
         for e in ended
         if e["case"] in by_name and e["failure"] is None
     }
@@ -550,17 +561,17 @@ def _logged(log: Path | None, todo: Sequence[Case]) -> dict[Case, Told]:
 def _run(todo: Sequence[Case], recorded: Recorded, workers: int, log: Path | None = None) -> int:
     began = time.monotonic()
     work: multiprocessing.Queue[Case | None] = multiprocessing.Queue()
-    told: multiprocessing.Queue[Told] = multiprocessing.Queue()
+    results: multiprocessing.Queue[Result] = multiprocessing.Queue()
     earlier = _logged(log, todo)
     left = [case for case in todo if case not in earlier]
     for item in (*left, *[None] * workers):
         work.put(item)
-    processes = [multiprocessing.Process(target=_worker, args=(work, told, recorded)) for _ in range(workers)]
+    processes = [multiprocessing.Process(target=_worker, args=(work, results, recorded)) for _ in range(workers)]
     for process in processes:
         process.start()
     ended = list(earlier.values())
     for number in range(1, len(left) + 1):
-        last = told.get()
+        last = results.get()
         ended.append(last)
         if last.failure:
             print(f"FAILED {last.case}\n    {last.failure}", flush=True)

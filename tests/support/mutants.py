@@ -1,7 +1,7 @@
-"""Take one safeguard out at a time, and see the tests go red: ``make mutants``.
+"""Remove one safeguard at a time, and check that a test fails: ``make mutants``.
 
-Each mutant is a copy of the program with one rule of it broken, and the tests that have to notice. A mutant that lives
-means that nothing holds the rule it breaks.
+Each mutant is a copy of the program with one broken rule, and the tests that must detect it. If a mutant survives, no
+test covers its rule.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ COPIED = ("src", "tests", "migrations_state", "docs", "examples", "pyproject.tom
 
 @dataclass(frozen=True)
 class Mutant:
-    """A rule, how it is broken, and who has to notice.
+    """A rule, the change that breaks it, and the tests that must detect the change.
 
-    :ivar rule: what is taken away.
-    :ivar path: below ``src/confiture``.
-    :ivar old: the text that makes the rule, exactly once in the file.
-    :ivar tests: pytest's arguments, one of which has to fail.
-    :ivar too: more that has to go with it, because either would do: (path, old, new).
+    :ivar rule: the rule that is broken.
+    :ivar path: the file, relative to ``src/confiture``.
+    :ivar old: the text that implements the rule, which occurs exactly once in the file.
+    :ivar tests: arguments of pytest. At least one of the selected tests must fail.
+    :ivar too: further changes (path, old, new), where a second safeguard enforces the same rule.
     """
 
     rule: str
@@ -43,7 +43,7 @@ def _in(folder: str, file: str, only: str = "") -> tuple[str, ...]:
     return (f"tests/{folder}/test_{file}.py", *(("-k", only) if only else ()))
 
 
-#: The storage as a snapshot sees it; read with the function, it is always what it is now.
+#: Reads the storage as the snapshot sees it. The function would read its present value.
 _OLD_STORAGE = (
     "sql/fingerprint.sql",
     "pg_relation_filenode(m.oid)",
@@ -66,7 +66,7 @@ MUTANTS = (
         _in("integration", "resume", "zombie"),
     ),
     Mutant(
-        "a takeover ends the backends of the holder before",
+        "a takeover ends the backends of the previous runner",
         "runner/context.py",
         "        terminate(tx.pg, backends)",
         "        pass",
@@ -97,7 +97,7 @@ MUTANTS = (
         too=(_OLD_STORAGE,),
     ),
     Mutant(
-        "the fingerprint where rows are read",
+        "the fingerprint is checked where rows are read",
         "copy/run_table.py",
         "        fingerprint.refuse_unreadable(tx, job.schema, job.side, tables)\n",
         "",
@@ -156,21 +156,21 @@ MUTANTS = (
         _in("integration", "blocking_readers", "repair_of_the_write_block"),
     ),
     Mutant(
-        "a changed key is logged as it was",
+        "the old key of a row is logged when its key changes",
         "sql/capture.sql",
         "    ROW({old_key}) IS DISTINCT FROM ROW({new_key})",
         "    false",
         _in("integration", "capture", "change_after"),
     ),
     Mutant(
-        "triggers fire always",
+        "capture triggers fire always",
         "sql/capture.sql",
         "ENABLE ALWAYS TRIGGER",
         "ENABLE TRIGGER",
-        _in("integration", "subscribed", "applies"),
+        _in("integration", "subscribed", "subscription_applies"),
     ),
     Mutant(
-        "trigger functions have our rights",
+        "trigger functions run with the privileges of the run's role",
         "sql/capture.sql",
         "LANGUAGE plpgsql SECURITY DEFINER",
         "LANGUAGE plpgsql",
@@ -184,14 +184,14 @@ MUTANTS = (
         _in("integration", "capture", "publication"),
     ),
     Mutant(
-        "TRUNCATE's marker",
+        "TRUNCATE is logged as a marker",
         "capture/apply.py",
         "return keys if truncated is None else keys + self._add_gone_keys(source, target, job)",
         "return keys",
         _in("integration", "capture", "change_after"),
     ),
     Mutant(
-        "a pass takes the whole of its snapshot",
+        "a pass applies every log row of its snapshot",
         "sql/catch_up.sql",
         "WITH gone AS (DELETE FROM {log} RETURNING",
         "WITH gone AS (DELETE FROM {log} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {log} LIMIT 1)) RETURNING",
@@ -205,14 +205,14 @@ MUTANTS = (
         _in("integration", "catchup"),
     ),
     Mutant(
-        "a target that is behind its source is noticed",
+        "a target that has lost a pass is detected",
         "capture/apply.py",
         "        _refuse_lost(_passed(source, context.schema), catch_up.last(target, context.run_id))",
         "        pass",
         _in("integration", "catchup"),
     ),
     Mutant(
-        "a pass is counted only behind the one that both sides know",
+        "a pass must follow the last one recorded on both sides",
         "capture/apply.py",
         "        _refuse_lost(self._passed, catch_up.last(target, self.context.run_id))",
         "        pass",
@@ -223,14 +223,14 @@ MUTANTS = (
         "sql/catch_up.sql",
         "LOCK TABLE {passes} IN SHARE UPDATE EXCLUSIVE MODE",
         "LOCK TABLE {passes} IN ACCESS SHARE MODE",
-        _in("integration", "upkeep", "waits_for_a_pass"),
+        _in("integration", "log_compaction", "waits_for_a_pass"),
     ),
     Mutant(
-        "catch-up begins when every target of the table is copied",
+        "catch-up of a table begins when all its targets are copied",
         "schema_to_schema/log_compaction.py",
         "            if all(job.table.number in copied and job.table.arbiter for job in followed.jobs):",
         "            if True:",
-        _in("integration", "upkeep"),
+        _in("integration", "log_compaction"),
     ),
     Mutant(
         "foreign keys have no action during the run",
@@ -240,7 +240,7 @@ MUTANTS = (
         _in("acceptance", "rollback"),
     ),
     Mutant(
-        "the hash is mixed again, and combined in two ways",
+        "the checksum combines mixed hashes in two ways",
         "sql/checksum.sql",
         "hash_record_extended(ROW(int8send(hash_record_extended({row}, 0))), 0)",
         "hash_record_extended({row}, 0)",
@@ -248,14 +248,14 @@ MUTANTS = (
         too=(("sql/checksum.sql", "coalesce(bit_xor(h), 0)::text", "'0'::text"),),
     ),
     Mutant(
-        "a row that moves is no difference",
+        "a constantly changing row is not a difference",
         "compare/suspects.py",
         "    hot = [k for k in differing if before.get(k) != after.get(k) or k in logged]",
         "    hot: list[Key] = []",
         _in("integration", "suspects"),
     ),
     Mutant(
-        "what changed since verify is compared under the lock",
+        "keys changed since the verification are compared under the lock",
         "schema_to_schema/cutover.py",
         "        _refuse_differences(changed_keys.compare(context, job, hashing, context.check_lease))\n",
         "        context.check_lease()\n",
@@ -273,33 +273,33 @@ MUTANTS = (
         "schema_to_schema/cutover.py",
         '    write_block.block(source, context.schema, "this database no longer takes writes", served)\n',
         "",
-        _in("acceptance", "live", "there_and_back"),
+        _in("acceptance", "live", "second_cutover"),
     ),
     Mutant(
         "the run's own writes are distinguished from the application's",
         "postgres/profile.py",
         "    if run:\n        statements.append(",
         "    if run and False:\n        statements.append(",
-        _in("acceptance", "rollback", "comes_home"),
+        _in("acceptance", "rollback", "applied_in_reverse"),
     ),
     Mutant(
-        "a foreign table's session steps back",
+        "the session of a foreign table waits only briefly for a lock",
         "postgres/profile.py",
         '| {"lock_timeout": BRIEF_LOCK}',
         "",
         _in("integration", "queued_locks", "fdw"),
-        # Giving way ends such a wait too.
+        # Otherwise the cancellation of work that blocks the application also ends such a wait.
         too=(("postgres/yielding.py", "entry.pg.cancel_safe(timeout=CANCEL_SECONDS)", "pass"),),
     ),
     Mutant(
-        "a cutover steps back",
+        "a cutover waits only briefly for its lock",
         "schema_to_schema/table_lock.py",
         "Budget(limits.lock_timeout, ",
         "Budget(60, ",
         _in("integration", "queued_locks", "cutover"),
     ),
     Mutant(
-        "row-level security does not hide rows on either side",
+        "row-level security hides no rows on either side",
         "postgres/profile.py",
         '    "row_security": "off",',
         '    "row_security": "on",',
@@ -311,14 +311,14 @@ MUTANTS = (
         '            failpoint("catchup.before_target_commit")\n',
         '            source.pg.execute("COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ")\n'
         '            failpoint("catchup.before_target_commit")\n',
-        _in("acceptance", "live", "killed_anywhere"),
+        _in("acceptance", "live", "any_killed_command"),
     ),
     Mutant(
-        "a pass deletes exactly what its snapshot saw",
+        "a pass deletes exactly the log rows of its snapshot",
         "sql/catch_up.sql",
         "WITH gone AS (DELETE FROM {log} RETURNING {log_key}, truncated)",
         "WITH gone AS (SELECT {log_key}, truncated FROM {log})",
-        _in("acceptance", "live", "there_and_back"),
+        _in("acceptance", "live", "second_cutover"),
         too=(
             (
                 "capture/apply.py",
@@ -338,32 +338,32 @@ MUTANTS = (
         _in("integration", "capture", "change_after"),
     ),
     Mutant(
-        "what changed since verify is remembered",
+        "keys changed since the verification are recorded",
         "capture/apply.py",
         "                    if changed_since_verified:\n",
         "                    if changed_since_verified and False:\n",
-        _in("acceptance", "live", "brings_a_wrong_value"),
+        _in("acceptance", "live", "applies_a_wrong_value"),
     ),
     Mutant(
-        "a disabled capture trigger is noticed",
+        "a disabled capture trigger is detected",
         "fingerprint.py",
         "CAPTURED: Final = (*MEANING, STORAGE, CAPTURE, SUBSCRIPTIONS)",
         "CAPTURED: Final = (*MEANING, STORAGE, SUBSCRIPTIONS)",
         _in("integration", "capture", "disabled"),
     ),
     Mutant(
-        "a subscription that comes is noticed",
+        "a new subscription is detected",
         "fingerprint.py",
         "CAPTURED: Final = (*MEANING, STORAGE, CAPTURE, SUBSCRIPTIONS)",
         "CAPTURED: Final = (*MEANING, STORAGE, CAPTURE)",
-        _in("integration", "subscribed", "comes_during"),
+        _in("integration", "subscribed", "created_during"),
     ),
     Mutant(
-        "rows of partitioned and subscribed tables are caught one by one",
+        "partitioned and subscribed tables have row-level capture triggers",
         "capture/triggers.py",
         '    return "row" if row is not None and row[0] else "statement"',
         '    return "statement"',
-        _in("integration", "subscribed", "applies"),
+        _in("integration", "subscribed", "subscription_applies"),
     ),
     Mutant(
         "the last range of keys is open",
@@ -373,7 +373,7 @@ MUTANTS = (
         _in("integration", "keyset_ranges"),
     ),
     Mutant(
-        "a range of keys is compared on the source alone",
+        "a range of keys is compared only on the source",
         "copy/fdw.py",
         """    return bool(scans) and all("Filter" not in s and _has_all(s["Remote SQL"], job) for s in scans)""",
         "    return True",
@@ -392,63 +392,63 @@ MUTANTS = (
         ),
     ),
     Mutant(
-        "a key's equality is that of its bytes",
+        "the equality of a key is bytewise",
         "plan/conversions.py",
         '        return f"has the nondeterministic collation {column.collation}: equal values may differ"',
         "        return None",
         _in("unit", "plan"),
     ),
     Mutant(
-        "a living holder is not taken over",
+        "a run whose runner is alive is not taken over",
         "runner/lease.py",
         "        if holder is None or gone or holder.lapsed:",
         "        if True:",
         _in("integration", "resume", "second_migrate"),
     ),
     Mutant(
-        "a lease that is lost is noticed before the next write",
+        "a lost lease is detected before the next write",
         "runner/context.py",
         "        if self.lost.is_set():",
         "        if False:",
         _in("integration", "resume", "lease_is_gone_stops"),
     ),
     Mutant(
-        "a state changes with its event alone",
+        "a state changes only together with its event",
         "../../migrations_state/0001_journal.sql",
         "    IF NOT EXISTS (\n        SELECT FROM confiture.event e\n",
         "    IF false AND NOT EXISTS (\n        SELECT FROM confiture.event e\n",
         _in("integration", "journal", "event"),
     ),
     Mutant(
-        "the source is locked for no longer than the budget",
+        "the lock on the source is held no longer than the write pause",
         "schema_to_schema/table_lock.py",
         "end = time.monotonic() + limits.max_write_pause",
         "end = time.monotonic() + 3600",
-        _in("acceptance", "live", "budget"),
+        _in("acceptance", "live", "exceeds_its_write_pause"),
     ),
     Mutant(
-        "the application's triggers do not fire on what is copied",
+        "the application's triggers do not fire for copied rows",
         "schema_to_schema/deferred_objects/statements.py",
         '"D": "DISABLE"',
         '"D": "ENABLE"',
         _in("integration", "cutover", "as_declared"),
     ),
     Mutant(
-        "an old database stays closed after the cleanup",
+        "the source stays closed after the cleanup",
         "schema_to_schema/cleanup.py",
         "        blocked = write_block.is_blocked(tx, context.schema)\n",
         "        blocked = False\n",
         _in("acceptance", "live", "stays_closed"),
     ),
     Mutant(
-        "the verification was made in this life of both servers",
+        "a verification is stale after a restart of either server",
         "schema_to_schema/verify.py",
         "if last.servers[side] != server]",
         "if False and last.servers[side] != server]",
-        _in("integration", "world", "started_again"),
+        _in("integration", "faults", "restart_of_a_server"),
     ),
     Mutant(
-        "the server ends a process that is frozen while it takes a run",
+        "the server ends a session that freezes while it acquires a run",
         "runner/lease.py",
         "            claiming(tx)\n            if holder is not None:",
         "            if holder is not None:",
@@ -456,14 +456,14 @@ MUTANTS = (
         too=(("runner/lease.py", "        claiming(tx)\n        run_schema", "        run_schema"),),
     ),
     Mutant(
-        "abort and cleanup, once begun, are ended first",
+        "an interrupted abort or cleanup must be finished first",
         "commands/holding.py",
         "    if ending is not None and ending != command:",
         "    if False:",
         _in("acceptance", "kill", "killed_abort_leaves"),
     ),
     Mutant(
-        "a journal is not upgraded while another command works with it",
+        "a journal is not upgraded while another command uses it",
         "journal/schema.py",
         "        if holder is not None:",
         "        if False:",
@@ -484,60 +484,60 @@ MUTANTS = (
         _in("integration", "privileges", "default_privileges"),
     ),
     Mutant(
-        "functions with our rights have a search_path of their own",
+        "SECURITY DEFINER functions set their search_path",
         "sql/capture.sql",
         "SET search_path = pg_catalog, pg_temp\n",
         "",
         _in("integration", "privileges", "default_privileges"),
     ),
     Mutant(
-        "PUBLIC must not execute the functions of a run",
+        "PUBLIC lacks EXECUTE on the functions of a run",
         "sql/capture.sql",
         ";\nREVOKE ALL ON FUNCTION {function}() FROM PUBLIC",
         "",
         _in("integration", "privileges", "default_privileges"),
     ),
     Mutant(
-        "a commit whose answer was lost is looked up at the point of no return",
+        "the outcome of a commit whose reply was lost is read from the database",
         "schema_to_schema/switchover.py",
         "        return retry(lambda: is_past_point_of_no_return(context, direction))",
         "        return False",
-        _in("integration", "world", "behind_the_point"),
+        _in("integration", "faults", "after_its_commit"),
     ),
     Mutant(
-        "no timeout of a role or a database reaches our sessions",
+        "timeouts set on a role or a database do not apply to the run",
         "postgres/connection.py",
         'f"-c {name}={value}" for name, value in _FROM_THE_START.items()',
         'f"-c {name}={value}" for name, value in {}.items()',
-        _in("integration", "world", "have_set"),
+        _in("integration", "faults", "settings_of_the_databases"),
     ),
     Mutant(
-        "capture notes the storage that it begins with",
+        "capture records the storage of its tables",
         "capture/triggers.py",
         "    for ref in (item.table, *partitions):\n        name = sql.Literal(",
         "    for ref in ():\n        name = sql.Literal(",
         _in("integration", "capture", "emptied_between"),
     ),
     Mutant(
-        "a deadlock at the cutover's lock is tried again",
+        "a deadlock at the cutover's lock is retried",
         "schema_to_schema/table_lock.py",
         "        except LOCK_CONFLICTS:\n            pass\n",
         "        except psycopg.errors.LockNotAvailable:\n            pass\n",
         _in("integration", "queued_locks", "contrary"),
     ),
     Mutant(
-        "a connection that stalls is shut",
+        "a stalled connection is closed",
         "postgres/watchdog.py",
         "if connection.waits and _is_stalled",
         "if False and connection.waits and _is_stalled",
-        (*_in("integration", "world", "goes_nowhere"), "--timeout", "60"),
+        (*_in("integration", "faults", "stalled_connection_with"), "--timeout", "60"),
     ),
     Mutant(
-        "who makes a lost connection again ends what is left of it",
+        "a session that reconnects ends the backend of its lost connection",
         "postgres/session.py",
         "            if lost is not None:",
         "            if lost is not None and False:",
-        _in("integration", "world", "tells_nobody"),
+        _in("integration", "faults", "silent_proxy"),
     ),
     Mutant(
         "the image of a key is a key",
@@ -547,14 +547,14 @@ MUTANTS = (
         _in("unit", "plan", "no_image"),
     ),
     Mutant(
-        "the image of a key keeps different keys apart",
+        "the image of a key keeps different keys distinct",
         "plan/conversions.py",
         "    if not _keeps_apart(source, target):",
         "    if False:",
         _in("unit", "plan", "different_keys_equal"),
     ),
     Mutant(
-        "an index with another equality is no key",
+        "an index with another equality is not a key",
         "catalog_model.py",
         " and self.own_equality",
         "",
@@ -568,14 +568,14 @@ MUTANTS = (
         _in("integration", "key_images", "comes_after_the_plan"),
     ),
     Mutant(
-        "a NOT NULL that is not validated makes no key",
+        "an unvalidated NOT NULL does not qualify as a key",
         "sql/catalog.sql",
         "    WHERE NOT a.attnotnull OR NOT nn.convalidated\n",
         "    WHERE NOT a.attnotnull\n",
         _in("integration", "key_images", "behind_a_not_null"),
     ),
     Mutant(
-        "a NULL bounds no range",
+        "a NULL is not a bound of a range",
         "copy/chunks.py",
         "    if len(found) < len(key):",
         "    if False:",
@@ -586,10 +586,10 @@ MUTANTS = (
         "catalog_model.py",
         "        return self.fills or (",
         "        return (",
-        _in("integration", "sequences", "continues_where"),
+        _in("integration", "sequences", "continues_after"),
     ),
     Mutant(
-        "a sequence is moved on within its bounds",
+        "a sequence advances within its bounds",
         "schema_to_schema/sequences.py",
         "    if margin <= room:",
         "    if True:",
@@ -603,14 +603,14 @@ MUTANTS = (
         _in("unit", "plan", "ends_before_its_origin"),
     ),
     Mutant(
-        "sequences are rehearsed",
+        "the rehearsal checks sequences",
         "schema_to_schema/rehearse.py",
         "        sequences.wanted(a, b, plan.sequences, margin=cutover.SEQUENCE_MARGIN)\n",
         "        pass\n",
-        _in("integration", "sequences", "told_by_the_rehearsal"),
+        _in("integration", "sequences", "rehearsal_reports"),
     ),
     Mutant(
-        "a session is ours by recorded pid and start, not by name",
+        "a session of the run is identified by PID and start, not by name",
         "sql/cutover.sql",
         "WHERE ours.pid = a.pid AND ours.started = extract(epoch FROM a.backend_start)::text)",
         "WHERE ours.pid = a.pid OR a.application_name ~ '^confiture ')",
@@ -624,7 +624,7 @@ MUTANTS = (
         _in("integration", "blockers", "sessions_of_catch_up"),
     ),
     Mutant(
-        "only the session that was named is ended",
+        "only the named session is ended",
         "sql/cutover.sql",
         "IS NOT DISTINCT FROM %(started)s",
         "IS NOT DISTINCT FROM coalesce(%(started)s, extract(epoch FROM a.backend_start)::text)",
@@ -638,25 +638,25 @@ MUTANTS = (
         _in("integration", "trusted_functions", "shadows_a_built_in"),
     ),
     Mutant(
-        "what the views run is judged when they are created",
+        "the functions of the views are checked when the views are created",
         "schema_to_schema/plan_store.py",
         '            trust.refuse(tx, context.schema, plan.tables, plan.trusted, "source")',
         "            pass",
-        _in("integration", "trusted_functions", "appears_after_the_plan"),
+        _in("integration", "trusted_functions", "created_after_the_plan"),
     ),
     Mutant(
-        "a trusted function is trusted as it was defined",
+        "a trusted function is trusted only as it was defined",
         "plan/trust.py",
         "        if known.get(oid) != digest",
         "        if oid not in known",
         _in("integration", "trusted_functions", "was_redefined"),
     ),
     Mutant(
-        "what judges an expression resolves names in pg_catalog",
+        "the check of an expression resolves names in pg_catalog",
         "plan/trust.py",
         '        tx.pg.execute("SET LOCAL search_path = pg_catalog")',
         "        pass",
-        _in("integration", "trusted_functions", "runs_nothing"),
+        _in("integration", "trusted_functions", "runs_no_code"),
         (
             (
                 "plan/expressions.py",
@@ -666,7 +666,7 @@ MUTANTS = (
         ),
     ),
     Mutant(
-        "reverse: is judged in the target",
+        "reverse: is checked in the target",
         "schema_to_schema/reverse.py",
         "                found += [_fault(given, table, str(u), u.hint) for u in foreign]",
         "                del foreign",
@@ -680,7 +680,7 @@ MUTANTS = (
         _in("unit", "secret_values", "encoded_password"),
     ),
     Mutant(
-        "a password that libpq read from a file counts as one",
+        "a password that libpq reads from a file is treated as a secret",
         "postgres/connection.py",
         "        secret_values.use(effective_secrets(pg))",
         "        pass",
@@ -701,7 +701,7 @@ MUTANTS = (
         _in("integration", "foreign_server", "service_file"),
     ),
     Mutant(
-        "a foreign server without TLS is not used where our connection has it",
+        "a foreign server without TLS is not used if the live connection has TLS",
         "copy/foreign_server.py",
         "    if source.pg.pgconn.ssl_in_use and encrypted != (True,):",
         "    if False:",
@@ -715,7 +715,7 @@ MUTANTS = (
         _in("integration", "foreign_server", "is_recorded_before"),
     ),
     Mutant(
-        "what earlier runners left is ended",
+        "sessions left by earlier runners are ended",
         "runner/lease.py",
         "            context.end_leftovers()",
         "            pass",
@@ -730,63 +730,63 @@ MUTANTS = (
         (("postgres/profile.py", '        "tcp_user_timeout",\n', ""),),
     ),
     Mutant(
-        "orphans are searched with the foreign key's own operators",
+        "orphans are searched with the operators of the foreign key",
         "compare/constraints.py",
         "    if key.operators is None:",
         "    if key.operators is not None:",
         _in("integration", "foreign_keys", "verify_finds"),
     ),
     Mutant(
-        "the substitute of a foreign key has a name of its own",
+        "the substitute of a foreign key has a unique name",
         "schema_to_schema/deferred_objects/describe.py",
         "hashlib.sha256(text.encode())",
         "hashlib.sha256(name[:40].encode())",
         _in("integration", "foreign_keys", "second_cutover"),
     ),
     Mutant(
-        "the action of a partitioned table's key holds from the opening on",
+        "the action of a partitioned table's key applies from the opening",
         "schema_to_schema/deferred_objects/foreign_keys.py",
         "for table in _leaves(tx, item, None) if item.partitioned else",
         "for table in [] if item.partitioned else",
         _in("integration", "foreign_keys", "obeys"),
     ),
     Mutant(
-        "the target's rules are off during the run",
+        "the target's rules are disabled during the run",
         "schema_to_schema/setup.py",
         "(*describe.triggers(table), *describe.rules(table))",
         "describe.triggers(table)",
         _in("integration", "rules", "brought_over"),
     ),
     Mutant(
-        "the source's rules are off while changes are applied in reverse",
+        "the source's rules are disabled while changes are applied in reverse",
         "schema_to_schema/reverse.py",
         "if table.ref in tables for r in describe.rules(table)]",
         "if False for r in describe.rules(table)]",
         _in("integration", "rules", "in_reverse"),
     ),
     Mutant(
-        "a constraint NOT VALID of the target is off during the run",
+        "a NOT VALID constraint of the target is dropped during the run",
         "schema_to_schema/setup.py",
         "for check in describe.unvalidated(found, (t.ref for t in found.tables)):",
         "for check in ():",
-        _in("integration", "unvalidated", "brought_over"),
+        _in("integration", "unvalidated", "are_copied"),
     ),
     Mutant(
-        "a constraint NOT VALID of the source is off while changes are applied in reverse",
+        "a NOT VALID constraint of the source is dropped while changes are applied in reverse",
         "schema_to_schema/reverse.py",
         "(*own, *rules, *describe.unvalidated(found, tables))",
         "(*own, *rules)",
-        _in("integration", "unvalidated", "in_reverse"),
+        _in("integration", "unvalidated", "reverse_passes"),
     ),
     Mutant(
-        "event triggers do not fire for our own DDL",
+        "event triggers do not fire for the DDL of the run",
         "postgres/connection.py",
         "set_config('event_triggers', 'off', false)",
         "set_config('event_triggers', 'on', false)",
         _in("integration", "event_triggers", "silent"),
     ),
     Mutant(
-        "a publication in the target does not refuse what we delete",
+        "a publication in the target does not refuse the deletes of a pass",
         "schema_to_schema/setup.py",
         "for publication in describe.publications(found):",
         "for publication in ():",
@@ -800,127 +800,127 @@ MUTANTS = (
         _in("integration", "materialized_views", "refreshed"),
     ),
     Mutant(
-        "a function that relies on search_path is named with its way out",
+        "a function that relies on search_path is named with a fix",
         "postgres/failure.py",
         "    if function is not None:\n        return _search",
         "    if function is not None and False:\n        return _search",
         _in("integration", "search_path", "index"),
     ),
     Mutant(
-        "status does not guess who serves between closing and opening",
+        "status does not guess the serving database between closing and opening",
         "states.py",
         "if captured and phase in CLOSING and state not in FINAL:",
         "if captured and phase in CLOSING and state in FINAL:",
-        _in("unit", "status_rules", "takes_writes"),
+        _in("unit", "status_rules", "determines_which_database"),
     ),
     Mutant(
-        "status offers nothing but finishing a switch",
+        "status offers only to finish an unfinished switchover",
         "status/severity.py",
         'return [(f"finish the {facts.switching} now{same}", facts.switching)]',
         'return [(f"finish the {facts.switching} now{same}", facts.switching), _DROP]',
         _in("unit", "status_rules", "finishing"),
     ),
     Mutant(
-        "half of a switch is not safe to leave",
+        "an unfinished switchover is not safe to leave",
         "status/severity.py",
         "if facts.switching is not None and not runner.alive and (facts.closing or facts.held is not None):",
         "if facts.switching is None and not runner.alive:",
-        _in("integration", "status", "half_of_a_switch"),
+        _in("integration", "status", "unfinished_switchover"),
     ),
     Mutant(
-        "work left without a command is critical after the lease",
+        "unfinished work without a runner is critical after the lease",
         "status/severity.py",
         "return ([reason], []) if runner.absent_seconds > LEASE_SECONDS else ([], [reason])",
         "return [], []",
-        _in("integration", "status", "work_that_is_told"),
+        _in("integration", "status", "reports_unfinished_work"),
     ),
     Mutant(
-        "what refuses a command blocks the run",
+        "the reason of a refused command blocks the run",
         "commands/holding.py",
         "if isinstance(error, (Blocked, DataFailure)):",
         "if isinstance(error, DataFailure):",
-        _in("integration", "status", "refuses_a_command"),
+        _in("integration", "status", "refused_command"),
     ),
     Mutant(
-        "a block is cleared only by a command that has looked",
+        "a block is cleared only by a command that has checked",
         "commands/migrate.py",
         'if run.state == VERIFIED:\n            progress_.say("nothing to migrate: every row is copied and verified")',
         'if run.state == VERIFIED:\n            unblock(context, "migrate")\n'
         '            progress_.say("nothing to migrate: every row is copied and verified")',
-        _in("integration", "status", "has_looked"),
+        _in("integration", "status", "has_checked"),
     ),
     Mutant(
-        "a newer journal is unknown",
+        "a run with a newer journal is unknown",
         "status/report.py",
         "return Report(now, tuple(_misread(run, newer) for run in runs), (newer,))",
         "return Report(now, runs, (newer,))",
         _in("integration", "status", "newer_than_the_tool"),
     ),
     Mutant(
-        "a printed command has no password",
+        "a printed command contains no password",
         "config.py",
         'return (database.public or "postgresql://") if database.secrets else None',
         "return None",
-        _in("unit", "status_rules", "named_again"),
+        _in("unit", "status_rules", "repeats_the_target"),
     ),
     Mutant(
-        "SIGHUP drains",
+        "SIGHUP drains the command",
         "runner/stop.py",
         "heeded.append(signal.SIGHUP)",
         "pass",
         _in("integration", "resume", "signal_lets"),
     ),
     Mutant(
-        "work that the application waits for is cancelled",
+        "work that blocks the application is cancelled",
         "postgres/yielding.py",
         "entry.pg.cancel_safe(timeout=CANCEL_SECONDS)",
         "pass",
         _in("integration", "giving_way", "catch_up"),
     ),
     Mutant(
-        "the statement on the other side is cancelled too",
+        "the statement on the other side is also cancelled",
         "postgres/yielding.py",
         "            for entry in self._open:\n                try:",
         "            for entry in self._open[:1]:\n                try:",
         _in("integration", "giving_way", "chunk"),
     ),
     Mutant(
-        "nothing is cancelled once a transaction commits",
+        "nothing is cancelled while a transaction commits",
         "postgres/yielding.py",
         "self._commits |= commits",
         "pass",
         _in("integration", "giving_way", "other_side_has_committed"),
     ),
     Mutant(
-        "a cutover does not give way under its lock",
+        "a cutover is not cancelled under its lock",
         "schema_to_schema/table_lock.py",
         "with holding_on():",
         "if True:",
         _in("integration", "giving_way", "under_the_lock"),
     ),
     Mutant(
-        "a chunk that gave way is cut",
+        "a cancelled chunk is halved",
         "schema_to_schema/migrate.py",
         "        if job.table.key:\n            retry(partial(chunks.halve",
         "        if False:\n            retry(partial(chunks.halve",
         _in("integration", "giving_way", "chunk"),
     ),
     Mutant(
-        "a range that gave way is compared by halves",
+        "a cancelled range is compared in halves",
         "compare/parts.py",
         "return [span] if middle is None else",
         "return [span] if True or middle is None else",
         _in("integration", "giving_way", "range_gives_way"),
     ),
     Mutant(
-        "follow compares every row again",
+        "follow compares every row repeatedly",
         "schema_to_schema/background_verification.py",
         "        if confirmed:",
         "        if confirmed and False:",
         _in("integration", "rounds", "fires_no_trigger"),
     ),
     Mutant(
-        "a round that is not complete does not count",
+        "an incomplete round is not a verification",
         "../../migrations_state/0007_verification.sql",
         " AND r.ended_at IS NOT NULL",
         "",
@@ -934,14 +934,14 @@ MUTANTS = (
         _in("integration", "rounds", "refuses_an_old"),
     ),
     Mutant(
-        "a round continues where it was",
+        "a round continues where it stopped",
         "schema_to_schema/background_verification.py",
         "if found.behind is None or (table.number, part.number) > found.behind:",
         "if True:",
         _in("integration", "rounds", "interrupted"),
     ),
     Mutant(
-        "a trigger of capture that was off for a moment is noticed, on a leaf too",
+        "a briefly disabled capture trigger is detected, also on a leaf",
         "sql/fingerprint.sql",
         "'(version ' || t.oid || '.' || t.xmin || ')'",
         "'(version ' || t.oid || ')'",
@@ -955,7 +955,7 @@ MUTANTS = (
         _in("integration", "fingerprint", "capture_cannot_see"),
     ),
     Mutant(
-        "a trigger of the application that is disabled is noticed",
+        "a disabled trigger of the application is detected",
         "sql/fingerprint.sql",
         "CASE t.tgenabled WHEN 'D' THEN '(disabled)'",
         "CASE t.tgenabled WHEN 'D' THEN '(enabled)'",
@@ -969,7 +969,7 @@ MUTANTS = (
         _in("integration", "fingerprint", "renamed_enum_label"),
     ),
     Mutant(
-        "what the run's views call is in the fingerprint",
+        "functions that the run's views call are in the fingerprint",
         "sql/fingerprint.sql",
         " AND v.relkind = 'v'",
         " AND v.relkind = 'v' AND false",
@@ -983,14 +983,14 @@ MUTANTS = (
         _in("integration", "fingerprint", "what_a_row_means"),
     ),
     Mutant(
-        "a function that another one calls is in the fingerprint",
+        "functions that other functions call are in the fingerprint",
         "sql/fingerprint.sql",
         "          AND p.prosrc ~* (",
         "          AND false AND p.prosrc ~* (",
         _in("integration", "fingerprint", "what_a_row_means"),
     ),
     Mutant(
-        "a table that appears or goes during the run is noticed",
+        "a table created or dropped during the run is detected",
         "fingerprint.py",
         "DATABASE: Final = (TABLES, LARGE_OBJECTS)",
         "DATABASE: Final = (LARGE_OBJECTS,)",
@@ -1004,35 +1004,35 @@ MUTANTS = (
         _in("integration", "fingerprint", "created_during_the_run"),
     ),
     Mutant(
-        "large objects that come during the run are noticed",
+        "large objects created during the run are detected",
         "fingerprint.py",
         "DATABASE: Final = (TABLES, LARGE_OBJECTS)",
         "DATABASE: Final = (TABLES,)",
         _in("integration", "fingerprint", "large_object"),
     ),
     Mutant(
-        "DDL in the target is noticed before a pass is applied",
+        "DDL in the target is detected before a pass is applied",
         "capture/apply.py",
         '        fingerprint.refuse_changed(target, self.context.schema, "target", kinds, tables)\n',
         "",
         _in("integration", "fingerprint", "ddl_in_the_target"),
     ),
     Mutant(
-        "a rewrite of a target table is noticed",
+        "a rewrite of a target table is detected",
         "capture/apply.py",
         "kinds = (*fingerprint.APPLIED, fingerprint.STORAGE, fingerprint.WRITE_BLOCK)",
         "kinds = (*fingerprint.APPLIED, fingerprint.WRITE_BLOCK)",
         _in("integration", "fingerprint", "ddl_in_the_target"),
     ),
     Mutant(
-        "a foreign key that is new in the target is noticed",
+        "a new foreign key in the target is detected",
         "fingerprint.py",
         "APPLIED: Final = (*MEANING, FOREIGN_KEYS)",
         "APPLIED: Final = MEANING",
         _in("integration", "fingerprint", "ddl_in_the_target"),
     ),
     Mutant(
-        "the write block refuses what replication applies",
+        "the write block refuses changes from replication",
         "sql/write_block.sql",
         "ENABLE ALWAYS TRIGGER",
         "ENABLE TRIGGER",
@@ -1046,11 +1046,11 @@ MUTANTS = (
         _in("integration", "write_block", "each_way_of_writing"),
     ),
     Mutant(
-        "a write block that was damaged is noticed by a reverse pass",
+        "a reverse pass detects a damaged write block",
         "schema_to_schema/reverse.py",
         '        write_block.refuse_damaged(tx, context.schema, "source")\n',
         "        pass\n",
-        _in("integration", "write_block", "leaf_that_was_open"),
+        _in("integration", "write_block", "permitted_writes"),
         (
             (
                 "capture/reverse_apply.py",
@@ -1089,7 +1089,7 @@ MUTANTS = (
         (("schema_to_schema/cutover.py", "MOST_UNDER_LOCK) > MOST_UNDER_LOCK:", "MOST_UNDER_LOCK) < 0:"),),
     ),
     Mutant(
-        "the lock is released when too much is logged",
+        "the lock is released if the backlog is too large",
         "schema_to_schema/cutover.py",
         "MOST_UNDER_LOCK) > MOST_UNDER_LOCK:",
         "MOST_UNDER_LOCK) < 0:",
@@ -1103,14 +1103,14 @@ MUTANTS = (
         _in("integration", "opening", "one_deadline"),
     ),
     Mutant(
-        "the server ends a session that is frozen under the lock",
+        "the server ends a session that freezes under the lock",
         "postgres/budget.py",
         "        if idle:\n",
         "        if False:\n",
         _in("integration", "opening", "freezes"),
     ),
     Mutant(
-        "what runs under the lock is cancelled at the end of the write pause",
+        "statements under the lock are cancelled at the end of the write pause",
         "postgres/budget.py",
         "for s in (self.left, self.lock_timeout, self.left + GRACE_SECONDS)",
         "for s in (3600, self.lock_timeout, self.left + GRACE_SECONDS)",
@@ -1121,75 +1121,75 @@ MUTANTS = (
         ),
     ),
     Mutant(
-        "a cancellation at the end of the write pause hits no later statement",
+        "a cancellation at the end of the write pause affects no later statement",
         "postgres/budget.py",
         "        self._timer.join()\n",
         "",
         _in("integration", "opening", "hits_no_later"),
     ),
     Mutant(
-        "a side that has lost a reverse pass is noticed before a rollback",
+        "a side that has lost a reverse pass is detected before a rollback",
         "capture/reverse_apply.py",
         "    if passed > known + 1 or ahead != (True,):",
         "    if False:",
-        _in("integration", "way_back", "has_lost_a_pass"),
+        _in("integration", "reverse_passes", "has_lost_a_pass"),
         (("capture/reverse_apply.py", "    if passed < known:", "    if False:"),),
     ),
     Mutant(
-        "a target that lost what it has logged is noticed by its position",
+        "a target that lost log rows is detected by its WAL position",
         "capture/reverse_apply.py",
         " or ahead != (True,):",
         ":",
-        _in("integration", "way_back", "has_lost_a_pass"),
+        _in("integration", "reverse_passes", "has_lost_a_pass"),
     ),
     Mutant(
-        "a reverse pass is counted only behind the one that both sides know",
+        "a reverse pass must follow the last one recorded on both sides",
         "sql/run_schema.sql",
         "WHERE reverse BETWEEN %(known)s AND %(known)s + 1 AND ",
         "WHERE coalesce(%(known)s, 0) >= 0 AND ",
-        _in("integration", "way_back", "both_sides_know"),
+        _in("integration", "reverse_passes", "both_sides"),
     ),
     Mutant(
-        "a reverse pass is counted only at a later position of the target",
+        "a reverse pass must have a later WAL position of the target",
         "sql/run_schema.sql",
         "coalesce(target_lsn <= %(lsn)s::pg_lsn, true)",
         "coalesce(%(lsn)s::pg_lsn IS NOT NULL, true)",
-        _in("integration", "way_back", "both_sides_know"),
+        _in("integration", "reverse_passes", "both_sides"),
     ),
     Mutant(
-        "a restart of either server has every row compared before a rollback",
+        "a rollback compares every row after a restart of either server",
         "schema_to_schema/reverse_verify.py",
         "    if again:\n",
         "    if False:\n",
         _in("integration", "reverse_verify", "after_a_restart"),
     ),
     Mutant(
-        "a row that leaves $where after the cutover is judged by the table itself",
+        "a row that leaves $where after the cutover is compared with the table itself",
         "schema_to_schema/reverse_verify.py",
         "    if forward.table.where is None:\n        return None\n    back",
         "    if True:\n        return None\n    back",
         _in("integration", "reverse_verify", "leave_where"),
     ),
     Mutant(
-        "the target's fingerprint is compared once more under the lock",
+        "the target's fingerprint is compared again under the lock",
         "schema_to_schema/cutover.py",
         "        _check_target(context, opening)\n        open_target",
         "        open_target",
         _in("integration", "fingerprint", "ddl_in_the_target_under"),
     ),
     Mutant(
-        "a rollback needs a key that keeps apart what is written later",
+        "a rollback requires a key that keeps later values distinct",
         "plan/reverse.py",
         '        if problem is not None:\n            return f"the key column',
         '        if False:\n            return f"the key column',
         _in("integration", "key_images", "rollback_needs"),
     ),
     Mutant(
-        "a rewrite in the target has every row compared before a rollback",
+        "a rollback compares every row after a rewrite in the target",
         "schema_to_schema/reverse_verify.py",
         "    if rewritten:\n",
         "    if False:\n",
-        _in("integration", "way_back", "after_a_rewrite"),
+        _in("integration", "reverse_passes", "after_a_rewrite"),
     ),
     Mutant(
         "a source that another run has closed is refused by the plan",
@@ -1203,10 +1203,10 @@ MUTANTS = (
         "schema_to_schema/cutover.py",
         "    refuse_closed(context, plan, source)\n    _synchronise",
         "    _synchronise",
-        _in("integration", "two_runs", "only_one_target_opens"),
+        _in("integration", "two_runs", "only_one_target"),
     ),
     Mutant(
-        "a source with a table that the run does not know is not dropped",
+        "a source with a table unknown to the run is not dropped",
         "commands/cleanup.py",
         "            cleanup.refuse_unknown_tables(source, run)\n            cleanup.drop",
         "            cleanup.drop",
@@ -1222,8 +1222,8 @@ MUTANTS = (
 )
 
 
-def broken(mutant: Mutant, folder: Path) -> None:
-    """A copy of the project in ``folder`` with the rule broken."""
+def break_rule(mutant: Mutant, folder: Path) -> None:
+    """Copy the project to ``folder`` and break the rule there."""
     for name in COPIED:
         path = ROOT / name
         ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
@@ -1236,32 +1236,32 @@ def broken(mutant: Mutant, folder: Path) -> None:
 
 
 def noticed(mutant: Mutant) -> tuple[bool, str]:
-    """Whether a test goes red for it, and pytest's last lines."""
+    """Whether a test fails for the mutant, and the last lines of pytest's output."""
     with tempfile.TemporaryDirectory() as folder:
-        broken(mutant, Path(folder))
+        break_rule(mutant, Path(folder))
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutant.tests],
             cwd=folder, env={**os.environ, "PYTHONPATH": f"{folder}/src"}, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, check=False,
         )  # fmt: skip
-    # 1 is a test that failed; no test at all, or an error of pytest's, is nobody noticing.
+    # Exit code 1 means that a test failed. No test at all, or an error of pytest, does not detect the mutant.
     return done.returncode == 1, done.stdout[-1500:]
 
 
 def main() -> None:
-    """Every mutant; exits with 1 if any lives."""
+    """Run every mutant; exit with 1 if a mutant survives."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--only", default="", help="rules with this in their name")
+    parser.add_argument("--only", default="", help="only rules whose name contains this text")
     chosen = parser.parse_args()
     todo = [m for m in MUTANTS if chosen.only in m.rule]
     lived = 0
     with ThreadPoolExecutor(chosen.workers) as pool:
-        for mutant, (dead, told) in zip(todo, pool.map(noticed, todo), strict=True):
+        for mutant, (dead, output) in zip(todo, pool.map(noticed, todo), strict=True):
             lived += not dead
             print(f"{'killed' if dead else 'LIVES '}  {mutant.rule}  ({mutant.tests[0]})", flush=True)
             if not dead:
-                print(told, flush=True)
+                print(output, flush=True)
     print(f"{len(todo) - lived} of {len(todo)} killed")
     sys.exit(1 if lived else 0)
 

@@ -1,7 +1,7 @@
-"""Any commands in any order, killed anywhere, with the application writing between them: a stateful property.
+"""A stateful property: any commands in any order, killed anywhere, while the application writes between them.
 
-What the application was told is written stands in a model. Whatever happens, the database that takes its
-writes holds exactly that; and both databases never take them.
+A model contains each acknowledged write. At any time, the database that takes writes has exactly the rows of the
+model, and at most one database takes writes.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from forked import Forks, Running, until
 from live import LiveRun
 from servers import Databases, TestDatabase
 
-FILL = "INSERT INTO item SELECT n, n FROM generate_series(1, 30) n;"
-PLAIN = f"CREATE TABLE item (id int PRIMARY KEY, n int); {FILL}"
-#: The bounds of the partition that is detached and attached again.
+INSERT_ROWS = "INSERT INTO item SELECT n, n FROM generate_series(1, 30) n;"
+PLAIN = f"CREATE TABLE item (id int PRIMARY KEY, n int); {INSERT_ROWS}"
+#: The bounds of the partition that a rule detaches and attaches again.
 HIGH = "FOR VALUES FROM (20) TO (MAXVALUE)"
 PARTITIONED = f"""
 CREATE TABLE item (id int PRIMARY KEY, n int) PARTITION BY RANGE (id);
 CREATE TABLE item_low PARTITION OF item FOR VALUES FROM (MINVALUE) TO (20);
-CREATE TABLE item_high PARTITION OF item {HIGH}; {FILL}
+CREATE TABLE item_high PARTITION OF item {HIGH}; {INSERT_ROWS}
 """
 #: The opening enables the rule, which conflicts with readers.
 NEW = """
@@ -39,25 +39,26 @@ CREATE RULE kept AS ON DELETE TO item WHERE false DO ALSO NOTHING;
 """
 MAPPING = "item: {n: amount}\n"
 STEPS = ("setup", "migrate", "verify", "cutover", "rollback", "cleanup", "abort", "pause", "resume")
-#: Done, refused with a reason, held, differences, given up, half-way, stopped: but never a defect. 2 is a mapping that
-#: a killed setup did not come to note.
+#: Exit codes of success and of every expected failure, but never 1, a defect. 2 also occurs if a killed setup has not
+#: recorded the mapping.
 CODES = {0, 2, 4, 6, 7, 8, 9, 10, 128 + signal.SIGTERM}
-#: Killed by a crash point, or its connection lost at one or to a takeover.
+#: The command may also be killed at a crash point, or lose its connection there or by a takeover.
 KILLED_CODES = CODES | {-signal.SIGKILL, 3}
 PAUSED = "paused on request"
-#: The lease as if it had not been renewed.
-LAPSED = f"""
+#: Makes the lease expire.
+EXPIRE_LEASE = f"""
 SET lock_timeout = '1s';
 UPDATE confiture.runner SET heartbeat_at = heartbeat_at - interval '{LEASE_SECONDS + 1} s' WHERE ended_at IS NULL
 """
-#: The order that leads from anywhere to the end.
-ONWARD = ("resume", "setup", "migrate", "verify", "cutover")
+#: The commands that lead from any state to the cutover.
+TO_CUTOVER = ("resume", "setup", "migrate", "verify", "cutover")
 
 
-class Anything(RuleBasedStateMachine):
-    """A run that everything is done to.
+class AnyCommands(RuleBasedStateMachine):
+    """A run on which any command, kill and change is executed.
 
-    A subclass gives it its server and what starts commands.
+    :cvar server: the server of both databases, set by a subclass.
+    :cvar forks: starts commands, set by a subclass.
     """
 
     server: Server
@@ -79,7 +80,7 @@ class Anything(RuleBasedStateMachine):
         self.readers: list[psycopg.Connection[Any]] = []
         self.model = {n: n for n in range(1, 31)}
 
-    # What the application does -------------------------------------------------------------------------
+    # The application -----------------------------------------------------------------------------------
 
     @rule(key=st.integers(1, 40), value=st.integers(0, 9))
     def put(self, key: int, value: int) -> None:
@@ -103,12 +104,12 @@ class Anything(RuleBasedStateMachine):
 
     @rule()
     def truncate(self) -> None:
-        # It waits for readers, which stay.
+        # TRUNCATE waits for open readers, hence the lock timeout.
         if self._written("SET lock_timeout = '200ms'; TRUNCATE item"):
             self.model.clear()
 
     def _written(self, statement: str, *values: int) -> bool:
-        """Write to the database that takes writes; False when none does."""
+        """Write to the database that takes writes; False if none does."""
         sides = self._open()
         if not sides:
             return False
@@ -120,7 +121,7 @@ class Anything(RuleBasedStateMachine):
             return False
         return True
 
-    # What the operator does ----------------------------------------------------------------------------
+    # The operator --------------------------------------------------------------------------------------
 
     @rule(step=st.sampled_from(STEPS))
     def command(self, step: str) -> None:
@@ -128,8 +129,8 @@ class Anything(RuleBasedStateMachine):
 
     @precondition(lambda self: self._state() != "setup" or self._open() == {"source"})
     @rule()
-    def onward(self) -> None:
-        """The step that comes next, so that runs get far."""
+    def next_command(self) -> None:
+        """Run the next command, so that runs reach later states."""
         following = {"migrating": "migrate", "verified": "cutover", "cutover": "cleanup"}
         state = self._state()
         self._command("setup" if state in (None, "setup", "aborted") else following.get(state, "verify"))
@@ -147,29 +148,29 @@ class Anything(RuleBasedStateMachine):
     @precondition(lambda self: self._state() is not None)
     @rule(step=st.sampled_from(STEPS[:7]), other=st.sampled_from(STEPS[:7]), hit=st.integers(1, 60))
     def frozen(self, step: str, other: str, hit: int) -> None:
-        """Stopped anywhere, taken over by another command, and woken up again."""
+        """Freeze a command anywhere, let another command take the run over, and wake the first one up."""
         running = self.forks.start(self._arguments(step), self.live.project)
-        until(lambda: self._over(running) or running.passed >= hit, f"{hit} points of {step}")
+        until(lambda: self._ended_or_paused(running) or running.passed >= hit, f"{hit} points of {step}")
         running.signal(signal.SIGSTOP)
         try:
-            self.live.target.sql(LAPSED)
+            self.live.target.sql(EXPIRE_LEASE)
         except psycopg.errors.LockNotAvailable:
-            time.sleep(LEASE_SECONDS + 1)  # frozen while it writes that very row
+            time.sleep(LEASE_SECONDS + 1)  # the frozen command holds the lock of this row
         self._command(other)
         running.signal(signal.SIGCONT)
         self._end(running, step, KILLED_CODES)
 
-    # What other people do ------------------------------------------------------------------------------
+    # Other sessions ------------------------------------------------------------------------------------
 
     @precondition(lambda self: "source" in self._open())
     @rule()
     def triggers_toggled(self) -> None:
-        """For a moment no write is captured, nor refused by a write block; what is installed looks as before."""
+        """Disable capture and the write block for a moment. Afterwards the triggers look unchanged."""
         self.live.source.sql("ALTER TABLE item DISABLE TRIGGER ALL; ALTER TABLE item ENABLE TRIGGER ALL")
 
     @rule(value=st.integers(0, 9))
     def written_while_disabled(self, value: int) -> None:
-        """A write to the source that its capture does not see."""
+        """Write to the source while its capture is disabled."""
         if "source" in self._open():
             off, on = (f"ALTER TABLE item {how} TRIGGER ALL" for how in ("DISABLE", "ENABLE"))
             self.live.source.sql(f"{off}; UPDATE item SET n = {value} WHERE id < 4; {on}")
@@ -177,8 +178,8 @@ class Anything(RuleBasedStateMachine):
 
     @precondition(lambda self: self.partitioned and "source" in self._open())
     @rule(value=st.integers(0, 9), how=st.sampled_from(("detached", "disabled")))
-    def partition_written_alone(self, value: int, how: str) -> None:
-        """In one transaction, a partition is written to while no trigger of its table fires for it."""
+    def partition_written_without_capture(self, value: int, how: str) -> None:
+        """Write to a partition in a transaction in which no trigger of its table fires for it."""
         off, on = {
             "detached": (
                 "ALTER TABLE item DETACH PARTITION item_high",
@@ -192,8 +193,8 @@ class Anything(RuleBasedStateMachine):
     @precondition(lambda self: len(self.readers) < 2)
     @rule(side=st.sampled_from(("source", "target")))
     def reader_stays(self, side: str) -> None:
-        """A transaction that has read the table, and stays open."""
-        with contextlib.suppress(psycopg.Error):  # not there yet
+        """Open a transaction that reads the table, and keep it open."""
+        with contextlib.suppress(psycopg.Error):  # the table does not exist yet
             reader = self._database(side).connect(autocommit=False)
             reader.execute("SELECT count(*) FROM item")
             self.readers.append(reader)
@@ -209,13 +210,13 @@ class Anything(RuleBasedStateMachine):
 
     @precondition(lambda self: "source" in self._open())
     @rule(here=st.booleans())
-    def table_comes_or_goes(self, here: bool) -> None:
+    def table_created_or_dropped(self, here: bool) -> None:
         self.live.source.sql("CREATE TABLE IF NOT EXISTS extra (id int)" if here else "DROP TABLE IF EXISTS extra")
 
     @precondition(lambda self: self._state() in ("migrating", "verified"))
     @rule()
     def trigger_in_the_target(self) -> None:
-        """It would act on the rows of each pass."""
+        """Create a trigger in the target that would change the rows of each pass."""
         self.live.target.sql(
             "CREATE OR REPLACE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS"
             " 'BEGIN NEW.amount = -1; RETURN NEW; END'; CREATE OR REPLACE TRIGGER spoil BEFORE INSERT ON item"
@@ -224,12 +225,12 @@ class Anything(RuleBasedStateMachine):
 
     @rule()
     def restarted(self) -> None:
-        """What continues after such a change."""
+        """Restart the table, which unblocks the run after such a change."""
         self._restart()
 
     def _restart(self) -> int:
         self._end_readers()
-        with contextlib.suppress(psycopg.Error):  # not there yet
+        with contextlib.suppress(psycopg.Error):  # the table does not exist yet
             self.live.target.sql("DROP TRIGGER IF EXISTS spoil ON item")
         line = [*self._arguments("migrate"), "--restart-table", "public.item"]
         return self._end(self.forks.start(line, self.live.project), "restart")
@@ -243,36 +244,38 @@ class Anything(RuleBasedStateMachine):
         return self._end(running, f"{step} {environment}", KILLED_CODES if environment else CODES)
 
     def _end(self, running: Running, step: str, allowed: set[int] = CODES) -> int:
-        until(lambda: self._over(running), f"the end of {step}")
-        running.signal(signal.SIGTERM)  # one that is paused waits to be resumed
+        until(lambda: self._ended_or_paused(running), f"the end of {step}")
+        running.signal(signal.SIGTERM)  # a paused command waits for resume
         ended = running.wait()
         assert ended.code in allowed, f"{step}: exit {ended.code}\n{ended.out}\n{ended.err}"
         self._said = ended.err
         return ended.code
 
-    def _over(self, running: Running) -> bool:
+    def _ended_or_paused(self, running: Running) -> bool:
         return not running.alive or PAUSED in running.err.read_text()
 
-    # What must hold ------------------------------------------------------------------------------------
+    # Invariants ----------------------------------------------------------------------------------------
 
     @invariant()
-    def never_both(self) -> None:
-        # Until setup is through the target is nobody's.
-        assert len(self._open()) <= 1 or self._state() in (None, "setup", "aborted"), f"both open in {self._state()}"
+    def at_most_one_side_is_open(self) -> None:
+        # Before the end of setup, the application does not use the target.
+        assert len(self._open()) <= 1 or self._state() in (None, "setup", "aborted"), (
+            f"both sides are open in state {self._state()}"
+        )
 
     @invariant()
-    def nothing_is_lost(self) -> None:
+    def no_write_is_lost(self) -> None:
         served = (
             "source"
             if "source" in self._open() or self._state() in (None, "setup", "migrating", "verified")
             else "target"
         )
         if served == "target" and not self._open():
-            return  # half-way: told below, when it is ended
+            return  # an unfinished switchover: checked below after its end
         assert dict(self._database(served).rows("TABLE item")) == self.model, f"{served} in {self._state()}"
 
     def teardown(self) -> None:
-        """From wherever it is, the same commands lead to the end."""
+        """Check that the same commands lead from any state to the cutover."""
         if not hasattr(self, "live"):
             return
         try:
@@ -280,14 +283,14 @@ class Anything(RuleBasedStateMachine):
             self.live.source.sql("DROP TABLE IF EXISTS extra")
             while self._state() not in ("cutover", "cleaned"):
                 before = self._state()
-                codes = [self._command(step) for step in ONWARD]
+                codes = [self._command(step) for step in TO_CUTOVER]
                 if before in ("migrating", "verified") and codes[-1] != 0:  # blocked by a change
                     self._restart()
-                    codes = [self._command(step) for step in ONWARD]
-                if "the abort of run" in self._said:  # begun and not ended: all else is refused
+                    codes = [self._command(step) for step in TO_CUTOVER]
+                if "the abort of run" in self._said:  # an unfinished abort: every other command is refused
                     codes.append(self._command("abort"))
                 assert self._state() != before or codes[-1] == 0, f"stuck in {before}: {codes}"
-            self._command("cutover")  # one that was stopped half-way is ended by itself
+            self._command("cutover")  # finishes a cutover that was stopped
             assert self._open() == {"target"}
             assert dict(self.live.target.rows("TABLE item")) == self.model
         finally:
@@ -307,7 +310,7 @@ class Anything(RuleBasedStateMachine):
                     probe.rollback()
                 found.add(side)
             except (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.UndefinedTable, psycopg.OperationalError):
-                continue  # closed, or not there yet
+                continue  # closed, or the table does not exist yet
         return found
 
     def _state(self) -> str | None:

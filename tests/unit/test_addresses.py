@@ -1,4 +1,4 @@
-"""Addresses as users give them, and as applications want them back: never with a secret."""
+"""Addresses that users give, and URLs that are printed for applications: never with a secret."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from confiture.errors import UsageError
         ("port=5433", None, "5433"),
     ],
 )
-def test_an_address_is_host_and_port(given: str, host: str | None, port: str | None) -> None:
+def test_an_address_consists_of_host_and_port(given: str, host: str | None, port: str | None) -> None:
     found = conninfo_to_dict(address(given))
     assert (found.get("host"), found.get("port")) == (host, port)
 
 
 @pytest.mark.parametrize("given", ["", "host=a password=canary", "host=a dbname=b", "a b", "postgresql://u:canary@h/d"])
-def test_an_address_that_says_more_or_nothing_is_refused_without_showing_it(given: str) -> None:
+def test_an_invalid_address_is_refused_without_printing_it(given: str) -> None:
     with pytest.raises(UsageError) as refused:
         address(given)
     assert "canary" not in "".join(refused.value.lines())
@@ -42,7 +42,7 @@ def test_an_address_that_says_more_or_nothing_is_refused_without_showing_it(give
         ("user='a@b' host=h dbname='d?'", "postgresql://a%40b@h/d%3F"),
     ],
 )
-def test_a_url_leads_to_the_same_place_without_the_secrets(conninfo: str, url: str) -> None:
+def test_a_url_without_secrets_names_the_same_database(conninfo: str, url: str) -> None:
     database = Database("d", conninfo)
     assert database.url == url
     assert conninfo_to_dict(url) == conninfo_to_dict(database.public)

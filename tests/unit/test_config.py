@@ -1,4 +1,4 @@
-"""Databases by name: environments, URIs, conninfo; and that no secret shows."""
+"""Databases by name: environments, URIs and conninfo strings. No secret is printed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def parameters(database: Database) -> dict[str, object]:
     return dict(conninfo_to_dict(database.conninfo))
 
 
-def told(error: ConfitureError) -> str:
+def text_of(error: ConfitureError) -> str:
     return "\n".join([*error.lines(), error.detail, str(error), repr(error)])
 
 
@@ -44,10 +44,10 @@ def refused(name: str, project: Path) -> str:
     with pytest.raises(UsageError) as caught:
         resolve(name, project)
     assert caught.value.__cause__ is None
-    return told(caught.value)
+    return text_of(caught.value)
 
 
-def test_an_environment_is_read_whole(tmp_path: Path) -> None:
+def test_every_setting_of_an_environment_is_read(tmp_path: Path) -> None:
     environment(
         tmp_path,
         "prod",
@@ -67,7 +67,7 @@ def test_an_environment_is_read_whole(tmp_path: Path) -> None:
     assert (prod.include, prod.exclude) == (("1*/**",), ("*seed*",))
 
 
-def test_an_environment_needs_no_more_than_its_url(tmp_path: Path) -> None:
+def test_an_environment_needs_only_its_url(tmp_path: Path) -> None:
     environment(tmp_path, "prod", "database_url: postgresql:///app")
     prod = resolve("prod", tmp_path)
     assert prod.schema_dir == tmp_path / "db/schema"
@@ -147,13 +147,13 @@ def test_a_faulty_environment_names_file_and_line(text: str, said: str, tmp_path
     assert f"{path}:{said}" in refused("broken", tmp_path)
 
 
-def test_a_circle_of_likes_is_told_with_its_members(tmp_path: Path) -> None:
+def test_a_circular_like_is_reported_with_its_members(tmp_path: Path) -> None:
     environment(tmp_path, "a", "like: b\ndatabase: x")
     environment(tmp_path, "b", "like: a\ndatabase: x")
     assert "a -> b -> a" in refused("a", tmp_path)
 
 
-def test_an_unknown_environment_lists_those_that_exist(tmp_path: Path) -> None:
+def test_an_unknown_environment_lists_the_existing_ones(tmp_path: Path) -> None:
     environment(tmp_path, "prod", "database_url: service=x")
     environment(tmp_path, "staging", "database_url: service=x")
     with pytest.raises(UnknownEnvironment) as caught:
@@ -172,7 +172,7 @@ def test_only_a_listed_name_is_an_environment(name: str, tmp_path: Path) -> None
         resolve(name, tmp_path)
 
 
-def test_a_like_of_nothing_is_not_taken_for_a_new_environment(tmp_path: Path) -> None:
+def test_a_like_of_a_missing_environment_creates_none(tmp_path: Path) -> None:
     environment(tmp_path, "new", "like: gone\ndatabase: x")
     with pytest.raises(UsageError) as caught:
         resolve("new", tmp_path)
@@ -197,7 +197,7 @@ def test_a_like_of_nothing_is_not_taken_for_a_new_environment(tmp_path: Path) ->
         ("host=h password=${PW:-x}", {}, "host=h password=x"),
     ],
 )
-def test_variables_are_put_into_the_url(
+def test_variables_are_substituted_in_the_url(
     url: str,
     variables: dict[str, str],
     expected: str,
@@ -218,7 +218,7 @@ def test_an_unset_variable_is_named_with_the_file(tmp_path: Path, monkeypatch: p
     assert "NOR_THIS" in error
 
 
-def test_a_variable_that_cannot_be_read_is_a_fault(tmp_path: Path) -> None:
+def test_a_malformed_variable_is_a_fault(tmp_path: Path) -> None:
     environment(tmp_path, "prod", 'database_url: "postgresql://a:${1}@h/d"')
     assert "is not ${VAR}" in refused("prod", tmp_path)
 
@@ -264,7 +264,7 @@ def test_a_database_never_shows_its_secrets(name: str, tmp_path: Path) -> None:
         f"postgresql://app:{SECRET}\0@h/d",
     ],
 )
-def test_a_conninfo_that_cannot_be_read_is_not_echoed(name: str, tmp_path: Path) -> None:
+def test_an_invalid_conninfo_is_not_printed(name: str, tmp_path: Path) -> None:
     assert SECRET not in refused(name, tmp_path)
     if "\0" not in name:
         environment(tmp_path, "prod", f"database_url: {name!r}" if "'" not in name else f'database_url: "{name}"')
@@ -303,12 +303,12 @@ def test_a_broken_environment_file_shows_no_secret(text: str, tmp_path: Path) ->
         f"password='{SECRET} unterminated",
     ],
 )
-def test_redact_hides_passwords_wherever_they_stand(text: str) -> None:
+def test_redact_hides_passwords_in_any_position(text: str) -> None:
     assert SECRET not in redact(text)
     assert "***" in redact(text)
 
 
-def test_redact_leaves_other_text_alone() -> None:
+def test_redact_leaves_other_text_unchanged() -> None:
     for text in (
         'password authentication failed for user "app"',
         "postgresql://app@h:5432/d?sslmode=require",
@@ -319,7 +319,7 @@ def test_redact_leaves_other_text_alone() -> None:
 
 
 @given(password=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1))
-def test_any_password_goes_through_a_conninfo_and_stays_hidden(password: str) -> None:
+def test_any_password_passes_through_a_conninfo_and_stays_hidden(password: str) -> None:
     secret = f"<{password}>"
     database = resolve(make_conninfo("", host="h", dbname="d", password=secret), Path())
     assert parameters(database.with_dbname("e")) == {"host": "h", "dbname": "e", "password": secret}
@@ -341,7 +341,7 @@ def test_with_dbname_names_another_database_of_the_server(tmp_path: Path) -> Non
     assert other.search_path == ("app",)
 
 
-def test_a_database_without_a_name_leaves_it_to_libpq(tmp_path: Path) -> None:
+def test_a_database_without_a_name_uses_the_default_of_libpq(tmp_path: Path) -> None:
     assert resolve("service=x", tmp_path).dbname is None
 
 
@@ -352,7 +352,7 @@ def test_environments_are_listed_sorted(tmp_path: Path) -> None:
     assert environments(tmp_path) == ("local", "prod")
 
 
-def test_the_project_is_found_from_below(tmp_path: Path) -> None:
+def test_the_project_is_found_from_a_subfolder(tmp_path: Path) -> None:
     below = tmp_path / "p/db/schema/10_tables"
     below.mkdir(parents=True)
     assert find_project(below) == below.resolve()
@@ -362,7 +362,7 @@ def test_the_project_is_found_from_below(tmp_path: Path) -> None:
     assert find_project(below) == (tmp_path / "p").resolve()
 
 
-def test_a_written_environment_is_resolved_and_private(tmp_path: Path) -> None:
+def test_a_written_environment_is_private_and_can_be_resolved(tmp_path: Path) -> None:
     environment(tmp_path, "prod", "database_url: postgresql://app:pw@h/app")
     path = write_environment(tmp_path, "prod_new", like="prod", database='we"ird: ${db}')
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -378,7 +378,7 @@ def test_an_environment_is_never_overwritten(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".x", "a=b", "postgresql://h/d", "a b"])
-def test_what_is_no_bare_word_names_no_environment(name: str, tmp_path: Path) -> None:
+def test_only_a_bare_word_names_an_environment(name: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         write_environment(tmp_path, name, like="prod", database="x")
     assert not (tmp_path / "db").exists()

@@ -1,4 +1,4 @@
-"""The statement splitter: PostgreSQL's lexical rules, faults with their place, and what is refused."""
+"""The statement splitter: PostgreSQL's lexical rules, faults with their positions, and refused statements."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from confiture.ddl import Statement, refusal, split, terminated, tokens
 from confiture.errors import FaultyInput
 
-#: Each is one whole statement, however many semicolons and quotes it holds.
+#: Each is one complete statement, however many semicolons and quotes it contains.
 WHOLE = (
     "SELECT 'a;b', 'it''s;', '', 'C:\\'",
     r"SELECT E'it\'s; \\', e'\'', E''",
@@ -64,7 +64,7 @@ def test_windows_line_ends_count_as_one_line() -> None:
     assert [s.line for s in split("SELECT 1;\r\n\r\nSELECT 2;\r\n-- a;\r\nSELECT 3")] == [1, 3, 5]
 
 
-def test_the_lines_pg_dump_writes_for_psql_alone_are_skipped() -> None:
+def test_lines_that_pg_dump_writes_only_for_psql_are_skipped() -> None:
     text = "\\restrict aB3\n\nSELECT 1;\n\\unrestrict aB3\n"
     assert split(text) == (Statement("SELECT 1", 3, 1),)
 
@@ -77,13 +77,13 @@ def places(text: str) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("opening", ["'", "E'\\'", '"', "$$", "$a$ $b$ $$", "/* /* */", "N'''", "U&'"])
-def test_what_is_left_open_is_a_fault_where_it_starts(opening: str) -> None:
+def test_an_unterminated_construct_is_a_fault_at_its_start(opening: str) -> None:
     [(line, column)] = places(f"SELECT 1;\nSELECT {opening} ; SELECT 2")
     assert line == 2
     assert column in (8, 9, 10)
 
 
-def test_commands_of_psql_are_faults_all_at_once_by_name() -> None:
+def test_all_psql_commands_are_reported_as_faults_by_name() -> None:
     text = "\\connect other\nSELECT 1;\n  \\i b.sql\nSELECT 2 \\gexec\nSELECT 3;"
     assert places(text) == [(1, 1), (3, 3), (4, 10)]
     with pytest.raises(FaultyInput, match="cannot be read as SQL") as raised:
@@ -112,7 +112,7 @@ def test_copy_from_a_file_on_the_server_is_a_statement() -> None:
         ("SELECT ';'", False),
     ],
 )
-def test_a_text_is_terminated_when_another_may_follow(text: str, closed: bool) -> None:
+def test_a_text_is_terminated_if_another_may_follow(text: str, closed: bool) -> None:
     assert terminated(text) is closed
 
 
@@ -147,7 +147,7 @@ def test_a_text_is_terminated_when_another_may_follow(text: str, closed: bool) -
         ("COPY a.t (b) TO STDOUT WITH (FORMAT csv)", "COPY A … STDOUT"),
     ],
 )
-def test_what_cannot_be_part_of_one_transaction_is_refused_by_name(statement: str, name: str) -> None:
+def test_a_statement_that_cannot_run_in_a_transaction_is_refused(statement: str, name: str) -> None:
     refused = refusal(Statement(statement, 1))
     assert refused is not None
     assert refused[0] == name
@@ -177,7 +177,7 @@ def test_what_cannot_be_part_of_one_transaction_is_refused_by_name(statement: st
         "ANALYZE",
     ],
 )
-def test_what_may_be_part_of_one_transaction_is_not_refused(statement: str) -> None:
+def test_a_statement_that_can_run_in_a_transaction_is_accepted(statement: str) -> None:
     assert refusal(Statement(statement, 1)) is None
 
 
@@ -204,7 +204,7 @@ PIECES = st.sampled_from(WHOLE + SIGNS)
 
 
 @given(st.lists(PIECES, max_size=12).map(" ".join))
-def test_joining_the_statements_again_gives_the_same_tokens(text: str) -> None:
+def test_joining_the_statements_yields_the_same_tokens(text: str) -> None:
     joined = "\n;".join(statement.text for statement in split(text))
     assert [w for w in words(joined) if w != ";"] == [w for w in words(text) if w != ";"]
     assert [s.text for s in split(joined)] == [s.text for s in split(text)]
@@ -242,7 +242,7 @@ HOSTILE = (
 
 
 @pytest.mark.parametrize("unit", HOSTILE)
-def test_a_long_hostile_text_takes_time_in_proportion_to_its_length(unit: str) -> None:
-    # Anything quadratic would take hours here and run into the suite's time limit.
+def test_splitting_a_hostile_text_takes_linear_time(unit: str) -> None:
+    # A quadratic algorithm would take hours here and exceed the time limit of the suite.
     with suppress(FaultyInput):
         split(unit * 50_000)

@@ -1,4 +1,4 @@
-"""Statements that change deferred objects stand in one module."""
+"""Statements that change deferred objects are in one module."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STATEMENTS = re.compile(
 )
 
 
-def test_each_statement_on_a_deferred_object_stands_in_one_module() -> None:
+def test_statements_on_deferred_objects_are_in_one_module() -> None:
     folder = Path(confiture.__file__).parent / "schema_to_schema"
     found = {str(p.relative_to(folder)) for p in folder.rglob("*.py") if STATEMENTS.search(p.read_text("utf-8"))}
     assert found == {"deferred_objects/statements.py"}

@@ -1,4 +1,4 @@
-"""Every error is told in what, why and what to do, and carries its exit code."""
+"""Every error states what happened, why, and what to do, and has its exit code."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from confiture.postgres.failure import failure
 
 SOURCES = sorted(Path(confiture.__file__).parent.rglob("*.py"))
 CLASSES = {name: kind for name, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, ConfitureError)}
-#: Those whose reason lies in their faults, or that have none to give.
+#: Classes whose reason is in their faults, or that need no reason.
 WITHOUT_WHY = {"FaultyInput", "Drained"}
 
 
 def raised() -> list[tuple[str, str, set[str]]]:
-    """Place, class and keywords of every error that is made in the sources."""
+    """Place, class and keywords of every error that the source code raises."""
     found = []
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):
@@ -31,13 +31,13 @@ def raised() -> list[tuple[str, str, set[str]]]:
     return found
 
 
-def test_every_error_says_what_to_do() -> None:
+def test_every_error_states_a_fix() -> None:
     assert [place for place, kind, keywords in raised() if kind != "ConfitureError" and "fix" not in keywords] == []
 
 
-def test_every_error_says_why() -> None:
-    told = WITHOUT_WHY | {"ConfitureError"}
-    lacking = [place for place, kind, keywords in raised() if kind not in told and "why" not in keywords]
+def test_every_error_states_a_reason() -> None:
+    exempt = WITHOUT_WHY | {"ConfitureError"}
+    lacking = [place for place, kind, keywords in raised() if kind not in exempt and "why" not in keywords]
     assert lacking == []
 
 
@@ -61,11 +61,11 @@ def test_each_class_has_its_exit_code(name: str, code: int) -> None:
     assert CLASSES[name].exit_code == code
 
 
-def test_the_lines_leave_out_what_is_empty_and_keep_every_fault() -> None:
+def test_lines_of_an_error_omit_empty_parts_and_keep_every_fault() -> None:
     assert ConfitureError("what").lines() == ["what"]
     faults = [Fault("m.yaml", 1, 2, "first"), Fault("m.yaml", 3, 4, "second", "hint")]
-    told = FaultyInput("two faults", faults, fix="mend them").lines()
-    assert told == ["two faults", "m.yaml:1:2: first\nm.yaml:3:4: second (hint)", "mend them"]
+    reported = FaultyInput("two faults", faults, fix="fix them").lines()
+    assert reported == ["two faults", "m.yaml:1:2: first\nm.yaml:3:4: second (hint)", "fix them"]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_the_lines_leave_out_what_is_empty_and_keep_every_fault() -> None:
         ("verweigert", "docs/privileges.md"),
     ],
 )
-def test_a_missing_right_is_told_with_its_grant(message: str, grant: str) -> None:
-    told = failure(psycopg.errors.InsufficientPrivilege(message), "copying")
-    assert (told.exit_code, told.why) == (4, message)
-    assert grant in told.fix
+def test_a_missing_privilege_is_reported_with_its_grant(message: str, grant: str) -> None:
+    reported = failure(psycopg.errors.InsufficientPrivilege(message), "copying")
+    assert (reported.exit_code, reported.why) == (4, message)
+    assert grant in reported.fix

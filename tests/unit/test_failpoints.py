@@ -1,4 +1,4 @@
-"""Named crash points: they kill where they are armed, and are nothing elsewhere."""
+"""Named crash points: they kill the process where they are armed, and have no effect otherwise."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PASS = "from confiture.failpoints import failpoint\nfor name in {names!r}: failp
 
 
 def pass_points(*names: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A process that passes the points in this order."""
+    """Run a process that passes the points in this order."""
     return subprocess.run(
         [sys.executable, "-c", PASS.format(names=names)],
         env={**os.environ, **environment},
@@ -36,19 +36,19 @@ def test_a_point_without_a_hit_kills_the_first_time() -> None:
     assert pass_points("a", CONFITURE_FAILPOINT="a").returncode == -signal.SIGKILL
 
 
-def test_several_points_may_be_armed() -> None:
+def test_several_points_can_be_armed() -> None:
     armed = "a:2,b:1"
     assert pass_points("a", CONFITURE_FAILPOINT=armed).returncode == 0
     assert pass_points("a", "b", CONFITURE_FAILPOINT=armed).returncode == -signal.SIGKILL
 
 
-def test_the_points_passed_are_written_down(tmp_path: Path) -> None:
+def test_the_points_that_are_passed_are_logged(tmp_path: Path) -> None:
     log = tmp_path / "points"
     pass_points("a", "b", "a", CONFITURE_FAILPOINT_LOG=str(log))
     assert log.read_text().split() == ["a", "b", "a"]
 
 
-def test_a_kill_is_written_down_too(tmp_path: Path) -> None:
+def test_a_kill_is_also_logged(tmp_path: Path) -> None:
     log = tmp_path / "points"
     pass_points("a", "b", "c", CONFITURE_FAILPOINT_LOG=str(log), CONFITURE_FAILPOINT="b:1")
     assert log.read_text().split() == ["a", "b"]

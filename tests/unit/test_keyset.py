@@ -1,7 +1,7 @@
-"""Key ranges: every key lies in exactly one, and both ways of writing a predicate mean the same.
+"""Key ranges: every key lies in exactly one range, and both forms of a predicate are equivalent.
 
-The predicates are read here as PostgreSQL reads them, with Python's own comparisons of tuples standing
-for its row comparisons; ``integration/test_keyset_ranges.py`` asks a server.
+These tests evaluate predicates with Python's comparisons of tuples in place of PostgreSQL's row comparisons.
+``integration/test_keyset_ranges.py`` evaluates them on a server.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from confiture.types import KeyRange, KeyValue
 
 Key = tuple[int | str, ...]
 
-#: Names that have to be quoted, as columns may have them.
+#: Key parts, some of whose names must be quoted.
 PARTS = (KeyPart("id", "integer"), KeyPart('a "b"', "text"), KeyPart("AND", "bigint"))
 _TOKEN = re.compile(r"""'((?:[^']|'')*)'::(\w+)|"((?:[^"]|"")*)"|(AND|OR|true|<=|>=|<|>|=|[(),\s])""")
 
 
 def holds(sql_text: str, row: dict[str, int | str]) -> bool:
-    """What a predicate says of a row: its words in Python's, which bind and compare alike."""
+    """Whether a row satisfies a predicate. It is evaluated as a Python expression, which has the same precedence."""
     words, at = [], 0
     while at < len(sql_text):
         found = _TOKEN.match(sql_text, at)
@@ -39,12 +39,12 @@ def holds(sql_text: str, row: dict[str, int | str]) -> bool:
     return bool(eval("".join(words), {"__builtins__": {}}))
 
 
-#: Few values, so that keys share parts and meet bounds; a quote, so that literals are escaped.
+#: Few values, so that keys have equal parts and equal a bound; a quote, so that literals are escaped.
 _VALUES = (st.integers(-3, 3), st.sampled_from(["", "a", "a'", "ab", "b"]), st.integers(2**60, 2**60 + 2))
 
 
-#: Machines differ in speed, and a test run shares its own.
-unhurried = settings(deadline=None)
+#: No deadline, because machines differ in speed and load.
+no_deadline = settings(deadline=None)
 
 
 def keys(width: int) -> st.SearchStrategy[Key]:
@@ -57,10 +57,10 @@ def texts(key: Key) -> KeyValue:
 
 @st.composite
 def cut(draw: st.DrawFn) -> tuple[tuple[KeyPart, ...], list[Key], list[Key]]:
-    """A key's parts, sorted bounds, and keys to be found."""
+    """The parts of a key, sorted bounds, and keys to search for."""
     width = draw(st.integers(1, 3))
     bounds = sorted(set(draw(st.lists(keys(width), max_size=6))))
-    # Every bound is looked for too, and what lies on either side of it.
+    # Every bound is also searched for, as are its neighbours on either side.
     return PARTS[:width], bounds, [*bounds, *draw(st.lists(keys(width), max_size=10))]
 
 
@@ -69,7 +69,7 @@ def is_in(parts: tuple[KeyPart, ...], span: KeyRange, key: Key, style: str) -> b
     return holds(text, dict(zip((p.name for p in parts), key, strict=True)))
 
 
-@unhurried
+@no_deadline
 @given(cut())
 def test_every_key_lies_in_exactly_one_range(case: tuple[tuple[KeyPart, ...], list[Key], list[Key]]) -> None:
     parts, bounds, looked_for = case
@@ -80,9 +80,9 @@ def test_every_key_lies_in_exactly_one_range(case: tuple[tuple[KeyPart, ...], li
             assert [n for n, span in enumerate(spans) if is_in(parts, span, key, style)] == [expected]
 
 
-@unhurried
+@no_deadline
 @given(cut())
-def test_the_expansion_says_what_the_row_comparison_says(
+def test_the_expansion_is_equivalent_to_the_row_comparison(
     case: tuple[tuple[KeyPart, ...], list[Key], list[Key]],
 ) -> None:
     parts, bounds, looked_for = case
@@ -93,9 +93,9 @@ def test_the_expansion_says_what_the_row_comparison_says(
             assert is_in(parts, span, key, "row") == is_in(parts, span, key, "expanded") == wanted
 
 
-@unhurried
+@no_deadline
 @given(st.lists(st.integers(), unique=True).map(sorted), st.integers(1, 5))
-def test_batches_planned_from_a_cursor_are_the_ranges_planned_at_once(bounds: list[int], size: int) -> None:
+def test_batches_planned_from_a_cursor_match_ranges_planned_together(bounds: list[int], size: int) -> None:
     values = [(str(b),) for b in bounds]
     spans: list[KeyRange] = []
     cursor = None
@@ -108,20 +108,20 @@ def test_batches_planned_from_a_cursor_are_the_ranges_planned_at_once(bounds: li
     assert all(a.upper == b.lower for a, b in pairwise(spans))
 
 
-def test_no_bounds_and_nothing_behind_them_is_all_the_keys() -> None:
+def test_a_range_without_bounds_contains_every_key() -> None:
     (span,) = ranges([], None, last=True)
     assert span == KeyRange(None, None)
     assert predicate(PARTS, span).as_string(None) == "true"
 
 
-def test_an_unfinished_batch_leaves_the_rest_for_the_next() -> None:
+def test_an_unfinished_batch_leaves_the_rest_for_the_next_one() -> None:
     assert ranges([("5",)], ("1",), last=False) == [KeyRange(("1",), ("5",))]
     assert ranges([], ("1",), last=False) == []
 
 
-@unhurried
+@no_deadline
 @given(st.text().filter(lambda text: "\0" not in text))
-def test_a_literal_cannot_end_early(text: str) -> None:
+def test_a_literal_cannot_be_terminated_by_its_value(text: str) -> None:
     written = typed(text, "text").as_string(None)
     assert written.endswith("'::text")
     inside = written.removesuffix("'::text").lstrip(" E").removeprefix("'")
@@ -132,6 +132,6 @@ def test_the_columns_are_quoted_as_identifiers() -> None:
     assert columns(PARTS).as_string(None) == '"id", "a ""b""", "AND"'
 
 
-def test_a_range_leads_with_a_comparison_that_an_index_can_use_alone() -> None:
+def test_a_range_begins_with_a_comparison_that_an_index_can_use() -> None:
     text = predicate(PARTS, KeyRange(("1", "x", "2"), None), "expanded").as_string(None)
     assert text.startswith("\"id\" >= '1'::integer AND (")

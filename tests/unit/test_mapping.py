@@ -1,4 +1,4 @@
-"""The mapping file's grammar: what it reads, and that every fault is told with its place."""
+"""The grammar of the mapping file: every form is read, and every fault is reported with its position."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def only_column(text: str) -> ColumnMapping:
     return column
 
 
-def test_the_guides_example_is_read_whole() -> None:
+def test_the_example_of_the_guide_is_read_completely() -> None:
     mapping = accepted(GUIDE)
     user, account = mapping.tables
     assert [(c.target, c.source, c.transform, c.reverse, c.short) for c in user.columns] == [
@@ -87,7 +87,7 @@ def test_an_empty_file_is_an_empty_mapping(text: str) -> None:
         ("yes", None, "yes"),
     ],
 )
-def test_names_fold_and_quote_as_in_sql(written: str, schema: str | None, name: str) -> None:
+def test_names_are_folded_and_quoted_as_in_sql(written: str, schema: str | None, name: str) -> None:
     (table,) = accepted(f"{written}:\n  a: b\n").tables
     assert (table.target.schema, table.target.name) == (schema, name)
 
@@ -108,29 +108,29 @@ def test_names_fold_and_quote_as_in_sql(written: str, schema: str | None, name: 
         '"\\ud800"',
     ],
 )
-def test_what_is_no_sql_name_is_refused_with_a_hint(written: str) -> None:
+def test_an_invalid_sql_name_is_refused_with_a_hint(written: str) -> None:
     (fault,) = refused(f"{written}:\n  a: b\n")
     assert fault.startswith("m.yaml:1:1: ")
     assert fault.endswith(")")
 
 
-def test_a_hint_shows_how_a_hostile_name_is_written() -> None:
+def test_a_hint_shows_how_to_write_a_hostile_name() -> None:
     assert refused("t:\n  My col: x\n") == [
         "m.yaml:2:3: 'My col' is not a name (write the double quotes of SQL inside single quotes of YAML: '\"My col\"')"
     ]
 
 
-def test_a_name_of_63_bytes_is_a_name() -> None:
+def test_a_name_of_63_bytes_is_accepted() -> None:
     name = "ä" * 31 + "x"
     assert only_column(f"t:\n  {name}: b\n").source == name
 
 
-def test_a_fault_is_one_line_whatever_the_name_holds() -> None:
+def test_a_fault_is_one_line_whatever_the_name_contains() -> None:
     (fault,) = refused('"a\\n\\e[2Jb":\n  a: b\n')
     assert fault.isprintable()
 
 
-def test_a_scalar_transform_is_the_sql_it_was_written_as() -> None:
+def test_a_scalar_transform_is_the_sql_as_written() -> None:
     for written, sql in (
         ("0", "0"),
         ("1.50", "1.50"),
@@ -143,12 +143,12 @@ def test_a_scalar_transform_is_the_sql_it_was_written_as() -> None:
 
 @pytest.mark.parametrize("written", ["null", "", "~", "''", "'  '", "[a]", "{a: b}", "!env X", '"\\0"'])
 @pytest.mark.parametrize("key", ["c: {transform: %s}", "c: {reverse: %s}", "$where: %s", "$strategy: %s"])
-def test_sql_that_is_no_string_is_a_fault(key: str, written: str) -> None:
+def test_sql_that_is_not_a_string_is_a_fault(key: str, written: str) -> None:
     (fault,) = refused(f"t:\n  a: b\n  {key % written}\n")
     assert fault.startswith("m.yaml:3:")
 
 
-def test_all_faults_of_a_file_are_told_at_once_in_their_order() -> None:
+def test_all_faults_of_a_file_are_reported_together_in_order() -> None:
     faults = refused(
         """\
         tb_user:
@@ -206,24 +206,24 @@ def test_all_faults_of_a_file_are_told_at_once_in_their_order() -> None:
         ("t: {a: !x b}", "the YAML tag !x is not allowed here"),
     ],
 )
-def test_a_fault_says_what_is_wrong(text: str, said: str) -> None:
+def test_a_fault_states_what_is_wrong(text: str, said: str) -> None:
     (fault,) = refused(text)
     assert said in fault
 
 
-def test_one_table_may_stand_in_two_schemas() -> None:
+def test_two_schemas_may_contain_tables_of_the_same_name() -> None:
     tables = accepted("t: {a: b}\ns.t: {a: b}\n").tables
     assert [table.target.schema for table in tables] == [None, "s"]
 
 
-def test_a_single_name_stands_for_a_list_of_one() -> None:
+def test_a_single_name_is_read_as_a_list_of_one() -> None:
     mapping = accepted("t: {$key: id, $omit: x}\n$omit: s.scratch\n")
     assert mapping.tables[0].key == ("id",)
     assert [name for name, _ in mapping.tables[0].omit] == ["x"]
     assert [(name.schema, name.name) for name in mapping.omit] == [("s", "scratch")]
 
 
-def test_with_faults_the_rest_is_still_read() -> None:
+def test_the_rest_of_a_faulty_file_is_still_read() -> None:
     mapping, faults = parse("t: {a: b, c: {}}\nu: {a: b}\n1: {a: b}\n", "m.yaml")
     assert len(faults) == 2
     assert [table.target.name for table in mapping.tables] == ["t", "u"]
@@ -246,7 +246,7 @@ def test_broken_yaml_is_one_fault_with_its_place(text: str, place: str) -> None:
     assert fault.startswith(f"m.yaml:{place}: not ")
 
 
-def test_a_file_is_read_with_its_name_in_the_faults(tmp_path: Path) -> None:
+def test_faults_contain_the_name_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "column_mapping.yaml"
     path.write_bytes("\ufefft: {a: }\r\n".encode())
     mapping, (fault,) = load(path)
@@ -262,7 +262,7 @@ def test_a_file_that_cannot_be_read_is_a_usage_error(tmp_path: Path) -> None:
         assert caught.value.why
 
 
-# PostgreSQL takes any name of 1 to 63 bytes of UTF-8 without NUL
+# PostgreSQL accepts any name of 1 to 63 bytes of UTF-8 without NUL.
 sql_names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(
     lambda name: len(name.encode()) <= 63
 )
@@ -274,12 +274,12 @@ def in_quotes(name: str) -> str:
 
 
 def written(document: object) -> str:
-    # in YAML's double-quoted style every character survives
+    # YAML's double-quoted style preserves every character.
     return str(yaml.safe_dump(document, default_style='"', sort_keys=False, allow_unicode=False))
 
 
 @given(schema=sql_names, table=sql_names, source=sql_names, target=sql_names)
-def test_quoted_names_come_back_exactly(schema: str, table: str, source: str, target: str) -> None:
+def test_quoted_names_are_read_exactly(schema: str, table: str, source: str, target: str) -> None:
     text = written(
         {
             f"{in_quotes(schema)}.{in_quotes(table)}": {
@@ -305,7 +305,7 @@ def test_quoted_names_come_back_exactly(schema: str, table: str, source: str, ta
 
 
 @given(target=sql_names, source=sql_names, transform=sql_texts, reverse=sql_texts)
-def test_the_long_form_comes_back_exactly(target: str, source: str, transform: str, reverse: str) -> None:
+def test_the_long_form_is_read_exactly(target: str, source: str, transform: str, reverse: str) -> None:
     entry = {"source_column": in_quotes(source), "transform": transform, "reverse": reverse}
     column = only_column(written({"t": {in_quotes(target): entry}}))
     assert (column.target, column.source) == (target, source)

@@ -1,4 +1,4 @@
-"""The plan, a pure function of two catalogs and a mapping: what holds of every plan, whatever the databases."""
+"""The plan, a pure function of two catalogs and a mapping: properties of every plan for any databases."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ IDENTITY = c.Identity(
 
 @dataclass(frozen=True)
 class Type:
-    """A column's type; ``walks``: a key may be made of it."""
+    """The type of a column.
+
+    :ivar walks: whether a column of this type may be part of a walk key.
+    """
 
     formatted: str
     base: str
@@ -66,7 +69,7 @@ TYPES = {
     "loose": Type("text", "text", collation="loose", deterministic=False, walks=False),
     "json": Type("jsonb", "jsonb", walks=False),
 }
-#: Types that only the images of keys need.
+#: The types above, and types that are used only as images of keys.
 IMAGES = TYPES | {
     "small": Type("smallint", "int2"),
     "varchar": Type("character varying(20)", "varchar", typmod=24),
@@ -205,9 +208,9 @@ def indexes(draw: st.DrawFn, ref: TableRef, names: Sequence[str]) -> tuple[c.Ind
     found = []
     for n in range(draw(st.integers(0, 3))):
         over = draw(st.lists(st.sampled_from(names), min_size=1, max_size=2, unique=True))
-        odd = {"is_unique": False, "immediate": False, "valid": False, "partial": True, "expressions": True}
-        spoiled = draw(st.sampled_from(["", "", "", *odd]))
-        found.append(index(ref, f"i{n}", over, is_primary=n == 0, **({spoiled: odd[spoiled]} if spoiled else {})))
+        flaws = {"is_unique": False, "immediate": False, "valid": False, "partial": True, "expressions": True}
+        flaw = draw(st.sampled_from(["", "", "", *flaws]))
+        found.append(index(ref, f"i{n}", over, is_primary=n == 0, **({flaw: flaws[flaw]} if flaw else {})))
     return tuple(found)
 
 
@@ -215,7 +218,7 @@ def indexes(draw: st.DrawFn, ref: TableRef, names: Sequence[str]) -> tuple[c.Ind
 def tables(draw: st.DrawFn, name: str) -> c.Table:
     ref = TableRef("app", name)
     names = draw(names_of_columns)
-    spoiled = draw(st.sampled_from(["", "", "", "", "", "", "may_select", "may_lock", "owned", "may_use_schema"]))
+    flaw = draw(st.sampled_from(["", "", "", "", "", "", "may_select", "may_lock", "owned", "may_use_schema"]))
     return table(
         ref,
         [draw(columns(n)) for n in names],
@@ -223,13 +226,13 @@ def tables(draw: st.DrawFn, name: str) -> c.Table:
         kind=draw(st.sampled_from(["r", "r", "r", "r", "p", "f"])),
         row_security=draw(flags),
         tuples=draw(st.sampled_from([-1, 0, 100, 20_000_000])),
-        **({spoiled: False} if spoiled else {}),
+        **({flaw: False} if flaw else {}),
     )
 
 
 @st.composite
 def sound(draw: st.DrawFn, name: str) -> c.Table:
-    """A table as most are: readable, with a primary key of one or two columns."""
+    """A typical table: readable, with a primary key of one or two columns."""
     made = draw(tables(name))
     key = [column(n, draw(st.sampled_from(sorted(TYPES)))) for n in draw(st.sampled_from([("k",), ("k", "l")]))]
     rest = tuple(replace(col, generated="", not_null=True, null_free=True, has_default=True) for col in made.columns)
@@ -251,7 +254,7 @@ def catalogs(draw: st.DrawFn, each: Callable[[str], st.SearchStrategy[c.Table]] 
 
 @st.composite
 def grown(draw: st.DrawFn, source: c.Catalog) -> c.Catalog:
-    """A target that was made from the source, so that much of it fits."""
+    """A target that is derived from the source, so that most of it fits."""
     made = []
     for old in source.tables:
         kept = [replace(col, not_null=col.not_null and draw(st.booleans())) for col in old.columns]
@@ -283,8 +286,8 @@ def entries(draw: st.DrawFn, target: c.Catalog, source: c.Catalog, name: str) ->
 
 
 @dataclass(frozen=True)
-class World:
-    """Everything a plan is made from."""
+class PlanInput:
+    """Everything from which a plan is computed."""
 
     source: c.Catalog
     target: c.Catalog
@@ -296,13 +299,13 @@ class World:
         return planner.plan(), planner
 
 
-#: Enough to meet every kind of table several times over.
-some = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+#: Enough examples to generate every kind of table several times.
+few_examples = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> World:
-    """Any databases, with any mapping; most plans of them are refused."""
+def plan_inputs(draw: st.DrawFn) -> PlanInput:
+    """Any databases with any mapping. Most of their plans are refused."""
     source = draw(catalogs())
     target = draw(st.one_of(grown(source), grown(source), catalogs()))
     mapped = draw(st.lists(st.sampled_from(TABLES), max_size=2, unique=True))
@@ -311,12 +314,12 @@ def worlds(draw: st.DrawFn) -> World:
         tables=tuple(draw(entries(target, source, name)) for name in mapped),
         omit=tuple(Name("app", name, AT) for name in omit),
     )
-    return World(source, target, mapping, Options(strategy=draw(st.sampled_from([None, "copy"]))))
+    return PlanInput(source, target, mapping, Options(strategy=draw(st.sampled_from([None, "copy"]))))
 
 
 @st.composite
-def sound_worlds(draw: st.DrawFn) -> World:
-    """Databases that fit each other, and a mapping that renames: most plans of them stand."""
+def sound_inputs(draw: st.DrawFn) -> PlanInput:
+    """Databases that fit each other, and a mapping that renames. Most of their plans are accepted."""
     source = draw(catalogs(sound))
     made, mapped = [], []
     for old in draw(grown(source)).tables:
@@ -338,52 +341,56 @@ def sound_worlds(draw: st.DrawFn) -> World:
     left = draw(st.lists(st.sampled_from(made), max_size=1)) if len(made) > 1 else []
     omitted = [t for t in left if t.ref in source.by_ref and all(e.target.name != t.ref.name for e in mapped)]
     mapping = Mapping(tables=tuple(mapped), omit=tuple(Name("app", t.ref.name, AT) for t in omitted))
-    return World(source, database(made), mapping, Options(strategy=draw(st.sampled_from([None, "copy"]))))
+    return PlanInput(source, database(made), mapping, Options(strategy=draw(st.sampled_from([None, "copy"]))))
 
 
-any_worlds = st.one_of(worlds(), sound_worlds())
+any_inputs = st.one_of(plan_inputs(), sound_inputs())
 
 
-def told(planner: Planner) -> list[str]:
-    """Everything that was said against the plan, whatever the order."""
+def findings(planner: Planner) -> list[str]:
+    """All faults and refusals of the plan, sorted."""
     return sorted([*map(str, planner.faults), *planner.refusals])
 
 
-@some
-@given(any_worlds)
-def test_the_same_databases_and_mapping_give_the_same_plan(world: World) -> None:
-    plan, planner = world.planned()
-    again, planner_again = world.planned()
-    assert (plan, plan.hash, told(planner)) == (again, again.hash, told(planner_again))
-    event(f"accepted: {not told(planner)}, tables: {len(plan.tables)}, keys: {sum(bool(t.key) for t in plan.tables)}")
+@few_examples
+@given(any_inputs)
+def test_the_same_databases_and_mapping_give_the_same_plan(inputs: PlanInput) -> None:
+    plan, planner = inputs.planned()
+    again, planner_again = inputs.planned()
+    assert (plan, plan.hash, findings(planner)) == (again, again.hash, findings(planner_again))
+    event(
+        f"accepted: {not findings(planner)}, tables: {len(plan.tables)}, keys: {sum(bool(t.key) for t in plan.tables)}"
+    )
 
 
-@some
-@given(any_worlds)
-def test_a_plan_from_the_journal_is_the_plan_that_was_stored(world: World) -> None:
-    plan, _ = world.planned()
+@few_examples
+@given(any_inputs)
+def test_a_plan_read_from_the_journal_equals_the_stored_plan(inputs: PlanInput) -> None:
+    plan, _ = inputs.planned()
     back = plan_from_json(plan.as_json())
     assert (back, back.hash) == (plan, plan.hash)
 
 
-@some
-@given(any_worlds, st.integers(-1, 10**12), st.integers(0, 2**50))
-def test_how_many_rows_are_estimated_does_not_rename_the_plan(world: World, tuples: int, size: int) -> None:
-    """While the strategy, which rests on it, was asked for."""
-    world = replace(world, options=Options(strategy="copy", capture=False))
-    mapping = replace(world.mapping, tables=tuple(replace(e, strategy=None) for e in world.mapping.tables))
-    world = replace(world, mapping=mapping)
+@few_examples
+@given(any_inputs, st.integers(-1, 10**12), st.integers(0, 2**50))
+def test_the_estimated_number_of_rows_does_not_change_the_hash(inputs: PlanInput, tuples: int, size: int) -> None:
+    """The strategy depends on the estimate, so the strategy is requested here."""
+    inputs = replace(inputs, options=Options(strategy="copy", capture=False))
+    mapping = replace(inputs.mapping, tables=tuple(replace(e, strategy=None) for e in inputs.mapping.tables))
+    inputs = replace(inputs, mapping=mapping)
     later = replace(
-        world,
-        source=replace(world.source, tables=tuple(replace(t, tuples=tuples, bytes=size) for t in world.source.tables)),
+        inputs,
+        source=replace(
+            inputs.source, tables=tuple(replace(t, tuples=tuples, bytes=size) for t in inputs.source.tables)
+        ),
     )
-    assert later.planned()[0].hash == world.planned()[0].hash
+    assert later.planned()[0].hash == inputs.planned()[0].hash
 
 
-@some
-@given(sound_worlds())
-def test_another_table_another_column_or_another_key_renames_the_plan(world: World) -> None:
-    plan, _ = world.planned()
+@few_examples
+@given(sound_inputs())
+def test_another_table_column_or_key_changes_the_hash(inputs: PlanInput) -> None:
+    plan, _ = inputs.planned()
     assume(plan.tables)
     first = plan.tables[0]
     others = [
@@ -397,70 +404,70 @@ def test_another_table_another_column_or_another_key_renames_the_plan(world: Wor
     assert plan.hash not in hashes
 
 
-@some
-@given(any_worlds)
-def test_the_order_of_the_mappings_entries_does_not_matter(world: World) -> None:
+@few_examples
+@given(any_inputs)
+def test_the_order_of_the_mappings_entries_does_not_matter(inputs: PlanInput) -> None:
     turned = replace(
-        world.mapping,
-        tables=tuple(replace(e, columns=e.columns[::-1], omit=e.omit[::-1]) for e in world.mapping.tables[::-1]),
-        omit=world.mapping.omit[::-1],
+        inputs.mapping,
+        tables=tuple(replace(e, columns=e.columns[::-1], omit=e.omit[::-1]) for e in inputs.mapping.tables[::-1]),
+        omit=inputs.mapping.omit[::-1],
     )
-    plan, planner = world.planned()
-    other, planner_of_other = replace(world, mapping=turned).planned()
+    plan, planner = inputs.planned()
+    other, planner_of_other = replace(inputs, mapping=turned).planned()
     assert other == plan
-    assert told(planner_of_other) == told(planner)
+    assert findings(planner_of_other) == findings(planner)
 
 
-@some
-@given(any_worlds)
-def test_every_column_of_a_planned_table_is_filled_or_fills_itself(world: World) -> None:
-    plan, _ = world.planned()
+@few_examples
+@given(any_inputs)
+def test_every_column_of_a_planned_table_has_a_value_or_a_default(inputs: PlanInput) -> None:
+    plan, _ = inputs.planned()
     for planned in plan.tables:
         filled = {p.target for p in planned.columns}
-        for col in world.target.by_ref[planned.target].columns:
+        for col in inputs.target.by_ref[planned.target].columns:
             assert col.name in filled or not col.not_null or col.has_default or col.identity or col.generated
             assert not (col.generated and col.name in filled)
 
 
-@some
-@given(sound_worlds())
-def test_every_column_and_table_of_the_source_goes_somewhere_or_is_left_knowingly(world: World) -> None:
-    plan, planner = world.planned()
-    assume(not told(planner))
+@few_examples
+@given(sound_inputs())
+def test_every_column_and_table_of_the_source_is_mapped_or_omitted(inputs: PlanInput) -> None:
+    plan, planner = inputs.planned()
+    assume(not findings(planner))
     sources = {t.source for t in plan.tables}
-    omitted = {name.name for name in world.mapping.omit}
-    assert all(t.ref in sources or t.ref.name in omitted for t in world.source.tables)
-    left = {(e.source.name if e.source else e.target.name, name) for e in world.mapping.tables for name, _ in e.omit}
+    omitted = {name.name for name in inputs.mapping.omit}
+    assert all(t.ref in sources or t.ref.name in omitted for t in inputs.source.tables)
+    left = {(e.source.name if e.source else e.target.name, name) for e in inputs.mapping.tables for name, _ in e.omit}
     for source in sources:
         read = {name for t in plan.tables if t.source == source for p in t.columns for name in p.reads}
-        for col in world.source.by_ref[source].columns:
+        for col in inputs.source.by_ref[source].columns:
             assert col.name in read or (source.name, col.name) in left or col.generated
 
 
-@some
-@given(sound_worlds())
-def test_a_table_that_the_mapping_does_not_know_is_matched_by_its_name(world: World) -> None:
-    plan, planner = world.planned()
-    assume(not told(planner))
-    mapped = {entry.target.name for entry in world.mapping.tables}
-    omitted = {name.name for name in world.mapping.omit}
+@few_examples
+@given(sound_inputs())
+def test_a_table_that_the_mapping_does_not_name_is_matched_by_name(inputs: PlanInput) -> None:
+    plan, planner = inputs.planned()
+    assume(not findings(planner))
+    mapped = {entry.target.name for entry in inputs.mapping.tables}
+    omitted = {name.name for name in inputs.mapping.omit}
     by_target = {t.target: t for t in plan.tables}
-    for ref in world.target.by_ref:
+    for ref in inputs.target.by_ref:
         if ref.name in mapped:
             continue
-        there = ref in world.source.by_ref and ref.name not in omitted
+        there = ref in inputs.source.by_ref and ref.name not in omitted
         assert (ref in by_target) == there
         if there:
             assert by_target[ref].source == ref
             assert all(p.source == p.target for p in by_target[ref].columns)
 
 
-@some
-@given(sound_worlds())
-def test_a_column_is_copied_as_it_is_only_where_nothing_is_lost(world: World) -> None:
-    plan, _ = world.planned()
+@few_examples
+@given(sound_inputs())
+def test_a_column_is_copied_unchanged_only_if_nothing_is_lost(inputs: PlanInput) -> None:
+    plan, _ = inputs.planned()
     for planned in plan.tables:
-        source, target = world.source.by_ref[planned.source], world.target.by_ref[planned.target]
+        source, target = inputs.source.by_ref[planned.source], inputs.target.by_ref[planned.target]
         for p in planned.columns:
             if p.source is not None:
                 a, b = source.column(p.source), target.column(p.target)
@@ -469,12 +476,12 @@ def test_a_column_is_copied_as_it_is_only_where_nothing_is_lost(world: World) ->
                 assert conversion_problem(a, b) is None
 
 
-@some
-@given(sound_worlds())
-def test_a_key_is_a_whole_unique_index_of_columns_that_may_be_walked(world: World) -> None:
-    plan, _ = world.planned()
+@few_examples
+@given(sound_inputs())
+def test_a_key_is_a_complete_unique_index_of_walkable_columns(inputs: PlanInput) -> None:
+    plan, _ = inputs.planned()
     for planned in plan.tables:
-        source = world.source.by_ref[planned.source]
+        source = inputs.source.by_ref[planned.source]
         walked = tuple(k.source for k in planned.key)
         usable = {i.columns for i in source.indexes if i.is_key}
         assert walked in usable or not walked
@@ -485,21 +492,21 @@ def test_a_key_is_a_whole_unique_index_of_columns_that_may_be_walked(world: Worl
             assert col.not_null
             kind = next(t for t in TYPES.values() if (t.formatted, t.collation) == (col.formatted, col.collation))
             assert kind.walks
-            image = world.target.by_ref[planned.target].column({k.source: k.target for k in planned.key}[name])
+            image = inputs.target.by_ref[planned.target].column({k.source: k.target for k in planned.key}[name])
             assert image is not None
             assert image_problem(col, image) is None
-        # Its image is filled from it and from nothing else.
+        # The image of a key column is filled only from this column.
         images = {p.target: p.source for p in planned.columns}
         assert all(images[k.target] == k.source for k in planned.key)
 
 
-@some
-@given(any_worlds)
-def test_whatever_is_said_against_a_plan_names_its_object(world: World) -> None:
-    _, planner = world.planned()
-    refs = [str(t.ref) for t in (*world.source.tables, *world.target.tables)]
+@few_examples
+@given(any_inputs)
+def test_every_fault_and_refusal_of_a_plan_names_its_object(inputs: PlanInput) -> None:
+    _, planner = inputs.planned()
+    refs = [str(t.ref) for t in (*inputs.source.tables, *inputs.target.tables)]
     names = [quoted(n) for n in (*TABLES, *COLUMNS, "k", "l", "added", "app")]
-    known = [*refs, *(str(s.ref) for s in world.source.sequences), *names]
+    known = [*refs, *(str(s.ref) for s in inputs.source.sequences), *names]
     for refusal in planner.refusals:
         assert any(name in refusal for name in known), refusal
     for fault in planner.faults:
@@ -507,12 +514,12 @@ def test_whatever_is_said_against_a_plan_names_its_object(world: World) -> None:
         assert fault.line >= 1
 
 
-@some
-@given(any_worlds)
-def test_tables_are_numbered_by_their_place_in_the_target(world: World) -> None:
-    """A changed mapping must not give one table's journal to another."""
-    plan, _ = world.planned()
-    places = {t.ref: n for n, t in enumerate(world.target.tables, 1)}
+@few_examples
+@given(any_inputs)
+def test_tables_are_numbered_by_their_position_in_the_target(inputs: PlanInput) -> None:
+    """A changed mapping must not assign the journal of one table to another."""
+    plan, _ = inputs.planned()
+    places = {t.ref: n for n, t in enumerate(inputs.target.tables, 1)}
     assert [t.number for t in plan.tables] == [places[t.target] for t in plan.tables]
     assert len({t.view for t in plan.tables}) == len(plan.tables)
 
@@ -521,8 +528,8 @@ def test_tables_are_numbered_by_their_place_in_the_target(world: World) -> None:
 
 
 @st.composite
-def splits(draw: st.DrawFn) -> World:
-    """One source table and two targets that draw from it, each with some of its columns."""
+def splits(draw: st.DrawFn) -> PlanInput:
+    """One source table, and two target tables that each map some of its columns."""
     ref = TableRef("app", "whole")
     kinds = {"id": "int", "code": "text", "v": "text"}
     old = table(
@@ -537,33 +544,33 @@ def splits(draw: st.DrawFn) -> World:
         key = draw(st.sampled_from([None, None, ("id",), ("code",)]))
         source = Name("app", "whole", AT)
         mapped.append(TableMapping(Name("app", name, AT), source, None, key, None, (), (), AT))
-    return World(database([old]), database(made), Mapping(tables=tuple(mapped)), Options())
+    return PlanInput(database([old]), database(made), Mapping(tables=tuple(mapped)), Options())
 
 
-@some
+@few_examples
 @given(splits())
-def test_a_captured_split_walks_one_key_or_is_refused_by_name(world: World) -> None:
-    plan, planner = world.planned()
-    assume(not told(planner))
+def test_a_captured_split_walks_one_key_or_is_refused_by_name(inputs: PlanInput) -> None:
+    plan, planner = inputs.planned()
+    assume(not findings(planner))
     keys = {tuple(k.source for k in t.key) for t in plan.tables}
-    reasons = capture.reasons(plan, world.source)
+    reasons = capture.reasons(plan, inputs.source)
     if len(keys) == 1 and () not in keys:
         assert reasons == []
     elif not all(t.recopied for t in plan.tables if not t.key):
         assert any("app.whole" in reason for reason in reasons)
 
 
-@some
+@few_examples
 @given(splits())
-def test_a_column_that_no_target_of_a_split_takes_is_missed(world: World) -> None:
-    _, planner = world.planned()
-    taken = {col.name for t in world.target.tables for col in t.columns}
+def test_a_column_that_no_target_of_a_split_maps_is_a_fault(inputs: PlanInput) -> None:
+    _, planner = inputs.planned()
+    taken = {col.name for t in inputs.target.tables for col in t.columns}
     for name in ("id", "code", "v"):
         missed = any(f"app.whole.{name} has no counterpart" in f.message for f in planner.faults)
         assert missed == (name not in taken)
 
 
-# What is refused, by name --------------------------------------------------------------------------
+# Refusals ------------------------------------------------------------------------------------------
 
 REF = TableRef("app", "t")
 
@@ -584,7 +591,7 @@ def one(source: c.Table, target: c.Table | None = None, mapping: Mapping | None 
         ({"row_security": True, "owned": False}, "ALTER ROLE mover BYPASSRLS"),
     ],
 )
-def test_a_source_table_that_cannot_be_read_is_refused_with_the_way_out(changed: dict[str, object], words: str) -> None:
+def test_a_source_table_that_cannot_be_read_is_refused_with_a_fix(changed: dict[str, object], words: str) -> None:
     whole = table(REF, [column("id", "int")])
     planner = one(replace(whole, **changed), whole)  # type: ignore[arg-type]
     assert any(words in refusal for refusal in planner.refusals)
@@ -597,9 +604,7 @@ def test_a_source_table_that_cannot_be_read_is_refused_with_the_way_out(changed:
         ({"kind": "f"}, "app.t is a foreign table"),
     ],
 )
-def test_a_target_table_that_cannot_be_filled_is_refused_with_the_way_out(
-    changed: dict[str, object], words: str
-) -> None:
+def test_a_target_table_that_cannot_be_filled_is_refused_with_a_fix(changed: dict[str, object], words: str) -> None:
     whole = table(REF, [column("id", "int")])
     planner = one(whole, replace(whole, **changed))  # type: ignore[arg-type]
     assert any(words in refusal for refusal in planner.refusals)
@@ -615,7 +620,7 @@ def test_a_target_table_that_cannot_be_filled_is_refused_with_the_way_out(
         ({"generated": "s"}, False),
     ],
 )
-def test_a_column_without_a_value_is_a_fault_unless_it_fills_itself(changed: dict[str, object], wanted: bool) -> None:
+def test_a_column_without_a_value_or_a_default_is_a_fault(changed: dict[str, object], wanted: bool) -> None:
     old = table(REF, [column("id", "int")])
     new = table(REF, [column("id", "int"), column("new", "int", **changed)])
     faults = one(old, new).faults
@@ -624,7 +629,7 @@ def test_a_column_without_a_value_is_a_fault_unless_it_fills_itself(changed: dic
 
 
 @pytest.mark.parametrize("kind", sorted(TYPES))
-def test_a_table_is_walked_by_a_key_of_every_type_whose_equality_is_bytewise(kind: str) -> None:
+def test_a_table_is_walked_by_keys_of_all_types_with_bytewise_equality(kind: str) -> None:
     whole = table(REF, [column("id", kind)], [index(REF, "pk", ["id"], is_primary=True)])
     planner = Planner(database([whole]), database([whole]), Mapping(), {}, Options())
     (planned,) = planner.plan().tables
@@ -644,7 +649,7 @@ def test_a_table_is_walked_by_a_key_of_every_type_whose_equality_is_bytewise(kin
         ({"own_equality": False}, "index i has a collation or an operator class of its own"),
     ],
 )
-def test_a_table_is_not_walked_by_an_index_that_does_not_find_each_row(changed: dict[str, bool], reason: str) -> None:
+def test_a_table_is_not_walked_by_an_index_without_every_row(changed: dict[str, bool], reason: str) -> None:
     whole = table(REF, [column("id", "int")], [replace(index(REF, "i", ["id"]), **changed)])  # type: ignore[arg-type]
     planner = Planner(database([whole]), database([whole]), Mapping(), {}, Options())
     (planned,) = planner.plan().tables
@@ -652,7 +657,7 @@ def test_a_table_is_not_walked_by_an_index_that_does_not_find_each_row(changed: 
     assert reason in planned.key_reason
 
 
-def test_a_table_is_not_walked_by_a_key_that_may_be_null() -> None:
+def test_a_table_is_not_walked_by_a_nullable_key() -> None:
     whole = table(REF, [column("id", "int", not_null=False)], [index(REF, "i", ["id"])])
     planner = Planner(database([whole]), database([whole]), Mapping(), {}, Options())
     (planned,) = planner.plan().tables
@@ -668,7 +673,7 @@ def test_a_table_is_not_walked_by_a_key_that_may_be_null() -> None:
         *("money text", "timestamp text", "date timestamp", "seconds timestamp", "cidr inet", "uuid uuid"),
     ],
 )
-def test_an_image_that_keeps_different_keys_apart_is_a_key(pair: str) -> None:
+def test_an_image_that_keeps_different_keys_distinct_is_a_key(pair: str) -> None:
     old, new = pair.split()
     assert image_problem(column("k", old), column("k", new)) is None
 
@@ -691,22 +696,22 @@ def test_an_image_that_keeps_different_keys_apart_is_a_key(pair: str) -> None:
         )),
     ],
 )  # fmt: skip
-def test_an_image_that_may_make_different_keys_equal_is_no_key(pair: str, reason: str) -> None:
+def test_an_image_that_may_make_different_keys_equal_is_not_a_key(pair: str, reason: str) -> None:
     old, new = pair.split()
     problem = image_problem(column("k", old), column("k", new))
     assert problem is not None
     assert reason in problem
 
 
-def test_a_domain_is_judged_by_the_type_behind_it() -> None:
-    """Also citext, whose own operator is hidden by the domain and by the search path."""
+def test_a_domain_is_treated_as_its_base_type() -> None:
+    """This includes citext, whose own operator is hidden by the domain and by search_path."""
     hidden = {"formatted": "app.code", "type_kind": "d", "base_formatted": "public.citext"}
     assert image_problem(column("k", "text"), column("k", "citext", **hidden)) is not None
     assert key_problem(column("k", "citext", **hidden)) is not None
     assert image_problem(column("k", "text"), column("k", "text", formatted="app.code", type_kind="d")) is None
 
 
-def test_a_table_whose_key_has_no_image_that_is_a_key_counts_as_without_key() -> None:
+def test_a_table_is_keyless_if_no_image_of_its_key_is_a_key() -> None:
     old = table(REF, [column("id", "text")], [index(REF, "pk", ["id"], is_primary=True)])
     new = table(REF, [column("id", "loose")], [index(REF, "pk", ["id"], is_primary=True)])
     (planned,) = Planner(database([old]), database([new]), Mapping(), {}, Options()).plan().tables
@@ -714,7 +719,7 @@ def test_a_table_whose_key_has_no_image_that_is_a_key_counts_as_without_key() ->
     assert "nondeterministic collation loose" in planned.key_reason
 
 
-def test_a_key_that_is_asked_for_and_has_no_such_image_is_a_fault() -> None:
+def test_a_requested_key_without_an_image_that_is_a_key_is_a_fault() -> None:
     old = table(REF, [column("id", "text")], [index(REF, "pk", ["id"], is_primary=True)])
     new = table(REF, [column("id", "loose")], [index(REF, "pk", ["id"], is_primary=True)])
     entry = TableMapping(Name("app", "t", AT), None, None, ("id",), None, (), (), AT)
@@ -729,15 +734,15 @@ def test_a_key_that_is_asked_for_and_has_no_such_image_is_a_fault() -> None:
         *({name: True} for name in ("partial", "expressions")),
     ],
 )
-def test_an_index_that_does_not_find_each_row_of_the_target_is_no_arbiter(changed: dict[str, object]) -> None:
+def test_an_index_without_every_row_of_the_target_is_not_an_arbiter(changed: dict[str, object]) -> None:
     old = table(REF, [column("id", "text")], [index(REF, "pk", ["id"], is_primary=True)])
-    for spoiled, arbiter in (({}, "i"), (changed, None)):
-        new = table(REF, [column("id", "text")], [index(REF, "i", ["id"], **spoiled)])
+    for flaw, arbiter in (({}, "i"), (changed, None)):
+        new = table(REF, [column("id", "text")], [index(REF, "i", ["id"], **flaw)])
         (planned,) = Planner(database([old]), database([new]), Mapping(), {}, Options()).plan().tables
         assert planned.arbiter == arbiter
 
 
-def test_not_null_that_is_not_validated_makes_no_key() -> None:
+def test_an_unvalidated_not_null_does_not_qualify_as_a_key() -> None:
     whole = table(REF, [column("id", "int", null_free=False)], [index(REF, "i", ["id"])])
     (planned,) = Planner(database([whole]), database([whole]), Mapping(), {}, Options()).plan().tables
     assert (planned.key, planned.key_reason) == ((), "id may be NULL")
@@ -747,7 +752,7 @@ def test_not_null_that_is_not_validated_makes_no_key() -> None:
 
 
 def filling(name: str, *columns: str, plain: bool = True, **changed: object) -> c.Sequence:
-    """A sequence that defaults draw from and no column owns."""
+    """A sequence that defaults use and no column owns."""
     return sequence(name, fills=tuple(c.Filled(REF, n, plain) for n in columns), **changed)
 
 
@@ -765,33 +770,35 @@ S, OTHER = TableRef("app", "s"), TableRef("app", "other")
 @pytest.mark.parametrize(
     ("old", "new", "planned"),
     [
-        # By a default, renamed; by ownership; by the default where another sequence is the owner.
+        # Found by a renamed default, by ownership, and by the default if the column owns another sequence.
         ([filling("old", "id")], [filling("s", "id")], SequencePlan(S, (TableRef("app", "old"),), ())),
         ([sequence("old", (REF, "id"))], [filling("s", "id")], SequencePlan(S, (TableRef("app", "old"),), ())),
         ([filling("old", "id")], [sequence("s", (REF, "id"))], SequencePlan(S, (TableRef("app", "old"),), ())),
         ([filling("other", "id"), sequence("s", (REF, "id"))], [filling("s", "id")], SequencePlan(S, (S, OTHER), ())),
-        # One that fills two columns continues behind both.
+        # A sequence that fills two columns continues after both.
         ([filling("s", "id"), filling("other", "n")], [filling("s", "id", "n")], SequencePlan(S, (S, OTHER), ())),
         ([filling("s", "id")], [filling("s", "id", "n")], SequencePlan(S, (S,), ((REF, "n"),))),
-        # Without an origin: behind the largest value; or where the sequence of that name is that the application calls.
+        # Without an origin: after the largest value, or after the sequence of the same name that the application calls.
         ([], [filling("s", "id")], SequencePlan(S, (), ((REF, "id"),))),
         ([filling("s", "n")], [filling("s", "id")], SequencePlan(S, (), ((REF, "id"),))),
         ([sequence("s")], [filling("s", "id")], SequencePlan(S, (S,), ())),
         ([sequence("s")], [filling("s", "id", plain=False)], SequencePlan(S, (S,), ())),
-        # A formula's sequence is not where its column's values are, nor is one that runs the other way.
+        # A sequence in a formula is not an origin, nor is one with an increment of the opposite sign.
         ([filling("s", "id", plain=False)], [filling("s", "id")], SequencePlan(S, (), ((REF, "id"),))),
         ([filling("s", "id", increment=-1)], [filling("s", "id")], SequencePlan(S, (), ((REF, "id"),))),
         ([filling("s", "id", plain=False)], [filling("s", "id", plain=False)], SequencePlan(S, (S,), ())),
     ],
 )
-def test_the_origin_of_a_sequence(old: list[c.Sequence], new: list[c.Sequence], planned: SequencePlan) -> None:
+def test_the_plan_finds_the_origin_of_a_sequence(
+    old: list[c.Sequence], new: list[c.Sequence], planned: SequencePlan
+) -> None:
     (found,), planner = continued(old, new)
     assert (found.target, set(found.sources), found.columns) == (planned.target, set(planned.sources), planned.columns)
     assert not planner.refusals
 
 
 @pytest.mark.parametrize(("kind", "plain"), [("big", False), ("text", True)])
-def test_a_sequence_that_nothing_shows_the_place_of_is_refused_with_the_way_out(kind: str, plain: bool) -> None:
+def test_a_sequence_without_an_origin_is_refused_with_a_fix(kind: str, plain: bool) -> None:
     _, planner = continued([], [filling("s", "id", plain=plain)], kind)
     (refusal,) = planner.refusals
     assert "app.t.id" in refusal
@@ -824,7 +831,7 @@ def test_a_column_is_not_narrowed_without_a_transform() -> None:
     assert "id::integer" in fault.hint
 
 
-def test_a_table_keeps_its_number_when_one_before_it_gets_no_rows() -> None:
+def test_a_table_keeps_its_number_if_an_earlier_table_gets_no_rows() -> None:
     empty, kept = table(TableRef("app", "a"), [column("id", "int")]), table(TableRef("app", "b"), [column("id", "int")])
     planner = Planner(database([kept]), database([empty, kept]), Mapping(), {}, Options())
     (planned,) = planner.plan().tables
@@ -836,7 +843,7 @@ def test_a_table_keeps_its_number_when_one_before_it_gets_no_rows() -> None:
     [
         (("pglogical", "citext"), True, ["pglogical"]),
         (("bdr", "pg_bulkload"), True, ["bdr, pg_bulkload"]),
-        (("spock",), False, []),  # a stopped application's rows are all compared under the lock
+        (("spock",), False, []),  # without capture, every row is compared under the lock
         (("citext",), True, []),
     ],
 )

@@ -1,4 +1,4 @@
-"""PgBouncer's configuration: one address changes, every other byte stays."""
+"""PgBouncer's configuration: one address changes, and every other byte stays."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def test_only_the_address_changes(before: str, after: str) -> None:
     assert config_file.address(after, "app") == NEW
 
 
-def test_what_is_not_said_is_pgbouncers_default() -> None:
+def test_a_missing_setting_has_the_default_of_pgbouncer() -> None:
     assert config_file.address("", "app") == Address(None, 5432, "app")
     assert config_file.address("host='it''s' port=6 dbname='a b'", "app") == Address("it's", 6, "a b")
 
 
-def test_comments_blanks_and_other_pools_stay() -> None:
+def test_comments_blank_lines_and_other_pools_stay() -> None:
     text = "; app = host=x\n[databases]\n# app = host=x\no = host=o\n\tapp\t=\t host=a  \r\n\n[pgbouncer]\napp = 1\n"
     entry = found(text)
     assert entry is not None
@@ -60,7 +60,7 @@ def test_comments_blanks_and_other_pools_stay() -> None:
     assert rewritten(text) == text.replace("host=a ", f"{into} ")
 
 
-def test_the_last_entry_of_a_name_counts_and_quoted_names_are_names() -> None:
+def test_the_last_entry_of_a_name_applies_and_quoted_names_are_read() -> None:
     entry = found("[databases]\napp = host=a\napp = host=b\n")
     assert entry is not None
     assert entry.value == "host=b"
@@ -70,7 +70,7 @@ def test_the_last_entry_of_a_name_counts_and_quoted_names_are_names() -> None:
     assert found("[users]\napp = host=a\n[databases]\n* = host=a\n") is None
 
 
-def test_the_file_that_has_the_entry_is_found_through_includes_and_a_section_goes_on_across_them() -> None:
+def test_an_entry_is_found_in_included_files_that_continue_a_section() -> None:
     files = {
         str(MAIN): "[databases]\n%include pools.ini\n%include /srv/more.ini\n[pgbouncer]\n",
         "/etc/pgbouncer/pools.ini": "app = host=a\n",
@@ -82,7 +82,7 @@ def test_the_file_that_has_the_entry_is_found_through_includes_and_a_section_goe
 
 
 @pytest.mark.parametrize("text", ["[databases\n", "[databases]\napp host=a\n", '[databases]\n"app = host=a\n'])
-def test_what_pgbouncer_would_not_read_is_refused(text: str) -> None:
+def test_a_file_that_pgbouncer_cannot_parse_is_refused(text: str) -> None:
     with pytest.raises(Refused, match="cannot be parsed"):
         found(text)
 
@@ -92,14 +92,14 @@ def test_a_file_that_includes_itself_is_refused() -> None:
         found(f"%include {MAIN}\n")
 
 
-def test_a_connection_string_that_is_not_understood_is_refused_without_its_password() -> None:
+def test_a_refused_connection_string_is_reported_without_its_password() -> None:
     with pytest.raises(Refused) as error:
         config_file.repointed("password='canary", NEW)
     assert "canary" not in " ".join(error.value.lines())
 
 
 def quoted(text: str) -> str:
-    """As a person would write it, in a file of UTF-8 that is read as Latin-1."""
+    """The text as a user quotes it, in a UTF-8 file that is read as Latin-1."""
     return "'" + text.encode().decode("latin-1").replace("'", "''") + "'"
 
 
@@ -110,7 +110,7 @@ lines = st.lists(st.sampled_from(["", "; app = x", "# é", "other = host=o", "  
 
 
 @given(addresses, addresses, settings, lines, lines)
-def test_whatever_stands_there_only_the_address_is_changed(
+def test_in_any_file_only_the_address_changes(
     old: Address, new: Address, others: list[tuple[str, str]], above: list[str], below: list[str]
 ) -> None:
     kept = [f"{key}={quoted(text)}" for key, text in others]
@@ -130,7 +130,7 @@ def test_whatever_stands_there_only_the_address_is_changed(
     assert all(part in again.value for part in kept)
 
 
-def test_a_file_is_replaced_whole_with_its_mode_and_a_link_stays_a_link(tmp_path: Path) -> None:
+def test_a_file_is_replaced_atomically_and_keeps_its_mode_and_link(tmp_path: Path) -> None:
     real, link = tmp_path / "real.ini", tmp_path / "link.ini"
     real.write_bytes(b"old \xff")
     real.chmod(0o640)

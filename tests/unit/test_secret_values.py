@@ -1,4 +1,4 @@
-"""A secret is found in a text however it is encoded, and a hook gets no variable that contains one."""
+"""A secret is found in a text in any encoding, and a hook gets no variable that contains one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a sequence is set to, within its bounds: pure."""
+"""The value to which a sequence is set, within its bounds: pure functions."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ UP, DOWN = Bounds(1, 1, 12, cycle=False), Bounds(-1, -12, -1, cycle=False)
     [
         (UP, 5, 0, Value(5, called=True)),
         (UP, 5, 7, Value(12, called=True)),
-        (UP, 5, 100, Value(12, called=True)),  # only the margin does not fit
+        (UP, 5, 100, Value(12, called=True)),  # only the margin exceeds the bounds
         (UP, 12, 100, Value(12, called=True)),
         (UP, 13, 0, None),
-        (UP, -3, 100, Value(1, called=False)),  # the target's begins later
+        (UP, -3, 100, Value(1, called=False)),  # the sequence of the target begins later
         (DOWN, -5, 100, Value(-12, called=True)),
         (DOWN, -13, 0, None),
         (DOWN, 4, 0, Value(-1, called=False)),
@@ -35,7 +35,7 @@ def test_a_sequence_is_set_within_its_bounds(bounds: Bounds, last: int, margin: 
 
 
 @given(st.integers(-3, 3).filter(bool), st.integers(1, 20), st.integers(0, 40), st.data())
-def test_a_sequence_that_cycles_is_moved_as_if_its_values_were_drawn(
+def test_a_cycling_sequence_advances_as_nextval_would(
     increment: int, length: int, margin: int, data: st.DataObject
 ) -> None:
     bounds = Bounds(increment, -4, -4 + length, cycle=True)

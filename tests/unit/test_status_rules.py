@@ -1,4 +1,4 @@
-"""How bad it is, which database takes writes and what comes next: decided without a database."""
+"""The rules of ``status``: severity, the database that takes writes, and the next command, without a database."""
 
 from __future__ import annotations
 
@@ -31,10 +31,13 @@ INTERRUPTED = {**NOT_RUN, "status": "interrupted"}
 PROD = Naming("prod new")
 
 
-def told(
+def assess(
     runner: RunnerReport = ALIVE, tables: tuple[TableReport, ...] = (COPYING,), found: Any = NOT_RUN, **given: Any
 ) -> tuple[Severity, str, str, str, Any]:
-    """Severity, reasons, leave alone, undo and next of a run that is being copied but for what is given."""
+    """Severity, reasons, leave alone, undo and next step of a run.
+
+    Without arguments, the run is in state migrating and its runner is alive.
+    """
     facts = Facts(**{"state": "migrating", "captured": True, **given})
     severity, reasons = judge(facts, runner, tables, found)
     alone, back = leave_alone(facts, runner, severity, PROD), undo(facts, runner, PROD)
@@ -101,14 +104,14 @@ SERVING = {"state": "cutover", "tables": (COPIED,), "found": EQUAL, "phase": Cut
         ({**SERVING, "phase": CutoverPhase.ROLLBACK_CLOSING}, Severity.OK),
     ],
 )
-def test_severity_is_that_of_the_worst_reason(given: dict[str, Any], severity: Severity) -> None:
-    found, reasons, *_ = told(**given)
+def test_the_worst_reason_determines_the_severity(given: dict[str, Any], severity: Severity) -> None:
+    found, reasons, *_ = assess(**given)
     assert found is severity, reasons
     assert bool(reasons) == (severity is not Severity.OK)
 
 
 def test_the_error_that_ended_a_command_is_among_the_reasons() -> None:
-    assert "CannotConnect: the connection was lost" in told(runner=JUST_NOW)[1]
+    assert "CannotConnect: the connection was lost" in assess(runner=JUST_NOW)[1]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +140,7 @@ def test_the_error_that_ended_a_command_is_among_the_reasons() -> None:
     ],
 )
 def test_the_next_command_is_ready_to_paste(given: dict[str, Any], command: str | None) -> None:
-    step = told(**given)[4]
+    step = assess(**given)[4]
     if command == "BLOCKED":
         wanted = "confiture migrate schema-to-schema migrate --target 'prod new' --restart-table a"
     elif command is None:
@@ -177,13 +180,13 @@ def test_the_next_command_is_ready_to_paste(given: dict[str, Any], command: str 
         ),
     ],
 )
-def test_every_command_that_may_come_next_is_offered(given: dict[str, Any], commands: list[str]) -> None:
-    step = told(**given)[4]
+def test_every_command_that_may_come_next_is_listed(given: dict[str, Any], commands: list[str]) -> None:
+    step = assess(**given)[4]
     found = [s["command"].split()[3] for s in (step, *step["alternatives"])]
     assert found == commands
 
 
-# Half of a switch ------------------------------------------------------------------------------------
+# Unfinished switchovers ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -192,10 +195,10 @@ def test_every_command_that_may_come_next_is_offered(given: dict[str, Any], comm
 )
 @pytest.mark.parametrize("runner", [DEAD, FINISHED, JUST_NOW, LONG_AGO])
 @pytest.mark.parametrize("more", [{}, {"paused_seconds": 9.0}, {"blocked": "x", "blocked_command": "migrate"}])
-def test_between_closing_and_opening_nothing_but_finishing_is_offered(
+def test_between_closing_and_opening_only_finishing_is_offered(
     state: str, phase: CutoverPhase, command: str, runner: RunnerReport, more: dict[str, Any]
 ) -> None:
-    severity, reasons, alone, back, step = told(
+    severity, reasons, alone, back, step = assess(
         runner, (COPIED,), EQUAL, state=state, phase=phase, target_closed=True, **more
     )
     line = f"confiture migrate schema-to-schema {command} --target 'prod new'"
@@ -206,8 +209,8 @@ def test_between_closing_and_opening_nothing_but_finishing_is_offered(
     assert (step["command"], step["alternatives"]) == (line, [])
 
 
-def test_a_pool_that_may_be_held_is_named_and_not_safe_to_leave() -> None:
-    severity, reasons, alone, _, step = told(
+def test_a_pool_that_may_be_paused_is_named_and_not_safe_to_leave() -> None:
+    severity, reasons, alone, _, step = assess(
         DEAD, (COPIED,), EQUAL, state="verified", phase=CutoverPhase.PAUSING, held="pool app"
     )
     assert severity is Severity.CRITICAL
@@ -257,14 +260,14 @@ def test_undo_and_rollback_agree(given: dict[str, Any]) -> None:
         ("aborted", CutoverPhase.CLOSING, None, "source"),
     ],
 )
-def test_which_database_takes_writes_follows_from_the_phase(
+def test_the_phase_determines_which_database_takes_writes(
     state: str, phase: CutoverPhase | None, closed: bool | None, served: str
 ) -> None:
     assert writes_served_by(state, phase, captured=True, target_closed=closed) == served
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_a_stopped_application_writes_to_the_target_from_the_cutover_on(state: str) -> None:
+def test_without_capture_the_target_takes_writes_after_the_cutover(state: str) -> None:
     served = writes_served_by(state, None, captured=False)
     assert served == ("target" if state in ("cutover", "cleaned") else "source")
 
@@ -282,7 +285,7 @@ def test_a_stopped_application_writes_to_the_target_from_the_cutover_on(state: s
         ("host=db password=secret dbname=new", "'dbname=new host=db'"),
     ],
 )
-def test_a_target_is_named_again_as_it_was_given_but_for_its_password(given: str, shown: str) -> None:
+def test_a_printed_command_repeats_the_target_without_its_password(given: str, shown: str) -> None:
     named = naming(given, None)
     line = named.command("verify --again")
     assert "secret" not in line
@@ -291,23 +294,23 @@ def test_a_target_is_named_again_as_it_was_given_but_for_its_password(given: str
     assert named.left_out == ("secret" in given)
 
 
-def test_the_project_is_repeated_where_it_was_given() -> None:
+def test_a_printed_command_repeats_the_given_project() -> None:
     assert naming("new", Path("my project")).command("migrate").endswith(" --target new --project 'my project'")
 
 
-def test_a_hint_stands_beside_a_command_without_its_password() -> None:
+def test_a_command_without_its_password_has_a_hint() -> None:
     step = next_step(Facts("setup"), FINISHED, (), NOT_RUN, Naming("host=db", left_out=True))
     assert "PGPASSFILE" in step["hint"]
     assert next_step(Facts("setup"), FINISHED, (), NOT_RUN, PROD)["hint"] is None
 
 
-def test_nothing_is_wrong_with_a_run_that_is_over() -> None:
+def test_a_finished_run_is_ok() -> None:
     for state in FINAL:
-        severity, reasons, alone, *_ = told(DEAD, state=state, blocked="x", phase=CutoverPhase.CLOSING)
+        severity, reasons, alone, *_ = assess(DEAD, state=state, blocked="x", phase=CutoverPhase.CLOSING)
         assert (severity, reasons, alone) == (Severity.OK, "", "safe: the run is over")
 
 
-def test_more_rows_than_estimated_are_not_more_than_all() -> None:
+def test_progress_never_exceeds_100_percent() -> None:
     assert replace(COPYING, rows_done=200, rows_total=90).percent == 100.0
 
 

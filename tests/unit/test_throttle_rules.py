@@ -1,4 +1,4 @@
-"""What the limits come to: waits, chunk sizes and reasons, decided without a database."""
+"""The rules of the limits: waits, chunk sizes and reasons, without a database."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ LIMITS = st.builds(Throttle, st.none() | RATES, st.none() | st.floats(0.001, 10*
 
 
 @given(ROWS, SECONDS, RATES)
-def test_with_its_rest_no_chunk_is_quicker_than_the_limit(rows: int, seconds: float, rate: int) -> None:
+def test_a_chunk_and_its_rest_never_exceed_the_rate_limit(rows: int, seconds: float, rate: int) -> None:
     whole = seconds + rest(rows, seconds, rate)
     assert rows <= whole * rate * (1 + 1e-9) + 1e-6
 
 
 @given(ROWS, SECONDS, RATES)
-def test_a_rest_is_as_long_as_it_has_to_be_and_no_longer(rows: int, seconds: float, rate: int) -> None:
-    asked = rest(rows, seconds, rate)
-    assert asked >= 0
-    assert asked == 0 or abs((seconds + asked) * rate - rows) <= 1e-6 * max(1, rows)
-    assert rest(rows, seconds + asked, rate) <= 1e-6 * max(1.0, asked)
+def test_a_rest_is_no_longer_than_necessary(rows: int, seconds: float, rate: int) -> None:
+    found = rest(rows, seconds, rate)
+    assert found >= 0
+    assert found == 0 or abs((seconds + found) * rate - rows) <= 1e-6 * max(1, rows)
+    assert rest(rows, seconds + found, rate) <= 1e-6 * max(1.0, found)
 
 
 @given(ROWS, SECONDS)
@@ -36,7 +36,7 @@ def test_without_a_limit_there_is_no_rest(rows: int, seconds: float) -> None:
 
 
 @given(PLANNED, st.none() | st.floats(0, 10**7), st.none() | RATES)
-def test_a_chunk_is_never_empty_nor_larger_than_planned(planned: int, speed: float | None, rate: int | None) -> None:
+def test_a_chunk_is_never_empty_or_larger_than_planned(planned: int, speed: float | None, rate: int | None) -> None:
     assert 1 <= chunk_rows(planned, speed, rate) <= planned
 
 
@@ -47,12 +47,12 @@ def test_a_chunk_takes_no_longer_than_a_pause_may_wait(planned: int, speed: floa
 
 
 @given(PLANNED, RATES)
-def test_a_limited_chunk_is_worth_a_few_seconds_of_its_limit(planned: int, rate: int) -> None:
+def test_a_limited_chunk_contains_the_rows_of_a_few_seconds(planned: int, rate: int) -> None:
     assert chunk_rows(planned, None, rate) <= max(1, rate * throttle.RATE_CHUNK_SECONDS)
 
 
 @given(LIMITS, LIMITS)
-def test_limits_that_are_given_replace_and_the_others_stay(before: Throttle, given: Throttle) -> None:
+def test_given_limits_replace_the_old_ones_and_the_others_stay(before: Throttle, given: Throttle) -> None:
     after = before.with_limits(given)
     for name in Throttle.__dataclass_fields__:
         new = getattr(given, name)
@@ -66,22 +66,22 @@ def test_the_worst_standby_is_named_with_its_server() -> None:
     assert reason.text == "replica lag 14 s > 10 s (far of the target)"
 
 
-def test_a_standby_at_the_limit_or_without_one_or_absent_holds_nothing_back() -> None:
+def test_a_standby_within_its_limit_does_not_delay_the_copy() -> None:
     assert throttle.lag_reason([Replica("a", "source", 10.0, 1)], Throttle(max_replica_lag=10), 1.0) is None
     assert throttle.lag_reason([Replica("a", "source", 10.0, 1)], Throttle(), 1.0) is None
     assert throttle.lag_reason([], Throttle(max_replica_lag=0.001), 1.0) is None
 
 
-def test_lag_is_told_by_the_clock_else_by_bytes_and_is_nothing_for_one_that_has_all() -> None:
+def test_lag_is_measured_in_time_or_else_in_bytes() -> None:
     assert Replica("a", "source", 3.5, 1).lag == 3.5
     assert Replica("a", "source", None, 160 * 2**20).lag == 10.0
-    # The server goes on showing what it measured last.
+    # The server still reports the lag that it measured last.
     assert Replica("a", "source", 3.5, 0).lag == 0
-    # An archiver replays nothing.
+    # A WAL archiver replays nothing.
     assert Replica("a", "source", None, None).lag == 0
 
 
-def test_a_log_that_cannot_be_shortened_does_not_stop_the_copy() -> None:
+def test_a_log_that_cannot_be_compacted_does_not_stop_the_copy() -> None:
     limits = Throttle(max_backlog=100)
     assert throttle.backlog_reason(100, 0, limits) is None
     assert throttle.backlog_reason(101, 0, limits) is not None

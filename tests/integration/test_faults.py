@@ -1,4 +1,7 @@
-"""Faults of the world, in every phase: servers that crash, sessions that are ended. The same command goes on."""
+"""Infrastructure faults in every phase: crashed servers, terminated sessions, lost connections.
+
+After a fault, the same command continues the run.
+"""
 
 from __future__ import annotations
 
@@ -40,21 +43,24 @@ CREATE TABLE part (id bigint PRIMARY KEY, item_id bigint REFERENCES item ON DELE
 CREATE INDEX ON part (item_id);
 """
 MAPPING = "item: {n: amount}\n"
-COURSE = ("setup", "migrate", "verify", "follow", "cutover", "rollback", "verify", "cutover", "cleanup")
-#: Commits of a command before which it happens, and after which: an odd hit is before one, an even one after.
+COMMANDS = ("setup", "migrate", "verify", "follow", "cutover", "rollback", "verify", "cutover", "cleanup")
+#: The points of a command at which the fault occurs. An odd number is before a commit, an even number is after one.
 HITS = (5, 22)
-#: Commands until one is through, at most.
+#: Most attempts until a command succeeds.
 TRIES = 12
 
 
-class Writing(threading.Thread):
-    """An application that writes to whichever side takes it, through crashes; ``kept`` was acknowledged."""
+class Writer(threading.Thread):
+    """An application that writes to the side that takes writes, also through crashes.
+
+    :ivar acknowledged: the ids of the rows whose INSERT was acknowledged.
+    """
 
     def __init__(self, live: LiveRun) -> None:
         super().__init__(daemon=True)
         self._live = live
         self._ending = threading.Event()
-        self.kept: list[int] = []
+        self.acknowledged: list[int] = []
 
     def run(self) -> None:
         sides = [(self._live.source, "n"), (self._live.target, "amount")]
@@ -70,15 +76,15 @@ class Writing(threading.Thread):
         with database.connect(connect_timeout=5) as connection:
             while not self._ending.wait(0.02):
                 row = connection.execute(f"INSERT INTO item ({column}) VALUES (1) RETURNING id".encode()).fetchone()
-                self.kept.append(row[0])
+                self.acknowledged.append(row[0])
 
     def stop(self) -> None:
         self._ending.set()
         self.join(timeout=60)
 
 
-class Trouble:
-    """Something that happens at some of the commits of each command, counted over its repetitions."""
+class Fault:
+    """A fault that occurs at some commits of each command, counted over all its attempts."""
 
     def __init__(self, act: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
         self._act = act
@@ -87,7 +93,7 @@ class Trouble:
         monkeypatch.setattr(session, "failpoint", self)
 
     def begin(self) -> None:
-        """A new command."""
+        """Begin a new command: count its points from the start."""
         self._passed = 0
 
     def __call__(self, point: str) -> None:
@@ -97,39 +103,39 @@ class Trouble:
             self._act()
 
 
-def go(live: LiveRun, step: str) -> None:
-    """A command, again until it is through; each time it ends as it should."""
+def finish(live: LiveRun, step: str) -> None:
+    """Repeat a command until it succeeds. Each failed attempt must end with a permitted exit code."""
     for _ in range(TRIES):
         try:
             done = getattr(live, step)()
             assert step != "verify" or done.equal, done.differences
         except ConfitureError as error:
-            told = error
+            failure = error
         else:
             return
-        if (step, told.what) == ("cutover", "the verification is stale"):
-            go(live, "verify")  # what was seen before a restart may have been lost in it
+        if (step, failure.what) == ("cutover", "the verification is stale"):
+            finish(live, "verify")  # the restart may have lost rows that were verified
         else:
-            assert told.exit_code in (3, 6, 8, 9), told.lines()
-    raise AssertionError(f"{step} never ended")
+            assert failure.exit_code in (3, 6, 8, 9), failure.lines()
+    raise AssertionError(f"{step} never succeeded")
 
 
-def through(live: LiveRun, trouble: Trouble, course: Sequence[str] = COURSE) -> None:
-    """The course while an application writes; nothing that it was told is written is lost."""
-    writing: Writing | None = None
-    for step in course:
+def run_all(live: LiveRun, fault: Fault, commands_in_order: Sequence[str] = COMMANDS) -> None:
+    """Run the commands while an application writes, and check that no acknowledged write is lost."""
+    writer: Writer | None = None
+    for step in commands_in_order:
         if step == "migrate":
-            writing = Writing(live)
-            writing.start()
-        trouble.begin()
-        before = trouble.happened
-        go(live, step)
-        assert trouble.happened > before, f"{step} is too short to be hit"
-    assert writing is not None
-    writing.stop()
+            writer = Writer(live)
+            writer.start()
+        fault.begin()
+        before = fault.happened
+        finish(live, step)
+        assert fault.happened > before, f"{step} has too few commits for a fault"
+    assert writer is not None
+    writer.stop()
     there = {row[0] for row in live.target.rows("SELECT id FROM item")}
-    assert len(writing.kept) > 50
-    assert set(writing.kept) <= there
+    assert len(writer.acknowledged) > 50
+    assert set(writer.acknowledged) <= there
     assert live.state == "cleaned"
 
 
@@ -141,7 +147,7 @@ def live(apart: tuple[Databases, Databases], tmp_path: Path) -> LiveRun:
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
-def test_a_server_that_crashes_in_any_phase_is_waited_for_or_told(
+def test_a_command_waits_for_a_crashed_server_or_reports_it(
     live: LiveRun, side: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = getattr(live, side).server
@@ -150,12 +156,12 @@ def test_a_server_that_crashes_in_any_phase_is_waited_for_or_told(
         server.stop("immediate")
         server.start()
 
-    through(live, Trouble(crash, monkeypatch))
+    run_all(live, Fault(crash, monkeypatch))
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
-def test_a_server_that_was_started_again_makes_a_verification_stale(live: LiveRun, side: str) -> None:
-    for step in COURSE[:3]:
+def test_a_restart_of_a_server_makes_a_verification_stale(live: LiveRun, side: str) -> None:
+    for step in COMMANDS[:3]:
         getattr(live, step)()
     server = getattr(live, side).server
     server.stop()
@@ -165,11 +171,11 @@ def test_a_server_that_was_started_again_makes_a_verification_stale(live: LiveRu
     assert refused.value.why == f"the server of the {side} was restarted since"
     (run,) = report.report(live.target.conninfo, live.project).runs
     assert run.verification["stale"] is (side == "target")
-    go(live, "cutover")
+    finish(live, "cutover")
     assert live.state == "cutover"
 
 
-def test_every_session_may_be_ended_in_any_phase(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_session_may_be_terminated_in_any_phase(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[str] = []
 
     def terminate() -> None:
@@ -183,11 +189,11 @@ def test_every_session_may_be_ended_in_any_phase(live: LiveRun, monkeypatch: pyt
                     ended.append(f"{side is live.source} {name.split()[-1]}")
                     assert gone
 
-    through(live, Trouble(terminate, monkeypatch))
+    run_all(live, Fault(terminate, monkeypatch))
     assert len(ended) > 0
 
 
-def test_connections_lost_behind_the_point_of_no_return_leave_nothing_half_way(
+def test_a_switchover_finishes_if_connections_are_lost_after_its_commit(
     live: LiveRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def terminate(*_: object) -> None:
@@ -197,7 +203,7 @@ def test_connections_lost_behind_the_point_of_no_return_leave_nothing_half_way(
                 f" WHERE datname = '{side.name}' AND application_name ~ '^confiture'"
             )
 
-    for step in COURSE[:4]:
+    for step in COMMANDS[:4]:
         getattr(live, step)()
     monkeypatch.setattr(table_lock, "failpoint", lambda name: terminate() if "after_point_of_no" in name else None)
     live.cutover()
@@ -205,7 +211,7 @@ def test_connections_lost_behind_the_point_of_no_return_leave_nothing_half_way(
     assert live.open_sides("INSERT INTO part VALUES (-1, NULL)") == {"source"}
     real = switchover.is_past_point_of_no_return
 
-    def unseen(*_: object) -> bool:
+    def unreachable(*_: object) -> bool:
         raise psycopg.OperationalError("server closed the connection unexpectedly")
 
     live.verify()
@@ -214,7 +220,7 @@ def test_connections_lost_behind_the_point_of_no_return_leave_nothing_half_way(
 
     def lost(*arguments: Any) -> None:
         locked(*arguments)
-        monkeypatch.setattr(switchover, "is_past_point_of_no_return", unseen)
+        monkeypatch.setattr(switchover, "is_past_point_of_no_return", unreachable)
         monkeypatch.setattr(switchover, "retry", lambda work: work())
         raise psycopg.OperationalError("server closed the connection unexpectedly")
 
@@ -227,14 +233,14 @@ def test_connections_lost_behind_the_point_of_no_return_leave_nothing_half_way(
     assert live.open_sides("INSERT INTO part VALUES (-1, NULL)") == {"target"}
 
 
-# Somebody who holds on ------------------------------------------------------------------------------
+# Open transactions ------------------------------------------------------------------------------------
 
-#: Steps that take strong locks; where somebody holds a table, and what was done before.
-HELD = {
+#: Commands that acquire strong locks: the side on which another session holds a lock, and the commands before.
+LOCKED = {
     "setup": ("source", ()),
-    "abort": ("source", COURSE[:2]),
-    "rollback": ("target", COURSE[:5]),
-    "cleanup": ("target", COURSE[:5]),
+    "abort": ("source", COMMANDS[:2]),
+    "rollback": ("target", COMMANDS[:5]),
+    "cleanup": ("target", COMMANDS[:5]),
 }
 WAITING = """
 SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name ~ '^confiture'
@@ -242,26 +248,26 @@ SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND applicatio
 """
 
 
-@pytest.mark.parametrize("step", HELD)
-def test_an_open_transaction_is_waited_for_and_holds_up_nobody_else(live: LiveRun, step: str) -> None:
-    side, before = HELD[step]
+@pytest.mark.parametrize("step", LOCKED)
+def test_waiting_for_an_open_transaction_blocks_no_other_session(live: LiveRun, step: str) -> None:
+    side, before = LOCKED[step]
     for done in before:
         getattr(live, done)()
     database: TestDatabase = getattr(live, side)
     with ThreadPoolExecutor(1) as pool, database.connect(autocommit=False) as holder:
         holder.execute("UPDATE item SET id = id WHERE id = 1")
-        acting = pool.submit(go, live, step)
+        acting = pool.submit(finish, live, step)
         until(lambda: database.rows(WAITING), f"{step} waiting for the holder")
-        with database.connect() as another:  # behind us it waits for our turn to end, and no longer
+        with database.connect() as another:  # queued behind the run, this session waits only until the run steps back
             another.execute("SET lock_timeout = '20s'; UPDATE item SET id = id WHERE id = 2")
         assert not acting.done()
         holder.commit()
         acting.result()
 
 
-# What a database or a role has set --------------------------------------------------------------------
+# Settings of a database or a role ---------------------------------------------------------------------
 
-ODD = {
+SETTINGS = {
     "statement_timeout": "1ms",
     "lock_timeout": "1ms",
     "idle_in_transaction_session_timeout": "1ms",
@@ -295,17 +301,17 @@ ODD = {
 }
 
 
-def test_what_the_databases_have_set_changes_nothing(live: LiveRun, two_servers: tuple[Server, Server]) -> None:
+def test_settings_of_the_databases_have_no_effect(live: LiveRun, two_servers: tuple[Server, Server]) -> None:
     Databases(two_servers[1]).make(live.target.name)
     sides = (live.source, live.target)
     for side in sides:
         with TestDatabase(side.server, "postgres").connect() as admin:
-            for name, value in ODD.items():
+            for name, value in SETTINGS.items():
                 admin.execute(f"ALTER DATABASE {side.name} SET {name} = '{value}'".encode())
     with session.Session(live_database(live.source), "test") as opened:
-        for name in (name for name in ODD if "_timeout" in name and name != "lock_timeout"):
+        for name in (name for name in SETTINGS if "_timeout" in name and name != "lock_timeout"):
             assert opened.pg.execute(f"SHOW {name}".encode()).fetchone() == ("0",)
-    for step in COURSE:
+    for step in COMMANDS:
         done = getattr(live, step)()
         assert step != "verify" or done.equal
     for side in sides:
@@ -314,8 +320,8 @@ def test_what_the_databases_have_set_changes_nothing(live: LiveRun, two_servers:
     live.assert_same(item="SELECT id, n FROM item", part="TABLE part")
 
 
-def test_no_statement_is_compiled_whatever_a_database_has_set(live: LiveRun) -> None:
-    """To compile the query of the fingerprint takes longer than to run it."""
+def test_no_statement_is_jit_compiled_whatever_a_database_sets(live: LiveRun) -> None:
+    """JIT compilation of the fingerprint's query would take longer than its execution."""
     with live.source.connect() as admin:
         admin.execute(f"ALTER DATABASE {live.source.name} SET jit = on".encode())
     with session.Session(live_database(live.source), "test") as opened, opened.transaction() as tx:
@@ -323,8 +329,8 @@ def test_no_statement_is_compiled_whatever_a_database_has_set(live: LiveRun) -> 
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux reports the kernel's own limits")
-def test_either_side_gives_a_peer_up_that_has_vanished_within_half_a_minute(live: LiveRun) -> None:
-    """Its packets get no answer, neither data nor a keepalive."""
+def test_either_side_detects_a_vanished_peer_within_half_a_minute(live: LiveRun) -> None:
+    """The peer answers no packet, neither data nor a keepalive."""
     with session.Session(live_database(live.source), "test") as opened:
         with socket.socket(fileno=os.dup(opened.pg.pgconn.socket)) as ours:
             idle, interval, count, sent = (
@@ -340,11 +346,11 @@ def test_either_side_gives_a_peer_up_that_has_vanished_within_half_a_minute(live
         ]
     assert 0 < idle + interval * count <= 30
     assert 0 < sent <= 30_000
-    assert theirs == [idle, interval, count, sent]  # outside a transaction too: a opened may hold locks there
+    assert theirs == [idle, interval, count, sent]  # also outside a transaction, because a session may hold locks there
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
-def test_our_clock_matters_to_nothing(live: LiveRun, hours: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_local_clock_has_no_effect(live: LiveRun, hours: int, monkeypatch: pytest.MonkeyPatch) -> None:
     real = time.time
 
     class Shifted(datetime):
@@ -354,7 +360,7 @@ def test_our_clock_matters_to_nothing(live: LiveRun, hours: int, monkeypatch: py
 
     monkeypatch.setattr(time, "time", lambda: real() + hours * 3600)
     monkeypatch.setattr(report, "datetime", Shifted)
-    for step in COURSE[:5]:
+    for step in COMMANDS[:5]:
         getattr(live, step)()
         (run,) = report.report(live.target.conninfo, live.project).runs
         assert run.severity is report.Severity.OK, run.reasons
@@ -362,12 +368,12 @@ def test_our_clock_matters_to_nothing(live: LiveRun, hours: int, monkeypatch: py
     assert live.state == "cutover"
 
 
-# Between us and a server -----------------------------------------------------------------------------
+# The network -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["source", "target"])
 def proxy(live: LiveRun, request: pytest.FixtureRequest) -> Iterator[Proxy]:
-    """Before one of the servers; the run knows that one by it."""
+    """A proxy in front of one of the servers. The run connects to that server through it."""
     side: TestDatabase = getattr(live, request.param)
     made = Proxy(side.server.port)
     names = {
@@ -379,31 +385,31 @@ def proxy(live: LiveRun, request: pytest.FixtureRequest) -> Iterator[Proxy]:
     made.close()
 
 
-def test_a_connection_that_is_reset_in_any_phase_is_made_again(
+def test_a_connection_that_is_reset_in_any_phase_is_reopened(
     live: LiveRun, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    through(live, Trouble(proxy.drop, monkeypatch))
+    run_all(live, Fault(proxy.drop, monkeypatch))
 
 
-def test_a_slow_line_only_takes_longer(live: LiveRun, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_network_only_takes_longer(live: LiveRun, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     proxy.delay = 0.001
-    through(live, Trouble(lambda: None, monkeypatch))
+    run_all(live, Fault(lambda: None, monkeypatch))
 
 
-def test_a_connection_that_is_acknowledged_and_goes_nowhere_is_noticed(
+def test_a_stalled_connection_with_acknowledged_packets_is_detected(
     live: LiveRun, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As behind a tunnel or a load balancer that lost its other side: the kernel sees a living peer."""
-    # Sessions of ours that nobody knows to be gone would keep the run for as long as a lease, each time.
+    """A tunnel or a load balancer that has lost its other side behaves like this: the kernel sees a living peer."""
+    # The server does not know that these sessions are gone. They would keep the run for a whole lease each time.
     proxy.forgetful = live.where.target == live.target.conninfo
     assert 2 * (watchdog.LOOK_SECONDS + watchdog.ANSWER_SECONDS) + watchdog.QUIET_SECONDS <= 30
     monkeypatch.setattr(watchdog, "QUIET_SECONDS", 0.3)
     monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.1)
-    live.setup()  # a session that it had locked the set-up with would stay for good: that is told, by its process
-    through(live, Trouble(proxy.stall, monkeypatch), COURSE[1:])
+    live.setup()  # without faults: a stalled session that holds the lock of setup would stay, and setup reports its pid
+    run_all(live, Fault(proxy.stall, monkeypatch), COMMANDS[1:])
 
 
-def test_a_statement_that_takes_long_is_no_stalled_connection(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_statement_is_not_taken_for_a_stalled_connection(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchdog, "QUIET_SECONDS", 0.1)
     monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.05)
     with session.Session(live_database(live.source), "test") as opened, opened.transaction() as tx:
@@ -412,7 +418,7 @@ def test_a_statement_that_takes_long_is_no_stalled_connection(live: LiveRun, mon
         assert tx.pg.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_behind_a_proxy_that_tells_nobody_a_lost_connection_leaves_no_lock(live: LiveRun) -> None:
+def test_a_connection_lost_behind_a_silent_proxy_leaves_no_lock(live: LiveRun) -> None:
     proxy = Proxy(live.source.server.port)
     proxy.forgetful = True
     address = live.source.conninfo.replace(f":{live.source.server.port}/", f":{proxy.port}/")
@@ -439,7 +445,7 @@ def live_database(database: TestDatabase) -> config.Database:
     return config.resolve(database.conninfo, Path())
 
 
-def test_a_server_that_does_not_answer_at_all_is_told(
+def test_a_server_that_does_not_respond_is_reported(
     live: LiveRun, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(postgres_connection.KEEPALIVES, "connect_timeout", 2)

@@ -1,4 +1,4 @@
-"""When the source is fit for a rollback: neither side has lost a pass, and what no pass has seen is compared."""
+"""A rollback requires that neither side has lost a reverse pass, and it compares rows that no pass has seen."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WRITE = "UPDATE item SET n = n WHERE id = 1"
 
 @pytest.fixture
 def live(databases: Databases, tmp_path: Path) -> LiveRun:
-    """A run whose target serves, and which has applied one change in reverse."""
+    """A run whose target is serving and that has applied one change in reverse."""
     run = LiveRun(databases, tmp_path, OLD, NEW)
     run.through()
     run.target.sql("UPDATE item SET n = 5 WHERE id = 1")
@@ -29,11 +29,11 @@ def live(databases: Databases, tmp_path: Path) -> LiveRun:
 
 
 def passes_of(live: LiveRun) -> str:
-    """The table on the source with the number of the last reverse pass."""
+    """The table of the source that stores the number of the last reverse pass."""
     return f"{live.source.run_schema}.passes"
 
 
-#: What the source has recorded of the last reverse pass after one side was restored, and which side has lost changes.
+#: The record of the last reverse pass in the source after one side was restored, and the side that has lost changes.
 LOST = {
     "a later pass": ("reverse = reverse + 2", "the target has lost changes"),
     "a later position of the target": ("target_lsn = 'FFFFFFFF/0'", "the target has lost changes"),
@@ -42,7 +42,7 @@ LOST = {
 
 
 @pytest.mark.parametrize(("change", "said"), LOST.values(), ids=LOST)
-def test_a_rollback_is_refused_where_one_side_has_lost_a_pass(live: LiveRun, change: str, said: str) -> None:
+def test_a_rollback_is_refused_if_one_side_has_lost_a_pass(live: LiveRun, change: str, said: str) -> None:
     live.source.sql(f"UPDATE {passes_of(live)} SET {change}")
     for command in (live.follow, live.rollback):
         with pytest.raises(Blocked, match=said):
@@ -51,10 +51,10 @@ def test_a_rollback_is_refused_where_one_side_has_lost_a_pass(live: LiveRun, cha
 
 
 @pytest.mark.parametrize("change", [change for change, _ in LOST.values()], ids=LOST)
-def test_a_pass_counts_only_behind_the_one_that_both_sides_know(
+def test_a_reverse_pass_must_follow_the_last_one_recorded_on_both_sides(
     live: LiveRun, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    """A database that is restored while a command works was not looked at when the command began."""
+    """The check at the start of a command misses a database that is restored during the command."""
     monkeypatch.setattr("confiture.capture.reverse_apply.refuse_behind", lambda context: None)
     live.target.sql("UPDATE item SET n = 6 WHERE id = 1")
     live.source.sql(f"UPDATE {passes_of(live)} SET {change}")
@@ -63,8 +63,8 @@ def test_a_pass_counts_only_behind_the_one_that_both_sides_know(
     assert live.source.value("SELECT n FROM item WHERE id = 1") == 5
 
 
-def test_after_a_rewrite_of_a_target_table_every_row_is_compared_before_a_rollback(live: LiveRun) -> None:
-    live.source.as_the_run("UPDATE item SET n = 7 WHERE id = 2")  # as no pass would see it
+def test_a_rollback_compares_every_row_after_a_rewrite_in_the_target(live: LiveRun) -> None:
+    live.source.as_the_run("UPDATE item SET n = 7 WHERE id = 2")  # a change that no pass sees
     live.target.sql("VACUUM FULL item")
     with pytest.raises(CutoverAborted, match="source and target differ"):
         live.rollback()

@@ -1,4 +1,4 @@
-"""While a large table copies: its log stays bounded by the keys that change, and finished tables catch up."""
+"""While a large table is copied, its log stays bounded by the number of changed keys, and finished tables catch up."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ WHERE datname = current_database() AND application_name ~ '^confiture' AND wait_
 
 
 class Application:
-    """Writes after each chunk of ``big``, told of it as the terminal is."""
+    """Writes after each chunk of ``big``. It is called as the progress of the run."""
 
     def __init__(self, live: LiveRun) -> None:
         self.live = live
@@ -57,7 +57,7 @@ class Application:
         self.most = max(self.most, source.value(f"SELECT count(*) FROM {schema}.log0002"))
         self.caught_up.append(self.live.target.value("SELECT note FROM able WHERE id = 1"))
         self.writes += 1
-        # Some keys lie in chunks that are copied, some in chunks that are not.
+        # Some keys are in chunks that are already copied, others in chunks that are not.
         source.sql(f"UPDATE big SET n = n + 1 WHERE id % {1200 // KEYS} = 0; UPDATE able SET note = '{self.writes}'")
 
 
@@ -68,7 +68,7 @@ def live(databases: Databases, tmp_path: Path) -> LiveRun:
     return run
 
 
-def test_the_log_holds_each_changed_key_once_while_a_finished_table_catches_up(live: LiveRun) -> None:
+def test_the_log_stores_each_changed_key_once_while_tables_are_copied(live: LiveRun) -> None:
     application = Application(live)
     live.progress.table = application.table  # type: ignore[method-assign]
     live.migrate()
@@ -88,7 +88,7 @@ def test_compaction_waits_for_a_pass(live: LiveRun, monkeypatch: pytest.MonkeyPa
     with commands.holding.hold_run(live.where, "follow", live.progress) as (context, _):
         plan = migrating.stored_plan(context)
         followed = apply.followed(context, plan)
-        # A table without log rows: compaction of its log can wait for the lock alone, and not for a row of the pass.
+        # The log of this table is empty, so that its compaction can only wait for the lock, not for a row of the pass.
         idle = next(f.item for f in followed if f.item.table.name == "other")
         compaction = threading.Thread(target=log_compaction.compact, args=(context, idle))
 
