@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import psycopg
 
@@ -152,7 +151,7 @@ def _refuse_halfway(context: Context, run: Run, command: str, where: Endpoints) 
             )
 
 
-def fire(context: Context, trigger: str, detail: dict[str, Any] | None = None) -> None:
+def fire(context: Context, trigger: str, detail: Mapping[str, object] | None = None) -> None:
     """Change the state of the run."""
     # The state and its entry in the history become durable together.
     with context.fenced(f"state.{trigger}") as tx:

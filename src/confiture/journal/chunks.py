@@ -9,11 +9,11 @@ import sqlalchemy as sa
 from sqlalchemy import func
 
 from confiture.journal import table_plans
-from confiture.journal.model import Chunk, ChunkStatus, TablePhase
+from confiture.journal.model import Chunk, ChunkError, ChunkStatus, TablePhase
 from confiture.journal.table_plans import key_values
 from confiture.journal.tables import chunk, table_plan
 from confiture.postgres.session import Transaction
-from confiture.types import Json, KeyRange, KeyValue
+from confiture.types import KeyRange, KeyValue
 
 
 def _chunk(row: sa.Row[Any]) -> Chunk:
@@ -122,7 +122,7 @@ def count_attempt(tx: Transaction, run_id: uuid.UUID, item: Chunk) -> None:
     tx.sa.execute(sa.update(chunk).where(*_of(run_id, item)).values(attempts=chunk.c.attempts + 1))
 
 
-def fail(tx: Transaction, run_id: uuid.UUID, item: Chunk, error: Json) -> None:
+def fail(tx: Transaction, run_id: uuid.UUID, item: Chunk, error: ChunkError) -> None:
     """Mark the chunk failed, with the error that the copy ended with."""
     tx.sa.execute(sa.update(chunk).where(*_of(run_id, item)).values(status=ChunkStatus.FAILED, error=error))
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypedDict, TypeVar
 
 from pydantic import BeforeValidator, PlainSerializer, TypeAdapter
 
@@ -80,6 +80,16 @@ class Runner:
         return self.silent_seconds > LEASE_SECONDS
 
 
+class BlockedDetail(TypedDict):
+    """The detail of the event ``blocked``; ``status.sql`` reads the reason.
+
+    :ivar command: the step with its options that continues the run.
+    """
+
+    reason: str
+    command: str
+
+
 # Tables and chunks --------------------------------------------------------------------------------
 
 
@@ -117,6 +127,25 @@ class TableProgress:
     finished_at: datetime | None
 
 
+class ChunkError(TypedDict):
+    """Why a chunk failed; ``status.sql`` reads the message.
+
+    :ivar key: of the row, by column; None if the row is not known.
+    :ivar place: the column, the constraint with its columns, or both.
+    """
+
+    message: str
+    key: dict[str, str] | None
+    place: str | None
+    sqlstate: str
+
+
+class BadRowDetail(ChunkError):
+    """The detail of the event ``bad row``; ``status.sql`` reads the table and the message."""
+
+    table: str
+
+
 class ChunkStatus(StrEnum):
     """The state of a chunk's copy; a failed chunk is copied again by a later command."""
 
@@ -136,7 +165,7 @@ class Chunk:
     attempts: int
     rows: int | None
     seconds: float | None
-    error: Json | None
+    error: ChunkError | None
 
 
 # Verifications ------------------------------------------------------------------------------------

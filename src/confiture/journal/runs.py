@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -16,7 +16,7 @@ from sqlalchemy import func
 
 from confiture import __version__
 from confiture.errors import Held
-from confiture.journal.model import Run
+from confiture.journal.model import BlockedDetail, Run
 from confiture.journal.tables import event, run
 from confiture.postgres.session import Transaction
 from confiture.states import FINAL, SETUP, CutoverPhase
@@ -132,7 +132,7 @@ def raise_epoch(tx: Transaction, run_id: uuid.UUID, seen: int, epoch: int) -> bo
     return tx.sa.execute(statement).one_or_none() is not None
 
 
-def move(tx: Transaction, subject: Run, trigger: str, to_state: str, detail: Json) -> bool:
+def move(tx: Transaction, subject: Run, trigger: str, to_state: str, detail: Mapping[str, object]) -> bool:
     """Compare-and-set the state and write its event, in the caller's transaction.
 
     :returns: False when the state was no longer ``subject.state``; nothing was written then.
@@ -158,7 +158,8 @@ def block(tx: Transaction, run_id: uuid.UUID, epoch: int, reason: str, command: 
     :param command: the step with its options that continues the run, without ``--target``.
     """
     update(tx, run_id, blocked_reason=reason, blocked_command=command)
-    note(tx, run_id, epoch, "blocked", {"reason": reason, "command": command})
+    detail: BlockedDetail = {"reason": reason, "command": command}
+    note(tx, run_id, epoch, "blocked", detail)
 
 
 def unblock(tx: Transaction, run_id: uuid.UUID) -> None:
@@ -171,7 +172,7 @@ def note(
     run_id: uuid.UUID,
     epoch: int,
     kind: str,
-    detail: Json | None = None,
+    detail: Mapping[str, object] | None = None,
     *,
     from_state: str | None = None,
     to_state: str | None = None,

@@ -17,7 +17,7 @@ from confiture.copy.throttler import Throttler
 from confiture.errors import Blocked, ConfitureError, DataFailure, GaveWay, Refused
 from confiture.journal import runs, table_plans
 from confiture.journal.chunks import claim, fail
-from confiture.journal.model import COPIED, Chunk, TablePhase, TableProgress
+from confiture.journal.model import COPIED, BadRowDetail, Chunk, ChunkError, TablePhase, TableProgress
 from confiture.plan.model import Plan, plan_from_json
 from confiture.postgres.failure import failure, relies_on_search_path
 from confiture.postgres.retry import retry, retry_delays
@@ -176,13 +176,14 @@ def _failed(context: Context, job: RunTable, chunk: Chunk | None, error: psycopg
     span = f"[{_edge(chunk.range.lower)}, {_edge(chunk.range.upper)})"
     place = bad.place or "column unknown"
     what = f"a row of {job.table.source} does not fit into {job.table.target}: {key}, {place}"
-    detail = {"message": bad.message, "key": bad.key, "place": bad.place, "sqlstate": error.sqlstate}
+    found: ChunkError = {"message": bad.message, "key": bad.key, "place": bad.place, "sqlstate": error.sqlstate}
     # Durable together: the chunk is failed, with its row, and the run's note of it.
     with context.fenced() as tx:
         held = claim(tx, context.run_id, chunk)
         if held is not None:
-            fail(tx, context.run_id, held, detail)
-        runs.note(tx, context.run_id, context.epoch, "bad row", {"table": str(job.table.target), **detail})
+            fail(tx, context.run_id, held, found)
+        detail: BadRowDetail = {"table": str(job.table.target), **found}
+        runs.note(tx, context.run_id, context.epoch, "bad row", detail)
     return DataFailure(
         what,
         why=f"{bad.message} (chunk {chunk.number}, keys {span})",
