@@ -27,6 +27,7 @@ from confiture.journal import catch_up, deferred_objects, rounds, runs, table_pl
 from confiture.journal.model import DeferredForeignKey, Difference, TablePhase, Unit, Verification
 from confiture.naming import Naming
 from confiture.plan.model import Plan
+from confiture.postgres.connection import only_row
 from confiture.postgres.retry import repeated
 from confiture.postgres.session import Session, Transaction
 from confiture.postgres.yielding import yielding
@@ -165,12 +166,11 @@ def refuse_older(context: Context, seconds: float) -> None:
 def _server(session: Session) -> str:
     """Identifies the current start of the server: a restart or another timeline changes it."""
     with session.transaction() as tx:
-        row = tx.pg.execute(
+        found = tx.pg.execute(
             "SELECT pg_postmaster_start_time()::text || ' timeline '"
             " || (SELECT timeline_id FROM pg_control_checkpoint())"
-        ).fetchone()
-    assert row is not None
-    return str(row[0])
+        )
+        return str(only_row(found)[0])
 
 
 def _attempt(context: Context, plan: Plan, purpose: str, now: dict[str, str]) -> int:

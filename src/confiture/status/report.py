@@ -24,6 +24,7 @@ from confiture.errors import CannotConnect, ConfitureError, Refused, UsageError
 from confiture.journal import schema
 from confiture.journal.model import COPIED, LEASE_SECONDS, TablePhase
 from confiture.naming import Naming, naming
+from confiture.postgres.connection import only_row
 from confiture.postgres.session import Session, Transaction
 from confiture.sql import load
 from confiture.states import UNKNOWN
@@ -119,9 +120,7 @@ def _rows(tx: Transaction, block: str, **parameters: object) -> list[Json]:
 
 
 def _read(tx: Transaction, database: Database, named: Naming, every: bool, *, quiet: bool) -> Report:
-    row = tx.pg.execute(load("status.sql")["now"]).fetchone()
-    assert row is not None
-    now, version, has_runs, has_journal = row
+    now, version, has_runs, has_journal = only_row(tx.pg.execute(load("status.sql")["now"]))
     if not has_runs or not has_journal:
         return Report(now, (), () if quiet else (f"{database.name} has no journal: no run has been set up there",))
     have = schema.version(tx)
