@@ -175,12 +175,8 @@ def _run(tx: Transaction, row: Json, now: datetime, server: ServerReport, named:
     paused = tx.pg.execute(load("status.sql")["paused"], {"run": run}).fetchone()
     progress = _progress(table_rows if runner.alive and not paused else (), tables, now)
     throttle, throttled_seconds = _throttle(tx, run, waits=runner.alive and not paused)
-    facts = facts_of(
-        row,
-        paused_seconds=paused[0] if paused else None,
-        throttled=(throttled_seconds, throttle["reason"]),
-        differing=differing,
-    )
+    waited = (throttled_seconds, throttle["reason"])
+    facts = facts_of(row, paused_seconds=paused[0] if paused else None, throttled=waited, differing=differing)
     if facts.closing:
         facts = replace(facts, target_closed=_target_closed(tx, f"confiture_{run.hex[:8]}"))
     severity, reasons = judge(facts, runner, tables, verification)
@@ -205,7 +201,7 @@ def _run(tx: Transaction, row: Json, now: datetime, server: ServerReport, named:
         paused_since=paused[1] if paused else None,
         tables=tables,
         changes=_changes(row, next(iter(_rows(tx, "changes", run=run)), None) if row["captured"] else None),
-        locks=_locks(_rows(tx, "locks", run=run)[0]),
+        locks=_locks(tx, run),
         verification=verification,
         rollback=rollback(facts, named),
         stale_views=tuple(row["stale_views"] or ()),
@@ -329,7 +325,8 @@ def _changes(row: Json, measured: Json | None) -> ChangesReport:
     }
 
 
-def _locks(row: Json) -> LocksReport:
+def _locks(tx: Transaction, run: UUID) -> LocksReport:
+    (row,) = _rows(tx, "locks", run=run)
     return {"waiting_for_us": row["waiting_for_us"], "we_wait": row["we_wait"]}
 
 
