@@ -10,17 +10,15 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from confiture.postgres.embedded import Server
 from forked import Forks
-from stateful import AnyCommands
+from stateful import AnyCommands, WithRestores
 
 #: The number of examples. Each takes several seconds.
 EXAMPLES = int(os.environ.get("CONFITURE_EXAMPLES", "3"))
 
 
-@pytest.mark.timeout(60 * EXAMPLES)
-def test_no_sequence_of_commands_and_kills_loses_a_write(server: Server, forks: Forks) -> None:
-    here = type("AnythingHere", (AnyCommands,), {"server": server, "forks": forks})
+def run(machine: type[AnyCommands], **attributes: Server | Forks) -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        here,
+        type("Here", (machine,), attributes),
         settings=settings(
             max_examples=EXAMPLES,
             stateful_step_count=12,
@@ -31,3 +29,13 @@ def test_no_sequence_of_commands_and_kills_loses_a_write(server: Server, forks: 
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+@pytest.mark.timeout(60 * EXAMPLES)
+def test_no_sequence_of_commands_and_kills_loses_a_write(server: Server, forks: Forks) -> None:
+    run(AnyCommands, server=server, target_server=server, forks=forks)
+
+
+@pytest.mark.timeout(60 * EXAMPLES)
+def test_no_sequence_of_commands_and_restores_loses_a_write(two_servers: tuple[Server, Server], forks: Forks) -> None:
+    run(WithRestores, server=two_servers[0], target_server=two_servers[1], forks=forks)

@@ -7,9 +7,11 @@ model, and at most one database takes writes.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from confiture.journal.model import LEASE_SECONDS
 from confiture.postgres.embedded import Server
 from forked import Forks, Running, until
 from live import LiveRun
-from servers import Databases, TestDatabase
+from servers import Databases, TestDatabase, back_up, restore
 
 INSERT_ROWS = "INSERT INTO item SELECT n, n FROM generate_series(1, 30) n;"
 PLAIN = f"CREATE TABLE item (id int PRIMARY KEY, n int); {INSERT_ROWS}"
@@ -45,6 +47,7 @@ CODES = {0, 2, 4, 6, 7, 8, 9, 10, 128 + signal.SIGTERM}
 #: The command may also be killed at a crash point, or lose its connection there or by a takeover.
 KILLED_CODES = CODES | {-signal.SIGKILL, 3}
 PAUSED = "paused on request"
+WAITING = "waiting for a lock on"
 #: Makes the lease expire.
 EXPIRE_LEASE = f"""
 SET lock_timeout = '1s';
@@ -57,16 +60,19 @@ TO_CUTOVER = ("resume", "setup", "migrate", "verify", "cutover")
 class AnyCommands(RuleBasedStateMachine):
     """A run on which any command, kill and change is executed.
 
-    :cvar server: the server of both databases, set by a subclass.
+    :cvar server: the server of the source, set by a subclass.
+    :cvar target_server: the server of the target, which may be the same one.
     :cvar forks: starts commands, set by a subclass.
     """
 
     server: Server
+    target_server: Server
     forks: Forks
 
     @initialize(partitioned=st.booleans())
     def begin(self, partitioned: bool) -> None:
         self.databases = Databases(self.server)
+        self.apart = Databases(self.target_server)
         self.folder = tempfile.TemporaryDirectory()
         self.live = LiveRun(
             self.databases,
@@ -74,10 +80,12 @@ class AnyCommands(RuleBasedStateMachine):
             PARTITIONED if partitioned else PLAIN,
             NEW,
             MAPPING,
+            apart=self.apart,
             chunk_rows=8,
         )
         self.partitioned = partitioned
         self.readers: list[psycopg.Connection[Any]] = []
+        self._said = ""
         self.model = {n: n for n in range(1, 31)}
 
     # The application -----------------------------------------------------------------------------------
@@ -144,6 +152,10 @@ class AnyCommands(RuleBasedStateMachine):
     )
     def killed(self, step: str, point: str, hit: int) -> None:
         self._command(step, CONFITURE_FAILPOINT=f"{point}:{hit}")
+
+    @rule(step=st.sampled_from(("cutover", "rollback")))
+    def killed_between_closing_and_opening(self, step: str) -> None:
+        self._command(step, CONFITURE_FAILPOINT="switch.after_point_of_no_return")
 
     @precondition(lambda self: self._state() is not None)
     @rule(step=st.sampled_from(STEPS[:7]), other=st.sampled_from(STEPS[:7]), hit=st.integers(1, 60))
@@ -248,11 +260,14 @@ class AnyCommands(RuleBasedStateMachine):
         running.signal(signal.SIGTERM)  # a paused command waits for resume
         ended = running.wait()
         assert ended.code in allowed, f"{step}: exit {ended.code}\n{ended.out}\n{ended.err}"
-        self._said = ended.err
+        self._said += ended.err
         return ended.code
 
     def _ended_or_paused(self, running: Running) -> bool:
-        return not running.alive or PAUSED in running.err.read_text()
+        said = running.err.read_text()
+        if WAITING in said:  # for minutes: it names the readers, and the operator ends them
+            self._end_readers()
+        return not running.alive or PAUSED in said
 
     # Invariants ----------------------------------------------------------------------------------------
 
@@ -281,21 +296,20 @@ class AnyCommands(RuleBasedStateMachine):
         try:
             self._end_readers()
             self.live.source.sql("DROP TABLE IF EXISTS extra")
-            while self._state() not in ("cutover", "cleaned"):
-                before = self._state()
+            while self._state() not in ("cutover", "cleaned") or self._open() != {"target"}:
+                before, self._said = self._state(), ""
                 codes = [self._command(step) for step in TO_CUTOVER]
                 if before in ("migrating", "verified") and codes[-1] != 0:  # blocked by a change
                     self._restart()
                     codes = [self._command(step) for step in TO_CUTOVER]
-                if "the abort of run" in self._said:  # an unfinished abort: every other command is refused
-                    codes.append(self._command("abort"))
-                assert self._state() != before or codes[-1] == 0, f"stuck in {before}: {codes}"
-            self._command("cutover")  # finishes a cutover that was stopped
-            assert self._open() == {"target"}
+                # The only command that is possible after an unfinished one, or where a server has lost changes.
+                codes += [self._command(step) for step in ("abort", "rollback") if f"{step} --target" in self._said]
+                assert self._state() != before or codes[-1] == 0, f"stuck in {before}: {codes}\n{self._said}"
             assert dict(self.live.target.rows("TABLE item")) == self.model
         finally:
             self._end_readers()
             self.databases.drop_all()
+            self.apart.drop_all()
             self.folder.cleanup()
 
     def _database(self, side: str) -> TestDatabase:
@@ -318,3 +332,85 @@ class AnyCommands(RuleBasedStateMachine):
             return self.live.state
         except (psycopg.errors.UndefinedTable, psycopg.OperationalError, IndexError):
             return None
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """The files of a server, with the acknowledged writes of that time."""
+
+    files: Path
+    model: dict[int, int]
+    run: str | None
+
+
+class WithRestores(AnyCommands):
+    """The same, with servers that are restored to an earlier state.
+
+    A copy is discarded when another side begins to take writes: the application would have been redirected since.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.copies: dict[str, Copy] = {}
+        self.serving = {"source"}
+
+    @rule(side=st.sampled_from(("source", "target")))
+    def backed_up(self, side: str) -> None:
+        self._end_readers()
+        self._discard(side)
+        self.copies[side] = Copy(back_up(self._database(side).server), dict(self.model), self._run())
+
+    @rule(
+        side=st.sampled_from(("source", "target")),
+        steps=st.lists(st.sampled_from(STEPS), min_size=1, max_size=3),
+        value=st.integers(0, 9),
+        halfway=st.booleans(),
+    )
+    def restored_to_before(self, side: str, steps: list[str], value: int, halfway: bool) -> None:
+        """Restore a server to before some commands and a write, and ``halfway`` a switchover that is killed."""
+        self.backed_up(side)
+        for step in steps:
+            self.put(1, value)
+            self._command(step)
+            self.copies_are_of_the_same_run_and_side()
+        if halfway:
+            self.killed_between_closing_and_opening("cutover" if "source" in self.serving else "rollback")
+        self.restored(side)
+
+    @precondition(lambda self: self.copies)
+    @rule(side=st.sampled_from(("source", "target")))
+    def restored(self, side: str) -> None:
+        if side not in self.copies:
+            return
+        self._end_readers()
+        copy = self.copies.pop(side)
+        restore(self._database(side).server, copy.files)
+        if side in self.serving:
+            self.model = copy.model
+
+    @invariant()
+    def copies_are_of_the_same_run_and_side(self) -> None:
+        serving = self._open()
+        if serving and serving != self.serving:
+            self.serving = serving
+            for side in ("source", "target"):
+                self._discard(side)
+        for side in [side for side, copy in self.copies.items() if copy.run != self._run()]:
+            self._discard(side)
+
+    def _run(self) -> str | None:
+        try:
+            rows = self.live.target.rows("SELECT id::text FROM confiture.run ORDER BY started_at DESC LIMIT 1")
+        except (psycopg.errors.UndefinedTable, psycopg.OperationalError):
+            return None
+        return str(rows[0][0]) if rows else None
+
+    def _discard(self, side: str) -> None:
+        copy = self.copies.pop(side, None)
+        if copy is not None:
+            shutil.rmtree(copy.files)
+
+    def teardown(self) -> None:
+        for side in ("source", "target"):
+            self._discard(side)
+        super().teardown()

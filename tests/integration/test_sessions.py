@@ -1,0 +1,122 @@
+"""The sessions of a run: durable commits in order, no prepared statements, chunks that no two of them copy."""
+
+from __future__ import annotations
+
+import signal
+import uuid
+from pathlib import Path
+
+import pytest
+
+from confiture import config
+from confiture.compare import checksum
+from confiture.errors import Refused
+from confiture.journal import chunks
+from confiture.postgres.session import Session
+from forked import Forks
+from live import LiveRun
+from servers import Databases
+
+OLD = """
+CREATE TABLE item (id int PRIMARY KEY, v text);
+INSERT INTO item SELECT n, 'v' || n FROM generate_series(1, 60) n;
+"""
+NEW = "CREATE TABLE item (id bigint PRIMARY KEY, v text)"
+SAME = {"item": "SELECT id, v FROM item"}
+
+
+@pytest.fixture
+def live(databases: Databases, tmp_path: Path) -> LiveRun:
+    return LiveRun(databases, tmp_path, OLD, NEW, chunk_rows=10)
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_commits_are_durable_whatever_the_database_has_set(live: LiveRun, databases: Databases, side: str) -> None:
+    database = live.source if side == "source" else databases.make()
+    database.sql(f"ALTER DATABASE {database.name} SET synchronous_commit = off")
+    with Session(config.resolve(database.conninfo, live.project), "test") as session:
+        for _ in range(2):
+            with session.transaction() as tx:
+                assert tx.pg.execute("SHOW synchronous_commit").fetchone() == ("on",)
+
+
+def test_a_session_prepares_no_statement(live: LiveRun) -> None:
+    with Session(config.resolve(live.source.conninfo, live.project), "test") as session:
+        for number in range(20):
+            with session.transaction() as tx:
+                tx.pg.execute("SELECT v FROM public.item WHERE id = %s", (number,))
+        with session.transaction() as tx:
+            assert tx.pg.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (0,)
+
+
+def test_two_sessions_claim_different_chunks(live: LiveRun, forks: Forks) -> None:
+    live.setup()
+    killed = forks.run(live.arguments("migrate"), live.project, CONFITURE_FAILPOINT="copy.after_commit:1")
+    assert killed.code == -signal.SIGKILL, killed.err
+    run_id = uuid.UUID(str(live.target.value("SELECT id FROM confiture.run")))
+    number = int(live.target.value("SELECT number FROM confiture.table_plan"))
+    target = config.resolve(live.target.conninfo, live.project)
+    with Session(target, "one") as one, Session(target, "other") as other:
+        with one.transaction() as first, other.transaction() as second:
+            mine, theirs = (chunks.claim_next(tx, run_id, number) for tx in (first, second))
+            assert mine is not None
+            assert theirs is not None
+            assert mine.number != theirs.number
+            assert chunks.claim(second, run_id, mine) is None
+        with other.transaction() as second:
+            assert chunks.claim(second, run_id, mine) == mine
+
+
+def test_servers_with_different_hashes_are_compared_by_text(
+    apart: tuple[Databases, Databases], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checksum, "PROBE", "ROW(inet_server_port())")
+    live = LiveRun(apart[0], tmp_path, OLD, NEW, apart=apart[1], strategy="copy")
+    live.setup()
+    live.migrate()
+    statements: list[str] = []
+    template = checksum._template
+    monkeypatch.setattr(checksum, "_template", lambda block: statements.append(block) or template(block))
+    assert live.verify().equal
+    assert "hash_by_md5" in statements
+    assert "hash" not in statements
+    live.tamper("UPDATE item SET v = 'wrong' WHERE id = 7")
+    (found,) = live.verify().differences
+    assert found.place == "public.item id = 7 column v: value differs"
+
+
+def test_a_reverse_pass_logs_its_keys_on_the_source_again(live: LiveRun) -> None:
+    live.through()
+    live.target.sql(
+        "UPDATE item SET v = 'new' WHERE id = 7; DELETE FROM item WHERE id = 8; INSERT INTO item VALUES (99)"
+    )
+    live.follow()
+    logged = live.source.rows(f"SELECT k1 FROM {live.source.run_schema}.log0001 ORDER BY 1")
+    assert logged == [(7,), (8,), (99,)]
+    live.rollback()
+    live.migrate()
+    assert live.verify().equal
+    live.cutover()
+    live.assert_same(**SAME)
+
+
+INHERITED = """
+CREATE TABLE parent (id int PRIMARY KEY, v text);
+CREATE TABLE child (PRIMARY KEY (id)) INHERITS (parent);
+INSERT INTO parent VALUES (1, 'parent'); INSERT INTO child VALUES (2, 'child');
+"""
+INHERITING = "CREATE TABLE parent (id bigint PRIMARY KEY, v text); CREATE TABLE child (id bigint PRIMARY KEY, v text)"
+
+
+def test_legacy_inheritance_is_refused_while_the_application_writes(databases: Databases, tmp_path: Path) -> None:
+    with pytest.raises(Refused) as refused:
+        LiveRun(databases, tmp_path, INHERITED, INHERITING).setup()
+    assert "inheritance tree that is not partitioning" in "\n".join(refused.value.lines())
+
+
+def test_each_table_of_an_inheritance_tree_is_read_alone_without_capture(databases: Databases, tmp_path: Path) -> None:
+    live = LiveRun(databases, tmp_path, INHERITED, INHERITING)
+    live.setup(capture=False)
+    live.migrate()
+    assert live.verify().equal
+    live.assert_same(parent="SELECT id, v FROM ONLY parent", child="SELECT id, v FROM child")
