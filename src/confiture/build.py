@@ -7,7 +7,6 @@ text: write ``09_`` before ``10_``. Names that start with a dot are ignored.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -155,16 +154,6 @@ def render(files: Sequence[DdlFile]) -> str:
 def _closed(text: str) -> str:
     ended = text if not text or text.endswith("\n") else f"{text}\n"
     return ended if ddl.terminated(text) else f"{ended};\n"
-
-
-def digest(files: Sequence[DdlFile]) -> str:
-    """SHA-256, in hexadecimal, of the names, order and contents of the files."""
-    sha = hashlib.sha256()
-    for file in files:
-        for part in (file.relative.encode(), file.text.encode()):
-            # Each part is preceded by its length, so that different parts never give the same bytes.
-            sha.update(len(part).to_bytes(8, "big") + part)
-    return sha.hexdigest()
 
 
 def apply(connection: psycopg.Connection[Any], files: Sequence[DdlFile]) -> int:

@@ -7,13 +7,16 @@ generated from ``EDGES``. States are compared by name, never by order.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Literal
 
-SETUP = "setup"
-MIGRATING = "migrating"
-VERIFIED = "verified"
-CUTOVER = "cutover"
-CLEANED = "cleaned"
-ABORTED = "aborted"
+State = Literal["setup", "migrating", "verified", "cutover", "cleaned", "aborted"]
+SETUP: Final = "setup"
+MIGRATING: Final = "migrating"
+VERIFIED: Final = "verified"
+CUTOVER: Final = "cutover"
+CLEANED: Final = "cleaned"
+ABORTED: Final = "aborted"
 
 #: Every state, in the order in which a run without a rollback reaches them.
 STATES = (SETUP, MIGRATING, VERIFIED, CUTOVER, CLEANED, ABORTED)
@@ -21,27 +24,58 @@ STATES = (SETUP, MIGRATING, VERIFIED, CUTOVER, CLEANED, ABORTED)
 #: States in which a run is over, so that a new run may start on the target.
 FINAL = (CLEANED, ABORTED)
 
-#: Returned by :func:`writes_served_by` if the recorded phase does not show which database serves writes.
-UNKNOWN = "unknown"
-
-#: The phase of a cutover or rollback in which one database may be closed while the other is not open yet. The phase is
-#: recorded before the commit that closes the database. The phases of a rollback begin with ``ROLLBACK``.
-CLOSING = "closing"
-ROLLBACK = "rollback "
+#: The database that serves writes; ``unknown`` if the recorded phase does not show which one does.
+Served = Literal["source", "target", "unknown"]
+UNKNOWN: Final = "unknown"
 
 
-def writes_served_by(state: str, phase: str | None, *, captured: bool, target_closed: bool | None = None) -> str:
+_ROLLBACK = "rollback "
+
+
+class CutoverPhase(StrEnum):
+    """The recorded phase of a cutover or of a rollback, in the order in which each reaches them."""
+
+    PREPARING = "preparing"
+    PAUSING = "pausing"
+    CLOSING = "closing"
+    OPENED = "opened"
+    RESUMED = "resumed"
+    DONE = "done"
+    ROLLBACK_PREPARING = _ROLLBACK + "preparing"
+    ROLLBACK_PAUSING = _ROLLBACK + "pausing"
+    ROLLBACK_CLOSING = _ROLLBACK + "closing"
+    ROLLBACK_OPENED = _ROLLBACK + "opened"
+    ROLLBACK_RESUMED = _ROLLBACK + "resumed"
+
+    @property
+    def of_rollback(self) -> bool:
+        """Whether it is a phase of a rollback."""
+        return self.startswith(_ROLLBACK)
+
+    @property
+    def unqualified(self) -> str:
+        """The phase without the word ``rollback``."""
+        return self.removeprefix(_ROLLBACK)
+
+
+#: The phases in which one database may be closed while the other is not open yet. Such a phase is recorded before the
+#: commit that closes the database.
+CLOSING = (CutoverPhase.CLOSING, CutoverPhase.ROLLBACK_CLOSING)
+
+
+def writes_served_by(
+    state: str, phase: CutoverPhase | None, *, captured: bool, target_closed: bool | None = None
+) -> Served:
     """``source``, ``target`` or ``unknown``: the database that serves the application's writes, by the journal.
 
     :param phase: the recorded phase of the cutover or rollback; None if there is none.
     :param captured: whether the run captures changes, so that writes continue during it.
     :param target_closed: whether the target rejects writes; None if that is not known.
     """
-    rolling_back, name = (phase or "").startswith(ROLLBACK), (phase or "").removeprefix(ROLLBACK)
-    if captured and name == CLOSING and state not in FINAL:
+    if captured and phase in CLOSING and state not in FINAL:
         return "target" if target_closed is False else UNKNOWN
     if state == CUTOVER:
-        return "source" if rolling_back and name in ("opened", "resumed") else "target"
+        return "source" if phase in (CutoverPhase.ROLLBACK_OPENED, CutoverPhase.ROLLBACK_RESUMED) else "target"
     return "target" if state == CLEANED else "source"
 
 

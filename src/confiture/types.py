@@ -7,8 +7,17 @@ import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Annotated, Any
 
 from psycopg import sql
+
+#: A number of rows, sessions or the like. The metadata of a type is what a JSON schema requires of it.
+Count = Annotated[int, {"minimum": 0}]
+#: The first eight hexadecimal digits of a run's id.
+ShortId = Annotated[str, {"pattern": "^[0-9a-f]{8}$"}]
+
+#: A JSON object of which the database determines the keys.
+Json = dict[str, Any]
 
 _PLAIN = re.compile(r"^[a-z_][a-z0-9_$]*$")
 
@@ -72,6 +81,20 @@ class Backend:
 
     pid: int
     started: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyOperator:
+    """The comparison of one column of a foreign key: ``referenced OPERATOR(...) referencing``.
+
+    :ivar operator: the operator as SQL, ``OPERATOR(schema.=)``; its operands are ``left_type`` and ``right_type``.
+    :ivar collation: the collation of the referenced column; None if its type has none.
+    """
+
+    operator: str
+    left_type: str
+    right_type: str
+    collation: str | None
 
 
 #: Control characters, and characters that change the direction of writing.

@@ -14,7 +14,7 @@ import pytest
 
 from confiture import commands
 from confiture.errors import CannotConnect, ConfitureError, CutoverAborted, CutoverUnfinished, Refused
-from confiture.pooler.pgbouncer import Pool
+from confiture.pooler import Pool
 from confiture.schema_to_schema import table_lock
 from confiture.schema_to_schema.outcomes import Limits
 from forked import Forks

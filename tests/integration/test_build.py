@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from confiture import ddl
-from confiture.build import DdlFile, apply, collect, digest, render
+from confiture.build import DdlFile, apply, collect, render
 from confiture.errors import ConfitureError, DataFailure, FaultyInput, Refused, UsageError
 from confiture.postgres.embedded import bundled
 
@@ -142,14 +142,6 @@ def test_a_byte_order_mark_is_dropped_and_line_ends_are_kept(schema: Path) -> No
     write(schema, a="")
     (schema / "a.sql").write_bytes(b"\xef\xbb\xbfSELECT 1;\r\n")
     assert collect(schema, (), ())[0].text == "SELECT 1;\r\n"
-
-
-def test_the_digest_changes_with_texts_names_and_order() -> None:
-    a, b = DdlFile(Path("a"), "a", "SELECT"), DdlFile(Path("b"), "b", "1")
-    c, d = DdlFile(Path("c"), "a", "SELECTb"), DdlFile(Path("d"), "", "1")
-    digests = {digest(files) for files in ((a,), (b,), (a, b), (b, a), (c, d), (a, d))}
-    assert len(digests) == 6
-    assert digest((a, b)) == digest((DdlFile(Path("elsewhere"), "a", "SELECT"), b))
 
 
 # One text

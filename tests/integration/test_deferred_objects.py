@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from confiture import catalog, config
-from confiture.catalog import Catalog
-from confiture.journal.deferred_objects import Deferred, in_order
+from confiture.catalog_model import Catalog
+from confiture.journal.deferred_objects import in_order
+from confiture.journal.model import Deferred, DeferredForeignKey, deferred_as_json, deferred_from_json
 from confiture.postgres.session import Session, Transaction
 from confiture.schema_to_schema import deferred_objects
 from confiture.schema_to_schema.deferred_objects import describe, foreign_keys, indexes
@@ -71,7 +74,7 @@ FROM pg_publication
 ORDER BY 1, 2
 """
 
-Verb = Callable[[Transaction, Deferred], None]
+Verb = Callable[[Transaction, Any], None]
 
 
 @pytest.fixture(params=["databases", "old_databases"], ids=["newest", "old"])
@@ -87,7 +90,7 @@ def session(database: TestDatabase, tmp_path: Path) -> Iterator[Session]:
         yield opened
 
 
-def keys(found: Catalog) -> list[Deferred]:
+def keys(found: Catalog) -> list[DeferredForeignKey]:
     return [describe.foreign_key(key) for table in found.tables for key in table.foreign_keys]
 
 
@@ -109,20 +112,21 @@ def test_every_object_that_is_taken_off_is_restored_as_declared(database: TestDa
         found = catalog.read(tx)
     trees = [i for t in found.tables for i in (*t.indexes, *t.partition_indexes)]
     built = [describe.index(i) for i in trees if not (i.needed or i.constraint_name in ("parent_pkey",))]
-    roots = [i for i in indexes.roots_first(built) if not (i.detail or {}).get("parent")]
+    roots = [i for i in indexes.roots_first(built) if i.parent is None]
     apply(session, [*suspended(found), *keys(found), *roots], deferred_objects.take_off)
     off = database.rows(STATE)
     assert not [row for row in off if row[0] == "constraint" and row[2].startswith(("FOREIGN KEY", "CHECK"))]
     assert {row[2] for row in off if row[0] in ("trigger", "rule")} == {"D"}
     assert not [row for row in off if row[:2] == ("index", "child_plain")]
     items = [*indexes.roots_first(built), *keys(found), *in_order(suspended(found))]
+    assert [deferred_from_json(json.loads(json.dumps(deferred_as_json(i)))) for i in items] == items
     apply(session, items, deferred_objects.restore)
     assert database.rows(STATE) == before
 
 
-def validate_interim(tx: Transaction, item: Deferred) -> None:
+def validate_interim(tx: Transaction, item: DeferredForeignKey) -> None:
     """As the rebuild does: a key that is declared NOT VALID is not validated."""
-    if (item.detail or {})["validated"]:
+    if item.validated:
         foreign_keys.validate_interim(tx, item)
 
 

@@ -16,7 +16,7 @@ import small_move
 from confiture import config
 from confiture.errors import Held, Refused
 from confiture.journal import chunks, leases, runs, schema, table_plans
-from confiture.journal.runs import Run
+from confiture.journal.model import Chunk, Run
 from confiture.postgres.session import Session, Transaction
 from confiture.runner import transitions
 from confiture.sql import ControlMigration, control_migrations
@@ -192,7 +192,7 @@ def test_a_password_is_not_taken_into_the_journal(journal: Session, run: Run) ->
 
 
 @pytest.fixture
-def chunk(journal: Session, run: Run) -> chunks.Chunk:
+def chunk(journal: Session, run: Run) -> Chunk:
     """A table's only chunk, done with ten rows in epoch 1."""
     with journal.transaction() as tx:
         add_table(tx, run)
@@ -202,12 +202,12 @@ def chunk(journal: Session, run: Run) -> chunks.Chunk:
 
 
 @pytest.mark.parametrize("status", ["pending", "failed"])
-def test_a_chunk_that_is_done_stays_done(journal: Session, chunk: chunks.Chunk, status: str) -> None:
+def test_a_chunk_that_is_done_stays_done(journal: Session, chunk: Chunk, status: str) -> None:
     refused(journal, f"UPDATE confiture.chunk SET status = '{status}', rows = NULL", "is done and stays done")
 
 
 @pytest.mark.parametrize("column", ["rows", "epoch"])
-def test_a_chunk_that_is_done_says_its_rows_and_its_epoch(journal: Session, chunk: chunks.Chunk, column: str) -> None:
+def test_a_chunk_that_is_done_says_its_rows_and_its_epoch(journal: Session, chunk: Chunk, column: str) -> None:
     refused(journal, f"UPDATE confiture.chunk SET {column} = NULL", "chunk_check")
 
 

@@ -229,7 +229,7 @@ def lose_the_rollback_only(live: LiveRun, forks: Forks) -> None:
 
 def lose_the_last_commit_of_the_source(live: LiveRun, forks: Forks) -> None:
     kill_cutover(live, forks, "rollback")
-    live.source.sql(f"UPDATE {live.source.run_schema}.passes SET home = home - 1")
+    live.source.sql(f"UPDATE {live.source.run_schema}.passes SET reverse = reverse - 1")
 
 
 @pytest.mark.parametrize("lose", [lose_a_reverse_pass, lose_the_rollback_only, lose_the_last_commit_of_the_source])

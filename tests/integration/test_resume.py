@@ -20,6 +20,7 @@ from confiture.commands.options import RunOptions
 from confiture.copy import chunks
 from confiture.errors import Held, Refused
 from confiture.journal import leases, runs
+from confiture.journal.model import LEASE_SECONDS
 from confiture.plan.model import Plan
 from confiture.postgres import embedded, session
 from confiture.postgres.embedded import Server
@@ -76,7 +77,7 @@ def waits(database: TestDatabase) -> bool:
 def lapse(move: SmallMove) -> None:
     """Make the lease as old as if it had not been renewed."""
     move.target.sql(
-        f"UPDATE confiture.runner SET heartbeat_at = heartbeat_at - interval '{leases.LEASE_SECONDS + 1} s'"
+        f"UPDATE confiture.runner SET heartbeat_at = heartbeat_at - interval '{LEASE_SECONDS + 1} s'"
         " WHERE ended_at IS NULL"
     )
 

@@ -35,9 +35,9 @@ def passes_of(live: LiveRun) -> str:
 
 #: The record of the last reverse pass in the source after one side was restored, and the side that has lost changes.
 LOST = {
-    "a later pass": ("home = home + 2", "the target has lost changes"),
+    "a later pass": ("reverse = reverse + 2", "the target has lost changes"),
     "a later position of the target": ("target_lsn = 'FFFFFFFF/0'", "the target has lost changes"),
-    "an earlier pass": ("home = home - 1", "the source has lost changes"),
+    "an earlier pass": ("reverse = reverse - 1", "the source has lost changes"),
 }
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from confiture.copy import chunks
 from confiture.errors import Refused
-from confiture.journal.chunks import Chunk
+from confiture.journal.model import Chunk
 from confiture.runner.context import Context
 from forked import until
 from live import LiveRun

@@ -625,7 +625,7 @@ MUTANTS = (
     ),
     Mutant(
         "an index with another equality is not a key",
-        "catalog.py",
+        "catalog_model.py",
         " and self.own_equality",
         "",
         _in("integration", "key_images", "neither_key_nor_arbiter"),
@@ -653,7 +653,7 @@ MUTANTS = (
     ),
     Mutant(
         "a sequence's origin is found through defaults",
-        "catalog.py",
+        "catalog_model.py",
         "        return self.fills or (",
         "        return (",
         _in("integration", "sequences", "continues_after"),
@@ -802,8 +802,8 @@ MUTANTS = (
     Mutant(
         "orphans are searched with the operators of the foreign key",
         "compare/constraints.py",
-        '    operators = detail.get("operators")\n',
-        "    operators = None\n",
+        "    if key.operators is None:",
+        "    if key.operators is not None:",
         _in("integration", "foreign_keys", "verify_finds"),
     ),
     Mutant(
@@ -816,8 +816,8 @@ MUTANTS = (
     Mutant(
         "the action of a partitioned table's key applies from the opening",
         "schema_to_schema/deferred_objects/foreign_keys.py",
-        'for table in _leaves(tx, item, None) if detail["partitioned"] else',
-        'for table in [] if detail["partitioned"] else',
+        "for table in _leaves(tx, item, None) if item.partitioned else",
+        "for table in [] if item.partitioned else",
         _in("integration", "foreign_keys", "obeys"),
     ),
     Mutant(
@@ -837,8 +837,8 @@ MUTANTS = (
     Mutant(
         "a NOT VALID constraint of the target is dropped during the run",
         "schema_to_schema/setup.py",
-        "for item in describe.unvalidated(found, (t.ref for t in found.tables)):",
-        "for item in ():",
+        "for check in describe.unvalidated(found, (t.ref for t in found.tables)):",
+        "for check in ():",
         _in("integration", "unvalidated", "are_copied"),
     ),
     Mutant(
@@ -858,8 +858,8 @@ MUTANTS = (
     Mutant(
         "a publication in the target does not refuse the deletes of a pass",
         "schema_to_schema/setup.py",
-        "for item in describe.publications(found):",
-        "for item in ():",
+        "for publication in describe.publications(found):",
+        "for publication in ():",
         _in("integration", "published_target", "without_identity"),
     ),
     Mutant(
@@ -879,8 +879,8 @@ MUTANTS = (
     Mutant(
         "status does not guess the serving database between closing and opening",
         "states.py",
-        "if captured and name == CLOSING and state not in FINAL:",
-        "if captured and name == CLOSING and state in FINAL:",
+        "if captured and phase in CLOSING and state not in FINAL:",
+        "if captured and phase in CLOSING and state in FINAL:",
         _in("unit", "status_rules", "determines_which_database"),
     ),
     Mutant(
@@ -1215,7 +1215,7 @@ MUTANTS = (
     Mutant(
         "a reverse pass must follow the last one recorded on both sides",
         "sql/run_schema.sql",
-        "WHERE home BETWEEN %(known)s AND %(known)s + 1 AND ",
+        "WHERE reverse BETWEEN %(known)s AND %(known)s + 1 AND ",
         "WHERE coalesce(%(known)s, 0) >= 0 AND ",
         _in("integration", "reverse_passes", "both_sides"),
     ),

@@ -19,7 +19,7 @@ import psycopg
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from confiture.journal.leases import LEASE_SECONDS
+from confiture.journal.model import LEASE_SECONDS
 from confiture.postgres.embedded import Server
 from forked import Forks, Running, until
 from live import LiveRun

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from confiture.journal.model import TablePhase
 from confiture.naming import Naming, naming
-from confiture.states import FINAL, STATES, writes_served_by
-from confiture.status.facts import RunnerReport, Severity, TableReport
+from confiture.states import FINAL, STATES, CutoverPhase, writes_served_by
+from confiture.status.facts import RunnerReport, Severity, TableReport, known
 from confiture.status.severity import Facts, judge, leave_alone, next_step, rollback, undo
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -21,8 +22,8 @@ DEAD = replace(ALIVE, silent_seconds=90.0, alive=False, absent_seconds=90.0)
 FINISHED = replace(ALIVE, alive=False, ended=True, ended_at=NOW, ended_why="finished", absent_seconds=900.0)
 JUST_NOW = replace(FINISHED, ended_why="CannotConnect: the connection was lost", absent_seconds=5.0)
 LONG_AGO = replace(JUST_NOW, absent_seconds=31.0)
-COPIED = TableReport("public.a", "public.b", "finished", "copy", 9, 9, False, None, 1, 0, None, 0, 0)
-COPYING = replace(COPIED, phase="copying", rows_total=90, total_is_estimate=True)
+COPIED = TableReport("public.a", "public.b", TablePhase.FINISHED, "copy", 9, 9, False, None, 1, 0, None, 0, 0)
+COPYING = replace(COPIED, phase=TablePhase.COPYING, rows_total=90, total_is_estimate=True)
 NOT_RUN = {"status": "not run", "checked_at": None, "stale": False, "differences": 0}
 EQUAL = {**NOT_RUN, "status": "equal"}
 DIFFERENT = {**NOT_RUN, "status": "different", "differences": 3}
@@ -44,7 +45,7 @@ def assess(
 
 
 VERIFIED = {"state": "verified", "tables": (COPIED,), "found": EQUAL}
-SERVING = {"state": "cutover", "tables": (COPIED,), "found": EQUAL, "phase": "done"}
+SERVING = {"state": "cutover", "tables": (COPIED,), "found": EQUAL, "phase": CutoverPhase.DONE}
 
 
 @pytest.mark.parametrize(
@@ -92,15 +93,15 @@ SERVING = {"state": "cutover", "tables": (COPIED,), "found": EQUAL, "phase": "do
         ({**SERVING, "runner": replace(FINISHED, absent_seconds=90_000.0)}, Severity.WARNING),
         ({**VERIFIED, "runner": JUST_NOW, "ending": "abort"}, Severity.WARNING),
         ({**VERIFIED, "runner": LONG_AGO, "ending": "abort"}, Severity.CRITICAL),
-        ({**VERIFIED, "phase": "closing"}, Severity.OK),
-        ({**VERIFIED, "phase": "closing", "phase_seconds": 61.0}, Severity.WARNING),
-        ({**VERIFIED, "phase": "closing", "runner": DEAD}, Severity.CRITICAL),
-        ({**VERIFIED, "phase": "closing", "runner": FINISHED}, Severity.CRITICAL),
-        ({**VERIFIED, "phase": "preparing", "runner": FINISHED}, Severity.OK),
-        ({**VERIFIED, "phase": "pausing", "runner": DEAD}, Severity.CRITICAL),
-        ({**SERVING, "phase": "opened", "runner": DEAD}, Severity.CRITICAL),
-        ({**SERVING, "phase": "rollback closing", "runner": DEAD}, Severity.CRITICAL),
-        ({**SERVING, "phase": "rollback closing"}, Severity.OK),
+        ({**VERIFIED, "phase": CutoverPhase.CLOSING}, Severity.OK),
+        ({**VERIFIED, "phase": CutoverPhase.CLOSING, "phase_seconds": 61.0}, Severity.WARNING),
+        ({**VERIFIED, "phase": CutoverPhase.CLOSING, "runner": DEAD}, Severity.CRITICAL),
+        ({**VERIFIED, "phase": CutoverPhase.CLOSING, "runner": FINISHED}, Severity.CRITICAL),
+        ({**VERIFIED, "phase": CutoverPhase.PREPARING, "runner": FINISHED}, Severity.OK),
+        ({**VERIFIED, "phase": CutoverPhase.PAUSING, "runner": DEAD}, Severity.CRITICAL),
+        ({**SERVING, "phase": CutoverPhase.OPENED, "runner": DEAD}, Severity.CRITICAL),
+        ({**SERVING, "phase": CutoverPhase.ROLLBACK_CLOSING, "runner": DEAD}, Severity.CRITICAL),
+        ({**SERVING, "phase": CutoverPhase.ROLLBACK_CLOSING}, Severity.OK),
     ],
 )
 def test_the_worst_reason_determines_the_severity(given: dict[str, Any], severity: Severity) -> None:
@@ -189,12 +190,13 @@ def test_every_command_that_may_come_next_is_listed(given: dict[str, Any], comma
 
 
 @pytest.mark.parametrize(
-    ("state", "phase", "command"), [("verified", "closing", "cutover"), ("cutover", "rollback closing", "rollback")]
+    ("state", "phase", "command"),
+    [("verified", CutoverPhase.CLOSING, "cutover"), ("cutover", CutoverPhase.ROLLBACK_CLOSING, "rollback")],
 )
 @pytest.mark.parametrize("runner", [DEAD, FINISHED, JUST_NOW, LONG_AGO])
 @pytest.mark.parametrize("more", [{}, {"paused_seconds": 9.0}, {"blocked": "x", "blocked_command": "migrate"}])
 def test_between_closing_and_opening_only_finishing_is_offered(
-    state: str, phase: str, command: str, runner: RunnerReport, more: dict[str, Any]
+    state: str, phase: CutoverPhase, command: str, runner: RunnerReport, more: dict[str, Any]
 ) -> None:
     severity, reasons, alone, back, step = assess(
         runner, (COPIED,), EQUAL, state=state, phase=phase, target_closed=True, **more
@@ -209,7 +211,7 @@ def test_between_closing_and_opening_only_finishing_is_offered(
 
 def test_a_pool_that_may_be_paused_is_named_and_not_safe_to_leave() -> None:
     severity, reasons, alone, _, step = assess(
-        DEAD, (COPIED,), EQUAL, state="verified", phase="pausing", held="pool app"
+        DEAD, (COPIED,), EQUAL, state="verified", phase=CutoverPhase.PAUSING, held="pool app"
     )
     assert severity is Severity.CRITICAL
     assert "held by pool app" in reasons
@@ -218,14 +220,15 @@ def test_a_pool_that_may_be_paused_is_named_and_not_safe_to_leave() -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{"phase": "opened"}, {"phase": "rollback opened"}, {"blocked": "x"}, {"ending": "cleanup"}]
+    "given",
+    [{"phase": CutoverPhase.OPENED}, {"phase": CutoverPhase.ROLLBACK_OPENED}, {"blocked": "x"}, {"ending": "cleanup"}],
 )
 def test_undo_and_rollback_agree(given: dict[str, Any]) -> None:
-    facts = Facts(**{"state": "cutover", "captured": True, "phase": "done", **given})
+    facts = Facts(**{"state": "cutover", "captured": True, "phase": CutoverPhase.DONE, **given})
     back = rollback(facts, PROD)
     assert (back["possible"], back["command"]) == (False, None)
     assert undo(facts, FINISHED, PROD) == f"not possible: {back['why']}"
-    quiet = Facts("cutover", captured=True, phase="done")
+    quiet = Facts("cutover", captured=True, phase=CutoverPhase.DONE)
     assert rollback(quiet, PROD)["possible"]
     assert undo(quiet, FINISHED, PROD).startswith("rollback")
 
@@ -237,28 +240,28 @@ def test_undo_and_rollback_agree(given: dict[str, Any]) -> None:
     ("state", "phase", "closed", "served"),
     [
         ("setup", None, None, "source"),
-        ("verified", "preparing", None, "source"),
-        ("verified", "pausing", None, "source"),
-        ("verified", "closing", True, "unknown"),
-        ("verified", "closing", None, "unknown"),
-        ("verified", "closing", False, "target"),
-        ("cutover", "opened", None, "target"),
-        ("cutover", "resumed", None, "target"),
-        ("cutover", "done", None, "target"),
-        ("cutover", "rollback preparing", None, "target"),
-        ("cutover", "rollback pausing", None, "target"),
-        ("cutover", "rollback closing", True, "unknown"),
-        ("cutover", "rollback closing", None, "unknown"),
-        ("cutover", "rollback closing", False, "target"),
-        ("cutover", "rollback opened", None, "source"),
-        ("cutover", "rollback resumed", None, "source"),
+        ("verified", CutoverPhase.PREPARING, None, "source"),
+        ("verified", CutoverPhase.PAUSING, None, "source"),
+        ("verified", CutoverPhase.CLOSING, True, "unknown"),
+        ("verified", CutoverPhase.CLOSING, None, "unknown"),
+        ("verified", CutoverPhase.CLOSING, False, "target"),
+        ("cutover", CutoverPhase.OPENED, None, "target"),
+        ("cutover", CutoverPhase.RESUMED, None, "target"),
+        ("cutover", CutoverPhase.DONE, None, "target"),
+        ("cutover", CutoverPhase.ROLLBACK_PREPARING, None, "target"),
+        ("cutover", CutoverPhase.ROLLBACK_PAUSING, None, "target"),
+        ("cutover", CutoverPhase.ROLLBACK_CLOSING, True, "unknown"),
+        ("cutover", CutoverPhase.ROLLBACK_CLOSING, None, "unknown"),
+        ("cutover", CutoverPhase.ROLLBACK_CLOSING, False, "target"),
+        ("cutover", CutoverPhase.ROLLBACK_OPENED, None, "source"),
+        ("cutover", CutoverPhase.ROLLBACK_RESUMED, None, "source"),
         ("migrating", None, None, "source"),
-        ("cleaned", "done", None, "target"),
-        ("aborted", "closing", None, "source"),
+        ("cleaned", CutoverPhase.DONE, None, "target"),
+        ("aborted", CutoverPhase.CLOSING, None, "source"),
     ],
 )
 def test_the_phase_determines_which_database_takes_writes(
-    state: str, phase: str | None, closed: bool | None, served: str
+    state: str, phase: CutoverPhase | None, closed: bool | None, served: str
 ) -> None:
     assert writes_served_by(state, phase, captured=True, target_closed=closed) == served
 
@@ -303,9 +306,15 @@ def test_a_command_without_its_password_has_a_hint() -> None:
 
 def test_a_finished_run_is_ok() -> None:
     for state in FINAL:
-        severity, reasons, alone, *_ = assess(DEAD, state=state, blocked="x", phase="closing")
+        severity, reasons, alone, *_ = assess(DEAD, state=state, blocked="x", phase=CutoverPhase.CLOSING)
         assert (severity, reasons, alone) == (Severity.OK, "", "safe: the run is over")
 
 
 def test_progress_never_exceeds_100_percent() -> None:
     assert replace(COPYING, rows_done=200, rows_total=90).percent == 100.0
+
+
+def test_a_phase_of_a_newer_version_is_no_phase_that_this_version_knows() -> None:
+    assert known(CutoverPhase, "rollback closing") is CutoverPhase.ROLLBACK_CLOSING
+    assert known(CutoverPhase, "added later") is None
+    assert known(CutoverPhase, None) is None

@@ -70,7 +70,7 @@ class ReverseFollower(Follower):
 
     def _begin(self, source: Transaction) -> None:
         self._lsn = _lsn(source)
-        self._known = catch_up.last_home(source, self.context.run_id)
+        self._known = catch_up.last_reverse(source, self.context.run_id)
 
     def _copy_keys(self, source: Transaction, target: Transaction, f: Followed, job: RunTable) -> int:
         keys = super()._copy_keys(source, target, f, job)
@@ -121,7 +121,7 @@ class ReverseFollower(Follower):
         return _count(target, self.context.schema, self._known, self._lsn)
 
     def _record_source_pass(self, source: Transaction, number: int) -> None:
-        catch_up.note_home(source, self.context.run_id, number)
+        catch_up.record_reverse(source, self.context.run_id, number)
 
 
 def count_pass(target: Transaction, source: Transaction, schema: str, known: int) -> int:
@@ -161,7 +161,7 @@ def refuse_behind(context: Context) -> None:
     """:raises Blocked: when either side has recorded a reverse pass that the other one has lost."""
     with context.source.transaction(read_only=True) as source, context.target.transaction(read_only=True) as target:
         passed, lsn = run_schema.last_reverse_pass(source, context.schema)
-        known = catch_up.last_home(target, context.run_id)
+        known = catch_up.last_reverse(target, context.run_id)
         ahead = target.pg.execute("SELECT coalesce(pg_current_wal_lsn() >= %s::pg_lsn, true)", (lsn,)).fetchone()
     if passed < known:
         raise Blocked(

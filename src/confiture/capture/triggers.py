@@ -19,6 +19,7 @@ from confiture.capture import run_triggers
 from confiture.journal import source
 from confiture.plan.model import KeyColumn, TablePlan
 from confiture.plan.projection import raw
+from confiture.postgres.connection import only_row
 from confiture.postgres.profile import WRITER
 from confiture.postgres.session import Transaction
 from confiture.sql import template
@@ -289,11 +290,8 @@ def waiting(tx: Transaction, items: Sequence[Captured], most: int) -> int:
     ]
     if not parts:
         return 0
-    row = tx.pg.execute(
-        sql.SQL("SELECT sum(n)::bigint FROM ({}) w").format(sql.SQL(" UNION ALL ").join(parts))
-    ).fetchone()
-    assert row is not None
-    return int(row[0])
+    query = sql.SQL("SELECT sum(n)::bigint FROM ({}) w").format(sql.SQL(" UNION ALL ").join(parts))
+    return int(only_row(tx.pg.execute(query))[0])
 
 
 def backlog(tx: Transaction, items: Sequence[Captured]) -> tuple[int, float]:
@@ -303,10 +301,8 @@ def backlog(tx: Transaction, items: Sequence[Captured]) -> tuple[int, float]:
     parts = sql.SQL(" UNION ALL ").join(
         sql.SQL("SELECT count(*) AS n, min(at) AS at FROM {}").format(item.log) for item in items
     )
-    row = tx.pg.execute(
-        sql.SQL(
-            "SELECT sum(n)::bigint, coalesce(extract(epoch FROM clock_timestamp() - min(at)), 0) FROM ({}) l"
-        ).format(parts)
-    ).fetchone()
-    assert row is not None
-    return int(row[0]), float(row[1])
+    query = sql.SQL(
+        "SELECT sum(n)::bigint, coalesce(extract(epoch FROM clock_timestamp() - min(at)), 0) FROM ({}) l"
+    ).format(parts)
+    rows, oldest = only_row(tx.pg.execute(query))
+    return int(rows), float(oldest)

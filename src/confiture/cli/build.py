@@ -10,7 +10,7 @@ import typer
 from confiture import commands
 from confiture.cli import options, terminal
 from confiture.errors import UsageError
-from confiture.render.outcome import SCHEMA_VERSION
+from confiture.render.documents import SCHEMA_VERSION, BuildDocument
 
 
 def build(
@@ -28,7 +28,7 @@ def build(
     where = options.where(env or "", None, project)
     if apply:
         database, count = commands.build.build_database(where.target, where.project)
-        done = {"schema_version": SCHEMA_VERSION, "database": database.name, "statements": count}
+        done: BuildDocument = {"schema_version": SCHEMA_VERSION, "database": database.name, "statements": count}
         terminal.emit_either(f"built {database.name}: {count} statements", done, format)
         return
     text = commands.build.ddl(env, where.project)
@@ -39,4 +39,5 @@ def build(
             output.write_text(text, encoding="utf-8")
         except OSError as error:
             raise UsageError(f"{output} cannot be written", why=error.strerror or "", fix="name another file") from None
-        terminal.emit_either(f"wrote {output}", {"schema_version": SCHEMA_VERSION, "output": str(output)}, format)
+        wrote: BuildDocument = {"schema_version": SCHEMA_VERSION, "output": str(output)}
+        terminal.emit_either(f"wrote {output}", wrote, format)

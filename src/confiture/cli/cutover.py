@@ -11,7 +11,8 @@ from confiture import commands
 from confiture.cli import options, terminal
 from confiture.cli.hook import environment_of_hook, run_after_switch, words_of_hook
 from confiture.commands.endpoints import Endpoints
-from confiture.pooler.pgbouncer import Pool
+from confiture.journal.model import Run
+from confiture.pooler import Pool
 from confiture.render import rehearsal as render
 from confiture.schema_to_schema.outcomes import Limits
 
@@ -60,20 +61,21 @@ def cutover(
         run, old, new = commands.cutover.execute(where, limits, report, reporter, through)
     if arguments is not None:
         run_after_switch(arguments, hook or "", environment_of_hook(run.short, old, new), "the target")
-    old_stays = (
-        f"The source {run.source_name} no longer accepts writes."
-        if run.options.get("capture")
-        else f"Keep the application away from the source {run.source_name}: writes made there from now on are lost."
-    )
     terminal.show(
         where,
         run,
         "the target is now serving",
         format,
         f"Point the application at: {new.url}" if through is None else f"Pool {through.name} now connects there.",
-        old_stays,
+        _of_old_source(run),
         application_url=new.url,
     )
+
+
+def _of_old_source(run: Run) -> str:
+    if run.options.get("capture"):
+        return f"The source {run.source_name} no longer accepts writes."
+    return f"Keep the application away from the source {run.source_name}: writes made there from now on are lost."
 
 
 def _rehearse(where: Endpoints, limits: Limits, report: Path, pool: Pool | None, format: options.Output) -> None:

@@ -15,7 +15,7 @@ from confiture.commands.endpoints import Endpoints
 from confiture.commands.options import RunOptions
 from confiture.config import find_project
 from confiture.errors import UsageError
-from confiture.pooler.pgbouncer import Pool
+from confiture.pooler import Pool
 
 
 class Output(StrEnum):

@@ -8,8 +8,9 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import asdict, is_dataclass
 from types import TracebackType
-from typing import Any
+from typing import Unpack
 
 import typer
 from rich.console import Console
@@ -26,8 +27,9 @@ from rich.progress import (
 from confiture.cli import exit_codes
 from confiture.cli.options import Output
 from confiture.commands.endpoints import Endpoints
-from confiture.journal.runs import Run
+from confiture.journal.model import Run, TablePhase
 from confiture.render import outcome
+from confiture.render.documents import CommandResult
 from confiture.types import visible
 
 #: Seconds between two progress lines of one table where there is no terminal.
@@ -71,7 +73,7 @@ class Reporter(AbstractContextManager["Reporter"]):
         """Print one line."""
         self.console.print(visible(text), markup=False, soft_wrap=True)
 
-    def table(self, name: str, done: int, total: int, phase: str) -> None:
+    def table(self, name: str, done: int, total: int, phase: TablePhase) -> None:
         """Report the rows copied of one table.
 
         :param total: estimated rows until the table is copied.
@@ -81,7 +83,7 @@ class Reporter(AbstractContextManager["Reporter"]):
         else:
             self._line(name, done, total, phase)
 
-    def _bar(self, name: str, done: int, total: int, phase: str) -> None:
+    def _bar(self, name: str, done: int, total: int, phase: TablePhase) -> None:
         if self._bars is None:
             columns = (
                 SpinnerColumn(),
@@ -95,7 +97,7 @@ class Reporter(AbstractContextManager["Reporter"]):
             self._bars.start()
         if name not in self._tasks:
             self._tasks[name] = self._bars.add_task(visible(name), total=max(total, 1), completed=done, rate="")
-        if phase == "copied":
+        if phase is TablePhase.COPIED:
             # Replace the bar by a line: only tables that are being copied have a bar.
             self._bars.remove_task(self._tasks.pop(name))
             self.say(f"{name}: copied {done:,} rows")
@@ -110,9 +112,9 @@ class Reporter(AbstractContextManager["Reporter"]):
         began, at = self._began.setdefault(name, (now, done))
         return (done - at) / (now - began) if now > began else 0.0
 
-    def _line(self, name: str, done: int, total: int, phase: str) -> None:
+    def _line(self, name: str, done: int, total: int, phase: TablePhase) -> None:
         now, rate = time.monotonic(), self._rate(name, done)
-        if phase != "copied" and now - self._printed.get(name, 0.0) < LINE_SECONDS:
+        if phase is not TablePhase.COPIED and now - self._printed.get(name, 0.0) < LINE_SECONDS:
             return
         self._printed[name] = now
         percent = min(100.0, 100 * done / total) if total else 100.0
@@ -133,7 +135,13 @@ def emit(text: str, *, as_it_is: bool = False) -> None:
 
 
 def show(
-    where: Endpoints, run: Run, said: str, format: Output, *lines: str, step: str | None = None, **more: object
+    where: Endpoints,
+    run: Run,
+    said: str,
+    format: Output,
+    *lines: str,
+    step: str | None = None,
+    **more: Unpack[CommandResult],
 ) -> None:
     """Print the outcome of a command: the run and the next command; in JSON also ``more``.
 
@@ -144,7 +152,7 @@ def show(
     emit_either(outcome.text(run, said, following, *lines), {**outcome.as_json(run, following), **more}, format)
 
 
-def emit_either(text: str, value: Mapping[str, Any], format: Output) -> None:
+def emit_either(text: str, value: Mapping[str, object], format: Output) -> None:
     """Print a result in the requested format."""
     if format is Output.json:
         emit_json(value)
@@ -152,6 +160,11 @@ def emit_either(text: str, value: Mapping[str, Any], format: Output) -> None:
         emit(text)
 
 
-def emit_json(value: Mapping[str, Any]) -> None:
+def emit_json(value: Mapping[str, object]) -> None:
     """Print a result as one JSON document."""
-    emit(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    emit(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
+
+
+def _plain(value: object) -> object:
+    """A value of a document as JSON: a dataclass by its fields, another value as text."""
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)

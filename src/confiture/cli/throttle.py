@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -29,4 +28,4 @@ def throttle(
     where = options.where(target, None, project)
     run, limits = commands.requests.throttle(where, given, off)
     said = f"the copy is limited to: {limits}" if limits else "the copy has no limit"
-    terminal.show(where, run, said, format, limits=asdict(limits))
+    terminal.show(where, run, said, format, limits=limits.as_json())

@@ -10,7 +10,7 @@ import typer
 from confiture import commands
 from confiture.cli import options, terminal
 from confiture.commands.endpoints import Endpoints
-from confiture.journal.runs import Run
+from confiture.journal.model import Run
 from confiture.render import outcome
 from confiture.render import verification as render
 from confiture.schema_to_schema.outcomes import Result

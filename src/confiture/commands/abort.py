@@ -7,7 +7,7 @@ from collections.abc import Callable
 from confiture import config
 from confiture.commands.endpoints import Endpoints, find_run
 from confiture.commands.holding import hold_run
-from confiture.journal.runs import Run
+from confiture.journal.model import Run
 from confiture.runner.progress import Progress
 from confiture.schema_to_schema import cleanup
 from confiture.states import ABORTED

@@ -8,7 +8,7 @@ from confiture import config
 from confiture.commands.driver_errors import translated
 from confiture.commands.endpoints import Endpoints, find_run, source_of
 from confiture.commands.holding import hold_run
-from confiture.journal.runs import Run
+from confiture.journal.model import Run
 from confiture.runner.progress import Progress
 from confiture.schema_to_schema import cleanup
 from confiture.states import CLEANED, CUTOVER

@@ -11,11 +11,11 @@ from confiture.commands.endpoints import Endpoints, next_command, refuse_other
 from confiture.commands.holding import hold_run, unblock
 from confiture.config import Database
 from confiture.errors import CutoverUnfinished, Refused
-from confiture.journal.runs import Run
+from confiture.journal.model import Run
 from confiture.plan.model import Plan
-from confiture.pooler import Pooler
+from confiture.pooler import Pool, Pooler
 from confiture.pooler.config_file import Address
-from confiture.pooler.pgbouncer import PgBouncer, Pool
+from confiture.pooler.pgbouncer import PgBouncer
 from confiture.runner.context import Context
 from confiture.runner.progress import Progress
 from confiture.schema_to_schema import (
@@ -32,7 +32,7 @@ from confiture.schema_to_schema import (
 from confiture.schema_to_schema import rehearse as rehearsal
 from confiture.schema_to_schema.cutover_offline import Differs
 from confiture.schema_to_schema.outcomes import Limits, Rehearsal
-from confiture.states import CUTOVER
+from confiture.states import CUTOVER, CutoverPhase
 
 
 def execute(
@@ -162,7 +162,7 @@ def _write_differing(error: Differs, where: Endpoints, report: Path) -> None:
 def is_unfinished(run: Run) -> bool:
     """Whether a cutover with capture has opened the target and has work left."""
     phase = run.cutover_phase
-    return phase not in (None, "done") and not phase.startswith(rollback.PHASE)
+    return phase is not None and phase is not CutoverPhase.DONE and not phase.of_rollback
 
 
 def refuse_unfinished(run: Run, where: Endpoints) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from confiture import config
-from confiture.catalog import Identity
+from confiture.catalog_model import Identity
 from confiture.commands.driver_errors import translated
 from confiture.config import Database, UnknownEnvironment
 from confiture.errors import Refused
 from confiture.journal import runs, schema
-from confiture.journal.runs import Run
+from confiture.journal.model import Run
 from confiture.naming import Naming, naming
 from confiture.postgres.session import Session
 from confiture.schema_to_schema import setup

@@ -8,7 +8,7 @@ from confiture.commands.cutover import is_unfinished
 from confiture.commands.endpoints import Endpoints, next_command
 from confiture.commands.holding import hold_run, unblock
 from confiture.errors import Refused
-from confiture.journal.runs import Run
+from confiture.journal.model import Run
 from confiture.runner.context import Context
 from confiture.runner.progress import Progress
 from confiture.schema_to_schema import follow, migrate, plan_store, reverse, verify

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import psycopg
 
@@ -16,7 +15,7 @@ from confiture.config import redact
 from confiture.errors import Blocked, ConfitureError, CutoverUnfinished, DataFailure, Refused
 from confiture.journal import runs, steps
 from confiture.journal import source as run_schema
-from confiture.journal.runs import Run
+from confiture.journal.model import Run
 from confiture.plan.model import plan_from_json
 from confiture.postgres.failure import failure
 from confiture.postgres.retry import retryable
@@ -24,7 +23,7 @@ from confiture.runner import transitions
 from confiture.runner.context import Context
 from confiture.runner.lease import hold
 from confiture.runner.progress import Progress
-from confiture.schema_to_schema import rollback, setup, switchover
+from confiture.schema_to_schema import setup, switchover
 from confiture.schema_to_schema.preconditions import databases
 from confiture.states import CUTOVER, FINAL, MIGRATING, VERIFIED
 from confiture.types import shell_word
@@ -144,7 +143,7 @@ def refuse_lost_schema(context: Context, run: Run) -> None:
 
 def _refuse_halfway(context: Context, run: Run, command: str, where: Endpoints) -> None:
     """:raises CutoverUnfinished: when another command has closed one database and not opened the other yet."""
-    live, phase = run.options.get("capture"), run.cutover_phase or ""
+    live, phase = run.options.get("capture"), run.cutover_phase
     if (
         live
         and run.state in (MIGRATING, VERIFIED)
@@ -158,7 +157,7 @@ def _refuse_halfway(context: Context, run: Run, command: str, where: Endpoints) 
             why="no other command can run until it is finished",
             fix=next_command("cutover", where),
         )
-    if live and run.state == CUTOVER and command != "rollback" and phase.startswith(rollback.PHASE):
+    if live and run.state == CUTOVER and command != "rollback" and phase is not None and phase.of_rollback:
         if switchover.is_past_point_of_no_return(context, switchover.REVERSE):
             if command == "cutover" and switchover.lacks_closing(context, switchover.REVERSE):
                 return  # the cutover opens the target again
@@ -169,7 +168,7 @@ def _refuse_halfway(context: Context, run: Run, command: str, where: Endpoints) 
             )
 
 
-def fire(context: Context, trigger: str, detail: dict[str, Any] | None = None) -> None:
+def fire(context: Context, trigger: str, detail: Mapping[str, object] | None = None) -> None:
     """Change the state of the run."""
     # The state and its entry in the history become durable together.
     with context.fenced(f"state.{trigger}") as tx:

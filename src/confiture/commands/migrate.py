@@ -10,7 +10,7 @@ from confiture.commands.requests import set_limits
 from confiture.commands.setup import install_capture
 from confiture.errors import Refused
 from confiture.journal import steps
-from confiture.journal.runs import Run
+from confiture.journal.model import Run
 from confiture.runner.context import Context
 from confiture.runner.progress import Progress
 from confiture.schema_to_schema import migrate, setup

@@ -11,7 +11,7 @@ from confiture.commands.endpoints import Endpoints, both_databases, find_run
 from confiture.commands.options import RunOptions
 from confiture.config import Database
 from confiture.errors import Fault, UsageError
-from confiture.journal.runs import Run
+from confiture.journal.model import Run
 from confiture.log import log
 from confiture.mapping import Mapping
 from confiture.plan.model import RECOPY_MB, Options, Plan, plan_from_json

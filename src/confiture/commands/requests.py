@@ -12,7 +12,7 @@ from confiture.copy.throttle import Throttle
 from confiture.copy.throttle import from_json as throttle_from_json
 from confiture.errors import Refused, UsageError
 from confiture.journal import leases, runs
-from confiture.journal.runs import Run
+from confiture.journal.model import Run
 from confiture.postgres.session import Session, Transaction
 from confiture.states import FINAL
 

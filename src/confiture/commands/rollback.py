@@ -8,8 +8,8 @@ from confiture.commands.holding import hold_run, unblock
 from confiture.config import Database
 from confiture.errors import Refused
 from confiture.journal import runs
-from confiture.journal.runs import Run
-from confiture.pooler.pgbouncer import Pool
+from confiture.journal.model import Run
+from confiture.pooler import Pool
 from confiture.runner.progress import Progress
 from confiture.schema_to_schema import migrate, plan_store, rollback, switchover
 from confiture.schema_to_schema import rehearse as rehearsal

@@ -13,7 +13,7 @@ from confiture.commands.plan import check_publications, mapping_of, options_of, 
 from confiture.config import Database
 from confiture.errors import Refused
 from confiture.journal import runs
-from confiture.journal.runs import Run
+from confiture.journal.model import Run
 from confiture.plan.model import Plan
 from confiture.runner.context import Context
 from confiture.runner.lease import hold

@@ -9,7 +9,7 @@ from confiture.commands.endpoints import Endpoints, next_command
 from confiture.commands.holding import fire, hold_run, unblock
 from confiture.errors import DifferencesFound, Refused
 from confiture.journal import verifications
-from confiture.journal.runs import Run
+from confiture.journal.model import Run
 from confiture.plan.model import Plan
 from confiture.runner.context import Context
 from confiture.runner.progress import Progress

@@ -10,7 +10,7 @@ from confiture.compare.checksum import Hashing
 from confiture.compare.suspects import Key
 from confiture.copy.run_table import RunTable, reading
 from confiture.journal import catch_up
-from confiture.journal.verifications import Difference
+from confiture.journal.model import Difference
 from confiture.plan.model import Plan
 from confiture.postgres.retry import repeated
 from confiture.runner.context import Context

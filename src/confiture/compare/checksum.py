@@ -15,9 +15,10 @@ from typing import Literal
 from psycopg import sql
 
 from confiture.copy.run_table import RunTable
-from confiture.journal.verifications import Difference
+from confiture.journal.model import Difference
 from confiture.plan.keyset import KeyPart, predicate
 from confiture.plan.projection import Projected, comparable, raw
+from confiture.postgres.connection import only_row
 from confiture.postgres.session import Transaction
 from confiture.sql import template
 from confiture.types import KeyRange
@@ -123,9 +124,7 @@ def range_sum(tx: Transaction, job: RunTable, side: Side, hashing: Hashing, span
     query = _template("range_sum").format(
         hash=_row_hash(job, side, hashing), table=_from(job, side), condition=predicate(_key(job, side), span)
     )
-    row = tx.pg.execute(query).fetchone()
-    assert row is not None
-    return Sum(*row)
+    return Sum(*only_row(tx.pg.execute(query)))
 
 
 def bucket_sums(

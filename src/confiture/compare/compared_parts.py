@@ -11,7 +11,7 @@ from confiture.compare.checksum import Hashing, Sum
 from confiture.compare.parts import Look
 from confiture.copy.run_table import RunTable
 from confiture.journal import catch_up, chunks
-from confiture.journal.verifications import Difference, Unit
+from confiture.journal.model import Difference, Unit
 from confiture.postgres.session import Session
 from confiture.runner.context import Context
 

@@ -6,9 +6,7 @@ from collections.abc import Iterator
 
 from psycopg import sql
 
-from confiture.journal import deferred_objects
-from confiture.journal.deferred_objects import Deferred
-from confiture.journal.verifications import Difference
+from confiture.journal.model import SUSPENDED, Deferred, DeferredForeignKey, DeferredStatus, Difference
 from confiture.plan.model import Plan
 from confiture.plan.projection import raw
 from confiture.postgres.session import Transaction
@@ -24,48 +22,42 @@ def _from(tx: Transaction, ref: TableRef) -> sql.Composed:
     return sql.SQL("{}{}").format(sql.SQL("" if row == (True,) else "ONLY "), ref.identifier)
 
 
-def _same(key: Deferred) -> list[sql.Composed]:
+def _same(key: DeferredForeignKey) -> list[sql.Composed]:
     """The key's test for each column of a parent ``p`` and a child ``c``, as the server's own check makes it.
 
     https://github.com/postgres/postgres/blob/master/src/backend/utils/adt/ri_triggers.c
     """
-    detail = key.detail or {}
-    pairs = list(zip(detail["columns"], detail["ref_columns"], strict=True))
-    operators = detail.get("operators")
-    if operators is None:  # recorded by an older version
+    pairs = list(zip(key.columns, key.ref_columns, strict=True))
+    if key.operators is None:  # recorded by an older version
         return [sql.SQL("p.{} = c.{}").format(sql.Identifier(r), sql.Identifier(c)) for c, r in pairs]
     return [
         sql.SQL("p.{}::{} {} c.{}::{}{}").format(
             sql.Identifier(r),
-            raw(by["left_type"]),
-            raw(by["operator"]),
+            raw(by.left_type),
+            raw(by.operator),
             sql.Identifier(c),
-            raw(by["right_type"]),
-            raw(f" COLLATE {by['collation']}" if by["collation"] else ""),
+            raw(by.right_type),
+            raw(f" COLLATE {by.collation}" if by.collation else ""),
         )
-        for (c, r), by in zip(pairs, operators, strict=True)
+        for (c, r), by in zip(pairs, key.operators, strict=True)
     ]
 
 
-def _parent(tx: Transaction, key: Deferred) -> sql.Composed:
+def _parent(tx: Transaction, key: DeferredForeignKey) -> sql.Composed:
     """The condition that the parent of a child ``c`` exists; the periods of several rows may cover that of a child."""
-    detail = key.detail or {}
     tests = sql.SQL(" AND ").join(_same(key))
-    parent = _from(tx, TableRef(*detail["references"]))
-    if not detail.get("period"):
+    parent = _from(tx, key.references)
+    if not key.period:
         return sql.SQL("EXISTS (SELECT FROM {} p WHERE {})").format(parent, tests)
     return sql.SQL(
         "coalesce((SELECT pg_catalog.range_agg(p.{}) OPERATOR(pg_catalog.@>) c.{} FROM {} p WHERE {}), false)"
-    ).format(sql.Identifier(detail["ref_columns"][-1]), sql.Identifier(detail["columns"][-1]), parent, tests)
+    ).format(sql.Identifier(key.ref_columns[-1]), sql.Identifier(key.columns[-1]), parent, tests)
 
 
-def orphans(tx: Transaction, key: Deferred) -> list[Difference]:
+def orphans(tx: Transaction, key: DeferredForeignKey) -> list[Difference]:
     """Rows without a parent, by an anti-join in the target with the operators of the key."""
-    detail = key.detail or {}
-    columns = detail["columns"]
-    parent = TableRef(*detail["references"])
-    values = sql.SQL(", ").join(sql.SQL("c.{}::text").format(sql.Identifier(c)) for c in columns)
-    filled = sql.SQL(" AND ").join(sql.SQL("c.{} IS NOT NULL").format(sql.Identifier(c)) for c in columns)
+    values = sql.SQL(", ").join(sql.SQL("c.{}::text").format(sql.Identifier(c)) for c in key.columns)
+    filled = sql.SQL(" AND ").join(sql.SQL("c.{} IS NOT NULL").format(sql.Identifier(c)) for c in key.columns)
     query = sql.SQL("SELECT DISTINCT {} FROM {} c WHERE {} AND NOT {} LIMIT {}").format(
         values, _from(tx, key.table), filled, _parent(tx, key), sql.Literal(ORPHANS_MOST)
     )
@@ -73,19 +65,18 @@ def orphans(tx: Transaction, key: Deferred) -> list[Difference]:
         Difference(
             "foreign_keys",
             f"{key.table} {key.name}",
-            f"no parent in {parent}",
-            dict(zip(columns, row, strict=True)),
+            f"no parent in {key.references}",
+            dict(zip(key.columns, row, strict=True)),
         )
         for row in tx.pg.execute(query).fetchall()
     ]
 
 
 def explain_orphans(
-    source: Transaction, found: list[Difference], key: Deferred, plan: Plan, schema: str
+    source: Transaction, found: list[Difference], key: DeferredForeignKey, plan: Plan, schema: str
 ) -> list[Difference]:
     """Add to each orphan whether the source has its parent: it was lost in the copy, or did not exist before."""
-    detail = key.detail or {}
-    parent = next((t for t in plan.tables if t.target == TableRef(*detail["references"])), None)
+    parent = next((t for t in plan.tables if t.target == key.references), None)
     if parent is None:
         return found
     explained = []
@@ -93,7 +84,7 @@ def explain_orphans(
         values = list((item.key or {}).values())
         tests = sql.SQL(" AND ").join(
             sql.SQL("{}::text = {}").format(sql.Identifier(r), sql.Literal(v))
-            for r, v in zip(detail["ref_columns"], values, strict=True)
+            for r, v in zip(key.ref_columns, values, strict=True)
         )
         view = sql.Identifier(schema, parent.view)
         row = source.pg.execute(sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {})").format(view, tests)).fetchone()
@@ -106,7 +97,7 @@ def explain_orphans(
 def invalid(tx: Transaction, plan: Plan, taken: tuple[Deferred, ...]) -> Iterator[Difference]:
     """Foreign keys that are not validated although the DDL declares them so, and indexes that are not valid."""
     for key in taken:
-        if key.kind == "foreign_key" and key.status != "off" and (key.detail or {}).get("validated"):
+        if isinstance(key, DeferredForeignKey) and key.status is not DeferredStatus.OFF and key.validated:
             name = key.standing
             found = tx.pg.execute(load("constraints.sql")["validated"], [key.table.schema, key.table.name, name])
             if found.fetchone() != (True,):
@@ -130,5 +121,5 @@ def invalid(tx: Transaction, plan: Plan, taken: tuple[Deferred, ...]) -> Iterato
 def off(taken: tuple[Deferred, ...]) -> Iterator[Difference]:
     """Objects that were dropped for the copy and are not restored."""
     for item in taken:
-        if item.kind not in deferred_objects.SUSPENDED and item.status == "off":
+        if not isinstance(item, SUSPENDED) and item.status is DeferredStatus.OFF:
             yield Difference("constraints", f"{item.table} {item.name}", f"{item.kind} is not restored")

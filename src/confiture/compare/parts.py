@@ -29,8 +29,7 @@ from confiture.compare.checksum import Hashing, Key, Sum
 from confiture.copy.chunks import middle_key
 from confiture.copy.run_table import RunTable, reading
 from confiture.errors import GaveWay
-from confiture.journal.chunks import Chunk
-from confiture.journal.verifications import Difference
+from confiture.journal.model import Chunk, Difference
 from confiture.postgres.retry import repeated, retry_delays
 from confiture.postgres.session import Session, Transaction
 from confiture.types import KeyRange

@@ -17,7 +17,7 @@ from confiture.capture.apply import Followed
 from confiture.compare import checksum
 from confiture.compare.checksum import Hashing, Side
 from confiture.copy.run_table import RunTable, reading
-from confiture.journal.verifications import Difference
+from confiture.journal.model import Difference
 from confiture.plan.keyset import KeyPart
 from confiture.plan.projection import raw
 from confiture.postgres.retry import repeated

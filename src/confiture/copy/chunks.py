@@ -18,8 +18,7 @@ from confiture.copy.stream import Stream
 from confiture.errors import Blocked
 from confiture.failpoints import failpoint
 from confiture.journal import chunks, table_plans
-from confiture.journal.chunks import Chunk
-from confiture.journal.table_plans import TableProgress
+from confiture.journal.model import Chunk, TableProgress
 from confiture.plan.keyset import KeyPart, columns, predicate, ranges
 from confiture.postgres.session import Transaction
 from confiture.runner.context import Context

@@ -12,6 +12,7 @@ from psycopg import sql
 from confiture.copy.run_table import RunTable
 from confiture.plan.keyset import predicate
 from confiture.plan.projection import raw
+from confiture.postgres.connection import only_row
 from confiture.postgres.session import Transaction
 from confiture.types import KeyRange, KeyValue
 
@@ -64,9 +65,8 @@ def ships(tx: Transaction, job: RunTable, sample: KeyValue) -> bool:
     :param sample: any key of the table.
     """
     statement = sql.SQL("EXPLAIN (VERBOSE, FORMAT JSON) {}").format(insert(job, KeyRange(sample, sample)))
-    row = tx.pg.execute(statement).fetchone()
-    assert row is not None
-    plan = row[0] if isinstance(row[0], list) else json.loads(row[0])
+    (answer,) = only_row(tx.pg.execute(statement))
+    plan = answer if isinstance(answer, list) else json.loads(answer)
     scans = list(_scans(plan[0]["Plan"]))
     return bool(scans) and all("Filter" not in s and _has_all(s["Remote SQL"], job) for s in scans)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from psycopg import sql
 
 from confiture.errors import CannotConnect
+from confiture.postgres.connection import only_row
 from confiture.postgres.session import Transaction
 from confiture.runner.context import Context
 from confiture.sql import load
@@ -60,6 +61,5 @@ def check(context: Context, tx: Transaction) -> None:
 
 def _look(context: Context, tx: Transaction) -> Backend:
     name = sql.Identifier(context.schema, NAME)
-    row = tx.pg.execute(sql.SQL("SELECT pid, started FROM {}").format(name)).fetchone()
-    assert row is not None, "a session sees itself"
-    return Backend(*row)
+    # A session sees itself.
+    return Backend(*only_row(tx.pg.execute(sql.SQL("SELECT pid, started FROM {}").format(name))))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 #: Seconds that a chunk takes under a rate limit: the load is even, and a changed limit takes effect soon.
 RATE_CHUNK_SECONDS = 2.0
@@ -15,6 +15,19 @@ SLOW_CHUNK_ROWS = 1_000
 #: Bytes of WAL that a standby is assumed to replay in a second where the server does not report its lag as a time: one
 #: segment, which a single process on modest hardware replays.
 REPLAY_BYTES_PER_SECOND = 16 * 2**20
+
+
+class Limits(TypedDict):
+    """The limits of the copy; None where there is none.
+
+    :ivar max_rate: rows per second.
+    :ivar max_replica_lag: seconds.
+    :ivar max_backlog: log rows.
+    """
+
+    max_rate: int | None
+    max_replica_lag: float | None
+    max_backlog: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +46,14 @@ class Throttle:
     def with_limits(self, given: Throttle) -> Throttle:
         """These limits, replaced by those that are given."""
         return Throttle(**{**asdict(self), **{k: v for k, v in asdict(given).items() if v is not None}})
+
+    def as_json(self) -> Limits:
+        """The limits by their names."""
+        return {
+            "max_rate": self.max_rate,
+            "max_replica_lag": self.max_replica_lag,
+            "max_backlog": self.max_backlog,
+        }
 
     def __bool__(self) -> bool:
         return any(limit is not None for limit in asdict(self).values())

@@ -31,16 +31,16 @@ def advance(tx: Transaction, run_id: uuid.UUID, number: int, *, keys: int, rows:
     tx.sa.execute(first.on_conflict_do_update(index_elements=["run_id"], set_=more))
 
 
-def last_home(tx: Transaction, run_id: uuid.UUID) -> int:
+def last_reverse(tx: Transaction, run_id: uuid.UUID) -> int:
     """The last reverse pass that the target has; 0 before the first."""
-    query = sa.select(catchup.c.home).where(catchup.c.run_id == run_id)
+    query = sa.select(catchup.c.reverse).where(catchup.c.run_id == run_id)
     return tx.sa.execute(query).scalar_one_or_none() or 0
 
 
-def note_home(tx: Transaction, run_id: uuid.UUID, number: int) -> None:
+def record_reverse(tx: Transaction, run_id: uuid.UUID, number: int) -> None:
     """Record a reverse pass in the transaction that deletes its log rows."""
-    first = insert(catchup).values(run_id=run_id, home=number)
-    tx.sa.execute(first.on_conflict_do_update(index_elements=["run_id"], set_={"home": number}))
+    first = insert(catchup).values(run_id=run_id, reverse=number)
+    tx.sa.execute(first.on_conflict_do_update(index_elements=["run_id"], set_={"reverse": number}))
 
 
 def record_changed(tx: Transaction, run_id: uuid.UUID, table_number: int, keys: sql.Identifier, width: int) -> None:

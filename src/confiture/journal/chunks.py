@@ -3,42 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import func
 
 from confiture.journal import table_plans
+from confiture.journal.model import Chunk, ChunkError, ChunkStatus, TablePhase
 from confiture.journal.table_plans import key_values
 from confiture.journal.tables import chunk, table_plan
 from confiture.postgres.session import Transaction
 from confiture.types import KeyRange, KeyValue
-
-Json = dict[str, Any]
-
-
-class ChunkStatus(StrEnum):
-    """The state of a chunk's copy; a failed chunk is copied again by a later command."""
-
-    PENDING = "pending"
-    DONE = "done"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """A range of keys and the state of its copy."""
-
-    table_number: int
-    number: int
-    range: KeyRange
-    status: ChunkStatus
-    attempts: int
-    rows: int | None
-    seconds: float | None
-    error: Json | None
 
 
 def _chunk(row: sa.Row[Any]) -> Chunk:
@@ -75,7 +50,7 @@ def add(tx: Transaction, run_id: uuid.UUID, number: int, ranges: list[KeyRange],
         cursor_key=None if cursor is None else list(cursor),
         next_chunk=first + len(ranges),
         sealed=sealed,
-        phase="copying",
+        phase=TablePhase.COPYING,
         started_at=func.coalesce(table_plan.c.started_at, func.clock_timestamp()),
     )
 
@@ -147,7 +122,7 @@ def count_attempt(tx: Transaction, run_id: uuid.UUID, item: Chunk) -> None:
     tx.sa.execute(sa.update(chunk).where(*_of(run_id, item)).values(attempts=chunk.c.attempts + 1))
 
 
-def fail(tx: Transaction, run_id: uuid.UUID, item: Chunk, error: Json) -> None:
+def fail(tx: Transaction, run_id: uuid.UUID, item: Chunk, error: ChunkError) -> None:
     """Mark the chunk failed, with the error that the copy ended with."""
     tx.sa.execute(sa.update(chunk).where(*_of(run_id, item)).values(status=ChunkStatus.FAILED, error=error))
 

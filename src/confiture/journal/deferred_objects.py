@@ -4,112 +4,56 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 
+from confiture.journal.model import (
+    SUSPENDED,
+    AnyDeferred,
+    Deferred,
+    DeferredCheck,
+    DeferredStatus,
+    deferred_as_json,
+    deferred_from_json,
+)
 from confiture.journal.tables import deferred_object
 from confiture.postgres.session import Transaction
-from confiture.types import TableRef
-
-Json = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Deferred:
-    """An object that is removed or disabled for the load.
-
-    :ivar definition: the statement or definition that restores it as declared.
-    :ivar interim: the definition of its substitute until the cutover; None when it has none.
-    :ivar status: ``off``, ``interim`` or ``back``.
-    """
-
-    kind: str
-    table: TableRef
-    name: str
-    definition: str
-    interim: str | None = None
-    comment: str | None = None
-    detail: Json | None = None
-    status: str = "off"
-
-    @property
-    def interim_name(self) -> str:
-        """The name of its substitute; its own name where that is the same object, altered."""
-        return str((self.detail or {}).get("interim_name", self.name))
-
-    @property
-    def tables(self) -> tuple[TableRef, ...]:
-        """The tables that a change of the object locks: its own, and the one that a foreign key references."""
-        references = (self.detail or {}).get("references")
-        own = () if self.kind == "publication" else (self.table,)
-        return own if references is None else (*own, TableRef(*references))
-
-    @property
-    def standing(self) -> str:
-        """The name of the object that is in place until the opening, by the status."""
-        return self.interim_name if self.status == "interim" else self.name
 
 
 def add(tx: Transaction, run_id: uuid.UUID, item: Deferred) -> None:
     """Record ``item`` in the transaction that removes or disables it."""
-    tx.sa.execute(
-        sa.insert(deferred_object).values(
-            run_id=run_id,
-            kind=item.kind,
-            schema_name=item.table.schema,
-            table_name=item.table.name,
-            name=item.name,
-            definition=item.definition,
-            interim=item.interim,
-            comment=item.comment,
-            detail=item.detail or {},
-            status=item.status,
-        )
-    )
+    value = deferred_as_json(item)
+    table = value.pop("table")
+    names = {"schema_name": table["schema"], "table_name": table["name"]}
+    tx.sa.execute(sa.insert(deferred_object).values(run_id=run_id, **names, **value))
 
 
-def of_run(tx: Transaction, run_id: uuid.UUID, kind: str | None = None) -> tuple[Deferred, ...]:
-    """The objects that were removed or disabled, by kind and name; of all kinds when None."""
-    query = sa.select(deferred_object).where(deferred_object.c.run_id == run_id)
-    if kind is not None:
-        query = query.where(deferred_object.c.kind == kind)
-    rows = tx.sa.execute(
-        query.order_by(
-            deferred_object.c.kind, deferred_object.c.schema_name, deferred_object.c.table_name, deferred_object.c.name
-        )
-    )
+def of_run(tx: Transaction, run_id: uuid.UUID) -> tuple[Deferred, ...]:
+    """The objects of all kinds that were removed or disabled, by kind and name."""
+    c = deferred_object.c
+    query = sa.select(deferred_object).where(c.run_id == run_id)
+    rows = tx.sa.execute(query.order_by(c.kind, c.schema_name, c.table_name, c.name)).mappings()
     return tuple(
-        Deferred(
-            row.kind,
-            TableRef(row.schema_name, row.table_name),
-            row.name,
-            row.definition,
-            row.interim,
-            row.comment,
-            row.detail,
-            row.status,
-        )
-        for row in rows
+        deferred_from_json({**row, "table": {"schema": row["schema_name"], "name": row["table_name"]}}) for row in rows
     )
 
 
-#: Kinds that are off while Confiture writes, and that are restored in the commit that opens the database.
-SUSPENDED = ("trigger", "rule", "check", "publication")
+def of_kind(tx: Transaction, run_id: uuid.UUID, kind: type[AnyDeferred]) -> tuple[AnyDeferred, ...]:
+    """The objects of one kind that were removed or disabled, by name."""
+    return tuple(item for item in of_run(tx, run_id) if isinstance(item, kind))
 
 
 def suspended(tx: Transaction, run_id: uuid.UUID) -> tuple[Deferred, ...]:
     """The objects of these kinds that are or were off, in the order in which they are restored."""
-    return in_order(d for d in of_run(tx, run_id) if d.kind in SUSPENDED)
+    return in_order(d for d in of_run(tx, run_id) if isinstance(d, SUSPENDED))
 
 
 def in_order(items: Iterable[Deferred]) -> tuple[Deferred, ...]:
     """Constraints of inheritance children before their parents', which then merge with them."""
-    return tuple(sorted(items, key=lambda d: -int((d.detail or {}).get("level", 0))))
+    return tuple(sorted(items, key=lambda d: -d.level if isinstance(d, DeferredCheck) else 0))
 
 
-def set_status(tx: Transaction, run_id: uuid.UUID, item: Deferred, status: str) -> None:
+def set_status(tx: Transaction, run_id: uuid.UUID, item: Deferred, status: DeferredStatus) -> None:
     """Record the new status of ``item`` in the transaction that changes it."""
     c = deferred_object.c
     tx.sa.execute(
@@ -120,7 +64,9 @@ def set_status(tx: Transaction, run_id: uuid.UUID, item: Deferred, status: str) 
     )
 
 
-def set_all_statuses(tx: Transaction, run_id: uuid.UUID, kinds: Sequence[str], status: str) -> None:
+def set_all_statuses(
+    tx: Transaction, run_id: uuid.UUID, kinds: Sequence[type[Deferred]], status: DeferredStatus
+) -> None:
     """Record the new status of every object of some kinds in the transaction that changes it."""
-    c = deferred_object.c
-    tx.sa.execute(sa.update(deferred_object).where(c.run_id == run_id, c.kind.in_(kinds)).values(status=status))
+    c, names = deferred_object.c, [kind.kind for kind in kinds]
+    tx.sa.execute(sa.update(deferred_object).where(c.run_id == run_id, c.kind.in_(names)).values(status=status))

@@ -4,45 +4,20 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from datetime import datetime
+from dataclasses import fields
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import func
 
 from confiture import __version__
+from confiture.journal.model import Runner
 from confiture.journal.tables import request, runner
 from confiture.postgres.session import Transaction
 from confiture.types import Backend
 
-#: Seconds between heartbeats, and without one until the lease lapses, by the database's clock.
+#: Seconds between heartbeats.
 HEARTBEAT_SECONDS = 10
-LEASE_SECONDS = 30
-
-
-@dataclass(frozen=True, slots=True)
-class Runner:
-    """The holder of a run. ``silent_seconds`` is since its last heartbeat, by the target's clock."""
-
-    run_id: uuid.UUID
-    epoch: int
-    host: str
-    pid: int
-    command: str
-    tool_version: str
-    target_backends: tuple[Backend, ...]
-    source_backends: tuple[Backend, ...]
-    started_at: datetime
-    heartbeat_at: datetime
-    ended_at: datetime | None
-    ended_why: str | None
-    silent_seconds: float
-
-    @property
-    def lapsed(self) -> bool:
-        """Whether its lease has run out."""
-        return self.silent_seconds > LEASE_SECONDS
 
 
 _SILENT = func.extract("epoch", func.clock_timestamp() - runner.c.heartbeat_at).label("silent_seconds")

@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy import func
 
+from confiture.journal.model import Round
 from confiture.journal.tables import complete_verification, verification_round
 from confiture.postgres.session import Transaction
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """A round that is not through.
-
-    :ivar verification: the number of the verification that it repeats.
-    :ivar behind: the last part compared, by table number and part; None before the first.
-    """
-
-    run_id: uuid.UUID
-    number: int
-    verification: int
-    behind: tuple[int, int] | None
 
 
 def current(tx: Transaction, run_id: uuid.UUID, verification: int) -> Round | None:

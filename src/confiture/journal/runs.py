@@ -7,9 +7,8 @@ import json
 import os
 import socket
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,49 +16,11 @@ from sqlalchemy import func
 
 from confiture import __version__
 from confiture.errors import Held
+from confiture.journal.model import BlockedDetail, Run
 from confiture.journal.tables import event, run
 from confiture.postgres.session import Transaction
-from confiture.states import FINAL, SETUP
-
-Json = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A run as the journal has it at one moment."""
-
-    id: uuid.UUID
-    state: str
-    state_since: datetime
-    started_at: datetime
-    epoch: int
-    source_name: str
-    source_conninfo: str
-    source_identity: Json
-    target_name: str
-    target_identity: Json
-    options: Json
-    fdw: Json | None
-    mapping: str | None
-    mapping_file: str | None
-    plan: Json | None
-    plan_hash: str | None
-    ddl_digest: str | None
-    writes_served_by: str
-    cutover_phase: str | None
-    blocked_reason: str | None
-    blocked_command: str | None
-    tool_version: str
-
-    @property
-    def short(self) -> str:
-        """The run's short name, also for its schema: the first eight hex digits of its id."""
-        return self.id.hex[:8]
-
-    @property
-    def schema(self) -> str:
-        """The schema of the run's own, on the source and (foreign tables) on the target."""
-        return f"confiture_{self.short}"
+from confiture.states import FINAL, SETUP, CutoverPhase
+from confiture.types import Json
 
 
 def actor() -> str:
@@ -72,7 +33,11 @@ def actor() -> str:
 
 
 def _run(row: sa.Row[Any] | None) -> Run | None:
-    return None if row is None else Run(**{f.name: row._mapping[f.name] for f in fields(Run)})
+    if row is None:
+        return None
+    values = {f.name: row._mapping[f.name] for f in fields(Run)}
+    phase = values.pop("cutover_phase")
+    return Run(**values, cutover_phase=None if phase is None else CutoverPhase(phase))
 
 
 def create(
@@ -167,7 +132,7 @@ def raise_epoch(tx: Transaction, run_id: uuid.UUID, seen: int, epoch: int) -> bo
     return tx.sa.execute(statement).one_or_none() is not None
 
 
-def move(tx: Transaction, subject: Run, trigger: str, to_state: str, detail: Json) -> bool:
+def move(tx: Transaction, subject: Run, trigger: str, to_state: str, detail: Mapping[str, object]) -> bool:
     """Compare-and-set the state and write its event, in the caller's transaction.
 
     :returns: False when the state was no longer ``subject.state``; nothing was written then.
@@ -193,7 +158,8 @@ def block(tx: Transaction, run_id: uuid.UUID, epoch: int, reason: str, command: 
     :param command: the step with its options that continues the run, without ``--target``.
     """
     update(tx, run_id, blocked_reason=reason, blocked_command=command)
-    note(tx, run_id, epoch, "blocked", {"reason": reason, "command": command})
+    detail: BlockedDetail = {"reason": reason, "command": command}
+    note(tx, run_id, epoch, "blocked", detail)
 
 
 def unblock(tx: Transaction, run_id: uuid.UUID) -> None:
@@ -206,7 +172,7 @@ def note(
     run_id: uuid.UUID,
     epoch: int,
     kind: str,
-    detail: Json | None = None,
+    detail: Mapping[str, object] | None = None,
     *,
     from_state: str | None = None,
     to_state: str | None = None,

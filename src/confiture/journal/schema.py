@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from confiture import __version__
 from confiture.errors import Held, Refused
 from confiture.failpoints import failpoint
-from confiture.journal.leases import LEASE_SECONDS
+from confiture.journal.model import LEASE_SECONDS
 from confiture.journal.tables import migration, state_edge
 from confiture.postgres.session import Session, Transaction
 from confiture.sql import control_migrations

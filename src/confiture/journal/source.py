@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import NamedTuple
 
 from psycopg import sql
 
 from confiture.errors import Held
-from confiture.journal.deferred_objects import Deferred
+from confiture.journal.model import AnyDeferred, Deferred, DeferredStatus, deferred_as_json, deferred_from_json
 from confiture.postgres.session import Transaction
 from confiture.sql import load
 from confiture.types import TableRef
@@ -163,7 +162,7 @@ def set_last_pass(tx: Transaction, schema: str, number: int) -> None:
 
 def last_reverse_pass(tx: Transaction, schema: str) -> ReversePass:
     """The last reverse pass that the source has."""
-    query = sql.SQL("SELECT home, target_lsn::text FROM {}").format(table(schema, "passes"))
+    query = sql.SQL("SELECT reverse, target_lsn::text FROM {}").format(table(schema, "passes"))
     row = tx.pg.execute(query).fetchone()
     return ReversePass(0, None) if row is None else ReversePass(int(row[0]), row[1])
 
@@ -198,18 +197,19 @@ def storages(tx: Transaction, schema: str) -> set[str]:
 def add(tx: Transaction, schema: str, item: Deferred) -> None:
     """Record ``item`` in the transaction that disables or drops it; harmless to repeat."""
     statement = sql.SQL("INSERT INTO {} VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING")
-    values = (item.kind, item.table.schema, item.table.name, item.name, json.dumps(asdict(item)))
+    values = (item.kind, item.table.schema, item.table.name, item.name, json.dumps(deferred_as_json(item)))
     tx.pg.execute(statement.format(table(schema, "aside")), values)
 
 
-def items(tx: Transaction, schema: str, kind: str) -> tuple[Deferred, ...]:
+def items(tx: Transaction, schema: str, kind: type[AnyDeferred]) -> tuple[AnyDeferred, ...]:
     """The objects of one kind that are disabled or dropped, by name."""
     statement = sql.SQL("SELECT item FROM {} WHERE kind = %s ORDER BY schema_name, table_name, name")
-    rows = tx.pg.execute(statement.format(table(schema, "aside")), (kind,)).fetchall()
-    return tuple(Deferred(**{**row[0], "table": TableRef(**row[0]["table"])}) for row in rows)
+    rows = tx.pg.execute(statement.format(table(schema, "aside")), (kind.kind,)).fetchall()
+    found = (deferred_from_json(row[0]) for row in rows)
+    return tuple(item for item in found if isinstance(item, kind))
 
 
-def set_status(tx: Transaction, schema: str, item: Deferred, status: str) -> None:
+def set_status(tx: Transaction, schema: str, item: Deferred, status: DeferredStatus) -> None:
     """Record the new status of ``item`` in the transaction that changes it."""
     statement = sql.SQL(
         "UPDATE {} SET item = item || jsonb_build_object('status', %s::text)"

@@ -3,36 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
+from confiture.journal.model import TablePhase, TableProgress
 from confiture.journal.tables import chunk, table_plan
 from confiture.postgres.session import Transaction
-from confiture.types import KeyValue, TableRef
-
-Json = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class TableProgress:
-    """A table of the plan and how far its copy has come; ``estimate`` in rows."""
-
-    number: int
-    target: TableRef
-    source: TableRef
-    plan: Json
-    estimate: int
-    phase: str
-    fingerprint: Json | None
-    cursor_key: KeyValue | None
-    next_chunk: int
-    sealed: bool
-    rows_done: int
-    started_at: datetime | None
-    finished_at: datetime | None
+from confiture.types import Json, KeyValue, TableRef
 
 
 def key_values(value: list[str] | None) -> KeyValue | None:
@@ -46,7 +24,7 @@ def _progress(row: sa.Row[Any]) -> TableProgress:
         source=TableRef(row.source_schema, row.source_table),
         plan=row.plan,
         estimate=row.estimate,
-        phase=row.phase,
+        phase=TablePhase(row.phase),
         fingerprint=row.fingerprint,
         cursor_key=key_values(row.cursor_key),
         next_chunk=row.next_chunk,
@@ -96,7 +74,7 @@ def replace(tx: Transaction, run_id: uuid.UUID, number: int, source: TableRef, p
         source_table=source.name,
         plan=plan,
         estimate=estimate,
-        phase="planned",
+        phase=TablePhase.PLANNED,
         cursor_key=None,
         next_chunk=1,
         sealed=False,

@@ -37,7 +37,6 @@ run = _table(
     Column("mapping_file", Text),
     Column("plan", JSONB(none_as_null=True)),
     Column("plan_hash", Text),
-    Column("ddl_digest", Text),
     Column("writes_served_by", Text),
     Column("cutover_phase", Text),
     Column("blocked_reason", Text),
@@ -81,7 +80,6 @@ step = _table(
     Column("status", Text),
     _at("begun_at"),
     _at("done_at"),
-    Column("detail", JSONB),
 )
 built_object = _table(
     "built_object",
@@ -183,7 +181,7 @@ catchup = _table(
     Column("rows", BigInteger),
     Column("backlog", BigInteger),
     Column("oldest", Double),
-    Column("home", BigInteger),
+    Column("reverse", BigInteger),
     _at("at"),
 )
 verification_round = _table(
@@ -212,5 +210,4 @@ request = _table(
     Column("detail", JSONB),
     Column("actor", Text),
     _at("at"),
-    _at("seen_at"),
 )

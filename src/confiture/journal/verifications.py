@@ -3,70 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import func
 
+from confiture.journal.model import Difference, Unit, Verification
 from confiture.journal.tables import difference, verification, verified_unit
 from confiture.postgres.session import Transaction
-
-Json = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Verification:
-    """One attempt at verifying; ``verdict`` is None until it has ended."""
-
-    run_id: uuid.UUID
-    number: int
-    started_at: datetime
-    ended_at: datetime | None
-    epoch: int
-    plan_hash: str
-    purpose: str
-    servers: Json
-    verdict: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """A part that was compared: a table's rows in a range, a foreign key, a sequence."""
-
-    check_name: str
-    subject: str
-    unit: int
-    source_rows: int | None
-    target_rows: int | None
-    hashes: Json
-    equal: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One thing that differs: the key's values by column, and both values as text."""
-
-    check_name: str
-    subject: str
-    kind: str
-    key: Json | None = None
-    column_name: str | None = None
-    source_value: str | None = None
-    target_value: str | None = None
-
-    @property
-    def key_values(self) -> tuple[str, ...]:
-        """The values of the key alone."""
-        return tuple((self.key or {}).values())
-
-    @property
-    def place(self) -> str:
-        """Table, key, column and kind on one line, without the values."""
-        key = ", ".join(f"{name} = {value}" for name, value in (self.key or {}).items())
-        column = f"column {self.column_name}" if self.column_name else ""
-        return f"{' '.join(filter(None, (self.subject, key, column)))}: {self.kind}"
+from confiture.types import Json
 
 
 def latest(tx: Transaction, run_id: uuid.UUID, purpose: str | None = None) -> Verification | None:

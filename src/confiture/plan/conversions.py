@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from confiture.catalog import Column
+from confiture.catalog_model import Column
 from confiture.plan.projection import wire_type
 from confiture.types import quoted
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import psycopg
 from psycopg import sql
 
-from confiture.catalog import Catalog, Table
+from confiture.catalog_model import Catalog, Table
 from confiture.mapping import Mapping
 from confiture.plan import trust
 from confiture.plan.model import Facts, Options, Trusted

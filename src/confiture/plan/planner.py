@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from confiture import mapping as m
-from confiture.catalog import Catalog, Column, Filled, Index, Table
-from confiture.catalog import Sequence as CatalogSequence
+from confiture.catalog_model import Catalog, Column, Filled, Index, Table
+from confiture.catalog_model import Sequence as CatalogSequence
 from confiture.errors import Fault
 from confiture.plan.conversions import (
     NUMBERS,

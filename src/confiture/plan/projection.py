@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from confiture.catalog import Column
+from confiture.catalog_model import Column
 from confiture.types import TableRef
 
 #: Prefix of the key columns in the view, which has them in addition to the target's columns.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from confiture.catalog import Catalog, Column, Table
+from confiture.catalog_model import Catalog, Column, Table
 from confiture.plan.conversions import image_problem
 from confiture.plan.model import KeyColumn, Plan, SequencePlan, TablePlan
 from confiture.plan.planner import numbered

@@ -1,11 +1,22 @@
 """A connection pooler between the application and the databases, paused and redirected during a cutover.
 
-A cutover uses only the :class:`Pooler` protocol. How a pooler implements each method is its own concern.
+A cutover uses only the :class:`Pooler` protocol. How a pooler implements each method is its own concern. No I/O here.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The options of the command: the console's conninfo, the pool, and its file (None: as PgBouncer reports it)."""
+
+    conninfo: str
+    name: str
+    config: Path | None = None
 
 
 class Pooler(Protocol):

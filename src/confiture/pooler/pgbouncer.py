@@ -10,7 +10,7 @@ https://www.pgbouncer.org/usage.html
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -18,22 +18,13 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from confiture.config import Database
 from confiture.errors import CannotConnect, CutoverAborted, CutoverUnfinished, Refused
 from confiture.failpoints import failpoint
-from confiture.pooler import config_file
+from confiture.pooler import Pool, config_file
 from confiture.pooler.config_file import Address, Entry
 from confiture.pooler.console import Console, Failed, TimedOut
 from confiture.types import double_quoted
 
 #: Seconds to wait until the connections to the old database are closed, if the pool was not paused.
 CLOSING_SECONDS = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """The options of the command: the console's conninfo, the pool, and its file (None: as PgBouncer reports it)."""
-
-    conninfo: str
-    name: str
-    config: Path | None = None
 
 
 class PgBouncer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from confiture.postgres.connection import Pg
+from confiture.postgres.connection import Pg, only_row
 from confiture.sql import load
 from confiture.types import Backend
 
@@ -13,12 +13,11 @@ _BACKENDS = load("backends.sql")
 
 def backend_of(pg: Pg) -> Backend:
     # Seconds since the epoch: the session's date style, which need not be ours yet, does not show in them.
-    row = pg.execute(
+    found = pg.execute(
         "SELECT pid, extract(epoch FROM backend_start)::text FROM pg_catalog.pg_stat_activity"
         " WHERE pid = pg_catalog.pg_backend_pid()"
-    ).fetchone()
-    assert row is not None
-    return Backend(*row)
+    )
+    return Backend(*only_row(found))
 
 
 def alive(pg: Pg, backends: Sequence[Backend]) -> bool:

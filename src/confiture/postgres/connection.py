@@ -45,6 +45,17 @@ _SINCE_17 = (
 )
 
 
+def only_row(found: psycopg.Cursor[Row]) -> Row:
+    """The row of a query that always returns one, such as an aggregate.
+
+    :raises LookupError: when it returned none.
+    """
+    row = found.fetchone()
+    if row is None:
+        raise LookupError("a query that always returns a row returned none")
+    return row
+
+
 def connect(database: Database, application_name: str) -> Pg:
     """A connection in autocommit, without server-side prepared statements (I-9.3).
 

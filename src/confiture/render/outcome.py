@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from confiture.journal.runs import Run
+from confiture.journal.model import Run
 from confiture.naming import Naming
+from confiture.render.documents import SCHEMA_VERSION, RunSummary
 from confiture.states import CUTOVER, FINAL, MIGRATING, SETUP, VERIFIED, writes_served_by
-
-#: The version of every JSON document except ``status``; raised when a field is removed or changes its meaning.
-SCHEMA_VERSION = 1
 
 _NEXT = {SETUP: "migrate", MIGRATING: "verify", VERIFIED: "cutover", CUTOVER: "cleanup"}
 
@@ -34,7 +31,7 @@ def _can_roll_back(run: Run) -> bool:
     return bool(run.options.get("capture")) and not any(table.get("rollback_problem") for table in tables)
 
 
-def as_json(run: Run, following: Sequence[str]) -> dict[str, Any]:
+def as_json(run: Run, following: Sequence[str]) -> RunSummary:
     """The run, as every command's JSON contains it (``schemas/run.json``).
 
     :param following: the result of :func:`next_commands`.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from confiture.plan.model import Plan, TablePlan
-from confiture.render.outcome import SCHEMA_VERSION
+from confiture.render.documents import SCHEMA_VERSION, PreviewDocument, Row
+from confiture.types import Json
 
 
-def as_json(plan: Plan) -> dict[str, Any]:
+def as_json(plan: Plan) -> Json:
     """The plan as JSON (``schemas/plan.json``)."""
     return {"schema_version": SCHEMA_VERSION, "hash": plan.hash, **plan.as_json()}
 
@@ -53,13 +53,13 @@ def _table(table: TablePlan) -> list[str]:
     return lines
 
 
-Row = Mapping[str, str | None]
-
-
-def preview_json(table: str, rows: Sequence[tuple[Row, Row]]) -> dict[str, Any]:
+def preview_json(table: str, rows: Sequence[tuple[Row, Row]]) -> PreviewDocument:
     """Rows before and after the mapping, by column, as JSON (``schemas/preview.json``)."""
-    shown = [{"before": before, "after": after} for before, after in rows]
-    return {"schema_version": SCHEMA_VERSION, "table": table, "rows": shown}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "table": table,
+        "rows": [{"before": before, "after": after} for before, after in rows],
+    }
 
 
 def preview(table: str, rows: Sequence[tuple[Row, Row]]) -> str:

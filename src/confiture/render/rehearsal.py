@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
-
+from confiture.render.documents import RehearsalResult
 from confiture.schema_to_schema.outcomes import Rehearsal
 
 
@@ -18,11 +16,11 @@ def text(found: Rehearsal) -> list[str]:
     return [*lines, "blocking the lock now:", *(f"  {b}" for b in found.blockers)]
 
 
-def as_json(found: Rehearsal) -> dict[str, Any]:
+def as_json(found: Rehearsal) -> RehearsalResult:
     """The rehearsal as JSON; durations in seconds."""
     return {
         "expected_write_pause": found.seconds,
-        "parts": [asdict(p) for p in found.parts],
+        "parts": list(found.parts),
         "lock_timeout": found.lock_timeout,
-        "blockers": [asdict(b) for b in found.blockers],
+        "blockers": list(found.blockers),
     }

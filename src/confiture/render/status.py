@@ -6,6 +6,7 @@ import textwrap
 from datetime import datetime
 
 from confiture.copy.throttle import from_json
+from confiture.journal.model import TablePhase
 from confiture.states import ABORTED, CLEANED, CUTOVER, MIGRATING, SETUP, VERIFIED
 from confiture.status.facts import UNSAFE, Report, RunReport, Severity, TableReport
 
@@ -153,7 +154,7 @@ def _tables(run: RunReport, every: bool) -> list[str]:
     if not run.tables:
         return ["no table is planned yet"]
     # Failed tables come first, then tables in progress, then planned tables, then finished tables.
-    order = {"copying": 1, "copied": 1, "indexing": 1, "planned": 2, "finished": 3}
+    order = {**dict.fromkeys(TablePhase, 1), TablePhase.PLANNED: 2, TablePhase.FINISHED: 3}
     rows = sorted(run.tables, key=lambda t: (0 if t.failed_chunks else order[t.phase], t.target))
     shown = rows if every else rows[:TABLES_SHOWN]
     width = max(5, *(len(t.target) for t in shown))
@@ -168,7 +169,9 @@ def _tables(run: RunReport, every: bool) -> list[str]:
 
 def _table(t: TableReport, width: int) -> str:
     total = f"{'~' if t.total_is_estimate else ''}{_short(t.rows_total)}"
-    note = f"{t.rebuilt}/{t.to_rebuild} indexes and constraints" if t.phase == "indexing" else t.checkpoint or ""
+    note = (
+        f"{t.rebuilt}/{t.to_rebuild} indexes and constraints" if t.phase is TablePhase.INDEXING else t.checkpoint or ""
+    )
     if t.failed_chunks:
         note = f"{t.failed_chunks} chunks FAILED: {t.last_error or ''}"
     rows = f"{_short(t.rows_done)}/{total}"

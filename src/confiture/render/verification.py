@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
-
+from confiture.render.documents import VerificationResult
 from confiture.schema_to_schema.outcomes import Result
 
 #: Differences that the text shows; the file has all of them.
@@ -49,12 +47,12 @@ def _shown(value: str | None) -> str:
     return "NULL" if value is None else value if len(value) <= 60 else value[:57] + "..."
 
 
-def as_json(result: Result) -> dict[str, Any]:
+def as_json(result: Result) -> VerificationResult:
     """The verification as JSON (``schemas/verification.json``)."""
     return {
         "number": result.number,
         "equal": result.equal,
-        "tables": [asdict(t) for t in result.tables],
+        "tables": list(result.tables),
         "checks": result.checks,
-        "differences": [asdict(d) for d in result.differences],
+        "differences": list(result.differences),
     }

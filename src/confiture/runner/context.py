@@ -19,7 +19,7 @@ from confiture.errors import Held
 from confiture.failpoints import failpoint
 from confiture.journal import leases, runs
 from confiture.journal import source as run_schema
-from confiture.journal.runs import Run
+from confiture.journal.model import LEASE_SECONDS, Run
 from confiture.postgres import yielding
 from confiture.postgres.backends import alive, terminate
 from confiture.postgres.retry import retry
@@ -223,7 +223,7 @@ def end_backends(session: Session, backends: tuple[Backend, ...]) -> None:
         return
     with session.transaction() as tx:
         terminate(tx.pg, backends)
-    deadline = time.monotonic() + leases.LEASE_SECONDS
+    deadline = time.monotonic() + LEASE_SECONDS
     while time.monotonic() < deadline:
         with session.transaction() as tx:
             if not alive(tx.pg, backends):

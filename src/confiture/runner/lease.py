@@ -22,8 +22,7 @@ from confiture.errors import CannotConnect, ConfitureError, DataFailure, Held
 from confiture.failpoints import failpoint
 from confiture.journal import leases, runs
 from confiture.journal import source as run_schema
-from confiture.journal.leases import Runner
-from confiture.journal.runs import Run
+from confiture.journal.model import Run, Runner
 from confiture.postgres import yielding
 from confiture.postgres.backends import alive
 from confiture.postgres.retry import retry

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from confiture.journal.model import TablePhase
+
 
 class Progress(Protocol):
     """Where a step says how far it is; a terminal, a log, or nothing."""
@@ -11,7 +13,7 @@ class Progress(Protocol):
     def say(self, text: str) -> None:
         """A whole line, once."""
 
-    def table(self, name: str, done: int, total: int, phase: str) -> None:
+    def table(self, name: str, done: int, total: int, phase: TablePhase) -> None:
         """Rows done of an estimated total of one table."""
 
 
@@ -21,5 +23,5 @@ class Silent:
     def say(self, text: str) -> None:
         """Nothing."""
 
-    def table(self, name: str, done: int, total: int, phase: str) -> None:
+    def table(self, name: str, done: int, total: int, phase: TablePhase) -> None:
         """Nothing."""

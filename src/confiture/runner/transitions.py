@@ -7,13 +7,14 @@ https://github.com/pytransitions/transitions
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 
 from transitions import Machine, MachineError
 
 from confiture.errors import ConfitureError, Held, Refused
 from confiture.journal import runs
-from confiture.journal.runs import Json, Run
+from confiture.journal.model import Run
 from confiture.postgres.session import Transaction
 from confiture.states import EDGES, STATES
 
@@ -65,7 +66,7 @@ def next_state(state: str, trigger: str) -> str:
     return model.state
 
 
-def fire(tx: Transaction, run: Run, trigger: str, detail: Json | None = None) -> str:
+def fire(tx: Transaction, run: Run, trigger: str, detail: Mapping[str, object] | None = None) -> str:
     """Move the run along an edge within ``tx``, which already holds the fence; the new state.
 
     :raises Refused: when the state has no such edge.

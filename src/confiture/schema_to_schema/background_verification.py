@@ -16,8 +16,7 @@ from confiture.compare import changed_keys, checksum, compared_parts
 from confiture.compare.checksum import Hashing
 from confiture.copy.run_table import RunTable
 from confiture.journal import rounds, verifications
-from confiture.journal.rounds import Round
-from confiture.journal.verifications import Difference
+from confiture.journal.model import Difference, Round
 from confiture.plan.model import Plan
 from confiture.runner.context import Context
 from confiture.schema_to_schema.changed_key_verification import reopen

@@ -10,7 +10,7 @@ from confiture.compare.checksum import Hashing
 from confiture.compare.suspects import Key
 from confiture.copy.run_table import RunTable
 from confiture.journal import runs
-from confiture.journal.verifications import Difference
+from confiture.journal.model import Difference
 from confiture.plan.model import Plan
 from confiture.runner import transitions
 from confiture.runner.context import Context

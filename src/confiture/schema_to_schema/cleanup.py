@@ -13,7 +13,7 @@ from confiture.config import Database
 from confiture.copy import foreign_server
 from confiture.errors import Held, Refused
 from confiture.journal import built_objects, deferred_objects, runs, source, table_plans
-from confiture.journal.runs import Run
+from confiture.journal.model import SUSPENDED, DeferredForeignKey, DeferredStatus, Run
 from confiture.naming import Naming
 from confiture.plan.model import plan_from_json
 from confiture.plan.projection import raw
@@ -229,9 +229,9 @@ def _restore_found(context: Context, tx: Transaction) -> None:
     tables = [sql.Identifier(s.target.schema, s.target.name) for s in table_plans.of_run(tx, context.run_id)]
     if tables:
         tx.pg.execute(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(tables)))
-    taken = [item for item in deferred_objects.of_run(tx, context.run_id) if item.status == "off"]
-    keys = (d for d in taken if d.kind == "foreign_key")
-    suspended = deferred_objects.in_order(d for d in taken if d.kind in deferred_objects.SUSPENDED)
+    taken = [item for item in deferred_objects.of_run(tx, context.run_id) if item.status is DeferredStatus.OFF]
+    keys = (d for d in taken if isinstance(d, DeferredForeignKey))
+    suspended = deferred_objects.in_order(d for d in taken if isinstance(d, SUSPENDED))
     for item in (*indexes.roots_first(taken), *keys, *suspended):
         rebuild.restore_and_record(context, tx, item)
     run = runs.get(tx, context.run_id)

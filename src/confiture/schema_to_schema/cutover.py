@@ -26,9 +26,15 @@ from confiture.errors import Blocked, CannotConnect, CutoverAborted, CutoverUnfi
 from confiture.failpoints import failpoint
 from confiture.journal import catch_up, deferred_objects, runs
 from confiture.journal import source as run_schema
-from confiture.journal.deferred_objects import Deferred
-from confiture.journal.runs import Run
-from confiture.journal.verifications import Difference
+from confiture.journal.model import (
+    SUSPENDED,
+    DeferredCheck,
+    DeferredForeignKey,
+    DeferredStatus,
+    DeferredTrigger,
+    Difference,
+    Run,
+)
 from confiture.plan.model import Plan
 from confiture.pooler import Pooler
 from confiture.postgres.budget import Budget
@@ -54,7 +60,7 @@ from confiture.schema_to_schema.keyless import off_until_cutover
 from confiture.schema_to_schema.outcomes import Limits
 from confiture.schema_to_schema.switchover import FORWARD, Remaining
 from confiture.schema_to_schema.table_lock import TryAgain, Work
-from confiture.states import CUTOVER
+from confiture.states import CUTOVER, CutoverPhase
 from confiture.types import TableRef
 
 #: Number of values that a sequence is set ahead, because reading it is not transactional.
@@ -75,7 +81,7 @@ def switch(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None =
         refuse_stale(context, plan)
         verify.refuse_changed(context)
         hashing = changed_keys.hashing_of(context, plan)
-        set_phase(context, "preparing")
+        set_phase(context, CutoverPhase.PREPARING)
         try:
             prepare(context, plan, hashing, limits)
             servers = verify.servers(context)
@@ -85,7 +91,7 @@ def switch(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None =
                 for job in (j for f in follower.followed for j in f.jobs):
                     changed_keys.discard_equal(context, job, hashing)
                 with switchover.paused(context, pooler, limits, FORWARD) as remaining:
-                    set_phase(context, "closing")
+                    set_phase(context, CutoverPhase.CLOSING)
                     try:
                         _close(follower, plan, hashing, remaining, servers)
                     except (psycopg.Error, CannotConnect) as error:
@@ -100,7 +106,7 @@ def switch(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None =
     # The target is serving. The rest may be interrupted; the same command continues it.
     drop_interim_keys(context, plan)
     reverse.prepare_source(context, plan)
-    retry(lambda: set_phase(context, "done"))
+    retry(lambda: set_phase(context, CutoverPhase.DONE))
     materialized_views.refresh(context, plan)
     switchover.refuse_paused_pooler(context, FORWARD)
 
@@ -150,9 +156,12 @@ def _check_target(context: Context, opening: Transaction) -> None:
 
 def _acted_on(tx: Transaction, context: Context) -> list[TableRef]:
     """The target tables that the opening changes."""
-    kinds = ("foreign_key", "trigger")
     return sorted(
-        {d.table for d in deferred_objects.of_run(tx, context.run_id) if d.kind in kinds and d.status != "back"}
+        {
+            d.table
+            for d in deferred_objects.of_run(tx, context.run_id)
+            if isinstance(d, DeferredForeignKey | DeferredTrigger) and d.status is not DeferredStatus.BACK
+        }
     )
 
 
@@ -180,7 +189,7 @@ def _act(
     failpoint("switch.before_point_of_no_return")
 
 
-def set_phase(context: Context, name: str | None, **values: object) -> None:
+def set_phase(context: Context, name: CutoverPhase | None, **values: object) -> None:
     """Record the phase for ``status`` only. Recovery reads the real state from the databases."""
     # Durable together: the phase and the run's other values of this call.
     with context.fenced("switch.phase") as tx:
@@ -351,7 +360,7 @@ def complete_opening(context: Context, plan: Plan) -> None:
             fix="run the same command again; if this repeats, check the write block's triggers on the source",
         )
     if switchover.lacks_closing(context, FORWARD):
-        set_phase(context, "closing")  # the record of the phase may be lost too
+        set_phase(context, CutoverPhase.CLOSING)  # the record of the phase may be lost too
         raise Blocked(
             "the target has lost changes since the source was closed, so that it is not opened",
             why="it crashed with commits not on disk, was failed over, or was restored from a backup",
@@ -382,33 +391,33 @@ def open_target(context: Context, tx: Transaction, plan: Plan, run: Run, servers
 
     :param servers: the start of both servers, when every row is known to be equal; None when that is not known.
     """
-    for item in deferred_objects.of_run(tx, context.run_id, "foreign_key"):
-        if item.status == "interim" and item.interim is not None:
-            foreign_keys.declare(tx, item)
-        elif item.status == "off" and off_until_cutover(plan, item):
-            foreign_keys.restore_not_valid(tx, item)
-            deferred_objects.set_status(tx, context.run_id, item, "interim")
-    off = [item for item in deferred_objects.suspended(tx, context.run_id) if item.status != "back"]
+    for key in deferred_objects.of_kind(tx, context.run_id, DeferredForeignKey):
+        if key.status is DeferredStatus.INTERIM and key.interim is not None:
+            foreign_keys.declare(tx, key)
+        elif key.status is DeferredStatus.OFF and off_until_cutover(plan, key):
+            foreign_keys.restore_not_valid(tx, key)
+            deferred_objects.set_status(tx, context.run_id, key, DeferredStatus.INTERIM)
+    off = [item for item in deferred_objects.suspended(tx, context.run_id) if item.status is not DeferredStatus.BACK]
     for item in off:
         restore(tx, item)
-    checks = [item.table for item in off if item.kind == "check"]
+    checks = [item.table for item in off if isinstance(item, DeferredCheck)]
     if checks:
         # A restored constraint NOT VALID may be NOT NULL, which changes the fingerprint of its column.
         fingerprint.record(tx, context.schema, fingerprint.roots_of(tx, checks), (fingerprint.COLUMNS,))
-    deferred_objects.set_all_statuses(tx, context.run_id, deferred_objects.SUSPENDED, "back")
+    deferred_objects.set_all_statuses(tx, context.run_id, SUSPENDED, DeferredStatus.BACK)
     write_block.unblock(tx, context.schema)
     transitions.fire(tx, run, "cutover", {"live": True})
     options = {k: v for k, v in run.options.items() if k != reverse_verify.SERVERS_OPTION}
     if servers is not None:
         options[reverse_verify.SERVERS_OPTION] = servers
-    runs.update(tx, context.run_id, writes_served_by="target", cutover_phase="opened", options=options)
+    runs.update(tx, context.run_id, writes_served_by="target", cutover_phase=CutoverPhase.OPENED, options=options)
 
 
 def drop_interim_keys(context: Context, plan: Plan) -> None:
     """After the opening, without a time limit: validate the declared keys, drop their interims."""
     with context.target.transaction(read_only=True) as tx:
-        keys = [k for k in deferred_objects.of_run(tx, context.run_id, "foreign_key") if k.status == "interim"]
-    for item in keys:
+        keys = deferred_objects.of_kind(tx, context.run_id, DeferredForeignKey)
+    for item in (k for k in keys if k.status is DeferredStatus.INTERIM):
         beside_interim = not off_until_cutover(plan, item)
         # Durable: the declared key is validated. Its interim remains.
         with context.fenced() as tx:
@@ -418,10 +427,10 @@ def drop_interim_keys(context: Context, plan: Plan) -> None:
         )
 
 
-def _drop_interim(context: Context, item: Deferred, *, beside_interim: bool) -> None:
+def _drop_interim(context: Context, item: DeferredForeignKey, *, beside_interim: bool) -> None:
     # Durable together: the interim is dropped, and the key is recorded as declared.
     with context.fenced("switch.key") as tx:
         brief_lock(tx)
         if beside_interim:
             foreign_keys.drop_interim(tx, item)
-        deferred_objects.set_status(tx, context.run_id, item, "back")
+        deferred_objects.set_status(tx, context.run_id, item, DeferredStatus.BACK)

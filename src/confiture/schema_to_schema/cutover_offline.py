@@ -14,8 +14,7 @@ from confiture.capture import write_block
 from confiture.errors import CutoverAborted, Refused
 from confiture.journal import deferred_objects, runs, verifications
 from confiture.journal import source as run_schema
-from confiture.journal.deferred_objects import Deferred
-from confiture.journal.runs import Run
+from confiture.journal.model import DeferredForeignKey, DeferredStatus, Run
 from confiture.naming import Naming
 from confiture.plan.model import Plan
 from confiture.postgres.session import Transaction
@@ -100,18 +99,18 @@ def refuse_closed(context: Context, plan: Plan, source: Transaction) -> None:
 def _as_declared(context: Context) -> None:
     """Foreign keys as declared, each in a resumable step of its own, before anything is locked."""
     with context.target.transaction(read_only=True) as tx:
-        keys = deferred_objects.of_run(tx, context.run_id, "foreign_key")
+        keys = deferred_objects.of_kind(tx, context.run_id, DeferredForeignKey)
     steps = [Step(f"foreign key {k.name} on {k.table} as declared", act=_declare(k)) for k in keys]
     run_steps(context, "cutover", steps)
 
 
-def _declare(item: Deferred) -> Callable[[Context, Transaction], None]:
+def _declare(item: DeferredForeignKey) -> Callable[[Context, Transaction], None]:
     def act(context: Context, tx: Transaction) -> None:
         both = fingerprint.roots_of(tx, item.tables)
         fingerprint.refuse_changed(tx, context.schema, "target", [fingerprint.FOREIGN_KEYS], list(both))
         foreign_keys.replace_interim(tx, item)
         fingerprint.record(tx, context.schema, both, [fingerprint.FOREIGN_KEYS])
-        deferred_objects.set_status(tx, context.run_id, item, "back")
+        deferred_objects.set_status(tx, context.run_id, item, DeferredStatus.BACK)
 
     return act
 
@@ -141,7 +140,7 @@ def _under_lock(context: Context, source: Transaction, plan: Plan) -> None:
         sequences.set_all(context.source, tx, plan)
         for item in deferred_objects.suspended(tx, context.run_id):
             restore(tx, item)
-            deferred_objects.set_status(tx, context.run_id, item, "back")
+            deferred_objects.set_status(tx, context.run_id, item, DeferredStatus.BACK)
         run = runs.get(tx, context.run_id)
         transitions.fire(tx, run, "cutover", {"verification": result.number})
         runs.update(tx, context.run_id, writes_served_by="target")
@@ -151,8 +150,8 @@ def rehearse_declaring(context: Context) -> None:
     """Declare the foreign keys, and roll that back."""
     with context.target.rehearsal() as tx:
         runs.fence(tx, context.run_id, context.epoch)
-        for key in deferred_objects.of_run(tx, context.run_id, "foreign_key"):
-            if key.status == "interim":
+        for key in deferred_objects.of_kind(tx, context.run_id, DeferredForeignKey):
+            if key.status is DeferredStatus.INTERIM:
                 foreign_keys.replace_interim(tx, key)
 
 

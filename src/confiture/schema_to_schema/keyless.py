@@ -16,8 +16,7 @@ from confiture.copy.chunks import MOVERS
 from confiture.copy.run_table import RunTable, reading
 from confiture.errors import CutoverAborted
 from confiture.journal import deferred_objects, runs
-from confiture.journal.deferred_objects import Deferred
-from confiture.journal.verifications import Difference
+from confiture.journal.model import Deferred, DeferredForeignKey, Difference
 from confiture.plan.model import Plan
 from confiture.postgres.retry import repeated
 from confiture.postgres.session import Transaction
@@ -27,7 +26,7 @@ from confiture.types import KeyRange
 
 def off_until_cutover(plan: Plan, item: Deferred) -> bool:
     """Whether a foreign key is off until the cutover: a table at one of its ends is copied again there."""
-    if item.kind != "foreign_key":
+    if not isinstance(item, DeferredForeignKey):
         return False
     return any(t.recopied and t.target in item.tables for t in plan.tables)
 
@@ -38,12 +37,12 @@ def recopy(context: Context, plan: Plan, hashing: Hashing) -> None:
     :raises CutoverAborted: when a row differs; the source is still serving.
     """
     with context.target.transaction(read_only=True) as tx:
-        keys = [k for k in deferred_objects.of_run(tx, context.run_id, "foreign_key") if off_until_cutover(plan, k)]
+        keys = deferred_objects.of_kind(tx, context.run_id, DeferredForeignKey)
     for table in plan.tables:
         if table.recopied:
             _recopy(context, RunTable(table, context.schema), hashing)
     for key in keys:
-        if (key.detail or {}).get("validated"):
+        if key.validated and off_until_cutover(plan, key):
             with context.target.transaction(read_only=True) as tx:
                 _refuse(constraints.orphans(tx, key))
 

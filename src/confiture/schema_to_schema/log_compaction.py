@@ -13,6 +13,7 @@ from confiture.capture import apply
 from confiture.capture.apply import Followed, Follower
 from confiture.capture.triggers import Captured
 from confiture.journal import table_plans
+from confiture.journal.model import COPIED
 from confiture.plan.model import Plan
 from confiture.postgres.retry import retry
 from confiture.postgres.yielding import yielding
@@ -73,7 +74,7 @@ class LogCompactor:
     def _parted(self) -> tuple[list[Followed], list[Captured]]:
         with self._context.target.transaction(read_only=True) as tx:
             states = table_plans.of_run(tx, self._context.run_id)
-        copied = {s.number for s in states if s.phase in ("copied", "finished")}
+        copied = {s.number for s in states if s.phase in COPIED}
         ready, waiting = [], []
         for followed in apply.followed(self._context, self._plan):
             if all(job.table.number in copied and job.table.arbiter for job in followed.jobs):

@@ -16,8 +16,8 @@ from confiture.copy.run_table import RunTable
 from confiture.copy.throttler import Throttler
 from confiture.errors import Blocked, ConfitureError, DataFailure, GaveWay, Refused
 from confiture.journal import runs, table_plans
-from confiture.journal.chunks import Chunk, claim, fail
-from confiture.journal.table_plans import TableProgress
+from confiture.journal.chunks import claim, fail
+from confiture.journal.model import COPIED, BadRowDetail, Chunk, ChunkError, TablePhase, TableProgress
 from confiture.plan.model import Plan, plan_from_json
 from confiture.postgres.failure import failure, relies_on_search_path
 from confiture.postgres.retry import retry, retry_delays
@@ -25,9 +25,6 @@ from confiture.runner.context import Context
 from confiture.schema_to_schema import follow, plan_store, rebuild
 from confiture.schema_to_schema.log_compaction import LogCompactor
 from confiture.types import shell_word
-
-#: Phases of a table whose rows are all copied.
-COPIED = ("copied", "finished")
 
 
 def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
@@ -97,7 +94,7 @@ def _copy_table(context: Context, job: RunTable, state: TableProgress, throttler
         copied += rows or 0
         done, now = retry(partial(chunks.complete, context, number))
         total = now.rows_done if done else max(now.estimate, now.rows_done)
-        context.progress.table(name, now.rows_done, total, "copied" if done else "copying")
+        context.progress.table(name, now.rows_done, total, TablePhase.COPIED if done else TablePhase.COPYING)
         if done:
             break
     retry(partial(_mark_copied, context, number))
@@ -107,7 +104,7 @@ def _copy_table(context: Context, job: RunTable, state: TableProgress, throttler
 def _mark_copied(context: Context, number: int) -> None:
     # Durable: every row of the table is copied.
     with context.fenced() as tx:
-        table_plans.update(tx, context.run_id, number, phase="copied")
+        table_plans.update(tx, context.run_id, number, phase=TablePhase.COPIED)
 
 
 def _copy_next(context: Context, job: RunTable, state: TableProgress, throttler: Throttler) -> int | None:
@@ -127,7 +124,7 @@ def _copy_next(context: Context, job: RunTable, state: TableProgress, throttler:
         throttler.copied(job.table.number, rows, began)
         copied += rows
         estimate = max(state.estimate, state.rows_done + copied)
-        context.progress.table(str(job.table.target), state.rows_done + copied, estimate, "copying")
+        context.progress.table(str(job.table.target), state.rows_done + copied, estimate, TablePhase.COPYING)
 
 
 def _copy_or_halve(context: Context, job: RunTable, chunk: Chunk) -> int | None:
@@ -179,13 +176,14 @@ def _failed(context: Context, job: RunTable, chunk: Chunk | None, error: psycopg
     span = f"[{_edge(chunk.range.lower)}, {_edge(chunk.range.upper)})"
     place = bad.place or "column unknown"
     what = f"a row of {job.table.source} does not fit into {job.table.target}: {key}, {place}"
-    detail = {"message": bad.message, "key": bad.key, "place": bad.place, "sqlstate": error.sqlstate}
+    found: ChunkError = {"message": bad.message, "key": bad.key, "place": bad.place, "sqlstate": error.sqlstate}
     # Durable together: the chunk is failed, with its row, and the run's note of it.
     with context.fenced() as tx:
         held = claim(tx, context.run_id, chunk)
         if held is not None:
-            fail(tx, context.run_id, held, detail)
-        runs.note(tx, context.run_id, context.epoch, "bad row", {"table": str(job.table.target), **detail})
+            fail(tx, context.run_id, held, found)
+        detail: BadRowDetail = {"table": str(job.table.target), **found}
+        runs.note(tx, context.run_id, context.epoch, "bad row", detail)
     return DataFailure(
         what,
         why=f"{bad.message} (chunk {chunk.number}, keys {span})",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from confiture.journal.verifications import Difference
+from confiture.journal.model import Difference
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,15 +15,14 @@ from psycopg import IsolationLevel, sql
 
 from confiture import build, catalog, fingerprint
 from confiture.capture import write_block
-from confiture.catalog import Catalog
+from confiture.catalog_model import Catalog, Index, Table
 from confiture.config import Database
 from confiture.copy import fdw, foreign_server
 from confiture.copy.run_table import RunTable
 from confiture.errors import Blocked, Fault, FaultyInput, Refused, UsageError
 from confiture.journal import deferred_objects, runs, steps, table_plans
 from confiture.journal import source as run_schema
-from confiture.journal.runs import Json, Run
-from confiture.journal.table_plans import TableProgress
+from confiture.journal.model import COPIED, DeferredForeignKey, DeferredStatus, Run, TableProgress
 from confiture.mapping import Mapping
 from confiture.plan import expressions, reverse, trust
 from confiture.plan.model import Options, Plan, TablePlan, Trusted, plan_from_json, table_signature
@@ -37,7 +36,7 @@ from confiture.runner.context import Context
 from confiture.schema_to_schema.deferred_objects import describe, take_off
 from confiture.schema_to_schema.preconditions import capture
 from confiture.states import VERIFIED
-from confiture.types import TableRef, quoted, shell_word
+from confiture.types import Json, TableRef, quoted, shell_word
 
 #: The facts of each source table, by aspect, in the snapshot of the plan.
 Fingerprints = dict[TableRef, dict[str, str]]
@@ -155,7 +154,7 @@ def faulty(found: Sequence[Fault]) -> FaultyInput:
 
 
 def preview(
-    session: Session, table: TablePlan, source: catalog.Table, rows: int
+    session: Session, table: TablePlan, source: Table, rows: int
 ) -> list[tuple[dict[str, str | None], dict[str, str | None]]]:
     """Rows of the source, each with the row that the table's SELECT returns for the target."""
     before = [c.name for c in source.columns]
@@ -314,7 +313,7 @@ def _refuse_other_tables(before: tuple[TableProgress, ...], plan: Plan) -> None:
 
 def has_rows(state: TableProgress) -> bool:
     """Whether rows of the table are copied, or the source table is known to have none."""
-    return bool(state.rows_done) or state.phase in ("copied", "finished")
+    return bool(state.rows_done) or state.phase in COPIED
 
 
 def _refuse_changed(before: tuple[TableProgress, ...], plan: Plan, restart: frozenset[TableRef]) -> None:
@@ -499,7 +498,7 @@ def _take_indexes_off(context: Context, tx: Transaction, plan: Plan, target: Cat
     """Take off every index except the unique one on the walk key's image (docs/invariants.md, I-3.11)."""
     for table in plan.tables:
         found = target.by_ref[table.target]
-        trees: dict[int, list[catalog.Index]] = {}
+        trees: dict[int, list[Index]] = {}
         for index in (*found.indexes, *found.partition_indexes):
             trees.setdefault(index.tree, []).append(index)
         for tree in trees.values():
@@ -508,12 +507,12 @@ def _take_indexes_off(context: Context, tx: Transaction, plan: Plan, target: Cat
                     deferred_objects.add(tx, context.run_id, describe.index(index))
 
 
-def _stays(index: catalog.Index, table: TablePlan) -> bool:
+def _stays(index: Index, table: TablePlan) -> bool:
     arbiter = index.level == 0 and index.name == table.arbiter
     return arbiter or index.marked or index.needed or not index.valid
 
 
-def _dropped(tx: Transaction, index: catalog.Index) -> bool:
+def _dropped(tx: Transaction, index: Index) -> bool:
     """Drop an index with all that is attached to it; one that another object needs remains, and slows the copy."""
     try:
         with tx.pg.transaction():
@@ -539,10 +538,10 @@ def _reopen(context: Context, tx: Transaction, run: Run) -> None:
 
 def foreign_keys_off(context: Context, tx: Transaction) -> None:
     """Take the foreign keys off again, so that a referenced table can be emptied and filled."""
-    for item in deferred_objects.of_run(tx, context.run_id, "foreign_key"):
-        if item.status != "off":
+    for item in deferred_objects.of_kind(tx, context.run_id, DeferredForeignKey):
+        if item.status is not DeferredStatus.OFF:
             take_off(tx, item)
-            deferred_objects.set_status(tx, context.run_id, item, "off")
+            deferred_objects.set_status(tx, context.run_id, item, DeferredStatus.OFF)
 
 
 def _empty(tx: Transaction, tables: frozenset[TableRef]) -> None:

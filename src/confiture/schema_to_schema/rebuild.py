@@ -14,7 +14,7 @@ from psycopg import sql
 from confiture import fingerprint
 from confiture.errors import DataFailure
 from confiture.journal import deferred_objects, table_plans
-from confiture.journal.deferred_objects import Deferred
+from confiture.journal.model import AnyDeferred, Deferred, DeferredForeignKey, DeferredStatus, TablePhase
 from confiture.plan.model import Plan
 from confiture.postgres.failure import failure
 from confiture.postgres.retry import retry, retryable
@@ -28,16 +28,15 @@ from confiture.schema_to_schema.keyless import off_until_cutover
 from confiture.types import TableRef, shell_word
 
 TargetAct = Callable[[Context, Transaction], None]
-Act = Callable[[Context, Transaction, Deferred], None]
 
 
 def rebuild(context: Context, plan: Plan) -> None:
     """Restore what was taken off for the copy; foreign keys as they stand until the cutover."""
     with context.target.transaction(read_only=True) as tx:
         taken = deferred_objects.of_run(tx, context.run_id)
-    keys = [d for d in taken if d.kind == "foreign_key" and not off_until_cutover(plan, d)]
+    keys = [d for d in taken if isinstance(d, DeferredForeignKey) and not off_until_cutover(plan, d)]
     # Indexes exist already after a table was copied again. Those that another object needs were not taken off.
-    off = [d for d in indexes.roots_first(taken) if d.status == "off"]
+    off = [d for d in indexes.roots_first(taken) if d.status is DeferredStatus.OFF]
     retry(partial(_set_sequences, context, plan))
     run_steps(
         context,
@@ -66,7 +65,7 @@ def _set_sequences(context: Context, plan: Plan) -> None:
         sequences.set_all(context.source, tx, plan)
 
 
-def _step(name: str, act: Act, item: Deferred) -> Step:
+def _step(name: str, act: Callable[[Context, Transaction, AnyDeferred], None], item: AnyDeferred) -> Step:
     def run(context: Context, tx: Transaction) -> None:
         try:
             act(context, tx, item)
@@ -91,22 +90,22 @@ def _not_unique(error: psycopg.Error, name: str, item: Deferred) -> DataFailure:
 def restore_and_record(context: Context, tx: Transaction, item: Deferred) -> None:
     """Restore an object that is off, and record that it is back."""
     restore(tx, item)
-    deferred_objects.set_status(tx, context.run_id, item, "back")
+    deferred_objects.set_status(tx, context.run_id, item, DeferredStatus.BACK)
 
 
-def _add_interim(context: Context, tx: Transaction, item: Deferred) -> None:
+def _add_interim(context: Context, tx: Transaction, item: DeferredForeignKey) -> None:
     """Add the foreign key as it stands until the cutover; one with orphans remains off, and ``verify`` names them."""
     try:
         with tx.pg.transaction():
             foreign_keys.add_interim(tx, item)
     except psycopg.errors.ForeignKeyViolation:
         return
-    deferred_objects.set_status(tx, context.run_id, item, "interim")
+    deferred_objects.set_status(tx, context.run_id, item, DeferredStatus.INTERIM)
 
 
-def _validate_interim(context: Context, tx: Transaction, item: Deferred) -> None:
+def _validate_interim(context: Context, tx: Transaction, item: DeferredForeignKey) -> None:
     """Check every row under the interim; a key with orphans remains NOT VALID, and ``verify`` names them."""
-    if (item.detail or {}).get("validated") is False:
+    if not item.validated:
         return  # declared NOT VALID: the new schema does not ask for validation
     try:
         with tx.pg.transaction():
@@ -125,7 +124,7 @@ def _refresh(view: TableRef) -> TargetAct:
 def _analyze(table: TableRef, number: int) -> TargetAct:
     def act(context: Context, tx: Transaction) -> None:
         tx.pg.execute(sql.SQL("ANALYZE {}").format(qualified(table)))
-        table_plans.update(tx, context.run_id, number, phase="finished", finished_at=_now(tx))
+        table_plans.update(tx, context.run_id, number, phase=TablePhase.FINISHED, finished_at=_now(tx))
 
     return act
 

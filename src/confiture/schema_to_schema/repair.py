@@ -11,8 +11,7 @@ from confiture.capture.apply import Followed
 from confiture.copy.run_table import RunTable
 from confiture.errors import Refused
 from confiture.journal import runs
-from confiture.journal.runs import Run
-from confiture.journal.verifications import Difference
+from confiture.journal.model import Difference, Run
 from confiture.naming import Naming
 from confiture.plan.keyset import typed
 from confiture.plan.model import Plan

@@ -23,7 +23,7 @@ from confiture.capture.triggers import Captured
 from confiture.errors import Blocked, Fault, Refused
 from confiture.failpoints import failpoint
 from confiture.journal import catch_up, deferred_objects, runs, source
-from confiture.journal.deferred_objects import Deferred
+from confiture.journal.model import SUSPENDED, AnyDeferred, DeferredForeignKey, DeferredStatus
 from confiture.mapping import Mapping
 from confiture.plan import trust
 from confiture.plan.model import Plan, TablePlan
@@ -139,7 +139,7 @@ def prepare_source(context: Context, plan: Plan) -> None:
         return
     tables = _sources(plan)
     with context.source.transaction(read_only=True) as tx:
-        known = {(k.table, k.name) for k in source.items(tx, context.schema, "foreign_key")}
+        known = {(k.table, k.name) for k in source.items(tx, context.schema, DeferredForeignKey)}
         found = catalog.read(tx)
     keys = [k for table in found.tables for k in table.foreign_keys]
     # The application's triggers have already fired in the target for every change that is applied here.
@@ -159,7 +159,9 @@ def prepare_source(context: Context, plan: Plan) -> None:
         fingerprint.record(tx, context.schema, refs, (*_CHANGED, fingerprint.FOREIGN_KEYS))
 
 
-def _take_off(context: Context, item: Deferred, kind: str, off: Callable[[Transaction, Deferred], object]) -> None:
+def _take_off(
+    context: Context, item: AnyDeferred, kind: str, off: Callable[[Transaction, AnyDeferred], object]
+) -> None:
     # Durable together: the object is off or relaxed, and its definition recorded.
     with context.fenced_source(f"reverse.{kind}") as tx:
         brief_lock(tx)
@@ -172,14 +174,14 @@ def restore_source(context: Context, tx: Transaction) -> None:
 
     :func:`drop_source_interims` ends the transition.
     """
-    off = (item for kind in deferred_objects.SUSPENDED for item in source.items(tx, context.schema, kind))
+    off = (item for kind in SUSPENDED for item in source.items(tx, context.schema, kind))
     for item in deferred_objects.in_order(off):
         restore(tx, item)
         source.forget(tx, context.schema, item)
-    for item in source.items(tx, context.schema, "foreign_key"):
-        if item.status == "off":
+    for item in source.items(tx, context.schema, DeferredForeignKey):
+        if item.status is DeferredStatus.OFF:
             foreign_keys.declare(tx, item)
-            source.set_status(tx, context.schema, item, "interim")
+            source.set_status(tx, context.schema, item, DeferredStatus.INTERIM)
     refs = fingerprint.recorded(tx, context.schema, fingerprint.TRIGGERS)
     fingerprint.record(tx, context.schema, refs, _CHANGED)
     fingerprint.forget(tx, context.schema, refs, (fingerprint.FOREIGN_KEYS,))
@@ -188,7 +190,7 @@ def restore_source(context: Context, tx: Transaction) -> None:
 def drop_source_interims(context: Context) -> None:
     """Validate the source's declared keys and drop their interims, without a time limit."""
     with context.source.transaction(read_only=True) as tx:
-        left = source.items(tx, context.schema, "foreign_key")
+        left = source.items(tx, context.schema, DeferredForeignKey)
     for item in left:
         # Durable: the declared key is validated. Its interim remains.
         with context.fenced_source() as tx:
@@ -196,7 +198,7 @@ def drop_source_interims(context: Context) -> None:
         wait_for_locks(context, "source", item.tables, partial(_drop_source_interim, context, item))
 
 
-def _drop_source_interim(context: Context, item: Deferred) -> None:
+def _drop_source_interim(context: Context, item: DeferredForeignKey) -> None:
     # Durable together: the interim is dropped, and the record of the key removed.
     with context.fenced_source("reverse.interim") as tx:
         brief_lock(tx)

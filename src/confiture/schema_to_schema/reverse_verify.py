@@ -22,7 +22,7 @@ from confiture.compare.checksum import Hashing, Sum
 from confiture.compare.suspects import Key
 from confiture.copy.run_table import RunTable, reading
 from confiture.journal import runs, verifications
-from confiture.journal.verifications import Difference, Unit
+from confiture.journal.model import Difference, Unit
 from confiture.plan.keyset import typed
 from confiture.plan.model import Plan
 from confiture.postgres.retry import repeated

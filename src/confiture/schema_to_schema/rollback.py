@@ -23,7 +23,7 @@ from confiture.errors import Blocked, CannotConnect, CutoverAborted
 from confiture.failpoints import failpoint
 from confiture.journal import catch_up, deferred_objects, runs, steps
 from confiture.journal import source as run_schema
-from confiture.journal.verifications import Difference
+from confiture.journal.model import SUSPENDED, Deferred, DeferredForeignKey, DeferredStatus, Difference
 from confiture.plan.model import Plan
 from confiture.pooler import Pooler
 from confiture.postgres.budget import Budget
@@ -47,10 +47,7 @@ from confiture.schema_to_schema.deferred_objects import foreign_keys, take_off
 from confiture.schema_to_schema.outcomes import Limits
 from confiture.schema_to_schema.switchover import REVERSE, Remaining
 from confiture.schema_to_schema.table_lock import Tables, Work
-from confiture.states import CUTOVER
-
-#: Phases of a rollback begin with this in the journal.
-PHASE = REVERSE.phase_prefix
+from confiture.states import CUTOVER, CutoverPhase
 
 
 def rollback(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None = None) -> None:
@@ -64,20 +61,20 @@ def rollback(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None
         refuse(context, plan)
         refuse_unequal(context, plan)
         hashing = changed_keys.hashing_of(context, plan)
-        cutover.set_phase(context, PHASE + "preparing")
+        cutover.set_phase(context, CutoverPhase.ROLLBACK_PREPARING)
         _prepare(context, plan, hashing)
         try:
             with ReverseFollower(context, plan) as follower:
                 follow.one_pass(follower, record_changed=True)
                 with switchover.paused(context, pooler, limits, REVERSE) as remaining:
-                    cutover.set_phase(context, PHASE + "closing")
+                    cutover.set_phase(context, CutoverPhase.ROLLBACK_CLOSING)
                     try:
                         _close(follower, plan, hashing, remaining)
                     except (psycopg.Error, CannotConnect) as error:
                         if not switchover.was_passed_despite(context, REVERSE, error):
                             raise
         except CutoverAborted:
-            cutover.set_phase(context, "done")
+            cutover.set_phase(context, CutoverPhase.DONE)
             raise
     with switchover.unfinished_on_lost_connection(REVERSE):
         _complete_opening(context, plan)
@@ -205,7 +202,7 @@ def _act(
     failpoint("rollback.opening_prepared")
     hint = f"the source is serving again: {context.source.database.public}"
     write_block.block(target, context.schema, "this database no longer takes writes", hint)
-    catch_up.note_home(target, context.run_id, number)
+    catch_up.record_reverse(target, context.run_id, number)
     failpoint("rollback.before_point_of_no_return")
 
 
@@ -239,7 +236,7 @@ def _last_commit_on_source(context: Context, plan: Plan, target: Transaction) ->
     :param target: the transaction that closes the target and records the number there.
     """
     inverse = replace(plan, sequences=plan.reverse_sequences)
-    known = catch_up.last_home(target, context.run_id)
+    known = catch_up.last_reverse(target, context.run_id)
     # Not transactional: the sequences are set whether or not this commits. Harmless while the target is serving.
     # Durable: the number of the closing. It is the last commit of the source before the target is closed, so that a
     # source that has it has lost nothing.
@@ -262,7 +259,7 @@ def _complete_opening(context: Context, plan: Plan) -> None:
         )
     tables = [t.source for t in plan.tables]
     wait_for_locks(context, "source", tables, partial(_open_source, context), grace=cutover.GRACE_SECONDS)
-    retry(lambda: cutover.set_phase(context, PHASE + "opened", writes_served_by="source"))
+    retry(lambda: cutover.set_phase(context, CutoverPhase.ROLLBACK_OPENED, writes_served_by="source"))
 
 
 def _open_source(context: Context) -> None:
@@ -280,7 +277,7 @@ def reopen_target(context: Context) -> None:
     # Durable together: a write block that permits writes, that the target is serving, and why no rollback is possible.
     with context.fenced("rollback.reopen") as tx:
         write_block.unblock(tx, context.schema)
-        runs.update(tx, context.run_id, writes_served_by="target", cutover_phase="done")
+        runs.update(tx, context.run_id, writes_served_by="target", cutover_phase=CutoverPhase.DONE)
         reason = "the source has lost changes since the cutover: a rollback is no longer possible"
         runs.block(tx, context.run_id, context.epoch, reason, "cleanup")
     context.progress.say("the target accepts writes again; the source has lost changes")
@@ -290,9 +287,9 @@ def _return_to_migrating(context: Context, plan: Plan) -> None:
     """Declare the source's keys, take off and relax the target's objects as during the copy, then change the state."""
     reverse.drop_source_interims(context)
     with context.target.transaction(read_only=True) as tx:
-        taken = [d for d in deferred_objects.of_run(tx, context.run_id) if d.status == "back"]
+        taken = [d for d in deferred_objects.of_run(tx, context.run_id) if d.status is DeferredStatus.BACK]
     for item in reversed(deferred_objects.in_order(taken)):
-        if item.kind in ("foreign_key", *deferred_objects.SUSPENDED):
+        if isinstance(item, (DeferredForeignKey, *SUSPENDED)):
             wait_for_locks(context, "target", item.tables, partial(_off_again, context, item))
     # Durable together: the state, the fingerprint of the target, and that the source is serving.
     with context.fenced("rollback.state") as tx:
@@ -305,15 +302,15 @@ def _return_to_migrating(context: Context, plan: Plan) -> None:
         runs.update(tx, context.run_id, writes_served_by="source", cutover_phase=None)
 
 
-def _off_again(context: Context, item: deferred_objects.Deferred) -> None:
+def _off_again(context: Context, item: Deferred) -> None:
     # Durable together: the object and its status.
     with context.fenced("rollback.settle") as tx:
         brief_lock(tx)
-        if item.kind in deferred_objects.SUSPENDED:
-            take_off(tx, item)
-            deferred_objects.set_status(tx, context.run_id, item, "off")
-        else:
+        if isinstance(item, DeferredForeignKey):
             foreign_keys.relax(tx, item)
-            if (item.detail or {}).get("validated") and item.interim is not None:
+            if item.validated and item.interim is not None:
                 foreign_keys.validate_interim(tx, item)
-            deferred_objects.set_status(tx, context.run_id, item, "interim")
+            deferred_objects.set_status(tx, context.run_id, item, DeferredStatus.INTERIM)
+        else:
+            take_off(tx, item)
+            deferred_objects.set_status(tx, context.run_id, item, DeferredStatus.OFF)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from confiture.errors import Refused
-from confiture.journal.verifications import Difference
+from confiture.journal.model import Difference
 from confiture.plan.model import Plan, SequencePlan
 from confiture.plan.planner import is_past
 from confiture.postgres.session import Session, Transaction

@@ -17,14 +17,13 @@ import psycopg
 from psycopg import sql
 
 from confiture import build, catalog
-from confiture.catalog import Identity
+from confiture.catalog_model import Identity
 from confiture.config import Database
 from confiture.copy import foreign_server
 from confiture.errors import CannotConnect, Held, Refused
 from confiture.failpoints import failpoint
 from confiture.journal import built_objects, deferred_objects, runs, schema, source
-from confiture.journal.deferred_objects import Deferred
-from confiture.journal.runs import Run
+from confiture.journal.model import Deferred, Run
 from confiture.naming import Naming
 from confiture.postgres.session import Session, Transaction, claiming
 from confiture.runner.context import Context
@@ -326,18 +325,17 @@ def _build(context: Context, tx: Transaction, wanted: SetupRequest) -> None:
     tx.pg.execute("SET LOCAL row_security = off")
     created = [item for item in objects(tx) if item not in before]
     built_objects.record(tx, context.run_id, created)
-    runs.update(tx, context.run_id, ddl_digest=build.digest(files))
     context.progress.say(f"built: {count} statements from {len(files)} files")
 
 
 def _take_off(context: Context, tx: Transaction) -> None:
     """Take off what acts on rows that Confiture writes, and record it in the same commit."""
     found = catalog.read(tx)
-    for item in describe.publications(found):
-        context.progress.say(f"publication {quoted(item.name)} publishes nothing until the cutover")
-        _take_off_and_record(context, tx, item)
-    for item in describe.unvalidated(found, (t.ref for t in found.tables)):
-        _take_off_and_record(context, tx, item)
+    for publication in describe.publications(found):
+        context.progress.say(f"publication {quoted(publication.name)} publishes nothing until the cutover")
+        _take_off_and_record(context, tx, publication)
+    for check in describe.unvalidated(found, (t.ref for t in found.tables)):
+        _take_off_and_record(context, tx, check)
     for table in found.tables:
         for key in table.foreign_keys:
             _take_off_and_record(context, tx, describe.foreign_key(key))

@@ -27,7 +27,7 @@ from confiture.pooler import Pooler
 from confiture.postgres.retry import retry, retryable
 from confiture.runner.context import Context
 from confiture.schema_to_schema.outcomes import Limits
-from confiture.states import CUTOVER
+from confiture.states import CUTOVER, CutoverPhase
 
 #: In the run's options: the name of the pooler that may be paused. The key is older than the term.
 PAUSED_POOLER = "gate"
@@ -41,19 +41,28 @@ class Direction:
 
     :ivar closes: the side that is serving when the command begins.
     :ivar opens: the side that is serving when it has ended.
-    :ivar phase_prefix: of its phases in the journal.
+    :ivar pausing: its phase while the pooler is paused.
+    :ivar resumed: its phase when the pooler is resumed.
     :ivar aborted_phase: the phase after an abort before the point of no return.
     """
 
     command: str
     closes: Side
     opens: Side
-    phase_prefix: str
-    aborted_phase: str | None
+    pausing: CutoverPhase
+    resumed: CutoverPhase
+    aborted_phase: CutoverPhase | None
 
 
-FORWARD = Direction("cutover", "source", "target", "", None)
-REVERSE = Direction("rollback", "target", "source", "rollback ", "done")
+FORWARD = Direction("cutover", "source", "target", CutoverPhase.PAUSING, CutoverPhase.RESUMED, None)
+REVERSE = Direction(
+    "rollback",
+    "target",
+    "source",
+    CutoverPhase.ROLLBACK_PAUSING,
+    CutoverPhase.ROLLBACK_RESUMED,
+    CutoverPhase.DONE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +97,7 @@ def lacks_closing(context: Context, direction: Direction) -> bool:
             opened = runs.get(target, context.run_id).state == CUTOVER
             return not opened and catch_up.last(target, context.run_id) != run_schema.last_pass(source, context.schema)
         opened = not write_block.is_blocked(source, context.schema)
-        known = catch_up.last_home(target, context.run_id)
+        known = catch_up.last_reverse(target, context.run_id)
         return not opened and run_schema.last_reverse_pass(source, context.schema).number != known
 
 
@@ -123,7 +132,7 @@ def unfinished_on_lost_connection(direction: Direction) -> Iterator[None]:
         ) from error
 
 
-def set_phase(context: Context, phase: str | None, paused: Pooler | None) -> None:
+def set_phase(context: Context, phase: CutoverPhase | None, paused: Pooler | None) -> None:
     """Record the phase for ``status``, and the pooler that may be paused from now on; None for no pooler."""
     # Durable together: the phase and the pooler's name.
     with context.fenced("pooler.phase") as tx:
@@ -165,7 +174,7 @@ def paused(context: Context, pooler: Pooler | None, limits: Limits, direction: D
     if pooler is None:
         yield Remaining(limits)
         return
-    set_phase(context, direction.phase_prefix + "pausing", pooler)
+    set_phase(context, direction.pausing, pooler)
     until = time.monotonic() + limits.max_write_pause
     try:
         pooler.pause(until)
@@ -208,7 +217,7 @@ def redirect(context: Context, pooler: Pooler | None, direction: Direction) -> N
             why=" ".join(error.lines()[:2]),
             fix=f"run the same command again; {error.fix}",
         ) from None
-    set_phase(context, direction.phase_prefix + "resumed", None)
+    set_phase(context, direction.resumed, None)
 
 
 def refuse_paused_pooler(context: Context, direction: Direction) -> None:

@@ -24,9 +24,10 @@ from confiture.copy.run_table import RunTable
 from confiture.errors import Refused, UsageError
 from confiture.failpoints import failpoint
 from confiture.journal import catch_up, deferred_objects, rounds, runs, table_plans, verifications
-from confiture.journal.verifications import Difference, Unit
+from confiture.journal.model import DeferredForeignKey, Difference, TablePhase, Unit, Verification
 from confiture.naming import Naming
 from confiture.plan.model import Plan
+from confiture.postgres.connection import only_row
 from confiture.postgres.retry import repeated
 from confiture.postgres.session import Session, Transaction
 from confiture.postgres.yielding import yielding
@@ -127,7 +128,7 @@ def refuse_unfinished(context: Context) -> None:
     """:raises Refused: when a table is not copied completely, or its constraints are not restored."""
     with context.target.transaction(read_only=True) as tx:
         states = table_plans.of_run(tx, context.run_id)
-    left = [str(s.target) for s in states if s.phase != "finished"]
+    left = [str(s.target) for s in states if s.phase is not TablePhase.FINISHED]
     if left:
         raise Refused(
             "not every table is copied yet",
@@ -141,7 +142,7 @@ def servers(context: Context) -> dict[str, str]:
     return {"source": _server(context.source), "target": _server(context.target)}
 
 
-def why_stale(context: Context, plan: Plan, last: verifications.Verification | None) -> str | None:
+def why_stale(context: Context, plan: Plan, last: Verification | None) -> str | None:
     """Why a verification is no longer valid; None when it found no difference and the plan and servers are the same."""
     if last is None or last.verdict != "equal" or last.plan_hash != plan.hash:
         return "the plan changed since"
@@ -165,12 +166,11 @@ def refuse_older(context: Context, seconds: float) -> None:
 def _server(session: Session) -> str:
     """Identifies the current start of the server: a restart or another timeline changes it."""
     with session.transaction() as tx:
-        row = tx.pg.execute(
+        found = tx.pg.execute(
             "SELECT pg_postmaster_start_time()::text || ' timeline '"
             " || (SELECT timeline_id FROM pg_control_checkpoint())"
-        ).fetchone()
-    assert row is not None
-    return str(row[0])
+        )
+        return str(only_row(found)[0])
 
 
 def _attempt(context: Context, plan: Plan, purpose: str, now: dict[str, str]) -> int:
@@ -199,7 +199,7 @@ def _begin_from(context: Context, tx: Transaction, plan: Plan) -> None:
     fingerprint.record(tx, context.schema, fingerprint.oids(tx, kept), (fingerprint.STORAGE,))
 
 
-def _all_equal(tx: Transaction, context: Context, attempt: verifications.Verification) -> bool:
+def _all_equal(tx: Transaction, context: Context, attempt: Verification) -> bool:
     return all(u.equal for u in verifications.units(tx, context.run_id, attempt.number))
 
 
@@ -230,7 +230,7 @@ def _check(context: Context, session: Session, plan: Plan, name: str) -> Iterato
     with context.target.transaction() as tx:
         taken = tuple(d for d in deferred_objects.of_run(tx, context.run_id) if not off_until_cutover(plan, d))
         if name == "foreign_keys":
-            for key in (d for d in taken if d.kind == "foreign_key" and (d.detail or {}).get("validated")):
+            for key in (d for d in taken if isinstance(d, DeferredForeignKey) and d.validated):
                 found = constraints.orphans(tx, key)
                 if found:
                     with session.transaction(read_only=True) as source:

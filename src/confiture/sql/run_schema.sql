@@ -10,8 +10,8 @@ CREATE TABLE {schema}.fence (epoch bigint PRIMARY KEY, plan_hash text)
 -- name: passes
 -- One row: the last catch-up pass, the last reverse pass, and the target's WAL position at the latter. Not a part of
 -- the fence, whose row a cutover locks while passes continue.
-CREATE TABLE {schema}.passes (number bigint PRIMARY KEY, home bigint NOT NULL, target_lsn pg_lsn);
-INSERT INTO {schema}.passes (number, home) VALUES (0, 0)
+CREATE TABLE {schema}.passes (number bigint PRIMARY KEY, reverse bigint NOT NULL, target_lsn pg_lsn);
+INSERT INTO {schema}.passes (number, reverse) VALUES (0, 0)
 
 -- name: storage
 -- The storages that capture began with, and those that a TRUNCATE created since. On both sides.
@@ -39,6 +39,6 @@ SELECT f FROM pg_relation_filenode(%s::regclass) f WHERE f IS NOT NULL
 -- name: count_reverse_pass
 -- The number of the reverse pass, in the transaction that holds its rows; no row where one side has lost a pass. The
 -- source may be one ahead: a crash between the two commits repeats that pass, under the same number.
-UPDATE {schema}.passes SET home = %(known)s + 1, target_lsn = %(lsn)s::pg_lsn
-WHERE home BETWEEN %(known)s AND %(known)s + 1 AND coalesce(target_lsn <= %(lsn)s::pg_lsn, true)
-RETURNING home
+UPDATE {schema}.passes SET reverse = %(known)s + 1, target_lsn = %(lsn)s::pg_lsn
+WHERE reverse BETWEEN %(known)s AND %(known)s + 1 AND coalesce(target_lsn <= %(lsn)s::pg_lsn, true)
+RETURNING reverse

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from enum import IntEnum
-from typing import Any
+from enum import IntEnum, StrEnum
+from typing import Annotated, Any, Literal, TypedDict, TypeVar
 
-Json = dict[str, Any]
+from confiture.copy.throttle import Limits
+from confiture.journal.model import TablePhase
+from confiture.states import CutoverPhase, Served, State
+from confiture.types import Count, Json, ShortId
 
 #: The version of the JSON; raised when a field is removed or changes its meaning.
 SCHEMA_VERSION = 2
@@ -28,13 +31,22 @@ class Severity(IntEnum):
     UNKNOWN = 3
 
 
+E = TypeVar("E", bound=StrEnum)
+
+
+def known(kind: type[E], text: str | None) -> E | None:
+    """The member of an enum; None for a value of a newer version, whose run is reported as UNKNOWN."""
+    return next((member for member in kind if member == text), None)
+
+
 @dataclass(frozen=True, slots=True)
 class RunnerReport:
     """The last command that held the run; the first fields are None when no command ever did.
 
-    :ivar silent_seconds: since the last heartbeat.
+    :ivar silent_seconds: since the last heartbeat, by the target's clock.
     :ivar alive: whether it holds the lease.
     :ivar ended: whether it released the run, as opposed to a crash.
+    :ivar ended_why: ``finished``, or the error or signal that ended it.
     :ivar absent_seconds: since it ended, or since its last heartbeat; 0 while it is alive.
     """
 
@@ -61,21 +73,23 @@ class TableReport:
     """One table of a run.
 
     :ivar checkpoint: the last key of the last chunk that is done; None before the first.
+    :ivar attempts: the highest number of attempts of a chunk.
+    :ivar rebuilt: indexes and constraints that are restored, of ``to_rebuild``.
     """
 
     source: str
     target: str
-    phase: str
+    phase: TablePhase
     strategy: str | None
-    rows_done: int
-    rows_total: int
+    rows_done: Count
+    rows_total: Count
     total_is_estimate: bool
     checkpoint: str | None
-    attempts: int
-    failed_chunks: int
+    attempts: Count
+    failed_chunks: Count
     last_error: str | None
-    rebuilt: int
-    to_rebuild: int
+    rebuilt: Count
+    to_rebuild: Count
 
     @property
     def percent(self) -> float:
@@ -85,49 +99,181 @@ class TableReport:
 
 @dataclass(frozen=True, slots=True)
 class ProgressReport:
-    """Rows of all tables; ``eta`` is None while there is no reliable estimate."""
+    """Rows of all tables.
 
-    rows_done: int
-    rows_total: int
+    :ivar rows_per_second: over the last ten minutes; None while no rows are copied.
+    :ivar eta: None while there is no reliable estimate.
+    """
+
+    rows_done: Count
+    rows_total: Count
     total_is_estimate: bool
-    percent: float
+    percent: Annotated[float, {"minimum": 0, "maximum": 100}]
     rows_per_second: float | None
     eta: datetime | None
 
 
+class ThrottleReport(TypedDict):
+    """Whether a limit slows the copy down."""
+
+    active: bool
+    reason: str | None
+    since: datetime | None
+    limits: Limits
+
+
+class ChangesReport(TypedDict):
+    """The changes that were applied, and those that wait.
+
+    :ivar applied: rows.
+    :ivar backlog: log rows that wait.
+    """
+
+    captured: bool
+    applied: int | None
+    backlog: int | None
+    oldest_seconds: float | None
+
+
+class LocksReport(TypedDict):
+    """The sessions of the target that wait for a lock.
+
+    :ivar waiting_for_us: sessions that are blocked by the runner.
+    :ivar we_wait: sessions of the runner that are blocked.
+    """
+
+    waiting_for_us: Count
+    we_wait: Count
+
+
+class VerificationReport(TypedDict):
+    """The last verification.
+
+    :ivar stale: whether rows or the plan changed since.
+    :ivar last_complete_at: when the last complete verification began; every row has been compared since.
+    :ivar last_complete_seconds: seconds since then, by the target's clock.
+    """
+
+    status: Literal["not run", "running", "interrupted", "equal", "different"]
+    checked_at: datetime | None
+    stale: bool
+    differences: Count
+    last_complete_at: datetime | None
+    last_complete_seconds: float | None
+
+
+class RollbackReport(TypedDict):
+    """Whether a rollback is possible, and why."""
+
+    possible: bool
+    why: str
+    command: str | None
+
+
+class ErrorReport(TypedDict):
+    """An error of the last 24 hours."""
+
+    at: datetime
+    kind: str
+    text: str
+
+
+class StepReport(TypedDict):
+    """An action and its command.
+
+    :ivar command: ready to paste; None when there is nothing to do.
+    """
+
+    action: str
+    command: str | None
+
+
+class NextReport(StepReport):
+    """The next action.
+
+    :ivar command: ready to paste; None when there is nothing to do.
+    :ivar alternatives: other possible actions.
+    :ivar hint: what the command needs in addition.
+    """
+
+    alternatives: list[StepReport]
+    hint: str | None
+
+
+class ServerReport(TypedDict):
+    """The target's server."""
+
+    host: str
+    port: int
+    database: str
+    version: str
+
+
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """One run, in the order of the JSON document."""
+    """One run, in the order of the JSON document.
 
-    id: str
+    :ivar id: the short name of the run.
+    :ivar source: as the operator named it: an environment, or a conninfo without its secrets.
+    :ivar target: as the operator named it.
+    :ivar state: the last durable milestone.
+    :ivar writes_served_by: the database that serves the application's writes; unknown if the target alone does not
+        determine it.
+    :ivar cutover_phase: the recorded phase of the cutover or rollback; None before the first.
+    :ivar rolled_back_at: when the source began to serve again; None unless a rollback followed the last cutover.
+    :ivar blocked_reason: the reason that blocks the run; None when there is none.
+    :ivar reasons: of the severity, the most severe first.
+    :ivar restarts: the number of takeovers from a runner that had died.
+    :ivar stale_views: materialized views of the target that are not refreshed since the cutover.
+    :ivar errors: the newest first.
+    """
+
+    id: ShortId
     source: str
     target: str
-    state: str
+    state: State
     state_since: datetime
     started_at: datetime
-    writes_served_by: str
-    cutover_phase: str | None
+    writes_served_by: Served
+    cutover_phase: CutoverPhase | None
     rolled_back_at: datetime | None
     blocked_reason: str | None
-    severity: int
+    severity: Severity
     reasons: tuple[str, ...]
     runner: RunnerReport
-    restarts: int
+    restarts: Count
     last_restart: datetime | None
     progress: ProgressReport
-    throttle: Json
+    throttle: ThrottleReport
     paused_since: datetime | None
     tables: tuple[TableReport, ...]
-    changes: Json
-    locks: Json
-    verification: Json
-    rollback: Json
+    changes: ChangesReport
+    locks: LocksReport
+    verification: VerificationReport
+    rollback: RollbackReport
     stale_views: tuple[str, ...]
-    errors: tuple[Json, ...]
+    errors: tuple[ErrorReport, ...]
     leave_alone: str
     undo: str
-    next: Json
-    server: Json
+    next: NextReport
+    server: ServerReport
+
+
+class StatusDocument(TypedDict):
+    """What status prints with --format json.
+
+    :ivar schema_version: raised when a field is removed or changes its meaning; fields may be added.
+    :ivar generated_at: by the target's clock.
+    :ivar severity: the highest of all runs; the exit code is 0, 1, 2 or 3.
+    :ivar unknown: what could not be read, and why.
+    """
+
+    schema_version: Literal[2]
+    generated_at: datetime
+    severity: Severity
+    summary: str
+    unknown: list[str]
+    runs: list[RunReport]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +287,7 @@ class Report:
     @property
     def severity(self) -> Severity:
         """The highest severity of all runs; UNKNOWN if a target could not be read and no run is CRITICAL."""
-        worst = max((Severity(r.severity) for r in self.runs), default=Severity.OK)
+        worst = max((r.severity for r in self.runs), default=Severity.OK)
         if self.unknown and worst is not Severity.CRITICAL:
             return Severity.UNKNOWN
         return worst
@@ -158,7 +304,7 @@ class Report:
         return f"{worst.source} -> {worst.target} {worst.state} {worst.progress.percent:.1f} %{why}"
 
     def as_json(self) -> Json:
-        """The report as JSON (``schemas/status.json``)."""
+        """The report as :class:`StatusDocument`, with times and severities as text (``schemas/status.json``)."""
         return {
             "schema_version": SCHEMA_VERSION,
             "generated_at": self.generated_at.isoformat(),

@@ -7,7 +7,7 @@ what the report needs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -21,13 +21,31 @@ from confiture.capture import write_block
 from confiture.config import Database
 from confiture.copy.throttle import from_json as throttle_from_json
 from confiture.errors import CannotConnect, ConfitureError, Refused, UsageError
-from confiture.journal import leases, schema
+from confiture.journal import schema
+from confiture.journal.model import COPIED, LEASE_SECONDS, TablePhase
 from confiture.naming import Naming, naming
+from confiture.postgres.connection import only_row
 from confiture.postgres.session import Session, Transaction
 from confiture.sql import load
 from confiture.states import UNKNOWN
-from confiture.status.facts import Json, ProgressReport, Report, RunnerReport, RunReport, Severity, TableReport, percent
+from confiture.status.facts import (
+    ChangesReport,
+    ErrorReport,
+    LocksReport,
+    ProgressReport,
+    Report,
+    RunnerReport,
+    RunReport,
+    ServerReport,
+    Severity,
+    TableReport,
+    ThrottleReport,
+    VerificationReport,
+    known,
+    percent,
+)
 from confiture.status.severity import facts_of, judge, leave_alone, next_step, rollback, undo
+from confiture.types import Json
 
 TIMEOUT = "2s"
 #: Percent below which the rate gives no reliable estimate.
@@ -102,9 +120,7 @@ def _rows(tx: Transaction, block: str, **parameters: object) -> list[Json]:
 
 
 def _read(tx: Transaction, database: Database, named: Naming, every: bool, *, quiet: bool) -> Report:
-    row = tx.pg.execute(load("status.sql")["now"]).fetchone()
-    assert row is not None
-    now, version, has_runs, has_journal = row
+    now, version, has_runs, has_journal = only_row(tx.pg.execute(load("status.sql")["now"]))
     if not has_runs or not has_journal:
         return Report(now, (), () if quiet else (f"{database.name} has no journal: no run has been set up there",))
     have = schema.version(tx)
@@ -115,7 +131,12 @@ def _read(tx: Transaction, database: Database, named: Naming, every: bool, *, qu
         )
     found = _rows(tx, "runs")
     shown = found if every else found[:1]
-    server = {"host": tx.pg.info.host, "port": tx.pg.info.port, "database": tx.pg.info.dbname, "version": version}
+    server: ServerReport = {
+        "host": tx.pg.info.host,
+        "port": tx.pg.info.port,
+        "database": tx.pg.info.dbname,
+        "version": version,
+    }
     runs = tuple(_run(tx, r, now, server, named) for r in shown)
     if newer is not None:
         return Report(now, tuple(_misread(run, newer) for run in runs), (newer,))
@@ -135,7 +156,7 @@ def _misread(run: RunReport, newer: str) -> RunReport:
         next={
             "action": "run status with the version of Confiture that wrote the journal, or a newer version",
             "command": None,
-            "alternatives": (),
+            "alternatives": [],
             "hint": None,
         },
     )
@@ -144,7 +165,7 @@ def _misread(run: RunReport, newer: str) -> RunReport:
 # One run -------------------------------------------------------------------------------------------
 
 
-def _run(tx: Transaction, row: Json, now: datetime, server: Json, named: Naming) -> RunReport:
+def _run(tx: Transaction, row: Json, now: datetime, server: ServerReport, named: Naming) -> RunReport:
     run = row["id"]
     runner_row = next(iter(_rows(tx, "runner", run=run)), None)
     table_rows = _rows(tx, "tables", run=run)
@@ -154,12 +175,8 @@ def _run(tx: Transaction, row: Json, now: datetime, server: Json, named: Naming)
     paused = tx.pg.execute(load("status.sql")["paused"], {"run": run}).fetchone()
     progress = _progress(table_rows if runner.alive and not paused else (), tables, now)
     throttle, throttled_seconds = _throttle(tx, run, waits=runner.alive and not paused)
-    facts = facts_of(
-        row,
-        paused_seconds=paused[0] if paused else None,
-        throttled=(throttled_seconds, throttle["reason"]),
-        differing=differing,
-    )
+    waited = (throttled_seconds, throttle["reason"])
+    facts = facts_of(row, paused_seconds=paused[0] if paused else None, throttled=waited, differing=differing)
     if facts.closing:
         facts = replace(facts, target_closed=_target_closed(tx, f"confiture_{run.hex[:8]}"))
     severity, reasons = judge(facts, runner, tables, verification)
@@ -184,11 +201,11 @@ def _run(tx: Transaction, row: Json, now: datetime, server: Json, named: Naming)
         paused_since=paused[1] if paused else None,
         tables=tables,
         changes=_changes(row, next(iter(_rows(tx, "changes", run=run)), None) if row["captured"] else None),
-        locks=_rows(tx, "locks", run=run)[0],
+        locks=_locks(tx, run),
         verification=verification,
         rollback=rollback(facts, named),
         stale_views=tuple(row["stale_views"] or ()),
-        errors=tuple(_rows(tx, "errors", run=run)),
+        errors=tuple(_error(e) for e in _rows(tx, "errors", run=run)),
         leave_alone=leave_alone(facts, runner, severity, named),
         undo=undo(facts, runner, named),
         next=next_step(facts, runner, tables, verification, named),
@@ -213,7 +230,7 @@ def _runner(row: Json | None, run_age: float) -> RunnerReport:
     if row is None:
         return RunnerReport(None, None, None, None, None, None, alive=False, ended=True, absent_seconds=run_age)
     ended = row["ended_at"] is not None
-    alive = not ended and not row["gone"] and row["silent"] <= leases.LEASE_SECONDS
+    alive = not ended and not row["gone"] and row["silent"] <= LEASE_SECONDS
     return RunnerReport(
         row["host"],
         row["pid"],
@@ -233,9 +250,12 @@ def _tables(rows: Sequence[Json], rebuilding: Sequence[Json]) -> tuple[TableRepo
     built = {r["target"]: (r["back"], r["taken"]) for r in rebuilding}
     found = []
     for row in rows:
-        whole = row["sealed"] and row["phase"] in ("copied", "finished")
+        # A phase that a newer version added is reported as copying; the run is then UNKNOWN.
+        phase = known(TablePhase, row["phase"]) or TablePhase.COPYING
+        whole = row["sealed"] and phase in COPIED
         back, taken = built.get(row["target"], (0, 0))
-        phase = "indexing" if row["phase"] == "copied" and back < taken else row["phase"]
+        if phase is TablePhase.COPIED and back < taken:
+            phase = TablePhase.INDEXING
         found.append(
             TableReport(
                 row["source"],
@@ -273,14 +293,19 @@ def _progress(rows: Sequence[Json], tables: Sequence[TableReport], now: datetime
     return ProgressReport(done, total, any(t.total_is_estimate for t in tables), share, rate, eta)
 
 
-def _verification(row: Json | None, runner: RunnerReport) -> tuple[Json, tuple[str, ...]]:
+def _verification(row: Json | None, runner: RunnerReport) -> tuple[VerificationReport, tuple[str, ...]]:
     """The last verification, and the target tables in which it found rows that differ."""
     if row is None:
-        nothing = {"last_complete_at": None, "last_complete_seconds": None}
-        return {"status": "not run", "checked_at": None, "stale": False, "differences": 0, **nothing}, ()
-    unfinished = "running" if runner.alive else "interrupted"
-    found = {
-        "status": {"equal": "equal", "different": "different", None: unfinished}[row["verdict"]],
+        return {
+            "status": "not run",
+            "checked_at": None,
+            "stale": False,
+            "differences": 0,
+            "last_complete_at": None,
+            "last_complete_seconds": None,
+        }, ()
+    found: VerificationReport = {
+        "status": row["verdict"] if row["verdict"] is not None else "running" if runner.alive else "interrupted",
         "checked_at": row["checked_at"],
         "stale": bool(row["stale"]),
         "differences": row["differences"],
@@ -290,19 +315,33 @@ def _verification(row: Json | None, runner: RunnerReport) -> tuple[Json, tuple[s
     return found, tuple(row["differing"] or ())
 
 
-def _changes(row: Json, measured: Json | None) -> Json:
-    nothing = {"applied": None, "backlog": None, "oldest_seconds": None}
-    return {"captured": row["captured"], **(measured or nothing)}
+def _changes(row: Json, measured: Json | None) -> ChangesReport:
+    of = measured or {}
+    return {
+        "captured": row["captured"],
+        "applied": of.get("applied"),
+        "backlog": of.get("backlog"),
+        "oldest_seconds": of.get("oldest_seconds"),
+    }
 
 
-def _throttle(tx: Transaction, run: UUID, *, waits: bool) -> tuple[Json, float]:
+def _locks(tx: Transaction, run: UUID) -> LocksReport:
+    (row,) = _rows(tx, "locks", run=run)
+    return {"waiting_for_us": row["waiting_for_us"], "we_wait": row["we_wait"]}
+
+
+def _error(row: Json) -> ErrorReport:
+    return {"at": row["at"], "kind": row["kind"], "text": row["text"]}
+
+
+def _throttle(tx: Transaction, run: UUID, *, waits: bool) -> tuple[ThrottleReport, float]:
     """Whether a limit slows the copy down, the limits, and the seconds since then.
 
     :param waits: False when no command is running or it is paused.
     """
     held = next(iter(_rows(tx, "throttle", run=run)), None) if waits else None
     stored = [row["detail"] for row in _rows(tx, "limits", run=run)]
-    limits = asdict(throttle_from_json(stored[0] if stored else {}))
+    limits = throttle_from_json(stored[0] if stored else {}).as_json()
     if held is None or held["reason"] is None:
         return {"active": False, "reason": None, "since": None, "limits": limits}, 0.0
     return {"active": True, "reason": held["reason"], "since": held["since"], "limits": limits}, held["seconds"]

@@ -10,10 +10,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from confiture.journal.leases import LEASE_SECONDS
+from confiture.journal.model import LEASE_SECONDS, TablePhase
 from confiture.naming import Naming
-from confiture.states import ABORTED, CLOSING, CUTOVER, FINAL, MIGRATING, ROLLBACK, SETUP, VERIFIED, writes_served_by
-from confiture.status.facts import UNSAFE, Json, RunnerReport, Severity, TableReport
+from confiture.states import (
+    ABORTED,
+    CLOSING,
+    CUTOVER,
+    FINAL,
+    MIGRATING,
+    SETUP,
+    VERIFIED,
+    CutoverPhase,
+    Served,
+    State,
+    writes_served_by,
+)
+from confiture.status.facts import (
+    UNSAFE,
+    NextReport,
+    RollbackReport,
+    RunnerReport,
+    Severity,
+    StepReport,
+    TableReport,
+    VerificationReport,
+    known,
+)
 from confiture.types import shell_word
 
 #: The beginnings of ``ended_why`` for a command that ended before it changed anything.
@@ -29,7 +51,7 @@ CLOSING_TOO_LONG_SECONDS = 60
 
 
 #: Phases of a cutover or a rollback in which both databases are open; None before the first.
-QUIET_PHASES = (None, "done", "preparing", f"{ROLLBACK}preparing")
+QUIET_PHASES = (None, CutoverPhase.DONE, CutoverPhase.PREPARING, CutoverPhase.ROLLBACK_PREPARING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +71,11 @@ class Facts:
     :ivar no_way_back: why a rollback is not possible after the cutover; None when it is.
     """
 
-    state: str
+    state: State
     captured: bool = False
     planned: bool = True
     setup_done: bool = True
-    phase: str | None = None
+    phase: CutoverPhase | None = None
     phase_seconds: float = 0.0
     target_closed: bool | None = None
     held: str | None = None
@@ -69,9 +91,9 @@ class Facts:
     @property
     def switching(self) -> str | None:
         """``cutover`` or ``rollback`` while one is between two quiet phases, else None."""
-        if self.state in FINAL or self.phase in QUIET_PHASES:
+        if self.state in FINAL or self.phase is None or self.phase in QUIET_PHASES:
             return None
-        return "rollback" if (self.phase or "").startswith(ROLLBACK) else "cutover"
+        return "rollback" if self.phase.of_rollback else "cutover"
 
     @property
     def ends_switching(self) -> str | None:
@@ -85,20 +107,22 @@ class Facts:
     @property
     def closing(self) -> bool:
         """Whether one database may be closed while the other is not open."""
-        return self.switching is not None and (self.phase or "").removeprefix(ROLLBACK) == CLOSING
+        return self.switching is not None and self.phase in CLOSING
 
     @property
-    def served(self) -> str:
+    def served(self) -> Served:
         """``source``, ``target`` or ``unknown``."""
         return writes_served_by(self.state, self.phase, captured=self.captured, target_closed=self.target_closed)
 
 
 def copied(tables: Sequence[TableReport]) -> bool:
     """Whether every table has its rows, indexes and constraints."""
-    return bool(tables) and all(t.phase == "finished" for t in tables)
+    return bool(tables) and all(t.phase is TablePhase.FINISHED for t in tables)
 
 
-def work_left(facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: Json) -> str | None:
+def work_left(
+    facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: VerificationReport
+) -> str | None:
     """The work that an interrupted command left; None if the run waits for a decision of the operator."""
     if facts.ending is not None:
         return f"the {facts.ending} is not finished"
@@ -108,7 +132,7 @@ def work_left(facts: Facts, runner: RunnerReport, tables: Sequence[TableReport],
     if facts.state == SETUP and runner.command == "migrate" and not (runner.ended_why or "").startswith(_BEGUN_NOTHING):
         return "migrate has not copied anything"
     if facts.state == MIGRATING and not copied(tables):
-        left = sum(t.phase != "finished" for t in tables)
+        left = sum(t.phase is not TablePhase.FINISHED for t in tables)
         return f"{left} of {len(tables)} tables are not finished"
     if facts.state in (MIGRATING, VERIFIED) and verification["status"] == "interrupted":
         return "the verification was interrupted"
@@ -119,7 +143,7 @@ def work_left(facts: Facts, runner: RunnerReport, tables: Sequence[TableReport],
 
 
 def judge(
-    facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: Json
+    facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: VerificationReport
 ) -> tuple[Severity, tuple[str, ...]]:
     """The severity and the reasons, the most severe first."""
     if facts.state in FINAL:
@@ -141,13 +165,12 @@ Reasons = tuple[list[str], list[str]]
 
 def _of_switch(facts: Facts, runner: RunnerReport) -> Reasons:
     """A cutover or rollback that is not finished."""
-    phase = (facts.phase or "").removeprefix(ROLLBACK)
-    if facts.switching is None:
+    if facts.switching is None or facts.phase is None:
         return [], []
     if runner.alive:
         late = facts.closing and facts.phase_seconds > CLOSING_TOO_LONG_SECONDS
         return [], [f"the {facts.switching} has been closing for {facts.phase_seconds:.0f} s"] if late else []
-    stopped = f"the {facts.switching} is not finished: it stopped in phase {phase}"
+    stopped = f"the {facts.switching} is not finished: it stopped in phase {facts.phase.unqualified}"
     if facts.closing:
         closes, opens = ("source", "target") if facts.switching == "cutover" else ("target", "source")
         if facts.target_closed is not False:
@@ -177,7 +200,9 @@ def _of_absence(facts: Facts, runner: RunnerReport, left: str | None) -> Reasons
     return ([reason], []) if runner.absent_seconds > LEASE_SECONDS else ([], [reason])
 
 
-def _of_obstacles(facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: Json) -> Reasons:
+def _of_obstacles(
+    facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: VerificationReport
+) -> Reasons:
     """What prevents the next command from succeeding."""
     critical, warning = [], []
     if facts.blocked and runner.alive:
@@ -232,7 +257,7 @@ def leave_alone(facts: Facts, runner: RunnerReport, severity: Severity, naming: 
     return "safe" if severity is not Severity.CRITICAL else f"safe for the data: the {facts.served} takes writes"
 
 
-def rollback(facts: Facts, naming: Naming) -> Json:
+def rollback(facts: Facts, naming: Naming) -> RollbackReport:
     """Whether a rollback is possible, why, and its command."""
     why = _no_rollback(facts)
     if why is not None:
@@ -271,11 +296,11 @@ def undo(facts: Facts, runner: RunnerReport, naming: Naming) -> str:
 
 
 def next_step(
-    facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: Json, naming: Naming
-) -> Json:
+    facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: VerificationReport, naming: Naming
+) -> NextReport:
     """The next action, its exact command (None when there is nothing to do) and the alternatives to it."""
     steps = _steps(facts, runner, tables, verification)
-    described = [
+    described: list[StepReport] = [
         {"action": action, "command": None if step is None else naming.command(step)} for action, step in steps
     ]
     hint = "the password is left out: set PGPASSFILE or PGPASSWORD" if naming.left_out and steps[0][1] else None
@@ -286,7 +311,9 @@ def next_step(
 Step = tuple[str, str | None]
 
 
-def _steps(facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: Json) -> list[Step]:
+def _steps(
+    facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: VerificationReport
+) -> list[Step]:
     paused = facts.paused_seconds is not None
     if facts.state in FINAL:
         return [("nothing to do: the run is over", None)]
@@ -311,7 +338,9 @@ def _while_running(facts: Facts, runner: RunnerReport, *, paused: bool) -> Step:
     return "nothing to do; to pause", "pause"
 
 
-def _continuing(facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: Json) -> list[Step]:
+def _continuing(
+    facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: VerificationReport
+) -> list[Step]:
     """The steps that continue a run for which no command is running."""
     natural = _natural(facts, tables, verification)
     crashed = runner.command is not None and not runner.ended and facts.state in (SETUP, MIGRATING)
@@ -327,7 +356,7 @@ def _continuing(facts: Facts, runner: RunnerReport, tables: Sequence[TableReport
     return [("resolve what blocks the run, then", facts.blocked_command or natural[0][1])]
 
 
-def _natural(facts: Facts, tables: Sequence[TableReport], verification: Json) -> list[Step]:
+def _natural(facts: Facts, tables: Sequence[TableReport], verification: VerificationReport) -> list[Step]:
     """The steps that the state of the run requires."""
     status = verification["status"]
     if facts.state == SETUP:
@@ -364,7 +393,7 @@ def facts_of(row: Mapping[str, Any], **more: Any) -> Facts:
     names = ("state", "captured", "planned", "setup_done", "phase_seconds", "held", "blocked_command", "ending")
     return Facts(
         **{name: row[name] for name in names},
-        phase=row["cutover_phase"],
+        phase=known(CutoverPhase, row["cutover_phase"]),
         blocked=row["blocked_reason"],
         idle_seconds=row["idle_seconds"],
         no_way_back=row["no_way_back"],

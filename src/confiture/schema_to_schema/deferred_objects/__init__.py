@@ -28,7 +28,7 @@ The modules: ``describe`` builds the record of an object; ``statements`` holds e
 
 from __future__ import annotations
 
-from confiture.journal.deferred_objects import Deferred
+from confiture.journal.model import Deferred, DeferredForeignKey, DeferredIndex
 from confiture.postgres.session import Transaction
 from confiture.schema_to_schema.deferred_objects import foreign_keys, indexes, suspended
 
@@ -38,9 +38,9 @@ def take_off(tx: Transaction, item: Deferred) -> None:
 
     :raises psycopg.errors.DependentObjectsStillExist: when another object needs an index or constraint.
     """
-    if item.kind == "foreign_key":
+    if isinstance(item, DeferredForeignKey):
         foreign_keys.take_off(tx, item)
-    elif item.kind in ("index", "constraint"):
+    elif isinstance(item, DeferredIndex):
         indexes.take_off(tx, item)
     else:
         suspended.take_off(tx, item)
@@ -51,9 +51,9 @@ def restore(tx: Transaction, item: Deferred) -> None:
 
     An index is built and a foreign key validated within the statement. For the other kinds this is a catalog change.
     """
-    if item.kind == "foreign_key":
+    if isinstance(item, DeferredForeignKey):
         foreign_keys.restore(tx, item)
-    elif item.kind in ("index", "constraint"):
+    elif isinstance(item, DeferredIndex):
         indexes.restore(tx, item)
     else:
         suspended.restore(tx, item)

@@ -4,85 +4,107 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
-from typing import Any
 
-from confiture.catalog import Catalog, ForeignKey, Index, Table, Unvalidated
-from confiture.journal.deferred_objects import Deferred
+from confiture.catalog_model import Catalog, ForeignKey, Index, Table, Unvalidated
+from confiture.journal.model import (
+    DeferredCheck,
+    DeferredConstraint,
+    DeferredForeignKey,
+    DeferredIndex,
+    DeferredPublication,
+    DeferredRule,
+    DeferredTrigger,
+)
 from confiture.types import TableRef
 
 
-def index(found: Index) -> Deferred:
+def index(found: Index) -> DeferredIndex:
     """An index, or the unique, primary key or exclusion constraint it belongs to."""
-    detail: dict[str, Any] = {
-        "tablespace": found.tablespace,
-        "level": found.level,
-        "parent": found.parent and [found.parent.schema, found.parent.name],
-    }
     if found.constraint_definition is None:
-        return Deferred("index", found.table, found.name, found.definition, comment=found.comment, detail=detail)
-    detail |= {"options": list(found.options), "index_comment": found.comment}
-    definition, comment = found.constraint_definition, found.constraint_comment
-    return Deferred("constraint", found.table, found.name, definition, comment=comment, detail=detail)
+        return DeferredIndex(
+            table=found.table,
+            name=found.name,
+            definition=found.definition,
+            comment=found.comment,
+            tablespace=found.tablespace,
+            level=found.level,
+            parent=found.parent,
+        )
+    return DeferredConstraint(
+        table=found.table,
+        name=found.name,
+        definition=found.constraint_definition,
+        comment=found.constraint_comment,
+        tablespace=found.tablespace,
+        level=found.level,
+        parent=found.parent,
+        options=found.options,
+        index_comment=found.comment,
+    )
 
 
-def triggers(table: Table) -> Iterator[Deferred]:
+def triggers(table: Table) -> Iterator[DeferredTrigger]:
     """The triggers of a table and its partitions that are not disabled, including those of Confiture."""
     for t in table.triggers:
         if t.enabled != "D":
-            yield Deferred("trigger", t.table, t.name, t.definition, detail={"enabled": t.enabled})
+            yield DeferredTrigger(table=t.table, name=t.name, definition=t.definition, enabled=t.enabled)
 
 
-def rules(table: Table) -> Iterator[Deferred]:
+def rules(table: Table) -> Iterator[DeferredRule]:
     """The rules ON INSERT, UPDATE and DELETE of a table and its partitions that are not disabled."""
     for r in table.rules:
         if r.enabled != "D":
-            yield Deferred("rule", r.table, r.name, r.definition, detail={"enabled": r.enabled})
+            yield DeferredRule(table=r.table, name=r.name, definition=r.definition, enabled=r.enabled)
 
 
-def unvalidated(found: Catalog, tables: Iterable[TableRef]) -> list[Deferred]:
+def unvalidated(found: Catalog, tables: Iterable[TableRef]) -> list[DeferredCheck]:
     """The CHECK and NOT NULL constraints NOT VALID of these tables, and of every domain; parents before children."""
     wanted = set(tables)
     of_tables = sorted((c for t in found.tables if t.ref in wanted for c in t.unvalidated), key=lambda c: c.level)
     return [*(_check(c, domain=True) for c in found.domain_checks), *(_check(c, domain=False) for c in of_tables)]
 
 
-def _check(c: Unvalidated, *, domain: bool) -> Deferred:
+def _check(c: Unvalidated, *, domain: bool) -> DeferredCheck:
     # An inherited constraint exists once its parent's does, so it comes last.
-    detail = {"level": -1 if c.inherited else c.level, "domain": domain, "inherited": c.inherited}
-    return Deferred("check", c.table, c.name, c.definition, comment=c.comment, detail=detail)
+    return DeferredCheck(
+        table=c.table,
+        name=c.name,
+        definition=c.definition,
+        comment=c.comment,
+        level=-1 if c.inherited else c.level,
+        domain=domain,
+        inherited=c.inherited,
+    )
 
 
-def publications(found: Catalog) -> Iterator[Deferred]:
+def publications(found: Catalog) -> Iterator[DeferredPublication]:
     """The publications that would reject a DELETE by Confiture; their table reference is empty."""
     for p in found.publications:
-        yield Deferred("publication", TableRef("", ""), p.name, p.publish)
+        yield DeferredPublication(table=TableRef("", ""), name=p.name, definition=p.publish)
 
 
-def foreign_key(key: ForeignKey) -> Deferred:
-    """A foreign key as declared, with the definition of its interim; ``interim`` is None when it stays as declared.
-
-    In its detail: ``plain`` when the key has no action, so that its interim is the same constraint with another
-    deferrability; ``by_leaf`` when the declared key of a partitioned table is added to each leaf first;
-    ``interim_name`` when the interim is a constraint of its own.
-    """
-    detail: dict[str, Any] = {
-        "partitioned": key.partitioned,
-        "by_leaf": key.partitioned and not key.to_partitioned,
-        "plain": key.no_action,
-        "deferrable": key.is_deferrable,
-        "deferred": key.is_deferred,
-        "validated": key.validated,
-        "references": [key.references.schema, key.references.name],
-        "columns": list(key.columns),
-        "ref_columns": list(key.ref_columns),
-        "period": key.period,
-        "operators": [asdict(o) for o in key.operators],
-    }
+def foreign_key(key: ForeignKey) -> DeferredForeignKey:
+    """A foreign key as declared, with the definition of its interim; ``interim`` is None when it stays as declared."""
     interim = None if key.kept_as_declared else _interim(key)
-    if interim is not None and not key.no_action:
-        detail["interim_name"] = interim_name(key.table, key.name)
-    return Deferred("foreign_key", key.table, key.name, key.definition, interim, key.comment, detail)
+    return DeferredForeignKey(
+        table=key.table,
+        name=key.name,
+        definition=key.definition,
+        comment=key.comment,
+        interim=interim,
+        interim_name=key.name if interim is None or key.no_action else interim_name(key.table, key.name),
+        partitioned=key.partitioned,
+        by_leaf=key.partitioned and not key.to_partitioned,
+        plain=key.no_action,
+        deferrable=key.is_deferrable,
+        deferred=key.is_deferred,
+        validated=key.validated,
+        references=key.references,
+        columns=key.columns,
+        ref_columns=key.ref_columns,
+        period=key.period,
+        operators=key.operators,
+    )
 
 
 def interim_name(table: TableRef, name: str) -> str:

@@ -11,7 +11,7 @@ the root's key, added when the interim is replaced, merges with the leaves' keys
 
 from __future__ import annotations
 
-from confiture.journal.deferred_objects import Deferred
+from confiture.journal.model import DeferredForeignKey
 from confiture.postgres.session import Transaction
 from confiture.schema_to_schema.deferred_objects import describe, statements
 from confiture.sql import load
@@ -23,25 +23,25 @@ _SQL = load("constraints.sql")
 # Off, and back -------------------------------------------------------------------------------------
 
 
-def take_off(tx: Transaction, item: Deferred) -> None:
+def take_off(tx: Transaction, item: DeferredForeignKey) -> None:
     """Drop the declared key, or its interim when the status is ``interim``."""
     statements.drop_constraint(tx, item.table, item.standing)
 
 
-def restore(tx: Transaction, item: Deferred) -> None:
+def restore(tx: Transaction, item: DeferredForeignKey) -> None:
     """Add the declared key; every row is checked within the statement."""
     statements.add_constraint(tx, item.table, item.name, item.definition)
     _comment_on(tx, item)
 
 
-def restore_not_valid(tx: Transaction, item: Deferred) -> None:
+def restore_not_valid(tx: Transaction, item: DeferredForeignKey) -> None:
     """Add the declared key, NOT VALID, for new rows only: a catalog change; :func:`validate_restored` ends it."""
     statements.add_constraint(tx, item.table, item.name, _not_valid(item))
 
 
-def validate_restored(tx: Transaction, item: Deferred) -> None:
+def validate_restored(tx: Transaction, item: DeferredForeignKey) -> None:
     """Check every row under a key of :func:`restore_not_valid`, unless it is declared NOT VALID."""
-    if (item.detail or {}).get("validated"):
+    if item.validated:
         statements.validate_constraint(tx, item.table, item.name)
     _comment_on(tx, item)
 
@@ -49,7 +49,7 @@ def validate_restored(tx: Transaction, item: Deferred) -> None:
 # The interim ---------------------------------------------------------------------------------------
 
 
-def add_interim(tx: Transaction, item: Deferred) -> None:
+def add_interim(tx: Transaction, item: DeferredForeignKey) -> None:
     """Add the key as it stands until the cutover, not yet validated where the server permits that.
 
     :raises psycopg.errors.ForeignKeyViolation: when the server validates it now and a row has no parent.
@@ -61,19 +61,18 @@ def add_interim(tx: Transaction, item: Deferred) -> None:
     _free_names(tx, item)
 
 
-def relax(tx: Transaction, item: Deferred) -> None:
+def relax(tx: Transaction, item: DeferredForeignKey) -> None:
     """Put the interim in the place of the declared key, not yet validated where the server permits that."""
-    detail = item.detail or {}
     if item.interim is None:
         return
-    if not detail["plain"]:
+    if not item.plain:
         statements.replace_constraint(tx, item.table, item.name, item.interim_name, item.interim + _late(item))
         _free_names(tx, item)
-    elif not detail["deferred"]:
+    elif not item.deferred:
         statements.alter_deferrability(tx, item.table, item.name, "DEFERRABLE INITIALLY DEFERRED")
 
 
-def validate_interim(tx: Transaction, item: Deferred) -> None:
+def validate_interim(tx: Transaction, item: DeferredForeignKey) -> None:
     """Check every row under the interim.
 
     :raises psycopg.errors.ForeignKeyViolation: when a row has no parent.
@@ -84,72 +83,68 @@ def validate_interim(tx: Transaction, item: Deferred) -> None:
 # From the interim to the declared key --------------------------------------------------------------
 
 
-def declare(tx: Transaction, item: Deferred) -> None:
+def declare(tx: Transaction, item: DeferredForeignKey) -> None:
     """Add the declared key, NOT VALID, beside its interim: a catalog change; :func:`drop_interim` ends it."""
-    detail = item.detail or {}
-    if item.interim is None or detail["plain"]:
+    if item.interim is None or item.plain:
         return  # only deferrability differs
-    if item.interim_name == item.name and not detail["partitioned"]:
+    if item.interim_name == item.name and not item.partitioned:
         # An older version recorded this item, and gave the interim the key's own name.
         statements.rename_constraint(tx, item.table, item.name, describe.interim_name(item.table, item.name))
-    for table in _leaves(tx, item, None) if detail["partitioned"] else (item.table,):
+    for table in _leaves(tx, item, None) if item.partitioned else (item.table,):
         statements.add_constraint(tx, table, item.name, _not_valid(item))
-    if not detail["partitioned"]:
+    if not item.partitioned:
         _comment_on(tx, item)
 
 
-def validate_declared(tx: Transaction, item: Deferred) -> None:
+def validate_declared(tx: Transaction, item: DeferredForeignKey) -> None:
     """Check every row under the declared key beside its interim: this takes long and blocks no writer."""
-    detail = item.detail or {}
-    if item.interim is None or detail["plain"] or not detail["validated"]:
+    if item.interim is None or item.plain or not item.validated:
         return
-    for table in _leaves(tx, item, False) if detail["partitioned"] else (item.table,):
+    for table in _leaves(tx, item, False) if item.partitioned else (item.table,):
         statements.validate_constraint(tx, table, item.name)
 
 
-def drop_interim(tx: Transaction, item: Deferred) -> None:
+def drop_interim(tx: Transaction, item: DeferredForeignKey) -> None:
     """End what :func:`declare` began, after :func:`validate_declared`: drop the interim.
 
     Where no declared key stands beside the interim (plain keys, and the root of a partitioned table), the interim is
     replaced in one statement.
     """
-    detail = item.detail or {}
-    if item.interim is None or detail["plain"] or detail["partitioned"]:
+    if item.interim is None or item.plain or item.partitioned:
         replace_interim(tx, item)
     else:
         statements.drop_constraint(tx, item.table, describe.interim_name(item.table, item.name))
 
 
-def replace_interim(tx: Transaction, item: Deferred) -> None:
+def replace_interim(tx: Transaction, item: DeferredForeignKey) -> None:
     """Put the declared key in its interim's place in one statement, which scans the rows where the action differs."""
-    detail = item.detail or {}
     if item.interim is None:
         return
-    if not detail["plain"]:
+    if not item.plain:
         statements.replace_constraint(tx, item.table, item.interim_name, item.name, item.definition)
         _comment_on(tx, item)
-    elif not detail["deferred"]:
-        mode = "DEFERRABLE INITIALLY IMMEDIATE" if detail["deferrable"] else "NOT DEFERRABLE"
+    elif not item.deferred:
+        mode = "DEFERRABLE INITIALLY IMMEDIATE" if item.deferrable else "NOT DEFERRABLE"
         statements.alter_deferrability(tx, item.table, item.name, mode)
 
 
-def _late(item: Deferred) -> str:
-    return "" if (item.detail or {})["partitioned"] else " NOT VALID"
+def _late(item: DeferredForeignKey) -> str:
+    return "" if item.partitioned else " NOT VALID"
 
 
-def _not_valid(item: Deferred) -> str:
+def _not_valid(item: DeferredForeignKey) -> str:
     return item.definition.removesuffix(" NOT VALID") + " NOT VALID"
 
 
-def _comment_on(tx: Transaction, item: Deferred) -> None:
+def _comment_on(tx: Transaction, item: DeferredForeignKey) -> None:
     statements.comment_on_constraint(tx, item.table, item.name, item.comment)
 
 
-def _names(item: Deferred, name: str) -> dict[str, str]:
+def _names(item: DeferredForeignKey, name: str) -> dict[str, str]:
     return {"name": name, "schema": item.table.schema, "table": item.table.name}
 
 
-def _free_names(tx: Transaction, item: Deferred) -> None:
+def _free_names(tx: Transaction, item: DeferredForeignKey) -> None:
     """Rename the parts of the interim, so that the parts of the declared key get the names they would have alone.
 
     A key that references a partitioned table has a constraint for each partition there, named by the server.
@@ -161,12 +156,12 @@ def _free_names(tx: Transaction, item: Deferred) -> None:
         statements.rename_constraint(tx, item.table, name, f"{item.interim_name}_{n}")
 
 
-def _leaves(tx: Transaction, item: Deferred, validated: bool | None) -> list[TableRef]:
+def _leaves(tx: Transaction, item: DeferredForeignKey, validated: bool | None) -> list[TableRef]:
     """The leaves that have a key of that name, by whether it is validated; None for those that have none.
 
     Empty where the root's key could not merge with the leaves' keys: :func:`drop_interim` scans the rows then.
     """
-    if not (item.detail or {}).get("by_leaf"):
+    if not item.by_leaf:
         return []
     rows = tx.pg.execute(_SQL["leaves"], _names(item, item.name)).fetchall()
     return [TableRef(schema, name) for schema, name, now in rows if now is validated]

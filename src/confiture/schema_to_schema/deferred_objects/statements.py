@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from psycopg import sql
 
 from confiture.plan.projection import raw
@@ -91,9 +89,9 @@ def drop_index(tx: Transaction, index: TableRef) -> None:
     tx.pg.execute(sql.SQL("DROP INDEX {}").format(qualified(index)))
 
 
-def attach_index(tx: Transaction, parent: Sequence[str], index: TableRef) -> None:
-    """Attach a partition's index to that of its parent table; ``parent`` is a schema and a name."""
-    tx.pg.execute(sql.SQL("ALTER INDEX {} ATTACH PARTITION {}").format(sql.Identifier(*parent), qualified(index)))
+def attach_index(tx: Transaction, parent: TableRef, index: TableRef) -> None:
+    """Attach a partition's index to that of its parent table."""
+    tx.pg.execute(sql.SQL("ALTER INDEX {} ATTACH PARTITION {}").format(qualified(parent), qualified(index)))
 
 
 def set_index_option(tx: Transaction, index: TableRef, option: str, value: str) -> None:

@@ -9,33 +9,35 @@ Locks: a trigger takes SHARE ROW EXCLUSIVE, a rule or constraint ACCESS EXCLUSIV
 
 from __future__ import annotations
 
-from confiture.journal.deferred_objects import Deferred
+from confiture.journal.model import (
+    Deferred,
+    DeferredCheck,
+    DeferredPublication,
+    DeferredRule,
+    DeferredTrigger,
+)
 from confiture.postgres.session import Transaction
 from confiture.schema_to_schema.deferred_objects import statements
 
 
 def take_off(tx: Transaction, item: Deferred) -> None:
     """Disable a trigger or rule, drop a constraint, or set a publication to publish nothing."""
-    detail = item.detail or {}
-    if item.kind == "publication":
+    if isinstance(item, DeferredPublication):
         statements.set_publish(tx, item.name, "")
-    elif item.kind != "check":
+    elif isinstance(item, DeferredTrigger | DeferredRule):
         statements.set_enabled(tx, item.table, item.kind, item.name, "D")
-    elif not detail.get("inherited"):
-        statements.drop_constraint(tx, item.table, item.name, domain=bool(detail.get("domain")))
+    elif isinstance(item, DeferredCheck) and not item.inherited:
+        statements.drop_constraint(tx, item.table, item.name, domain=item.domain)
 
 
 def restore(tx: Transaction, item: Deferred) -> None:
     """Undo :func:`take_off`: the object as it was, a constraint NOT VALID; a catalog change."""
-    detail = item.detail or {}
-    if item.kind == "publication":
+    if isinstance(item, DeferredPublication):
         statements.set_publish(tx, item.name, item.definition)
-        return
-    if item.kind != "check":
-        statements.set_enabled(tx, item.table, item.kind, item.name, detail.get("enabled", "O"))
-        return
-    domain = bool(detail.get("domain"))
-    # An inherited constraint came back with its parent's. Only its comment is its own.
-    if not detail.get("inherited"):
-        statements.add_constraint(tx, item.table, item.name, item.definition, domain=domain)
-    statements.comment_on_constraint(tx, item.table, item.name, item.comment, domain=domain)
+    elif isinstance(item, DeferredTrigger | DeferredRule):
+        statements.set_enabled(tx, item.table, item.kind, item.name, item.enabled)
+    elif isinstance(item, DeferredCheck):
+        # An inherited constraint came back with its parent's. Only its comment is its own.
+        if not item.inherited:
+            statements.add_constraint(tx, item.table, item.name, item.definition, domain=item.domain)
+        statements.comment_on_constraint(tx, item.table, item.name, item.comment, domain=item.domain)

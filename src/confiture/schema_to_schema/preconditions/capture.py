@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from confiture.catalog import Catalog, Table
+from confiture.catalog_model import Catalog, Table
 from confiture.plan.model import Plan, TablePlan
 from confiture.types import quoted
 

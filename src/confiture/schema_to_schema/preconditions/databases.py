@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from confiture.catalog import Identity
+from confiture.catalog_model import Identity
 from confiture.errors import Refused
 from confiture.types import quoted
 

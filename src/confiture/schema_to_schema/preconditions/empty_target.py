@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from psycopg import sql
 
-from confiture.catalog import Catalog, Table
+from confiture.catalog_model import Catalog, Table
 from confiture.errors import Refused
 from confiture.postgres.session import Transaction
 from confiture.types import quoted

@@ -1,0 +1,320 @@
+"""The objects of a database, as the system catalogs describe them: frozen values. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from confiture.types import Json, KeyOperator, TableRef
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The identity of a database. ``system_identifier`` and ``oid`` together identify it permanently.
+
+    :ivar large_objects: the number of large objects.
+    :ivar may_silence_events: whether the role may set ``event_triggers`` (PostgreSQL 17), as its sessions then do.
+    """
+
+    system_identifier: str
+    database: str
+    oid: int
+    version: int
+    encoding: str
+    collate: str
+    ctype: str
+    locale_provider: str
+    locale: str | None
+    in_recovery: bool
+    fsync: bool
+    large_objects: int
+    superuser: bool
+    bypasses_row_security: bool
+    role: str
+    may_create: bool
+    may_temp: bool
+    may_silence_events: bool = False
+
+    @property
+    def major(self) -> int:
+        """The PostgreSQL major version."""
+        return self.version // 10000
+
+    def same_database(self, other: Identity) -> bool:
+        """Whether both are one database of one server."""
+        return (self.system_identifier, self.oid) == (other.system_identifier, other.oid)
+
+    def as_json(self) -> Json:
+        """The form stored in the journal, to recognize the database."""
+        return {
+            "system_identifier": self.system_identifier,
+            "database": self.database,
+            "oid": self.oid,
+            "version": self.version,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column; ``base_*`` is its type with domains resolved.
+
+    :ivar formatted: the declared type as SQL, qualified unless it is in pg_catalog.
+    :ivar base_kind: ``typtype`` of the base type: b, c, e, r or m.
+    :ivar typmod: the type modifier of the base type; -1 if there is none.
+    :ivar not_null: whether it rejects NULL; ``null_free``: whether a validated constraint proves that it has none.
+    :ivar identity: ``a`` (always), ``d`` (by default) or empty; ``generated``: ``s``, ``v`` or empty.
+    :ivar collation: the name of its collation; None for the default of the database.
+    """
+
+    name: str
+    formatted: str
+    type_kind: str
+    base_formatted: str
+    base_name: str
+    base_schema: str
+    base_kind: str
+    base_builtin: bool
+    typmod: int
+    not_null: bool
+    null_free: bool
+    has_default: bool
+    identity: str
+    generated: str
+    collation: str | None
+    deterministic: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An index. ``columns`` are its key columns in order, without expressions.
+
+    :ivar table: the table or partition that it belongs to; ``level`` is the depth of that one below the root.
+    :ivar parent: the index of the parent table that it is attached to; None at the root.
+    :ivar tree: the same number for an index and all indexes attached to it, at any depth.
+    :ivar marked: whether it cannot be recreated unchanged: the replica identity, the index of CLUSTER, an index with
+        statistics targets, or a constraint of a partitioned table with storage parameters.
+    :ivar own_equality: whether each key column has its own collation there, and a built-in default operator class.
+    :ivar needed: whether another object than the table depends on it, such as a view or a foreign key.
+    :ivar options: storage parameters as ``name=value``.
+    """
+
+    table: TableRef
+    level: int
+    parent: TableRef | None
+    tree: int
+    name: str
+    definition: str
+    is_unique: bool
+    is_primary: bool
+    immediate: bool
+    valid: bool
+    partial: bool
+    expressions: bool
+    marked: bool
+    btree: bool
+    own_equality: bool
+    columns: tuple[str, ...]
+    constraint_name: str | None
+    constraint_definition: str | None
+    constraint_comment: str | None
+    comment: str | None
+    options: tuple[str, ...]
+    tablespace: str | None
+    needed: bool
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it contains every row, and its equality makes rows unique.
+
+        An exclusion constraint and a temporal key (WITHOUT OVERLAPS) are GiST: several rows may share the columns.
+        """
+        sound = self.is_unique and self.immediate and self.valid and self.btree
+        return sound and not self.partial and not self.expressions
+
+    @property
+    def is_key(self) -> bool:
+        """Whether ``=`` on its columns identifies each row, except rows with NULLs."""
+        return self.is_whole and self.own_equality
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """A foreign key as declared, on ``table``: a table or one of its partitions.
+
+    :ivar partitioned: whether the table is partitioned and its server rejects NOT VALID there (before PostgreSQL 18).
+    :ivar to_partitioned: whether the referenced table is partitioned.
+    :ivar kept_as_declared: whether it is NOT ENFORCED; it rejects nothing, so it needs no substitute.
+    :ivar period: whether its last columns are periods (PostgreSQL 18), which are compared by "overlaps".
+    """
+
+    table: TableRef
+    name: str
+    definition: str
+    references: TableRef
+    columns: tuple[str, ...]
+    ref_columns: tuple[str, ...]
+    match_full: bool
+    no_action: bool
+    is_deferrable: bool
+    is_deferred: bool
+    validated: bool
+    partitioned: bool
+    to_partitioned: bool
+    kept_as_declared: bool
+    period: bool
+    operators: tuple[KeyOperator, ...]
+    comment: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """A user-defined trigger on a table or one of its partitions. ``enabled`` is ``tgenabled``."""
+
+    table: TableRef
+    name: str
+    enabled: str
+    definition: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule ON INSERT, UPDATE or DELETE of a table or one of its partitions; ``enabled`` is ``ev_enabled``."""
+
+    table: TableRef
+    name: str
+    enabled: str
+    definition: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unvalidated:
+    """A CHECK or NOT NULL constraint NOT VALID of a table, a partition or a domain: old rows may violate it.
+
+    :ivar table: the table, or the domain that it belongs to.
+    :ivar inherited: whether it is created and dropped with the constraint of its parent; its comment is its own.
+    :ivar level: the number of tables above it in the inheritance tree.
+    """
+
+    table: TableRef
+    name: str
+    definition: str
+    comment: str | None
+    inherited: bool
+    level: int
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table, with its partitions. ``tuples`` is -1 if it was never analyzed; ``bytes`` is its size.
+
+    :ivar indexes: its own indexes; ``partition_indexes``: those of its partitions.
+    """
+
+    oid: int
+    ref: TableRef
+    kind: str
+    row_security: bool
+    tuples: int
+    bytes: int
+    inherited_from: bool
+    inherits: bool
+    may_select: bool
+    may_use_schema: bool
+    may_lock: bool
+    owned: bool
+    owner: str
+    columns: tuple[Column, ...] = ()
+    indexes: tuple[Index, ...] = ()
+    partition_indexes: tuple[Index, ...] = ()
+    foreign_keys: tuple[ForeignKey, ...] = ()
+    unvalidated: tuple[Unvalidated, ...] = ()
+    triggers: tuple[Trigger, ...] = ()
+    rules: tuple[Rule, ...] = ()
+
+    def column(self, name: str) -> Column | None:
+        """The column of that exact name."""
+        return next((c for c in self.columns if c.name == name), None)
+
+    @property
+    def estimated_rows(self) -> int:
+        """The estimated number of rows, from the statistics, or from the size if there are none."""
+        return self.tuples if self.tuples >= 0 else self.bytes // 100
+
+    @property
+    def row_bytes(self) -> int:
+        """The average width of a row in bytes; 100 if it is not known."""
+        return max(24, self.bytes // self.tuples) if self.tuples > 0 and self.bytes else 100
+
+    @property
+    def only(self) -> bool:
+        """Whether it must be read with ONLY, because its inheritance children are separate tables."""
+        return self.kind == "r" and self.inherited_from
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A publication that makes the server reject the DELETE of a pass. ``publish`` is the value of that parameter."""
+
+    name: str
+    publish: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventTrigger:
+    """An event trigger that is not disabled. ``event`` is ``evtevent``."""
+
+    name: str
+    event: str
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A column that a sequence fills. ``plain``: its default is the value of the sequence, without an expression."""
+
+    table: TableRef
+    column: str
+    plain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """A sequence.
+
+    :ivar last: its last value; None if it has generated none, or if the role cannot read it.
+    :ivar owner: the column that owns it; None if no column does.
+    :ivar fills: the columns that it fills: identity columns, and columns with a default that calls nextval().
+    """
+
+    ref: TableRef
+    increment: int
+    minimum: int
+    maximum: int
+    last: int | None
+    owner: tuple[TableRef, str] | None
+    fills: tuple[Filled, ...]
+    may_select: bool
+
+    @property
+    def columns(self) -> tuple[Filled, ...]:
+        """The columns that it fills; the owner if no identity and no default uses it."""
+        return self.fills or ((Filled(*self.owner, plain=True),) if self.owner is not None else ())
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The facts about a database that planning needs."""
+
+    identity: Identity
+    tables: tuple[Table, ...]
+    sequences: tuple[Sequence, ...]
+    materialized_views: tuple[TableRef, ...]  # the populated ones
+    extensions: tuple[str, ...] = field(default=())
+    domain_checks: tuple[Unvalidated, ...] = field(default=())
+    event_triggers: tuple[EventTrigger, ...] = field(default=())
+    publications: tuple[Publication, ...] = field(default=())
+
+    @cached_property
+    def by_ref(self) -> Mapping[TableRef, Table]:
+        """Tables by their exact name."""
+        return {t.ref: t for t in self.tables}

@@ -1,0 +1,424 @@
+"""The values that the journal stores. No I/O: each module of this folder reads and writes the rows of its table."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, TypedDict, TypeVar
+
+from pydantic import BeforeValidator, PlainSerializer, TypeAdapter
+
+from confiture.states import CutoverPhase, State
+from confiture.types import Backend, Json, KeyOperator, KeyRange, KeyValue, TableRef
+
+#: Seconds without a heartbeat until the lease lapses, by the target's clock.
+LEASE_SECONDS = 30
+
+
+# Runs and runners ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as the journal has it at one moment."""
+
+    id: uuid.UUID
+    state: State
+    state_since: datetime
+    started_at: datetime
+    epoch: int
+    source_name: str
+    source_conninfo: str
+    source_identity: Json
+    target_name: str
+    target_identity: Json
+    options: Json
+    fdw: Json | None
+    mapping: str | None
+    mapping_file: str | None
+    plan: Json | None
+    plan_hash: str | None
+    writes_served_by: str
+    cutover_phase: CutoverPhase | None
+    blocked_reason: str | None
+    blocked_command: str | None
+
+    @property
+    def short(self) -> str:
+        """The run's short name, also for its schema: the first eight hex digits of its id."""
+        return self.id.hex[:8]
+
+    @property
+    def schema(self) -> str:
+        """The schema of the run's own, on the source and (foreign tables) on the target."""
+        return f"confiture_{self.short}"
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """The holder of a run. ``silent_seconds`` is since its last heartbeat, by the target's clock."""
+
+    run_id: uuid.UUID
+    epoch: int
+    host: str
+    pid: int
+    command: str
+    target_backends: tuple[Backend, ...]
+    source_backends: tuple[Backend, ...]
+    started_at: datetime
+    heartbeat_at: datetime
+    ended_at: datetime | None
+    ended_why: str | None
+    silent_seconds: float
+
+    @property
+    def lapsed(self) -> bool:
+        """Whether its lease has run out."""
+        return self.silent_seconds > LEASE_SECONDS
+
+
+class BlockedDetail(TypedDict):
+    """The detail of the event ``blocked``; ``status.sql`` reads the reason.
+
+    :ivar command: the step with its options that continues the run.
+    """
+
+    reason: str
+    command: str
+
+
+# Tables and chunks --------------------------------------------------------------------------------
+
+
+class TablePhase(StrEnum):
+    """The phase of a table of the plan, in the order in which a table reaches them."""
+
+    PLANNED = "planned"
+    COPYING = "copying"
+    COPIED = "copied"
+    #: In reports only: copied, with an index or constraint that is not restored yet. The journal stores ``copied``.
+    INDEXING = "indexing"
+    FINISHED = "finished"
+
+
+#: The phases in which the table's rows are in the target.
+COPIED = (TablePhase.COPIED, TablePhase.FINISHED)
+
+
+@dataclass(frozen=True, slots=True)
+class TableProgress:
+    """A table of the plan and how far its copy has come; ``estimate`` in rows."""
+
+    number: int
+    target: TableRef
+    source: TableRef
+    plan: Json
+    estimate: int
+    phase: TablePhase
+    fingerprint: Json | None
+    cursor_key: KeyValue | None
+    next_chunk: int
+    sealed: bool
+    rows_done: int
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class ChunkError(TypedDict):
+    """Why a chunk failed; ``status.sql`` reads the message.
+
+    :ivar key: of the row, by column; None if the row is not known.
+    :ivar place: the column, the constraint with its columns, or both.
+    """
+
+    message: str
+    key: dict[str, str] | None
+    place: str | None
+    sqlstate: str
+
+
+class BadRowDetail(ChunkError):
+    """The detail of the event ``bad row``; ``status.sql`` reads the table and the message."""
+
+    table: str
+
+
+class ChunkStatus(StrEnum):
+    """The state of a chunk's copy; a failed chunk is copied again by a later command."""
+
+    PENDING = "pending"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A range of keys and the state of its copy."""
+
+    table_number: int
+    number: int
+    range: KeyRange
+    status: ChunkStatus
+    attempts: int
+    rows: int | None
+    seconds: float | None
+    error: ChunkError | None
+
+
+# Verifications ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """One attempt at verifying; ``verdict`` is None until it has ended."""
+
+    run_id: uuid.UUID
+    number: int
+    started_at: datetime
+    ended_at: datetime | None
+    epoch: int
+    plan_hash: str
+    purpose: str
+    servers: Json
+    verdict: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A part that was compared: a table's rows in a range, a foreign key, a sequence."""
+
+    check_name: str
+    subject: str
+    unit: int
+    source_rows: int | None
+    target_rows: int | None
+    hashes: Json
+    equal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that differs: the key's values by column, and both values as text."""
+
+    check_name: str
+    subject: str
+    kind: str
+    key: Mapping[str, str] | None = None
+    column_name: str | None = None
+    source_value: str | None = None
+    target_value: str | None = None
+
+    @property
+    def key_values(self) -> tuple[str, ...]:
+        """The values of the key alone."""
+        return tuple((self.key or {}).values())
+
+    @property
+    def place(self) -> str:
+        """Table, key, column and kind on one line, without the values."""
+        key = ", ".join(f"{name} = {value}" for name, value in (self.key or {}).items())
+        column = f"column {self.column_name}" if self.column_name else ""
+        return f"{' '.join(filter(None, (self.subject, key, column)))}: {self.kind}"
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A round that is not through.
+
+    :ivar verification: the number of the verification that it repeats.
+    :ivar behind: the last part compared, by table number and part; None before the first.
+    """
+
+    run_id: uuid.UUID
+    number: int
+    verification: int
+    behind: tuple[int, int] | None
+
+
+# Deferred objects ----------------------------------------------------------------------------------
+
+
+class DeferredStatus(StrEnum):
+    """The status of a deferred object: off, represented by its interim, or as declared."""
+
+    OFF = "off"
+    INTERIM = "interim"
+    BACK = "back"
+
+
+def _pair(value: TableRef | list[str]) -> TableRef:
+    return value if isinstance(value, TableRef) else TableRef(*value)
+
+
+#: A name that is stored as a list of the schema and the name.
+_Pair = Annotated[TableRef, BeforeValidator(_pair), PlainSerializer(lambda ref: [ref.schema, ref.name])]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deferred:
+    """An object that is removed, disabled or relaxed during the run; each kind has its own class.
+
+    :cvar kind: as the journal stores it.
+    :ivar table: the table, partition or domain that it belongs to; empty for a publication.
+    :ivar definition: the statement or definition that restores it as declared.
+    """
+
+    kind: ClassVar[str]
+
+    table: TableRef
+    name: str
+    definition: str
+    comment: str | None = None
+    status: DeferredStatus = DeferredStatus.OFF
+
+    @property
+    def tables(self) -> tuple[TableRef, ...]:
+        """The tables that a change of the object locks."""
+        return (self.table,)
+
+
+#: One kind of deferred object, or all of them.
+AnyDeferred = TypeVar("AnyDeferred", bound=Deferred)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeferredIndex(Deferred):
+    """An index.
+
+    :ivar tablespace: None for the default one.
+    :ivar level: the depth of its table below the root of the partitions.
+    :ivar parent: the index that it is attached to; None at the root.
+    """
+
+    kind: ClassVar[str] = "index"
+
+    tablespace: str | None = None
+    level: int = 0
+    parent: _Pair | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeferredConstraint(DeferredIndex):
+    """A unique, primary key or exclusion constraint, with its index.
+
+    :ivar options: the storage parameters of the index as ``name=value``.
+    """
+
+    kind: ClassVar[str] = "constraint"
+
+    options: tuple[str, ...] = ()
+    index_comment: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeferredForeignKey(Deferred):
+    """A foreign key.
+
+    :ivar interim: the definition that is in force until the cutover; None when the key stays as declared.
+    :ivar interim_name: the name of the interim; that of the key itself where the key is altered.
+    :ivar partitioned: whether the table is partitioned and its server rejects NOT VALID there.
+    :ivar by_leaf: whether the declared key of a partitioned table is added to each leaf first.
+    :ivar plain: whether the key has no action, so that its interim is the same key with another deferrability.
+    :ivar validated: False when the key is declared NOT VALID.
+    :ivar period: whether its last columns are periods.
+    :ivar operators: of each pair of columns; None in the record of an older version.
+    """
+
+    kind: ClassVar[str] = "foreign_key"
+
+    interim: str | None
+    interim_name: str
+    partitioned: bool
+    by_leaf: bool = False
+    plain: bool
+    deferrable: bool
+    deferred: bool
+    validated: bool
+    references: _Pair
+    columns: tuple[str, ...]
+    ref_columns: tuple[str, ...]
+    period: bool = False
+    operators: tuple[KeyOperator, ...] | None = None
+
+    @property
+    def tables(self) -> tuple[TableRef, ...]:
+        """The tables that a change of the key locks: its own, and the one that it references."""
+        return (self.table, self.references)
+
+    @property
+    def standing(self) -> str:
+        """The name of the constraint that is in place until the opening, by the status."""
+        return self.interim_name if self.status is DeferredStatus.INTERIM else self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeferredTrigger(Deferred):
+    """A trigger; ``enabled`` is ``tgenabled`` as declared."""
+
+    kind: ClassVar[str] = "trigger"
+
+    enabled: str = "O"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeferredRule(Deferred):
+    """A rule; ``enabled`` is ``ev_enabled`` as declared."""
+
+    kind: ClassVar[str] = "rule"
+
+    enabled: str = "O"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeferredCheck(Deferred):
+    """A CHECK or NOT NULL constraint that is NOT VALID.
+
+    :ivar level: the number of tables above its own; -1 when it is created and dropped with that of its parent.
+    :ivar domain: whether it belongs to a domain.
+    :ivar inherited: whether it is created and dropped with that of its parent.
+    """
+
+    kind: ClassVar[str] = "check"
+
+    level: int = 0
+    domain: bool = False
+    inherited: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeferredPublication(Deferred):
+    """A publication; ``definition`` lists the operations that it publishes."""
+
+    kind: ClassVar[str] = "publication"
+
+    @property
+    def tables(self) -> tuple[TableRef, ...]:
+        """No table: a change of a publication locks none."""
+        return ()
+
+
+#: Kinds that are off while Confiture writes, and that are restored in the commit that opens the database.
+SUSPENDED = (DeferredTrigger, DeferredRule, DeferredCheck, DeferredPublication)
+
+_KINDS: tuple[type[Deferred], ...] = (DeferredIndex, DeferredConstraint, DeferredForeignKey, *SUSPENDED)
+_FORMS: dict[str, TypeAdapter[Deferred]] = {kind.kind: TypeAdapter(kind) for kind in _KINDS}
+#: The values that each kind has; the others are its detail.
+_COMMON = ("table", "name", "definition", "interim", "comment", "status")
+
+
+def deferred_as_json(item: Deferred) -> Json:
+    """The form that both databases store: ``kind``, the values that every kind has, and ``detail``."""
+    values: Json = _FORMS[item.kind].dump_python(item, mode="json")
+    common = {name: values.pop(name, None) for name in _COMMON}
+    if values.get("interim_name") == item.name:
+        del values["interim_name"]
+    return {"kind": item.kind, **common, "detail": values}
+
+
+def deferred_from_json(value: Mapping[str, Any]) -> Deferred:
+    """The object from the form of :func:`deferred_as_json`."""
+    own = {"interim_name": value["name"], **(value["detail"] or {})}
+    return _FORMS[value["kind"]].validate_python({**value, **own})

@@ -1,0 +1,145 @@
+"""The JSON documents that the commands print, except ``status``: their keys and types. No I/O.
+
+``docs/generate_schemas.py`` writes the JSON schemas from these types, with the descriptions of their docstrings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal, NotRequired, TypedDict
+
+from confiture.copy.throttle import Limits
+from confiture.journal.model import Difference
+from confiture.schema_to_schema.outcomes import Blocker, Part, TableResult
+from confiture.states import Served, State
+from confiture.types import Count, ShortId
+
+#: The version of every JSON document except ``status``; raised when a field is removed or changes its meaning.
+SCHEMA_VERSION: Literal[1] = 1
+
+Seconds = Annotated[float, {"minimum": 0}]
+#: The text of each column's value; None for NULL.
+Row = Mapping[str, str | None]
+
+
+class Document(TypedDict):
+    """The first key of each document.
+
+    :ivar schema_version: raised when a field is removed or changes its meaning; fields may be added.
+    """
+
+    schema_version: Literal[1]
+
+
+class RunSummary(Document):
+    """The run, as the document of each command contains it.
+
+    :ivar run: the short name of the run.
+    :ivar state: the last durable milestone.
+    :ivar source: as the operator named it: an environment, or a conninfo without its secrets.
+    :ivar target: as the operator named it.
+    :ivar writes_served_by: the database that serves the application's writes; unknown if the journal does not show it.
+    :ivar next: the next command; None when the run is over.
+    :ivar alternatives: commands that are possible instead of ``next``.
+    """
+
+    run: ShortId
+    state: State
+    source: str
+    target: str
+    writes_served_by: Served
+    next: str | None
+    alternatives: list[str]
+
+
+class RehearsalResult(TypedDict):
+    """What a cutover or rollback that began now would meet; durations in seconds.
+
+    :ivar expected_write_pause: from the moment the lock is acquired.
+    :ivar parts: of the write pause, in their order.
+    :ivar lock_timeout: that an attempt at the lock may delay writers before the pause begins.
+    :ivar blockers: sessions and prepared transactions that would block the lock now.
+    """
+
+    expected_write_pause: Seconds
+    parts: list[Part]
+    lock_timeout: float
+    blockers: list[Blocker]
+
+
+class CommandResult(TypedDict):
+    """What a command adds to the run.
+
+    :ivar rows_copied: ``migrate``: rows copied by this command.
+    :ivar rows_brought: ``follow``: rows applied by this command.
+    :ivar limits: ``throttle``: the limits that apply from now on.
+    :ivar application_url: ``cutover`` and ``rollback``: the database for the application, without a password.
+    :ivar rehearsal: ``--dry-run``: what a cutover or rollback that began now would meet.
+    """
+
+    rows_copied: NotRequired[Count]
+    rows_brought: NotRequired[Count]
+    limits: NotRequired[Limits]
+    application_url: NotRequired[str]
+    rehearsal: NotRequired[RehearsalResult]
+
+
+class RunDocument(RunSummary, CommandResult):
+    """What the commands that change a run print with --format json."""
+
+
+class VerificationResult(TypedDict):
+    """The result of a verification.
+
+    :ivar number: counts the verifications of the run.
+    :ivar equal: whether nothing differs.
+    :ivar checks: ``foreign_keys``, ``constraints`` and ``sequences``; True where nothing differs. Empty in a
+        verification for a rollback.
+    """
+
+    number: Count
+    equal: bool
+    tables: list[TableResult]
+    checks: dict[str, bool]
+    differences: list[Difference]
+
+
+class VerificationDocument(RunSummary):
+    """What verify and run print with --format json."""
+
+    verification: VerificationResult
+
+
+class PlanDocument(Document):
+    """What plan and --dry-run print with --format json. The other keys are those of the plan.
+
+    :ivar hash: identifies the plan.
+    """
+
+    hash: Annotated[str, {"pattern": "^[0-9a-f]{64}$"}]
+
+
+class PreviewRow(TypedDict):
+    """A row before and after the mapping, by column."""
+
+    before: Row
+    after: Row
+
+
+class PreviewDocument(Document):
+    """What preview prints with --format json."""
+
+    table: str
+    rows: Sequence[PreviewRow]
+
+
+class BuildDocument(Document):
+    """What build --apply and --output print with --format json.
+
+    :ivar database: that was built.
+    :ivar output: the file that was written.
+    """
+
+    database: NotRequired[str]
+    statements: NotRequired[Count]
+    output: NotRequired[str]
