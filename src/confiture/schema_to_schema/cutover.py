@@ -113,6 +113,7 @@ def _close(follower: Follower, plan: Plan, hashing: Hashing, remaining: Remainin
             opening=partial(_begin_opening, context, opener),
             # The run is read before the lock, because a plan of many tables is large.
             act=partial(_act, follower, plan, hashing, servers, context.run()),
+            sessions=(follower.source, follower.target),
         )
         table_lock.locked(context, locker, source_tables(context, plan), remaining.limits, work, remaining.until)
 

@@ -166,6 +166,7 @@ def _close(follower: ReverseFollower, plan: Plan, hashing: Hashing, remaining: R
             before=partial(cutover.drain, follower),
             opening=partial(_begin_opening, context, opener),
             act=partial(_act, follower, plan, hashing),
+            sessions=(follower.source, follower.target),
         )
         table_lock.locked(context, locker, target_tables(context, plan), remaining.limits, work, remaining.until)
 
