@@ -27,6 +27,7 @@ from confiture.postgres.session import Session
 from confiture.runner import lease, resumable_steps
 from confiture.runner.context import Context
 from confiture.runner.progress import Silent
+from confiture.runner.run_facts import RunFacts
 from confiture.runner.stop import Stop
 from confiture.schema_to_schema import plan_store
 from confiture.schema_to_schema import setup as setting_up
@@ -157,7 +158,8 @@ def take(move: SmallMove, sessions: tuple[Session, Session], say: Callable[[str]
     with sessions[1].transaction() as tx:
         run = runs.live(tx)
     assert run is not None
-    return Context(*sessions, run.id, lease.take(*sessions, run, "test", say))
+    epoch = lease.take(*sessions, run, "test", say)
+    return Context(*sessions, RunFacts(run.id, epoch, run.target_name, *(session.database for session in sessions)))
 
 
 def test_a_rival_that_comes_late_does_not_raise_the_fence_over_the_winner(move: SmallMove) -> None:
@@ -284,7 +286,7 @@ def test_a_zombie_is_refused_on_either_side(move: SmallMove) -> None:
         lapse(move)
         new = take(move, other)
         assert new.epoch == old.epoch + 1
-        zombie = Context(*reconnected, old.run_id, old.epoch)
+        zombie = Context(*reconnected, old.facts)
         for fenced in (zombie.fenced, zombie.fenced_source):
             with pytest.raises(Held, match=TAKEN_OVER), fenced():
                 pytest.fail("it was let in")

@@ -25,6 +25,7 @@ from confiture.postgres.backends import alive, terminate
 from confiture.postgres.retry import retry
 from confiture.postgres.session import Session, Transaction
 from confiture.runner.progress import Progress, Silent
+from confiture.runner.run_facts import RunFacts
 from confiture.runner.stop import Stop
 from confiture.types import Backend
 
@@ -41,17 +42,15 @@ class Backends:
 
 @dataclass
 class Context:
-    """The facts and sessions that a step works with: both sides, the run's epoch, and whether to continue.
+    """What a step works with in one process: the facts of the run, a session on both sides, and whether to continue.
 
-    :ivar run_id: the run; its row is read again wherever it matters.
-    :ivar epoch: of this runner; every write is fenced by it.
+    :ivar facts: all that another process needs in order to work for this runner.
     :ivar pulse: the heartbeat's server process: it shows that this runner is alive while its sessions reconnect.
     """
 
     source: Session
     target: Session
-    run_id: uuid.UUID
-    epoch: int
+    facts: RunFacts
     progress: Progress = field(default_factory=Silent)
     stop: Stop = field(default_factory=Stop)
     lost: threading.Event = field(default_factory=threading.Event)
@@ -61,9 +60,19 @@ class Context:
     _joined: dict[object, tuple[str, Backend]] = field(default_factory=dict)
 
     @property
+    def run_id(self) -> uuid.UUID:
+        """The run; its row is read again wherever it matters."""
+        return self.facts.run_id
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of this runner; every write is fenced by it."""
+        return self.facts.epoch
+
+    @property
     def schema(self) -> str:
         """The run's own schema, on either side."""
-        return f"confiture_{self.run_id.hex[:8]}"
+        return self.facts.schema
 
     def run(self) -> Run:
         """The run as the journal has it now."""
@@ -104,8 +113,7 @@ class Context:
     @contextmanager
     def beside(self, role: str, *, user_sql: bool = False, side: str = "source") -> Iterator[Session]:
         """One more session on one side for the block; a takeover ends it too, with the locks it holds."""
-        database = self.source.database if side == "source" else self.target.database
-        with Session(database, role, self.schema[-8:], user_sql=user_sql) as session:
+        with Session(self.facts.database(side), role, self.facts.short, user_sql=user_sql) as session:
             self._beside.append((side, session))
             try:
                 self.record_backends()

@@ -132,7 +132,7 @@ def refuse_unfinished(context: Context) -> None:
         raise Refused(
             "not every table is copied yet",
             why=f"{', '.join(left[:5])}{' and more' if len(left) > 5 else ''}",
-            fix=Naming(context.run().target_name).command("migrate"),
+            fix=Naming(context.facts.target_name).command("migrate"),
         )
 
 
