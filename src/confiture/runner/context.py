@@ -80,18 +80,18 @@ class Context:
             return runs.get(tx, self.run_id)
 
     @contextmanager
-    def fenced(self, name: str | None = None) -> Iterator[Transaction]:
+    def fenced(self, name: str) -> Iterator[Transaction]:
         """A writing transaction on the target, begun by its fence.
 
         :param name: of the transaction; its crash points are ``NAME.before_commit`` and ``NAME.after_commit``.
         """
         self.check_lease()
         self.record_backends()
-        with _named(name), self.target.transaction() as tx:
+        with self.target.transaction() as tx:
             runs.fence(tx, self.run_id, self.epoch)
             yield tx
-            if name is not None:
-                failpoint(f"{name}.before_commit")
+            failpoint(f"{name}.before_commit")
+        failpoint(f"{name}.after_commit")
 
     def record_backends(self) -> None:
         """Record the server processes of this runner, again after a reconnect: a takeover ends them."""
@@ -159,18 +159,18 @@ class Context:
             end_backends(session, tuple(b for b in worked if b not in (session.backend, self.pulse)))
 
     @contextmanager
-    def fenced_source(self, name: str | None = None, *, session: Session | None = None) -> Iterator[Transaction]:
+    def fenced_source(self, name: str, *, session: Session | None = None) -> Iterator[Transaction]:
         """A writing transaction on the source, begun by its copy of the fence.
 
         :param name: as in :meth:`fenced`.
         :param session: the source's session of this runner unless another one is given.
         """
         self.check_lease()
-        with _named(name), (session or self.source).transaction() as tx:
+        with (session or self.source).transaction() as tx:
             run_schema.fence(tx, self.schema, self.epoch)
             yield tx
-            if name is not None:
-                failpoint(f"{name}.before_commit")
+            failpoint(f"{name}.before_commit")
+        failpoint(f"{name}.after_commit")
 
     def check_lease(self) -> None:
         """:raises Held: when the heartbeat found the run taken over."""
@@ -201,14 +201,6 @@ class Context:
     def _asked_to_pause(self) -> bool:
         with self.target.transaction(read_only=True) as tx:
             return leases.paused(tx, self.run_id)
-
-
-@contextmanager
-def _named(name: str | None) -> Iterator[None]:
-    """The crash point after the commit of a named transaction."""
-    yield
-    if name is not None:
-        failpoint(f"{name}.after_commit")
 
 
 @contextmanager
