@@ -19,7 +19,7 @@ ShortId = Annotated[str, {"pattern": "^[0-9a-f]{8}$"}]
 #: A JSON object of which the database determines the keys.
 Json = dict[str, Any]
 
-_PLAIN = re.compile(r"^[a-z_][a-z0-9_$]*$")
+_PLAIN = re.compile(r"[a-z_][a-z0-9_$]*")
 
 
 def double_quoted(name: str) -> str:
@@ -32,7 +32,7 @@ def double_quoted(name: str) -> str:
 
 def quoted(name: str) -> str:
     """``name`` as a person types it in SQL, quoted only if that is required. For messages and files."""
-    return name if _PLAIN.match(name) else double_quoted(name)
+    return name if _PLAIN.fullmatch(name) else double_quoted(name)
 
 
 def did_you_mean(word: str, known: Iterable[str], write: Callable[[str], str] = str) -> str:

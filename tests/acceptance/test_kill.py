@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import matrix
 import small_move
 from conftest import ROOT
 from forked import Forks
@@ -73,6 +74,7 @@ CUTOVER = (
     "cutover.before_commit:2",
     "cutover.after_commit:1",
     "cutover.locked",
+    "cutover.sequences.before_commit",
     "verify.before_commit:5",
     "cutover.switch.before_commit",
     "cutover.switch.after_commit",
@@ -156,7 +158,10 @@ def test_every_crash_point_of_the_program_has_a_test() -> None:
         named |= set(re.findall(r'failpoint\(f?"([^"]+)"\)', text))
         named |= {f"{name}.before_commit" for name in re.findall(r'fenced(?:_source)?\(f?"([^"]+)"', text)}
     live = chain.from_iterable(LIVE_POINTS.values())
-    killed = {point.partition(":")[0] for point in (*ALL_POINTS, *live, *POINTS_OF_THEIR_OWN)} | MATRIX_POINTS
+    by_number = {f"{name}.before_commit" for name in chain.from_iterable(matrix.BY_NUMBER.values())}
+    by_name = {point.partition(":")[0] for point in (*ALL_POINTS, *live, *POINTS_OF_THEIR_OWN)}
+    assert by_name.isdisjoint(by_number)
+    killed = by_name | by_number | MATRIX_POINTS
     for name in named:
         pattern = re.sub(r"\\\{\w+\\\}", r"\\w+", re.escape(name))
         assert any(re.fullmatch(pattern, point) for point in killed), f"no test kills at {name}"
@@ -258,10 +263,56 @@ def test_kills_in_a_takeover_and_in_its_chunk_are_recovered(
 ) -> None:
     """A kill in a chunk, one in the takeover, and two more in the same chunk: finally the chunk is halved."""
     move.run("setup", *options_of_setup(move, "copy"))
-    points = ("copy.before_commit:2", "takeover.before_target", *("copy.before_commit:1",) * 2)
+    dying = ("copy.before_commit:2", "takeover.before_target", "copy.before_commit:1")
+    points = (*dying, "chunk.halved.before_commit", "copy.before_commit:1")
     kill(forks, move, "migrate", points)
     assert len(move.chunks("app_user")) > 3
     run_after(move, "migrate")
+    assert_complete_and_clean(move, databases)
+
+
+def test_a_setup_killed_before_its_options_are_stored_stores_them(
+    forks: Forks, move: SmallMove, databases: Databases
+) -> None:
+    kill(forks, move, "setup", ("setup.options.before_commit",), "--chunk-rows", str(CHUNK_ROWS))
+    move.run("migrate", "--mapping", str(move.mapping))
+    assert len(move.chunks("app_user")) == 3
+    run_after(move, "migrate")
+    assert_complete_and_clean(move, databases)
+
+
+def fail(forks: Forks, move: SmallMove, step: str, points: tuple[str, ...]) -> None:
+    """Take a step that fails, killed at each of the points in turn; the error is recorded in the end."""
+    for point in points:
+        died = forks.run(move.arguments(step), move.project, CONFITURE_FAILPOINT=point)
+        assert died.code == KILLED, f"{step} did not reach {point}: exit {died.code}\n{died.err}"
+        assert move.journal("blocked_reason") is None
+    assert forks.run(move.arguments(step), move.project).code > 0
+    assert move.journal("blocked_reason") is not None
+
+
+def test_a_command_killed_before_it_has_recorded_its_error_records_it(
+    forks: Forks, move: SmallMove, databases: Databases
+) -> None:
+    move.source.sql("UPDATE tb_post SET cents = 'many' WHERE id = 450")
+    run_up_to(move, "setup")
+    fail(forks, move, "migrate", ("copy.bad_row.before_commit", "blocked.before_commit"))
+    move.source.sql("UPDATE tb_post SET cents = '150' WHERE id = 450")
+    run_after(move, "setup")
+    assert_complete_and_clean(move, databases)
+
+
+def test_a_command_killed_before_it_has_cleared_an_error_clears_it(
+    forks: Forks, move: SmallMove, databases: Databases
+) -> None:
+    run_up_to(move, "migrate")
+    move.source.sql("CREATE TABLE came_later (id int)")
+    fail(forks, move, "verify", ("blocked.before_commit",))
+    move.source.sql("DROP TABLE came_later")
+    kill(forks, move, "verify", ("unblocked.before_commit",))
+    assert move.state() == "verified"
+    assert move.journal("blocked_reason") is None
+    run_after(move, "verify")
     assert_complete_and_clean(move, databases)
 
 

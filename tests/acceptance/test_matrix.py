@@ -25,6 +25,9 @@ def test_a_run_killed_anywhere_ends_like_an_uninterrupted_run(
     assert {step for step, hits in wanted.passed.items() if hits["commit.before"] > 20} == set(
         range(len(scenario.steps))
     )
+    assert {f"{transaction}.before_commit" for transaction in matrix.BY_NUMBER[name]} <= set().union(
+        *wanted.passed.values()
+    )
     pick = random.Random(SEED)
     kills = 0
     for number, case in enumerate(pick.sample(every, SINGLE) + matrix.doubles(every, pick, DOUBLE)):

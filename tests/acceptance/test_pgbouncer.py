@@ -237,7 +237,7 @@ def test_a_rollback_repeated_without_its_paused_pool_is_refused(
 
 
 def test_after_an_aborted_cutover_the_pool_still_serves_the_source(
-    live: LiveRun, pooler: Pooler, application: Application
+    live: LiveRun, pooler: Pooler, application: Application, forks: Forks
 ) -> None:
     pool = Pool(pooler.console, "app")
     before = pooler.pools.read_bytes()
@@ -253,6 +253,9 @@ def test_after_an_aborted_cutover_the_pool_still_serves_the_source(
         assert_still_serving()
     with psycopg.connect(pooler.conninfo, prepare_threshold=None) as client:
         client.execute("SELECT 1")
+        command = [*arguments(live, pooler), "--max-write-pause", "1"]
+        killed = forks.run(command, live.project, CONFITURE_FAILPOINT="pooler.probe.before_commit")
+        assert killed.code == -9, killed.err
         with pytest.raises(CutoverAborted, match="did not end in time"):
             cutover(live, pool, SHORT_LIMITS)
         assert_still_serving()

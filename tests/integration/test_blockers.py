@@ -164,7 +164,7 @@ def test_session_whose_pid_was_reused_is_not_ended(verified: Project) -> None:
 def test_killed_while_ending_a_session_the_same_command_goes_on(verified: Project) -> None:
     command = ("cutover", "--terminate-blockers", *ENOUGH)
     with blocking(verified.source, UPDATE) as blocker:
-        for point, left in (("blockers.note.before_commit", True), ("blockers.ended", False)):
+        for point, left in (("blockers.note.before_commit", True), ("blockers.ended.before_commit", False)):
             verified.step(*command, check=-signal.SIGKILL, env={"CONFITURE_FAILPOINT": point})
             assert is_alive(verified.source, blocker) == left
             assert verified.state == "verified"

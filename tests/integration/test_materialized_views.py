@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from confiture.schema_to_schema import materialized_views
 from confiture.status import report
+from forked import Forks
 from live import LiveRun
 from servers import Databases
 
@@ -50,13 +52,17 @@ def test_views_are_refreshed_after_the_last_change_and_those_without_data_stay_s
     live.cleanup()
 
 
-def test_a_refresh_that_fails_is_reported_and_repeated_by_the_command(databases: Databases, tmp_path: Path) -> None:
+def test_a_refresh_that_fails_is_reported_and_repeated_by_the_command(
+    databases: Databases, tmp_path: Path, forks: Forks
+) -> None:
     failing = "CREATE MATERIALIZED VIEW failing AS SELECT 1 / (v - 7777) AS q FROM a;"
     live = LiveRun(databases, tmp_path, TABLES + ROWS, TABLES + failing + VIEWS)
     live.setup()
     live.migrate()
     live.source.sql("UPDATE a SET v = 7777 WHERE id = 1")
     assert live.verify().equal
+    point = {"CONFITURE_FAILPOINT": "view.stale.before_commit"}
+    assert forks.run(live.arguments("cutover"), live.project, **point).code == -signal.SIGKILL
     live.cutover()
     assert live.state == "cutover"
     assert live.target.value('SELECT total FROM "select"') == 7986

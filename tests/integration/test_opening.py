@@ -12,8 +12,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from confiture.config import Database
 from confiture.errors import CutoverAborted
 from confiture.postgres.budget import Budget
+from confiture.postgres.session import Session, limited
 from confiture.schema_to_schema import cutover
 from confiture.schema_to_schema.outcomes import Limits
 from forked import forks, until
@@ -223,6 +225,60 @@ def test_a_statement_under_the_lock_is_cancelled_at_the_end_of_the_write_pause(v
         assert verified.open_sides(WRITE) == {"source"}
     verified.cutover()
     verified.assert_same(**SAME)
+
+
+@pytest.mark.parametrize("command", ["cutover", "rollback"])
+def test_every_transaction_under_the_lock_has_the_limit_of_the_pause(
+    verified: LiveRun, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """The heartbeat and the watcher, which are threads of their own, take no lock that the pause could wait for."""
+    if command == "rollback":
+        verified.cutover()
+        verified.target.sql(WRITE)
+    under_lock: list[Budget] = []
+    begun: list[tuple[str, Budget | None]] = []
+    enter, leave, transaction = Budget.__enter__, Budget.__exit__, Session.transaction
+
+    def entering(budget: Budget) -> Budget:
+        under_lock.append(budget)
+        return enter(budget)
+
+    def leaving(budget: Budget, *exc: object) -> None:
+        under_lock.remove(budget)
+        leave(budget, *exc)
+
+    def counted(session: Session, **options: object) -> object:
+        if under_lock and threading.current_thread() is threading.main_thread():
+            begun.append((session.role, session.budget))
+        return transaction(session, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Budget, "__enter__", entering)
+    monkeypatch.setattr(Budget, "__exit__", leaving)
+    monkeypatch.setattr(Session, "transaction", counted)
+    getattr(verified, command)()
+    assert {role for role, _ in begun} == {"runner", "catch-up"}
+    assert [role for role, budget in begun if budget is None] == []
+
+
+def test_a_session_used_by_another_thread_has_the_limit_of_the_pause(databases: Databases) -> None:
+    database = databases.make()
+    found: list[str] = []
+
+    def use(session: Session) -> None:
+        with session.transaction(read_only=True) as tx:
+            rows = tx.pg.execute("SELECT setting FROM pg_settings WHERE name ~ '^(lock|statement)_timeout$'").fetchall()
+            found.extend(setting for (setting,) in rows)
+
+    with Session(Database(database.name, database.conninfo), "test") as session:
+        for limits in ([session], []):
+            with Budget(1.0, time.monotonic() + 5.0) as budget, limited(budget, limits):
+                thread = threading.Thread(target=use, args=(session,))
+                thread.start()
+                thread.join(timeout=60)
+    (lock, statement), unlimited = (found[:2], found[2:])
+    assert lock == "1000"
+    assert 0 < int(statement) <= 5000
+    assert unlimited == ["30000", "0"]
 
 
 def test_a_process_that_freezes_under_the_lock_does_not_keep_writers(verified: LiveRun) -> None:

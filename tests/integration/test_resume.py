@@ -17,7 +17,6 @@ import small_move
 from confiture import config
 from confiture.commands.migrate import execute as migrate
 from confiture.commands.options import RunOptions
-from confiture.copy import chunks
 from confiture.errors import Held, Refused
 from confiture.journal import leases, runs
 from confiture.journal.model import LEASE_SECONDS
@@ -25,9 +24,11 @@ from confiture.plan.model import Plan
 from confiture.postgres import embedded, session
 from confiture.postgres.embedded import Server
 from confiture.postgres.session import Session
-from confiture.runner import lease, resumable_steps
+from confiture.runner import context as runner_context
+from confiture.runner import lease
 from confiture.runner.context import Context
 from confiture.runner.progress import Silent
+from confiture.runner.run_facts import RunFacts
 from confiture.runner.stop import Stop
 from confiture.schema_to_schema import plan_store
 from confiture.schema_to_schema import setup as setting_up
@@ -158,7 +159,8 @@ def take(move: SmallMove, sessions: tuple[Session, Session], say: Callable[[str]
     with sessions[1].transaction() as tx:
         run = runs.live(tx)
     assert run is not None
-    return Context(*sessions, run.id, lease.take(*sessions, run, "test", say))
+    epoch = lease.take(*sessions, run, "test", say)
+    return Context(*sessions, RunFacts(run.id, epoch, run.target_name, *(session.database for session in sessions)))
 
 
 def test_a_rival_that_comes_late_does_not_raise_the_fence_over_the_winner(move: SmallMove) -> None:
@@ -176,7 +178,7 @@ def test_a_rival_that_comes_late_does_not_raise_the_fence_over_the_winner(move: 
             take(move, late, overtake)
         (winner,) = won
         assert move.fence() == move.journal("epoch") == winner.epoch
-        with winner.fenced_source(), winner.fenced():
+        with winner.fenced_source("test"), winner.fenced("test"):
             pass
 
 
@@ -194,7 +196,7 @@ def test_one_that_is_frozen_while_it_takes_a_run_holds_nobody_up_for_long(
             until(lambda: looking.execute(gone.encode(), now).fetchone() == (True,), "the server to end it")
 
     monkeypatch.setattr(session, "failpoint", freeze)
-    with move.holding() as held, held.fenced(), held.fenced_source():
+    with move.holding() as held, held.fenced("test"), held.fenced_source("test"):
         pass
 
 
@@ -213,9 +215,9 @@ def test_who_wakes_up_after_its_run_was_given_up_is_told_that_it_was_taken_over(
         with move.holding() as held:
             lapse(move)
             move.run("abort", "--yes")
-            with suppress(psycopg.OperationalError), held.fenced_source():
+            with suppress(psycopg.OperationalError), held.fenced_source("test"):
                 pass
-            with held.fenced_source():
+            with held.fenced_source("test"):
                 pass
 
     with pytest.raises(Held, match=TAKEN_OVER) as told:
@@ -285,9 +287,9 @@ def test_a_zombie_is_refused_on_either_side(move: SmallMove) -> None:
         lapse(move)
         new = take(move, other)
         assert new.epoch == old.epoch + 1
-        zombie = Context(*reconnected, old.run_id, old.epoch)
+        zombie = Context(*reconnected, old.facts)
         for fenced in (zombie.fenced, zombie.fenced_source):
-            with pytest.raises(Held, match=TAKEN_OVER), fenced():
+            with pytest.raises(Held, match=TAKEN_OVER), fenced("test"):
                 pytest.fail("it was let in")
         for session in mine:
             with pytest.raises(psycopg.OperationalError), session.transaction():
@@ -305,7 +307,7 @@ def test_a_holder_that_is_alive_on_another_machine_is_not_judged_by_its_process(
 
         with pytest.raises(Held, match="is held by elsewhere pid 999999"):
             take(move, other, beat)
-        with held.fenced(), held.fenced_source():
+        with held.fenced("test"), held.fenced_source("test"):
             pass
 
 
@@ -538,21 +540,25 @@ def test_sessions_ended_between_chunks_are_opened_again(move: SmallMove, databas
 def test_sessions_ended_within_a_transaction_lose_that_transaction_and_no_more(
     move: SmallMove, databases: Databases, monkeypatch: pytest.MonkeyPatch, strategy: str, point: str
 ) -> None:
-    monkeypatch.setattr(chunks, "failpoint", once(point, lambda: terminate_all(move)))
+    acted = acting_once(monkeypatch, point, lambda: terminate_all(move))
     migrate(move.where, RunOptions(strategy=strategy), Silent())
+    assert acted
     assert_finishes(move, databases)
 
 
-def once(point: str, act: Callable[[], object]) -> Callable[[str], None]:
-    """A failpoint that acts the second time ``point`` is passed."""
+def acting_once(monkeypatch: pytest.MonkeyPatch, point: str, act: Callable[[], object]) -> list[str]:
+    """Act the second time a fenced transaction passes ``point``; the point, in a list, once that has happened."""
     passed: list[str] = []
+    acted: list[str] = []
 
     def failpoint(name: str) -> None:
         passed.append(name)
         if name == point and passed.count(name) == 2:
+            acted.append(name)
             act()
 
-    return failpoint
+    monkeypatch.setattr(runner_context, "failpoint", failpoint)
+    return acted
 
 
 def lose_the_answer() -> None:
@@ -564,8 +570,9 @@ def lose_the_answer() -> None:
 def test_a_commit_whose_answer_was_lost_is_settled_by_reading_again(
     move: SmallMove, databases: Databases, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
-    monkeypatch.setattr(chunks, "failpoint", once(point, lose_the_answer))
+    acted = acting_once(monkeypatch, point, lose_the_answer)
     migrate(move.where, RunOptions(), Silent())
+    assert acted
     move.assert_rows_and_checkpoints_agree()
     assert_finishes(move, databases)
 
@@ -575,8 +582,9 @@ def test_a_step_interrupted_by_a_lost_connection_is_taken_once(
     move: SmallMove, databases: Databases, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
     act = lose_the_answer if point.endswith("after_commit") else lambda: terminate_all(move)
-    monkeypatch.setattr(resumable_steps, "failpoint", once(point, act))
+    acted = acting_once(monkeypatch, point, act)
     migrate(move.where, RunOptions(), Silent())
+    assert acted
     assert_finishes(move, databases)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from confiture.runner.context import Context
 from confiture.schema_to_schema import background_verification
 from confiture.schema_to_schema.outcomes import Limits
 from confiture.status import report
-from forked import until
+from forked import Forks, until
 from live import LiveRun
 from servers import Databases
 
@@ -129,6 +130,27 @@ def test_a_complete_round_makes_the_verification_young_again(live: LiveRun) -> N
     assert after["last_complete_seconds"] < 900
     live.cutover(Limits(max_verification_age=900))
     assert live.state == "cutover"
+
+
+def test_a_round_killed_at_a_commit_is_completed_by_the_same_command(live: LiveRun, forks: Forks) -> None:
+    age(live, 1000)
+    command = [*live.arguments("follow"), "--once", "--verify-every", "60s"]
+    for point in ("round.begun.before_commit", "round.part.before_commit:2", "round.ended.before_commit"):
+        killed = forks.run(command, live.project, CONFITURE_FAILPOINT=point)
+        assert killed.code == -signal.SIGKILL, f"{point}: {killed.code}\n{killed.err}"
+        assert told(live)["last_complete_seconds"] >= 1000
+    assert forks.run(command, live.project).code == 0
+    assert told(live)["last_complete_seconds"] < 900
+
+
+def test_a_round_killed_before_it_has_reopened_the_run_finds_the_row_again(live: LiveRun, forks: Forks) -> None:
+    unseen(live, UNSEEN["changed"][1])
+    age(live, 100)
+    command = [*live.arguments("follow"), "--once", "--verify-every", "60s"]
+    killed = forks.run(command, live.project, CONFITURE_FAILPOINT="verify.reopened.before_commit")
+    assert (killed.code, live.state) == (-signal.SIGKILL, "verified"), killed.err
+    forks.run(command, live.project)
+    assert live.state == "migrating"
 
 
 def test_a_round_that_was_interrupted_makes_nothing_young_and_continues_where_it_was(

@@ -256,10 +256,10 @@ def test_labels_are_escaped() -> None:
 UNFINISHED = {
     "just closed": ("cutover", "switch.after_point_of_no_return"),
     "about to close": ("cutover", "switch.before_point_of_no_return"),
-    "about to open": ("cutover", "switch.after_point_of_no_return", "switch.before_open_commit"),
+    "about to open": ("cutover", "switch.after_point_of_no_return", "switch.open.before_commit"),
     "rollback just closed": ("rollback", "switch.after_point_of_no_return"),
     "rollback about to close": ("rollback", "rollback.before_point_of_no_return"),
-    "rollback just opened": ("rollback", "rollback.after_open_commit"),
+    "rollback just opened": ("rollback", "rollback.open.after_commit"),
 }
 
 

@@ -129,6 +129,23 @@ def test_the_same_command_is_throttled_again_after_a_kill(forks: Forks, move: Sm
     assert_finishes(move, again)
 
 
+def test_a_migrate_killed_while_it_stores_its_limits_is_throttled_by_them(forks: Forks, move: SmallMove) -> None:
+    limited = move.arguments("migrate", "--max-rate", "1")
+    for command, point in (
+        (move.arguments("migrate"), "copy.before_commit"),  # planned without a limit
+        (limited, "throttle.limits.before_commit"),
+        (limited, "chunk.shortened.before_commit"),
+        (limited, "throttled.before_commit"),
+    ):
+        killed = forks.run(command, move.project, CONFITURE_FAILPOINT=point)
+        assert killed.code == -signal.SIGKILL, f"{point}: {killed.code}\n{killed.err}"
+        move.assert_rows_and_checkpoints_agree()
+    again = start(forks, move)
+    again.until_said(THROTTLED)
+    move.run("throttle", "--off")
+    assert_finishes(move, again)
+
+
 def test_a_throttled_copy_obeys_a_signal_and_a_pause(forks: Forks, move: SmallMove) -> None:
     running = start(forks, move, "--max-rate", "1")
     running.until_said(THROTTLED)

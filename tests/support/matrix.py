@@ -446,6 +446,29 @@ class PreparedRun:
 
 #: Points next to a commit. The commit has points of its own, so that these are skipped.
 BESIDE = (".before_commit", ".after_commit")
+#: The transactions of each scenario at which a run is killed by the number of their COMMIT only, and not by their name.
+BY_NUMBER = {
+    "cutover": {
+        "cleanup.begun",
+        "cleanup.recorded",
+        "copy.begun",
+        "copy.credentials_removed",
+        "copy.table_done",
+        "finish.begun",
+        "finish.sequences",
+        "follow.backlog",
+        "foreign_session.table",
+        "foreign_session.view",
+        "recopy",
+        "setup.begun",
+        "switch.key_validated",
+        "switch.numbered",
+        "verify.begun",
+        "view.refreshed",
+    },
+    "rollback": {"reverse.backlog", "reverse.key_validated", "rollback.numbered"},
+    "abort": {"abort.begun"},
+}
 
 
 def cases(scenario: Scenario, counted: Outcome) -> Iterator[Case]:

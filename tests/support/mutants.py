@@ -964,8 +964,8 @@ MUTANTS = (
     Mutant(
         "a cutover is not cancelled under its lock",
         "schema_to_schema/table_lock.py",
-        "with holding_on():",
-        "if True:",
+        "with holding_on(), limited(",
+        "with limited(",
         _in("integration", "giving_way", "under_the_lock"),
     ),
     Mutant(
@@ -1189,6 +1189,13 @@ MUTANTS = (
             ("postgres/budget.py", "        self._timer.start()\n", ""),
             ("postgres/budget.py", "        self._timer.cancel()\n        self._timer.join()\n", ""),
         ),
+    ),
+    Mutant(
+        "every session under the lock has the limit of the write pause",
+        "schema_to_schema/table_lock.py",
+        "limited(budget, (context.source, context.target, *work.sessions))",
+        "limited(budget, (context.source, context.target))",
+        _in("integration", "opening", "every_transaction_under"),
     ),
     Mutant(
         "a cancellation at the end of the write pause affects no later statement",

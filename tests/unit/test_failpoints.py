@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import confiture
 
 PASS = "from confiture.failpoints import failpoint\nfor name in {names!r}: failpoint(name)\nprint('alive')"
 
@@ -20,6 +24,18 @@ def pass_points(*names: str, **environment: str) -> subprocess.CompletedProcess[
         text=True,
         check=False,
     )
+
+
+def test_every_fenced_transaction_states_what_it_makes_durable() -> None:
+    silent = []
+    for path in Path(confiture.__file__).parent.rglob("*.py"):
+        lines = path.read_text("utf-8").splitlines()
+        for number, line in enumerate(lines):
+            if re.search(r"\bwith .*\bfenced(_source)?\(", line):
+                above = itertools.takewhile(lambda text: text.strip().startswith("#"), reversed(lines[:number]))
+                if "durable" not in " ".join(above).lower():
+                    silent.append(f"{path.name}:{number + 1}: {line.strip()}")
+    assert silent == []
 
 
 def test_a_point_that_is_not_armed_does_nothing(tmp_path: Path) -> None:

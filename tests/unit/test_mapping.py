@@ -314,6 +314,7 @@ def test_the_long_form_is_read_exactly(target: str, source: str, transform: str,
 
 @given(name=sql_names)
 @example(name="\x85")
+@example(name="_\n")
 def test_a_name_as_a_hint_writes_it_is_read_as_that_name(name: str) -> None:
     assert only_column(f"t:\n  c:\n    source_column: {as_written(name)}\n").source == name
 

@@ -78,9 +78,8 @@ class Follower:
     def __init__(self, context: Context, followed: Sequence[Followed]) -> None:
         self.context = context
         self.followed = tuple(followed)
-        databases = {"source": context.source.database, "target": context.target.database}
-        run = context.run_id.hex[:8]
-        self.source, self.target = (Session(databases[side], "catch-up", run) for side in self.sides)
+        facts = context.facts
+        self.source, self.target = (Session(facts.database(side), "catch-up", facts.short) for side in self.sides)
         self._passed = 0
         self._prepared: set[int] = set()
         self._backends: tuple[Backend, Backend] | None = None

@@ -50,7 +50,7 @@ def execute(
     """
     verify.refuse_unwritable(report)
     with hold_run(where, "cutover", progress_) as (context, run):
-        ends = context.source.database, context.target.database
+        ends = context.facts.source, context.facts.target
         if run.state == CUTOVER and switchover.is_past_point_of_no_return(context, switchover.REVERSE):
             with paused_pooler(context, run, pool, switchover.FORWARD) as pooler:
                 rollback.reopen_target(context)

@@ -87,7 +87,7 @@ def _store_block(context: Context, error: ConfitureError, command: str, where: E
         if error.step is not None:
             error.fix = f"{error.fix}: {where.naming.command(step)}" if error.fix else where.naming.command(step)
     # The reason and the step that resolves it become durable together.
-    with context.fenced() as tx:
+    with context.fenced("blocked") as tx:
         reason = " ".join(": ".join(filter(None, (error.what, error.why))).split())
         runs.block(tx, run.id, context.epoch, redact(reason), step)
 
@@ -110,8 +110,8 @@ def unblock(context: Context, command: str) -> None:
     """
     run = context.run()
     if run.blocked_reason is not None and not (command == "verify" and run.blocked_command == "abort"):
-        # The block is cleared as a whole: its reason and its step.
-        with context.fenced() as tx:
+        # Durable together: the reason and the step of the block are cleared.
+        with context.fenced("unblocked") as tx:
             runs.unblock(tx, run.id)
 
 

@@ -40,7 +40,7 @@ def execute(where: Endpoints, choices: RunOptions, progress_: Progress) -> tuple
             fire(context, "begin")
         if choices.throttle:
             # The limits and their entry in the history become durable together.
-            with context.fenced() as tx:
+            with context.fenced("throttle.limits") as tx:
                 set_limits(tx, run, choices.throttle)
         copied = migrate.copy_all(context, plan, capture=bool(run.options.get("capture")))
         unblock(context, "migrate")

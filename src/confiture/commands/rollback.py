@@ -30,7 +30,7 @@ def execute(
     :raises CutoverAborted: when the target is still serving and nothing has changed.
     """
     with hold_run(where, "rollback", progress_) as (context, run):
-        ends = context.source.database, context.target.database
+        ends = context.facts.source, context.facts.target
         with context.target.transaction(read_only=True) as tx:
             last = runs.last_trigger(tx, run.id, ("cutover", "rollback"))
         if run.state in (MIGRATING, VERIFIED) and last == "rollback":

@@ -77,7 +77,7 @@ def _keep_choices(context: Context, choices: RunOptions) -> None:
     run = context.run()
     options = stored_choices(options_of(choices, run.options, None))
     # The options of setup become durable, for every later command.
-    with context.fenced() as tx:
+    with context.fenced("setup.options") as tx:
         runs.update(tx, context.run_id, options={**run.options, **options})
 
 

@@ -41,7 +41,8 @@ def execute(
         plan = migrate.stored_plan(context)
         if run.state == CUTOVER:
             return _verified_back(context, run, plan, where, report, repair=repair)
-        if run.state == VERIFIED and not (again or repair):
+        # What blocks the run is cleared only by a comparison that finds nothing, also after a kill just before that.
+        if run.state == VERIFIED and run.blocked_reason is None and not (again or repair):
             found = _last_result(context, plan)
             if found is not None:
                 progress_.say("verified already; --again repeats the verification")

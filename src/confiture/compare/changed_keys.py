@@ -73,7 +73,7 @@ def _differing(context: Context, job: RunTable, hashing: Hashing, keys: Sequence
 def forget(context: Context, job: RunTable, keys: Sequence[Key]) -> None:
     """Discard these keys from the changed ones: a later change is logged, and records its key again."""
     # Durable: the keys are no longer recorded as changed.
-    with context.fenced() as tx:
+    with context.fenced("verify.equal_keys") as tx:
         catch_up.forget_touched(tx, context.run_id, job.table.number, [list(k) for k in keys])
 
 

@@ -54,7 +54,7 @@ def classified(
     keys = list(dict.fromkeys(d.key_values for d in found))
     verdict = suspects.classify(context.source, context.target, job, hashing, followed, keys, catch_up_pass)
     # Durable: the hot keys, which are compared again before the cutover.
-    with context.fenced() as tx:
+    with context.fenced("verify.hot_keys") as tx:
         catch_up.touch_keys(tx, context.run_id, job.table.number, [list(k) for k in verdict.hot])
     return verdict.confirmed
 

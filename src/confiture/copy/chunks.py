@@ -16,7 +16,6 @@ from confiture.copy.fdw import Fdw
 from confiture.copy.run_table import Copier, RunTable, reading
 from confiture.copy.stream import Stream
 from confiture.errors import Blocked
-from confiture.failpoints import failpoint
 from confiture.journal import chunks, table_plans
 from confiture.journal.model import Chunk, TableProgress
 from confiture.plan.keyset import KeyPart, columns, predicate, ranges
@@ -138,14 +137,11 @@ def next_chunk(context: Context, number: int) -> Chunk | None:
 
     The attempt is durable before the copy begins, so that a copy that ends the process is counted too.
     """
-    # Durable: the attempt. The crash points are passed only when there is a chunk.
-    with context.fenced() as tx:
+    # Durable: the attempt.
+    with context.fenced("claim") as tx:
         chunk = chunks.claim_next(tx, context.run_id, number)
         if chunk is not None:
             chunks.count_attempt(tx, context.run_id, chunk)
-            failpoint("claim.before_commit")
-    if chunk is not None:
-        failpoint("claim.after_commit")
     return chunk
 
 
@@ -156,7 +152,7 @@ def halve(context: Context, job: RunTable, chunk: Chunk) -> None:
     if middle is None:
         return
     # Durable together: both halves of the chunk.
-    with context.fenced() as tx:
+    with context.fenced("chunk.halved") as tx:
         chunks.cut(tx, context.run_id, chunk, middle)
 
 
@@ -167,7 +163,7 @@ def shorten(context: Context, job: RunTable, chunk: Chunk, rows: int) -> None:
     if key is None:
         return
     # Durable together: both parts of the chunk.
-    with context.fenced() as tx:
+    with context.fenced("chunk.shortened") as tx:
         chunks.cut(tx, context.run_id, chunk, key)
 
 

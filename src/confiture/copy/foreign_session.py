@@ -23,10 +23,10 @@ def prepare(context: Context, server: str) -> None:
     """Create the view on the source and the foreign table in the target that show the session's identity."""
     named, name = load("foreign_server.sql"), sql.Identifier(context.schema, NAME)
     # Durable: the view, which a crash leaves without its foreign table. Both statements are harmless to repeat.
-    with context.fenced_source() as tx:
+    with context.fenced_source("foreign_session.view") as tx:
         tx.pg.execute(sql.SQL(named["self_view"].decode()).format(view=name))
     # Durable: the foreign table over the view.
-    with context.fenced() as tx:
+    with context.fenced("foreign_session.table") as tx:
         statement = sql.SQL(
             "CREATE FOREIGN TABLE IF NOT EXISTS {} (pid integer, started text)"
             " SERVER {} OPTIONS (schema_name {}, table_name {})"

@@ -168,7 +168,7 @@ class Throttler:
     def _record(self, reason: str | None) -> None:
         def write() -> None:
             # Durable: the reason, for `status`.
-            with self.context.fenced() as tx:
+            with self.context.fenced("throttled") as tx:
                 leases.set_throttled(tx, self.context.run_id, self.context.epoch, reason)
 
         retry(write)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from contextvars import ContextVar
 from math import ceil
 
 import psycopg
@@ -76,14 +75,8 @@ class Budget:
 
     def __enter__(self) -> Budget:
         self._timer.start()
-        self._token = ACTIVE.set(self)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        ACTIVE.reset(self._token)
         self._timer.cancel()
         self._timer.join()
-
-
-#: The budget of the write pause that is under way; None outside of one.
-ACTIVE: ContextVar[Budget | None] = ContextVar("budget", default=None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from sqlalchemy.pool import NullPool
 from confiture.config import Database
 from confiture.failpoints import armed, failpoint
 from confiture.postgres.backends import backend_of, terminate
-from confiture.postgres.budget import ACTIVE, Budget
+from confiture.postgres.budget import Budget
 from confiture.postgres.connection import Pg, connect
 from confiture.postgres.profile import BRIEF_LOCK, PROFILE, profile_sql
 from confiture.types import Backend
@@ -63,12 +63,15 @@ class Session:
     :param run: the run's short name; empty before there is one.
     :param user_sql: True for sessions that run the user's DDL or expressions: they use the
         environment's ``search_path`` and are thrown away (I-9.5).
+    :ivar budget: the write pause that limits each transaction of the session; None outside of one. It belongs to the
+        session and not to the thread that sets it, because a new thread would not inherit it.
     """
 
     def __init__(self, database: Database, role: str, run: str = "", *, user_sql: bool = False) -> None:
         self.database = database
         self.role = role
         self.run = run
+        self.budget: Budget | None = None
         self._path = database.search_path if user_sql else None
         self._pg: Pg | None = None
         self._backend: Backend | None = None
@@ -117,11 +120,11 @@ class Session:
             pg.isolation_level = isolation or IsolationLevel.READ_COMMITTED
             pg.read_only = read_only
             with pg.transaction():
-                budget = ACTIVE.get()
+                budget = self.budget
                 patience = PROFILE["lock_timeout"] if budget is None else f"{ceil(budget.lock_timeout * 1000)}ms"
                 pg.execute(profile_sql(self._path, self.run, patience))
                 enrol = _ENROL.get()
-                with _limited(budget, pg), enrol(self, read_only) if enrol is not None else nullcontext():
+                with _within(budget, pg), enrol(self, read_only) if enrol is not None else nullcontext():
                     yield Transaction(pg, core)
                     ended = not read_only
                 if ended:
@@ -162,7 +165,20 @@ class Session:
 
 
 @contextmanager
-def _limited(budget: Budget | None, pg: Pg) -> Iterator[None]:
+def limited(budget: Budget, sessions: Iterable[Session]) -> Iterator[None]:
+    """Limit every transaction that one of the sessions begins in the block to the write pause (I-8.10)."""
+    taking_part = tuple(sessions)
+    for session in taking_part:
+        session.budget = budget
+    try:
+        yield
+    finally:
+        for session in taking_part:
+            session.budget = None
+
+
+@contextmanager
+def _within(budget: Budget | None, pg: Pg) -> Iterator[None]:
     if budget is None:
         yield
         return

@@ -212,6 +212,8 @@ class _Watch(threading.Thread):
 
 
 _WAITING = load("giving_way.sql")["waiting"]
+#: The watcher of this thread's command. A unit of work belongs to the thread that does it, so that a new thread or
+#: process, which inherits none, begins with :func:`watching` of its own.
 _watch: ContextVar[_Watch | None] = ContextVar("watch", default=None)
 
 

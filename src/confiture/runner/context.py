@@ -25,6 +25,7 @@ from confiture.postgres.backends import alive, terminate
 from confiture.postgres.retry import retry
 from confiture.postgres.session import Session, Transaction
 from confiture.runner.progress import Progress, Silent
+from confiture.runner.run_facts import RunFacts
 from confiture.runner.stop import Stop
 from confiture.types import Backend
 
@@ -41,17 +42,15 @@ class Backends:
 
 @dataclass
 class Context:
-    """The facts and sessions that a step works with: both sides, the run's epoch, and whether to continue.
+    """What a step works with in one process: the facts of the run, a session on both sides, and whether to continue.
 
-    :ivar run_id: the run; its row is read again wherever it matters.
-    :ivar epoch: of this runner; every write is fenced by it.
+    :ivar facts: all that another process needs in order to work for this runner.
     :ivar pulse: the heartbeat's server process: it shows that this runner is alive while its sessions reconnect.
     """
 
     source: Session
     target: Session
-    run_id: uuid.UUID
-    epoch: int
+    facts: RunFacts
     progress: Progress = field(default_factory=Silent)
     stop: Stop = field(default_factory=Stop)
     lost: threading.Event = field(default_factory=threading.Event)
@@ -61,9 +60,19 @@ class Context:
     _joined: dict[object, tuple[str, Backend]] = field(default_factory=dict)
 
     @property
+    def run_id(self) -> uuid.UUID:
+        """The run; its row is read again wherever it matters."""
+        return self.facts.run_id
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of this runner; every write is fenced by it."""
+        return self.facts.epoch
+
+    @property
     def schema(self) -> str:
         """The run's own schema, on either side."""
-        return f"confiture_{self.run_id.hex[:8]}"
+        return self.facts.schema
 
     def run(self) -> Run:
         """The run as the journal has it now."""
@@ -71,18 +80,18 @@ class Context:
             return runs.get(tx, self.run_id)
 
     @contextmanager
-    def fenced(self, name: str | None = None) -> Iterator[Transaction]:
+    def fenced(self, name: str) -> Iterator[Transaction]:
         """A writing transaction on the target, begun by its fence.
 
         :param name: of the transaction; its crash points are ``NAME.before_commit`` and ``NAME.after_commit``.
         """
         self.check_lease()
         self.record_backends()
-        with _named(name), self.target.transaction() as tx:
+        with self.target.transaction() as tx:
             runs.fence(tx, self.run_id, self.epoch)
             yield tx
-            if name is not None:
-                failpoint(f"{name}.before_commit")
+            failpoint(f"{name}.before_commit")
+        failpoint(f"{name}.after_commit")
 
     def record_backends(self) -> None:
         """Record the server processes of this runner, again after a reconnect: a takeover ends them."""
@@ -104,8 +113,7 @@ class Context:
     @contextmanager
     def beside(self, role: str, *, user_sql: bool = False, side: str = "source") -> Iterator[Session]:
         """One more session on one side for the block; a takeover ends it too, with the locks it holds."""
-        database = self.source.database if side == "source" else self.target.database
-        with Session(database, role, self.schema[-8:], user_sql=user_sql) as session:
+        with Session(self.facts.database(side), role, self.facts.short, user_sql=user_sql) as session:
             self._beside.append((side, session))
             try:
                 self.record_backends()
@@ -151,18 +159,18 @@ class Context:
             end_backends(session, tuple(b for b in worked if b not in (session.backend, self.pulse)))
 
     @contextmanager
-    def fenced_source(self, name: str | None = None, *, session: Session | None = None) -> Iterator[Transaction]:
+    def fenced_source(self, name: str, *, session: Session | None = None) -> Iterator[Transaction]:
         """A writing transaction on the source, begun by its copy of the fence.
 
         :param name: as in :meth:`fenced`.
         :param session: the source's session of this runner unless another one is given.
         """
         self.check_lease()
-        with _named(name), (session or self.source).transaction() as tx:
+        with (session or self.source).transaction() as tx:
             run_schema.fence(tx, self.schema, self.epoch)
             yield tx
-            if name is not None:
-                failpoint(f"{name}.before_commit")
+            failpoint(f"{name}.before_commit")
+        failpoint(f"{name}.after_commit")
 
     def check_lease(self) -> None:
         """:raises Held: when the heartbeat found the run taken over."""
@@ -193,14 +201,6 @@ class Context:
     def _asked_to_pause(self) -> bool:
         with self.target.transaction(read_only=True) as tx:
             return leases.paused(tx, self.run_id)
-
-
-@contextmanager
-def _named(name: str | None) -> Iterator[None]:
-    """The crash point after the commit of a named transaction."""
-    yield
-    if name is not None:
-        failpoint(f"{name}.after_commit")
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from confiture.postgres.retry import retry
 from confiture.postgres.session import Session, claiming
 from confiture.runner.context import POLL_SECONDS, Backends, Context, end_backends
 from confiture.runner.progress import Progress
+from confiture.runner.run_facts import RunFacts
 
 
 def _held_by(holder: Runner) -> Held:
@@ -140,7 +141,7 @@ class _Heart(threading.Thread):
 
     def __init__(self, database: Database, context: Context) -> None:
         super().__init__(name="heartbeat", daemon=True)
-        self._session = Session(database, "heartbeat", context.run_id.hex[:8])
+        self._session = Session(database, "heartbeat", context.facts.short)
         self._context = context
         self._end = threading.Event()
 
@@ -176,7 +177,7 @@ def hold(source: Database, target: Database, run: Run, command: str, progress: P
         yielding.watching(progress.say, run.short),
     ):
         epoch = retry(lambda: take(src, tgt, run, command, progress.say))
-        context = Context(src, tgt, run.id, epoch, progress)
+        context = Context(src, tgt, RunFacts(run.id, epoch, run.target_name, source, target), progress)
         heart = _Heart(target, context)
         heart.beat()
         heart.start()

@@ -36,14 +36,16 @@ def run_steps(context: Context, phase: str, steps: Sequence[Step]) -> None:
 
 def _run_step(context: Context, phase: str, step: Step) -> bool:
     """Run one step; False when it was done before, also by this process if the answer to its COMMIT was lost."""
-    with context.fenced() as tx:  # durable: the step has begun
+    # Durable: the step has begun.
+    with context.fenced(f"{phase}.begun") as tx:
         if journal_steps.is_done(tx, context.run_id, phase, step.name):
             return False
         journal_steps.mark(tx, context.run_id, phase, step.name, done=False)
     if step.outside is not None:
         step.outside(context)
         failpoint(f"{phase}.outside")
-    with context.fenced(phase) as tx:  # the act and its mark commit together
+    # Durable together: the act in the target and its mark.
+    with context.fenced(phase) as tx:
         if step.act is not None:
             step.act(context, tx)
         journal_steps.mark(tx, context.run_id, phase, step.name, done=True)

@@ -89,7 +89,7 @@ class Rounds:
             if age is None or age < self._every:
                 return False
             # Durable: the new round, without a position.
-            with context.fenced() as tx:
+            with context.fenced("round.begun") as tx:
                 found = rounds.begin(tx, context.run_id, last.number)
             context.progress.say(f"comparing every row again (round {found.number})")
         if self._round is None or self._round.number != found.number:
@@ -116,7 +116,7 @@ class Rounds:
         job, part = next(self._parts, (None, None))
         if job is None or part is None:
             # Durable: the round has compared every part.
-            with context.fenced() as tx:
+            with context.fenced("round.ended") as tx:
                 rounds.end(tx, item)
             self._round = None
             context.progress.say(f"every row was compared again and is equal (round {item.number})")
@@ -128,7 +128,7 @@ class Rounds:
             self._round = None
             return False
         # Durable: the position of the part, compared and equal.
-        with context.fenced() as tx:
+        with context.fenced("round.part") as tx:
             self._round = rounds.advance(tx, item, job.table.number, part.number)
         return True
 

@@ -14,7 +14,6 @@ import psycopg
 
 from confiture.config import excerpt
 from confiture.errors import Held, Refused
-from confiture.failpoints import failpoint
 from confiture.journal import runs
 from confiture.postgres.retry import LOCK_CONFLICTS, retry
 from confiture.postgres.session import Transaction
@@ -130,9 +129,8 @@ def end(context: Context, side: str, found: Sequence[Blocker]) -> int:
             runs.note(tx, context.run_id, context.epoch, "terminate_blocker", _detail(blocker))
         fenced = context.fenced_source if side == "source" else context.fenced
         # Nothing is durable here: the fence keeps a runner whose run was taken over from terminating sessions.
-        with fenced() as tx:
+        with fenced("blockers.ended") as tx:
             _terminate(tx, blocker)
-        failpoint("blockers.ended")
     return len(ending)
 
 

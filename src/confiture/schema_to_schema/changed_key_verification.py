@@ -73,7 +73,7 @@ def reopen(context: Context, found: Sequence[Difference], what: str) -> None:
     """
     reason = f"{what}: {found[0].place}"
     # Durable together: the state and its reason.
-    with context.fenced() as tx:
+    with context.fenced("verify.reopened") as tx:
         run = runs.get(tx, context.run_id)
         transitions.fire(tx, run, "reopen", {"reason": reason, "keys": len(found)})
     context.progress.say(f"{reason}; the verification is no longer valid: repair the row with `verify --repair`")

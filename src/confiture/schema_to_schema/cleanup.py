@@ -61,7 +61,7 @@ def cleanup(context: Context) -> None:
         known = fingerprint.of_database(tx, context.schema)
     if known is not None:  # None after a crash that came after the drop of the source's schema
         # Durable: the set of the source's tables, which outlives the run's schema there.
-        with context.fenced() as tx:
+        with context.fenced("cleanup.recorded") as tx:
             runs.update(tx, context.run_id, options={**run.options, _SET: known})
     run_steps(context, "cleanup", (_drop_target_objects(), _drop_source_objects()))
     _end(context, "clean")

@@ -119,6 +119,7 @@ def _close(follower: Follower, plan: Plan, hashing: Hashing, remaining: Remainin
             opening=partial(_begin_opening, context, opener),
             # The run is read before the lock, because a plan of many tables is large.
             act=partial(_act, follower, plan, hashing, servers, context.run()),
+            sessions=(follower.source, follower.target),
         )
         table_lock.locked(context, locker, source_tables(context, plan), remaining.limits, work, remaining.until)
 
@@ -330,10 +331,10 @@ def _synchronise(follower: Follower, plan: Plan, hashing: Hashing, source: Trans
     keyless.recopy(context, plan, hashing)
     if not follower.followed:
         fingerprint.refuse_changed(source, context.schema, "source", (*fingerprint.CAPTURED, *fingerprint.DATABASE))
-    # Not transactional: the sequences are set whether or not this commits. Harmless while the source is serving.
-    # Durable together: the number of the closing, which the source records when it closes. It is the last commit of the
+    # Durable whether or not this commits: the values of the sequences. Harmless while the source is serving.
+    # Durable: the number of the closing, which the source records when it closes. It is the last commit of the
     # target before that, so that a target that has it has lost nothing.
-    with context.fenced() as tx:
+    with context.fenced("switch.numbered") as tx:
         sequences.set_all(context.source, tx, plan, margin=SEQUENCE_MARGIN)
         number = run_schema.last_pass(source, context.schema) + 1
         catch_up.advance(tx, context.run_id, number, keys=0, rows=0)
@@ -374,14 +375,12 @@ def complete_opening(context: Context, plan: Plan) -> None:
 
 def _open_target(context: Context, plan: Plan) -> None:
     # Durable together: foreign keys, suspended objects, write block and state.
-    with context.fenced() as tx:
+    with context.fenced("switch.open") as tx:
         run = runs.get(tx, context.run_id)
         if run.state == CUTOVER:
             return
         brief_lock(tx)
         open_target(context, tx, plan, run)
-        failpoint("switch.before_open_commit")
-    failpoint("switch.finished")
 
 
 def open_target(context: Context, tx: Transaction, plan: Plan, run: Run, servers: dict[str, str] | None = None) -> None:
@@ -420,7 +419,7 @@ def drop_interim_keys(context: Context, plan: Plan) -> None:
     for item in (k for k in keys if k.status is DeferredStatus.INTERIM):
         beside_interim = not off_until_cutover(plan, item)
         # Durable: the declared key is validated. Its interim remains.
-        with context.fenced() as tx:
+        with context.fenced("switch.key_validated") as tx:
             foreign_keys.validate_declared(tx, item) if beside_interim else foreign_keys.validate_restored(tx, item)
         wait_for_locks(
             context, "target", item.tables, partial(_drop_interim, context, item, beside_interim=beside_interim)

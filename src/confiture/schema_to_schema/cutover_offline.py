@@ -127,8 +127,9 @@ def source_tables(context: Context, plan: Plan) -> Tables:
 
 def _under_lock(context: Context, source: Transaction, plan: Plan) -> None:
     refuse_closed(context, plan, source)
-    # Not transactional: the application has used the sequences since the copy. Harmless while the source is serving.
-    with context.fenced() as tx:
+    # Durable whether or not this commits: the values of the sequences, which the application has used since the copy.
+    # Harmless while the source is serving.
+    with context.fenced("cutover.sequences") as tx:
         sequences.set_all(context.source, tx, plan)
     result = verify.verify(context, plan, purpose="cutover")
     if not result.equal:

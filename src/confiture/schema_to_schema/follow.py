@@ -77,7 +77,7 @@ def measure(context: Context, plan: Plan) -> int:
     """Measure the backlog of the target, record it for ``status``; the number of log rows that wait."""
     rows, oldest = retry(partial(_backlog, context, plan))
     # Durable together: rows and age of the backlog.
-    with context.fenced() as tx:
+    with context.fenced("follow.backlog") as tx:
         catch_up.note_backlog(tx, context.run_id, rows, oldest)
     return rows
 

@@ -50,7 +50,7 @@ def recopy(context: Context, plan: Plan, hashing: Hashing) -> None:
 def _recopy(context: Context, job: RunTable, hashing: Hashing) -> None:
     with reading(context.source, job) as source:
         # Durable together: every row of the table is replaced.
-        with context.fenced() as target:
+        with context.fenced("recopy") as target:
             _replace(source, target, job)
             _compare(source, target, job, hashing)
 

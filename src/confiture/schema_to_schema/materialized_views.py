@@ -46,7 +46,7 @@ def refresh(context: Context, plan: Plan) -> None:
 
 def _refresh(context: Context, view: TableRef) -> None:
     # Durable together: the refresh and its mark.
-    with context.fenced() as tx:
+    with context.fenced("view.refreshed") as tx:
         brief_lock(tx)
         row = tx.pg.execute(load("views.sql")["refresh_concurrently"], (view.schema, view.name)).fetchone()
         if row is not None:  # else the application has dropped it
@@ -64,5 +64,5 @@ def _step(view: TableRef) -> str:
 def _stale(context: Context, view: TableRef, why: str) -> None:
     context.progress.say(f"materialized view {view} is stale: {why}; run: REFRESH MATERIALIZED VIEW {view}")
     # Durable: the note that the view is stale.
-    with context.fenced() as tx:
+    with context.fenced("view.stale") as tx:
         runs.note(tx, context.run_id, context.epoch, "stale view", {"view": str(view), "reason": why})

@@ -43,7 +43,7 @@ def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
     by_fdw = {t.number: t.strategy == "fdw" for t in plan.tables}
     reads_by_fdw = server is not None and any(s.phase not in COPIED and by_fdw[s.number] for s in states)
     # Durable together: no error blocks the run, and the foreign server has the current credentials.
-    with context.fenced() as tx:
+    with context.fenced("copy.begun") as tx:
         runs.unblock(tx, context.run_id)
         if server is not None and reads_by_fdw:
             foreign_server.refresh(tx, context.source, server)
@@ -62,7 +62,7 @@ def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
         throttler.end()
     if server is not None:
         # Durable: the foreign server has no credentials. They are needed again only when a table is copied again.
-        with context.fenced() as tx:
+        with context.fenced("copy.credentials_removed") as tx:
             foreign_server.shut_out(tx, server)
     if capture:
         follow.drain(context, plan, record_changed=True)
@@ -103,7 +103,7 @@ def _copy_table(context: Context, job: RunTable, state: TableProgress, throttler
 
 def _mark_copied(context: Context, number: int) -> None:
     # Durable: every row of the table is copied.
-    with context.fenced() as tx:
+    with context.fenced("copy.table_done") as tx:
         table_plans.update(tx, context.run_id, number, phase=TablePhase.COPIED)
 
 
@@ -178,7 +178,7 @@ def _failed(context: Context, job: RunTable, chunk: Chunk | None, error: psycopg
     what = f"a row of {job.table.source} does not fit into {job.table.target}: {key}, {place}"
     found: ChunkError = {"message": bad.message, "key": bad.key, "place": bad.place, "sqlstate": error.sqlstate}
     # Durable together: the chunk is failed, with its row, and the run's note of it.
-    with context.fenced() as tx:
+    with context.fenced("copy.bad_row") as tx:
         held = claim(tx, context.run_id, chunk)
         if held is not None:
             fail(tx, context.run_id, held, found)

@@ -60,8 +60,9 @@ def record_target(context: Context, tx: Transaction, plan: Plan) -> None:
 
 
 def _set_sequences(context: Context, plan: Plan) -> None:
-    # Not transactional. Repeated by every migrate, because the application continues to use the source's sequences.
-    with context.fenced() as tx:
+    # Durable whether or not this commits: the values of the sequences. Repeated by every migrate, because the
+    # application continues to use the source's sequences.
+    with context.fenced("finish.sequences") as tx:
         sequences.set_all(context.source, tx, plan)
 
 

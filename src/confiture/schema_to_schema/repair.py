@@ -77,6 +77,6 @@ def _log(context: Context, followed: Followed, job: RunTable, keys: Sequence[tup
     with context.fenced_source("repair") as tx:
         tx.pg.execute(sql.SQL("INSERT INTO {} ({}) VALUES {}").format(followed.item.log, names, rows))
     # Durable: the note of the repair.
-    with context.fenced() as tx:
+    with context.fenced("repair.noted") as tx:
         detail = {"table": str(job.table.target), "keys": len(keys)}
         runs.note(tx, context.run_id, context.epoch, "repair", detail)

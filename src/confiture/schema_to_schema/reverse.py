@@ -193,7 +193,7 @@ def drop_source_interims(context: Context) -> None:
         left = source.items(tx, context.schema, DeferredForeignKey)
     for item in left:
         # Durable: the declared key is validated. Its interim remains.
-        with context.fenced_source() as tx:
+        with context.fenced_source("reverse.key_validated") as tx:
             foreign_keys.validate_declared(tx, item)
         wait_for_locks(context, "source", item.tables, partial(_drop_source_interim, context, item))
 
@@ -222,7 +222,7 @@ def refuse_irreversible(plan: Plan) -> None:
 def measure(context: Context, plan: Plan) -> int:
     """Measure the backlog of the source, record it for ``status``; the number of log rows that wait."""
     # Durable together: rows and age of the backlog.
-    with context.fenced() as tx:
+    with context.fenced("reverse.backlog") as tx:
         rows, oldest = triggers.backlog(tx, triggers.captured(plan.reverse, context.schema))
         catch_up.note_backlog(tx, context.run_id, rows, oldest)
     return rows

@@ -108,7 +108,7 @@ def _restore_one(context: Context, item: Captured) -> None:
 
 def _begin(context: Context, plan: Plan, now: dict[str, str]) -> int:
     # Durable together: the attempt, and the fingerprint of the storage that it compares.
-    with yielding(context.target), context.fenced() as tx:
+    with yielding(context.target), context.fenced("reverse_verify.begun") as tx:
         # A table that is rewritten from now on is detected before the next rollback.
         tables = fingerprint.oids(tx, [t.target for t in plan.tables])
         fingerprint.record(tx, context.schema, tables, (fingerprint.STORAGE,))
@@ -119,7 +119,7 @@ def _begin(context: Context, plan: Plan, now: dict[str, str]) -> int:
 
 def _end(context: Context, plan: Plan, number: int, now: dict[str, str], *, equal: bool) -> None:
     # Durable together: the verdict, and whether a rollback needs another comparison.
-    with context.fenced() as tx:
+    with context.fenced("reverse_verify.ended") as tx:
         run = runs.get(tx, context.run_id)
         if equal:
             runs.update(tx, context.run_id, options={**run.options, SERVERS_OPTION: now})

@@ -163,6 +163,7 @@ def _close(follower: ReverseFollower, plan: Plan, hashing: Hashing, remaining: R
             before=partial(cutover.drain, follower),
             opening=partial(_begin_opening, context, opener),
             act=partial(_act, follower, plan, hashing),
+            sessions=(follower.source, follower.target),
         )
         table_lock.locked(context, locker, target_tables(context, plan), remaining.limits, work, remaining.until)
 
@@ -237,10 +238,10 @@ def _last_commit_on_source(context: Context, plan: Plan, target: Transaction) ->
     """
     inverse = replace(plan, sequences=plan.reverse_sequences)
     known = catch_up.last_reverse(target, context.run_id)
-    # Not transactional: the sequences are set whether or not this commits. Harmless while the target is serving.
+    # Durable whether or not this commits: the values of the sequences. Harmless while the target is serving.
     # Durable: the number of the closing. It is the last commit of the source before the target is closed, so that a
     # source that has it has lost nothing.
-    with context.fenced_source() as tx:
+    with context.fenced_source("rollback.numbered") as tx:
         sequences.set_all(context.target, tx, inverse, margin=cutover.SEQUENCE_MARGIN)
         return reverse_apply.count_pass(target, tx, context.schema, known)
 
@@ -264,12 +265,10 @@ def _complete_opening(context: Context, plan: Plan) -> None:
 
 def _open_source(context: Context) -> None:
     # Durable together: suspended objects, foreign keys and write block.
-    with context.fenced_source() as tx:
+    with context.fenced_source("rollback.open") as tx:
         if write_block.is_blocked(tx, context.schema):
             brief_lock(tx)
             open_source(context, tx)
-            failpoint("rollback.before_open_commit")
-    failpoint("rollback.after_open_commit")
 
 
 def reopen_target(context: Context) -> None:

@@ -188,9 +188,9 @@ def paused(context: Context, pooler: Pooler | None, limits: Limits, direction: D
 def _resume_if_open(context: Context, pooler: Pooler, direction: Direction) -> None:
     """Resume before the point of no return only: after it, the pooler would connect to a closed database."""
     try:
-        # Fenced, because a runner that has taken this run over may have paused the pooler itself. Nothing is written.
         fenced = context.fenced_source if direction.closes == "source" else context.fenced
-        with fenced() as tx:
+        # Nothing is durable here. Fenced, because a runner that has taken this run over may have paused the pooler.
+        with fenced("pooler.probe") as tx:
             closed = write_block.is_blocked(tx, context.schema)
         if not closed:
             pooler.resume()

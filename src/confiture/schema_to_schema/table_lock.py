@@ -22,7 +22,7 @@ from confiture.errors import CutoverAborted
 from confiture.failpoints import failpoint
 from confiture.postgres.budget import Budget
 from confiture.postgres.retry import LOCK_CONFLICTS, repeated
-from confiture.postgres.session import Session, Transaction
+from confiture.postgres.session import Session, Transaction, limited
 from confiture.postgres.yielding import holding_on
 from confiture.runner.context import Context
 from confiture.schema_to_schema import blockers
@@ -66,11 +66,14 @@ class Work:
     :ivar opening: the transaction on the other side, begun before the lock and committed after the lock's; None
         without such a transaction.
     :ivar act: under the lock, with the rest of the write pause; an exception releases the lock.
+    :ivar sessions: the sessions that ``act`` uses besides the two of the context. Under the lock, each of their
+        transactions is limited to the rest of the write pause.
     """
 
     before: Callable[[], None]
     opening: Callable[[ExitStack], Transaction | None]
     act: Callable[[Transaction, Transaction | None, Budget], None]
+    sessions: tuple[Session, ...] = ()
 
 
 def locked(
@@ -87,7 +90,7 @@ def locked(
         work.before()
         side, tables, readers = what.side, what.refs, False
         try:
-            _attempt(locker, what, limits, work, deadline, until)
+            _attempt(context, locker, what, limits, work, deadline, until)
             return
         except TryAgain as again:
             # On the opening side, readers block as well: enabling a rule, for example, conflicts with them.
@@ -97,7 +100,15 @@ def locked(
         _after_failed_attempt(context, side, tables, limits, deadline, tried, readers=readers, command=what.command)
 
 
-def _attempt(locker: Session, what: Tables, limits: Limits, work: Work, deadline: float, until: float | None) -> None:
+def _attempt(
+    context: Context,
+    locker: Session,
+    what: Tables,
+    limits: Limits,
+    work: Work,
+    deadline: float,
+    until: float | None,
+) -> None:
     with ExitStack() as other:
         opening = work.opening(other)
         with locker.transaction() as tx:
@@ -110,7 +121,7 @@ def _attempt(locker: Session, what: Tables, limits: Limits, work: Work, deadline
                     _lock_in(tx, what, "SHARE ROW EXCLUSIVE", limits.lock_timeout)
                     budget.limit(tx.pg)
                     failpoint("cutover.locked")
-                    with holding_on():
+                    with holding_on(), limited(budget, (context.source, context.target, *work.sessions)):
                         work.act(tx, opening, budget)
                 except psycopg.Error as error:
                     if budget.spent:

@@ -133,7 +133,7 @@ def refuse_unfinished(context: Context) -> None:
         raise Refused(
             "not every table is copied yet",
             why=f"{', '.join(left[:5])}{' and more' if len(left) > 5 else ''}",
-            fix=Naming(context.run().target_name).command("migrate"),
+            fix=Naming(context.facts.target_name).command("migrate"),
         )
 
 
@@ -175,7 +175,7 @@ def _server(session: Session) -> str:
 
 def _attempt(context: Context, plan: Plan, purpose: str, now: dict[str, str]) -> int:
     # Durable together: the attempt, the target's fingerprint at its start, and no changed keys from before it.
-    with context.fenced() as tx:
+    with context.fenced("verify.begun") as tx:
         last = verifications.latest(tx, context.run_id, purpose)
         # Rows of an earlier attempt may have been rewritten, or changed while the write block was damaged.
         moved = fingerprint.changes(tx, context.schema, (fingerprint.STORAGE, fingerprint.WRITE_BLOCK))
