@@ -60,7 +60,7 @@ def assert_all_there(move: SmallMove) -> None:
 
 @pytest.mark.parametrize("strategy", ["fdw", "copy"])
 @pytest.mark.parametrize("case", CASES)
-def test_a_bad_row_is_named_and_the_rest_stays_done(move: SmallMove, case: str, strategy: str) -> None:
+def test_bad_row_is_reported_and_finished_chunks_are_kept(move: SmallMove, case: str, strategy: str) -> None:
     spoil, column, message = CASES[case]
     move.source.sql(spoil)
     set_up(move, strategy)
@@ -82,7 +82,7 @@ def test_a_bad_row_is_named_and_the_rest_stays_done(move: SmallMove, case: str, 
     assert_all_there(move)
 
 
-def test_rows_that_are_not_unique_are_named_and_copied_again_when_mended(move: SmallMove) -> None:
+def test_duplicate_rows_are_reported_and_copied_again_after_the_fix(move: SmallMove) -> None:
     move.source.sql("UPDATE tb_user SET code = 'c7' WHERE id = 90")
     set_up(move)
     failed = move.run("migrate", code=5).err
@@ -102,7 +102,7 @@ def test_rows_that_are_not_unique_are_named_and_copied_again_when_mended(move: S
 MENDED = MAPPING.replace('"cents::int"', "\"nullif(cents, 'many')::int\"")
 
 
-def test_a_mapping_is_mended_freely_while_no_chunk_of_the_table_is_done(move: SmallMove) -> None:
+def test_mapping_may_change_while_no_chunk_of_the_table_is_done(move: SmallMove) -> None:
     move.source.sql("UPDATE tb_post SET cents = 'many' WHERE id = 3")
     set_up(move)
     move.run("migrate", code=5)
@@ -111,7 +111,7 @@ def test_a_mapping_is_mended_freely_while_no_chunk_of_the_table_is_done(move: Sm
     assert_all_there(move)
 
 
-def test_a_mapping_of_another_table_is_changed_while_one_is_blocked(move: SmallMove) -> None:
+def test_mapping_of_another_table_may_change_while_one_is_blocked(move: SmallMove) -> None:
     move.source.sql("UPDATE tb_post SET cents = 'many' WHERE id = 450")
     set_up(move)
     move.run("migrate", code=5)
@@ -124,7 +124,7 @@ def test_a_mapping_of_another_table_is_changed_while_one_is_blocked(move: SmallM
     assert move.target.value("SELECT count(*) FROM tag WHERE name = upper(name)") == 200
 
 
-def test_a_mapping_of_a_table_with_rows_is_changed_only_with_its_restart(move: SmallMove) -> None:
+def test_mapping_of_a_table_with_rows_changes_only_with_a_restart(move: SmallMove) -> None:
     move.source.sql("UPDATE tb_post SET cents = 'many' WHERE id = 450")
     set_up(move)
     move.run("migrate", code=5)
@@ -176,7 +176,7 @@ def test_a_finished_table_that_others_refer_to_is_copied_again(
     assert_all_there(move)
 
 
-def test_a_verified_run_is_not_reopened_by_a_mapping_that_means_the_same(move: SmallMove) -> None:
+def test_equivalent_mapping_does_not_reopen_a_verified_run(move: SmallMove) -> None:
     set_up(move)
     move.run("migrate")
     move.run("verify")
@@ -196,7 +196,7 @@ def test_a_verified_run_whose_mapping_changed_is_verified_again(move: SmallMove)
     assert_all_there(move)
 
 
-def test_two_rows_that_only_stand_against_each_other_are_told_by_their_value(move: SmallMove) -> None:
+def test_two_conflicting_rows_are_reported_by_their_value(move: SmallMove) -> None:
     """The unique index could not be taken off for the load, so it is the copy that fails."""
     ddl = move.project / "db/schema/10_tables/tables.sql"
     kept = "ALTER TABLE app_user ALTER code SET NOT NULL, REPLICA IDENTITY USING INDEX code_unique;"

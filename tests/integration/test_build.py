@@ -106,7 +106,7 @@ def test_include_and_exclude_choose_by_glob_or_folder_and_exclude_wins(schema: P
     assert "3 *.sql files" in raised.value.why
 
 
-def test_linked_folders_are_followed_but_not_in_circles(schema: Path, tmp_path: Path) -> None:
+def test_linked_folders_are_followed_and_a_loop_is_refused(schema: Path, tmp_path: Path) -> None:
     write(tmp_path / "shared", a="SELECT 1")
     schema.mkdir(parents=True)
     (schema / "10_shared").symlink_to(tmp_path / "shared")
@@ -123,7 +123,7 @@ def test_a_missing_folder_is_a_usage_error(schema: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"SELECT 1;\nSELECT '\xe9';", b"SELECT 1;\nSELECT '\0';"])
-def test_a_file_that_is_no_utf8_text_is_named_with_its_line(schema: Path, content: bytes) -> None:
+def test_file_that_is_not_utf8_text_is_reported_with_its_line(schema: Path, content: bytes) -> None:
     write(schema, a="")
     (schema / "a.sql").write_bytes(content)
     with pytest.raises(UsageError, match=r"a\.sql:2 cannot be read"):
@@ -131,7 +131,7 @@ def test_a_file_that_is_no_utf8_text_is_named_with_its_line(schema: Path, conten
 
 
 @pytest.mark.parametrize("name", [b"a\n; DROP TABLE t.sql", b"\xff.sql"])
-def test_a_file_name_that_could_not_stand_in_a_comment_is_refused(schema: Path, name: bytes) -> None:
+def test_file_name_that_cannot_be_part_of_a_comment_is_refused(schema: Path, name: bytes) -> None:
     schema.mkdir(parents=True)
     Path(os.fsdecode(os.path.join(os.fsencode(schema), name))).write_text("SELECT 1")
     with pytest.raises(UsageError, match="name cannot be used"):
@@ -155,7 +155,7 @@ def test_the_digest_changes_with_texts_names_and_order() -> None:
 # One text
 
 
-def test_rendering_names_each_file_and_closes_what_it_left_open() -> None:
+def test_rendering_names_each_file_and_ends_its_last_statement() -> None:
     files = (
         DdlFile(Path("a"), "10/a.sql", "SELECT 1"),
         DdlFile(Path("b"), "10/b.sql", "SELECT 2 -- b"),
@@ -202,7 +202,7 @@ CREATE TABLE the_last (a int)
 """
 
 
-def test_tricky_statements_are_cut_where_the_server_cuts_them(connection: Connection) -> None:
+def test_tricky_statements_are_split_where_the_server_splits_them(connection: Connection) -> None:
     assert build(connection, one_file(TRICKY)) == 19
     assert relations(connection) == ["t", "the_last", "v", "w"]
     assert connection.execute('SELECT n, m, u, w, b, d, "%s" FROM v').fetchone() == (
@@ -224,7 +224,7 @@ def test_a_rendered_text_builds_what_its_files_build(connection: Connection) -> 
     assert relations(connection) == built == ["a", "b"]
 
 
-def test_a_failing_statement_is_told_with_file_place_statement_and_hint(connection: Connection) -> None:
+def test_failing_statement_is_reported_with_its_position_and_hint(connection: Connection) -> None:
     text = "CREATE TABLE a (x int);\nSELECT 1; CREATE VIEW v AS\n  SELECT é.x,\n    xx\n  FROM a AS é;\n"
     error = refused(connection, text)
     assert isinstance(error, DataFailure)
@@ -235,7 +235,7 @@ def test_a_failing_statement_is_told_with_file_place_statement_and_hint(connecti
     assert relations(connection) == []
 
 
-def test_a_failure_without_a_position_names_the_statements_place(connection: Connection) -> None:
+def test_failure_without_a_position_names_the_start_of_the_statement(connection: Connection) -> None:
     error = refused(connection, "CREATE TABLE a (x int);\n\n  CREATE TABLE a (x int)")
     assert error.what.startswith("db/schema/a.sql:3:3: ")
     assert "was rolled back" in error.fix
@@ -254,7 +254,7 @@ def test_a_failure_shows_no_password(connection: Connection, literal: str) -> No
     assert "CREATE ROLE pg_x" in error.why
 
 
-def test_faults_of_all_files_are_told_at_once_before_anything_runs(connection: Connection) -> None:
+def test_faults_of_all_files_are_reported_before_any_statement_runs(connection: Connection) -> None:
     files = (
         DdlFile(Path("s/a.sql"), "a.sql", "BEGIN;\nCREATE TABLE a (x int);\nCOMMIT;\n"),
         DdlFile(Path("s/b.sql"), "b.sql", "CREATE TABLE b (x int);\n\\connect c\n"),
@@ -273,13 +273,13 @@ def test_faults_of_all_files_are_told_at_once_before_anything_runs(connection: C
     assert relations(connection) == []
 
 
-def test_what_only_the_server_knows_cannot_run_in_a_transaction_is_its_error(connection: Connection) -> None:
+def test_server_rejects_a_nontransactional_statement_not_foreseen(connection: Connection) -> None:
     error = refused(connection, "CREATE TABLE a ();\nREINDEX (CONCURRENTLY) TABLE a")
     assert error.what.startswith("db/schema/a.sql:2:")
     assert "cannot run inside a transaction block" in error.why
 
 
-def test_a_statement_that_ends_the_transaction_unforeseen_stops_the_build(
+def test_unforeseen_statement_that_ends_the_transaction_stops_the_build(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ddl, "refusal", lambda statement: None)
@@ -295,14 +295,14 @@ def test_without_the_callers_transaction_nothing_runs(connection: Connection) ->
     assert relations(connection) == []
 
 
-def test_a_missing_privilege_is_told_with_file_and_place(connection: Connection) -> None:
+def test_missing_privilege_is_reported_with_file_and_position(connection: Connection) -> None:
     error = refused(connection, "SELECT 1;\nSET ROLE pg_monitor;\nCREATE SCHEMA a")
     assert isinstance(error, Refused)
     assert error.what.startswith("db/schema/a.sql:3:1: missing privilege")
 
 
 @pytest.mark.parametrize("setting", ["client_encoding = 'LATIN1'", "standard_conforming_strings = off"])
-def test_a_setting_that_would_change_how_files_are_read_stops_the_build(connection: Connection, setting: str) -> None:
+def test_setting_that_changes_how_files_are_read_stops_the_build(connection: Connection, setting: str) -> None:
     error = refused(connection, f"SET {setting}; CREATE TABLE a (x text DEFAULT 'é\\')")
     assert setting.split()[0] in error.what
     assert relations(connection) == []

@@ -78,9 +78,7 @@ def test_a_change_after_the_copy_arrives(live: LiveRun, change: str) -> None:
 
 
 @pytest.mark.parametrize("change", CASES.values(), ids=CASES.keys())
-def test_a_change_before_the_copy_begins_and_after_setup_arrives(
-    databases: Databases, tmp_path: Path, change: str
-) -> None:
+def test_a_change_between_setup_and_the_copy_arrives(databases: Databases, tmp_path: Path, change: str) -> None:
     run = LiveRun(databases, tmp_path, OLD, NEW, MAPPING, chunk_rows=40)
     run.setup()
     run.source.sql(change)
@@ -121,7 +119,7 @@ def test_an_empty_pass_moves_nothing(live: LiveRun) -> None:
     assert live.follow() == 0
 
 
-def test_a_role_without_rights_on_the_runs_schema_writes_as_before(live: LiveRun) -> None:
+def test_role_without_privileges_on_the_run_schema_can_still_write(live: LiveRun) -> None:
     live.source.sql("CREATE ROLE plain_app; GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON parent TO plain_app")
     try:
         with live.source.connect() as app:
@@ -142,7 +140,7 @@ def test_a_disabled_capture_trigger_blocks_the_run(live: LiveRun) -> None:
         live.follow()
 
 
-def test_the_target_takes_no_writes_but_ours(live: LiveRun) -> None:
+def test_the_target_accepts_writes_from_confiture_only(live: LiveRun) -> None:
     for statement in ("UPDATE parent SET remark = 'no'", "DELETE FROM child", "TRUNCATE child"):
         with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
             live.target.sql(statement)
@@ -258,7 +256,7 @@ def test_a_table_emptied_between_its_plan_and_its_capture_is_copied(
     run.assert_same(log="SELECT id, day, what FROM log")
 
 
-def test_a_column_added_between_the_plan_and_capture_does_not_stay_behind(
+def test_column_added_between_the_plan_and_capture_blocks_the_run(
     databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = LiveRun(databases, tmp_path, OLD, NEW, MAPPING)
@@ -267,7 +265,7 @@ def test_a_column_added_between_the_plan_and_capture_does_not_stay_behind(
         run.migrate()
 
 
-def test_a_table_without_a_key_is_refused_while_the_application_writes(databases: Databases, tmp_path: Path) -> None:
+def test_table_without_a_key_is_refused_while_the_application_writes(databases: Databases, tmp_path: Path) -> None:
     run = LiveRun(databases, tmp_path, "CREATE TABLE plain (a int)", "CREATE TABLE plain (a int)", recopy_mb=-1)
     with pytest.raises(Refused, match="writes cannot be captured"):
         run.setup()
@@ -280,7 +278,7 @@ def test_without_capture_nothing_is_put_on_the_source_tables(databases: Database
     assert run.source.value("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'zz%'") == 0
 
 
-def test_a_publication_of_the_log_does_not_keep_a_pass_from_taking_its_log_rows(live: LiveRun) -> None:
+def test_publication_of_the_log_does_not_prevent_deletes_of_log_rows(live: LiveRun) -> None:
     """Rows of a published table without replica identity cannot be deleted."""
     logs = live.source.rows(
         "SELECT oid::regclass::text FROM pg_class WHERE relname ~ '^log[0-9]{4}$' AND relkind = 'r'"

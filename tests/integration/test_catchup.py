@@ -28,7 +28,7 @@ def passes(live: LiveRun) -> tuple[int, int]:
     return known, live.target.value("SELECT pass FROM confiture.catchup")
 
 
-def test_both_sides_know_the_number_of_a_pass(live: LiveRun) -> None:
+def test_both_sides_record_the_number_of_a_pass(live: LiveRun) -> None:
     before = passes(live)
     live.source.sql("UPDATE item SET n = 0")
     live.follow()
@@ -48,7 +48,7 @@ def test_a_target_that_is_behind_its_source_blocks_the_run(live: LiveRun, step: 
 
 
 @pytest.mark.parametrize(("change", "side"), [("number + 2", "target"), ("number - 2", "source")])
-def test_a_pass_counts_only_behind_the_one_that_both_sides_know(
+def test_pass_is_refused_unless_both_sides_record_the_previous_one(
     live: LiveRun, monkeypatch: pytest.MonkeyPatch, change: str, side: str
 ) -> None:
     """A database that is restored while a command works was not looked at when the command began."""

@@ -39,7 +39,7 @@ def test_values_swapped_between_two_rows_are_found(databases: Databases, tmp_pat
 
 
 @pytest.mark.parametrize(("kind", "value", "other"), ALIKE.values(), ids=ALIKE)
-def test_values_that_look_alike_are_told_apart(
+def test_values_that_look_alike_are_distinguished(
     databases: Databases, tmp_path: Path, kind: str, value: str, other: str
 ) -> None:
     table = f"CREATE TABLE item (id int PRIMARY KEY, v {kind});"

@@ -71,7 +71,7 @@ LATE = {
 @pytest.mark.parametrize("cleaned", [False, True], ids=["at once", "cleaned before"])
 @pytest.mark.parametrize("capture", [True, False], ids=["captured", "not captured"])
 @pytest.mark.parametrize("late", LATE)
-def test_a_source_with_an_object_that_came_later_is_not_dropped(
+def test_a_source_with_an_object_created_later_is_not_dropped(
     databases: Databases, tmp_path: Path, late: str, capture: bool, cleaned: bool
 ) -> None:
     table = "CREATE TABLE t (id int PRIMARY KEY)"

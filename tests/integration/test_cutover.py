@@ -50,7 +50,7 @@ def locks(project: Project) -> list[tuple[object, ...]]:
     )
 
 
-def test_what_the_load_took_off_is_back_as_declared(verified: Project) -> None:
+def test_objects_dropped_for_the_load_are_restored_as_declared(verified: Project) -> None:
     verified.source.sql("SELECT setval('tb_post_id_seq', 700)")
     done = verified.step("cutover")
     new = verified.new
@@ -66,7 +66,7 @@ def test_what_the_load_took_off_is_back_as_declared(verified: Project) -> None:
     assert new.rows("SELECT indexname FROM pg_indexes WHERE indexname = 'ix_post_user'")
 
 
-def test_a_sequence_drawn_from_after_the_copy_is_set_by_the_same_migrate(verified: Project) -> None:
+def test_sequence_advanced_after_the_copy_is_set_by_the_next_migrate(verified: Project) -> None:
     verified.source.sql("SELECT setval('tb_post_id_seq', 900)")
     assert "tb_post_id_seq" in error(verified.step("verify", "--again", check=7))
     verified.step("migrate")
@@ -74,7 +74,7 @@ def test_a_sequence_drawn_from_after_the_copy_is_set_by_the_same_migrate(verifie
     assert verified.new.value("SELECT last_value FROM tb_post_id_seq") == 900
 
 
-def test_a_row_changed_after_verify_is_8_and_the_source_serves_on(verified: Project) -> None:
+def test_row_changed_after_verify_exits_8_and_the_source_still_serves(verified: Project) -> None:
     verified.source.sql("UPDATE tb_user SET name = 'changed' WHERE id = 7")
     told = error(verified.step("cutover", check=8))
     assert "public.tb_user id = 7 column name" in told
@@ -89,7 +89,7 @@ def test_a_row_changed_after_verify_is_8_and_the_source_serves_on(verified: Proj
     verified.step("cutover")
 
 
-def test_a_transaction_in_the_way_is_8_and_named(verified: Project) -> None:
+def test_a_blocking_transaction_exits_8_and_is_named(verified: Project) -> None:
     options = {"application_name": "the app's worker", "autocommit": False}
     with verified.source.connect(**options) as blocker:
         blocker.execute("UPDATE tb_user SET name = name WHERE id = 1")
@@ -119,7 +119,7 @@ def test_a_prepared_transaction_is_named_by_its_gid(verified: Project) -> None:
     verified.step("cutover")
 
 
-def test_it_goes_on_when_the_way_is_free_in_time(verified: Project) -> None:
+def test_cutover_continues_when_the_blocker_ends_in_time(verified: Project) -> None:
     with verified.source.connect(autocommit=False) as blocker:
         blocker.execute("UPDATE tb_user SET name = name WHERE id = 1")
         ended = threading.Event()
@@ -140,14 +140,14 @@ def test_it_goes_on_when_the_way_is_free_in_time(verified: Project) -> None:
 
 
 @pytest.mark.parametrize("point", ["cutover.locked", "cutover.switch.before_commit"])
-def test_killed_before_its_commit_the_source_serves_and_the_same_command_goes_on(verified: Project, point: str) -> None:
+def test_cutover_killed_before_its_commit_can_be_repeated(verified: Project, point: str) -> None:
     verified.step("cutover", check=-signal.SIGKILL, env={"CONFITURE_FAILPOINT": point})
     assert verified.state == "verified"
     verified.step("cutover")
     assert verified.state == "cutover"
 
 
-def test_killed_after_its_commit_the_same_command_says_so_and_runs_the_hook(verified: Project) -> None:
+def test_cutover_repeated_after_its_commit_reports_it_and_runs_the_hook(verified: Project) -> None:
     hook = ("--hook", "touch hooked")
     verified.step("cutover", *hook, check=-signal.SIGKILL, env={"CONFITURE_FAILPOINT": "cutover.switch.after_commit"})
     assert verified.state == "cutover"
@@ -156,7 +156,7 @@ def test_killed_after_its_commit_the_same_command_says_so_and_runs_the_hook(veri
     assert (verified.folder / "hooked").exists()
 
 
-def test_the_hook_is_no_shell_gets_the_new_address_and_no_secret(verified: Project) -> None:
+def test_hook_runs_without_a_shell_and_gets_the_address_but_no_secret(verified: Project) -> None:
     project = verified
     hook = project.write("hook.sh", '#!/bin/sh\necho "$@" > arguments\nenv > environment\necho printed\n')
     hook.chmod(0o755)

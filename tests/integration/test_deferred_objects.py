@@ -103,7 +103,7 @@ def apply(session: Session, items: Sequence[Deferred], verb: Verb) -> None:
             verb(tx, item)
 
 
-def test_every_object_that_is_taken_off_is_restored_as_declared(database: TestDatabase, session: Session) -> None:
+def test_every_object_that_is_deferred_is_restored_as_declared(database: TestDatabase, session: Session) -> None:
     before = database.rows(STATE)
     with session.transaction() as tx:
         found = catalog.read(tx)
@@ -158,7 +158,7 @@ def test_a_foreign_key_ends_as_declared_on_every_path(
     assert database.rows(STATE) == before
 
 
-def test_a_foreign_key_that_is_off_until_the_cutover_ends_as_declared(database: TestDatabase, session: Session) -> None:
+def test_foreign_key_dropped_until_the_cutover_ends_as_declared(database: TestDatabase, session: Session) -> None:
     before = database.rows(STATE)
     with session.transaction() as tx:
         items = [k for k in keys(catalog.read(tx)) if k.table.name == "child"]

@@ -91,9 +91,7 @@ INSERT INTO child VALUES (1, 1, '[2020-01-10,2020-03-10)');
 """
 
 
-def test_periods_may_be_covered_by_several_parents_that_change_during_the_run(
-    databases: Databases, tmp_path: Path
-) -> None:
+def test_several_parents_cover_a_period_and_change_during_the_run(databases: Databases, tmp_path: Path) -> None:
     live = LiveRun(databases, tmp_path, PERIODS + PERIOD_ROWS, PERIODS)
     live.setup()
     live.migrate()
@@ -178,7 +176,7 @@ def assert_as_designed(live: LiveRun, databases: Databases, ddl: str) -> None:
 
 
 @KINDS
-def test_keys_with_actions_are_as_declared_after_a_rollback_and_a_second_cutover(
+def test_keys_with_actions_end_as_declared_after_a_second_cutover(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     databases: Databases = request.getfixturevalue(kind)
@@ -209,7 +207,7 @@ def designed_keys(live: LiveRun, databases: Databases) -> None:
 
 
 @KINDS
-def test_a_partitioned_child_obeys_its_action_from_the_opening_on(
+def test_action_of_a_partitioned_child_applies_once_the_target_is_open(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     databases: Databases = request.getfixturevalue(kind)
@@ -231,7 +229,7 @@ def test_a_partitioned_child_obeys_its_action_from_the_opening_on(
 
 
 @KINDS
-def test_abort_gives_the_keys_back_to_a_target_that_was_there_before(
+def test_abort_restores_the_foreign_keys_of_an_existing_target(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     databases: Databases = request.getfixturevalue(kind)

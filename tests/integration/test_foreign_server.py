@@ -96,9 +96,7 @@ def talkative(request: pytest.FixtureRequest) -> Iterator[Databases]:
 
 
 @pytest.mark.parametrize("talkative", ["18", "15"], indirect=True)
-def test_ordinary_roles_password_is_in_no_log_of_a_server_that_logs_everything(
-    talkative: Databases, tmp_path: Path
-) -> None:
+def test_ordinary_roles_password_is_in_no_log_at_maximum_verbosity(talkative: Databases, tmp_path: Path) -> None:
     live = LiveRun(talkative, tmp_path, OLD, NEW, strategy="fdw", capture=False)
     as_roles(live)
     live.setup()
@@ -189,7 +187,7 @@ def by_service(live: LiveRun, **options: object) -> dict[str, str]:
     return {"PGSERVICEFILE": str(file)}
 
 
-def test_foreign_server_verifies_as_the_service_file_says(tls: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_foreign_server_verifies_as_the_service_file_specifies(tls: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tls.source.server.root / "root.crt"
     for name, value in by_service(tls, sslmode="verify-full", sslrootcert=root).items():
         monkeypatch.setenv(name, value)
@@ -200,7 +198,7 @@ def test_foreign_server_verifies_as_the_service_file_says(tls: LiveRun, monkeypa
     assert tls.target.value("SELECT count(*) FROM item") == 300
 
 
-def test_foreign_server_takes_what_the_environment_says(tls: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_foreign_server_uses_the_settings_of_the_environment(tls: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     root = str(tls.source.server.root / "root.crt")
     wanted = {"sslmode": "verify-ca", "sslrootcert": root, "ssl_min_protocol_version": "TLSv1.3"}
     for name, value in (("PGSSLMODE", "verify-ca"), ("PGSSLROOTCERT", root), ("PGSSLMINPROTOCOLVERSION", "TLSv1.3")):
@@ -230,9 +228,7 @@ def problem(live: LiveRun, conninfo: str) -> str | None:
             return foreign_server.problem(tx, source, None)
 
 
-def test_root_certificate_that_the_targets_server_cannot_read_is_the_reason_for_copy(
-    tls: LiveRun, tmp_path: Path
-) -> None:
+def test_root_certificate_unreadable_by_the_target_server_forces_copy(tls: LiveRun, tmp_path: Path) -> None:
     hidden = tmp_path / "hidden"
     hidden.mkdir(mode=0o700)
     shutil.copy(tls.source.server.root / "root.crt", hidden / "root.crt")
@@ -241,7 +237,7 @@ def test_root_certificate_that_the_targets_server_cannot_read_is_the_reason_for_
     assert "root certificate file" in told
 
 
-def test_list_of_revoked_certificates_is_the_reason_for_copy(tls: LiveRun, tmp_path: Path) -> None:
+def test_certificate_revocation_list_forces_copy(tls: LiveRun, tmp_path: Path) -> None:
     root = tls.source.server.root / "root.crt"
     told = problem(tls, f"{tls.source.conninfo}?sslmode=verify-ca&sslrootcert={root}&sslcrl={tmp_path / 'root.crl'}")
     assert told is not None
@@ -258,7 +254,7 @@ def test_foreign_server_takes_stricter_options_of_a_later_command(
     assert server_options(tls)["sslmode"] == "require"
 
 
-def test_foreign_server_without_tls_is_not_used_where_our_own_connection_has_it(
+def test_foreign_server_without_tls_is_refused_if_our_connection_has_tls(
     tls: LiveRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(foreign_server, "security", lambda source: {"sslmode": "disable"})
@@ -417,7 +413,7 @@ def far() -> Iterator[tuple[Server, str, str]]:
 GONE_SECONDS = 60
 
 
-def test_foreign_session_is_gone_within_a_minute_once_every_packet_is_dropped(
+def test_foreign_session_ends_within_a_minute_if_packets_are_dropped(
     far: tuple[Server, str, str], tmp_path: Path
 ) -> None:
     server, address, device = far

@@ -165,7 +165,7 @@ def test_planning_the_ranges_of_a_copy_gives_way(live: LiveRun) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["copy", "fdw"])
-def test_copying_a_chunk_gives_way_and_cuts_it(databases: Databases, tmp_path: Path, strategy: str) -> None:
+def test_copying_a_chunk_gives_way_and_splits_it(databases: Databases, tmp_path: Path, strategy: str) -> None:
     live = LiveRun(databases, tmp_path, *KEYED, strategy=strategy, chunk_rows=20)
     live.setup()
     lock = (live.target, "LOCK TABLE a IN SHARE MODE")
@@ -179,7 +179,7 @@ def test_copying_a_chunk_gives_way_and_cuts_it(databases: Databases, tmp_path: P
     live.assert_same(a=SAME["a"], parted=SAME["parted"])
 
 
-def test_an_index_that_is_built_concurrently_waits_for_no_snapshot(live: LiveRun) -> None:
+def test_concurrent_index_build_waits_for_no_snapshot_of_confiture(live: LiveRun) -> None:
     """It waits for transactions, not for a lock on the table."""
     work = Work(live.migrate)
     with held(live.target, "LOCK TABLE a IN SHARE MODE"):
@@ -238,7 +238,7 @@ def summed(monkeypatch: pytest.MonkeyPatch, name: str) -> set[KeyRange]:
     return found
 
 
-def test_verifying_a_table_whose_keys_are_ordered_differently_gives_way(
+def test_verifying_a_table_with_differently_ordered_keys_gives_way(
     live: LiveRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live.migrate()
@@ -254,13 +254,13 @@ def test_verifying_a_table_whose_keys_are_ordered_differently_gives_way(
     assert len(spans) == 4
 
 
-def test_the_target_of_such_a_table_is_scanned_without_a_lock_on_the_source(live: LiveRun) -> None:
+def test_target_with_different_key_order_is_scanned_without_source_lock(live: LiveRun) -> None:
     live.migrate()
     lock = (live.target, index_of("b"))
     assert_gives_way(live, live.verify, lock, (live.source, "b"), told=False)
 
 
-def test_verifying_a_stopped_application_gives_way(databases: Databases, tmp_path: Path) -> None:
+def test_verifying_without_capture_gives_way(databases: Databases, tmp_path: Path) -> None:
     live = LiveRun(databases, tmp_path, OLD, NEW, chunk_rows=20)
     live.setup(capture=False)
     live.choices = live.chosen(capture=False)
@@ -293,7 +293,7 @@ def test_a_reverse_pass_gives_way_on_the_target(databases: Databases, tmp_path: 
     assert live.source.value("SELECT count(*) FROM a WHERE n < 0") == 40
 
 
-def test_comparing_every_row_after_the_cutover_gives_way_on_the_target(databases: Databases, tmp_path: Path) -> None:
+def test_comparing_all_rows_after_the_cutover_gives_way_on_the_target(databases: Databases, tmp_path: Path) -> None:
     live = LiveRun(databases, tmp_path, *KEYED)
     live.through()
     found: list[Result] = []
@@ -318,7 +318,7 @@ def sleeps_first(monkeypatch: pytest.MonkeyPatch, side: str, database: TestDatab
     return other
 
 
-def test_telling_suspects_apart_gives_way(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_classifying_suspect_rows_gives_way(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     live.migrate()
     live.tamper("UPDATE a SET n = 99 WHERE id = 3")
     settle = suspects.classify
@@ -389,7 +389,7 @@ def test_a_role_that_may_not_see_other_sessions_gives_way_to_them(two: Two) -> N
     assert len(two.told) == 1
 
 
-def test_nothing_is_cancelled_once_the_other_side_has_committed(two: Two) -> None:
+def test_no_statement_is_cancelled_once_the_other_side_has_committed(two: Two) -> None:
     """A COMMIT that is cancelled while it waits for a standby would be no failure, and not there."""
     other = Work(lambda: ask(two.old, "a"))
     with yielding.yielding(two.one), two.one.transaction() as tx:
@@ -404,7 +404,7 @@ def test_nothing_is_cancelled_once_the_other_side_has_committed(two: Two) -> Non
     assert two.told == []
 
 
-def test_a_statement_cancelled_for_another_reason_did_not_give_way(two: Two) -> None:
+def test_statement_cancelled_for_another_reason_is_no_giving_way(two: Two) -> None:
     with pytest.raises(psycopg.errors.QueryCanceled):
         with yielding.yielding(two.one), two.one.transaction() as tx:
             tx.pg.execute("SET LOCAL statement_timeout = 1; SELECT pg_sleep(60)")
@@ -434,7 +434,7 @@ def test_nothing_gives_way_under_the_lock_of_a_cutover(verified: LiveRun, monkey
     other.done()
 
 
-def test_autovacuum_and_sessions_that_do_not_wait_for_confiture_are_not_given_way_to(live: LiveRun) -> None:
+def test_confiture_gives_way_only_to_sessions_that_wait_for_it(live: LiveRun) -> None:
     """One that waits for another session is not helped by it."""
     work = Work(live.migrate)
     with held(live.source, "LOCK TABLE bare IN ROW EXCLUSIVE MODE"), held(live.target, "LOCK TABLE a IN SHARE MODE"):

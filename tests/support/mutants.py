@@ -237,7 +237,7 @@ MUTANTS = (
         "sql/capture.sql",
         "LANGUAGE plpgsql SECURITY DEFINER",
         "LANGUAGE plpgsql",
-        _in("integration", "capture", "without_rights"),
+        _in("integration", "capture", "without_privileges"),
     ),
     Mutant(
         "the log's rows can be deleted under a publication",
@@ -279,7 +279,7 @@ MUTANTS = (
         "capture/apply.py",
         "        _refuse_lost(self._passed, catch_up.last(target, self.context.run_id))",
         "        pass",
-        _in("integration", "catchup", "both_sides_know"),
+        _in("integration", "catchup", "both_sides_record"),
     ),
     Mutant(
         "compaction waits for a pass",
@@ -329,7 +329,7 @@ MUTANTS = (
         "schema_to_schema/follow.py",
         "            write_block.block(tx, context.schema, message, hint)",
         "            write_block.unblock(tx, context.schema)",
-        _in("integration", "capture", "no_writes_but_ours"),
+        _in("integration", "capture", "writes_from_confiture_only"),
     ),
     Mutant(
         "the source is closed before the target is opened",
@@ -530,7 +530,7 @@ MUTANTS = (
         "journal/schema.py",
         "        if holder is not None:",
         "        if False:",
-        _in("integration", "journal", "while_somebody"),
+        _in("integration", "journal", "while_another_command"),
     ),
     Mutant(
         "the source's password is on the target only while rows are copied",
@@ -811,7 +811,7 @@ MUTANTS = (
         "schema_to_schema/deferred_objects/foreign_keys.py",
         'for table in _leaves(tx, item, None) if detail["partitioned"] else',
         'for table in [] if detail["partitioned"] else',
-        _in("integration", "foreign_keys", "obeys"),
+        _in("integration", "foreign_keys", "action_of_a_partitioned_child"),
     ),
     Mutant(
         "the target's rules are disabled during the run",
@@ -846,7 +846,7 @@ MUTANTS = (
         "postgres/connection.py",
         "set_config('event_triggers', 'off', false)",
         "set_config('event_triggers', 'on', false)",
-        _in("integration", "event_triggers", "silent"),
+        _in("integration", "event_triggers", "application_and_not_for_confiture"),
     ),
     Mutant(
         "a publication in the target does not refuse the deletes of a pass",
@@ -1008,14 +1008,14 @@ MUTANTS = (
         "sql/fingerprint.sql",
         "'(version ' || t.oid || '.' || t.xmin || ')'",
         "'(version ' || t.oid || ')'",
-        _in("integration", "fingerprint", "capture_cannot_see"),
+        _in("integration", "fingerprint", "missed_by_capture"),
     ),
     Mutant(
         "the triggers of leaves are in the fingerprint",
         "sql/fingerprint.sql",
         "JOIN pg_trigger t ON t.tgrelid = m.oid",
         "JOIN pg_trigger t ON t.tgrelid = m.oid AND m.oid = m.root",
-        _in("integration", "fingerprint", "capture_cannot_see"),
+        _in("integration", "fingerprint", "missed_by_capture"),
     ),
     Mutant(
         "a disabled trigger of the application is detected",
@@ -1036,21 +1036,21 @@ MUTANTS = (
         "sql/fingerprint.sql",
         " AND v.relkind = 'v'",
         " AND v.relkind = 'v' AND false",
-        _in("integration", "fingerprint", "what_a_row_means"),
+        _in("integration", "fingerprint", "the_meaning_of_a_row"),
     ),
     Mutant(
         "the body of a function is in the fingerprint",
         "sql/fingerprint.sql",
         "concat_ws('|', p.prosrc, ",
         "concat_ws('|', ",
-        _in("integration", "fingerprint", "what_a_row_means"),
+        _in("integration", "fingerprint", "the_meaning_of_a_row"),
     ),
     Mutant(
         "functions that other functions call are in the fingerprint",
         "sql/fingerprint.sql",
         "          AND p.prosrc ~* (",
         "          AND false AND p.prosrc ~* (",
-        _in("integration", "fingerprint", "what_a_row_means"),
+        _in("integration", "fingerprint", "the_meaning_of_a_row"),
     ),
     Mutant(
         "a table created or dropped during the run is detected",
@@ -1273,7 +1273,7 @@ MUTANTS = (
         "commands/cleanup.py",
         "            cleanup.refuse_unknown_tables(source, run)\n            cleanup.drop",
         "            cleanup.drop",
-        _in("integration", "cleanup", "came_later"),
+        _in("integration", "cleanup", "created_later"),
         (
             (
                 "commands/cleanup.py",
