@@ -154,7 +154,7 @@ def test_a_restart_names_a_table_of_the_plan(move: SmallMove) -> None:
     ("after", "table"),
     [("migrate", "app_user"), ("verify", "post"), ("verify", "public.tag"), ("as declared", "app_user")],
 )
-def test_a_finished_table_that_others_refer_to_is_copied_again(
+def test_a_finished_table_that_others_reference_is_copied_again(
     forks: Forks, move: SmallMove, databases: Databases, after: str, table: str
 ) -> None:
     set_up(move)

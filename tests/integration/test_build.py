@@ -92,7 +92,7 @@ def test_only_visible_sql_files_are_collected(schema: Path) -> None:
     assert [file.relative for file in collect(schema, (), ())] == ["a.sql"]
 
 
-def test_include_and_exclude_choose_by_glob_or_folder_and_exclude_wins(schema: Path) -> None:
+def test_include_and_exclude_match_a_glob_or_folder_and_exclude_wins(schema: Path) -> None:
     write(schema, **{"10_t__a": "", "10_t__dev__b": "", "90_seed__c": ""})
 
     def chosen(include: list[str], exclude: list[str]) -> list[str]:
@@ -168,7 +168,7 @@ def test_rendering_names_each_file_and_ends_its_last_statement() -> None:
     assert [s.text for s in ddl.split(render(files))] == ["SELECT 1", "SELECT 2", "SELECT 3"]
 
 
-def test_rendering_refuses_what_applying_refuses() -> None:
+def test_rendering_refuses_the_same_files_as_applying() -> None:
     with pytest.raises(FaultyInput, match="one transaction"):
         render(one_file("VACUUM"))
 
@@ -289,7 +289,7 @@ def test_unforeseen_statement_that_ends_the_transaction_stops_the_build(
     assert relations(connection) == []
 
 
-def test_without_the_callers_transaction_nothing_runs(connection: Connection) -> None:
+def test_no_statement_runs_without_the_callers_transaction(connection: Connection) -> None:
     with pytest.raises(RuntimeError, match="caller's transaction"):
         apply(connection, one_file("CREATE TABLE a (x int)"))
     assert relations(connection) == []
@@ -308,7 +308,7 @@ def test_setting_that_changes_how_files_are_read_stops_the_build(connection: Con
     assert relations(connection) == []
 
 
-def test_the_callers_search_path_decides_where_unqualified_names_go(connection: Connection) -> None:
+def test_unqualified_names_resolve_by_the_callers_search_path(connection: Connection) -> None:
     with connection.transaction():
         connection.execute("CREATE SCHEMA app; SET LOCAL search_path = app")
         apply(connection, one_file("CREATE TABLE a (x int)"))

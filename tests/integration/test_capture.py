@@ -271,7 +271,7 @@ def test_table_without_a_key_is_refused_while_the_application_writes(databases: 
         run.setup()
 
 
-def test_without_capture_nothing_is_put_on_the_source_tables(databases: Databases, tmp_path: Path) -> None:
+def test_without_capture_no_trigger_is_created_on_the_source_tables(databases: Databases, tmp_path: Path) -> None:
     run = LiveRun(databases, tmp_path, OLD, NEW, MAPPING)
     run.setup(capture=False)
     run.migrate()

@@ -49,7 +49,7 @@ def key_comes_and_goes(live: LiveRun, key: str) -> None:
 
 
 @pytest.mark.parametrize("case", EQUAL_IN_THE_TARGET.values(), ids=EQUAL_IN_THE_TARGET.keys())
-def test_a_row_stays_when_one_goes_that_would_equal_it_in_the_target(
+def test_deleting_a_row_keeps_one_whose_key_is_equal_in_the_target(
     databases: Databases, tmp_path: Path, case: tuple[str, str, str, str]
 ) -> None:
     old, new, stays, goes = case
@@ -60,9 +60,7 @@ def test_a_row_stays_when_one_goes_that_would_equal_it_in_the_target(
     key_comes_and_goes(live, goes)
 
 
-def test_a_row_stays_when_one_goes_that_a_collation_of_the_target_makes_equal(
-    old_databases: Databases, tmp_path: Path
-) -> None:
+def test_deleting_a_row_keeps_one_made_equal_by_a_target_collation(old_databases: Databases, tmp_path: Path) -> None:
     old = table("text") + "INSERT INTO t VALUES ('bob@x', 'stays');"
     live = LiveRun(old_databases, tmp_path, old, INSENSITIVE + table("text COLLATE ci"))
     (planned,) = live.plan().tables
@@ -70,7 +68,7 @@ def test_a_row_stays_when_one_goes_that_a_collation_of_the_target_makes_equal(
     key_comes_and_goes(live, "'BOB@x'")
 
 
-def test_a_collation_that_comes_after_the_plan_deletes_no_other_row(old_databases: Databases, tmp_path: Path) -> None:
+def test_collation_changed_after_the_plan_deletes_no_other_row(old_databases: Databases, tmp_path: Path) -> None:
     old = table("text") + "INSERT INTO t VALUES ('bob@x', 'stays');"
     live = LiveRun(old_databases, tmp_path, old, INSENSITIVE + table("text"))
     live.setup()
@@ -85,9 +83,7 @@ def test_a_collation_that_comes_after_the_plan_deletes_no_other_row(old_database
     live.assert_same(t="SELECT * FROM t")
 
 
-def test_a_large_table_whose_key_is_no_key_in_the_target_is_refused_with_the_reason(
-    databases: Databases, tmp_path: Path
-) -> None:
+def test_large_table_whose_key_is_not_unique_in_the_target_is_refused(databases: Databases, tmp_path: Path) -> None:
     old = table("text") + "INSERT INTO t SELECT g, 'x' FROM generate_series(1, 1000) g;"
     live = LiveRun(databases, tmp_path, old, TYPES + table("mail"), recopy_mb=0)
     with pytest.raises(Refused, match="cannot be captured") as refused:
@@ -95,7 +91,7 @@ def test_a_large_table_whose_key_is_no_key_in_the_target_is_refused_with_the_rea
     assert "k is copied to k, which has type public.mail" in refused.value.why
 
 
-def test_a_key_that_is_asked_for_and_is_no_key_in_the_target_is_a_fault(databases: Databases, tmp_path: Path) -> None:
+def test_a_requested_key_that_is_no_key_in_the_target_is_a_fault(databases: Databases, tmp_path: Path) -> None:
     live = LiveRun(databases, tmp_path, table("text"), table("char(8)"), "t:\n  $key: [k]\n")
     with pytest.raises(FaultyInput, match="1 fault") as refused:
         live.plan()
@@ -114,7 +110,7 @@ def test_a_key_that_is_asked_for_and_is_no_key_in_the_target_is_a_fault(database
         ("text", 'text COLLATE "C"', "'a '"),
     ],
 )
-def test_a_key_whose_image_keeps_keys_apart_is_captured(
+def test_a_key_whose_image_distinguishes_all_keys_is_captured(
     databases: Databases, tmp_path: Path, old: str, new: str, key: str
 ) -> None:
     live = LiveRun(databases, tmp_path, table(old) + f"INSERT INTO t VALUES ({key}, 'a');", table(new))
@@ -145,7 +141,7 @@ def test_a_key_whose_image_keeps_keys_apart_is_captured(
         ("k uuid PRIMARY KEY", None),
     ],
 )
-def test_a_rollback_needs_a_key_that_keeps_what_is_written_later_apart(
+def test_rollback_needs_a_key_that_distinguishes_rows_written_later(
     databases: Databases, tmp_path: Path, new: str, problem: str | None
 ) -> None:
     live = LiveRun(databases, tmp_path, table("uuid"), f"CREATE TABLE t ({new}, v text)")
@@ -263,7 +259,7 @@ def test_a_row_whose_key_is_null_behind_a_not_null_arrives(
 
 
 @pytest.mark.parametrize("version", ["databases", "old_databases"])
-def test_a_key_that_becomes_null_during_the_run_is_an_error_until_it_is_fixed(
+def test_a_key_that_becomes_null_is_an_error_until_it_is_fixed(
     request: pytest.FixtureRequest, tmp_path: Path, version: str
 ) -> None:
     ddl = "CREATE TABLE t (code text NOT NULL UNIQUE, n int)"

@@ -167,7 +167,7 @@ def in_order(
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(keys=ALL_KEYS, every=st.integers(1, 4))
-def test_every_key_lies_in_the_one_range_that_its_place_says(
+def test_every_key_lies_in_exactly_the_range_of_its_position(
     connection: psycopg.Connection[Any], keys: dict[str, list[KeyValue]], every: int
 ) -> None:
     try:
@@ -195,7 +195,7 @@ def test_a_collation_that_is_not_bytewise_orders_bounds_and_keys_alike(old_datab
         assert connection.execute(cut.query()).fetchall() == list(cut.expected())
 
 
-def test_bounds_that_are_no_longer_there_still_part_the_keys(connection: psycopg.Connection[Any]) -> None:
+def test_bounds_of_deleted_rows_still_separate_the_keys(connection: psycopg.Connection[Any]) -> None:
     """Rows go between planning and copying; their keys stay bounds."""
     fill(connection, {"two_plain": [(str(n // 3), "x" * (n % 3)) for n in range(12)]})
     ordered = in_order(connection)["two_plain"]
@@ -212,7 +212,7 @@ def test_bounds_that_are_no_longer_there_still_part_the_keys(connection: psycopg
     assert counts == [(2,), (2,), (2,), (2,), (2,), (2,), (2,), (2,), (0,), (0,)]
 
 
-def test_keys_are_walked_in_their_own_order_not_in_that_of_their_text(connection: psycopg.Connection[Any]) -> None:
+def test_keys_are_walked_in_the_order_of_their_type_not_of_their_text(connection: psycopg.Connection[Any]) -> None:
     fill(connection, {"one_int": [(str(n),) for n in (9, 10, -1, 100)]})
     parts = TABLES["one_int"]
     query = sql.SQL("SELECT {} FROM public.one_int ORDER BY {}").format(key_texts(parts), columns(parts))

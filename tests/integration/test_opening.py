@@ -84,7 +84,7 @@ def test_a_reader_of_the_source_does_not_delay_a_rollback(verified: LiveRun) -> 
     verified.assert_same(**SAME)
 
 
-def test_what_blocks_the_opening_aborts_the_cutover_and_is_named(databases: Databases, tmp_path: Path) -> None:
+def test_session_that_blocks_the_opening_aborts_the_cutover_and_is_named(databases: Databases, tmp_path: Path) -> None:
     """Enabling a rule takes the strongest lock, so a reader blocks it: known before the source is closed."""
     run = LiveRun(databases, tmp_path, OLD, NEW + RULE)
     run.up_to_cutover()
@@ -97,7 +97,7 @@ def test_what_blocks_the_opening_aborts_the_cutover_and_is_named(databases: Data
     assert run.open_sides(WRITE) == {"target"}
 
 
-def test_what_blocks_the_openings_first_lock_is_named_and_outwaited(
+def test_session_that_blocks_the_first_lock_is_named_and_waited_for(
     verified: LiveRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It comes between the rehearsal and the attempt."""
@@ -125,7 +125,7 @@ def test_what_blocks_the_openings_first_lock_is_named_and_outwaited(
     assert verified.open_sides(WRITE) == {"target"}
 
 
-def test_what_blocks_the_opening_of_the_source_aborts_the_rollback(databases: Databases, tmp_path: Path) -> None:
+def test_session_that_blocks_opening_the_source_aborts_the_rollback(databases: Databases, tmp_path: Path) -> None:
     run = LiveRun(databases, tmp_path, OLD + RULE, NEW)
     run.through()
     with holding(run.source, "SELECT * FROM p"):
@@ -137,7 +137,7 @@ def test_what_blocks_the_opening_of_the_source_aborts_the_rollback(databases: Da
 
 
 @pytest.mark.parametrize("command", ["cutover", "rollback"])
-def test_a_crash_between_the_two_commits_is_finished_though_a_reader_blocks_it(
+def test_switch_killed_between_the_two_commits_finishes_despite_a_reader(
     databases: Databases, tmp_path: Path, command: str
 ) -> None:
     """Until the other database opens, neither takes writes: the reader is named, and ended after a grace period."""
@@ -163,7 +163,7 @@ def test_a_crash_between_the_two_commits_is_finished_though_a_reader_blocks_it(
     run.assert_same(**SAME)
 
 
-def test_a_burst_during_the_attempts_at_the_lock_is_applied_before_it(
+def test_a_burst_during_the_lock_attempts_is_applied_before_the_lock(
     verified: LiveRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The log is drained before each attempt: under the lock little of it is left."""
@@ -194,7 +194,9 @@ def test_a_burst_during_the_attempts_at_the_lock_is_applied_before_it(
     verified.assert_same(**SAME)
 
 
-def test_too_many_changes_under_the_lock_release_it_first(verified: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_changes_under_the_lock_are_applied_after_its_release(
+    verified: LiveRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The log's size is looked at first under the lock."""
     monkeypatch.setattr(cutover, "MOST_UNDER_LOCK", 100)
     drained: list[int] = []
@@ -216,7 +218,7 @@ def test_too_many_changes_under_the_lock_release_it_first(verified: LiveRun, mon
 SLOW = "ALTER SEQUENCE p_id_seq CACHE 5"
 
 
-def test_a_statement_under_the_lock_is_cancelled_at_the_end_of_the_write_pause(verified: LiveRun) -> None:
+def test_statement_under_the_lock_is_cancelled_when_the_write_pause_ends(verified: LiveRun) -> None:
     with holding(verified.target, SLOW):
         with pytest.raises(CutoverAborted, match="the write pause would exceed"):
             verified.cutover(Limits(lock_timeout=30, give_up_after=1, max_write_pause=1))
@@ -225,7 +227,7 @@ def test_a_statement_under_the_lock_is_cancelled_at_the_end_of_the_write_pause(v
     verified.assert_same(**SAME)
 
 
-def test_a_process_that_freezes_under_the_lock_does_not_keep_writers(verified: LiveRun) -> None:
+def test_a_process_that_freezes_under_the_lock_does_not_block_writers(verified: LiveRun) -> None:
     """The server ends the session that holds the lock; the source is still serving."""
     arguments = [*verified.arguments("cutover"), "--max-write-pause", "3", "--lock-timeout", "3"]
     with holding(verified.target, SLOW):
@@ -275,7 +277,7 @@ def test_the_lock_on_all_tables_has_one_deadline(databases: Databases, tmp_path:
     assert run.open_sides("INSERT INTO t0 VALUES (2)") == {"source"}
 
 
-def test_a_cancellation_at_the_end_of_the_write_pause_hits_no_later_statement(
+def test_cancellation_when_the_write_pause_ends_affects_no_later_statement(
     databases: Databases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is on its way when the statement's own timeout ends it: the next statement has no limit."""

@@ -124,7 +124,7 @@ def journal(database: TestDatabase) -> str:
     return "\n".join(str(database.rows(f"SELECT t::text FROM confiture.{name} t")) for (name,) in tables)
 
 
-def test_the_pages_roles_suffice_for_every_step_and_no_password_is_ever_shown(site: Site) -> None:
+def test_documented_privileges_suffice_and_no_password_is_shown(site: Site) -> None:
     project = site.project
     project.new.sql(f"ALTER DATABASE {project.target} SET log_statement = 'ddl'")
     said: list[str] = []
@@ -191,7 +191,7 @@ def test_no_password_of_a_file_reaches_a_hook(site: Site, file: str) -> None:
     assert "ENCODED" not in done.stderr
 
 
-def test_with_its_owners_rights_the_role_captures_writes(site: Site) -> None:
+def test_role_with_the_owners_privileges_captures_writes(site: Site) -> None:
     setup = ("migrate", "schema-to-schema", "setup", "--source", "prod", "--target", site.project.target)
     mapped = (*setup, "--mapping", "column_mapping.yaml")
     told = error(site.project.run(*mapped, check=4))
@@ -207,7 +207,7 @@ def test_with_its_owners_rights_the_role_captures_writes(site: Site) -> None:
     assert site.project.new.value("SELECT name FROM tb_user WHERE id = 7") == "meanwhile"
 
 
-def test_the_roles_suffice_for_an_abort_and_a_new_run(site: Site) -> None:
+def test_documented_privileges_suffice_for_an_abort_and_a_new_run(site: Site) -> None:
     site.project.reach("migrating")
     site.project.step("abort", "--yes")
     site.project.reach("verified")
@@ -223,7 +223,7 @@ SOURCE_RIGHTS = [
 ]
 
 
-def test_each_right_on_the_source_is_asked_for_by_its_grant(site: Site) -> None:
+def test_each_missing_privilege_on_the_source_is_reported_with_its_grant(site: Site) -> None:
     source, role = site.project.source, site.source_role
     # PUBLIC's own rights on the schema would stand in for the role's
     source.sql("REVOKE ALL ON SCHEMA public FROM PUBLIC")
@@ -237,14 +237,14 @@ def test_each_right_on_the_source_is_asked_for_by_its_grant(site: Site) -> None:
     site.project.setup("--mapping", "column_mapping.yaml")
 
 
-def test_all_that_the_plan_misses_is_told_at_once(site: Site) -> None:
+def test_all_missing_privileges_are_reported_together(site: Site) -> None:
     site.project.source.sql(f"REVOKE SELECT ON tb_user, tb_post FROM {site.source_role}")
     told = error(site.project.setup("--mapping", "column_mapping.yaml", check=4))
     assert "GRANT SELECT ON public.tb_user" in told
     assert "GRANT SELECT ON public.tb_post" in told
 
 
-def test_an_omitted_table_needs_no_right(site: Site) -> None:
+def test_an_omitted_table_needs_no_privilege(site: Site) -> None:
     site.project.source.sql("CREATE TABLE tb_secret (id int)")
     with (site.project.folder / "column_mapping.yaml").open("a") as mapping:
         mapping.write("$omit: [tb_secret]\n")
@@ -260,7 +260,7 @@ def test_row_security_is_refused_until_the_role_sees_every_row(site: Site) -> No
     assert site.project.new.value("SELECT count(*) FROM tb_user") == 300
 
 
-def test_row_security_that_comes_during_the_run_hides_no_row(site: Site) -> None:
+def test_row_security_enabled_during_the_run_hides_no_row(site: Site) -> None:
     site.project.setup("--mapping", "column_mapping.yaml", "--no-capture")
     site.project.source.sql("ALTER TABLE tb_post ENABLE ROW LEVEL SECURITY")
     assert "row-level security" in error(site.project.step("migrate", check=4))
@@ -269,7 +269,7 @@ def test_row_security_that_comes_during_the_run_hides_no_row(site: Site) -> None
     site.project.step("verify")
 
 
-def test_a_target_the_role_may_not_create_in_is_refused_by_its_grant(site: Site) -> None:
+def test_target_without_the_create_privilege_is_refused_with_its_grant(site: Site) -> None:
     new = site.project.new
     new.sql(f"ALTER DATABASE {new.name} OWNER TO postgres")
     told = error(site.project.setup(check=4))
@@ -288,7 +288,7 @@ def test_tables_of_another_owner_on_the_target_are_refused(site: Site) -> None:
     assert f"public.tb_user of the target belongs to postgres: GRANT postgres TO {site.target_role}" in told
 
 
-def test_a_role_that_may_not_make_the_database_is_told_so(site: Site, databases: Databases) -> None:
+def test_missing_createdb_is_reported_when_the_target_does_not_exist(site: Site, databases: Databases) -> None:
     with psycopg.connect(site.project.source.conninfo, autocommit=True) as admin:
         admin.execute(f"DROP DATABASE {site.project.target}".encode())
     told = error(site.project.setup(check=4))
@@ -304,7 +304,7 @@ def test_a_role_that_may_not_make_the_database_is_told_so(site: Site, databases:
         ("DROP EXTENSION postgres_fdw", "permission denied to create extension"),
     ],
 )
-def test_without_postgres_fdw_tables_go_by_copy_and_the_plan_says_why(site: Site, undo: str, reason: str) -> None:
+def test_without_postgres_fdw_the_plan_uses_copy_and_gives_the_reason(site: Site, undo: str, reason: str) -> None:
     site.project.new.sql(undo.format(role=site.target_role))
     plan = site.project.step("plan", "--source", "prod", "--mapping", "column_mapping.yaml").stdout
     assert plan.count("strategy  copy") == 2
@@ -312,7 +312,7 @@ def test_without_postgres_fdw_tables_go_by_copy_and_the_plan_says_why(site: Site
     site.project.reach("verified")
 
 
-def test_a_blocker_of_another_role_is_named_without_the_right_to_see_more(site: Site) -> None:
+def test_blocker_of_another_role_is_named_without_further_privileges(site: Site) -> None:
     site.project.reach("verified")
     with site.project.source.connect(autocommit=False) as blocker:
         blocker.execute("UPDATE tb_user SET name = name WHERE id = 1")
@@ -322,7 +322,7 @@ def test_a_blocker_of_another_role_is_named_without_the_right_to_see_more(site: 
     site.project.step("cutover")
 
 
-def test_a_session_that_may_not_be_ended_is_4_and_the_grant_is_named(site: Site) -> None:
+def test_missing_privilege_to_end_a_session_exits_4_and_names_the_grant(site: Site) -> None:
     project = site.project
     project.reach("verified")
     command = ("cutover", "--terminate-blockers", "--lock-timeout", "0.1", "--give-up-after", "20")
@@ -360,7 +360,7 @@ WHERE n.nspname ~ '^confiture' AND (
 """
 
 
-def test_what_we_make_is_open_to_nobody_whatever_default_privileges_say(databases: Databases, tmp_path: Path) -> None:
+def test_default_privileges_grant_public_nothing_on_created_objects(databases: Databases, tmp_path: Path) -> None:
     table = "CREATE TABLE item (id int PRIMARY KEY, n int);"
     live = LiveRun(databases, tmp_path, table + "INSERT INTO item VALUES (1, 1);" + GENEROUS, table)
     databases.make(live.target.name)
@@ -373,9 +373,7 @@ def test_what_we_make_is_open_to_nobody_whatever_default_privileges_say(database
     )
 
 
-def test_a_superusers_password_is_kept_out_of_a_log_that_has_every_statement(
-    databases: Databases, tmp_path: Path
-) -> None:
+def test_superusers_password_is_in_no_log_of_every_statement(databases: Databases, tmp_path: Path) -> None:
     table = "CREATE TABLE item (id int PRIMARY KEY, n int);"
     live = LiveRun(databases, tmp_path, table + "INSERT INTO item VALUES (1, 1)", table)
     databases.make(live.target.name)

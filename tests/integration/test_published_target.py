@@ -41,7 +41,7 @@ PUBLICATIONS = {
 
 @pytest.mark.parametrize("kind", ["databases", "old_databases"])
 @pytest.mark.parametrize("publication", PUBLICATIONS.values(), ids=PUBLICATIONS.keys())
-def test_a_published_table_without_identity_is_migrated_and_published_after_the_cutover(
+def test_published_table_without_identity_is_migrated_and_still_published(
     kind: str, publication: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     databases: Databases = request.getfixturevalue(kind)
@@ -59,7 +59,7 @@ def test_a_published_table_without_identity_is_migrated_and_published_after_the_
     live.cleanup()
 
 
-def test_a_rollback_and_a_second_cutover_pass_a_publication(databases: Databases, tmp_path: Path) -> None:
+def test_a_publication_survives_a_rollback_and_a_second_cutover(databases: Databases, tmp_path: Path) -> None:
     tables = TABLES.replace("CREATE TABLE rate (country text, percent int);", "")
     rows = ROWS.replace("INSERT INTO rate SELECT 'c' || n, n FROM generate_series(1, 20) n;", "")
     ddl = f"{tables} CREATE PUBLICATION pub FOR ALL TABLES;"

@@ -109,7 +109,7 @@ def first_time(act: Callable[[], object], then: Callable[..., Any]) -> Callable[
     return both
 
 
-def test_a_chunk_by_fdw_steps_back(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chunk_by_fdw_gives_way_to_a_queued_lock(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     queued = Queued(live.source, "TRUNCATE b")
     move = Fdw.move
 
@@ -126,7 +126,7 @@ def test_a_chunk_by_fdw_steps_back(live: LiveRun, monkeypatch: pytest.MonkeyPatc
     live.assert_same(**SAME)
 
 
-def test_a_cutover_steps_back_and_tries_again(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cutover_gives_way_to_a_queued_lock_and_retries(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     live.migrate()
     assert live.verify().equal
     queued = Queued(live.source, "TRUNCATE b")
@@ -138,7 +138,7 @@ def test_a_cutover_steps_back_and_tries_again(live: LiveRun, monkeypatch: pytest
     live.assert_same(**SAME)
 
 
-def test_a_deadlock_while_the_catalog_is_read_is_tried_again(live: LiveRun) -> None:
+def test_reading_the_catalog_is_retried_after_a_deadlock(live: LiveRun) -> None:
     planned = []
     with live.source.connect(autocommit=False) as one:
         one.execute("LOCK TABLE ONLY parted")
@@ -153,7 +153,7 @@ def test_a_deadlock_while_the_catalog_is_read_is_tried_again(live: LiveRun) -> N
     assert planned
 
 
-def test_who_keeps_a_command_from_its_locks_is_named(
+def test_session_that_blocks_the_locks_of_a_command_is_named(
     databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither to begin nor to end is urgent: nobody is held up for long, and the command gives up at last."""
@@ -181,7 +181,7 @@ def test_who_keeps_a_command_from_its_locks_is_named(
     run.assert_same(**SAME)
 
 
-def test_a_session_that_locks_in_the_contrary_order_only_takes_longer(databases: Databases, tmp_path: Path) -> None:
+def test_session_that_locks_in_contrary_order_only_delays_the_run(databases: Databases, tmp_path: Path) -> None:
     run = LiveRun(databases, tmp_path, OLD, NEW, strategy="fdw", chunk_rows=7)
     contrary = [Contrary(run.source)]
     contrary[0].start()

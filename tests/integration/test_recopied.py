@@ -52,7 +52,7 @@ def live(databases: Databases, tmp_path: Path) -> LiveRun:
     return run
 
 
-def test_what_changes_in_a_table_without_a_key_is_there_after_the_cutover(live: LiveRun, databases: Databases) -> None:
+def test_changes_in_a_table_without_a_key_are_present_after_the_cutover(live: LiveRun, databases: Databases) -> None:
     live.source.sql(CHANGE)
     live.follow()
     assert live.verify().equal
@@ -70,7 +70,7 @@ def test_an_emptied_table_without_a_key_is_empty_after_the_cutover(live: LiveRun
     live.assert_same(**SAME)
 
 
-def test_a_row_that_would_orphan_others_stops_the_cutover_and_the_source_serves_on(live: LiveRun) -> None:
+def test_row_that_would_orphan_others_aborts_the_cutover(live: LiveRun) -> None:
     live.source.sql("DELETE FROM rate WHERE percent = 1")
     assert live.verify().equal
     with pytest.raises(CutoverAborted, match="differ"):
@@ -93,7 +93,7 @@ def test_the_copy_under_the_lock_counts_against_the_write_pause(live: LiveRun) -
 LARGE = "CREATE TABLE plain (a int); INSERT INTO plain SELECT n FROM generate_series(1, 40000) n"
 
 
-def test_a_larger_table_without_a_key_is_refused_by_name_in_the_plan_too(databases: Databases, tmp_path: Path) -> None:
+def test_large_table_without_a_key_is_refused_by_plan_and_setup(databases: Databases, tmp_path: Path) -> None:
     run = LiveRun(databases, tmp_path, LARGE, "CREATE TABLE plain (a int)", recopy_mb=1)
     for refused in (run.plan, run.setup):
         with pytest.raises(Refused, match="writes cannot be captured") as told:

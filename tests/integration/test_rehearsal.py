@@ -101,7 +101,7 @@ def rehearse(live: LiveRun, limits: Limits | None = None) -> Rehearsal:
     return found
 
 
-def test_a_live_rehearsal_changes_nothing_locks_no_writer_out_and_tells_the_pause(live: LiveRun) -> None:
+def test_live_rehearsal_changes_nothing_and_blocks_no_writer(live: LiveRun) -> None:
     before = everything(live.source, live.target)
     with (
         live.source.connect(application_name="the app", autocommit=False) as writer,
@@ -131,7 +131,7 @@ def test_a_live_rehearsal_changes_nothing_locks_no_writer_out_and_tells_the_paus
     live.cutover()
 
 
-def test_a_live_rehearsal_is_refused_as_the_cutover_is(live: LiveRun) -> None:
+def test_a_live_rehearsal_fails_with_the_error_of_the_cutover(live: LiveRun) -> None:
     with pytest.raises(CutoverAborted, match="would exceed --max-write-pause") as late:
         rehearse(live, Limits(max_write_pause=0.0001))
     assert late.value.exit_code == 8
@@ -146,9 +146,7 @@ def test_a_live_rehearsal_is_refused_as_the_cutover_is(live: LiveRun) -> None:
     assert rehearsed.value.lines() == real.value.lines()
 
 
-def test_a_stopped_application_s_rehearsal_compares_everything_and_changes_nothing(
-    tmp_path: Path, databases: Databases
-) -> None:
+def test_rehearsal_without_capture_compares_all_rows_and_changes_nothing(tmp_path: Path, databases: Databases) -> None:
     source = databases.cloned(OLD)
     databases.forget(f"{source.name}_new")
     project = Project(tmp_path, source, f"{source.name}_new")
@@ -174,7 +172,7 @@ def test_a_stopped_application_s_rehearsal_compares_everything_and_changes_nothi
     assert "already" in project.step("cutover", "--dry-run").stderr
 
 
-def test_a_missing_right_to_lock_is_found_with_the_error_of_the_cutover(tmp_path: Path, databases: Databases) -> None:
+def test_rehearsal_finds_a_missing_lock_privilege_as_the_cutover_does(tmp_path: Path, databases: Databases) -> None:
     source = databases.cloned(OLD)
     databases.forget(f"{source.name}_new")
     project = Project(tmp_path, source, f"{source.name}_new")

@@ -103,7 +103,7 @@ def test_a_second_migrate_names_the_living_holder_and_exits_6(
     assert holder.wait().code == 0
 
 
-def test_who_waits_for_a_silent_holder_goes_on_when_that_one_is_done(
+def test_a_command_that_waits_for_a_silent_holder_continues_after_it(
     forks: Forks, move: SmallMove, databases: Databases
 ) -> None:
     with stuck(forks, move) as holder:
@@ -113,7 +113,7 @@ def test_who_waits_for_a_silent_holder_goes_on_when_that_one_is_done(
     assert_finishes(move, databases)
 
 
-def test_ten_at_once_are_one_that_copies_and_nine_that_exit_6(
+def test_of_ten_concurrent_migrates_one_copies_and_nine_exit_6(
     forks: Forks, move: SmallMove, databases: Databases
 ) -> None:
     with stuck(forks, move, heartbeat=0.2) as holder:
@@ -124,7 +124,7 @@ def test_ten_at_once_are_one_that_copies_and_nine_that_exit_6(
     assert_finishes(move, databases)
 
 
-def test_ten_that_start_at_the_same_moment_copy_every_row_once(
+def test_ten_migrates_that_start_together_copy_every_row_once(
     forks: Forks, move: SmallMove, databases: Databases
 ) -> None:
     ended = [r.wait() for r in [start(forks, move, heartbeat=0.2) for _ in range(10)]]
@@ -135,7 +135,7 @@ def test_ten_that_start_at_the_same_moment_copy_every_row_once(
     assert_finishes(move, databases)
 
 
-def test_ten_setups_at_the_same_moment_begin_one_run(forks: Forks, databases: Databases, tmp_path: Path) -> None:
+def test_ten_setups_that_start_together_begin_one_run(forks: Forks, databases: Databases, tmp_path: Path) -> None:
     move = small_move.make(databases, tmp_path)
     setup = move.arguments("setup", "--mapping", str(move.mapping))
     ended = [r.wait() for r in [forks.start(setup, move.project, heartbeat=0.2) for _ in range(10)]]
@@ -160,7 +160,7 @@ def take(move: SmallMove, sessions: tuple[Session, Session], say: Callable[[str]
     return Context(*sessions, run.id, lease.take(*sessions, run, "test", say))
 
 
-def test_a_rival_that_comes_late_does_not_raise_the_fence_over_the_winner(move: SmallMove) -> None:
+def test_late_rival_does_not_raise_the_epoch_above_that_of_the_winner(move: SmallMove) -> None:
     """It saw the dead holder, was overtaken, and must not touch the source's epoch any more."""
     with contender(move) as frozen, contender(move) as quick, contender(move) as late:
         take(move, frozen)
@@ -179,7 +179,7 @@ def test_a_rival_that_comes_late_does_not_raise_the_fence_over_the_winner(move: 
             pass
 
 
-def test_one_that_is_frozen_while_it_takes_a_run_holds_nobody_up_for_long(
+def test_process_frozen_while_it_takes_a_run_blocks_others_only_briefly(
     move: SmallMove, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its server ends it: no takeover could, because nobody knows of it yet."""
@@ -197,7 +197,9 @@ def test_one_that_is_frozen_while_it_takes_a_run_holds_nobody_up_for_long(
         pass
 
 
-def test_a_setup_that_finds_another_one_frozen_says_who(move: SmallMove, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_setup_names_the_session_of_another_setup_that_is_frozen(
+    move: SmallMove, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(setting_up, "EXCLUSIVE_SECONDS", 0.3)
     with move.target.connect() as frozen:
         frozen.execute("SELECT pg_advisory_lock(%s)", (setting_up._INSTALL_LOCK,))
@@ -205,7 +207,7 @@ def test_a_setup_that_finds_another_one_frozen_says_who(move: SmallMove, monkeyp
         assert f"its server process is {frozen.info.backend_pid}" in told
 
 
-def test_who_wakes_up_after_its_run_was_given_up_is_told_that_it_was_taken_over(move: SmallMove) -> None:
+def test_resumed_process_reports_takeover_after_abort(move: SmallMove) -> None:
     """Its sessions are ended, and what they would look for is dropped."""
 
     def sleep_too_long() -> None:
@@ -223,7 +225,7 @@ def test_who_wakes_up_after_its_run_was_given_up_is_told_that_it_was_taken_over(
 
 
 @pytest.mark.parametrize("on", ["source", "target"])
-def test_a_frozen_holder_is_taken_over_when_its_lease_lapses_and_writes_nothing_more(
+def test_frozen_holder_is_taken_over_after_its_lease_and_writes_no_more(
     forks: Forks, move: SmallMove, databases: Databases, on: str
 ) -> None:
     with stuck(forks, move, on) as frozen:
@@ -253,7 +255,7 @@ def everything(move: SmallMove) -> dict[str, list[tuple[Any, ...]]]:
     return {name: move.target.rows(f"SELECT xmin, t::text FROM {name} t ORDER BY 2") for (name,) in names}
 
 
-def test_a_cutover_frozen_under_its_lock_lets_go_when_it_is_taken_over(
+def test_a_cutover_frozen_under_its_lock_releases_it_on_takeover(
     forks: Forks, move: SmallMove, databases: Databases
 ) -> None:
     """Its lock stands in the way of the application and of whoever takes over."""
@@ -293,7 +295,7 @@ def test_a_zombie_is_refused_on_either_side(move: SmallMove) -> None:
                 pytest.fail("its session was not ended")
 
 
-def test_a_holder_that_is_alive_on_another_machine_is_not_judged_by_its_process(move: SmallMove) -> None:
+def test_a_holder_on_another_machine_is_judged_by_the_server_alone(move: SmallMove) -> None:
     """Only the server's own knowledge counts: its sessions, and its clock."""
     with contender(move) as mine, contender(move) as other:
         held = take(move, mine)
@@ -308,9 +310,7 @@ def test_a_holder_that_is_alive_on_another_machine_is_not_judged_by_its_process(
             pass
 
 
-def test_a_holder_that_opens_its_session_anew_is_alive_all_the_same(
-    move: SmallMove, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_holder_that_reopens_its_session_is_still_alive(move: SmallMove, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.1)
     with move.holding() as holder, contender(move) as other:
         holder.target.close()
@@ -318,14 +318,14 @@ def test_a_holder_that_opens_its_session_anew_is_alive_all_the_same(
             take(move, other)
 
 
-def test_a_holder_whose_lease_is_gone_stops_at_the_next_checkpoint(move: SmallMove) -> None:
+def test_a_holder_that_lost_its_lease_stops_at_the_next_checkpoint(move: SmallMove) -> None:
     with move.holding() as old:
         old.lost.set()
         with pytest.raises(Held, match=TAKEN_OVER):
             old.checkpoint()
 
 
-def test_the_heartbeat_finds_out_that_the_lease_is_gone(move: SmallMove, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_heartbeat_detects_a_lost_lease(move: SmallMove, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.05)
     with move.holding() as old:
         move.target.sql("UPDATE confiture.runner SET ended_at = now(), ended_why = 'taken over' WHERE ended_at IS NULL")
@@ -345,7 +345,7 @@ def test_a_database_that_is_not_the_one_the_run_began_with_is_refused(move: Smal
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
-def test_a_signal_lets_the_chunk_end(
+def test_a_signal_stops_the_command_after_the_current_chunk(
     forks: Forks, move: SmallMove, databases: Databases, number: signal.Signals, code: int
 ) -> None:
     with stuck(forks, move) as running:
@@ -383,7 +383,7 @@ def test_a_second_signal_cancels_the_chunk(forks: Forks, move: SmallMove, databa
     assert_finishes(move, databases)
 
 
-def test_killed_on_hearing_a_signal_the_same_command_goes_on(
+def test_a_command_killed_while_it_handles_a_signal_can_be_repeated(
     forks: Forks, move: SmallMove, databases: Databases
 ) -> None:
     with stuck(forks, move, CONFITURE_FAILPOINT="signal.heard") as running:
@@ -392,7 +392,7 @@ def test_killed_on_hearing_a_signal_the_same_command_goes_on(
     assert_finishes(move, databases)
 
 
-def test_a_paused_run_still_hears_a_signal_and_stays_paused(
+def test_a_signal_ends_the_command_of_a_paused_run_which_stays_paused(
     forks: Forks, move: SmallMove, databases: Databases
 ) -> None:
     move.run("pause")
@@ -434,7 +434,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_ddl_between_two_chunks_blocks_the_run_and_says_what_changed(
+def test_ddl_between_two_chunks_blocks_the_run_and_the_change_is_reported(
     databases: Databases, tmp_path: Path, change: str
 ) -> None:
     statement, what = CHANGES[change]
@@ -457,9 +457,7 @@ def test_ddl_between_two_chunks_blocks_the_run_and_says_what_changed(
     assert reason in move.run("migrate", code=4).err
 
 
-def test_ddl_between_the_plan_and_its_first_chunk_is_noticed_too(
-    move: SmallMove, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ddl_between_the_plan_and_the_first_chunk_is_detected(move: SmallMove, monkeypatch: pytest.MonkeyPatch) -> None:
     """The plan was made of the table as it was; what came after it would silently stay behind."""
     create_views = plan_store.create_views
 
@@ -472,7 +470,7 @@ def test_ddl_between_the_plan_and_its_first_chunk_is_noticed_too(
         migrate(move.where, RunOptions(chunk_rows=50), Silent())
 
 
-def test_a_table_that_was_emptied_and_filled_again_is_copied_anew(move: SmallMove, databases: Databases) -> None:
+def test_a_table_that_was_truncated_and_refilled_is_copied_again(move: SmallMove, databases: Databases) -> None:
     refill = (
         "CREATE TABLE kept AS TABLE tb_post; TRUNCATE tb_post CASCADE; INSERT INTO tb_post TABLE kept; DROP TABLE kept"
     )
@@ -485,7 +483,7 @@ def test_a_table_that_was_emptied_and_filled_again_is_copied_anew(move: SmallMov
     move.assert_as_designed(databases)
 
 
-def test_a_new_column_is_taken_in_by_a_mapping_that_knows_it(move: SmallMove) -> None:
+def test_a_new_column_is_accepted_with_a_mapping_that_covers_it(move: SmallMove) -> None:
     add = "ALTER TABLE tb_post ADD COLUMN extra int"
     with pytest.raises(Refused):
         migrate(move.where, RunOptions(), Between(lambda: move.source.sql(add)))
@@ -496,7 +494,7 @@ def test_a_new_column_is_taken_in_by_a_mapping_that_knows_it(move: SmallMove) ->
     move.assert_every_row_arrived_once()
 
 
-def test_a_table_dropped_meanwhile_blocks_the_run_by_name(move: SmallMove) -> None:
+def test_a_table_dropped_during_the_copy_blocks_the_run_and_is_named(move: SmallMove) -> None:
     gone = "source table public.tb_post was changed during the run"
     with pytest.raises(Refused, match=gone):
         migrate(move.where, RunOptions(), Between(lambda: move.source.sql("DROP TABLE tb_post CASCADE")))
@@ -505,7 +503,7 @@ def test_a_table_dropped_meanwhile_blocks_the_run_by_name(move: SmallMove) -> No
     assert gone in move.run("migrate", code=4).err
 
 
-def test_a_table_dropped_meanwhile_can_be_left_out(move: SmallMove) -> None:
+def test_a_table_dropped_during_the_copy_can_be_removed_from_the_run(move: SmallMove) -> None:
     drop = "DROP TABLE tb_tag CASCADE; DROP TABLE tb_post CASCADE"
     with pytest.raises(Refused):
         migrate(move.where, RunOptions(), Between(lambda: move.source.sql(drop)))
@@ -527,14 +525,14 @@ def terminate_all(move: SmallMove) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["fdw", "copy"])
-def test_sessions_ended_between_chunks_are_opened_again(move: SmallMove, databases: Databases, strategy: str) -> None:
+def test_sessions_ended_between_chunks_are_reopened(move: SmallMove, databases: Databases, strategy: str) -> None:
     migrate(move.where, RunOptions(strategy=strategy), Between(lambda: terminate_all(move), times=3))
     assert_finishes(move, databases)
 
 
 @pytest.mark.parametrize("strategy", ["fdw", "copy"])
 @pytest.mark.parametrize("point", ["plan.before_commit", "claim.before_commit", "copy.before_commit"])
-def test_sessions_ended_within_a_transaction_lose_that_transaction_and_no_more(
+def test_ending_all_sessions_loses_only_the_transaction_in_progress(
     move: SmallMove, databases: Databases, monkeypatch: pytest.MonkeyPatch, strategy: str, point: str
 ) -> None:
     monkeypatch.setattr(chunks, "failpoint", once(point, lambda: terminate_all(move)))
@@ -560,7 +558,7 @@ def lose_the_answer() -> None:
 
 
 @pytest.mark.parametrize("point", ["plan.after_commit", "claim.after_commit", "copy.after_commit"])
-def test_a_commit_whose_answer_was_lost_is_settled_by_reading_again(
+def test_a_commit_whose_reply_was_lost_is_resolved_by_reading_again(
     move: SmallMove, databases: Databases, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
     monkeypatch.setattr(chunks, "failpoint", once(point, lose_the_answer))
@@ -570,7 +568,7 @@ def test_a_commit_whose_answer_was_lost_is_settled_by_reading_again(
 
 
 @pytest.mark.parametrize("point", ["finish.before_commit", "finish.after_commit"])
-def test_a_step_interrupted_by_a_lost_connection_is_taken_once(
+def test_a_step_interrupted_by_a_lost_connection_is_performed_once(
     move: SmallMove, databases: Databases, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
     act = lose_the_answer if point.endswith("after_commit") else lambda: terminate_all(move)
@@ -579,7 +577,7 @@ def test_a_step_interrupted_by_a_lost_connection_is_taken_once(
     assert_finishes(move, databases)
 
 
-def test_a_server_that_crashes_and_comes_back_is_waited_for(tmp_path: Path) -> None:
+def test_migrate_waits_for_a_server_that_crashes_and_restarts(tmp_path: Path) -> None:
     with Server(embedded.scratch()) as server:
         databases = Databases(server)
         move = small_move.make(databases, tmp_path)

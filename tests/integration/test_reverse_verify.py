@@ -55,7 +55,7 @@ def test_a_rollback_without_a_restart_does_not_compare_every_row(live: LiveRun) 
     assert not [line for line in live.progress.lines if "comparing every row" in line]
 
 
-def test_a_row_the_restarted_source_lost_stops_the_rollback_until_it_is_repaired(live: LiveRun, forks: Forks) -> None:
+def test_row_that_a_restarted_source_lost_aborts_rollback_until_repaired(live: LiveRun, forks: Forks) -> None:
     restart(live.source.server)
     damage(live, "DELETE FROM t WHERE id = 7")
     with pytest.raises(CutoverAborted, match="source and target differ") as stopped:
@@ -99,7 +99,7 @@ def test_a_source_restored_to_before_a_reverse_pass_blocks(live: LiveRun) -> Non
     assert live.open_sides("UPDATE t SET v = v WHERE id = 1") == {"target"}
 
 
-def test_a_target_restored_before_any_pass_is_compared_as_it_is_now(live: LiveRun) -> None:
+def test_target_restored_before_any_pass_is_compared_in_its_present_state(live: LiveRun) -> None:
     """What it lost no server has any more."""
     restored_after(live.target.server, lambda: live.target.sql("UPDATE t SET v = 'lost' WHERE id = 1"))
     live.target.sql("UPDATE t SET v = 'kept' WHERE id = 2")
@@ -126,7 +126,7 @@ WHERE = 'd: {$where: "deleted_at IS NULL"}\n'
     ],
 )
 @pytest.mark.parametrize("drained", [False, True])
-def test_rows_that_leave_where_after_the_cutover_come_home(
+def test_rows_that_leave_where_after_the_cutover_are_applied_in_reverse(
     databases: Databases, tmp_path: Path, written: str, drained: bool
 ) -> None:
     run = LiveRun(databases, tmp_path, WHERE_OLD, WHERE_NEW, WHERE)
@@ -141,7 +141,7 @@ def test_rows_that_leave_where_after_the_cutover_come_home(
     assert run.source.value(f"SELECT count(*) FROM d WHERE {left}") == 10
 
 
-def test_a_row_that_left_where_and_differs_stops_the_rollback(databases: Databases, tmp_path: Path) -> None:
+def test_a_row_that_left_where_and_differs_aborts_the_rollback(databases: Databases, tmp_path: Path) -> None:
     run = LiveRun(databases, tmp_path, WHERE_OLD, WHERE_NEW, WHERE)
     run.through()
     run.target.sql("UPDATE d SET deleted_at = '2026-01-01' WHERE id = 1")

@@ -41,7 +41,7 @@ def verified(project: Project, mapping: str) -> str:
     return str(project.step("verify").stdout)
 
 
-def test_a_rollback_that_is_promised_is_possible(project: Project) -> None:
+def test_a_rollback_reported_as_possible_is_possible(project: Project) -> None:
     told = verified(project, MAPPING + '    reverse: "metadata::text"\n')
     assert POSSIBLE in told
     assert POSSIBLE in project.step("cutover", "--dry-run").stdout
@@ -57,7 +57,7 @@ def test_a_rollback_that_is_promised_is_possible(project: Project) -> None:
 
 
 @pytest.mark.parametrize("case", ["a transform", "a foreign key of an omitted table"])
-def test_a_cutover_without_a_rollback_asks_first(project: Project, case: str) -> None:
+def test_a_cutover_without_a_rollback_requires_confirmation(project: Project, case: str) -> None:
     mapping, why = ONE_WAY[case]
     if case == "a foreign key of an omitted table":
         (project.folder / "db/schema/10_tables/20_post.sql").unlink()
@@ -76,7 +76,7 @@ def test_a_cutover_without_a_rollback_asks_first(project: Project, case: str) ->
     error(project.step("rollback", "--dry-run", check=4))
 
 
-def test_a_run_without_capture_promises_no_rollback(databases: Databases, tmp_path: Path) -> None:
+def test_a_run_without_capture_reports_that_no_rollback_is_possible(databases: Databases, tmp_path: Path) -> None:
     source = databases.cloned(OLD)
     databases.forget(f"{source.name}_new")
     project = Project(tmp_path, source, f"{source.name}_new")

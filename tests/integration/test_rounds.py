@@ -91,12 +91,12 @@ def test_a_change_that_fires_no_trigger_is_found_by_a_round(live: LiveRun, chang
     live.assert_same(**{table: f"SELECT * FROM {table}"})
 
 
-def test_such_a_change_is_found_by_another_verification(live: LiveRun) -> None:
+def test_an_uncaptured_change_is_found_by_another_verification(live: LiveRun) -> None:
     unseen(live, UNSEEN["changed"][1])
     assert [d.key for d in live.verify().differences] == [{"id": "33"}]
 
 
-def test_a_cutover_refuses_an_old_verification_and_takes_a_new_one(live: LiveRun) -> None:
+def test_a_cutover_refuses_an_old_verification_and_accepts_a_new_one(live: LiveRun) -> None:
     unseen(live, UNSEEN["changed"][1])
     age(live, 100)
     for act in (
@@ -112,14 +112,14 @@ def test_a_cutover_refuses_an_old_verification_and_takes_a_new_one(live: LiveRun
     live.assert_same(a="SELECT * FROM a")
 
 
-def test_a_cutover_that_asks_for_no_age_compares_only_what_was_captured(live: LiveRun) -> None:
+def test_a_cutover_without_a_maximum_age_compares_only_captured_changes(live: LiveRun) -> None:
     unseen(live, UNSEEN["changed"][1])
     age(live, 100)
     live.cutover()
     assert live.target.value("SELECT n FROM a WHERE id = 33") == 33
 
 
-def test_a_complete_round_makes_the_verification_young_again(live: LiveRun) -> None:
+def test_a_complete_round_renews_the_age_of_the_verification(live: LiveRun) -> None:
     age(live, 1000)
     before = told(live)
     assert before["last_complete_seconds"] >= 1000
@@ -131,7 +131,7 @@ def test_a_complete_round_makes_the_verification_young_again(live: LiveRun) -> N
     assert live.state == "cutover"
 
 
-def test_a_round_that_was_interrupted_makes_nothing_young_and_continues_where_it_was(
+def test_an_interrupted_round_renews_nothing_and_resumes_at_its_position(
     live: LiveRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     age(live, 1000)
@@ -168,9 +168,7 @@ def compared(monkeypatch: pytest.MonkeyPatch, breaks_after: int | None = None) -
     return found
 
 
-def test_no_round_begins_before_it_is_due_or_without_being_asked_for(
-    live: LiveRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_round_begins_before_it_is_due_or_unless_requested(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     every = compared(monkeypatch)
     follow(live, 1000)
     age(live, 500)
@@ -183,7 +181,7 @@ def test_no_round_begins_before_it_is_due_or_without_being_asked_for(
     assert len(every) == 9
 
 
-def test_a_round_of_a_verification_that_was_repeated_begins_anew(
+def test_the_round_of_a_repeated_verification_starts_from_the_beginning(
     live: LiveRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     age(live, 100)
@@ -239,6 +237,6 @@ def test_a_duration_has_a_unit_or_is_seconds(text: str, wanted: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "h", "1w", "-1h", "nan", "inf", "one"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
+def test_a_value_that_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(typer.BadParameter):
         options.seconds(text)

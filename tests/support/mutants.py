@@ -366,7 +366,7 @@ MUTANTS = (
         "postgres/profile.py",
         '    "row_security": "off",',
         '    "row_security": "on",',
-        _in("integration", "privileges", "row_security_that_comes"),
+        _in("integration", "privileges", "row_security_enabled_during"),
     ),
     Mutant(
         "the target's commit comes before the source's",
@@ -473,7 +473,7 @@ MUTANTS = (
         "runner/context.py",
         "        if self.lost.is_set():",
         "        if False:",
-        _in("integration", "resume", "lease_is_gone_stops"),
+        _in("integration", "resume", "lost_its_lease_stops"),
     ),
     Mutant(
         "a state changes only together with its event",
@@ -628,7 +628,7 @@ MUTANTS = (
         "plan/projection.py",
         "    if p.cast_in is None and p.wire in _COLLATED:",
         "    if False:",
-        _in("integration", "key_images", "comes_after_the_plan"),
+        _in("integration", "key_images", "changed_after_the_plan"),
     ),
     Mutant(
         "an unvalidated NOT NULL does not qualify as a key",
@@ -818,7 +818,7 @@ MUTANTS = (
         "schema_to_schema/setup.py",
         "(*describe.triggers(table), *describe.rules(table))",
         "describe.triggers(table)",
-        _in("integration", "rules", "brought_over"),
+        _in("integration", "rules", "not_for_rows_of_the_run"),
     ),
     Mutant(
         "the source's rules are disabled while changes are applied in reverse",
@@ -931,7 +931,7 @@ MUTANTS = (
         "runner/stop.py",
         "heeded.append(signal.SIGHUP)",
         "pass",
-        _in("integration", "resume", "signal_lets"),
+        _in("integration", "resume", "signal_stops"),
     ),
     Mutant(
         "work that blocks the application is cancelled",
@@ -1188,7 +1188,7 @@ MUTANTS = (
         "postgres/budget.py",
         "        self._timer.join()\n",
         "",
-        _in("integration", "opening", "hits_no_later"),
+        _in("integration", "opening", "affects_no_later"),
     ),
     Mutant(
         "a side that has lost a reverse pass is detected before a rollback",
