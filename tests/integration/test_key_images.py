@@ -1,4 +1,4 @@
-"""A key stays a key where it is copied to: no change of one row reaches another, and no row without a key is lost."""
+"""A key is also unique in the target: no change of a row affects another row, and no row without a key is lost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from servers import Databases
 INSENSITIVE = "CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false);"
 TYPES = "CREATE EXTENSION IF NOT EXISTS citext; CREATE DOMAIN mail AS citext;"
 
-#: A source type, the target's, a key that stays, and one that comes and goes and is equal to it in the target.
+#: The type in the source, the type in the target, a key that stays, and a deleted key that equals it in the target.
 EQUAL_IN_THE_TARGET = {
     "case by citext": ("text", "citext", "'bob@x'", "'BOB@x'"),
     "case by a domain over citext": ("text", "mail", "'bob@x'", "'BOB@x'"),
@@ -36,7 +36,7 @@ def table(kind: str) -> str:
 
 
 def key_comes_and_goes(live: LiveRun, key: str) -> None:
-    """From setup to cutover; between them another row comes and goes, in one pass and in two."""
+    """Run setup to cutover. Insert and delete another row in between, in one pass and in two."""
     live.up_to_cutover()
     live.source.sql(f"INSERT INTO t VALUES ({key}, 'other'); DELETE FROM t WHERE k = {key}")
     live.follow()
@@ -152,7 +152,7 @@ def test_rollback_needs_a_key_that_distinguishes_rows_written_later(
 
 # Indexes -------------------------------------------------------------------------------------------
 
-#: An index beside NOT NULL columns k and v that does not find each row by ``=``.
+#: An index on a table with NOT NULL columns k and v that does not find each row by ``=``.
 OTHER_INDEXES = {
     "another collation": 'CREATE UNIQUE INDEX i ON t (k COLLATE "POSIX")',
     "another operator class": "CREATE UNIQUE INDEX i ON t (k text_pattern_ops)",
@@ -218,7 +218,7 @@ def test_a_pass_finds_the_rows_of_a_text_key_by_the_index(databases: Databases, 
 NULLABLE = "CREATE TABLE t (code text UNIQUE, n int);"
 ROWS = "INSERT INTO t SELECT g, g FROM generate_series(1, {}) g; INSERT INTO t VALUES (NULL, -1), (NULL, -2);"
 NOT_VALID = "ALTER TABLE t ADD CONSTRAINT code_there NOT NULL code NOT VALID;"
-#: Whether each is of PostgreSQL 18 only; and tables whose key column has a NULL behind a NOT NULL.
+#: Tables whose key column holds a NULL despite a NOT NULL, each with whether it needs PostgreSQL 18.
 UNPROVED = {
     "not validated, two bounds": (True, NULLABLE + ROWS.format(2500) + NOT_VALID),
     "not validated, three bounds": (True, NULLABLE + ROWS.format(3000) + NOT_VALID),
@@ -278,7 +278,7 @@ def test_a_key_that_becomes_null_is_an_error_until_it_is_fixed(
 
 
 def test_a_null_is_never_the_bound_of_a_range(databases: Databases, tmp_path: Path) -> None:
-    """Whatever the catalog said when the plan was made."""
+    """The catalog reported NOT NULL when the table was planned."""
     ddl = "CREATE TABLE t (code text NOT NULL UNIQUE, n int)"
     live = LiveRun(databases, tmp_path, ddl, ddl)
     job = RunTable(live.plan().tables[0], "x")

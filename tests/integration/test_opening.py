@@ -1,4 +1,4 @@
-"""The opening is prepared before the closing commits: nothing behind the point of no return can wait or fail."""
+"""The opening is prepared before the closing commits: no step after the point of no return can wait or fail."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def verified(databases: Databases, tmp_path: Path) -> LiveRun:
 
 @contextmanager
 def holding(database: TestDatabase, *statements: str) -> Iterator[psycopg.Connection[object]]:
-    """A session of the application's that has an open transaction for the block."""
+    """A session of the application, with a transaction that is open for the duration of the block."""
     with database.connect(autocommit=False, application_name="report") as connection:
         for statement in statements:
             connection.execute(statement.encode())
@@ -85,7 +85,7 @@ def test_a_reader_of_the_source_does_not_delay_a_rollback(verified: LiveRun) -> 
 
 
 def test_session_that_blocks_the_opening_aborts_the_cutover_and_is_named(databases: Databases, tmp_path: Path) -> None:
-    """Enabling a rule takes the strongest lock, so a reader blocks it: known before the source is closed."""
+    """Enabling a rule takes the strongest lock, so a reader blocks it. The source is not closed yet."""
     run = LiveRun(databases, tmp_path, OLD, NEW + RULE)
     run.up_to_cutover()
     with holding(run.target, "SELECT * FROM p") as reader:
@@ -100,7 +100,7 @@ def test_session_that_blocks_the_opening_aborts_the_cutover_and_is_named(databas
 def test_session_that_blocks_the_first_lock_is_named_and_waited_for(
     verified: LiveRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It comes between the rehearsal and the attempt."""
+    """The session takes its lock between the rehearsal and the attempt."""
     begin = cutover._begin_opening
     maintenance = verified.target.connect(autocommit=False, application_name="maintenance")
 
@@ -112,7 +112,7 @@ def test_session_that_blocks_the_first_lock_is_named_and_waited_for(
     ended: list[int] = []
 
     def end() -> None:
-        until(lambda: any("maintenance" in line for line in verified.progress.lines), "the session being named")
+        until(lambda: any("maintenance" in line for line in verified.progress.lines), "the session to be named")
         ended.append(1)
         maintenance.rollback()
 
@@ -140,7 +140,7 @@ def test_session_that_blocks_opening_the_source_aborts_the_rollback(databases: D
 def test_switch_killed_between_the_two_commits_finishes_despite_a_reader(
     databases: Databases, tmp_path: Path, command: str
 ) -> None:
-    """Until the other database opens, neither takes writes: the reader is named, and ended after a grace period."""
+    """No database accepts writes until the other one opens. The reader is named, and ended after a grace period."""
     run = LiveRun(databases, tmp_path, OLD + RULE, NEW + RULE)
     if command == "cutover":
         run.up_to_cutover()
@@ -166,7 +166,7 @@ def test_switch_killed_between_the_two_commits_finishes_despite_a_reader(
 def test_a_burst_during_the_lock_attempts_is_applied_before_the_lock(
     verified: LiveRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The log is drained before each attempt: under the lock little of it is left."""
+    """The log is drained before each attempt, so that little of it remains under the lock."""
     monkeypatch.setattr(cutover, "MOST_UNDER_LOCK", 1_000)
     waiting: list[int] = []
     synchronise = cutover._synchronise
@@ -178,7 +178,7 @@ def test_a_burst_during_the_lock_attempts_is_applied_before_the_lock(
 
     monkeypatch.setattr(cutover, "_synchronise", counted)
     limits = Limits(lock_timeout=0.2)
-    # The write block's triggers are there already, by an earlier attempt.
+    # An earlier attempt has already created the triggers of the write block.
     with holding(verified.target, SLOW), pytest.raises(CutoverAborted):
         verified.cutover(Limits(lock_timeout=0.2, give_up_after=1, max_write_pause=1))
     waiting.clear()
@@ -197,7 +197,7 @@ def test_a_burst_during_the_lock_attempts_is_applied_before_the_lock(
 def test_too_many_changes_under_the_lock_are_applied_after_its_release(
     verified: LiveRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The log's size is looked at first under the lock."""
+    """The size of the log is checked first under the lock."""
     monkeypatch.setattr(cutover, "MOST_UNDER_LOCK", 100)
     drained: list[int] = []
     drain = cutover.drain
@@ -214,7 +214,7 @@ def test_too_many_changes_under_the_lock_are_applied_after_its_release(
     verified.assert_same(**SAME)
 
 
-#: Holds the lock that setting the sequence needs, which is done under the lock on the source's tables alone.
+#: Holds the lock that setval needs. The cutover calls setval while it holds only the lock on the source's tables.
 SLOW = "ALTER SEQUENCE p_id_seq CACHE 5"
 
 
@@ -233,7 +233,7 @@ def test_a_process_that_freezes_under_the_lock_does_not_block_writers(verified: 
     with holding(verified.target, SLOW):
         running = forks().start(arguments, verified.project)
         waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'setval'"
-        until(lambda: verified.target.rows(waits), "the sequence waiting under the lock")
+        until(lambda: verified.target.rows(waits), "setval to wait under the lock")
         running.signal(signal.SIGSTOP)
         verified.source.sql(f"SET lock_timeout = '60s'; {WRITE}")
         running.signal(signal.SIGKILL)
@@ -243,7 +243,7 @@ def test_a_process_that_freezes_under_the_lock_does_not_block_writers(verified: 
 
 
 def test_the_lock_on_all_tables_has_one_deadline(databases: Databases, tmp_path: Path) -> None:
-    """Each table is blocked for a part of --lock-timeout only, and all of them together for longer than it."""
+    """Each table is blocked for less than --lock-timeout, and all tables together for longer."""
     names = [f"t{n}" for n in range(6)]
     tables = "".join(f"CREATE TABLE {name} (id int PRIMARY KEY);" for name in names)
     run = LiveRun(databases, tmp_path, tables, tables)
@@ -256,13 +256,13 @@ def test_the_lock_on_all_tables_has_one_deadline(databases: Databases, tmp_path:
     def release() -> None:
         for name, holder in holders.items():
             waits = f"SELECT 1 FROM pg_locks WHERE relation = '{name}'::regclass AND NOT granted"
-            until(lambda waits=waits: run.source.rows(waits) or ended, f"the lock on {name} being waited for")
+            until(lambda waits=waits: run.source.rows(waits) or ended, f"a session to wait for the lock on {name}")
             time.sleep(0.4)
             holder.rollback()
 
     releasing = threading.Thread(target=release)
     with pytest.MonkeyPatch.context() as patch:
-        # The write block's triggers need these locks too, and have no deadline in common.
+        # Creating the triggers of the write block needs these locks too, and has no common deadline.
         patch.setattr(cutover, "prepare_block", lambda *_: None)
         run.source.sql(
             f"CREATE FUNCTION {run.source.run_schema}.write_block() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN END'"
@@ -280,7 +280,7 @@ def test_the_lock_on_all_tables_has_one_deadline(databases: Databases, tmp_path:
 def test_cancellation_when_the_write_pause_ends_affects_no_later_statement(
     databases: Databases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is on its way when the statement's own timeout ends it: the next statement has no limit."""
+    """The cancel request is on its way when the statement's own timeout ends it. The next statement has no limit."""
     cancel = psycopg.Connection.cancel_safe
 
     def late(connection: psycopg.Connection[object], **options: float) -> None:

@@ -1,4 +1,4 @@
-"""Publications of the target's DDL neither stop the run nor are changed by it."""
+"""Publications in the target's DDL do not stop the run, and the run does not change them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_published_table_without_identity_is_migrated_and_still_published(
 ) -> None:
     databases: Databases = request.getfixturevalue(kind)
     ddl = f"{TABLES}{publication};"
-    # The walk key is the unique column: the target's primary key is not what a pass deletes by.
+    # The walk key is the unique column, so a pass does not delete by the primary key of the target.
     live = LiveRun(databases, tmp_path, TABLES + ROWS, ddl, "keyed:\n  $key: [code]\n", chunk_rows=7)
     live.setup()
     live.source.sql(CHANGE)

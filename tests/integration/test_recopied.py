@@ -1,4 +1,4 @@
-"""Small tables without a key: the cutover copies them again under its lock, and nobody takes them for wrong before."""
+"""The cutover copies small tables without a key again under its lock. Earlier checks report no difference in them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SAME = {
     "rate": "SELECT country, percent, parent_id FROM rate",
     "sale": "SELECT id, country, parent_id, 1 FROM sale",
 }
-#: The parent goes with its rows in the table without a key; a child of both comes.
+#: The parent is deleted with its rows in the table without a key. A child of both tables is inserted.
 CHANGE = """
 UPDATE sale SET parent_id = 2 WHERE parent_id = 5; DELETE FROM rate WHERE parent_id = 5;
 DELETE FROM parent WHERE id = 5;
@@ -95,11 +95,11 @@ LARGE = "CREATE TABLE plain (a int); INSERT INTO plain SELECT n FROM generate_se
 
 def test_large_table_without_a_key_is_refused_by_plan_and_setup(databases: Databases, tmp_path: Path) -> None:
     run = LiveRun(databases, tmp_path, LARGE, "CREATE TABLE plain (a int)", recopy_mb=1)
-    for refused in (run.plan, run.setup):
-        with pytest.raises(Refused, match="writes cannot be captured") as told:
-            refused()
-        assert "public.plain has no usable key" in told.value.why
-        assert "--no-capture" in told.value.fix
+    for command in (run.plan, run.setup):
+        with pytest.raises(Refused, match="writes cannot be captured") as refused:
+            command()
+        assert "public.plain has no usable key" in refused.value.why
+        assert "--no-capture" in refused.value.fix
     assert run.plan(recopy_mb=2).tables[0].recopied
     assert not run.plan(capture=False).tables[0].recopied
 
@@ -110,13 +110,13 @@ def test_a_publication_of_all_tables_is_refused_by_name_unless_accepted(database
         "ALTER TABLE rate REPLICA IDENTITY FULL; CREATE PUBLICATION named FOR TABLE parent;"
         " CREATE PUBLICATION everything FOR ALL TABLES"
     )
-    for refused in (run.plan, run.setup):
+    for command in (run.plan, run.setup):
         with pytest.raises(Refused, match=r"publishes all its tables: everything$"):
-            refused()
+            command()
     run.choices = run.chosen(accept_publication=True)
     run.setup()
     run.migrate()
-    # The run's own tables are published by now: each needs an identity to be changed by.
+    # The publication includes the run's own tables here, so each needs a replica identity.
     run.source.sql(CHANGE)
     run.follow()
     assert run.verify().equal

@@ -1,4 +1,4 @@
-"""``verify --repair``: what differs is brought again through the same catch-up, and must then verify cleanly."""
+"""``verify --repair`` copies the rows that differ again through catch-up, and then verifies them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SAME = {
 TAMPERED = {
     "a value": "UPDATE item SET name = 'x' WHERE code = 'c''3'; UPDATE gone_item SET name = NULL WHERE code = 'c''5'",
     "a row that is missing": "DELETE FROM line WHERE id % 3 = 0; DELETE FROM gone_item",
-    "a row too many": "INSERT INTO line VALUES (-5, 1, 'x', 1); INSERT INTO item SELECT 3, 'of nobody', 'x'",
+    "a row too many": "INSERT INTO line VALUES (-5, 1, 'x', 1); INSERT INTO item SELECT 3, 'of none', 'x'",
     "a key": "UPDATE item SET shop = shop + 50 WHERE code LIKE 'c''1%'",
 }
 
@@ -110,6 +110,6 @@ def test_repair_without_capture_is_refused_with_an_alternative(databases: Databa
     run = LiveRun(databases, tmp_path, OLD, NEW, MAPPING)
     run.setup(capture=False)
     run.migrate()
-    with pytest.raises(Refused, match="cannot be repaired") as told:
+    with pytest.raises(Refused, match="cannot be repaired") as refused:
         run.verify(repair=True)
-    assert "--restart-table" in told.value.fix
+    assert "--restart-table" in refused.value.fix

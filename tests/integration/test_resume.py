@@ -1,4 +1,4 @@
-"""What interrupts a migrate, and how the same command goes on: rivals, signals, bad rows, DDL, lost connections."""
+"""Interruptions of a migrate, and how the same command continues: rivals, signals, DDL, lost connections."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TAKEN_OVER = "another runner has taken this run over"
 
 @pytest.fixture
 def move(databases: Databases, tmp_path: Path) -> SmallMove:
-    """Set up with its mapping; nothing is copied."""
+    """A run that is set up with its mapping. No row is copied."""
     made = small_move.make(databases, tmp_path)
     made.setup()
     return made
@@ -54,9 +54,9 @@ def start(forks: Forks, move: SmallMove, *options: str, heartbeat: float | None 
 def stuck(
     forks: Forks, move: SmallMove, on: str = "target", heartbeat: float | None = None, **environment: str
 ) -> Iterator[Running]:
-    """A migrate that waits for a lock in the middle of its first chunk of ``post``; the lock is let go at the end.
+    """A migrate that waits for a lock in the middle of its first chunk of ``post``; the lock is released at the end.
 
-    On the target it has copied by then and holds both fences' rows; on the source it is about to read.
+    Blocked on the target, it has copied rows and holds both epochs' rows. Blocked on the source, it is about to read.
     """
     database, table = (move.target, "post") if on == "target" else (move.source, "tb_post")
     with database.connect(autocommit=False) as blocker:
@@ -68,13 +68,13 @@ def stuck(
 
 
 def waits(database: TestDatabase) -> bool:
-    """Whether a session waits for a lock there."""
+    """Whether a session of this database waits for a lock."""
     activity = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     return bool(database.rows(activity))
 
 
 def lapse(move: SmallMove) -> None:
-    """Make the lease as old as if it had not been renewed."""
+    """Age the lease, as if it had not been renewed."""
     move.target.sql(
         f"UPDATE confiture.runner SET heartbeat_at = heartbeat_at - interval '{leases.LEASE_SECONDS + 1} s'"
         " WHERE ended_at IS NULL"
@@ -82,7 +82,7 @@ def lapse(move: SmallMove) -> None:
 
 
 def assert_finishes(move: SmallMove, databases: Databases) -> None:
-    """The same command ends it, and every row is there once."""
+    """Assert that the same command finishes the migration, and that every row is present exactly once."""
     move.run("migrate")
     move.finish()
     move.assert_every_row_arrived_once()
@@ -146,7 +146,7 @@ def test_ten_setups_that_start_together_begin_one_run(forks: Forks, databases: D
 
 @contextmanager
 def contender(move: SmallMove) -> Iterator[tuple[Session, Session]]:
-    """Sessions on both databases, as a process has them before it holds the run."""
+    """Sessions on both databases, as a process opens them before it holds the run."""
     source, target = (config.resolve(name, move.project) for name in ("old", move.target.name))
     with Session(source, "test") as src, Session(target, "test") as tgt:
         yield src, tgt
@@ -161,7 +161,7 @@ def take(move: SmallMove, sessions: tuple[Session, Session], say: Callable[[str]
 
 
 def test_late_rival_does_not_raise_the_epoch_above_that_of_the_winner(move: SmallMove) -> None:
-    """It saw the dead holder, was overtaken, and must not touch the source's epoch any more."""
+    """It has seen the dead holder, but another contender takes the run first. The source's epoch must not change."""
     with contender(move) as frozen, contender(move) as quick, contender(move) as late:
         take(move, frozen)
         lapse(move)
@@ -182,7 +182,7 @@ def test_late_rival_does_not_raise_the_epoch_above_that_of_the_winner(move: Smal
 def test_process_frozen_while_it_takes_a_run_blocks_others_only_briefly(
     move: SmallMove, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its server ends it: no takeover could, because nobody knows of it yet."""
+    """The server ends its session. No takeover could, because the session is not recorded yet."""
     monkeypatch.setattr(session, "CLAIM_TIMEOUT", "300ms")
     gone = "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name ~ 'runner$' AND xact_start < %s"
 
@@ -190,7 +190,10 @@ def test_process_frozen_while_it_takes_a_run_blocks_others_only_briefly(
         monkeypatch.setattr(session, "failpoint", lambda _: None)
         with move.target.connect() as looking:
             now = looking.execute("SELECT clock_timestamp()").fetchone()
-            until(lambda: looking.execute(gone.encode(), now).fetchone() == (True,), "the server to end it")
+            until(
+                lambda: looking.execute(gone.encode(), now).fetchone() == (True,),
+                "the server to end the frozen session",
+            )
 
     monkeypatch.setattr(session, "failpoint", freeze)
     with move.holding() as held, held.fenced(), held.fenced_source():
@@ -203,12 +206,12 @@ def test_a_setup_names_the_session_of_another_setup_that_is_frozen(
     monkeypatch.setattr(setting_up, "EXCLUSIVE_SECONDS", 0.3)
     with move.target.connect() as frozen:
         frozen.execute("SELECT pg_advisory_lock(%s)", (setting_up._INSTALL_LOCK,))
-        told = move.run("setup", code=6).err
-        assert f"its server process is {frozen.info.backend_pid}" in told
+        err = move.run("setup", code=6).err
+        assert f"its server process is {frozen.info.backend_pid}" in err
 
 
 def test_resumed_process_reports_takeover_after_abort(move: SmallMove) -> None:
-    """Its sessions are ended, and what they would look for is dropped."""
+    """The abort has ended its sessions and dropped the objects that they use."""
 
     def sleep_too_long() -> None:
         with move.holding() as held:
@@ -219,9 +222,9 @@ def test_resumed_process_reports_takeover_after_abort(move: SmallMove) -> None:
             with held.fenced_source():
                 pass
 
-    with pytest.raises(Held, match=TAKEN_OVER) as told:
+    with pytest.raises(Held, match=TAKEN_OVER) as taken_over:
         sleep_too_long()
-    assert isinstance(told.value.__context__, psycopg.errors.UndefinedTable)
+    assert isinstance(taken_over.value.__context__, psycopg.errors.UndefinedTable)
 
 
 @pytest.mark.parametrize("on", ["source", "target"])
@@ -230,7 +233,7 @@ def test_frozen_holder_is_taken_over_after_its_lease_and_writes_no_more(
 ) -> None:
     with stuck(forks, move, on) as frozen:
         frozen.signal(signal.SIGSTOP)
-    # Its lock is granted by now; its transactions stay open, and would for good.
+    # Its lock is granted here. Its transactions stay open, and would stay open forever.
     before = move.journal("epoch")
     lapse(move)
     taken = move.run("migrate")
@@ -258,11 +261,11 @@ def everything(move: SmallMove) -> dict[str, list[tuple[Any, ...]]]:
 def test_a_cutover_frozen_under_its_lock_releases_it_on_takeover(
     forks: Forks, move: SmallMove, databases: Databases
 ) -> None:
-    """Its lock stands in the way of the application and of whoever takes over."""
+    """Its lock blocks the application, and the process that takes the run over."""
     move.run("migrate")
     move.run("verify")
     with move.target.connect(autocommit=False) as blocker:
-        # Under the source's lock, at the very end, this row is to be changed.
+        # The cutover updates this row last, while it holds the lock on the source.
         blocker.execute("SELECT FROM confiture.deferred_object WHERE kind = 'trigger' FOR UPDATE")
         frozen = forks.start(move.arguments("cutover"), move.project)
         held = "SELECT 1 FROM pg_locks WHERE relation = 'tb_post'::regclass AND mode = 'ShareRowExclusiveLock'"
@@ -289,14 +292,14 @@ def test_a_zombie_is_refused_on_either_side(move: SmallMove) -> None:
         zombie = Context(*reconnected, old.run_id, old.epoch)
         for fenced in (zombie.fenced, zombie.fenced_source):
             with pytest.raises(Held, match=TAKEN_OVER), fenced():
-                pytest.fail("it was let in")
+                pytest.fail("the fence admitted it")
         for session in mine:
             with pytest.raises(psycopg.OperationalError), session.transaction():
                 pytest.fail("its session was not ended")
 
 
 def test_a_holder_on_another_machine_is_judged_by_the_server_alone(move: SmallMove) -> None:
-    """Only the server's own knowledge counts: its sessions, and its clock."""
+    """The decision uses the server's sessions and clock only, not the process id."""
     with contender(move) as mine, contender(move) as other:
         held = take(move, mine)
         move.target.sql("UPDATE confiture.runner SET host = 'elsewhere', pid = 999999 WHERE ended_at IS NULL")
@@ -334,7 +337,7 @@ def test_the_heartbeat_detects_a_lost_lease(move: SmallMove, monkeypatch: pytest
 
 @pytest.mark.parametrize("side", ["source", "target"])
 def test_a_database_that_is_not_the_one_the_run_began_with_is_refused(move: SmallMove, side: str) -> None:
-    """As after a restore, or behind a name that means another server by now."""
+    """As after a restore, or if the name refers to another server than before."""
     move.target.sql(f"UPDATE confiture.run SET {side}_identity = {side}_identity || '{{\"oid\": 1}}'")
     failed = move.run("migrate", code=4)
     assert f"the {side} is not the database that the run began with" in failed.err
@@ -407,11 +410,11 @@ def test_a_signal_ends_the_command_of_a_paused_run_which_stays_paused(
     assert_finishes(move, databases)
 
 
-# What the source does meanwhile --------------------------------------------------------------------
+# DDL on the source during the copy -----------------------------------------------------------------
 
 
 class Between(Silent):
-    """Does something once, between two chunks of ``public.post``."""
+    """Calls a function between two chunks of ``public.post``, as many times as given."""
 
     def __init__(self, act: Callable[[], object], *, times: int = 1) -> None:
         self._act = act
@@ -453,12 +456,12 @@ def test_ddl_between_two_chunks_blocks_the_run_and_the_change_is_reported(
     assert str(move.journal("blocked_reason")).startswith(reason)
     assert move.journal("blocked_command") == "migrate --restart-table public.post"
     assert [status for status, _ in move.chunks("post")].count("done") == 1
-    # The same command sees the same.
+    # The same command is refused for the same reason.
     assert reason in move.run("migrate", code=4).err
 
 
 def test_ddl_between_the_plan_and_the_first_chunk_is_detected(move: SmallMove, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The plan was made of the table as it was; what came after it would silently stay behind."""
+    """The plan describes the table as it was before. A later column would be left behind silently."""
     create_views = plan_store.create_views
 
     def too_late(context: Context, plan: Plan) -> None:
@@ -552,8 +555,8 @@ def once(point: str, act: Callable[[], object]) -> Callable[[str], None]:
     return failpoint
 
 
-def lose_the_answer() -> None:
-    """The COMMIT has happened, and its answer never came."""
+def lose_the_reply() -> None:
+    """The COMMIT succeeds, and its reply is lost."""
     raise psycopg.OperationalError("server closed the connection unexpectedly")
 
 
@@ -561,7 +564,7 @@ def lose_the_answer() -> None:
 def test_a_commit_whose_reply_was_lost_is_resolved_by_reading_again(
     move: SmallMove, databases: Databases, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
-    monkeypatch.setattr(chunks, "failpoint", once(point, lose_the_answer))
+    monkeypatch.setattr(chunks, "failpoint", once(point, lose_the_reply))
     migrate(move.where, RunOptions(), Silent())
     move.assert_rows_and_checkpoints_agree()
     assert_finishes(move, databases)
@@ -571,7 +574,7 @@ def test_a_commit_whose_reply_was_lost_is_resolved_by_reading_again(
 def test_a_step_interrupted_by_a_lost_connection_is_performed_once(
     move: SmallMove, databases: Databases, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
-    act = lose_the_answer if point.endswith("after_commit") else lambda: terminate_all(move)
+    act = lose_the_reply if point.endswith("after_commit") else lambda: terminate_all(move)
     monkeypatch.setattr(resumable_steps, "failpoint", once(point, act))
     migrate(move.where, RunOptions(), Silent())
     assert_finishes(move, databases)

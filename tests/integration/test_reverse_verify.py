@@ -1,4 +1,4 @@
-"""What a rollback has to know of both servers before it calls the source equal to the target."""
+"""What a rollback checks on both servers before it reports that the source matches the target."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RESTARTED = "comparing every row before the rollback: the server of the {} was r
 
 @pytest.fixture
 def live(apart: tuple[Databases, Databases], tmp_path: Path) -> LiveRun:
-    """A target that serves, on a server of its own."""
+    """A run whose target is serving, on a server of its own."""
     here, there = apart
     run = LiveRun(here, tmp_path, OLD, NEW, apart=there, strategy="copy")
     run.through()
@@ -36,7 +36,7 @@ def restart(server: Server) -> None:
 
 
 def damage(live: LiveRun, statements: str) -> None:
-    """Change the source as its write block lets only the run, and as no reverse pass did."""
+    """Change the source as only the run may, and without a reverse pass."""
     live.source.as_the_run(statements)
 
 
@@ -100,7 +100,7 @@ def test_a_source_restored_to_before_a_reverse_pass_blocks(live: LiveRun) -> Non
 
 
 def test_target_restored_before_any_pass_is_compared_in_its_present_state(live: LiveRun) -> None:
-    """What it lost no server has any more."""
+    """No server holds the rows that it lost."""
     restored_after(live.target.server, lambda: live.target.sql("UPDATE t SET v = 'lost' WHERE id = 1"))
     live.target.sql("UPDATE t SET v = 'kept' WHERE id = 2")
     live.rollback()

@@ -1,4 +1,4 @@
-"""Whether a rollback will be possible is said before the cutover, and holds after it."""
+"""Confiture reports before the cutover whether a rollback will be possible, and the report holds after it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def project(databases: Databases, tmp_path: Path) -> Project:
 
 
 def verified(project: Project, mapping: str) -> str:
-    """Verify a run of this mapping; what it printed."""
+    """Verify a run with this mapping. Returns the output of verify."""
     project.write("column_mapping.yaml", mapping)
     project.setup("--mapping", "column_mapping.yaml")
     project.step("migrate")
@@ -42,8 +42,8 @@ def verified(project: Project, mapping: str) -> str:
 
 
 def test_a_rollback_reported_as_possible_is_possible(project: Project) -> None:
-    told = verified(project, MAPPING + '    reverse: "metadata::text"\n')
-    assert POSSIBLE in told
+    report = verified(project, MAPPING + '    reverse: "metadata::text"\n')
+    assert POSSIBLE in report
     assert POSSIBLE in project.step("cutover", "--dry-run").stdout
     project.step("cutover")
     project.new.sql("UPDATE tb_user SET name = 'new' WHERE id = 3")
@@ -61,8 +61,8 @@ def test_a_cutover_without_a_rollback_requires_confirmation(project: Project, ca
     mapping, why = ONE_WAY[case]
     if case == "a foreign key of an omitted table":
         (project.folder / "db/schema/10_tables/20_post.sql").unlink()
-    told = verified(project, mapping)
-    for text in (told, project.step("cutover", "--dry-run").stdout):
+    report = verified(project, mapping)
+    for text in (report, project.step("cutover", "--dry-run").stdout):
         assert IMPOSSIBLE in text
         assert why in text
     asked = error(project.step("cutover", check=2))

@@ -1,4 +1,4 @@
-"""What capture cannot see is found by comparing every row again: in the background, or when the cutover asks for it."""
+"""Comparing every row again, in the background or for a cutover, finds the changes that capture cannot see."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CREATE TABLE a (id bigint PRIMARY KEY, n bigint);
 CREATE TABLE b (code text COLLATE ucs_basic PRIMARY KEY, n bigint);
 CREATE TABLE parted (id bigint PRIMARY KEY, n bigint);
 """
-#: Changes that a loader makes without firing a trigger, each seen in another way.
+#: Changes that a loader makes without firing a trigger, each detected in another way.
 UNSEEN = {
     "changed": ("a", "UPDATE a SET n = -1 WHERE id = 33"),
     "added": ("a", "INSERT INTO a VALUES (50, 50)"),
@@ -46,7 +46,7 @@ UNSEEN = {
 
 
 class Stopped(Exception):
-    """Ends a command in the middle."""
+    """Interrupts a command."""
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def live(databases: Databases, tmp_path: Path) -> LiveRun:
 
 
 def unseen(live: LiveRun, statement: str) -> None:
-    """Write to the source as a loader that fires no triggers: capture leaves out what Confiture itself writes."""
+    """Write to the source as a loader that fires no triggers. Capture ignores the writes of Confiture itself."""
     live.source.as_the_run(statement)
 
 
@@ -64,13 +64,13 @@ def follow(live: LiveRun, verify_every: float | None) -> None:
 
 
 def age(live: LiveRun, seconds: int) -> None:
-    """Have every verification so far be that much older."""
+    """Make every verification so far older by this many seconds."""
     for table in ("verification", "verification_round"):
         live.target.sql(f"UPDATE confiture.{table} SET started_at = started_at - make_interval(secs => {seconds})")
 
 
-def told(live: LiveRun) -> dict[str, Any]:
-    """What status tells of the verification."""
+def verification(live: LiveRun) -> dict[str, Any]:
+    """The verification as status reports it."""
     return report.report(live.where.target, live.project).runs[0].verification
 
 
@@ -79,14 +79,14 @@ def test_a_change_that_fires_no_trigger_is_found_by_a_round(live: LiveRun, chang
     table, statement = UNSEEN[change]
     unseen(live, statement)
     live.follow()
-    assert live.state == "verified"  # nothing else sees it
+    assert live.state == "verified"  # no other check detects the change
     age(live, 100)
     follow(live, 60)
     assert live.state == "migrating"
     assert any(
         "a row that was verified differs now" in line and f"public.{table}" in line for line in live.progress.lines
     )
-    assert told(live)["last_complete_at"] is None
+    assert verification(live)["last_complete_at"] is None
     assert live.verify(repair=True).equal
     live.assert_same(**{table: f"SELECT * FROM {table}"})
 
@@ -121,10 +121,10 @@ def test_a_cutover_without_a_maximum_age_compares_only_captured_changes(live: Li
 
 def test_a_complete_round_renews_the_age_of_the_verification(live: LiveRun) -> None:
     age(live, 1000)
-    before = told(live)
+    before = verification(live)
     assert before["last_complete_seconds"] >= 1000
     follow(live, 60)
-    after = told(live)
+    after = verification(live)
     assert after["last_complete_at"] > before["last_complete_at"]
     assert after["last_complete_seconds"] < 900
     live.cutover(Limits(max_verification_age=900))
@@ -139,22 +139,25 @@ def test_an_interrupted_round_renews_nothing_and_resumes_at_its_position(
     with pytest.raises(Stopped):
         follow(live, 60)
     first = list(every)
-    assert told(live)["last_complete_seconds"] >= 1000
-    live.source.sql("UPDATE a SET n = -n")  # captured, and brought over meanwhile
+    assert verification(live)["last_complete_seconds"] >= 1000
+    live.source.sql("UPDATE a SET n = -n")  # captured, and applied before the round continues
     monkeypatch.undo()
     every = compared(monkeypatch)
     follow(live, 60)
     assert len(first) == 4
-    assert every[0] == first[3]  # the part it was at, and nothing before it
+    assert every[0] == first[3]  # the interrupted part, and none before it
     assert (
         len({*first, *every}) == len(first) + len(every) - 1 == 4 + 1 + 4
     )  # a and parted have four chunks, b is one part
-    assert told(live)["last_complete_seconds"] < 900
+    assert verification(live)["last_complete_seconds"] < 900
     assert live.state == "verified"
 
 
 def compared(monkeypatch: pytest.MonkeyPatch, breaks_after: int | None = None) -> list[tuple[str, int]]:
-    """The parts that are compared from now on, by table and number; the command is stopped in the one behind some."""
+    """The parts that are compared from here on, by table and number.
+
+    The command is stopped in the part after the first ``breaks_after`` ones.
+    """
     found: list[tuple[str, int]] = []
     recorded = compared_parts._recorded
 
@@ -214,7 +217,7 @@ def test_follow_verifies_in_the_background_while_the_application_writes(
         written = iter(range(100, 10_000))
         until(
             lambda: live.source.sql(f"UPDATE a SET n = {next(written)} WHERE id < 9") or live.state == "migrating",
-            "the round finding it",
+            "the round to find the change",
         )
     finally:
         contexts[-1].lost.set()
@@ -225,7 +228,7 @@ def _quietly(act: Callable[[], object]) -> Callable[[], None]:
     def done() -> None:
         try:
             act()
-        except Exception:  # noqa: BLE001 - it was ended
+        except Exception:  # noqa: BLE001 - the command was ended
             return
 
     return done

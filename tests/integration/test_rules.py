@@ -1,4 +1,4 @@
-"""Rules (CREATE RULE) are off while Confiture writes to their tables, on either side, and as declared at the end."""
+"""Rules (CREATE RULE) are disabled on both sides while Confiture writes to their tables, and end as declared."""
 
 from __future__ import annotations
 
