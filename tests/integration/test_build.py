@@ -1,4 +1,4 @@
-"""Building from DDL: which files, in which order, as one text, and into a database at once or not at all."""
+"""Building from DDL: which files, in which order, as one text, and into a database completely or not at all."""
 
 from __future__ import annotations
 
@@ -175,11 +175,11 @@ def test_rendering_refuses_the_same_files_as_applying() -> None:
 
 # Into a database
 
-#: Valid statements that are easily cut in the wrong place.
+#: Valid statements that are easily split in the wrong place.
 TRICKY = r"""
 CREATE TABLE t (a int, "b;""c" text DEFAULT 'x;''y', c text DEFAULT E'it\'s;', "end" int);
 COMMENT ON TABLE t IS E'one\n'
-    'two\';three';  -- an escape string goes on
+    'two\';three';  -- an escape string continues
 CREATE RULE r AS ON INSERT TO t WHERE new.a < 0 DO INSTEAD (SELECT 1; DELETE FROM t WHERE a = 0; SELECT ')');
 CREATE FUNCTION f1() RETURNS int LANGUAGE plpgsql AS $f$ BEGIN RETURN length($$1;2$$); END; $f$;
 CREATE FUNCTION f2(x int) RETURNS int BEGIN ATOMIC SELECT 1; SELECT CASE WHEN x > 0 THEN 1 ELSE 2 END; END;
@@ -321,7 +321,7 @@ def dumped(database: FreshDatabase) -> str:
 
 
 def without_restrict(dump: str) -> list[str]:
-    # The key after the word is another one each time.
+    # The key after the word differs each time.
     return [line for line in dump.splitlines() if not line.startswith("\\")]
 
 

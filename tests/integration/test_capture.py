@@ -1,4 +1,4 @@
-"""What the application writes while its tables are moved arrives, whatever way it is written."""
+"""Every write of the application during the run arrives, whichever statement makes it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ WANTED = {
 
 @pytest.fixture
 def live(databases: Databases, tmp_path: Path) -> LiveRun:
-    """A run whose tables are copied and whose constraints are back."""
+    """A run whose tables are copied and whose constraints are restored."""
     run = LiveRun(databases, tmp_path, OLD, NEW, MAPPING, chunk_rows=40)
     run.setup()
     run.migrate()
@@ -65,7 +65,7 @@ CASES = {
     " WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT VALUES (v.id, 'c' || v.id, v.n)",
     "a truncate and new rows": "TRUNCATE child; INSERT INTO child VALUES (5, 5, NULL, 'after', NULL)",
     "a truncate that cascades": "TRUNCATE parent CASCADE; INSERT INTO parent VALUES (1, 'only', NULL)",
-    "a self reference turned round": "UPDATE child SET up = CASE WHEN id < 200 THEN id + 1 END",
+    "a reversed self reference": "UPDATE child SET up = CASE WHEN id < 200 THEN id + 1 END",
 }
 
 
@@ -207,7 +207,7 @@ def test_rows_move_between_partitions_of_every_level(databases: Databases, tmp_p
 
 @pytest.mark.parametrize("table", ["log", "log_b"])
 def test_a_partitioned_table_is_truncated_on_either_side(databases: Databases, tmp_path: Path, table: str) -> None:
-    """It has no storage of its own to be noted, only its leaves have."""
+    """It has no storage of its own that could be recorded. Only its leaves have."""
     run = LiveRun(databases, tmp_path, PARTITIONED, PARTITIONED.partition("INSERT")[0])
     run.setup()
     run.migrate()
@@ -223,11 +223,11 @@ def test_a_partitioned_table_is_truncated_on_either_side(databases: Databases, t
 
 
 class Died(Exception):
-    """As if the process were killed."""
+    """Ends a command as if the process were killed."""
 
 
 def set_up_after(run: LiveRun, monkeypatch: pytest.MonkeyPatch, statement: str) -> None:
-    """Set up with a change of a table between its plan and its capture, and a death right behind the latter."""
+    """Run setup. A table changes between its plan and its capture, and the process dies directly after the capture."""
 
     def install(tx: Transaction, item: Captured) -> None:
         run.source.sql(statement)

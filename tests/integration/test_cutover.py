@@ -1,4 +1,4 @@
-"""cutover: before its commit nothing has happened, and who or what is in the way is named."""
+"""A cutover changes nothing before its commit, and names the session or the row that blocks it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from confiture.config import Database
 from projects import OLD, Project, error
 from servers import Databases
 
-#: Beside OLD: what cutover has to bring back, and a partitioned table.
+#: In addition to OLD: objects that a cutover must restore, and a partitioned table.
 MORE_OLD = """
 CREATE TABLE tb_event (id bigint, day date, what text, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
 CREATE TABLE tb_event_1 PARTITION OF tb_event FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');
@@ -43,7 +43,7 @@ def verified(tmp_path: Path, databases: Databases) -> Project:
 
 
 def locks(project: Project) -> list[tuple[object, ...]]:
-    """Locks on the source's tables that would stop a writer."""
+    """Locks on the source's tables that would block a writer."""
     return project.source.rows(
         "SELECT relation::regclass, mode FROM pg_locks WHERE relation::regclass::text IN ('tb_user', 'tb_post')"
         " AND mode NOT IN ('AccessShareLock', 'RowShareLock')"
@@ -76,9 +76,9 @@ def test_sequence_advanced_after_the_copy_is_set_by_the_next_migrate(verified: P
 
 def test_row_changed_after_verify_exits_8_and_the_source_still_serves(verified: Project) -> None:
     verified.source.sql("UPDATE tb_user SET name = 'changed' WHERE id = 7")
-    told = error(verified.step("cutover", check=8))
-    assert "public.tb_user id = 7 column name" in told
-    assert f"verify --target {verified.target} --again" in told
+    reported = error(verified.step("cutover", check=8))
+    assert "public.tb_user id = 7 column name" in reported
+    assert f"verify --target {verified.target} --again" in reported
     (line,) = (verified.folder / "differences.jsonl").read_text().splitlines()
     assert json.loads(line)["source_value"] == "changed"
     assert (verified.folder / "differences.jsonl").stat().st_mode & 0o777 == 0o600
@@ -93,10 +93,10 @@ def test_a_blocking_transaction_exits_8_and_is_named(verified: Project) -> None:
     options = {"application_name": "the app's worker", "autocommit": False}
     with verified.source.connect(**options) as blocker:
         blocker.execute("UPDATE tb_user SET name = name WHERE id = 1")
-        told = error(verified.step("cutover", "--lock-timeout", "0.1", "--give-up-after", "0.2", check=8))
-        assert f"pid {blocker.info.backend_pid}" in told
-    assert "the app's worker" in told
-    assert "idle in transaction" in told
+        reported = error(verified.step("cutover", "--lock-timeout", "0.1", "--give-up-after", "0.2", check=8))
+        assert f"pid {blocker.info.backend_pid}" in reported
+    assert "the app's worker" in reported
+    assert "idle in transaction" in reported
     assert verified.state == "verified"
     assert locks(verified) == []
 
@@ -104,8 +104,8 @@ def test_a_blocking_transaction_exits_8_and_is_named(verified: Project) -> None:
 def test_a_writer_of_a_partition_alone_is_named(verified: Project) -> None:
     with verified.source.connect(autocommit=False) as blocker:
         blocker.execute("UPDATE tb_event_1 SET what = what WHERE id = 1")
-        told = error(verified.step("cutover", "--lock-timeout", "0.1", "--give-up-after", "0", check=8))
-        assert f"pid {blocker.info.backend_pid}" in told
+        reported = error(verified.step("cutover", "--lock-timeout", "0.1", "--give-up-after", "0", check=8))
+        assert f"pid {blocker.info.backend_pid}" in reported
 
 
 def test_a_prepared_transaction_is_named_by_its_gid(verified: Project) -> None:
@@ -113,9 +113,9 @@ def test_a_prepared_transaction_is_named_by_its_gid(verified: Project) -> None:
     with verified.source.connect() as connection:
         connection.execute("BEGIN; UPDATE tb_user SET name = name WHERE id = 1")
         connection.execute("PREPARE TRANSACTION '" + gid.replace("'", "''") + "'")
-        told = error(verified.step("cutover", "--lock-timeout", "0.1", "--give-up-after", "0", check=8))
+        reported = error(verified.step("cutover", "--lock-timeout", "0.1", "--give-up-after", "0", check=8))
         connection.execute("ROLLBACK PREPARED '" + gid.replace("'", "''") + "'")
-    assert f"the prepared transaction '{gid.replace(chr(39), chr(39) * 2)}'" in told
+    assert f"the prepared transaction '{gid.replace(chr(39), chr(39) * 2)}'" in reported
     verified.step("cutover")
 
 

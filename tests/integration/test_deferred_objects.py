@@ -51,7 +51,7 @@ INSERT INTO parent VALUES (1), (2);
 INSERT INTO child VALUES (1, 1, 1, 1, 1, 1), (2, 2, 2, 2, 2, 2);
 INSERT INTO parts VALUES (1, 1), (20, 2);
 """
-#: Constraints without those of partitions that are part of their root's: the server names them.
+#: Constraints, except those of partitions that belong to a constraint of the root. The server chooses their names.
 STATE = """
 SELECT 'constraint', concat_ws(' ', conrelid::regclass, contypid::regtype, conname), pg_get_constraintdef(oid),
        convalidated::text, obj_description(oid, 'pg_constraint')
@@ -76,7 +76,7 @@ Verb = Callable[[Transaction, Deferred], None]
 
 @pytest.fixture(params=["databases", "old_databases"], ids=["newest", "old"])
 def database(request: pytest.FixtureRequest) -> TestDatabase:
-    """On either server."""
+    """A database on each of the two server versions."""
     made: Databases = request.getfixturevalue(request.param)
     return made.cloned(TABLES)
 
@@ -121,7 +121,7 @@ def test_every_object_that_is_deferred_is_restored_as_declared(database: TestDat
 
 
 def validate_interim(tx: Transaction, item: Deferred) -> None:
-    """As the rebuild does: a key that is declared NOT VALID is not validated."""
+    """Validate a key as the rebuild does, unless it is declared NOT VALID."""
     if (item.detail or {})["validated"]:
         foreign_keys.validate_interim(tx, item)
 

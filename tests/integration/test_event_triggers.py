@@ -1,4 +1,4 @@
-"""Event triggers do not fire for Confiture's own DDL, on either side, or are refused by name before anything begins."""
+"""Event triggers do not fire for Confiture's own DDL on either side. Otherwise setup refuses them by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fingerprint: whatever the meaning of a row rests on blocks the run when it changes, and the way out works."""
+"""The fingerprint: a change of anything that determines the meaning of a row blocks the run until it is resolved."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ PLAIN_MAPPING = """item:
 
 
 def verified(databases: Databases, folder: Path, old: str, new: str, mapping: str = "") -> LiveRun:
-    """A run that is verified, in which a change comes next."""
+    """A run that is verified. The test changes a database next."""
     return LiveRun(databases, folder, old, new, mapping).up_to_cutover()
 
 
@@ -282,7 +282,7 @@ def test_ddl_in_the_target_after_verification_blocks_the_next_pass(
 def test_ddl_in_the_target_under_the_lock_stops_the_cutover(
     databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last pass has no rows then, and looks at nothing in the target."""
+    """The last pass has no rows, so it does not check the target."""
     run = verified(databases, tmp_path, PARENTS, PARENTS_NEW)
     change, undo = IN_THE_TARGET["a trigger"]
     synchronise = cutover._synchronise

@@ -141,7 +141,7 @@ INSERT INTO parts SELECT n, n % 20, n FROM generate_series(1, 20) n;
 INSERT INTO about SELECT n, n, n % 20 FROM generate_series(1, 20) n;
 """
 TABLES = {t: f"SELECT * FROM {t}" for t in ("parent", "child", "parts", "about")}
-#: Children move to another parent before their old parent goes.
+#: Children move to another parent before their old parent is deleted.
 MOVES = """
 UPDATE child SET a = a + 10, b = b + 10, c = c + 10, d = 30 WHERE id IN (1, 2);
 UPDATE parts SET p = 30 WHERE p IN (1, 2); DELETE FROM parent WHERE id IN (1, 2);
@@ -162,7 +162,7 @@ CONSTRAINTS = (
 
 
 def designed(live: LiveRun, databases: Databases, side: str, ddl: str) -> None:
-    """One side is what its DDL alone would have made."""
+    """Assert that one side is as its DDL alone would have created it."""
     alone, database = databases.cloned(ddl), getattr(live, side)
     for what, query in {**DESIGN, "constraints": CONSTRAINTS}.items():
         expected, found = Counter(alone.rows(query)), Counter(database.rows(query))
@@ -170,7 +170,7 @@ def designed(live: LiveRun, databases: Databases, side: str, ddl: str) -> None:
 
 
 def assert_as_designed(live: LiveRun, databases: Databases, ddl: str) -> None:
-    """After cleanup, the target is what its DDL alone would have made."""
+    """Assert that after cleanup the target is as its DDL alone would have created it."""
     live.cleanup()
     designed(live, databases, "target", ddl)
 
@@ -202,7 +202,7 @@ def test_keys_with_actions_end_as_declared_after_a_second_cutover(
 
 
 def designed_keys(live: LiveRun, databases: Databases) -> None:
-    """The source's foreign keys are what its DDL made."""
+    """Assert that the foreign keys of the source are as its DDL created them."""
     assert Counter(live.source.rows(CONSTRAINTS)) == Counter(databases.cloned(ACTIONS).rows(CONSTRAINTS))
 
 

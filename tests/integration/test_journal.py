@@ -1,4 +1,4 @@
-"""What the journal's tables refuse by themselves, whatever the program does."""
+"""The tables of the journal enforce these rules themselves, whatever the program does."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PLAN = "plan = '{}', plan_hash = 'h'"
 
 
 def session_of(database: TestDatabase) -> Session:
-    """The database as the tool opens it."""
+    """A session as the tool opens it."""
     return Session(config.resolve(database.conninfo, Path("/nowhere")), "test")
 
 
@@ -45,7 +45,7 @@ def journal(database: TestDatabase) -> Iterator[Session]:
 
 
 def begin(session: Session) -> Run:
-    """A new run of the database."""
+    """Insert a new run."""
     with session.transaction() as tx:
         return runs.create(tx, run_id=uuid.uuid4(), source=SOMEWHERE, target=("new", {}), options={})
 
@@ -57,14 +57,14 @@ def run(journal: Session) -> Run:
 
 
 def add_table(tx: Transaction, run: Run) -> None:
-    """One planned table, ``public.t``, of one chunk."""
+    """Insert one planned table, ``public.t``, with one chunk."""
     ref = TableRef("public", "t")
     table_plans.add(tx, run.id, 1, target=ref, source=ref, plan={}, estimate=0, fingerprint=None)
     chunks.add(tx, run.id, 1, [KeyRange(None, None)], first=1, sealed=True)
 
 
 def refused(session: Session, statement: str, message: str) -> None:
-    """The statement's transaction cannot commit, and why."""
+    """Assert that the transaction of the statement fails with this message."""
     with pytest.raises(psycopg.Error, match=message), session.transaction() as tx:
         tx.pg.execute(statement.encode())
 
@@ -193,7 +193,7 @@ def test_the_journal_refuses_a_password(journal: Session, run: Run) -> None:
 
 @pytest.fixture
 def chunk(journal: Session, run: Run) -> chunks.Chunk:
-    """A table's only chunk, done with ten rows in epoch 1."""
+    """The only chunk of a table, done with ten rows in epoch 1."""
     with journal.transaction() as tx:
         add_table(tx, run)
         (only,) = chunks.of_table(tx, run.id, 1)
@@ -313,8 +313,8 @@ LATER = ControlMigration(99, "later", "ALTER TABLE confiture.run ADD COLUMN late
 
 
 @pytest.fixture
-def half_way(databases: Databases, tmp_path: Path, forks: Forks) -> SmallMove:
-    """Killed in its copy."""
+def killed_in_copy(databases: Databases, tmp_path: Path, forks: Forks) -> SmallMove:
+    """A run whose migrate was killed during the copy."""
     move = small_move.make(databases, tmp_path)
     move.setup()
     assert forks.run(move.arguments("migrate"), move.project, CONFITURE_FAILPOINT="copy.before_commit:3").code == -9
@@ -329,49 +329,49 @@ def newer_tool() -> Iterator[pytest.MonkeyPatch]:
         yield patch
 
 
-def test_newer_version_continues_a_run_that_an_older_one_began(half_way: SmallMove, databases: Databases) -> None:
+def test_newer_version_continues_a_run_that_an_older_one_began(killed_in_copy: SmallMove, databases: Databases) -> None:
     with newer_tool():
         for given in ((), ("--source", "old")):
-            looked = half_way.run("plan", *given, code=4).err
+            looked = killed_in_copy.run("plan", *given, code=4).err
             assert "an older confiture wrote it" in looked
-        half_way.run("migrate")
-    assert half_way.target.value("SELECT max(version) FROM confiture.migration") == 99
-    assert "install the confiture that wrote it" in half_way.run("verify", code=4).err
+        killed_in_copy.run("migrate")
+    assert killed_in_copy.target.value("SELECT max(version) FROM confiture.migration") == 99
+    assert "install the confiture that wrote it" in killed_in_copy.run("verify", code=4).err
     with newer_tool():
-        half_way.finish()
-    half_way.assert_every_row_arrived_once()
-    half_way.assert_as_designed(databases)
+        killed_in_copy.finish()
+    killed_in_copy.assert_every_row_arrived_once()
+    killed_in_copy.assert_as_designed(databases)
 
 
 @pytest.mark.parametrize("command", ["verify", "cutover", "abort"])
-def test_any_command_that_changes_a_run_upgrades_its_journal_first(half_way: SmallMove, command: str) -> None:
-    half_way.run("migrate")
-    half_way.run("verify")
+def test_any_command_that_changes_a_run_upgrades_its_journal_first(killed_in_copy: SmallMove, command: str) -> None:
+    killed_in_copy.run("migrate")
+    killed_in_copy.run("verify")
     with newer_tool():
-        half_way.run(command)
-    assert half_way.target.value("SELECT max(version) FROM confiture.migration") == 99
+        killed_in_copy.run(command)
+    assert killed_in_copy.target.value("SELECT max(version) FROM confiture.migration") == 99
 
 
 @pytest.mark.parametrize("point", ["upgrade.before_commit", "upgrade.after_commit"])
-def test_an_interrupted_upgrade_is_applied_once(half_way: SmallMove, point: str) -> None:
+def test_an_interrupted_upgrade_is_applied_once(killed_in_copy: SmallMove, point: str) -> None:
     def broken(name: str) -> None:
         if name == point:
             raise psycopg.OperationalError("server closed the connection unexpectedly")
 
     with newer_tool() as patch:
         patch.setattr(schema, "failpoint", broken)
-        half_way.run("migrate", code=3)
-    done = half_way.target.value("SELECT max(version) FROM confiture.migration") == 99
+        killed_in_copy.run("migrate", code=3)
+    done = killed_in_copy.target.value("SELECT max(version) FROM confiture.migration") == 99
     assert done == point.endswith("after_commit")
     with newer_tool():
-        half_way.run("migrate")
-        half_way.finish()
-    assert half_way.target.value("SELECT count(*) FROM confiture.migration WHERE version = 99") == 1
-    half_way.assert_every_row_arrived_once()
+        killed_in_copy.run("migrate")
+        killed_in_copy.finish()
+    assert killed_in_copy.target.value("SELECT count(*) FROM confiture.migration WHERE version = 99") == 1
+    killed_in_copy.assert_every_row_arrived_once()
 
 
-def test_a_journal_is_not_upgraded_while_another_command_uses_it(half_way: SmallMove) -> None:
-    with half_way.holding(), newer_tool():
-        told = half_way.run("verify", code=6).err
-    assert f"pid {os.getpid()} works with it" in told
-    assert half_way.target.value("SELECT max(version) FROM confiture.migration") < 99
+def test_a_journal_is_not_upgraded_while_another_command_uses_it(killed_in_copy: SmallMove) -> None:
+    with killed_in_copy.holding(), newer_tool():
+        err = killed_in_copy.run("verify", code=6).err
+    assert f"pid {os.getpid()} works with it" in err
+    assert killed_in_copy.target.value("SELECT max(version) FROM confiture.migration") < 99
