@@ -76,7 +76,7 @@ Verb = Callable[[Transaction, Deferred], None]
 
 @pytest.fixture(params=["databases", "old_databases"], ids=["newest", "old"])
 def database(request: pytest.FixtureRequest) -> TestDatabase:
-    """A database on each of the two server versions."""
+    """A database on the newest and on an old version of PostgreSQL."""
     made: Databases = request.getfixturevalue(request.param)
     return made.cloned(TABLES)
 

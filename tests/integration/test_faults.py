@@ -401,7 +401,7 @@ def test_a_stalled_connection_with_acknowledged_packets_is_detected(
 ) -> None:
     """A tunnel or a load balancer that has lost its other side behaves like this: the kernel sees a living peer."""
     # The server does not detect that these sessions are gone. Each would hold the run until its lease expires.
-    proxy.forgetful = live.where.target == live.target.conninfo
+    proxy.keeps_other_side_open = live.where.target == live.target.conninfo
     assert 2 * (watchdog.LOOK_SECONDS + watchdog.ANSWER_SECONDS) + watchdog.QUIET_SECONDS <= 30
     monkeypatch.setattr(watchdog, "QUIET_SECONDS", 0.3)
     monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.1)
@@ -420,7 +420,7 @@ def test_a_long_statement_is_not_taken_for_a_stalled_connection(live: LiveRun, m
 
 def test_a_connection_lost_behind_a_silent_proxy_leaves_no_lock(live: LiveRun) -> None:
     proxy = Proxy(live.source.server.port)
-    proxy.forgetful = True
+    proxy.keeps_other_side_open = True
     address = live.source.conninfo.replace(f":{live.source.server.port}/", f":{proxy.port}/")
     with session.Session(config.resolve(address, Path()), "test") as opened:
         lost = opened.backend
@@ -449,6 +449,6 @@ def test_a_server_that_does_not_respond_is_reported(
     live: LiveRun, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(postgres_connection.KEEPALIVES, "connect_timeout", 2)
-    proxy.deaf = True
+    proxy.silent = True
     with pytest.raises(CannotConnect, match="cannot connect to"):
         live.setup()

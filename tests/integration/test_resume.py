@@ -174,7 +174,7 @@ def test_late_rival_does_not_raise_the_epoch_above_that_of_the_winner(move: Smal
         with pytest.raises(Held):
             take(move, late, overtake)
         (winner,) = won
-        assert move.fence() == move.journal("epoch") == winner.epoch
+        assert move.source_epoch() == move.journal("epoch") == winner.epoch
         with winner.fenced_source(), winner.fenced():
             pass
 
@@ -238,7 +238,7 @@ def test_frozen_holder_is_taken_over_after_its_lease_and_writes_no_more(
     lapse(move)
     taken = move.run("migrate")
     assert f"taking over from {socket.gethostname()} pid {frozen.pid}" in taken.err
-    assert move.fence() == move.journal("epoch") == before + 1
+    assert move.source_epoch() == move.journal("epoch") == before + 1
     done = everything(move)
 
     frozen.signal(signal.SIGCONT)
