@@ -1,4 +1,4 @@
-"""Rows that do not go in: named, kept apart, and mended on the source or in the mapping."""
+"""Rows that the target refuses are reported, and fixed on the source or in the mapping."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from forked import Ended, Forks
 from servers import Databases
 from small_move import CHUNK_ROWS, MAPPING, SmallMove
 
-#: The 150th post: in the fourth chunk, whose keys are those of the 121st to the 160th.
+#: The 150th post. It is in the fourth chunk, which holds the 121st to the 160th key.
 BAD, CHUNK, KEYS = 450, 4, "[363, 483)"
 
 CASES = {
@@ -28,12 +28,12 @@ CASES = {
     ),
     "too long": ("UPDATE tb_post SET body = repeat('x', 61) WHERE id = 450", "body", "value too long for type"),
 }
-MEND = "UPDATE tb_post SET cents = '150', user_id = 31, body = 'mended' WHERE id = 450"
+FIX = "UPDATE tb_post SET cents = '150', user_id = 31, body = 'fixed' WHERE id = 450"
 
 
 @pytest.fixture
 def move(databases: Databases, tmp_path: Path) -> SmallMove:
-    """A source that lets through what the target does not."""
+    """A source that accepts rows that the target refuses."""
     made = small_move.make(databases, tmp_path)
     made.source.sql("ALTER TABLE tb_post ALTER user_id DROP NOT NULL")
     ddl = made.project / "db/schema/10_tables/tables.sql"
@@ -60,7 +60,7 @@ def assert_all_there(move: SmallMove) -> None:
 
 @pytest.mark.parametrize("strategy", ["fdw", "copy"])
 @pytest.mark.parametrize("case", CASES)
-def test_a_bad_row_is_named_and_the_rest_stays_done(move: SmallMove, case: str, strategy: str) -> None:
+def test_bad_row_is_reported_and_finished_chunks_are_kept(move: SmallMove, case: str, strategy: str) -> None:
     spoil, column, message = CASES[case]
     move.source.sql(spoil)
     set_up(move, strategy)
@@ -73,16 +73,16 @@ def test_a_bad_row_is_named_and_the_rest_stays_done(move: SmallMove, case: str, 
     assert move.chunks("post")[:CHUNK] == [("done", CHUNK_ROWS)] * (CHUNK - 1) + [("failed", None)]
     move.assert_rows_and_checkpoints_agree()
 
-    # It fails the same way as long as nothing is mended, and goes on once it is.
+    # It fails with the same error until the row is fixed, and then continues.
     assert what in move.run("migrate", code=5).err
-    move.source.sql(MEND)
+    move.source.sql(FIX)
     copied = move.run("migrate").out
     assert f"({300 + 200 - (CHUNK - 1) * CHUNK_ROWS} by this command)" in copied
     assert move.journal("blocked_reason") is None
     assert_all_there(move)
 
 
-def test_rows_that_are_not_unique_are_named_and_copied_again_when_mended(move: SmallMove) -> None:
+def test_duplicate_rows_are_reported_and_copied_again_after_the_fix(move: SmallMove) -> None:
     move.source.sql("UPDATE tb_user SET code = 'c7' WHERE id = 90")
     set_up(move)
     failed = move.run("migrate", code=5).err
@@ -97,46 +97,46 @@ def test_rows_that_are_not_unique_are_named_and_copied_again_when_mended(move: S
     assert_all_there(move)
 
 
-# A mended mapping ----------------------------------------------------------------------------------
+# A fixed mapping -----------------------------------------------------------------------------------
 
-MENDED = MAPPING.replace('"cents::int"', "\"nullif(cents, 'many')::int\"")
+FIXED_MAPPING = MAPPING.replace('"cents::int"', "\"nullif(cents, 'many')::int\"")
 
 
-def test_a_mapping_is_mended_freely_while_no_chunk_of_the_table_is_done(move: SmallMove) -> None:
+def test_mapping_may_change_while_no_chunk_of_the_table_is_done(move: SmallMove) -> None:
     move.source.sql("UPDATE tb_post SET cents = 'many' WHERE id = 3")
     set_up(move)
     move.run("migrate", code=5)
-    migrate_with(move, MENDED)
+    migrate_with(move, FIXED_MAPPING)
     move.source.sql("UPDATE tb_post SET cents = NULL WHERE id = 3")
     assert_all_there(move)
 
 
-def test_a_mapping_of_another_table_is_changed_while_one_is_blocked(move: SmallMove) -> None:
+def test_mapping_of_another_table_may_change_while_one_is_blocked(move: SmallMove) -> None:
     move.source.sql("UPDATE tb_post SET cents = 'many' WHERE id = 450")
     set_up(move)
     move.run("migrate", code=5)
     upper = MAPPING + '  name: {source_column: name, transform: "upper(name)"}\n'
-    # The key is no plain rename any more, and only tag is planned anew.
+    # The key is no longer a plain rename. Only tag is planned again.
     assert "id = 450" in migrate_with(move, upper, code=5).err
-    move.source.sql(MEND)
+    move.source.sql(FIX)
     move.run("migrate")
     move.run("verify")
     assert move.target.value("SELECT count(*) FROM tag WHERE name = upper(name)") == 200
 
 
-def test_a_mapping_of_a_table_with_rows_is_changed_only_with_its_restart(move: SmallMove) -> None:
+def test_mapping_of_a_table_with_rows_changes_only_with_a_restart(move: SmallMove) -> None:
     move.source.sql("UPDATE tb_post SET cents = 'many' WHERE id = 450")
     set_up(move)
     move.run("migrate", code=5)
     before = move.target.rows("TABLE post")
-    refused = migrate_with(move, MENDED, code=4)
+    refused = migrate_with(move, FIXED_MAPPING, code=4)
     assert "the mapping was changed for tables that have rows already" in refused.err
     assert "--restart-table public.post" in refused.err
     assert move.target.rows("TABLE post") == before
-    # Refused means that nothing has changed: the stored mapping still holds.
+    # A refused command changes nothing: the stored mapping is still valid.
     assert "id = 450" in move.run("migrate", code=5).err
 
-    migrate_with(move, MENDED, "--restart-table", "public.post")
+    migrate_with(move, FIXED_MAPPING, "--restart-table", "public.post")
     move.source.sql("UPDATE tb_post SET cents = NULL WHERE id = 450")
     assert_all_there(move)
 
@@ -154,7 +154,7 @@ def test_a_restart_names_a_table_of_the_plan(move: SmallMove) -> None:
     ("after", "table"),
     [("migrate", "app_user"), ("verify", "post"), ("verify", "public.tag"), ("as declared", "app_user")],
 )
-def test_a_finished_table_that_others_refer_to_is_copied_again(
+def test_a_finished_table_that_others_reference_is_copied_again(
     forks: Forks, move: SmallMove, databases: Databases, after: str, table: str
 ) -> None:
     set_up(move)
@@ -162,7 +162,7 @@ def test_a_finished_table_that_others_refer_to_is_copied_again(
     if after != "migrate":
         move.run("verify")
     if after == "as declared":
-        # The cutover has put the foreign keys back as declared, and was killed under its lock.
+        # The cutover has restored the foreign keys as declared, and was killed under its lock.
         forks.run(move.arguments("cutover"), move.project, CONFITURE_FAILPOINT="cutover.locked")
     name = table.removeprefix("public.")
     rows = move.target.value(f"SELECT count(*) FROM {name}")
@@ -176,7 +176,7 @@ def test_a_finished_table_that_others_refer_to_is_copied_again(
     assert_all_there(move)
 
 
-def test_a_verified_run_is_not_reopened_by_a_mapping_that_means_the_same(move: SmallMove) -> None:
+def test_equivalent_mapping_does_not_reopen_a_verified_run(move: SmallMove) -> None:
     set_up(move)
     move.run("migrate")
     move.run("verify")
@@ -196,8 +196,8 @@ def test_a_verified_run_whose_mapping_changed_is_verified_again(move: SmallMove)
     assert_all_there(move)
 
 
-def test_two_rows_that_only_stand_against_each_other_are_told_by_their_value(move: SmallMove) -> None:
-    """The unique index could not be taken off for the load, so it is the copy that fails."""
+def test_two_conflicting_rows_are_reported_by_their_value(move: SmallMove) -> None:
+    """The unique index cannot be dropped for the load, so the copy fails."""
     ddl = move.project / "db/schema/10_tables/tables.sql"
     kept = "ALTER TABLE app_user ALTER code SET NOT NULL, REPLICA IDENTITY USING INDEX code_unique;"
     ddl.write_text(ddl.read_text() + kept)
@@ -219,6 +219,6 @@ def test_a_value_outside_a_domain_names_its_column(move: SmallMove) -> None:
     move.mapping.write_text(MAPPING.replace("$from: tb_post", '$from: tb_post\n  body: {transform: "body"}'))
     set_up(move)
     assert "id = 450, column body, constraint is_short" in move.run("migrate", code=5).err
-    move.source.sql(MEND)
+    move.source.sql(FIX)
     move.run("migrate")
     assert_all_there(move)

@@ -1,4 +1,4 @@
-"""Who keeps the lock from the cutover is named, and ended when asked to: others, and never ourselves."""
+"""A session that blocks the cutover is named, and ended on request. Confiture never ends its own sessions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from live import LiveRun
 from projects import OLD, Project, error
 from servers import Databases, TestDatabase
 
-#: Tries that fail soon.
+#: Attempts that fail soon.
 SOON = ("--lock-timeout", "0.1", "--give-up-after", "0.3")
 ENOUGH = ("--lock-timeout", "0.1", "--give-up-after", "20")
 UPDATE = "UPDATE tb_user SET name = name WHERE id = 1"
@@ -38,7 +38,7 @@ def verified(tmp_path: Path, databases: Databases) -> Project:
 
 @contextlib.contextmanager
 def blocking(database: TestDatabase, statement: str, name: str = "") -> Iterator[psycopg.Connection[Any]]:
-    """A session that has run ``statement`` and holds its locks; it may be ended meanwhile."""
+    """A session that has run ``statement`` and holds its locks; the command may end it."""
     connection = database.connect(application_name=name, autocommit=False)
     try:
         connection.execute(statement.encode())
@@ -56,7 +56,7 @@ def events(project: Project) -> list[dict[str, object]]:
     return [detail for (detail,) in rows]
 
 
-def test_a_session_in_the_way_is_ended_on_request_and_named_without_its_secrets(verified: Project) -> None:
+def test_blocking_session_is_ended_on_request_and_shown_without_secrets(verified: Project) -> None:
     with blocking(verified.source, f"{UPDATE} -- password=canary", "the app") as blocker:
         done = verified.step("cutover", "--terminate-blockers", *ENOUGH)
         assert not is_alive(verified.source, blocker)
@@ -70,7 +70,7 @@ def test_a_session_in_the_way_is_ended_on_request_and_named_without_its_secrets(
     assert verified.state == "cutover"
 
 
-def test_who_holds_off_the_lock_that_lets_writers_in_is_ended_too(
+def test_session_blocking_a_lock_that_permits_writes_is_ended_too(
     verified: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(table_lock, "EVICTION_SECONDS", 0.1)
@@ -79,15 +79,15 @@ def test_who_holds_off_the_lock_that_lets_writers_in_is_ended_too(
         assert f"terminating pid {blocker.info.backend_pid}" in done.stderr
 
 
-def test_unasked_nobody_is_ended_and_the_option_is_named(verified: Project) -> None:
+def test_no_session_is_ended_by_default_and_the_option_is_reported(verified: Project) -> None:
     with blocking(verified.source, f"{UPDATE} /* password=canary {'x' * 100} */") as blocker:
-        told = error(verified.step("cutover", *SOON, check=8))
+        reported = error(verified.step("cutover", *SOON, check=8))
         assert is_alive(verified.source, blocker)
-        assert f"pid {blocker.info.backend_pid}" in told
-    assert "--terminate-blockers" in told
-    assert UPDATE in told
-    assert "canary" not in told
-    assert "x" * 80 not in told
+        assert f"pid {blocker.info.backend_pid}" in reported
+    assert "--terminate-blockers" in reported
+    assert UPDATE in reported
+    assert "canary" not in reported
+    assert "x" * 80 not in reported
     assert events(verified) == []
 
 
@@ -97,8 +97,8 @@ def test_unasked_nobody_is_ended_and_the_option_is_named(verified: Project) -> N
 def test_application_session_with_our_name_is_named_and_ended(verified: Project, name: str) -> None:
     run = verified.new.value("SELECT left(id::text, 8) FROM confiture.run")
     with blocking(verified.source, UPDATE, name.format(run=run)) as blocker:
-        told = error(verified.step("cutover", *SOON, check=8))
-        assert f"pid {blocker.info.backend_pid} (postgres, {name.format(run=run)}" in told
+        reported = error(verified.step("cutover", *SOON, check=8))
+        assert f"pid {blocker.info.backend_pid} (postgres, {name.format(run=run)}" in reported
         done = verified.step("cutover", "--terminate-blockers", *ENOUGH)
         assert f"terminating pid {blocker.info.backend_pid}" in done.stderr
         assert not is_alive(verified.source, blocker)
@@ -116,16 +116,14 @@ def test_prepared_transactions_are_named_and_left_alone(verified: Project) -> No
     with verified.source.connect() as prepared:
         prepared.execute("BEGIN; UPDATE tb_post SET body = body WHERE id = 1")
         prepared.execute(f"PREPARE TRANSACTION '{gid}'".encode())
-        told = error(verified.step("cutover", "--terminate-blockers", *SOON, check=8))
+        reported = error(verified.step("cutover", "--terminate-blockers", *SOON, check=8))
         prepared.execute(f"ROLLBACK PREPARED '{gid}'".encode())
-    assert f"the prepared transaction '{gid}' of postgres" in told
+    assert f"the prepared transaction '{gid}' of postgres" in reported
     assert events(verified) == []
     assert verified.state == "verified"
 
 
-def test_application_session_with_our_name_on_the_target_is_named_by_rollback(
-    databases: Databases, tmp_path: Path
-) -> None:
+def test_rollback_reports_application_session_with_our_name_on_target(databases: Databases, tmp_path: Path) -> None:
     table = "CREATE TABLE item (id int PRIMARY KEY, n int);"
     live = LiveRun(databases, tmp_path, table + "INSERT INTO item VALUES (1, 1)", table)
     live.through()
@@ -161,7 +159,7 @@ def test_session_whose_pid_was_reused_is_not_ended(verified: Project) -> None:
             assert done == ended
 
 
-def test_killed_while_ending_a_session_the_same_command_goes_on(verified: Project) -> None:
+def test_command_killed_while_ending_a_session_can_be_repeated(verified: Project) -> None:
     command = ("cutover", "--terminate-blockers", *ENOUGH)
     with blocking(verified.source, UPDATE) as blocker:
         for point, left in (("blockers.note.before_commit", True), ("blockers.ended.before_commit", False)):

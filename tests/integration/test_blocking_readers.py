@@ -67,7 +67,7 @@ def test_a_rollback_reports_the_reader_of_the_target_that_blocks_its_end(
     live.assert_same(**SAME)
 
 
-def test_a_rollback_whose_end_is_blocked_for_long_names_the_reader_and_continues_later(
+def test_a_rollback_whose_end_is_blocked_names_the_reader_and_can_resume(
     databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(blockers, "BRIEF_LOCK_SECONDS", 1)
@@ -97,7 +97,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_cutover_names_the_reader_that_blocks_the_repair_of_the_write_block(
+def test_cutover_names_the_reader_that_blocks_repair_of_the_write_block(
     databases: Databases, tmp_path: Path, forks: Forks, damage: str
 ) -> None:
     live = LiveRun(databases, tmp_path, OLD, NEW)
@@ -111,9 +111,7 @@ def test_a_cutover_names_the_reader_that_blocks_the_repair_of_the_write_block(
     live.assert_same(**SAME)
 
 
-def test_a_cutover_that_only_creates_the_write_block_is_not_blocked_by_readers(
-    databases: Databases, tmp_path: Path
-) -> None:
+def test_readers_do_not_block_a_cutover_that_creates_the_write_block(databases: Databases, tmp_path: Path) -> None:
     live = LiveRun(databases, tmp_path, OLD, "CREATE TABLE t (id bigint PRIMARY KEY, v text)", "$omit: [u]\n")
     live.up_to_cutover()
     with reading(live.source, "t"):

@@ -1,4 +1,4 @@
-"""Building from DDL: which files, in which order, as one text, and into a database at once or not at all."""
+"""Building from DDL: which files, in which order, as one text, and into a database completely or not at all."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_only_visible_sql_files_are_collected(schema: Path) -> None:
     assert [file.relative for file in collect(schema, (), ())] == ["a.sql"]
 
 
-def test_include_and_exclude_choose_by_glob_or_folder_and_exclude_wins(schema: Path) -> None:
+def test_include_and_exclude_match_a_glob_or_folder_and_exclude_wins(schema: Path) -> None:
     write(schema, **{"10_t__a": "", "10_t__dev__b": "", "90_seed__c": ""})
 
     def chosen(include: list[str], exclude: list[str]) -> list[str]:
@@ -106,7 +106,7 @@ def test_include_and_exclude_choose_by_glob_or_folder_and_exclude_wins(schema: P
     assert "3 *.sql files" in raised.value.why
 
 
-def test_linked_folders_are_followed_but_not_in_circles(schema: Path, tmp_path: Path) -> None:
+def test_linked_folders_are_followed_and_a_loop_is_refused(schema: Path, tmp_path: Path) -> None:
     write(tmp_path / "shared", a="SELECT 1")
     schema.mkdir(parents=True)
     (schema / "10_shared").symlink_to(tmp_path / "shared")
@@ -123,7 +123,7 @@ def test_a_missing_folder_is_a_usage_error(schema: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"SELECT 1;\nSELECT '\xe9';", b"SELECT 1;\nSELECT '\0';"])
-def test_a_file_that_is_no_utf8_text_is_named_with_its_line(schema: Path, content: bytes) -> None:
+def test_file_that_is_not_utf8_text_is_reported_with_its_line(schema: Path, content: bytes) -> None:
     write(schema, a="")
     (schema / "a.sql").write_bytes(content)
     with pytest.raises(UsageError, match=r"a\.sql:2 cannot be read"):
@@ -131,7 +131,7 @@ def test_a_file_that_is_no_utf8_text_is_named_with_its_line(schema: Path, conten
 
 
 @pytest.mark.parametrize("name", [b"a\n; DROP TABLE t.sql", b"\xff.sql"])
-def test_a_file_name_that_could_not_stand_in_a_comment_is_refused(schema: Path, name: bytes) -> None:
+def test_file_name_that_cannot_be_part_of_a_comment_is_refused(schema: Path, name: bytes) -> None:
     schema.mkdir(parents=True)
     Path(os.fsdecode(os.path.join(os.fsencode(schema), name))).write_text("SELECT 1")
     with pytest.raises(UsageError, match="name cannot be used"):
@@ -147,7 +147,7 @@ def test_a_byte_order_mark_is_dropped_and_line_ends_are_kept(schema: Path) -> No
 # One text
 
 
-def test_rendering_names_each_file_and_closes_what_it_left_open() -> None:
+def test_rendering_names_each_file_and_ends_its_last_statement() -> None:
     files = (
         DdlFile(Path("a"), "10/a.sql", "SELECT 1"),
         DdlFile(Path("b"), "10/b.sql", "SELECT 2 -- b"),
@@ -160,18 +160,18 @@ def test_rendering_names_each_file_and_closes_what_it_left_open() -> None:
     assert [s.text for s in ddl.split(render(files))] == ["SELECT 1", "SELECT 2", "SELECT 3"]
 
 
-def test_rendering_refuses_what_applying_refuses() -> None:
+def test_rendering_refuses_the_same_files_as_applying() -> None:
     with pytest.raises(FaultyInput, match="one transaction"):
         render(one_file("VACUUM"))
 
 
 # Into a database
 
-#: Valid statements that are easily cut in the wrong place.
+#: Valid statements that are easily split in the wrong place.
 TRICKY = r"""
 CREATE TABLE t (a int, "b;""c" text DEFAULT 'x;''y', c text DEFAULT E'it\'s;', "end" int);
 COMMENT ON TABLE t IS E'one\n'
-    'two\';three';  -- an escape string goes on
+    'two\';three';  -- an escape string continues
 CREATE RULE r AS ON INSERT TO t WHERE new.a < 0 DO INSTEAD (SELECT 1; DELETE FROM t WHERE a = 0; SELECT ')');
 CREATE FUNCTION f1() RETURNS int LANGUAGE plpgsql AS $f$ BEGIN RETURN length($$1;2$$); END; $f$;
 CREATE FUNCTION f2(x int) RETURNS int BEGIN ATOMIC SELECT 1; SELECT CASE WHEN x > 0 THEN 1 ELSE 2 END; END;
@@ -194,7 +194,7 @@ CREATE TABLE the_last (a int)
 """
 
 
-def test_tricky_statements_are_cut_where_the_server_cuts_them(connection: Connection) -> None:
+def test_tricky_statements_are_split_where_the_server_splits_them(connection: Connection) -> None:
     assert build(connection, one_file(TRICKY)) == 19
     assert relations(connection) == ["t", "the_last", "v", "w"]
     assert connection.execute('SELECT n, m, u, w, b, d, "%s" FROM v').fetchone() == (
@@ -216,7 +216,7 @@ def test_a_rendered_text_builds_what_its_files_build(connection: Connection) -> 
     assert relations(connection) == built == ["a", "b"]
 
 
-def test_a_failing_statement_is_told_with_file_place_statement_and_hint(connection: Connection) -> None:
+def test_failing_statement_is_reported_with_its_position_and_hint(connection: Connection) -> None:
     text = "CREATE TABLE a (x int);\nSELECT 1; CREATE VIEW v AS\n  SELECT é.x,\n    xx\n  FROM a AS é;\n"
     error = refused(connection, text)
     assert isinstance(error, DataFailure)
@@ -227,7 +227,7 @@ def test_a_failing_statement_is_told_with_file_place_statement_and_hint(connecti
     assert relations(connection) == []
 
 
-def test_a_failure_without_a_position_names_the_statements_place(connection: Connection) -> None:
+def test_failure_without_a_position_names_the_start_of_the_statement(connection: Connection) -> None:
     error = refused(connection, "CREATE TABLE a (x int);\n\n  CREATE TABLE a (x int)")
     assert error.what.startswith("db/schema/a.sql:3:3: ")
     assert "was rolled back" in error.fix
@@ -246,7 +246,7 @@ def test_a_failure_shows_no_password(connection: Connection, literal: str) -> No
     assert "CREATE ROLE pg_x" in error.why
 
 
-def test_faults_of_all_files_are_told_at_once_before_anything_runs(connection: Connection) -> None:
+def test_faults_of_all_files_are_reported_before_any_statement_runs(connection: Connection) -> None:
     files = (
         DdlFile(Path("s/a.sql"), "a.sql", "BEGIN;\nCREATE TABLE a (x int);\nCOMMIT;\n"),
         DdlFile(Path("s/b.sql"), "b.sql", "CREATE TABLE b (x int);\n\\connect c\n"),
@@ -265,13 +265,13 @@ def test_faults_of_all_files_are_told_at_once_before_anything_runs(connection: C
     assert relations(connection) == []
 
 
-def test_what_only_the_server_knows_cannot_run_in_a_transaction_is_its_error(connection: Connection) -> None:
+def test_server_rejects_a_nontransactional_statement_not_foreseen(connection: Connection) -> None:
     error = refused(connection, "CREATE TABLE a ();\nREINDEX (CONCURRENTLY) TABLE a")
     assert error.what.startswith("db/schema/a.sql:2:")
     assert "cannot run inside a transaction block" in error.why
 
 
-def test_a_statement_that_ends_the_transaction_unforeseen_stops_the_build(
+def test_unforeseen_statement_that_ends_the_transaction_stops_the_build(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ddl, "refusal", lambda statement: None)
@@ -281,26 +281,26 @@ def test_a_statement_that_ends_the_transaction_unforeseen_stops_the_build(
     assert relations(connection) == []
 
 
-def test_without_the_callers_transaction_nothing_runs(connection: Connection) -> None:
+def test_no_statement_runs_without_the_callers_transaction(connection: Connection) -> None:
     with pytest.raises(RuntimeError, match="caller's transaction"):
         apply(connection, one_file("CREATE TABLE a (x int)"))
     assert relations(connection) == []
 
 
-def test_a_missing_privilege_is_told_with_file_and_place(connection: Connection) -> None:
+def test_missing_privilege_is_reported_with_file_and_position(connection: Connection) -> None:
     error = refused(connection, "SELECT 1;\nSET ROLE pg_monitor;\nCREATE SCHEMA a")
     assert isinstance(error, Refused)
     assert error.what.startswith("db/schema/a.sql:3:1: missing privilege")
 
 
 @pytest.mark.parametrize("setting", ["client_encoding = 'LATIN1'", "standard_conforming_strings = off"])
-def test_a_setting_that_would_change_how_files_are_read_stops_the_build(connection: Connection, setting: str) -> None:
+def test_setting_that_changes_how_files_are_read_stops_the_build(connection: Connection, setting: str) -> None:
     error = refused(connection, f"SET {setting}; CREATE TABLE a (x text DEFAULT 'é\\')")
     assert setting.split()[0] in error.what
     assert relations(connection) == []
 
 
-def test_the_callers_search_path_decides_where_unqualified_names_go(connection: Connection) -> None:
+def test_unqualified_names_resolve_by_the_callers_search_path(connection: Connection) -> None:
     with connection.transaction():
         connection.execute("CREATE SCHEMA app; SET LOCAL search_path = app")
         apply(connection, one_file("CREATE TABLE a (x int)"))
@@ -313,7 +313,7 @@ def dumped(database: FreshDatabase) -> str:
 
 
 def without_restrict(dump: str) -> list[str]:
-    # The key after the word is another one each time.
+    # The key after the word differs each time.
     return [line for line in dump.splitlines() if not line.startswith("\\")]
 
 

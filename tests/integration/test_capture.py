@@ -1,4 +1,4 @@
-"""What the application writes while its tables are moved arrives, whatever way it is written."""
+"""Every write of the application during the run arrives, whichever statement makes it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ WANTED = {
 
 @pytest.fixture
 def live(databases: Databases, tmp_path: Path) -> LiveRun:
-    """A run whose tables are copied and whose constraints are back."""
+    """A run whose tables are copied and whose constraints are restored."""
     run = LiveRun(databases, tmp_path, OLD, NEW, MAPPING, chunk_rows=40)
     run.setup()
     run.migrate()
@@ -65,7 +65,7 @@ CASES = {
     " WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT VALUES (v.id, 'c' || v.id, v.n)",
     "a truncate and new rows": "TRUNCATE child; INSERT INTO child VALUES (5, 5, NULL, 'after', NULL)",
     "a truncate that cascades": "TRUNCATE parent CASCADE; INSERT INTO parent VALUES (1, 'only', NULL)",
-    "a self reference turned round": "UPDATE child SET up = CASE WHEN id < 200 THEN id + 1 END",
+    "a reversed self reference": "UPDATE child SET up = CASE WHEN id < 200 THEN id + 1 END",
 }
 
 
@@ -78,9 +78,7 @@ def test_a_change_after_the_copy_arrives(live: LiveRun, change: str) -> None:
 
 
 @pytest.mark.parametrize("change", CASES.values(), ids=CASES.keys())
-def test_a_change_before_the_copy_begins_and_after_setup_arrives(
-    databases: Databases, tmp_path: Path, change: str
-) -> None:
+def test_a_change_between_setup_and_the_copy_arrives(databases: Databases, tmp_path: Path, change: str) -> None:
     run = LiveRun(databases, tmp_path, OLD, NEW, MAPPING, chunk_rows=40)
     run.setup()
     run.source.sql(change)
@@ -121,7 +119,7 @@ def test_an_empty_pass_moves_nothing(live: LiveRun) -> None:
     assert live.follow() == 0
 
 
-def test_a_role_without_rights_on_the_runs_schema_writes_as_before(live: LiveRun) -> None:
+def test_role_without_privileges_on_the_run_schema_can_still_write(live: LiveRun) -> None:
     live.source.sql("CREATE ROLE plain_app; GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON parent TO plain_app")
     try:
         with live.source.connect() as app:
@@ -142,7 +140,7 @@ def test_a_disabled_capture_trigger_blocks_the_run(live: LiveRun) -> None:
         live.follow()
 
 
-def test_the_target_takes_no_writes_but_ours(live: LiveRun) -> None:
+def test_the_target_accepts_writes_from_confiture_only(live: LiveRun) -> None:
     for statement in ("UPDATE parent SET remark = 'no'", "DELETE FROM child", "TRUNCATE child"):
         with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
             live.target.sql(statement)
@@ -209,7 +207,7 @@ def test_rows_move_between_partitions_of_every_level(databases: Databases, tmp_p
 
 @pytest.mark.parametrize("table", ["log", "log_b"])
 def test_a_partitioned_table_is_truncated_on_either_side(databases: Databases, tmp_path: Path, table: str) -> None:
-    """It has no storage of its own to be noted, only its leaves have."""
+    """It has no storage of its own that could be recorded. Only its leaves have."""
     run = LiveRun(databases, tmp_path, PARTITIONED, PARTITIONED.partition("INSERT")[0])
     run.setup()
     run.migrate()
@@ -225,11 +223,11 @@ def test_a_partitioned_table_is_truncated_on_either_side(databases: Databases, t
 
 
 class Died(Exception):
-    """As if the process were killed."""
+    """Ends a command as if the process were killed."""
 
 
 def set_up_after(run: LiveRun, monkeypatch: pytest.MonkeyPatch, statement: str) -> None:
-    """Set up with a change of a table between its plan and its capture, and a death right behind the latter."""
+    """Run setup. A table changes between its plan and its capture, and the process dies directly after the capture."""
 
     def install(tx: Transaction, item: Captured) -> None:
         run.source.sql(statement)
@@ -258,7 +256,7 @@ def test_a_table_emptied_between_its_plan_and_its_capture_is_copied(
     run.assert_same(log="SELECT id, day, what FROM log")
 
 
-def test_a_column_added_between_the_plan_and_capture_does_not_stay_behind(
+def test_column_added_between_the_plan_and_capture_blocks_the_run(
     databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = LiveRun(databases, tmp_path, OLD, NEW, MAPPING)
@@ -267,20 +265,20 @@ def test_a_column_added_between_the_plan_and_capture_does_not_stay_behind(
         run.migrate()
 
 
-def test_a_table_without_a_key_is_refused_while_the_application_writes(databases: Databases, tmp_path: Path) -> None:
+def test_table_without_a_key_is_refused_while_the_application_writes(databases: Databases, tmp_path: Path) -> None:
     run = LiveRun(databases, tmp_path, "CREATE TABLE plain (a int)", "CREATE TABLE plain (a int)", recopy_mb=-1)
     with pytest.raises(Refused, match="writes cannot be captured"):
         run.setup()
 
 
-def test_without_capture_nothing_is_put_on_the_source_tables(databases: Databases, tmp_path: Path) -> None:
+def test_without_capture_no_trigger_is_created_on_the_source_tables(databases: Databases, tmp_path: Path) -> None:
     run = LiveRun(databases, tmp_path, OLD, NEW, MAPPING)
     run.setup(capture=False)
     run.migrate()
     assert run.source.value("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'zz%'") == 0
 
 
-def test_a_publication_of_the_log_does_not_keep_a_pass_from_taking_its_log_rows(live: LiveRun) -> None:
+def test_publication_of_the_log_does_not_prevent_deletes_of_log_rows(live: LiveRun) -> None:
     """Rows of a published table without replica identity cannot be deleted."""
     logs = live.source.rows(
         "SELECT oid::regclass::text FROM pg_class WHERE relname ~ '^log[0-9]{4}$' AND relkind = 'r'"

@@ -1,4 +1,4 @@
-"""Passes of catch-up are numbered on both sides: a target that has lost some does not go on as if it had them."""
+"""Passes of catch-up are numbered on both sides, so that a target that has lost a pass blocks the run."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def live(databases: Databases, tmp_path: Path) -> LiveRun:
 
 
 def passes(live: LiveRun) -> tuple[int, int]:
-    """The number of the last pass, as each side knows it."""
+    """The number of the last pass that each side has recorded."""
     schema = live.source.run_schema
     known = live.source.value(f"SELECT number FROM {schema}.passes")
     return known, live.target.value("SELECT pass FROM confiture.catchup")
 
 
-def test_both_sides_know_the_number_of_a_pass(live: LiveRun) -> None:
+def test_both_sides_record_the_number_of_a_pass(live: LiveRun) -> None:
     before = passes(live)
     live.source.sql("UPDATE item SET n = 0")
     live.follow()
@@ -40,7 +40,7 @@ def test_a_target_that_is_behind_its_source_blocks_the_run(live: LiveRun, step: 
     live.source.sql("UPDATE item SET n = 0")
     live.follow()
     schema = live.source.run_schema
-    # As after a failover of the target that lost its last commits: the source is one pass ahead.
+    # The source is one pass ahead, as after a failover of the target that lost its last commits.
     live.source.sql(f"UPDATE {schema}.passes SET number = number + 1")
     with pytest.raises(Refused, match="lost changes"):
         getattr(live, step)()
@@ -48,10 +48,10 @@ def test_a_target_that_is_behind_its_source_blocks_the_run(live: LiveRun, step: 
 
 
 @pytest.mark.parametrize(("change", "side"), [("number + 2", "target"), ("number - 2", "source")])
-def test_a_pass_counts_only_behind_the_one_that_both_sides_know(
+def test_pass_is_refused_unless_both_sides_record_the_previous_one(
     live: LiveRun, monkeypatch: pytest.MonkeyPatch, change: str, side: str
 ) -> None:
-    """A database that is restored while a command works was not looked at when the command began."""
+    """The check at the start of a command misses a database that is restored during the command."""
     for n in (1, 2):
         live.source.sql(f"UPDATE item SET n = {n}")
         live.follow()

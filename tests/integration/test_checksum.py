@@ -1,4 +1,4 @@
-"""What a checksum must not miss: each case is one that a plainer hash or comparison misses."""
+"""Differences that a checksum must detect, and that a simpler hash or comparison misses."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 from live import LiveRun
 from servers import Databases
 
-#: Two rows a chunk, so that each swap lies within one checksum.
+#: Two rows per chunk, so that each swap lies within one checksum.
 SWAPPED = """
 CREATE TABLE item (id int PRIMARY KEY, a bigint, b bigint);
 INSERT INTO item SELECT n, n * 7919, n * 104729 FROM generate_series(1, 60) n;
 """
-#: Per column: its type, the source's value, and another that is equal or folds to the same.
+#: For each column, its type, the value in the source, and another value that is equal or has the same simple hash.
 ALIKE = {
     "a negative number": ("bigint", "-5", "4294967291"),
     "a numeric's scale": ("numeric", "1.0", "1.00"),
@@ -39,7 +39,7 @@ def test_values_swapped_between_two_rows_are_found(databases: Databases, tmp_pat
 
 
 @pytest.mark.parametrize(("kind", "value", "other"), ALIKE.values(), ids=ALIKE)
-def test_values_that_look_alike_are_told_apart(
+def test_values_that_look_alike_are_distinguished(
     databases: Databases, tmp_path: Path, kind: str, value: str, other: str
 ) -> None:
     table = f"CREATE TABLE item (id int PRIMARY KEY, v {kind});"

@@ -1,4 +1,4 @@
-"""What a run installed is found by what it is, not by the name of the table that it was installed on."""
+"""Cleanup finds the objects of a run by their own identity, not by the name of the table they belong to."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_nothing_is_left_on_the_source_after_its_tables_were_changed(
         assert run.source.rows(LEFT) == []
     else:
         assert run.target.rows(LEFT) == []
-        # A closed source keeps its write block, and nothing else.
+        # A closed source keeps only its write block.
         assert [name for table, name in run.source.rows(LEFT) if table and not name.startswith("aa_")] == []
 
 
@@ -71,7 +71,7 @@ LATE = {
 @pytest.mark.parametrize("cleaned", [False, True], ids=["at once", "cleaned before"])
 @pytest.mark.parametrize("capture", [True, False], ids=["captured", "not captured"])
 @pytest.mark.parametrize("late", LATE)
-def test_a_source_with_an_object_that_came_later_is_not_dropped(
+def test_a_source_with_an_object_created_later_is_not_dropped(
     databases: Databases, tmp_path: Path, late: str, capture: bool, cleaned: bool
 ) -> None:
     table = "CREATE TABLE t (id int PRIMARY KEY)"

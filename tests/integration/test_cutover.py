@@ -1,4 +1,4 @@
-"""cutover: before its commit nothing has happened, and who or what is in the way is named."""
+"""A cutover changes nothing before its commit, and names the session or the row that blocks it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from confiture.config import Database
 from projects import OLD, Project, error
 from servers import Databases
 
-#: Beside OLD: what cutover has to bring back, and a partitioned table.
+#: In addition to OLD: objects that a cutover must restore, and a partitioned table.
 MORE_OLD = """
 CREATE TABLE tb_event (id bigint, day date, what text, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
 CREATE TABLE tb_event_1 PARTITION OF tb_event FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');
@@ -43,14 +43,14 @@ def verified(tmp_path: Path, databases: Databases) -> Project:
 
 
 def locks(project: Project) -> list[tuple[object, ...]]:
-    """Locks on the source's tables that would stop a writer."""
+    """Locks on the source's tables that would block a writer."""
     return project.source.rows(
         "SELECT relation::regclass, mode FROM pg_locks WHERE relation::regclass::text IN ('tb_user', 'tb_post')"
         " AND mode NOT IN ('AccessShareLock', 'RowShareLock')"
     )
 
 
-def test_what_the_load_took_off_is_back_as_declared(verified: Project) -> None:
+def test_objects_dropped_for_the_load_are_restored_as_declared(verified: Project) -> None:
     verified.source.sql("SELECT setval('tb_post_id_seq', 700)")
     done = verified.step("cutover")
     new = verified.new
@@ -66,7 +66,7 @@ def test_what_the_load_took_off_is_back_as_declared(verified: Project) -> None:
     assert new.rows("SELECT indexname FROM pg_indexes WHERE indexname = 'ix_post_user'")
 
 
-def test_a_sequence_drawn_from_after_the_copy_is_set_by_the_same_migrate(verified: Project) -> None:
+def test_sequence_advanced_after_the_copy_is_set_by_the_next_migrate(verified: Project) -> None:
     verified.source.sql("SELECT setval('tb_post_id_seq', 900)")
     assert "tb_post_id_seq" in error(verified.step("verify", "--again", check=7))
     verified.step("migrate")
@@ -74,11 +74,11 @@ def test_a_sequence_drawn_from_after_the_copy_is_set_by_the_same_migrate(verifie
     assert verified.new.value("SELECT last_value FROM tb_post_id_seq") == 900
 
 
-def test_a_row_changed_after_verify_is_8_and_the_source_serves_on(verified: Project) -> None:
+def test_row_changed_after_verify_exits_8_and_the_source_still_serves(verified: Project) -> None:
     verified.source.sql("UPDATE tb_user SET name = 'changed' WHERE id = 7")
-    told = error(verified.step("cutover", check=8))
-    assert "public.tb_user id = 7 column name" in told
-    assert f"verify --target {verified.target} --again" in told
+    reported = error(verified.step("cutover", check=8))
+    assert "public.tb_user id = 7 column name" in reported
+    assert f"verify --target {verified.target} --again" in reported
     (line,) = (verified.folder / "differences.jsonl").read_text().splitlines()
     assert json.loads(line)["source_value"] == "changed"
     assert (verified.folder / "differences.jsonl").stat().st_mode & 0o777 == 0o600
@@ -89,14 +89,14 @@ def test_a_row_changed_after_verify_is_8_and_the_source_serves_on(verified: Proj
     verified.step("cutover")
 
 
-def test_a_transaction_in_the_way_is_8_and_named(verified: Project) -> None:
+def test_a_blocking_transaction_exits_8_and_is_named(verified: Project) -> None:
     options = {"application_name": "the app's worker", "autocommit": False}
     with verified.source.connect(**options) as blocker:
         blocker.execute("UPDATE tb_user SET name = name WHERE id = 1")
-        told = error(verified.step("cutover", "--lock-timeout", "0.1", "--give-up-after", "0.2", check=8))
-        assert f"pid {blocker.info.backend_pid}" in told
-    assert "the app's worker" in told
-    assert "idle in transaction" in told
+        reported = error(verified.step("cutover", "--lock-timeout", "0.1", "--give-up-after", "0.2", check=8))
+        assert f"pid {blocker.info.backend_pid}" in reported
+    assert "the app's worker" in reported
+    assert "idle in transaction" in reported
     assert verified.state == "verified"
     assert locks(verified) == []
 
@@ -104,8 +104,8 @@ def test_a_transaction_in_the_way_is_8_and_named(verified: Project) -> None:
 def test_a_writer_of_a_partition_alone_is_named(verified: Project) -> None:
     with verified.source.connect(autocommit=False) as blocker:
         blocker.execute("UPDATE tb_event_1 SET what = what WHERE id = 1")
-        told = error(verified.step("cutover", "--lock-timeout", "0.1", "--give-up-after", "0", check=8))
-        assert f"pid {blocker.info.backend_pid}" in told
+        reported = error(verified.step("cutover", "--lock-timeout", "0.1", "--give-up-after", "0", check=8))
+        assert f"pid {blocker.info.backend_pid}" in reported
 
 
 def test_a_prepared_transaction_is_named_by_its_gid(verified: Project) -> None:
@@ -113,13 +113,13 @@ def test_a_prepared_transaction_is_named_by_its_gid(verified: Project) -> None:
     with verified.source.connect() as connection:
         connection.execute("BEGIN; UPDATE tb_user SET name = name WHERE id = 1")
         connection.execute("PREPARE TRANSACTION '" + gid.replace("'", "''") + "'")
-        told = error(verified.step("cutover", "--lock-timeout", "0.1", "--give-up-after", "0", check=8))
+        reported = error(verified.step("cutover", "--lock-timeout", "0.1", "--give-up-after", "0", check=8))
         connection.execute("ROLLBACK PREPARED '" + gid.replace("'", "''") + "'")
-    assert f"the prepared transaction '{gid.replace(chr(39), chr(39) * 2)}'" in told
+    assert f"the prepared transaction '{gid.replace(chr(39), chr(39) * 2)}'" in reported
     verified.step("cutover")
 
 
-def test_it_goes_on_when_the_way_is_free_in_time(verified: Project) -> None:
+def test_cutover_continues_when_the_blocker_ends_in_time(verified: Project) -> None:
     with verified.source.connect(autocommit=False) as blocker:
         blocker.execute("UPDATE tb_user SET name = name WHERE id = 1")
         ended = threading.Event()
@@ -140,14 +140,14 @@ def test_it_goes_on_when_the_way_is_free_in_time(verified: Project) -> None:
 
 
 @pytest.mark.parametrize("point", ["cutover.locked", "cutover.switch.before_commit"])
-def test_killed_before_its_commit_the_source_serves_and_the_same_command_goes_on(verified: Project, point: str) -> None:
+def test_cutover_killed_before_its_commit_can_be_repeated(verified: Project, point: str) -> None:
     verified.step("cutover", check=-signal.SIGKILL, env={"CONFITURE_FAILPOINT": point})
     assert verified.state == "verified"
     verified.step("cutover")
     assert verified.state == "cutover"
 
 
-def test_killed_after_its_commit_the_same_command_says_so_and_runs_the_hook(verified: Project) -> None:
+def test_cutover_repeated_after_its_commit_reports_it_and_runs_the_hook(verified: Project) -> None:
     hook = ("--hook", "touch hooked")
     verified.step("cutover", *hook, check=-signal.SIGKILL, env={"CONFITURE_FAILPOINT": "cutover.switch.after_commit"})
     assert verified.state == "cutover"
@@ -156,7 +156,7 @@ def test_killed_after_its_commit_the_same_command_says_so_and_runs_the_hook(veri
     assert (verified.folder / "hooked").exists()
 
 
-def test_the_hook_is_no_shell_gets_the_new_address_and_no_secret(verified: Project) -> None:
+def test_hook_runs_without_a_shell_and_gets_the_address_but_no_secret(verified: Project) -> None:
     project = verified
     hook = project.write("hook.sh", '#!/bin/sh\necho "$@" > arguments\nenv > environment\necho printed\n')
     hook.chmod(0o755)

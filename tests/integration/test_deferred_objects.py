@@ -54,7 +54,7 @@ INSERT INTO parent VALUES (1), (2);
 INSERT INTO child VALUES (1, 1, 1, 1, 1, 1), (2, 2, 2, 2, 2, 2);
 INSERT INTO parts VALUES (1, 1), (20, 2);
 """
-#: Constraints without those of partitions that are part of their root's: the server names them.
+#: Constraints, except those of partitions that belong to a constraint of the root. The server chooses their names.
 STATE = """
 SELECT 'constraint', concat_ws(' ', conrelid::regclass, contypid::regtype, conname), pg_get_constraintdef(oid),
        convalidated::text, obj_description(oid, 'pg_constraint')
@@ -79,7 +79,7 @@ Verb = Callable[[Transaction, Any], None]
 
 @pytest.fixture(params=["databases", "old_databases"], ids=["newest", "old"])
 def database(request: pytest.FixtureRequest) -> TestDatabase:
-    """On either server."""
+    """A database on the newest and on an old version of PostgreSQL."""
     made: Databases = request.getfixturevalue(request.param)
     return made.cloned(TABLES)
 
@@ -106,7 +106,7 @@ def apply(session: Session, items: Sequence[Deferred], verb: Verb) -> None:
             verb(tx, item)
 
 
-def test_every_object_that_is_taken_off_is_restored_as_declared(database: TestDatabase, session: Session) -> None:
+def test_every_object_that_is_deferred_is_restored_as_declared(database: TestDatabase, session: Session) -> None:
     before = database.rows(STATE)
     with session.transaction() as tx:
         found = catalog.read(tx)
@@ -125,7 +125,7 @@ def test_every_object_that_is_taken_off_is_restored_as_declared(database: TestDa
 
 
 def validate_interim(tx: Transaction, item: DeferredForeignKey) -> None:
-    """As the rebuild does: a key that is declared NOT VALID is not validated."""
+    """Validate a key as the rebuild does, unless it is declared NOT VALID."""
     if item.validated:
         foreign_keys.validate_interim(tx, item)
 
@@ -162,7 +162,7 @@ def test_a_foreign_key_ends_as_declared_on_every_path(
     assert database.rows(STATE) == before
 
 
-def test_a_foreign_key_that_is_off_until_the_cutover_ends_as_declared(database: TestDatabase, session: Session) -> None:
+def test_foreign_key_dropped_until_the_cutover_ends_as_declared(database: TestDatabase, session: Session) -> None:
     before = database.rows(STATE)
     with session.transaction() as tx:
         items = [k for k in keys(catalog.read(tx)) if k.table.name == "child"]

@@ -1,4 +1,4 @@
-"""Event triggers do not fire for Confiture's own DDL, on either side, or are refused by name before anything begins."""
+"""Event triggers do not fire for Confiture's own DDL on either side. Otherwise setup refuses them by name."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STATE = "SELECT evtname, evtevent, evtenabled FROM pg_event_trigger ORDER BY 1"
 
 
 @pytest.mark.parametrize("triggers", [LOGGING, REFUSING])
-def test_event_triggers_are_silent_for_a_whole_run_and_fire_for_the_application(
+def test_event_triggers_fire_for_the_application_and_not_for_confiture(
     databases: Databases, tmp_path: Path, triggers: str
 ) -> None:
     live = LiveRun(databases, tmp_path, TABLES + ROWS + triggers, TABLES + triggers, chunk_rows=7)
@@ -58,7 +58,7 @@ def test_event_triggers_are_silent_for_a_whole_run_and_fire_for_the_application(
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
-def test_an_event_trigger_that_cannot_be_silenced_is_refused_with_the_way_out(
+def test_event_trigger_that_cannot_be_suppressed_is_refused_with_a_fix(
     old_databases: Databases, tmp_path: Path, side: str
 ) -> None:
     old, new = (TABLES + LOGGING, TABLES) if side == "source" else (TABLES, TABLES + LOGGING)
@@ -88,7 +88,7 @@ def test_a_login_trigger_of_the_target_is_refused(databases: Databases, tmp_path
     assert 'event trigger "log %s" of the target fires for each login' in (refused.value.why or "")
 
 
-def test_build_on_its_own_lets_event_triggers_fire(databases: Databases, tmp_path: Path) -> None:
+def test_event_triggers_fire_for_a_standalone_build(databases: Databases, tmp_path: Path) -> None:
     live = LiveRun(databases, tmp_path, TABLES, TABLES + LOGGING + "CREATE TABLE later ();")
     database = databases.make()
     (tmp_path / "db/environments").mkdir(parents=True)

@@ -257,7 +257,7 @@ def test_waiting_for_an_open_transaction_blocks_no_other_session(live: LiveRun, 
     with ThreadPoolExecutor(1) as pool, database.connect(autocommit=False) as holder:
         holder.execute("UPDATE item SET id = id WHERE id = 1")
         acting = pool.submit(finish, live, step)
-        until(lambda: database.rows(WAITING), f"{step} waiting for the holder")
+        until(lambda: database.rows(WAITING), f"{step} to wait for the holder")
         with database.connect() as another:  # queued behind the run, this session waits only until the run steps back
             another.execute("SET lock_timeout = '20s'; UPDATE item SET id = id WHERE id = 2")
         assert not acting.done()
@@ -400,8 +400,8 @@ def test_a_stalled_connection_with_acknowledged_packets_is_detected(
     live: LiveRun, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tunnel or a load balancer that has lost its other side behaves like this: the kernel sees a living peer."""
-    # The server does not know that these sessions are gone. They would keep the run for a whole lease each time.
-    proxy.forgetful = live.where.target == live.target.conninfo
+    # The server does not detect that these sessions are gone. Each would hold the run until its lease expires.
+    proxy.keeps_other_side_open = live.where.target == live.target.conninfo
     assert 2 * (watchdog.LOOK_SECONDS + watchdog.ANSWER_SECONDS) + watchdog.QUIET_SECONDS <= 30
     monkeypatch.setattr(watchdog, "QUIET_SECONDS", 0.3)
     monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.1)
@@ -420,7 +420,7 @@ def test_a_long_statement_is_not_taken_for_a_stalled_connection(live: LiveRun, m
 
 def test_a_connection_lost_behind_a_silent_proxy_leaves_no_lock(live: LiveRun) -> None:
     proxy = Proxy(live.source.server.port)
-    proxy.forgetful = True
+    proxy.keeps_other_side_open = True
     address = live.source.conninfo.replace(f":{live.source.server.port}/", f":{proxy.port}/")
     with session.Session(config.resolve(address, Path()), "test") as opened:
         lost = opened.backend
@@ -449,6 +449,6 @@ def test_a_server_that_does_not_respond_is_reported(
     live: LiveRun, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(postgres_connection.KEEPALIVES, "connect_timeout", 2)
-    proxy.deaf = True
+    proxy.silent = True
     with pytest.raises(CannotConnect, match="cannot connect to"):
         live.setup()

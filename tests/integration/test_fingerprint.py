@@ -1,4 +1,4 @@
-"""The fingerprint: whatever the meaning of a row rests on blocks the run when it changes, and the way out works."""
+"""The fingerprint: a change of anything that determines the meaning of a row blocks the run until it is resolved."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ PLAIN_MAPPING = """item:
 
 
 def verified(databases: Databases, folder: Path, old: str, new: str, mapping: str = "") -> LiveRun:
-    """A run that is verified, in which a change comes next."""
+    """A run that is verified. The test changes a database next."""
     return LiveRun(databases, folder, old, new, mapping).up_to_cutover()
 
 
@@ -76,7 +76,7 @@ UNSEEN = {
 
 
 @pytest.mark.parametrize("change", UNSEEN.values(), ids=UNSEEN)
-def test_writes_that_capture_cannot_see_block_the_run_until_the_table_is_copied_again(
+def test_writes_missed_by_capture_block_the_run_until_a_restart(
     databases: Databases, tmp_path: Path, change: str
 ) -> None:
     run = verified(databases, tmp_path, PARTITIONED, "CREATE TABLE m (id int, d int, v text, PRIMARY KEY (id, d))")
@@ -110,7 +110,9 @@ MEANING = {
 
 
 @pytest.mark.parametrize("change", MEANING.values(), ids=MEANING)
-def test_a_change_of_what_a_row_means_blocks_every_command(databases: Databases, tmp_path: Path, change: str) -> None:
+def test_a_change_of_the_meaning_of_a_row_blocks_every_command(
+    databases: Databases, tmp_path: Path, change: str
+) -> None:
     run = verified(databases, tmp_path, PLAIN, PLAIN_NEW, PLAIN_MAPPING)
     run.source.sql(change)
     for command in (run.follow, run.verify, run.cutover):
@@ -119,9 +121,7 @@ def test_a_change_of_what_a_row_means_blocks_every_command(databases: Databases,
     assert run.open_sides("UPDATE lookup SET v = v") == {"source"}
 
 
-def test_a_renamed_enum_label_is_copied_by_the_command_that_the_error_names(
-    databases: Databases, tmp_path: Path
-) -> None:
+def test_renamed_enum_label_is_copied_by_the_command_in_the_error(databases: Databases, tmp_path: Path) -> None:
     run = verified(databases, tmp_path, PLAIN, PLAIN_NEW, PLAIN_MAPPING)
     run.source.sql("ALTER TYPE st RENAME VALUE 'a' TO 'z'")
     with pytest.raises(Blocked, match="item") as blocked:
@@ -173,7 +173,7 @@ ADDED = {
 
 @pytest.mark.parametrize(("change", "name"), ADDED.values(), ids=ADDED)
 @pytest.mark.parametrize("when", ["setup", "verify"])
-def test_a_table_created_during_the_run_blocks_it_until_it_is_left_behind_by_name(
+def test_table_created_during_the_run_blocks_it_until_it_is_omitted(
     databases: Databases, tmp_path: Path, change: str, name: str, when: str
 ) -> None:
     run = LiveRun(databases, tmp_path, PLAIN, PLAIN_NEW, PLAIN_MAPPING)
@@ -217,9 +217,7 @@ def test_a_large_object_created_during_the_run_blocks_it(databases: Databases, t
     run.cutover()
 
 
-def test_a_table_created_while_the_application_is_stopped_is_not_dropped_with_the_source(
-    databases: Databases, tmp_path: Path
-) -> None:
+def test_table_created_while_the_application_is_stopped_blocks_verify(databases: Databases, tmp_path: Path) -> None:
     run = LiveRun(databases, tmp_path, PLAIN, PLAIN_NEW, PLAIN_MAPPING, capture=False)
     run.setup(capture=False)
     run.migrate()
@@ -259,7 +257,7 @@ IN_THE_TARGET = {
 
 
 @pytest.mark.parametrize(("change", "undo"), IN_THE_TARGET.values(), ids=IN_THE_TARGET)
-def test_ddl_in_the_target_after_the_verification_blocks_before_it_acts(
+def test_ddl_in_the_target_after_verification_blocks_the_next_pass(
     databases: Databases, tmp_path: Path, change: str, undo: str | None
 ) -> None:
     run = verified(databases, tmp_path, PARENTS, PARENTS_NEW)
@@ -284,7 +282,7 @@ def test_ddl_in_the_target_after_the_verification_blocks_before_it_acts(
 def test_ddl_in_the_target_under_the_lock_stops_the_cutover(
     databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last pass has no rows then, and looks at nothing in the target."""
+    """The last pass has no rows, so it does not check the target."""
     run = verified(databases, tmp_path, PARENTS, PARENTS_NEW)
     change, undo = IN_THE_TARGET["a trigger"]
     synchronise = cutover._synchronise

@@ -91,9 +91,7 @@ INSERT INTO child VALUES (1, 1, '[2020-01-10,2020-03-10)');
 """
 
 
-def test_periods_may_be_covered_by_several_parents_that_change_during_the_run(
-    databases: Databases, tmp_path: Path
-) -> None:
+def test_several_parents_cover_a_period_and_change_during_the_run(databases: Databases, tmp_path: Path) -> None:
     live = LiveRun(databases, tmp_path, PERIODS + PERIOD_ROWS, PERIODS)
     live.setup()
     live.migrate()
@@ -143,7 +141,7 @@ INSERT INTO parts SELECT n, n % 20, n FROM generate_series(1, 20) n;
 INSERT INTO about SELECT n, n, n % 20 FROM generate_series(1, 20) n;
 """
 TABLES = {t: f"SELECT * FROM {t}" for t in ("parent", "child", "parts", "about")}
-#: Children move to another parent before their old parent goes.
+#: Children move to another parent before their old parent is deleted.
 MOVES = """
 UPDATE child SET a = a + 10, b = b + 10, c = c + 10, d = 30 WHERE id IN (1, 2);
 UPDATE parts SET p = 30 WHERE p IN (1, 2); DELETE FROM parent WHERE id IN (1, 2);
@@ -164,7 +162,7 @@ CONSTRAINTS = (
 
 
 def designed(live: LiveRun, databases: Databases, side: str, ddl: str) -> None:
-    """One side is what its DDL alone would have made."""
+    """Assert that one side is as its DDL alone would have created it."""
     alone, database = databases.cloned(ddl), getattr(live, side)
     for what, query in {**DESIGN, "constraints": CONSTRAINTS}.items():
         expected, found = Counter(alone.rows(query)), Counter(database.rows(query))
@@ -172,13 +170,13 @@ def designed(live: LiveRun, databases: Databases, side: str, ddl: str) -> None:
 
 
 def assert_as_designed(live: LiveRun, databases: Databases, ddl: str) -> None:
-    """After cleanup, the target is what its DDL alone would have made."""
+    """Assert that after cleanup the target is as its DDL alone would have created it."""
     live.cleanup()
     designed(live, databases, "target", ddl)
 
 
 @KINDS
-def test_keys_with_actions_are_as_declared_after_a_rollback_and_a_second_cutover(
+def test_keys_with_actions_end_as_declared_after_a_second_cutover(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     databases: Databases = request.getfixturevalue(kind)
@@ -204,12 +202,12 @@ def test_keys_with_actions_are_as_declared_after_a_rollback_and_a_second_cutover
 
 
 def designed_keys(live: LiveRun, databases: Databases) -> None:
-    """The source's foreign keys are what its DDL made."""
+    """Assert that the foreign keys of the source are as its DDL created them."""
     assert Counter(live.source.rows(CONSTRAINTS)) == Counter(databases.cloned(ACTIONS).rows(CONSTRAINTS))
 
 
 @KINDS
-def test_a_partitioned_child_obeys_its_action_from_the_opening_on(
+def test_action_of_a_partitioned_child_applies_once_the_target_is_open(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     databases: Databases = request.getfixturevalue(kind)
@@ -231,7 +229,7 @@ def test_a_partitioned_child_obeys_its_action_from_the_opening_on(
 
 
 @KINDS
-def test_abort_gives_the_keys_back_to_a_target_that_was_there_before(
+def test_abort_restores_the_foreign_keys_of_an_existing_target(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     databases: Databases = request.getfixturevalue(kind)

@@ -1,4 +1,4 @@
-"""The foreign server: what it connects with, what it leaves in logs, and how its sessions on the source end."""
+"""The foreign server: its connection options, its traces in the logs, and the end of its sessions on the source."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ PASSWORDS = {"src": "canary'one\\", "tgt": "canary two"}
 
 
 def create_role(database: TestDatabase, name: str, password: str) -> None:
-    """A role that may log in; its password is in no statement."""
+    """Create a role with LOGIN. No statement contains its password."""
     with database.connect() as admin:
         verifier = admin.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
         admin.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{verifier}'".encode())
 
 
 def as_roles(live: LiveRun) -> None:
-    """Have the run use an ordinary role on each side, which owns what it needs."""
+    """Connect the run as an ordinary role on each side, which owns the objects that it needs."""
     source, target = live.source, live.target
     for database, role in ((source, f"{source.name}_src"), (target, f"{source.name}_tgt")):
         create_role(source, role, PASSWORDS[role[-3:]])
@@ -68,7 +68,7 @@ def as_roles(live: LiveRun) -> None:
 
 # The password ---------------------------------------------------------------------------------------
 
-#: A server that logs as much as one can be told to.
+#: The settings of a server that logs as much as possible.
 TALKATIVE = {
     "log_statement": "all",
     "log_min_duration_statement": "0",
@@ -96,9 +96,7 @@ def talkative(request: pytest.FixtureRequest) -> Iterator[Databases]:
 
 
 @pytest.mark.parametrize("talkative", ["18", "15"], indirect=True)
-def test_ordinary_roles_password_is_in_no_log_of_a_server_that_logs_everything(
-    talkative: Databases, tmp_path: Path
-) -> None:
+def test_ordinary_roles_password_is_in_no_log_at_maximum_verbosity(talkative: Databases, tmp_path: Path) -> None:
     live = LiveRun(talkative, tmp_path, OLD, NEW, strategy="fdw", capture=False)
     as_roles(live)
     live.setup()
@@ -138,10 +136,10 @@ def test_password_is_in_no_log_when_the_mapping_cannot_be_created(
 def encrypted(old_server: Server) -> Iterator[Server]:
     """A server with TLS, whose certificate is its own root, readable by every role of the machine.
 
-    The packaged server is built without TLS, so it is the installed one.
+    The packaged server is built without TLS, so the fixture starts the installed one.
     """
     if shutil.which("openssl") is None:
-        pytest.skip("openssl makes the certificate, and is not there")
+        pytest.skip("openssl is not installed")
     root = embedded.scratch()
     with Server(root, old_server.bindir, user="postgres") as running:
         for name in ("server.key", "server.crt"):
@@ -161,7 +159,7 @@ def encrypted(old_server: Server) -> Iterator[Server]:
         running.run("pg_ctl", "-D", str(running.data), "-m", "fast", "-w", "stop")
         running._settings = {**running._settings, "ssl": "on"}
         with pytest.MonkeyPatch.context() as patched:
-            # Else libpq in the server looks for certificates in our own home, which it may not read.
+            # Otherwise libpq in the server looks for certificates in the home of this process, which it may not read.
             patched.setenv("HOME", str(root))
             running.start()
         yield running
@@ -180,7 +178,7 @@ def server_options(live: LiveRun) -> dict[str, str]:
 
 
 def by_service(live: LiveRun, **options: object) -> dict[str, str]:
-    """A service file with these options; the environment that names it."""
+    """Write a service file with these options. Returns the environment that names it."""
     server = live.source.server
     lines = ["[old]", "host=127.0.0.1", f"port={server.port}", f"dbname={live.source.name}", "user=postgres"]
     file = live.project / "services"
@@ -189,7 +187,7 @@ def by_service(live: LiveRun, **options: object) -> dict[str, str]:
     return {"PGSERVICEFILE": str(file)}
 
 
-def test_foreign_server_verifies_as_the_service_file_says(tls: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_foreign_server_verifies_as_the_service_file_specifies(tls: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tls.source.server.root / "root.crt"
     for name, value in by_service(tls, sslmode="verify-full", sslrootcert=root).items():
         monkeypatch.setenv(name, value)
@@ -200,7 +198,7 @@ def test_foreign_server_verifies_as_the_service_file_says(tls: LiveRun, monkeypa
     assert tls.target.value("SELECT count(*) FROM item") == 300
 
 
-def test_foreign_server_takes_what_the_environment_says(tls: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_foreign_server_uses_the_settings_of_the_environment(tls: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     root = str(tls.source.server.root / "root.crt")
     wanted = {"sslmode": "verify-ca", "sslrootcert": root, "ssl_min_protocol_version": "TLSv1.3"}
     for name, value in (("PGSSLMODE", "verify-ca"), ("PGSSLROOTCERT", root), ("PGSSLMINPROTOCOLVERSION", "TLSv1.3")):
@@ -230,22 +228,20 @@ def problem(live: LiveRun, conninfo: str) -> str | None:
             return foreign_server.problem(tx, source, None)
 
 
-def test_root_certificate_that_the_targets_server_cannot_read_is_the_reason_for_copy(
-    tls: LiveRun, tmp_path: Path
-) -> None:
+def test_root_certificate_unreadable_by_the_target_server_forces_copy(tls: LiveRun, tmp_path: Path) -> None:
     hidden = tmp_path / "hidden"
     hidden.mkdir(mode=0o700)
     shutil.copy(tls.source.server.root / "root.crt", hidden / "root.crt")
-    told = problem(tls, f"{tls.source.conninfo}?sslmode=verify-full&sslrootcert={hidden / 'root.crt'}")
-    assert told is not None
-    assert "root certificate file" in told
+    reason = problem(tls, f"{tls.source.conninfo}?sslmode=verify-full&sslrootcert={hidden / 'root.crt'}")
+    assert reason is not None
+    assert "root certificate file" in reason
 
 
-def test_list_of_revoked_certificates_is_the_reason_for_copy(tls: LiveRun, tmp_path: Path) -> None:
+def test_certificate_revocation_list_forces_copy(tls: LiveRun, tmp_path: Path) -> None:
     root = tls.source.server.root / "root.crt"
-    told = problem(tls, f"{tls.source.conninfo}?sslmode=verify-ca&sslrootcert={root}&sslcrl={tmp_path / 'root.crl'}")
-    assert told is not None
-    assert "lists revoked certificates" in told
+    reason = problem(tls, f"{tls.source.conninfo}?sslmode=verify-ca&sslrootcert={root}&sslcrl={tmp_path / 'root.crl'}")
+    assert reason is not None
+    assert "lists revoked certificates" in reason
 
 
 def test_foreign_server_takes_stricter_options_of_a_later_command(
@@ -258,16 +254,16 @@ def test_foreign_server_takes_stricter_options_of_a_later_command(
     assert server_options(tls)["sslmode"] == "require"
 
 
-def test_foreign_server_without_tls_is_not_used_where_our_own_connection_has_it(
+def test_foreign_server_without_tls_is_refused_if_our_connection_has_tls(
     tls: LiveRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(foreign_server, "security", lambda source: {"sslmode": "disable"})
-    told = problem(tls, tls.source.conninfo)
-    assert told is not None
-    assert "without TLS" in told
+    reason = problem(tls, tls.source.conninfo)
+    assert reason is not None
+    assert "without TLS" in reason
 
 
-# Its sessions ---------------------------------------------------------------------------------------
+# Sessions on the source -----------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -307,7 +303,7 @@ def test_foreign_session_is_recorded_before_it_reads_a_table(copying: LiveRun, m
 def test_foreign_session_that_was_lost_is_replaced_and_recorded_again(
     copying: LiveRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once the session is ended between its recording and the copy, and once within the copy."""
+    """The session ends twice: between its recording and the copy, and within the copy."""
     seen: set[tuple[int, str]] = set()
     ended: list[str] = []
     check = foreign_session.check
@@ -337,7 +333,7 @@ def test_foreign_session_that_was_lost_is_replaced_and_recorded_again(
 
 @pytest.mark.parametrize("way", ["retry", "cutover"])
 def test_foreign_session_that_is_left_over_is_ended(copying: LiveRun, way: str) -> None:
-    """The target's server process is stopped and cannot tell the source; the next command ends what it left there."""
+    """The target's server process is stopped, so its session on the source stays until the next command ends it."""
     started = forks().start(copying.arguments("migrate"), copying.project, CONFITURE_FAILPOINT="copy.before_commit:3")
     assert started.wait().code == -signal.SIGKILL
     left = "INSERT INTO confiture.runner (run_id, epoch, host, pid, command, tool_version, ended_at, ended_why,"
@@ -367,7 +363,7 @@ _CLONE_NEWNET = 0x40000000
 
 @contextlib.contextmanager
 def inside(namespace: str) -> Iterator[None]:
-    """Have processes that are started in the block live in a network namespace."""
+    """Start the processes of the block in a network namespace."""
     libc = ctypes.CDLL(None, use_errno=True)
     with open("/proc/thread-self/ns/net") as here, open(f"/run/netns/{namespace}") as there:
         assert libc.setns(there.fileno(), _CLONE_NEWNET) == 0
@@ -417,7 +413,7 @@ def far() -> Iterator[tuple[Server, str, str]]:
 GONE_SECONDS = 60
 
 
-def test_foreign_session_is_gone_within_a_minute_once_every_packet_is_dropped(
+def test_foreign_session_ends_within_a_minute_if_packets_are_dropped(
     far: tuple[Server, str, str], tmp_path: Path
 ) -> None:
     server, address, device = far
@@ -439,7 +435,7 @@ def test_foreign_session_is_gone_within_a_minute_once_every_packet_is_dropped(
                 " WHERE l.relation = 'item'::regclass AND a.state = 'idle in transaction'"
             )
             assert len(source.rows(held)) == 1
-            # The frames go to an address that nobody has: nothing is refused, nothing arrives.
+            # No host has the address of the frames, so that no packet is refused and none arrives.
             for command in (
                 f"neigh replace {address} lladdr 02:00:00:00:00:99 nud permanent dev {device}",
                 f"-n cft{os.getpid()} neigh replace 10.213.77.1 lladdr 02:00:00:00:00:98 nud permanent dev {device}p",
@@ -447,7 +443,7 @@ def test_foreign_session_is_gone_within_a_minute_once_every_packet_is_dropped(
                 subprocess.run(["ip", *command.split()], check=True)
             began = time.monotonic()
             while source.rows(held):
-                assert time.monotonic() - began < GONE_SECONDS, "the session and its lock are still there"
+                assert time.monotonic() - began < GONE_SECONDS, "the session still holds its lock"
                 time.sleep(0.5)
             there._pg.pgconn.finish()  # type: ignore[union-attr]
             with pytest.raises(psycopg.OperationalError):

@@ -1,4 +1,4 @@
-"""A session of the application that waits for a lock of Confiture gets it, whatever Confiture is doing.
+"""Confiture gives way to a session of the application that waits for one of its locks, whatever Confiture is doing.
 
 Each test makes one piece of work wait for a lock that the test holds, so that it cannot end by itself, and then has
 the application ask for a table that this work reads.
@@ -52,7 +52,7 @@ CREATE INDEX bare_pkey ON bare (n);
 CREATE TABLE parted (id bigint PRIMARY KEY);
 CREATE TABLE quartered (id bigint PRIMARY KEY);
 """
-#: Without the tables that go by COPY only, or have no way back.
+#: Without the tables that require COPY or cannot be rolled back.
 KEYED = tuple(
     "\n".join(line for line in ddl.splitlines() if not {"b", "bare"} & set(line.split())) for ddl in (OLD, NEW)
 )
@@ -81,7 +81,7 @@ class Work(threading.Thread):
             self.error = error
 
     def done(self) -> None:
-        """Wait for it, and raise what it raised."""
+        """Wait for its end, and raise its error."""
         self.join(timeout=100)
         assert not self.is_alive()
         if self.error is not None:
@@ -90,14 +90,14 @@ class Work(threading.Thread):
 
 @contextmanager
 def held(database: TestDatabase, statement: str) -> Iterator[None]:
-    """A lock for the block, held by a session that is in the way of Confiture, and not of the application."""
-    with database.connect(autocommit=False, application_name="in the way") as other:
+    """Hold a lock for the block that blocks Confiture and not the application."""
+    with database.connect(autocommit=False, application_name="holder") as other:
         other.execute(statement.encode())
         yield
 
 
 def ask(database: TestDatabase, table: str) -> int:
-    """Have the application lock a table for itself, as ALTER TABLE does; its process."""
+    """Lock a table exclusively as the application, like ALTER TABLE. Returns the process ID of the session."""
     with database.connect(application_name="deploy", options=f"-c statement_timeout={PATIENCE}") as application:
         with application.transaction():
             application.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE".encode())
@@ -110,23 +110,23 @@ def assert_gives_way(
     lock: tuple[TestDatabase, str],
     asked: tuple[TestDatabase, str],
     *,
-    told: bool = True,
+    reported: bool = True,
     role: str = "",
 ) -> None:
-    """The application's statement ends while the work cannot, and the work ends after that."""
+    """Assert that the application's statement ends while the work is blocked, and that the work ends after that."""
     work = Work(act)
     with held(*lock):
         work.start()
-        until(lambda: lock[0].rows(_WAITS.format(role)) or not work.is_alive(), "the work waiting for the test")
+        until(lambda: lock[0].rows(_WAITS.format(role)) or not work.is_alive(), "the work to wait for the test")
         pid = ask(*asked)
         assert work.is_alive(), work.error
     work.done()
-    if told:
+    if reported:
         assert [line for line in live.progress.lines if f"gave way to pid {pid} (postgres, deploy)" in line]
 
 
 def index_of(table: str) -> str:
-    """A lock that a statement reading the table waits for, and one that locks it does not."""
+    """A lock that blocks a statement that reads the table, but not one that locks it."""
     return f"ALTER INDEX {table}_pkey SET TABLESPACE pg_default"
 
 
@@ -148,14 +148,14 @@ def test_planning_gives_way(databases: Databases, tmp_path: Path) -> None:
     live = LiveRun(databases, tmp_path, OLD, NEW)
     found: list[object] = []
     lock = (live.source, "LOCK TABLE ONLY quartered IN ACCESS EXCLUSIVE MODE")
-    assert_gives_way(live, lambda: found.append(live.plan()), lock, (live.source, "part"), told=False)
+    assert_gives_way(live, lambda: found.append(live.plan()), lock, (live.source, "part"), reported=False)
     assert found
 
 
 def test_preview_gives_way(live: LiveRun) -> None:
     found: list[object] = []
     act = lambda: found.append(commands.plan.preview(live.where, live.choices, "a", 3))  # noqa: E731
-    assert_gives_way(live, act, (live.source, index_of("a")), (live.source, "a"), told=False)
+    assert_gives_way(live, act, (live.source, index_of("a")), (live.source, "a"), reported=False)
     assert len(found[0]) == 3  # type: ignore[arg-type]
 
 
@@ -165,7 +165,7 @@ def test_planning_the_ranges_of_a_copy_gives_way(live: LiveRun) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["copy", "fdw"])
-def test_copying_a_chunk_gives_way_and_cuts_it(databases: Databases, tmp_path: Path, strategy: str) -> None:
+def test_copying_a_chunk_gives_way_and_splits_it(databases: Databases, tmp_path: Path, strategy: str) -> None:
     live = LiveRun(databases, tmp_path, *KEYED, strategy=strategy, chunk_rows=20)
     live.setup()
     lock = (live.target, "LOCK TABLE a IN SHARE MODE")
@@ -179,12 +179,12 @@ def test_copying_a_chunk_gives_way_and_cuts_it(databases: Databases, tmp_path: P
     live.assert_same(a=SAME["a"], parted=SAME["parted"])
 
 
-def test_an_index_that_is_built_concurrently_waits_for_no_snapshot(live: LiveRun) -> None:
-    """It waits for transactions, not for a lock on the table."""
+def test_concurrent_index_build_waits_for_no_snapshot_of_confiture(live: LiveRun) -> None:
+    """The index build waits for transactions, not for a lock on the table."""
     work = Work(live.migrate)
     with held(live.target, "LOCK TABLE a IN SHARE MODE"):
         work.start()
-        until(lambda: live.target.rows(_WAITS.format("")), "the copy waiting for the test")
+        until(lambda: live.target.rows(_WAITS.format("")), "the copy to wait for the test")
         with live.source.connect(options=f"-c statement_timeout={PATIENCE}") as application:
             application.execute("CREATE INDEX CONCURRENTLY by_n ON a (n)")
         assert work.is_alive()
@@ -225,7 +225,7 @@ def test_verifying_a_range_gives_way_and_compares_its_halves(live: LiveRun, monk
 
 
 def summed(monkeypatch: pytest.MonkeyPatch, name: str) -> set[KeyRange]:
-    """The ranges that are summed on the source from now on."""
+    """The ranges whose checksums are computed on the source from here on."""
     found: set[KeyRange] = set()
     sums = getattr(checksum, name)
 
@@ -238,7 +238,7 @@ def summed(monkeypatch: pytest.MonkeyPatch, name: str) -> set[KeyRange]:
     return found
 
 
-def test_verifying_a_table_whose_keys_are_ordered_differently_gives_way(
+def test_verifying_a_table_with_differently_ordered_keys_gives_way(
     live: LiveRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live.migrate()
@@ -248,19 +248,19 @@ def test_verifying_a_table_whose_keys_are_ordered_differently_gives_way(
     found: list[Result] = []
     assert_gives_way(live, lambda: found.append(live.verify()), (live.source, index_of("b")), (live.source, "b"))
     assert sorted(d.key["code"] for d in found[0].differences if d.key) == ["c3", "c33"]
-    # Two chunks of 20 rows, the first of which gave way and was cut.
+    # Two chunks of 20 rows, the first of which gave way and was split.
     edges = {edge for span in spans for edge in (span.lower, span.upper) if edge}
     assert len(edges) == 2
     assert len(spans) == 4
 
 
-def test_the_target_of_such_a_table_is_scanned_without_a_lock_on_the_source(live: LiveRun) -> None:
+def test_target_with_different_key_order_is_scanned_without_source_lock(live: LiveRun) -> None:
     live.migrate()
     lock = (live.target, index_of("b"))
-    assert_gives_way(live, live.verify, lock, (live.source, "b"), told=False)
+    assert_gives_way(live, live.verify, lock, (live.source, "b"), reported=False)
 
 
-def test_verifying_a_stopped_application_gives_way(databases: Databases, tmp_path: Path) -> None:
+def test_verifying_without_capture_gives_way(databases: Databases, tmp_path: Path) -> None:
     live = LiveRun(databases, tmp_path, OLD, NEW, chunk_rows=20)
     live.setup(capture=False)
     live.choices = live.chosen(capture=False)
@@ -293,7 +293,7 @@ def test_a_reverse_pass_gives_way_on_the_target(databases: Databases, tmp_path: 
     assert live.source.value("SELECT count(*) FROM a WHERE n < 0") == 40
 
 
-def test_comparing_every_row_after_the_cutover_gives_way_on_the_target(databases: Databases, tmp_path: Path) -> None:
+def test_comparing_all_rows_after_the_cutover_gives_way_on_the_target(databases: Databases, tmp_path: Path) -> None:
     live = LiveRun(databases, tmp_path, *KEYED)
     live.through()
     found: list[Result] = []
@@ -303,7 +303,7 @@ def test_comparing_every_row_after_the_cutover_gives_way_on_the_target(databases
 
 
 def sleeps_first(monkeypatch: pytest.MonkeyPatch, side: str, database: TestDatabase, table: str) -> Work:
-    """Have the first hashing of rows on a side take a minute, and the application ask for a table of it meanwhile."""
+    """Let the first hashing of rows on a side take a minute, while the application requests a lock on a table there."""
     hashes = checksum.hashes
     other = Work(lambda: ask(database, table))
 
@@ -318,7 +318,7 @@ def sleeps_first(monkeypatch: pytest.MonkeyPatch, side: str, database: TestDatab
     return other
 
 
-def test_telling_suspects_apart_gives_way(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_classifying_suspect_rows_gives_way(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     live.migrate()
     live.tamper("UPDATE a SET n = 99 WHERE id = 3")
     settle = suspects.classify
@@ -350,12 +350,12 @@ def test_preparing_a_rollback_gives_way_on_the_target(
 
 @dataclass
 class Two:
-    """Sessions to two databases, the first as a role that may only read; units of work give way."""
+    """Sessions to two databases whose units of work give way. The first one is of a role that may only read."""
 
     old: TestDatabase
     one: Session
     other: Session
-    told: list[str]
+    messages: list[str]
 
 
 @pytest.fixture
@@ -364,13 +364,13 @@ def two(databases: Databases) -> Iterator[Two]:
     role = f"reader_{old.name}"
     old.sql(f"CREATE ROLE {role} LOGIN PASSWORD 'r'; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
     reader = config.resolve(make_conninfo(old.conninfo, user=role, password="r"), Path())
-    told: list[str] = []
+    messages: list[str] = []
     with (
-        yielding.watching(told.append),
+        yielding.watching(messages.append),
         Session(reader, "one") as one,
         Session(config.resolve(new.conninfo, Path()), "other") as other,
     ):
-        yield Two(old, one, other, told)
+        yield Two(old, one, other, messages)
     old.sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
@@ -386,11 +386,11 @@ def test_a_role_that_may_not_see_other_sessions_gives_way_to_them(two: Two) -> N
     with pytest.raises(GaveWay, match=r"gave way to pid \d+ \(postgres, deploy\)"):
         unit()
     work.done()
-    assert len(two.told) == 1
+    assert len(two.messages) == 1
 
 
-def test_nothing_is_cancelled_once_the_other_side_has_committed(two: Two) -> None:
-    """A COMMIT that is cancelled while it waits for a standby would be no failure, and not there."""
+def test_no_statement_is_cancelled_once_the_other_side_has_committed(two: Two) -> None:
+    """A COMMIT that is cancelled while it waits for a standby reports success without being replicated."""
     other = Work(lambda: ask(two.old, "a"))
     with yielding.yielding(two.one), two.one.transaction() as tx:
         tx.pg.execute("LOCK TABLE public.a IN ACCESS SHARE MODE")
@@ -398,20 +398,20 @@ def test_nothing_is_cancelled_once_the_other_side_has_committed(two: Two) -> Non
             there.pg.execute("CREATE TABLE public.kept ()")
         other.start()
         waits = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'deploy' AND wait_event_type = 'Lock'"
-        until(lambda: two.old.rows(waits), "the application waiting")
+        until(lambda: two.old.rows(waits), "the application to wait")
         tx.pg.execute("SELECT pg_sleep(3)")
     other.done()
-    assert two.told == []
+    assert two.messages == []
 
 
-def test_a_statement_cancelled_for_another_reason_did_not_give_way(two: Two) -> None:
+def test_statement_cancelled_for_another_reason_is_no_giving_way(two: Two) -> None:
     with pytest.raises(psycopg.errors.QueryCanceled):
         with yielding.yielding(two.one), two.one.transaction() as tx:
             tx.pg.execute("SET LOCAL statement_timeout = 1; SELECT pg_sleep(60)")
 
 
 def test_nothing_gives_way_under_the_lock_of_a_cutover(verified: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The write pause has its own limit."""
+    """The limit of the write pause applies there instead."""
     synchronise = cutover._synchronise
     other = Work(lambda: ask(verified.source, "parted"))
 
@@ -422,9 +422,9 @@ def test_nothing_gives_way_under_the_lock_of_a_cutover(verified: LiveRun, monkey
         with reading(follower.context.source, verify.lock_list(args[0])) as tx:
             other.start()
             waits = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'deploy' AND wait_event_type = 'Lock'"
-            until(lambda: verified.source.rows(waits), "the application waiting")
+            until(lambda: verified.source.rows(waits), "the application to wait")
             tx.pg.execute("SELECT pg_sleep(3)")
-        # Its own sessions would wait behind the application now, so it releases the lock and tries again.
+        # Its own sessions would wait behind the application, so it releases the lock and retries.
         synchronise(follower, *args)
 
     monkeypatch.setattr(cutover, "_synchronise", read_slowly)
@@ -434,12 +434,12 @@ def test_nothing_gives_way_under_the_lock_of_a_cutover(verified: LiveRun, monkey
     other.done()
 
 
-def test_autovacuum_and_sessions_that_do_not_wait_for_confiture_are_not_given_way_to(live: LiveRun) -> None:
-    """One that waits for another session is not helped by it."""
+def test_confiture_gives_way_only_to_sessions_that_wait_for_it(live: LiveRun) -> None:
+    """Giving way does not help a session that waits for another one."""
     work = Work(live.migrate)
     with held(live.source, "LOCK TABLE bare IN ROW EXCLUSIVE MODE"), held(live.target, "LOCK TABLE a IN SHARE MODE"):
         work.start()
-        until(lambda: live.target.rows(_WAITS.format("")), "the copy waiting for the test")
+        until(lambda: live.target.rows(_WAITS.format("")), "the copy to wait for the test")
         with live.source.connect(options="-c statement_timeout=3s", application_name="deploy") as application:
             with pytest.raises(psycopg.errors.QueryCanceled):
                 application.execute("LOCK TABLE bare IN SHARE MODE; SELECT 1")

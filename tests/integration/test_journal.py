@@ -1,4 +1,4 @@
-"""What the journal's tables refuse by themselves, whatever the program does."""
+"""The tables of the journal enforce these rules themselves, whatever the program does."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PLAN = "plan = '{}', plan_hash = 'h'"
 
 
 def session_of(database: TestDatabase) -> Session:
-    """The database as the tool opens it."""
+    """A session as the tool opens it."""
     return Session(config.resolve(database.conninfo, Path("/nowhere")), "test")
 
 
@@ -45,7 +45,7 @@ def journal(database: TestDatabase) -> Iterator[Session]:
 
 
 def begin(session: Session) -> Run:
-    """A new run of the database."""
+    """Insert a new run."""
     with session.transaction() as tx:
         return runs.create(tx, run_id=uuid.uuid4(), source=SOMEWHERE, target=("new", {}), options={})
 
@@ -57,14 +57,14 @@ def run(journal: Session) -> Run:
 
 
 def add_table(tx: Transaction, run: Run) -> None:
-    """One planned table, ``public.t``, of one chunk."""
+    """Insert one planned table, ``public.t``, with one chunk."""
     ref = TableRef("public", "t")
     table_plans.add(tx, run.id, 1, target=ref, source=ref, plan={}, estimate=0, fingerprint=None)
     chunks.add(tx, run.id, 1, [KeyRange(None, None)], first=1, sealed=True)
 
 
 def refused(session: Session, statement: str, message: str) -> None:
-    """The statement's transaction cannot commit, and why."""
+    """Assert that the transaction of the statement fails with this message."""
     with pytest.raises(psycopg.Error, match=message), session.transaction() as tx:
         tx.pg.execute(statement.encode())
 
@@ -72,7 +72,7 @@ def refused(session: Session, statement: str, message: str) -> None:
 # Transitions ---------------------------------------------------------------------------------------
 
 
-def test_the_states_the_table_takes_are_those_of_the_program(database: TestDatabase, journal: Session) -> None:
+def test_the_states_that_the_table_accepts_are_those_of_the_program(database: TestDatabase, journal: Session) -> None:
     check = database.value(
         "SELECT pg_get_constraintdef(oid) FROM pg_constraint"
         " WHERE conrelid = 'confiture.run'::regclass AND conname = 'run_state_check'"
@@ -89,13 +89,13 @@ def test_a_state_changed_without_its_event_does_not_commit(journal: Session, run
     refused(journal, f"UPDATE confiture.run SET state = 'migrating', {PLAN}", "may not go from setup to migrating")
 
 
-def test_an_event_of_an_earlier_transaction_does_not_do(journal: Session, run: Run) -> None:
+def test_event_of_an_earlier_transaction_does_not_permit_a_transition(journal: Session, run: Run) -> None:
     with journal.transaction() as tx:
         runs.note(tx, run.id, run.epoch, "begin", from_state="setup", to_state="migrating")
     refused(journal, f"UPDATE confiture.run SET state = 'migrating', {PLAN}", "may not go from setup to migrating")
 
 
-def test_an_event_of_another_run_does_not_do(journal: Session, run: Run) -> None:
+def test_an_event_of_another_run_does_not_permit_a_transition(journal: Session, run: Run) -> None:
     with journal.transaction() as tx:
         transitions.fire(tx, run, "abort")
     other = begin(journal)
@@ -116,11 +116,11 @@ def test_an_event_without_an_edge_is_refused(journal: Session, run: Run) -> None
         )
 
 
-def test_a_state_nobody_knows_is_refused(journal: Session, run: Run) -> None:
+def test_an_unknown_state_is_refused(journal: Session, run: Run) -> None:
     refused(journal, f"UPDATE confiture.run SET state = 'copied', {PLAN}", "run_state_check")
 
 
-def test_a_run_cannot_be_written_down_half_way(journal: Session, run: Run) -> None:
+def test_a_run_cannot_be_inserted_in_a_later_state(journal: Session, run: Run) -> None:
     statement = (
         "CREATE TEMP TABLE copy AS TABLE confiture.run; "
         "UPDATE copy SET id = gen_random_uuid(), state = 'cleaned', plan = '{}', plan_hash = 'h'; "
@@ -141,7 +141,7 @@ def test_a_transition_leaves_its_event(database: TestDatabase, journal: Session,
     assert event == [("abort", "setup", "aborted", 1, {"why": "a test"})]
 
 
-def test_of_two_processes_that_fire_one_moves_the_run(journal: Session, run: Run) -> None:
+def test_only_one_of_two_processes_performs_a_transition(journal: Session, run: Run) -> None:
     with journal.transaction() as tx:
         transitions.fire(tx, run, "abort")
     with pytest.raises(Held, match="no longer in state setup"), journal.transaction() as tx:
@@ -156,19 +156,19 @@ def test_a_target_has_one_live_run(journal: Session, run: Run) -> None:
         begin(journal)
 
 
-def test_a_new_run_follows_one_that_is_over(journal: Session, run: Run) -> None:
+def test_a_new_run_may_follow_one_that_has_ended(journal: Session, run: Run) -> None:
     with journal.transaction() as tx:
         transitions.fire(tx, run, "abort")
     assert begin(journal).state == SETUP
 
 
-def test_the_epoch_never_falls(journal: Session, run: Run) -> None:
+def test_the_epoch_never_decreases(journal: Session, run: Run) -> None:
     with journal.transaction() as tx:
         assert runs.raise_epoch(tx, run.id, run.epoch, 2)
     refused(journal, "UPDATE confiture.run SET epoch = 1", "would fall from 2 to 1")
 
 
-def test_the_epoch_is_raised_only_where_it_is_the_one_seen(journal: Session, run: Run) -> None:
+def test_the_epoch_is_raised_only_from_the_expected_value(journal: Session, run: Run) -> None:
     with journal.transaction() as tx:
         assert runs.raise_epoch(tx, run.id, run.epoch, 2)
         assert not runs.raise_epoch(tx, run.id, run.epoch, 2)
@@ -184,7 +184,7 @@ def test_a_run_has_one_live_runner(journal: Session, run: Run) -> None:
         leases.begin(tx, run.id, 2, host="b", pid=2, command="migrate")
 
 
-def test_a_password_is_not_taken_into_the_journal(journal: Session, run: Run) -> None:
+def test_the_journal_refuses_a_password(journal: Session, run: Run) -> None:
     refused(journal, "UPDATE confiture.run SET source_conninfo = 'host=a Password = x'", "source_conninfo_check")
 
 
@@ -193,7 +193,7 @@ def test_a_password_is_not_taken_into_the_journal(journal: Session, run: Run) ->
 
 @pytest.fixture
 def chunk(journal: Session, run: Run) -> Chunk:
-    """A table's only chunk, done with ten rows in epoch 1."""
+    """The only chunk of a table, done with ten rows in epoch 1."""
     with journal.transaction() as tx:
         add_table(tx, run)
         (only,) = chunks.of_table(tx, run.id, 1)
@@ -207,7 +207,7 @@ def test_a_chunk_that_is_done_stays_done(journal: Session, chunk: Chunk, status:
 
 
 @pytest.mark.parametrize("column", ["rows", "epoch"])
-def test_a_chunk_that_is_done_says_its_rows_and_its_epoch(journal: Session, chunk: Chunk, column: str) -> None:
+def test_a_chunk_that_is_done_records_its_rows_and_its_epoch(journal: Session, chunk: Chunk, column: str) -> None:
     refused(journal, f"UPDATE confiture.chunk SET {column} = NULL", "chunk_check")
 
 
@@ -219,7 +219,7 @@ def test_a_chunk_that_is_not_done_has_no_rows(journal: Session, run: Run) -> Non
 
 @pytest.mark.parametrize("statement", ["UPDATE {} SET run_id = run_id", "DELETE FROM {}", "TRUNCATE {}"])
 @pytest.mark.parametrize("table", ["event", "difference", "verified_unit"])
-def test_history_is_only_added_to(journal: Session, run: Run, table: str, statement: str) -> None:
+def test_history_is_append_only(journal: Session, run: Run, table: str, statement: str) -> None:
     with journal.transaction() as tx:
         tx.pg.execute(
             "INSERT INTO confiture.verification (run_id, number, epoch, plan_hash, purpose)"
@@ -262,7 +262,7 @@ def test_a_database_without_a_journal_has_no_version(database: TestDatabase) -> 
         assert schema.version(tx) == schema.newest()
 
 
-def test_an_installation_that_breaks_off_leaves_nothing(database: TestDatabase) -> None:
+def test_an_interrupted_installation_leaves_no_objects(database: TestDatabase) -> None:
     with session_of(database) as session:
         with session.rehearsal() as tx:
             schema.install(tx)
@@ -271,7 +271,7 @@ def test_an_installation_that_breaks_off_leaves_nothing(database: TestDatabase) 
     assert database.rows("SELECT 1 FROM pg_namespace WHERE nspname = 'confiture'") == []
 
 
-def test_a_newer_journal_is_not_installed_over(journal: Session) -> None:
+def test_installing_over_a_newer_journal_is_refused(journal: Session) -> None:
     with journal.transaction() as tx:
         tx.pg.execute("INSERT INTO confiture.migration VALUES (99, 'later', '9.9')")
     with pytest.raises(Refused, match="version 99"), journal.transaction() as tx:
@@ -311,8 +311,8 @@ LATER = ControlMigration(99, "later", "ALTER TABLE confiture.run ADD COLUMN late
 
 
 @pytest.fixture
-def half_way(databases: Databases, tmp_path: Path, forks: Forks) -> SmallMove:
-    """Killed in its copy."""
+def killed_in_copy(databases: Databases, tmp_path: Path, forks: Forks) -> SmallMove:
+    """A run whose migrate was killed during the copy."""
     move = small_move.make(databases, tmp_path)
     move.setup()
     assert forks.run(move.arguments("migrate"), move.project, CONFITURE_FAILPOINT="copy.before_commit:3").code == -9
@@ -327,49 +327,49 @@ def newer_tool() -> Iterator[pytest.MonkeyPatch]:
         yield patch
 
 
-def test_a_newer_tool_goes_on_with_a_run_that_an_older_one_began(half_way: SmallMove, databases: Databases) -> None:
+def test_newer_version_continues_a_run_that_an_older_one_began(killed_in_copy: SmallMove, databases: Databases) -> None:
     with newer_tool():
         for given in ((), ("--source", "old")):
-            looked = half_way.run("plan", *given, code=4).err
+            looked = killed_in_copy.run("plan", *given, code=4).err
             assert "an older confiture wrote it" in looked
-        half_way.run("migrate")
-    assert half_way.target.value("SELECT max(version) FROM confiture.migration") == 99
-    assert "install the confiture that wrote it" in half_way.run("verify", code=4).err
+        killed_in_copy.run("migrate")
+    assert killed_in_copy.target.value("SELECT max(version) FROM confiture.migration") == 99
+    assert "install the confiture that wrote it" in killed_in_copy.run("verify", code=4).err
     with newer_tool():
-        half_way.finish()
-    half_way.assert_every_row_arrived_once()
-    half_way.assert_as_designed(databases)
+        killed_in_copy.finish()
+    killed_in_copy.assert_every_row_arrived_once()
+    killed_in_copy.assert_as_designed(databases)
 
 
 @pytest.mark.parametrize("command", ["verify", "cutover", "abort"])
-def test_any_command_that_changes_a_run_upgrades_its_journal_first(half_way: SmallMove, command: str) -> None:
-    half_way.run("migrate")
-    half_way.run("verify")
+def test_any_command_that_changes_a_run_upgrades_its_journal_first(killed_in_copy: SmallMove, command: str) -> None:
+    killed_in_copy.run("migrate")
+    killed_in_copy.run("verify")
     with newer_tool():
-        half_way.run(command)
-    assert half_way.target.value("SELECT max(version) FROM confiture.migration") == 99
+        killed_in_copy.run(command)
+    assert killed_in_copy.target.value("SELECT max(version) FROM confiture.migration") == 99
 
 
 @pytest.mark.parametrize("point", ["upgrade.before_commit", "upgrade.after_commit"])
-def test_an_upgrade_that_breaks_off_happens_once(half_way: SmallMove, point: str) -> None:
+def test_an_interrupted_upgrade_is_applied_once(killed_in_copy: SmallMove, point: str) -> None:
     def broken(name: str) -> None:
         if name == point:
             raise psycopg.OperationalError("server closed the connection unexpectedly")
 
     with newer_tool() as patch:
         patch.setattr(schema, "failpoint", broken)
-        half_way.run("migrate", code=3)
-    done = half_way.target.value("SELECT max(version) FROM confiture.migration") == 99
+        killed_in_copy.run("migrate", code=3)
+    done = killed_in_copy.target.value("SELECT max(version) FROM confiture.migration") == 99
     assert done == point.endswith("after_commit")
     with newer_tool():
-        half_way.run("migrate")
-        half_way.finish()
-    assert half_way.target.value("SELECT count(*) FROM confiture.migration WHERE version = 99") == 1
-    half_way.assert_every_row_arrived_once()
+        killed_in_copy.run("migrate")
+        killed_in_copy.finish()
+    assert killed_in_copy.target.value("SELECT count(*) FROM confiture.migration WHERE version = 99") == 1
+    killed_in_copy.assert_every_row_arrived_once()
 
 
-def test_a_journal_is_not_upgraded_while_somebody_works_with_it(half_way: SmallMove) -> None:
-    with half_way.holding(), newer_tool():
-        told = half_way.run("verify", code=6).err
-    assert f"pid {os.getpid()} works with it" in told
-    assert half_way.target.value("SELECT max(version) FROM confiture.migration") < 99
+def test_a_journal_is_not_upgraded_while_another_command_uses_it(killed_in_copy: SmallMove) -> None:
+    with killed_in_copy.holding(), newer_tool():
+        err = killed_in_copy.run("verify", code=6).err
+    assert f"pid {os.getpid()} works with it" in err
+    assert killed_in_copy.target.value("SELECT max(version) FROM confiture.migration") < 99

@@ -1,4 +1,4 @@
-"""A key stays a key where it is copied to: no change of one row reaches another, and no row without a key is lost."""
+"""A key is also unique in the target: no change of a row affects another row, and no row without a key is lost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from servers import Databases
 INSENSITIVE = "CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false);"
 TYPES = "CREATE EXTENSION IF NOT EXISTS citext; CREATE DOMAIN mail AS citext;"
 
-#: A source type, the target's, a key that stays, and one that comes and goes and is equal to it in the target.
+#: The type in the source, the type in the target, a key that stays, and a deleted key that equals it in the target.
 EQUAL_IN_THE_TARGET = {
     "case by citext": ("text", "citext", "'bob@x'", "'BOB@x'"),
     "case by a domain over citext": ("text", "mail", "'bob@x'", "'BOB@x'"),
@@ -36,7 +36,7 @@ def table(kind: str) -> str:
 
 
 def key_comes_and_goes(live: LiveRun, key: str) -> None:
-    """From setup to cutover; between them another row comes and goes, in one pass and in two."""
+    """Run setup to cutover. Insert and delete another row in between, in one pass and in two."""
     live.up_to_cutover()
     live.source.sql(f"INSERT INTO t VALUES ({key}, 'other'); DELETE FROM t WHERE k = {key}")
     live.follow()
@@ -49,7 +49,7 @@ def key_comes_and_goes(live: LiveRun, key: str) -> None:
 
 
 @pytest.mark.parametrize("case", EQUAL_IN_THE_TARGET.values(), ids=EQUAL_IN_THE_TARGET.keys())
-def test_a_row_stays_when_one_goes_that_would_equal_it_in_the_target(
+def test_deleting_a_row_keeps_one_whose_key_is_equal_in_the_target(
     databases: Databases, tmp_path: Path, case: tuple[str, str, str, str]
 ) -> None:
     old, new, stays, goes = case
@@ -60,9 +60,7 @@ def test_a_row_stays_when_one_goes_that_would_equal_it_in_the_target(
     key_comes_and_goes(live, goes)
 
 
-def test_a_row_stays_when_one_goes_that_a_collation_of_the_target_makes_equal(
-    old_databases: Databases, tmp_path: Path
-) -> None:
+def test_deleting_a_row_keeps_one_made_equal_by_a_target_collation(old_databases: Databases, tmp_path: Path) -> None:
     old = table("text") + "INSERT INTO t VALUES ('bob@x', 'stays');"
     live = LiveRun(old_databases, tmp_path, old, INSENSITIVE + table("text COLLATE ci"))
     (planned,) = live.plan().tables
@@ -70,7 +68,7 @@ def test_a_row_stays_when_one_goes_that_a_collation_of_the_target_makes_equal(
     key_comes_and_goes(live, "'BOB@x'")
 
 
-def test_a_collation_that_comes_after_the_plan_deletes_no_other_row(old_databases: Databases, tmp_path: Path) -> None:
+def test_collation_changed_after_the_plan_deletes_no_other_row(old_databases: Databases, tmp_path: Path) -> None:
     old = table("text") + "INSERT INTO t VALUES ('bob@x', 'stays');"
     live = LiveRun(old_databases, tmp_path, old, INSENSITIVE + table("text"))
     live.setup()
@@ -85,9 +83,7 @@ def test_a_collation_that_comes_after_the_plan_deletes_no_other_row(old_database
     live.assert_same(t="SELECT * FROM t")
 
 
-def test_a_large_table_whose_key_is_no_key_in_the_target_is_refused_with_the_reason(
-    databases: Databases, tmp_path: Path
-) -> None:
+def test_large_table_whose_key_is_not_unique_in_the_target_is_refused(databases: Databases, tmp_path: Path) -> None:
     old = table("text") + "INSERT INTO t SELECT g, 'x' FROM generate_series(1, 1000) g;"
     live = LiveRun(databases, tmp_path, old, TYPES + table("mail"), recopy_mb=0)
     with pytest.raises(Refused, match="cannot be captured") as refused:
@@ -95,7 +91,7 @@ def test_a_large_table_whose_key_is_no_key_in_the_target_is_refused_with_the_rea
     assert "k is copied to k, which has type public.mail" in refused.value.why
 
 
-def test_a_key_that_is_asked_for_and_is_no_key_in_the_target_is_a_fault(databases: Databases, tmp_path: Path) -> None:
+def test_a_requested_key_that_is_no_key_in_the_target_is_a_fault(databases: Databases, tmp_path: Path) -> None:
     live = LiveRun(databases, tmp_path, table("text"), table("char(8)"), "t:\n  $key: [k]\n")
     with pytest.raises(FaultyInput, match="1 fault") as refused:
         live.plan()
@@ -114,7 +110,7 @@ def test_a_key_that_is_asked_for_and_is_no_key_in_the_target_is_a_fault(database
         ("text", 'text COLLATE "C"', "'a '"),
     ],
 )
-def test_a_key_whose_image_keeps_keys_apart_is_captured(
+def test_a_key_whose_image_distinguishes_all_keys_is_captured(
     databases: Databases, tmp_path: Path, old: str, new: str, key: str
 ) -> None:
     live = LiveRun(databases, tmp_path, table(old) + f"INSERT INTO t VALUES ({key}, 'a');", table(new))
@@ -145,7 +141,7 @@ def test_a_key_whose_image_keeps_keys_apart_is_captured(
         ("k uuid PRIMARY KEY", None),
     ],
 )
-def test_a_rollback_needs_a_key_that_keeps_what_is_written_later_apart(
+def test_rollback_needs_a_key_that_distinguishes_rows_written_later(
     databases: Databases, tmp_path: Path, new: str, problem: str | None
 ) -> None:
     live = LiveRun(databases, tmp_path, table("uuid"), f"CREATE TABLE t ({new}, v text)")
@@ -156,7 +152,7 @@ def test_a_rollback_needs_a_key_that_keeps_what_is_written_later_apart(
 
 # Indexes -------------------------------------------------------------------------------------------
 
-#: An index beside NOT NULL columns k and v that does not find each row by ``=``.
+#: An index on a table with NOT NULL columns k and v that does not find each row by ``=``.
 OTHER_INDEXES = {
     "another collation": 'CREATE UNIQUE INDEX i ON t (k COLLATE "POSIX")',
     "another operator class": "CREATE UNIQUE INDEX i ON t (k text_pattern_ops)",
@@ -222,7 +218,7 @@ def test_a_pass_finds_the_rows_of_a_text_key_by_the_index(databases: Databases, 
 NULLABLE = "CREATE TABLE t (code text UNIQUE, n int);"
 ROWS = "INSERT INTO t SELECT g, g FROM generate_series(1, {}) g; INSERT INTO t VALUES (NULL, -1), (NULL, -2);"
 NOT_VALID = "ALTER TABLE t ADD CONSTRAINT code_there NOT NULL code NOT VALID;"
-#: Whether each is of PostgreSQL 18 only; and tables whose key column has a NULL behind a NOT NULL.
+#: Tables whose key column holds a NULL despite a NOT NULL, each with whether it needs PostgreSQL 18.
 UNPROVED = {
     "not validated, two bounds": (True, NULLABLE + ROWS.format(2500) + NOT_VALID),
     "not validated, three bounds": (True, NULLABLE + ROWS.format(3000) + NOT_VALID),
@@ -263,7 +259,7 @@ def test_a_row_whose_key_is_null_behind_a_not_null_arrives(
 
 
 @pytest.mark.parametrize("version", ["databases", "old_databases"])
-def test_a_key_that_becomes_null_during_the_run_is_an_error_until_it_is_fixed(
+def test_a_key_that_becomes_null_is_an_error_until_it_is_fixed(
     request: pytest.FixtureRequest, tmp_path: Path, version: str
 ) -> None:
     ddl = "CREATE TABLE t (code text NOT NULL UNIQUE, n int)"
@@ -282,7 +278,7 @@ def test_a_key_that_becomes_null_during_the_run_is_an_error_until_it_is_fixed(
 
 
 def test_a_null_is_never_the_bound_of_a_range(databases: Databases, tmp_path: Path) -> None:
-    """Whatever the catalog said when the plan was made."""
+    """The catalog reported NOT NULL when the table was planned."""
     ddl = "CREATE TABLE t (code text NOT NULL UNIQUE, n int)"
     live = LiveRun(databases, tmp_path, ddl, ddl)
     job = RunTable(live.plan().tables[0], "x")

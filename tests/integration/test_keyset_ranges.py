@@ -1,4 +1,4 @@
-"""Key ranges as a server compares them: each key in exactly one, whatever its type and collation."""
+"""Each key lies in exactly one range, as the server compares them, whatever its type and collation."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ TABLES: dict[str, tuple[KeyPart, ...]] = {
 }
 
 ints = st.one_of(st.integers(-3, 3), st.integers(-(2**31), 2**31 - 1)).map(str)
-#: Quotes, backslashes, percent signs, case, accents, line breaks: what a literal or a collation trips over.
+#: Quotes, backslashes, percent signs, case, accents, line breaks: special characters of literals and collations.
 strings = st.one_of(
     st.text(st.sampled_from("aAbB'\"\\%{}\n\té-_ "), max_size=4),
     st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=3),
@@ -71,7 +71,7 @@ def lists(*parts: st.SearchStrategy[str]) -> st.SearchStrategy[list[KeyValue]]:
     return st.lists(st.tuples(*parts), max_size=12)
 
 
-#: Keys for every table at once: a round trip for all of them.
+#: Keys for every table together, so that one round trip suffices for all of them.
 ALL_KEYS: st.SearchStrategy[dict[str, list[KeyValue]]] = st.fixed_dictionaries(
     {
         "one_int": lists(ints),
@@ -90,7 +90,7 @@ ALL_KEYS: st.SearchStrategy[dict[str, list[KeyValue]]] = st.fixed_dictionaries(
 
 @dataclass(frozen=True)
 class Cut:
-    """A table cut at some of its keys."""
+    """A table that is split at some of its keys."""
 
     table: str
     parts: tuple[KeyPart, ...]
@@ -98,7 +98,7 @@ class Cut:
     bounds: Sequence[KeyValue]
 
     def query(self) -> sql.Composed:
-        """For each key in order: the ranges it lies in, by either way of writing them."""
+        """For each key in order, the ranges that contain it, by both styles of the predicate."""
         spans = ranges(self.bounds, None, last=True)
         tests = [
             sql.SQL("array_positions(ARRAY[{}], true)").format(
@@ -115,7 +115,7 @@ class Cut:
         )
 
     def expected(self) -> Iterator[tuple[Any, ...]]:
-        """The same by position: a range begins with its bound."""
+        """The same by the position of the key. A range begins with its bound."""
         cuts = {bound: n for n, bound in enumerate(self.bounds, 2)}
         at = 1
         for key in self.ordered:
@@ -134,7 +134,7 @@ def connection(databases: Databases) -> Iterator[psycopg.Connection[Any]]:
 
 
 def fill(connection: psycopg.Connection[Any], keys: dict[str, list[KeyValue]]) -> None:
-    """All keys in all tables, in one round trip; equal ones once."""
+    """Insert all keys into all tables in one round trip, each key once."""
     statements = []
     for table, rows in keys.items():
         names = sql.SQL(", ").join(sql.Identifier(p.name) for p in TABLES[table])
@@ -167,7 +167,7 @@ def in_order(
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(keys=ALL_KEYS, every=st.integers(1, 4))
-def test_every_key_lies_in_the_one_range_that_its_place_says(
+def test_every_key_lies_in_exactly_the_range_of_its_position(
     connection: psycopg.Connection[Any], keys: dict[str, list[KeyValue]], every: int
 ) -> None:
     try:
@@ -182,7 +182,7 @@ def test_every_key_lies_in_the_one_range_that_its_place_says(
 
 
 def test_a_collation_that_is_not_bytewise_orders_bounds_and_keys_alike(old_databases: Databases) -> None:
-    """The embedded server knows bytewise collations only."""
+    """The embedded server offers bytewise collations only."""
     database = old_databases.make()
     database.sql('CREATE TABLE public.word (a text COLLATE "und-x-icu" PRIMARY KEY)')
     parts = (KeyPart("a", "text"),)
@@ -195,8 +195,8 @@ def test_a_collation_that_is_not_bytewise_orders_bounds_and_keys_alike(old_datab
         assert connection.execute(cut.query()).fetchall() == list(cut.expected())
 
 
-def test_bounds_that_are_no_longer_there_still_part_the_keys(connection: psycopg.Connection[Any]) -> None:
-    """Rows go between planning and copying; their keys stay bounds."""
+def test_bounds_of_deleted_rows_still_separate_the_keys(connection: psycopg.Connection[Any]) -> None:
+    """Rows are deleted between planning and copying. Their keys remain bounds."""
     fill(connection, {"two_plain": [(str(n // 3), "x" * (n % 3)) for n in range(12)]})
     ordered = in_order(connection)["two_plain"]
     bounds = ordered[2::3]
@@ -212,7 +212,7 @@ def test_bounds_that_are_no_longer_there_still_part_the_keys(connection: psycopg
     assert counts == [(2,), (2,), (2,), (2,), (2,), (2,), (2,), (2,), (0,), (0,)]
 
 
-def test_keys_are_walked_in_their_own_order_not_in_that_of_their_text(connection: psycopg.Connection[Any]) -> None:
+def test_keys_are_walked_in_the_order_of_their_type_not_of_their_text(connection: psycopg.Connection[Any]) -> None:
     fill(connection, {"one_int": [(str(n),) for n in (9, 10, -1, 100)]})
     parts = TABLES["one_int"]
     query = sql.SQL("SELECT {} FROM public.one_int ORDER BY {}").format(key_texts(parts), columns(parts))

@@ -95,7 +95,7 @@ def test_compaction_waits_for_a_pass(live: LiveRun, monkeypatch: pytest.MonkeyPa
         def then_compact(*args: Any) -> int:
             if not waited:
                 compaction.start()
-                until(lambda: not compaction.is_alive() or live.source.rows(WAITING), "compaction at the lock")
+                until(lambda: not compaction.is_alive() or live.source.rows(WAITING), "compaction to wait for the lock")
                 waited.append(compaction.is_alive())
             return copy_rows(*args)
 

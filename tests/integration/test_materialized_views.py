@@ -31,7 +31,7 @@ def _stale(live: LiveRun) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("kind", ["databases", "old_databases"])
-def test_views_are_refreshed_after_the_last_change_and_those_without_data_stay_so(
+def test_populated_views_are_refreshed_after_the_last_change(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     live = LiveRun(request.getfixturevalue(kind), tmp_path, TABLES + ROWS, TABLES + VIEWS)
@@ -52,7 +52,7 @@ def test_views_are_refreshed_after_the_last_change_and_those_without_data_stay_s
     live.cleanup()
 
 
-def test_a_refresh_that_fails_is_reported_and_repeated_by_the_command(
+def test_a_refresh_that_fails_is_reported_and_retried_by_the_command(
     databases: Databases, tmp_path: Path, forks: Forks
 ) -> None:
     failing = "CREATE MATERIALIZED VIEW failing AS SELECT 1 / (v - 7777) AS q FROM a;"

@@ -1,4 +1,4 @@
-"""The opening is prepared before the closing commits: nothing behind the point of no return can wait or fail."""
+"""The opening is prepared before the closing commits: no step after the point of no return can wait or fail."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def verified(databases: Databases, tmp_path: Path) -> LiveRun:
 
 @contextmanager
 def holding(database: TestDatabase, *statements: str) -> Iterator[psycopg.Connection[object]]:
-    """A session of the application's that has an open transaction for the block."""
+    """A session of the application, with a transaction that is open for the duration of the block."""
     with database.connect(autocommit=False, application_name="report") as connection:
         for statement in statements:
             connection.execute(statement.encode())
@@ -86,8 +86,8 @@ def test_a_reader_of_the_source_does_not_delay_a_rollback(verified: LiveRun) -> 
     verified.assert_same(**SAME)
 
 
-def test_what_blocks_the_opening_aborts_the_cutover_and_is_named(databases: Databases, tmp_path: Path) -> None:
-    """Enabling a rule takes the strongest lock, so a reader blocks it: known before the source is closed."""
+def test_session_that_blocks_the_opening_aborts_the_cutover_and_is_named(databases: Databases, tmp_path: Path) -> None:
+    """Enabling a rule takes the strongest lock, so a reader blocks it. The source is not closed yet."""
     run = LiveRun(databases, tmp_path, OLD, NEW + RULE)
     run.up_to_cutover()
     with holding(run.target, "SELECT * FROM p") as reader:
@@ -99,10 +99,10 @@ def test_what_blocks_the_opening_aborts_the_cutover_and_is_named(databases: Data
     assert run.open_sides(WRITE) == {"target"}
 
 
-def test_what_blocks_the_openings_first_lock_is_named_and_outwaited(
+def test_session_that_blocks_the_first_lock_is_named_and_waited_for(
     verified: LiveRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It comes between the rehearsal and the attempt."""
+    """The session takes its lock between the rehearsal and the attempt."""
     begin = cutover._begin_opening
     maintenance = verified.target.connect(autocommit=False, application_name="maintenance")
 
@@ -114,7 +114,7 @@ def test_what_blocks_the_openings_first_lock_is_named_and_outwaited(
     ended: list[int] = []
 
     def end() -> None:
-        until(lambda: any("maintenance" in line for line in verified.progress.lines), "the session being named")
+        until(lambda: any("maintenance" in line for line in verified.progress.lines), "the session to be named")
         ended.append(1)
         maintenance.rollback()
 
@@ -127,7 +127,7 @@ def test_what_blocks_the_openings_first_lock_is_named_and_outwaited(
     assert verified.open_sides(WRITE) == {"target"}
 
 
-def test_what_blocks_the_opening_of_the_source_aborts_the_rollback(databases: Databases, tmp_path: Path) -> None:
+def test_session_that_blocks_opening_the_source_aborts_the_rollback(databases: Databases, tmp_path: Path) -> None:
     run = LiveRun(databases, tmp_path, OLD + RULE, NEW)
     run.through()
     with holding(run.source, "SELECT * FROM p"):
@@ -139,10 +139,10 @@ def test_what_blocks_the_opening_of_the_source_aborts_the_rollback(databases: Da
 
 
 @pytest.mark.parametrize("command", ["cutover", "rollback"])
-def test_a_crash_between_the_two_commits_is_finished_though_a_reader_blocks_it(
+def test_switch_killed_between_the_two_commits_finishes_despite_a_reader(
     databases: Databases, tmp_path: Path, command: str
 ) -> None:
-    """Until the other database opens, neither takes writes: the reader is named, and ended after a grace period."""
+    """No database accepts writes until the other one opens. The reader is named, and ended after a grace period."""
     run = LiveRun(databases, tmp_path, OLD + RULE, NEW + RULE)
     if command == "cutover":
         run.up_to_cutover()
@@ -165,10 +165,10 @@ def test_a_crash_between_the_two_commits_is_finished_though_a_reader_blocks_it(
     run.assert_same(**SAME)
 
 
-def test_a_burst_during_the_attempts_at_the_lock_is_applied_before_it(
+def test_a_burst_during_the_lock_attempts_is_applied_before_the_lock(
     verified: LiveRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The log is drained before each attempt: under the lock little of it is left."""
+    """The log is drained before each attempt, so that little of it remains under the lock."""
     monkeypatch.setattr(cutover, "MOST_UNDER_LOCK", 1_000)
     waiting: list[int] = []
     synchronise = cutover._synchronise
@@ -180,7 +180,7 @@ def test_a_burst_during_the_attempts_at_the_lock_is_applied_before_it(
 
     monkeypatch.setattr(cutover, "_synchronise", counted)
     limits = Limits(lock_timeout=0.2)
-    # The write block's triggers are there already, by an earlier attempt.
+    # An earlier attempt has already created the triggers of the write block.
     with holding(verified.target, SLOW), pytest.raises(CutoverAborted):
         verified.cutover(Limits(lock_timeout=0.2, give_up_after=1, max_write_pause=1))
     waiting.clear()
@@ -196,8 +196,10 @@ def test_a_burst_during_the_attempts_at_the_lock_is_applied_before_it(
     verified.assert_same(**SAME)
 
 
-def test_too_many_changes_under_the_lock_release_it_first(verified: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The log's size is looked at first under the lock."""
+def test_too_many_changes_under_the_lock_are_applied_after_its_release(
+    verified: LiveRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The size of the log is checked first under the lock."""
     monkeypatch.setattr(cutover, "MOST_UNDER_LOCK", 100)
     drained: list[int] = []
     drain = cutover.drain
@@ -214,11 +216,11 @@ def test_too_many_changes_under_the_lock_release_it_first(verified: LiveRun, mon
     verified.assert_same(**SAME)
 
 
-#: Holds the lock that setting the sequence needs, which is done under the lock on the source's tables alone.
+#: Holds the lock that setval needs. The cutover calls setval while it holds only the lock on the source's tables.
 SLOW = "ALTER SEQUENCE p_id_seq CACHE 5"
 
 
-def test_a_statement_under_the_lock_is_cancelled_at_the_end_of_the_write_pause(verified: LiveRun) -> None:
+def test_statement_under_the_lock_is_cancelled_when_the_write_pause_ends(verified: LiveRun) -> None:
     with holding(verified.target, SLOW):
         with pytest.raises(CutoverAborted, match="the write pause would exceed"):
             verified.cutover(Limits(lock_timeout=30, give_up_after=1, max_write_pause=1))
@@ -281,13 +283,13 @@ def test_a_session_used_by_another_thread_has_the_limit_of_the_pause(databases: 
     assert unlimited == ["30000", "0"]
 
 
-def test_a_process_that_freezes_under_the_lock_does_not_keep_writers(verified: LiveRun) -> None:
+def test_a_process_that_freezes_under_the_lock_does_not_block_writers(verified: LiveRun) -> None:
     """The server ends the session that holds the lock; the source is still serving."""
     arguments = [*verified.arguments("cutover"), "--max-write-pause", "3", "--lock-timeout", "3"]
     with holding(verified.target, SLOW):
         running = forks().start(arguments, verified.project)
         waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'setval'"
-        until(lambda: verified.target.rows(waits), "the sequence waiting under the lock")
+        until(lambda: verified.target.rows(waits), "setval to wait under the lock")
         running.signal(signal.SIGSTOP)
         verified.source.sql(f"SET lock_timeout = '60s'; {WRITE}")
         running.signal(signal.SIGKILL)
@@ -297,7 +299,7 @@ def test_a_process_that_freezes_under_the_lock_does_not_keep_writers(verified: L
 
 
 def test_the_lock_on_all_tables_has_one_deadline(databases: Databases, tmp_path: Path) -> None:
-    """Each table is blocked for a part of --lock-timeout only, and all of them together for longer than it."""
+    """Each table is blocked for less than --lock-timeout, and all tables together for longer."""
     names = [f"t{n}" for n in range(6)]
     tables = "".join(f"CREATE TABLE {name} (id int PRIMARY KEY);" for name in names)
     run = LiveRun(databases, tmp_path, tables, tables)
@@ -310,13 +312,13 @@ def test_the_lock_on_all_tables_has_one_deadline(databases: Databases, tmp_path:
     def release() -> None:
         for name, holder in holders.items():
             waits = f"SELECT 1 FROM pg_locks WHERE relation = '{name}'::regclass AND NOT granted"
-            until(lambda waits=waits: run.source.rows(waits) or ended, f"the lock on {name} being waited for")
+            until(lambda waits=waits: run.source.rows(waits) or ended, f"a session to wait for the lock on {name}")
             time.sleep(0.4)
             holder.rollback()
 
     releasing = threading.Thread(target=release)
     with pytest.MonkeyPatch.context() as patch:
-        # The write block's triggers need these locks too, and have no deadline in common.
+        # Creating the triggers of the write block needs these locks too, and has no common deadline.
         patch.setattr(cutover, "prepare_block", lambda *_: None)
         run.source.sql(
             f"CREATE FUNCTION {run.source.run_schema}.write_block() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN END'"
@@ -331,10 +333,10 @@ def test_the_lock_on_all_tables_has_one_deadline(databases: Databases, tmp_path:
     assert run.open_sides("INSERT INTO t0 VALUES (2)") == {"source"}
 
 
-def test_a_cancellation_at_the_end_of_the_write_pause_hits_no_later_statement(
+def test_cancellation_when_the_write_pause_ends_affects_no_later_statement(
     databases: Databases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is on its way when the statement's own timeout ends it: the next statement has no limit."""
+    """The cancel request is on its way when the statement's own timeout ends it. The next statement has no limit."""
     cancel = psycopg.Connection.cancel_safe
 
     def late(connection: psycopg.Connection[object], **options: float) -> None:

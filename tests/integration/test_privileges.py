@@ -1,4 +1,4 @@
-"""The privileges of ``docs/privileges.md``: enough for the whole way, and each one needed."""
+"""The privileges of ``docs/privileges.md`` suffice for every command, and each one is needed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PASSWORDS = {"source-password": "canary1-source", "target-password": "canary2-ta
 
 
 def blocks(server_version: int) -> list[tuple[str, str]]:
-    """The page's SQL with where it runs, without what is for another PostgreSQL."""
+    """The SQL blocks of the page for this version of PostgreSQL, each with the database where it runs."""
     found = re.findall(r"^```sql\n-- on ([^\n]*)\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     other = "16 and earlier" if server_version >= 170000 else "17 and later"
     return [(place, text) for place, text in found if other not in place]
@@ -32,7 +32,7 @@ def blocks(server_version: int) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Site:
-    """A project whose databases are reached as the page's two roles, over TCP with SCRAM."""
+    """A project that connects to its databases as the two roles of the page, over TCP with SCRAM."""
 
     project: Project
     source_role: str
@@ -41,7 +41,7 @@ class Site:
     statements: tuple[tuple[str, str], ...]
 
     def named(self, text: str) -> str:
-        """The page's SQL with this test's names."""
+        """The SQL of the page with the names of this test."""
         for word, name in self.names.items():
             text = re.sub(rf"\b{re.escape(word)}\b", name, text)
         return text
@@ -55,7 +55,7 @@ class Site:
                     database.sql(statement)
 
     def clean(self) -> None:
-        """Run the block for afterwards: it has to suffice for dropping the role."""
+        """Run the block for the time after the migration. It must suffice to drop the role."""
         (text,) = (text for place, text in self.statements if "after" in place)
         for statement in filter(str.strip, self.named(text).split(";\n")):
             self.project.source.sql(statement)
@@ -63,7 +63,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path, databases: Databases) -> Iterator[Site]:
-    """The page followed to its end; the roles have nothing else."""
+    """A site after all steps of the page. The roles have no other privileges."""
     source = databases.cloned(OLD)
     target = f"{source.name}_new"
     databases.forget(target)
@@ -94,7 +94,7 @@ def _drop(databases: Databases, site: Site) -> None:
 
 @contextlib.contextmanager
 def watching(database: TestDatabase) -> Iterator[list[str]]:
-    """What pg_stat_activity and the process list show while the block runs."""
+    """The queries in pg_stat_activity and the command lines in the process list while the block runs."""
     seen: set[str] = set()
     end = threading.Event()
 
@@ -124,7 +124,7 @@ def journal(database: TestDatabase) -> str:
     return "\n".join(str(database.rows(f"SELECT t::text FROM confiture.{name} t")) for (name,) in tables)
 
 
-def test_the_pages_roles_suffice_for_every_step_and_no_password_is_ever_shown(site: Site) -> None:
+def test_documented_privileges_suffice_and_no_password_is_shown(site: Site) -> None:
     project = site.project
     project.new.sql(f"ALTER DATABASE {project.target} SET log_statement = 'ddl'")
     said: list[str] = []
@@ -191,12 +191,12 @@ def test_no_password_of_a_file_reaches_a_hook(site: Site, file: str) -> None:
     assert "ENCODED" not in done.stderr
 
 
-def test_with_its_owners_rights_the_role_captures_writes(site: Site) -> None:
+def test_role_with_the_owners_privileges_captures_writes(site: Site) -> None:
     setup = ("migrate", "schema-to-schema", "setup", "--source", "prod", "--target", site.project.target)
     mapped = (*setup, "--mapping", "column_mapping.yaml")
-    told = error(site.project.run(*mapped, check=4))
+    reported = error(site.project.run(*mapped, check=4))
     for table in ("tb_user", "tb_post"):
-        assert f"public.{table} belongs to postgres: GRANT postgres TO {site.source_role}" in told
+        assert f"public.{table} belongs to postgres: GRANT postgres TO {site.source_role}" in reported
     assert site.project.source.rows("SELECT 1 FROM pg_trigger WHERE NOT tgisinternal") == []
     site.execute("prod with capture")
     site.project.run(*mapped)
@@ -207,13 +207,13 @@ def test_with_its_owners_rights_the_role_captures_writes(site: Site) -> None:
     assert site.project.new.value("SELECT name FROM tb_user WHERE id = 7") == "meanwhile"
 
 
-def test_the_roles_suffice_for_an_abort_and_a_new_run(site: Site) -> None:
+def test_documented_privileges_suffice_for_an_abort_and_a_new_run(site: Site) -> None:
     site.project.reach("migrating")
     site.project.step("abort", "--yes")
     site.project.reach("verified")
 
 
-SOURCE_RIGHTS = [
+SOURCE_PRIVILEGES = [
     ("CREATE ON DATABASE {source}", "GRANT CREATE ON DATABASE {source} TO {role}"),
     ("TEMPORARY ON DATABASE {source}", "GRANT TEMPORARY ON DATABASE {source} TO {role}"),
     ("USAGE ON SCHEMA public", "GRANT USAGE ON SCHEMA public TO {role}"),
@@ -223,28 +223,28 @@ SOURCE_RIGHTS = [
 ]
 
 
-def test_each_right_on_the_source_is_asked_for_by_its_grant(site: Site) -> None:
+def test_each_missing_privilege_on_the_source_is_reported_with_its_grant(site: Site) -> None:
     source, role = site.project.source, site.source_role
-    # PUBLIC's own rights on the schema would stand in for the role's
+    # The privileges of PUBLIC on the schema would replace those of the role.
     source.sql("REVOKE ALL ON SCHEMA public FROM PUBLIC")
-    for right, grant in SOURCE_RIGHTS:
-        right, grant = (text.format(source=source.name, role=role) for text in (right, grant))
-        source.sql(f"REVOKE {right} FROM {role}")
-        told = error(site.project.setup("--mapping", "column_mapping.yaml", check=4))
-        assert grant in told, told
-        source.sql(re.search(r"GRANT .*", told)[0].split(";")[0])  # type: ignore[index]
+    for privilege, grant in SOURCE_PRIVILEGES:
+        privilege, grant = (text.format(source=source.name, role=role) for text in (privilege, grant))
+        source.sql(f"REVOKE {privilege} FROM {role}")
+        reported = error(site.project.setup("--mapping", "column_mapping.yaml", check=4))
+        assert grant in reported, reported
+        source.sql(re.search(r"GRANT .*", reported)[0].split(";")[0])  # type: ignore[index]
     assert site.project.new.rows("SELECT 1 FROM pg_namespace WHERE nspname = 'confiture'") == []
     site.project.setup("--mapping", "column_mapping.yaml")
 
 
-def test_all_that_the_plan_misses_is_told_at_once(site: Site) -> None:
+def test_all_missing_privileges_are_reported_together(site: Site) -> None:
     site.project.source.sql(f"REVOKE SELECT ON tb_user, tb_post FROM {site.source_role}")
-    told = error(site.project.setup("--mapping", "column_mapping.yaml", check=4))
-    assert "GRANT SELECT ON public.tb_user" in told
-    assert "GRANT SELECT ON public.tb_post" in told
+    reported = error(site.project.setup("--mapping", "column_mapping.yaml", check=4))
+    assert "GRANT SELECT ON public.tb_user" in reported
+    assert "GRANT SELECT ON public.tb_post" in reported
 
 
-def test_an_omitted_table_needs_no_right(site: Site) -> None:
+def test_an_omitted_table_needs_no_privilege(site: Site) -> None:
     site.project.source.sql("CREATE TABLE tb_secret (id int)")
     with (site.project.folder / "column_mapping.yaml").open("a") as mapping:
         mapping.write("$omit: [tb_secret]\n")
@@ -260,7 +260,7 @@ def test_row_security_is_refused_until_the_role_sees_every_row(site: Site) -> No
     assert site.project.new.value("SELECT count(*) FROM tb_user") == 300
 
 
-def test_row_security_that_comes_during_the_run_hides_no_row(site: Site) -> None:
+def test_row_security_enabled_during_the_run_hides_no_row(site: Site) -> None:
     site.project.setup("--mapping", "column_mapping.yaml", "--no-capture")
     site.project.source.sql("ALTER TABLE tb_post ENABLE ROW LEVEL SECURITY")
     assert "row-level security" in error(site.project.step("migrate", check=4))
@@ -269,11 +269,11 @@ def test_row_security_that_comes_during_the_run_hides_no_row(site: Site) -> None
     site.project.step("verify")
 
 
-def test_a_target_the_role_may_not_create_in_is_refused_by_its_grant(site: Site) -> None:
+def test_target_without_the_create_privilege_is_refused_with_its_grant(site: Site) -> None:
     new = site.project.new
     new.sql(f"ALTER DATABASE {new.name} OWNER TO postgres")
-    told = error(site.project.setup(check=4))
-    assert f"GRANT CREATE ON DATABASE {new.name} TO {site.target_role}" in told
+    reported = error(site.project.setup(check=4))
+    assert f"GRANT CREATE ON DATABASE {new.name} TO {site.target_role}" in reported
     assert new.rows("SELECT 1 FROM pg_namespace WHERE nspname LIKE 'confiture%'") == []
 
 
@@ -284,15 +284,15 @@ def test_tables_of_another_owner_on_the_target_are_refused(site: Site) -> None:
     for table in ("tb_user", "tb_post"):
         assert f"GRANT postgres TO {site.target_role}" in error(site.project.setup(check=4))
         new.sql(f"GRANT SELECT ON {table} TO {site.target_role}")
-    told = error(site.project.setup("--mapping", "column_mapping.yaml", check=4))
-    assert f"public.tb_user of the target belongs to postgres: GRANT postgres TO {site.target_role}" in told
+    reported = error(site.project.setup("--mapping", "column_mapping.yaml", check=4))
+    assert f"public.tb_user of the target belongs to postgres: GRANT postgres TO {site.target_role}" in reported
 
 
-def test_a_role_that_may_not_make_the_database_is_told_so(site: Site, databases: Databases) -> None:
+def test_missing_createdb_is_reported_when_the_target_does_not_exist(site: Site, databases: Databases) -> None:
     with psycopg.connect(site.project.source.conninfo, autocommit=True) as admin:
         admin.execute(f"DROP DATABASE {site.project.target}".encode())
-    told = error(site.project.setup(check=4))
-    assert f"ALTER ROLE {site.target_role} CREATEDB" in told
+    reported = error(site.project.setup(check=4))
+    assert f"ALTER ROLE {site.target_role} CREATEDB" in reported
     TestDatabase(databases.server, "postgres").sql(f"ALTER ROLE {site.target_role} CREATEDB")
     site.project.reach("migrating")
 
@@ -304,7 +304,7 @@ def test_a_role_that_may_not_make_the_database_is_told_so(site: Site, databases:
         ("DROP EXTENSION postgres_fdw", "permission denied to create extension"),
     ],
 )
-def test_without_postgres_fdw_tables_go_by_copy_and_the_plan_says_why(site: Site, undo: str, reason: str) -> None:
+def test_without_postgres_fdw_the_plan_uses_copy_and_gives_the_reason(site: Site, undo: str, reason: str) -> None:
     site.project.new.sql(undo.format(role=site.target_role))
     plan = site.project.step("plan", "--source", "prod", "--mapping", "column_mapping.yaml").stdout
     assert plan.count("strategy  copy") == 2
@@ -312,17 +312,17 @@ def test_without_postgres_fdw_tables_go_by_copy_and_the_plan_says_why(site: Site
     site.project.reach("verified")
 
 
-def test_a_blocker_of_another_role_is_named_without_the_right_to_see_more(site: Site) -> None:
+def test_blocker_of_another_role_is_named_without_further_privileges(site: Site) -> None:
     site.project.reach("verified")
     with site.project.source.connect(autocommit=False) as blocker:
         blocker.execute("UPDATE tb_user SET name = name WHERE id = 1")
-        told = error(site.project.step("cutover", "--give-up-after", "0", check=8))
-        assert f"pid {blocker.info.backend_pid} (postgres" in told
+        reported = error(site.project.step("cutover", "--give-up-after", "0", check=8))
+        assert f"pid {blocker.info.backend_pid} (postgres" in reported
         blocker.rollback()
     site.project.step("cutover")
 
 
-def test_a_session_that_may_not_be_ended_is_4_and_the_grant_is_named(site: Site) -> None:
+def test_missing_privilege_to_end_a_session_exits_4_and_names_the_grant(site: Site) -> None:
     project = site.project
     project.reach("verified")
     command = ("cutover", "--terminate-blockers", "--lock-timeout", "0.1", "--give-up-after", "20")
@@ -331,25 +331,25 @@ def test_a_session_that_may_not_be_ended_is_4_and_the_grant_is_named(site: Site)
     try:
         with project.source.connect(autocommit=False) as blocker:
             blocker.execute(f"SET SESSION AUTHORIZATION {application}; UPDATE tb_user SET name = name WHERE id = 1")
-            told = error(project.step(*command, check=4))
-            assert f"GRANT pg_signal_backend TO {site.source_role}" in told
-            assert f"pid {blocker.info.backend_pid}" in told
+            reported = error(project.step(*command, check=4))
+            assert f"GRANT pg_signal_backend TO {site.source_role}" in reported
+            assert f"pid {blocker.info.backend_pid}" in reported
             assert project.state == "verified"
             project.source.sql(f"GRANT pg_signal_backend TO {site.source_role}")
-            told = error(project.step(*command, check=4))
-            assert "superuser's session" in told
+            reported = error(project.step(*command, check=4))
+            assert "superuser's session" in reported
     finally:
         project.source.sql(f"DROP OWNED BY {application}; DROP ROLE {application}")
 
 
-# What everybody may do with what we make --------------------------------------------------------------
+# Privileges of PUBLIC on created objects -------------------------------------------------------------
 
 GENEROUS = """
 ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO PUBLIC;
 ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO PUBLIC;
 ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO PUBLIC;
 """
-#: Schemas that anybody may enter or make things in, and functions with our rights that anybody may call or lead astray.
+#: Schemas that PUBLIC may use, functions without a fixed search_path, and SECURITY DEFINER functions of PUBLIC.
 OPEN = """
 SELECT nspname::text FROM pg_namespace, aclexplode(nspacl) a WHERE nspname ~ '^confiture' AND a.grantee = 0
 UNION ALL SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
@@ -360,7 +360,7 @@ WHERE n.nspname ~ '^confiture' AND (
 """
 
 
-def test_what_we_make_is_open_to_nobody_whatever_default_privileges_say(databases: Databases, tmp_path: Path) -> None:
+def test_default_privileges_grant_public_nothing_on_created_objects(databases: Databases, tmp_path: Path) -> None:
     table = "CREATE TABLE item (id int PRIMARY KEY, n int);"
     live = LiveRun(databases, tmp_path, table + "INSERT INTO item VALUES (1, 1);" + GENEROUS, table)
     databases.make(live.target.name)
@@ -373,9 +373,7 @@ def test_what_we_make_is_open_to_nobody_whatever_default_privileges_say(database
     )
 
 
-def test_a_superusers_password_is_kept_out_of_a_log_that_has_every_statement(
-    databases: Databases, tmp_path: Path
-) -> None:
+def test_superusers_password_is_in_no_log_of_every_statement(databases: Databases, tmp_path: Path) -> None:
     table = "CREATE TABLE item (id int PRIMARY KEY, n int);"
     live = LiveRun(databases, tmp_path, table + "INSERT INTO item VALUES (1, 1)", table)
     databases.make(live.target.name)

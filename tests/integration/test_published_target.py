@@ -1,4 +1,4 @@
-"""Publications of the target's DDL neither stop the run nor are changed by it."""
+"""Publications in the target's DDL do not stop the run, and the run does not change them."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ PUBLICATIONS = {
 
 @pytest.mark.parametrize("kind", ["databases", "old_databases"])
 @pytest.mark.parametrize("publication", PUBLICATIONS.values(), ids=PUBLICATIONS.keys())
-def test_a_published_table_without_identity_is_migrated_and_published_after_the_cutover(
+def test_published_table_without_identity_is_migrated_and_still_published(
     kind: str, publication: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     databases: Databases = request.getfixturevalue(kind)
     ddl = f"{TABLES}{publication};"
-    # The walk key is the unique column: the target's primary key is not what a pass deletes by.
+    # The walk key is the unique column, so a pass does not delete by the primary key of the target.
     live = LiveRun(databases, tmp_path, TABLES + ROWS, ddl, "keyed:\n  $key: [code]\n", chunk_rows=7)
     live.setup()
     live.source.sql(CHANGE)
@@ -59,7 +59,7 @@ def test_a_published_table_without_identity_is_migrated_and_published_after_the_
     live.cleanup()
 
 
-def test_a_rollback_and_a_second_cutover_pass_a_publication(databases: Databases, tmp_path: Path) -> None:
+def test_a_publication_survives_a_rollback_and_a_second_cutover(databases: Databases, tmp_path: Path) -> None:
     tables = TABLES.replace("CREATE TABLE rate (country text, percent int);", "")
     rows = ROWS.replace("INSERT INTO rate SELECT 'c' || n, n FROM generate_series(1, 20) n;", "")
     ddl = f"{tables} CREATE PUBLICATION pub FOR ALL TABLES;"

@@ -1,6 +1,7 @@
-"""Somebody queues for a strong lock behind one of our sessions, and another of ours behind him.
+"""A session queues for a strong lock behind one session of Confiture, and another session of Confiture behind it.
 
-No server sees that as a deadlock: it is ours to step back, so that he goes first and we go on.
+No server detects that as a deadlock, because one session of Confiture waits for the other outside of the lock manager.
+Confiture therefore releases its lock, so that the other session proceeds, and retries.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ CREATE TABLE b (id bigint PRIMARY KEY, n bigint);
 CREATE TABLE parted (id bigint PRIMARY KEY);
 """
 SAME = {"a": "SELECT * FROM a", "b": "SELECT * FROM b"}
-#: Longer than any wait of ours, shorter than the test's own limit.
+#: Longer than any wait of Confiture, shorter than the time limit of the test.
 STUCK = "40s"
 
 
 class Queued(threading.Thread):
-    """Wants a table for itself, once."""
+    """Requests an exclusive lock on a table, once."""
 
     def __init__(self, database: TestDatabase, statement: str) -> None:
         super().__init__(daemon=True)
@@ -59,14 +60,14 @@ class Queued(threading.Thread):
                 self.error = error
 
     def go_and_wait(self) -> None:
-        """Start, and return once it waits for its lock."""
+        """Start, and return when the session waits for its lock."""
         self.start()
         waits = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'queued' AND wait_event_type = 'Lock'"
-        until(lambda: self._database.rows(waits), "somebody queueing for a lock")
+        until(lambda: self._database.rows(waits), "a session to queue for a lock")
 
 
 class Contrary(threading.Thread):
-    """Locks two tables against any sensible order, for as long as it is let; no deadlock is ever told to it."""
+    """Locks two tables repeatedly in an unusual order. Its long deadlock_timeout makes the other session the victim."""
 
     def __init__(self, database: TestDatabase) -> None:
         super().__init__(daemon=True)
@@ -109,7 +110,7 @@ def first_time(act: Callable[[], object], then: Callable[..., Any]) -> Callable[
     return both
 
 
-def test_a_chunk_by_fdw_steps_back(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chunk_by_fdw_gives_way_to_a_queued_lock(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     queued = Queued(live.source, "TRUNCATE b")
     move = Fdw.move
 
@@ -126,7 +127,7 @@ def test_a_chunk_by_fdw_steps_back(live: LiveRun, monkeypatch: pytest.MonkeyPatc
     live.assert_same(**SAME)
 
 
-def test_a_cutover_steps_back_and_tries_again(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cutover_gives_way_to_a_queued_lock_and_retries(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     live.migrate()
     assert live.verify().equal
     queued = Queued(live.source, "TRUNCATE b")
@@ -138,25 +139,25 @@ def test_a_cutover_steps_back_and_tries_again(live: LiveRun, monkeypatch: pytest
     live.assert_same(**SAME)
 
 
-def test_a_deadlock_while_the_catalog_is_read_is_tried_again(live: LiveRun) -> None:
+def test_reading_the_catalog_is_retried_after_a_deadlock(live: LiveRun) -> None:
     planned = []
     with live.source.connect(autocommit=False) as one:
         one.execute("LOCK TABLE ONLY parted")
         planning = threading.Thread(target=lambda: planned.append(live.plan()))
         planning.start()
         ours = "SELECT 1 FROM pg_stat_activity WHERE application_name LIKE 'confiture%' AND wait_event_type = 'Lock'"
-        until(lambda: live.source.rows(ours), "the plan waiting for the root")
-        # Its patience with a deadlock began first, so it is the victim.
+        until(lambda: live.source.rows(ours), "the plan to wait for the root")
+        # The plan began to wait first, so its deadlock_timeout expires first and it is the victim.
         one.execute("LOCK TABLE part")
         one.rollback()
     planning.join(timeout=60)
     assert planned
 
 
-def test_who_keeps_a_command_from_its_locks_is_named(
+def test_session_that_blocks_the_locks_of_a_command_is_named(
     databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither to begin nor to end is urgent: nobody is held up for long, and the command gives up at last."""
+    """Setup and cleanup are not urgent: they block other sessions only briefly, and are aborted in the end."""
     run = LiveRun(databases, tmp_path, OLD, NEW)
     for act, statement in ((run.setup, "UPDATE b SET n = n"), (run.cleanup, "SELECT FROM b")):
         with (
@@ -167,11 +168,11 @@ def test_who_keeps_a_command_from_its_locks_is_named(
             reader.execute("SELECT FROM b")
             with monkeypatch.context() as hasty:
                 hasty.setattr(blockers, "BRIEF_LOCK_SECONDS", 1)
-                with pytest.raises(Held, match=r"public\.b of the source could not be locked") as given_up:
+                with pytest.raises(Held, match=r"public\.b of the source could not be locked") as aborted:
                     act()
-            # Who only reads does not keep triggers from being made, only from being dropped.
-            assert ("reader" in str(given_up.value.why)) == (act == run.cleanup)
-            assert f"pid {other.info.backend_pid} (postgres, report" in str(given_up.value.why)
+            # A reader does not block the creation of triggers, only their removal.
+            assert ("reader" in str(aborted.value.why)) == (act == run.cleanup)
+            assert f"pid {other.info.backend_pid} (postgres, report" in str(aborted.value.why)
             assert any(f"held by pid {other.info.backend_pid}" in line for line in run.progress.lines)
         act()
         if act == run.setup:
@@ -181,7 +182,7 @@ def test_who_keeps_a_command_from_its_locks_is_named(
     run.assert_same(**SAME)
 
 
-def test_a_session_that_locks_in_the_contrary_order_only_takes_longer(databases: Databases, tmp_path: Path) -> None:
+def test_session_that_locks_in_contrary_order_only_delays_the_run(databases: Databases, tmp_path: Path) -> None:
     run = LiveRun(databases, tmp_path, OLD, NEW, strategy="fdw", chunk_rows=7)
     contrary = [Contrary(run.source)]
     contrary[0].start()

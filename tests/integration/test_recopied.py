@@ -1,4 +1,4 @@
-"""Small tables without a key: the cutover copies them again under its lock, and nobody takes them for wrong before."""
+"""The cutover copies small tables without a key again under its lock. Earlier checks report no difference in them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SAME = {
     "rate": "SELECT country, percent, parent_id FROM rate",
     "sale": "SELECT id, country, parent_id, 1 FROM sale",
 }
-#: The parent goes with its rows in the table without a key; a child of both comes.
+#: The parent is deleted with its rows in the table without a key. A child of both tables is inserted.
 CHANGE = """
 UPDATE sale SET parent_id = 2 WHERE parent_id = 5; DELETE FROM rate WHERE parent_id = 5;
 DELETE FROM parent WHERE id = 5;
@@ -52,7 +52,7 @@ def live(databases: Databases, tmp_path: Path) -> LiveRun:
     return run
 
 
-def test_what_changes_in_a_table_without_a_key_is_there_after_the_cutover(live: LiveRun, databases: Databases) -> None:
+def test_changes_in_a_table_without_a_key_are_present_after_the_cutover(live: LiveRun, databases: Databases) -> None:
     live.source.sql(CHANGE)
     live.follow()
     assert live.verify().equal
@@ -70,7 +70,7 @@ def test_an_emptied_table_without_a_key_is_empty_after_the_cutover(live: LiveRun
     live.assert_same(**SAME)
 
 
-def test_a_row_that_would_orphan_others_stops_the_cutover_and_the_source_serves_on(live: LiveRun) -> None:
+def test_row_that_would_orphan_others_aborts_the_cutover(live: LiveRun) -> None:
     live.source.sql("DELETE FROM rate WHERE percent = 1")
     assert live.verify().equal
     with pytest.raises(CutoverAborted, match="differ"):
@@ -93,13 +93,13 @@ def test_the_copy_under_the_lock_counts_against_the_write_pause(live: LiveRun) -
 LARGE = "CREATE TABLE plain (a int); INSERT INTO plain SELECT n FROM generate_series(1, 40000) n"
 
 
-def test_a_larger_table_without_a_key_is_refused_by_name_in_the_plan_too(databases: Databases, tmp_path: Path) -> None:
+def test_large_table_without_a_key_is_refused_by_plan_and_setup(databases: Databases, tmp_path: Path) -> None:
     run = LiveRun(databases, tmp_path, LARGE, "CREATE TABLE plain (a int)", recopy_mb=1)
-    for refused in (run.plan, run.setup):
-        with pytest.raises(Refused, match="writes cannot be captured") as told:
-            refused()
-        assert "public.plain has no usable key" in told.value.why
-        assert "--no-capture" in told.value.fix
+    for command in (run.plan, run.setup):
+        with pytest.raises(Refused, match="writes cannot be captured") as refused:
+            command()
+        assert "public.plain has no usable key" in refused.value.why
+        assert "--no-capture" in refused.value.fix
     assert run.plan(recopy_mb=2).tables[0].recopied
     assert not run.plan(capture=False).tables[0].recopied
 
@@ -110,13 +110,13 @@ def test_a_publication_of_all_tables_is_refused_by_name_unless_accepted(database
         "ALTER TABLE rate REPLICA IDENTITY FULL; CREATE PUBLICATION named FOR TABLE parent;"
         " CREATE PUBLICATION everything FOR ALL TABLES"
     )
-    for refused in (run.plan, run.setup):
+    for command in (run.plan, run.setup):
         with pytest.raises(Refused, match=r"publishes all its tables: everything$"):
-            refused()
+            command()
     run.choices = run.chosen(accept_publication=True)
     run.setup()
     run.migrate()
-    # The run's own tables are published by now: each needs an identity to be changed by.
+    # The publication includes the run's own tables here, so each needs a replica identity.
     run.source.sql(CHANGE)
     run.follow()
     assert run.verify().equal

@@ -20,7 +20,7 @@ from live import LiveRun
 from projects import OLD, Project, error
 from servers import Databases, TestDatabase
 
-#: Every object there is, by the row version that describes it: a rewrite shows even if it is undone again.
+#: Every object, with the row version that describes it, so that a rewrite is detected even if it is reverted.
 CATALOG = """
     SELECT 'trigger', oid::text, xmin::text, tgenabled::text FROM pg_trigger
     UNION ALL SELECT 'constraint', oid::text, xmin::text, '' FROM pg_constraint
@@ -44,7 +44,7 @@ LOCKS = """
     WHERE a.application_name LIKE 'confiture%%' AND l.database = (SELECT oid FROM pg_database WHERE datname = %s)
       AND c.relnamespace = 'public'::regnamespace AND c.relkind = 'r'
 """
-#: What lets writers pass.
+#: Lock modes that do not block writers.
 HARMLESS = {"AccessShareLock", "RowShareLock", "ShareUpdateExclusiveLock"}
 
 
@@ -101,7 +101,7 @@ def rehearse(live: LiveRun, limits: Limits | None = None) -> Rehearsal:
     return found
 
 
-def test_a_live_rehearsal_changes_nothing_locks_no_writer_out_and_tells_the_pause(live: LiveRun) -> None:
+def test_live_rehearsal_changes_nothing_and_blocks_no_writer(live: LiveRun) -> None:
     before = everything(live.source, live.target)
     with (
         live.source.connect(application_name="the app", autocommit=False) as writer,
@@ -117,11 +117,11 @@ def test_a_live_rehearsal_changes_nothing_locks_no_writer_out_and_tells_the_paus
             (writer.info.backend_pid, "the app"),
             (vacuum.info.backend_pid, "a vacuum"),
         }
-        # It waited for the vacuum, and so was seen.
+        # The rehearsal waited for the vacuum, so the watcher has seen its lock.
         assert "ShareUpdateExclusiveLock" in locks
         assert locks <= HARMLESS
     assert everything(live.source, live.target) == before
-    # What it does do is what `follow` does at any time.
+    # Its only changes are those that `follow` applies at any time.
     assert live.target.value("SELECT owner FROM account WHERE id = 8") == "new"
     assert live.target.value("SELECT count(*) FROM keyless") == 2
     names = [p.name.split()[0] for p in found.parts]
@@ -131,7 +131,7 @@ def test_a_live_rehearsal_changes_nothing_locks_no_writer_out_and_tells_the_paus
     live.cutover()
 
 
-def test_a_live_rehearsal_is_refused_as_the_cutover_is(live: LiveRun) -> None:
+def test_a_live_rehearsal_fails_with_the_error_of_the_cutover(live: LiveRun) -> None:
     with pytest.raises(CutoverAborted, match="would exceed --max-write-pause") as late:
         rehearse(live, Limits(max_write_pause=0.0001))
     assert late.value.exit_code == 8
@@ -146,9 +146,7 @@ def test_a_live_rehearsal_is_refused_as_the_cutover_is(live: LiveRun) -> None:
     assert rehearsed.value.lines() == real.value.lines()
 
 
-def test_a_stopped_application_s_rehearsal_compares_everything_and_changes_nothing(
-    tmp_path: Path, databases: Databases
-) -> None:
+def test_rehearsal_without_capture_compares_all_rows_and_changes_nothing(tmp_path: Path, databases: Databases) -> None:
     source = databases.cloned(OLD)
     databases.forget(f"{source.name}_new")
     project = Project(tmp_path, source, f"{source.name}_new")
@@ -158,11 +156,11 @@ def test_a_stopped_application_s_rehearsal_compares_everything_and_changes_nothi
     before = everything(source, project.new)
     with watching_locks(source) as locks, source.connect(autocommit=False) as reader:
         reader.execute("LOCK TABLE tb_user IN ROW EXCLUSIVE MODE")
-        told = json.loads(project.step("cutover", "--dry-run", "--format", "json").stdout)
+        printed = json.loads(project.step("cutover", "--dry-run", "--format", "json").stdout)
     assert locks <= HARMLESS
-    jsonschema.validate(told, json.loads((ROOT / "src/confiture/schemas/run.json").read_text()))
-    assert told["state"] == "verified"
-    assert len(told["rehearsal"]["blockers"]) == 1
+    jsonschema.validate(printed, json.loads((ROOT / "src/confiture/schemas/run.json").read_text()))
+    assert printed["state"] == "verified"
+    assert len(printed["rehearsal"]["blockers"]) == 1
     assert "compare every row" in project.step("cutover", "--dry-run").stdout
     source.sql("UPDATE tb_user SET name = 'changed' WHERE id = 7")
     rehearsed = error(project.step("cutover", "--dry-run", check=8))
@@ -174,7 +172,7 @@ def test_a_stopped_application_s_rehearsal_compares_everything_and_changes_nothi
     assert "already" in project.step("cutover", "--dry-run").stderr
 
 
-def test_a_missing_right_to_lock_is_found_with_the_error_of_the_cutover(tmp_path: Path, databases: Databases) -> None:
+def test_rehearsal_finds_a_missing_lock_privilege_as_the_cutover_does(tmp_path: Path, databases: Databases) -> None:
     source = databases.cloned(OLD)
     databases.forget(f"{source.name}_new")
     project = Project(tmp_path, source, f"{source.name}_new")

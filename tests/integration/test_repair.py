@@ -1,4 +1,4 @@
-"""``verify --repair``: what differs is brought again through the same catch-up, and must then verify cleanly."""
+"""``verify --repair`` copies the rows that differ again through catch-up, and then verifies them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SAME = {
 TAMPERED = {
     "a value": "UPDATE item SET name = 'x' WHERE code = 'c''3'; UPDATE gone_item SET name = NULL WHERE code = 'c''5'",
     "a row that is missing": "DELETE FROM line WHERE id % 3 = 0; DELETE FROM gone_item",
-    "a row too many": "INSERT INTO line VALUES (-5, 1, 'x', 1); INSERT INTO item SELECT 3, 'of nobody', 'x'",
+    "a row too many": "INSERT INTO line VALUES (-5, 1, 'x', 1); INSERT INTO item SELECT 3, 'of none', 'x'",
     "a key": "UPDATE item SET shop = shop + 50 WHERE code LIKE 'c''1%'",
 }
 
@@ -49,7 +49,7 @@ def live(databases: Databases, tmp_path: Path) -> LiveRun:
 
 
 @pytest.mark.parametrize("tampered", TAMPERED.values(), ids=TAMPERED)
-def test_rows_that_differ_are_healed_and_the_run_is_verified(live: LiveRun, tampered: str) -> None:
+def test_rows_that_differ_are_repaired_and_the_run_is_verified(live: LiveRun, tampered: str) -> None:
     live.tamper(tampered)
     assert not live.verify().equal
     assert live.state == "migrating"
@@ -59,7 +59,7 @@ def test_rows_that_differ_are_healed_and_the_run_is_verified(live: LiveRun, tamp
     live.assert_same(**SAME)
 
 
-def test_a_verified_run_is_repaired_without_asking_again(live: LiveRun) -> None:
+def test_a_verified_run_is_repaired_without_again(live: LiveRun) -> None:
     assert live.verify().equal
     live.tamper("DELETE FROM line")
     assert live.verify(repair=True).equal
@@ -68,7 +68,7 @@ def test_a_verified_run_is_repaired_without_asking_again(live: LiveRun) -> None:
     live.assert_same(**SAME)
 
 
-def test_what_no_row_heals_is_still_told_in_the_end(live: LiveRun) -> None:
+def test_difference_that_a_repair_cannot_remove_is_still_reported(live: LiveRun) -> None:
     live.tamper("DELETE FROM line WHERE id = 4")
     live.tamper("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'gone_name'::regclass")
     result = live.verify(repair=True)
@@ -77,7 +77,7 @@ def test_what_no_row_heals_is_still_told_in_the_end(live: LiveRun) -> None:
     assert live.target.value("SELECT count(*) FROM line WHERE id = 4") == 1
 
 
-def test_follow_compares_what_changed_since_the_verification_and_forgets_what_agrees(
+def test_follow_compares_changed_keys_and_discards_those_that_agree(
     live: LiveRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(changed_keys, "KEYS_AT_ONCE", 10)
@@ -91,7 +91,7 @@ def test_follow_compares_what_changed_since_the_verification_and_forgets_what_ag
     live.assert_same(**SAME)
 
 
-def test_a_difference_that_follow_confirms_takes_the_run_back_to_be_verified(live: LiveRun) -> None:
+def test_difference_that_follow_confirms_revokes_the_verification(live: LiveRun) -> None:
     assert live.verify().equal
     live.tamper("UPDATE line SET n = -1 WHERE id IN (8, 9)")
     live.touch("line", 8)
@@ -106,10 +106,10 @@ def test_a_difference_that_follow_confirms_takes_the_run_back_to_be_verified(liv
     live.assert_same(**SAME)
 
 
-def test_a_run_without_capture_says_what_to_do_instead(databases: Databases, tmp_path: Path) -> None:
+def test_repair_without_capture_is_refused_with_an_alternative(databases: Databases, tmp_path: Path) -> None:
     run = LiveRun(databases, tmp_path, OLD, NEW, MAPPING)
     run.setup(capture=False)
     run.migrate()
-    with pytest.raises(Refused, match="cannot be repaired") as told:
+    with pytest.raises(Refused, match="cannot be repaired") as refused:
         run.verify(repair=True)
-    assert "--restart-table" in told.value.fix
+    assert "--restart-table" in refused.value.fix

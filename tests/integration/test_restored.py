@@ -61,7 +61,7 @@ def test_a_server_restored_to_before_several_commands_delays_no_command(live: Li
     live.assert_same(**SAME)
 
 
-def test_a_frozen_runner_of_the_lost_time_has_an_epoch_of_its_own(live: LiveRun, forks: Forks) -> None:
+def test_a_frozen_runner_of_the_lost_time_has_a_distinct_epoch(live: LiveRun, forks: Forks) -> None:
     live.setup()
     copy = back_up(live.target.server)
     live.migrate()
@@ -81,7 +81,7 @@ def test_a_frozen_runner_of_the_lost_time_has_an_epoch_of_its_own(live: LiveRun,
     assert live.source.value(f"SELECT epoch FROM {live.source.run_schema}.fence") == now
 
 
-def test_a_takeover_between_reading_both_epochs_is_no_restored_target(live: LiveRun) -> None:
+def test_takeover_between_reading_both_epochs_is_not_taken_for_a_restore(live: LiveRun) -> None:
     live.setup()
     live.migrate()
     live.target.sql(EXPIRE_LEASE)
@@ -170,7 +170,7 @@ def lose_the_last_commit(live: LiveRun, forks: Forks) -> None:
 
 
 @pytest.mark.parametrize("lose", [lose_a_pass, lose_the_cutover_only, lose_the_last_commit])
-def test_a_target_that_lost_changes_is_not_opened_and_an_abort_opens_the_source(
+def test_target_that_lost_changes_stays_closed_and_abort_opens_the_source(
     live: LiveRun, forks: Forks, lose: Callable[[LiveRun, Forks], None]
 ) -> None:
     live.up_to_cutover()
@@ -233,7 +233,7 @@ def lose_the_last_commit_of_the_source(live: LiveRun, forks: Forks) -> None:
 
 
 @pytest.mark.parametrize("lose", [lose_a_reverse_pass, lose_the_rollback_only, lose_the_last_commit_of_the_source])
-def test_a_source_that_lost_changes_is_not_opened_and_a_cutover_opens_the_target(
+def test_source_that_lost_changes_stays_closed_and_cutover_opens_target(
     live: LiveRun, forks: Forks, lose: Callable[[LiveRun, Forks], None]
 ) -> None:
     live.through()

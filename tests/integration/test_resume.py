@@ -1,4 +1,4 @@
-"""What interrupts a migrate, and how the same command goes on: rivals, signals, bad rows, DDL, lost connections."""
+"""Interruptions of a migrate, and how the same command continues: rivals, signals, DDL, lost connections."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TAKEN_OVER = "another runner has taken this run over"
 
 @pytest.fixture
 def move(databases: Databases, tmp_path: Path) -> SmallMove:
-    """Set up with its mapping; nothing is copied."""
+    """A run that is set up with its mapping. No row is copied."""
     made = small_move.make(databases, tmp_path)
     made.setup()
     return made
@@ -56,9 +56,9 @@ def start(forks: Forks, move: SmallMove, *options: str, heartbeat: float | None 
 def stuck(
     forks: Forks, move: SmallMove, on: str = "target", heartbeat: float | None = None, **environment: str
 ) -> Iterator[Running]:
-    """A migrate that waits for a lock in the middle of its first chunk of ``post``; the lock is let go at the end.
+    """A migrate that waits for a lock in the middle of its first chunk of ``post``; the lock is released at the end.
 
-    On the target it has copied by then and holds both fences' rows; on the source it is about to read.
+    Blocked on the target, it has copied rows and holds both epochs' rows. Blocked on the source, it is about to read.
     """
     database, table = (move.target, "post") if on == "target" else (move.source, "tb_post")
     with database.connect(autocommit=False) as blocker:
@@ -70,13 +70,13 @@ def stuck(
 
 
 def waits(database: TestDatabase) -> bool:
-    """Whether a session waits for a lock there."""
+    """Whether a session of this database waits for a lock."""
     activity = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     return bool(database.rows(activity))
 
 
 def lapse(move: SmallMove) -> None:
-    """Make the lease as old as if it had not been renewed."""
+    """Age the lease, as if it had not been renewed."""
     move.target.sql(
         f"UPDATE confiture.runner SET heartbeat_at = heartbeat_at - interval '{LEASE_SECONDS + 1} s'"
         " WHERE ended_at IS NULL"
@@ -84,7 +84,7 @@ def lapse(move: SmallMove) -> None:
 
 
 def assert_finishes(move: SmallMove, databases: Databases) -> None:
-    """The same command ends it, and every row is there once."""
+    """Assert that the same command finishes the migration, and that every row is present exactly once."""
     move.run("migrate")
     move.finish()
     move.assert_every_row_arrived_once()
@@ -105,7 +105,7 @@ def test_a_second_migrate_names_the_living_holder_and_exits_6(
     assert holder.wait().code == 0
 
 
-def test_who_waits_for_a_silent_holder_goes_on_when_that_one_is_done(
+def test_a_command_that_waits_for_a_silent_holder_continues_after_it(
     forks: Forks, move: SmallMove, databases: Databases
 ) -> None:
     with stuck(forks, move) as holder:
@@ -115,7 +115,7 @@ def test_who_waits_for_a_silent_holder_goes_on_when_that_one_is_done(
     assert_finishes(move, databases)
 
 
-def test_ten_at_once_are_one_that_copies_and_nine_that_exit_6(
+def test_of_ten_concurrent_migrates_one_copies_and_nine_exit_6(
     forks: Forks, move: SmallMove, databases: Databases
 ) -> None:
     with stuck(forks, move, heartbeat=0.2) as holder:
@@ -126,7 +126,7 @@ def test_ten_at_once_are_one_that_copies_and_nine_that_exit_6(
     assert_finishes(move, databases)
 
 
-def test_ten_that_start_at_the_same_moment_copy_every_row_once(
+def test_ten_migrates_that_start_together_copy_every_row_once(
     forks: Forks, move: SmallMove, databases: Databases
 ) -> None:
     ended = [r.wait() for r in [start(forks, move, heartbeat=0.2) for _ in range(10)]]
@@ -137,7 +137,7 @@ def test_ten_that_start_at_the_same_moment_copy_every_row_once(
     assert_finishes(move, databases)
 
 
-def test_ten_setups_at_the_same_moment_begin_one_run(forks: Forks, databases: Databases, tmp_path: Path) -> None:
+def test_ten_setups_that_start_together_begin_one_run(forks: Forks, databases: Databases, tmp_path: Path) -> None:
     move = small_move.make(databases, tmp_path)
     setup = move.arguments("setup", "--mapping", str(move.mapping))
     ended = [r.wait() for r in [forks.start(setup, move.project, heartbeat=0.2) for _ in range(10)]]
@@ -148,7 +148,7 @@ def test_ten_setups_at_the_same_moment_begin_one_run(forks: Forks, databases: Da
 
 @contextmanager
 def contender(move: SmallMove) -> Iterator[tuple[Session, Session]]:
-    """Sessions on both databases, as a process has them before it holds the run."""
+    """Sessions on both databases, as a process opens them before it holds the run."""
     source, target = (config.resolve(name, move.project) for name in ("old", move.target.name))
     with Session(source, "test") as src, Session(target, "test") as tgt:
         yield src, tgt
@@ -163,8 +163,8 @@ def take(move: SmallMove, sessions: tuple[Session, Session], say: Callable[[str]
     return Context(*sessions, RunFacts(run.id, epoch, run.target_name, *(session.database for session in sessions)))
 
 
-def test_a_rival_that_comes_late_does_not_raise_the_fence_over_the_winner(move: SmallMove) -> None:
-    """It saw the dead holder, was overtaken, and must not touch the source's epoch any more."""
+def test_late_rival_does_not_raise_the_epoch_above_that_of_the_winner(move: SmallMove) -> None:
+    """It has seen the dead holder, but another contender takes the run first. The source's epoch must not change."""
     with contender(move) as frozen, contender(move) as quick, contender(move) as late:
         take(move, frozen)
         lapse(move)
@@ -177,15 +177,15 @@ def test_a_rival_that_comes_late_does_not_raise_the_fence_over_the_winner(move: 
         with pytest.raises(Held):
             take(move, late, overtake)
         (winner,) = won
-        assert move.fence() == move.journal("epoch") == winner.epoch
+        assert move.source_epoch() == move.journal("epoch") == winner.epoch
         with winner.fenced_source("test"), winner.fenced("test"):
             pass
 
 
-def test_one_that_is_frozen_while_it_takes_a_run_holds_nobody_up_for_long(
+def test_process_frozen_while_it_takes_a_run_blocks_others_only_briefly(
     move: SmallMove, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its server ends it: no takeover could, because nobody knows of it yet."""
+    """The server ends its session. No takeover could, because the session is not recorded yet."""
     monkeypatch.setattr(session, "CLAIM_TIMEOUT", "300ms")
     gone = "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name ~ 'runner$' AND xact_start < %s"
 
@@ -193,23 +193,28 @@ def test_one_that_is_frozen_while_it_takes_a_run_holds_nobody_up_for_long(
         monkeypatch.setattr(session, "failpoint", lambda _: None)
         with move.target.connect() as looking:
             now = looking.execute("SELECT clock_timestamp()").fetchone()
-            until(lambda: looking.execute(gone.encode(), now).fetchone() == (True,), "the server to end it")
+            until(
+                lambda: looking.execute(gone.encode(), now).fetchone() == (True,),
+                "the server to end the frozen session",
+            )
 
     monkeypatch.setattr(session, "failpoint", freeze)
     with move.holding() as held, held.fenced("test"), held.fenced_source("test"):
         pass
 
 
-def test_a_setup_that_finds_another_one_frozen_says_who(move: SmallMove, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_setup_names_the_session_of_another_setup_that_is_frozen(
+    move: SmallMove, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(setting_up, "EXCLUSIVE_SECONDS", 0.3)
     with move.target.connect() as frozen:
         frozen.execute("SELECT pg_advisory_lock(%s)", (setting_up._INSTALL_LOCK,))
-        told = move.run("setup", code=6).err
-        assert f"its server process is {frozen.info.backend_pid}" in told
+        err = move.run("setup", code=6).err
+        assert f"its server process is {frozen.info.backend_pid}" in err
 
 
-def test_who_wakes_up_after_its_run_was_given_up_is_told_that_it_was_taken_over(move: SmallMove) -> None:
-    """Its sessions are ended, and what they would look for is dropped."""
+def test_resumed_process_reports_takeover_after_abort(move: SmallMove) -> None:
+    """The abort has ended its sessions and dropped the objects that they use."""
 
     def sleep_too_long() -> None:
         with move.holding() as held:
@@ -220,23 +225,23 @@ def test_who_wakes_up_after_its_run_was_given_up_is_told_that_it_was_taken_over(
             with held.fenced_source("test"):
                 pass
 
-    with pytest.raises(Held, match=TAKEN_OVER) as told:
+    with pytest.raises(Held, match=TAKEN_OVER) as taken_over:
         sleep_too_long()
-    assert isinstance(told.value.__context__, psycopg.errors.UndefinedTable)
+    assert isinstance(taken_over.value.__context__, psycopg.errors.UndefinedTable)
 
 
 @pytest.mark.parametrize("on", ["source", "target"])
-def test_a_frozen_holder_is_taken_over_when_its_lease_lapses_and_writes_nothing_more(
+def test_frozen_holder_is_taken_over_after_its_lease_and_writes_no_more(
     forks: Forks, move: SmallMove, databases: Databases, on: str
 ) -> None:
     with stuck(forks, move, on) as frozen:
         frozen.signal(signal.SIGSTOP)
-    # Its lock is granted by now; its transactions stay open, and would for good.
+    # Its lock is granted here. Its transactions stay open, and would stay open forever.
     before = move.journal("epoch")
     lapse(move)
     taken = move.run("migrate")
     assert f"taking over from {socket.gethostname()} pid {frozen.pid}" in taken.err
-    assert move.fence() == move.journal("epoch") == before + 1
+    assert move.source_epoch() == move.journal("epoch") == before + 1
     done = everything(move)
 
     frozen.signal(signal.SIGCONT)
@@ -256,14 +261,14 @@ def everything(move: SmallMove) -> dict[str, list[tuple[Any, ...]]]:
     return {name: move.target.rows(f"SELECT xmin, t::text FROM {name} t ORDER BY 2") for (name,) in names}
 
 
-def test_a_cutover_frozen_under_its_lock_lets_go_when_it_is_taken_over(
+def test_a_cutover_frozen_under_its_lock_releases_it_on_takeover(
     forks: Forks, move: SmallMove, databases: Databases
 ) -> None:
-    """Its lock stands in the way of the application and of whoever takes over."""
+    """Its lock blocks the application, and the process that takes the run over."""
     move.run("migrate")
     move.run("verify")
     with move.target.connect(autocommit=False) as blocker:
-        # Under the source's lock, at the very end, this row is to be changed.
+        # The cutover updates this row last, while it holds the lock on the source.
         blocker.execute("SELECT FROM confiture.deferred_object WHERE kind = 'trigger' FOR UPDATE")
         frozen = forks.start(move.arguments("cutover"), move.project)
         held = "SELECT 1 FROM pg_locks WHERE relation = 'tb_post'::regclass AND mode = 'ShareRowExclusiveLock'"
@@ -290,14 +295,14 @@ def test_a_zombie_is_refused_on_either_side(move: SmallMove) -> None:
         zombie = Context(*reconnected, old.facts)
         for fenced in (zombie.fenced, zombie.fenced_source):
             with pytest.raises(Held, match=TAKEN_OVER), fenced("test"):
-                pytest.fail("it was let in")
+                pytest.fail("the fence admitted it")
         for session in mine:
             with pytest.raises(psycopg.OperationalError), session.transaction():
                 pytest.fail("its session was not ended")
 
 
-def test_a_holder_that_is_alive_on_another_machine_is_not_judged_by_its_process(move: SmallMove) -> None:
-    """Only the server's own knowledge counts: its sessions, and its clock."""
+def test_a_holder_on_another_machine_is_judged_by_the_server_alone(move: SmallMove) -> None:
+    """The decision uses the server's sessions and clock only, not the process id."""
     with contender(move) as mine, contender(move) as other:
         held = take(move, mine)
         move.target.sql("UPDATE confiture.runner SET host = 'elsewhere', pid = 999999 WHERE ended_at IS NULL")
@@ -311,9 +316,7 @@ def test_a_holder_that_is_alive_on_another_machine_is_not_judged_by_its_process(
             pass
 
 
-def test_a_holder_that_opens_its_session_anew_is_alive_all_the_same(
-    move: SmallMove, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_holder_that_reopens_its_session_is_still_alive(move: SmallMove, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.1)
     with move.holding() as holder, contender(move) as other:
         holder.target.close()
@@ -321,14 +324,14 @@ def test_a_holder_that_opens_its_session_anew_is_alive_all_the_same(
             take(move, other)
 
 
-def test_a_holder_whose_lease_is_gone_stops_at_the_next_checkpoint(move: SmallMove) -> None:
+def test_a_holder_that_lost_its_lease_stops_at_the_next_checkpoint(move: SmallMove) -> None:
     with move.holding() as old:
         old.lost.set()
         with pytest.raises(Held, match=TAKEN_OVER):
             old.checkpoint()
 
 
-def test_the_heartbeat_finds_out_that_the_lease_is_gone(move: SmallMove, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_heartbeat_detects_a_lost_lease(move: SmallMove, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.05)
     with move.holding() as old:
         move.target.sql("UPDATE confiture.runner SET ended_at = now(), ended_why = 'taken over' WHERE ended_at IS NULL")
@@ -337,7 +340,7 @@ def test_the_heartbeat_finds_out_that_the_lease_is_gone(move: SmallMove, monkeyp
 
 @pytest.mark.parametrize("side", ["source", "target"])
 def test_a_database_that_is_not_the_one_the_run_began_with_is_refused(move: SmallMove, side: str) -> None:
-    """As after a restore, or behind a name that means another server by now."""
+    """As after a restore, or if the name refers to another server than before."""
     move.target.sql(f"UPDATE confiture.run SET {side}_identity = {side}_identity || '{{\"oid\": 1}}'")
     failed = move.run("migrate", code=4)
     assert f"the {side} is not the database that the run began with" in failed.err
@@ -348,7 +351,7 @@ def test_a_database_that_is_not_the_one_the_run_began_with_is_refused(move: Smal
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
-def test_a_signal_lets_the_chunk_end(
+def test_a_signal_stops_the_command_after_the_current_chunk(
     forks: Forks, move: SmallMove, databases: Databases, number: signal.Signals, code: int
 ) -> None:
     with stuck(forks, move) as running:
@@ -386,7 +389,7 @@ def test_a_second_signal_cancels_the_chunk(forks: Forks, move: SmallMove, databa
     assert_finishes(move, databases)
 
 
-def test_killed_on_hearing_a_signal_the_same_command_goes_on(
+def test_a_command_killed_while_it_handles_a_signal_can_be_repeated(
     forks: Forks, move: SmallMove, databases: Databases
 ) -> None:
     with stuck(forks, move, CONFITURE_FAILPOINT="signal.heard") as running:
@@ -395,7 +398,7 @@ def test_killed_on_hearing_a_signal_the_same_command_goes_on(
     assert_finishes(move, databases)
 
 
-def test_a_paused_run_still_hears_a_signal_and_stays_paused(
+def test_a_signal_ends_the_command_of_a_paused_run_which_stays_paused(
     forks: Forks, move: SmallMove, databases: Databases
 ) -> None:
     move.run("pause")
@@ -410,11 +413,11 @@ def test_a_paused_run_still_hears_a_signal_and_stays_paused(
     assert_finishes(move, databases)
 
 
-# What the source does meanwhile --------------------------------------------------------------------
+# DDL on the source during the copy -----------------------------------------------------------------
 
 
 class Between(Silent):
-    """Does something once, between two chunks of ``public.post``."""
+    """Calls a function between two chunks of ``public.post``, as many times as given."""
 
     def __init__(self, act: Callable[[], object], *, times: int = 1) -> None:
         self._act = act
@@ -437,7 +440,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_ddl_between_two_chunks_blocks_the_run_and_says_what_changed(
+def test_ddl_between_two_chunks_blocks_the_run_and_the_change_is_reported(
     databases: Databases, tmp_path: Path, change: str
 ) -> None:
     statement, what = CHANGES[change]
@@ -456,14 +459,12 @@ def test_ddl_between_two_chunks_blocks_the_run_and_says_what_changed(
     assert str(move.journal("blocked_reason")).startswith(reason)
     assert move.journal("blocked_command") == "migrate --restart-table public.post"
     assert [status for status, _ in move.chunks("post")].count("done") == 1
-    # The same command sees the same.
+    # The same command is refused for the same reason.
     assert reason in move.run("migrate", code=4).err
 
 
-def test_ddl_between_the_plan_and_its_first_chunk_is_noticed_too(
-    move: SmallMove, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The plan was made of the table as it was; what came after it would silently stay behind."""
+def test_ddl_between_the_plan_and_the_first_chunk_is_detected(move: SmallMove, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plan describes the table as it was before. A later column would be left behind silently."""
     create_views = plan_store.create_views
 
     def too_late(context: Context, plan: Plan) -> None:
@@ -475,7 +476,7 @@ def test_ddl_between_the_plan_and_its_first_chunk_is_noticed_too(
         migrate(move.where, RunOptions(chunk_rows=50), Silent())
 
 
-def test_a_table_that_was_emptied_and_filled_again_is_copied_anew(move: SmallMove, databases: Databases) -> None:
+def test_a_table_that_was_truncated_and_refilled_is_copied_again(move: SmallMove, databases: Databases) -> None:
     refill = (
         "CREATE TABLE kept AS TABLE tb_post; TRUNCATE tb_post CASCADE; INSERT INTO tb_post TABLE kept; DROP TABLE kept"
     )
@@ -488,7 +489,7 @@ def test_a_table_that_was_emptied_and_filled_again_is_copied_anew(move: SmallMov
     move.assert_as_designed(databases)
 
 
-def test_a_new_column_is_taken_in_by_a_mapping_that_knows_it(move: SmallMove) -> None:
+def test_a_new_column_is_accepted_with_a_mapping_that_covers_it(move: SmallMove) -> None:
     add = "ALTER TABLE tb_post ADD COLUMN extra int"
     with pytest.raises(Refused):
         migrate(move.where, RunOptions(), Between(lambda: move.source.sql(add)))
@@ -499,7 +500,7 @@ def test_a_new_column_is_taken_in_by_a_mapping_that_knows_it(move: SmallMove) ->
     move.assert_every_row_arrived_once()
 
 
-def test_a_table_dropped_meanwhile_blocks_the_run_by_name(move: SmallMove) -> None:
+def test_a_table_dropped_during_the_copy_blocks_the_run_and_is_named(move: SmallMove) -> None:
     gone = "source table public.tb_post was changed during the run"
     with pytest.raises(Refused, match=gone):
         migrate(move.where, RunOptions(), Between(lambda: move.source.sql("DROP TABLE tb_post CASCADE")))
@@ -508,7 +509,7 @@ def test_a_table_dropped_meanwhile_blocks_the_run_by_name(move: SmallMove) -> No
     assert gone in move.run("migrate", code=4).err
 
 
-def test_a_table_dropped_meanwhile_can_be_left_out(move: SmallMove) -> None:
+def test_a_table_dropped_during_the_copy_can_be_removed_from_the_run(move: SmallMove) -> None:
     drop = "DROP TABLE tb_tag CASCADE; DROP TABLE tb_post CASCADE"
     with pytest.raises(Refused):
         migrate(move.where, RunOptions(), Between(lambda: move.source.sql(drop)))
@@ -530,14 +531,14 @@ def terminate_all(move: SmallMove) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["fdw", "copy"])
-def test_sessions_ended_between_chunks_are_opened_again(move: SmallMove, databases: Databases, strategy: str) -> None:
+def test_sessions_ended_between_chunks_are_reopened(move: SmallMove, databases: Databases, strategy: str) -> None:
     migrate(move.where, RunOptions(strategy=strategy), Between(lambda: terminate_all(move), times=3))
     assert_finishes(move, databases)
 
 
 @pytest.mark.parametrize("strategy", ["fdw", "copy"])
 @pytest.mark.parametrize("point", ["plan.before_commit", "claim.before_commit", "copy.before_commit"])
-def test_sessions_ended_within_a_transaction_lose_that_transaction_and_no_more(
+def test_ending_all_sessions_loses_only_the_transaction_in_progress(
     move: SmallMove, databases: Databases, monkeypatch: pytest.MonkeyPatch, strategy: str, point: str
 ) -> None:
     acted = acting_once(monkeypatch, point, lambda: terminate_all(move))
@@ -561,16 +562,16 @@ def acting_once(monkeypatch: pytest.MonkeyPatch, point: str, act: Callable[[], o
     return acted
 
 
-def lose_the_answer() -> None:
-    """The COMMIT has happened, and its answer never came."""
+def lose_the_reply() -> None:
+    """The COMMIT succeeds, and its reply is lost."""
     raise psycopg.OperationalError("server closed the connection unexpectedly")
 
 
 @pytest.mark.parametrize("point", ["plan.after_commit", "claim.after_commit", "copy.after_commit"])
-def test_a_commit_whose_answer_was_lost_is_settled_by_reading_again(
+def test_a_commit_whose_reply_was_lost_is_resolved_by_reading_again(
     move: SmallMove, databases: Databases, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
-    acted = acting_once(monkeypatch, point, lose_the_answer)
+    acted = acting_once(monkeypatch, point, lose_the_reply)
     migrate(move.where, RunOptions(), Silent())
     assert acted
     move.assert_rows_and_checkpoints_agree()
@@ -578,17 +579,17 @@ def test_a_commit_whose_answer_was_lost_is_settled_by_reading_again(
 
 
 @pytest.mark.parametrize("point", ["finish.before_commit", "finish.after_commit"])
-def test_a_step_interrupted_by_a_lost_connection_is_taken_once(
+def test_a_step_interrupted_by_a_lost_connection_is_performed_once(
     move: SmallMove, databases: Databases, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
-    act = lose_the_answer if point.endswith("after_commit") else lambda: terminate_all(move)
+    act = lose_the_reply if point.endswith("after_commit") else lambda: terminate_all(move)
     acted = acting_once(monkeypatch, point, act)
     migrate(move.where, RunOptions(), Silent())
     assert acted
     assert_finishes(move, databases)
 
 
-def test_a_server_that_crashes_and_comes_back_is_waited_for(tmp_path: Path) -> None:
+def test_migrate_waits_for_a_server_that_crashes_and_restarts(tmp_path: Path) -> None:
     with Server(embedded.scratch()) as server:
         databases = Databases(server)
         move = small_move.make(databases, tmp_path)

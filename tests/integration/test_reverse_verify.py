@@ -1,4 +1,4 @@
-"""What a rollback has to know of both servers before it calls the source equal to the target."""
+"""What a rollback checks on both servers before it reports that the source matches the target."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RESTARTED = "comparing every row before the rollback: the server of the {} was r
 
 @pytest.fixture
 def live(apart: tuple[Databases, Databases], tmp_path: Path) -> LiveRun:
-    """A target that serves, on a server of its own."""
+    """A run whose target is serving, on a server of its own."""
     here, there = apart
     run = LiveRun(here, tmp_path, OLD, NEW, apart=there, strategy="copy")
     run.through()
@@ -36,7 +36,7 @@ def restart(server: Server) -> None:
 
 
 def damage(live: LiveRun, statements: str) -> None:
-    """Change the source as its write block lets only the run, and as no reverse pass did."""
+    """Change the source as only the run may, and without a reverse pass."""
     live.source.as_the_run(statements)
 
 
@@ -55,7 +55,7 @@ def test_a_rollback_without_a_restart_does_not_compare_every_row(live: LiveRun) 
     assert not [line for line in live.progress.lines if "comparing every row" in line]
 
 
-def test_a_row_the_restarted_source_lost_stops_the_rollback_until_it_is_repaired(live: LiveRun, forks: Forks) -> None:
+def test_row_that_a_restarted_source_lost_aborts_rollback_until_repaired(live: LiveRun, forks: Forks) -> None:
     restart(live.source.server)
     damage(live, "DELETE FROM t WHERE id = 7")
     with pytest.raises(CutoverAborted, match="source and target differ") as stopped:
@@ -100,8 +100,8 @@ def test_a_source_restored_to_before_a_reverse_pass_blocks(live: LiveRun) -> Non
     assert live.open_sides("UPDATE t SET v = v WHERE id = 1") == {"target"}
 
 
-def test_a_target_restored_before_any_pass_is_compared_as_it_is_now(live: LiveRun) -> None:
-    """What it lost no server has any more."""
+def test_target_restored_before_any_pass_is_compared_in_its_present_state(live: LiveRun) -> None:
+    """No server holds the rows that it lost."""
     restored_after(live.target.server, lambda: live.target.sql("UPDATE t SET v = 'lost' WHERE id = 1"))
     live.target.sql("UPDATE t SET v = 'kept' WHERE id = 2")
     live.rollback()
@@ -127,7 +127,7 @@ WHERE = 'd: {$where: "deleted_at IS NULL"}\n'
     ],
 )
 @pytest.mark.parametrize("drained", [False, True])
-def test_rows_that_leave_where_after_the_cutover_come_home(
+def test_rows_that_leave_where_after_the_cutover_are_applied_in_reverse(
     databases: Databases, tmp_path: Path, written: str, drained: bool
 ) -> None:
     run = LiveRun(databases, tmp_path, WHERE_OLD, WHERE_NEW, WHERE)
@@ -142,7 +142,7 @@ def test_rows_that_leave_where_after_the_cutover_come_home(
     assert run.source.value(f"SELECT count(*) FROM d WHERE {left}") == 10
 
 
-def test_a_row_that_left_where_and_differs_stops_the_rollback(databases: Databases, tmp_path: Path) -> None:
+def test_a_row_that_left_where_and_differs_aborts_the_rollback(databases: Databases, tmp_path: Path) -> None:
     run = LiveRun(databases, tmp_path, WHERE_OLD, WHERE_NEW, WHERE)
     run.through()
     run.target.sql("UPDATE d SET deleted_at = '2026-01-01' WHERE id = 1")

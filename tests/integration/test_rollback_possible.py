@@ -1,4 +1,4 @@
-"""Whether a rollback will be possible is said before the cutover, and holds after it."""
+"""Confiture reports before the cutover whether a rollback will be possible, and the report holds after it."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def project(databases: Databases, tmp_path: Path) -> Project:
 
 
 def verified(project: Project, mapping: str) -> str:
-    """Verify a run of this mapping; what it printed."""
+    """Verify a run with this mapping. Returns the output of verify."""
     project.write("column_mapping.yaml", mapping)
     project.setup("--mapping", "column_mapping.yaml")
     project.step("migrate")
     return str(project.step("verify").stdout)
 
 
-def test_a_rollback_that_is_promised_is_possible(project: Project) -> None:
-    told = verified(project, MAPPING + '    reverse: "metadata::text"\n')
-    assert POSSIBLE in told
+def test_a_rollback_reported_as_possible_is_possible(project: Project) -> None:
+    report = verified(project, MAPPING + '    reverse: "metadata::text"\n')
+    assert POSSIBLE in report
     assert POSSIBLE in project.step("cutover", "--dry-run").stdout
     project.step("cutover")
     project.new.sql("UPDATE tb_user SET name = 'new' WHERE id = 3")
@@ -57,12 +57,12 @@ def test_a_rollback_that_is_promised_is_possible(project: Project) -> None:
 
 
 @pytest.mark.parametrize("case", ["a transform", "a foreign key of an omitted table"])
-def test_a_cutover_without_a_rollback_asks_first(project: Project, case: str) -> None:
+def test_a_cutover_without_a_rollback_requires_confirmation(project: Project, case: str) -> None:
     mapping, why = ONE_WAY[case]
     if case == "a foreign key of an omitted table":
         (project.folder / "db/schema/10_tables/20_post.sql").unlink()
-    told = verified(project, mapping)
-    for text in (told, project.step("cutover", "--dry-run").stdout):
+    report = verified(project, mapping)
+    for text in (report, project.step("cutover", "--dry-run").stdout):
         assert IMPOSSIBLE in text
         assert why in text
     asked = error(project.step("cutover", check=2))
@@ -76,7 +76,7 @@ def test_a_cutover_without_a_rollback_asks_first(project: Project, case: str) ->
     error(project.step("rollback", "--dry-run", check=4))
 
 
-def test_a_run_without_capture_promises_no_rollback(databases: Databases, tmp_path: Path) -> None:
+def test_a_run_without_capture_reports_that_no_rollback_is_possible(databases: Databases, tmp_path: Path) -> None:
     source = databases.cloned(OLD)
     databases.forget(f"{source.name}_new")
     project = Project(tmp_path, source, f"{source.name}_new")

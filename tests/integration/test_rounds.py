@@ -1,4 +1,4 @@
-"""What capture cannot see is found by comparing every row again: in the background, or when the cutover asks for it."""
+"""Comparing every row again, in the background or for a cutover, finds the changes that capture cannot see."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CREATE TABLE a (id bigint PRIMARY KEY, n bigint);
 CREATE TABLE b (code text COLLATE ucs_basic PRIMARY KEY, n bigint);
 CREATE TABLE parted (id bigint PRIMARY KEY, n bigint);
 """
-#: Changes that a loader makes without firing a trigger, each seen in another way.
+#: Changes that a loader makes without firing a trigger, each detected in another way.
 UNSEEN = {
     "changed": ("a", "UPDATE a SET n = -1 WHERE id = 33"),
     "added": ("a", "INSERT INTO a VALUES (50, 50)"),
@@ -47,7 +47,7 @@ UNSEEN = {
 
 
 class Stopped(Exception):
-    """Ends a command in the middle."""
+    """Interrupts a command."""
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def live(databases: Databases, tmp_path: Path) -> LiveRun:
 
 
 def unseen(live: LiveRun, statement: str) -> None:
-    """Write to the source as a loader that fires no triggers: capture leaves out what Confiture itself writes."""
+    """Write to the source as a loader that fires no triggers. Capture ignores the writes of Confiture itself."""
     live.source.as_the_run(statement)
 
 
@@ -65,13 +65,13 @@ def follow(live: LiveRun, verify_every: float | None) -> None:
 
 
 def age(live: LiveRun, seconds: int) -> None:
-    """Have every verification so far be that much older."""
+    """Make every verification so far older by this many seconds."""
     for table in ("verification", "verification_round"):
         live.target.sql(f"UPDATE confiture.{table} SET started_at = started_at - make_interval(secs => {seconds})")
 
 
-def told(live: LiveRun) -> dict[str, Any]:
-    """What status tells of the verification."""
+def verification(live: LiveRun) -> dict[str, Any]:
+    """The verification as status reports it."""
     return report.report(live.where.target, live.project).runs[0].verification
 
 
@@ -80,24 +80,24 @@ def test_a_change_that_fires_no_trigger_is_found_by_a_round(live: LiveRun, chang
     table, statement = UNSEEN[change]
     unseen(live, statement)
     live.follow()
-    assert live.state == "verified"  # nothing else sees it
+    assert live.state == "verified"  # no other check detects the change
     age(live, 100)
     follow(live, 60)
     assert live.state == "migrating"
     assert any(
         "a row that was verified differs now" in line and f"public.{table}" in line for line in live.progress.lines
     )
-    assert told(live)["last_complete_at"] is None
+    assert verification(live)["last_complete_at"] is None
     assert live.verify(repair=True).equal
     live.assert_same(**{table: f"SELECT * FROM {table}"})
 
 
-def test_such_a_change_is_found_by_another_verification(live: LiveRun) -> None:
+def test_an_uncaptured_change_is_found_by_another_verification(live: LiveRun) -> None:
     unseen(live, UNSEEN["changed"][1])
     assert [d.key for d in live.verify().differences] == [{"id": "33"}]
 
 
-def test_a_cutover_refuses_an_old_verification_and_takes_a_new_one(live: LiveRun) -> None:
+def test_a_cutover_refuses_an_old_verification_and_accepts_a_new_one(live: LiveRun) -> None:
     unseen(live, UNSEEN["changed"][1])
     age(live, 100)
     for act in (
@@ -113,19 +113,19 @@ def test_a_cutover_refuses_an_old_verification_and_takes_a_new_one(live: LiveRun
     live.assert_same(a="SELECT * FROM a")
 
 
-def test_a_cutover_that_asks_for_no_age_compares_only_what_was_captured(live: LiveRun) -> None:
+def test_a_cutover_without_a_maximum_age_compares_only_captured_changes(live: LiveRun) -> None:
     unseen(live, UNSEEN["changed"][1])
     age(live, 100)
     live.cutover()
     assert live.target.value("SELECT n FROM a WHERE id = 33") == 33
 
 
-def test_a_complete_round_makes_the_verification_young_again(live: LiveRun) -> None:
+def test_a_complete_round_renews_the_age_of_the_verification(live: LiveRun) -> None:
     age(live, 1000)
-    before = told(live)
+    before = verification(live)
     assert before["last_complete_seconds"] >= 1000
     follow(live, 60)
-    after = told(live)
+    after = verification(live)
     assert after["last_complete_at"] > before["last_complete_at"]
     assert after["last_complete_seconds"] < 900
     live.cutover(Limits(max_verification_age=900))
@@ -138,9 +138,9 @@ def test_a_round_killed_at_a_commit_is_completed_by_the_same_command(live: LiveR
     for point in ("round.begun.before_commit", "round.part.before_commit:2", "round.ended.before_commit"):
         killed = forks.run(command, live.project, CONFITURE_FAILPOINT=point)
         assert killed.code == -signal.SIGKILL, f"{point}: {killed.code}\n{killed.err}"
-        assert told(live)["last_complete_seconds"] >= 1000
+        assert verification(live)["last_complete_seconds"] >= 1000
     assert forks.run(command, live.project).code == 0
-    assert told(live)["last_complete_seconds"] < 900
+    assert verification(live)["last_complete_seconds"] < 900
 
 
 def test_a_round_killed_before_it_has_reopened_the_run_finds_the_row_again(live: LiveRun, forks: Forks) -> None:
@@ -153,7 +153,7 @@ def test_a_round_killed_before_it_has_reopened_the_run_finds_the_row_again(live:
     assert live.state == "migrating"
 
 
-def test_a_round_that_was_interrupted_makes_nothing_young_and_continues_where_it_was(
+def test_an_interrupted_round_renews_nothing_and_resumes_at_its_position(
     live: LiveRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     age(live, 1000)
@@ -161,22 +161,25 @@ def test_a_round_that_was_interrupted_makes_nothing_young_and_continues_where_it
     with pytest.raises(Stopped):
         follow(live, 60)
     first = list(every)
-    assert told(live)["last_complete_seconds"] >= 1000
-    live.source.sql("UPDATE a SET n = -n")  # captured, and brought over meanwhile
+    assert verification(live)["last_complete_seconds"] >= 1000
+    live.source.sql("UPDATE a SET n = -n")  # captured, and applied before the round continues
     monkeypatch.undo()
     every = compared(monkeypatch)
     follow(live, 60)
     assert len(first) == 4
-    assert every[0] == first[3]  # the part it was at, and nothing before it
+    assert every[0] == first[3]  # the interrupted part, and none before it
     assert (
         len({*first, *every}) == len(first) + len(every) - 1 == 4 + 1 + 4
     )  # a and parted have four chunks, b is one part
-    assert told(live)["last_complete_seconds"] < 900
+    assert verification(live)["last_complete_seconds"] < 900
     assert live.state == "verified"
 
 
 def compared(monkeypatch: pytest.MonkeyPatch, breaks_after: int | None = None) -> list[tuple[str, int]]:
-    """The parts that are compared from now on, by table and number; the command is stopped in the one behind some."""
+    """The parts that are compared from here on, by table and number.
+
+    The command is stopped in the part after the first ``breaks_after`` ones.
+    """
     found: list[tuple[str, int]] = []
     recorded = compared_parts._recorded
 
@@ -190,9 +193,7 @@ def compared(monkeypatch: pytest.MonkeyPatch, breaks_after: int | None = None) -
     return found
 
 
-def test_no_round_begins_before_it_is_due_or_without_being_asked_for(
-    live: LiveRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_round_begins_before_it_is_due_or_unless_requested(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     every = compared(monkeypatch)
     follow(live, 1000)
     age(live, 500)
@@ -205,7 +206,7 @@ def test_no_round_begins_before_it_is_due_or_without_being_asked_for(
     assert len(every) == 9
 
 
-def test_a_round_of_a_verification_that_was_repeated_begins_anew(
+def test_the_round_of_a_repeated_verification_starts_from_the_beginning(
     live: LiveRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     age(live, 100)
@@ -238,7 +239,7 @@ def test_follow_verifies_in_the_background_while_the_application_writes(
         written = iter(range(100, 10_000))
         until(
             lambda: live.source.sql(f"UPDATE a SET n = {next(written)} WHERE id < 9") or live.state == "migrating",
-            "the round finding it",
+            "the round to find the change",
         )
     finally:
         contexts[-1].lost.set()
@@ -249,7 +250,7 @@ def _quietly(act: Callable[[], object]) -> Callable[[], None]:
     def done() -> None:
         try:
             act()
-        except Exception:  # noqa: BLE001 - it was ended
+        except Exception:  # noqa: BLE001 - the command was ended
             return
 
     return done
@@ -261,6 +262,6 @@ def test_a_duration_has_a_unit_or_is_seconds(text: str, wanted: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "h", "1w", "-1h", "nan", "inf", "one"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
+def test_a_value_that_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(typer.BadParameter):
         options.seconds(text)

@@ -1,4 +1,4 @@
-"""Rules (CREATE RULE) are off while Confiture writes to their tables, on either side, and as declared at the end."""
+"""Rules (CREATE RULE) are disabled on both sides while Confiture writes to their tables, and end as declared."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def live(request: pytest.FixtureRequest, databases: Databases, tmp_path: Path) -
 
 
 @KINDS
-def test_rules_do_not_fire_for_what_is_brought_over_and_fire_after_the_cutover(
+def test_rules_fire_after_the_cutover_and_not_for_rows_of_the_run(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     databases: Databases = request.getfixturevalue(kind)
@@ -107,7 +107,7 @@ def test_the_sources_rules_are_off_while_changes_are_applied_in_reverse(live: Li
     assert (_rules(live, "source"), _rules(live, "target")) == (before, before)
 
 
-def test_abort_enables_the_rules_of_a_target_that_was_there_before(databases: Databases, tmp_path: Path) -> None:
+def test_abort_enables_the_rules_of_an_existing_target(databases: Databases, tmp_path: Path) -> None:
     live = LiveRun(databases, tmp_path, TABLES + ROWS + RULES, TABLES + RULES)
     databases.make(live.target.name).sql(TABLES + RULES)
     before = _rules(live, "target")

@@ -1,6 +1,6 @@
-"""A migration of any two schemas within this process, and what must hold of it afterwards.
+"""A migration of any two schemas within this process, and the assertions about its result.
 
-Rows are compared as text fetched from both sides, apart from the tool's own SELECT and checksum.
+Rows are compared as text fetched from both sides, independently of the tool's own SELECT and checksum.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from servers import Databases, TestDatabase
 
 OURS = "'^(pg_|information_schema$|confiture)'"
 
-#: Everything the DDL decides about a table, by name and definition; also of every partition.
+#: Everything that the DDL determines about a table and its partitions, by name and definition.
 DESIGN = {
     "constraints": f"""
         SELECT n.nspname, coalesce(c.relname, ''), con.conname, con.contype, pg_get_constraintdef(con.oid),
@@ -59,7 +59,7 @@ DESIGN = {
 
 @dataclass(frozen=True)
 class AnyMove:
-    """A project folder with its source; the target is named, and made by setup unless it is there."""
+    """A project folder with its source and the name of the target. Setup creates the target unless it exists."""
 
     project: Path
     source: TestDatabase
@@ -68,45 +68,45 @@ class AnyMove:
 
     @property
     def where(self) -> Endpoints:
-        """As the command line names them."""
+        """Both databases, as the command line names them."""
         return Endpoints("new", "old", self.project)
 
     def plan(self, **choices: Any) -> Plan:
-        """What ``plan`` says before anything is there."""
+        """Run ``plan`` before anything is created."""
         return commands.plan.make(self.where, self._choices(choices)).plan
 
     def _choices(self, given: dict[str, Any]) -> RunOptions:
         return RunOptions(mapping=self.project / "column_mapping.yaml", **{"capture": False, **given})
 
     def setup(self, **choices: Any) -> None:
-        """setup with the mapping."""
+        """Run setup with the mapping."""
         commands.setup.execute(self.where, self._choices(choices), {}, Silent())
 
     def migrate(self) -> int:
-        """migrate; the rows copied."""
+        """Run migrate. Returns the number of rows copied."""
         return commands.migrate.execute(self.where, RunOptions(), Silent())[1]
 
     def verify(self, report: Path | None = None) -> Result:
-        """verify anew."""
+        """Run ``verify --again``."""
         return commands.verify.execute(self.where, report, True, Silent())[1]
 
     def cutover(self) -> None:
-        """cutover."""
+        """Run cutover."""
         commands.cutover.execute(self.where, Limits(), self.project / "differences.jsonl", Silent())
 
     def cleanup(self) -> None:
-        """cleanup."""
+        """Run cleanup."""
         commands.cleanup.execute(self.where, None, lambda: None, Silent())
 
     def through(self, **choices: Any) -> AnyMove:
-        """Every step up to a verification that must find nothing."""
+        """Run every step up to verify, which must find no difference."""
         self.setup(**choices)
         self.migrate()
         result = self.verify()
         assert result.equal, [d.place for d in result.differences] + [n for n, ok in result.checks.items() if not ok]
         return self
 
-    # What there is ---------------------------------------------------------------------------------
+    # State and assertions --------------------------------------------------------------------------
 
     @property
     def stored(self) -> Plan:
@@ -114,21 +114,21 @@ class AnyMove:
         return plan_from_json(self.target.value("SELECT plan FROM confiture.run"))
 
     def planned(self, table: str) -> TablePlan:
-        """A table of the stored plan, by its target's name, with its schema unless that is public."""
+        """A table of the stored plan, by the name of its target, with the schema unless that is public."""
         return next(t for t in self.stored.tables if table in (t.target.name, f"{t.target.schema}.{t.target.name}"))
 
     def chunks(self, table: str) -> int:
-        """In how many chunks a table was copied."""
+        """The number of chunks in which a table was copied."""
         number = self.planned(table).number
         return int(self.target.value(f"SELECT count(*) FROM confiture.chunk WHERE table_number = {number}"))
 
     def assert_same(self, source: str, target: str | None = None) -> None:
-        """Both queries give the same rows as text, each as often: EXCEPT ALL both ways is empty."""
+        """Assert that both queries return the same rows as text, each equally often."""
         a, b = texts(self.source, source), texts(self.target, target or source)
         assert (a - b, b - a) == (Counter(), Counter())
 
     def assert_as_designed(self, databases: Databases) -> None:
-        """Everything in the target is what its DDL alone would have made."""
+        """Assert that everything in the target is as its DDL alone would have created it."""
         alone = databases.cloned(self.ddl)
         for what, query in DESIGN.items():
             expected, found = Counter(alone.rows(query)), Counter(self.target.rows(query))
@@ -136,12 +136,12 @@ class AnyMove:
 
 
 def texts(database: TestDatabase, query: str) -> Counter[tuple[str | None, ...]]:
-    """A query's rows as a multiset, every value in its text form."""
+    """The rows of a query as a multiset, every value in its text form."""
     with database.connect() as connection:
         connection.execute("SET lc_monetary = 'C'; SET timezone = 'UTC'")
         columns = connection.execute(f"SELECT * FROM ({query}) q LIMIT 0".encode()).description or []
         names = [sql.Identifier(f"c{n}") for n in range(len(columns))]
-        # One array, because two per cent of more columns than a SELECT may have would be too many.
+        # One array per row, so that a very wide table does not exceed the limits of a SELECT list.
         items = sql.SQL(", ").join(sql.SQL("{}::text").format(name) for name in names)
         called = sql.SQL("({})").format(sql.SQL(", ").join(names)) if names else sql.SQL("")
         statement = sql.SQL("SELECT ARRAY[{}]::text[] FROM ({}) q{}").format(items, sql.SQL(query), called)
@@ -157,9 +157,9 @@ def make(
     *,
     on: Databases | None = None,
 ) -> AnyMove:
-    """A new project in ``folder``.
+    """Create a project in ``folder``.
 
-    :param on: where the target is to be, when not beside the source.
+    :param on: the server of the target, if it is not that of the source.
     """
     old = source if isinstance(source, TestDatabase) else databases.cloned(source)
     there = on or databases

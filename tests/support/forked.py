@@ -1,6 +1,6 @@
-"""The command line in processes of their own, forked off one that has imported it: a second saved each time.
+"""Commands in processes of their own, forked from one that has imported the tool, which saves a second each time.
 
-They are killed, stopped, signalled and judged by their exit code like any other process.
+They can be killed, stopped and signalled, and have an exit code, like any other process.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-#: Reads a request a line: to start a command (answered with its process id), or to wait for one
-#: (answered with its exit code; negative: the signal that ended it).
+#: Reads one request per line: to start a command, which is answered with its process ID, or to wait for one, which is
+#: answered with its exit code or with the negative number of the signal that ended it.
 _PARENT = """
 import importlib, json, os, signal, sys
 import confiture.cli
@@ -52,13 +52,13 @@ for line in sys.stdin:
     os._exit(code)
 """
 
-#: Longer than anything here takes, shorter than a test's own limit.
+#: Longer than any command takes, shorter than the time limit of a test.
 PATIENCE_SECONDS = 90
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended."""
+    """The exit code and the output of a command that has ended."""
 
     code: int
     out: str
@@ -67,7 +67,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Running:
-    """A command under way."""
+    """A command that is running."""
 
     forks: Forks
     pid: int
@@ -76,40 +76,40 @@ class Running:
     points: Path
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send a signal to the command."""
         os.kill(self.pid, number)
 
     def wait(self) -> Ended:
-        """Wait for its end."""
+        """Wait for the end of the command."""
         return Ended(self.forks.wait(self.pid), self.out.read_text(), self.err.read_text())
 
     @property
     def alive(self) -> bool:
-        """Whether it has not ended yet."""
+        """Whether the command is still running."""
         return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
     @property
     def passed(self) -> int:
-        """How many failpoints it has passed."""
+        """The number of failpoints that the command has passed."""
         return len(self.points.read_text().split()) if self.points.exists() else 0
 
     def until_said(self, text: str) -> None:
-        """Wait until it has written ``text`` to stderr."""
+        """Wait until the command has written ``text`` to stderr."""
         try:
             until(lambda: text in self.err.read_text(), f"{text!r} on stderr")
         except AssertionError as error:
             raise AssertionError(f"{error}:\n{self.err.read_text()}") from None
 
     def until_passed(self, point: str) -> None:
-        """Wait until it has passed a failpoint."""
-        until(lambda: self.points.exists() and point in self.points.read_text().split(), f"passing {point}")
+        """Wait until the command has passed a failpoint."""
+        until(lambda: self.points.exists() and point in self.points.read_text().split(), f"the command to pass {point}")
 
 
 def until(met: Callable[[], object], what: str) -> None:
-    """Wait for a condition that a process brings about."""
+    """Wait until a condition is true, which another process or thread fulfils."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not met():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        assert time.monotonic() < deadline, f"timed out waiting for {what}"
         time.sleep(0.02)
 
 
@@ -125,7 +125,7 @@ class Forks:
         self._left: set[int] = set()
 
     def ask(self, **request: object) -> int:
-        """Send a request; its answer."""
+        """Send a request. Returns its answer."""
         assert self._parent.stdin is not None
         assert self._parent.stdout is not None
         self._parent.stdin.write(json.dumps(request) + "\n")
@@ -135,7 +135,7 @@ class Forks:
     def start(
         self, arguments: list[str], folder: Path, *, heartbeat: float | None = None, **environment: str
     ) -> Running:
-        """Start ``confiture ARGUMENTS`` in ``folder``; ``heartbeat`` in seconds, None for its own."""
+        """Start ``confiture ARGUMENTS`` in ``folder``; ``heartbeat`` is in seconds, None for the default."""
         self._started += 1
         out, err, points = (Path(self._folder.name, f"{self._started}.{name}") for name in ("out", "err", "points"))
         environment = {**os.environ, "CONFITURE_FAILPOINT_LOG": str(points), **environment}
@@ -149,7 +149,7 @@ class Forks:
         return Running(self, pid, out, err, points)
 
     def wait(self, pid: int) -> int:
-        """Wait for the end of a command; its exit code."""
+        """Wait for the end of a command. Returns its exit code."""
         code = self.ask(wait=pid)
         self._left.discard(pid)
         return code
@@ -159,7 +159,7 @@ class Forks:
         return self.start(arguments, folder, **environment).wait()
 
     def close(self) -> None:
-        """End the process that forks, and what a failed test has left."""
+        """End the process that forks, and the commands that a failed test has left running."""
         for pid in self._left:
             os.kill(pid, signal.SIGKILL)
         self._parent.communicate()
@@ -168,5 +168,5 @@ class Forks:
 
 @functools.cache
 def forks() -> Forks:
-    """The one that starts commands for all tests of this process."""
+    """The object that starts commands for all tests of this process."""
     return Forks()

@@ -1,4 +1,4 @@
-"""A run on databases a test writes to meanwhile."""
+"""A run on databases that a test writes to during the run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from confiture.plan.model import Plan
 from confiture.schema_to_schema.outcomes import Limits, Result
 from servers import Databases, TestDatabase
 
-#: Every crash point that only a run with capture passes, in the order the command passes them when it is
+#: Every crash point that only a run with capture passes. The order is that in which a command passes them if it is
 #: killed at each in turn.
 LIVE_POINTS = {
     "setup": ("capture.before_commit:2", "capture.after_commit", "capture.installed", "close_target.before_commit"),
@@ -35,7 +35,7 @@ LIVE_POINTS = {
         "cutover.locked",
         "switch.opening_prepared",
         "switch.before_point_of_no_return",
-        # The prepared opening dies with its session: the next command opens the target by itself.
+        # The prepared opening is lost with its session. The next command opens the target itself.
         "switch.after_point_of_no_return",
         "switch.open.before_commit",
         "switch.open.after_commit",
@@ -61,7 +61,7 @@ LIVE_POINTS = {
         "drop_source.restored.before_commit",
     ),
 }
-#: Crash points that the tests of one feature kill at.
+#: Crash points at which the tests of one feature kill a command, each with the file of these tests.
 POINTS_OF_THEIR_OWN = {
     "blockers.note.before_commit": "tests/integration/test_blockers.py",
     "blockers.ended.before_commit": "tests/integration/test_blockers.py",
@@ -102,7 +102,7 @@ POINTS_OF_THEIR_OWN = {
 
 @dataclass
 class Quiet:
-    """Progress that is kept for the test to read."""
+    """Progress that records its lines for the test."""
 
     lines: list[str] = field(default_factory=list)
 
@@ -114,7 +114,7 @@ class Quiet:
 
 
 class LiveRun:
-    """Source and target of one run, in-process."""
+    """The source and the target of one run, whose commands run within this process."""
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ class LiveRun:
         commands.setup.execute(self.where, choices, wanted, self.progress)
 
     def chosen(self, **choices: object) -> RunOptions:
-        """The run's choices, some of them otherwise."""
+        """The options of the run, with some of them replaced."""
         return replace(self.choices, **choices)  # type: ignore[arg-type]
 
     def plan(self, **choices: object) -> Plan:
@@ -167,11 +167,11 @@ class LiveRun:
         return commands.verify.execute(self.where, report, True, self.progress, repair=repair)[1]
 
     def tamper(self, statements: str) -> None:
-        """Change the target behind the run's back, as its own writes do."""
+        """Change the target without the knowledge of the run, past the write block."""
         self.target.as_the_run(statements)
 
     def touch(self, table: str, key: int) -> None:
-        """Have it remembered that a row changed since it was verified."""
+        """Record in the journal that a row changed since it was verified."""
         self.target.sql(
             f"INSERT INTO confiture.touched SELECT run_id, number, '[\"{key}\"]' FROM confiture.table_plan"
             f" WHERE target_table = '{table}'"
@@ -197,9 +197,9 @@ class LiveRun:
         return ["migrate", "schema-to-schema", step, *target, *more.get(step, [])]
 
     def open_sides(self, write: str) -> set[str]:
-        """Which databases take the application's writes.
+        """The databases that accept the application's writes.
 
-        :param write: a statement that either of them understands; it is rolled back.
+        :param write: a statement that is valid on both sides. It is rolled back.
         """
         found = set()
         for name, database in (("source", self.source), ("target", self.target)):
@@ -213,7 +213,7 @@ class LiveRun:
         return found
 
     def assert_same(self, **queries: str) -> None:
-        """Each target table holds exactly what plain SQL on the source says."""
+        """Assert that each target table holds exactly the rows that plain SQL selects on the source."""
         for table, query in queries.items():
             wanted = sorted(map(str, self.source.rows(query)))
             found = sorted(map(str, self.target.rows(f"SELECT * FROM {table}")))
@@ -234,13 +234,13 @@ class LiveRun:
         commands.rollback.execute(self.where, limits or Limits(), self.progress)
 
     def up_to_cutover(self, **wanted: object) -> LiveRun:
-        """From nothing to a run that is verified, which it returns."""
+        """Run the commands up to a verified run. Returns this object."""
         self.setup(**wanted)
         self.migrate()
         assert self.verify().equal
         return self
 
     def through(self) -> None:
-        """From nothing to a target that serves."""
+        """Run the commands up to and including the cutover."""
         self.up_to_cutover()
         self.cutover()

@@ -244,7 +244,7 @@ MUTANTS = (
         "sql/capture.sql",
         "LANGUAGE plpgsql SECURITY DEFINER",
         "LANGUAGE plpgsql",
-        _in("integration", "capture", "without_rights"),
+        _in("integration", "capture", "without_privileges"),
     ),
     Mutant(
         "the log's rows can be deleted under a publication",
@@ -286,7 +286,7 @@ MUTANTS = (
         "capture/apply.py",
         "        _refuse_lost(self._passed, catch_up.last(target, self.context.run_id))",
         "        pass",
-        _in("integration", "catchup", "both_sides_know"),
+        _in("integration", "catchup", "both_sides_record"),
     ),
     Mutant(
         "compaction waits for a pass",
@@ -336,7 +336,7 @@ MUTANTS = (
         "schema_to_schema/follow.py",
         "            write_block.block(tx, context.schema, message, hint)",
         "            write_block.unblock(tx, context.schema)",
-        _in("integration", "capture", "no_writes_but_ours"),
+        _in("integration", "capture", "writes_from_confiture_only"),
     ),
     Mutant(
         "the source is closed before the target is opened",
@@ -373,7 +373,7 @@ MUTANTS = (
         "postgres/profile.py",
         '    "row_security": "off",',
         '    "row_security": "on",',
-        _in("integration", "privileges", "row_security_that_comes"),
+        _in("integration", "privileges", "row_security_enabled_during"),
     ),
     Mutant(
         "the target's commit comes before the source's",
@@ -480,7 +480,7 @@ MUTANTS = (
         "runner/context.py",
         "        if self.lost.is_set():",
         "        if False:",
-        _in("integration", "resume", "lease_is_gone_stops"),
+        _in("integration", "resume", "lost_its_lease_stops"),
     ),
     Mutant(
         "a state changes only together with its event",
@@ -537,7 +537,7 @@ MUTANTS = (
         "journal/schema.py",
         "        if holder is not None:",
         "        if False:",
-        _in("integration", "journal", "while_somebody"),
+        _in("integration", "journal", "while_another_command"),
     ),
     Mutant(
         "the source's password is on the target only while rows are copied",
@@ -635,7 +635,7 @@ MUTANTS = (
         "plan/projection.py",
         "    if p.cast_in is None and p.wire in _COLLATED:",
         "    if False:",
-        _in("integration", "key_images", "comes_after_the_plan"),
+        _in("integration", "key_images", "changed_after_the_plan"),
     ),
     Mutant(
         "an unvalidated NOT NULL does not qualify as a key",
@@ -818,14 +818,14 @@ MUTANTS = (
         "schema_to_schema/deferred_objects/foreign_keys.py",
         "for table in _leaves(tx, item, None) if item.partitioned else",
         "for table in [] if item.partitioned else",
-        _in("integration", "foreign_keys", "obeys"),
+        _in("integration", "foreign_keys", "action_of_a_partitioned_child"),
     ),
     Mutant(
         "the target's rules are disabled during the run",
         "schema_to_schema/setup.py",
         "(*describe.triggers(table), *describe.rules(table))",
         "describe.triggers(table)",
-        _in("integration", "rules", "brought_over"),
+        _in("integration", "rules", "not_for_rows_of_the_run"),
     ),
     Mutant(
         "the source's rules are disabled while changes are applied in reverse",
@@ -853,7 +853,7 @@ MUTANTS = (
         "postgres/connection.py",
         "set_config('event_triggers', 'off', false)",
         "set_config('event_triggers', 'on', false)",
-        _in("integration", "event_triggers", "silent"),
+        _in("integration", "event_triggers", "application_and_not_for_confiture"),
     ),
     Mutant(
         "a publication in the target does not refuse the deletes of a pass",
@@ -938,7 +938,7 @@ MUTANTS = (
         "runner/stop.py",
         "heeded.append(signal.SIGHUP)",
         "pass",
-        _in("integration", "resume", "signal_lets"),
+        _in("integration", "resume", "signal_stops"),
     ),
     Mutant(
         "work that blocks the application is cancelled",
@@ -1015,14 +1015,14 @@ MUTANTS = (
         "sql/fingerprint.sql",
         "'(version ' || t.oid || '.' || t.xmin || ')'",
         "'(version ' || t.oid || ')'",
-        _in("integration", "fingerprint", "capture_cannot_see"),
+        _in("integration", "fingerprint", "missed_by_capture"),
     ),
     Mutant(
         "the triggers of leaves are in the fingerprint",
         "sql/fingerprint.sql",
         "JOIN pg_trigger t ON t.tgrelid = m.oid",
         "JOIN pg_trigger t ON t.tgrelid = m.oid AND m.oid = m.root",
-        _in("integration", "fingerprint", "capture_cannot_see"),
+        _in("integration", "fingerprint", "missed_by_capture"),
     ),
     Mutant(
         "a disabled trigger of the application is detected",
@@ -1043,21 +1043,21 @@ MUTANTS = (
         "sql/fingerprint.sql",
         " AND v.relkind = 'v'",
         " AND v.relkind = 'v' AND false",
-        _in("integration", "fingerprint", "what_a_row_means"),
+        _in("integration", "fingerprint", "the_meaning_of_a_row"),
     ),
     Mutant(
         "the body of a function is in the fingerprint",
         "sql/fingerprint.sql",
         "concat_ws('|', p.prosrc, ",
         "concat_ws('|', ",
-        _in("integration", "fingerprint", "what_a_row_means"),
+        _in("integration", "fingerprint", "the_meaning_of_a_row"),
     ),
     Mutant(
         "functions that other functions call are in the fingerprint",
         "sql/fingerprint.sql",
         "          AND p.prosrc ~* (",
         "          AND false AND p.prosrc ~* (",
-        _in("integration", "fingerprint", "what_a_row_means"),
+        _in("integration", "fingerprint", "the_meaning_of_a_row"),
     ),
     Mutant(
         "a table created or dropped during the run is detected",
@@ -1202,7 +1202,7 @@ MUTANTS = (
         "postgres/budget.py",
         "        self._timer.join()\n",
         "",
-        _in("integration", "opening", "hits_no_later"),
+        _in("integration", "opening", "affects_no_later"),
     ),
     Mutant(
         "a side that has lost a reverse pass is detected before a rollback",
@@ -1287,7 +1287,7 @@ MUTANTS = (
         "commands/cleanup.py",
         "            cleanup.refuse_unknown_tables(source, run)\n            cleanup.drop",
         "            cleanup.drop",
-        _in("integration", "cleanup", "came_later"),
+        _in("integration", "cleanup", "created_later"),
         (
             (
                 "commands/cleanup.py",

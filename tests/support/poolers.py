@@ -22,11 +22,11 @@ PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbi
 
 
 def _user() -> str | None:
-    """Who runs it when we are root, which it refuses."""
+    """The role of the system that runs PgBouncer if this process is root, as which PgBouncer refuses to run."""
     if os.geteuid() != 0:
         return None
     known = {entry.pw_name for entry in pwd.getpwall()}
-    return next(name for name in ("postgres", SYSTEM_USER, "nobody") if name in known)
+    return next(name for name in ("postgres", SYSTEM_USER, "nobody") if name in known)  # wording: the name of a user
 
 
 def _free_port() -> int:
@@ -36,7 +36,7 @@ def _free_port() -> int:
 
 
 class Pooler:
-    """One PgBouncer whose pool ``app`` leads to a database; stopped and deleted by ``remove``."""
+    """One PgBouncer whose pool ``app`` leads to a database; ``remove`` stops and deletes it."""
 
     def __init__(self, database: TestDatabase, *, mode: str = "transaction") -> None:
         if PROGRAM is None:
@@ -64,7 +64,7 @@ class Pooler:
         self.start()
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start PgBouncer and wait until it answers."""
         self._process = subprocess.Popen(
             [str(PROGRAM), "-q", str(self.config)], user=self._user, cwd="/", stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -83,27 +83,27 @@ class Pooler:
                 return
 
     def stop(self) -> None:
-        """End it at once."""
+        """Stop PgBouncer immediately."""
         self._process.terminate()
         self._process.wait()
 
     def remove(self) -> None:
-        """End it and delete its folder."""
+        """Stop PgBouncer and delete its folder."""
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
     def console(self) -> str:
-        """Of its admin console."""
+        """The connection string of the admin console."""
         return f"host=127.0.0.1 port={self.port} user=admin dbname=pgbouncer"
 
     @property
     def conninfo(self) -> str:
-        """Of its pool, for the application."""
+        """The connection string of the pool, for the application."""
         return f"host=127.0.0.1 port={self.port} user=postgres dbname=app"
 
     def ask(self, command: str) -> list[dict[str, Any]]:
-        """A console command's rows."""
+        """Run a command on the console. Returns its rows."""
         with psycopg.connect(self.console, autocommit=True, cursor_factory=psycopg.ClientCursor) as connection:
             cursor = connection.execute(command.encode())
             names = [column.name for column in cursor.description or ()]
@@ -111,12 +111,12 @@ class Pooler:
 
     @property
     def status(self) -> tuple[str, bool]:
-        """The database the pool leads to, and whether it is paused."""
+        """The database that the pool leads to, and whether the pool is paused."""
         row = next(row for row in self.ask("SHOW DATABASES") if row["name"] == "app")
         return str(row["database"]), bool(int(row["paused"]))
 
 
 def permissions(path: Path) -> tuple[int, int, int]:
-    """Mode, owner and group of a file."""
+    """The mode, owner and group of a file."""
     found = path.stat()
     return found.st_mode, found.st_uid, found.st_gid

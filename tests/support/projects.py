@@ -1,4 +1,4 @@
-"""Projects for tests: a folder with ``db/``, an old database, and the command line used on them."""
+"""Projects for tests: a folder with ``db/``, an old database, and the commands that run on them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from servers import TestDatabase
 
 Done = subprocess.CompletedProcess[str]
 
-#: An old schema with a rename and a transform ahead of it, a foreign key, a sequence, a trigger.
+#: An old schema with a foreign key, a sequence and a trigger. The mapping renames and transforms columns.
 OLD = """
 CREATE TABLE tb_user (id bigint PRIMARY KEY, login_name text NOT NULL, settings_json text, name text);
 CREATE TABLE tb_post (id serial PRIMARY KEY, user_id bigint REFERENCES tb_user, body text);
@@ -49,7 +49,7 @@ MAPPING = """tb_user:
 
 
 def run_confiture(*arguments: str, cwd: Path, env: dict[str, str] | None = None, check: int | None = None) -> Done:
-    """Run ``confiture ARGUMENTS`` as a process of its own; ``check`` is the exit code to insist on."""
+    """Run ``confiture ARGUMENTS`` as a process of its own; ``check`` is the expected exit code."""
     ended = forks().run(list(arguments), cwd, **(env or {}))
     if check is not None:
         assert ended.code == check, f"exit {ended.code}\n{ended.out}\n{ended.err}"
@@ -57,7 +57,7 @@ def run_confiture(*arguments: str, cwd: Path, env: dict[str, str] | None = None,
 
 
 def call_confiture(*arguments: str, cwd: Path, env: dict[str, str], check: int | None = None) -> Done:
-    """The same within this process, which saves a second of imports; nobody to type is there either."""
+    """Run ``confiture`` within this process without a terminal, which saves a second of imports."""
     with (
         tempfile.TemporaryFile("w+") as out,
         tempfile.TemporaryFile("w+") as err,
@@ -116,25 +116,25 @@ class Project:
         env: dict[str, str] | None = None,
         apart: bool = False,
     ) -> Done:
-        """Any command, in the project's folder unless ``cwd`` says where.
+        """Run any command, in the project's folder unless ``cwd`` names another one.
 
-        :param apart: as a process of its own, which it is anyway when it is to be killed.
+        :param apart: run it as a process of its own. A command that is to be killed always is one.
         """
         env = {**self.env, **(env or {})}
         how = run_confiture if apart or any(name.startswith("CONFITURE_") for name in env) else call_confiture
         return how(*arguments, cwd=cwd or self.folder, env=env, check=check)
 
     def step(self, name: str, *arguments: str, **options: Any) -> Done:
-        """One of the steps, with ``--target``."""
+        """Run one of the steps, with ``--target``."""
         stopped = () if self.capture or name not in ("plan", "setup", "run") else ("--no-capture",)
         return self.run("migrate", "schema-to-schema", name, "--target", self.target, *stopped, *arguments, **options)
 
     def setup(self, *arguments: str, **options: Any) -> Done:
-        """``setup --source prod --target ...``."""
+        """Run ``setup --source prod --target ...``."""
         return self.step("setup", "--source", "prod", *arguments, **options)
 
     def reach(self, state: str) -> None:
-        """Take the steps that lead to ``state``."""
+        """Run the steps that lead to ``state``."""
         self.setup("--mapping", "column_mapping.yaml")
         for step, after in (("migrate", "migrating"), ("verify", "verified"), ("cutover", "cutover")):
             if state == "setup":
@@ -150,17 +150,17 @@ class Project:
 
     @property
     def state(self) -> str:
-        """The run's state, out of the journal."""
+        """The state of the run in the journal."""
         return str(self.new.value("SELECT state FROM confiture.run ORDER BY started_at DESC LIMIT 1"))
 
 
 def error(done: Done) -> str:
-    """What a failed command said, checked for its form: what, why, what to do; no traceback, no colours."""
+    """The error of a failed command, whose form is checked: what, why, what to do; no traceback, no colours."""
     lines = [line for line in done.stderr.splitlines() if line]
     start = next(n for n, line in enumerate(lines) if line.startswith("confiture: "))
-    told = lines[start:]
-    assert len(told) >= 3, f"an error says what, why and what to do:\n{done.stderr}"
-    assert all(line.startswith("  ") for line in told[1:]), done.stderr
+    reported = lines[start:]
+    assert len(reported) >= 3, f"an error states what, why and what to do:\n{done.stderr}"
+    assert all(line.startswith("  ") for line in reported[1:]), done.stderr
     assert "Traceback" not in done.stderr
     assert "\x1b" not in done.stderr + done.stdout
-    return "\n".join(told)
+    return "\n".join(reported)

@@ -1,4 +1,4 @@
-"""Real servers for tests: databases on them, cloned from templates made once."""
+"""Databases on real servers for tests, cloned from templates that are built once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COUNTER = itertools.count(1)
 
 @dataclass(frozen=True)
 class TestDatabase:
-    """A database a test may do anything to."""
+    """A database that a test may change in any way."""
 
     __test__ = False
 
@@ -32,11 +32,11 @@ class TestDatabase:
 
     @property
     def conninfo(self) -> str:
-        """As postgres, over TCP."""
+        """The connection string for role postgres, over TCP."""
         return self.server.conninfo(self.name)
 
     def connect(self, **options: Any) -> psycopg.Connection[Any]:
-        """A connection in autocommit."""
+        """Open a connection in autocommit mode."""
         return psycopg.connect(self.conninfo, **{"autocommit": True, **options})
 
     def sql(self, text: str) -> None:
@@ -45,28 +45,28 @@ class TestDatabase:
             connection.execute(text.encode())
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
-        """A query's rows."""
+        """The rows of a query."""
         with self.connect() as connection:
             return connection.execute(query.encode()).fetchall()
 
     def value(self, query: str) -> Any:
-        """A query's only value."""
+        """The only value of a query."""
         return self.rows(query)[0][0]
 
     @property
     def run_schema(self) -> str:
-        """The schema that a run has here."""
+        """The schema of the run in this database."""
         return str(self.value("SELECT nspname FROM pg_namespace WHERE nspname ~ '^confiture_'"))
 
     def as_the_run(self, statements: str) -> None:
-        """Run statements as the run's own writes: capture leaves them out, and the write block lets them pass."""
+        """Run statements as the run's own writes, which capture ignores and the write block permits."""
         with self.connect() as connection:
             connection.execute(f"SET confiture.writer = '{self.run_schema}'".encode())
             connection.execute(statements.encode())
 
 
 class Databases:
-    """Makes databases and drops them at the end."""
+    """Creates databases and drops them at the end."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -76,7 +76,7 @@ class Databases:
         return psycopg.connect(self.server.conninfo("postgres"), autocommit=True)
 
     def make(self, name: str | None = None, *, template: str = "template0", options: str = "") -> TestDatabase:
-        """A new database; ``options`` are appended to CREATE DATABASE."""
+        """Create a database. ``options`` are appended to CREATE DATABASE."""
         name = name or f"t{os.getpid()}_{next(_COUNTER)}"
         with self._admin() as admin:
             statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} " + options)
@@ -85,7 +85,7 @@ class Databases:
         return TestDatabase(self.server, name)
 
     def cloned(self, text: str, name: str | None = None) -> TestDatabase:
-        """A database with ``text`` run in it, cloned from a template that is built once."""
+        """Create a database in which ``text`` was run, cloned from a template that is built once."""
         template = "template_" + hashlib.sha256(text.encode()).hexdigest()[:16]
         with self._admin() as admin:
             known = admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", (template,)).fetchone()
@@ -95,11 +95,11 @@ class Databases:
         return self.make(name, template=template)
 
     def forget(self, name: str) -> None:
-        """Drop a database that something else made, too, at the end."""
+        """At the end, also drop a database that other code creates."""
         self._made.append(name)
 
     def drop_all(self) -> None:
-        """Drop what was made."""
+        """Drop all databases that were created."""
         with self._admin() as admin:
             for name in self._made:
                 admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
@@ -107,7 +107,7 @@ class Databases:
 
 
 def back_up(server: Server) -> Path:
-    """Copy the files of a server, which is restarted; the folder of the copy."""
+    """Copy the files of a server, and restart it. Returns the folder of the copy."""
     copy = server.root / f"copy{next(_COUNTER)}"
     server.stop()
     subprocess.run(["cp", "-a", server.data, copy], check=True)
@@ -116,7 +116,7 @@ def back_up(server: Server) -> Path:
 
 
 def restore(server: Server, copy: Path) -> None:
-    """Replace the files of a server by those of a copy, which is used up."""
+    """Replace the files of a server with those of a copy, which is moved."""
     server.stop()
     shutil.rmtree(server.data)
     copy.rename(server.data)
@@ -124,7 +124,7 @@ def restore(server: Server, copy: Path) -> None:
 
 
 def restored_after(server: Server, happens: Callable[[], object]) -> None:
-    """Restore a server to the time before something happened."""
+    """Call a function, and restore a server to its state before the call."""
     copy = back_up(server)
     happens()
     restore(server, copy)
@@ -139,7 +139,7 @@ def major_version(bindir: Path) -> str:
 def load_dump(database: TestDatabase, path: Path) -> None:
     """Load a plain pg_dump with its ``COPY ... FROM stdin`` blocks.
 
-    The file is UTF-8 as a whole or else taken as Latin-1, which every byte is.
+    A file that is not valid UTF-8 is read as Latin-1, in which every byte is valid.
     """
     data = path.read_bytes()
     encoding = "UTF8"

@@ -1,6 +1,6 @@
-"""A small migration to be killed, blocked and resumed: three tables, a few hundred rows, a project folder.
+"""A small migration for tests that kill, block and resume it: three tables, a few hundred rows, a project folder.
 
-What every target row should be is computed here by SQL that is written apart from the tool's.
+The expected target rows are computed here by SQL that is independent of the tool's.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ tag:
   $from: tb_tag
 """
 
-#: What each target relation holds in the end, told of the source.
+#: The rows that each target relation holds in the end, as a query on the source.
 EXPECTED = {
     "app_user": "SELECT id, login_name, settings_json::jsonb, boss, code FROM tb_user",
     "post": "SELECT id, user_id, body, cents::int FROM tb_post",
@@ -79,7 +79,7 @@ EXPECTED = {
     "post_count": "SELECT user_id, count(*) FROM tb_post GROUP BY user_id",
 }
 
-#: Everything a run makes for itself, on either side; the journal in schema ``confiture`` is its history.
+#: Every object that a run creates for itself, on either side. The journal in schema ``confiture`` remains.
 LEFT_BEHIND = """
     SELECT 'schema', nspname FROM pg_namespace WHERE nspname LIKE 'confiture%' AND nspname <> 'confiture'
     UNION ALL SELECT 'server', srvname FROM pg_foreign_server
@@ -106,7 +106,7 @@ DESIGN = """
 
 @dataclass(frozen=True)
 class SmallMove:
-    """A project folder and its two databases; the target is made by setup, beside the source."""
+    """A project folder and its two databases. Setup creates the target, on the server of the source."""
 
     project: Path
     source: TestDatabase
@@ -115,7 +115,7 @@ class SmallMove:
     # Commands --------------------------------------------------------------------------------------
 
     def arguments(self, step: str, *options: str) -> list[str]:
-        """The command line of a step after ``confiture``, the same one every time."""
+        """The arguments of a step after ``confiture``, the same ones every time."""
         given = ["migrate", "schema-to-schema", step, "--target", self.target.name, *options]
         if step == "setup":
             given += ["--source", "old", "--no-capture"]
@@ -126,7 +126,7 @@ class SmallMove:
         return given
 
     def run(self, step: str, *options: str, code: int | None = 0) -> Ended:
-        """A command within this process: as quick as can be; ``code`` is the exit to insist on."""
+        """Run a command within this process, which is fast. ``code`` is the expected exit code."""
         out, err = io.StringIO(), io.StringIO()
         before = sys.argv
         sys.argv = ["confiture", *self.arguments(step, *options)]
@@ -143,11 +143,11 @@ class SmallMove:
         return done
 
     def setup(self) -> None:
-        """Setup with the mapping, and chunks as small as the tests want them."""
+        """Run setup with the mapping, and with the small chunks that the tests need."""
         self.run("setup", "--mapping", str(self.mapping), "--chunk-rows", str(CHUNK_ROWS))
 
     def finish(self) -> None:
-        """Every step after migrate."""
+        """Run every step after migrate."""
         for step in ("verify", "cutover", "cleanup"):
             self.run(step)
 
@@ -155,22 +155,22 @@ class SmallMove:
 
     @property
     def where(self) -> Endpoints:
-        """The run, for ``commands``."""
+        """The endpoints of the run, for ``commands``."""
         return Endpoints(self.target.name, None, self.project)
 
     def holding(self, command: str = "migrate") -> contextlib.AbstractContextManager[Context]:
-        """Hold the run's lease for a block."""
+        """Hold the run's lease for the duration of a block."""
         return _first(commands.holding.hold_run(self.where, command, Silent()))
 
     def migrate(self) -> int:
-        """Migrate here, errors raised as they are; the rows copied."""
+        """Run migrate without the command line, which raises errors unchanged. Returns the number of rows copied."""
         return commands.migrate.execute(self.where, RunOptions(), Silent())[1]
 
-    # What there is ---------------------------------------------------------------------------------
+    # State and assertions --------------------------------------------------------------------------
 
     @property
     def mapping(self) -> Path:
-        """The mapping file, to be mended."""
+        """The mapping file, which a test may change."""
         return self.project / "column_mapping.yaml"
 
     def state(self) -> str:
@@ -188,7 +188,7 @@ class SmallMove:
             f" ON (t.run_id, t.number) = (c.run_id, c.table_number) WHERE target_table = '{table}' ORDER BY c.number"
         )
 
-    def fence(self) -> int:
+    def source_epoch(self) -> int:
         """The epoch on the source."""
         return int(self.source.value(f"SELECT epoch FROM {self.schema}.fence"))
 
@@ -198,13 +198,13 @@ class SmallMove:
         return "confiture_" + str(self.target.value("SELECT left(replace(id::text, '-', ''), 8) FROM confiture.run"))
 
     def assert_every_row_arrived_once(self) -> None:
-        """All rows of all relations, each as often as SQL apart from the tool says."""
+        """Assert that every relation holds exactly the rows that the independent SQL selects."""
         for relation, query in EXPECTED.items():
             expected = sorted(map(repr, self.source.rows(query)))
             assert sorted(map(repr, self.target.rows(f"TABLE {relation}"))) == expected, relation
 
     def assert_rows_and_checkpoints_agree(self) -> None:
-        """Every table holds exactly the rows that its done chunks say."""
+        """Assert that every table holds as many rows as its done chunks record."""
         for table, rows in self.target.rows(
             "SELECT target_table, coalesce(sum(rows), 0) FROM confiture.table_plan t"
             " LEFT JOIN confiture.chunk c ON (c.run_id, c.table_number) = (t.run_id, t.number) GROUP BY 1"
@@ -212,12 +212,12 @@ class SmallMove:
             assert self.target.value(f"SELECT count(*) FROM {table}") == rows, table
 
     def assert_nothing_is_left(self) -> None:
-        """Whatever the run made for itself is gone from both sides."""
+        """Assert that neither side has an object left that the run created for itself."""
         assert self.source.rows(LEFT_BEHIND) == []
         assert self.target.rows(LEFT_BEHIND) == []
 
     def assert_the_source_is_as_it_was(self, databases: Databases) -> None:
-        """Neither its rows nor its design have changed."""
+        """Assert that neither the rows nor the schema of the source have changed."""
         fresh = databases.cloned(SOURCE)
         assert sorted(self.source.rows(DESIGN)) == sorted(fresh.rows(DESIGN))
         for (table,) in fresh.rows("SELECT relname FROM pg_class WHERE relname LIKE 'tb\\_%' AND relkind = 'r'"):
@@ -226,7 +226,7 @@ class SmallMove:
             )
 
     def assert_as_designed(self, databases: Databases) -> None:
-        """The target's schema is what its DDL alone makes."""
+        """Assert that the schema of the target is as its DDL alone creates it."""
         fresh = databases.cloned(TARGET_DDL)
         assert sorted(self.target.rows(DESIGN)) == sorted(fresh.rows(DESIGN))
 
@@ -238,7 +238,7 @@ def _first(pair):  # type: ignore[no-untyped-def]
 
 
 def make(databases: Databases, folder: Path, *, source: str = SOURCE, mapping: str = MAPPING) -> SmallMove:
-    """A new project in ``folder`` with a source of its own."""
+    """Create a project in ``folder`` with a source of its own."""
     old = databases.cloned(source)
     new = TestDatabase(databases.server, f"{old.name}_new")
     databases.forget(new.name)
