@@ -22,7 +22,7 @@ from confiture.status.facts import Report, RunReport, Severity
 from confiture.status.report import report
 from conftest import Confiture
 from forked import Forks
-from live import Quiet
+from live import LiveRun, Quiet
 from servers import Databases, TestDatabase
 
 OLD = """
@@ -514,3 +514,16 @@ def test_every_line_except_commands_and_names_fits_a_terminal(move: Move) -> Non
     move.step("follow", "--once", check=4)
     for line in render.text(move.report()).splitlines():
         assert len(line) <= render.WIDTH or "confiture " in line or " -> " in line or "  Target  " in line, line
+
+
+def test_a_killed_cutover_or_rollback_has_cleared_what_blocked_the_run(
+    databases: Databases, tmp_path: Path, forks: Forks
+) -> None:
+    live = LiveRun(databases, tmp_path, "CREATE TABLE t (id int PRIMARY KEY)", "CREATE TABLE t (id bigint PRIMARY KEY)")
+    live.up_to_cutover()
+    for command, point in (("cutover", "switch.after_open_commit"), ("rollback", "rollback.state.after_commit")):
+        live.target.sql("UPDATE confiture.run SET blocked_reason = 'a change', blocked_command = 'verify'")
+        killed = forks.run(live.arguments(command), live.project, CONFITURE_FAILPOINT=point)
+        assert killed.code == -signal.SIGKILL, killed.err
+        assert live.target.value("SELECT blocked_reason FROM confiture.run") is None
+        getattr(live, command)()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from confiture.commands.endpoints import Endpoints, next_command, refuse_other
-from confiture.commands.holding import hold_run, unblock
+from confiture.commands.holding import hold_run
 from confiture.config import Database
 from confiture.errors import CutoverUnfinished, Refused
 from confiture.journal.model import Run
@@ -65,14 +65,12 @@ def execute(
         with paused_pooler(context, run, pool, switchover.FORWARD) as pooler:
             if run.options.get("capture"):
                 cutover.switch(context, plan, limits, pooler)
-                unblock(context, "cutover")
                 return context.run(), *ends
         try:
             cutover_offline.cutover(context, plan, limits)
         except Differs as error:
             _write_differing(error, where, report)
             raise
-        unblock(context, "cutover")
         return context.run(), *ends
 
 

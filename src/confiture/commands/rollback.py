@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from confiture.commands.cutover import paused_pooler, refuse_unfinished
 from confiture.commands.endpoints import Endpoints
-from confiture.commands.holding import hold_run, unblock
+from confiture.commands.holding import hold_run
 from confiture.config import Database
 from confiture.errors import Refused
 from confiture.journal import runs
@@ -45,7 +45,6 @@ def execute(
         plan_store.ensure_views(context, plan)
         with paused_pooler(context, run, pool, switchover.REVERSE) as pooler:
             rollback.rollback(context, plan, limits, pooler)
-        unblock(context, "rollback")
         return context.run(), *ends
 
 

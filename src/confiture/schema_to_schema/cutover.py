@@ -410,6 +410,8 @@ def open_target(context: Context, tx: Transaction, plan: Plan, run: Run, servers
     if servers is not None:
         options[reverse_verify.SERVERS_OPTION] = servers
     runs.update(tx, context.run_id, writes_served_by="target", cutover_phase=CutoverPhase.OPENED, options=options)
+    # Whatever blocked the run was checked again before the source was closed.
+    runs.unblock(tx, context.run_id)
 
 
 def drop_interim_keys(context: Context, plan: Plan) -> None:

@@ -145,6 +145,8 @@ def _under_lock(context: Context, source: Transaction, plan: Plan) -> None:
         run = runs.get(tx, context.run_id)
         transitions.fire(tx, run, "cutover", {"verification": result.number})
         runs.update(tx, context.run_id, writes_served_by="target")
+        # Whatever blocked the run was checked again under the lock.
+        runs.unblock(tx, context.run_id)
 
 
 def rehearse_declaring(context: Context) -> None:

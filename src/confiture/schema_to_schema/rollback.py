@@ -299,6 +299,8 @@ def _return_to_migrating(context: Context, plan: Plan) -> None:
         steps.discard(tx, context.run_id, materialized_views.PHASE)
         transitions.fire(tx, run, "rollback")
         runs.update(tx, context.run_id, writes_served_by="source", cutover_phase=None)
+        # Whatever blocked the run was checked again before the target was closed.
+        runs.unblock(tx, context.run_id)
 
 
 def _off_again(context: Context, item: Deferred) -> None:
