@@ -162,6 +162,7 @@ def test_a_value_that_the_old_schema_refuses_stops_the_rollback(live: LiveRun) -
     with pytest.raises(DataFailure) as failed:
         live.rollback()
     assert "too long for type character varying(20)" in f"{failed.value.what} {failed.value.why}"
+    assert live.target.value("SELECT cutover_phase FROM confiture.run") == "done"
     live.target.sql("UPDATE child SET remark = 'short' WHERE id = 3")
     live.rollback()
     live.assert_same(**FORWARD)

@@ -296,6 +296,7 @@ def test_ddl_in_the_target_under_the_lock_stops_the_cutover(
         run.cutover()
     monkeypatch.undo()
     assert run.open_sides("UPDATE parent SET mail = mail") == {"source"}
+    assert run.target.value("SELECT cutover_phase FROM confiture.run") is None
     assert undo is not None
     run.target.sql(undo)
     run.cutover()

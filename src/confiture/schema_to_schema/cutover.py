@@ -8,8 +8,8 @@ record (docs/invariants.md, I-8.8 and I-8.9).
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
 import psycopg
@@ -22,7 +22,7 @@ from confiture.compare import changed_keys, suspects
 from confiture.compare.checksum import Hashing
 from confiture.compare.suspects import Key
 from confiture.copy.run_table import RunTable
-from confiture.errors import Blocked, CannotConnect, CutoverAborted, CutoverUnfinished
+from confiture.errors import Blocked, CannotConnect, ConfitureError, CutoverAborted, CutoverUnfinished
 from confiture.failpoints import failpoint
 from confiture.journal import catch_up, deferred_objects, runs
 from confiture.journal import source as run_schema
@@ -58,7 +58,7 @@ from confiture.schema_to_schema.cutover_offline import refuse_closed, refuse_sta
 from confiture.schema_to_schema.deferred_objects import foreign_keys, restore
 from confiture.schema_to_schema.keyless import off_until_cutover
 from confiture.schema_to_schema.outcomes import Limits
-from confiture.schema_to_schema.switchover import FORWARD, Remaining
+from confiture.schema_to_schema.switchover import FORWARD, Direction, Remaining
 from confiture.schema_to_schema.table_lock import TryAgain, Work
 from confiture.states import CUTOVER, CutoverPhase
 from confiture.types import TableRef
@@ -82,7 +82,7 @@ def switch(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None =
         verify.refuse_changed(context)
         hashing = changed_keys.hashing_of(context, plan)
         set_phase(context, CutoverPhase.PREPARING)
-        try:
+        with phase_after_failure(context, FORWARD):
             prepare(context, plan, hashing, limits)
             servers = verify.servers(context)
             # The first pass opens the sessions and fills their caches before the application waits for the lock.
@@ -97,9 +97,6 @@ def switch(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None =
                     except (psycopg.Error, CannotConnect) as error:
                         if not switchover.was_passed_despite(context, FORWARD, error):
                             raise
-        except CutoverAborted:
-            set_phase(context, None)
-            raise
     with switchover.unfinished_on_lost_connection(FORWARD):
         complete_opening(context, plan)
         retry(lambda: switchover.redirect(context, pooler, FORWARD))
@@ -109,6 +106,21 @@ def switch(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None =
     retry(lambda: set_phase(context, CutoverPhase.DONE))
     materialized_views.refresh(context, plan)
     switchover.refuse_paused_pooler(context, FORWARD)
+
+
+@contextmanager
+def phase_after_failure(context: Context, direction: Direction) -> Iterator[None]:
+    """When the block fails before the point of no return, record that nothing has switched.
+
+    The record stays as it is while a server is not available: whether the point has passed is not known then.
+    """
+    try:
+        yield
+    except (psycopg.Error, ConfitureError):
+        with suppress(psycopg.Error, ConfitureError):
+            if not switchover.is_past_point_of_no_return(context, direction):
+                set_phase(context, direction.aborted_phase)
+        raise
 
 
 def _close(follower: Follower, plan: Plan, hashing: Hashing, remaining: Remaining, servers: dict[str, str]) -> None:

@@ -62,8 +62,8 @@ def rollback(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None
         refuse_unequal(context, plan)
         hashing = changed_keys.hashing_of(context, plan)
         cutover.set_phase(context, CutoverPhase.ROLLBACK_PREPARING)
-        _prepare(context, plan, hashing)
-        try:
+        with cutover.phase_after_failure(context, REVERSE):
+            _prepare(context, plan, hashing)
             with ReverseFollower(context, plan) as follower:
                 follow.one_pass(follower, record_changed=True)
                 with switchover.paused(context, pooler, limits, REVERSE) as remaining:
@@ -73,9 +73,6 @@ def rollback(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None
                     except (psycopg.Error, CannotConnect) as error:
                         if not switchover.was_passed_despite(context, REVERSE, error):
                             raise
-        except CutoverAborted:
-            cutover.set_phase(context, CutoverPhase.DONE)
-            raise
     with switchover.unfinished_on_lost_connection(REVERSE):
         _complete_opening(context, plan)
         retry(lambda: switchover.redirect(context, pooler, REVERSE))
