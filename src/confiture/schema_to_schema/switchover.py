@@ -92,6 +92,10 @@ def lacks_closing(context: Context, direction: Direction) -> bool:
     Both sides have the number of the closing: the side to be opened in its last commit before, the side that was
     serving in the commit that closed it. A side that lacks the number lacks rows (docs/invariants.md, I-8.12).
     """
+    return retry(lambda: _lacks_closing(context, direction))
+
+
+def _lacks_closing(context: Context, direction: Direction) -> bool:
     with context.source.transaction(read_only=True) as source, context.target.transaction(read_only=True) as target:
         if direction.opens == "target":
             opened = runs.get(target, context.run_id).state == CUTOVER
