@@ -69,7 +69,7 @@ def verify(context: Context, plan: Plan, purpose: str = "verify", *, capture: bo
                 continue
             context.checkpoint(pausable=pausable)
             part, found = unit.compare()
-            if found and table.number in live:
+            if not part.equal and table.number in live:
                 part, found = _classified(context, plan, job, hashing, live[table.number], part, found)
             _record(context, number, part, found)
         context.progress.say(f"verified rows of {table.target}")
