@@ -158,6 +158,8 @@ class Follower:
         """
         now = (self.source.backend, self.target.backend)
         if now != self._backends:
+            with self.source.transaction(read_only=True) as tx:
+                self._check_capture(tx)
             self._prepared, self._backends = set(), now
         lacking = [f for f in wanted if f.item.number not in self._prepared]
         if not lacking:
@@ -221,8 +223,15 @@ class Follower:
     def _check_source(self, source: Transaction) -> None:
         """:raises Blocked: when DDL changed a table that rows are read from, or writes may be missing from its log."""
         schema, tables = self.context.schema, [f.item.table for f in self.followed]
-        captured_tables = fingerprint.recorded(source, schema, fingerprint.CAPTURE)
-        lacking = [table for table in tables if table not in captured_tables]
+        fingerprint.refuse_changed(source, schema, "source", (*fingerprint.CAPTURED, *fingerprint.DATABASE), tables)
+
+    def _check_capture(self, source: Transaction) -> None:
+        """Once for each connection, because a source that is restored ends it.
+
+        :raises Blocked: when a table is not captured.
+        """
+        captured_tables = fingerprint.recorded(source, self.context.schema, fingerprint.CAPTURE)
+        lacking = [f.item.table for f in self.followed if f.item.table not in captured_tables]
         if lacking:
             raise Blocked(
                 f"table {lacking[0]} of the source is not captured",
@@ -230,7 +239,6 @@ class Follower:
                 fix="abort this run and start a new one; the source is still serving",
                 step="abort",
             )
-        fingerprint.refuse_changed(source, schema, "source", (*fingerprint.CAPTURED, *fingerprint.DATABASE), tables)
 
     def _check_target(self, target: Transaction) -> None:
         """:raises Blocked: when DDL changed a table that rows are applied to, or added an object that acts on them."""

@@ -63,6 +63,9 @@ class ReverseFollower(Follower):
     def _check_source(self, source: Transaction) -> None:
         fingerprint.refuse_unreadable(source, self.context.schema, "target", [f.item.table for f in self.followed])
 
+    def _check_capture(self, source: Transaction) -> None:
+        """The capture of the target is restored with its journal."""
+
     def _check_target(self, target: Transaction) -> None:
         write_block.refuse_damaged(target, self.context.schema, "source")
         tables = [f.jobs[0].table.target for f in self.followed]
