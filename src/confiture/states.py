@@ -32,6 +32,10 @@ UNKNOWN: Final = "unknown"
 _ROLLBACK = "rollback "
 
 
+#: The command that opens the closed side again, where the other side has lost changes and cannot be opened.
+REOPENED_BY: Final = {"cutover": "abort", "rollback": "cutover"}
+
+
 class CutoverPhase(StrEnum):
     """The recorded phase of a cutover or of a rollback, in the order in which each reaches them."""
 

@@ -123,15 +123,6 @@ def installed(tx: Transaction, item: Captured) -> bool:
     return row is not None and row[0] is not None
 
 
-def exist(tx: Transaction, item: Captured) -> bool:
-    """Whether any of the triggers exists: to drop one, a session waits for readers of its table."""
-    return bool(run_triggers.find(tx, item.schema, _functions(item)))
-
-
-def _functions(item: Captured) -> str:
-    return f"capture{item.number:04d}\\_%"
-
-
 def install(tx: Transaction, planned: Captured) -> None:
     """Create log, functions and triggers, and record their fingerprint.
 
@@ -253,7 +244,7 @@ def remove(tx: Transaction, item: Captured) -> None:
     """Drop the triggers wherever they are now, the functions and the log; harmless to repeat."""
     if not installed(tx, item):
         return
-    for trigger in run_triggers.find(tx, item.schema, _functions(item)):
+    for trigger in run_triggers.find(tx, item.schema, f"capture{item.number:04d}\\_%"):
         run_triggers.drop(tx, trigger)
     for event in EVENTS:
         tx.pg.execute(sql.SQL("DROP FUNCTION IF EXISTS {}()").format(item.function(event)))

@@ -106,8 +106,10 @@ def install(tx: Transaction, schema: str, table: TableRef) -> None:
     """
     if not lacking(tx, schema, [table]):
         return
-    for trigger in triggers_of(tx, schema, table):
-        run_triggers.drop(tx, trigger)
+    among = {table, *run_triggers.partitions(tx, table)}
+    for trigger in _find(tx, schema):
+        if trigger.table in among:
+            run_triggers.drop(tx, trigger)
     fingerprint.forget(tx, schema, [table], (fingerprint.WRITE_BLOCK,))
     wanted = [("rows", "row_trigger", table)]
     wanted += [("truncate", "truncate_trigger", part) for part in (table, *run_triggers.partitions(tx, table))]
@@ -126,12 +128,6 @@ def lacking(tx: Transaction, schema: str, tables: Sequence[TableRef]) -> list[Ta
     known = fingerprint.recorded(tx, schema, fingerprint.WRITE_BLOCK)
     damaged = {c.table for c in fingerprint.changes(tx, schema, [fingerprint.WRITE_BLOCK], tables)}
     return [table for table in tables if table not in known or table in damaged]
-
-
-def triggers_of(tx: Transaction, schema: str, table: TableRef) -> list[RunTrigger]:
-    """The triggers that a table and its partitions have: to drop one, a session waits for readers of its table."""
-    among = {table, *run_triggers.partitions(tx, table)}
-    return [trigger for trigger in _find(tx, schema) if trigger.table in among]
 
 
 def _find(tx: Transaction, schema: str) -> list[RunTrigger]:

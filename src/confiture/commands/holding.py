@@ -150,7 +150,7 @@ def _refuse_halfway(context: Context, run: Run, command: str, where: Endpoints) 
         and command != "cutover"
         and switchover.is_past_point_of_no_return(context, switchover.FORWARD)
     ):
-        if command == "abort" and switchover.lacks_closing(context, switchover.FORWARD):
+        if command == switchover.FORWARD.reopened_by and switchover.lacks_closing(context, switchover.FORWARD):
             return  # the abort opens the source again
         raise CutoverUnfinished(
             "a cutover is not finished: the source is closed and the target is not open yet",
@@ -159,7 +159,7 @@ def _refuse_halfway(context: Context, run: Run, command: str, where: Endpoints) 
         )
     if live and run.state == CUTOVER and command != "rollback" and phase is not None and phase.of_rollback:
         if switchover.is_past_point_of_no_return(context, switchover.REVERSE):
-            if command == "cutover" and switchover.lacks_closing(context, switchover.REVERSE):
+            if command == switchover.REVERSE.reopened_by and switchover.lacks_closing(context, switchover.REVERSE):
                 return  # the cutover opens the target again
             raise CutoverUnfinished(
                 "a rollback is not finished: the target is closed",

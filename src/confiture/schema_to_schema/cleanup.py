@@ -21,7 +21,7 @@ from confiture.postgres.session import Session, Transaction, brief_lock
 from confiture.runner import transitions
 from confiture.runner.context import Context
 from confiture.runner.resumable_steps import Step, run_steps
-from confiture.schema_to_schema import follow, plan_store, rebuild, reverse, switchover
+from confiture.schema_to_schema import follow, plan_store, rebuild, reverse, rollback, switchover
 from confiture.schema_to_schema.blockers import wait_for_locks
 from confiture.schema_to_schema.deferred_objects import indexes
 from confiture.states import ABORTED, CLEANED, CUTOVER, MIGRATING, SETUP, VERIFIED
@@ -90,8 +90,7 @@ def _open_source(context: Context) -> None:
         # Durable together: the source's own triggers, rules and constraints, and a write block that permits writes.
         with context.fenced_source("abort.open") as tx:
             brief_lock(tx)
-            reverse.restore_source(context, tx)
-            write_block.unblock(tx, context.schema)
+            rollback.open_source(context, tx)
 
     wait_for_locks(context, "source", tables, work)
     context.progress.say("the source accepts writes again")

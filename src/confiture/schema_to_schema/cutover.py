@@ -22,7 +22,7 @@ from confiture.compare import changed_keys, suspects
 from confiture.compare.checksum import Hashing
 from confiture.compare.suspects import Key
 from confiture.copy.run_table import RunTable
-from confiture.errors import Blocked, CannotConnect, ConfitureError, CutoverAborted, CutoverUnfinished
+from confiture.errors import CannotConnect, ConfitureError, CutoverAborted, CutoverUnfinished
 from confiture.failpoints import failpoint
 from confiture.journal import catch_up, deferred_objects, runs
 from confiture.journal import source as run_schema
@@ -233,7 +233,8 @@ def prepare_block(context: Context, plan: Plan, limits: Limits) -> None:
             write_block.unblock(tx, context.schema)
     with context.source.transaction(read_only=True) as tx:
         lacking = write_block.lacking(tx, context.schema, _sources(plan))
-        damaged = [ref for ref in lacking if write_block.triggers_of(tx, context.schema, ref)]
+        # To replace the triggers of a table, a session waits for readers too.
+        damaged = fingerprint.recorded(tx, context.schema, fingerprint.WRITE_BLOCK)
     deadline = time.monotonic() + limits.give_up_after
     for ref in lacking:
         work = partial(_install_block, context, ref)
@@ -374,12 +375,7 @@ def complete_opening(context: Context, plan: Plan) -> None:
         )
     if switchover.lacks_closing(context, FORWARD):
         set_phase(context, CutoverPhase.CLOSING)  # the record of the phase may be lost too
-        raise Blocked(
-            "the target has lost changes since the source was closed, so that it is not opened",
-            why="it crashed with commits not on disk, was failed over, or was restored from a backup",
-            fix="the source has every row: abort opens it again",
-            step="abort",
-        )
+        raise switchover.lost_closing(FORWARD)
     wait_for_locks(
         context, "target", [t.target for t in plan.tables], partial(_open_target, context, plan), grace=GRACE_SECONDS
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from functools import partial
 
+from confiture import fingerprint
 from confiture.capture import apply, triggers, write_block
 from confiture.capture.apply import Follower, Pass
 from confiture.capture.triggers import Captured
@@ -37,13 +38,14 @@ def install(context: Context, plan: Plan) -> None:
     """
     with context.target.transaction(read_only=True) as tx:
         begun = {s.source for s in table_plans.of_run(tx, context.run_id) if has_rows(s)}
+    with context.source.transaction(read_only=True) as tx:
+        # To replace the triggers of a table, a session waits for readers too.
+        captured = fingerprint.recorded(tx, context.schema, fingerprint.CAPTURE)
     for item in triggers.captured(plan.tables, context.schema):
         context.checkpoint()
         if item.table not in begun:
-            with context.source.transaction(read_only=True) as tx:
-                damaged = triggers.exist(tx, item)
             work = partial(_install_one, context, item)
-            wait_for_locks(context, "source", [item.table], work, readers=damaged)
+            wait_for_locks(context, "source", [item.table], work, readers=item.table in captured)
     failpoint("capture.installed")
 
 

@@ -93,11 +93,12 @@ def install(context: Context, plan: Plan) -> None:
         for table in plan.reverse:
             _view(tx, context.schema, table)
         trust.refuse(tx, context.schema, plan.reverse, plan.trusted, "target")
+        # To replace the triggers of a table, a session waits for readers too.
+        captured = fingerprint.recorded(tx, context.schema, fingerprint.CAPTURE)
         failpoint("reverse.views.before_commit")
     for item in triggers.captured(plan.reverse, context.schema):
-        with context.target.transaction(read_only=True) as tx:
-            damaged = triggers.exist(tx, item)
-        wait_for_locks(context, "target", [item.table], partial(_install_one, context, item), readers=damaged)
+        work = partial(_install_one, context, item)
+        wait_for_locks(context, "target", [item.table], work, readers=item.table in captured)
 
 
 def _install_one(context: Context, item: Captured) -> None:

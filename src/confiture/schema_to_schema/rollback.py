@@ -19,7 +19,7 @@ from confiture.capture.reverse_apply import ReverseFollower
 from confiture.compare import changed_keys
 from confiture.compare.checksum import Hashing
 from confiture.copy.run_table import RunTable
-from confiture.errors import Blocked, CannotConnect, CutoverAborted
+from confiture.errors import CannotConnect, CutoverAborted
 from confiture.failpoints import failpoint
 from confiture.journal import catch_up, deferred_objects, runs, steps
 from confiture.journal import source as run_schema
@@ -249,12 +249,7 @@ def _complete_opening(context: Context, plan: Plan) -> None:
     :raises Blocked: when the source has lost changes.
     """
     if switchover.lacks_closing(context, REVERSE):
-        raise Blocked(
-            "the source has lost changes since the target was closed, so that it is not opened",
-            why="it crashed with commits not on disk, was failed over, or was restored from a backup",
-            fix="the target has every row: cutover opens it again",
-            step="cutover",
-        )
+        raise switchover.lost_closing(REVERSE)
     tables = [t.source for t in plan.tables]
     wait_for_locks(context, "source", tables, partial(_open_source, context), grace=cutover.GRACE_SECONDS)
     retry(lambda: cutover.set_phase(context, CutoverPhase.ROLLBACK_OPENED, writes_served_by="source"))

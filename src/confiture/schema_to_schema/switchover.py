@@ -20,14 +20,14 @@ import psycopg
 
 from confiture.capture import write_block
 from confiture.config import redact
-from confiture.errors import CannotConnect, ConfitureError, CutoverUnfinished, Refused
+from confiture.errors import Blocked, CannotConnect, ConfitureError, CutoverUnfinished, Refused
 from confiture.journal import catch_up, runs
 from confiture.journal import source as run_schema
 from confiture.pooler import Pooler
 from confiture.postgres.retry import retry, retryable
 from confiture.runner.context import Context
 from confiture.schema_to_schema.outcomes import Limits
-from confiture.states import CUTOVER, CutoverPhase
+from confiture.states import CUTOVER, REOPENED_BY, CutoverPhase
 
 #: In the run's options: the name of the pooler that may be paused. The key is older than the term.
 PAUSED_POOLER = "gate"
@@ -52,6 +52,11 @@ class Direction:
     pausing: CutoverPhase
     resumed: CutoverPhase
     aborted_phase: CutoverPhase | None
+
+    @property
+    def reopened_by(self) -> str:
+        """The command that opens ``closes`` again, where ``opens`` has lost changes."""
+        return REOPENED_BY[self.command]
 
 
 FORWARD = Direction("cutover", "source", "target", CutoverPhase.PAUSING, CutoverPhase.RESUMED, None)
@@ -93,6 +98,16 @@ def lacks_closing(context: Context, direction: Direction) -> bool:
     serving in the commit that closed it. A side that lacks the number lacks rows (docs/invariants.md, I-8.12).
     """
     return retry(lambda: _lacks_closing(context, direction))
+
+
+def lost_closing(direction: Direction) -> Blocked:
+    """The error for a side that lacks the closing, with the command that opens the other side again."""
+    return Blocked(
+        f"the {direction.opens} has lost changes since the {direction.closes} was closed, so that it is not opened",
+        why="it crashed with commits not on disk, was failed over, or was restored from a backup",
+        fix=f"the {direction.closes} has every row: {direction.reopened_by} opens it again",
+        step=direction.reopened_by,
+    )
 
 
 def _lacks_closing(context: Context, direction: Direction) -> bool:

@@ -18,6 +18,7 @@ from confiture.states import (
     CUTOVER,
     FINAL,
     MIGRATING,
+    REOPENED_BY,
     SETUP,
     VERIFIED,
     CutoverPhase,
@@ -101,7 +102,7 @@ class Facts:
 
         Where the other side has lost changes, this is the command that opens the closed side again.
         """
-        other = {"cutover": "abort", "rollback": "cutover"}.get(self.switching or "")
+        other = REOPENED_BY.get(self.switching or "")
         return other if self.blocked is not None and self.blocked_command == other else self.switching
 
     @property
