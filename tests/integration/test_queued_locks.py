@@ -79,7 +79,8 @@ class Contrary(threading.Thread):
         with self._database.connect(autocommit=False) as connection:
             connection.execute("SET deadlock_timeout = '1min'")
             connection.commit()
-            while not self._ending.wait(0.02):
+            # Both tables are free for most of the time. Otherwise no attempt at their locks might succeed in 30 s.
+            while not self._ending.wait(0.08):
                 connection.execute("LOCK TABLE b IN SHARE ROW EXCLUSIVE MODE")
                 self._ending.wait(0.03)
                 connection.execute("LOCK TABLE a IN SHARE ROW EXCLUSIVE MODE")
