@@ -157,7 +157,7 @@ def test_read_only_commands_change_nothing(project: Project, there: bool) -> Non
 
 
 def test_plan_of_an_existing_run_prints_the_stored_plan(project: Project) -> None:
-    project.setup("--mapping", "column_mapping.yaml", "--chunk-rows", "77", "--strategy", "copy")
+    project.setup("--chunk-rows", "77", "--strategy", "copy")
     plan = project.step("plan").stdout
     assert "chunks of 77 rows" in plan
     assert "strategy  copy (requested)" in plan
@@ -177,7 +177,7 @@ def test_preview_shows_rows_before_and_after_the_mapping(project: Project) -> No
 
 
 def test_results_go_to_stdout_and_progress_goes_to_stderr_as_plain_lines(project: Project) -> None:
-    project.setup("--mapping", "column_mapping.yaml")
+    project.setup()
     done = project.step("migrate", apart=True)
     assert done.stdout.splitlines() == [
         "every row is copied (800 by this command)",
@@ -232,7 +232,7 @@ def on_a_terminal(
 
 
 def test_a_terminal_shows_live_progress_and_no_color_is_honoured(project: Project) -> None:
-    project.setup("--mapping", "column_mapping.yaml")
+    project.setup()
     code, shown = on_a_terminal(project, "migrate", "--chunk-rows", "10", env={"NO_COLOR": "1"})
     assert code == 0, shown
     assert "rows/s" in shown
@@ -278,7 +278,7 @@ def test_a_closed_output_pipe_causes_no_traceback(project: Project) -> None:
 
 
 def test_a_closed_stderr_pipe_does_not_stop_the_migration(project: Project) -> None:
-    project.setup("--mapping", "column_mapping.yaml")
+    project.setup()
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run(

@@ -271,13 +271,17 @@ def test_kills_in_a_takeover_and_in_its_chunk_are_recovered(
     assert_complete_and_clean(move, databases)
 
 
-def test_a_setup_killed_before_its_options_are_stored_stores_them(
+def test_a_setup_killed_before_it_stores_the_plan_is_run_again(
     forks: Forks, move: SmallMove, databases: Databases
 ) -> None:
-    kill(forks, move, "setup", ("setup.options.before_commit",), "--chunk-rows", str(CHUNK_ROWS))
-    move.run("migrate", "--mapping", str(move.mapping))
+    setup = move.arguments("setup", *options_of_setup(move))
+    assert forks.run(setup, move.project, CONFITURE_FAILPOINT="store.before_commit").code == KILLED
+    # Without a plan, migrate would copy rows without the mapping and the options of setup.
+    assert "run the same setup command again" in move.run("migrate", code=4).err
+    assert forks.run(setup, move.project).code == 0
+    assert len(move.chunks("app_user")) == 0
+    run_after(move, "setup")
     assert len(move.chunks("app_user")) == 3
-    run_after(move, "migrate")
     assert_complete_and_clean(move, databases)
 
 

@@ -158,7 +158,7 @@ def test_documented_privileges_suffice_and_no_password_is_shown(site: Site) -> N
 
 def test_the_sources_password_is_on_the_target_only_while_rows_are_copied(site: Site) -> None:
     project, there = site.project, "SELECT umoptions FROM pg_user_mappings"
-    project.setup("--mapping", "column_mapping.yaml", "--chunk-rows", "50", "--no-capture")
+    project.setup("--chunk-rows", "50", "--no-capture")
     assert "canary1-source" in str(project.new.rows(there))
     project.step("migrate", check=-signal.SIGKILL, env={"CONFITURE_FAILPOINT": "copy.after_commit:3"})
     assert len(project.new.rows(there)) == 1
@@ -230,16 +230,16 @@ def test_each_missing_privilege_on_the_source_is_reported_with_its_grant(site: S
     for privilege, grant in SOURCE_PRIVILEGES:
         privilege, grant = (text.format(source=source.name, role=role) for text in (privilege, grant))
         source.sql(f"REVOKE {privilege} FROM {role}")
-        reported = error(site.project.setup("--mapping", "column_mapping.yaml", check=4))
+        reported = error(site.project.setup(check=4))
         assert grant in reported, reported
         source.sql(re.search(r"GRANT .*", reported)[0].split(";")[0])  # type: ignore[index]
     assert site.project.new.rows("SELECT 1 FROM pg_namespace WHERE nspname = 'confiture'") == []
-    site.project.setup("--mapping", "column_mapping.yaml")
+    site.project.setup()
 
 
 def test_all_missing_privileges_are_reported_together(site: Site) -> None:
     site.project.source.sql(f"REVOKE SELECT ON tb_user, tb_post FROM {site.source_role}")
-    reported = error(site.project.setup("--mapping", "column_mapping.yaml", check=4))
+    reported = error(site.project.setup(check=4))
     assert "GRANT SELECT ON public.tb_user" in reported
     assert "GRANT SELECT ON public.tb_post" in reported
 
@@ -248,20 +248,20 @@ def test_an_omitted_table_needs_no_privilege(site: Site) -> None:
     site.project.source.sql("CREATE TABLE tb_secret (id int)")
     with (site.project.folder / "column_mapping.yaml").open("a") as mapping:
         mapping.write("$omit: [tb_secret]\n")
-    site.project.setup("--mapping", "column_mapping.yaml")
+    site.project.setup()
 
 
 def test_row_security_is_refused_until_the_role_sees_every_row(site: Site) -> None:
     source, role = site.project.source, site.source_role
     source.sql("ALTER TABLE tb_user ENABLE ROW LEVEL SECURITY")
-    assert f"ALTER ROLE {role} BYPASSRLS" in error(site.project.setup("--mapping", "column_mapping.yaml", check=4))
+    assert f"ALTER ROLE {role} BYPASSRLS" in error(site.project.setup(check=4))
     source.sql(f"ALTER ROLE {role} BYPASSRLS")
     site.project.reach("verified")
     assert site.project.new.value("SELECT count(*) FROM tb_user") == 300
 
 
 def test_row_security_enabled_during_the_run_hides_no_row(site: Site) -> None:
-    site.project.setup("--mapping", "column_mapping.yaml", "--no-capture")
+    site.project.setup("--no-capture")
     site.project.source.sql("ALTER TABLE tb_post ENABLE ROW LEVEL SECURITY")
     assert "row-level security" in error(site.project.step("migrate", check=4))
     site.project.source.sql("ALTER TABLE tb_post DISABLE ROW LEVEL SECURITY")
@@ -284,7 +284,7 @@ def test_tables_of_another_owner_on_the_target_are_refused(site: Site) -> None:
     for table in ("tb_user", "tb_post"):
         assert f"GRANT postgres TO {site.target_role}" in error(site.project.setup(check=4))
         new.sql(f"GRANT SELECT ON {table} TO {site.target_role}")
-    reported = error(site.project.setup("--mapping", "column_mapping.yaml", check=4))
+    reported = error(site.project.setup(check=4))
     assert f"public.tb_user of the target belongs to postgres: GRANT postgres TO {site.target_role}" in reported
 
 

@@ -36,7 +36,7 @@ def project(databases: Databases, tmp_path: Path) -> Project:
 def verified(project: Project, mapping: str) -> str:
     """Verify a run with this mapping. Returns the output of verify."""
     project.write("column_mapping.yaml", mapping)
-    project.setup("--mapping", "column_mapping.yaml")
+    project.setup()
     project.step("migrate")
     return str(project.step("verify").stdout)
 

@@ -77,10 +77,11 @@ def test_setup_creates_the_target_with_a_given_encoding_and_locale(project: Proj
 
 def test_setup_creates_a_target_given_by_uri_and_writes_no_environment(project: Project) -> None:
     uri = project.new.conninfo
-    project.run("migrate", "schema-to-schema", "setup", "--source", "prod", "--target", uri)
+    mapped = ("--mapping", "column_mapping.yaml")
+    project.run("migrate", "schema-to-schema", "setup", "--source", "prod", "--target", uri, *mapped)
     assert project.state == "setup"
     assert os.listdir(project.folder / "db/environments") == ["prod.yaml"]
-    project.run("migrate", "schema-to-schema", "migrate", "--target", uri, "--mapping", "column_mapping.yaml")
+    project.run("migrate", "schema-to-schema", "migrate", "--target", uri)
 
 
 def test_every_form_of_database_name_works(project: Project, tmp_path: Path) -> None:
@@ -126,7 +127,7 @@ def test_a_password_from_a_passfile_works_for_both_sides(project: Project) -> No
         known = {"PGPASSFILE": str(passfile)}
         plan = project.step("plan", "--source", "prod", "--mapping", "column_mapping.yaml", env=known).stdout
         assert plan.count("strategy  fdw") == 2
-        project.setup("--mapping", "column_mapping.yaml", env=known)
+        project.setup(env=known)
         project.step("migrate", env=known)
         # In any folder, the target is enough: the journal has the address of the source without its password.
         project.run(
@@ -152,7 +153,7 @@ def test_source_and_target_may_have_different_server_versions(
     on_target.forget(target.name)
     project = Project(tmp_path, source, target.name)
     project.write(f"db/environments/{target.name}.yaml", f"database_url: {target.conninfo}\n")
-    project.setup("--mapping", "column_mapping.yaml")
+    project.setup()
     for step in ("migrate", "verify", "cutover"):
         project.step(step)
     project.step("cleanup", "--yes", "--drop-source", source.name)
@@ -220,7 +221,7 @@ def unsafe_server() -> Iterator[Server]:
 
 def test_fsync_off_is_refused_on_either_side_unless_accepted(project: Project, unsafe_server: Server) -> None:
     unsafe, target = TestDatabase(unsafe_server, "unsafe"), TestDatabase(unsafe_server, "unsafe_new")
-    setup = ("migrate", "schema-to-schema", "setup")
+    setup = ("migrate", "schema-to-schema", "setup", "--mapping", "column_mapping.yaml")
     for source, into in ((unsafe.conninfo, project.new.conninfo), ("prod", target.conninfo)):
         message = error(project.run(*setup, "--source", source, "--target", into, check=4))
         assert "fsync=off" in message
@@ -323,7 +324,7 @@ def test_a_full_disk_exits_with_5_and_the_same_command_later_finishes(
     project.source.sql("INSERT INTO tb_post (user_id, body) SELECT 1, repeat('x', 900) FROM generate_series(1, 40000)")
     made = "CREATE DATABASE wide_new TEMPLATE template0 TABLESPACE small STRATEGY file_copy"
     TestDatabase(unsafe_server, "postgres").sql(made)
-    project.setup("--mapping", "column_mapping.yaml", "--accept-fsync-off")
+    project.setup("--accept-fsync-off")
     message = error(project.step("migrate", "--chunk-rows", "1000", check=5))
     assert "disk full" in message
     assert "No space left on device" in message

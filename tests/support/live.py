@@ -84,7 +84,6 @@ POINTS_OF_THEIR_OWN = {
     "abort.open.before_commit": "tests/integration/test_restored.py",
     "rollback.reopen.before_commit": "tests/integration/test_restored.py",
     "report.written": "tests/acceptance/test_kill.py",
-    "setup.options.before_commit": "tests/acceptance/test_kill.py",
     "copy.bad_row.before_commit": "tests/acceptance/test_kill.py",
     "blocked.before_commit": "tests/acceptance/test_kill.py",
     "unblocked.before_commit": "tests/acceptance/test_kill.py",

@@ -130,12 +130,13 @@ class Project:
         return self.run("migrate", "schema-to-schema", name, "--target", self.target, *stopped, *arguments, **options)
 
     def setup(self, *arguments: str, **options: Any) -> Done:
-        """Run ``setup --source prod --target ...``."""
-        return self.step("setup", "--source", "prod", *arguments, **options)
+        """Run ``setup --source prod --target ... --mapping ...``."""
+        mapped = () if "--mapping" in arguments else ("--mapping", "column_mapping.yaml")
+        return self.step("setup", "--source", "prod", *mapped, *arguments, **options)
 
     def reach(self, state: str) -> None:
         """Run the steps that lead to ``state``."""
-        self.setup("--mapping", "column_mapping.yaml")
+        self.setup()
         for step, after in (("migrate", "migrating"), ("verify", "verified"), ("cutover", "cutover")):
             if state == "setup":
                 return

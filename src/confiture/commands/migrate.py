@@ -8,12 +8,9 @@ from confiture.commands.options import RunOptions
 from confiture.commands.plan import plan_run
 from confiture.commands.requests import set_limits
 from confiture.commands.setup import install_capture
-from confiture.errors import Refused
-from confiture.journal import steps
 from confiture.journal.model import Run
-from confiture.runner.context import Context
 from confiture.runner.progress import Progress
-from confiture.schema_to_schema import migrate, setup
+from confiture.schema_to_schema import migrate
 from confiture.states import CUTOVER, MIGRATING, SETUP, VERIFIED
 
 
@@ -28,7 +25,7 @@ def execute(where: Endpoints, choices: RunOptions, progress_: Progress) -> tuple
         if run.state == CUTOVER:
             progress_.say("nothing to migrate: the target is serving")
             return run, 0
-        _refuse_half_set_up(context)
+        migrate.stored_plan(context)  # refuses a run whose setup is not finished
         plan = plan_run(context, run, choices)
         run = context.run()
         if run.state == VERIFIED:
@@ -45,14 +42,3 @@ def execute(where: Endpoints, choices: RunOptions, progress_: Progress) -> tuple
         copied = migrate.copy_all(context, plan, capture=bool(run.options.get("capture")))
         unblock(context, "migrate")
         return context.run(), copied
-
-
-def _refuse_half_set_up(context: Context) -> None:
-    with context.target.transaction(read_only=True) as tx:
-        done = steps.is_done(tx, context.run_id, "setup", setup.LAST_STEP)
-    if not done:
-        raise Refused(
-            "setup is not finished",
-            why="an earlier setup stopped before its last step",
-            fix="run the same setup command again",
-        )

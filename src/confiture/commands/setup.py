@@ -1,4 +1,4 @@
-"""``setup``: the target database, the new schema, the journal, and with a mapping the plan and the capture."""
+"""``setup``: the target database, the new schema, the journal, the plan and the capture."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from confiture.commands.driver_errors import translated
 from confiture.commands.endpoints import Endpoints, both_databases, next_command
 from confiture.commands.holding import refuse_ending, refuse_lost_schema, storing_blocks, unblock
 from confiture.commands.options import RunOptions
-from confiture.commands.plan import check_publications, mapping_of, options_of, plan_run, propose, stored_choices
+from confiture.commands.plan import check_publications, mapping_of, plan_run, propose
 from confiture.config import Database
 from confiture.errors import Refused
-from confiture.journal import runs
 from confiture.journal.model import Run
 from confiture.plan.model import Plan
 from confiture.runner.context import Context
@@ -24,9 +23,10 @@ from confiture.states import SETUP
 
 
 def execute(where: Endpoints, choices: RunOptions, wanted: dict[str, Any], progress_: Progress) -> Run:
-    """Create the target database, its schema, the journal and the run's schemas; with a mapping also the plan.
+    """Create the target database, its schema, the journal, the run's schemas and the plan.
 
-    Each step is durable when it is done. A killed setup is continued by the same command.
+    Everything that the plan refuses is reported before the first change. Each step is durable when it is done. A
+    killed setup is continued by the same command.
 
     :param wanted: further fields of ``SetupRequest``: ``encoding``, ``locale``, ``accept_fsync_off``.
     :raises Refused: when source and target are one database, the target has rows, or another source has an active run.
@@ -41,7 +41,6 @@ def execute(where: Endpoints, choices: RunOptions, wanted: dict[str, Any], progr
             run = setup.known_run(target, here)
             if run is None:
                 check_publications(source, choices)
-            if run is None and choices.mapping is not None:
                 # Report every fault of the plan before anything is created that would have to be dropped.
                 propose(source, target, None, choices, exists=True)
             run = run or setup.begin(request, here)
@@ -55,10 +54,7 @@ def execute(where: Endpoints, choices: RunOptions, wanted: dict[str, Any], progr
             with storing_blocks(context, "setup", where):
                 refuse_lost_schema(context, run)
                 setup.setup(context, request)
-                if choices.mapping is not None:
-                    install_capture(context, plan_run(context, context.run(), choices))
-                else:
-                    _keep_choices(context, choices)
+                install_capture(context, plan_run(context, context.run(), choices))
                 unblock(context, "setup")
                 return context.run()
 
@@ -70,15 +66,6 @@ def _refuse_other_capture(run: Run, choices: RunOptions, where: Endpoints) -> No
             why="capture is chosen once, before the first row is read",
             fix=f"continue without the option, or abort the run: {next_command('abort', where)}",
         )
-
-
-def _keep_choices(context: Context, choices: RunOptions) -> None:
-    """Record the options of setup for the plan that a later command makes."""
-    run = context.run()
-    options = stored_choices(options_of(choices, run.options, None))
-    # The options of setup become durable, for every later command.
-    with context.fenced("setup.options") as tx:
-        runs.update(tx, context.run_id, options={**run.options, **options})
 
 
 def install_capture(context: Context, plan: Plan) -> None:

@@ -198,13 +198,13 @@ def _edge(key: tuple[str, ...] | None) -> str:
 def stored_plan(context: Context) -> Plan:
     """The run's plan from the journal.
 
-    :raises Refused: when the run has no mapping yet.
+    :raises Refused: when setup is not finished; its last act stores the plan.
     """
     run = context.run()
     if run.plan is None:
         raise Refused(
-            "the run has no plan yet",
-            why="neither setup nor migrate was run with a mapping",
-            fix="specify it: migrate --mapping column_mapping.yaml",
+            "setup is not finished",
+            why="an earlier setup stopped before it stored the plan",
+            fix="run the same setup command again",
         )
     return plan_from_json(run.plan)
