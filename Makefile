@@ -33,7 +33,7 @@ $(VENV)/.docs: $(READY)
 
 # Each figure of docs/benchmarks.md; about ten minutes.
 bench: $(READY)
-	for script in write_pause fingerprint catchup_rate source_slowdown log_size nothing_lost; do \
+	for script in write_pause fingerprint catchup_rate source_slowdown log_size nothing_lost many_tables; do \
 		$(BIN)/python benchmarks/$$script.py || exit 1; done
 
 # Every hit of every failpoint, and two hundred runs of any commands in any order; some hours. See docs/reliability.md.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import psycopg
 
 import harness
-from confiture.sql import load
+from confiture import fingerprint
 
 SCHEMA = "confiture_00000000"
 TABLES = """
@@ -39,7 +39,7 @@ def main() -> None:
         conninfo = pair.source(TABLES.format(chosen.tables))
         harness.execute(conninfo, "VACUUM ANALYZE")
         roots = [r[0] for r in harness.rows(conninfo, "SELECT oid::bigint FROM pg_class WHERE relname ~ '^t[0-9]+$'")]
-        query = load("fingerprint.sql")["facts"]
+        query = fingerprint.facts_query((*fingerprint.CAPTURED, *fingerprint.DATABASE)).encode()
         with psycopg.connect(conninfo, autocommit=True) as connection:
             connection.execute("SET search_path = pg_catalog; SET jit = off")
             for _ in range(chosen.times):

@@ -53,6 +53,11 @@ CAPTURED: Final = (*MEANING, STORAGE, CAPTURE, SUBSCRIPTIONS)
 #: What must not change in a table of the target while its changes are applied to the source.
 READ_IN_REVERSE: Final = (TABLE, COLUMNS, KEY, PARTITIONS, DEFINITIONS, CAPTURE, SUBSCRIPTIONS)
 
+#: Every kind.
+ALL: Final = (*CAPTURED, FOREIGN_KEYS, WRITE_BLOCK, *DATABASE)
+#: The blocks of SQL that return several kinds; each other kind has a block of its own name.
+_BLOCKS: Final = dict.fromkeys((TRIGGERS, CAPTURE, WRITE_BLOCK), "trigger_aspects")
+
 #: The pseudo table of facts about the whole database.
 _DATABASE_OID = 0
 #: How the queries name the OIDs of the tables.
@@ -100,6 +105,13 @@ def _query(block: str) -> str:
     return load("fingerprint.sql")[block].decode()
 
 
+@cache
+def facts_query(kinds: tuple[str, ...]) -> str:
+    """The query for some kinds of facts. The fewer they are, the less the server has to plan and to read."""
+    blocks = dict.fromkeys(_BLOCKS.get(kind, kind.replace(" ", "_")) for kind in kinds)
+    return _query("facts") + "\n" + "\nUNION ALL\n".join(_query(block) for block in blocks)
+
+
 def _recorded(schema: str) -> sql.Identifier:
     return source.table(schema, "fingerprint")
 
@@ -127,13 +139,14 @@ def roots_of(tx: Transaction, tables: Iterable[TableRef]) -> dict[TableRef, int]
     return {TableRef(schema, name): oid for schema, name, oid in rows}
 
 
-def facts(tx: Transaction, schema: str, roots: Sequence[int]) -> dict[tuple[int, str], str]:
+def facts(tx: Transaction, schema: str, roots: Sequence[int], kinds: Sequence[str] = ALL) -> dict[tuple[int, str], str]:
     """The facts of some tables and of the database, in this transaction's snapshot.
 
     :param schema: the run's own; it need not exist yet.
     :param roots: OIDs of tables; a partitioned table stands for its partitions.
+    :param kinds: the kinds to read; further kinds may be among the result.
     """
-    rows = tx.pg.execute(_query("facts"), {"schema": schema, "roots": list(roots)}).fetchall()
+    rows = tx.pg.execute(facts_query(tuple(kinds)), {"schema": schema, "roots": list(roots)}).fetchall()
     return {(root, aspect): fact or "" for root, aspect, fact in rows}
 
 
@@ -145,7 +158,7 @@ def record(
     :param tables: the tables; kinds of the whole database are recorded whatever tables are given.
     :param found: facts that were read before; None to read them now.
     """
-    taken = facts(tx, schema, list(tables.values())) if found is None else found
+    taken = facts(tx, schema, list(tables.values()), kinds) if found is None else found
     refs = {oid: ref for ref, oid in tables.items()}
     forget(tx, schema, tables, kinds)
     rows = [
@@ -215,8 +228,8 @@ def changes(
         )
         values |= {"schemas": [t.schema for t in tables], "names": [t.name for t in tables]}
     roots = sql.SQL("ARRAY({})").format(names)
-    text = sql.SQL("WITH facts AS MATERIALIZED (\n{}\n) {}").format(
-        sql.SQL(_escaped(_query("facts")).replace(_ROOTS, "{roots}")).format(roots=roots),
+    text = sql.SQL("WITH facts (root, aspect, fact) AS MATERIALIZED (\n{}\n) {}").format(
+        sql.SQL(_escaped(facts_query(tuple(kinds))).replace(_ROOTS, "{roots}")).format(roots=roots),
         sql.SQL(_query("changes").replace(_ROOTS, "{roots}")).format(recorded=_recorded(schema), roots=roots),
     )
     rows = tx.pg.execute(text, values).fetchall()

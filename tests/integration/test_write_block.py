@@ -43,7 +43,7 @@ class Blocking:
             source.create_table(tx, SCHEMA, "fingerprint")
             write_block.unblock(tx, SCHEMA)
             for name in ("plain", "parted", "other"):
-                write_block.install(tx, SCHEMA, config_ref(name))
+                write_block.install(tx, SCHEMA, [config_ref(name)])
 
     def close(self) -> None:
         """Close the database as a cutover does, under a lock that waits for writers."""

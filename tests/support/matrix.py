@@ -462,7 +462,6 @@ BY_NUMBER = {
         "copy.begun",
         "copy.credentials_removed",
         "copy.table_done",
-        "finish.begun",
         "finish.sequences",
         "follow.backlog",
         "foreign_session.table",

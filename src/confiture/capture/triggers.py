@@ -143,6 +143,22 @@ def install(tx: Transaction, planned: Captured) -> None:
     fingerprint.record(tx, item.schema, tables, (fingerprint.CAPTURE, fingerprint.SUBSCRIPTIONS))
 
 
+def intact(tx: Transaction, items: Sequence[Captured]) -> set[TableRef]:
+    """The tables whose capture is as it was installed, and was not disabled since: a few queries for all of them."""
+    if not items:
+        return set()
+    logs = tx.pg.execute(
+        "SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(quote_ident(%s))", (items[0].schema,)
+    ).fetchall()
+    logged = {name for (name,) in logs}
+    kinds = (fingerprint.CAPTURE, fingerprint.SUBSCRIPTIONS)
+    known = fingerprint.recorded(tx, items[0].schema, fingerprint.CAPTURE)
+    changed = {c.table for c in fingerprint.changes(tx, items[0].schema, kinds, [i.table for i in items])}
+    return {
+        item.table for item in items if item.log_name in logged and item.table in known and item.table not in changed
+    }
+
+
 def is_intact(tx: Transaction, item: Captured) -> bool:
     """Whether capture is as it was installed, and was not disabled since, even for a moment."""
     kinds = (fingerprint.CAPTURE, fingerprint.SUBSCRIPTIONS)

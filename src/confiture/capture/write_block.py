@@ -99,20 +99,27 @@ def closed_by_another(tx: Transaction, schema: str, tables: Sequence[TableRef]) 
     return None if row is None else (TableRef(row[0], row[1]), str(row[2]))
 
 
-def install(tx: Transaction, schema: str, table: TableRef) -> None:
-    """Create the triggers of one table and of its partitions, and record their fingerprint; harmless to repeat.
+def install(tx: Transaction, schema: str, tables: Sequence[TableRef]) -> None:
+    """Create the triggers of tables and of their partitions, and record their fingerprint; harmless to repeat.
 
     CREATE TRIGGER waits for transactions that have written to the table. The function must exist.
     """
-    if not lacking(tx, schema, [table]):
+    wanted = lacking(tx, schema, tables)
+    if not wanted:
         return
-    among = {table, *run_triggers.partitions(tx, table)}
+    members = {table: (table, *run_triggers.partitions(tx, table)) for table in wanted}
+    among = {part for parts in members.values() for part in parts}
     for trigger in _find(tx, schema):
         if trigger.table in among:
             run_triggers.drop(tx, trigger)
-    fingerprint.forget(tx, schema, [table], (fingerprint.WRITE_BLOCK,))
-    wanted = [("rows", "row_trigger", table)]
-    wanted += [("truncate", "truncate_trigger", part) for part in (table, *run_triggers.partitions(tx, table))]
+    fingerprint.forget(tx, schema, wanted, (fingerprint.WRITE_BLOCK,))
+    for table, parts in members.items():
+        _create(tx, schema, table, parts)
+    fingerprint.record(tx, schema, fingerprint.oids(tx, wanted), (fingerprint.WRITE_BLOCK,))
+
+
+def _create(tx: Transaction, schema: str, table: TableRef, parts: Sequence[TableRef]) -> None:
+    wanted = [("rows", "row_trigger", table), *(("truncate", "truncate_trigger", part) for part in parts)]
     for event, block_name, part in wanted:
         holes = {"trigger": _trigger(schema, event), "table": _name(part)}
         create = _template(block_name).format(
@@ -120,7 +127,6 @@ def install(tx: Transaction, schema: str, table: TableRef) -> None:
         )
         tx.pg.execute(create)
         tx.pg.execute(_template("always").format(**holes))
-    fingerprint.record(tx, schema, fingerprint.oids(tx, [table]), (fingerprint.WRITE_BLOCK,))
 
 
 def lacking(tx: Transaction, schema: str, tables: Sequence[TableRef]) -> list[TableRef]:

@@ -36,17 +36,25 @@ def run_steps(context: Context, phase: str, steps: Sequence[Step]) -> None:
 
 def _run_step(context: Context, phase: str, step: Step) -> bool:
     """Run one step; False when it was done before, also by this process if the answer to its COMMIT was lost."""
-    # Durable: the step has begun.
-    with context.fenced(f"{phase}.begun") as tx:
-        if journal_steps.is_done(tx, context.run_id, phase, step.name):
-            return False
-        journal_steps.mark(tx, context.run_id, phase, step.name, done=False)
-    if step.outside is not None:
-        step.outside(context)
-        failpoint(f"{phase}.outside")
+    if step.outside is not None and not _go_outside(context, phase, step.name, step.outside):
+        return False
     # Durable together: the act in the target and its mark.
     with context.fenced(phase) as tx:
+        if journal_steps.is_done(tx, context.run_id, phase, step.name):
+            return False
         if step.act is not None:
             step.act(context, tx)
         journal_steps.mark(tx, context.run_id, phase, step.name, done=True)
+    return True
+
+
+def _go_outside(context: Context, phase: str, name: str, work: Callable[[Context], None]) -> bool:
+    """The work of a step outside of the target; False when the step was done before."""
+    # Durable: the step has begun.
+    with context.fenced(f"{phase}.begun") as tx:
+        if journal_steps.is_done(tx, context.run_id, phase, name):
+            return False
+        journal_steps.mark(tx, context.run_id, phase, name, done=False)
+    work(context)
+    failpoint(f"{phase}.outside")
     return True

@@ -245,7 +245,7 @@ def _install_block(context: Context, table: TableRef) -> None:
     # Durable together: the table has every trigger of the write block.
     with context.fenced_source("switch.block_table") as tx:
         brief_lock(tx)
-        write_block.install(tx, context.schema, table)
+        write_block.install(tx, context.schema, [table])
 
 
 def synchronise(context: Context, plan: Plan, hashing: Hashing) -> None:

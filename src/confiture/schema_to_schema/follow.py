@@ -38,12 +38,14 @@ def install(context: Context, plan: Plan) -> None:
     """
     with context.target.transaction(read_only=True) as tx:
         begun = {s.source for s in table_plans.of_run(tx, context.run_id) if has_rows(s)}
+    items = [item for item in triggers.captured(plan.tables, context.schema) if item.table not in begun]
     with context.source.transaction(read_only=True) as tx:
         # To replace the triggers of a table, a session waits for readers too.
         captured = fingerprint.recorded(tx, context.schema, fingerprint.CAPTURE)
-    for item in triggers.captured(plan.tables, context.schema):
+        intact = triggers.intact(tx, items)
+    for item in items:
         context.checkpoint()
-        if item.table not in begun:
+        if item.table not in intact:
             work = partial(_install_one, context, item)
             wait_for_locks(context, "source", [item.table], work, readers=item.table in captured)
     failpoint("capture.installed")
@@ -71,8 +73,7 @@ def _close_target(context: Context, plan: Plan) -> None:
         message = "this database does not accept writes yet"
         if not write_block.is_blocked(tx, context.schema):
             write_block.block(tx, context.schema, message, hint)
-        for table in write_block.lacking(tx, context.schema, [t.target for t in plan.tables]):
-            write_block.install(tx, context.schema, table)
+        write_block.install(tx, context.schema, [t.target for t in plan.tables])
 
 
 def measure(context: Context, plan: Plan) -> int:

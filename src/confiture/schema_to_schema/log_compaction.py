@@ -8,8 +8,9 @@ pass brought over (docs/invariants.md, I-5.6). A lock on the source excludes com
 from __future__ import annotations
 
 import time
+from functools import partial
 
-from confiture.capture import apply
+from confiture.capture import apply, triggers
 from confiture.capture.apply import Followed, Follower
 from confiture.capture.triggers import Captured
 from confiture.journal import table_plans
@@ -21,7 +22,8 @@ from confiture.runner.context import Context
 from confiture.schema_to_schema import follow
 from confiture.sql import template
 
-#: Number of chunks or seconds between two compactions, whichever comes first. They bound the length of a log.
+#: Number of chunks of one table, or seconds, between two compactions, whichever comes first. They bound the length of a
+#: log. Chunks of different tables are not added up: the cost of a compaction grows with the number of tables.
 EVERY_CHUNKS = 20
 EVERY_SECONDS = 5.0
 
@@ -51,6 +53,10 @@ class LogCompactor:
         if self._chunks >= EVERY_CHUNKS or time.monotonic() - self._last >= EVERY_SECONDS:
             self.now()
 
+    def next_table(self) -> None:
+        """Call when a table is copied."""
+        self._chunks = 0
+
     def meanwhile(self) -> None:
         """Call repeatedly while the copy waits, because changes are logged then as well."""
         if time.monotonic() - self._last >= EVERY_SECONDS:
@@ -63,13 +69,19 @@ class LogCompactor:
     def now(self) -> None:
         """Compact the logs of tables that are still being copied, and apply those of the others."""
         ready, waiting = self._parted()
-        for item in waiting:
+        for item in retry(partial(self._logged, waiting)):
             retry(lambda item=item: compact(self._context, item))  # type: ignore[misc]
         if [f.item for f in ready] != [f.item for f in self._follower.followed]:
             self._follower.close()
             self._follower = Follower(self._context, ready)
         follow.one_pass(self._follower, record_changed=True)
         self._chunks, self._last = 0, time.monotonic()
+
+    def _logged(self, items: list[Captured]) -> list[Captured]:
+        """The tables whose logs have rows."""
+        with self._context.source.transaction(read_only=True) as tx:
+            numbers = triggers.pending(tx, items)
+        return [item for item in items if item.number in numbers]
 
     def _parted(self) -> tuple[list[Followed], list[Captured]]:
         with self._context.target.transaction(read_only=True) as tx:

@@ -58,7 +58,7 @@ def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
             if state.phase not in COPIED:
                 copied += _copy_table(context, jobs[state.number], state, throttler)
                 if compactor is not None:
-                    compactor.now()
+                    compactor.next_table()
         throttler.end()
     if server is not None:
         # Durable: the foreign server has no credentials. They are needed again only when a table is copied again.

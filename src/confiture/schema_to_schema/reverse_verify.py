@@ -100,7 +100,7 @@ def _restore_one(context: Context, item: Captured) -> None:
     # Durable together: the table's write block and capture.
     with context.fenced_source("reverse_verify.restored") as tx:
         brief_lock(tx)
-        write_block.install(tx, context.schema, item.table)
+        write_block.install(tx, context.schema, [item.table])
         if not triggers.is_intact(tx, item):
             triggers.remove(tx, item)
             triggers.install(tx, item)

@@ -193,8 +193,7 @@ def _begin_from(context: Context, tx: Transaction, plan: Plan) -> None:
     """Install missing triggers of the write block, and record the storage. Both must not change from now on."""
     tables = [t.target for t in plan.tables]
     if write_block.exists(tx, context.schema):
-        for table in write_block.lacking(tx, context.schema, tables):
-            write_block.install(tx, context.schema, table)
+        write_block.install(tx, context.schema, tables)
     kept = [t.target for t in plan.tables if not t.recopied]
     fingerprint.record(tx, context.schema, fingerprint.oids(tx, kept), (fingerprint.STORAGE,))
 

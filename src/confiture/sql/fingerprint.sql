@@ -1,6 +1,8 @@
 -- name: facts
 -- The facts that the meaning of the rows of some tables depends on (docs/invariants.md, I-2.1): one row for each table and
 -- aspect. Facts are lines of text, so that a difference can be printed. The catalogs are read through the transaction's snapshot.
+-- The query is this block, followed by the blocks of the wanted kinds with UNION ALL between them: the server does not plan
+-- what no block reads.
 WITH RECURSIVE root AS MATERIALIZED (
     SELECT c.oid, c.relkind, c.relname, n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.oid = ANY (%(roots)s::oid[])
@@ -135,27 +137,57 @@ WITH RECURSIVE root AS MATERIALIZED (
         END AS line
     FROM needed e
 )
+
+-- name: table
+-- The table itself, by OID, and children that are not partitions.
 SELECT r.oid::bigint AS root, 'table' AS aspect,
        concat_ws(' ', CASE r.relkind WHEN 'p' THEN 'partitioned table' ELSE 'table' END, r.oid::regclass::text,
            (SELECT 'with children ' || string_agg(i.inhrelid::regclass::text, ', ' ORDER BY i.inhrelid) FROM pg_inherits i
             WHERE i.inhparent = r.oid AND r.relkind = 'r')) AS fact
 FROM root r
-UNION ALL SELECT root::bigint, 'columns', fact FROM column_facts
-UNION ALL SELECT root::bigint, aspect, fact FROM trigger_facts
-UNION ALL SELECT root::bigint, 'subscriptions', fact FROM subscription_facts
-UNION ALL SELECT root::bigint, 'rules', fact FROM rule_facts
-UNION ALL SELECT root::bigint, 'foreign keys', fact FROM foreign_key_facts
-UNION ALL SELECT root::bigint, 'partitions', fact FROM partition_facts
-UNION ALL SELECT root::bigint, 'storage', fact FROM storage_facts
-UNION ALL SELECT root::bigint, 'definitions', string_agg(DISTINCT line, E'\n') FROM definition GROUP BY root
-UNION ALL
+
+-- name: columns
+-- The columns.
+SELECT root::bigint, 'columns', fact FROM column_facts
+
+-- name: trigger_aspects
+-- Triggers of the user, of capture and of the write block: three kinds.
+SELECT root::bigint, aspect, fact FROM trigger_facts
+
+-- name: subscriptions
+-- Subscriptions that feed the table.
+SELECT root::bigint, 'subscriptions', fact FROM subscription_facts
+
+-- name: rules
+-- Rules.
+SELECT root::bigint, 'rules', fact FROM rule_facts
+
+-- name: foreign_keys
+-- Foreign keys from and to the table.
+SELECT root::bigint, 'foreign keys', fact FROM foreign_key_facts
+
+-- name: partitions
+-- Partitions of every level, with their bounds.
+SELECT root::bigint, 'partitions', fact FROM partition_facts
+
+-- name: storage
+-- The files of the table and of its partitions.
+SELECT root::bigint, 'storage', fact FROM storage_facts
+
+-- name: definitions
+-- Functions, types, operators and collations that the rows depend on.
+SELECT root::bigint, 'definitions', string_agg(DISTINCT line, E'\n') FROM definition GROUP BY root
+
+-- name: key
 -- Unique indexes by which rows are walked and found again; a new one changes nothing.
 SELECT i.indrelid::bigint, 'key ' || i.indexrelid,
        concat_ws(' ', 'index', i.indexrelid::regclass, pg_get_indexdef(i.indexrelid),
            CASE WHEN NOT (i.indisvalid AND i.indisready) THEN '(not valid)' END,
            CASE WHEN NOT i.indimmediate THEN '(deferrable)' END)
 FROM root r JOIN pg_index i ON i.indrelid = r.oid WHERE i.indisunique
-UNION ALL
+
+-- name: tables
+-- The set of tables.
 SELECT 0, 'tables', string_agg(fact, E'\n' ORDER BY fact) FROM (
     SELECT CASE c.relkind WHEN 'f' THEN 'foreign table ' ELSE 'table ' END || format('%%I.%%I', n.nspname, c.relname) AS fact
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -163,7 +195,9 @@ SELECT 0, 'tables', string_agg(fact, E'\n' ORDER BY fact) FROM (
       AND n.nspname !~ '^(pg_|information_schema$|confiture$|confiture_[0-9a-f]{8}$)'
       AND NOT EXISTS (SELECT FROM pg_depend e
                       WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')) t
-UNION ALL
+
+-- name: large_objects
+-- Whether there are large objects.
 SELECT 0, 'large objects', CASE WHEN EXISTS (SELECT FROM pg_largeobject_metadata) THEN 'large objects' END
 
 -- name: changes
