@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from psycopg import sql
 
-from confiture.journal.model import SUSPENDED, Deferred, DeferredForeignKey, DeferredStatus, Difference
+from confiture import fingerprint
+from confiture.journal.model import SUSPENDED, Deferred, DeferredForeignKey, DeferredIndex, DeferredStatus, Difference
 from confiture.plan.model import Plan
 from confiture.plan.projection import raw
 from confiture.postgres.session import Transaction
@@ -95,26 +96,24 @@ def explain_orphans(
 
 
 def invalid(tx: Transaction, plan: Plan, taken: tuple[Deferred, ...]) -> Iterator[Difference]:
-    """Foreign keys that are not validated although the DDL declares them so, and indexes that are not valid."""
+    """Foreign keys that are not validated although the DDL declares them so, and restored indexes that are not valid.
+
+    An index that the DDL itself leaves invalid, as CREATE INDEX ON ONLY does, was not taken off.
+    """
     for key in taken:
         if isinstance(key, DeferredForeignKey) and key.status is not DeferredStatus.OFF and key.validated:
             name = key.standing
             found = tx.pg.execute(load("constraints.sql")["validated"], [key.table.schema, key.table.name, name])
             if found.fetchone() != (True,):
                 yield Difference("constraints", f"{key.table} {key.name}", "constraint not validated")
-    oids = []
+    there = fingerprint.oids(tx, [table.target for table in plan.tables])
     for table in plan.tables:
-        row = tx.pg.execute(
-            "SELECT c.oid::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-            " WHERE n.nspname = %s AND c.relname = %s",
-            (table.target.schema, table.target.name),
-        ).fetchone()
-        if row is None:
+        if table.target not in there:
             yield Difference("constraints", str(table.target), "the table is gone")
-        else:
-            oids.append(row[0])
-    query = load("constraints.sql")["invalid"]
-    for table_name, name in tx.pg.execute(query, {"tables": oids}).fetchall():
+    restored = [(d.table.schema, d.name) for d in taken if isinstance(d, DeferredIndex)]
+    restored += [(table.target.schema, table.arbiter) for table in plan.tables if table.arbiter]
+    names = {"schemas": [schema for schema, _ in restored], "names": [name for _, name in restored]}
+    for table_name, name in tx.pg.execute(load("constraints.sql")["invalid"], names).fetchall():
         yield Difference("constraints", f"{table_name} {name}", "index not valid")
 
 

@@ -195,6 +195,7 @@ class Planner:
     def _table(self, number: int, source: Table, target: Table, entry: m.TableMapping | None) -> TablePlan | None:
         before = (len(self.faults), len(self.refusals))
         self._refuse_table(source, target)
+        self._note_invalid_indexes(target)
         columns = self._columns(source, target, entry)
         where = entry.where if entry else None
         if where is not None and entry is not None:
@@ -242,6 +243,14 @@ class Planner:
         self._refuse_missing_privileges(source, target)
         if any(c.name.startswith(KEY_PREFIX) for c in target.columns):
             refuse(f"{target.ref} has a column named {KEY_PREFIX}…, a prefix that confiture reserves")
+
+    def _note_invalid_indexes(self, target: Table) -> None:
+        for index in (*target.indexes, *target.partition_indexes):
+            if not index.valid:
+                self.notes.append(
+                    f"index {quoted(index.name)} of {index.table} is not valid, as the target's DDL leaves it; no query"
+                    " uses it until each partition has an index that is attached to it"
+                )
 
     def _refuse_missing_privileges(self, source: Table, target: Table) -> None:
         """Refuse missing privileges, each with the statement that grants it."""

@@ -11,10 +11,11 @@ FROM pg_constraint con JOIN pg_class c ON c.oid = con.conrelid JOIN pg_namespace
 WHERE (n.nspname, c.relname, con.conname) = (%s, %s, %s)
 
 -- name: invalid
--- The indexes of the planned tables that are not valid.
+-- Those of the named indexes that are not valid.
 SELECT i.indrelid::regclass::text, i.indexrelid::regclass::text
-FROM pg_index i
-WHERE i.indrelid = ANY (%(tables)s::oid[]) AND NOT (i.indisvalid AND i.indisready)
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE (n.nspname, c.relname) IN (SELECT * FROM unnest(%(schemas)s::text[], %(names)s::text[]))
+      AND NOT (i.indisvalid AND i.indisready)
 
 -- name: leaves
 -- The leaf partitions of a table, and whether the constraint ``name`` is validated there; NULL where it does not exist.
