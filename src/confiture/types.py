@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -61,6 +62,37 @@ class TableRef:
     def identifier(self) -> sql.Identifier:
         """The schema-qualified name for a statement."""
         return sql.Identifier(self.schema, self.name)
+
+
+def short_names(tables: Iterable[TableRef]) -> dict[TableRef, str]:
+    """The tables as a person types them: one of schema ``public`` without its schema, unless the name is ambiguous."""
+    refs = list(tables)
+    seen = Counter(ref.name for ref in refs)
+    return {ref: quoted(ref.name) if ref.schema == "public" and seen[ref.name] == 1 else str(ref) for ref in refs}
+
+
+_NAME = r"(?:[a-z_][a-z0-9_$]*|\"(?:[^\"]|\"\")+\")"
+_SUBJECT = re.compile(rf"({_NAME}\.{_NAME}) (.+)", re.DOTALL)
+
+
+def grouped(sentences: Iterable[str]) -> list[str]:
+    """Sentences whose subject is a table: those that say the same of several tables become one."""
+    found: dict[str, list[str]] = {}
+    for sentence in sentences:
+        match = _SUBJECT.fullmatch(sentence)
+        subject, rest = (match[1], match[2]) if match else ("", sentence)
+        found.setdefault(rest, []).append(subject)
+    return [
+        f"each of {len(names):,} tables ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''}) {rest}"
+        if len(names) > 1
+        else f"{names[0]} {rest}".strip()
+        for rest, names in found.items()
+    ]
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, such as ``1 row`` or ``2,000 rows``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 #: The values of a key, one for each key column, as text printed by the source.

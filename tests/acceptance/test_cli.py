@@ -158,7 +158,7 @@ def test_read_only_commands_change_nothing(project: Project, there: bool) -> Non
 
 def test_plan_of_an_existing_run_prints_the_stored_plan(project: Project) -> None:
     project.setup("--chunk-rows", "77", "--strategy", "copy")
-    plan = project.step("plan").stdout
+    plan = project.step("plan", "--all").stdout
     assert "chunks of 77 rows" in plan
     assert "strategy  copy (requested)" in plan
     assert "username <- login_name" in plan

@@ -125,7 +125,7 @@ def test_a_password_from_a_passfile_works_for_both_sides(project: Project) -> No
         uri = project.source.server.conninfo(project.source.name, user=role)
         project.write("db/environments/prod.yaml", f"database_url: {uri}\n")
         known = {"PGPASSFILE": str(passfile)}
-        plan = project.step("plan", "--source", "prod", "--mapping", "column_mapping.yaml", env=known).stdout
+        plan = project.step("plan", "--all", "--source", "prod", "--mapping", "column_mapping.yaml", env=known).stdout
         assert plan.count("strategy  fdw") == 2
         project.setup(env=known)
         project.step("migrate", env=known)
@@ -167,7 +167,7 @@ def test_source_and_target_may_have_different_server_versions(
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "host=127.0.0.1 port=1"])
 def test_a_source_that_the_target_cannot_reach_is_copied_with_copy(project: Project, address: str) -> None:
     arguments = ("--source", "prod", "--mapping", "column_mapping.yaml", "--source-seen-from-target", address)
-    plan = project.step("plan", *arguments).stdout
+    plan = project.step("plan", "--all", *arguments).stdout
     assert plan.count("strategy  copy") == 2
     assert "cannot use postgres_fdw on the source: could not connect" in plan
     message = error(project.step("plan", *arguments, "--strategy", "fdw", check=4))
@@ -182,7 +182,7 @@ def test_copy_is_used_if_the_sources_address_reaches_another_server(project: Pro
     try:
         address = f"127.0.0.1:{old_server.port}"
         arguments = ("--mapping", "column_mapping.yaml", "--source-seen-from-target", address)
-        plan = project.step("plan", "--source", "prod", *arguments).stdout
+        plan = project.step("plan", "--all", "--source", "prod", *arguments).stdout
         assert "reaches another server under the source's address" in plan
     finally:
         TestDatabase(old_server, "postgres").sql(f"DROP DATABASE {project.source.name}")
@@ -192,7 +192,7 @@ def test_copy_is_used_if_the_target_lacks_the_extension(project: Project, databa
     databases.make(project.target)
     # PostgreSQL 18 looks for extensions in the configured path only. This path has none.
     project.new.sql(f"ALTER DATABASE {project.target} SET extension_control_path = '/nowhere'")
-    plan = project.step("plan", "--source", "prod", "--mapping", "column_mapping.yaml").stdout
+    plan = project.step("plan", "--all", "--source", "prod", "--mapping", "column_mapping.yaml").stdout
     assert plan.count("strategy  copy") == 2
     assert 'extension "postgres_fdw" is not available' in plan
     project.reach("verified")

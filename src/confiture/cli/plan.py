@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from confiture import commands
 from confiture.cli import options, terminal
 from confiture.commands.endpoints import Endpoints
@@ -20,10 +24,15 @@ def plan(
     no_capture: options.NoCapture = False,
     recopy_mb: options.RecopyMb = None,
     accept_publication: options.AcceptPublication = False,
+    table: Annotated[str | None, typer.Option("--table", help="Print this table of the target in full.")] = None,
+    all_tables: Annotated[bool, typer.Option("--all", help="Print every table in full.")] = False,
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
-    """Print the plan and change nothing."""
+    """Print the plan and change nothing.
+
+    The summary contains what blocks a rollback, what is copied under the lock of the cutover, and the next command.
+    """
     chosen = options.choices(
         mapping,
         chunk_rows,
@@ -34,13 +43,26 @@ def plan(
         recopy_mb=recopy_mb,
         accept_publication=accept_publication,
     )
-    show(options.where(target, source, project), chosen, format)
+    show(options.where(target, source, project), chosen, format, table=table, all_tables=all_tables)
 
 
-def show(where: Endpoints, chosen: RunOptions, format: options.Output, *, accept_fsync_off: bool = True) -> None:
+def show(
+    where: Endpoints,
+    chosen: RunOptions,
+    format: options.Output,
+    *,
+    table: str | None = None,
+    all_tables: bool = False,
+    accept_fsync_off: bool = True,
+) -> None:
     """Print the plan of a run."""
     planned = commands.plan.make(where, chosen, accept_fsync_off=accept_fsync_off)
     if format is options.Output.json:
         terminal.emit_json(render.as_json(planned.plan))
-    else:
-        terminal.emit(render.text(planned.plan))
+        return
+    if table is not None:
+        terminal.emit("\n".join(render.one_table(commands.plan.table_named(planned.plan, table))))
+        return
+    tables = render.full(planned.plan) if all_tables else render.table_list(planned.plan)
+    following = commands.plan.next_command(where, chosen, planned)
+    terminal.emit(f"{tables}\n\n{render.summary(planned.plan, captured=planned.captured, following=following)}")

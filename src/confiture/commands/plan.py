@@ -14,15 +14,17 @@ from confiture.errors import Fault, UsageError
 from confiture.journal.model import Run
 from confiture.log import log
 from confiture.mapping import Mapping
-from confiture.plan.model import RECOPY_MB, Options, Plan, plan_from_json
+from confiture.plan.model import RECOPY_MB, Options, Plan, TablePlan, plan_from_json
 from confiture.postgres import yielding
 from confiture.postgres.session import Session
 from confiture.runner.context import Context
 from confiture.schema_to_schema import plan_store, reverse, setup
 from confiture.schema_to_schema.plan_store import Planned
 from confiture.schema_to_schema.preconditions import databases, publications
-from confiture.states import CUTOVER, MIGRATING, VERIFIED
-from confiture.types import TableRef
+from confiture.states import CUTOVER, MIGRATING, SETUP, VERIFIED
+from confiture.types import shell_word
+
+_STATUS = "confiture status --target"
 
 
 def mapping_of(run: Run | None, choices: RunOptions) -> tuple[Mapping, tuple[Fault, ...]]:
@@ -83,7 +85,29 @@ def make(where: Endpoints, choices: RunOptions, *, accept_fsync_off: bool = True
         run = setup.known_run(target, here, look=True) if exists else None
         if run is None:
             check_publications(source, choices)
-        return propose(source, target, run, choices, exists=exists)
+        planned = propose(source, target, run, choices, exists=exists)
+        captured = options_of(choices, run.options if run else {}, None).capture
+        return replace(planned, state=run.state if run else None, captured=captured)
+
+
+def next_command(where: Endpoints, choices: RunOptions, planned: Planned) -> str:
+    """The command that follows the plan, with the options of the plan, quoted for a shell."""
+    if planned.state is not None:
+        return where.naming.command("migrate") if planned.state == SETUP else f"{_STATUS} {shell_word(where.target)}"
+    source = (config.public_form(where.source) or where.source) if where.source is not None else None
+    given = {
+        "--source": source,
+        "--mapping": choices.mapping,
+        "--chunk-rows": choices.chunk_rows,
+        "--strategy": choices.strategy,
+        "--fdw-threshold": choices.fdw_threshold,
+        "--source-seen-from-target": choices.seen_as,
+        "--recopy-mb": choices.recopy_mb,
+    }
+    words = [word for name, value in given.items() if value is not None for word in (name, shell_word(str(value)))]
+    words += ["--no-capture"] if choices.capture is False else []
+    words += ["--accept-publication"] if choices.accept_publication else []
+    return where.naming.command(" ".join(("setup", *words)))
 
 
 def check_publications(source: Database, choices: RunOptions) -> None:
@@ -118,8 +142,7 @@ def preview(
     :raises UsageError: when the plan has no such table.
     """
     planned = make(where, choices)
-    ref = _table_named(planned.plan, table)
-    chosen = next(t for t in planned.plan.tables if t.target == ref)
+    chosen = table_named(planned.plan, table)
     source, _ = both_databases(where)
     with (
         translated("preview"),
@@ -143,10 +166,14 @@ def plan_run(context: Context, run: Run, choices: RunOptions) -> Plan:
     return plan_store.store(context, given, found, choices.restart, {**run.options, **stored_choices(options)})
 
 
-def _table_named(plan: Plan, name: str) -> TableRef:
+def table_named(plan: Plan, name: str) -> TablePlan:
+    """The table of the target that is called so, with or without its schema, quoted or not.
+
+    :raises UsageError: when the plan has no such table.
+    """
     for table in plan.tables:
         if name in (str(table.target), table.target.name, f"{table.target.schema}.{table.target.name}"):
-            return table.target
+            return table
     known = ", ".join(str(t.target) for t in plan.tables)
     raise UsageError(f"the plan has no table {name}", why=f"it has {known}", fix="name one of these")
 

@@ -490,8 +490,8 @@ class Planner:
         if transforms and limit <= rows < limit * TRANSFORM_FACTOR:
             return "fdw", f"{rows:,} rows, with transforms"
         if rows < limit:
-            return "fdw", f"{rows:,} rows, fewer than {limit:,}"
-        return "copy", f"{rows:,} rows, {limit:,} or more"
+            return "fdw", f"{rows:,} rows, fewer than {limit:,} rows"
+        return "copy", f"{rows:,} rows, {limit:,} rows or more"
 
     def _fdw_problem(self, source: Table, planned: TablePlan) -> str | None:
         if self.options.fdw_problem is not None:

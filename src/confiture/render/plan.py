@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+import textwrap
+from collections.abc import Callable, Sequence
 
 from confiture.plan.model import Plan, TablePlan
 from confiture.render.documents import SCHEMA_VERSION, PreviewDocument, Row
-from confiture.types import Json
+from confiture.types import Json, counted, short_names
+
+#: Tables that the list shows, the largest first, and names that a line of the summary shows.
+TABLES_SHOWN, NAMES_SHOWN = 20, 4
+#: Width of the summary's text.
+COLUMNS = 80
 
 
 def as_json(plan: Plan) -> Json:
@@ -14,20 +21,141 @@ def as_json(plan: Plan) -> Json:
     return {"schema_version": SCHEMA_VERSION, "hash": plan.hash, **plan.as_json()}
 
 
-def text(plan: Plan) -> str:
-    """Every table with its strategy and key and the reasons for them, then sequences, views and notes."""
+def full(plan: Plan) -> str:
+    """Every table with its strategy and key and the reasons for them, then sequences and views."""
     lines: list[str] = []
     for table in plan.tables:
-        lines += _table(table)
+        lines += one_table(table)
     for sequence in plan.sequences:
         origin = ", ".join([*map(str, sequence.sources), *(f"the largest {name}" for _, name in sequence.columns)])
         lines.append(f"sequence {sequence.target} continues from {origin}")
     lines += [f"materialized view {view} is refreshed after the copy" for view in plan.materialized_views]
-    lines += [f"note: {note}" for note in plan.notes]
     return "\n".join(lines)
 
 
-def _table(table: TablePlan) -> list[str]:
+def table_list(plan: Plan) -> str:
+    """The largest tables, one a line, and the number of the others."""
+    names = short_names(t.target for t in plan.tables)
+    largest = sorted(plan.tables, key=lambda t: (-t.estimate_bytes, t.target))
+    rows = [("TABLE", "ROWS", "SIZE", "STRATEGY", "KEY")]
+    for table in largest[:TABLES_SHOWN]:
+        key = ", ".join(k.source for k in table.key) or "none"
+        rows.append((names[table.target], f"~{table.estimate:,}", _size(table.estimate_bytes), table.strategy, key))
+    widths = [max(len(row[n]) for row in rows) for n in range(4)]
+    lines = [
+        f"{name:<{widths[0]}}  {count:>{widths[1]}}  {size:>{widths[2]}}  {strategy:<{widths[3]}}  {key}"
+        for name, count, size, strategy, key in rows
+    ]
+    more = len(largest) - TABLES_SHOWN
+    if more > 0:
+        lines.append(f"and {counted(more, 'smaller table')}")
+    return "\n".join(lines)
+
+
+def summary(plan: Plan, *, captured: bool, following: str) -> str:
+    """What a reader has to know before the run; a reason that is equal for many tables is printed once.
+
+    :param captured: whether the application's writes are captured.
+    :param following: the next command.
+    """
+    tables = plan.tables
+    size = _size(sum(t.estimate_bytes for t in tables))
+    changed = [t for t in tables if t.where or any(p.source != p.target for p in t.columns)]
+    facts = [("Tables", f"{len(tables):,}, about {counted(sum(t.estimate for t in tables), 'row')}, {size}")]
+    facts += [("Strategy", f"{way}: {names}") for way, names in _by_reason(plan, _way)]
+    facts += [("Mapped", f"renamed, computed or selected columns or rows: {_named(plan, changed)}")] if changed else []
+    facts += [
+        ("One chunk", f"{why}: {names}") for why, names in _by_reason(plan, lambda t: None if t.key else t.key_reason)
+    ]
+    facts += _under_lock(plan, captured=captured)
+    facts += [("Rollback", line) for line in _rollback(plan, captured=captured)]
+    facts += [("Views", f"refreshed after the copy: {_some(list(map(str, plan.materialized_views)))}")] * bool(
+        plan.materialized_views
+    )
+    facts += [("Sequences", f"{len(plan.sequences):,} continue from their counterparts on the source")] * bool(
+        plan.sequences
+    )
+    facts += [("Note", note) for note in plan.notes]
+    facts += [("Details", "--table NAME for one table, --all for every table"), ("Next", following)]
+    return "\n".join(_line(name, text) for name, text in facts)
+
+
+def _line(name: str, text: str) -> str:
+    """A fact, wrapped; a command stays on one line, so that it can be copied."""
+    if name == "Next":
+        return f"{name:<10} {text}"
+    return textwrap.fill(
+        f"{name:<10} {text}", COLUMNS, subsequent_indent=" " * 11, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _under_lock(plan: Plan, *, captured: bool) -> list[tuple[str, str]]:
+    if not captured:
+        return []
+    again = [t for t in plan.tables if t.recopied]
+    if not again:
+        return [("Lock", "the cutover copies only the last changes under its lock")]
+    size = _size(sum(t.estimate_bytes for t in again))
+    return [
+        ("Lock", f"copied again under the cutover's lock, within --max-write-pause ({size}): {_named(plan, again)}")
+    ]
+
+
+def _rollback(plan: Plan, *, captured: bool) -> list[str]:
+    if not captured:
+        return ["not possible after the cutover: without capture no change of the target is logged"]
+    if not plan.rollback_problems:
+        return ["possible after the cutover, until cleanup"]
+    reasons = _by_reason(plan, lambda t: t.rollback_problem)
+    return [f"not possible after the cutover: {why}: {names}" for why, names in reasons] or [
+        f"not possible after the cutover: {plan.rollback_problems[0]}"
+    ]
+
+
+def _way(table: TablePlan) -> str:
+    # The number of rows differs from table to table; the limit that it is compared with does not.
+    return f"{table.strategy} ({re.sub('^[0-9,]+ rows?, ', '', table.strategy_reason)})"
+
+
+def _no_key(table: TablePlan) -> str | None:
+    return None if table.key else table.key_reason
+
+
+def _by_reason(plan: Plan, reason: Callable[[TablePlan], str | None]) -> list[tuple[str, str]]:
+    """Each reason with the number and some names of the tables that it holds for."""
+    found: dict[str, list[TablePlan]] = {}
+    for table in plan.tables:
+        why = reason(table)
+        if why is not None:
+            found.setdefault(why, []).append(table)
+    return [(why, _named(plan, those)) for why, those in found.items()]
+
+
+def _named(plan: Plan, tables: Sequence[TablePlan]) -> str:
+    """The number of tables, and some of their names unless they are all tables of the plan."""
+    if len(tables) == len(plan.tables) > 1:
+        return f"all {counted(len(tables), 'table')}"
+    names = short_names(t.target for t in plan.tables)
+    return f"{counted(len(tables), 'table')} ({_some([names[t.target] for t in tables])})"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _size(size: float) -> str:
+    if size < 1024:
+        return f"{size:,.0f} bytes"
+    for unit in ("KiB", "MiB", "GiB"):
+        size /= 1024
+        if size < 1024:
+            return f"{size:,.1f} {unit}"
+    return f"{size / 1024:,.1f} TiB"
+
+
+def one_table(table: TablePlan) -> list[str]:
+    """One table with the reasons for its strategy and its key."""
     key = ", ".join(k.source for k in table.key)
     walked = f"by ({key}), {table.key_reason}" if key else f"in one chunk: {table.key_reason}"
     size = f"about {table.estimate:,} rows, {table.estimate_bytes / 2**20:,.1f} MiB"

@@ -36,7 +36,7 @@ from confiture.runner.context import Context
 from confiture.schema_to_schema.deferred_objects import describe, take_off
 from confiture.schema_to_schema.preconditions import capture
 from confiture.states import VERIFIED
-from confiture.types import Json, TableRef, quoted, shell_word
+from confiture.types import Json, TableRef, grouped, quoted, shell_word
 
 #: The facts of each source table, by aspect, in the snapshot of the plan.
 Fingerprints = dict[TableRef, dict[str, str]]
@@ -59,12 +59,16 @@ class Planned:
     """A plan and the catalogs that it was created from.
 
     :ivar fingerprints: of the source's tables, in the snapshot of its catalog, so that a later change is detected.
+    :ivar state: of the run that the plan belongs to; None when there is no run yet.
+    :ivar captured: whether the application's writes are captured.
     """
 
     plan: Plan
     source: Catalog
     target: Catalog
     fingerprints: Fingerprints = field(default_factory=dict)
+    state: str | None = None
+    captured: bool = True
 
 
 def create(
@@ -90,9 +94,9 @@ def create(
     uncaptured = capture.reasons(plan, source_catalog) if options.capture else []
     if planner.refusals:
         reasons = [*planner.refusals, *uncaptured]
-        raise Refused("the plan is refused", why="\n".join(reasons), fix="nothing was changed")
+        raise Refused("the plan is refused", why="\n".join(grouped(reasons)), fix="nothing was changed")
     if uncaptured:
-        raise Refused("writes cannot be captured", why="\n".join(uncaptured), fix=capture.WAYS_OUT)
+        raise Refused("writes cannot be captured", why="\n".join(grouped(uncaptured)), fix=capture.WAYS_OUT)
     plan = replace(reverse.with_reverse(plan, source_catalog, target_catalog), trusted=trusted)
     return Planned(plan, source_catalog, target_catalog, fingerprints)
 
