@@ -14,6 +14,7 @@ import pytest
 
 from confiture import commands
 from confiture.errors import CutoverAborted
+from confiture.render import rehearsal as render
 from confiture.schema_to_schema.outcomes import Limits, Rehearsal
 from conftest import ROOT
 from live import LiveRun
@@ -94,8 +95,20 @@ def live(databases: Databases, tmp_path: Path) -> LiveRun:
 
 
 def rehearse(live: LiveRun, limits: Limits | None = None) -> Rehearsal:
+    """The rehearsal of a cutover that would succeed.
+
+    :raises CutoverAborted: the problem of another one.
+    """
+    found = rehearsed(live, limits)
+    if found.problem is not None:
+        raise found.problem
+    return found
+
+
+def rehearsed(live: LiveRun, limits: Limits | None = None, *, ignore_blockers: bool = False) -> Rehearsal:
+    report = live.project / "differences.jsonl"
     _, found = commands.cutover.rehearse(
-        live.where, limits or Limits(), live.project / "differences.jsonl", live.progress
+        live.where, limits or Limits(), report, live.progress, ignore_blockers=ignore_blockers
     )
     assert found is not None
     return found
@@ -112,7 +125,7 @@ def test_live_rehearsal_changes_nothing_and_blocks_no_writer(live: LiveRun) -> N
         live.source.sql("UPDATE account SET owner = 'new' WHERE id = 8; INSERT INTO history (account_id) VALUES (1)")
         live.source.sql("INSERT INTO keyless VALUES ('c')")
         with watching_locks(live.source) as locks:
-            found = rehearse(live)
+            found = rehearsed(live, ignore_blockers=True)
         assert {(b.pid, b.application_name) for b in found.blockers} == {
             (writer.info.backend_pid, "the app"),
             (vacuum.info.backend_pid, "a vacuum"),
@@ -129,6 +142,43 @@ def test_live_rehearsal_changes_nothing_and_blocks_no_writer(live: LiveRun) -> N
     assert all(p.seconds > 0 for p in found.parts)
     assert found.seconds == sum(p.seconds for p in found.parts)
     live.cutover()
+
+
+def test_session_that_blocks_the_lock_is_the_problem_of_a_rehearsal(live: LiveRun) -> None:
+    """The parts are measured all the same. A transaction that is shorter than the lock timeout is no problem."""
+    with live.source.connect(application_name="the report", autocommit=False) as reader:
+        reader.execute("UPDATE account SET owner = 'x' WHERE id = 3; SELECT pg_sleep(0.6)")
+        found = rehearsed(live)
+        assert found.problem is not None
+        assert "the report" in str(found.problem.why)
+        assert found.problem.exit_code == 8
+        assert len(found.parts) == 7
+        assert rehearsed(live, ignore_blockers=True).problem is None
+        assert rehearsed(live, Limits(lock_timeout=600)).problem is None
+    assert rehearsed(live).problem is None
+
+
+def test_rehearsal_that_is_too_slow_shows_its_parts(live: LiveRun) -> None:
+    found = rehearsed(live, Limits(max_write_pause=0.0001))
+    assert found.problem is not None
+    assert len(found.parts) == 7
+    assert "would be aborted now" in render.said(found, "cutover")
+    assert "catch up" in "\n".join(render.text(found))
+
+
+def test_rehearsed_rollback_reports_its_blockers(databases: Databases, tmp_path: Path) -> None:
+    account = "CREATE TABLE account (id int PRIMARY KEY, owner text); INSERT INTO account VALUES (3, 'a');"
+    live = LiveRun(databases, tmp_path, account, account.partition("INSERT")[0])
+    live.up_to_cutover()
+    live.cutover()
+    with live.target.connect(application_name="the report", autocommit=False) as reader:
+        reader.execute("UPDATE account SET owner = 'x' WHERE id = 3; SELECT pg_sleep(0.6)")
+        _, found = commands.rollback.rehearse(live.where, Limits(), live.progress)
+        assert found.problem is not None
+        assert "the report" in str(found.problem.why)
+        _, found = commands.rollback.rehearse(live.where, Limits(), live.progress, ignore_blockers=True)
+        assert found.problem is None
+    assert len(found.parts) == 5
 
 
 def test_a_live_rehearsal_fails_with_the_error_of_the_cutover(live: LiveRun) -> None:

@@ -39,6 +39,7 @@ def cutover(
     report: options.Report = Path("differences.jsonl"),
     no_rollback: options.NoRollback = False,
     dry_run: DryRun = False,
+    ignore_blockers: options.IgnoreBlockers = False,
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
@@ -51,7 +52,7 @@ def cutover(
     limits = Limits(lock_timeout, give_up_after, max_write_pause, terminate_blockers, max_verification_age)
     through = options.pool(pgbouncer, pool, pgbouncer_config)
     if dry_run:
-        _rehearse(where, limits, report, through, format)
+        _rehearse(where, limits, report, through, format, ignore_blockers)
         return
     problems = commands.plan.rollback_problems(where)
     if problems:
@@ -78,12 +79,15 @@ def _of_old_source(run: Run) -> str:
     return f"Keep the application away from the source {run.source_name}: writes made there from now on are lost."
 
 
-def _rehearse(where: Endpoints, limits: Limits, report: Path, pool: Pool | None, format: options.Output) -> None:
+def _rehearse(
+    where: Endpoints, limits: Limits, report: Path, pool: Pool | None, format: options.Output, ignore_blockers: bool
+) -> None:
     with terminal.Reporter() as reporter:
-        run, found = commands.cutover.rehearse(where, limits, report, reporter, pool)
+        run, found = commands.cutover.rehearse(where, limits, report, reporter, pool, ignore_blockers=ignore_blockers)
     if found is None:
         terminal.show(where, run, "the target is already serving", format)
     else:
-        said = "a cutover would be possible now; nothing has switched"
         lines = (*render.text(found), *commands.plan.rollback_outlook(run))
-        terminal.show(where, run, said, format, *lines, rehearsal=render.as_json(found))
+        terminal.show(where, run, render.said(found, "cutover"), format, *lines, rehearsal=render.as_json(found))
+        if found.problem is not None:
+            raise found.problem

@@ -105,6 +105,10 @@ MaxWritePause = Annotated[
 TerminateBlockers = Annotated[
     bool, typer.Option("--terminate-blockers", help="Terminate the sessions that block the table locks.")
 ]
+IgnoreBlockers = Annotated[
+    bool,
+    typer.Option("--ignore-blockers", help="With --dry-run: succeed although sessions block the table locks now."),
+]
 MaxVerificationAge = Annotated[
     float | None,
     typer.Option(

@@ -29,6 +29,7 @@ def rollback(
     pool: options.PoolName = None,
     pgbouncer_config: options.PgBouncerConfig = None,
     dry_run: DryRun = False,
+    ignore_blockers: options.IgnoreBlockers = False,
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
@@ -39,13 +40,15 @@ def rollback(
     where = options.where(target, source, project)
     arguments = words_of_hook(hook) if hook is not None else None
     limits = Limits(lock_timeout, give_up_after, max_write_pause, terminate_blockers)
+    through = options.pool(pgbouncer, pool, pgbouncer_config)
     if dry_run:
         with terminal.Reporter() as reporter:
-            run, found = commands.rollback.rehearse(where, limits, reporter)
-        said = "a rollback would be possible now; nothing has switched"
+            run, found = commands.rollback.rehearse(where, limits, reporter, through, ignore_blockers=ignore_blockers)
+        said = render.said(found, "rollback")
         terminal.show(where, run, said, format, *render.text(found), rehearsal=render.as_json(found))
+        if found.problem is not None:
+            raise found.problem
         return
-    through = options.pool(pgbouncer, pool, pgbouncer_config)
     with terminal.Reporter() as reporter:
         run, old, new = commands.rollback.execute(where, limits, reporter, through)
     if arguments is not None:

@@ -118,13 +118,20 @@ def _plan_to_cut_over(context: Context, run: Run, limits: Limits) -> Plan:
 
 
 def rehearse(
-    where: Endpoints, limits: Limits, report: Path, progress_: Progress, pool: Pool | None = None
+    where: Endpoints,
+    limits: Limits,
+    report: Path,
+    progress_: Progress,
+    pool: Pool | None = None,
+    *,
+    ignore_blockers: bool = False,
 ) -> tuple[Run, Rehearsal | None]:
     """Perform a cutover up to its lock and measure the expected write pause; None when the cutover is already done.
 
     Nothing is switched, and changes for the measurement are rolled back.
 
     :param report: as in :func:`execute`, like ``pool``.
+    :param ignore_blockers: sessions that block the lock now are no problem.
     :raises CutoverUnfinished: when the point of no return has passed.
     """
     verify.refuse_unwritable(report)
@@ -143,9 +150,9 @@ def rehearse(
         with paused_pooler(context, run, pool, switchover.FORWARD, only_look=True):
             pass
         if live:
-            return run, rehearsal.rehearse(context, plan, limits)
+            return run, rehearsal.rehearse(context, plan, limits, ignore_blockers=ignore_blockers)
         try:
-            return run, rehearsal.rehearse_stopped(context, plan, limits)
+            return run, rehearsal.rehearse_stopped(context, plan, limits, ignore_blockers=ignore_blockers)
         except Differs as error:
             _write_differing(error, where, report)
             raise

@@ -48,13 +48,21 @@ def execute(
         return context.run(), *ends
 
 
-def rehearse(where: Endpoints, limits: Limits, progress_: Progress) -> tuple[Run, Rehearsal]:
-    """Perform a rollback up to its lock and measure the expected write pause. Nothing is switched."""
+def rehearse(
+    where: Endpoints, limits: Limits, progress_: Progress, pool: Pool | None = None, *, ignore_blockers: bool = False
+) -> tuple[Run, Rehearsal]:
+    """Perform a rollback up to its lock and measure the expected write pause. Nothing is switched.
+
+    :param pool: as in :func:`execute`; it is only checked.
+    :param ignore_blockers: sessions that block the lock now are no problem.
+    """
     with hold_run(where, "rollback", progress_) as (context, run):
         _refuse_to_roll_back(run, where)
         plan = migrate.stored_plan(context)
         plan_store.ensure_views(context, plan)
-        return run, rehearsal.rehearse_rollback(context, plan, limits)
+        with paused_pooler(context, run, pool, switchover.REVERSE, only_look=True):
+            pass
+        return run, rehearsal.rehearse_rollback(context, plan, limits, ignore_blockers=ignore_blockers)
 
 
 def _refuse_to_roll_back(run: Run, where: Endpoints) -> None:

@@ -59,12 +59,14 @@ class RehearsalResult(TypedDict):
     :ivar parts: of the write pause, in their order.
     :ivar lock_timeout: that an attempt at the lock may delay writers before the pause begins.
     :ivar blockers: sessions and prepared transactions that would block the lock now.
+    :ivar problem: why a switch that began now would be aborted; null when it would succeed.
     """
 
     expected_write_pause: Seconds
     parts: list[Part]
     lock_timeout: float
     blockers: list[Blocker]
+    problem: str | None
 
 
 class CommandResult(TypedDict):

@@ -6,9 +6,19 @@ from confiture.render.documents import RehearsalResult
 from confiture.schema_to_schema.outcomes import Rehearsal
 
 
+def said(found: Rehearsal, switch: str) -> str:
+    """The outcome in one line.
+
+    :param switch: ``cutover`` or ``rollback``.
+    """
+    verdict = "would be possible now" if found.problem is None else "would be aborted now"
+    return f"a {switch} {verdict}; nothing has switched"
+
+
 def text(found: Rehearsal) -> list[str]:
     """The expected write pause and its parts, then the sessions that block the lock now."""
-    lines = [f"expected write pause: {found.seconds:.3f} s after the lock is acquired"]
+    measured = "measured so far" if found.problem is not None else "expected write pause"
+    lines = [f"{measured}: {found.seconds:.3f} s after the lock is acquired"]
     lines += [f"  {p.seconds:8.3f} s  {p.name}" for p in found.parts]
     lines.append(f"each attempt to lock may block writers for a further {found.lock_timeout:g} s (--lock-timeout)")
     if not found.blockers:
@@ -23,4 +33,5 @@ def as_json(found: Rehearsal) -> RehearsalResult:
         "parts": list(found.parts),
         "lock_timeout": found.lock_timeout,
         "blockers": list(found.blockers),
+        "problem": None if found.problem is None else str(found.problem.what),
     }

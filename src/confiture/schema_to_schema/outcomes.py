@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from confiture.errors import CutoverAborted
 from confiture.journal.model import Difference
 
 
@@ -106,11 +107,14 @@ class Rehearsal:
     :ivar parts: of the write pause, in their order.
     :ivar blockers: the sessions that would block the lock now.
     :ivar lock_timeout: seconds that an attempt at the lock may delay writers before the pause begins.
+    :ivar problem: why a switch that began now would be aborted; None when it would succeed. The parts that precede
+        the problem are measured.
     """
 
     parts: tuple[Part, ...]
     blockers: tuple[Blocker, ...]
     lock_timeout: float
+    problem: CutoverAborted | None = None
 
     @property
     def seconds(self) -> float:

@@ -1,16 +1,16 @@
 """cutover --dry-run: everything up to the lock, with each part of the write pause measured.
 
-A condition that refuses a cutover refuses its rehearsal with the same error. The rehearsal catches up and compares, as
-``follow`` and ``verify`` do at any time. All other changes are made in transactions that are rolled back, and no lock
-is taken that blocks a writer.
+A condition that aborts a cutover is the problem of its rehearsal, with the same error. The rehearsal catches up and
+compares, as ``follow`` and ``verify`` do at any time. All other changes are made in transactions that are rolled back,
+and no lock is taken that blocks a writer.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from psycopg import sql
 
@@ -30,6 +30,7 @@ from confiture.schema_to_schema import blockers, cutover, cutover_offline, follo
 from confiture.schema_to_schema.cutover_offline import Differs
 from confiture.schema_to_schema.outcomes import Blocker, Limits, Part, Rehearsal
 from confiture.schema_to_schema.table_lock import Tables
+from confiture.types import counted
 
 #: Time to wait for the lock that permits writers. The sessions that block it are reported.
 LOCK_TIMEOUT = "100ms"
@@ -46,53 +47,71 @@ class _Stopwatch:
         self.parts.append(Part(name, time.monotonic() - began))
 
 
-def rehearse(context: Context, plan: Plan, limits: Limits) -> Rehearsal:
+def rehearse(context: Context, plan: Plan, limits: Limits, *, ignore_blockers: bool = False) -> Rehearsal:
     """Rehearse the cutover of an application that writes.
 
-    :raises CutoverAborted: when a row differs, or the parts add up to more than the write pause may last.
+    :param ignore_blockers: sessions that block the lock now are no problem.
     """
-    cutover_offline.refuse_stale(context, plan)
-    hashing = changed_keys.hashing_of(context, plan)
-    cutover.synchronise(context, plan, hashing)
-    watch = _Stopwatch()
-    _lock(context, cutover_offline.source_tables(context, plan), watch)
-    followed = apply.followed(context, plan)
-    _last_changes(Follower(context, followed), "catch up", [j for f in followed for j in f.jobs], hashing, watch)
-    if again := sum(t.recopied for t in plan.tables):
-        with watch.measuring(f"copy {again:,} tables without a key"):
-            keyless.rehearse(context, plan, hashing)
-    _sequences(context, plan, watch)
-    _close_source(context, watch)
-    with watch.measuring("open the target"):
-        cutover.rehearse_opening(context, plan, limits)
-    return _within_pause(Rehearsal(tuple(watch.parts), _blockers(context, plan), limits.lock_timeout), limits)
+
+    def measure(watch: _Stopwatch) -> None:
+        cutover_offline.refuse_stale(context, plan)
+        hashing = changed_keys.hashing_of(context, plan)
+        cutover.synchronise(context, plan, hashing)
+        _lock(context, cutover_offline.source_tables(context, plan), watch)
+        followed = apply.followed(context, plan)
+        jobs = [j for f in followed for j in f.jobs]
+        _last_changes(Follower(context, followed), "catch up", jobs, hashing, watch)
+        if again := sum(t.recopied for t in plan.tables):
+            with watch.measuring(f"copy {counted(again, 'table')} without a key"):
+                keyless.rehearse(context, plan, hashing)
+        _sequences(context, plan, watch)
+        _close_source(context, watch)
+        with watch.measuring("open the target"):
+            cutover.rehearse_opening(context, plan, limits)
+
+    parts, problem = _measured(measure)
+    return _judged(Rehearsal(parts, _blockers(context, plan), limits.lock_timeout, problem), limits, ignore_blockers)
 
 
-def rehearse_rollback(context: Context, plan: Plan, limits: Limits) -> Rehearsal:
+def rehearse_rollback(context: Context, plan: Plan, limits: Limits, *, ignore_blockers: bool = False) -> Rehearsal:
     """Rehearse a rollback up to its lock.
 
-    :raises CutoverAborted: when a row differs, or the parts add up to more than the write pause may last.
+    :param ignore_blockers: as in :func:`rehearse`.
     :raises Refused: when a rollback is not possible.
     """
-    hashing = changed_keys.hashing_of(context, plan)
-    rollback.prepare(context, plan, hashing)
+
+    def measure(watch: _Stopwatch) -> None:
+        hashing = changed_keys.hashing_of(context, plan)
+        rollback.prepare(context, plan, hashing)
+        _lock(context, rollback.target_tables(context, plan), watch)
+        jobs = [RunTable(t, context.schema) for t in plan.tables]
+        _last_changes(ReverseFollower(context, plan), "apply the last changes", jobs, hashing, watch)
+        with watch.measuring("open the source"):
+            rollback.rehearse_opening(context)
+        with context.target.rehearsal() as tx:
+            runs.fence(tx, context.run_id, context.epoch)
+            with watch.measuring("close the target"):
+                write_block.block(tx, context.schema, "", "")
+
+    parts, problem = _measured(measure)
+    blocking = tuple(blockers.find(context, "target", [t.target for t in plan.tables]))
+    return _judged(Rehearsal(parts, blocking, limits.lock_timeout, problem), limits, ignore_blockers)
+
+
+def _measured(measure: Callable[[_Stopwatch], None]) -> tuple[tuple[Part, ...], CutoverAborted | None]:
+    """The parts that were measured, and what ended the measurement; None when it was completed."""
     watch = _Stopwatch()
-    _lock(context, rollback.target_tables(context, plan), watch)
-    jobs = [RunTable(t, context.schema) for t in plan.tables]
-    _last_changes(ReverseFollower(context, plan), "apply the last changes", jobs, hashing, watch)
-    with watch.measuring("open the source"):
-        rollback.rehearse_opening(context)
-    with context.target.rehearsal() as tx:
-        runs.fence(tx, context.run_id, context.epoch)
-        with watch.measuring("close the target"):
-            write_block.block(tx, context.schema, "", "")
-    blocking = blockers.find(context, "target", [t.target for t in plan.tables])
-    return _within_pause(Rehearsal(tuple(watch.parts), tuple(blocking), limits.lock_timeout), limits)
+    try:
+        measure(watch)
+    except CutoverAborted as error:
+        return tuple(watch.parts), error
+    return tuple(watch.parts), None
 
 
-def rehearse_stopped(context: Context, plan: Plan, limits: Limits) -> Rehearsal:
+def rehearse_stopped(context: Context, plan: Plan, limits: Limits, *, ignore_blockers: bool = False) -> Rehearsal:
     """Rehearse the cutover of a stopped application, whose pause is the comparison of every row.
 
+    :param ignore_blockers: as in :func:`rehearse`.
     :raises CutoverAborted: when a row differs.
     """
     cutover_offline.refuse_stale(context, plan)
@@ -106,7 +125,8 @@ def rehearse_stopped(context: Context, plan: Plan, limits: Limits) -> Rehearsal:
     cutover_offline.rehearse_declaring(context)
     with watch.measuring("switch"):
         cutover_offline.rehearse_switch(context)
-    return Rehearsal(tuple(watch.parts), _blockers(context, plan), limits.lock_timeout)
+    found = Rehearsal(tuple(watch.parts), _blockers(context, plan), limits.lock_timeout)
+    return replace(found, problem=_blocked(found, ignore_blockers))
 
 
 def _blockers(context: Context, plan: Plan) -> tuple[Blocker, ...]:
@@ -143,7 +163,7 @@ def _compare_keys(context: Context, jobs: Sequence[RunTable], hashing: Hashing, 
         for some in changed_keys.batches(context, job):
             changed_keys.differing(context, job, hashing, some)
             keys += len(some)
-    watch.parts.append(Part(f"compare {keys:,} keys", time.monotonic() - began))
+    watch.parts.append(Part(f"compare {counted(keys, 'key')}", time.monotonic() - began))
 
 
 def _sequences(context: Context, plan: Plan, watch: _Stopwatch) -> None:
@@ -151,7 +171,7 @@ def _sequences(context: Context, plan: Plan, watch: _Stopwatch) -> None:
     began = time.monotonic()
     with context.source.transaction(read_only=True) as a, context.target.transaction(read_only=True) as b:
         sequences.wanted(a, b, plan.sequences, margin=cutover.SEQUENCE_MARGIN)
-    watch.parts.append(Part(f"set {len(plan.sequences):,} sequences", 2 * (time.monotonic() - began)))
+    watch.parts.append(Part(f"set {counted(len(plan.sequences), 'sequence')}", 2 * (time.monotonic() - began)))
 
 
 def _close_source(context: Context, watch: _Stopwatch) -> None:
@@ -162,13 +182,31 @@ def _close_source(context: Context, watch: _Stopwatch) -> None:
             write_block.block(tx, context.schema, "", "")
 
 
-def _within_pause(found: Rehearsal, limits: Limits) -> Rehearsal:
+def _judged(found: Rehearsal, limits: Limits, ignore_blockers: bool) -> Rehearsal:
+    """The rehearsal with the first problem of a switch that began now."""
+    return replace(found, problem=found.problem or _too_long(found, limits) or _blocked(found, ignore_blockers))
+
+
+def _too_long(found: Rehearsal, limits: Limits) -> CutoverAborted | None:
     if found.seconds <= limits.max_write_pause:
-        return found
+        return None
     longest = max(found.parts, key=lambda p: p.seconds)
-    raise CutoverAborted(
+    return CutoverAborted(
         "a switch now would be aborted: the write pause would exceed --max-write-pause",
         why=f"measured {found.seconds:.2f} s, --max-write-pause is {limits.max_write_pause:g} s;"
         f" the longest part: {longest.name}, {longest.seconds:.2f} s",
         fix="retry when there is less load, or allow a longer --max-write-pause",
+    )
+
+
+def _blocked(found: Rehearsal, ignore_blockers: bool) -> CutoverAborted | None:
+    # A transaction that ends within the lock timeout delays an attempt and does not fail it.
+    lasting = [b for b in found.blockers if b.seconds is None or b.seconds >= found.lock_timeout]
+    if ignore_blockers or not lasting:
+        return None
+    return CutoverAborted(
+        "a switch now would not acquire its lock",
+        why=f"blocked by {'; '.join(map(str, lasting))}",
+        fix="wait until they have ended, or switch with --terminate-blockers; --ignore-blockers rehearses without this"
+        " check",
     )
