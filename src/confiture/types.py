@@ -71,6 +71,13 @@ def short_names(tables: Iterable[TableRef]) -> dict[TableRef, str]:
     return {ref: quoted(ref.name) if ref.schema == "public" and seen[ref.name] == 1 else str(ref) for ref in refs}
 
 
+def without_public(names: Iterable[str]) -> dict[str, str]:
+    """As :func:`short_names`, for names as :class:`TableRef` prints them."""
+    full = list(names)
+    tails = Counter(name.rpartition(".")[2] for name in full)
+    return {name: name.removeprefix("public.") if tails[name.rpartition(".")[2]] == 1 else name for name in full}
+
+
 _NAME = r"(?:[a-z_][a-z0-9_$]*|\"(?:[^\"]|\"\")+\")"
 _SUBJECT = re.compile(rf"({_NAME}\.{_NAME}) (.+)", re.DOTALL)
 

@@ -191,8 +191,8 @@ def test_verify_reports_each_check_that_passes(project: Project) -> None:
     project.reach("migrating")
     assert project.step("verify").stdout.splitlines() == [
         "✓ Row counts match",
-        "  → public.tb_post: 500 (source) = 500 (target)",
-        "  → public.tb_user: 300 (source) = 300 (target)",
+        "  → tb_post: 500 (source) = 500 (target)",
+        "  → tb_user: 300 (source) = 300 (target)",
         "✓ Checksum verification passed",
         "✓ Foreign key integrity verified",
         "✓ Constraints and indexes valid",

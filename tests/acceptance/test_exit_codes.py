@@ -401,9 +401,9 @@ def test_differences_exit_with_7_and_go_to_a_private_report(project: Project) ->
     done = project.step("verify", check=7)
     message = error(done)
     assert "✗ Row counts differ" in done.stdout
-    assert "→ public.tb_post: 500 (source) ≠ 499 (target)" in done.stdout
+    assert "→ tb_post: 500 (source) ≠ 499 (target)" in done.stdout
     assert "✗ Checksum verification failed" in done.stdout
-    assert "login7 (source) ≠ other (target)" in done.stdout
+    assert "'login7' (source) ≠ 'other' (target)" in done.stdout
     assert "✓ Foreign key integrity verified" in done.stdout
     assert "--restart-table public.tb_post" in message
     report = project.folder / "differences.jsonl"

@@ -27,10 +27,11 @@ from rich.progress import (
 from confiture.cli import exit_codes
 from confiture.cli.options import Output
 from confiture.commands.endpoints import Endpoints
-from confiture.journal.model import Run, TablePhase
+from confiture.journal.model import Run
 from confiture.render import outcome
 from confiture.render.documents import CommandResult
-from confiture.types import visible
+from confiture.runner.progress import Activity
+from confiture.types import counted, visible
 
 #: Seconds between two progress lines of one table where there is no terminal.
 LINE_SECONDS = 5.0
@@ -73,17 +74,17 @@ class Reporter(AbstractContextManager["Reporter"]):
         """Print one line."""
         self.console.print(visible(text), markup=False, soft_wrap=True)
 
-    def table(self, name: str, done: int, total: int, phase: TablePhase) -> None:
-        """Report the rows copied of one table.
+    def table(self, name: str, done: int, total: int, activity: Activity) -> None:
+        """Report the rows of one table that are copied or compared.
 
         :param total: estimated rows until the table is copied.
         """
         if self._live:
-            self._bar(name, done, total, phase)
+            self._bar(name, done, total, activity)
         else:
-            self._line(name, done, total, phase)
+            self._line(name, done, total, activity)
 
-    def _bar(self, name: str, done: int, total: int, phase: TablePhase) -> None:
+    def _bar(self, name: str, done: int, total: int, activity: Activity) -> None:
         if self._bars is None:
             columns = (
                 SpinnerColumn(),
@@ -97,10 +98,10 @@ class Reporter(AbstractContextManager["Reporter"]):
             self._bars.start()
         if name not in self._tasks:
             self._tasks[name] = self._bars.add_task(visible(name), total=max(total, 1), completed=done, rate="")
-        if phase is TablePhase.COPIED:
-            # Replace the bar by a line: only tables that are being copied have a bar.
+        if activity.ended:
+            # Replace the bar by a line: only tables that are being copied or compared have a bar.
             self._bars.remove_task(self._tasks.pop(name))
-            self.say(f"{name}: copied {done:,} rows")
+            self.say(f"{name}: {activity} {counted(done, 'row')}")
             return
         rate = self._rate(name, done)
         self._bars.update(
@@ -112,14 +113,14 @@ class Reporter(AbstractContextManager["Reporter"]):
         began, at = self._began.setdefault(name, (now, done))
         return (done - at) / (now - began) if now > began else 0.0
 
-    def _line(self, name: str, done: int, total: int, phase: TablePhase) -> None:
+    def _line(self, name: str, done: int, total: int, activity: Activity) -> None:
         now, rate = time.monotonic(), self._rate(name, done)
-        if phase is not TablePhase.COPIED and now - self._printed.get(name, 0.0) < LINE_SECONDS:
+        if not activity.ended and now - self._printed.get(name, 0.0) < LINE_SECONDS:
             return
         self._printed[name] = now
         percent = min(100.0, 100 * done / total) if total else 100.0
         left = f", ETA {(total - done) / rate:.0f} s" if rate and done < total else ""
-        self.say(f"{name}: {phase} {done:,}/{total:,} rows ({percent:.1f} %){left}")
+        self.say(f"{name}: {activity} {done:,}/{total:,} rows ({percent:.1f} %){left}")
 
 
 def emit(text: str, *, as_it_is: bool = False) -> None:

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Protocol
 
-from confiture.journal.model import TablePhase
+
+class Activity(StrEnum):
+    """What a step does with the rows of a table, or has done with all of them."""
+
+    COPYING = "copying"
+    COPIED = "copied"
+    COMPARING = "comparing"
+    COMPARED = "compared"
+
+    @property
+    def ended(self) -> bool:
+        """Whether every row of the table is done."""
+        return self in (Activity.COPIED, Activity.COMPARED)
 
 
 class Progress(Protocol):
@@ -13,7 +26,7 @@ class Progress(Protocol):
     def say(self, text: str) -> None:
         """A whole line, once."""
 
-    def table(self, name: str, done: int, total: int, phase: TablePhase) -> None:
+    def table(self, name: str, done: int, total: int, activity: Activity) -> None:
         """Rows done of an estimated total of one table."""
 
 
@@ -23,5 +36,5 @@ class Silent:
     def say(self, text: str) -> None:
         """Nothing."""
 
-    def table(self, name: str, done: int, total: int, phase: TablePhase) -> None:
+    def table(self, name: str, done: int, total: int, activity: Activity) -> None:
         """Nothing."""

@@ -22,6 +22,7 @@ from confiture.plan.model import Plan, plan_from_json
 from confiture.postgres.failure import failure, relies_on_search_path
 from confiture.postgres.retry import retry, retry_delays
 from confiture.runner.context import Context
+from confiture.runner.progress import Activity
 from confiture.schema_to_schema import follow, plan_store, rebuild
 from confiture.schema_to_schema.log_compaction import LogCompactor
 from confiture.types import shell_word
@@ -94,7 +95,7 @@ def _copy_table(context: Context, job: RunTable, state: TableProgress, throttler
         copied += rows or 0
         done, now = retry(partial(chunks.complete, context, number))
         total = now.rows_done if done else max(now.estimate, now.rows_done)
-        context.progress.table(name, now.rows_done, total, TablePhase.COPIED if done else TablePhase.COPYING)
+        context.progress.table(name, now.rows_done, total, Activity.COPIED if done else Activity.COPYING)
         if done:
             break
     retry(partial(_mark_copied, context, number))
@@ -124,7 +125,7 @@ def _copy_next(context: Context, job: RunTable, state: TableProgress, throttler:
         throttler.copied(job.table.number, rows, began)
         copied += rows
         estimate = max(state.estimate, state.rows_done + copied)
-        context.progress.table(str(job.table.target), state.rows_done + copied, estimate, TablePhase.COPYING)
+        context.progress.table(str(job.table.target), state.rows_done + copied, estimate, Activity.COPYING)
 
 
 def _copy_or_halve(context: Context, job: RunTable, chunk: Chunk) -> int | None:

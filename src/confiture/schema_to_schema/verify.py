@@ -32,9 +32,11 @@ from confiture.postgres.retry import repeated
 from confiture.postgres.session import Session, Transaction
 from confiture.postgres.yielding import yielding
 from confiture.runner.context import Context
+from confiture.runner.progress import Activity
 from confiture.schema_to_schema import follow, sequences
 from confiture.schema_to_schema.keyless import off_until_cutover
 from confiture.schema_to_schema.outcomes import Result, TableResult
+from confiture.types import counted
 
 #: The checks after the rows, in the order in which they run and are reported.
 CHECKS = ("foreign_keys", "constraints", "sequences")
@@ -56,6 +58,7 @@ def verify(context: Context, plan: Plan, purpose: str = "verify", *, capture: bo
     if capture:
         follow.drain(context, plan, record_changed=True)
     with context.target.transaction(read_only=True) as tx:
+        copied = {s.number: s.rows_done for s in table_plans.of_run(tx, context.run_id)}
         known = {(u.check_name, u.subject, u.unit): u for u in verifications.units(tx, context.run_id, number)}
     pausable = purpose != "cutover"
     for table in plan.tables:
@@ -64,18 +67,26 @@ def verify(context: Context, plan: Plan, purpose: str = "verify", *, capture: bo
             context.progress.say(f"{table.target} is compared in the cutover, where it is copied again")
             continue
         look = checksum.suspects if table.number in live else checksum.differences
+        rows = 0
         for unit in compared_parts.parts_of(context, session, job, hashing, look):
-            if ("rows", str(table.target), unit.number) in known:
+            before = known.get(("rows", str(table.target), unit.number))
+            if before is not None:
+                rows += before.source_rows or 0
                 continue
             context.checkpoint(pausable=pausable)
             part, found = unit.compare()
             if not part.equal and table.number in live:
                 part, found = _classified(context, plan, job, hashing, live[table.number], part, found)
             _record(context, number, part, found)
-        context.progress.say(f"verified rows of {table.target}")
+            rows += part.source_rows or 0
+            total = max(rows, copied[table.number])
+            context.progress.table(str(table.target), rows, total, Activity.COMPARING)
+        context.progress.table(str(table.target), rows, rows, Activity.COMPARED)
     for name in CHECKS:
         if name == "sequences" and capture:
-            continue  # sequences advance while the application writes; the cutover sets them under its lock
+            # They advance while the application writes, and the cutover sets them under its lock: no difference.
+            _report_sequences(context, session, plan)
+            continue
         if (name, "", 0) not in known:
             context.checkpoint(pausable=pausable)
             found = _checked(context, session, plan, name)
@@ -239,6 +250,15 @@ def _check(context: Context, session: Session, plan: Plan, name: str) -> Iterato
             yield from constraints.invalid(tx, plan, taken)
         else:
             yield from sequences.behind(session, tx, plan)
+
+
+def _report_sequences(context: Context, session: Session, plan: Plan) -> None:
+    found = _checked(context, session, plan, "sequences")
+    if found:
+        names = ", ".join(d.subject for d in found[:3]) + (", ..." if len(found) > 3 else "")
+        context.progress.say(
+            f"{counted(len(found), 'sequence')} of the target behind the source ({names}); the cutover sets them"
+        )
 
 
 def _record(context: Context, number: int, unit: Unit, found: list[Difference]) -> None:
