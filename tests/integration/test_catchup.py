@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from confiture import commands
 from confiture.capture import apply
 from confiture.errors import Refused
+from confiture.schema_to_schema import follow
+from confiture.schema_to_schema import migrate as migrating
 from live import LiveRun
 from servers import Databases
 
@@ -62,3 +65,41 @@ def test_pass_is_refused_unless_both_sides_record_the_previous_one(
     with pytest.raises(Refused, match=f"the {side} has lost changes"):
         live.follow()
     assert live.target.value("SELECT count(*) FROM item WHERE n = 3") == 0
+
+
+@pytest.mark.parametrize(
+    ("backlogs", "number", "stalled"),
+    [
+        ((9000, 500), 2, False),
+        ((9000, 9000, 9100), 3, True),
+        ((9000, 9500, 8000, 8000, 8000), 5, True),
+        ((9000, 8000, 7000, 6000, 10), 5, False),
+    ],
+)
+def test_drain_ends_when_two_passes_do_not_shrink_the_backlog(
+    databases: Databases,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    backlogs: tuple[int, ...],
+    number: int,
+    stalled: bool,
+) -> None:
+    table = "CREATE TABLE a (id int PRIMARY KEY, n int);"
+    live = LiveRun(databases, tmp_path, f"{table} INSERT INTO a VALUES (1, 0)", table)
+    live.setup()
+    live.migrate()
+    measured = iter(backlogs)
+
+    def grow(context: object, plan: object) -> int:
+        live.source.sql("UPDATE a SET n = n + 1")
+        return next(measured)
+
+    live.source.sql("UPDATE a SET n = n + 1")
+    monkeypatch.setattr(follow, "measure", grow)
+    monkeypatch.setattr(live.progress, "lines", [])
+    with commands.holding.hold_run(live.where, "follow", live.progress) as (context, _):
+        follow.drain(context, migrating.stored_plan(context), record_changed=True)
+    reported = [line for line in live.progress.lines if line.startswith("pass ")]
+    assert len(reported) == number
+    assert f": 1 key, 1 row; {backlogs[0]:,} waiting" in reported[0]
+    assert any("have not shrunk the backlog" in line for line in live.progress.lines) == stalled

@@ -137,8 +137,13 @@ def _close(follower: Follower, plan: Plan, hashing: Hashing, remaining: Remainin
 
 
 def drain(follower: Follower) -> None:
-    """Apply the changes that were logged while the lock was awaited."""
-    while follow.one_pass(follower, record_changed=True).keys > follow.SMALL_BACKLOG:
+    """Apply the changes that were logged while the lock was awaited; under the lock, their number is checked again."""
+    draining = follow.Draining(follower.context)
+    while True:
+        made = follow.one_pass(follower, record_changed=True)
+        # As many changes as a pass has applied may have been logged meanwhile.
+        if made.keys <= follow.SMALL_BACKLOG or draining.is_done(made, made.keys):
+            return
         follower.context.check_lease()
 
 

@@ -21,11 +21,51 @@ from confiture.schema_to_schema.background_verification import Rounds
 from confiture.schema_to_schema.blockers import wait_for_locks
 from confiture.schema_to_schema.changed_key_verification import ChangedKeyVerification
 from confiture.schema_to_schema.plan_store import has_rows
+from confiture.types import counted
 
 #: Number of log rows that the write pause of a cutover suffices to drain.
 SMALL_BACKLOG = 1_000
+#: Passes in a row that do not shrink the backlog, after which a drain ends.
+STALLED_PASSES = 2
 #: Seconds between two passes of ``follow`` when the backlog is small.
 IDLE_SECONDS = 1.0
+
+
+class Draining:
+    """Reports the passes of one drain, and decides when it ends.
+
+    A drain ends when the backlog is small. It also ends when :data:`STALLED_PASSES` passes in a row have not shrunk the
+    backlog, because an application that writes as fast as the passes apply would keep it from ending.
+
+    :param name: of its passes, for progress.
+    """
+
+    def __init__(self, context: Context, name: str = "pass") -> None:
+        self._context = context
+        self._name = name
+        self._least: int | None = None
+        self._stalled = 0
+
+    def is_done(self, made: Pass, left: int) -> bool:
+        """Report a pass that left ``left`` log rows; whether it was the last one."""
+        if made.keys:
+            self._context.progress.say(described(self._name, made, left))
+        if left <= SMALL_BACKLOG:
+            return True
+        self._stalled = self._stalled + 1 if self._least is not None and left >= self._least else 0
+        self._least = left if self._least is None else min(left, self._least)
+        if self._stalled < STALLED_PASSES:
+            return False
+        self._context.progress.say(
+            f"the last {STALLED_PASSES} passes have not shrunk the backlog of {left:,} changes:"
+            " the application writes as fast as they are applied"
+        )
+        return True
+
+
+def described(name: str, made: Pass, left: int) -> str:
+    """A pass as a line of progress; ``left`` log rows wait."""
+    return f"{name} {made.number}: {counted(made.keys, 'key')}, {counted(made.rows, 'row')}; {left:,} waiting"
 
 
 def install(context: Context, plan: Plan) -> None:
@@ -91,17 +131,18 @@ def _backlog(context: Context, plan: Plan) -> tuple[int, float]:
 
 
 def drain(context: Context, plan: Plan, *, record_changed: bool) -> int:
-    """Catch up until the backlog is small; the number of rows applied.
+    """Catch up until the backlog is small or no longer shrinks; the number of rows applied.
 
     :param record_changed: record the keys, because a verification has compared their rows.
     """
     applied = 0
+    draining = Draining(context)
     with Follower(context, apply.followed(context, plan)) as follower:
         while True:
             context.checkpoint()
             made = one_pass(follower, record_changed=record_changed)
             applied += made.rows
-            if measure(context, plan) <= SMALL_BACKLOG:
+            if draining.is_done(made, measure(context, plan)):
                 return applied
 
 
@@ -143,7 +184,7 @@ def follow(context: Context, plan: Plan, *, once: bool, verify_every: float | No
             made = catch_up()
             left = measure(context, plan)
             if made.keys:
-                context.progress.say(f"pass {made.number}: {made.keys:,} keys, {made.rows:,} rows; {left:,} waiting")
+                context.progress.say(described("pass", made, left))
             if left <= SMALL_BACKLOG and not changed.compare_next():
                 if again is not None:
                     again.compare_next()

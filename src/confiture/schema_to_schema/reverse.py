@@ -33,7 +33,7 @@ from confiture.runner.context import Context
 from confiture.schema_to_schema import plan_store
 from confiture.schema_to_schema.blockers import wait_for_locks
 from confiture.schema_to_schema.deferred_objects import describe, foreign_keys, restore, take_off
-from confiture.schema_to_schema.follow import IDLE_SECONDS, SMALL_BACKLOG
+from confiture.schema_to_schema.follow import IDLE_SECONDS, SMALL_BACKLOG, Draining, described
 from confiture.types import TableRef, quoted
 
 #: The facts of the source that change when its objects are taken off for the reverse passes.
@@ -230,13 +230,15 @@ def measure(context: Context, plan: Plan) -> int:
 
 
 def drain(context: Context, plan: Plan) -> int:
-    """Apply changes in reverse until few are waiting; the number of rows applied."""
+    """Apply changes in reverse until few are waiting or their number no longer shrinks; the number of rows applied."""
     applied = 0
+    draining = Draining(context, "reverse pass")
     with ReverseFollower(context, plan) as follower:
         while True:
             context.checkpoint()
-            applied += retry(lambda: follower.catch_up(touch=True)).rows
-            if measure(context, plan) <= SMALL_BACKLOG:
+            made = retry(lambda: follower.catch_up(touch=True))
+            applied += made.rows
+            if draining.is_done(made, measure(context, plan)):
                 return applied
 
 
@@ -256,9 +258,7 @@ def follow(context: Context, plan: Plan, *, once: bool) -> int:
             made = retry(lambda: follower.catch_up(touch=True))
             left = measure(context, plan)
             if made.keys:
-                context.progress.say(
-                    f"reverse pass {made.number}: {made.keys:,} keys, {made.rows:,} rows; {left:,} waiting"
-                )
+                context.progress.say(described("reverse pass", made, left))
             if left <= SMALL_BACKLOG:
                 time.sleep(IDLE_SECONDS)
 
