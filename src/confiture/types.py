@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from enum import StrEnum
 from typing import Annotated, Any
 
 from psycopg import sql
@@ -19,6 +20,21 @@ ShortId = Annotated[str, {"pattern": "^[0-9a-f]{8}$"}]
 
 #: A JSON object of which the database determines the keys.
 Json = dict[str, Any]
+
+
+class Activity(StrEnum):
+    """What a step does with the rows of a table, or has done with all of them."""
+
+    COPYING = "copying"
+    COPIED = "copied"
+    COMPARING = "comparing"
+    COMPARED = "compared"
+
+    @property
+    def ended(self) -> bool:
+        """Whether every row of the table is done."""
+        return self in (Activity.COPIED, Activity.COMPARED)
+
 
 _PLAIN = re.compile(r"[a-z_][a-z0-9_$]*")
 

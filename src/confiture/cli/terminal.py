@@ -30,8 +30,7 @@ from confiture.commands.endpoints import Endpoints
 from confiture.journal.model import Run
 from confiture.render import outcome
 from confiture.render.documents import CommandResult
-from confiture.runner.progress import Activity
-from confiture.types import counted, visible
+from confiture.types import Activity, counted, visible
 
 #: Seconds between two progress lines of one table where there is no terminal.
 LINE_SECONDS = 5.0

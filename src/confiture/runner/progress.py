@@ -2,22 +2,9 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Protocol
 
-
-class Activity(StrEnum):
-    """What a step does with the rows of a table, or has done with all of them."""
-
-    COPYING = "copying"
-    COPIED = "copied"
-    COMPARING = "comparing"
-    COMPARED = "compared"
-
-    @property
-    def ended(self) -> bool:
-        """Whether every row of the table is done."""
-        return self in (Activity.COPIED, Activity.COMPARED)
+from confiture.types import Activity
 
 
 class Progress(Protocol):

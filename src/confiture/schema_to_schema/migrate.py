@@ -22,10 +22,9 @@ from confiture.plan.model import Plan, plan_from_json
 from confiture.postgres.failure import failure, relies_on_search_path
 from confiture.postgres.retry import retry, retry_delays
 from confiture.runner.context import Context
-from confiture.runner.progress import Activity
 from confiture.schema_to_schema import follow, plan_store, rebuild
 from confiture.schema_to_schema.log_compaction import LogCompactor
-from confiture.types import shell_word
+from confiture.types import Activity, shell_word
 
 
 def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:

@@ -32,11 +32,10 @@ from confiture.postgres.retry import repeated
 from confiture.postgres.session import Session, Transaction
 from confiture.postgres.yielding import yielding
 from confiture.runner.context import Context
-from confiture.runner.progress import Activity
 from confiture.schema_to_schema import follow, sequences
 from confiture.schema_to_schema.keyless import off_until_cutover
 from confiture.schema_to_schema.outcomes import Result, TableResult
-from confiture.types import counted
+from confiture.types import Activity, counted
 
 #: The checks after the rows, in the order in which they run and are reported.
 CHECKS = ("foreign_keys", "constraints", "sequences")
