@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types check docs bench gate mutants clean
+.PHONY: demo test lint types check docs bench gate mutants minimum clean
 
 demo: $(VENV)/.demo
 	$(BIN)/confiture demo
@@ -45,8 +45,15 @@ gate: $(READY)
 mutants: $(READY)
 	$(BIN)/python tests/support/mutants.py
 
+# The lowest versions that pyproject.toml declares, in an environment of their own: the unit tests and a whole move.
+minimum:
+	$(PYTHON) -m venv --clear .venv-minimum
+	.venv-minimum/bin/python -m pip install --quiet --disable-pip-version-check uv
+	VIRTUAL_ENV=$(CURDIR)/.venv-minimum .venv-minimum/bin/uv pip install --quiet --resolution lowest-direct -e '.[dev,embedded]'
+	.venv-minimum/bin/python -m pytest -q tests/unit tests/acceptance/test_first_folder.py
+
 clean:
-	rm -rf site $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf site $(VENV) .venv-minimum .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 
 $(VENV)/.demo: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "confiture needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
