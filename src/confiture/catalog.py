@@ -23,7 +23,7 @@ from confiture.catalog_model import (
 )
 from confiture.postgres.session import Transaction
 from confiture.sql import load
-from confiture.types import Json, KeyOperator, TableRef
+from confiture.types import Json, KeyOperator, TableRef, ValidBelow
 
 _SQL = "catalog.sql"
 
@@ -58,6 +58,15 @@ def _index(row: Json) -> Index:
     return Index(**_of_table(row))
 
 
+def _publication(row: Json) -> Publication:
+    return Publication(**{**row, "tables": tuple(TableRef(**t) for t in row["tables"])})
+
+
+def _unvalidated(row: Json) -> Unvalidated:
+    row["valid_below"] = tuple(ValidBelow(**{**b, "table": TableRef(**b["table"])}) for b in row["valid_below"])
+    return Unvalidated(**_of_table(row))
+
+
 def _foreign_key(row: Json) -> ForeignKey:
     row["references"] = TableRef(row.pop("ref_schema"), row.pop("ref_name"))
     row["columns"] = tuple(row["columns"])
@@ -83,7 +92,7 @@ def read(tx: Transaction) -> Catalog:
             indexes=tuple(i for i in indexes.get(row["oid"], ()) if i.level == 0),
             partition_indexes=tuple(i for i in indexes.get(row["oid"], ()) if i.level > 0),
             foreign_keys=tuple(_foreign_key(f) for f in foreign_keys[row["oid"]]),
-            unvalidated=tuple(Unvalidated(**_of_table(c)) for c in unvalidated[row["oid"]]),
+            unvalidated=tuple(_unvalidated(c) for c in unvalidated[row["oid"]]),
             triggers=tuple(Trigger(**_of_table(t)) for t in triggers[row["oid"]]),
             rules=tuple(Rule(**_of_table(r)) for r in rules[row["oid"]]),
             **row,
@@ -97,7 +106,7 @@ def read(tx: Transaction) -> Catalog:
         materialized_views=tuple(TableRef(**v) for v in _query(tx, "materialized_views")),
         extensions=tuple(e["name"] for e in _query(tx, "extensions")),
         domain_checks=tuple(Unvalidated(**_of_table(c)) for c in _query(tx, "unvalidated_of_domains")),
-        publications=tuple(Publication(**p) for p in _query(tx, "publications")),
+        publications=tuple(_publication(p) for p in _query(tx, "publications")),
         event_triggers=tuple(EventTrigger(**e) for e in _query(tx, "event_triggers")),
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from confiture.types import Json, KeyOperator, TableRef
+from confiture.types import Json, KeyOperator, TableRef, ValidBelow
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +144,7 @@ class ForeignKey:
 
     :ivar partitioned: whether the table is partitioned and its server rejects NOT VALID there (before PostgreSQL 18).
     :ivar to_partitioned: whether the referenced table is partitioned.
+    :ivar parts_stay_unvalidated: whether VALIDATE CONSTRAINT leaves its parts NOT VALID (before PostgreSQL 18).
     :ivar kept_as_declared: whether it is NOT ENFORCED; it rejects nothing, so it needs no substitute.
     :ivar period: whether its last columns are periods (PostgreSQL 18), which are compared by "overlaps".
     """
@@ -161,6 +162,7 @@ class ForeignKey:
     validated: bool
     partitioned: bool
     to_partitioned: bool
+    parts_stay_unvalidated: bool
     kept_as_declared: bool
     period: bool
     operators: tuple[KeyOperator, ...]
@@ -194,6 +196,7 @@ class Unvalidated:
     :ivar table: the table, or the domain that it belongs to.
     :ivar inherited: whether it is created and dropped with the constraint of its parent; its comment is its own.
     :ivar level: the number of tables above it in the inheritance tree.
+    :ivar valid_below: the validated constraints of partitions and children that are dropped with it.
     """
 
     table: TableRef
@@ -202,6 +205,7 @@ class Unvalidated:
     comment: str | None
     inherited: bool
     level: int
+    valid_below: tuple[ValidBelow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,10 +258,14 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A publication that makes the server reject the DELETE of a pass. ``publish`` is the value of that parameter."""
+    """A publication that makes the server reject the DELETE of a pass. ``publish`` is the value of that parameter.
+
+    :ivar tables: its tables without a replica identity; empty where a row filter or a column list is the only cause.
+    """
 
     name: str
     publish: str
+    tables: tuple[TableRef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,3 +164,13 @@ def visible(text: str) -> str:
 def shell_word(text: str) -> str:
     """``text`` as one word of a shell command."""
     return shlex.quote(text)
+
+
+@dataclass(frozen=True, slots=True)
+class ValidBelow:
+    """A validated constraint of a partition or child that is dropped with the constraint NOT VALID of its parent."""
+
+    table: TableRef
+    name: str
+    definition: str
+    comment: str | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,33 @@ def test_abort_drops_the_publications_that_setup_built(databases: Databases, tmp
         live.setup()
         live.abort()
     assert live.target.rows(STATE) == []
+
+
+INSERT_ONLY = "CREATE TABLE events (id int UNIQUE NOT NULL, v int);"
+
+
+@pytest.mark.parametrize("kind", ["databases", "old_databases"])
+@pytest.mark.parametrize("tables", ["FOR TABLE events", "FOR TABLES IN SCHEMA public"])
+def test_plan_reports_a_published_source_that_prevents_a_rollback(
+    kind: str, tables: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    databases: Databases = request.getfixturevalue(kind)
+    rows = f"INSERT INTO events SELECT n, n FROM generate_series(1, 9) n; CREATE PUBLICATION pub {tables};"
+    live = LiveRun(databases, tmp_path, INSERT_ONLY + rows, INSERT_ONLY)
+    (problem,) = live.plan().rollback_problems
+    assert "published by pub of the source without a replica identity" in problem
+    live.source.sql(re.search("ALTER TABLE .* FULL", problem)[0])  # type: ignore[index]
+    assert live.plan().rollback_problems == ()
+    live.through()
+    live.target.sql("INSERT INTO events VALUES (50, 1); DELETE FROM events WHERE id = 4")
+    live.rollback()
+    live.assert_same(events="SELECT * FROM events WHERE id <> 4")
+
+
+def test_published_source_of_inserts_only_can_be_rolled_back(databases: Databases, tmp_path: Path) -> None:
+    publication = "CREATE PUBLICATION pub FOR TABLE events WITH (publish = 'insert');"
+    live = LiveRun(databases, tmp_path, INSERT_ONLY + publication, INSERT_ONLY)
+    live.through()
+    live.target.sql("INSERT INTO events VALUES (50, 1)")
+    live.rollback()
+    assert live.source.rows("SELECT id FROM events") == [(50,)]

@@ -157,3 +157,45 @@ def test_abort_restores_not_valid_constraints(kind: str, request: pytest.Fixture
     live.migrate()
     live.abort()
     assert Counter(live.target.rows(STATE)) == before
+
+
+VALID_BELOW = """
+CREATE TABLE parts (id int PRIMARY KEY, v int) PARTITION BY RANGE (id);
+CREATE TABLE low PARTITION OF parts FOR VALUES FROM (MINVALUE) TO (10);
+CREATE TABLE rest PARTITION OF parts FOR VALUES FROM (10) TO (MAXVALUE) PARTITION BY RANGE (id);
+CREATE TABLE rest_some PARTITION OF rest FOR VALUES FROM (10) TO (15);
+CREATE TABLE rest_all PARTITION OF rest DEFAULT;
+"""
+VALIDATED = {
+    "a leaf": "ALTER TABLE parts ADD CONSTRAINT k CHECK (v > 0) NOT VALID; ALTER TABLE low VALIDATE CONSTRAINT k;",
+    "a leaf of a partition": "ALTER TABLE parts ADD CONSTRAINT k CHECK (v > 0 OR id > 14) NOT VALID;"
+    "ALTER TABLE rest_some VALIDATE CONSTRAINT k; COMMENT ON CONSTRAINT k ON rest_some IS 'valid';",
+    "its own before": "ALTER TABLE low ADD CONSTRAINT k CHECK (v > 0); ALTER TABLE parts ADD CONSTRAINT k CHECK (v > 0)"
+    " NOT VALID;",
+}
+
+
+@KINDS
+@pytest.mark.parametrize("checks", VALIDATED.values(), ids=VALIDATED.keys())
+def test_constraint_validated_on_a_partition_only_stays_valid_there(
+    kind: str, checks: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    databases: Databases = request.getfixturevalue(kind)
+    rows = "INSERT INTO parts SELECT n, CASE WHEN n < 15 THEN n ELSE -n END FROM generate_series(1, 20) n;"
+    live = LiveRun(databases, tmp_path, VALID_BELOW + rows + checks, VALID_BELOW + checks, chunk_rows=7)
+    declared = Counter(live.source.rows(STATE))
+    live.setup()
+    leaf = "rest_some" if "rest_some" in checks else "low"
+    valid = f"SELECT convalidated FROM pg_constraint WHERE conname = 'k' AND conrelid = '{leaf}'::regclass"
+    assert live.target.rows(valid) == [(True,)]
+    live.migrate()
+    assert live.verify().equal
+    live.cutover()
+    assert Counter(live.target.rows(STATE)) == declared
+    live.target.sql("UPDATE parts SET v = v + 1 WHERE id < 5")
+    live.rollback()
+    assert Counter(live.source.rows(STATE)) == declared
+    assert live.verify().equal
+    live.cutover()
+    live.assert_same(parts="SELECT * FROM parts")
+    assert Counter(live.target.rows(STATE)) == declared

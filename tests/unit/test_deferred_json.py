@@ -46,6 +46,7 @@ KEY_DETAIL = {
     "interim_name": "confiture_interim_0",
     "partitioned": True,
     "by_leaf": True,
+    "whole": False,
     "plain": False,
     "deferrable": True,
     "deferred": False,
@@ -94,7 +95,7 @@ def stored(kind: str, detail: dict[str, Any], **more: Any) -> dict[str, Any]:
         (DeferredRule(**NAMED, enabled="R"), stored("rule", {"enabled": "R"})),
         (
             DeferredCheck(**NAMED, level=-1, domain=False, inherited=True, status=DeferredStatus.BACK),
-            stored("check", {"level": -1, "domain": False, "inherited": True}, status="back"),
+            stored("check", {"level": -1, "domain": False, "inherited": True, "valid_below": []}, status="back"),
         ),
         (DeferredPublication(**NAMED), stored("publication", {})),
     ],

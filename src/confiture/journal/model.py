@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, TypedDict, TypeVar
 from pydantic import BeforeValidator, PlainSerializer, TypeAdapter
 
 from confiture.states import CutoverPhase, State
-from confiture.types import Backend, Json, KeyOperator, KeyRange, KeyValue, TableRef
+from confiture.types import Backend, Json, KeyOperator, KeyRange, KeyValue, TableRef, ValidBelow
 
 #: Seconds without a heartbeat until the lease lapses, by the target's clock.
 LEASE_SECONDS = 30
@@ -321,6 +321,7 @@ class DeferredForeignKey(Deferred):
     :ivar interim_name: the name of the interim; that of the key itself where the key is altered.
     :ivar partitioned: whether the table is partitioned and its server rejects NOT VALID there.
     :ivar by_leaf: whether the declared key of a partitioned table is added to each leaf first.
+    :ivar whole: whether it must be added validated, because VALIDATE CONSTRAINT does not reach all its parts.
     :ivar plain: whether the key has no action, so that its interim is the same key with another deferrability.
     :ivar validated: False when the key is declared NOT VALID.
     :ivar period: whether its last columns are periods.
@@ -333,6 +334,7 @@ class DeferredForeignKey(Deferred):
     interim_name: str
     partitioned: bool
     by_leaf: bool = False
+    whole: bool = False
     plain: bool
     deferrable: bool
     deferred: bool
@@ -379,6 +381,7 @@ class DeferredCheck(Deferred):
     :ivar level: the number of tables above its own; -1 when it is created and dropped with that of its parent.
     :ivar domain: whether it belongs to a domain.
     :ivar inherited: whether it is created and dropped with that of its parent.
+    :ivar valid_below: the validated constraints of partitions and children, which stay in force without it.
     """
 
     kind: ClassVar[str] = "check"
@@ -386,6 +389,7 @@ class DeferredCheck(Deferred):
     level: int = 0
     domain: bool = False
     inherited: bool = False
+    valid_below: tuple[ValidBelow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,13 +20,13 @@ from confiture.types import TableRef, double_quoted, quoted
 def with_reverse(plan: Plan, source: Catalog, target: Catalog) -> Plan:
     """The plan with the reverse plan of each table, or with the reason why a table cannot be reversed."""
     feeds = Counter(t.source for t in plan.tables)
-    unplanned = _keys_of_omitted(set(feeds), source)
+    barred = {**_keys_of_omitted(set(feeds), source), **_published(source)}
     tables = []
     reversed_tables = []
     for table in plan.tables:
         old, new = source.by_ref[table.source], target.by_ref[table.target]
         values = _values(table, old)
-        problem = _problem(table, old, new, values, feeds[table.source]) or unplanned.get(table.source)
+        problem = _problem(table, old, new, values, feeds[table.source]) or barred.get(table.source)
         tables.append(replace(table, rollback_problem=problem))
         if problem is None:
             reversed_tables.append(_reversed(table, old, values))
@@ -51,6 +51,19 @@ def _keys_of_omitted(planned: set[TableRef], source: Catalog) -> dict[TableRef, 
                     f"foreign key {quoted(key.name)} of {table.ref}, which is omitted, references it"
                 )
     return found
+
+
+def _published(source: Catalog) -> dict[TableRef, str]:
+    """Source tables from which the server rejects the deletes of a reverse pass, each with the problem.
+
+    The application, whose deletes are rejected too, may only insert into such a table.
+    """
+    return {
+        table: f"{table} is published by {quoted(p.name)} of the source without a replica identity, so that the server"
+        f" rejects deletes: ALTER TABLE {table} REPLICA IDENTITY FULL permits them"
+        for p in source.publications
+        for table in p.tables
+    }
 
 
 def _values(table: TablePlan, source: Table) -> dict[str, Projected]:

@@ -149,6 +149,7 @@ SELECT p.root::bigint AS table_oid, n.nspname AS table_schema, c.relname AS tabl
        -- NOT VALID is refused on a partitioned table before PostgreSQL 18.
        c.relkind = 'p' AND current_setting('server_version_num')::int < 180000 AS partitioned,
        rc.relkind = 'p' AS to_partitioned,
+       current_setting('server_version_num')::int < 180000 AS parts_stay_unvalidated,
        NOT coalesce((to_jsonb(con)->>'conenforced')::bool, true) AS kept_as_declared,
        coalesce((to_jsonb(con)->>'conperiod')::bool, false) AS period,
        (SELECT jsonb_agg(jsonb_build_object(
@@ -175,6 +176,7 @@ ORDER BY p.root, n.nspname COLLATE "C", c.relname COLLATE "C", con.conname COLLA
 
 -- name: unvalidated
 -- CHECK and NOT NULL constraints NOT VALID of tables and partitions: old rows may violate them. Level 0 inherits from none.
+-- valid_below: the constraints of partitions and children that are dropped with it, although they are validated.
 WITH RECURSIVE above AS (
     SELECT inhrelid AS relation, inhparent AS parent, 1 AS level FROM pg_inherits
     UNION ALL
@@ -182,7 +184,26 @@ WITH RECURSIVE above AS (
 )
 SELECT p.root::bigint AS table_oid, n.nspname AS table_schema, c.relname AS table_name, con.conname AS name,
        pg_get_constraintdef(con.oid) AS definition, obj_description(con.oid, 'pg_constraint') AS comment,
-       NOT con.conislocal AS inherited, coalesce((SELECT max(a.level) FROM above a WHERE a.relation = c.oid), 0) AS level
+       NOT con.conislocal AS inherited, coalesce((SELECT max(a.level) FROM above a WHERE a.relation = c.oid), 0) AS level,
+       (WITH RECURSIVE below AS (
+            SELECT con.oid, con.conrelid, con.convalidated
+            UNION ALL
+            SELECT i.oid, i.conrelid, i.convalidated
+            FROM below b JOIN pg_inherits h ON h.inhparent = b.conrelid
+            JOIN pg_constraint i ON i.conrelid = h.inhrelid AND i.contype = con.contype AND NOT i.conislocal
+            WHERE NOT b.convalidated
+              AND CASE WHEN con.contype = 'c' THEN i.conname = con.conname
+                       ELSE (SELECT attname FROM pg_attribute WHERE (attrelid, attnum) = (i.conrelid, i.conkey[1]))
+                          = (SELECT attname FROM pg_attribute WHERE (attrelid, attnum) = (con.conrelid, con.conkey[1]))
+                  END
+        )
+        SELECT coalesce(jsonb_agg(jsonb_build_object(
+                   'table', jsonb_build_object('schema', vn.nspname, 'name', vc.relname), 'name', v.conname,
+                   'definition', pg_get_constraintdef(v.oid), 'comment', obj_description(v.oid, 'pg_constraint'))
+                   ORDER BY v.oid), '[]')
+        FROM below JOIN pg_constraint v ON v.oid = below.oid
+        JOIN pg_class vc ON vc.oid = v.conrelid JOIN pg_namespace vn ON vn.oid = vc.relnamespace
+        WHERE v.convalidated) AS valid_below
 FROM (SELECT r.oid AS root, r.oid FROM unnest(%(tables)s::oid[]) r(oid)
       UNION SELECT r.oid, t.relid FROM unnest(%(tables)s::oid[]) r(oid), pg_partition_tree(r.oid) t) p
 JOIN pg_class c ON c.oid = p.oid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -279,18 +300,25 @@ SELECT extname AS name FROM pg_extension WHERE extname <> 'plpgsql' ORDER BY ext
 
 -- name: publications
 -- Publications of updates or deletes with a table without a replica identity: the server rejects a DELETE from it.
+-- tables: those tables, a partition as the table at its root. A row filter or a column list may have the same effect.
 SELECT p.pubname AS name,
        concat_ws(', ', CASE WHEN p.pubinsert THEN 'insert' END, CASE WHEN p.pubupdate THEN 'update' END,
-                 CASE WHEN p.pubdelete THEN 'delete' END, CASE WHEN p.pubtruncate THEN 'truncate' END) AS publish
+                 CASE WHEN p.pubdelete THEN 'delete' END, CASE WHEN p.pubtruncate THEN 'truncate' END) AS publish,
+       f.tables
 FROM pg_publication p
+CROSS JOIN LATERAL (
+    SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_object('schema', rn.nspname, 'name', r.relname)), '[]') AS tables
+    FROM pg_publication_tables t JOIN pg_namespace n ON n.nspname = t.schemaname
+    JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
+    JOIN pg_class r ON r.oid = coalesce(pg_partition_root(c.oid)::oid, c.oid)
+    JOIN pg_namespace rn ON rn.oid = r.relnamespace
+    WHERE t.pubname = p.pubname
+      AND (c.relreplident = 'n' OR c.relreplident = 'd' AND NOT EXISTS (
+             SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary))
+) f
 WHERE (p.pubupdate OR p.pubdelete)
-  AND (EXISTS (SELECT FROM pg_publication_rel r
-               WHERE r.prpubid = p.oid AND (r.prqual IS NOT NULL OR r.prattrs IS NOT NULL))
-    OR EXISTS (SELECT FROM pg_publication_tables t JOIN pg_namespace n ON n.nspname = t.schemaname
-               JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
-               WHERE t.pubname = p.pubname
-                 AND (c.relreplident = 'n' OR c.relreplident = 'd' AND NOT EXISTS (
-                        SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary))))
+  AND (f.tables <> '[]' OR EXISTS (SELECT FROM pg_publication_rel r
+                                   WHERE r.prpubid = p.oid AND (r.prqual IS NOT NULL OR r.prattrs IS NOT NULL)))
 ORDER BY p.pubname COLLATE "C"
 
 -- name: event_triggers

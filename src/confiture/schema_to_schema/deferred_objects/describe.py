@@ -74,6 +74,7 @@ def _check(c: Unvalidated, *, domain: bool) -> DeferredCheck:
         level=-1 if c.inherited else c.level,
         domain=domain,
         inherited=c.inherited,
+        valid_below=c.valid_below,
     )
 
 
@@ -95,6 +96,7 @@ def foreign_key(key: ForeignKey) -> DeferredForeignKey:
         interim_name=key.name if interim is None or key.no_action else interim_name(key.table, key.name),
         partitioned=key.partitioned,
         by_leaf=key.partitioned and not key.to_partitioned,
+        whole=key.to_partitioned and key.parts_stay_unvalidated,
         plain=key.no_action,
         deferrable=key.is_deferrable,
         deferred=key.is_deferred,

@@ -7,6 +7,10 @@ action, keeps its name; only its deferrability changes.
 
 A partitioned table rejects NOT VALID before PostgreSQL 18. There the declared key is added NOT VALID to each leaf, and
 the root's key, added when the interim is replaced, merges with the leaves' keys.
+
+A key that references a partitioned table has a part for each partition there. Before PostgreSQL 18, VALIDATE
+CONSTRAINT leaves the parts NOT VALID. Such a key is added whole: a plain one with the interim, one with an action
+after the opening, in a statement that scans the rows under its lock.
 """
 
 from __future__ import annotations
@@ -41,7 +45,9 @@ def restore_not_valid(tx: Transaction, item: DeferredForeignKey) -> None:
 
 def validate_restored(tx: Transaction, item: DeferredForeignKey) -> None:
     """Check every row under a key of :func:`restore_not_valid`, unless it is declared NOT VALID."""
-    if item.validated:
+    if item.validated and item.whole:
+        statements.replace_constraint(tx, item.table, item.name, item.name, item.definition)
+    elif item.validated:
         statements.validate_constraint(tx, item.table, item.name)
     _comment_on(tx, item)
 
@@ -98,7 +104,7 @@ def declare(tx: Transaction, item: DeferredForeignKey) -> None:
 
 def validate_declared(tx: Transaction, item: DeferredForeignKey) -> None:
     """Check every row under the declared key beside its interim: this takes long and blocks no writer."""
-    if item.interim is None or item.plain or not item.validated:
+    if item.interim is None or item.plain or not item.validated or item.whole:
         return
     for table in _leaves(tx, item, False) if item.partitioned else (item.table,):
         statements.validate_constraint(tx, table, item.name)
@@ -114,6 +120,9 @@ def drop_interim(tx: Transaction, item: DeferredForeignKey) -> None:
         replace_interim(tx, item)
     else:
         statements.drop_constraint(tx, item.table, describe.interim_name(item.table, item.name))
+        if item.whole and item.validated:
+            statements.replace_constraint(tx, item.table, item.name, item.name, item.definition)
+            _comment_on(tx, item)
 
 
 def replace_interim(tx: Transaction, item: DeferredForeignKey) -> None:
@@ -129,7 +138,9 @@ def replace_interim(tx: Transaction, item: DeferredForeignKey) -> None:
 
 
 def _late(item: DeferredForeignKey) -> str:
-    return "" if item.partitioned else " NOT VALID"
+    # A plain key that is added whole remains as it is: its parts are validated now, while the target is closed.
+    now = item.partitioned or (item.whole and item.plain and item.validated)
+    return "" if now else " NOT VALID"
 
 
 def _not_valid(item: DeferredForeignKey) -> str:

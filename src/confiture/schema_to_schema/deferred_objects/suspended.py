@@ -28,6 +28,10 @@ def take_off(tx: Transaction, item: Deferred) -> None:
         statements.set_enabled(tx, item.table, item.kind, item.name, "D")
     elif isinstance(item, DeferredCheck) and not item.inherited:
         statements.drop_constraint(tx, item.table, item.name, domain=item.domain)
+        # Rows of these tables must not violate theirs, and the restored constraint merges with them without a scan.
+        for below in item.valid_below:
+            statements.add_constraint(tx, below.table, below.name, below.definition)
+            statements.comment_on_constraint(tx, below.table, below.name, below.comment)
 
 
 def restore(tx: Transaction, item: Deferred) -> None:
