@@ -708,6 +708,35 @@ MUTANTS = (
         _in("integration", "blockers", "pid_was_reused"),
     ),
     Mutant(
+        "a function that relies on search_path is refused by the plan",
+        "plan/search_path.py",
+        'error = _tried(tx, query, ("pg_catalog",))',
+        'error = _tried(tx, query, (*path, "pg_temp"))',
+        _in("integration", "search_path", "one_row_of_the_source"),
+    ),
+    Mutant(
+        "preview runs functions with the search_path of the copy",
+        "schema_to_schema/plan_store.py",
+        """            tx.pg.execute("SET LOCAL search_path = pg_catalog")
+            return""",
+        "            return",
+        _in("integration", "search_path", "preview_runs"),
+    ),
+    Mutant(
+        "checking the functions of a target changes nothing",
+        "plan/search_path.py",
+        "SET LOCAL transaction_read_only = on; ",
+        "",
+        _in("integration", "search_path", "changes_nothing"),
+    ),
+    Mutant(
+        "the fingerprint of the target has the functions of the inverse views",
+        "schema_to_schema/reverse.py",
+        "        fingerprint.record(tx, context.schema, oids, [fingerprint.DEFINITIONS], found)",
+        "        pass",
+        _in("integration", "search_path", "reverse_is_refused"),
+    ),
+    Mutant(
         "a function of another role is refused by the plan",
         "plan/expressions.py",
         "if problem is None else []",
@@ -745,8 +774,8 @@ MUTANTS = (
     Mutant(
         "reverse: is checked in the target",
         "schema_to_schema/reverse.py",
-        "                found += [_fault(given, table, str(u), u.hint) for u in foreign]",
-        "                del foreign",
+        "            found += [_fault(given, table, str(u), u.hint) for u in foreign]",
+        "            del foreign",
         _in("integration", "trusted_functions", "reverse_that_runs"),
     ),
     Mutant(

@@ -20,7 +20,7 @@ from confiture.postgres.session import Session
 from confiture.runner.context import Context
 from confiture.schema_to_schema import plan_store, reverse, setup
 from confiture.schema_to_schema.plan_store import Planned
-from confiture.schema_to_schema.preconditions import databases, publications
+from confiture.schema_to_schema.preconditions import databases, functions, publications
 from confiture.states import CUTOVER, MIGRATING, SETUP, VERIFIED
 from confiture.types import shell_word
 
@@ -130,8 +130,13 @@ def propose(source: Database, target: Database, run: Run | None, choices: RunOpt
         stored = stored_plan(run, given, options) if run else None
         if stored is not None:
             return Planned(stored, plan_store.read_catalog(a)[0], plan_store.read_catalog(b)[0])
-        there = plan_store.target_catalog(b) if exists else plan_store.rehearsed_catalog(look_at)
-        return plan_store.create(a, there, given, faults, options)
+        found = plan_store.catalog_of(b) if exists else None
+        with plan_store.as_built(look_at, found) as (tx, there):
+            planned = plan_store.create(a, there, given, faults, options)
+            if options.capture:
+                reverse.refuse_faulty(tx, planned.plan, given, look_at.search_path)
+            functions.check(source, tx, planned.plan, there, look_at.search_path)
+            return planned
 
 
 def preview(
@@ -162,7 +167,9 @@ def plan_run(context: Context, run: Run, choices: RunOptions) -> Plan:
         return stored
     found = plan_store.create(context.source, plan_store.target_catalog(context.target), given, faults, options)
     if run.options.get("capture"):
-        found = replace(found, plan=reverse.refuse_faulty(context, found.plan, given))
+        with context.beside("views", user_sql=True, side="target") as session, session.rehearsal() as tx:
+            path = context.target.database.search_path
+            found = replace(found, plan=reverse.refuse_faulty(tx, found.plan, given, path))
     return plan_store.store(context, given, found, choices.restart, {**run.options, **stored_choices(options)})
 
 

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from confiture.catalog_model import Catalog, Table
 from confiture.mapping import Mapping
-from confiture.plan import trust
+from confiture.plan import search_path, trust
 from confiture.plan.model import Facts, Options, Trusted
 from confiture.plan.planner import Planner
 from confiture.plan.projection import raw, wire_type
@@ -57,7 +57,8 @@ def probe(
     facts: dict[tuple[TableRef, str, str], Facts] = {}
     with yielding(session), session.rehearsal() as tx:
         for table, expression, wire in _expressions(source, target, mapping):
-            facts[(table.ref, expression, wire)] = _facts(tx, table, expression, wire, trusted)
+            found = _facts(tx, table, expression, wire, trusted, session.database.search_path)
+            facts[(table.ref, expression, wire)] = found
     return facts
 
 
@@ -76,7 +77,9 @@ def _expressions(source: Catalog, target: Catalog, mapping: Mapping) -> Iterator
                 yield table, item.transform, wire_type(column)[0]
 
 
-def _facts(tx: Transaction, table: Table, expression: str, wire: str, trusted: Sequence[Trusted]) -> Facts:
+def _facts(
+    tx: Transaction, table: Table, expression: str, wire: str, trusted: Sequence[Trusted], path: Sequence[str]
+) -> Facts:
     name = table.ref.identifier
     only = sql.SQL("ONLY " if table.only else "")
     if wire:
@@ -88,11 +91,16 @@ def _facts(tx: Transaction, table: Table, expression: str, wire: str, trusted: S
     try:
         with tx.pg.transaction():
             tx.pg.execute(sql.SQL("CREATE TEMP VIEW confiture_probe AS {}").format(query))
+            # For a condition without a scan for rows that satisfy it.
+            cast = sql.SQL("::{}").format(raw(wire)) if wire else sql.SQL("")
+            values = sql.SQL("SELECT (\n{}\n){} AS value FROM {}{}").format(raw(expression), cast, only, name)
+            tx.pg.execute(sql.SQL("CREATE TEMP VIEW confiture_values AS {}").format(values))
             # The expression is resolved. The queries that analyze it must not call functions of an application.
             tx.pg.execute("SET LOCAL search_path = pg_catalog")
             problem = _problem(tx, table)
             foreign = trust.untrusted(tx, [(_PROBE, table.ref)], trusted) if problem is None else []
             reads = _reads(tx, table)
+            relying = _relying(tx, path) if problem is None and not foreign else None
             raise psycopg.Rollback()
     except psycopg.errors.QueryCanceled:
         raise  # this says nothing about the expression
@@ -101,7 +109,15 @@ def _facts(tx: Transaction, table: Table, expression: str, wire: str, trusted: S
         return Facts(problem=(error.diag.message_primary or str(error)).strip(), hint=hint)
     if foreign:
         return Facts(reads=reads, problem="; ".join(map(str, foreign)), hint=foreign[0].hint)
+    if relying is not None:
+        return Facts(reads=reads, problem=str(relying), hint=relying.fix)
     return Facts(reads=reads, problem=problem)
+
+
+def _relying(tx: Transaction, path: Sequence[str]) -> search_path.Relying | None:
+    """What in the expression relies on search_path. It is evaluated for a few rows, as the copy evaluates it."""
+    query = sql.SQL("SELECT pg_catalog.count(value) FROM (SELECT value FROM pg_temp.confiture_values LIMIT {}) v")
+    return search_path.relying(tx, query.format(search_path.ROWS), path)
 
 
 def _reads(tx: Transaction, table: Table) -> tuple[str, ...]:

@@ -65,7 +65,7 @@ def resolve(tx: Transaction, names: Sequence[str], side: str) -> tuple[Trusted, 
     :param side: ``source`` or ``target``.
     """
     found = []
-    with _plain(tx):
+    with plain(tx):
         for name in names:
             with suppress(psycopg.Error), tx.pg.transaction():  # the text may not be the name of a function
                 row = tx.pg.execute(_NAMED["named"], {"name": name}).fetchone()
@@ -75,7 +75,7 @@ def resolve(tx: Transaction, names: Sequence[str], side: str) -> tuple[Trusted, 
 
 
 @contextmanager
-def _plain(tx: Transaction) -> Iterator[None]:
+def plain(tx: Transaction) -> Iterator[None]:
     """Resolve names in pg_catalog only in the block: a role may have created functions in the session's search_path."""
     with tx.pg.transaction(force_rollback=True):
         tx.pg.execute("SET LOCAL search_path = pg_catalog")
@@ -95,7 +95,7 @@ def untrusted(
         "views": [view.as_string(tx.pg) for view, _ in views],
         "tables": [table.identifier.as_string(tx.pg) for _, table in views],
     }
-    with _plain(tx):
+    with plain(tx):
         rows = tx.pg.execute(_NAMED["untrusted"], values).fetchall()
     return [
         Untrusted(view, function, owner, trusted_owner, changed=oid in known)

@@ -41,7 +41,7 @@ def _grant(message: str) -> str:
 #: How the server names the function in which a statement failed, innermost first.
 _IN_FUNCTION = re.compile(r'SQL function "([^"]+)"|PL/pgSQL function (\S.*?\)) line \d+')
 #: Undefined function, table, type or operator, column, schema.
-_UNDEFINED = ("42883", "42P01", "42704", "42703", "3F000")
+UNDEFINED = ("42883", "42P01", "42704", "42703", "3F000")
 
 
 def relies_on_search_path(error: psycopg.Error) -> str | None:
@@ -50,7 +50,7 @@ def relies_on_search_path(error: psycopg.Error) -> str | None:
     Confiture's sessions, and since PostgreSQL 17 the server while it maintains indexes and views, find in their
     search_path only pg_catalog.
     """
-    found = _IN_FUNCTION.search(error.diag.context or "") if error.sqlstate in _UNDEFINED else None
+    found = _IN_FUNCTION.search(error.diag.context or "") if error.sqlstate in UNDEFINED else None
     return None if found is None else found[1] or found[2]
 
 

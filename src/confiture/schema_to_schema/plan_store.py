@@ -7,7 +7,8 @@ plan.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import psycopg
@@ -167,13 +168,16 @@ def preview(
     items = [sql.SQL("{}::text").format(sql.Identifier(source.ref.name, c)) for c in before]
     items += [sql.SQL("((\n{}\n)::{})::text").format(raw(p.expression), raw(p.wire)) for p in table.columns]
     condition = sql.SQL(" WHERE (\n{}\n)").format(raw(table.where)) if table.where else sql.SQL("")
-    query = sql.SQL("SELECT ARRAY[{}]::text[] FROM {}{}{} LIMIT {}").format(
-        sql.SQL(", ").join(items), sql.SQL("ONLY " if table.only else ""), name, condition, sql.Literal(rows)
+    query = sql.SQL("SELECT ARRAY[{}]::text[] AS row FROM {}{}{}").format(
+        sql.SQL(", ").join(items), sql.SQL("ONLY " if table.only else ""), name, condition
     )
 
     def read() -> list[tuple[list[str | None]]]:
-        with yielding(session), session.transaction(read_only=True) as tx:
-            return tx.pg.execute(query).fetchall()
+        with yielding(session), session.rehearsal() as tx:
+            # As in the copy: names are resolved when the view is created, and its functions run in pg_catalog.
+            tx.pg.execute(sql.SQL("CREATE TEMP VIEW confiture_preview AS {}").format(query))
+            tx.pg.execute("SET LOCAL search_path = pg_catalog")
+            return tx.pg.execute("SELECT row FROM pg_temp.confiture_preview LIMIT %s", (rows,)).fetchall()
 
     found = []
     for (values,) in retry(read):
@@ -184,28 +188,39 @@ def preview(
 
 def target_catalog(target: Session) -> Catalog:
     """The target's catalog; when it has no tables, the catalog after its DDL (executed and rolled back)."""
+    with as_built(target.database, catalog_of(target)) as (_, built):
+        return built
+
+
+def catalog_of(target: Session) -> Catalog:
+    """The target's catalog as it is."""
     with target.transaction(isolation=IsolationLevel.REPEATABLE_READ) as tx:
-        found = catalog.read(tx)
-    return found if found.tables else rehearsed_catalog(target.database)
+        return catalog.read(tx)
 
 
-def rehearsed_catalog(database: Database) -> Catalog:
-    """The catalog after the DDL of ``database`` is executed there; rolled back.
+@contextmanager
+def as_built(database: Database, found: Catalog | None) -> Iterator[tuple[Transaction, Catalog]]:
+    """The target as setup leaves it, for the block: if it has no tables, its DDL is executed. Then rolled back.
 
+    :param found: its catalog; None while it does not exist, and ``database`` is another one of its server.
     :raises Refused: when there is no DDL.
     """
+    with Session(database, "plan", user_sql=True) as session, session.rehearsal() as tx:
+        if found is None or not found.tables:
+            build.apply(tx.pg, _ddl_files(database))
+        tx.pg.execute("SET LOCAL search_path = pg_catalog")
+        tx.pg.execute("SET LOCAL row_security = off")
+        yield tx, found if found is not None and found.tables else catalog.read(tx)
+
+
+def _ddl_files(database: Database) -> tuple[build.DdlFile, ...]:
     if database.schema_dir is None or not database.schema_dir.is_dir():
         raise Refused(
             "there is no new schema to plan for",
             why=f"the target has no tables and {database.schema_dir or 'db/schema'} does not exist",
             fix="put ordered DDL under db/schema/",
         )
-    files = build.collect(database.schema_dir, database.include, database.exclude)
-    with Session(database, "plan", user_sql=True) as session, session.rehearsal() as tx:
-        build.apply(tx.pg, files)
-        tx.pg.execute("SET LOCAL search_path = pg_catalog")
-        tx.pg.execute("SET LOCAL row_security = off")
-        return catalog.read(tx)
+    return build.collect(database.schema_dir, database.include, database.exclude)
 
 
 def fdw_problem(source: Session, target: Session, seen_as: str | None) -> str | None:

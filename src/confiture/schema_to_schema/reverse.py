@@ -8,7 +8,7 @@ source what the application writes to the target (docs/invariants.md, I-7.7 and 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -38,27 +38,31 @@ from confiture.types import TableRef, quoted
 
 #: The facts of the source that change when its objects are taken off for the reverse passes.
 _CHANGED = (fingerprint.COLUMNS, fingerprint.TRIGGERS, fingerprint.RULES)
+#: The schema of the session's temporary views.
+_TEMPORARY = "pg_temp"
 
 
-def refuse_faulty(context: Context, plan: Plan, given: Mapping) -> Plan:
+def refuse_faulty(tx: Transaction, plan: Plan, given: Mapping, path: Sequence[str]) -> Plan:
     """Create the inverse views in the target and roll that back; the plan, with the functions it trusts there.
 
+    :param path: the search_path in which the names of the expressions are resolved.
     :raises FaultyInput: when a ``reverse:`` of the mapping is not an expression over its table, or runs code of a
         role that is not trusted.
     """
     found = []
-    with _user_session(context) as session, session.rehearsal() as tx:
-        trusted = trust.resolve(tx, [t.name for t in given.trusted], "target")
-        for table in plan.reverse:
-            name = sql.Identifier(context.schema, table.view)
-            try:
-                with tx.pg.transaction():
-                    _view(tx, context.schema, table)
-                    foreign = trust.untrusted(tx, [(name, table.source)], trusted)
-                found += [_fault(given, table, str(u), u.hint) for u in foreign]
-            except psycopg.Error as error:
-                message = (error.diag.message_primary or str(error)).strip()
-                found.append(_fault(given, table, message, "fix `reverse:`, or omit it"))
+    trusted = trust.resolve(tx, [t.name for t in given.trusted], "target")
+    for table in plan.reverse:
+        try:
+            with tx.pg.transaction(force_rollback=True):
+                names = sql.SQL(", ").join(map(sql.Identifier, path))
+                tx.pg.execute(sql.SQL("SET LOCAL search_path = {}").format(names))
+                _view(tx, _TEMPORARY, table)
+                view = sql.Identifier(_TEMPORARY, table.view)
+                foreign = trust.untrusted(tx, [(view, table.source)], trusted)
+            found += [_fault(given, table, str(u), u.hint) for u in foreign]
+        except psycopg.Error as error:
+            message = (error.diag.message_primary or str(error)).strip()
+            found.append(_fault(given, table, message, "fix `reverse:`, or omit it"))
     if found:
         raise plan_store.faulty(found)
     return replace(plan, trusted=(*plan.trusted, *trusted))
@@ -87,12 +91,20 @@ def install(context: Context, plan: Plan) -> None:
     """Create capture in the target before it opens, so that every write to it is logged."""
     if not plan.reverse:
         return
-    # Durable together: every inverse view, with the functions it runs checked.
+    tables = [t.source for t in plan.reverse]
+    # Durable together: every inverse view, with the functions it runs checked, and their definitions.
     with _user_session(context) as session, session.transaction() as tx:
         runs.fence(tx, context.run_id, context.epoch)
+        with trust.plain(tx):
+            fingerprint.refuse_changed(tx, context.schema, "target", [fingerprint.DEFINITIONS], tables)
         for table in plan.reverse:
             _view(tx, context.schema, table)
         trust.refuse(tx, context.schema, plan.reverse, plan.trusted, "target")
+        # From now on, the meaning of the target's rows depends on the functions of these views as well.
+        with trust.plain(tx):
+            oids = fingerprint.oids(tx, tables)
+            found = fingerprint.facts(tx, context.schema, list(oids.values()))
+        fingerprint.record(tx, context.schema, oids, [fingerprint.DEFINITIONS], found)
         # To replace the triggers of a table, a session waits for readers too.
         captured = fingerprint.recorded(tx, context.schema, fingerprint.CAPTURE)
         failpoint("reverse.views.before_commit")
