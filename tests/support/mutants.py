@@ -708,6 +708,20 @@ MUTANTS = (
         _in("integration", "blockers", "pid_was_reused"),
     ),
     Mutant(
+        "a logged key that the other side cannot hold does not stop a pass",
+        "capture/apply.py",
+        "                    _discard_bad_text(source, followed, self._holdable)",
+        "                    pass",
+        _in("integration", "encodings", "continues_once_it_is_fixed"),
+    ),
+    Mutant(
+        "a comparison names the row whose text is not valid",
+        "compare/compared_parts.py",
+        "    with bad_text.naming(sides.source, sides.target, sides.job):",
+        "    if bad_text:",
+        _in("integration", "encodings", "verification_names"),
+    ),
+    Mutant(
         "a function that relies on search_path is refused by the plan",
         "plan/search_path.py",
         'error = _tried(tx, query, ("pg_catalog",))',

@@ -12,11 +12,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+import psycopg
 from psycopg import IsolationLevel, sql
 
 from confiture import fingerprint
 from confiture.capture import preserved_columns
 from confiture.capture.triggers import Captured, captured, pending
+from confiture.copy import bad_text
 from confiture.copy.chunks import key_is_null, refuse_null_keys
 from confiture.copy.run_table import RunTable
 from confiture.copy.stream import pipe
@@ -83,6 +85,8 @@ class Follower:
         self._passed = 0
         self._prepared: set[int] = set()
         self._backends: tuple[Backend, Backend] | None = None
+        #: The target's encoding, once a logged key had no form in it.
+        self._holdable: str | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -104,10 +108,29 @@ class Follower:
         """
         while True:
             self._prepare(self.waiting())
-            with fingerprint.naming_gone(self.source, self.context.schema, self.sides[0]):
-                applied = self._pass(touch)
+            try:
+                with fingerprint.naming_gone(self.source, self.context.schema, self.sides[0]):
+                    applied = self._pass(touch)
+            except bad_text.BadText as error:
+                self._name_text(error)
+                applied = None  # a logged key: the pass is repeated without it
             if applied is not None:
                 return applied
+
+    def _name_text(self, error: psycopg.Error) -> None:
+        """Have the next pass discard logged keys that the other side cannot hold, if no row has such a text.
+
+        :raises DataFailure: naming the row that has one.
+        """
+        for f in self.waiting():
+            for job in f.jobs:
+                joined = sql.SQL("JOIN {} c ON {}").format(f.item.log, _same_key(f, job))
+                found = bad_text.look(self.source, self.target, job, joined=joined)
+                if found is not None:
+                    raise found.failure(job, error) from error
+        if self._holdable is not None:
+            raise error
+        self._holdable = bad_text.encoding_of(self.target)
 
     def waiting(self) -> list[Followed]:
         """The tables whose logs have rows now."""
@@ -141,6 +164,8 @@ class Follower:
                 self._begin(source)
             for followed in logged:
                 _move_log(source, followed)
+                if self._holdable is not None:
+                    _discard_bad_text(source, followed, self._holdable)
             applied = self._apply(source, logged, changed_since_verified) if logged else Pass(0, 0, 0)
             if logged:
                 self._record_source_pass(source, applied.number)
@@ -343,6 +368,18 @@ def _discard_null_keys(source: Transaction, f: Followed) -> None:
         refuse_null_keys(source, f.jobs[0])
 
 
+def _discard_bad_text(source: Transaction, f: Followed, encoding: str) -> None:
+    """Discard logged keys that the other side cannot hold, so that it has no row with them, unless the snapshot has."""
+    texts = [sql.Identifier(f"k{i}") for i, _ in enumerate(f.item.key, 1)]
+    bad_text.prepare(source)
+    for job in f.jobs:
+        joined = sql.SQL("JOIN {} c ON {}").format(f.changed, _same_key(f, job))
+        if bad_text.in_view(source, job, encoding, joined=joined) is not None:
+            return  # the row has come since: the pass fails, and names it
+    holdable = sql.SQL(" AND ").join(bad_text.fits(text, encoding) for text in texts)
+    source.pg.execute(template("bad_text.sql", "discard_keys").format(changed=f.changed, fits=holdable))
+
+
 # The parts of a pass -------------------------------------------------------------------------------
 
 
@@ -415,18 +452,22 @@ def _delete_rows(target: Transaction, job: RunTable, keys: int) -> None:
     target.pg.execute(delete.format(table=job.target, keys=keys_of(job), matches=matches(job)))
 
 
-def _copy_rows(source: Transaction, target: Transaction, f: Followed, job: RunTable, keys: int) -> int:
-    """Copy the rows that exist under the changed keys, through the table's one view; the number of rows."""
+def _same_key(f: Followed, job: RunTable) -> sql.Composed:
+    """The condition that a row ``v`` of the view has the logged key ``c``."""
     order = {k.source: i for i, k in enumerate(f.item.key, 1)}
-    tests = sql.SQL(" AND ").join(
+    return sql.SQL(" AND ").join(
         sql.SQL("v.{} = c.{}").format(sql.Identifier(part.name), sql.Identifier(f"k{order[k.source]}"))
         for part, k in zip(job.table.view_key, job.table.key, strict=True)
     )
+
+
+def _copy_rows(source: Transaction, target: Transaction, f: Followed, job: RunTable, keys: int) -> int:
+    """Copy the rows that exist under the changed keys, through the table's one view; the number of rows."""
     values = sql.SQL(", ").join(sql.SQL("v.{}").format(sql.Identifier(p.target)) for p in job.table.columns)
     source.pg.execute(_BY_HASH if keys > MANY_KEYS else _BY_INDEX)
     form = sql.SQL(job.table.format)
     query = template("catch_up.sql", "read_rows").format(
-        columns=values, changed=f.changed, view=job.view, same_key=tests, format=form
+        columns=values, changed=f.changed, view=job.view, same_key=_same_key(f, job), format=form
     )
     into = preserved_columns.rows_of(job) if job.table.kept else job.target
     put = sql.SQL("COPY {} {} FROM STDIN (FORMAT {})").format(into, job.column_list, form)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from confiture.capture.apply import Followed
 from confiture.compare import parts, suspects
 from confiture.compare.checksum import Hashing, Sum
 from confiture.compare.parts import Look
+from confiture.copy import bad_text
 from confiture.copy.run_table import RunTable
 from confiture.journal import catch_up, chunks
 from confiture.journal.model import Difference, Unit
@@ -32,11 +34,13 @@ def parts_of(context: Context, source: Session, job: RunTable, hashing: Hashing,
     with context.target.transaction(read_only=True) as tx:
         planned = chunks.of_table(tx, context.run_id, job.table.number)
     if not job.table.ordered:
-        yield Part(0, lambda: _recorded(job, 0, parts.compare_whole(sides, parts.joined(planned))))
+        whole = partial(parts.compare_whole, sides, parts.joined(planned))
+        yield Part(0, partial(_recorded, sides, 0, whole))
         return
     for chunk in planned:
-        number, span = chunk.number, chunk.range
-        yield Part(number, lambda n=number, s=span: _recorded(job, n, parts.compare_range(sides, s)))  # type: ignore[misc]
+        yield Part(
+            chunk.number, partial(_recorded, sides, chunk.number, partial(parts.compare_range, sides, chunk.range))
+        )
 
 
 def classified(
@@ -59,8 +63,10 @@ def classified(
     return verdict.confirmed
 
 
-def _recorded(job: RunTable, number: int, found: parts.Compared) -> Compared:
-    return _unit(job, number, found.source, found.target), found.found
+def _recorded(sides: parts.Sides, number: int, compare: Callable[[], parts.Compared]) -> Compared:
+    with bad_text.naming(sides.source, sides.target, sides.job):
+        found = compare()
+    return _unit(sides.job, number, found.source, found.target), found.found
 
 
 def _unit(job: RunTable, number: int, x: Sum, y: Sum) -> Unit:

@@ -11,6 +11,7 @@ from functools import partial
 import psycopg
 from psycopg import sql
 
+from confiture.copy import bad_text
 from confiture.copy.chunks import MOVERS, middle_key
 from confiture.copy.run_table import RunTable
 from confiture.plan.keyset import predicate
@@ -28,15 +29,22 @@ class BadRow:
     """What is known of the row that could not be inserted; None for what could not be determined.
 
     :ivar place: the column, the constraint with its columns, or both.
+    :ivar fix: how to proceed.
     """
 
     key: dict[str, str] | None
     place: str | None
     message: str
+    fix: str = "fix the row on the source or the mapping"
 
 
 def find(context: Context, job: RunTable, span: KeyRange, error: psycopg.Error) -> BadRow:
     """Narrow ``span`` down to the row that raised ``error``."""
+    if isinstance(error, bad_text.BadText):
+        condition = predicate(job.table.view_key, span) if job.table.key else None
+        text = bad_text.look(context.source, context.target, job, condition=condition)
+        if text is not None:
+            return BadRow(text.key or None, f"column {quoted(text.column)}", _message(error), text.fix)
     narrow = _bisect(context, job, span) if job.table.key else None
     if narrow is None:
         return BadRow(None, _place(context, job, error, None), _message(error))

@@ -22,7 +22,8 @@ from confiture.postgres.yielding import yielding
 from confiture.sql import load
 from confiture.types import TableRef
 
-#: STABLE functions of pg_catalog whose result depends only on settings that the session profile fixes.
+#: STABLE functions of pg_catalog whose result depends only on settings that the session profile fixes. A conversion of
+#: encodings is found in search_path.
 STABLE_ALLOWED = {
     "timezone", "to_char", "to_timestamp", "to_date", "date_trunc", "date_part", "extract", "date", "timestamp",
     "timestamptz", "time", "timetz", "concat", "concat_ws", "format", "to_json", "to_jsonb", "row_to_json",
@@ -34,7 +35,7 @@ STABLE_ALLOWED = {
     "date_lt_timestamptz", "date_gt_timestamptz", "timestamptz_lt_date", "timestamptz_gt_date",
     "jsonb_path_query_first_tz", "jsonb_path_exists_tz", "cash_mul_flt8", "numeric_cash", "cash_numeric",
     "int4_cash", "int8_cash", "array_out", "record_out", "enum_out", "byteaout", "json_populate_record",
-    "jsonb_populate_record", "xmlcomment",
+    "jsonb_populate_record", "xmlcomment", "convert", "convert_from", "convert_to",
 }  # fmt: skip
 
 

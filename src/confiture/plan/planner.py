@@ -161,6 +161,11 @@ class Planner:
             )
         elif count:
             self.notes.append(f"{count} large objects of the source are not copied")
+        if self.source.identity.encoding == "SQL_ASCII" != self.target.identity.encoding:
+            self.notes.append(
+                "the source's encoding SQL_ASCII accepts any bytes: a row whose text is not valid UTF-8 stops the copy,"
+                " with its key and column"
+            )
         self._event_triggers("source", self.source)
         self._event_triggers("target", self.target)
         missing = sorted(set(self.source.extensions) - set(self.target.extensions) - {"postgres_fdw"})

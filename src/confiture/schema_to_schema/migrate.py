@@ -11,7 +11,7 @@ from functools import partial
 import psycopg
 
 from confiture.capture import apply
-from confiture.copy import bad_row, chunks, foreign_server, foreign_session
+from confiture.copy import bad_row, bad_text, chunks, foreign_server, foreign_session
 from confiture.copy.run_table import RunTable
 from confiture.copy.throttler import Throttler
 from confiture.errors import Blocked, ConfitureError, DataFailure, GaveWay, Refused
@@ -169,6 +169,9 @@ def _failed(context: Context, job: RunTable, chunk: Chunk | None, error: psycopg
             fix="restore it with its rows, or omit it from the mapping and run again with that",
             step=f"migrate --mapping FILE --restart-table {shell_word(str(job.table.target))}",
         )
+    if chunk is None and isinstance(error, bad_text.BadText):
+        text = bad_text.look(context.source, context.target, job)
+        return failure(error, doing) if text is None else text.failure(job, error)
     if chunk is None or error.sqlstate is None or error.sqlstate[:2] not in ("22", "23"):
         return failure(error, doing)
     bad = bad_row.find(context, job, chunk.range, error)
@@ -187,7 +190,7 @@ def _failed(context: Context, job: RunTable, chunk: Chunk | None, error: psycopg
     return DataFailure(
         what,
         why=f"{bad.message} (chunk {chunk.number}, keys {span})",
-        fix="fix the row on the source or the mapping, then run the same command again; completed chunks are kept",
+        fix=f"{bad.fix}; then run the same command again; completed chunks are kept",
     )
 
 

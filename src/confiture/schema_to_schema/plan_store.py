@@ -18,7 +18,7 @@ from confiture import build, catalog, fingerprint
 from confiture.capture import write_block
 from confiture.catalog_model import Catalog, Index, Table
 from confiture.config import Database
-from confiture.copy import fdw, foreign_server
+from confiture.copy import bad_text, fdw, foreign_server
 from confiture.copy.run_table import RunTable
 from confiture.errors import Blocked, Fault, FaultyInput, Refused, UsageError
 from confiture.journal import deferred_objects, runs, steps, table_plans
@@ -165,8 +165,9 @@ def preview(
     before = [c.name for c in source.columns]
     after = [p.target for p in table.columns]
     name = source.ref.identifier
-    items = [sql.SQL("{}::text").format(sql.Identifier(source.ref.name, c)) for c in before]
-    items += [sql.SQL("((\n{}\n)::{})::text").format(raw(p.expression), raw(p.wire)) for p in table.columns]
+    items: list[sql.Composed] = [sql.Composed([sql.Identifier(source.ref.name, c)]) for c in before]
+    items += [sql.SQL("((\n{}\n)::{})").format(raw(p.expression), raw(p.wire)) for p in table.columns]
+    items = [bad_text.shown(item, "UTF8") for item in items]
     condition = sql.SQL(" WHERE (\n{}\n)").format(raw(table.where)) if table.where else sql.SQL("")
     query = sql.SQL("SELECT ARRAY[{}]::text[] AS row FROM {}{}{}").format(
         sql.SQL(", ").join(items), sql.SQL("ONLY " if table.only else ""), name, condition
@@ -174,6 +175,7 @@ def preview(
 
     def read() -> list[tuple[list[str | None]]]:
         with yielding(session), session.rehearsal() as tx:
+            bad_text.prepare(tx)
             # As in the copy: names are resolved when the view is created, and its functions run in pg_catalog.
             tx.pg.execute(sql.SQL("CREATE TEMP VIEW confiture_preview AS {}").format(query))
             tx.pg.execute("SET LOCAL search_path = pg_catalog")

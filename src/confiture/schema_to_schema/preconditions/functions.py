@@ -165,4 +165,7 @@ def _rows(source: Database, planned: TablePlan) -> tuple[_Row, ...]:
             tx.pg.execute("SET LOCAL search_path = pg_catalog")
             return tuple(dict(zip(names, row, strict=True)) for (row,) in tx.pg.execute(query).fetchall())
 
-    return retry(read)
+    try:
+        return retry(read)
+    except psycopg.DataError:
+        return ()  # a value that cannot be converted is reported with its row by the copy
