@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,15 @@ from psycopg.pq import TransactionStatus
 from confiture import ddl
 from confiture.config import redact
 from confiture.ddl import Statement
-from confiture.errors import ConfitureError, DataFailure, Fault, FaultyInput, UsageError
+from confiture.errors import ConfitureError, DataFailure, Fault, FaultyInput, Refused, UsageError
 from confiture.postgres.failure import failure, relies_on_search_path
 
 #: Settings that the files require: they are UTF-8, and the splitter reads plain strings without escapes.
 _SETTINGS = {"client_encoding": "UTF8", "standard_conforming_strings": "on"}
 
 _DISK_FULL = "53100"
+#: The extension is not available; before PostgreSQL 16, its control file does not exist.
+_NOT_OFFERED = ("0A000", "58P01")
 _ROLLED_BACK = "correct the file and run the same command again: the build is one transaction and was rolled back"
 #: The text after the literal is hidden too, because the literal may be quoted in several ways.
 _PASSWORD = re.compile(r"(password[^'$]*)['$].*", re.IGNORECASE)
@@ -233,17 +236,44 @@ def _check_session(connection: psycopg.Connection[Any], file: DdlFile, statement
 def _failure(file: DdlFile, statement: Statement, error: psycopg.Error) -> ConfitureError:
     line, column = statement.place(int(error.diag.statement_position or 1))
     known = failure(error, "building from DDL")
-    what, fix = known.what, known.fix
-    if type(known) is DataFailure and error.sqlstate != _DISK_FULL:
+    kind, what, fix = type(known), known.what, known.fix
+    extension = _extension_fix(statement, error)
+    if extension is not None:
+        kind, what, fix = Refused, *extension
+    elif type(known) is DataFailure and error.sqlstate != _DISK_FULL:
         what = "the server rejects a statement"
         if relies_on_search_path(error) is None:
             fix = redact(error.diag.message_hint or "") or _ROLLED_BACK
-    return type(known)(
+    return kind(
         f"{file.path}:{line}:{column}: {what}",
         why=f"{' '.join(known.why.split())}, in the statement of line {statement.line}: {_shown(statement)}",
         fix=fix,
         detail=known.detail,
     )
+
+
+def _extension_fix(statement: Statement, error: psycopg.Error) -> tuple[str, str] | None:
+    """What is wrong with a CREATE EXTENSION and how to proceed; None for another statement or error."""
+    words = [token.word for token in islice(ddl.tokens(statement.text), 2)]
+    if words != ["create", "extension"]:
+        return None
+    if error.sqlstate in _NOT_OFFERED:
+        return (
+            "the server does not offer the extension",
+            "install its package on the machine of the target's server, or remove the statement and what needs it",
+        )
+    if error.sqlstate == "22023":
+        return (
+            "the server does not offer this version of the extension",
+            "remove VERSION; pg_available_extension_versions lists the versions that the server offers",
+        )
+    if error.sqlstate == "42501":
+        return (
+            "the role may not create the extension",
+            "create the target database and run this statement in it as a superuser; then write"
+            " CREATE EXTENSION IF NOT EXISTS here",
+        )
+    return None
 
 
 def _shown(statement: Statement) -> str:

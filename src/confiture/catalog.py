@@ -104,7 +104,7 @@ def read(tx: Transaction) -> Catalog:
         tables=tables,
         sequences=_sequences(tx, tables),
         materialized_views=tuple(TableRef(**v) for v in _query(tx, "materialized_views")),
-        extensions=tuple(e["name"] for e in _query(tx, "extensions")),
+        extensions={e["name"]: e["version"] for e in _query(tx, "extensions")},
         domain_checks=tuple(Unvalidated(**_of_table(c)) for c in _query(tx, "unvalidated_of_domains")),
         publications=tuple(_publication(p) for p in _query(tx, "publications")),
         event_triggers=tuple(EventTrigger(**e) for e in _query(tx, "event_triggers")),

@@ -317,7 +317,7 @@ class Catalog:
     tables: tuple[Table, ...]
     sequences: tuple[Sequence, ...]
     materialized_views: tuple[TableRef, ...]  # the populated ones
-    extensions: tuple[str, ...] = field(default=())
+    extensions: Mapping[str, str] = field(default_factory=dict)  # the versions, by name
     domain_checks: tuple[Unvalidated, ...] = field(default=())
     event_triggers: tuple[EventTrigger, ...] = field(default=())
     publications: tuple[Publication, ...] = field(default=())

@@ -851,7 +851,7 @@ def test_extensions_that_write_without_firing_triggers_are_named(
     extensions: tuple[str, ...], captures: bool, named: list[str]
 ) -> None:
     empty = c.Catalog(IDENTITY, (), (), ())
-    source = replace(empty, extensions=extensions)
+    source = replace(empty, extensions=dict.fromkeys(extensions, "1.0"))
     notes = Planner(source, empty, Mapping(), {}, Options(capture=captures)).plan().notes
     found = [note for note in notes if "may fire no trigger" in note]
     assert [note.removeprefix("writes of ").partition(" on the source")[0] for note in found] == named

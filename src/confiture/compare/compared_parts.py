@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import TypeVar
 
 from confiture.capture.apply import Followed
 from confiture.compare import parts, suspects
@@ -18,6 +18,7 @@ from confiture.postgres.session import Session
 from confiture.runner.context import Context
 
 Compared = tuple[Unit, list[Difference]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +35,16 @@ def parts_of(context: Context, source: Session, job: RunTable, hashing: Hashing,
     with context.target.transaction(read_only=True) as tx:
         planned = chunks.of_table(tx, context.run_id, job.table.number)
     if not job.table.ordered:
-        whole = partial(parts.compare_whole, sides, parts.joined(planned))
-        yield Part(0, partial(_recorded, sides, 0, whole))
+        yield Part(0, lambda: _recorded(job, 0, _named(sides, parts.compare_whole, parts.joined(planned))))
         return
     for chunk in planned:
-        yield Part(
-            chunk.number, partial(_recorded, sides, chunk.number, partial(parts.compare_range, sides, chunk.range))
-        )
+        number, span = chunk.number, chunk.range
+        yield Part(number, lambda n=number, s=span: _recorded(job, n, _named(sides, parts.compare_range, s)))  # type: ignore[misc]
+
+
+def _named(sides: parts.Sides, compare: Callable[[parts.Sides, T], parts.Compared], among: T) -> parts.Compared:
+    with bad_text.naming(sides.source, sides.target, sides.job):
+        return compare(sides, among)
 
 
 def classified(
@@ -63,10 +67,8 @@ def classified(
     return verdict.confirmed
 
 
-def _recorded(sides: parts.Sides, number: int, compare: Callable[[], parts.Compared]) -> Compared:
-    with bad_text.naming(sides.source, sides.target, sides.job):
-        found = compare()
-    return _unit(sides.job, number, found.source, found.target), found.found
+def _recorded(job: RunTable, number: int, found: parts.Compared) -> Compared:
+    return _unit(job, number, found.source, found.target), found.found
 
 
 def _unit(job: RunTable, number: int, x: Sum, y: Sum) -> Unit:

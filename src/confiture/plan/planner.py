@@ -168,9 +168,7 @@ class Planner:
             )
         self._event_triggers("source", self.source)
         self._event_triggers("target", self.target)
-        missing = sorted(set(self.source.extensions) - set(self.target.extensions) - {"postgres_fdw"})
-        if missing:
-            self.notes.append(f"extensions of the source that the target lacks: {', '.join(missing)}")
+        self._extensions()
         loaders = sorted(set(self.source.extensions) & LOADERS) if self.options.capture else []
         if loaders:
             self.notes.append(
@@ -178,6 +176,18 @@ class Planner:
                 " verification detects them; use cutover --max-verification-age"
             )
         self.notes.append("comments, views, functions and privileges are those of the target's DDL")
+
+    def _extensions(self) -> None:
+        old, new = self.source.extensions, self.target.extensions
+        missing = sorted(set(old) - set(new) - {"postgres_fdw"})
+        if missing:
+            self.notes.append(f"extensions of the source that the target lacks: {', '.join(missing)}")
+        other = [f"{name} ({old[name]}, {new[name]})" for name in sorted(old) if new.get(name, old[name]) != old[name]]
+        if other:
+            self.notes.append(
+                f"extensions with another version in the target than on the source: {', '.join(other)}; values of their"
+                " types are transferred as text"
+            )
 
     def _event_triggers(self, side: str, catalog: Catalog) -> None:
         """Refuse event triggers that fire for Confiture's DDL (a pass creates temporary tables) or for its logins."""

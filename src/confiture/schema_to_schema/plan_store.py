@@ -20,7 +20,7 @@ from confiture.catalog_model import Catalog, Index, Table
 from confiture.config import Database
 from confiture.copy import bad_text, fdw, foreign_server
 from confiture.copy.run_table import RunTable
-from confiture.errors import Blocked, Fault, FaultyInput, Refused, UsageError
+from confiture.errors import Blocked, DataFailure, Fault, FaultyInput, Refused, UsageError
 from confiture.journal import deferred_objects, runs, steps, table_plans
 from confiture.journal import source as run_schema
 from confiture.journal.model import COPIED, DeferredForeignKey, DeferredStatus, Run, TableProgress
@@ -208,11 +208,25 @@ def as_built(database: Database, found: Catalog | None) -> Iterator[tuple[Transa
     :raises Refused: when there is no DDL.
     """
     with Session(database, "plan", user_sql=True) as session, session.rehearsal() as tx:
-        if found is None or not found.tables:
+        if found is None:
+            with _elsewhere(database):
+                build.apply(tx.pg, _ddl_files(database))
+        elif not found.tables:
             build.apply(tx.pg, _ddl_files(database))
         tx.pg.execute("SET LOCAL search_path = pg_catalog")
         tx.pg.execute("SET LOCAL row_security = off")
         yield tx, found if found is not None and found.tables else catalog.read(tx)
+
+
+@contextmanager
+def _elsewhere(database: Database) -> Iterator[None]:
+    """State that the DDL is tried in another database, whose objects and privileges may be the reason why it fails."""
+    try:
+        yield
+    except (DataFailure, Refused) as error:
+        note = f"the DDL was tried in database {database.dbname}, because the target does not exist"
+        fix = f"{error.fix}; or if only {database.dbname} is the reason, create the target database, then plan in it"
+        raise type(error)(error.what, why=f"{error.why}; {note}", fix=fix, detail=error.detail) from error
 
 
 def _ddl_files(database: Database) -> tuple[build.DdlFile, ...]:

@@ -296,7 +296,7 @@ ORDER BY c.oid
 
 -- name: extensions
 -- Installed extensions.
-SELECT extname AS name FROM pg_extension WHERE extname <> 'plpgsql' ORDER BY extname COLLATE "C"
+SELECT extname AS name, extversion AS version FROM pg_extension WHERE extname <> 'plpgsql' ORDER BY extname COLLATE "C"
 
 -- name: publications
 -- Publications of updates or deletes with a table without a replica identity: the server rejects a DELETE from it.
