@@ -65,6 +65,8 @@ class Column:
     :ivar not_null: whether it rejects NULL; ``null_free``: whether a validated constraint proves that it has none.
     :ivar identity: ``a`` (always), ``d`` (by default) or empty; ``generated``: ``s``, ``v`` or empty.
     :ivar collation: the name of its collation; None for the default of the database.
+    :ivar attributes: names of the attributes of a composite type, or of an array of one, in their order; None for
+        another type.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Column:
     generated: str
     collation: str | None
     deterministic: bool
+    attributes: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,15 @@ One migration per strategy copies a table for each type and format. Each test ch
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import any_move
 from any_move import AnyMove
+from confiture.errors import FaultyInput
 from confiture.postgres.embedded import Server
+from live import LiveRun
 from servers import Databases
 
 CHUNK_ROWS = 3
@@ -268,3 +271,25 @@ def test_a_key_that_cannot_be_walked_yields_one_chunk_and_a_reason(moved: AnyMov
     assert UNWALKABLE[case][2] in table.key_reason
     assert moved.chunks(f"unwalkable_{case}") == 1
     moved.assert_same(f"SELECT * FROM unwalkable_{case}")
+
+
+ADDRESS = "CREATE TABLE a (id int PRIMARY KEY, v addr, w addr[])"
+
+
+def test_composite_type_with_other_attributes_needs_a_transform(databases: Databases, tmp_path: Path) -> None:
+    old = f"""CREATE TYPE addr AS (street text, city text); {ADDRESS};
+        INSERT INTO a VALUES (1, ROW('s', 'c'), NULL), (2, NULL, NULL);"""
+    live = LiveRun(databases, tmp_path, old, f"CREATE TYPE addr AS (city text, street text); {ADDRESS};")
+    with pytest.raises(FaultyInput) as refused:
+        live.plan()
+    assert [f.message for f in refused.value.faults] == [
+        "public.a.v: public.addr has the attributes (street, city), the target's (city, street)",
+        "public.a.w: public.addr[] has the attributes (street, city), the target's (city, street)",
+    ]
+    transform = "CASE WHEN v IS NOT NULL THEN ROW((v).city, (v).street) END"
+    live.choices.mapping.write_text(  # type: ignore[union-attr]
+        f'a: {{v: {{source_column: v, transform: "{transform}"}}, w: {{source_column: w, transform: "NULL::text"}}}}'
+    )
+    live.through()
+    assert live.target.value("SELECT (v).city FROM a WHERE id = 1") == "c"
+    assert live.target.value("SELECT v IS NULL FROM a WHERE id = 2")

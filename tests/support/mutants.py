@@ -708,6 +708,13 @@ MUTANTS = (
         _in("integration", "blockers", "pid_was_reused"),
     ),
     Mutant(
+        "a composite type with other attributes needs a transform",
+        "plan/conversions.py",
+        "source.attributes != target.attributes:",
+        "False:",
+        _in("integration", "types", "composite_type_with"),
+    ),
+    Mutant(
         "a logged key that the other side cannot hold does not stop a pass",
         "capture/apply.py",
         "                    _discard_bad_text(source, followed, self._holdable)",

@@ -107,6 +107,9 @@ def conversion_problem(source: Column, target: Column) -> str | None:
         return None
     if source.base_name in STRINGS and wire_type(target)[1] is not None:
         return None  # the input function of the target type reads the text: an invalid value is an error
+    if source.attributes is not None and target.attributes is not None and source.attributes != target.attributes:
+        # As text, a value has its attributes in their order and without their names.
+        return f"{source.formatted} has the attributes ({source.attributes}), the target's ({target.attributes})"
     if _same_type(source, target):
         return _narrowing(source, target)
     both_own = not source.base_builtin and not target.base_builtin

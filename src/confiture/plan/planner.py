@@ -350,7 +350,9 @@ class Planner:
             return None
         problem = conversion_problem(origin, column)
         if problem:
-            hint = f"convert it with transform: {_yaml(f'{quoted(name)}::{column.formatted}')}"
+            composed = f"ROW(({quoted(name)}).attribute, ...), with the attributes in the target's order"
+            converted = _yaml(f"{quoted(name)}::{column.formatted}")
+            hint = f"convert it with transform: {converted if column.attributes is None else composed}"
             self._fault(at, f"{target.ref}.{quoted(column.name)}: {problem}", hint)
         return replace(made, expression=_column_sql(source, name), source=name, reads=(name,))
 

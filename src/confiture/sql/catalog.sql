@@ -74,11 +74,19 @@ SELECT a.attrelid::bigint AS table_oid, a.attname AS name,
        a.atthasdef AND a.attgenerated = '' AS has_default,
        a.attidentity::text AS identity, a.attgenerated::text AS generated,
        CASE WHEN a.attcollation NOT IN (0, 'pg_catalog."default"'::regcollation) THEN co.collname END AS collation,
-       coalesce(co.collisdeterministic, true) AS deterministic
+       coalesce(co.collisdeterministic, true) AS deterministic,
+       (SELECT string_agg(quote_ident(x.attname) || coalesce((
+            SELECT '(' || string_agg(quote_ident(y.attname), ', ' ORDER BY y.attnum) || ')' FROM pg_attribute y
+            WHERE xt.typrelid <> 0 AND y.attrelid = xt.typrelid AND y.attnum > 0 AND NOT y.attisdropped), ''),
+            ', ' ORDER BY x.attnum)
+        FROM pg_attribute x JOIN pg_type xt ON xt.oid = x.atttypid
+        WHERE x.attrelid = coalesce(nullif(bt.typrelid, 0), et.typrelid) AND x.attnum > 0 AND NOT x.attisdropped
+       ) AS attributes
 FROM pg_attribute a
 JOIN pg_type t ON t.oid = a.atttypid
 JOIN base b ON b.type = t.oid
 JOIN pg_type bt ON bt.oid = b.base AND bt.typtype <> 'd'
+LEFT JOIN pg_type et ON et.oid = bt.typelem AND et.typrelid <> 0
 JOIN pg_namespace bn ON bn.oid = bt.typnamespace
 LEFT JOIN pg_collation co ON co.oid = a.attcollation
 LEFT JOIN nullable u ON u.root = a.attrelid AND u.attname = a.attname
