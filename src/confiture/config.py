@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import psycopg
@@ -92,8 +93,16 @@ class Database:
 
     @property
     def url(self) -> str:
-        """``public`` as a URL, for applications."""
-        given = conninfo_to_dict(self.public)
+        """``public`` as a URL."""
+        return self._url(conninfo_to_dict(self.public))
+
+    @property
+    def application_url(self) -> str:
+        """``url`` without the role, which is the migration's and not the application's."""
+        return self._url({k: v for k, v in conninfo_to_dict(self.public).items() if k != "user"})
+
+    @staticmethod
+    def _url(given: dict[str, Any]) -> str:
         user, host, port, dbname = (str(given.pop(k, "")) for k in ("user", "host", "port", "dbname"))
         parameters = {"host": host, "port": port} if "," in host or host.startswith("/") else {}
         place = "" if parameters else f"[{host}]" if ":" in host else quote(host)

@@ -54,7 +54,7 @@ def test_objects_dropped_for_the_load_are_restored_as_declared(verified: Project
     verified.source.sql("SELECT setval('tb_post_id_seq', 700)")
     done = verified.step("cutover")
     new = verified.new
-    assert f"Point the application at: postgresql://postgres@127.0.0.1:{new.server.port}/{new.name}" in done.stdout
+    assert f"Point the application at: host 127.0.0.1, port {new.server.port}, database {new.name}\n" in done.stdout
     assert verified.state == "cutover"
     assert new.value("SELECT writes_served_by FROM confiture.run") == "target"
     key = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'f' AND conname = 'tb_post_user_id_fkey'"
@@ -169,7 +169,7 @@ def test_hook_runs_without_a_shell_and_gets_the_address_but_no_secret(verified: 
     assert f"dbname={project.target}" in got["CONFITURE_TARGET"]
     assert len(got["CONFITURE_RUN"]) == 8
     assert "canary" not in str(got)
-    assert json.loads(done.stdout)["application_url"] == got["CONFITURE_TARGET_URL"]
+    assert json.loads(done.stdout)["application_url"] == got["CONFITURE_TARGET_URL"].replace("postgres@", "")
     assert "printed" in done.stderr
 
 

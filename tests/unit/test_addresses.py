@@ -47,3 +47,5 @@ def test_a_url_without_secrets_names_the_same_database(conninfo: str, url: str) 
     assert database.url == url
     assert conninfo_to_dict(url) == conninfo_to_dict(database.public)
     assert "canary" not in url
+    given = conninfo_to_dict(database.application_url)
+    assert given == {k: v for k, v in conninfo_to_dict(url).items() if k != "user"}

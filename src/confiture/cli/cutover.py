@@ -59,7 +59,7 @@ def cutover(
         what = "a cutover after which a rollback is not possible"
         options.confirm(target, what, no_rollback, "--no-rollback", problems)
     with terminal.Reporter() as reporter:
-        run, old, new = commands.cutover.execute(where, limits, report, reporter, through)
+        run, old, new, place = commands.cutover.execute(where, limits, report, reporter, through)
     if arguments is not None:
         run_after_switch(arguments, hook or "", environment_of_hook(run.short, old, new), "the target")
     terminal.show(
@@ -67,9 +67,9 @@ def cutover(
         run,
         "the target is now serving",
         format,
-        f"Point the application at: {new.url}" if through is None else f"Pool {through.name} now connects there.",
+        f"Point the application at: {place}" if through is None else f"Pool {through.name} now connects there.",
         _of_old_source(run),
-        application_url=new.url,
+        application_url=new.application_url,
     )
 
 

@@ -50,7 +50,7 @@ def rollback(
             raise found.problem
         return
     with terminal.Reporter() as reporter:
-        run, old, new = commands.rollback.execute(where, limits, reporter, through)
+        run, old, new, place = commands.rollback.execute(where, limits, reporter, through)
     if arguments is not None:
         run_after_switch(arguments, hook or "", environment_of_hook(run.short, new, old), "the source")
     terminal.show(
@@ -58,7 +58,7 @@ def rollback(
         run,
         "the source is serving again",
         format,
-        f"Point the application at: {old.url}" if through is None else f"Pool {through.name} now connects there.",
+        f"Point the application at: {place}" if through is None else f"Pool {through.name} now connects there.",
         "Its writes there are captured. Next, verify and cut over again, or abort.",
-        application_url=old.url,
+        application_url=old.application_url,
     )

@@ -16,6 +16,7 @@ from confiture.plan.model import Plan
 from confiture.pooler import Pool, Pooler
 from confiture.pooler.config_file import Address
 from confiture.pooler.pgbouncer import PgBouncer
+from confiture.postgres.connection import place
 from confiture.runner.context import Context
 from confiture.runner.progress import Progress
 from confiture.schema_to_schema import (
@@ -37,8 +38,8 @@ from confiture.states import CUTOVER, CutoverPhase
 
 def execute(
     where: Endpoints, limits: Limits, report: Path, progress_: Progress, pool: Pool | None = None
-) -> tuple[Run, Database, Database]:
-    """Switch the application's writes to the target; return the run, its source and its target.
+) -> tuple[Run, Database, Database, str]:
+    """Switch the application's writes to the target; return the run, its source, its target and the target's place.
 
     After a crash before the point of no return, the source is still serving. After it, the same command finishes the
     cutover.
@@ -50,7 +51,7 @@ def execute(
     """
     verify.refuse_unwritable(report)
     with hold_run(where, "cutover", progress_) as (context, run):
-        ends = context.facts.source, context.facts.target
+        ends = context.facts.source, context.facts.target, place(context.target.pg)
         if run.state == CUTOVER and switchover.is_past_point_of_no_return(context, switchover.REVERSE):
             with paused_pooler(context, run, pool, switchover.FORWARD) as pooler:
                 rollback.reopen_target(context)

@@ -10,6 +10,7 @@ from confiture.errors import Refused
 from confiture.journal import runs
 from confiture.journal.model import Run
 from confiture.pooler import Pool
+from confiture.postgres.connection import place
 from confiture.runner.progress import Progress
 from confiture.schema_to_schema import migrate, plan_store, rollback, switchover
 from confiture.schema_to_schema import rehearse as rehearsal
@@ -19,8 +20,8 @@ from confiture.states import CUTOVER, MIGRATING, VERIFIED
 
 def execute(
     where: Endpoints, limits: Limits, progress_: Progress, pool: Pool | None = None
-) -> tuple[Run, Database, Database]:
-    """Switch back to the source without losing a write; return the run, its source and its target.
+) -> tuple[Run, Database, Database, str]:
+    """Switch back to the source without losing a write; return the run, its source, its target and the source's place.
 
     After a crash before the point of no return, the target is still serving. After it, the same command finishes the
     rollback.
@@ -30,7 +31,7 @@ def execute(
     :raises CutoverAborted: when the target is still serving and nothing has changed.
     """
     with hold_run(where, "rollback", progress_) as (context, run):
-        ends = context.facts.source, context.facts.target
+        ends = context.facts.source, context.facts.target, place(context.source.pg)
         with context.target.transaction(read_only=True) as tx:
             last = runs.last_trigger(tx, run.id, ("cutover", "rollback"))
         if run.state in (MIGRATING, VERIFIED) and last == "rollback":

@@ -13,6 +13,7 @@ from confiture.config import SECRETS, Database, redact
 from confiture.errors import CannotConnect, Refused
 from confiture.postgres.profile import PROFILE
 from confiture.postgres.watchdog import Watched, watch
+from confiture.types import quoted
 
 Row = tuple[Any, ...]
 Pg = psycopg.Connection[Row]
@@ -90,6 +91,13 @@ def effective(pg: Pg) -> dict[str, str]:
     """The connection's libpq options as they are in effect: of conninfo, service file and environment variables."""
     encoding = pg.info.encoding
     return {o.keyword.decode(): o.val.decode(encoding) for o in pg.pgconn.info if o.val}
+
+
+def place(pg: Pg) -> str:
+    """Host, port and database that the connection has reached, for people; without the role."""
+    host = pg.info.host
+    where = f"socket directory {host}" if host.startswith(("/", "@")) else f"host {host}"
+    return f"{where}, port {pg.info.port}, database {quoted(pg.info.dbname)}"
 
 
 def effective_secrets(pg: Pg) -> set[str]:
