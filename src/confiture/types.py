@@ -37,6 +37,21 @@ class Activity(StrEnum):
 
 
 _PLAIN = re.compile(r"[a-z_][a-z0-9_$]*")
+#: Key words of PostgreSQL 14 to 18 that are no name of a table, a column or a role unless they are quoted.
+#: https://www.postgresql.org/docs/current/sql-keywords-appendix.html
+_RESERVED = frozenset((
+    "all", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric", "authorization", "binary",
+    "both", "case", "cast", "check", "collate", "collation", "column", "concurrently", "constraint", "create",
+    "cross", "current_catalog", "current_date", "current_role", "current_schema", "current_time",
+    "current_timestamp", "current_user", "default", "deferrable", "desc", "distinct", "do", "else", "end",
+    "except", "false", "fetch", "for", "foreign", "freeze", "from", "full", "grant", "group", "having", "ilike",
+    "in", "initially", "inner", "intersect", "into", "is", "isnull", "join", "lateral", "leading", "left",
+    "like", "limit", "localtime", "localtimestamp", "natural", "not", "notnull", "null", "offset", "on", "only",
+    "or", "order", "outer", "overlaps", "placing", "primary", "references", "returning", "right", "select",
+    "session_user", "similar", "some", "symmetric", "system_user", "table", "tablesample", "then", "to",
+    "trailing", "true", "union", "unique", "user", "using", "variadic", "verbose", "when", "where", "window",
+    "with",
+))  # fmt: skip
 
 
 def double_quoted(name: str) -> str:
@@ -49,7 +64,7 @@ def double_quoted(name: str) -> str:
 
 def quoted(name: str) -> str:
     """``name`` as a person types it in SQL, quoted only if that is required. For messages and files."""
-    return name if _PLAIN.fullmatch(name) else double_quoted(name)
+    return name if _PLAIN.fullmatch(name) and name not in _RESERVED else double_quoted(name)
 
 
 def did_you_mean(word: str, known: Iterable[str], write: Callable[[str], str] = str) -> str:
