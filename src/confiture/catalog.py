@@ -23,7 +23,7 @@ from confiture.catalog_model import (
 )
 from confiture.postgres.session import Transaction
 from confiture.sql import load
-from confiture.types import Json, KeyOperator, TableRef, ValidBelow
+from confiture.types import Json, KeyOperator, TableRef, ValidBelow, quoted
 
 _SQL = "catalog.sql"
 
@@ -36,7 +36,10 @@ def _query(tx: Transaction, block: str, **parameters: object) -> list[Json]:
 
 def identity(tx: Transaction) -> Identity:
     """The identity of the transaction's database."""
-    return Identity(**_query(tx, "identity")[0])
+    row = _query(tx, "identity")[0]
+    for name in ("role_connections", "database_connections", "server_connections"):
+        row[name] = tuple(row[name])
+    return Identity(**row)
 
 
 def _grouped(tx: Transaction, name: str, oids: list[int]) -> dict[int, list[Json]]:
@@ -107,8 +110,13 @@ def read(tx: Transaction) -> Catalog:
         extensions={e["name"]: e["version"] for e in _query(tx, "extensions")},
         domain_checks=tuple(Unvalidated(**_of_table(c)) for c in _query(tx, "unvalidated_of_domains")),
         publications=tuple(_publication(p) for p in _query(tx, "publications")),
+        of_others=tuple((o["kind"], _name(o["schema"], o["name"]), o["owner"]) for o in _query(tx, "of_others")),
         event_triggers=tuple(EventTrigger(**e) for e in _query(tx, "event_triggers")),
     )
+
+
+def _name(schema: str | None, name: str) -> str:
+    return quoted(name) if schema is None else str(TableRef(schema, name))
 
 
 def _sequences(tx: Transaction, tables: tuple[Table, ...]) -> tuple[Sequence, ...]:
@@ -128,6 +136,7 @@ def _sequences(tx: Transaction, tables: tuple[Table, ...]) -> tuple[Sequence, ..
                 owner=owner,
                 fills=tuple(fills),
                 may_select=row["may_select"],
+                may_update=row["may_update"],
             )
         )
     return tuple(found)

@@ -14,6 +14,9 @@ class Identity:
     """The identity of a database. ``system_identifier`` and ``oid`` together identify it permanently.
 
     :ivar large_objects: the number of large objects.
+    :ivar inherits: whether the role has the privileges of its roles (before PostgreSQL 16, for all of them).
+    :ivar role_connections: limit (-1 is none) and number in use, as for the database and for the server, whose
+        reserved connections are not counted.
     :ivar may_silence_events: whether the role may set ``event_triggers`` (PostgreSQL 17), as its sessions then do.
     """
 
@@ -34,6 +37,11 @@ class Identity:
     role: str
     may_create: bool
     may_temp: bool
+    inherits: bool = True
+    may_create_databases: bool = True
+    role_connections: tuple[int, int] = (-1, 0)
+    database_connections: tuple[int, int] = (-1, 0)
+    server_connections: tuple[int, int] = (-1, 0)
     may_silence_events: bool = False
 
     @property
@@ -215,6 +223,8 @@ class Unvalidated:
 class Table:
     """A table, with its partitions. ``tuples`` is -1 if it was never analyzed; ``bytes`` is its size.
 
+    :ivar row_security: whether policies apply to the role; ``forces_row_security``: whether they apply to the owner.
+    :ivar owned: whether the role has the privileges of the owner.
     :ivar indexes: its own indexes; ``partition_indexes``: those of its partitions.
     """
 
@@ -222,12 +232,15 @@ class Table:
     ref: TableRef
     kind: str
     row_security: bool
+    forces_row_security: bool
     tuples: int
     bytes: int
     inherited_from: bool
     inherits: bool
     may_select: bool
     may_use_schema: bool
+    may_create_in_schema: bool
+    owner_uses_schema: bool
     may_lock: bool
     owned: bool
     owner: str
@@ -305,6 +318,7 @@ class Sequence:
     owner: tuple[TableRef, str] | None
     fills: tuple[Filled, ...]
     may_select: bool
+    may_update: bool
 
     @property
     def columns(self) -> tuple[Filled, ...]:
@@ -324,6 +338,7 @@ class Catalog:
     domain_checks: tuple[Unvalidated, ...] = field(default=())
     event_triggers: tuple[EventTrigger, ...] = field(default=())
     publications: tuple[Publication, ...] = field(default=())
+    of_others: tuple[tuple[str, str, str], ...] = field(default=())  # (kind, name, owner)
 
     @cached_property
     def by_ref(self) -> Mapping[TableRef, Table]:

@@ -79,6 +79,15 @@ class Refused(ConfitureError):
     exit_code = 4
 
 
+class MissingPrivileges(Refused):
+    """The roles of one side or of both lack privileges; each reason ends with the statement that grants one."""
+
+    @property
+    def reasons(self) -> list[str]:
+        """The reasons, one for each line."""
+        return self.why.splitlines()
+
+
 class Blocked(Refused):
     """A fact blocks the run until it is resolved; it is stored as the run's ``blocked_reason``.
 

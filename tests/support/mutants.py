@@ -376,6 +376,13 @@ MUTANTS = (
         _in("integration", "queued_locks", "cutover"),
     ),
     Mutant(
+        "a setting of the role or of the database changes no value",
+        "postgres/profile.py",
+        '    "array_nulls": "on",\n',
+        "",
+        _in("integration", "roles", "settings_of_the_roles"),
+    ),
+    Mutant(
         "row-level security hides no rows on either side",
         "postgres/profile.py",
         '    "row_security": "off",',

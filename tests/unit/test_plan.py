@@ -148,12 +148,15 @@ def table(ref: TableRef, columns: Sequence[c.Column], indexes: Sequence[c.Index]
         ref=ref,
         kind="r",
         row_security=False,
+        forces_row_security=False,
         tuples=100,
         bytes=10_000,
         inherited_from=False,
         inherits=False,
         may_select=True,
         may_use_schema=True,
+        may_create_in_schema=True,
+        owner_uses_schema=True,
         may_lock=True,
         owned=True,
         owner="owner",
@@ -173,6 +176,7 @@ def sequence(name: str, owner: tuple[TableRef, str] | None = None, **changed: ob
         owner=owner,
         fills=(),
         may_select=True,
+        may_update=True,
     )
     return replace(made, **changed)  # type: ignore[arg-type]
 
@@ -588,7 +592,7 @@ def one(source: c.Table, target: c.Table | None = None, mapping: Mapping | None 
         ({"may_lock": False}, "GRANT MAINTAIN ON app.t TO mover"),
         ({"may_use_schema": False}, "GRANT USAGE ON SCHEMA app TO mover"),
         ({"kind": "f"}, "app.t is a foreign table"),
-        ({"row_security": True, "owned": False}, "ALTER ROLE mover BYPASSRLS"),
+        ({"row_security": True, "owned": True}, "ALTER ROLE mover BYPASSRLS"),
     ],
 )
 def test_a_source_table_that_cannot_be_read_is_refused_with_a_fix(changed: dict[str, object], words: str) -> None:

@@ -16,6 +16,7 @@ from confiture.errors import Blocked, ConfitureError, CutoverUnfinished, DataFai
 from confiture.journal import runs, steps
 from confiture.journal import source as run_schema
 from confiture.journal.model import Run
+from confiture.plan import privileges
 from confiture.plan.model import plan_from_json
 from confiture.postgres.failure import failure
 from confiture.postgres.retry import retryable
@@ -46,6 +47,9 @@ def hold_run(where: Endpoints, command: str, progress_: Progress) -> Iterator[tu
     refuse_other(run, "source", run.source_identity, here)
     refuse_other(run, "target", run.target_identity, there)
     databases.check(here, there, accept_fsync_off=accept)
+    missing = setup.missing_privileges(here, there, target)
+    if missing:
+        raise privileges.refusal(missing)
     with translated(command), hold(source, target, run, command, progress_) as context:
         run = context.run()
         refuse_ending(context, run, command, where)

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
 from confiture import config, mapping
+from confiture.catalog_model import Catalog
 from confiture.commands.driver_errors import translated
 from confiture.commands.endpoints import Endpoints, both_databases, find_run
 from confiture.commands.options import RunOptions
 from confiture.config import Database
-from confiture.errors import Fault, UsageError
+from confiture.errors import Fault, MissingPrivileges, Refused, UsageError
 from confiture.journal.model import Run
 from confiture.log import log
 from confiture.mapping import Mapping
+from confiture.plan import privileges
 from confiture.plan.model import RECOPY_MB, Options, Plan, TablePlan, plan_from_json
 from confiture.postgres import yielding
-from confiture.postgres.session import Session
+from confiture.postgres.session import Session, Transaction
 from confiture.runner.context import Context
 from confiture.schema_to_schema import plan_store, reverse, setup
 from confiture.schema_to_schema.plan_store import Planned
-from confiture.schema_to_schema.preconditions import databases, functions, publications
+from confiture.schema_to_schema.preconditions import connections, databases, functions, publications
 from confiture.states import CUTOVER, MIGRATING, SETUP, VERIFIED
 from confiture.types import shell_word
 
@@ -82,10 +86,12 @@ def make(where: Endpoints, choices: RunOptions, *, accept_fsync_off: bool = True
         exists = setup.database_exists(target)
         there = setup.identity_of(target) if exists else None
         databases.check(here, there, accept_fsync_off=accept_fsync_off)
+        connections.check(here, there)
+        missing = setup.missing_privileges(here, there, target)
         run = setup.known_run(target, here, look=True) if exists else None
         if run is None:
             check_publications(source, choices)
-        planned = propose(source, target, run, choices, exists=exists)
+        planned = propose(source, target, run, choices, exists=exists, missing=missing)
         captured = options_of(choices, run.options if run else {}, None).capture
         return replace(planned, state=run.state if run else None, captured=captured)
 
@@ -116,11 +122,23 @@ def check_publications(source: Database, choices: RunOptions) -> None:
         publications.check(tx, accepted=choices.accept_publication)
 
 
-def propose(source: Database, target: Database, run: Run | None, choices: RunOptions, *, exists: bool) -> Planned:
+def propose(
+    source: Database,
+    target: Database,
+    run: Run | None,
+    choices: RunOptions,
+    *,
+    exists: bool,
+    missing: Sequence[str] = (),
+) -> Planned:
     """The recorded plan of a run, else a new plan.
 
     :param exists: whether the target database exists.
+    :param missing: privileges on the databases that the roles lack, which are reported with those on their objects.
+    :raises MissingPrivileges: with everything that the roles lack on both sides, as far as it can be read.
     """
+    if run is not None and missing:
+        raise privileges.refusal(missing)
     given, faults = mapping_of(run, choices)
     # The DDL is tried in the target, or in the server's own database while the target does not exist.
     look_at = target if exists else replace(target.with_dbname("postgres"), search_path=target.search_path)
@@ -130,13 +148,49 @@ def propose(source: Database, target: Database, run: Run | None, choices: RunOpt
         stored = stored_plan(run, given, options) if run else None
         if stored is not None:
             return Planned(stored, plan_store.read_catalog(a)[0], plan_store.read_catalog(b)[0])
-        found = plan_store.catalog_of(b) if exists else None
-        with plan_store.as_built(look_at, found) as (tx, there):
+        with ExitStack() as stack:
+            built, more = _new_schema(stack, b, look_at, source, target, exists=exists, blind=bool(missing))
+            if built is None or missing:
+                there = None if built is None else built[1]
+                raise plan_store.missing_privileges(a, there, given, options, [*missing, *more])
+            tx, there = built
             planned = plan_store.create(a, there, given, faults, options)
             if options.capture:
                 reverse.refuse_faulty(tx, planned.plan, given, look_at.search_path)
             functions.check(source, tx, planned.plan, there, look_at.search_path)
             return planned
+
+
+def _new_schema(
+    stack: ExitStack,
+    session: Session,
+    look_at: Database,
+    source: Database,
+    target: Database,
+    *,
+    exists: bool,
+    blind: bool,
+) -> tuple[tuple[Transaction, Catalog] | None, Sequence[str]]:
+    """The target as setup leaves it; None when too many privileges are missing, with those that the DDL needs.
+
+    :param blind: whether privileges on the databases are missing, of which any refusal here may be a consequence.
+    """
+    try:
+        found = plan_store.catalog_of(session) if exists else None
+        return stack.enter_context(plan_store.as_built(look_at, found)), ()
+    except MissingPrivileges as error:
+        return None, error.reasons
+    except Refused as error:
+        if blind:
+            return None, ()
+        if exists or "missing privilege" not in error.what:
+            raise
+        raise Refused(
+            "the DDL cannot be tried before the target database exists",
+            why=f"in the database {look_at.dbname} of its server: {error.why}",
+            fix=f"run {setup.create_statement_of(source, target)} there, then plan again; or run setup, which plans in"
+            " the database that it creates, and drops it when the plan is refused",
+        ) from error
 
 
 def preview(

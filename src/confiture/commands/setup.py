@@ -13,6 +13,7 @@ from confiture.commands.plan import check_publications, mapping_of, plan_run, pr
 from confiture.config import Database
 from confiture.errors import Refused
 from confiture.journal.model import Run
+from confiture.plan import privileges
 from confiture.plan.model import Plan
 from confiture.runner.context import Context
 from confiture.runner.lease import hold
@@ -37,12 +38,16 @@ def execute(where: Endpoints, choices: RunOptions, wanted: dict[str, Any], progr
         raise plan_store.faulty(faults)
     request = SetupRequest(source, target, seen_as=choices.seen_as, capture=choices.capture is not False, **wanted)
     with translated("setup"):
-        with setup.target_database(request) as here:
+        _refuse_to_create(source, target, choices)
+        with setup.target_database(request) as (here, there):
+            missing = setup.missing_privileges(here, there, target)
             run = setup.known_run(target, here)
             if run is None:
                 check_publications(source, choices)
                 # Report every fault of the plan before anything is created that would have to be dropped.
-                propose(source, target, None, choices, exists=True)
+                propose(source, target, None, choices, exists=True, missing=missing)
+            elif missing:
+                raise privileges.refusal(missing)
             run = run or setup.begin(request, here)
         _refuse_other_capture(run, choices, where)
         _name_target(where, source, target, progress_)
@@ -57,6 +62,14 @@ def execute(where: Endpoints, choices: RunOptions, wanted: dict[str, Any], progr
                 install_capture(context, plan_run(context, context.run(), choices))
                 unblock(context, "setup")
                 return context.run()
+
+
+def _refuse_to_create(source: Database, target: Database, choices: RunOptions) -> None:
+    """:raises MissingPrivileges: when the target does not exist and its role may not create it."""
+    if not setup.database_exists(target):
+        missing = setup.missing_privileges(setup.identity_of(source), None, target)
+        if missing:
+            propose(source, target, None, choices, exists=False, missing=missing)
 
 
 def _refuse_other_capture(run: Run, choices: RunOptions, where: Endpoints) -> None:

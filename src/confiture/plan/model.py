@@ -16,6 +16,8 @@ from confiture.plan.projection import KEY_PREFIX, Projected
 from confiture.types import TableRef
 
 FDW_ROWS_THRESHOLD = 10_000_000
+#: Connections that a run has at most to the source, that of the target's server included, and to the target.
+SOURCE_CONNECTIONS, TARGET_CONNECTIONS = 5, 5
 #: MiB that any server copies within the write pause of a cutover.
 RECOPY_MB = 64
 

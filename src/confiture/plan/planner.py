@@ -5,13 +5,14 @@ Every object of the catalogs is either part of the plan or refused by name. All 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from confiture import mapping as m
 from confiture.catalog_model import Catalog, Column, Filled, Index, Table
 from confiture.catalog_model import Sequence as CatalogSequence
 from confiture.errors import Fault
+from confiture.plan import privileges
 from confiture.plan.conversions import (
     NUMBERS,
     PORTABLE_ORDER,
@@ -21,7 +22,17 @@ from confiture.plan.conversions import (
     key_problem,
     order_family,
 )
-from confiture.plan.model import AllFacts, Facts, KeyColumn, Options, Plan, SequencePlan, TablePlan
+from confiture.plan.model import (
+    SOURCE_CONNECTIONS,
+    TARGET_CONNECTIONS,
+    AllFacts,
+    Facts,
+    KeyColumn,
+    Options,
+    Plan,
+    SequencePlan,
+    TablePlan,
+)
 from confiture.plan.projection import KEY_PREFIX, Projected, canon, is_binary, wire_type
 from confiture.types import TableRef, did_you_mean, double_quoted, quoted
 
@@ -34,12 +45,13 @@ LOADERS = frozenset({"pg_bulkload", "pglogical", "spock", "bdr"})
 #: A foreign table, like any table, has at most this many columns.
 TABLE_COLUMNS_MOST = 1600
 IDENTIFIER_BYTES = 63
-#: The PostgreSQL version since which MAINTAIN allows a role to lock a table that it cannot write.
-MAINTAIN_SINCE = 17
 
 
 class Planner:
-    """Builds the plan, and collects faults (at a position in the mapping) and refusals (about the databases)."""
+    """Builds the plan, and collects faults (at a position in the mapping) and refusals (about the databases).
+
+    :ivar missing: those of the refusals that are missing privileges.
+    """
 
     def __init__(self, source: Catalog, target: Catalog, mapping: m.Mapping, facts: AllFacts, options: Options) -> None:
         self.source = source
@@ -49,6 +61,7 @@ class Planner:
         self.options = options
         self.faults: list[Fault] = []
         self.refusals: list[str] = []
+        self.missing: list[str] = []
         self.notes: list[str] = []
 
     # Names -----------------------------------------------------------------------------------------
@@ -166,6 +179,7 @@ class Planner:
                 "the source's encoding SQL_ASCII accepts any bytes: a row whose text is not valid UTF-8 stops the copy,"
                 " with its key and column"
             )
+        self._refuse_missing(privileges.of_target(self.target))
         self._event_triggers("source", self.source)
         self._event_triggers("target", self.target)
         self._extensions()
@@ -175,6 +189,10 @@ class Planner:
                 f"writes of {', '.join(loaders)} on the source may fire no trigger: capture misses them, and only a"
                 " verification detects them; use cutover --max-verification-age"
             )
+        self.notes.append(
+            f"the run uses up to {SOURCE_CONNECTIONS} connections to the source and {TARGET_CONNECTIONS} connections to"
+            " the target at a time"
+        )
         self.notes.append("comments, views, functions and privileges are those of the target's DDL")
 
     def _extensions(self) -> None:
@@ -208,7 +226,7 @@ class Planner:
     # One table -------------------------------------------------------------------------------------
 
     def _table(self, number: int, source: Table, target: Table, entry: m.TableMapping | None) -> TablePlan | None:
-        before = (len(self.faults), len(self.refusals))
+        before = self._found_so_far()
         self._refuse_table(source, target)
         self._note_invalid_indexes(target)
         columns = self._columns(source, target, entry)
@@ -217,7 +235,7 @@ class Planner:
             self._expression(source, where, "", entry.at, "$where")
         self._unread_columns(source, target, columns, entry)
         key, reason, index = self._key(source, target, columns, entry)
-        if before != (len(self.faults), len(self.refusals)):
+        if before != self._found_so_far():
             return None
         binary = all(p.binary for p in columns)
         planned = TablePlan(
@@ -247,6 +265,10 @@ class Planner:
         strategy, why = self._strategy(source, planned, entry, index)
         return replace(planned, strategy=strategy, strategy_reason=why)
 
+    def _found_so_far(self) -> tuple[int, int]:
+        """Faults and refusals, without missing privileges: of such a table the sequences are looked at too."""
+        return len(self.faults), len(self.refusals) - len(self.missing)
+
     def _recopied(self, source: Table, target: Table) -> bool:
         """Whether the cutover can copy a table without a key, and validate the foreign keys from and to it."""
         keys = [k for t in self.target.tables for k in t.foreign_keys if target.ref in (t.ref, k.references)]
@@ -255,7 +277,7 @@ class Planner:
 
     def _refuse_table(self, source: Table, target: Table) -> None:
         refuse = self.refusals.append
-        self._refuse_missing_privileges(source, target)
+        self._refuse_missing(privileges.of_source(source, self.source.identity, capture=self.options.capture))
         if any(c.name.startswith(KEY_PREFIX) for c in target.columns):
             refuse(f"{target.ref} has a column named {KEY_PREFIX}…, a prefix that confiture reserves")
 
@@ -267,25 +289,11 @@ class Planner:
                     " uses it until each partition has an index that is attached to it"
                 )
 
-    def _refuse_missing_privileges(self, source: Table, target: Table) -> None:
-        """Refuse missing privileges, each with the statement that grants it."""
-        reader, schema = quoted(self.source.identity.role), quoted(source.ref.schema)
-        if not source.may_use_schema:
-            self._refuse_once(
-                f"missing USAGE privilege on source schema {schema}: GRANT USAGE ON SCHEMA {schema} TO {reader}"
-            )
-        if not source.may_select:
-            self._refuse_once(f"missing SELECT privilege on {source.ref}: GRANT SELECT ON {source.ref} TO {reader}")
-        if not source.may_lock:
-            privilege = "MAINTAIN" if self.source.identity.major >= MAINTAIN_SINCE else "UPDATE"
-            grant = f"GRANT {privilege} ON {source.ref} TO {reader}"
-            self._refuse_once(f"missing {privilege} privilege on {source.ref}, to lock it during the cutover: {grant}")
-        role = self.source.identity
-        if source.row_security and not (source.owned or role.superuser or role.bypasses_row_security):
-            self._refuse_once(f"{source.ref} has row security, which may hide rows: ALTER ROLE {reader} BYPASSRLS")
-        if not target.owned:
-            owner, writer = quoted(target.owner), quoted(self.target.identity.role)
-            self._refuse_once(f"{target.ref} of the target belongs to {owner}: GRANT {owner} TO {writer}")
+    def _refuse_missing(self, reasons: Iterable[str]) -> None:
+        for reason in reasons:
+            self._refuse_once(reason)
+            if reason not in self.missing:
+                self.missing.append(reason)
 
     def _refuse_once(self, refusal: str) -> None:
         if refusal not in self.refusals:
@@ -578,9 +586,7 @@ class Planner:
         )
 
     def _refuse_origin(self, sequence: CatalogSequence, origin: CatalogSequence) -> None:
-        if not origin.may_select:
-            grant = f"GRANT SELECT ON SEQUENCE {origin.ref} TO {quoted(self.source.identity.role)}"
-            self._refuse_once(f"missing SELECT privilege on sequence {origin.ref}: {grant}")
+        self._refuse_missing(privileges.of_sequence(origin, self.source, capture=self.options.capture))
         if origin.last is not None and is_past(origin.last, sequence.increment, sequence.minimum, sequence.maximum):
             bound = f"MAXVALUE {sequence.maximum}" if sequence.increment > 0 else f"MINVALUE {sequence.minimum}"
             self._refuse_once(

@@ -27,6 +27,8 @@ PROFILE: dict[str, str] = {
     "synchronous_commit": "on",
     "default_transaction_read_only": "off",
     "standard_conforming_strings": "on",
+    "array_nulls": "on",
+    "transform_null_equals": "off",
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",

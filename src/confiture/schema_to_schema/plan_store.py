@@ -20,12 +20,12 @@ from confiture.catalog_model import Catalog, Index, Table
 from confiture.config import Database
 from confiture.copy import bad_text, fdw, foreign_server
 from confiture.copy.run_table import RunTable
-from confiture.errors import Blocked, DataFailure, Fault, FaultyInput, Refused, UsageError
+from confiture.errors import Blocked, DataFailure, Fault, FaultyInput, MissingPrivileges, Refused, UsageError
 from confiture.journal import deferred_objects, runs, steps, table_plans
 from confiture.journal import source as run_schema
 from confiture.journal.model import COPIED, DeferredForeignKey, DeferredStatus, Run, TableProgress
 from confiture.mapping import Mapping
-from confiture.plan import expressions, reverse, trust
+from confiture.plan import expressions, privileges, reverse, trust
 from confiture.plan.model import Options, Plan, TablePlan, Trusted, plan_from_json, table_signature
 from confiture.plan.planner import Planner
 from confiture.plan.projection import raw, view_select
@@ -35,7 +35,7 @@ from confiture.postgres.yielding import yielding
 from confiture.runner import transitions
 from confiture.runner.context import Context
 from confiture.schema_to_schema.deferred_objects import describe, take_off
-from confiture.schema_to_schema.preconditions import capture
+from confiture.schema_to_schema.preconditions import capture, ddl_roles
 from confiture.states import VERIFIED
 from confiture.types import Json, TableRef, grouped, quoted, shell_word
 
@@ -93,6 +93,8 @@ def create(
         raise faulty(found)
     _refuse_closed(source, plan)
     uncaptured = capture.reasons(plan, source_catalog) if options.capture else []
+    if planner.missing and len(planner.refusals) == len(planner.missing) and not uncaptured:
+        raise privileges.refusal(planner.missing)
     if planner.refusals:
         reasons = [*planner.refusals, *uncaptured]
         raise Refused("the plan is refused", why="\n".join(grouped(reasons)), fix="nothing was changed")
@@ -205,25 +207,32 @@ def as_built(database: Database, found: Catalog | None) -> Iterator[tuple[Transa
     """The target as setup leaves it, for the block: if it has no tables, its DDL is executed. Then rolled back.
 
     :param found: its catalog; None while it does not exist, and ``database`` is another one of its server.
+    :raises MissingPrivileges: with every role that the DDL names in vain.
     :raises Refused: when there is no DDL.
     """
     with Session(database, "plan", user_sql=True) as session, session.rehearsal() as tx:
-        if found is None:
-            with _elsewhere(database):
-                build.apply(tx.pg, _ddl_files(database))
-        elif not found.tables:
-            build.apply(tx.pg, _ddl_files(database))
+        if found is None or not found.tables:
+            _apply(tx, database, here=found is not None)
         tx.pg.execute("SET LOCAL search_path = pg_catalog")
         tx.pg.execute("SET LOCAL row_security = off")
         yield tx, found if found is not None and found.tables else catalog.read(tx)
 
 
-@contextmanager
-def _elsewhere(database: Database) -> Iterator[None]:
-    """State that the DDL is tried in another database, whose objects and privileges may be the reason why it fails."""
+def _apply(tx: Transaction, database: Database, *, here: bool) -> None:
+    """Execute the DDL; ``here``: in the target itself, which exists."""
+    files = _ddl_files(database)
     try:
-        yield
+        # Rolled back to a savepoint, the DDL keeps no lock that the next attempt would wait for.
+        with tx.pg.transaction():
+            build.apply(tx.pg, files)
     except (DataFailure, Refused) as error:
+        with Session(database, "plan", user_sql=True) as session, session.rehearsal() as again:
+            reasons = ddl_roles.missing(again, files, catalog.identity(again), here=here)
+        if reasons:
+            raise privileges.refusal(reasons) from error
+        if here:
+            raise
+        # Objects and privileges of the other database may be the reason.
         note = f"the DDL was tried in database {database.dbname}, because the target does not exist"
         fix = f"{error.fix}; or if only {database.dbname} is the reason, create the target database, then plan in it"
         raise type(error)(error.what, why=f"{error.why}; {note}", fix=fix, detail=error.detail) from error
@@ -237,6 +246,33 @@ def _ddl_files(database: Database) -> tuple[build.DdlFile, ...]:
             fix="put ordered DDL under db/schema/",
         )
     return build.collect(database.schema_dir, database.include, database.exclude)
+
+
+def missing_privileges(
+    source: Session, target_catalog: Catalog | None, given: Mapping, options: Options, known: Sequence[str]
+) -> MissingPrivileges:
+    """Everything that the roles lack on both sides, where too much is missing to create the plan.
+
+    :param target_catalog: None when it cannot be read; the source's tables that are not omitted are then looked at.
+    :param known: reasons that are already known.
+    """
+    found = read_catalog(source)[0]
+    planner = Planner(found, target_catalog or _as_if_built(found), given, {}, options)
+    planner.plan()
+    return privileges.refusal([*known, *planner.missing])
+
+
+def _as_if_built(found: Catalog) -> Catalog:
+    """A target with the tables of the source, in which nothing is missing."""
+    return replace(
+        found,
+        tables=tuple(
+            replace(t, owned=True, may_use_schema=True, may_create_in_schema=True, row_security=False)
+            for t in found.tables
+        ),
+        sequences=tuple(replace(s, may_update=True) for s in found.sequences),
+        of_others=(),
+    )
 
 
 def fdw_problem(source: Session, target: Session, seen_as: str | None) -> str | None:

@@ -25,11 +25,12 @@ from confiture.failpoints import failpoint
 from confiture.journal import built_objects, deferred_objects, runs, schema, source
 from confiture.journal.model import Deferred, Run
 from confiture.naming import Naming
+from confiture.plan import privileges
 from confiture.postgres.session import Session, Transaction, claiming
 from confiture.runner.context import Context
 from confiture.runner.resumable_steps import Step, run_steps
 from confiture.schema_to_schema.deferred_objects import describe, take_off
-from confiture.schema_to_schema.preconditions import databases, empty_target
+from confiture.schema_to_schema.preconditions import connections, databases, empty_target
 from confiture.sql import load
 from confiture.types import quoted
 
@@ -57,6 +58,24 @@ def identity_of(database: Database) -> Identity:
         return catalog.identity(tx)
 
 
+def missing_privileges(source: Identity, target: Identity | None, database: Database) -> list[str]:
+    """What the roles lack on the databases themselves, each reason with its statement.
+
+    :param target: None while ``database`` does not exist, which is then to be created.
+    """
+    reasons = list(privileges.of_database("source", source))
+    if target is not None:
+        return [*reasons, *privileges.of_database("target", target)]
+    here = identity_of(database.with_dbname("postgres"))
+    if not here.may_create_databases:
+        role = quoted(here.role)
+        reasons.append(
+            f"the target database {quoted(database.dbname or '')} does not exist, and role {role} may not create it:"
+            f" ALTER ROLE {role} CREATEDB"
+        )
+    return reasons
+
+
 def database_exists(target: Database) -> bool:
     """Whether the target database exists; when connecting to it fails, its server's catalog is read.
 
@@ -82,8 +101,8 @@ def _accepts_connections(target: Database) -> bool:
 
 
 @contextmanager
-def target_database(wanted: SetupRequest) -> Iterator[Identity]:
-    """Create the target database if it does not exist, for the block; yields the source's identity.
+def target_database(wanted: SetupRequest) -> Iterator[tuple[Identity, Identity]]:
+    """Create the target database if it does not exist, for the block; yields the identities of source and target.
 
     A database created here is dropped when the block raises. A crash leaves an empty database, which the next setup
     uses.
@@ -91,13 +110,18 @@ def target_database(wanted: SetupRequest) -> Iterator[Identity]:
     :raises Refused: when source and target are one database, or one of them is not durable.
     """
     source = identity_of(wanted.source)
-    databases.check(source, None, accept_fsync_off=wanted.accept_fsync_off)
-    created = not database_exists(wanted.target) and _create_database(wanted, source)
+    exists = database_exists(wanted.target)
+    known = identity_of(wanted.target) if exists else None
+    databases.check(source, known, accept_fsync_off=wanted.accept_fsync_off)
+    connections.check(source, known)
+    created = not exists and _create_database(wanted, source)
     failpoint("setup.database_made")
     try:
         with _exclusively(wanted.target):
-            databases.check(source, identity_of(wanted.target), accept_fsync_off=wanted.accept_fsync_off)
-            yield source
+            target = identity_of(wanted.target)
+            databases.check(source, target, accept_fsync_off=wanted.accept_fsync_off)
+            connections.check(source, target)
+            yield source, target
     except BaseException:
         if created:
             _drop_database(wanted.target)
@@ -154,6 +178,12 @@ def _create_database(wanted: SetupRequest, source: Identity) -> bool:
                 fix="specify others with --encoding and --locale",
             ) from None
     return True
+
+
+def create_statement_of(source: Database, target: Database) -> str:
+    """The statement with which setup creates the target, with the source's encoding and locale."""
+    version = identity_of(target.with_dbname("postgres")).version
+    return _create_statement(SetupRequest(source, target), identity_of(source), version).as_string()
 
 
 def _create_statement(wanted: SetupRequest, source: Identity, server_version: int) -> sql.Composed:

@@ -1,5 +1,10 @@
 -- name: identity
--- The identity of the database, its encoding and locale, and the privileges of the role.
+-- The identity of the database, its encoding and locale, and the privileges of the role. Connections: the limit (-1:
+-- none), and those in use by others. Sessions of other roles have no visible name.
+WITH others AS (
+    SELECT usesysid, datid FROM pg_stat_activity
+    WHERE usesysid IS NOT NULL AND coalesce(application_name, '') !~ '^confiture '
+)
 SELECT (SELECT system_identifier FROM pg_control_system())::text AS system_identifier,
        d.datname AS database, d.oid::bigint AS oid,
        current_setting('server_version_num')::int AS version,
@@ -10,20 +15,29 @@ SELECT (SELECT system_identifier FROM pg_control_system())::text AS system_ident
        current_setting('fsync') = 'on' AS fsync,
        (SELECT count(*) FROM pg_largeobject_metadata) AS large_objects,
        r.rolsuper AS superuser, r.rolbypassrls AS bypasses_row_security, r.rolname AS role,
+       r.rolinherit AS inherits, r.rolsuper OR r.rolcreatedb AS may_create_databases,
        CASE WHEN current_setting('server_version_num')::int >= 170000
             THEN has_parameter_privilege(current_user, 'event_triggers', 'SET') ELSE false END AS may_silence_events,
+       ARRAY[r.rolconnlimit, (SELECT count(*) FROM others WHERE usesysid = r.oid)]::int[] AS role_connections,
+       ARRAY[d.datconnlimit, (SELECT count(*) FROM others WHERE datid = d.oid)]::int[] AS database_connections,
+       ARRAY[current_setting('max_connections')::int - CASE WHEN r.rolsuper THEN 0 ELSE
+                 current_setting('superuser_reserved_connections')::int
+                 + coalesce(current_setting('reserved_connections', true)::int, 0) END,
+             (SELECT count(*) FROM others)]::int[] AS server_connections,
        has_database_privilege(d.oid, 'CREATE') AS may_create, has_database_privilege(d.oid, 'TEMP') AS may_temp
 FROM pg_database d JOIN pg_roles r ON r.rolname = current_user WHERE d.datname = current_database()
 
 -- name: tables
 -- Tables that a mapping may name, without partitions. A partitioned table has the rows and bytes of its leaves.
 SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
-       c.relrowsecurity AS row_security,
+       row_security_active(c.oid) AS row_security, c.relforcerowsecurity AS forces_row_security,
        coalesce(s.tuples, -1)::bigint AS tuples, coalesce(s.bytes, 0)::bigint AS bytes,
        EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid) AND c.relkind <> 'p' AS inherited_from,
        EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid) AS inherits,
        has_table_privilege(c.oid, 'SELECT') AS may_select,
        has_schema_privilege(n.oid, 'USAGE') AS may_use_schema,
+       has_schema_privilege(n.oid, 'CREATE') AS may_create_in_schema,
+       has_schema_privilege(c.relowner, n.oid, 'USAGE') AS owner_uses_schema,
        has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE')
            OR CASE WHEN current_setting('server_version_num')::int >= 170000
                    THEN has_table_privilege(c.oid, 'MAINTAIN') ELSE false END AS may_lock,
@@ -262,7 +276,8 @@ SELECT n.nspname AS schema, c.relname AS name, s.seqincrement AS increment,
        s.seqmin AS minimum, s.seqmax AS maximum,
        CASE WHEN has_sequence_privilege(c.oid, 'SELECT, USAGE') THEN pg_sequence_last_value(c.oid) END AS last,
        d.refobjid::bigint AS owner_table_oid, a.attname AS owner_column, f.fills,
-       has_sequence_privilege(c.oid, 'SELECT') AS may_select
+       has_sequence_privilege(c.oid, 'SELECT') AS may_select,
+       has_sequence_privilege(c.oid, 'UPDATE') AS may_update
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_sequence s ON s.seqrelid = c.oid
 LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid
@@ -328,6 +343,19 @@ WHERE (p.pubupdate OR p.pubdelete)
   AND (f.tables <> '[]' OR EXISTS (SELECT FROM pg_publication_rel r
                                    WHERE r.prpubid = p.oid AND (r.prqual IS NOT NULL OR r.prattrs IS NOT NULL)))
 ORDER BY p.pubname COLLATE "C"
+
+-- name: of_others
+-- Objects that a run alters, with owners whose privileges the role lacks: publications and materialized views.
+SELECT 'publication' AS kind, NULL AS schema, pubname AS name, pg_get_userbyid(pubowner) AS owner
+FROM pg_publication WHERE NOT pg_has_role(pubowner, 'USAGE')
+UNION ALL
+SELECT 'materialized view', n.nspname, c.relname, pg_get_userbyid(c.relowner)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'm' AND c.relispopulated AND NOT pg_has_role(c.relowner, 'USAGE')
+  AND n.nspname !~ '^(pg_|information_schema$|confiture$|confiture_[0-9a-f]{8}$)'
+  AND NOT EXISTS (SELECT FROM pg_depend e
+                  WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')
+ORDER BY 1, 2, 3
 
 -- name: event_triggers
 -- Event triggers that are not disabled, without those of extensions.

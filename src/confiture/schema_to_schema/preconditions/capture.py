@@ -1,4 +1,4 @@
-"""Requirements of capture for each source table: a key unless it is small, no inheritance, the owner's privileges.
+"""Requirements of capture for each source table: a key unless it is small, no inheritance.
 
 docs/invariants.md, I-4.8 and I-5.16.
 """
@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 
 from confiture.catalog_model import Catalog, Table
 from confiture.plan.model import Plan, TablePlan
-from confiture.types import quoted
 
 WAYS_OUT = (
     "fix these, exclude the tables with $omit, or stop the application and set up with --no-capture;"
@@ -27,11 +26,11 @@ def reasons(plan: Plan, source: Catalog) -> list[str]:
     found: list[str] = []
     for ref in dict.fromkeys(t.source for t in plan.tables):
         planned = [t for t in plan.tables if t.source == ref]
-        found += _of_table(source.by_ref[ref], planned, source)
+        found += _of_table(source.by_ref[ref], planned)
     return found
 
 
-def _of_table(table: Table, planned: Sequence[TablePlan], source: Catalog) -> Iterator[str]:
+def _of_table(table: Table, planned: Sequence[TablePlan]) -> Iterator[str]:
     keyless = next((t for t in planned if not (t.key or t.recopied)), None)
     if keyless is not None:
         yield f"{table.ref} has no usable key: {keyless.key_reason}; {_TOO_LARGE}"
@@ -39,7 +38,3 @@ def _of_table(table: Table, planned: Sequence[TablePlan], source: Catalog) -> It
         yield f"{table.ref} has several target tables with different keys: specify the same $key for each"
     if table.inherits or table.inherited_from:
         yield f"{table.ref} is part of an inheritance tree that is not partitioning"
-    if not (table.owned or source.identity.superuser):
-        # Only an owner may set a trigger to ENABLE ALWAYS.
-        owner, role = quoted(table.owner), quoted(source.identity.role)
-        yield f"{table.ref} belongs to {owner}: GRANT {owner} TO {role}, or ALTER TABLE {table.ref} OWNER TO {role}"

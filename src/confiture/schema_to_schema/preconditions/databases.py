@@ -1,10 +1,9 @@
-"""Requirements for both databases: different, writable, durable (I-5.4), with the privilege to create a schema."""
+"""Requirements for both databases: different, writable, durable (I-5.4)."""
 
 from __future__ import annotations
 
 from confiture.catalog_model import Identity
 from confiture.errors import Refused
-from confiture.types import quoted
 
 
 def check(source: Identity, target: Identity | None, *, accept_fsync_off: bool = False) -> None:
@@ -33,16 +32,3 @@ def check(source: Identity, target: Identity | None, *, accept_fsync_off: bool =
                 why="a crash of that server can lose committed data",
                 fix="set fsync=on there, or accept the risk with --accept-fsync-off",
             )
-        _refuse_missing_privileges(side, database)
-
-
-def _refuse_missing_privileges(side: str, database: Identity) -> None:
-    privileges = {"CREATE": database.may_create, "TEMPORARY": database.may_temp or side == "target"}
-    missing = ", ".join(name for name, there in privileges.items() if not there)
-    if missing:
-        name, role = quoted(database.database), quoted(database.role)
-        raise Refused(
-            f"missing privilege on the {side}",
-            why=f"role {role} lacks {missing} on database {name}; the run creates a schema there",
-            fix=f"GRANT {missing} ON DATABASE {name} TO {role}",
-        )
