@@ -54,6 +54,7 @@ class Throttler:
         self._speed: dict[int, float] = {}
         self._rested = False
         self._reported: Reason | None = None
+        self._said_rate: int | None = None
         self._since = self._reported_at = 0.0
         self._measured: dict[str, float] = {}
         self._lag: Reason | None = None
@@ -97,7 +98,9 @@ class Throttler:
         if self._reported is None:
             return
         self._record(None)
-        self._reported = None
+        deliberate, self._reported = self._reported.kind == "rate", None
+        if deliberate:
+            return
         self.context.progress.say(f"throttle ended after {time.monotonic() - self._since:.0f} s")
 
     def _read(self) -> Throttle:
@@ -163,7 +166,12 @@ class Throttler:
         self._record(reason.text)
         self._since = now if self._reported is None else self._since
         self._reported, self._reported_at = reason, now
-        self.context.progress.say(f"throttled: {reason.text}")
+        if reason.kind != "rate":
+            self.context.progress.say(f"throttled: {reason.text}")
+        elif self._said_rate != self.limits.max_rate:
+            # The operator's own limit applies to most chunks: one line states it.
+            self._said_rate = self.limits.max_rate
+            self.context.progress.say(f"throttled: {reason.text}")
 
     def _record(self, reason: str | None) -> None:
         def write() -> None:

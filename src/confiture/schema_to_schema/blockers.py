@@ -36,6 +36,11 @@ def described(found: Sequence[Blocker]) -> str:
     return "; ".join(map(str, found[:SHOWN]))
 
 
+def identities(found: Sequence[Blocker]) -> frozenset[object]:
+    """The blockers without their figures, which change from attempt to attempt."""
+    return frozenset((b.pid, b.started, b.gid) for b in found)
+
+
 def find(context: Context, side: str, tables: Sequence[TableRef], *, readers: bool = False) -> list[Blocker]:
     """The sessions with a lock on tables of a side that conflicts with a lock against writers, the oldest first.
 
@@ -76,17 +81,19 @@ def wait_for_locks(
     """
     names = ", ".join(map(str, tables[:SHOWN])) or f"the {side}'s catalog"
     said = None
+    reported: frozenset[object] | None = None
     began = time.monotonic()
 
     def attempt() -> T:
-        nonlocal said
+        nonlocal said, reported
         try:
             return work()
         except LOCK_CONFLICTS:
             found = find(context, side, tables, readers=readers)
             now = described(found) or "sessions that have ended since"
-            if now != said:
-                said = now
+            said = now
+            if identities(found) != reported:
+                reported = identities(found)
                 context.progress.say(f"waiting for a lock on {names}, held by {now}")
             if grace is not None and time.monotonic() - began > grace:
                 end(context, side, found)

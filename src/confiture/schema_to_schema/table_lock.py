@@ -85,6 +85,7 @@ def locked(
     :raises CutoverAborted: when the lock could not be acquired, or the write pause is used up; nothing has changed.
     """
     deadline = time.monotonic() + limits.give_up_after
+    reported: frozenset[object] = frozenset()
     for tried in itertools.count():
         context.check_lease()
         work.before()
@@ -97,7 +98,9 @@ def locked(
             side, tables, readers = again.side or side, again.tables or tables, again.side is not None
         except LOCK_CONFLICTS:
             pass
-        _after_failed_attempt(context, side, tables, limits, deadline, tried, readers=readers, command=what.command)
+        reported = _after_failed_attempt(
+            context, side, tables, limits, deadline, tried, readers=readers, command=what.command, reported=reported
+        )
 
 
 def _attempt(
@@ -164,13 +167,16 @@ def within(
     :param readers: whether sessions that only read block it as well.
     :raises CutoverAborted: when the locks were not acquired by the deadline; names the blocking sessions.
     """
+    reported: frozenset[object] = frozenset()
     for tried in itertools.count():
         context.check_lease()
         try:
             repeated(work)
             return
         except LOCK_CONFLICTS:
-            _after_failed_attempt(context, side, tables, limits, deadline, tried, readers=readers)
+            reported = _after_failed_attempt(
+                context, side, tables, limits, deadline, tried, readers=readers, reported=reported
+            )
 
 
 def too_late(command: str) -> CutoverAborted:
@@ -212,20 +218,25 @@ def _after_failed_attempt(
     *,
     readers: bool,
     command: str = "cutover",
-) -> None:
+    reported: frozenset[object],
+) -> frozenset[object]:
     """Report the sessions that blocked an attempt; terminate them or wait; abort after the deadline.
 
+    :param reported: the sessions that were reported last; the same sessions are not reported again.
+    :returns: the sessions that were found now.
     :raises CutoverAborted: after the deadline.
     """
     found = blockers.find(context, side, tables, readers=readers)
     if time.monotonic() >= deadline:
         raise _not_locked(found, side, limits, command)
+    now = blockers.identities(found)
     if limits.terminate_blockers and blockers.end(context, side, found):
-        return
-    if found:
+        return now
+    if found and now != reported:
         context.progress.say(f"waiting for locks held by {blockers.described(found)}")
     longest = min(LONGEST_WAIT, FIRST_WAIT * 2**tried)
     time.sleep(min(random.uniform(JITTER, 1.0) * longest, max(0.0, deadline - time.monotonic())))
+    return now or reported
 
 
 def _not_locked(found: Sequence[Blocker], side: str, limits: Limits, command: str) -> CutoverAborted:
