@@ -25,6 +25,10 @@ class _Stderr(logging.Handler):
 class Log:
     """Events with their values by name."""
 
+    def notice(self, text: str) -> None:
+        """Print one line, with and without ``--verbose``."""
+        print(text, file=sys.stderr, flush=True)
+
     def info(self, event: str, **values: object) -> None:
         """Print an event when ``--verbose`` was given."""
         _LOGGER.info("%s", event, extra={"values": values})
@@ -37,5 +41,9 @@ def configure(*, verbose: bool) -> None:
 
 _LOGGER.addHandler(_Stderr())
 _LOGGER.propagate = False
+for _library in ("psycopg", "psycopg.pool", "sqlalchemy", "py.warnings"):
+    # Its messages describe the inside of a connection that was lost. The error of the command names the loss itself.
+    logging.getLogger(_library).addHandler(logging.NullHandler())
+    logging.getLogger(_library).propagate = False
 configure(verbose=False)
 log = Log()

@@ -26,6 +26,8 @@ _RETRYABLE = {"57P01", "57P02", "57P03", "57P05", "25P03", "40001", "40P01", "55
 _NOT_RETRYABLE = {"53100"}
 
 RETRY_DEADLINE_SECONDS = 60
+#: Seconds after which a retry that continues is reported, once.
+NOTICE_SECONDS = 5.0
 #: Seconds until work that gave way is repeated: the application's statement has acquired its lock then.
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 
@@ -40,6 +42,33 @@ def retryable(error: BaseException) -> bool:
     if error.sqlstate in _NOT_RETRYABLE:
         return False
     return error.sqlstate[:2] in _RETRYABLE_CLASSES or error.sqlstate in _RETRYABLE
+
+
+def _notices(deadline: float) -> Callable[[tenacity.RetryCallState], None]:
+    """What to do before each repetition: log it, and print once what the retry waits for when it takes long."""
+    printed = False
+
+    def before_sleep(state: tenacity.RetryCallState) -> None:
+        nonlocal printed
+        _log_retry(state)
+        error = state.outcome.exception() if state.outcome is not None else None
+        waited = state.seconds_since_start or 0.0
+        if printed or error is None or isinstance(error, LOCK_CONFLICTS) or waited < NOTICE_SECONDS:
+            return
+        printed = True
+        log.notice(f"waiting for {_cause(error)}; retrying for up to {deadline:.0f} s, {waited:.0f} s so far")
+
+    return before_sleep
+
+
+def _cause(error: BaseException) -> str:
+    """What a retry waits for, on one line without secrets."""
+    if isinstance(error, CannotConnect):
+        return f"a connection ({error.what}: {error.why})".replace("\n", " ")
+    text = " ".join(redact(str(error)).split())
+    if isinstance(error, psycopg.Error) and error.sqlstate is not None:
+        return f"the server ({text})"
+    return f"a new connection, as one was lost ({text})"
 
 
 def _log_retry(state: tenacity.RetryCallState) -> None:
@@ -58,7 +87,7 @@ def retry(work: Callable[[], T], *, deadline: float = RETRY_DEADLINE_SECONDS) ->
         retry=tenacity.retry_if_exception(retryable),
         wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
         stop=tenacity.stop_after_delay(deadline),
-        before_sleep=_log_retry,
+        before_sleep=_notices(deadline),
         reraise=True,
     )
     return repeated(lambda: retrying(work))
