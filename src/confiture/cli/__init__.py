@@ -5,6 +5,8 @@ No file contains SQL. Exit codes are chosen in ``exit_codes``.
 
 from __future__ import annotations
 
+import errno
+import logging
 import sys
 import traceback
 from typing import Annotated
@@ -32,9 +34,11 @@ from confiture.cli import (
     schema,
     setup,
     status,
+    streams,
     throttle,
     verify,
 )
+from confiture.cli.command import Command, Group
 from confiture.errors import ConfitureError
 from confiture.log import configure
 from confiture.postgres.failure import failure
@@ -45,13 +49,13 @@ _VERBOSE = "--verbose"
 app = typer.Typer(
     name="confiture",
     help="Move a live PostgreSQL database into a new database with a new schema.",
-    no_args_is_help=True,
-    add_completion=False,
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-_migrate = typer.Typer(help="Move data between databases.", no_args_is_help=True)
-_schema = typer.Typer(help="Move a database into a new database with a new schema.", no_args_is_help=True)
+_migrate = typer.Typer(help="Move data between databases.", cls=Group)
+_schema = typer.Typer(help="Move a database into a new database with a new schema.", cls=Group)
 app.add_typer(_migrate, name="migrate")
 _migrate.add_typer(_schema, name="schema-to-schema")
 
@@ -71,11 +75,11 @@ for command in (
     throttle.throttle,
     abort.abort,
 ):
-    _schema.command(command.__name__)(command)
-app.command("build")(build.build)
-app.command("demo")(demo.demo)
-app.command("init")(init.init)
-app.command("schema")(schema.schema)
+    _schema.command(command.__name__, cls=Command)(command)
+app.command("build", cls=Command)(build.build)
+app.command("demo", cls=Command)(demo.demo)
+app.command("init", cls=Command)(init.init)
+app.command("schema", cls=Command)(schema.schema)
 app.command("status", cls=status.Command)(status.status)
 
 
@@ -90,7 +94,9 @@ def _root(
     verbose: Annotated[
         bool, typer.Option(_VERBOSE, help="Show full error details. Accepted anywhere on the command line.")
     ] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     """The options of every command. ``main`` has already removed ``--verbose``."""
 
@@ -101,9 +107,14 @@ def main() -> None:
     arguments = [argument for argument in given if argument != _VERBOSE]
     verbose = arguments != given
     configure(verbose=verbose)
+    logging.captureWarnings(True)
+    streams.prepare()
     try:
         app(arguments, prog_name="confiture")
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt) as raised:
+        # Help and usage are written by typer; everything else goes through ``terminal.emit``.
+        lost = isinstance(raised, OSError) and raised.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG)
+        error = streams.unwritten(raised) if lost and isinstance(raised, OSError) else raised
         _print_error(_described(error), verbose)
         code = exit_codes.of_error(error)
         if verbose and code == exit_codes.INTERNAL_ERROR and not isinstance(error, ConfitureError):

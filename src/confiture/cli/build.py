@@ -19,7 +19,7 @@ def build(
     ] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Build the database, in one transaction.")] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", help="The file to write; default: standard output.")
+        Path | None, typer.Option("--output", help="The file to write.", show_default="standard output")
     ] = None,
     project: options.Project = None,
     format: options.Format = options.Output.text,

@@ -33,29 +33,53 @@ class Strategy(StrEnum):
     copy = "copy"
 
 
+def environments(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The environments of the project whose names begin with ``incomplete``, for the completion of a shell."""
+    project = ctx.params.get("project")
+    names = config.environments(Path(project) if project else find_project(Path.cwd()))
+    return [name for name in names if name.startswith(incomplete)]
+
+
 Source = Annotated[
-    str | None, typer.Option("--source", help="The source database: environment, URI, conninfo or service=NAME.")
+    str | None,
+    typer.Option(
+        "--source",
+        help="The source database: environment, URI, conninfo or service=NAME.",
+        autocompletion=environments,
+    ),
 ]
 Target = Annotated[
-    str, typer.Option("--target", help="The target database: environment, URI, conninfo or service=NAME.")
+    str,
+    typer.Option(
+        "--target",
+        help="The target database: environment, URI, conninfo or service=NAME.",
+        autocompletion=environments,
+    ),
 ]
 Project = Annotated[
     Path | None,
-    typer.Option("--project", help="The folder that contains db/; default: searched from the current folder upwards."),
+    typer.Option("--project", help="The folder that contains db/.", show_default="the nearest, from here upwards"),
 ]
 MappingFile = Annotated[Path | None, typer.Option("--mapping", help="The mapping file (YAML).")]
 Format = Annotated[Output, typer.Option("--format", help="Output for people (text) or for programs (json).")]
 ChunkRows = Annotated[
-    int | None, typer.Option("--chunk-rows", min=1, help="Rows per chunk; default: chosen by the width of a row.")
+    int | None, typer.Option("--chunk-rows", min=1, help="Rows per chunk.", show_default="by the width of a row")
 ]
 ChosenStrategy = Annotated[
     Strategy | None,
-    typer.Option("--strategy", help="How to copy: through postgres_fdw, with COPY, or chosen for each table."),
+    typer.Option(
+        "--strategy",
+        help="How to copy: through postgres_fdw, with COPY, or chosen for each table.",
+        show_default="auto",
+    ),
 ]
 FdwThreshold = Annotated[
     int | None,
     typer.Option(
-        "--fdw-threshold", min=0, help="With auto, use COPY for tables of this many rows or more (10,000,000)."
+        "--fdw-threshold",
+        min=0,
+        help="With auto, use COPY for tables of this many rows or more.",
+        show_default="10000000",
     ),
 ]
 SeenAs = Annotated[
@@ -68,7 +92,10 @@ NoCapture = Annotated[
 RecopyMb = Annotated[
     int | None,
     typer.Option(
-        "--recopy-mb", min=0, help="Copy tables without a key again at the cutover, up to this many MiB (64)."
+        "--recopy-mb",
+        min=0,
+        help="Copy tables without a key again at the cutover, up to this many MiB.",
+        show_default="64",
     ),
 ]
 AcceptPublication = Annotated[
@@ -131,7 +158,7 @@ PoolName = Annotated[
 PgBouncerConfig = Annotated[
     Path | None,
     typer.Option(
-        "--pgbouncer-config", help="PgBouncer's configuration file; default: the file that PgBouncer reports."
+        "--pgbouncer-config", help="PgBouncer's configuration file.", show_default="the file that PgBouncer reports"
     ),
 ]
 NoRollback = Annotated[

@@ -19,8 +19,12 @@ def setup(
     strategy: options.ChosenStrategy = None,
     fdw_threshold: options.FdwThreshold = None,
     seen_as: options.SeenAs = None,
-    encoding: Annotated[str | None, typer.Option(help="Encoding of a new target; default: that of the source.")] = None,
-    locale: Annotated[str | None, typer.Option(help="Locale of a new target; default: that of the source.")] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Encoding of a new target.", show_default="that of the source")
+    ] = None,
+    locale: Annotated[
+        str | None, typer.Option(help="Locale of a new target.", show_default="that of the source")
+    ] = None,
     accept_fsync_off: Annotated[
         bool,
         typer.Option(

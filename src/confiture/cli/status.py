@@ -11,9 +11,8 @@ from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
-from typer.core import TyperCommand
 
-from confiture.cli import exit_codes, options, terminal
+from confiture.cli import command, exit_codes, options, terminal
 from confiture.config import find_project
 from confiture.errors import ConfitureError, WaitedOut
 from confiture.render import status as render
@@ -43,18 +42,15 @@ POLL_SECONDS = 1.0
 #: Seconds between two reports of ``--watch`` without a number.
 WATCH_SECONDS = 2.0
 
-#: The base class of usage errors. typer bundles click and exports no public name for it.
-_UsageFault: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
-
-class Command(TyperCommand):
+class Command(command.Command):
     """Usage errors exit as UNKNOWN, because 2 means CRITICAL here. ``--watch`` accepts an optional number."""
 
     def make_context(self, *arguments: Any, **more: Any) -> Any:
         """Parse the command line; give a usage error the exit code of UNKNOWN."""
         try:
             return super().make_context(*arguments, **more)
-        except _UsageFault as error:
+        except command.UsageFault as error:
             cast(Any, error).exit_code = exit_codes.of_status(Severity.UNKNOWN)
             raise
 
@@ -73,7 +69,13 @@ def _with_seconds(args: list[str]) -> list[str]:
 
 def status(
     target: Annotated[
-        str | None, typer.Option("--target", help="The target to report on; default: every environment of the project.")
+        str | None,
+        typer.Option(
+            "--target",
+            help="The target to report on.",
+            show_default="every environment of the project",
+            autocompletion=options.environments,
+        ),
     ] = None,
     project: options.Project = None,
     format: Annotated[
@@ -82,7 +84,9 @@ def status(
     every: Annotated[bool, typer.Option("--all", help="Include all tables, and runs that are over.")] = False,
     watch: Annotated[
         float | None,
-        typer.Option("--watch", min=0.2, metavar="[SECONDS]", help="Repeat the report; default: every 2 seconds."),
+        typer.Option(
+            "--watch", min=0.2, metavar="[SECONDS]", help="Repeat the report, every 2 seconds if no number is given."
+        ),
     ] = None,
     wait: Annotated[State | None, typer.Option("--wait", help="Return when a run reaches this state.")] = None,
     timeout: Annotated[float, typer.Option("--timeout", min=0, help="Maximum seconds for --wait.")] = 3600.0,
@@ -107,7 +111,11 @@ def status(
         if format is not Form.text:
             _print(report.unknown(error), format, every)
         raise typer.Exit(exit_codes.of_status(Severity.UNKNOWN)) from None
-    _print(found, format, every)
+    try:
+        _print(found, format, every)
+    except ConfitureError as error:
+        print("\n".join(error.lines()), file=sys.stderr)
+        raise typer.Exit(exit_codes.of_status(Severity.UNKNOWN)) from None
     raise typer.Exit(exit_codes.of_status(found.severity))
 
 

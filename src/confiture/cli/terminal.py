@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Unpack
 
@@ -26,7 +26,9 @@ from rich.progress import (
 
 from confiture.cli import exit_codes
 from confiture.cli.options import Output
+from confiture.cli.streams import to_nowhere, unwritten
 from confiture.commands.endpoints import Endpoints
+from confiture.errors import UsageError
 from confiture.journal.model import Run
 from confiture.render import outcome
 from confiture.render.documents import CommandResult
@@ -41,12 +43,7 @@ class _Console(Console):
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
-        _to_nowhere(sys.stderr.fileno())
-
-
-def _to_nowhere(descriptor: int) -> None:
-    # Otherwise the interpreter fails again at exit, when it flushes the remaining output.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+        to_nowhere(sys.stderr.fileno())
 
 
 class Reporter(AbstractContextManager["Reporter"]):
@@ -70,8 +67,9 @@ class Reporter(AbstractContextManager["Reporter"]):
             self._bars.stop()
 
     def say(self, text: str) -> None:
-        """Print one line."""
-        self.console.print(visible(text), markup=False, soft_wrap=True)
+        """Print one line; with the time where there is no terminal, as in a log."""
+        at = "" if self.console.is_terminal else f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} "
+        self.console.print(f"{at}{visible(text)}", markup=False, soft_wrap=True)
 
     def table(self, name: str, done: int, total: int, activity: Activity) -> None:
         """Report the rows of one table that are copied or compared.
@@ -127,11 +125,28 @@ def emit(text: str, *, as_it_is: bool = False) -> None:
 
     :param as_it_is: print control characters unchanged, for the text of a file.
     """
+    if as_it_is:
+        _refuse_escapes(text)
     try:
         print(text if as_it_is else visible(text), flush=True)
     except BrokenPipeError:
-        _to_nowhere(sys.stdout.fileno())
+        to_nowhere(sys.stdout.fileno())
         raise typer.Exit(exit_codes.BROKEN_PIPE) from None
+    except OSError as error:
+        raise unwritten(error) from None
+
+
+def _refuse_escapes(text: str) -> None:
+    """:raises UsageError: standard output cannot represent the text of a file, which an escape would change."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"standard output has the encoding {encoding}, which lacks a character of the text",
+            why=f"the character is {error.object[error.start]!a}",
+            fix="set PYTHONIOENCODING=utf-8, or write a file with --output",
+        ) from None
 
 
 def show(
@@ -162,7 +177,12 @@ def emit_either(text: str, value: Mapping[str, object], format: Output) -> None:
 
 def emit_json(value: Mapping[str, object]) -> None:
     """Print a result as one JSON document."""
-    emit(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
+    emit(json.dumps(value, indent=2, ensure_ascii=_ascii_only(), default=_plain))
+
+
+def _ascii_only() -> bool:
+    """Whether JSON has to escape other characters, because standard output cannot represent all of them."""
+    return (sys.stdout.encoding or "utf-8").lower().replace("_", "-") not in ("utf-8", "utf8")
 
 
 def _plain(value: object) -> object:

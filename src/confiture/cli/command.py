@@ -1,0 +1,102 @@
+"""The classes of commands and groups: their help, with examples and exit codes, and the text of usage errors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from confiture.cli.help_texts import EXAMPLES, EXIT_CODES, PREFIXES
+
+#: The base class of usage errors. typer bundles click and exports no public name for it.
+UsageFault: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+#: What stands for the value of an option, by the type of the value.
+_METAVARS = {"int": "NUMBER", "float": "SECONDS", "str": "TEXT", "Path": "PATH", "file": "PATH", "path": "PATH"}
+_DATABASES = ("--source", "--target")
+#: What typer adds about the limits of a number; a value outside of them is explained when it is given.
+_RANGE = re.compile(r"(?:; |(?<=\[))(?:-?[\d.]+<=)?x[<>]=-?[\d.]+(?:; )?")
+#: The sentences of the validator, and plain ones.
+_SENTENCES = (
+    (r"Input should be greater than or equal to ([\d.]+)\.?", r"it must be at least \1"),
+    (r"Input should be less than or equal to ([\d.]+)\.?", r"it must be at most \1"),
+    (r"Input should be a valid integer.*", "it must be a whole number"),
+    (r"Input should be a (?:valid|finite) number.*", "it must be a number"),
+    (r"Input should be a valid boolean.*", "it must be true or false"),
+    (r"Input should be (.+)", r"it must be \1"),
+    (r"Value error, (.+?)\.?$", r"\1"),
+)
+
+
+def _plain(message: str) -> str:
+    for pattern, sentence in _SENTENCES:
+        message = re.sub(pattern, sentence, message)
+    return message
+
+
+@contextmanager
+def _plain_faults() -> Iterator[None]:
+    """Word a usage error without the sentences of the validator."""
+    try:
+        yield
+    except UsageFault as error:
+        fault = cast(Any, error)
+        fault.message = _plain(fault.message)
+        raise
+
+
+def _metavar(option: Any, context: Any) -> str:
+    """What stands for the value of an option: a choice in full, else its kind in capital letters."""
+    if option.opts[0] in _DATABASES:
+        return "DATABASE"
+    shown = str(option.display_type(context)).strip("<>").removesuffix(" range")
+    element = re.sub(r"list\[(.*)\]", r"\1", shown)
+    return _METAVARS.get(element, shown if "|" in shown else element.upper())
+
+
+def _records(command: Any, context: Any) -> Iterator[tuple[str, str]]:
+    for option in command.get_params(context):
+        if option.param_type_name == "option" and option.metavar is None and not option.is_flag:
+            option.metavar = _metavar(option, context)
+        record = option.get_help_record(context)
+        if record is not None:
+            yield record[0], re.sub(r"\s*\[\]$", "", _RANGE.sub("", record[1]))
+
+
+class Command(TyperCommand):
+    """A command whose help ends with examples and exit codes."""
+
+    def make_context(self, *arguments: Any, **more: Any) -> Any:
+        """Parse the command line; word a usage error plainly."""
+        with _plain_faults():
+            return super().make_context(*arguments, **more)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """The options, each with the kind of its value."""
+        with formatter.section("Options"):
+            formatter.write_dl(list(_records(self, ctx)))
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Examples, as they are typed, and the exit codes."""
+        name = self.name or ""
+        with formatter.section("Examples"):
+            for example in EXAMPLES.get(name, ()):
+                formatter.write(f"{'':{formatter.current_indent}}{PREFIXES.get(name, 'confiture ')}{example}\n")
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(code), text) for code, text in EXIT_CODES.get(name, {}).items()])
+
+
+class Group(TyperGroup):
+    """A group that prints its help, and succeeds, when it is called without a command."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the command line; print the help when it is empty."""
+        if not args and not ctx.resilient_parsing:
+            typer.echo(ctx.get_help())
+            ctx.exit(0)
+        with _plain_faults():
+            return super().parse_args(ctx, args)
