@@ -33,6 +33,7 @@ def build(
         return
     text = commands.build.ddl(env, where.project)
     if output is None:
+        terminal.refuse_escapes(text)
         terminal.emit(text, as_it_is=True)
     else:
         try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import sys
 import time
 from enum import StrEnum
@@ -145,12 +147,36 @@ def _watch(look: Any, seconds: float, format: Form, every: bool) -> None:
         time.sleep(seconds)
 
 
+def _height() -> int | None:
+    """Lines of the terminal; None when standard output is not one."""
+    return shutil.get_terminal_size().lines if sys.stdout.isatty() else None
+
+
+_COLOURS = {Severity.OK: "32", Severity.WARNING: "33", Severity.CRITICAL: "31;1", Severity.UNKNOWN: "35"}
+
+
+def _coloured(text: str) -> str:
+    """The report with its severities in colour on a terminal, unless NO_COLOR is set; FORCE_COLOR is obeyed too."""
+    forced, refused = bool(os.environ.get("FORCE_COLOR")), bool(os.environ.get("NO_COLOR"))
+    if refused or not (forced or (sys.stdout.isatty() and os.environ.get("TERM") != "dumb")):
+        return text
+    words = "|".join(severity.name for severity in Severity)
+
+    def colour(word: re.Match[str]) -> str:
+        return f"\x1b[{_COLOURS[Severity[word[0]]]}m{word[0]}\x1b[0m"
+
+    return re.sub(rf"^(?:{words})(?= )", colour, text, flags=re.MULTILINE)
+
+
 def _print(found: Report, format: Form, every: bool) -> None:
     if format is Form.json:
         terminal.emit_json(found.as_json())
         return
+    if format is Form.text:
+        # Control characters of names are escaped before the colours are added.
+        terminal.emit(_coloured(visible(render.text(found, every=every, height=_height()))), as_it_is=True)
+        return
     printed = {
-        Form.text: lambda: render.text(found, every=every),
         Form.nagios: lambda: render.nagios(found),
         Form.openmetrics: lambda: render.openmetrics(found),
     }[format]()

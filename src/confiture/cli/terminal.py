@@ -125,8 +125,6 @@ def emit(text: str, *, as_it_is: bool = False) -> None:
 
     :param as_it_is: print control characters unchanged, for the text of a file.
     """
-    if as_it_is:
-        _refuse_escapes(text)
     try:
         print(text if as_it_is else visible(text), flush=True)
     except BrokenPipeError:
@@ -136,7 +134,7 @@ def emit(text: str, *, as_it_is: bool = False) -> None:
         raise unwritten(error) from None
 
 
-def _refuse_escapes(text: str) -> None:
+def refuse_escapes(text: str) -> None:
     """:raises UsageError: standard output cannot represent the text of a file, which an escape would change."""
     encoding = sys.stdout.encoding or "utf-8"
     try:

@@ -5,14 +5,21 @@ from __future__ import annotations
 import textwrap
 from datetime import datetime
 
+from rich.cells import cell_len, set_cell_size
+
 from confiture.copy.throttle import from_json
 from confiture.journal.model import TablePhase
 from confiture.states import ABORTED, CLEANED, CUTOVER, MIGRATING, SETUP, VERIFIED
 from confiture.status.facts import UNSAFE, Report, RunReport, Severity, TableReport
+from confiture.types import counted, without_public
 
 _STEPS = (SETUP, MIGRATING, VERIFIED, CUTOVER, CLEANED)
 #: Tables that the text shows of each run without ``--all``.
 TABLES_SHOWN = 10
+#: Tables that are shown on the smallest terminal.
+TABLES_AT_LEAST = 2
+#: Columns of a table's name; the middle of a longer name is omitted.
+NAME_WIDTH = 30
 #: Errors that the text shows of each run; the JSON has those of the last 24 hours.
 ERRORS_SHOWN = 3
 
@@ -22,17 +29,20 @@ WIDTH = 80
 INDENT = " " * 8
 
 
-def text(report: Report, *, every: bool = False) -> str:
-    """The report, the most severe run first, so that the first line has the severity of the whole report."""
+def text(report: Report, *, every: bool = False, height: int | None = None) -> str:
+    """The report, the most severe run first, so that the first line has the severity of the whole report.
+
+    :param height: lines of the terminal, which limit the tables that are shown; None when there is no terminal.
+    """
     unknown = [f"UNKNOWN {line}" for line in report.unknown]
-    blocks = [_run(run, report.generated_at, every) for run in sorted(report.runs, key=lambda r: -r.severity)]
+    blocks = [_run(run, report.generated_at, every, height) for run in sorted(report.runs, key=lambda r: -r.severity)]
     first = report.severity is Severity.UNKNOWN
     return "\n\n".join([*unknown, *blocks] if first else [*blocks, *unknown]) or "OK no run exists"
 
 
-def _run(run: RunReport, now: datetime, every: bool) -> str:
+def _run(run: RunReport, now: datetime, every: bool, height: int | None) -> str:
     place = f"{run.server['host']}:{run.server['port']}/{run.server['database']}"
-    lines = [
+    above = [
         *_headline_and_reasons(run),
         *_beside(f"Writes go to  {_served(run)}", f"Leave alone: {_alone(run)}", f"Undo: {run.undo}"),
         *_beside(f"Source  {run.source}", f"Target  {place}  PostgreSQL {run.server['version'].split()[0]} up"),
@@ -41,12 +51,15 @@ def _run(run: RunReport, now: datetime, every: bool) -> str:
         *_limits(run),
         *_wrapped("Steps   ", _steps(run)),
         "",
-        *_tables(run, every),
+    ]
+    below = [
         *_rest(run),
         *(f"Stale   REFRESH MATERIALIZED VIEW {view}" for view in run.stale_views),
         *_next(run),
     ]
-    return "\n".join(lines)
+    # The header of the tables and what follows them need three lines, and the shell's prompt one.
+    room = TABLES_SHOWN if height is None else max(TABLES_AT_LEAST, height - len(above) - len(below) - 4)
+    return "\n".join([*above, *_tables(run, every, min(room, TABLES_SHOWN)), *below])
 
 
 def _beside(*parts: str) -> list[str]:
@@ -150,16 +163,19 @@ def _steps(run: RunReport) -> str:
     return f"{steps} (since {_clock(run.state_since)}{back})"
 
 
-def _tables(run: RunReport, every: bool) -> list[str]:
+def _tables(run: RunReport, every: bool, room: int) -> list[str]:
     if not run.tables:
         return ["no table is planned yet"]
     # Failed tables come first, then tables in progress, then planned tables, then finished tables.
     order = {**dict.fromkeys(TablePhase, 1), TablePhase.PLANNED: 2, TablePhase.FINISHED: 3}
     rows = sorted(run.tables, key=lambda t: (0 if t.failed_chunks else order[t.phase], t.target))
-    shown = rows if every else rows[:TABLES_SHOWN]
-    width = max(5, *(len(t.target) for t in shown))
+    shown = rows if every else rows[:room]
+    short = without_public(t.target for t in run.tables)
+    names = {t.target: short[t.target] if every else _shortened(short[t.target]) for t in shown}
+    width = max(5, *(cell_len(name) for name in names.values()))
     lines = [f"{'TABLE':<{width}}  {'PHASE':<9} {'ROWS':>17} {'%':>6}  CHECKPOINT"]
-    lines += [_table(t, width) for t in shown]
+    rest = None if every else WIDTH - width - 39
+    lines += [_table(t, set_cell_size(names[t.target], width), rest) for t in shown]
     if len(rows) > len(shown):
         lines.append(f"+{len(rows) - len(shown)} more (--all)")
     if any(t.total_is_estimate for t in shown):
@@ -167,15 +183,31 @@ def _tables(run: RunReport, every: bool) -> list[str]:
     return lines
 
 
-def _table(t: TableReport, width: int) -> str:
+def _shortened(name: str) -> str:
+    """A name in at most :data:`NAME_WIDTH` columns; its beginning and its end distinguish it from others."""
+    if cell_len(name) <= NAME_WIDTH:
+        return name
+    half = (NAME_WIDTH - 3) // 2
+    end = ""
+    for character in reversed(name):
+        if cell_len(character + end) > half:
+            break
+        end = character + end
+    return set_cell_size(name, NAME_WIDTH - 3 - cell_len(end)) + "..." + end
+
+
+def _table(t: TableReport, name: str, room: int | None) -> str:
+    """One line; ``room`` is the number of columns for the checkpoint, None for any."""
     total = f"{'~' if t.total_is_estimate else ''}{_short(t.rows_total)}"
     note = (
         f"{t.rebuilt}/{t.to_rebuild} indexes and constraints" if t.phase is TablePhase.INDEXING else t.checkpoint or ""
     )
     if t.failed_chunks:
-        note = f"{t.failed_chunks} chunks FAILED: {t.last_error or ''}"
+        note = f"{counted(t.failed_chunks, 'chunk')} FAILED: {t.last_error or ''}"
     rows = f"{_short(t.rows_done)}/{total}"
-    return f"{t.target:<{width}}  {t.phase:<9} {rows:>17} {t.percent:>6.1f}  {note}".rstrip()
+    if room is not None and cell_len(note) > max(room, 10):
+        note = set_cell_size(note, max(room, 10) - 3) + "..."
+    return f"{name}  {t.phase:<9} {rows:>17} {t.percent:>6.1f}  {note}".rstrip()
 
 
 def _rest(run: RunReport) -> list[str]:
@@ -185,14 +217,13 @@ def _rest(run: RunReport) -> list[str]:
     waiting = run.locks["waiting_for_us"]
     verification = run.verification
     checked = f" at {_clock(verification['checked_at'])}" if verification["checked_at"] else ""
-    found = f", {verification['differences']} differences" if verification["differences"] else ""
+    found = f", {counted(verification['differences'], 'difference')}" if verification["differences"] else ""
     stale = ", stale" if verification["stale"] else ""
     age = verification["last_complete_seconds"]
     complete = f", last complete {_span(age)} ago" if age is not None else ""
     lines = [
         f"Changes {changes}",
-        f"Locks   {f'{waiting} sessions are blocked by confiture' if waiting else 'no session is blocked by confiture'}"
-        + ("; confiture is waiting for a lock" if run.locks["we_wait"] else ""),
+        f"Locks   {_blocked(waiting)}" + ("; confiture is waiting for a lock" if run.locks["we_wait"] else ""),
         f"Verify  {verification['status']}{checked}{found}{stale}{complete}",
         f"Errors  {len(run.errors)} in 24 h" if run.errors else "Errors  none in 24 h",
     ]
@@ -201,13 +232,25 @@ def _rest(run: RunReport) -> list[str]:
     return lines
 
 
+def _blocked(waiting: int) -> str:
+    """The sessions that confiture blocks, in words."""
+    if not waiting:
+        return "no session is blocked by confiture"
+    return f"{counted(waiting, 'session')} {'is' if waiting == 1 else 'are'} blocked by confiture"
+
+
 def _clock(value: datetime | None) -> str:
-    return "-" if value is None else f"{value:%m-%d %H:%M}Z"
+    return "-" if value is None else f"{value:%Y-%m-%d %H:%M}Z"
 
 
 def _span(seconds: float) -> str:
     minutes = int(seconds // 60)
-    return f"{minutes // 60} h {minutes % 60} m" if minutes >= 60 else f"{minutes} m"
+    if minutes < 1:
+        return f"{max(0, int(seconds))} s"
+    if minutes < 60:
+        return f"{minutes} m"
+    hours = minutes // 60
+    return f"{hours // 24} d {hours % 24} h" if hours >= 48 else f"{hours} h {minutes % 60} m"
 
 
 def _short(number: float) -> str:

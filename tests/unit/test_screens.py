@@ -1,0 +1,109 @@
+"""What the commands print on a terminal of 80 columns and 24 lines, without a database."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import typer
+from rich.cells import cell_len
+
+from confiture.cli import app
+from confiture.cli.help_texts import EXAMPLES, EXIT_CODES
+from confiture.journal.model import TablePhase
+from confiture.render import status as render
+from confiture.status.facts import ProgressReport, Report, RunnerReport, RunReport, Severity, TableReport
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+TABLE = TableReport("public.a", "public.b", TablePhase.COPYING, "copy", 5, 9, True, "id=5", 1, 0, None, 0, 0)
+RUN = RunReport(
+    "0123abcd", "prod", "prod_new", "migrating", NOW, NOW - timedelta(seconds=40), "source", None, None, None,
+    Severity.CRITICAL, ("the runner is dead",), RunnerReport("ops", 1, "1", "migrate", NOW, 90.0, alive=False, ended=False),
+    0, None, ProgressReport(5, 9, True, 55.0, None, None),
+    {"active": False, "reason": None, "since": None, "limits": {}}, None, (TABLE,),
+    {"captured": True, "applied": 0, "backlog": 0, "oldest_seconds": 0.0}, {"waiting_for_us": 1, "we_wait": 0},
+    {"status": "not run", "checked_at": None, "stale": False, "differences": 0, "last_complete_at": None,
+     "last_complete_seconds": None},
+    {"possible": False, "why": "", "command": None}, (), (), "safe", "abort",
+    {"action": "continue", "command": "confiture migrate schema-to-schema migrate --target prod_new",
+     "alternatives": [], "hint": None},
+    {"host": "db", "port": 5432, "database": "app_new", "version": "17.1"},
+)  # fmt: skip
+
+
+def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    below = getattr(command, "commands", None)
+    if below is None:
+        yield path
+    for name, inner in (below or {}).items():
+        yield from leaves(inner, (*path, name))
+
+
+LEAVES = list(leaves(typer.main.get_command(app)))
+
+
+def run(*words: str, **given: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "confiture", *words], capture_output=True, text=True, check=False, **given
+    )
+
+
+def test_every_command_has_examples_and_exit_codes() -> None:
+    names = {path[-1] for path in LEAVES}
+    assert names - set(EXAMPLES) == names - set(EXIT_CODES) == set()
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=" ".join)
+def test_the_help_of_a_command_is_short_of_types(path: tuple[str, ...]) -> None:
+    found = run(*path, "-h")
+    assert found.returncode == 0
+    assert "Examples:" in found.stdout
+    assert "Exit codes:" in found.stdout
+    assert " range" not in found.stdout
+    assert "<str>" not in found.stdout
+    assert "x>=" not in found.stdout
+
+
+@pytest.mark.parametrize("path", [(), ("migrate",), ("migrate", "schema-to-schema")], ids=len)
+def test_a_group_without_a_command_prints_its_help(path: tuple[str, ...]) -> None:
+    found = run(*path)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert "Commands:" in found.stdout
+
+
+@pytest.mark.parametrize("value", ["0", "x", "1.5"])
+def test_a_wrong_number_is_explained_in_plain_words(value: str) -> None:
+    found = run("migrate", "schema-to-schema", "migrate", "--target", "x", "--chunk-rows", value)
+    assert found.returncode == 2
+    assert "it must be" in found.stderr
+    assert "Input should" not in found.stderr
+
+
+def test_a_full_disk_is_reported_without_a_traceback() -> None:
+    with open("/dev/full", "w") as full:
+        words = [sys.executable, "-m", "confiture", "status", "--format", "json", "--target", "x"]
+        found = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert found.returncode == 3
+    assert "No space left" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+@pytest.mark.parametrize("name", ["t", "a_table_with_a_very_long_name_that_never_seems_to_end", "表" * 20])
+def test_a_report_of_many_tables_fits_a_terminal(name: str) -> None:
+    tables = tuple(replace(TABLE, target=f'public."{name}{n}"') for n in range(300))
+    lines = render.text(Report(NOW, (replace(RUN, tables=tables),)), height=24).splitlines()
+    assert len(lines) < 24
+    assert all(cell_len(line) <= 80 for line in lines)
+    assert lines[0].startswith("CRITICAL")
+    assert lines[-1].endswith("--target prod_new")
+
+
+def test_dates_have_a_year_and_short_ages_have_seconds() -> None:
+    printed = render.text(Report(NOW, (RUN,)))
+    assert "2026-01-01 11:59Z (40 s)" in printed
+    assert "1 session is blocked" in printed
