@@ -40,7 +40,7 @@ class UsageError(ConfitureError):
 
 
 class Fault:
-    """One fault of an input file, with its line and column (both from 1)."""
+    """One fault of an input file, with its line and column (both from 1); of no file if ``file`` is empty."""
 
     __slots__ = ("column", "file", "hint", "line", "message")
 
@@ -52,8 +52,8 @@ class Fault:
         self.hint = hint
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}:{self.column}: {self.message}"
-        return f"{place} ({self.hint})" if self.hint else place
+        place = f"{self.file}:{self.line}:{self.column}: " if self.file else ""
+        return f"{place}{self.message} ({self.hint})" if self.hint else f"{place}{self.message}"
 
     def __repr__(self) -> str:
         return f"Fault({self!s})"

@@ -86,13 +86,13 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """A whole mapping file. ``text`` is its contents, for the journal."""
+    """A whole mapping file. ``text`` is its contents, for the journal; ``file`` is empty if there is none."""
 
     tables: tuple[TableMapping, ...] = ()
     omit: tuple[Name, ...] = ()
     large_objects: bool = False
     text: str = ""
-    file: str = "(no mapping)"
+    file: str = ""
     trusted: tuple[Function, ...] = ()
 
 

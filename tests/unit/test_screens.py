@@ -23,7 +23,8 @@ NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 TABLE = TableReport("public.a", "public.b", TablePhase.COPYING, "copy", 5, 9, True, "id=5", 1, 0, None, 0, 0)
 RUN = RunReport(
     "0123abcd", "prod", "prod_new", "migrating", NOW, NOW - timedelta(seconds=40), "source", None, None, None,
-    Severity.CRITICAL, ("the runner is dead",), RunnerReport("ops", 1, "1", "migrate", NOW, 90.0, alive=False, ended=False),
+    Severity.CRITICAL, ("the runner is dead",),
+    RunnerReport("ops", 1, "1", "migrate", NOW, 90.0, alive=False, ended=False),
     0, None, ProgressReport(5, 9, True, 55.0, None, None),
     {"active": False, "reason": None, "since": None, "limits": {}}, None, (TABLE,),
     {"captured": True, "applied": 0, "backlog": 0, "oldest_seconds": 0.0}, {"waiting_for_us": 1, "we_wait": 0},
@@ -89,7 +90,7 @@ def test_a_full_disk_is_reported_without_a_traceback() -> None:
         words = [sys.executable, "-m", "confiture", "status", "--format", "json", "--target", "x"]
         found = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert found.returncode == 3
-    assert "No space left" in found.stderr
+    assert "no environment" in found.stderr
     assert "Traceback" not in found.stderr
 
 

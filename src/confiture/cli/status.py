@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 import time
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -111,7 +112,8 @@ def status(
     except ConfitureError as error:
         print(visible("\n".join(error.lines())), file=sys.stderr)
         if format is not Form.text:
-            _print(report.unknown(error), format, every)
+            with suppress(ConfitureError):  # one error is reported already
+                _print(report.unknown(error), format, every)
         raise typer.Exit(exit_codes.of_status(Severity.UNKNOWN)) from None
     try:
         _print(found, format, every)
