@@ -36,7 +36,7 @@ def prepare() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    if type(sys.stderr) is io.TextIOWrapper:
+    if isinstance(sys.stderr, io.TextIOWrapper) and sys.stderr is sys.__stderr__:
         # The buffer is shared: sys.__stderr__ stays open and usable.
         encoding = sys.stderr.encoding
         sys.stderr = _Stderr(sys.stderr.buffer, encoding=encoding, errors="backslashreplace", line_buffering=True)
