@@ -58,13 +58,15 @@ def _metavar(option: Any, context: Any) -> str:
     return _METAVARS.get(element, shown if "|" in shown else element.upper())
 
 
-def _records(command: Any, context: Any) -> Iterator[tuple[str, str]]:
+def _records(command: Any, context: Any, kind: str) -> Iterator[tuple[str, str]]:
     for option in command.get_params(context):
+        if option.param_type_name != kind:
+            continue
         if option.param_type_name == "option" and option.metavar is None and not option.is_flag:
             option.metavar = _metavar(option, context)
         record = option.get_help_record(context)
         if record is not None:
-            yield record[0], re.sub(r"\s*\[\]$", "", _RANGE.sub("", record[1]))
+            yield re.sub(r" <.*>$", "", record[0]), re.sub(r"\s*\[\]$", "", _RANGE.sub("", record[1]))
 
 
 class Command(TyperCommand):
@@ -76,9 +78,11 @@ class Command(TyperCommand):
             return super().make_context(*arguments, **more)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """The options, each with the kind of its value."""
-        with formatter.section("Options"):
-            formatter.write_dl(list(_records(self, ctx)))
+        """The arguments and options, each option with the kind of its value."""
+        for title, kind in (("Arguments", "argument"), ("Options", "option")):
+            if found := list(_records(self, ctx, kind)):
+                with formatter.section(title):
+                    formatter.write_dl(found)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Examples, as they are typed, and the exit codes."""

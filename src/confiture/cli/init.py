@@ -18,7 +18,7 @@ def init(
     name: Annotated[str, typer.Argument(help="The name of the source's environment.")] = "prod",
     url: Annotated[
         str | None,
-        typer.Option("--url", help="The source's address without a password; default: the variable NAME_URL."),
+        typer.Option("--url", help="The source's address without a password.", show_default="the variable NAME_URL"),
     ] = None,
     project: options.Project = None,
 ) -> None:

@@ -12,7 +12,9 @@ from confiture.errors import UsageError
 from confiture.types import did_you_mean
 
 
-def schema(name: Annotated[str | None, typer.Argument(help="The document; default: list the names.")] = None) -> None:
+def schema(
+    name: Annotated[str | None, typer.Argument(help="The document.", show_default="list the names")] = None,
+) -> None:
     """Print the JSON schema of a document, or the names of all."""
     folder = resources.files("confiture") / "schemas"
     names = sorted(file.name.removesuffix(".json") for file in folder.iterdir() if file.name.endswith(".json"))
