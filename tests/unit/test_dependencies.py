@@ -1,0 +1,35 @@
+"""The page on dependencies lists every package that an installation contains."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+PAGE = Path(__file__).parents[2] / "docs/dependencies.md"
+
+
+def _installed(name: str, found: set[str]) -> None:
+    """Add a package and everything that it requires, without extras, except psycopg's binary package."""
+    name = re.sub(r"[-_.]+", "-", name).lower()
+    try:
+        required = distribution(name).requires or []
+    except PackageNotFoundError:
+        return  # not for this platform or this version of Python
+    if name in found:
+        return
+    found.add(name)
+    for requirement in required:
+        if "extra ==" not in requirement or (name, "binary" in requirement) == ("psycopg", True):
+            match = re.match(r"[A-Za-z0-9_.-]+", requirement)
+            assert match is not None
+            _installed(match[0], found)
+
+
+def test_page_lists_every_package_that_is_installed() -> None:
+    found: set[str] = set()
+    _installed("confiture", found)
+    rows = re.findall(r"^\| ([a-z0-9, -]+) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    listed = {name for row in rows for name in row.split(", ")} - {"package"}
+    assert found - {"confiture"} <= listed
+    assert listed - found <= {"typing-extensions"}
