@@ -81,7 +81,6 @@ def test_a_defect_exits_with_1_and_prints_a_traceback_only_if_verbose(project: P
 @pytest.mark.parametrize(
     "arguments",
     [
-        (),
         ("no-such-command",),
         ("migrate", "schema-to-schema", "setup"),
         ("migrate", "schema-to-schema", "migrate", "--target", "x", "--chunk-rows", "0"),
