@@ -153,6 +153,13 @@ def test_all_faults_of_a_mapping_are_listed_and_exit_with_2(project: Project, co
         assert untouched(project)
 
 
+def test_setup_without_the_mapping_that_it_needs_says_so(project: Project) -> None:
+    message = error(project.step("setup", "--source", "prod", check=2))
+    assert "without a mapping, the plan has 3 faults" in message
+    assert "--mapping" in message
+    assert untouched(project)
+
+
 def test_a_missing_mapping_exits_with_2(project: Project) -> None:
     assert "nope.yaml" in error(project.setup("--mapping", "nope.yaml", check=2))
     assert untouched(project)

@@ -112,8 +112,8 @@ def test_an_installed_wheel_moves_a_database(installed: Path, tmp_path: Path, da
         command = ("migrate", "schema-to-schema", name, "--target", "new", *options)
         run_confiture(installed, *command, cwd=tmp_path, env={"OLD_URL": source.conninfo})
 
-    step("setup", "--source", "old")
-    step("migrate", "--mapping", "column_mapping.yaml", "--chunk-rows", "100")
+    step("setup", "--source", "old", "--mapping", "column_mapping.yaml", "--chunk-rows", "100")
+    step("migrate")
     step("verify")
     copied = target.rows("SELECT id, login_name FROM public.tb_user ORDER BY id")
     assert copied == source.rows("SELECT id, username FROM tb_user ORDER BY id")

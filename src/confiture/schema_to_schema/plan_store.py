@@ -37,7 +37,7 @@ from confiture.runner.context import Context
 from confiture.schema_to_schema.deferred_objects import describe, take_off
 from confiture.schema_to_schema.preconditions import capture, ddl_roles
 from confiture.states import VERIFIED
-from confiture.types import Json, TableRef, grouped, quoted, shell_word
+from confiture.types import Json, TableRef, counted, grouped, quoted, shell_word
 
 #: The facts of each source table, by aspect, in the snapshot of the plan.
 Fingerprints = dict[TableRef, dict[str, str]]
@@ -152,9 +152,15 @@ def read_catalog(session: Session) -> tuple[Catalog, Fingerprints]:
 
 
 def faulty(found: Sequence[Fault]) -> FaultyInput:
-    """All faults of a mapping as one error."""
+    """All faults of a mapping as one error; a fault without a file is one of the plan without a mapping."""
+    if not any(fault.file for fault in found):
+        return FaultyInput(
+            f"without a mapping, the plan has {counted(len(found), 'fault')}",
+            found,
+            fix="write what differs between the schemas into a file, and name it with --mapping; nothing was changed",
+        )
     return FaultyInput(
-        f"the mapping has {len(found)} fault{'s' if len(found) > 1 else ''}",
+        f"the mapping has {counted(len(found), 'fault')}",
         found,
         fix="fix them, then run the same command again; nothing was changed",
     )
