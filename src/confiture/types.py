@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
@@ -109,23 +109,40 @@ def without_public(names: Iterable[str]) -> dict[str, str]:
     return {name: name.removeprefix("public.") if tails[name.rpartition(".")[2]] == 1 else name for name in full}
 
 
-_NAME = r"(?:[a-z_][a-z0-9_$]*|\"(?:[^\"]|\"\")+\")"
-_SUBJECT = re.compile(rf"({_NAME}\.{_NAME}) (.+)", re.DOTALL)
+#: A name as :func:`quoted` writes it, for a regular expression.
+NAME = r"(?:[a-z_][a-z0-9_$]*|\"(?:[^\"]|\"\")+\")"
+_SUBJECT = re.compile(
+    rf"(?:(?P<kind>sequence) )?(?P<name>{NAME}\.{NAME}) (?P<rest>.+)"
+    rf"|(?P<index>index) (?P<on>{NAME} of {NAME}\.{NAME}) (?P<says>.+)",
+    re.DOTALL,
+)
+#: The plural of the kinds of objects that are the subject of a sentence.
+_PLURALS = {"": "tables", "sequence": "sequences", "index": "indexes"}
 
 
-def grouped(sentences: Iterable[str]) -> list[str]:
-    """Sentences whose subject is a table: those that say the same of several tables become one."""
-    found: dict[str, list[str]] = {}
+def grouped(sentences: Iterable[str], shown: int | None = None) -> list[str]:
+    """Sentences whose subject is a table, sequence or index: those that say the same of several become one.
+
+    :param shown: names that such a sentence has; None for all of them.
+    """
+    found: dict[tuple[str, str], list[str]] = {}
     for sentence in sentences:
         match = _SUBJECT.fullmatch(sentence)
-        subject, rest = (match[1], match[2]) if match else ("", sentence)
-        found.setdefault(rest, []).append(subject)
+        kind = (match["kind"] or match["index"] or "") if match else ""
+        subject, rest = (match["name"] or match["on"], match["rest"] or match["says"]) if match else ("", sentence)
+        found.setdefault((kind, rest), []).append(subject)
     return [
-        f"each of {len(names):,} tables ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''}) {rest}"
+        f"each of {len(names):,} {_PLURALS[kind]} ({some(names, shown)}) {rest}"
         if len(names) > 1
-        else f"{names[0]} {rest}".strip()
-        for rest, names in found.items()
+        else f"{kind} {names[0]} {rest}".strip()
+        for (kind, rest), names in found.items()
     ]
+
+
+def some(names: Sequence[str], shown: int | None) -> str:
+    """The first names, and the number of the others; all names if ``shown`` is None."""
+    more = len(names) - shown if shown is not None else 0
+    return ", ".join(names[:shown]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def counted(number: int, noun: str) -> str:

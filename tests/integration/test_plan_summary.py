@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from confiture.commands.options import RunOptions
 from confiture.commands.plan import make, next_command, table_named
-from confiture.errors import Refused, UsageError
+from confiture.errors import MissingPrivileges, Refused, UsageError
 from confiture.render import plan as render
 from confiture.types import TableRef, grouped, short_names
 from live import LiveRun
@@ -23,7 +24,8 @@ def _text(live: LiveRun, **choices: object) -> str:
     planned = make(live.where, chosen)
     following = next_command(live.where, chosen, planned)
     listed = render.table_list(planned.plan)
-    return f"{listed}\n{render.summary(planned.plan, captured=planned.captured, following=following)}"
+    summary = render.summary(planned.plan, captured=planned.captured, blockers=planned.blockers, following=following)
+    return f"{listed}\n{summary}"
 
 
 def test_plan_of_hundreds_of_tables_fits_on_a_screen_or_two(databases: Databases, tmp_path: Path) -> None:
@@ -63,8 +65,12 @@ def test_table_is_found_with_and_without_its_schema(databases: Databases, tmp_pa
     live = LiveRun(databases, tmp_path, KEYLESS, KEYLESS)
     plan = live.plan()
     assert table_named(plan, "lookup1") == table_named(plan, "public.lookup1")
-    with pytest.raises(UsageError, match="no table nowhere"):
+    with pytest.raises(UsageError, match="no table lokup1") as unknown:
+        table_named(plan, "lokup1")
+    assert unknown.value.why == "it has 6 tables of the target; did you mean lookup1?"
+    with pytest.raises(UsageError) as unknown:
         table_named(plan, "nowhere")
+    assert unknown.value.why == "it has 6 tables of the target"
 
 
 def test_equal_refusals_of_several_tables_are_one(databases: Databases, tmp_path: Path) -> None:
@@ -73,9 +79,55 @@ def test_equal_refusals_of_several_tables_are_one(databases: Databases, tmp_path
     live = LiveRun(databases, tmp_path, parent + children, parent + children)
     with pytest.raises(Refused) as refused:
         live.plan()
-    assert "each of 7 tables (public.child0, public.child1, public.child2, public.child3, ...) is part of" in str(
-        refused.value.why
+    # All of them are named, because each needs a way out.
+    names = ", ".join(f"public.child{n}" for n in range(6))
+    assert f"each of 7 tables ({names}, public.parent) is part of" in str(refused.value.why)
+
+
+def test_one_grant_names_all_tables_that_lack_a_privilege(databases: Databases, tmp_path: Path) -> None:
+    """The statements are complete: after them, no SELECT privilege is missing."""
+    live = LiveRun(databases, tmp_path, KEYED + KEYLESS, KEYED + KEYLESS)
+    reader = f"{live.source.name}_reader"
+    live.source.sql(
+        f"CREATE ROLE {reader} LOGIN PASSWORD 'x'; GRANT TEMPORARY ON DATABASE {live.source.name} TO {reader}"
     )
+    try:
+        where = replace(live.where, source=live.source.server.conninfo(live.source.name, user=reader, password="x"))
+        with pytest.raises(MissingPrivileges) as refused:
+            make(where, live.chosen(capture=False))
+        granting = [line.rpartition(": ")[2] for line in str(refused.value.why).splitlines()]
+        assert len([line for line in granting if line.startswith("GRANT SELECT ON ")]) == 1
+        for statement in granting:
+            live.source.sql(statement)
+        assert len(make(where, live.chosen(capture=False)).plan.tables) == 306
+    finally:
+        live.source.sql(f"DROP OWNED BY {reader} CASCADE; DROP ROLE {reader}")
+
+
+@pytest.mark.parametrize("capture", [True, False])
+def test_plan_names_sessions_that_setup_would_wait_for(databases: Databases, tmp_path: Path, capture: bool) -> None:
+    live = LiveRun(databases, tmp_path, KEYLESS, KEYLESS)
+    with (
+        live.source.connect(application_name="a nightly job", autocommit=False) as writer,
+        live.source.connect(application_name="a report", autocommit=False) as reader,
+    ):
+        writer.execute("INSERT INTO lookup1 VALUES ('x')")
+        reader.execute("SELECT * FROM lookup1")
+        writer.execute("SELECT pg_sleep(1.1)")
+        found = make(live.where, live.chosen(capture=capture)).blockers
+        assert [b.application_name for b in found] == (["a nightly job"] if capture else [])
+        if capture:
+            assert "Blocked    setup would wait now for pid" in _text(live)
+    assert make(live.where, live.choices).blockers == ()
+    live.setup()
+    assert make(live.where, live.choices).blockers == ()
+
+
+def test_equal_notes_are_one_line(databases: Databases, tmp_path: Path) -> None:
+    new = "".join(f"CREATE SEQUENCE s{n}; CREATE TABLE empty{n} (id int PRIMARY KEY);" for n in range(30))
+    text = _text(LiveRun(databases, tmp_path, KEYLESS, KEYLESS + new))
+    assert text.count("has no counterpart on the source") == text.count("has no table on the") == 1
+    assert "each of 30 sequences (public.s0, " in text
 
 
 def test_sentences_are_grouped_by_what_they_say() -> None:
@@ -83,6 +135,13 @@ def test_sentences_are_grouped_by_what_they_say() -> None:
         'each of 2 tables (public.a, "A b"."c d") is old',
         "public.e is new",
         "nothing of a table",
+    ]
+    several = ["sequence public.s keeps its value", "index i of public.a is off", "public.t keeps its value"]
+    assert grouped(several) == several
+    assert grouped([*several, "sequence public.u keeps its value", "index j of public.a is off"], 1) == [
+        "each of 2 sequences (public.s and 1 more) keeps its value",
+        "each of 2 indexes (i of public.a and 1 more) is off",
+        "public.t keeps its value",
     ]
 
 

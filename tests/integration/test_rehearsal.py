@@ -155,6 +155,8 @@ def test_session_that_blocks_the_lock_is_the_problem_of_a_rehearsal(live: LiveRu
         assert len(found.parts) == 7
         assert rehearsed(live, ignore_blockers=True).problem is None
         assert rehearsed(live, Limits(lock_timeout=600)).problem is None
+        # A cutover with this option would terminate it.
+        assert rehearsed(live, Limits(terminate_blockers=True)).problem is None
     assert rehearsed(live).problem is None
 
 
@@ -164,6 +166,20 @@ def test_rehearsal_that_is_too_slow_shows_its_parts(live: LiveRun) -> None:
     assert len(found.parts) == 7
     assert "would be aborted now" in render.said(found, "cutover")
     assert "catch up" in "\n".join(render.text(found))
+    assert "expected write pause" in render.text(found)[0]
+    assert found.complete
+
+
+def test_rehearsal_of_rows_that_differ_shows_what_it_measured_and_blockers(live: LiveRun) -> None:
+    live.tamper("UPDATE account SET owner = 'tampered' WHERE id = 5")
+    live.touch("account", 5)
+    with live.source.connect(application_name="the report", autocommit=False) as reader:
+        reader.execute("LOCK TABLE account IN ROW EXCLUSIVE MODE")
+        found = rehearsed(live)
+    assert "differ" in str(found.problem)
+    assert not found.complete
+    assert "measured before the problem" in render.text(found)[0]
+    assert "the report" in render.text(found)[-1]
 
 
 def test_rehearsed_rollback_reports_its_blockers(databases: Databases, tmp_path: Path) -> None:

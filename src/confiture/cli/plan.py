@@ -57,12 +57,13 @@ def show(
 ) -> None:
     """Print the plan of a run."""
     planned = commands.plan.make(where, chosen, accept_fsync_off=accept_fsync_off)
+    following = commands.plan.next_command(where, chosen, planned)
     if format is options.Output.json:
-        terminal.emit_json(render.as_json(planned.plan))
+        terminal.emit_json(render.as_json(planned.plan, planned.blockers, following))
         return
     if table is not None:
         terminal.emit("\n".join(render.one_table(commands.plan.table_named(planned.plan, table))))
         return
     tables = render.full(planned.plan) if all_tables else render.table_list(planned.plan)
-    following = commands.plan.next_command(where, chosen, planned)
-    terminal.emit(f"{tables}\n\n{render.summary(planned.plan, captured=planned.captured, following=following)}")
+    summary = render.summary(planned.plan, captured=planned.captured, blockers=planned.blockers, following=following)
+    terminal.emit(f"{tables}\n\n{summary}")

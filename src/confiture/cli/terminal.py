@@ -116,7 +116,7 @@ class Reporter(AbstractContextManager["Reporter"]):
             return
         self._printed[name] = now
         percent = min(100.0, 100 * done / total) if total else 100.0
-        left = f", ETA {(total - done) / rate:.0f} s" if rate and done < total else ""
+        left = f", {rate:,.0f} rows/s, ETA {(total - done) / rate:.0f} s" if rate and done < total else ""
         self.say(f"{name}: {activity} {done:,}/{total:,} rows ({percent:.1f} %){left}")
 
 

@@ -152,11 +152,10 @@ def rehearse(
             pass
         if live:
             return run, rehearsal.rehearse(context, plan, limits, ignore_blockers=ignore_blockers)
-        try:
-            return run, rehearsal.rehearse_stopped(context, plan, limits, ignore_blockers=ignore_blockers)
-        except Differs as error:
-            _write_differing(error, where, report)
-            raise
+        found = rehearsal.rehearse_stopped(context, plan, limits, ignore_blockers=ignore_blockers)
+        if isinstance(found.problem, Differs):
+            _write_differing(found.problem, where, report)
+        return run, found
 
 
 def _write_differing(error: Differs, where: Endpoints, report: Path) -> None:

@@ -22,11 +22,12 @@ from confiture.plan.model import RECOPY_MB, Options, Plan, TablePlan, plan_from_
 from confiture.postgres import yielding
 from confiture.postgres.session import Session, Transaction
 from confiture.runner.context import Context
-from confiture.schema_to_schema import plan_store, reverse, setup
+from confiture.schema_to_schema import blockers, plan_store, reverse, setup
+from confiture.schema_to_schema.outcomes import Blocker
 from confiture.schema_to_schema.plan_store import Planned
 from confiture.schema_to_schema.preconditions import connections, databases, functions, publications
 from confiture.states import CUTOVER, MIGRATING, SETUP, VERIFIED
-from confiture.types import shell_word
+from confiture.types import counted, did_you_mean, shell_word
 
 _STATUS = "confiture status --target"
 
@@ -93,7 +94,13 @@ def make(where: Endpoints, choices: RunOptions, *, accept_fsync_off: bool = True
             check_publications(source, choices)
         planned = propose(source, target, run, choices, exists=exists, missing=missing)
         captured = options_of(choices, run.options if run else {}, None).capture
-        return replace(planned, state=run.state if run else None, captured=captured)
+        waits = _blockers(source, planned.plan) if run is None and captured else ()
+        return replace(planned, state=run.state if run else None, captured=captured, blockers=waits)
+
+
+def _blockers(source: Database, plan: Plan) -> tuple[Blocker, ...]:
+    with Session(source, "plan") as session, session.transaction(read_only=True) as tx:
+        return tuple(blockers.lasting(tx, [t.source for t in plan.tables]))
 
 
 def next_command(where: Endpoints, choices: RunOptions, planned: Planned) -> str:
@@ -235,8 +242,12 @@ def table_named(plan: Plan, name: str) -> TablePlan:
     for table in plan.tables:
         if name in (str(table.target), table.target.name, f"{table.target.schema}.{table.target.name}"):
             return table
-    known = ", ".join(str(t.target) for t in plan.tables)
-    raise UsageError(f"the plan has no table {name}", why=f"it has {known}", fix="name one of these")
+    close = did_you_mean(name, [word for t in plan.tables for word in (t.target.name, str(t.target))])
+    raise UsageError(
+        f"the plan has no table {name}",
+        why=f"it has {counted(len(plan.tables), 'table')} of the target; {close}".removesuffix("; "),
+        fix="name a table of the target; plan --all prints every table",
+    )
 
 
 def rollback_problems(where: Endpoints) -> tuple[str, ...]:

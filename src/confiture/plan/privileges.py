@@ -5,11 +5,12 @@ Every reason ends with its statement, complete and quoted, for an administrator 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 from confiture.catalog_model import Catalog, Identity, Sequence, Table
 from confiture.errors import MissingPrivileges
-from confiture.types import grouped, quoted
+from confiture.types import NAME, counted, grouped, quoted
 
 #: The PostgreSQL version since which MAINTAIN allows a role to lock a table that it cannot write.
 MAINTAIN_SINCE = 17
@@ -18,12 +19,33 @@ INHERIT_SINCE = 16
 
 
 def refusal(reasons: Iterable[str]) -> MissingPrivileges:
-    """All reasons as one error; those that say the same of several tables are one line."""
+    """All reasons as one error; those that say the same of several objects are one line."""
     return MissingPrivileges(
         "privileges are missing",
-        why="\n".join(grouped(reasons)),
+        why="\n".join(grouped(_together(reasons))),
         fix="an administrator runs these statements, each on the side it names; then run the same command again",
     )
+
+
+_ON_ONE = re.compile(
+    rf"(missing \w+ privilege on )(sequence )?(?P<ref>{NAME}\.{NAME})"
+    r"( of the .+: GRANT \w+ ON (?:SEQUENCE )?)(?P=ref)( TO .+)"
+)
+
+
+def _together(reasons: Iterable[str]) -> Iterator[str]:
+    """The reasons, with one statement for all objects on which the same privilege is missing."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for reason in reasons:
+        match = _ON_ONE.fullmatch(reason)
+        refs = found.setdefault((match[1], match[2] or "", match[4], match[5]) if match else (reason,), [])
+        refs += [match["ref"]] if match else []
+    for words, refs in found.items():
+        if len(refs) < 2:
+            yield words[0] if not refs else f"{words[0]}{words[1]}{refs[0]}{words[2]}{refs[0]}{words[3]}"
+        else:
+            kind = words[1].strip() or "table"
+            yield f"{words[0]}{counted(len(refs), kind)}{words[2]}{', '.join(refs)}{words[3]}"
 
 
 def membership(owner: str, role: Identity) -> str:
@@ -67,7 +89,7 @@ def _to_read_and_lock(table: Table, role: Identity) -> Iterator[str]:
     if not table.may_lock:
         privilege = "MAINTAIN" if role.major >= MAINTAIN_SINCE else "UPDATE"
         yield (
-            f"missing {privilege} privilege on {ref} of the source, to lock it during the cutover:"
+            f"missing {privilege} privilege on {ref} of the source, for the lock of the cutover:"
             f" GRANT {privilege} ON {ref} TO {reader}"
         )
 

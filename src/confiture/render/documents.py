@@ -56,6 +56,7 @@ class RehearsalResult(TypedDict):
     """What a cutover or rollback that began now would meet; durations in seconds.
 
     :ivar expected_write_pause: from the moment the lock is acquired.
+    :ivar complete: whether every part was measured.
     :ivar parts: of the write pause, in their order.
     :ivar lock_timeout: that an attempt at the lock may delay writers before the pause begins.
     :ivar blockers: sessions and prepared transactions that would block the lock now.
@@ -63,6 +64,7 @@ class RehearsalResult(TypedDict):
     """
 
     expected_write_pause: Seconds
+    complete: bool
     parts: list[Part]
     lock_timeout: float
     blockers: list[Blocker]
@@ -116,9 +118,13 @@ class PlanDocument(Document):
     """What plan and --dry-run print with --format json. The other keys are those of the plan.
 
     :ivar hash: identifies the plan.
+    :ivar blockers: sessions that setup would wait for now.
+    :ivar next: the next command, for a shell.
     """
 
     hash: Annotated[str, {"pattern": "^[0-9a-f]{64}$"}]
+    blockers: list[Blocker]
+    next: str
 
 
 class PreviewRow(TypedDict):

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 
 from confiture.plan.model import Plan, TablePlan
 from confiture.render.documents import SCHEMA_VERSION, PreviewDocument, Row
-from confiture.types import Json, counted, short_names
+from confiture.schema_to_schema.outcomes import Blocker
+from confiture.types import Json, counted, grouped, short_names, some
 
 #: Tables that the list shows, the largest first, and names that a line of the summary shows.
 TABLES_SHOWN, NAMES_SHOWN = 20, 4
@@ -16,9 +17,19 @@ TABLES_SHOWN, NAMES_SHOWN = 20, 4
 COLUMNS = 80
 
 
-def as_json(plan: Plan) -> Json:
-    """The plan as JSON (``schemas/plan.json``)."""
-    return {"schema_version": SCHEMA_VERSION, "hash": plan.hash, **plan.as_json()}
+def as_json(plan: Plan, blockers: Sequence[Blocker], following: str) -> Json:
+    """The plan as JSON (``schemas/plan.json``).
+
+    :param blockers: sessions that setup would wait for now.
+    :param following: the next command.
+    """
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "hash": plan.hash,
+        **plan.as_json(),
+        "blockers": list(blockers),
+        "next": following,
+    }
 
 
 def full(plan: Plan) -> str:
@@ -52,10 +63,11 @@ def table_list(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def summary(plan: Plan, *, captured: bool, following: str) -> str:
+def summary(plan: Plan, *, captured: bool, blockers: Sequence[Blocker], following: str) -> str:
     """What a reader has to know before the run; a reason that is equal for many tables is printed once.
 
     :param captured: whether the application's writes are captured.
+    :param blockers: sessions that setup would wait for now.
     :param following: the next command.
     """
     tables = plan.tables
@@ -69,13 +81,14 @@ def summary(plan: Plan, *, captured: bool, following: str) -> str:
     ]
     facts += _under_lock(plan, captured=captured)
     facts += [("Rollback", line) for line in _rollback(plan, captured=captured)]
-    facts += [("Views", f"refreshed after the copy: {_some(list(map(str, plan.materialized_views)))}")] * bool(
-        plan.materialized_views
-    )
+    facts += [
+        ("Views", f"refreshed after the copy: {some(list(map(str, plan.materialized_views)), NAMES_SHOWN)}")
+    ] * bool(plan.materialized_views)
     facts += [("Sequences", f"{len(plan.sequences):,} continue from their counterparts on the source")] * bool(
         plan.sequences
     )
-    facts += [("Note", note) for note in plan.notes]
+    facts += [("Note", note) for note in grouped(plan.notes, NAMES_SHOWN)]
+    facts += [("Blocked", f"setup would wait now for {blocker}") for blocker in blockers]
     facts += [("Details", "--table NAME for one table, --all for every table"), ("Next", following)]
     return "\n".join(_line(name, text) for name, text in facts)
 
@@ -117,10 +130,6 @@ def _way(table: TablePlan) -> str:
     return f"{table.strategy} ({re.sub('^[0-9,]+ rows?, ', '', table.strategy_reason)})"
 
 
-def _no_key(table: TablePlan) -> str | None:
-    return None if table.key else table.key_reason
-
-
 def _by_reason(plan: Plan, reason: Callable[[TablePlan], str | None]) -> list[tuple[str, str]]:
     """Each reason with the number and some names of the tables that it holds for."""
     found: dict[str, list[TablePlan]] = {}
@@ -136,12 +145,7 @@ def _named(plan: Plan, tables: Sequence[TablePlan]) -> str:
     if len(tables) == len(plan.tables) > 1:
         return f"all {counted(len(tables), 'table')}"
     names = short_names(t.target for t in plan.tables)
-    return f"{counted(len(tables), 'table')} ({_some([names[t.target] for t in tables])})"
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - NAMES_SHOWN
-    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+    return f"{counted(len(tables), 'table')} ({some([names[t.target] for t in tables], NAMES_SHOWN)})"
 
 
 def _size(size: float) -> str:

@@ -17,7 +17,7 @@ def said(found: Rehearsal, switch: str) -> str:
 
 def text(found: Rehearsal) -> list[str]:
     """The expected write pause and its parts, then the sessions that block the lock now."""
-    measured = "measured so far" if found.problem is not None else "expected write pause"
+    measured = "expected write pause" if found.complete else "measured before the problem"
     lines = [f"{measured}: {found.seconds:.3f} s after the lock is acquired"]
     lines += [f"  {p.seconds:8.3f} s  {p.name}" for p in found.parts]
     lines.append(f"each attempt to lock may block writers for a further {found.lock_timeout:g} s (--lock-timeout)")
@@ -30,6 +30,7 @@ def as_json(found: Rehearsal) -> RehearsalResult:
     """The rehearsal as JSON; durations in seconds."""
     return {
         "expected_write_pause": found.seconds,
+        "complete": found.complete,
         "parts": list(found.parts),
         "lock_timeout": found.lock_timeout,
         "blockers": list(found.blockers),

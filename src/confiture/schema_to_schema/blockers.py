@@ -25,6 +25,8 @@ from confiture.types import TableRef
 _NAMED = load("cutover.sql")
 #: Number of blockers that a message names. The others are named when these have ended.
 SHOWN = 5
+#: Seconds after which a transaction is reported as blocking a setup.
+YOUNG_SECONDS = 1.0
 #: Seconds after which waiting for a lock that is not urgent is aborted.
 BRIEF_LOCK_SECONDS = 300
 
@@ -60,6 +62,18 @@ def find(context: Context, side: str, tables: Sequence[TableRef], *, readers: bo
     with (context.source if side == "source" else context.target).transaction(read_only=True) as tx:
         rows = tx.pg.execute(_NAMED["blockers"], values).fetchall()
     return [_blocker(*row) for row in rows]
+
+
+def lasting(tx: Transaction, tables: Sequence[TableRef]) -> list[Blocker]:
+    """The sessions that would keep a setup from its locks now, the oldest first.
+
+    A transaction that is younger than :data:`YOUNG_SECONDS` is not among them: a setup tries again.
+
+    :param tx: of a session that has locked none of the tables against writers.
+    """
+    values = {"schemas": [t.schema for t in tables], "names": [t.name for t in tables]}
+    rows = tx.pg.execute(_NAMED["blockers"], values | {"pids": [], "starts": [], "readers": False}).fetchall()
+    return [b for b in (_blocker(*row) for row in rows) if b.seconds is None or b.seconds >= YOUNG_SECONDS]
 
 
 def wait_for_locks(

@@ -107,14 +107,15 @@ class Rehearsal:
     :ivar parts: of the write pause, in their order.
     :ivar blockers: the sessions that would block the lock now.
     :ivar lock_timeout: seconds that an attempt at the lock may delay writers before the pause begins.
-    :ivar problem: why a switch that began now would be aborted; None when it would succeed. The parts that precede
-        the problem are measured.
+    :ivar problem: why a switch that began now would be aborted; None when it would succeed.
+    :ivar complete: whether every part was measured; else only those that precede the problem.
     """
 
     parts: tuple[Part, ...]
     blockers: tuple[Blocker, ...]
     lock_timeout: float
     problem: CutoverAborted | None = None
+    complete: bool = True
 
     @property
     def seconds(self) -> float:

@@ -35,6 +35,7 @@ from confiture.postgres.yielding import yielding
 from confiture.runner import transitions
 from confiture.runner.context import Context
 from confiture.schema_to_schema.deferred_objects import describe, take_off
+from confiture.schema_to_schema.outcomes import Blocker
 from confiture.schema_to_schema.preconditions import capture, ddl_roles
 from confiture.states import VERIFIED
 from confiture.types import Json, TableRef, counted, grouped, quoted, shell_word
@@ -62,6 +63,7 @@ class Planned:
     :ivar fingerprints: of the source's tables, in the snapshot of its catalog, so that a later change is detected.
     :ivar state: of the run that the plan belongs to; None when there is no run yet.
     :ivar captured: whether the application's writes are captured.
+    :ivar blockers: sessions that a setup would wait for now, to put its triggers on the tables of the source.
     """
 
     plan: Plan
@@ -70,6 +72,7 @@ class Planned:
     fingerprints: Fingerprints = field(default_factory=dict)
     state: str | None = None
     captured: bool = True
+    blockers: tuple[Blocker, ...] = ()
 
 
 def create(

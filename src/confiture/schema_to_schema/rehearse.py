@@ -70,7 +70,8 @@ def rehearse(context: Context, plan: Plan, limits: Limits, *, ignore_blockers: b
             cutover.rehearse_opening(context, plan, limits)
 
     parts, problem = _measured(measure)
-    return _judged(Rehearsal(parts, _blockers(context, plan), limits.lock_timeout, problem), limits, ignore_blockers)
+    found = Rehearsal(parts, _blockers(context, plan), limits.lock_timeout, problem, problem is None)
+    return _judged(found, limits, ignore_blockers)
 
 
 def rehearse_rollback(context: Context, plan: Plan, limits: Limits, *, ignore_blockers: bool = False) -> Rehearsal:
@@ -95,7 +96,8 @@ def rehearse_rollback(context: Context, plan: Plan, limits: Limits, *, ignore_bl
 
     parts, problem = _measured(measure)
     blocking = tuple(blockers.find(context, "target", [t.target for t in plan.tables]))
-    return _judged(Rehearsal(parts, blocking, limits.lock_timeout, problem), limits, ignore_blockers)
+    found = Rehearsal(parts, blocking, limits.lock_timeout, problem, problem is None)
+    return _judged(found, limits, ignore_blockers)
 
 
 def _measured(measure: Callable[[_Stopwatch], None]) -> tuple[tuple[Part, ...], CutoverAborted | None]:
@@ -112,21 +114,23 @@ def rehearse_stopped(context: Context, plan: Plan, limits: Limits, *, ignore_blo
     """Rehearse the cutover of a stopped application, whose pause is the comparison of every row.
 
     :param ignore_blockers: as in :func:`rehearse`.
-    :raises CutoverAborted: when a row differs.
     """
-    cutover_offline.refuse_stale(context, plan)
-    watch = _Stopwatch()
-    _lock(context, cutover_offline.source_tables(context, plan), watch)
-    with watch.measuring("compare every row"):
-        result = verify.compare(context, plan)
-    if not result.equal:
-        raise Differs(result)
-    _sequences(context, plan, watch)
-    cutover_offline.rehearse_declaring(context)
-    with watch.measuring("switch"):
-        cutover_offline.rehearse_switch(context)
-    found = Rehearsal(tuple(watch.parts), _blockers(context, plan), limits.lock_timeout)
-    return replace(found, problem=_blocked(found, ignore_blockers))
+
+    def measure(watch: _Stopwatch) -> None:
+        cutover_offline.refuse_stale(context, plan)
+        _lock(context, cutover_offline.source_tables(context, plan), watch)
+        with watch.measuring("compare every row"):
+            result = verify.compare(context, plan)
+        if not result.equal:
+            raise Differs(result)
+        _sequences(context, plan, watch)
+        cutover_offline.rehearse_declaring(context)
+        with watch.measuring("switch"):
+            cutover_offline.rehearse_switch(context)
+
+    parts, problem = _measured(measure)
+    found = Rehearsal(parts, _blockers(context, plan), limits.lock_timeout, problem, problem is None)
+    return replace(found, problem=problem or _blocked(found, limits, ignore_blockers))
 
 
 def _blockers(context: Context, plan: Plan) -> tuple[Blocker, ...]:
@@ -184,7 +188,8 @@ def _close_source(context: Context, watch: _Stopwatch) -> None:
 
 def _judged(found: Rehearsal, limits: Limits, ignore_blockers: bool) -> Rehearsal:
     """The rehearsal with the first problem of a switch that began now."""
-    return replace(found, problem=found.problem or _too_long(found, limits) or _blocked(found, ignore_blockers))
+    blocked = _blocked(found, limits, ignore_blockers)
+    return replace(found, problem=found.problem or _too_long(found, limits) or blocked)
 
 
 def _too_long(found: Rehearsal, limits: Limits) -> CutoverAborted | None:
@@ -199,14 +204,16 @@ def _too_long(found: Rehearsal, limits: Limits) -> CutoverAborted | None:
     )
 
 
-def _blocked(found: Rehearsal, ignore_blockers: bool) -> CutoverAborted | None:
+def _blocked(found: Rehearsal, limits: Limits, ignore_blockers: bool) -> CutoverAborted | None:
     # A transaction that ends within the lock timeout delays an attempt and does not fail it.
     lasting = [b for b in found.blockers if b.seconds is None or b.seconds >= found.lock_timeout]
+    if limits.terminate_blockers:
+        lasting = [b for b in lasting if not b.can_be_ended]
     if ignore_blockers or not lasting:
         return None
+    end = ", or switch with --terminate-blockers" if any(b.can_be_ended for b in lasting) else ""
     return CutoverAborted(
         "a switch now would not acquire its lock",
-        why=f"blocked by {'; '.join(map(str, lasting))}",
-        fix="wait until they have ended, or switch with --terminate-blockers; --ignore-blockers rehearses without this"
-        " check",
+        why=f"blocked by {blockers.described(lasting)}",
+        fix=f"wait until they have ended{end}; --ignore-blockers rehearses without this check",
     )
