@@ -139,6 +139,10 @@ def grouped(sentences: Iterable[str], shown: int | None = None) -> list[str]:
     ]
 
 
+#: Names that a summary shows of objects for which the same holds.
+NAMES_SHOWN = 4
+
+
 def some(names: Sequence[str], shown: int | None) -> str:
     """The first names, and the number of the others; all names if ``shown`` is None."""
     more = len(names) - shown if shown is not None else 0

@@ -39,6 +39,8 @@ def test_plan_of_hundreds_of_tables_fits_on_a_screen_or_two(databases: Databases
     assert "6 tables (lookup0, lookup1, lookup2, lookup3 and" in text
     assert "not possible after the cutover: the table has no key" in text
     assert "copied again under the cutover's lock" in text
+    names = "public.lookup0, public.lookup1, public.lookup2, public.lookup3"
+    assert live.plan().rollback_problems == (f"6 tables ({names} and 2 more): the table has no key",)
     assert lines[-1].startswith("Next       confiture migrate schema-to-schema setup --target ")
 
 
@@ -65,12 +67,13 @@ def test_table_is_found_with_and_without_its_schema(databases: Databases, tmp_pa
     live = LiveRun(databases, tmp_path, KEYLESS, KEYLESS)
     plan = live.plan()
     assert table_named(plan, "lookup1") == table_named(plan, "public.lookup1")
+    four = "public.lookup0, public.lookup1, public.lookup2, public.lookup3"
     with pytest.raises(UsageError, match="no table lokup1") as unknown:
         table_named(plan, "lokup1")
-    assert unknown.value.why == "it has 6 tables of the target; did you mean lookup1?"
+    assert unknown.value.why == f"it has {four} and 2 more; did you mean lookup1?"
     with pytest.raises(UsageError) as unknown:
         table_named(plan, "nowhere")
-    assert unknown.value.why == "it has 6 tables of the target"
+    assert unknown.value.why == f"it has {four} and 2 more"
 
 
 def test_equal_refusals_of_several_tables_are_one(databases: Databases, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from confiture.schema_to_schema.outcomes import Blocker
 from confiture.schema_to_schema.plan_store import Planned
 from confiture.schema_to_schema.preconditions import connections, databases, functions, publications
 from confiture.states import CUTOVER, MIGRATING, SETUP, VERIFIED
-from confiture.types import counted, did_you_mean, shell_word
+from confiture.types import NAMES_SHOWN, did_you_mean, shell_word, some
 
 _STATUS = "confiture status --target"
 
@@ -245,7 +245,7 @@ def table_named(plan: Plan, name: str) -> TablePlan:
     close = did_you_mean(name, [word for t in plan.tables for word in (t.target.name, str(t.target))])
     raise UsageError(
         f"the plan has no table {name}",
-        why=f"it has {counted(len(plan.tables), 'table')} of the target; {close}".removesuffix("; "),
+        why=f"it has {some([str(t.target) for t in plan.tables], NAMES_SHOWN)}; {close}".removesuffix("; "),
         fix="name a table of the target; plan --all prints every table",
     )
 

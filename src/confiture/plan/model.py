@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from confiture.plan.keyset import KeyPart
 from confiture.plan.projection import KEY_PREFIX, Projected
-from confiture.types import TableRef
+from confiture.types import NAMES_SHOWN, TableRef, counted, some
 
 FDW_ROWS_THRESHOLD = 10_000_000
 #: Connections that a run has at most to the source, that of the target's server included, and to the target.
@@ -185,8 +185,12 @@ class Plan:
 
     @property
     def rollback_problems(self) -> tuple[str, ...]:
-        """Why a rollback after the cutover is not possible, one text for each table; empty if it is possible."""
-        problems = tuple(f"{t.target}: {t.rollback_problem}" for t in self.tables if t.rollback_problem is not None)
+        """Why a rollback after the cutover is not possible, one text for each reason; empty if it is possible."""
+        found: dict[str, list[str]] = {}
+        for table in self.tables:
+            if table.rollback_problem is not None:
+                found.setdefault(table.rollback_problem, []).append(str(table.target))
+        problems = tuple(f"{_tables(names)}: {why}" for why, names in found.items())
         return problems if problems or self.reverse else ("the plan has no table",)
 
     def as_json(self) -> dict[str, Any]:
@@ -202,6 +206,10 @@ class Plan:
                 del table[volatile]
         del value["notes"]
         return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _tables(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{counted(len(names), 'table')} ({some(names, NAMES_SHOWN)})"
 
 
 _PLAN = TypeAdapter(Plan)

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from confiture.plan.model import Plan, TablePlan
 from confiture.render.documents import SCHEMA_VERSION, PreviewDocument, Row
 from confiture.schema_to_schema.outcomes import Blocker
-from confiture.types import Json, counted, grouped, short_names, some
+from confiture.types import NAMES_SHOWN, Json, counted, grouped, short_names, some
 
-#: Tables that the list shows, the largest first, and names that a line of the summary shows.
-TABLES_SHOWN, NAMES_SHOWN = 20, 4
+#: Tables that the list shows, the largest first.
+TABLES_SHOWN = 20
 #: Width of the summary's text.
 COLUMNS = 80
 

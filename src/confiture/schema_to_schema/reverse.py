@@ -223,7 +223,7 @@ def _drop_source_interim(context: Context, item: DeferredForeignKey) -> None:
 
 
 def refuse_irreversible(plan: Plan) -> None:
-    """:raises Refused: naming every table that has no inverse mapping."""
+    """:raises Refused: with each reason why a table has no inverse mapping."""
     if plan.rollback_problems:
         raise Refused(
             "a rollback to the source is not possible",
