@@ -14,6 +14,7 @@ from confiture.catalog_model import (
     ForeignKey,
     Identity,
     Index,
+    LargeObjects,
     Publication,
     Rule,
     Sequence,
@@ -112,11 +113,19 @@ def read(tx: Transaction) -> Catalog:
         publications=tuple(_publication(p) for p in _query(tx, "publications")),
         of_others=tuple((o["kind"], _name(o["schema"], o["name"]), o["owner"]) for o in _query(tx, "of_others")),
         event_triggers=tuple(EventTrigger(**e) for e in _query(tx, "event_triggers")),
+        large_objects=_large_objects(_query(tx, "large_objects")[0]),
+        roles={r["name"]: r["may_act"] for r in _query(tx, "roles")},
     )
 
 
 def _name(schema: str | None, name: str) -> str:
     return quoted(name) if schema is None else str(TableRef(schema, name))
+
+
+def _large_objects(row: Json) -> LargeObjects:
+    for name in ("owners", "grantees", "unreadable_owners"):
+        row[name] = tuple(row[name])
+    return LargeObjects(**row)
 
 
 def _sequences(tx: Transaction, tables: tuple[Table, ...]) -> tuple[Sequence, ...]:

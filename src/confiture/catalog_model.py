@@ -326,6 +326,24 @@ class Sequence:
         return self.fills or ((Filled(*self.owner, plain=True),) if self.owner is not None else ())
 
 
+@dataclass(frozen=True, slots=True)
+class LargeObjects:
+    """The large objects of a database.
+
+    :ivar bytes: the size of the catalog that stores them.
+    :ivar owners: the roles that own some; ``grantees``: the roles with privileges on some.
+    :ivar unreadable: how many the role cannot read; ``example``: the OID of one of them.
+    :ivar unreadable_owners: the roles that own these.
+    """
+
+    bytes: int = 0
+    owners: tuple[str, ...] = ()
+    grantees: tuple[str, ...] = ()
+    unreadable: int = 0
+    example: int | None = None
+    unreadable_owners: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Catalog:
     """The facts about a database that planning needs."""
@@ -338,6 +356,8 @@ class Catalog:
     domain_checks: tuple[Unvalidated, ...] = field(default=())
     event_triggers: tuple[EventTrigger, ...] = field(default=())
     publications: tuple[Publication, ...] = field(default=())
+    large_objects: LargeObjects = field(default=LargeObjects())
+    roles: Mapping[str, bool] = field(default_factory=dict)  # of the server; whether the session may act as each
     of_others: tuple[tuple[str, str, str], ...] = field(default=())  # (kind, name, owner)
 
     @cached_property

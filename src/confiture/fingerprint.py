@@ -328,8 +328,8 @@ def blocked(found: Sequence[Change], side: str) -> Blocked:
     if first.kind == LARGE_OBJECTS:
         return Blocked(
             f"the {side} has large objects now",
-            why="large objects are not copied",
-            fix="write `$large_objects: leave` into the mapping and give the mapping again, or delete them",
+            why="the mapping does not say whether they are copied",
+            fix="write `$large_objects: copy` or `leave` into the mapping and give that again, or delete them",
             step="migrate --mapping FILE",
         )
     what = f"{side} table {first.table} was changed during the run"

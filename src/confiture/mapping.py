@@ -86,11 +86,14 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """A whole mapping file. ``text`` is its contents, for the journal; ``file`` is empty if there is none."""
+    """A whole mapping file. ``text`` is its contents, for the journal; ``file`` is empty if there is none.
+
+    :ivar large_objects: ``copy``, ``leave``, or None where the file does not say.
+    """
 
     tables: tuple[TableMapping, ...] = ()
     omit: tuple[Name, ...] = ()
-    large_objects: bool = False
+    large_objects: str | None = None
     text: str = ""
     file: str = ""
     trusted: tuple[Function, ...] = ()
@@ -254,10 +257,10 @@ class _Reader:
 
     def file_entries(
         self, root: yaml.Node | None
-    ) -> tuple[tuple[TableMapping, ...], tuple[Name, ...], bool, tuple[Function, ...]]:
+    ) -> tuple[tuple[TableMapping, ...], tuple[Name, ...], str | None, tuple[Function, ...]]:
         tables: list[TableMapping | None] = []
         omit: tuple[Name, ...] = ()
-        large_objects = False
+        large_objects: str | None = None
         trusted: list[Function] = []
         hint = "one entry per table; unquoted names are folded to lower case, '\"Album\"' is not"
         for key, value in () if _is_null(root) or root is None else self.pairs(root, "table: entries", hint):
@@ -266,7 +269,7 @@ class _Reader:
             elif key.value == "$omit":
                 omit = self.omitted_tables(value)
             elif key.value == "$large_objects":
-                large_objects = self.choice(value, "$large_objects", ("leave",)) is not None
+                large_objects = self.choice(value, "$large_objects", ("copy", "leave"))
             elif key.value == "$trust_functions":
                 trusted = self.items(value, "$trust_functions", self.function, lambda function: function.name)
             else:

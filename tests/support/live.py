@@ -96,6 +96,10 @@ POINTS_OF_THEIR_OWN = {
     "round.ended.before_commit": "tests/integration/test_rounds.py",
     "verify.reopened.before_commit": "tests/integration/test_rounds.py",
     "view.stale.before_commit": "tests/integration/test_materialized_views.py",
+    **{
+        f"large_objects.{point}.before_commit": "tests/integration/test_large_objects.py"
+        for point in ("copied", "again", "claimed", "back", "back_recorded", "removed")
+    },
 }
 
 

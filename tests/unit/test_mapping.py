@@ -61,7 +61,7 @@ def test_the_example_of_the_guide_is_read_completely() -> None:
     assert (account.where, account.key, account.strategy) == ("deleted_at IS NULL", ("id",), "copy")
     assert account.omit == (("legacy_flag", Position(14, 11)),)
     assert mapping.omit == (Name(None, "tb_scratch", Position(15, 9)),)
-    assert mapping.large_objects
+    assert mapping.large_objects == "leave"
     assert (mapping.text, mapping.file) == (GUIDE, "m.yaml")
 
 
@@ -170,7 +170,7 @@ def test_all_faults_of_a_file_are_reported_together_in_order() -> None:
         t3: [a]
         t4: {}
         $frm: x
-        $large_objects: copy
+        $large_objects: drop
         """
     )
     places = [fault.split(": ")[0].removeprefix("m.yaml:") for fault in faults]

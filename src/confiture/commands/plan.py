@@ -53,6 +53,7 @@ def options_of(choices: RunOptions, stored: dict[str, Any], fdw_problem: str | N
         fdw_problem=fdw_problem,
         capture=True if capture is None else bool(capture),
         recopy_mb=RECOPY_MB if recopy_mb is None else recopy_mb,
+        first="database" not in stored,
         **({"fdw_threshold": threshold} if threshold is not None else {}),
     )
 

@@ -15,6 +15,7 @@ from confiture.runner.context import Context
 from confiture.runner.progress import Progress
 from confiture.schema_to_schema import migrate, plan_store, reverse_verify, rollback, verify
 from confiture.schema_to_schema import repair as repairs
+from confiture.schema_to_schema.large_objects import CHECK
 from confiture.schema_to_schema.outcomes import Result
 from confiture.states import CUTOVER, MIGRATING, SETUP, VERIFIED
 from confiture.types import shell_word
@@ -121,9 +122,11 @@ def differences_found(run: Run, result: Result, report: Path | None, where: Endp
     first = result.differences[0] if result.differences else None
     table = next((t.target for t in result.tables if not t.equal), "NAME")
     repair = f"repair the rows: {next_command('verify --repair', where)}" if run.options.get("capture") else "fix them"
-    copy = next_command(f"migrate --restart-table {shell_word(table)}", where)
+    copy = f"copy the table again: {next_command(f'migrate --restart-table {shell_word(table)}', where)}"
+    if first is not None and first.check_name == CHECK:
+        copy = f"copy the large objects again: {next_command('migrate', where)}"
     return DifferencesFound(
         f"{len(result.differences)} differences between {run.source_name} and {run.target_name}",
         why=f"the first is {first.place}; {report} lists all" if first else "the counts differ",
-        fix=f"{repair}, or copy the table again: {copy}",
+        fix=f"{repair}, or {copy}",
     )

@@ -1,7 +1,8 @@
 """The schema of the run: what Confiture records on the source itself, in the transaction that it describes.
 
-Every table of the schema is created, read and written here, except the log tables of capture and the facts of the
-fingerprint. The target's schema of the same name has the tables ``storage`` and ``fingerprint`` too.
+Every table of the schema is created, read and written here, except the log tables of capture, the facts of the
+fingerprint and the large objects. The target's schema of the same name has the tables ``storage``, ``fingerprint`` and
+``large_object``.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from confiture.types import TableRef
 
 #: The tables of the schema, in the order in which they are dropped: without the fence there is no run.
 TABLES = ("aside", "storage", "passes", "fingerprint", "fence")
-#: Those of them that the target's schema has too.
-TARGET_TABLES = ("fingerprint", "storage")
+#: The tables of the target's schema.
+TARGET_TABLES = ("fingerprint", "storage", "large_object")
 
 
 def _statement(block: str, schema: str) -> sql.Composed:
@@ -31,7 +32,7 @@ def _statement(block: str, schema: str) -> sql.Composed:
 def table(schema: str, name: str) -> sql.Identifier:
     """A table of the run's schema, for a statement that joins it or is stored with it.
 
-    :param name: one of :data:`TABLES`.
+    :param name: one of :data:`TABLES` or :data:`TARGET_TABLES`.
     """
     return sql.Identifier(schema, name)
 

@@ -31,6 +31,7 @@ class Options:
     :ivar fdw_threshold: estimated rows from which a table is copied by COPY.
     :ivar fdw_problem: why the target's server cannot use postgres_fdw; None if it can.
     :ivar capture: whether the application writes to the source during the run.
+    :ivar first: whether the run has no plan yet, so that it has written nothing to the target.
     :ivar recopy_mb: size limit in MiB for a table without a key, which the cutover copies again under its lock.
     """
 
@@ -40,6 +41,7 @@ class Options:
     fdw_problem: str | None = None
     capture: bool = True
     recopy_mb: int = RECOPY_MB
+    first: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,16 @@ class SequencePlan:
     columns: tuple[tuple[TableRef, str], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class LargeObjectPlan:
+    """How the large objects of the source are copied.
+
+    :ivar rollback_problem: why a rollback after the cutover could not copy them to the source; None if it could.
+    """
+
+    rollback_problem: str | None = None
+
+
 @dataclass(frozen=True)
 class Plan:
     """The plan of a run.
@@ -172,6 +184,7 @@ class Plan:
     :ivar reverse_sequences: how a rollback sets the sequences of the source.
     :ivar recode: whether the encodings of the databases differ.
     :ivar trusted: the functions that ``$trust_functions`` names.
+    :ivar large_objects: None where the large objects are not copied.
     """
 
     tables: tuple[TablePlan, ...]
@@ -182,6 +195,7 @@ class Plan:
     recode: bool = False
     notes: tuple[str, ...] = field(default=())
     trusted: tuple[Trusted, ...] = ()
+    large_objects: LargeObjectPlan | None = None
 
     @property
     def rollback_problems(self) -> tuple[str, ...]:
@@ -191,6 +205,8 @@ class Plan:
             if table.rollback_problem is not None:
                 found.setdefault(table.rollback_problem, []).append(str(table.target))
         problems = tuple(f"{_tables(names)}: {why}" for why, names in found.items())
+        if self.large_objects is not None and self.large_objects.rollback_problem is not None:
+            problems += (f"large objects: {self.large_objects.rollback_problem}",)
         return problems if problems or self.reverse else ("the plan has no table",)
 
     def as_json(self) -> dict[str, Any]:

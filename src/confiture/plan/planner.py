@@ -12,7 +12,7 @@ from confiture import mapping as m
 from confiture.catalog_model import Catalog, Column, Filled, Index, Table
 from confiture.catalog_model import Sequence as CatalogSequence
 from confiture.errors import Fault
-from confiture.plan import privileges
+from confiture.plan import large_objects, privileges
 from confiture.plan.conversions import (
     NUMBERS,
     PORTABLE_ORDER,
@@ -104,6 +104,7 @@ class Planner:
             materialized_views=self.target.materialized_views,
             recode=self.source.identity.encoding != self.target.identity.encoding,
             notes=tuple(self.notes),
+            large_objects=large_objects.planned(self.source, self.mapping.large_objects),
         )
 
     def _pairs(self) -> Iterator[tuple[Table, Table, m.TableMapping | None]]:
@@ -166,14 +167,10 @@ class Planner:
         return found
 
     def _database_wide(self) -> None:
-        count = self.source.identity.large_objects
-        if count and not self.mapping.large_objects:
-            self.refusals.append(
-                f"the source has {count} large objects, which are not copied: confirm this with "
-                "`$large_objects: leave` in the mapping"
-            )
-        elif count:
-            self.notes.append(f"{count} large objects of the source are not copied")
+        chosen = self.mapping.large_objects
+        self.refusals += large_objects.refusals(self.source, self.target, chosen, self.options)
+        self._refuse_missing(large_objects.missing(self.source, self.target, chosen))
+        self.notes += large_objects.notes(self.source, chosen, capture=self.options.capture)
         if self.source.identity.encoding == "SQL_ASCII" != self.target.identity.encoding:
             self.notes.append(
                 "the source's encoding SQL_ASCII accepts any bytes: a row whose text is not valid UTF-8 stops the copy,"

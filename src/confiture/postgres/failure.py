@@ -21,6 +21,7 @@ _GRANTS = {
     "foreign server": "USAGE",
     "function": "EXECUTE",
     "type": "USAGE",
+    "large object": "SELECT",
     "tablespace": "CREATE",
 }
 _DENIED = re.compile(rf"permission denied for ({'|'.join(_GRANTS)}) (.+)")

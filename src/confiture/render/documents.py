@@ -97,8 +97,8 @@ class VerificationResult(TypedDict):
 
     :ivar number: counts the verifications of the run.
     :ivar equal: whether nothing differs.
-    :ivar checks: ``foreign_keys``, ``constraints`` and ``sequences``; True where nothing differs. Empty in a
-        verification for a rollback.
+    :ivar checks: ``foreign_keys``, ``constraints``, ``large_objects`` where they are copied, and ``sequences``; True
+        where nothing differs. Empty in a verification for a rollback.
     """
 
     number: Count

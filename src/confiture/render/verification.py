@@ -12,6 +12,7 @@ SHOWN = 20
 _TITLES = {
     "foreign_keys": ("Foreign key integrity verified", "Foreign keys have orphans"),
     "constraints": ("Constraints and indexes valid", "Constraints or indexes are not valid"),
+    "large_objects": ("Large objects equal", "Large objects differ"),
     "sequences": ("Sequences ahead of their data", "Sequences are behind"),
 }
 

@@ -21,7 +21,7 @@ from confiture.postgres.session import Session, Transaction, brief_lock
 from confiture.runner import transitions
 from confiture.runner.context import Context
 from confiture.runner.resumable_steps import Step, run_steps
-from confiture.schema_to_schema import follow, plan_store, rebuild, reverse, rollback, switchover
+from confiture.schema_to_schema import follow, large_objects, plan_store, rebuild, reverse, rollback, switchover
 from confiture.schema_to_schema.blockers import wait_for_locks
 from confiture.schema_to_schema.deferred_objects import indexes
 from confiture.states import ABORTED, CLEANED, CUTOVER, MIGRATING, SETUP, VERIFIED
@@ -77,8 +77,9 @@ def abort(context: Context) -> None:
         closed = write_block.is_blocked(tx, context.schema)
     if closed:
         _open_source(context)
+    copied = Step("large objects", outside=large_objects.remove_copied)
     more = (Step("what setup built", act=_drop_built), Step("what setup found", act=_restore_found))
-    run_steps(context, "abort", (_drop_target_objects(), *more, _drop_source_objects()))
+    run_steps(context, "abort", (copied, _drop_target_objects(), *more, _drop_source_objects()))
     _end(context, "abort")
 
 

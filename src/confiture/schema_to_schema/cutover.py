@@ -45,6 +45,7 @@ from confiture.runner.context import Context
 from confiture.schema_to_schema import (
     follow,
     keyless,
+    large_objects,
     materialized_views,
     reverse,
     reverse_verify,
@@ -59,7 +60,7 @@ from confiture.schema_to_schema.deferred_objects import foreign_keys, restore
 from confiture.schema_to_schema.keyless import off_until_cutover
 from confiture.schema_to_schema.outcomes import Limits
 from confiture.schema_to_schema.switchover import FORWARD, Direction, Remaining
-from confiture.schema_to_schema.table_lock import TryAgain, Work
+from confiture.schema_to_schema.table_lock import Tables, TryAgain, Work
 from confiture.states import CUTOVER, CutoverPhase
 from confiture.types import TableRef
 
@@ -133,7 +134,13 @@ def _close(follower: Follower, plan: Plan, hashing: Hashing, remaining: Remainin
             act=partial(_act, follower, plan, hashing, servers, context.run()),
             sessions=(follower.source, follower.target),
         )
-        table_lock.locked(context, locker, source_tables(context, plan), remaining.limits, work, remaining.until)
+        table_lock.locked(context, locker, tables_to_lock(context, plan), remaining.limits, work, remaining.until)
+
+
+def tables_to_lock(context: Context, plan: Plan) -> Tables:
+    """The tables that the cutover locks while the application writes, with the catalogs of large objects."""
+    with context.source.transaction(read_only=True) as tx:
+        return large_objects.with_lock(source_tables(context, plan), tx, plan)
 
 
 def drain(follower: Follower) -> None:
@@ -261,6 +268,7 @@ def synchronise(context: Context, plan: Plan, hashing: Hashing) -> None:
     apply.refuse_behind(context)
     follow.drain(context, plan, record_changed=True)
     _compare_changed(context, plan, hashing)
+    large_objects.synchronise(context, plan)
     follow.drain(context, plan, record_changed=True)
 
 
@@ -347,6 +355,7 @@ def _synchronise(follower: Follower, plan: Plan, hashing: Hashing, source: Trans
     for job in changed_keys.only(context, (j for f in follower.followed for j in f.jobs)):
         _refuse_differences(changed_keys.compare(context, job, hashing, context.check_lease))
     keyless.recopy(context, plan, hashing)
+    large_objects.synchronise(context, plan, source)
     if not follower.followed:
         fingerprint.refuse_changed(source, context.schema, "source", (*fingerprint.CAPTURED, *fingerprint.DATABASE))
     # Durable whether or not this commits: the values of the sequences. Harmless while the source is serving.

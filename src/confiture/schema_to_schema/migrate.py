@@ -22,7 +22,7 @@ from confiture.plan.model import Plan, plan_from_json
 from confiture.postgres.failure import failure, relies_on_search_path
 from confiture.postgres.retry import retry, retry_delays
 from confiture.runner.context import Context
-from confiture.schema_to_schema import follow, plan_store, rebuild
+from confiture.schema_to_schema import follow, large_objects, plan_store, rebuild
 from confiture.schema_to_schema.log_compaction import LogCompactor
 from confiture.types import Activity, shell_word
 
@@ -64,6 +64,7 @@ def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
         # Durable: the foreign server has no credentials. They are needed again only when a table is copied again.
         with context.fenced("copy.credentials_removed") as tx:
             foreign_server.shut_out(tx, server)
+    large_objects.synchronise(context, plan)
     if capture:
         follow.drain(context, plan, record_changed=True)
     rebuild.rebuild(context, plan)

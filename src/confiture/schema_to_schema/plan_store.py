@@ -281,6 +281,7 @@ def _as_if_built(found: Catalog) -> Catalog:
         ),
         sequences=tuple(replace(s, may_update=True) for s in found.sequences),
         of_others=(),
+        roles=dict.fromkeys(found.roles, True),
     )
 
 

@@ -26,7 +26,17 @@ from confiture.journal import source as run_schema
 from confiture.plan.model import Plan
 from confiture.postgres.retry import LOCK_CONFLICTS
 from confiture.runner.context import Context
-from confiture.schema_to_schema import blockers, cutover, cutover_offline, follow, keyless, rollback, sequences, verify
+from confiture.schema_to_schema import (
+    blockers,
+    cutover,
+    cutover_offline,
+    follow,
+    keyless,
+    large_objects,
+    rollback,
+    sequences,
+    verify,
+)
 from confiture.schema_to_schema.cutover_offline import Differs
 from confiture.schema_to_schema.outcomes import Blocker, Limits, Part, Rehearsal
 from confiture.schema_to_schema.table_lock import Tables
@@ -57,13 +67,16 @@ def rehearse(context: Context, plan: Plan, limits: Limits, *, ignore_blockers: b
         cutover_offline.refuse_stale(context, plan)
         hashing = changed_keys.hashing_of(context, plan)
         cutover.synchronise(context, plan, hashing)
-        _lock(context, cutover_offline.source_tables(context, plan), watch)
+        _lock(context, cutover.tables_to_lock(context, plan), watch)
         followed = apply.followed(context, plan)
         jobs = [j for f in followed for j in f.jobs]
         _last_changes(Follower(context, followed), "catch up", jobs, hashing, watch)
         if again := sum(t.recopied for t in plan.tables):
             with watch.measuring(f"copy {counted(again, 'table')} without a key"):
                 keyless.rehearse(context, plan, hashing)
+        if plan.large_objects is not None:
+            with watch.measuring("compare the large objects"):
+                large_objects.synchronise(context, plan)
         _sequences(context, plan, watch)
         _close_source(context, watch)
         with watch.measuring("open the target"):
@@ -87,6 +100,9 @@ def rehearse_rollback(context: Context, plan: Plan, limits: Limits, *, ignore_bl
         _lock(context, rollback.target_tables(context, plan), watch)
         jobs = [RunTable(t, context.schema) for t in plan.tables]
         _last_changes(ReverseFollower(context, plan), "apply the last changes", jobs, hashing, watch)
+        if plan.large_objects is not None:
+            with watch.measuring("compare the large objects"):
+                large_objects.synchronise_back(context, plan)
         with watch.measuring("open the source"):
             rollback.rehearse_opening(context)
         with context.target.rehearsal() as tx:

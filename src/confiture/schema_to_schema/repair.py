@@ -18,6 +18,7 @@ from confiture.plan.model import Plan
 from confiture.plan.projection import raw
 from confiture.runner.context import Context
 from confiture.schema_to_schema import follow
+from confiture.schema_to_schema.large_objects import CHECK
 
 #: A target table's name, and a key's values in the order of its walk key.
 Wrong = tuple[str, tuple[str, ...]]
@@ -35,9 +36,13 @@ def refuse_uncaptured(run: Run) -> None:
 
 
 def wrong_keys(plan: Plan, found: Sequence[Difference]) -> frozenset[Wrong]:
-    """The distinct keys of rows that differ. Foreign keys, constraints and sequences cannot be repaired by key."""
+    """The distinct keys of rows that differ, and the large objects that do.
+
+    The verification has them copied again. Foreign keys, constraints and sequences cannot be repaired.
+    """
     keys = {str(t.target): [k.target for k in t.key] for t in plan.tables if t.key}
-    return frozenset(
+    large_objects: frozenset[Wrong] = frozenset((d.subject, ()) for d in found if d.check_name == CHECK)
+    return large_objects | frozenset(
         (d.subject, tuple(d.key[name] for name in keys[d.subject]))
         for d in found
         if d.check_name == "rows" and d.key is not None and d.subject in keys

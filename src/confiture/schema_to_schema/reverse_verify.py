@@ -29,7 +29,7 @@ from confiture.postgres.retry import repeated
 from confiture.postgres.session import Transaction, brief_lock
 from confiture.postgres.yielding import yielding
 from confiture.runner.context import Context
-from confiture.schema_to_schema import follow, verify
+from confiture.schema_to_schema import follow, large_objects, verify
 from confiture.schema_to_schema.blockers import wait_for_locks
 from confiture.schema_to_schema.outcomes import Result, TableResult
 
@@ -82,8 +82,18 @@ def compare(context: Context, plan: Plan, *, repair: bool = False) -> Result:
             results.append(TableResult(names[0], names[1], rows[1], rows[0], not found))
             differences += found
             context.progress.say(f"compared {names[0]} with {names[1]}")
+    differences += _large_objects(context, plan, repair=repair)
     _end(context, plan, number, now, equal=not differences)
     return Result(number, tuple(results), {}, tuple(differences))
+
+
+def _large_objects(context: Context, plan: Plan, *, repair: bool) -> list[Difference]:
+    large_objects.synchronise_back(context, plan)
+    found = large_objects.differences(context, plan, live=True, back=True)
+    if repair and large_objects.copy_again(context, found):
+        large_objects.synchronise_back(context, plan)
+        found = large_objects.differences(context, plan, live=True, back=True)
+    return found
 
 
 def _restore_block(context: Context, plan: Plan) -> None:

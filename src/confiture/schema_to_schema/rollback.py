@@ -34,6 +34,7 @@ from confiture.runner.context import Context
 from confiture.schema_to_schema import (
     cutover,
     follow,
+    large_objects,
     materialized_views,
     rebuild,
     reverse,
@@ -116,6 +117,7 @@ def _prepare(context: Context, plan: Plan, hashing: Hashing) -> None:
 
     :raises CutoverAborted: when a row that was applied in reverse differs from the target's.
     """
+    large_objects.synchronise_back(context, plan)
     for _ in range(changed_keys.ROUNDS):
         reverse.drain(context, plan)
         left = 0
@@ -169,7 +171,9 @@ def target_tables(context: Context, plan: Plan) -> Tables:
     """The tables that a rollback locks."""
     refs = tuple(t.target for t in plan.tables)
     names = sql.SQL(", ").join(r.identifier for r in refs)
-    return Tables("target", refs, names, lambda tx: runs.fence(tx, context.run_id, context.epoch), "rollback")
+    what = Tables("target", refs, names, lambda tx: runs.fence(tx, context.run_id, context.epoch), "rollback")
+    with context.target.transaction(read_only=True) as tx:
+        return large_objects.with_lock(what, tx, plan)
 
 
 def _begin_opening(context: Context, opener: Session, stack: ExitStack) -> Transaction:
@@ -194,6 +198,7 @@ def _act(
     for job in changed_keys.only(context, (RunTable(t, context.schema) for t in plan.tables)):
         judge = reverse_verify.judge(context, plan, job, hashing)
         _refuse_differences(changed_keys.compare(context, job, hashing, context.check_lease, judge))
+    large_objects.synchronise_back(context, plan, target)
     number = _last_commit_on_source(context, plan, target)
     with table_lock.prepared(budget, opening, "source", [t.source for t in plan.tables]):
         open_source(context, opening)

@@ -32,13 +32,13 @@ from confiture.postgres.retry import repeated
 from confiture.postgres.session import Session, Transaction
 from confiture.postgres.yielding import yielding
 from confiture.runner.context import Context
-from confiture.schema_to_schema import follow, sequences
+from confiture.schema_to_schema import follow, large_objects, sequences
 from confiture.schema_to_schema.keyless import off_until_cutover
 from confiture.schema_to_schema.outcomes import Result, TableResult
 from confiture.types import Activity, counted
 
 #: The checks after the rows, in the order in which they run and are reported.
-CHECKS = ("foreign_keys", "constraints", "sequences")
+CHECKS = ("foreign_keys", "constraints", large_objects.CHECK, "sequences")
 
 
 def verify(context: Context, plan: Plan, purpose: str = "verify", *, capture: bool = False) -> Result:
@@ -56,6 +56,7 @@ def verify(context: Context, plan: Plan, purpose: str = "verify", *, capture: bo
     live = {j.table.number: f for f in apply.followed(context, plan) for j in f.jobs} if capture else {}
     if capture:
         follow.drain(context, plan, record_changed=True)
+        large_objects.synchronise(context, plan)
     with context.target.transaction(read_only=True) as tx:
         copied = {s.number: s.rows_done for s in table_plans.of_run(tx, context.run_id)}
         known = {(u.check_name, u.subject, u.unit): u for u in verifications.units(tx, context.run_id, number)}
@@ -81,15 +82,16 @@ def verify(context: Context, plan: Plan, purpose: str = "verify", *, capture: bo
             total = max(rows, copied[table.number])
             context.progress.table(str(table.target), rows, total, Activity.COMPARING)
         context.progress.table(str(table.target), rows, rows, Activity.COMPARED)
-    for name in CHECKS:
+    for name in _checks_of(plan):
         if name == "sequences" and capture:
             # They advance while the application writes, and the cutover sets them under its lock: no difference.
             _report_sequences(context, session, plan)
             continue
         if (name, "", 0) not in known:
             context.checkpoint(pausable=pausable)
-            found = _checked(context, session, plan, name)
+            found = _checked(context, session, plan, name, live=capture)
             _record(context, number, Unit(name, "", 0, None, None, {}, not found), found)
+            large_objects.copy_again(context, found)
     return _close(context, plan, number)
 
 
@@ -109,9 +111,9 @@ def compare(context: Context, plan: Plan) -> Result:
             part, differing = unit.compare()
             units.append(part)
             found += differing
-    for name in (n for n in CHECKS if n != "sequences"):
+    for name in (n for n in _checks_of(plan) if n != "sequences"):
         context.checkpoint()
-        differing = _checked(context, context.source, plan, name)
+        differing = _checked(context, context.source, plan, name, live=False)
         units.append(Unit(name, "", 0, None, None, {}, not differing))
         found += differing
     return result_of(plan, 0, units, tuple(found))
@@ -227,7 +229,14 @@ def _classified(
     return replace(part, target_rows=rows, equal=not confirmed), list(confirmed)
 
 
-def _checked(context: Context, session: Session, plan: Plan, name: str) -> list[Difference]:
+def _checks_of(plan: Plan) -> list[str]:
+    return [name for name in CHECKS if name != large_objects.CHECK or plan.large_objects is not None]
+
+
+def _checked(context: Context, session: Session, plan: Plan, name: str, *, live: bool) -> list[Difference]:
+    if name == large_objects.CHECK:
+        return large_objects.differences(context, plan, live=live)
+
     def look() -> list[Difference]:
         with yielding(session):
             return list(_check(context, session, plan, name))
@@ -252,7 +261,7 @@ def _check(context: Context, session: Session, plan: Plan, name: str) -> Iterato
 
 
 def _report_sequences(context: Context, session: Session, plan: Plan) -> None:
-    found = _checked(context, session, plan, "sequences")
+    found = _checked(context, session, plan, "sequences", live=True)
     if found:
         names = ", ".join(d.subject for d in found[:3]) + (", ..." if len(found) > 3 else "")
         context.progress.say(

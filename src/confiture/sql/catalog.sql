@@ -365,3 +365,27 @@ WHERE e.evtenabled <> 'D'
   AND NOT EXISTS (SELECT FROM pg_depend d
                   WHERE d.classid = 'pg_event_trigger'::regclass AND d.objid = e.oid AND d.deptype = 'e')
 ORDER BY e.evtname COLLATE "C"
+
+-- name: large_objects
+-- The large objects as a whole. The session can read one if its role, a role whose privileges it has, or PUBLIC may.
+WITH entry AS MATERIALIZED (
+    SELECT m.oid, a.grantee, a.privilege_type FROM pg_largeobject_metadata m,
+        aclexplode(coalesce(m.lomacl, acldefault('L', m.lomowner))) a
+), unreadable AS (
+    SELECT m.oid, m.lomowner FROM pg_largeobject_metadata m
+    WHERE NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+      AND NOT EXISTS (SELECT FROM entry e WHERE e.oid = m.oid AND e.privilege_type = 'SELECT'
+                      AND (e.grantee = 0 OR pg_has_role(e.grantee, 'USAGE')))
+)
+SELECT pg_total_relation_size('pg_largeobject')::bigint AS bytes,
+       ARRAY(SELECT DISTINCT pg_get_userbyid(lomowner) FROM pg_largeobject_metadata ORDER BY 1)::text[] AS owners,
+       ARRAY(SELECT DISTINCT pg_get_userbyid(grantee) FROM entry WHERE grantee <> 0 ORDER BY 1)::text[] AS grantees,
+       (SELECT count(*) FROM unreadable) AS unreadable, (SELECT min(oid)::bigint FROM unreadable) AS example,
+       ARRAY(SELECT DISTINCT pg_get_userbyid(lomowner) FROM unreadable ORDER BY 1)::text[] AS unreadable_owners
+
+-- name: roles
+-- The roles of the server, and whether the session has the privileges of each of them and may act as it with SET ROLE.
+SELECT rolname::text AS name,
+       pg_has_role(oid, 'USAGE') AND CASE WHEN current_setting('server_version_num')::int >= 160000
+                                          THEN pg_has_role(oid, 'SET') ELSE true END AS may_act
+FROM pg_roles

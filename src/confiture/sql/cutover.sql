@@ -1,6 +1,6 @@
 -- name: blockers
--- The sessions with a lock on the named tables or their partitions that conflicts with a lock against writers; with
--- ``readers``, the sessions with any lock. Confiture's own server processes are excluded by process ID and start,
+-- The sessions with a lock on the named tables or their partitions, or on a large object where the catalog of these is
+-- named, that conflicts with a lock against writers; with ``readers``, the sessions with any lock. Confiture's own server processes are excluded by process ID and start,
 -- because any application may set its application_name. Without pg_read_all_stats, the state and query of other roles'
 -- sessions are not visible; their process ID and role are.
 WITH RECURSIVE involved AS (
@@ -13,7 +13,7 @@ WITH RECURSIVE involved AS (
 SELECT DISTINCT a.pid, extract(epoch FROM a.backend_start)::text, coalesce(a.usename, p.owner)::text, coalesce(a.application_name, '')::text,
     coalesce(a.state, '')::text, extract(epoch FROM clock_timestamp() - a.xact_start)::float8,
     coalesce(a.query, '')::text, coalesce(a.backend_type, '')::text, p.gid::text
-FROM pg_locks l JOIN involved v ON v.oid = l.relation
+FROM pg_locks l JOIN involved v ON v.oid IN (l.relation, l.classid)
 LEFT JOIN pg_stat_activity a ON a.pid = l.pid
 LEFT JOIN pg_locks x ON l.pid IS NULL AND x.virtualtransaction = l.virtualtransaction AND x.locktype = 'transactionid'
 LEFT JOIN pg_prepared_xacts p ON p.transaction = x.transactionid

@@ -31,6 +31,10 @@ CREATE TABLE IF NOT EXISTS {schema}.fingerprint (
     PRIMARY KEY (root, aspect)
 )
 
+-- name: large_object
+-- The large objects that were copied, as they were then; an empty object for one that is to be copied again. In the target.
+CREATE TABLE IF NOT EXISTS {schema}.large_object (oid oid PRIMARY KEY, facts jsonb NOT NULL)
+
 -- name: add_storage
 -- Record the current storage of a table; nothing for a relation that has none.
 INSERT INTO {schema}.storage
