@@ -221,8 +221,9 @@ class Unvalidated:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table, with its partitions. ``tuples`` is -1 if it was never analyzed; ``bytes`` is its size.
+    """A table, with its partitions. ``tuples`` is -1 if it was never analyzed.
 
+    :ivar bytes: its size without the large values, which are stored beside the rows; ``large_bytes``: their size.
     :ivar row_security: whether policies apply to the role; ``forces_row_security``: whether they apply to the owner.
     :ivar owned: whether the role has the privileges of the owner.
     :ivar indexes: its own indexes; ``partition_indexes``: those of its partitions.
@@ -244,6 +245,7 @@ class Table:
     may_lock: bool
     owned: bool
     owner: str
+    large_bytes: int = 0
     columns: tuple[Column, ...] = ()
     indexes: tuple[Index, ...] = ()
     partition_indexes: tuple[Index, ...] = ()
@@ -263,8 +265,14 @@ class Table:
 
     @property
     def row_bytes(self) -> int:
-        """The average width of a row in bytes; 100 if it is not known."""
-        return max(24, self.bytes // self.tuples) if self.tuples > 0 and self.bytes else 100
+        """The average width of a row in bytes, with its large values; 100 without these if it is not known."""
+        width = max(24, self.bytes // self.tuples) if self.tuples > 0 and self.bytes else 100
+        return width + self.large_bytes // max(1, self.estimated_rows)
+
+    @property
+    def total_bytes(self) -> int:
+        """Its size in bytes, with the large values."""
+        return self.bytes + self.large_bytes
 
     @property
     def only(self) -> bool:

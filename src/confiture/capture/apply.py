@@ -18,7 +18,7 @@ from psycopg import IsolationLevel, sql
 from confiture import fingerprint
 from confiture.capture import preserved_columns
 from confiture.capture.triggers import Captured, captured, pending
-from confiture.copy import bad_text
+from confiture.copy import bad_text, large_row
 from confiture.copy.chunks import key_is_null, refuse_null_keys
 from confiture.copy.run_table import RunTable
 from confiture.copy.stream import pipe
@@ -114,6 +114,9 @@ class Follower:
             except bad_text.BadText as error:
                 self._name_text(error)
                 applied = None  # a logged key: the pass is repeated without it
+            except psycopg.Error as error:
+                self._name_large_row(error)
+                raise
             if applied is not None:
                 return applied
 
@@ -131,6 +134,19 @@ class Follower:
         if self._holdable is not None:
             raise error
         self._holdable = bad_text.encoding_of(self.target)
+
+    def _name_large_row(self, error: psycopg.Error) -> None:
+        """:raises DataFailure: naming the largest of the changed rows, if one is too large to be transferred."""
+        if not large_row.is_too_large(error):
+            return
+        found: list[tuple[large_row.Largest, RunTable]] = []
+        for followed, job in ((f, job) for f in self.waiting() for job in f.jobs):
+            joined = sql.SQL("JOIN {} c ON {}").format(followed.item.log, _same_key(followed, job))
+            row = large_row.look(self.source, job, joined=joined)
+            found += [(row, job)] if row is not None else []
+        if found:
+            row, job = max(found, key=lambda pair: pair[0].size)
+            raise row.failure(job.table, error) from error
 
     def waiting(self) -> list[Followed]:
         """The tables whose logs have rows now."""

@@ -29,6 +29,9 @@ Key = tuple[str, ...]
 #: Rows of a bucket when a table cannot be compared range by range.
 BUCKET_ROWS = 10_000
 BUCKETS_MOST = 65_536
+#: Bytes of a value that is recorded as it is; and types of which a value may have more, besides bytea.
+SHOWN_MOST = 2**20
+_LONG = {"text", "character varying", "bpchar", "json", "jsonb", "xml"}
 #: Differing rows recorded per table; of more rows only the number is reported.
 DIFFERENCES_MOST = 1_000
 #: Buckets compared row by row with one scan of the table.
@@ -271,8 +274,9 @@ def _values(
     items = []
     for p in job.table.columns:
         value = _value(p, side)
-        items.append(sql.SQL("({})::text").format(value))
-        items.append(sql.SQL("({})::text").format(comparable(value, p, recode=hashing.recode)))
+        items.append(_shown(value, p.wire))
+        recoded = hashing.recode and p.canon in ("text", "collated")
+        items.append(_shown(comparable(value, p, recode=hashing.recode), "bytea" if recoded else p.wire))
     by_image = {p.target: p for p in job.table.columns}
     tests = [
         sql.SQL('({})::text COLLATE "C" = {}').format(_value(by_image[k.target], side), sql.Literal(text))
@@ -284,6 +288,15 @@ def _values(
         condition=sql.SQL(" AND ").join([*_indexed(job, side, key), *tests]),
     )
     return [list(zip(row[0][::2], row[0][1::2], strict=True)) for row in tx.pg.execute(query).fetchall()]
+
+
+def _shown(value: sql.Composed, kind: str) -> sql.Composed:
+    """A value as text; a long one by its length and digest, because a row of such texts may exceed 1 GB.
+
+    :param kind: its type.
+    """
+    block = "shown_bytea" if kind == "bytea" else "shown_text" if kind in _LONG else "shown"
+    return _template(block).format(value=value, most=sql.Literal(SHOWN_MOST))
 
 
 def _indexed(job: RunTable, side: Side, key: Key) -> list[sql.Composed]:
@@ -316,7 +329,7 @@ def _keyless(
 def _texts(
     tx: Transaction, job: RunTable, side: Side, hashing: Hashing, where: sql.Composed
 ) -> Counter[tuple[int, str]]:
-    values = sql.SQL(", ").join(sql.SQL("({})::text").format(_value(p, side)) for p in job.table.columns)
+    values = sql.SQL(", ").join(_shown(_value(p, side), p.wire) for p in job.table.columns)
     query = _template("row_texts").format(
         hash=_row_hash(job, side, hashing), values=values, table=_from(job, side), condition=where
     )

@@ -10,7 +10,7 @@ from confiture.capture.apply import Followed
 from confiture.compare import parts, suspects
 from confiture.compare.checksum import Hashing, Sum
 from confiture.compare.parts import Look
-from confiture.copy import bad_text
+from confiture.copy import bad_text, large_row
 from confiture.copy.run_table import RunTable
 from confiture.journal import catch_up, chunks
 from confiture.journal.model import Difference, Unit
@@ -43,7 +43,7 @@ def parts_of(context: Context, source: Session, job: RunTable, hashing: Hashing,
 
 
 def _named(sides: parts.Sides, compare: Callable[[parts.Sides, T], parts.Compared], among: T) -> parts.Compared:
-    with bad_text.naming(sides.source, sides.target, sides.job):
+    with bad_text.naming(sides.source, sides.target, sides.job), large_row.naming(sides.source, sides.job):
         return compare(sides, among)
 
 

@@ -11,7 +11,7 @@ from functools import partial
 import psycopg
 from psycopg import sql
 
-from confiture.copy import bad_text
+from confiture.copy import bad_text, large_row
 from confiture.copy.chunks import MOVERS, middle_key
 from confiture.copy.run_table import RunTable
 from confiture.plan.keyset import predicate
@@ -45,6 +45,11 @@ def find(context: Context, job: RunTable, span: KeyRange, error: psycopg.Error) 
         text = bad_text.look(context.source, context.target, job, condition=condition)
         if text is not None:
             return BadRow(text.key or None, f"column {quoted(text.column)}", _message(error), text.fix)
+    if large_row.is_too_large(error):
+        condition = predicate(job.table.view_key, span) if job.table.key else None
+        large = large_row.look(context.source, job, condition=condition)
+        if large is not None:
+            return BadRow(large.key or None, large.place, _message(error), large_row.FIX)
     narrow = _bisect(context, job, span) if job.table.key else None
     if narrow is None:
         return BadRow(None, _place(context, job, error, None), _message(error))

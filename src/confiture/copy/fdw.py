@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import json
 
+import psycopg
 from psycopg import sql
 
+from confiture.copy.large_row import is_too_large
 from confiture.copy.run_table import RunTable
+from confiture.copy.stream import Stream
 from confiture.plan.keyset import predicate
 from confiture.plan.projection import raw
 from confiture.postgres.connection import only_row
@@ -18,11 +21,17 @@ from confiture.types import KeyRange, KeyValue
 
 
 class Fdw:
-    """``INSERT ... SELECT`` from the foreign table."""
+    """``INSERT ... SELECT`` from the foreign table; COPY where a row is too large for it, because it transfers text."""
 
     def move(self, source: Transaction, target: Transaction, job: RunTable, span: KeyRange) -> int:
-        """Insert the rows of ``span``; ``source`` only locks the table, so that it is not rewritten."""
-        return target.pg.execute(insert(job, span)).rowcount
+        """Insert the rows of ``span``; ``source`` locks the table, so that it is not rewritten."""
+        try:
+            with target.pg.transaction():
+                return target.pg.execute(insert(job, span)).rowcount
+        except psycopg.Error as error:
+            if not is_too_large(error):
+                raise
+        return Stream().move(source, target, job, span)
 
 
 def insert(job: RunTable, span: KeyRange) -> sql.Composed:

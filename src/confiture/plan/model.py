@@ -13,8 +13,10 @@ from pydantic import TypeAdapter
 
 from confiture.plan.keyset import KeyPart
 from confiture.plan.projection import KEY_PREFIX, Projected
-from confiture.types import NAMES_SHOWN, TableRef, counted, some
+from confiture.types import NAMES_SHOWN, TableRef, counted, quoted, some
 
+#: A view, like any table, has at most this many columns.
+TABLE_COLUMNS_MOST = 1600
 FDW_ROWS_THRESHOLD = 10_000_000
 #: Connections that a run has at most to the source, that of the target's server included, and to the target.
 SOURCE_CONNECTIONS, TARGET_CONNECTIONS = 5, 5
@@ -128,8 +130,31 @@ class TablePlan:
     recopied: bool = False
 
     @property
+    def is_wide(self) -> bool:
+        """Whether a view has no room for the key beside the target's columns."""
+        return len(self.columns) + len(self.key) > TABLE_COLUMNS_MOST
+
+    @property
+    def key_problem_if_wide(self) -> str | None:
+        """Why the target's columns of a wide table cannot stand for its key in the view; None if they can."""
+        for part, wire in zip(self.key, self.key_wires, strict=True):
+            if self.is_wide and wire != part.source_type.partition("(")[0]:
+                return (
+                    f"a view has no room for the key beside {len(self.columns):,} columns, and the key column"
+                    f" {quoted(part.target)} has another type than {quoted(part.source)}: give both the same type"
+                )
+        return None
+
+    @property
+    def keys_beside(self) -> tuple[str, ...]:
+        """The source's key columns that the view has beside the target's columns; the latter stand for them if wide."""
+        return () if self.is_wide else tuple(k.source for k in self.key)
+
+    @property
     def view_key(self) -> tuple[KeyPart, ...]:
         """The key columns of the view and of the foreign table."""
+        if self.is_wide:
+            return tuple(KeyPart(k.target, k.source_type) for k in self.key)
         return tuple(KeyPart(f"{KEY_PREFIX}{i}", k.source_type) for i, k in enumerate(self.key, 1))
 
     @property

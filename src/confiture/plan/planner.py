@@ -24,6 +24,7 @@ from confiture.plan.conversions import (
 )
 from confiture.plan.model import (
     SOURCE_CONNECTIONS,
+    TABLE_COLUMNS_MOST,
     TARGET_CONNECTIONS,
     AllFacts,
     Facts,
@@ -38,12 +39,12 @@ from confiture.types import TableRef, did_you_mean, double_quoted, quoted
 
 #: Tables with transforms are copied by FDW up to this multiple of the threshold.
 TRANSFORM_FACTOR = 5
-CHUNK_BYTES, CHUNK_ROWS_MOST, CHUNK_ROWS_LEAST = 64 * 2**20, 50_000, 1_000
-FETCH_BYTES, FETCH_ROWS_MOST, FETCH_ROWS_LEAST = 4 * 2**20, 10_000, 50
+CHUNK_BYTES, CHUNK_ROWS_MOST, CHUNK_ROWS_LEAST = 64 * 2**20, 50_000, 10
+FETCH_BYTES, FETCH_ROWS_MOST, FETCH_ROWS_LEAST = 4 * 2**20, 10_000, 1
+#: Bytes of large values of a table that is copied by FDW: the target's server may have to hold them all, as text.
+LARGE_BYTES_BY_FDW = 256 * 2**20
 #: Extensions that write rows without firing triggers: loaders, and workers that apply changes from another server.
 LOADERS = frozenset({"pg_bulkload", "pglogical", "spock", "bdr"})
-#: A foreign table, like any table, has at most this many columns.
-TABLE_COLUMNS_MOST = 1600
 IDENTIFIER_BYTES = 63
 
 
@@ -254,11 +255,14 @@ class Planner:
             chunk_rows=self.options.chunk_rows or _fit(CHUNK_BYTES, source, CHUNK_ROWS_LEAST, CHUNK_ROWS_MOST),
             fetch_rows=_fit(FETCH_BYTES, source, FETCH_ROWS_LEAST, FETCH_ROWS_MOST),
             estimate=source.estimated_rows,
-            estimate_bytes=source.bytes,
+            estimate_bytes=source.total_bytes,
             rollback_problem=None,
             kept=_kept(target, columns),
             recopied=self.options.capture and not key and self._recopied(source, target),
         )
+        problem = planned.key_problem_if_wide
+        if problem is not None:
+            self.refusals.append(f"{target.ref}: {problem}")
         strategy, why = self._strategy(source, planned, entry, index)
         return replace(planned, strategy=strategy, strategy_reason=why)
 
@@ -269,7 +273,7 @@ class Planner:
     def _recopied(self, source: Table, target: Table) -> bool:
         """Whether the cutover can copy a table without a key, and validate the foreign keys from and to it."""
         keys = [k for t in self.target.tables for k in t.foreign_keys if target.ref in (t.ref, k.references)]
-        small = source.bytes <= self.options.recopy_mb * 2**20
+        small = source.total_bytes <= self.options.recopy_mb * 2**20
         return small and target.kind != "p" and not any(k.partitioned for k in keys)
 
     def _refuse_table(self, source: Table, target: Table) -> None:
@@ -507,6 +511,8 @@ class Planner:
             return "fdw", "requested"
         if problem is not None:
             return "copy", problem
+        if source.large_bytes > LARGE_BYTES_BY_FDW:
+            return "copy", "it has large values, which postgres_fdw transfers as text and holds in memory"
         rows, limit = planned.estimate, self.options.fdw_threshold
         transforms = any(p.source is None for p in planned.columns)
         if transforms and limit <= rows < limit * TRANSFORM_FACTOR:
@@ -518,7 +524,7 @@ class Planner:
     def _fdw_problem(self, source: Table, planned: TablePlan) -> str | None:
         if self.options.fdw_problem is not None:
             return self.options.fdw_problem
-        if len(planned.columns) + len(planned.key) > TABLE_COLUMNS_MOST:
+        if planned.is_wide:
             return f"a foreign table has at most {TABLE_COLUMNS_MOST} columns"
         for part in planned.key:
             column = source.column(part.source)

@@ -27,9 +27,11 @@ def with_reverse(plan: Plan, source: Catalog, target: Catalog) -> Plan:
         old, new = source.by_ref[table.source], target.by_ref[table.target]
         values = _values(table, old)
         problem = _problem(table, old, new, values, feeds[table.source]) or barred.get(table.source)
+        back = _reversed(table, old, values) if problem is None else None
+        problem = back.key_problem_if_wide if back is not None else problem
         tables.append(replace(table, rollback_problem=problem))
-        if problem is None:
-            reversed_tables.append(_reversed(table, old, values))
+        if back is not None and problem is None:
+            reversed_tables.append(back)
     whole = len(reversed_tables) == len(tables)
     sequences = _sequences(plan, source) if whole else ()
     reverse = tuple(reversed_tables) if whole else ()

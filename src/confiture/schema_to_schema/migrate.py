@@ -11,7 +11,7 @@ from functools import partial
 import psycopg
 
 from confiture.capture import apply
-from confiture.copy import bad_row, bad_text, chunks, foreign_server, foreign_session
+from confiture.copy import bad_row, bad_text, chunks, foreign_server, foreign_session, large_row
 from confiture.copy.run_table import RunTable
 from confiture.copy.throttler import Throttler
 from confiture.errors import Blocked, ConfitureError, DataFailure, GaveWay, Refused
@@ -173,14 +173,15 @@ def _failed(context: Context, job: RunTable, chunk: Chunk | None, error: psycopg
     if chunk is None and isinstance(error, bad_text.BadText):
         text = bad_text.look(context.source, context.target, job)
         return failure(error, doing) if text is None else text.failure(job, error)
-    if chunk is None or error.sqlstate is None or error.sqlstate[:2] not in ("22", "23"):
+    state = error.sqlstate or ""
+    if chunk is None or not (state[:2] in ("22", "23") or large_row.is_too_large(error)):
         return failure(error, doing)
     bad = bad_row.find(context, job, chunk.range, error)
     key = ", ".join(f"{k} = {v}" for k, v in (bad.key or {}).items()) or "key unknown"
     span = f"[{_edge(chunk.range.lower)}, {_edge(chunk.range.upper)})"
     place = bad.place or "column unknown"
     what = f"a row of {job.table.source} does not fit into {job.table.target}: {key}, {place}"
-    found: ChunkError = {"message": bad.message, "key": bad.key, "place": bad.place, "sqlstate": error.sqlstate}
+    found: ChunkError = {"message": bad.message, "key": bad.key, "place": bad.place, "sqlstate": state}
     # Durable together: the chunk is failed, with its row, and the run's note of it.
     with context.fenced("copy.bad_row") as tx:
         held = claim(tx, context.run_id, chunk)

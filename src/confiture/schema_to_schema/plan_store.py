@@ -36,7 +36,7 @@ from confiture.runner import transitions
 from confiture.runner.context import Context
 from confiture.schema_to_schema.deferred_objects import describe, take_off
 from confiture.schema_to_schema.outcomes import Blocker
-from confiture.schema_to_schema.preconditions import capture, ddl_roles
+from confiture.schema_to_schema.preconditions import capture, ddl_roles, large_rows
 from confiture.states import VERIFIED
 from confiture.types import Json, TableRef, counted, grouped, quoted, shell_word
 
@@ -103,8 +103,16 @@ def create(
         raise Refused("the plan is refused", why="\n".join(grouped(reasons)), fix="nothing was changed")
     if uncaptured:
         raise Refused("writes cannot be captured", why="\n".join(grouped(uncaptured)), fix=capture.WAYS_OUT)
+    _refuse_large_rows(source, plan, source_catalog)
     plan = replace(reverse.with_reverse(plan, source_catalog, target_catalog), trusted=trusted)
     return Planned(plan, source_catalog, target_catalog, fingerprints)
+
+
+def _refuse_large_rows(source: Session, plan: Plan, found: Catalog) -> None:
+    with Session(source.database, "expressions", source.run, user_sql=True) as session:
+        reasons = list(large_rows.reasons(session, plan, found))
+    if reasons:
+        raise Refused("the plan is refused", why="\n".join(reasons), fix="nothing was changed")
 
 
 def _refuse_closed(source: Session, plan: Plan) -> None:
@@ -500,7 +508,7 @@ def _difference(ref: TableRef, was: dict[str, str], now: dict[str, str]) -> fing
 
 def select_of(table: TablePlan) -> sql.Composed:
     """The SELECT of a planned table; its view and every comparison use it."""
-    return view_select(table.source, table.only, [k.source for k in table.key], table.columns, table.where)
+    return view_select(table.source, table.only, table.keys_beside, table.columns, table.where)
 
 
 def server_of(run: Run) -> str | None:

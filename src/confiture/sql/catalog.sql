@@ -32,6 +32,7 @@ FROM pg_database d JOIN pg_roles r ON r.rolname = current_user WHERE d.datname =
 SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
        row_security_active(c.oid) AS row_security, c.relforcerowsecurity AS forces_row_security,
        coalesce(s.tuples, -1)::bigint AS tuples, coalesce(s.bytes, 0)::bigint AS bytes,
+       coalesce(s.large_bytes, 0)::bigint AS large_bytes,
        EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid) AND c.relkind <> 'p' AS inherited_from,
        EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid) AS inherits,
        has_table_privilege(c.oid, 'SELECT') AS may_select,
@@ -45,9 +46,11 @@ SELECT c.oid::bigint AS oid, n.nspname AS schema, c.relname AS name, c.relkind::
        pg_get_userbyid(c.relowner) AS owner
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN LATERAL (
-    SELECT sum(greatest(l.reltuples, 0)) FILTER (WHERE l.reltuples >= 0 AND (l.reltuples > 0 OR l.relpages > 0
+    -- A table that has grown since its statistics were taken has more rows in proportion.
+    SELECT sum(greatest(l.reltuples, 0) * CASE WHEN l.relpages > 0
+                   THEN pg_relation_size(l.oid) / (l.relpages * current_setting('block_size')::float8) ELSE 1 END) FILTER (WHERE l.reltuples >= 0 AND (l.reltuples > 0 OR l.relpages > 0
                OR pg_relation_size(l.oid) = 0)) AS tuples,
-           sum(pg_relation_size(l.oid)) AS bytes
+           sum(pg_relation_size(l.oid)) AS bytes, sum(pg_relation_size(l.reltoastrelid)) AS large_bytes
     FROM (SELECT relid FROM pg_partition_tree(c.oid) WHERE c.relkind = 'p' AND isleaf
           UNION ALL SELECT c.oid WHERE c.relkind = 'r') t(relid)
     JOIN pg_class l ON l.oid = t.relid

@@ -28,6 +28,20 @@ SELECT {hash}, {key_texts} FROM {table} WHERE {condition}
 -- The columns of a row as text, each in two forms. One array holds them, because a SELECT is limited to 1664 columns.
 SELECT ARRAY[{texts}]::text[] FROM {table} WHERE {condition}
 
+-- name: shown
+-- A value as text.
+({value})::text
+
+-- name: shown_text
+-- A value as text; a long one by its length and digest.
+CASE WHEN octet_length(({value})::text) > {most}
+     THEN format('%s bytes, MD5 %s', octet_length(({value})::text), md5(({value})::text)) ELSE ({value})::text END
+
+-- name: shown_bytea
+-- The same of bytea, whose text has twice as many bytes.
+CASE WHEN octet_length({value}) > {most}
+     THEN format('%s bytes, MD5 %s', octet_length({value}), md5({value})) ELSE ({value})::text END
+
 -- name: row_texts
 -- The hash and the text of each row of a table without a key.
 SELECT {hash}, left((ROW({values}))::text, 2000) FROM {table} WHERE {condition}
