@@ -39,7 +39,7 @@ def pgbench() -> Path:
 @pytest.fixture
 def bank(databases: Databases, tmp_path: Path, pgbench: Path) -> LiveRun:
     """A run from the tables of pgbench and of ``Shop`` to a target with other names and types."""
-    live = LiveRun(databases, tmp_path, "", books.NEW, books.MAPPING, chunk_rows=4_000)
+    live = LiveRun(databases, tmp_path, "", books.NEW, books.MAPPING, chunk_rows=2_000)  # a compaction is due
     books.prepare(pgbench, live.source.conninfo, scale=1)
     return live
 
