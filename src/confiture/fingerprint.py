@@ -335,6 +335,9 @@ def blocked(found: Sequence[Change], side: str) -> Blocked:
     what = f"{side} table {first.table} was changed during the run"
     if side == "target" and first.kind in (TRIGGERS, RULES, FOREIGN_KEYS):
         return Blocked(what, why=f"the object would act on the rows that are applied: {why}", fix=_UNDO)
+    if side == "source" and all(c.kind == RULES and not c.was for c in found):
+        # Capture logs what such a rule writes, so that no row is lost.
+        return Blocked(what, why=why, fix="drop or disable it, then run the same command; create it after the cutover")
     if side == "target" and first.kind in (STORAGE, WRITE_BLOCK):
         fix = "rows may have changed unnoticed: compare every row again"
         return Blocked(what, why=why, fix=fix, step="verify --again")

@@ -292,7 +292,7 @@ class Follower:
         existing = copy_existing_keys(source, target, job)
         target.pg.execute(_BY_HASH)
         add = template("catch_up.sql", "add_gone_keys").format(
-            keys=keys_of(job), own_key=own_key(job), table=job.target, existing=existing, matches=matches(job)
+            keys=keys_of(job), own_key=own_key(job), table=job.target_rows, existing=existing, matches=matches(job)
         )
         return target.pg.execute(add).rowcount
 
@@ -465,7 +465,7 @@ def _delete_rows(target: Transaction, job: RunTable, keys: int) -> None:
         preserved_columns.delete(target, job, keys_of(job), matches(job))
         return
     delete = template("catch_up.sql", "delete_rows")
-    target.pg.execute(delete.format(table=job.target, keys=keys_of(job), matches=matches(job)))
+    target.pg.execute(delete.format(table=job.target_rows, keys=keys_of(job), matches=matches(job)))
 
 
 def _same_key(f: Followed, job: RunTable) -> sql.Composed:

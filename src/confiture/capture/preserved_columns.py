@@ -47,7 +47,7 @@ def delete(tx: Transaction, job: RunTable, keys: sql.Identifier, matches: sql.Co
     :param matches: a row ``t`` of the table has the key ``k`` of ``keys``.
     """
     delete = _template("delete_and_save_rows").format(
-        table=job.target, keys=keys, matches=matches, preserved=_names(job, "t"), saved=_saved(job)
+        table=job.target_rows, keys=keys, matches=matches, preserved=_names(job, "t"), saved=_saved(job)
     )
     tx.pg.execute(delete)
 

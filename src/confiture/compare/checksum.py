@@ -104,7 +104,7 @@ def _hash(values: Sequence[sql.Composed], hashing: Hashing) -> sql.Composed:
 def _from(job: RunTable, side: Side) -> sql.Composed:
     if side == "source":
         return sql.Composed([job.view])
-    return sql.SQL("ONLY {}").format(job.target) if job.table.target_only else sql.Composed([job.target])
+    return job.target_rows
 
 
 def _key(job: RunTable, side: Side) -> tuple[KeyPart, ...]:

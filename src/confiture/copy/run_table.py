@@ -39,6 +39,12 @@ class RunTable:
         return self.table.target.identifier
 
     @property
+    def target_rows(self) -> sql.Composed:
+        """The same without the rows of inheritance children that are separate tables: for reading and deleting."""
+        only = sql.SQL("ONLY " if self.table.target_only else "")
+        return only + self.target
+
+    @property
     def source(self) -> sql.Composed:
         """The table that the rows are read from, with ONLY where its children are planned as separate tables."""
         only = sql.SQL("ONLY " if self.table.only else "")

@@ -57,8 +57,7 @@ def _recopy(context: Context, job: RunTable, hashing: Hashing) -> None:
 
 def _replace(source: Transaction, target: Transaction, job: RunTable) -> None:
     target.pg.execute("SET CONSTRAINTS ALL DEFERRED")
-    only = sql.SQL("ONLY " if job.table.target_only else "")
-    target.pg.execute(sql.SQL("DELETE FROM {}{}").format(only, job.target))
+    target.pg.execute(sql.SQL("DELETE FROM {}").format(job.target_rows))
     MOVERS["copy"].move(source, target, job, KeyRange(None, None))  # the foreign server has no credentials in a cutover
 
 

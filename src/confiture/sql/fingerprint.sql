@@ -89,9 +89,10 @@ WITH RECURSIVE root AS MATERIALIZED (
     SELECT m.root, string_agg('subscription feeds ' || m.oid::regclass, E'\n' ORDER BY m.oid) AS fact
     FROM member m JOIN pg_subscription_rel s ON s.srrelid = m.oid GROUP BY m.root
 ), rule_facts AS (
-    SELECT m.root, string_agg(concat_ws(' ', 'rule', quote_ident(w.rulename), 'on', m.oid::regclass,
-               CASE w.ev_enabled WHEN 'D' THEN '(disabled)' ELSE '(enabled)' END), E'\n' ORDER BY m.oid, w.rulename) AS fact
-    FROM member m JOIN pg_rewrite w ON w.ev_class = m.oid
+    -- A disabled rule has no effect.
+    SELECT m.root, string_agg(concat_ws(' ', 'rule', quote_ident(w.rulename), 'on', m.oid::regclass),
+               E'\n' ORDER BY m.oid, w.rulename) AS fact
+    FROM member m JOIN pg_rewrite w ON w.ev_class = m.oid AND w.ev_enabled <> 'D'
     GROUP BY m.root
 ), foreign_key_facts AS (
     SELECT m.root, string_agg(DISTINCT concat_ws(' ', 'foreign key', quote_ident(k.conname), 'on', k.conrelid::regclass,
