@@ -23,6 +23,7 @@ from confiture.cli import (
     demo,
     exit_codes,
     follow,
+    grants,
     init,
     migrate,
     pause,
@@ -78,6 +79,7 @@ for command in (
     _schema.command(command.__name__, cls=Command)(command)
 app.command("build", cls=Command)(build.build)
 app.command("demo", cls=Command)(demo.demo)
+app.command("grants", cls=Command)(grants.grants)
 app.command("init", cls=Command)(init.init)
 app.command("schema", cls=Command)(schema.schema)
 app.command("status", cls=status.Command)(status.status)

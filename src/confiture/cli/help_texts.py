@@ -5,7 +5,7 @@ from __future__ import annotations
 _Codes = dict[int | str, str]
 
 _SCHEMA = "confiture migrate schema-to-schema "
-_TOP = ("build", "demo", "status", "init", "schema")
+_TOP = ("build", "demo", "status", "grants", "init", "schema")
 
 #: Examples for each command, without the words that every command of its group begins with.
 EXAMPLES: dict[str, tuple[str, ...]] = {
@@ -32,6 +32,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "resume": ("resume --target prod_new",),
     "throttle": ("throttle --target prod_new --max-rate 20000", "throttle --target prod_new --off"),
     "abort": ("abort --target prod_new", "abort --target prod_new --yes"),
+    "grants": ("grants --from-source --target prod_new > grants.sql",),
     "init": ("init",),
     "schema": ("schema status", "schema plan > plan.json"),
     "build": ("build --env prod --apply", "build --env prod --output schema.sql"),
@@ -74,7 +75,7 @@ EXIT_CODES: dict[str, _Codes] = {
     **{name: {**_WORK, **_SIGNALS} for name in ("setup", "migrate", "cleanup", "abort", "follow")},
     **{name: {**_WORK, **_DIFFERENT, **_SIGNALS} for name in ("verify", "run")},
     **{name: {**_SWITCH} for name in ("cutover", "rollback")},
-    **{name: {**_DONE, **_READ} for name in ("plan", "preview", "pause", "resume", "throttle")},
+    **{name: {**_DONE, **_READ} for name in ("plan", "preview", "grants", "pause", "resume", "throttle")},
     **{name: {0: "done", 2: _READ[2], 4: _READ[4]} for name in ("init", "schema")},
     "build": {**_DONE, **_READ, 5: "SQL failure; nothing is built"},
     "demo": {**_DONE, 1: "failed; the output shows where"},

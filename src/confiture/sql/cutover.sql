@@ -1,8 +1,8 @@
 -- name: blockers
 -- The sessions with a lock on the named tables or their partitions, or on a large object where the catalog of these is
--- named, that conflicts with a lock against writers; with ``readers``, the sessions with any lock. Confiture's own server processes are excluded by process ID and start,
--- because any application may set its application_name. Without pg_read_all_stats, the state and query of other roles'
--- sessions are not visible; their process ID and role are.
+-- named, that conflicts with a lock against writers; with ``readers``, the sessions with any lock. Confiture's own server
+-- processes are excluded by process ID and start, because any application may set its application_name. Without
+-- pg_read_all_stats, the state and query of other roles' sessions are not visible; their process ID and role are.
 WITH RECURSIVE involved AS (
     SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     JOIN unnest(%(schemas)s::text[], %(names)s::text[]) w(schema, name)

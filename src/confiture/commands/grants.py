@@ -1,0 +1,79 @@
+"""``grants``: what the source's objects have, and the target's lack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from psycopg import IsolationLevel, sql
+
+from confiture import config
+from confiture.commands.driver_errors import translated
+from confiture.commands.endpoints import Endpoints, find_run, source_of
+from confiture.config import Database
+from confiture.errors import Refused
+from confiture.plan import grants
+from confiture.plan.grants import DefaultPrivileges, Described, Privilege, Side
+from confiture.plan.model import plan_from_json
+from confiture.plan.projection import raw
+from confiture.postgres.session import Session
+from confiture.sql import load, template
+from confiture.states import MIGRATING, SETUP
+from confiture.types import TableRef
+
+
+def from_source(where: Endpoints) -> str:
+    """The statements that the target of a run lacks, as a file for psql. Nothing is changed.
+
+    :raises Refused: when the target has no run, or no plan yet.
+    """
+    target = config.resolve(where.target, where.project)
+    run = find_run(target, look=True)
+    if run.plan is None:
+        raise Refused("the run has no plan yet", why="setup stores it", fix=where.naming.command("setup"))
+    plan = plan_from_json(run.plan)
+    with translated("grants"):
+        found = grants.lacking(_read(source_of(run, where)), _read(target, every=True), plan)
+    return grants.as_sql(found, built=run.state not in (SETUP, MIGRATING))
+
+
+def _read(database: Database, *, every: bool = False) -> Side:
+    objects = _filled("objects", privileges="j.privileges", usual="j.usual")
+    defaults = _filled("default_privileges", privileges="a.defaclacl", usual="a.usual")
+    with (
+        Session(database, "grants") as session,
+        session.transaction(isolation=IsolationLevel.REPEATABLE_READ, read_only=True) as tx,
+    ):
+        return Side(
+            tx.pg.info.server_version // 10_000,
+            [_described(*row) for row in tx.pg.execute(objects, {"every": every}).fetchall()],
+            [DefaultPrivileges(*row[:3], *map(_privileges, row[3:])) for row in tx.pg.execute(defaults).fetchall()],
+            frozenset(name for (name,) in tx.pg.execute(load("grants.sql")["roles"]).fetchall()),
+        )
+
+
+def _filled(block: str, **lists: str) -> sql.Composed:
+    explode = template("grants.sql", "explode")
+    return template("grants.sql", block).format(**{name: explode.format(acl=raw(acl)) for name, acl in lists.items()})
+
+
+def _described(
+    kind: str,
+    identity: str,
+    schema: str | None,
+    name: str | None,
+    part: str | None,
+    owner: str | None,
+    privileges: Sequence[Sequence[Any]] | None,
+    usual: Sequence[Sequence[Any]] | None,
+    comment: str | None,
+    labels: Sequence[Sequence[str]],
+) -> Described:
+    relation = TableRef(schema, name) if schema is not None and name is not None else None
+    given, without = (None if some is None else _privileges(some) for some in (privileges, usual))
+    known = frozenset((provider, label) for provider, label in labels)
+    return Described(kind, identity, relation, part, owner, given, without, comment, known)
+
+
+def _privileges(found: Sequence[Sequence[Any]]) -> frozenset[Privilege]:
+    return frozenset((role, name, grantable) for role, name, grantable in found)
