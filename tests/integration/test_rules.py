@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from confiture.errors import Blocked
 from live import LiveRun
 from servers import Databases
 
@@ -105,6 +106,24 @@ def test_the_sources_rules_are_off_while_changes_are_applied_in_reverse(live: Li
     live.assert_same(**SAME)
     live.cleanup()
     assert (_rules(live, "source"), _rules(live, "target")) == (before, before)
+
+
+def test_a_rule_created_during_the_run_blocks_it_until_it_is_dropped_or_off(
+    databases: Databases, tmp_path: Path
+) -> None:
+    live = LiveRun(databases, tmp_path, TABLES + ROWS, TABLES, chunk_rows=7)
+    live.up_to_cutover()
+    live.source.sql("CREATE RULE off AS ON INSERT TO a DO INSTEAD NOTHING; ALTER TABLE a DISABLE RULE off")
+    assert live.verify().equal
+    for undo in ("DROP RULE late ON a", "ALTER TABLE a DISABLE RULE late"):
+        live.source.sql("CREATE RULE late AS ON INSERT TO a DO ALSO INSERT INTO audit (what) VALUES ('late')")
+        with pytest.raises(Blocked, match=r"public\.a was changed") as blocked:
+            live.verify()
+        assert blocked.value.fix == "drop or disable it, then run the same command; create it after the cutover"
+        live.source.sql(f"INSERT INTO a VALUES (5{len(undo)}, 1); {undo}")
+        assert live.verify().equal
+    live.cutover()
+    live.assert_same(**SAME)
 
 
 def test_abort_enables_the_rules_of_an_existing_target(databases: Databases, tmp_path: Path) -> None:

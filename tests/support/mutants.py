@@ -191,6 +191,13 @@ MUTANTS = (
         _in("integration", "sessions", "legacy_inheritance"),
     ),
     Mutant(
+        "a pass deletes no row of an inheritance child of the target",
+        "capture/apply.py",
+        "delete.format(table=job.target_rows,",
+        "delete.format(table=job.target,",
+        _in("integration", "sessions", "inherit_in_the_target"),
+    ),
+    Mutant(
         "commits are durable in their order",
         "postgres/profile.py",
         '    "synchronous_commit": "on",\n',
