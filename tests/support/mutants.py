@@ -191,6 +191,13 @@ MUTANTS = (
         _in("integration", "sessions", "legacy_inheritance"),
     ),
     Mutant(
+        "a copied table does not cause a compaction of all logs",
+        "schema_to_schema/log_compaction.py",
+        'a table is copied."""\n        self._chunks = 0\n',
+        'a table is copied."""\n        self.now()\n',
+        _in("integration", "many_tables"),
+    ),
+    Mutant(
         "a pass deletes no row of an inheritance child of the target",
         "capture/apply.py",
         "delete.format(table=job.target_rows,",
