@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from confiture.errors import ConfitureError
 from live import LiveRun
 from servers import Databases
 
@@ -113,3 +114,28 @@ def test_published_source_of_inserts_only_can_be_rolled_back(databases: Database
     live.target.sql("INSERT INTO events VALUES (50, 1)")
     live.rollback()
     assert live.source.rows("SELECT id FROM events") == [(50,)]
+
+
+def test_a_publication_that_is_dropped_during_the_run_does_not_stop_it(databases: Databases, tmp_path: Path) -> None:
+    live = LiveRun(databases, tmp_path, TABLES + ROWS, f"{TABLES}{PUBLICATIONS['two']};", "keyed:\n  $key: [code]\n")
+    live.up_to_cutover()
+    live.target.sql("DROP PUBLICATION one")
+    live.source.sql(CHANGE)
+    live.cutover()
+    assert live.target.rows("SELECT pubname, pubinsert, pubdelete FROM pg_publication") == [("two", True, True)]
+    live.assert_same(**SAME)
+
+
+def test_a_publication_created_during_the_run_is_named_by_the_pass(databases: Databases, tmp_path: Path) -> None:
+    live = LiveRun(databases, tmp_path, TABLES + ROWS, TABLES, "keyed:\n  $key: [code]\n")
+    live.up_to_cutover()
+    live.target.sql("CREATE PUBLICATION late FOR ALL TABLES")
+    live.source.sql(CHANGE)
+    with pytest.raises(ConfitureError) as refused:
+        live.follow()
+    text = "\n".join(refused.value.lines())
+    assert "silent" in text
+    assert "publishes deletes" in text
+    live.target.sql("DROP PUBLICATION late")
+    live.cutover()
+    live.assert_same(**SAME)

@@ -132,6 +132,11 @@ def set_enabled(tx: Transaction, table: TableRef, kind: str, name: str, mode: st
 
 
 def set_publish(tx: Transaction, publication: str, operations: str) -> None:
-    """:param operations: such as ``insert, update, delete, truncate``; empty for none."""
+    """Set what a publication publishes; nothing to do if it was dropped during the run.
+
+    :param operations: such as ``insert, update, delete, truncate``; empty for none.
+    """
+    if tx.pg.execute("SELECT FROM pg_publication WHERE pubname = %s", (publication,)).fetchone() is None:
+        return
     statement = sql.SQL("ALTER PUBLICATION {} SET (publish = {})")
     tx.pg.execute(statement.format(sql.Identifier(publication), sql.Literal(operations)))
