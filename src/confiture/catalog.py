@@ -15,6 +15,7 @@ from confiture.catalog_model import (
     Identity,
     Index,
     LargeObjects,
+    MaterializedView,
     Publication,
     Rule,
     Sequence,
@@ -107,7 +108,7 @@ def read(tx: Transaction) -> Catalog:
         identity=identity(tx),
         tables=tables,
         sequences=_sequences(tx, tables),
-        materialized_views=tuple(TableRef(**v) for v in _query(tx, "materialized_views")),
+        materialized_views=tuple(_materialized_view(v) for v in _query(tx, "materialized_views")),
         extensions={e["name"]: e["version"] for e in _query(tx, "extensions")},
         domain_checks=tuple(Unvalidated(**_of_table(c)) for c in _query(tx, "unvalidated_of_domains")),
         publications=tuple(_publication(p) for p in _query(tx, "publications")),
@@ -116,6 +117,11 @@ def read(tx: Transaction) -> Catalog:
         large_objects=_large_objects(_query(tx, "large_objects")[0]),
         roles={r["name"]: r["may_act"] for r in _query(tx, "roles")},
     )
+
+
+def _materialized_view(row: Json) -> MaterializedView:
+    reads = tuple(TableRef(**v) for v in row["reads"])
+    return MaterializedView(TableRef(row["schema"], row["name"]), row["populated"], reads)
 
 
 def _name(schema: str | None, name: str) -> str:

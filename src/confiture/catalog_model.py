@@ -353,13 +353,26 @@ class LargeObjects:
 
 
 @dataclass(frozen=True)
+class MaterializedView:
+    """A materialized view.
+
+    :ivar populated: whether it can be read; one WITH NO DATA cannot.
+    :ivar reads: the materialized views that it reads, also through views.
+    """
+
+    ref: TableRef
+    populated: bool = True
+    reads: tuple[TableRef, ...] = ()
+
+
+@dataclass(frozen=True)
 class Catalog:
     """The facts about a database that planning needs."""
 
     identity: Identity
     tables: tuple[Table, ...]
     sequences: tuple[Sequence, ...]
-    materialized_views: tuple[TableRef, ...]  # the populated ones
+    materialized_views: tuple[MaterializedView, ...]  # in the order of their creation
     extensions: Mapping[str, str] = field(default_factory=dict)  # the versions, by name
     domain_checks: tuple[Unvalidated, ...] = field(default=())
     event_triggers: tuple[EventTrigger, ...] = field(default=())

@@ -52,6 +52,30 @@ def test_populated_views_are_refreshed_after_the_last_change(
     live.cleanup()
 
 
+def test_a_view_readable_on_the_source_is_readable_in_the_target(databases: Databases, tmp_path: Path) -> None:
+    """``pg_dump`` writes each materialized view WITH NO DATA, also those that have data."""
+    views = """
+    CREATE MATERIALIZED VIEW base AS SELECT v FROM a WITH NO DATA;
+    CREATE VIEW placeholder AS SELECT 1 AS v;
+    CREATE MATERIALIZED VIEW early AS SELECT v FROM placeholder WITH NO DATA;
+    CREATE MATERIALIZED VIEW late AS SELECT sum(v)::int AS v FROM base WITH NO DATA;
+    CREATE OR REPLACE VIEW placeholder AS SELECT v FROM late;
+    CREATE MATERIALIZED VIEW "not read" AS SELECT v FROM a WITH NO DATA;
+    """
+    filled = "REFRESH MATERIALIZED VIEW base; REFRESH MATERIALIZED VIEW late; REFRESH MATERIALIZED VIEW early;"
+    live = LiveRun(databases, tmp_path, TABLES + ROWS + views + filled, TABLES + views)
+    live.source.sql("REFRESH MATERIALIZED VIEW base WITH NO DATA")  # `late` and `early` can still be read
+    live.setup()
+    assert 'materialized view public."not read" is not refreshed' in "\n".join(live.plan().notes)
+    live.migrate()
+    assert live.target.value("SELECT v FROM early") == 210
+    live.source.sql("UPDATE a SET v = 1000 WHERE id = 1")
+    assert live.verify().equal
+    live.cutover()
+    assert live.target.value("SELECT v FROM early") == 1209
+    assert live.target.rows(POPULATED) == [("base",), ("early",), ("late",)]
+
+
 def test_a_refresh_that_fails_is_reported_and_retried_by_the_command(
     databases: Databases, tmp_path: Path, forks: Forks
 ) -> None:

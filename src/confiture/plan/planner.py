@@ -12,7 +12,7 @@ from confiture import mapping as m
 from confiture.catalog_model import Catalog, Column, Filled, Index, Table
 from confiture.catalog_model import Sequence as CatalogSequence
 from confiture.errors import Fault
-from confiture.plan import large_objects, privileges
+from confiture.plan import large_objects, materialized_views, privileges
 from confiture.plan.conversions import (
     NUMBERS,
     PORTABLE_ORDER,
@@ -64,6 +64,7 @@ class Planner:
         self.refusals: list[str] = []
         self.missing: list[str] = []
         self.notes: list[str] = []
+        self.refreshed = materialized_views.refreshed(source, target)
 
     # Names -----------------------------------------------------------------------------------------
 
@@ -102,7 +103,7 @@ class Planner:
         return Plan(
             tables=tables,
             sequences=tuple(self._sequences(tables)),
-            materialized_views=self.target.materialized_views,
+            materialized_views=self.refreshed,
             recode=self.source.identity.encoding != self.target.identity.encoding,
             notes=tuple(self.notes),
             large_objects=large_objects.planned(self.source, self.mapping.large_objects),
@@ -177,7 +178,8 @@ class Planner:
                 "the source's encoding SQL_ASCII accepts any bytes: a row whose text is not valid UTF-8 stops the copy,"
                 " with its key and column"
             )
-        self._refuse_missing(privileges.of_target(self.target))
+        self._refuse_missing(privileges.of_target(self.target, self.refreshed))
+        self.notes += materialized_views.notes(self.target, self.refreshed)
         self._event_triggers("source", self.source)
         self._event_triggers("target", self.target)
         self._extensions()

@@ -6,11 +6,11 @@ Every reason ends with its statement, complete and quoted, for an administrator 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from confiture.catalog_model import Catalog, Identity, Sequence, Table
 from confiture.errors import MissingPrivileges
-from confiture.types import NAME, counted, grouped, quoted
+from confiture.types import NAME, TableRef, counted, grouped, quoted
 
 #: The PostgreSQL version since which MAINTAIN allows a role to lock a table that it cannot write.
 MAINTAIN_SINCE = 17
@@ -112,7 +112,7 @@ def of_sequence(sequence: Sequence, catalog: Catalog, *, capture: bool) -> Itera
         yield f"missing SELECT privilege on sequence {ref} of the source: GRANT SELECT ON SEQUENCE {ref} TO {role}"
 
 
-def of_target(catalog: Catalog) -> Iterator[str]:
+def of_target(catalog: Catalog, refreshed: Collection[TableRef]) -> Iterator[str]:
     """To fill tables that exist or that the DDL creates, and to drop and create their indexes, keys and triggers."""
     role = catalog.identity
     name = quoted(role.role)
@@ -133,7 +133,7 @@ def of_target(catalog: Catalog) -> Iterator[str]:
         if not sequence.may_update and (sequence.owner is None or catalog.by_ref[sequence.owner[0]].owned):
             ref = sequence.ref
             yield f"missing UPDATE privilege on sequence {ref} of the target: GRANT UPDATE ON SEQUENCE {ref} TO {name}"
-    altered = {quoted(p.name) for p in catalog.publications}
+    altered = {*(quoted(p.name) for p in catalog.publications), *map(str, refreshed)}
     for kind, other, owner in catalog.of_others:
-        if kind != "publication" or other in altered:
+        if other in altered:
             yield f"{kind} {other} of the target belongs to {quoted(owner)}: {membership(owner, role)}"

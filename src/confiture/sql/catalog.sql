@@ -311,10 +311,21 @@ WHERE c.relkind = 'S' AND c.relpersistence <> 't'
 ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"
 
 -- name: materialized_views
--- Populated materialized views in the order of their creation. A materialized view WITH NO DATA is not refreshed.
-SELECT n.nspname AS schema, c.relname AS name
+-- Materialized views in the order of their creation; reads: those that a view reads, also through views.
+WITH RECURSIVE part AS (
+    SELECT oid AS view, oid AS part FROM pg_class WHERE relkind = 'm'
+    UNION
+    SELECT p.view, d.refobjid
+    FROM part p
+    JOIN pg_rewrite r ON r.ev_class = p.part
+    JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
+)
+SELECT n.nspname AS schema, c.relname AS name, c.relispopulated AS populated,
+       (SELECT COALESCE(jsonb_agg(DISTINCT jsonb_build_object('schema', s.nspname, 'name', o.relname)), '[]')
+        FROM part p JOIN pg_class o ON o.oid = p.part AND o.relkind = 'm' JOIN pg_namespace s ON s.oid = o.relnamespace
+        WHERE p.view = c.oid AND o.oid <> c.oid) AS reads
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'm' AND c.relispopulated
+WHERE c.relkind = 'm'
   AND n.nspname !~ '^(pg_|information_schema$|confiture$|confiture_[0-9a-f]{8}$)'
   AND NOT EXISTS (SELECT FROM pg_depend e
                   WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')
@@ -354,7 +365,7 @@ FROM pg_publication WHERE NOT pg_has_role(pubowner, 'USAGE')
 UNION ALL
 SELECT 'materialized view', n.nspname, c.relname, pg_get_userbyid(c.relowner)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'm' AND c.relispopulated AND NOT pg_has_role(c.relowner, 'USAGE')
+WHERE c.relkind = 'm' AND NOT pg_has_role(c.relowner, 'USAGE')
   AND n.nspname !~ '^(pg_|information_schema$|confiture$|confiture_[0-9a-f]{8}$)'
   AND NOT EXISTS (SELECT FROM pg_depend e
                   WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')
