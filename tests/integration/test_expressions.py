@@ -76,3 +76,56 @@ def test_a_stable_function_that_depends_on_the_session_profile_is_accepted(
     live = run_with(databases, tmp_path, "v || to_char(at, 'YYYY-MM-DD') || date_trunc('day', at)")
     live.through()
     assert live.target.value("SELECT v FROM t WHERE id = 1") == "v12020-02-292020-02-29 00:00:00+00"
+
+
+APART = """
+CREATE SCHEMA "New"; CREATE TABLE "New".person (id int PRIMARY KEY, name text NOT NULL);
+CREATE TABLE "New".mail (id int PRIMARY KEY, box text NOT NULL);
+"""
+PEOPLE = """
+CREATE TABLE person (id int PRIMARY KEY, first text NOT NULL, last text NOT NULL, mail text NOT NULL);
+INSERT INTO person SELECT n, 'F' || n, 'L' || n, n || '@x.org' FROM generate_series(1, 5) n;
+"""
+ENTRIES = """
+'"New".person':
+  name: {{transform: "{name}"}}
+  $where: "{where}"
+'"New".mail':
+  $from: person
+  box: {{transform: "{box}"}}
+"""
+
+
+@pytest.mark.parametrize(
+    "changed", [{"name": "first || random()"}, {"where": "random() < 2"}, {"box": "mail || random()"}]
+)
+def test_an_expression_is_checked_when_its_table_changes_its_schema(
+    databases: Databases, tmp_path: Path, changed: dict[str, str]
+) -> None:
+    given = {"name": "first || ' ' || last", "where": "id < 5", "box": "split_part(mail, '@', 1)"} | changed
+    with pytest.raises(FaultyInput) as refused:
+        LiveRun(databases, tmp_path, PEOPLE, APART, ENTRIES.format(**given)).plan()
+    assert "calls the volatile function random" in "\n".join(refused.value.lines())
+
+
+def test_the_columns_that_a_split_into_another_schema_reads_are_known(databases: Databases, tmp_path: Path) -> None:
+    given = {"name": "first || ' ' || last", "where": "id < 5", "box": "split_part(mail, '@', 1)"}
+    live = LiveRun(databases, tmp_path, PEOPLE, APART, ENTRIES.format(**given))
+    live.setup()
+    live.migrate()
+    live.source.sql("UPDATE person SET last = 'changed', mail = 'new@x.org' WHERE id = 4")
+    assert live.verify().equal
+    live.cutover()
+    assert live.target.value('SELECT name FROM "New".person WHERE id = 4') == "F4 changed"
+    assert live.target.value('SELECT box FROM "New".mail WHERE id = 4') == "new"
+    assert live.target.value('SELECT count(*) FROM "New".person') == 4
+
+
+def test_a_column_that_neither_part_of_a_split_reads_is_a_fault(databases: Databases, tmp_path: Path) -> None:
+    given = {"name": "first", "where": "id < 5", "box": "mail"}
+    with pytest.raises(FaultyInput) as refused:
+        LiveRun(databases, tmp_path, PEOPLE, APART, ENTRIES.format(**given)).plan()
+    said = "\n".join(refused.value.lines())
+    assert "source column public.person.last has no counterpart" in said
+    assert "person.mail" not in said
+    assert "person.first" not in said

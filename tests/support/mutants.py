@@ -177,6 +177,13 @@ MUTANTS = (
         _in("integration", "expressions", "reads_another_table"),
     ),
     Mutant(
+        "a transform is checked when its table changes its schema",
+        "plan/expressions.py",
+        "table = names.source_of(into, entry) if into is not None else None",
+        'table = names.find(source, "source", entry.source or entry.target)',
+        _in("integration", "expressions", "changes_its_schema"),
+    ),
+    Mutant(
         "a claimed chunk is skipped",
         "journal/chunks.py",
         "        .limit(1)\n        .with_for_update(skip_locked=True)\n",
@@ -946,6 +953,13 @@ MUTANTS = (
         "    materialized_views.refresh(context, plan)\n",
         "",
         _in("integration", "materialized_views", "refreshed"),
+    ),
+    Mutant(
+        "a view that has data on the source has data in the target",
+        "plan/materialized_views.py",
+        "if view.populated or view.ref in on_source:",
+        "if view.populated:",
+        _in("integration", "materialized_views", "readable_on_the_source"),
     ),
     Mutant(
         "a function that relies on search_path is named with a fix",

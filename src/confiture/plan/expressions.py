@@ -67,7 +67,7 @@ def _expressions(source: Catalog, target: Catalog, mapping: Mapping) -> Iterator
     names = Planner(source, target, mapping, {}, Options())
     for entry in mapping.tables:
         into = names.find(target, "target", entry.target)
-        table = names.find(source, "source", entry.source or entry.target)
+        table = names.source_of(into, entry) if into is not None else None
         if table is None or into is None:
             continue  # reported by the planner
         if entry.where is not None:

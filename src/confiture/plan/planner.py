@@ -120,7 +120,7 @@ class Planner:
         omitted = self._omitted_tables()
         for target in self.target.tables:
             found = entries.get(target.ref)
-            source = self._source_of(target, found)
+            source = self.source_of(target, found)
             if source is None or (found is None and source.ref in omitted):
                 continue
             if target.kind == "f":
@@ -131,7 +131,7 @@ class Planner:
                 continue
             yield source, target, found
 
-    def _source_of(self, target: Table, entry: m.TableMapping | None) -> Table | None:
+    def source_of(self, target: Table, entry: m.TableMapping | None) -> Table | None:
         if entry is not None and entry.source is not None:
             return self.find(self.source, "source", entry.source)
         same = self.source.by_ref.get(target.ref)
@@ -410,9 +410,10 @@ class Planner:
         """The columns that other target tables read from the same source table."""
         read: set[str] = set()
         for other in self.mapping.tables:
-            if other is entry or entry is None or other.source is None:
+            if other is entry or entry is None:
                 continue
-            if (other.source.name, other.source.schema or source.ref.schema) != (source.ref.name, source.ref.schema):
+            kept = self.find_quietly(other.target)
+            if kept is None or self._reads_quietly(kept, other) != source.ref:
                 continue
             named = {item.target for item in other.columns}
             for item in other.columns:
@@ -421,9 +422,15 @@ class Planner:
                     if ref == source.ref and text == item.transform:
                         read |= set(facts.reads)
             read |= {name for name, _ in other.omit}
-            kept = self.find_quietly(other.target)
-            read |= {c.name for c in kept.columns if c.name not in named} if kept else set()
+            read |= {c.name for c in kept.columns if c.name not in named}
         return read
+
+    def _reads_quietly(self, target: Table, entry: m.TableMapping) -> TableRef | None:
+        """The table that an entry reads, without a fault or a note."""
+        kept = list(self.faults), list(self.notes)
+        found = self.source_of(target, entry)
+        self.faults, self.notes = kept
+        return found.ref if found is not None else None
 
     def find_quietly(self, name: m.Name) -> Table | None:
         """Like :meth:`find` in the target, without a fault."""
