@@ -99,6 +99,31 @@ def test_a_refresh_that_fails_is_reported_and_retried_by_the_command(
     assert live.target.value("SELECT count(*) FROM failing") == 20
 
 
+@pytest.mark.parametrize("capture", [True, False])
+def test_a_view_whose_query_fails_for_the_rows_does_not_stop_the_copy(
+    databases: Databases, tmp_path: Path, capture: bool
+) -> None:
+    failing = """
+    CREATE MATERIALIZED VIEW divides AS SELECT 1 / (v - 5) AS q FROM a;
+    CREATE MATERIALIZED VIEW repeats AS SELECT v / 2 AS half FROM a; CREATE UNIQUE INDEX ON repeats (half);
+    CREATE FUNCTION complain(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN IF $1 = 15 THEN RAISE ''no''; END IF;
+        RETURN $1; END';
+    CREATE MATERIALIZED VIEW complains AS SELECT complain(v) FROM a;
+    CREATE MATERIALIZED VIEW reads AS SELECT * FROM complains;
+    """
+    live = LiveRun(databases, tmp_path, TABLES + ROWS, TABLES + failing + VIEWS)
+    live.setup(capture=capture)
+    live.migrate()
+    said = "\n".join(live.progress.lines)
+    assert "materialized view public.divides is stale: division by zero (22012)" in said
+    assert "materialized view public.repeats is stale: " in said
+    assert "materialized view public.complains is stale: no (P0001)" in said
+    assert live.verify().equal
+    live.cutover()
+    assert live.target.value('SELECT total FROM "select"') == 210
+    live.cleanup()
+
+
 def test_readers_of_a_view_with_a_unique_index_are_not_blocked(
     databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

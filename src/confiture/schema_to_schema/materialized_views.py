@@ -15,7 +15,8 @@ from confiture.errors import Held
 from confiture.journal import runs, steps
 from confiture.plan.model import Plan
 from confiture.postgres.failure import failure, relies_on_search_path
-from confiture.postgres.session import brief_lock
+from confiture.postgres.retry import retryable
+from confiture.postgres.session import Transaction, brief_lock
 from confiture.runner.context import Context
 from confiture.schema_to_schema.blockers import wait_for_locks
 from confiture.sql import load
@@ -23,6 +24,26 @@ from confiture.types import TableRef
 
 #: The phase of these steps in the journal; ``status`` reads it as well.
 PHASE = "refresh"
+#: Faults of a view's own query for the rows that it reads. Others (a lock, a full disk) stop the command.
+OF_THE_VIEW = (
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    psycopg.ProgrammingError,
+    psycopg.NotSupportedError,
+    psycopg.InternalError,
+    psycopg.errors.ObjectNotInPrerequisiteState,
+)
+
+
+def refresh_or_report(view: TableRef, context: Context, tx: Transaction) -> None:
+    """Refresh a view after the copy. If its query fails for the rows, report that: no row is at fault."""
+    try:
+        with tx.pg.transaction():
+            tx.pg.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(view.identifier))
+    except OF_THE_VIEW as error:
+        if retryable(error):
+            raise
+        _report(context, tx, view, _why(error, view))
 
 
 def refresh(context: Context, plan: Plan) -> None:
@@ -39,9 +60,7 @@ def refresh(context: Context, plan: Plan) -> None:
         except Held as error:
             _stale(context, view, f"{error.what}: {error.why}")
         except psycopg.Error as error:
-            found = failure(error, f"refreshing {view}")
-            why = found.why if relies_on_search_path(error) is None else f"{found.why}; {found.fix}"
-            _stale(context, view, why)
+            _stale(context, view, _why(error, view))
 
 
 def _refresh(context: Context, view: TableRef) -> None:
@@ -61,8 +80,17 @@ def _step(view: TableRef) -> str:
     return f"{view.schema}.{view.name}"
 
 
+def _why(error: psycopg.Error, view: TableRef) -> str:
+    found = failure(error, f"refreshing {view}")
+    return found.why if relies_on_search_path(error) is None else f"{found.why}; {found.fix}"
+
+
 def _stale(context: Context, view: TableRef, why: str) -> None:
-    context.progress.say(f"materialized view {view} is stale: {why}; run: REFRESH MATERIALIZED VIEW {view}")
     # Durable: the note that the view is stale.
     with context.fenced("view.stale") as tx:
-        runs.note(tx, context.run_id, context.epoch, "stale view", {"view": str(view), "reason": why})
+        _report(context, tx, view, why)
+
+
+def _report(context: Context, tx: Transaction, view: TableRef, why: str) -> None:
+    context.progress.say(f"materialized view {view} is stale: {why}; run: REFRESH MATERIALIZED VIEW {view}")
+    runs.note(tx, context.run_id, context.epoch, "stale view", {"view": str(view), "reason": why})

@@ -21,7 +21,7 @@ from confiture.postgres.retry import retry, retryable
 from confiture.postgres.session import Transaction
 from confiture.runner.context import Context
 from confiture.runner.resumable_steps import Step, run_steps
-from confiture.schema_to_schema import sequences
+from confiture.schema_to_schema import materialized_views, sequences
 from confiture.schema_to_schema.deferred_objects import foreign_keys, indexes, restore
 from confiture.schema_to_schema.deferred_objects.statements import qualified
 from confiture.schema_to_schema.keyless import off_until_cutover
@@ -45,7 +45,10 @@ def rebuild(context: Context, plan: Plan) -> None:
             *(_step(f"{d.kind} {d.name} on {d.table}", restore_and_record, d) for d in off),
             *(_step(f"foreign key {d.name} on {d.table}", _add_interim, d) for d in keys),
             *(_step(f"foreign key {d.name} on {d.table} validated", _validate_interim, d) for d in keys),
-            *(Step(f"refresh of {v}", act=_refresh(v)) for v in plan.materialized_views),
+            *(
+                Step(f"refresh of {v}", act=partial(materialized_views.refresh_or_report, v))
+                for v in plan.materialized_views
+            ),
             *(Step(f"statistics of {t.target}", act=_analyze(t.target, t.number)) for t in plan.tables),
             Step("fingerprint of the target", act=lambda c, tx: record_target(c, tx, plan)),
         ],
@@ -113,13 +116,6 @@ def _validate_interim(context: Context, tx: Transaction, item: DeferredForeignKe
             foreign_keys.validate_interim(tx, item)
     except (psycopg.errors.ForeignKeyViolation, psycopg.errors.UndefinedObject):
         return
-
-
-def _refresh(view: TableRef) -> TargetAct:
-    def act(context: Context, tx: Transaction) -> None:
-        tx.pg.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(qualified(view)))
-
-    return act
 
 
 def _analyze(table: TableRef, number: int) -> TargetAct:
