@@ -23,7 +23,7 @@ from confiture import ddl
 from confiture.config import redact
 from confiture.ddl import Statement
 from confiture.errors import ConfitureError, DataFailure, Fault, FaultyInput, Refused, UsageError
-from confiture.postgres.failure import failure, relies_on_search_path
+from confiture.postgres.failure import failure, name_role, relies_on_search_path
 
 #: Settings that the files require: they are UTF-8, and the splitter reads plain strings without escapes.
 _SETTINGS = {"client_encoding": "UTF8", "standard_conforming_strings": "on"}
@@ -210,6 +210,7 @@ def _run(cursor: psycopg.Cursor[Any], file: DdlFile, statement: Statement) -> No
         # Without parameters, psycopg does not interpret a %.
         cursor.execute(statement.text.encode(), prepare=False)
     except psycopg.Error as error:
+        name_role(error, cursor.connection.info.user)
         raise _failure(file, statement, error) from error
     _check_session(cursor.connection, file, statement)
 

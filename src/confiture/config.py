@@ -20,7 +20,7 @@ import yaml
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from confiture.errors import Fault, FaultyInput, Refused, UsageError
+from confiture.errors import SYNTAX_HINT, Fault, FaultyInput, Refused, UsageError
 from confiture.types import did_you_mean
 
 ENVIRONMENTS = Path("db/environments")
@@ -156,6 +156,20 @@ def address(given: str) -> str:
         why = f"it contains {', '.join(other)}" if any(other) else "it cannot be parsed"
         raise UsageError("An address cannot be used", why=why, fix="write HOST:PORT, or host=... port=...")
     return make_conninfo("", **found)
+
+
+def place(conninfo: str) -> tuple[str | None, int | None]:
+    """Host and port that a conninfo names, or libpq's defaults and PG* variables; None for what it leaves open.
+
+    Several hosts are one text with commas, without a port. A service determines what its conninfo lacks.
+    """
+    given = conninfo_to_dict(conninfo)
+    if "service" not in given:
+        defaults = {o.keyword.decode(): o.val.decode() for o in pq.Conninfo.get_defaults() if o.val}
+        given = {**defaults, **given}
+    host = given.get("host") or given.get("hostaddr")
+    port = str(given.get("port") or "")
+    return (str(host) if host else None), int(port) if port.isdecimal() else None
 
 
 def find_project(start: Path) -> Path:
@@ -362,7 +376,9 @@ class _EnvironmentFile:
     def raise_faults(self) -> None:
         if self.faults:
             what = f"Environment {self.path.stem} cannot be used"
-            raise FaultyInput(what, self.faults, fix="correct the file")
+            unset = all("is not set" in fault.message for fault in self.faults)
+            fix = "set the variable, or correct the file" if unset else "correct the file"
+            raise FaultyInput(what, self.faults, fix=fix)
 
     def texts(self, key: str, inherited: tuple[str, ...]) -> tuple[str, ...]:
         """The list of a key. search_path may also be one string with commas, as in SQL."""
@@ -382,7 +398,7 @@ class _EnvironmentFile:
         except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
             # The message of the parser may contain parts of the file, so only the position is reported.
             mark = getattr(error, "problem_mark", None)
-            self.fault(mark.line + 1 if mark else 1, mark.column + 1 if mark else 1, "not valid YAML")
+            self.fault(mark.line + 1 if mark else 1, mark.column + 1 if mark else 1, "not valid YAML", SYNTAX_HINT)
             return None
 
     def _read(self, key: yaml.Node, node: yaml.Node) -> None:
@@ -486,7 +502,9 @@ def _expanded(file: _EnvironmentFile, variables: Mapping[str, str]) -> str:
     def value(found: re.Match[str]) -> str:
         text = variables.get(found["name"])
         if text is None and found["default"] is None:
-            file.fault_at("database_url", f"the environment variable {found['name']} is not set")
+            example = f"export {found['name']}=postgresql://USER@HOST:5432/DATABASE"
+            hint = "" if password and password.start(1) <= found.start() < password.end(1) else example
+            file.fault_at("database_url", f"the environment variable {found['name']} is not set", hint)
         text = text or found["default"] or ""
         inside = password and password.start(1) <= found.start() < password.end(1)
         return _as_password(text, uri=bool(_URI.match(mask))) if inside else text

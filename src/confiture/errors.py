@@ -39,6 +39,10 @@ class UsageError(ConfitureError):
     exit_code = 2
 
 
+#: For a file that the YAML parser rejects, whose own words do not name the cause.
+SYNTAX_HINT = "check quotes, brackets, colons and indentation near this place; indent with spaces"
+
+
 class Fault:
     """One fault of an input file, with its line and column (both from 1); of no file if ``file`` is empty."""
 

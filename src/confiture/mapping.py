@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import yaml
 
-from confiture.errors import Fault, UsageError
+from confiture.errors import SYNTAX_HINT, Fault, UsageError
 from confiture.types import did_you_mean, quoted
 
 T = TypeVar("T")
@@ -241,7 +241,7 @@ class _Reader:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             at = Position(mark.line + 1, mark.column + 1) if mark else Position(1, 1)
-            self.fault(at, f"not valid YAML: {error.problem or error.context}", error.note or "")
+            self.fault(at, f"not valid YAML: {error.problem or error.context}", error.note or SYNTAX_HINT)
         except yaml.reader.ReaderError as error:
             before = text[: error.position]
             at = Position(before.count("\n") + 1, len(before) - before.rfind("\n"))

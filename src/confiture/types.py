@@ -109,8 +109,32 @@ def without_public(names: Iterable[str]) -> dict[str, str]:
     return {name: name.removeprefix("public.") if tails[name.rpartition(".")[2]] == 1 else name for name in full}
 
 
+#: Where a statement or an entry of a mapping file begins, which is printed to be copied and keeps every schema.
+_STATEMENT = re.compile(
+    r"\b(?:GRANT|REVOKE|ALTER|CREATE|DROP|REFRESH|SELECT|INSERT|UPDATE|DELETE|REINDEX|VALIDATE) |\$[a-z_]+: "
+)
+
+
+def in_plain_words(text: str) -> str:
+    """A sentence without the schema ``public`` of its tables, except where it names such a table of another schema.
+
+    Statements and functions keep their schemas.
+    """
+    words, statement = text, _STATEMENT.search(text)
+    if statement is not None:
+        words = text[: statement.start()]
+    named = set(_QUALIFIED.findall(words))
+
+    def short(found: re.Match[str]) -> str:
+        twins = {schema for schema, name in named if name == found[2]}
+        return found[2] if found[1] == "public" and twins == {"public"} else found[0]
+
+    return _QUALIFIED.sub(short, words) + text[len(words) :]
+
+
 #: A name as :func:`quoted` writes it, for a regular expression.
 NAME = r"(?:[a-z_][a-z0-9_$]*|\"(?:[^\"]|\"\")+\")"
+_QUALIFIED = re.compile(rf"(?<![\w.\"'/@-])({NAME})\.({NAME})(?![\w(])")
 _SUBJECT = re.compile(
     rf"(?:(?P<kind>sequence) )?(?P<name>{NAME}\.{NAME}) (?P<rest>.+)"
     rf"|(?P<index>index) (?P<on>{NAME} of {NAME}\.{NAME}) (?P<says>.+)",
@@ -152,6 +176,17 @@ def some(names: Sequence[str], shown: int | None) -> str:
 def counted(number: int, noun: str) -> str:
     """A number with its noun, such as ``1 row`` or ``2,000 rows``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as ``40 s``, ``12 m``, ``3 h 5 m`` or ``2 d 4 h``."""
+    minutes = int(seconds // 60)
+    if minutes < 1:
+        return f"{max(0, int(seconds))} s"
+    if minutes < 60:
+        return f"{minutes} m"
+    hours = minutes // 60
+    return f"{hours // 24} d {hours % 24} h" if hours >= 48 else f"{hours} h {minutes % 60} m"
 
 
 #: The values of a key, one for each key column, as text printed by the source.

@@ -178,7 +178,7 @@ def test_an_object_that_differs_is_found_and_copied_again(
     assert not found.checks["large_objects"]
     error = commands.verify.differences_found(run_of(run), found, None, run.where)
     if capture:
-        assert "--repair, or copy the large objects again: confiture migrate" in error.fix
+        assert "--repair\nor copy the large objects again: confiture migrate" in error.fix
         assert run.verify(repair=True).equal
     else:
         assert "copy the large objects again: confiture migrate" in error.fix

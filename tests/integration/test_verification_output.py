@@ -33,11 +33,11 @@ def test_verify_reports_the_compared_rows_of_each_table(live: LiveRun, monkeypat
     seen: list[tuple[str, int, int, str]] = []
     monkeypatch.setattr(live.progress, "table", lambda *reported: seen.append(reported))
     live.verify()
-    assert [s for s in seen if s[0] == "public.a"] == [
-        ("public.a", 7, 20, "comparing"),
-        ("public.a", 14, 20, "comparing"),
-        ("public.a", 20, 20, "comparing"),
-        ("public.a", 20, 20, "compared"),
+    assert [s for s in seen if s[0] == "a"] == [
+        ("a", 7, 20, "comparing"),
+        ("a", 14, 20, "comparing"),
+        ("a", 20, 20, "comparing"),
+        ("a", 20, 20, "compared"),
     ]
     assert ("public.b", 9, 9, "compared") in seen
 
@@ -57,7 +57,7 @@ def test_verify_reports_sequences_behind_the_source_without_a_difference(live: L
     ("value", "shown"), [(None, "NULL"), ("", "''"), ("NULL", "'NULL'"), ("x" * 99, f"'{'x' * 57}...'")]
 )
 def test_difference_shows_null_apart_from_texts(value: str | None, shown: str) -> None:
-    found = Difference("rows", "public.a", "differs", {"id": "1"}, "v", value, "other")
+    found = Difference("rows", "a", "differs", {"id": "1"}, "v", value, "other")
     result = Result(1, (TableResult("public.a", "public.a", 1, 1, False),), {}, (found,))
     assert f"v differs: {shown} (source) ≠ 'other' (target)" in render.text(result)
 

@@ -34,6 +34,7 @@ RUN = RunReport(
     {"action": "continue", "command": "confiture migrate schema-to-schema migrate --target prod_new",
      "alternatives": [], "hint": None},
     {"host": "db", "port": 5432, "database": "app_new", "version": "17.1"},
+    {"host": "old", "port": 5432, "database": "app", "version": "14"},
 )  # fmt: skip
 
 

@@ -36,6 +36,7 @@ from confiture.cli import (
     setup,
     status,
     streams,
+    terminal,
     throttle,
     verify,
 )
@@ -43,7 +44,6 @@ from confiture.cli.command import Command, Group
 from confiture.errors import ConfitureError
 from confiture.log import configure
 from confiture.postgres.failure import failure
-from confiture.types import visible
 
 _VERBOSE = "--verbose"
 
@@ -117,7 +117,7 @@ def main() -> None:
         # Help and usage are written by typer; everything else goes through ``terminal.emit``.
         lost = isinstance(raised, OSError) and raised.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG)
         error = streams.unwritten(raised) if lost and isinstance(raised, OSError) else raised
-        _print_error(_described(error), verbose)
+        terminal.print_error(_described(error), verbose=verbose)
         code = exit_codes.of_error(error)
         if verbose and code == exit_codes.INTERNAL_ERROR and not isinstance(error, ConfitureError):
             traceback.print_exc()
@@ -137,11 +137,3 @@ def _described(error: BaseException) -> ConfitureError:
         why="this is a defect of Confiture; completed work is kept",
         fix=f"rerun the command with {_VERBOSE} and report its complete output",
     )
-
-
-def _print_error(error: ConfitureError, verbose: bool) -> None:
-    first, *rest = error.lines() + ([error.detail] if error.detail and verbose else [])
-    print(f"confiture: {visible(first)}", file=sys.stderr)
-    for line in rest:
-        for part in line.splitlines():
-            print(f"  {visible(part)}", file=sys.stderr)

@@ -20,6 +20,8 @@ _METAVARS = {"int": "NUMBER", "float": "SECONDS", "str": "TEXT", "Path": "PATH",
 _DATABASES = ("--source", "--target")
 #: What typer adds about the limits of a number; a value outside of them is explained when it is given.
 _RANGE = re.compile(r"(?:; |(?<=\[))(?:-?[\d.]+<=)?x[<>]=-?[\d.]+(?:; )?")
+#: A default in parentheses, as typer prints words, or a number of seconds with a fraction of zero.
+_DEFAULT = re.compile(r"\[default: (?:\((.*)\)|(\d+)\.0)\]$")
 #: The sentences of the validator, and plain ones.
 _SENTENCES = (
     (r"Input should be greater than or equal to ([\d.]+)\.?", r"it must be at least \1"),
@@ -66,7 +68,8 @@ def _records(command: Any, context: Any, kind: str) -> Iterator[tuple[str, str]]
             option.metavar = _metavar(option, context)
         record = option.get_help_record(context)
         if record is not None:
-            yield re.sub(r" <.*>$", "", record[0]), re.sub(r"\s*\[\]$", "", _RANGE.sub("", record[1]))
+            help_text = re.sub(r"\s*\[\]$", "", _RANGE.sub("", record[1]))
+            yield re.sub(r" <.*>$", "", record[0]), _DEFAULT.sub(r"[default: \1\2]", help_text)
 
 
 class Command(TyperCommand):

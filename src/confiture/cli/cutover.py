@@ -13,7 +13,6 @@ from confiture.cli.hook import environment_of_hook, run_after_switch, words_of_h
 from confiture.commands.endpoints import Endpoints
 from confiture.journal.model import Run
 from confiture.pooler import Pool
-from confiture.render import rehearsal as render
 from confiture.schema_to_schema.outcomes import Limits
 
 DryRun = Annotated[
@@ -87,7 +86,4 @@ def _rehearse(
     if found is None:
         terminal.show(where, run, "the target is already serving", format)
     else:
-        lines = (*render.text(found), *commands.plan.rollback_outlook(run))
-        terminal.show(where, run, render.said(found, "cutover"), format, *lines, rehearsal=render.as_json(found))
-        if found.problem is not None:
-            raise found.problem
+        terminal.show_rehearsal(where, run, "cutover", found, format, *commands.plan.rollback_outlook(run))

@@ -58,12 +58,19 @@ def show(
     """Print the plan of a run."""
     planned = commands.plan.make(where, chosen, accept_fsync_off=accept_fsync_off)
     following = commands.plan.next_command(where, chosen, planned)
+    one = commands.plan.table_named(planned.plan, table) if table is not None else None
     if format is options.Output.json:
-        terminal.emit_json(render.as_json(planned.plan, planned.blockers, following))
+        terminal.emit_json(render.as_json(planned.plan, planned.blockers, following, one))
         return
-    if table is not None:
-        terminal.emit("\n".join(render.one_table(commands.plan.table_named(planned.plan, table))))
+    if one is not None:
+        terminal.emit("\n".join(render.one_table(one)))
         return
     tables = render.full(planned.plan) if all_tables else render.table_list(planned.plan)
-    summary = render.summary(planned.plan, captured=planned.captured, blockers=planned.blockers, following=following)
+    summary = render.summary(
+        planned.plan,
+        captured=planned.captured,
+        blockers=planned.blockers,
+        following=following,
+        created=planned.created,
+    )
     terminal.emit(f"{tables}\n\n{summary}")

@@ -9,7 +9,6 @@ import typer
 from confiture import commands
 from confiture.cli import options, terminal
 from confiture.cli.hook import environment_of_hook, run_after_switch, words_of_hook
-from confiture.render import rehearsal as render
 from confiture.schema_to_schema.outcomes import Limits
 
 DryRun = Annotated[
@@ -44,10 +43,7 @@ def rollback(
     if dry_run:
         with terminal.Reporter() as reporter:
             run, found = commands.rollback.rehearse(where, limits, reporter, through, ignore_blockers=ignore_blockers)
-        said = render.said(found, "rollback")
-        terminal.show(where, run, said, format, *render.text(found), rehearsal=render.as_json(found))
-        if found.problem is not None:
-            raise found.problem
+        terminal.show_rehearsal(where, run, "rollback", found, format)
         return
     with terminal.Reporter() as reporter:
         run, old, new, place = commands.rollback.execute(where, limits, reporter, through)

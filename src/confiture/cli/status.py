@@ -110,7 +110,7 @@ def status(
     except WaitedOut:
         raise
     except ConfitureError as error:
-        print(visible("\n".join(error.lines())), file=sys.stderr)
+        terminal.print_error(error)
         if format is not Form.text:
             with suppress(ConfitureError):  # one error is reported already
                 _print(report.unknown(error), format, every)
@@ -118,7 +118,7 @@ def status(
     try:
         _print(found, format, every)
     except ConfitureError as error:
-        print("\n".join(error.lines()), file=sys.stderr)
+        terminal.print_error(error)
         raise typer.Exit(exit_codes.of_status(Severity.UNKNOWN)) from None
     raise typer.Exit(exit_codes.of_status(found.severity))
 

@@ -28,14 +28,17 @@ from confiture.cli import exit_codes
 from confiture.cli.options import Output
 from confiture.cli.streams import to_nowhere, unwritten
 from confiture.commands.endpoints import Endpoints
-from confiture.errors import UsageError
+from confiture.errors import ConfitureError, UsageError
 from confiture.journal.model import Run
-from confiture.render import outcome
+from confiture.render import outcome, rehearsal
 from confiture.render.documents import CommandResult
-from confiture.types import Activity, counted, visible
+from confiture.schema_to_schema.outcomes import Rehearsal
+from confiture.types import NAMES_SHOWN, Activity, counted, duration, in_plain_words, some, visible
 
 #: Seconds between two progress lines of one table where there is no terminal.
 LINE_SECONDS = 5.0
+#: Seconds for which tables that end are collected: many small ones become one line.
+GROUPED_SECONDS = 1.0
 
 
 class _Console(Console):
@@ -56,6 +59,8 @@ class Reporter(AbstractContextManager["Reporter"]):
         self._tasks: dict[str, TaskID] = {}
         self._began: dict[str, tuple[float, int]] = {}
         self._printed: dict[str, float] = {}
+        self._ended: list[tuple[str, int, Activity]] = []
+        self._printed_ended = 0.0
 
     def __enter__(self) -> Reporter:
         return self
@@ -63,13 +68,18 @@ class Reporter(AbstractContextManager["Reporter"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._print_ended()
         if self._bars is not None:
             self._bars.stop()
 
     def say(self, text: str) -> None:
         """Print one line; with the time where there is no terminal, as in a log."""
+        self._print_ended()
+        self._say(text)
+
+    def _say(self, text: str) -> None:
         at = "" if self.console.is_terminal else f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} "
-        self.console.print(f"{at}{visible(text)}", markup=False, soft_wrap=True)
+        self.console.print(f"{at}{visible(in_plain_words(text))}", markup=False, soft_wrap=True)
 
     def table(self, name: str, done: int, total: int, activity: Activity) -> None:
         """Report the rows of one table that are copied or compared.
@@ -78,8 +88,26 @@ class Reporter(AbstractContextManager["Reporter"]):
         """
         if self._live:
             self._bar(name, done, total, activity)
-        else:
+        elif not activity.ended:
             self._line(name, done, total, activity)
+        if activity.ended:
+            self._ended.append((name, done, activity))
+        if self._ended and time.monotonic() - self._printed_ended > GROUPED_SECONDS:
+            self._print_ended()
+
+    def _print_ended(self) -> None:
+        """Print a line for each table that has ended since the last time; of many tables, one line for all."""
+        ended, self._ended = self._ended, []
+        self._printed_ended = time.monotonic()
+        if len(ended) <= NAMES_SHOWN:
+            for name, rows, activity in ended:
+                self._say(f"{name}: {activity} {counted(rows, 'row')}")
+            return
+        for activity in dict.fromkeys(what for _, _, what in ended):
+            those = [(name, rows) for name, rows, what in ended if what is activity]
+            total = counted(sum(rows for _, rows in those), "row")
+            names = some([name for name, _ in those], NAMES_SHOWN)
+            self._say(f"{counted(len(those), 'table')}: {activity} {total} ({names})")
 
     def _bar(self, name: str, done: int, total: int, activity: Activity) -> None:
         if self._bars is None:
@@ -96,9 +124,8 @@ class Reporter(AbstractContextManager["Reporter"]):
         if name not in self._tasks:
             self._tasks[name] = self._bars.add_task(visible(name), total=max(total, 1), completed=done, rate="")
         if activity.ended:
-            # Replace the bar by a line: only tables that are being copied or compared have a bar.
+            # A line replaces the bar: only tables that are being copied or compared have a bar.
             self._bars.remove_task(self._tasks.pop(name))
-            self.say(f"{name}: {activity} {counted(done, 'row')}")
             return
         rate = self._rate(name, done)
         self._bars.update(
@@ -112,12 +139,25 @@ class Reporter(AbstractContextManager["Reporter"]):
 
     def _line(self, name: str, done: int, total: int, activity: Activity) -> None:
         now, rate = time.monotonic(), self._rate(name, done)
-        if not activity.ended and now - self._printed.get(name, 0.0) < LINE_SECONDS:
+        if now - self._printed.get(name, 0.0) < LINE_SECONDS:
             return
         self._printed[name] = now
         percent = min(100.0, 100 * done / total) if total else 100.0
-        left = f", {rate:,.0f} rows/s, ETA {(total - done) / rate:.0f} s" if rate and done < total else ""
+        left = f", {rate:,.0f} rows/s, ETA {duration((total - done) / rate)}" if rate and done < total else ""
         self.say(f"{name}: {activity} {done:,}/{total:,} rows ({percent:.1f} %){left}")
+
+
+def print_error(error: ConfitureError, *, verbose: bool = False) -> None:
+    """Print an error on standard error: what failed, why, and what to do next.
+
+    :param verbose: print the details too.
+    """
+    said = [in_plain_words(line) for line in (error.what, error.why) if line]
+    first, *rest = [*said, *filter(None, (error.fix, error.detail if verbose else ""))]
+    print(f"confiture: {visible(first)}", file=sys.stderr)
+    for line in rest:
+        for part in line.splitlines():
+            print(f"  {visible(part)}", file=sys.stderr)
 
 
 def emit(text: str, *, as_it_is: bool = False) -> None:
@@ -154,15 +194,32 @@ def show(
     format: Output,
     *lines: str,
     step: str | None = None,
+    refused: bool = False,
     **more: Unpack[CommandResult],
 ) -> None:
     """Print the outcome of a command: the run and the next command; in JSON also ``more``.
 
     :param where: the databases as the operator named them; the next command names them in the same way.
     :param step: the next step; None when the run's state determines it.
+    :param refused: an error follows, which contains what to do next.
     """
     following = outcome.next_commands(run, where.naming, step)
-    emit_either(outcome.text(run, said, following, *lines), {**outcome.as_json(run, following), **more}, format)
+    text = outcome.text(run, said, following, *lines, refused=refused)
+    emit_either(text, {**outcome.as_json(run, following), **more}, format)
+
+
+def show_rehearsal(where: Endpoints, run: Run, switch: str, found: Rehearsal, format: Output, *lines: str) -> None:
+    """Print what a switch that began now would meet, and the next command.
+
+    :param switch: ``cutover`` or ``rollback``.
+    :raises CutoverAborted: when the switch would be aborted.
+    """
+    refused = found.problem is not None
+    step = f"{switch} --dry-run" if refused else switch
+    said, more = rehearsal.said(found, switch), (*rehearsal.text(found), *lines)
+    show(where, run, said, format, *more, step=step, refused=refused, rehearsal=rehearsal.as_json(found))
+    if found.problem is not None:
+        raise found.problem
 
 
 def emit_either(text: str, value: Mapping[str, object], format: Output) -> None:

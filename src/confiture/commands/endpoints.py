@@ -38,9 +38,6 @@ class Endpoints:
         return naming(self.target, self.given_project)
 
 
-_START = "start with: confiture migrate schema-to-schema setup --source ... --target ..."
-
-
 def both_databases(where: Endpoints) -> tuple[Database, Database]:
     """Source and target of a run that may not exist yet.
 
@@ -63,9 +60,14 @@ def _known_databases(where: Endpoints) -> tuple[Database, Database]:
     try:
         target = config.resolve(where.target, where.project)
     except UnknownEnvironment as error:
-        fix = f"{error.fix} (a new run needs --source too)"
+        fix = f"a new run needs --source too; {error.fix}"
         raise UnknownEnvironment(error.what, why=error.why, fix=fix) from None
     return source_of(find_run(target, look=True), where), target
+
+
+def _start(target: Database) -> str:
+    name = target.environment or target.name
+    return f"start a run: {naming(name, None).command('setup')} --source SOURCE, where SOURCE names the old database"
 
 
 def find_run(target: Database, *, look: bool = False) -> Run:
@@ -75,7 +77,9 @@ def find_run(target: Database, *, look: bool = False) -> Run:
     :raises Refused: when the target has no run, or the journal is newer than this version of Confiture.
     """
     if not setup.database_exists(target):
-        raise Refused(f"there is no database {target.dbname or target.name}", why="setup creates it", fix=_START)
+        raise Refused(
+            f"there is no database {target.dbname or target.name}", why="setup creates it", fix=_start(target)
+        )
     with translated("the search for the run"), Session(target, "command") as session:
         if not look:
             schema.keep_up(session)
@@ -85,7 +89,7 @@ def find_run(target: Database, *, look: bool = False) -> Run:
             schema.refuse_older(have)
             run = runs.latest(tx) if have else None
     if run is None:
-        raise Refused(f"{target.name} has no run", why="its database contains no journal of a run", fix=_START)
+        raise Refused(f"{target.name} has no run", why="its database contains no journal of a run", fix=_start(target))
     return run
 
 

@@ -18,7 +18,7 @@ from confiture.schema_to_schema import repair as repairs
 from confiture.schema_to_schema.large_objects import CHECK
 from confiture.schema_to_schema.outcomes import Result
 from confiture.states import CUTOVER, MIGRATING, SETUP, VERIFIED
-from confiture.types import shell_word
+from confiture.types import counted, shell_word
 
 
 def execute(
@@ -120,13 +120,18 @@ def _last_result(context: Context, plan: Plan) -> Result | None:
 def differences_found(run: Run, result: Result, report: Path | None, where: Endpoints) -> DifferencesFound:
     """The error of a verification that found differences."""
     first = result.differences[0] if result.differences else None
-    table = next((t.target for t in result.tables if not t.equal), "NAME")
-    repair = f"repair the rows: {next_command('verify --repair', where)}" if run.options.get("capture") else "fix them"
-    copy = f"copy the table again: {next_command(f'migrate --restart-table {shell_word(table)}', where)}"
+    table = next((t.target for t in result.tables if not t.equal), None)
+    ways = []
+    if run.options.get("capture"):
+        ways.append(f"repair the rows: {next_command('verify --repair', where)}")
     if first is not None and first.check_name == CHECK:
-        copy = f"copy the large objects again: {next_command('migrate', where)}"
+        ways.append(f"copy the large objects again: {next_command('migrate', where)}")
+    elif table is not None:
+        ways.append(f"copy the table again: {next_command(f'migrate --restart-table {shell_word(table)}', where)}")
+    if not ways:
+        ways.append(f"fix what differs, then compare again: {next_command('verify --again', where)}")
     return DifferencesFound(
-        f"{len(result.differences)} differences between {run.source_name} and {run.target_name}",
+        f"{counted(len(result.differences), 'difference')} between {run.source_name} and {run.target_name}",
         why=f"the first is {first.place}; {report} lists all" if first else "the counts differ",
-        fix=f"{repair}, or {copy}",
+        fix="\nor ".join(ways),
     )

@@ -21,7 +21,7 @@ from confiture.plan.projection import Projected, comparable, raw
 from confiture.postgres.connection import only_row
 from confiture.postgres.session import Transaction
 from confiture.sql import template
-from confiture.types import KeyRange
+from confiture.types import KeyRange, counted
 
 Side = Literal["source", "target"]
 Key = tuple[str, ...]
@@ -260,7 +260,7 @@ def _row(
         a = _values(source, job, "source", hashing, key)
         b = _values(target, job, "target", hashing, key)
         if len(a) != 1 or len(b) != 1:
-            yield Difference("rows", subject, f"{len(a)} rows in source, {len(b)} in target", named)
+            yield Difference("rows", subject, f"{counted(len(a), 'row')} in source, {len(b):,} in target", named)
             return
         for p, (x, same_x), (y, same_y) in zip(job.table.columns, a[0], b[0], strict=True):
             if same_x != same_y:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 import psycopg
@@ -107,12 +108,25 @@ def effective_secrets(pg: Pg) -> set[str]:
 
 def _cannot_connect(database: Database, error: psycopg.OperationalError) -> CannotConnect:
     reason = redact(str(error)).strip().splitlines()
+    stated = _told(reason).removeprefix("connection failed: ")
+    fix = next((fix for cause, fix in _WAYS_OUT if cause.search(stated)), _CHECK)
     return CannotConnect(
         f"cannot connect to {database.name}",
-        why=f"{database.public}: {_told(reason)}",
-        fix="check that the server is running, the address, the user and the password (PGPASSFILE is read)",
+        why=stated if database.name == database.public else f"{database.public}: {stated}",
+        fix=fix,
         detail="\n".join(reason),
     )
+
+
+_CHECK = "check that the server is running, and that host and port are correct"
+_WAYS_OUT = (
+    (re.compile("password authentication failed|no password supplied"),
+     "give the user's password in ~/.pgpass (HOST:PORT:DATABASE:USER:PASSWORD, mode 0600) or in PGPASSWORD"),
+    (re.compile('database ".*" does not exist'), "correct the name of the database; psql -l lists those of a server"),
+    (re.compile('role ".*" does not exist'), "correct the name of the user"),
+    (re.compile("pg_hba.conf"), "permit this user, database and address in pg_hba.conf of that server"),
+    (re.compile("resolve host|translate host name"), "correct the name of the host"),
+)  # fmt: skip
 
 
 def _told(reason: list[str]) -> str:

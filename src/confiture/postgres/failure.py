@@ -9,6 +9,7 @@ import psycopg
 from confiture.config import redact
 from confiture.errors import CannotConnect, ConfitureError, DataFailure, Held, Refused
 from confiture.postgres.retry import retryable
+from confiture.types import quoted
 
 #: The privilege to grant for each kind of object that the server's message may name.
 _GRANTS = {
@@ -28,15 +29,33 @@ _DENIED = re.compile(rf"permission denied for ({'|'.join(_GRANTS)}) (.+)")
 _NOT_OWNER = re.compile(r"must be owner of (?:table|schema|sequence|view|relation|type|function) (.+)")
 
 
-def _grant(message: str) -> str:
+#: How an error carries the role of its session, which the server's message does not name.
+_ROLE = "role: "
+_UNKNOWN_ROLE = "ROLE (the user of the connection)"
+
+
+def name_role(error: psycopg.Error, role: str) -> None:
+    """Have :func:`failure` name the role for which a statement failed."""
+    if error.sqlstate == "42501":
+        error.add_note(f"{_ROLE}{quoted(role)}")
+
+
+def _role(error: psycopg.Error) -> str:
+    if "remote SQL" in (error.diag.context or ""):  # the foreign server's session has another role
+        return _UNKNOWN_ROLE
+    notes = [note.removeprefix(_ROLE) for note in getattr(error, "__notes__", ()) if note.startswith(_ROLE)]
+    return notes[0] if notes else _UNKNOWN_ROLE
+
+
+def _grant(message: str, role: str) -> str:
     """The statement that grants a missing privilege, as far as the server's message shows it."""
     denied, owner = _DENIED.match(message), _NOT_OWNER.match(message)
     if denied:
         kind = denied[1].upper().replace("-", " ")
-        return f"GRANT {_GRANTS[denied[1]]} ON {kind} {denied[2]} TO the role confiture connects as"
+        return f"GRANT {_GRANTS[denied[1]]} ON {kind} {denied[2]} TO {role}"
     if owner:
-        return f"GRANT the role that owns {owner[1]} TO the role confiture connects as"
-    return "grant it to the role confiture connects as; docs/privileges.md lists every GRANT"
+        return f"GRANT the role that owns {owner[1]} TO {role}"
+    return f"grant it to {role}; docs/privileges.md lists every GRANT"
 
 
 #: How the server names the function in which a statement failed, innermost first.
@@ -78,7 +97,7 @@ def failure(error: psycopg.Error, doing: str) -> ConfitureError:
         return Refused(
             f"missing privilege while {doing}",
             why=message,
-            fix=_grant(message),
+            fix=_grant(message, _role(error)),
             detail=detail,
         )
     if state == "55P03":

@@ -18,6 +18,7 @@ from confiture.failpoints import armed, failpoint
 from confiture.postgres.backends import backend_of, terminate
 from confiture.postgres.budget import Budget
 from confiture.postgres.connection import Pg, connect
+from confiture.postgres.failure import name_role
 from confiture.postgres.profile import BRIEF_LOCK, PROFILE, profile_sql
 from confiture.types import Backend
 
@@ -132,8 +133,13 @@ class Session:
             if ended:
                 failpoint("commit.after")
                 self._lose_answer()
-        except sa.exc.DBAPIError as error:
-            raise _driver_error(error) from error
+        except (sa.exc.DBAPIError, psycopg.errors.InsufficientPrivilege) as error:
+            cause = _driver_error(error) if isinstance(error, sa.exc.DBAPIError) else error
+            if isinstance(cause, psycopg.Error) and self._pg is not None and not self._pg.closed:
+                name_role(cause, self._pg.info.user)
+            if cause is error:
+                raise
+            raise cause from error
 
     def _lose_answer(self) -> None:
         """For tests: the COMMIT succeeds, and its answer is lost."""

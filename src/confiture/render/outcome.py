@@ -49,8 +49,11 @@ def as_json(run: Run, following: Sequence[str]) -> RunSummary:
     }
 
 
-def text(run: Run, said: str, following: Sequence[str], *more: str) -> str:
-    """What was done, further lines, and the next command."""
+def text(run: Run, said: str, following: Sequence[str], *more: str, refused: bool = False) -> str:
+    """What was done, further lines, and the next command.
+
+    :param refused: an error follows, which contains what to do next.
+    """
     over = ["The run is over."] if run.state in FINAL else []
     said_next = [f"{'or: ' if n else 'Next: '}{command}" for n, command in enumerate(following)]
-    return "\n".join([said, *more, *(said_next or over)])
+    return "\n".join([said, *more, *([] if refused else said_next or over)])

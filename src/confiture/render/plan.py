@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from confiture.plan.model import Plan, TablePlan
 from confiture.render.documents import SCHEMA_VERSION, PreviewDocument, Row
 from confiture.schema_to_schema.outcomes import Blocker
-from confiture.types import NAMES_SHOWN, Json, counted, grouped, short_names, some
+from confiture.types import NAMES_SHOWN, Json, counted, grouped, in_plain_words, short_names, some
 
 #: Tables that the list shows, the largest first.
 TABLES_SHOWN = 20
@@ -17,16 +17,18 @@ TABLES_SHOWN = 20
 COLUMNS = 80
 
 
-def as_json(plan: Plan, blockers: Sequence[Blocker], following: str) -> Json:
+def as_json(plan: Plan, blockers: Sequence[Blocker], following: str, table: TablePlan | None = None) -> Json:
     """The plan as JSON (``schemas/plan.json``).
 
     :param blockers: sessions that setup would wait for now.
     :param following: the next command.
+    :param table: print this table without the rest of the plan; None for the whole plan.
     """
+    shown = plan if table is None else Plan((table,), tuple(t for t in plan.reverse if t.number == table.number))
     return {
         "schema_version": SCHEMA_VERSION,
         "hash": plan.hash,
-        **plan.as_json(),
+        **shown.as_json(),
         "blockers": list(blockers),
         "next": following,
     }
@@ -39,8 +41,10 @@ def full(plan: Plan) -> str:
         lines += one_table(table)
     for sequence in plan.sequences:
         origin = ", ".join([*map(str, sequence.sources), *(f"the largest {name}" for _, name in sequence.columns)])
-        lines.append(f"sequence {sequence.target} continues from {origin}")
-    lines += [f"materialized view {view} is refreshed after the copy" for view in plan.materialized_views]
+        lines.append(in_plain_words(f"sequence {sequence.target} continues from {origin}"))
+    lines += [
+        in_plain_words(f"materialized view {view} is refreshed after the copy") for view in plan.materialized_views
+    ]
     return "\n".join(lines)
 
 
@@ -63,17 +67,21 @@ def table_list(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def summary(plan: Plan, *, captured: bool, blockers: Sequence[Blocker], following: str) -> str:
+def summary(
+    plan: Plan, *, captured: bool, blockers: Sequence[Blocker], following: str, created: str | None = None
+) -> str:
     """What a reader has to know before the run; a reason that is equal for many tables is printed once.
 
     :param captured: whether the application's writes are captured.
     :param blockers: sessions that setup would wait for now.
     :param following: the next command.
+    :param created: the database that setup would create, in words; None when the target exists.
     """
     tables = plan.tables
     size = _size(sum(t.estimate_bytes for t in tables))
     changed = [t for t in tables if t.where or any(p.source != p.target for p in t.columns)]
     facts = [("Tables", f"{len(tables):,}, about {counted(sum(t.estimate for t in tables), 'row')}, {size}")]
+    facts += [("Target", created)] if created is not None else []
     facts += [("Strategy", f"{way}: {names}") for way, names in _by_reason(plan, _way)]
     facts += [("Mapped", f"renamed, computed or selected columns or rows: {_named(plan, changed)}")] if changed else []
     facts += [
@@ -87,8 +95,8 @@ def summary(plan: Plan, *, captured: bool, blockers: Sequence[Blocker], followin
     facts += [("Sequences", f"{len(plan.sequences):,} continue from their counterparts on the source")] * bool(
         plan.sequences
     )
-    facts += [("Note", note) for note in grouped(plan.notes, NAMES_SHOWN)]
-    facts += [("Blocked", f"setup would wait now for {blocker}") for blocker in blockers]
+    facts += [("Note", in_plain_words(note)) for note in grouped(plan.notes, NAMES_SHOWN)]
+    facts += [("Blocked", in_plain_words(f"setup would wait now for {blocker}")) for blocker in blockers]
     facts += [("Details", "--table NAME for one table, --all for every table"), ("Next", following)]
     return "\n".join(_line(name, text) for name, text in facts)
 
@@ -120,8 +128,8 @@ def _rollback(plan: Plan, *, captured: bool) -> list[str]:
     if not plan.rollback_problems:
         return ["possible after the cutover, until cleanup"]
     reasons = _by_reason(plan, lambda t: t.rollback_problem)
-    return [f"not possible after the cutover: {why}: {names}" for why, names in reasons] or [
-        f"not possible after the cutover: {plan.rollback_problems[0]}"
+    return [f"not possible after the cutover: {in_plain_words(why)}: {names}" for why, names in reasons] or [
+        f"not possible after the cutover: {in_plain_words(plan.rollback_problems[0])}"
     ]
 
 
@@ -162,9 +170,9 @@ def one_table(table: TablePlan) -> list[str]:
     """One table with the reasons for its strategy and its key."""
     key = ", ".join(k.source for k in table.key)
     walked = f"by ({key}), {table.key_reason}" if key else f"in one chunk: {table.key_reason}"
-    size = f"about {table.estimate:,} rows, {table.estimate_bytes / 2**20:,.1f} MiB"
+    size = f"about {counted(table.estimate, 'row')}, {_size(table.estimate_bytes)}"
     lines = [
-        f"{table.source} -> {table.target}: {size}",
+        in_plain_words(f"{table.source} -> {table.target}: {size}"),
         f"  strategy  {table.strategy} ({table.strategy_reason}), {table.format}, chunks of {table.chunk_rows:,} rows",
         f"  walked    {walked}",
     ]
@@ -180,7 +188,7 @@ def one_table(table: TablePlan) -> list[str]:
         lines.append(
             "  changes   not captured: the table is copied again under the cutover's lock, within --max-write-pause"
         )
-    back = f"not possible: {table.rollback_problem}" if table.rollback_problem else "possible"
+    back = f"not possible: {in_plain_words(table.rollback_problem)}" if table.rollback_problem else "possible"
     lines.append(f"  rollback  {back}")
     return lines
 

@@ -10,8 +10,8 @@ from rich.cells import cell_len, set_cell_size
 from confiture.copy.throttle import from_json
 from confiture.journal.model import TablePhase
 from confiture.states import ABORTED, CLEANED, CUTOVER, MIGRATING, SETUP, VERIFIED
-from confiture.status.facts import UNSAFE, Report, RunReport, Severity, TableReport
-from confiture.types import counted, without_public
+from confiture.status.facts import UNSAFE, Report, RunReport, ServerReport, Severity, SourceReport, TableReport
+from confiture.types import counted, duration, in_plain_words, without_public
 
 _STEPS = (SETUP, MIGRATING, VERIFIED, CUTOVER, CLEANED)
 #: Tables that the text shows of each run without ``--all``.
@@ -41,31 +41,47 @@ def text(report: Report, *, every: bool = False, height: int | None = None) -> s
 
 
 def _run(run: RunReport, now: datetime, every: bool, height: int | None) -> str:
-    place = f"{run.server['host']}:{run.server['port']}/{run.server['database']}"
     above = [
         *_headline_and_reasons(run),
         *_beside(f"Writes go to  {_served(run)}", f"Leave alone: {_alone(run)}", f"Undo: {run.undo}"),
-        *_beside(f"Source  {run.source}", f"Target  {place}  PostgreSQL {run.server['version'].split()[0]} up"),
-        *_wrapped("Runner  ", _runner(run)),
+        *_beside(f"Source  {_place(run.source_server)}", f"Target  {_place(run.server)} up"),
+        *_wrapped("Runner  ", _runner(run, now)),
         *_wrapped("Time    ", _time(run, now)),
         *_limits(run),
         *_wrapped("Steps   ", _steps(run)),
         "",
     ]
-    below = [
-        *_rest(run),
-        *(f"Stale   REFRESH MATERIALIZED VIEW {view}" for view in run.stale_views),
-        *_next(run),
-    ]
-    # The header of the tables and what follows them need three lines, and the shell's prompt one.
-    room = TABLES_SHOWN if height is None else max(TABLES_AT_LEAST, height - len(above) - len(below) - 4)
-    return "\n".join([*above, *_tables(run, every, min(room, TABLES_SHOWN)), *below])
+    below = [*_rest(run), *(f"Stale   REFRESH MATERIALIZED VIEW {view}" for view in run.stale_views)]
+    errors, following = _errors(run), _next(run)
+    room = TABLES_SHOWN
+    if height is not None:
+        # The header of the tables and what follows them need three lines, and the shell's prompt one.
+        left = height - len(above) - len(below) - len(following) - 4
+        errors = _cut(errors, max(0, left - TABLES_AT_LEAST))
+        room = max(TABLES_AT_LEAST, left - len(errors))
+    return "\n".join([*above, *_tables(run, every, min(room, TABLES_SHOWN)), *below, *errors, *following])
+
+
+def _cut(lines: list[str], room: int) -> list[str]:
+    """The first lines; the last one states that more are left out."""
+    return lines if len(lines) <= room else [*lines[: max(0, room - 1)], f"{INDENT}... (--format json)"][:room]
+
+
+def _place(server: ServerReport | SourceReport) -> str:
+    """Host, port, database and version; without what libpq determines."""
+    host, port = server["host"], server["port"]
+    shown = f"[{host}]" if host and ":" in host and "," not in host else host or ""
+    at = f"{shown}{f':{port}' if port is not None else ''}/" if shown else ""
+    return f"{at}{server['database']}  PostgreSQL {server['version'].split()[0]}"
 
 
 def _beside(*parts: str) -> list[str]:
-    """The parts in one line if it fits, else one line each."""
-    line = INDENT.join(parts)
-    return [line] if len(line) <= WIDTH else list(parts)
+    """The parts beside each other where they fit into a line."""
+    lines = [parts[0]]
+    for part in parts[1:]:
+        line = f"{lines[-1]}{INDENT}{part}"
+        lines[-1:] = [line] if len(line) <= WIDTH else [lines[-1], part]
+    return lines
 
 
 def _wrapped(label: str, words: str) -> list[str]:
@@ -81,10 +97,11 @@ def _severity(run: RunReport) -> str:
 
 def _headline_and_reasons(run: RunReport) -> list[str]:
     """The first line, with the reasons if they fit, else below it, the most severe first."""
-    line = ", ".join([_headline(run), *run.reasons])
+    reasons = [in_plain_words(reason) for reason in run.reasons]
+    line = ", ".join([_headline(run), *reasons])
     if len(line) <= WIDTH:
         return [line]
-    return [_headline(run), *(line for reason in run.reasons for line in _wrapped("   why  ", reason))]
+    return [_headline(run), *(line for reason in reasons for line in _wrapped("   why  ", reason))]
 
 
 def _headline(run: RunReport) -> str:
@@ -128,21 +145,24 @@ def _next(run: RunReport) -> list[str]:
     return lines + ([f"{INDENT}({run.next['hint']})"] if run.next["hint"] else [])
 
 
-def _runner(run: RunReport) -> str:
+def _runner(run: RunReport, now: datetime) -> str:
     runner = run.runner
     again = f"; restarts {run.restarts} (last {_clock(run.last_restart)})" if run.restarts else ""
     if runner.host is None:
         return "none yet"
     process = f"{runner.host} pid {runner.pid} ({runner.command})"
     if runner.ended:
-        ended = f", ended {_clock(runner.ended_at)}" if runner.ended_at is not None else ""
-        return f"none; the last was {process}{ended}{again}"
+        return f"none; last: {process}{_ended(runner.ended_at, now)}{again}"
     age = f"heartbeat {runner.silent_seconds or 0:.0f} s ago"
     return f"{process}, {age}{'' if runner.alive else ', DEAD'}{again}"
 
 
+def _ended(at: datetime | None, now: datetime) -> str:
+    return f", ended {_clock(at)}, {duration((now - at).total_seconds())} ago" if at is not None else ""
+
+
 def _time(run: RunReport, now: datetime) -> str:
-    parts = [f"started {_clock(run.started_at)} ({_span((now - run.started_at).total_seconds())})"]
+    parts = [f"started {_clock(run.started_at)} ({duration((now - run.started_at).total_seconds())})"]
     if run.progress.eta is not None:
         parts.append(f"ETA {_clock(run.progress.eta)}")
     if run.progress.rows_per_second:
@@ -160,7 +180,7 @@ def _steps(run: RunReport) -> str:
         return f"aborted {_clock(run.state_since)}"
     back = f"; rolled back at {_clock(run.rolled_back_at)}" if run.rolled_back_at is not None else ""
     steps = " > ".join(s.upper() if s == run.state else s for s in _STEPS)
-    return f"{steps} (since {_clock(run.state_since)}{back})"
+    return f"{steps} since {_clock(run.state_since)}{back}"
 
 
 def _tables(run: RunReport, every: bool, room: int) -> list[str]:
@@ -220,16 +240,20 @@ def _rest(run: RunReport) -> list[str]:
     found = f", {counted(verification['differences'], 'difference')}" if verification["differences"] else ""
     stale = ", stale" if verification["stale"] else ""
     age = verification["last_complete_seconds"]
-    complete = f", last complete {_span(age)} ago" if age is not None else ""
-    lines = [
+    complete = f", last complete {duration(age)} ago" if age is not None else ""
+    return [
         f"Changes {changes}",
         f"Locks   {_blocked(waiting)}" + ("; confiture is waiting for a lock" if run.locks["we_wait"] else ""),
         f"Verify  {verification['status']}{checked}{found}{stale}{complete}",
         f"Errors  {len(run.errors)} in 24 h" if run.errors else "Errors  none in 24 h",
     ]
-    for error in run.errors[:ERRORS_SHOWN]:
-        lines += _wrapped(INDENT, f"{_clock(error['at'])} {error['kind']}: {error['text']}")
-    return lines
+
+
+def _errors(run: RunReport) -> list[str]:
+    """The newest errors."""
+    found = run.errors[:ERRORS_SHOWN]
+    texts = [f"{_clock(error['at'])} {error['kind']}: {in_plain_words(error['text'])}" for error in found]
+    return [line for text in texts for line in _wrapped(INDENT, text)]
 
 
 def _blocked(waiting: int) -> str:
@@ -241,16 +265,6 @@ def _blocked(waiting: int) -> str:
 
 def _clock(value: datetime | None) -> str:
     return "-" if value is None else f"{value:%Y-%m-%d %H:%M}Z"
-
-
-def _span(seconds: float) -> str:
-    minutes = int(seconds // 60)
-    if minutes < 1:
-        return f"{max(0, int(seconds))} s"
-    if minutes < 60:
-        return f"{minutes} m"
-    hours = minutes // 60
-    return f"{hours // 24} d {hours % 24} h" if hours >= 48 else f"{hours} h {minutes % 60} m"
 
 
 def _short(number: float) -> str:

@@ -25,6 +25,7 @@ from confiture.journal import source as run_schema
 from confiture.journal.model import Run, Runner
 from confiture.postgres import yielding
 from confiture.postgres.backends import alive
+from confiture.postgres.failure import failure
 from confiture.postgres.retry import retry
 from confiture.postgres.session import Session, claiming
 from confiture.runner.context import POLL_SECONDS, Backends, Context, end_backends
@@ -201,7 +202,8 @@ def hold(source: Database, target: Database, run: Run, command: str, progress: P
 
 def _ended_why(error: BaseException) -> str:
     """The error that ended a command, for the journal: its kind, what happened, why; no secret in it."""
-    lines = error.lines()[:2] if isinstance(error, ConfitureError) and error.why else [str(error)]
+    known = failure(error, "running the command") if isinstance(error, psycopg.Error) else error
+    lines = known.lines()[:2] if isinstance(known, ConfitureError) and known.why else [str(error)]
     return redact(f"{type(error).__name__}: {' '.join(': '.join(lines).split())}")[:500]
 
 

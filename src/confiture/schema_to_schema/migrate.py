@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -24,7 +24,7 @@ from confiture.postgres.retry import retry, retry_delays
 from confiture.runner.context import Context
 from confiture.schema_to_schema import follow, large_objects, plan_store, rebuild
 from confiture.schema_to_schema.log_compaction import LogCompactor
-from confiture.types import Activity, shell_word
+from confiture.types import Activity, KeyRange, KeyValue, shell_word, short_names
 
 
 def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
@@ -51,12 +51,14 @@ def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
     if server is not None and reads_by_fdw:
         foreign_session.prepare(context, server)
     jobs = {t.number: RunTable(t, context.schema) for t in plan.tables}
+    names = short_names(t.target for t in plan.tables)
     copied = 0
     with _compacting(context, plan, capture=capture) as compactor:
         throttler = Throttler(context, compactor)
         for state in states:
             if state.phase not in COPIED:
-                copied += _copy_table(context, jobs[state.number], state, throttler)
+                job = jobs[state.number]
+                copied += _copy_table(context, job, names[job.table.target], state, throttler)
                 if compactor is not None:
                     compactor.next_table()
         throttler.end()
@@ -83,15 +85,14 @@ def _compacting(context: Context, plan: Plan, *, capture: bool) -> Iterator[LogC
         yield compactor
 
 
-def _copy_table(context: Context, job: RunTable, state: TableProgress, throttler: Throttler) -> int:
-    number, name = job.table.number, str(job.table.target)
-    copied = 0
+def _copy_table(context: Context, job: RunTable, name: str, state: TableProgress, throttler: Throttler) -> int:
+    number, copied = job.table.number, 0
     while True:
         throttler.wait()
         size = throttler.chunk_rows(number, job.table.chunk_rows)
         with _naming_row(context, job):
             retry(partial(chunks.plan_ahead, context, job, number, size))
-        rows = _copy_next(context, job, state, throttler)
+        rows = _copy_next(context, job, name, state, throttler)
         copied += rows or 0
         done, now = retry(partial(chunks.complete, context, number))
         total = now.rows_done if done else max(now.estimate, now.rows_done)
@@ -108,7 +109,7 @@ def _mark_copied(context: Context, number: int) -> None:
         table_plans.update(tx, context.run_id, number, phase=TablePhase.COPIED)
 
 
-def _copy_next(context: Context, job: RunTable, state: TableProgress, throttler: Throttler) -> int | None:
+def _copy_next(context: Context, job: RunTable, name: str, state: TableProgress, throttler: Throttler) -> int | None:
     """Copy the chunks planned so far, with a check of signals and limits between chunks; the number of rows."""
     copied = 0
     while True:
@@ -125,7 +126,7 @@ def _copy_next(context: Context, job: RunTable, state: TableProgress, throttler:
         throttler.copied(job.table.number, rows, began)
         copied += rows
         estimate = max(state.estimate, state.rows_done + copied)
-        context.progress.table(str(job.table.target), state.rows_done + copied, estimate, Activity.COPYING)
+        context.progress.table(name, state.rows_done + copied, estimate, Activity.COPYING)
 
 
 def _copy_or_halve(context: Context, job: RunTable, chunk: Chunk) -> int | None:
@@ -178,7 +179,7 @@ def _failed(context: Context, job: RunTable, chunk: Chunk | None, error: psycopg
         return failure(error, doing)
     bad = bad_row.find(context, job, chunk.range, error)
     key = ", ".join(f"{k} = {v}" for k, v in (bad.key or {}).items()) or "key unknown"
-    span = f"[{_edge(chunk.range.lower)}, {_edge(chunk.range.upper)})"
+    names = [k.source for k in job.table.key]
     place = bad.place or "column unknown"
     what = f"a row of {job.table.source} does not fit into {job.table.target}: {key}, {place}"
     found: ChunkError = {"message": bad.message, "key": bad.key, "place": bad.place, "sqlstate": state}
@@ -191,13 +192,20 @@ def _failed(context: Context, job: RunTable, chunk: Chunk | None, error: psycopg
         runs.note(tx, context.run_id, context.epoch, "bad row", detail)
     return DataFailure(
         what,
-        why=f"{bad.message} (chunk {chunk.number}, keys {span})",
+        why=f"{bad.message} (chunk {chunk.number}, {_span(names, chunk.range)})",
         fix=f"{bad.fix}; then run the same command again; completed chunks are kept",
     )
 
 
-def _edge(key: tuple[str, ...] | None) -> str:
-    return "..." if key is None else ", ".join(key)
+def _span(names: Sequence[str], span: KeyRange) -> str:
+    """The rows of a chunk in words."""
+
+    def edge(key: KeyValue) -> str:
+        return ", ".join(f"{name} = {value}" for name, value in zip(names, key, strict=True))
+
+    lower = f"from {edge(span.lower)} on" if span.lower is not None else ""
+    upper = f"before {edge(span.upper)}" if span.upper is not None else ""
+    return f"rows {', '.join(filter(None, (lower, upper)))}" if lower or upper else "all rows"
 
 
 def stored_plan(context: Context) -> Plan:

@@ -64,6 +64,7 @@ class Planned:
     :ivar state: of the run that the plan belongs to; None when there is no run yet.
     :ivar captured: whether the application's writes are captured.
     :ivar blockers: sessions that a setup would wait for now, to put its triggers on the tables of the source.
+    :ivar created: the database that a setup would create, in words; None when the target exists.
     """
 
     plan: Plan
@@ -73,6 +74,7 @@ class Planned:
     state: str | None = None
     captured: bool = True
     blockers: tuple[Blocker, ...] = ()
+    created: str | None = None
 
 
 def create(
@@ -173,7 +175,7 @@ def faulty(found: Sequence[Fault]) -> FaultyInput:
     return FaultyInput(
         f"the mapping has {counted(len(found), 'fault')}",
         found,
-        fix="fix them, then run the same command again; nothing was changed",
+        fix=f"fix {'it' if len(found) == 1 else 'them'}, then run the same command again; nothing was changed",
     )
 
 

@@ -16,7 +16,7 @@ from confiture.errors import DataFailure
 from confiture.journal import deferred_objects, table_plans
 from confiture.journal.model import AnyDeferred, Deferred, DeferredForeignKey, DeferredStatus, TablePhase
 from confiture.plan.model import Plan
-from confiture.postgres.failure import failure
+from confiture.postgres.failure import failure, name_role
 from confiture.postgres.retry import retry, retryable
 from confiture.postgres.session import Transaction
 from confiture.runner.context import Context
@@ -78,6 +78,7 @@ def _step(name: str, act: Callable[[Context, Transaction, AnyDeferred], None], i
         except psycopg.Error as error:
             if retryable(error):
                 raise
+            name_role(error, tx.pg.info.user)
             raise failure(error, f"restoring {name}") from error
 
     return Step(name, act=run)

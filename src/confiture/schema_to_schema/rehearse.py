@@ -228,8 +228,9 @@ def _blocked(found: Rehearsal, limits: Limits, ignore_blockers: bool) -> Cutover
     if ignore_blockers or not lasting:
         return None
     end = ", or switch with --terminate-blockers" if any(b.can_be_ended for b in lasting) else ""
+    ended = "it has ended" if len(lasting) == 1 else "they have ended"
     return CutoverAborted(
         "a switch now would not acquire its lock",
         why=f"blocked by {blockers.described(lasting)}",
-        fix=f"wait until they have ended{end}; --ignore-blockers rehearses without this check",
+        fix=f"wait until {ended}{end}; --ignore-blockers rehearses without this check",
     )

@@ -49,6 +49,7 @@ from confiture.schema_to_schema.outcomes import Limits
 from confiture.schema_to_schema.switchover import REVERSE, Remaining
 from confiture.schema_to_schema.table_lock import Tables, Work
 from confiture.states import CUTOVER, CutoverPhase
+from confiture.types import counted
 
 
 def rollback(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None = None) -> None:
@@ -107,7 +108,7 @@ def refuse_unequal(context: Context, plan: Plan) -> None:
     if not found.equal:
         raise CutoverAborted(
             "rollback aborted: source and target differ",
-            why=f"{len(found.differences)} differences, the first: {found.differences[0].place}",
+            why=f"{counted(len(found.differences), 'difference')}, the first: {found.differences[0].place}",
             fix="the target is still serving; list them with `verify`, apply the target's rows with `verify --repair`",
         )
 

@@ -32,7 +32,7 @@ from confiture.runner.resumable_steps import Step, run_steps
 from confiture.schema_to_schema.deferred_objects import describe, take_off
 from confiture.schema_to_schema.preconditions import connections, databases, empty_target
 from confiture.sql import load
-from confiture.types import quoted
+from confiture.types import counted, quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,7 +355,7 @@ def _build(context: Context, tx: Transaction, wanted: SetupRequest) -> None:
     tx.pg.execute("SET LOCAL row_security = off")
     created = [item for item in objects(tx) if item not in before]
     built_objects.record(tx, context.run_id, created)
-    context.progress.say(f"built: {count} statements from {len(files)} files")
+    context.progress.say(f"built: {counted(count, 'statement')} from {counted(len(files), 'file')}")
 
 
 def _take_off(context: Context, tx: Transaction) -> None:

@@ -24,6 +24,7 @@ from confiture.errors import Blocked, CannotConnect, ConfitureError, CutoverUnfi
 from confiture.journal import catch_up, runs
 from confiture.journal import source as run_schema
 from confiture.pooler import Pooler
+from confiture.postgres.failure import failure
 from confiture.postgres.retry import retry, retryable
 from confiture.runner.context import Context
 from confiture.schema_to_schema.outcomes import Limits
@@ -216,7 +217,8 @@ def _resume_if_open(context: Context, pooler: Pooler, direction: Direction) -> N
             set_phase(context, direction.aborted_phase, None)
             return
     except (psycopg.Error, ConfitureError) as error:
-        context.progress.say(f"{type(error).__name__} while resuming {pooler.name}")
+        known = failure(error, "resuming the pool") if isinstance(error, psycopg.Error) else error
+        context.progress.say(f"{pooler.name} is not resumed: {': '.join(known.lines()[:2])}")
     context.progress.say(f"{pooler.name} may still be paused: run the same command again")
 
 

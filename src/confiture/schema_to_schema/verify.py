@@ -35,7 +35,7 @@ from confiture.runner.context import Context
 from confiture.schema_to_schema import follow, large_objects, sequences
 from confiture.schema_to_schema.keyless import off_until_cutover
 from confiture.schema_to_schema.outcomes import Result, TableResult
-from confiture.types import Activity, counted
+from confiture.types import Activity, counted, short_names
 
 #: The checks after the rows, in the order in which they run and are reported.
 CHECKS = ("foreign_keys", "constraints", large_objects.CHECK, "sequences")
@@ -61,6 +61,7 @@ def verify(context: Context, plan: Plan, purpose: str = "verify", *, capture: bo
         copied = {s.number: s.rows_done for s in table_plans.of_run(tx, context.run_id)}
         known = {(u.check_name, u.subject, u.unit): u for u in verifications.units(tx, context.run_id, number)}
     pausable = purpose != "cutover"
+    names = short_names(t.target for t in plan.tables)
     for table in plan.tables:
         job = RunTable(table, context.schema)
         if table.recopied:
@@ -80,8 +81,8 @@ def verify(context: Context, plan: Plan, purpose: str = "verify", *, capture: bo
             _record(context, number, part, found)
             rows += part.source_rows or 0
             total = max(rows, copied[table.number])
-            context.progress.table(str(table.target), rows, total, Activity.COMPARING)
-        context.progress.table(str(table.target), rows, rows, Activity.COMPARED)
+            context.progress.table(names[table.target], rows, total, Activity.COMPARING)
+        context.progress.table(names[table.target], rows, rows, Activity.COMPARED)
     for name in _checks_of(plan):
         if name == "sequences" and capture:
             # They advance while the application writes, and the cutover sets them under its lock: no difference.

@@ -6,7 +6,8 @@ SELECT clock_timestamp(), current_setting('server_version'),
 -- name: runs
 -- Every run of this target: the one that is not over first, then the newest. What an older journal lacks is read through
 -- jsonb.
-SELECT r.id, r.state, r.state_since, r.started_at, r.source_name, r.target_name, r.blocked_reason,
+SELECT r.id, r.state, r.state_since, r.started_at, r.source_name, r.source_conninfo, r.source_identity,
+       r.target_name, r.blocked_reason,
        to_jsonb(r) ->> 'blocked_command' AS blocked_command, r.cutover_phase, r.plan IS NOT NULL AS planned,
        coalesce(extract(epoch FROM clock_timestamp() - (to_jsonb(r) ->> 'phase_since')::timestamptz), 0)::float8
            AS phase_seconds,

@@ -209,6 +209,20 @@ class ServerReport(TypedDict):
     version: str
 
 
+class SourceReport(TypedDict):
+    """The source's server: as its environment names it now, else as setup has recorded it.
+
+    :ivar host: null where libpq determines it, as with ``service=NAME``; several, with commas, for several hosts.
+    :ivar port: null where libpq determines it, or for several hosts.
+    :ivar version: of the server at setup, the major version.
+    """
+
+    host: str | None
+    port: int | None
+    database: str
+    version: str
+
+
 @dataclass(frozen=True, slots=True)
 class RunReport:
     """One run, in the order of the JSON document.
@@ -257,6 +271,7 @@ class RunReport:
     undo: str
     next: NextReport
     server: ServerReport
+    source_server: SourceReport
 
 
 class StatusDocument(TypedDict):

@@ -7,6 +7,7 @@ what the report needs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -38,13 +39,14 @@ from confiture.status.facts import (
     RunReport,
     ServerReport,
     Severity,
+    SourceReport,
     TableReport,
     ThrottleReport,
     VerificationReport,
     known,
     percent,
 )
-from confiture.status.severity import facts_of, judge, leave_alone, next_step, rollback, undo
+from confiture.status.severity import facts_of, for_people, judge, leave_alone, next_step, rollback, undo
 from confiture.types import Json
 
 TIMEOUT = "2s"
@@ -63,7 +65,7 @@ def report(target: str | None, project: Path, *, every: bool = False, given_proj
     :raises UsageError: when no target is named and the project has no environment.
     """
     if target is not None:
-        return _of(config.resolve(target, project), naming(target, given_project), every, quiet=False)
+        return _of(config.resolve(target, project), naming(target, given_project), project, every, quiet=False)
     names = config.environments(project)
     if not names:
         raise UsageError(
@@ -82,7 +84,7 @@ def _of_environment(named: Naming, project: Path, every: bool) -> Report:
         database = config.resolve(named.target, project)
     except UsageError as error:
         return unknown(error)
-    return _of(database, named, every, quiet=True)
+    return _of(database, named, project, every, quiet=True)
 
 
 def unknown(error: ConfitureError) -> Report:
@@ -91,7 +93,7 @@ def unknown(error: ConfitureError) -> Report:
     return Report(datetime.now().astimezone(), (), (" ".join(text.splitlines()),))
 
 
-def _of(database: Database, named: Naming, every: bool, *, quiet: bool) -> Report:
+def _of(database: Database, named: Naming, project: Path, every: bool, *, quiet: bool) -> Report:
     """The report of one target.
 
     :param quiet: omit a database that does not exist or has no journal.
@@ -101,7 +103,7 @@ def _of(database: Database, named: Naming, every: bool, *, quiet: bool) -> Repor
         with Session(database, "status") as session:
             with session.transaction(isolation=IsolationLevel.REPEATABLE_READ, read_only=True) as tx:
                 tx.pg.execute(f"SET LOCAL statement_timeout = '{TIMEOUT}'")
-                return _read(tx, database, named, every, quiet=quiet)
+                return _read(tx, database, named, project, every, quiet=quiet)
     except CannotConnect as error:
         if quiet and f'database "{database.dbname}" does not exist' in error.why:
             return Report(now, ())
@@ -119,7 +121,7 @@ def _rows(tx: Transaction, block: str, **parameters: object) -> list[Json]:
         return cursor.execute(load("status.sql")[block], parameters or None).fetchall()
 
 
-def _read(tx: Transaction, database: Database, named: Naming, every: bool, *, quiet: bool) -> Report:
+def _read(tx: Transaction, database: Database, named: Naming, project: Path, every: bool, *, quiet: bool) -> Report:
     now, version, has_runs, has_journal = only_row(tx.pg.execute(load("status.sql")["now"]))
     if not has_runs or not has_journal:
         return Report(now, (), () if quiet else (f"{database.name} has no journal: no run has been set up there",))
@@ -137,7 +139,7 @@ def _read(tx: Transaction, database: Database, named: Naming, every: bool, *, qu
         "database": tx.pg.info.dbname,
         "version": version,
     }
-    runs = tuple(_run(tx, r, now, server, named) for r in shown)
+    runs = tuple(_run(tx, r, now, server, named, project) for r in shown)
     if newer is not None:
         return Report(now, tuple(_misread(run, newer) for run in runs), (newer,))
     return Report(now, runs)
@@ -165,7 +167,7 @@ def _misread(run: RunReport, newer: str) -> RunReport:
 # One run -------------------------------------------------------------------------------------------
 
 
-def _run(tx: Transaction, row: Json, now: datetime, server: ServerReport, named: Naming) -> RunReport:
+def _run(tx: Transaction, row: Json, now: datetime, server: ServerReport, named: Naming, project: Path) -> RunReport:
     run = row["id"]
     runner_row = next(iter(_rows(tx, "runner", run=run)), None)
     table_rows = _rows(tx, "tables", run=run)
@@ -210,7 +212,19 @@ def _run(tx: Transaction, row: Json, now: datetime, server: ServerReport, named:
         undo=undo(facts, runner, named),
         next=next_step(facts, runner, tables, verification, named),
         server=server,
+        source_server=_source(row, project),
     )
+
+
+def _source(row: Json, project: Path) -> SourceReport:
+    """The address of the source, without a connection to it."""
+    known = row["source_identity"]
+    conninfo = row["source_conninfo"]
+    if row["source_name"] in config.environments(project):
+        with suppress(ConfitureError):  # a fault of the environment is reported by the commands that use it
+            conninfo = config.resolve(row["source_name"], project).public
+    host, port = config.place(conninfo)
+    return {"host": host, "port": port, "database": known["database"], "version": str(known["version"] // 10000)}
 
 
 def _target_closed(tx: Transaction, run_schema: str) -> bool | None:
@@ -331,7 +345,7 @@ def _locks(tx: Transaction, run: UUID) -> LocksReport:
 
 
 def _error(row: Json) -> ErrorReport:
-    return {"at": row["at"], "kind": row["kind"], "text": row["text"]}
+    return {"at": row["at"], "kind": row["kind"], "text": for_people(row["text"])}
 
 
 def _throttle(tx: Transaction, run: UUID, *, waits: bool) -> tuple[ThrottleReport, float]:

@@ -6,6 +6,7 @@ does not determine is reported as unknown, and a run that needs a command is nev
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,11 +38,14 @@ from confiture.status.facts import (
     VerificationReport,
     known,
 )
-from confiture.types import shell_word
+from confiture.types import counted, shell_word
 
 #: The beginnings of ``ended_why`` for a command that ended before it changed anything.
 _BEGUN_NOTHING = ("finished", "Refused", "UsageError", "FaultyInput")
 _ENDED_ON_PURPOSE = (*_BEGUN_NOTHING, "Drained", "taken over")
+#: The kind of the error with which ``ended_why`` begins, after the name of a command or not. The kind of an error that
+#: is a defect of Confiture belongs to its text.
+_KIND = re.compile(r"^(\w+: )?(?!(?:Key|Type|Value|Attribute|Index|Assertion|Runtime|OS|Recursion)Error: )[A-Z]\w+: ")
 PAUSED_TOO_LONG_SECONDS = 3600
 THROTTLED_TOO_LONG_SECONDS = 300
 #: Without a command that applies changes, the log grows: on the source before the cutover, on the target after it.
@@ -134,10 +138,15 @@ def work_left(
         return "migrate has not copied anything"
     if facts.state == MIGRATING and not copied(tables):
         left = sum(t.phase is not TablePhase.FINISHED for t in tables)
-        return f"{left} of {len(tables)} tables are not finished"
+        return f"{left} of {counted(len(tables), 'table')} {'is' if left == 1 else 'are'} not finished"
     if facts.state in (MIGRATING, VERIFIED) and verification["status"] == "interrupted":
         return "the verification was interrupted"
     return None
+
+
+def for_people(ended_why: str) -> str:
+    """Why a command ended, without the kind of the error."""
+    return _KIND.sub(r"\1", ended_why)
 
 
 # Severity ---------------------------------------------------------------------------------------
@@ -191,12 +200,12 @@ def _of_absence(facts: Facts, runner: RunnerReport, left: str | None) -> Reasons
         return [], [f"{runner.command} was killed: its heartbeat is {runner.silent_seconds or 0:.0f} s old"]
     if left is None:
         failed = runner.command == "follow" and not (runner.ended_why or "").startswith(_ENDED_ON_PURPOSE)
-        ended = f"follow ended {_ago(runner.absent_seconds)} ago: {runner.ended_why}"
+        ended = f"follow ended {_ago(runner.absent_seconds)} ago: {for_people(runner.ended_why or '')}"
         return [], [ended] if failed and facts.blocked is None else []
     since = f"{runner.command} ended {_ago(runner.absent_seconds)} ago" if runner.command else "none has started"
     # What blocks the run is another reason of the same report.
     explained = runner.ended_why in (None, "finished") or facts.blocked is not None
-    why = "" if explained else f": {runner.ended_why}"
+    why = "" if explained else f": {for_people(runner.ended_why or '')}"
     reason = f"{left} and no command is running; {since}{why}"
     return ([reason], []) if runner.absent_seconds > LEASE_SECONDS else ([], [reason])
 
@@ -212,9 +221,9 @@ def _of_obstacles(
     elif facts.blocked:
         critical.append(f"blocked: {facts.blocked}")
     if not facts.blocked:
-        critical += [f"{t.target}: {t.failed_chunks} chunks failed" for t in tables if t.failed_chunks]
+        critical += [f"{t.target}: {counted(t.failed_chunks, 'chunk')} failed" for t in tables if t.failed_chunks]
     if verification["status"] == "different" and facts.state in (MIGRATING, VERIFIED):
-        critical.append(f"verification found {verification['differences']} differences")
+        critical.append(f"verification found {counted(verification['differences'], 'difference')}")
     if verification["status"] == "equal" and verification["stale"] and facts.state in (MIGRATING, VERIFIED):
         warning.append("the verification is stale")
     return critical, warning
