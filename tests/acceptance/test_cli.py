@@ -170,7 +170,7 @@ def test_preview_shows_rows_before_and_after_the_mapping(project: Project) -> No
     assert "before  login_name = login1" in shown
     assert "after   username = login1" in shown
     assert 'after   metadata = {"n": 1}' in shown
-    assert "it has public.tb_post, public.tb_user" in error(project.step("preview", *mapped, "--table", "no", check=2))
+    assert "it has tb_post, tb_user" in error(project.step("preview", *mapped, "--table", "no", check=2))
 
 
 # Output --------------------------------------------------------------------------------------------

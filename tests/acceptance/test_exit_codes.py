@@ -233,11 +233,11 @@ def test_an_unreachable_server_exits_with_3(project: Project) -> None:
 def test_commands_before_setup_exit_with_4_and_print_the_setup_command(project: Project, databases: Databases) -> None:
     project.write(f"db/environments/{project.target}.yaml", f"like: prod\ndatabase: {project.target}\n")
     for step in (("migrate",), ("verify",), ("cutover",), ("pause",), ("throttle", "--off")):
-        assert "setup --source" in error(project.step(*step, check=4))
+        assert "setup --target" in error(project.step(*step, check=4))
     databases.make(project.target)
     message = error(project.step("migrate", check=4))
     assert "has no run" in message
-    assert "setup --source" in message
+    assert "setup --target" in message
 
 
 def test_a_target_with_rows_exits_with_4_in_setup_and_its_dry_run(project: Project, databases: Databases) -> None:
@@ -245,7 +245,7 @@ def test_a_target_with_rows_exits_with_4_in_setup_and_its_dry_run(project: Proje
     for arguments in ((), ("--dry-run",)):
         message = error(project.setup(*arguments, check=4))
         assert "already holds rows" in message
-        assert "public.kept" in message
+        assert "in kept" in message
     assert project.new.rows("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'confiture%'") == []
 
 

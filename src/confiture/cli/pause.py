@@ -14,4 +14,10 @@ def pause(
     """Pause the running command at its next checkpoint."""
     where = options.where(target, None, project)
     run = commands.requests.request(where, "pause")
-    terminal.show(where, run, "pause requested", format, step="resume")
+    terminal.show(
+        where,
+        run,
+        "pause requested: the running command, or the next one, waits at its next checkpoint",
+        format,
+        step="resume",
+    )

@@ -14,4 +14,4 @@ def resume(
     """Resume the paused command."""
     where = options.where(target, None, project)
     run = commands.requests.request(where, "resume")
-    terminal.show(where, run, "resume requested", format)
+    terminal.show(where, run, "resume requested: the paused command continues", format, step="status")

@@ -9,6 +9,7 @@ import typer
 from confiture import commands
 from confiture.cli import options, terminal
 from confiture.cli.plan import show
+from confiture.states import MIGRATING
 
 
 def setup(
@@ -59,4 +60,6 @@ def setup(
     wanted = {"encoding": encoding, "locale": locale, "accept_fsync_off": accept_fsync_off}
     with terminal.Reporter() as reporter:
         run = commands.setup.execute(where, chosen, wanted, reporter)
-    terminal.show(where, run, f"setup is done: {run.source_name} -> {run.target_name}, run {run.short}", format)
+    said = f"setup is done: {run.source_name} -> {run.target_name}, run {run.short}"
+    # Of a run in which an earlier migrate was stopped, migrate copies the rest.
+    terminal.show(where, run, said, format, step="migrate" if run.state == MIGRATING else None)

@@ -16,7 +16,6 @@ import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     SpinnerColumn,
     TaskID,
@@ -35,10 +34,8 @@ from confiture.render.documents import CommandResult
 from confiture.schema_to_schema.outcomes import Rehearsal
 from confiture.types import NAMES_SHOWN, Activity, counted, duration, in_plain_words, some, visible
 
-#: Seconds between two progress lines of one table where there is no terminal.
+#: Seconds between two progress lines of one table where there is no terminal, and between lines of tables that ended.
 LINE_SECONDS = 5.0
-#: Seconds for which tables that end are collected: many small ones become one line.
-GROUPED_SECONDS = 1.0
 
 
 class _Console(Console):
@@ -88,11 +85,11 @@ class Reporter(AbstractContextManager["Reporter"]):
         """
         if self._live:
             self._bar(name, done, total, activity)
-        elif not activity.ended:
+        elif done < total:
             self._line(name, done, total, activity)
         if activity.ended:
             self._ended.append((name, done, activity))
-        if self._ended and time.monotonic() - self._printed_ended > GROUPED_SECONDS:
+        if self._ended and time.monotonic() - self._printed_ended > LINE_SECONDS:
             self._print_ended()
 
     def _print_ended(self) -> None:
@@ -115,7 +112,7 @@ class Reporter(AbstractContextManager["Reporter"]):
                 SpinnerColumn(),
                 TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
-                MofNCompleteColumn(),
+                TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
                 TextColumn("{task.fields[rate]}"),
                 TimeRemainingColumn(),
             )

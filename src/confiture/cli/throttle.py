@@ -28,4 +28,4 @@ def throttle(
     where = options.where(target, None, project)
     run, limits = commands.requests.throttle(where, given, off)
     said = f"the copy is limited to: {limits}" if limits else "the copy has no limit"
-    terminal.show(where, run, said, format, limits=limits.as_json())
+    terminal.show(where, run, said, format, step="status", limits=limits.as_json())

@@ -29,8 +29,6 @@ from confiture.schema_to_schema.preconditions import connections, databases, fun
 from confiture.states import CUTOVER, MIGRATING, SETUP, VERIFIED
 from confiture.types import NAMES_SHOWN, did_you_mean, shell_word, some
 
-_STATUS = "confiture status --target"
-
 
 def mapping_of(run: Run | None, choices: RunOptions) -> tuple[Mapping, tuple[Fault, ...]]:
     """The mapping that is named now, else the recorded mapping; with the faults that parsing found."""
@@ -117,7 +115,7 @@ def _blockers(source: Database, plan: Plan) -> tuple[Blocker, ...]:
 def next_command(where: Endpoints, choices: RunOptions, planned: Planned) -> str:
     """The command that follows the plan, with the options of the plan, quoted for a shell."""
     if planned.state is not None:
-        return where.naming.command("migrate") if planned.state == SETUP else f"{_STATUS} {shell_word(where.target)}"
+        return where.naming.command("migrate" if planned.state == SETUP else "status")
     source = (config.public_form(where.source) or where.source) if where.source is not None else None
     given = {
         "--source": source,

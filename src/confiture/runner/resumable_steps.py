@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,12 +27,23 @@ class Step:
     outside: Callable[[Context], None] | None = None
 
 
+#: Steps that are reported one by one; of more steps, one is reported at intervals.
+STEPS_SHOWN = 20
+#: Seconds between two reports of many steps.
+REPORT_SECONDS = 5.0
+
+
 def run_steps(context: Context, phase: str, steps: Sequence[Step]) -> None:
     """Run the steps that are not done, in order; again after a lost connection."""
-    for step in steps:
+    many, reported = len(steps) > STEPS_SHOWN, time.monotonic()
+    for number, step in enumerate(steps, 1):
         context.checkpoint()
-        if retry(partial(_run_step, context, phase, step)):
+        done = retry(partial(_run_step, context, phase, step))
+        if not many and done:
             context.progress.say(f"{phase}: {step.name}")
+        elif many and (number == len(steps) or time.monotonic() - reported > REPORT_SECONDS):
+            reported = time.monotonic()
+            context.progress.say(f"{phase}: {number:,} of {len(steps):,} steps, the last: {step.name}")
 
 
 def _run_step(context: Context, phase: str, step: Step) -> bool:
