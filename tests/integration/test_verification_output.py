@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
+from confiture.compare import parts
+from confiture.errors import Drained
 from confiture.journal.model import Difference
 from confiture.render import verification as render
+from confiture.schema_to_schema import verify
 from confiture.schema_to_schema.outcomes import Result, TableResult
 from live import LiveRun
 from servers import Databases
@@ -39,7 +44,38 @@ def test_verify_reports_the_compared_rows_of_each_table(live: LiveRun, monkeypat
         ("a", 20, 20, "comparing"),
         ("a", 20, 20, "compared"),
     ]
-    assert ("public.b", 9, 9, "compared") in seen
+    assert ("b", 9, 9, "compared") in seen
+
+
+def test_rows_inserted_since_the_copy_are_compared_in_parts(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are all in the last range of keys, which has no upper end."""
+    seen: list[int] = []
+    monkeypatch.setattr(parts, "PART_ROWS", 10)
+    monkeypatch.setattr(live.progress, "table", lambda name, done, *_: seen.append(done) if name == "a" else None)
+    live.source.sql("INSERT INTO a (v) SELECT n FROM generate_series(1, 40) n")
+    assert live.verify().equal
+    assert seen == [7, 14, 24, 34, 44, 54, 60, 60]
+    live.tamper("DELETE FROM a WHERE id = 31; UPDATE a SET v = 'x' WHERE id = 58")
+    found = live.verify()
+    assert [d.key for d in found.differences] == [{"id": "31"}, {"id": "58"}]
+
+
+def test_a_signal_ends_a_long_part(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(parts, "PART_ROWS", 10)
+    live.source.sql("INSERT INTO a (v) SELECT n FROM generate_series(1, 40) n")
+    signalled: list[int] = []
+
+    def at_a_bound(name: str, done: int, total: int, activity: str) -> None:
+        if done == 34 and not signalled:
+            signalled.append(done)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(live.progress, "table", at_a_bound)
+    with pytest.raises(Drained):
+        live.verify()
+    assert signalled == [34]
+    assert live.verify().equal
 
 
 def test_verify_reports_sequences_behind_the_source_without_a_difference(live: LiveRun) -> None:
@@ -66,3 +102,22 @@ def test_only_an_ambiguous_table_has_its_schema() -> None:
     tables = tuple(TableResult(name, name, 1, 1, True) for name in ("public.a", "public.b", "old.b", 'public."A b"'))
     lines = render.text(Result(1, tables, {}, ())).splitlines()
     assert [line.split(":")[0] for line in lines[1:5]] == ["  → a", "  → public.b", "  → old.b", '  → "A b"']
+
+
+def test_equal_tables_among_many_are_one_line() -> None:
+    equal = [TableResult(f"public.t{n}", f"public.t{n}", n, n, True) for n in range(298)]
+    wrong = TableResult("public.x", "public.x", 5, 4, False)
+    later = TableResult("public.y", "public.y", 5, 5, True, in_cutover=True)
+    text = render.text(Result(1, (*equal, wrong, later), {}, ()))
+    assert text.splitlines()[:4] == [
+        "✗ Row counts differ",
+        "  → x: 5 (source) ≠ 4 (target)",
+        "  → y: compared in the cutover, where it is copied again",
+        "  → 298 other tables: 44,253 (source) = 44,253 (target)",
+    ]
+    assert "  → x differs" in text
+
+
+def test_many_tables_that_differ_are_counted() -> None:
+    tables = tuple(TableResult(f"public.t{n}", f"public.t{n}", n, n, False) for n in range(50))
+    assert "  → 40 more tables" in render.text(Result(1, tables, {}, ())).splitlines()

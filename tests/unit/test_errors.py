@@ -11,8 +11,10 @@ import pytest
 
 import confiture
 from confiture import errors
+from confiture.config import Database
 from confiture.errors import ConfitureError, Fault, FaultyInput
-from confiture.postgres.failure import failure
+from confiture.postgres.connection import _cannot_connect
+from confiture.postgres.failure import failure, name_role
 
 SOURCES = sorted(Path(confiture.__file__).parent.rglob("*.py"))
 CLASSES = {name: kind for name, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, ConfitureError)}
@@ -82,3 +84,27 @@ def test_a_missing_privilege_is_reported_with_its_grant(message: str, grant: str
     reported = failure(psycopg.errors.InsufficientPrivilege(message), "copying")
     assert (reported.exit_code, reported.why) == (4, message)
     assert grant in reported.fix
+
+
+def test_a_grant_names_the_role_of_the_session() -> None:
+    error = psycopg.errors.InsufficientPrivilege("permission denied for table tb_user")
+    name_role(error, "Migrator")
+    assert failure(error, "copying").fix == 'GRANT SELECT ON TABLE tb_user TO "Migrator"'
+
+
+@pytest.mark.parametrize(
+    ("reason", "fix"),
+    [
+        ('FATAL:  password authentication failed for user "u"', "~/.pgpass"),
+        ("fe_sendauth: no password supplied", "PGPASSWORD"),
+        ('FATAL:  database "appp" does not exist', "correct the name of the database"),
+        ('FATAL:  role "u" does not exist', "correct the name of the user"),
+        ('FATAL:  no pg_hba.conf entry for host "10.0.0.1", user "u"', "pg_hba.conf"),
+        ("failed to resolve host 'dbb': [Errno -2] Name or service not known", "name of the host"),
+        ("Connection refused", "that the server is running"),
+    ],
+)
+def test_a_failed_connection_names_the_way_out(reason: str, fix: str) -> None:
+    error = _cannot_connect(Database("prod", "host=db user=u dbname=app"), psycopg.OperationalError(reason))
+    assert (error.exit_code, fix in error.fix) == (3, True)
+    assert reason in error.why

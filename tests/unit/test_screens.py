@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,12 +14,14 @@ from typing import Any
 import pytest
 import typer
 from rich.cells import cell_len
+from rich.console import Console
 
-from confiture.cli import app
+from confiture.cli import app, terminal
 from confiture.cli.help_texts import EXAMPLES, EXIT_CODES
 from confiture.journal.model import TablePhase
 from confiture.render import status as render
-from confiture.status.facts import ProgressReport, Report, RunnerReport, RunReport, Severity, TableReport
+from confiture.status.facts import ProgressReport, Report, RunnerReport, RunReport, Severity, SourceReport, TableReport
+from confiture.types import Activity, in_plain_words
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 TABLE = TableReport("public.a", "public.b", TablePhase.COPYING, "copy", 5, 9, True, "id=5", 1, 0, None, 0, 0)
@@ -103,6 +107,88 @@ def test_a_report_of_many_tables_fits_a_terminal(name: str) -> None:
     assert all(cell_len(line) <= 80 for line in lines)
     assert lines[0].startswith("CRITICAL")
     assert lines[-1].endswith("--target prod_new")
+
+
+def test_a_long_error_leaves_severity_and_next_command_visible() -> None:
+    text = "blocked by pid 4407 (postgres, psql, active, in a transaction for 16 s: begin; update t set v = 1) " * 4
+    errors = tuple({"at": NOW, "kind": "ended", "text": text} for _ in range(3))
+    lines = render.text(Report(NOW, (replace(RUN, errors=errors),)), height=24).splitlines()
+    assert len(lines) < 24
+    assert lines[0].startswith("CRITICAL")
+    assert lines[-1].endswith("--target prod_new")
+    assert "        ... (--format json)" in lines
+    assert len(render.text(Report(NOW, (replace(RUN, errors=errors),))).splitlines()) > 24
+
+
+def test_addresses_of_both_sides_are_printed() -> None:
+    printed = render.text(Report(NOW, (RUN,)))
+    assert "Source  old:5432/app  PostgreSQL 14" in printed
+    assert "Target  db:5432/app_new  PostgreSQL 17.1 up" in printed
+    by_service: SourceReport = {"host": None, "port": 5432, "database": "app", "version": "14"}
+    assert "Source  app  PostgreSQL 14" in render.text(Report(NOW, (replace(RUN, source_server=by_service),)))
+
+
+def test_reasons_name_tables_of_public_without_the_schema() -> None:
+    reasons = ("blocked: source table public.a was changed during the run",)
+    printed = render.text(Report(NOW, (replace(RUN, reasons=reasons),)))
+    assert "source table a was changed" in " ".join(printed.split())
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=" ".join)
+def test_defaults_have_one_style(path: tuple[str, ...]) -> None:
+    printed = " ".join(run(*path, "-h").stdout.split())
+    assert "[default: (" not in printed
+    assert not re.search(r"\[default: \d+\.0\]", printed)
+
+
+def reported(terminal_: bool, *tables: tuple[str, int, int, Activity]) -> list[str]:
+    reporter = terminal.Reporter()
+    reporter.console = Console(file=io.StringIO(), force_terminal=terminal_, width=200, highlight=False)
+    with reporter:
+        for table in tables:
+            reporter.table(*table)
+    lines = reporter.console.file.getvalue().splitlines()
+    return [line.partition("Z ")[2] or line for line in lines]
+
+
+def test_many_tables_that_end_together_are_one_line() -> None:
+    tables = [(f"t{n}", 50, 50, Activity.COPIED) for n in range(300)]
+    assert reported(False, *tables) == [
+        "t0: copied 50 rows",
+        "299 tables: copied 14,950 rows (t1, t2, t3, t4 and 295 more)",
+    ]
+
+
+def test_few_tables_have_a_line_each() -> None:
+    tables = [("a", 1, 1, Activity.COPIED), ("b", 2, 2, Activity.COPIED), ("c", 3, 3, Activity.COMPARED)]
+    assert reported(False, *tables) == ["a: copied 1 row", "b: copied 2 rows", "c: compared 3 rows"]
+
+
+def test_a_table_that_takes_long_has_a_line_before_it_ends() -> None:
+    lines = reported(
+        False, ("a", 5, 10, Activity.COPYING), ("a", 10, 10, Activity.COPYING), ("a", 10, 10, Activity.COPIED)
+    )
+    assert lines == ["a: copying 5/10 rows (50.0 %)", "a: copied 10 rows"]
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("table public.a was changed", "table a was changed"),
+        ('table public."A b" was changed', 'table "A b" was changed'),
+        ("tables public.a and app.a differ, public.b too", "tables public.a and app.a differ, b too"),
+        (
+            "role r lacks it on public.a: GRANT INSERT ON public.a TO r",
+            "role r lacks it on a: GRANT INSERT ON public.a TO r",
+        ),
+        ("omit public.a: $omit: [public.a]", "omit a: $omit: [public.a]"),
+        ("function public.f(text) fails", "function public.f(text) fails"),
+        ('relation "public.a" does not exist', 'relation "public.a" does not exist'),
+        ("read /srv/public.a/b", "read /srv/public.a/b"),
+    ],
+)
+def test_sentences_omit_public_and_statements_keep_it(text: str, printed: str) -> None:
+    assert in_plain_words(text) == printed
 
 
 def test_dates_have_a_year_and_short_ages_have_seconds() -> None:

@@ -53,7 +53,7 @@ _WORK: _Codes = {
     5: "SQL or data failure; completed work is kept",
     6: "another command holds the run, or a lock timed out; retry",
 }
-_SIGNALS: _Codes = {"130, 143": "stopped by a signal at a checkpoint; run it again"}
+_SIGNALS: _Codes = {"129, 130, 143": "stopped by a signal at a checkpoint; run it again"}
 _DIFFERENT: _Codes = {7: "verification found differences"}
 _SWITCH: _Codes = {
     **_WORK,

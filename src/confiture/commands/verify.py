@@ -120,14 +120,14 @@ def _last_result(context: Context, plan: Plan) -> Result | None:
 def differences_found(run: Run, result: Result, report: Path | None, where: Endpoints) -> DifferencesFound:
     """The error of a verification that found differences."""
     first = result.differences[0] if result.differences else None
-    table = next((t.target for t in result.tables if not t.equal), None)
+    again = " ".join(f"--restart-table {shell_word(t.target)}" for t in result.tables if not t.equal)
     ways = []
     if run.options.get("capture"):
         ways.append(f"repair the rows: {next_command('verify --repair', where)}")
     if first is not None and first.check_name == CHECK:
         ways.append(f"copy the large objects again: {next_command('migrate', where)}")
-    elif table is not None:
-        ways.append(f"copy the table again: {next_command(f'migrate --restart-table {shell_word(table)}', where)}")
+    elif again:
+        ways.append(f"copy what differs again: {next_command(f'migrate {again}', where)}")
     if not ways:
         ways.append(f"fix what differs, then compare again: {next_command('verify --again', where)}")
     return DifferencesFound(

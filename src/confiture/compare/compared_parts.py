@@ -29,9 +29,19 @@ class Part:
     compare: Callable[[], Compared]
 
 
-def parts_of(context: Context, source: Session, job: RunTable, hashing: Hashing, look: Look) -> Iterator[Part]:
-    """A table's parts: its chunks where both servers order the key alike, otherwise the whole table."""
-    sides = parts.Sides(source, context.target, job, hashing, look)
+def parts_of(
+    context: Context,
+    source: Session,
+    job: RunTable,
+    hashing: Hashing,
+    look: Look,
+    compared: Callable[[int], None] = lambda rows: None,
+) -> Iterator[Part]:
+    """A table's parts: its chunks where both servers order the key alike, otherwise the whole table.
+
+    :param compared: called with a number of rows whenever they are compared, also within a part.
+    """
+    sides = parts.Sides(source, context.target, job, hashing, look, compared)
     with context.target.transaction(read_only=True) as tx:
         planned = chunks.of_table(tx, context.run_id, job.table.number)
     if not job.table.ordered:

@@ -26,13 +26,13 @@ from psycopg import IsolationLevel, sql
 
 from confiture.compare import checksum, suspects
 from confiture.compare.checksum import Hashing, Key, Sum
-from confiture.copy.chunks import middle_key
+from confiture.copy.chunks import key_after, middle_key
 from confiture.copy.run_table import RunTable, reading
 from confiture.errors import GaveWay
 from confiture.journal.model import Chunk, Difference
 from confiture.postgres.retry import repeated, retry_delays
 from confiture.postgres.session import Session, Transaction
-from confiture.types import KeyRange
+from confiture.types import KeyRange, KeyValue
 
 T = TypeVar("T")
 
@@ -57,6 +57,7 @@ class Sides:
     """Both sides of one table, and how its rows are compared.
 
     :ivar look: finds the rows behind a checksum that differs: suspects while the application writes.
+    :ivar compared: called with the number of rows when a part of a range is compared.
     """
 
     source: Session
@@ -64,6 +65,7 @@ class Sides:
     job: RunTable
     hashing: Hashing
     look: Look
+    compared: Callable[[int], None] = lambda rows: None
 
     def snapshot(self) -> AbstractContextManager[Transaction]:
         """A snapshot of the target."""
@@ -72,7 +74,23 @@ class Sides:
 
 def compare_range(sides: Sides, span: KeyRange) -> Compared:
     """Compare a range of keys that both servers order alike."""
-    return _together(in_parts(sides, [span], partial(_compare_range, sides)))
+    return _together(in_parts(sides, _divided(sides, span), partial(_compare_range, sides)))
+
+
+def _divided(sides: Sides, span: KeyRange) -> Iterator[KeyRange]:
+    """The range in parts of :data:`PART_ROWS` rows if it has no upper end, where all rows since the copy are."""
+    while span.upper is None and sides.job.table.key:
+        bound = repeated(partial(_bound, sides, span))
+        if bound is None:
+            break
+        yield KeyRange(span.lower, bound)
+        span = KeyRange(bound, None)
+    yield span
+
+
+def _bound(sides: Sides, span: KeyRange) -> KeyValue | None:
+    with reading(sides.source, sides.job) as tx:
+        return key_after(tx, sides.job, span, PART_ROWS)
 
 
 def _compare_range(sides: Sides, span: KeyRange) -> Compared:
@@ -81,6 +99,7 @@ def _compare_range(sides: Sides, span: KeyRange) -> Compared:
         x = checksum.range_sum(a, job, "source", hashing, span)
         y = checksum.range_sum(b, job, "target", hashing, span)
         found = sides.look(a, b, job, hashing, checksum.range_condition(job, span)) if x != y else []
+    sides.compared(x.rows)
     return Compared(x, y, found)
 
 
@@ -154,7 +173,9 @@ def compare_whole(sides: Sides, spans: Sequence[KeyRange]) -> Compared:
         found += _differing_rows(sides, spans, checksum.bucket_condition(job, hashing, buckets, some))
         if sides.look is checksum.differences and len(found) >= checksum.DIFFERENCES_MOST:
             break
-    return Compared(checksum.add(x.values()), checksum.add(y.values()), found)
+    total = checksum.add(x.values())
+    sides.compared(total.rows)
+    return Compared(total, checksum.add(y.values()), found)
 
 
 def _source_sums(sides: Sides, buckets: int, span: KeyRange) -> dict[int, Sum]:
@@ -210,4 +231,6 @@ def _compare_keyless(sides: Sides) -> Compared:
             found += sides.look(a, b, job, hashing, checksum.bucket_condition(job, hashing, buckets, some))
             if len(found) >= checksum.DIFFERENCES_MOST:
                 break
-    return Compared(checksum.add(x.values()), checksum.add(y.values()), found)
+    total = checksum.add(x.values())
+    sides.compared(total.rows)
+    return Compared(total, checksum.add(y.values()), found)

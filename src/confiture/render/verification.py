@@ -41,9 +41,8 @@ def text(result: Result) -> str:
     for d in result.differences[:SHOWN]:
         key = ", ".join(f"{k}={v}" for k, v in (d.key or {}).items())
         values = f": {_shown(d.source_value)} (source) ≠ {_shown(d.target_value)} (target)" if d.column_name else ""
-        lines.append(
-            f"  {in_plain_words(d.subject)} {key} {d.column_name or ''} {d.kind}{values}".replace("  ", " ").rstrip()
-        )
+        words = filter(None, (in_plain_words(d.subject), key, d.column_name, f"{d.kind}{values}"))
+        lines.append(f"  {' '.join(words)}")
     if len(result.differences) > SHOWN:
         lines.append(f"  and {len(result.differences) - SHOWN:,} more")
     return "\n".join(lines)

@@ -20,6 +20,7 @@ from confiture.failpoints import failpoint
 from confiture.journal import leases, runs
 from confiture.journal import source as run_schema
 from confiture.journal.model import LEASE_SECONDS, Run
+from confiture.naming import Naming
 from confiture.postgres import yielding
 from confiture.postgres.backends import alive, terminate
 from confiture.postgres.retry import retry
@@ -194,7 +195,7 @@ class Context:
             if not pausable or not retry(self._asked_to_pause):
                 return
             if not announced:
-                self.progress.say("paused on request; to continue: confiture resume")
+                self.progress.say(f"paused on request; to continue: {Naming(self.facts.target_name).command('resume')}")
                 announced = True
             time.sleep(POLL_SECONDS)
 

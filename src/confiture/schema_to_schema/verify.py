@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -37,6 +38,8 @@ from confiture.schema_to_schema.keyless import off_until_cutover
 from confiture.schema_to_schema.outcomes import Result, TableResult
 from confiture.types import Activity, counted, short_names
 
+#: Seconds between two checkpoints within a part.
+CHECKPOINT_SECONDS = 1.0
 #: The checks after the rows, in the order in which they run and are reported.
 CHECKS = ("foreign_keys", "constraints", large_objects.CHECK, "sequences")
 
@@ -68,21 +71,18 @@ def verify(context: Context, plan: Plan, purpose: str = "verify", *, capture: bo
             context.progress.say(f"{table.target} is compared in the cutover, where it is copied again")
             continue
         look = checksum.suspects if table.number in live else checksum.differences
-        rows = 0
-        for unit in compared_parts.parts_of(context, session, job, hashing, look):
+        counter = _Counter(context, names[table.target], copied[table.number], pausable)
+        for unit in compared_parts.parts_of(context, session, job, hashing, look, counter.add):
             before = known.get(("rows", str(table.target), unit.number))
             if before is not None:
-                rows += before.source_rows or 0
+                counter.rows += before.source_rows or 0
                 continue
             context.checkpoint(pausable=pausable)
             part, found = unit.compare()
             if not part.equal and table.number in live:
                 part, found = _classified(context, plan, job, hashing, live[table.number], part, found)
             _record(context, number, part, found)
-            rows += part.source_rows or 0
-            total = max(rows, copied[table.number])
-            context.progress.table(names[table.target], rows, total, Activity.COMPARING)
-        context.progress.table(names[table.target], rows, rows, Activity.COMPARED)
+        context.progress.table(names[table.target], counter.rows, counter.rows, Activity.COMPARED)
     for name in _checks_of(plan):
         if name == "sequences" and capture:
             # They advance while the application writes, and the cutover sets them under its lock: no difference.
@@ -94,6 +94,29 @@ def verify(context: Context, plan: Plan, purpose: str = "verify", *, capture: bo
             _record(context, number, Unit(name, "", 0, None, None, {}, not found), found)
             large_objects.copy_again(context, found)
     return _close(context, plan, number)
+
+
+@dataclass(slots=True)
+class _Counter:
+    """The rows of a table that are compared, reported whenever they grow, where a signal may end the command.
+
+    :ivar copied: rows that were copied, of which the total consists at least.
+    """
+
+    context: Context
+    name: str
+    copied: int
+    pausable: bool
+    rows: int = 0
+    checked: float = field(default_factory=time.monotonic)
+
+    def add(self, rows: int) -> None:
+        self.rows += rows
+        self.context.progress.table(self.name, self.rows, max(self.rows, self.copied), Activity.COMPARING)
+        # Chunks have a checkpoint each; this one is for a range that many rows have joined since the copy.
+        if time.monotonic() - self.checked > CHECKPOINT_SECONDS:
+            self.context.checkpoint(pausable=self.pausable)
+            self.checked = time.monotonic()
 
 
 def compare(context: Context, plan: Plan) -> Result:
