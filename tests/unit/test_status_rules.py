@@ -111,7 +111,10 @@ def test_the_worst_reason_determines_the_severity(given: dict[str, Any], severit
 
 
 def test_the_error_that_ended_a_command_is_among_the_reasons() -> None:
-    assert "CannotConnect: the connection was lost" in assess(runner=JUST_NOW)[1]
+    reasons = assess(runner=JUST_NOW)[1]
+    assert ": the connection was lost" in reasons
+    assert "CannotConnect" not in reasons
+    assert "KeyError: 'x'" in assess(runner=replace(JUST_NOW, ended_why="KeyError: 'x'"))[1]
 
 
 @pytest.mark.parametrize(
@@ -156,6 +159,10 @@ def test_the_next_command_is_ready_to_paste(given: dict[str, Any], command: str 
     ("given", "commands"),
     [
         ({**VERIFIED, "runner": FINISHED}, ["cutover", "follow"]),
+        (
+            {**VERIFIED, "runner": replace(FINISHED, command="follow", ended_why="CannotConnect: x")},
+            ["follow", "cutover"],
+        ),
         ({**VERIFIED, "runner": FINISHED, "captured": False}, ["cutover"]),
         ({**SERVING, "runner": FINISHED}, ["cleanup", "rollback"]),
         ({**SERVING, "runner": FINISHED, "captured": False}, ["cleanup"]),

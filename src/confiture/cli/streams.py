@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import sys
 
 from confiture.errors import DataFailure
+
+#: What stands for the symbols of the output where the encoding lacks them.
+_SYMBOLS = {"✓": "OK", "✗": "FAILED", "→": "->", "≠": "!=", "…": "..."}
+_ERRORS = "confiture.symbols"
+
+
+def _replaced(error: UnicodeError) -> tuple[str | bytes, int]:
+    """An own symbol by what stands for it, another character by its number."""
+    if isinstance(error, UnicodeEncodeError):
+        symbol = _SYMBOLS.get(error.object[error.start])
+        if symbol is not None:
+            return symbol, error.start + 1
+        # One character, because a symbol may follow.
+        error.end = error.start + 1
+    return codecs.backslashreplace_errors(error)
 
 
 def to_nowhere(descriptor: int) -> None:
@@ -32,14 +48,15 @@ class _Stderr(io.TextIOWrapper):
 
 
 def prepare() -> None:
-    """Escape characters that the encoding of a stream lacks, and let no failure of standard error end a command."""
+    """Replace characters that the encoding of a stream lacks, and let no failure of standard error end a command."""
+    codecs.register_error(_ERRORS, _replaced)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors=_ERRORS)
     if isinstance(sys.stderr, io.TextIOWrapper) and sys.stderr is sys.__stderr__:
         # The buffer is shared: sys.__stderr__ stays open and usable.
         encoding = sys.stderr.encoding
-        sys.stderr = _Stderr(sys.stderr.buffer, encoding=encoding, errors="backslashreplace", line_buffering=True)
+        sys.stderr = _Stderr(sys.stderr.buffer, encoding=encoding, errors=_ERRORS, line_buffering=True)
 
 
 def unwritten(error: OSError) -> DataFailure:

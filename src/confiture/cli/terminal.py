@@ -109,7 +109,7 @@ class Reporter(AbstractContextManager["Reporter"]):
     def _bar(self, name: str, done: int, total: int, activity: Activity) -> None:
         if self._bars is None:
             columns = (
-                SpinnerColumn(),
+                SpinnerColumn("line" if self.console.options.ascii_only else "dots"),
                 TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
                 TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),

@@ -112,7 +112,7 @@ def _cannot_connect(database: Database, error: psycopg.OperationalError) -> Cann
     fix = next((fix for cause, fix in _WAYS_OUT if cause.search(stated)), _CHECK)
     return CannotConnect(
         f"cannot connect to {database.name}",
-        why=stated if database.name == database.public else f"{database.public}: {stated}",
+        why=stated,
         fix=fix,
         detail="\n".join(reason),
     )

@@ -34,7 +34,7 @@ def text(report: Report, *, every: bool = False, height: int | None = None) -> s
 
     :param height: lines of the terminal, which limit the tables that are shown; None when there is no terminal.
     """
-    unknown = [f"UNKNOWN {line}" for line in report.unknown]
+    unknown = ["\n".join(_wrapped("UNKNOWN ", in_plain_words(line))) for line in report.unknown]
     blocks = [_run(run, report.generated_at, every, height) for run in sorted(report.runs, key=lambda r: -r.severity)]
     first = report.severity is Severity.UNKNOWN
     return "\n\n".join([*unknown, *blocks] if first else [*blocks, *unknown]) or "OK no run exists"

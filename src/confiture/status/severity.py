@@ -199,7 +199,7 @@ def _of_absence(facts: Facts, runner: RunnerReport, left: str | None) -> Reasons
     if dead and facts.switching is None:
         return [], [f"{runner.command} was killed: its heartbeat is {runner.silent_seconds or 0:.0f} s old"]
     if left is None:
-        failed = runner.command == "follow" and not (runner.ended_why or "").startswith(_ENDED_ON_PURPOSE)
+        failed = _follow_failed(runner)
         ended = f"follow ended {_ago(runner.absent_seconds)} ago: {for_people(runner.ended_why or '')}"
         return [], [ended] if failed and facts.blocked is None else []
     since = f"{runner.command} ended {_ago(runner.absent_seconds)} ago" if runner.command else "none has started"
@@ -208,6 +208,12 @@ def _of_absence(facts: Facts, runner: RunnerReport, left: str | None) -> Reasons
     why = "" if explained else f": {for_people(runner.ended_why or '')}"
     reason = f"{left} and no command is running; {since}{why}"
     return ([reason], []) if runner.absent_seconds > LEASE_SECONDS else ([], [reason])
+
+
+def _follow_failed(runner: RunnerReport) -> bool:
+    """Whether the last command was a follow that ended neither on purpose nor by a crash."""
+    on_purpose = (runner.ended_why or "").startswith(_ENDED_ON_PURPOSE)
+    return runner.command == "follow" and runner.ended and not on_purpose
 
 
 def _of_obstacles(
@@ -358,7 +364,8 @@ def _continuing(
         if runner.command != "migrate" or not copied(tables):
             return [("run the same command again", runner.command)]
     if not facts.blocked:
-        return natural
+        first: list[Step] = [("resolve what ended follow, then apply changes", "follow")]
+        return [*first, natural[0]] if facts.state == VERIFIED and _follow_failed(runner) else natural
     if facts.state == CUTOVER:
         # The target is serving: an abort would drop it.
         step = None if facts.blocked_command == "abort" else facts.blocked_command
