@@ -116,10 +116,14 @@ _STATEMENT = re.compile(
 
 
 def in_plain_words(text: str) -> str:
-    """A sentence without the schema ``public`` of its tables, except where it names such a table of another schema.
+    """Sentences, one a line, without the schema ``public`` of a table unless they name such a table of another schema.
 
     Statements and functions keep their schemas.
     """
+    return "\n".join(map(_in_plain_words, text.split("\n")))
+
+
+def _in_plain_words(text: str) -> str:
     words, statement = text, _STATEMENT.search(text)
     if statement is not None:
         words = text[: statement.start()]

@@ -328,7 +328,7 @@ def test_status_reports_unfinished_work_after_a_signal(
     run = move.run()
     commands = [run.next["command"], *(a["command"] for a in run.next["alternatives"])]
     assert [c.split()[3] for c in commands] == ["resume", "migrate"]
-    assert_work_left(move, f"Drained: stopped by {number.name}")
+    assert_work_left(move, f": stopped by {number.name}")
     for command in commands:
         move.paste(command, tmp_path / "elsewhere")
     assert move.run().severity == Severity.OK
@@ -350,7 +350,7 @@ def test_status_reports_unfinished_work_after_the_source_stops(move: Move, monke
     where = Endpoints(move.target.conninfo, None, move.folder)
     with pytest.raises(CannotConnect):
         commands.migrate.execute(where, RunOptions(strategy="copy"), Stopping())
-    assert_work_left(move, "CannotConnect")
+    assert_work_left(move, "connect")
 
 
 def test_unfinished_work_of_a_killed_runner_is_critical_even_if_paused(move: Move) -> None:
@@ -423,6 +423,18 @@ def test_the_printed_command_unblocks_the_run(move: Move, tmp_path: Path) -> Non
     assert move.run().severity == Severity.OK
 
 
+def test_a_refused_cutover_shows_that_the_source_was_restarted(move: Move, tmp_path: Path) -> None:
+    """Status does not connect to the source, and would print the cutover that was refused as the next command."""
+    move.reach("verified")
+    move.target.sql("""UPDATE confiture.verification SET servers = jsonb_set(servers, '{source}', '"before"')""")
+    assert move.run().reasons == ()
+    move.step("cutover", check=4)
+    run = move.run()
+    assert run.reasons == ("the verification is stale",)
+    move.paste(run.next["command"], tmp_path / "elsewhere")
+    assert move.run().severity == Severity.OK
+
+
 def test_a_reverted_change_blocks_until_a_command_has_checked(move: Move) -> None:
     move.reach("verified")
     move.source.sql("ALTER TABLE item ADD COLUMN more int")
@@ -446,7 +458,7 @@ def test_status_reports_a_rollback_until_the_next_cutover(move: Move, tmp_path: 
     move.reach("cutover")
     run = move.run()
     commands = [run.next["command"], *(a["command"] for a in run.next["alternatives"])]
-    assert [c.split()[3] for c in commands] == ["cleanup", "rollback"]
+    assert [c.split()[3] for c in commands] == ["cleanup", "follow", "rollback"]
     assert run.rolled_back_at is None
     assert run.undo.startswith("rollback")
     move.paste(commands[1], tmp_path / "elsewhere")

@@ -116,8 +116,27 @@ def test_a_long_error_leaves_severity_and_next_command_visible() -> None:
     assert len(lines) < 24
     assert lines[0].startswith("CRITICAL")
     assert lines[-1].endswith("--target prod_new")
-    assert "        ... (--format json)" in lines
+    assert len([line for line in lines if line.endswith(" ...")]) == 1
     assert len(render.text(Report(NOW, (replace(RUN, errors=errors),))).splitlines()) > 24
+
+
+@pytest.mark.parametrize("count", [1, 3, 9])
+def test_long_reasons_leave_severity_and_next_command_visible(count: int) -> None:
+    """The longest report: a stopped runner with restarts and limits, on a terminal of 80 columns and 24 lines."""
+    reasons = (
+        "blocked: missing privilege while copying tb_order to tb_order: permission denied for table x " * 2,
+    ) * count
+    runner = replace(RUN.runner, alive=False, ended=True, ended_at=NOW, host="a-host-with-a-long-name.example.org")
+    limits = {"active": False, "reason": None, "since": None, "limits": {"max_rate": 5}}
+    errors = ({"at": NOW, "kind": "blocked", "text": "x " * 300},)
+    long = replace(
+        RUN, reasons=reasons, runner=runner, restarts=3, throttle=limits, errors=errors, tables=(TABLE,) * 300
+    )
+    lines = render.text(Report(NOW, (long,)), height=24).splitlines()
+    assert len(lines) < 24
+    assert lines[0].startswith("CRITICAL")
+    assert lines[1].startswith("   why  blocked: missing privilege")
+    assert lines[-1].endswith("--target prod_new")
 
 
 def test_addresses_of_both_sides_are_printed() -> None:

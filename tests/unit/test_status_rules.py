@@ -164,7 +164,7 @@ def test_the_next_command_is_ready_to_paste(given: dict[str, Any], command: str 
             ["follow", "cutover"],
         ),
         ({**VERIFIED, "runner": FINISHED, "captured": False}, ["cutover"]),
-        ({**SERVING, "runner": FINISHED}, ["cleanup", "rollback"]),
+        ({**SERVING, "runner": FINISHED}, ["cleanup", "follow", "rollback"]),
         ({**SERVING, "runner": FINISHED, "captured": False}, ["cleanup"]),
         ({**SERVING, "runner": FINISHED, "no_way_back": "b: no inverse"}, ["cleanup"]),
         ({**SERVING, "runner": FINISHED, "blocked": "x", "blocked_command": "follow"}, ["follow", "cleanup"]),

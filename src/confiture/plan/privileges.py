@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from confiture.catalog_model import Catalog, Identity, Sequence, Table
 from confiture.errors import MissingPrivileges
-from confiture.types import NAME, TableRef, counted, grouped, quoted
+from confiture.types import NAME, NAMES_SHOWN, TableRef, counted, grouped, quoted
 
 #: The PostgreSQL version since which MAINTAIN allows a role to lock a table that it cannot write.
 MAINTAIN_SINCE = 17
@@ -22,7 +22,7 @@ def refusal(reasons: Iterable[str]) -> MissingPrivileges:
     """All reasons as one error; those that say the same of several objects are one line."""
     return MissingPrivileges(
         "privileges are missing",
-        why="\n".join(grouped(_together(reasons))),
+        why="\n".join(grouped(_together(reasons), NAMES_SHOWN)),
         fix="an administrator runs these statements, each on the side it names; then run the same command again",
     )
 

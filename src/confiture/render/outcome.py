@@ -17,11 +17,11 @@ def next_commands(run: Run, naming: Naming, step: str | None = None) -> tuple[st
 
     :param step: the next step; None when the run's state determines it.
     """
-    step = step or _NEXT.get(run.state)
-    if step is None:
+    natural = _NEXT.get(run.state)
+    if step is None and natural is None:
         return ()
     back = [naming.command("rollback")] if run.state == CUTOVER and _can_roll_back(run) else []
-    return (naming.command(step), *back)
+    return (naming.command(step or natural or ""), *(back if step in (None, natural) else []))
 
 
 def _can_roll_back(run: Run) -> bool:
@@ -55,5 +55,7 @@ def text(run: Run, said: str, following: Sequence[str], *more: str, refused: boo
     :param refused: an error follows, which contains what to do next.
     """
     over = ["The run is over."] if run.state in FINAL else []
-    said_next = [f"{'or: ' if n else 'Next: '}{command}" for n, command in enumerate(following)]
+    # Only the step that follows a cutover has an alternative.
+    first = "Next, when a rollback is no longer wanted" if len(following) > 1 else "Next"
+    said_next = [f"{'or' if n else first}: {command}" for n, command in enumerate(following)]
     return "\n".join([said, *more, *([] if refused else said_next or over)])

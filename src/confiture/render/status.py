@@ -16,8 +16,10 @@ from confiture.types import counted, duration, in_plain_words, without_public
 _STEPS = (SETUP, MIGRATING, VERIFIED, CUTOVER, CLEANED)
 #: Tables that the text shows of each run without ``--all``.
 TABLES_SHOWN = 10
-#: Tables that are shown on the smallest terminal.
+#: Tables that have more room than errors; where there is no room for them either, they are counted only.
 TABLES_AT_LEAST = 2
+#: Lines of reasons on a terminal.
+REASONS_SHOWN = 6
 #: Columns of a table's name; the middle of a longer name is omitted.
 NAME_WIDTH = 30
 #: Errors that the text shows of each run; the JSON has those of the last 24 hours.
@@ -41,8 +43,10 @@ def text(report: Report, *, every: bool = False, height: int | None = None) -> s
 
 
 def _run(run: RunReport, now: datetime, every: bool, height: int | None) -> str:
+    first, *reasons = _headline_and_reasons(run)
     above = [
-        *_headline_and_reasons(run),
+        first,
+        *(reasons if height is None else _cut(reasons, REASONS_SHOWN)),
         *_beside(f"Writes go to  {_served(run)}", f"Leave alone: {_alone(run)}", f"Undo: {run.undo}"),
         *_beside(f"Source  {_place(run.source_server)}", f"Target  {_place(run.server)} up"),
         *_wrapped("Runner  ", _runner(run, now)),
@@ -58,13 +62,15 @@ def _run(run: RunReport, now: datetime, every: bool, height: int | None) -> str:
         # The header of the tables and what follows them need three lines, and the shell's prompt one.
         left = height - len(above) - len(below) - len(following) - 4
         errors = _cut(errors, max(0, left - TABLES_AT_LEAST))
-        room = max(TABLES_AT_LEAST, left - len(errors))
+        room = max(0, left - len(errors))
     return "\n".join([*above, *_tables(run, every, min(room, TABLES_SHOWN)), *below, *errors, *following])
 
 
 def _cut(lines: list[str], room: int) -> list[str]:
-    """The first lines; the last one states that more are left out."""
-    return lines if len(lines) <= room else [*lines[: max(0, room - 1)], f"{INDENT}... (--format json)"][:room]
+    """The first lines; the last one shows that more are left out."""
+    if len(lines) <= room:
+        return lines
+    return [*lines[: room - 1], f"{lines[room - 1][: WIDTH - 4]} ..."] if room else []
 
 
 def _place(server: ServerReport | SourceReport) -> str:
@@ -188,6 +194,9 @@ def _tables(run: RunReport, every: bool, room: int) -> list[str]:
         return ["no table is planned yet"]
     # Failed tables come first, then tables in progress, then planned tables, then finished tables.
     order = {**dict.fromkeys(TablePhase, 1), TablePhase.PLANNED: 2, TablePhase.FINISHED: 3}
+    if room < TABLES_AT_LEAST and not every and len(run.tables) > room:
+        finished = sum(t.phase is TablePhase.FINISHED for t in run.tables)
+        return [f"{counted(len(run.tables), 'table')}, {finished:,} finished (--all)"]
     rows = sorted(run.tables, key=lambda t: (0 if t.failed_chunks else order[t.phase], t.target))
     shown = rows if every else rows[:room]
     short = without_public(t.target for t in run.tables)

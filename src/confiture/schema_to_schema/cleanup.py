@@ -37,7 +37,8 @@ def refuse_before_cutover(run: Run) -> None:
         raise Refused(
             f"the run is in state {run.state}: there is nothing to clean before the cutover",
             why="its views and foreign tables are still needed",
-            fix=Naming(run.target_name).command("cutover"),
+            fix=f"{Naming(run.target_name).command('status')} prints the next step; "
+            f"to end the run instead: {Naming(run.target_name).command('abort')}",
         )
     if run.state == ABORTED:
         raise Refused("the run is over", why=f"run {run.short} was aborted", fix="a new setup starts a new run")

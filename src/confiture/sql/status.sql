@@ -92,11 +92,14 @@ FROM confiture.deferred_object WHERE run_id = %(run)s AND kind IN ('index', 'con
 
 -- name: verification
 -- The last attempt, but for a repetition under the cutover's lock that was interrupted; stale when rows were copied, the
--- plan was changed or this server was started after its verdict. With the tables in which rows differ.
+-- plan was changed or this server was started after its verdict, or a command was refused because of it, as the source's
+-- server had been restarted. With the tables in which rows differ.
 SELECT v.verdict, v.ended_at AS checked_at,
        v.ended_at IS NOT NULL AND (v.plan_hash IS DISTINCT FROM r.plan_hash OR EXISTS (
            SELECT FROM confiture.chunk c WHERE c.run_id = r.id AND c.done_at > v.ended_at)
-           OR NOT pg_is_in_recovery() AND v.ended_at < pg_postmaster_start_time()) AS stale,
+           OR NOT pg_is_in_recovery() AND v.ended_at < pg_postmaster_start_time()
+           OR EXISTS (SELECT FROM confiture.runner x WHERE x.run_id = v.run_id AND x.ended_at > v.ended_at
+                          AND x.ended_why LIKE 'Refused: the verification is stale%%')) AS stale,
        (SELECT count(*)::int FROM confiture.difference d
         WHERE (d.run_id, d.verification) = (v.run_id, v.number)) AS differences,
        (SELECT array_agg(DISTINCT u.subject ORDER BY u.subject) FROM confiture.verified_unit u

@@ -389,7 +389,8 @@ def _natural(facts: Facts, tables: Sequence[TableReport], verification: Verifica
             return [("compare every row again", "verify --again")]
         fresh: list[Step] = [("until then, apply changes", "follow")] if facts.captured else []
         return [("switch when ready", "cutover"), *fresh]
-    back: list[Step] = [] if _no_rollback(facts) else [("make the source serve again", "rollback")]
+    ready = [("until then, keep the source up to date", "follow"), ("make the source serve again", "rollback")]
+    back: list[Step] = [] if _no_rollback(facts) else [*ready]
     return [("when a rollback is no longer wanted, drop what the run created", "cleanup") if back else _DROP, *back]
 
 
