@@ -461,7 +461,7 @@ def test_status_reports_a_rollback_until_the_next_cutover(move: Move, tmp_path: 
     assert [c.split()[3] for c in commands] == ["cleanup", "follow", "rollback"]
     assert run.rolled_back_at is None
     assert run.undo.startswith("rollback")
-    move.paste(commands[1], tmp_path / "elsewhere")
+    move.paste(commands[2], tmp_path / "elsewhere")
     for step in ("verify", "cutover"):
         run = move.run()
         assert run.rolled_back_at is not None
@@ -517,7 +517,7 @@ def test_printed_commands_repeat_the_given_target_and_project(move: Move, confit
     again = confiture(
         "migrate", "schema-to-schema", "resume", "--target", "new", "--project", str(move.folder), check=0
     )
-    assert f"schema-to-schema migrate --target new --project {move.folder}" in again.stdout
+    assert f"confiture status --target new --project {move.folder}" in again.stdout
 
 
 def test_every_line_except_commands_and_names_fits_a_terminal(move: Move) -> None:

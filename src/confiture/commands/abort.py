@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from confiture import config
-from confiture.commands.endpoints import Endpoints, find_run
+from confiture.commands.endpoints import Endpoints, find_run, target_of
 from confiture.commands.holding import hold_run
 from confiture.journal.model import Run
 from confiture.runner.progress import Progress
@@ -21,7 +20,7 @@ def execute(where: Endpoints, confirm: Callable[[], None], progress_: Progress) 
     :param confirm: called when nothing refuses the abort, before anything is dropped; raises to stop.
     :raises Refused: after the cutover.
     """
-    target = config.resolve(where.target, where.project)
+    target = target_of(where)
     run = find_run(target)
     if run.state == ABORTED:
         progress_.say(f"nothing to abort: run {run.short} is {run.state}")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from confiture import config
 from confiture.commands.driver_errors import translated
-from confiture.commands.endpoints import Endpoints, find_run, source_of
+from confiture.commands.endpoints import Endpoints, find_run, source_of, target_of
 from confiture.commands.holding import hold_run
 from confiture.journal.model import Run
 from confiture.runner.progress import Progress
@@ -23,7 +22,7 @@ def execute(where: Endpoints, drop_source: str | None, confirm: Callable[[], Non
     :param confirm: called when nothing refuses the cleanup, before anything is dropped; raises to stop.
     :raises Refused: before the cutover, or when the source has tables that the run does not know.
     """
-    target = config.resolve(where.target, where.project)
+    target = target_of(where)
     run = find_run(target)
     cleanup.refuse_before_cutover(run)
     source = source_of(run, where)

@@ -65,6 +65,18 @@ def _known_databases(where: Endpoints) -> tuple[Database, Database]:
     return source_of(find_run(target, look=True), where), target
 
 
+def target_of(where: Endpoints) -> Database:
+    """The target of a run that exists.
+
+    :raises UnknownEnvironment: when a name is neither an environment nor a URI, naming the command that creates it.
+    """
+    try:
+        return config.resolve(where.target, where.project)
+    except UnknownEnvironment as error:
+        new = f"a new target is created by {where.naming.command('setup --source SOURCE')}"
+        raise UnknownEnvironment(error.what, why=error.why, fix=f"{error.fix}\n{new}") from None
+
+
 def _start(target: Database) -> str:
     name = target.environment or target.name
     return f"start a run: {naming(name, None).command('setup')} --source SOURCE, where SOURCE names the old database"

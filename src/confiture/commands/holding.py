@@ -8,9 +8,8 @@ from contextlib import contextmanager
 
 import psycopg
 
-from confiture import config
 from confiture.commands.driver_errors import translated
-from confiture.commands.endpoints import Endpoints, find_run, next_command, refuse_other, source_of
+from confiture.commands.endpoints import Endpoints, find_run, next_command, refuse_other, source_of, target_of
 from confiture.config import redact
 from confiture.errors import Blocked, ConfitureError, CutoverUnfinished, DataFailure, Refused
 from confiture.journal import runs, steps
@@ -37,7 +36,7 @@ def hold_run(where: Endpoints, command: str, progress_: Progress) -> Iterator[tu
     :raises Refused: when the run is over, another database is named, or another command must be finished first.
     :raises Held: when another process holds the run.
     """
-    target = config.resolve(where.target, where.project)
+    target = target_of(where)
     run = find_run(target)
     if run.state in FINAL:
         raise Refused("the run is over", why=f"run {run.short} is {run.state}", fix="a new setup starts a new run")

@@ -10,7 +10,7 @@ from typing import Any
 from confiture import config, mapping
 from confiture.catalog_model import Catalog
 from confiture.commands.driver_errors import translated
-from confiture.commands.endpoints import Endpoints, both_databases, find_run
+from confiture.commands.endpoints import Endpoints, both_databases, find_run, target_of
 from confiture.commands.options import RunOptions
 from confiture.config import Database
 from confiture.errors import Fault, MissingPrivileges, Refused, UsageError
@@ -264,7 +264,7 @@ def rollback_problems(where: Endpoints) -> tuple[str, ...]:
 
     A run without capture has no problems here: that choice was made at setup.
     """
-    run = find_run(config.resolve(where.target, where.project))
+    run = find_run(target_of(where))
     if run.plan is None or run.state == CUTOVER or not run.options.get("capture"):
         return ()
     return plan_from_json(run.plan).rollback_problems

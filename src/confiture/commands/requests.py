@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from confiture import config
 from confiture.commands.driver_errors import translated
-from confiture.commands.endpoints import Endpoints, find_run
+from confiture.commands.endpoints import Endpoints, find_run, target_of
 from confiture.config import Database
 from confiture.copy.throttle import Throttle
 from confiture.copy.throttle import from_json as throttle_from_json
@@ -31,7 +30,7 @@ def request(where: Endpoints, kind: str) -> Run:
 
     :param kind: ``pause`` or ``resume``.
     """
-    target = config.resolve(where.target, where.project)
+    target = target_of(where)
     run = _active_run(target)
     with translated(kind), Session(target, "request", run.short) as session, session.transaction() as tx:
         leases.ask(tx, run.id, kind, runs.actor())
@@ -52,7 +51,7 @@ def throttle(where: Endpoints, given: Throttle, off: bool) -> tuple[Run, Throttl
             why="throttle sets --max-rate, --max-replica-lag or --max-backlog, or removes them with --off",
             fix="give one of these options",
         )
-    target = config.resolve(where.target, where.project)
+    target = target_of(where)
     run = _active_run(target)
     with translated("throttle"), Session(target, "request", run.short) as session, session.transaction() as tx:
         return run, set_limits(tx, run, given, off=off)
