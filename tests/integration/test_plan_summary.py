@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from confiture.commands.endpoints import Endpoints
 from confiture.commands.options import RunOptions
 from confiture.commands.plan import make, next_command, table_named
 from confiture.errors import MissingPrivileges, Refused, UsageError
@@ -61,6 +62,37 @@ def test_next_command_of_the_plan_has_the_options_of_the_plan(databases: Databas
     assert f"--mapping '{mapping}' --chunk-rows 7 --strategy copy --recopy-mb 9 --accept-publication" in command
     live.setup()
     assert " migrate --target " in next_command(live.where, live.choices, make(live.where, live.choices))
+
+
+def test_json_of_one_table_contains_that_table_alone(databases: Databases, tmp_path: Path) -> None:
+    live = LiveRun(databases, tmp_path, KEYED + KEYLESS, KEYED + KEYLESS)
+    plan = live.plan()
+    one = table_named(plan, "t007")
+    found = render.as_json(plan, (), "next", one)
+    assert [t["target"]["name"] for t in found["tables"]] == ["t007"]
+    assert [t["source"]["name"] for t in found["reverse"]] in ([], ["t007"])
+    assert (found["sequences"], found["notes"]) == ([], [])
+    whole = render.as_json(plan, (), "next")
+    assert (found["hash"], found.keys()) == (whole["hash"], whole.keys())
+    assert len(whole["tables"]) == 306
+
+
+@pytest.mark.parametrize(("target", "hint"), [("prod_nwe", "; did you mean prod_new?"), ("another", "")])
+def test_plan_names_the_database_that_setup_creates(
+    databases: Databases, tmp_path: Path, target: str, hint: str
+) -> None:
+    source = databases.cloned(KEYLESS)
+    for name, text in (
+        ("db/environments/prod.yaml", f"database_url: {source.conninfo}"),
+        ("db/environments/prod_new.yaml", "like: prod\ndatabase: new"),
+        ("db/schema/a.sql", KEYLESS),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    planned = make(Endpoints(target, "prod", tmp_path), RunOptions())
+    assert planned.created == f"setup creates the database {target} at 127.0.0.1:{source.server.port}{hint}"
+    summary = render.summary(planned.plan, captured=True, blockers=(), following="", created=planned.created)
+    assert f"Target     setup creates the database {target} at" in summary
 
 
 def test_table_is_found_with_and_without_its_schema(databases: Databases, tmp_path: Path) -> None:
