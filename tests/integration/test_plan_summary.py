@@ -162,7 +162,7 @@ def test_equal_notes_are_one_line(databases: Databases, tmp_path: Path) -> None:
     new = "".join(f"CREATE SEQUENCE s{n}; CREATE TABLE empty{n} (id int PRIMARY KEY);" for n in range(30))
     text = " ".join(_text(LiveRun(databases, tmp_path, KEYLESS, KEYLESS + new)).split())
     assert text.count("has no counterpart on the source") == text.count("has no table on the") == 1
-    assert "each of 30 sequences (public.s0, " in text
+    assert "each of 30 sequences (s0, " in text
 
 
 def test_sentences_are_grouped_by_what_they_say() -> None:

@@ -101,6 +101,9 @@ def test_a_grant_names_the_role_of_the_session() -> None:
         ('FATAL:  role "u" does not exist', "correct the name of the user"),
         ('FATAL:  no pg_hba.conf entry for host "10.0.0.1", user "u"', "pg_hba.conf"),
         ("failed to resolve host 'dbb': [Errno -2] Name or service not known", "name of the host"),
+        ('FATAL:  database "app" is not currently accepting connections', "ALLOW_CONNECTIONS true"),
+        ("FATAL:  sorry, too many clients already", "wait until other sessions have ended"),
+        ("FATAL:  the database system is starting up", "wait until the server accepts connections"),
         ("Connection refused", "that the server is running"),
     ],
 )

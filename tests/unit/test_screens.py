@@ -31,7 +31,8 @@ RUN = RunReport(
     RunnerReport("ops", 1, "1", "migrate", NOW, 90.0, alive=False, ended=False),
     0, None, ProgressReport(5, 9, True, 55.0, None, None),
     {"active": False, "reason": None, "since": None, "limits": {}}, None, (TABLE,),
-    {"captured": True, "applied": 0, "backlog": 0, "oldest_seconds": 0.0}, {"waiting_for_us": 1, "we_wait": 0},
+    {"captured": True, "applied": 0, "backlog": 0, "oldest_seconds": 0.0, "measured_seconds": 300.0},
+    {"waiting_for_us": 1, "we_wait": 0},
     {"status": "not run", "checked_at": None, "stale": False, "differences": 0, "last_complete_at": None,
      "last_complete_seconds": None},
     {"possible": False, "why": "", "command": None}, (), (), "safe", "abort",
@@ -145,6 +146,11 @@ def test_addresses_of_both_sides_are_printed() -> None:
     assert "Target  db:5432/app_new  PostgreSQL 17.1 up" in printed
     by_service: SourceReport = {"host": None, "port": 5432, "database": "app", "version": "14"}
     assert "Source  app  PostgreSQL 14" in render.text(Report(NOW, (replace(RUN, source_server=by_service),)))
+
+
+def test_the_age_of_a_backlog_is_printed() -> None:
+    """Without a command that applies changes, the number is not that of now."""
+    assert "Changes backlog 0 rows, oldest 0 s, measured 5 m ago" in render.text(Report(NOW, (RUN,)))
 
 
 def test_reasons_name_tables_of_public_without_the_schema() -> None:

@@ -125,6 +125,9 @@ _WAYS_OUT = (
     (re.compile('database ".*" does not exist'), "correct the name of the database; psql -l lists those of a server"),
     (re.compile('role ".*" does not exist'), "correct the name of the user"),
     (re.compile("pg_hba.conf"), "permit this user, database and address in pg_hba.conf of that server"),
+    (re.compile("not currently accepting connections"), "run ALTER DATABASE ... ALLOW_CONNECTIONS true there"),
+    (re.compile("too many c|connection slots"), "wait until other sessions have ended, then run it again"),
+    (re.compile("starting up|shutting down|recovery"), "wait until the server accepts connections, then run it again"),
     (re.compile("resolve host|translate host name"), "correct the name of the host"),
 )  # fmt: skip
 

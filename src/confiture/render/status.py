@@ -22,6 +22,8 @@ TABLES_AT_LEAST = 2
 REASONS_SHOWN = 6
 #: Columns of a table's name; the middle of a longer name is omitted.
 NAME_WIDTH = 30
+#: Seconds after which the age of the backlog's measurement is printed.
+MEASURED_SECONDS = 10.0
 #: Errors that the text shows of each run; the JSON has those of the last 24 hours.
 ERRORS_SHOWN = 3
 
@@ -242,7 +244,10 @@ def _table(t: TableReport, name: str, room: int | None) -> str:
 def _rest(run: RunReport) -> list[str]:
     changes = "captured" if run.changes["captured"] else "not captured: the application must be stopped"
     if run.changes["backlog"] is not None:
-        changes = f"backlog {_short(run.changes['backlog'])} rows, oldest {run.changes['oldest_seconds']:.0f} s"
+        noun = "row" if run.changes["backlog"] == 1 else "rows"
+        changes = f"backlog {_short(run.changes['backlog'])} {noun}, oldest {run.changes['oldest_seconds']:.0f} s"
+        measured = run.changes["measured_seconds"] or 0.0
+        changes += f", measured {duration(measured)} ago" if measured > MEASURED_SECONDS else ""
     waiting = run.locks["waiting_for_us"]
     verification = run.verification
     checked = f" at {_clock(verification['checked_at'])}" if verification["checked_at"] else ""

@@ -31,14 +31,18 @@ from confiture.types import TableRef, quoted
 _SET = "source_set"
 
 
+#: The command that continues a run, by its state; in ``migrating``, status determines it.
+_BEFORE_CUTOVER = {SETUP: "migrate", MIGRATING: "status", VERIFIED: "cutover"}
+
+
 def refuse_before_cutover(run: Run) -> None:
     """:raises Refused: when the run's objects are still needed, naming the command that comes first."""
-    if run.state in (SETUP, MIGRATING, VERIFIED):
+    named = Naming(run.target_name)
+    if run.state in _BEFORE_CUTOVER:
         raise Refused(
             f"the run is in state {run.state}: there is nothing to clean before the cutover",
             why="its views and foreign tables are still needed",
-            fix=f"{Naming(run.target_name).command('status')} prints the next step; "
-            f"to end the run instead: {Naming(run.target_name).command('abort')}",
+            fix=f"{named.command(_BEFORE_CUTOVER[run.state])}\nto end the run instead: {named.command('abort')}",
         )
     if run.state == ABORTED:
         raise Refused("the run is over", why=f"run {run.short} was aborted", fix="a new setup starts a new run")

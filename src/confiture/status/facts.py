@@ -123,16 +123,18 @@ class ThrottleReport(TypedDict):
 
 
 class ChangesReport(TypedDict):
-    """The changes that were applied, and those that wait.
+    """The changes that were applied, and those that waited at the last pass.
 
     :ivar applied: rows.
-    :ivar backlog: log rows that wait.
+    :ivar backlog: log rows that waited.
+    :ivar measured_seconds: since then; the backlog grows while no command applies changes.
     """
 
     captured: bool
     applied: int | None
     backlog: int | None
     oldest_seconds: float | None
+    measured_seconds: float | None
 
 
 class LocksReport(TypedDict):

@@ -336,6 +336,7 @@ def _changes(row: Json, measured: Json | None) -> ChangesReport:
         "applied": of.get("applied"),
         "backlog": of.get("backlog"),
         "oldest_seconds": of.get("oldest_seconds"),
+        "measured_seconds": row["idle_seconds"] if of.get("backlog") is not None else None,
     }
 
 
