@@ -195,7 +195,7 @@ def test_role_with_the_owners_privileges_captures_writes(site: Site) -> None:
     setup = ("migrate", "schema-to-schema", "setup", "--source", "prod", "--target", site.project.target)
     mapped = (*setup, "--mapping", "column_mapping.yaml")
     reported = error(site.project.run(*mapped, check=4))
-    assert "public.tb_post, public.tb_user" in reported
+    assert "tb_post, tb_user" in reported
     assert f"GRANT postgres TO {site.source_role}" in reported
     assert site.project.source.rows("SELECT 1 FROM pg_trigger WHERE NOT tgisinternal") == []
     site.execute("prod with capture")
@@ -284,7 +284,7 @@ def test_tables_of_another_owner_on_the_target_are_refused(site: Site) -> None:
         assert f"GRANT postgres TO {site.target_role}" in error(site.project.setup(check=4))
         new.sql(f"GRANT SELECT ON {table} TO {site.target_role}")
     reported = error(site.project.setup(check=4))
-    assert "(public.tb_post, public.tb_user) of the target belongs to postgres: GRANT postgres TO" in reported
+    assert "(tb_post, tb_user) of the target belongs to postgres: GRANT postgres TO" in reported
 
 
 def test_missing_createdb_is_reported_when_the_target_does_not_exist(site: Site, databases: Databases) -> None:
