@@ -14,8 +14,8 @@ _BACKENDS = load("backends.sql")
 def backend_of(pg: Pg) -> Backend:
     # Seconds since the epoch: the session's date style, which need not be ours yet, does not show in them.
     found = pg.execute(
-        "SELECT pid, extract(epoch FROM backend_start)::text FROM pg_catalog.pg_stat_activity"
-        " WHERE pid = pg_catalog.pg_backend_pid()"
+        "SELECT pid, extract(epoch FROM backend_start)::text"
+        " FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())"
     )
     return Backend(*only_row(found))
 

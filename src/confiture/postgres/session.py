@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from math import ceil
+from threading import Lock
 
 import psycopg
 import sqlalchemy as sa
@@ -25,6 +27,11 @@ from confiture.types import Backend
 #: Until a process has recorded its sessions, no takeover can find it. If it freezes, the server ends its idle
 #: transaction after this time.
 CLAIM_TIMEOUT = "20s"
+
+#: The connection that the engine is to use next.
+_GIVEN: ContextVar[Pg] = ContextVar("given")
+#: While the first connection is examined, no other thread may use the engine.
+_EXAMINED = Lock()
 
 #: Surrounds what is done in a transaction, given its session and whether it only reads.
 Enrol = Callable[["Session", bool], AbstractContextManager[None]]
@@ -102,10 +109,7 @@ class Session:
     def _core(self) -> sa.Connection:
         pg = self.pg
         if self._sa is None:
-            engine = sa.create_engine(
-                "postgresql+psycopg://", creator=lambda: pg, poolclass=NullPool, pool_reset_on_return=None
-            )
-            self._sa = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            self._sa = _core_of(pg)
         return self._sa
 
     @contextmanager
@@ -193,6 +197,27 @@ def _within(budget: Budget | None, pg: Pg) -> Iterator[None]:
         yield
     finally:
         budget.release(pg)
+
+
+@cache
+def _engine() -> sa.Engine:
+    """One engine for all sessions: it compiles each statement once, and asks a server for its version once."""
+    return sa.create_engine(
+        "postgresql+psycopg://",
+        creator=_GIVEN.get,
+        poolclass=NullPool,
+        pool_reset_on_return=None,
+        use_native_hstore=False,  # which would be looked up
+    )
+
+
+def _core_of(pg: Pg) -> sa.Connection:
+    with _EXAMINED:
+        token = _GIVEN.set(pg)
+        try:
+            return _engine().connect().execution_options(isolation_level="AUTOCOMMIT")
+        finally:
+            _GIVEN.reset(token)
 
 
 def _driver_error(error: sa.exc.DBAPIError) -> BaseException:
