@@ -10,7 +10,7 @@ from confiture import config
 from confiture.catalog_model import Identity
 from confiture.commands.driver_errors import translated
 from confiture.config import Database, UnknownEnvironment
-from confiture.errors import Refused
+from confiture.errors import CannotConnect, Refused
 from confiture.journal import runs, schema
 from confiture.journal.model import Run
 from confiture.naming import Naming, naming
@@ -88,11 +88,11 @@ def find_run(target: Database, *, look: bool = False) -> Run:
     :param look: change nothing; refuse an older journal.
     :raises Refused: when the target has no run, or the journal is newer than this version of Confiture.
     """
-    if not setup.database_exists(target):
-        raise Refused(
-            f"there is no database {target.dbname or target.name}", why="setup creates it", fix=_start(target)
-        )
     with translated("the search for the run"), Session(target, "command") as session:
+        if not _exists(session):
+            raise Refused(
+                f"there is no database {target.dbname or target.name}", why="setup creates it", fix=_start(target)
+            )
         if not look:
             schema.keep_up(session)
         with session.transaction(read_only=True) as tx:
@@ -103,6 +103,13 @@ def find_run(target: Database, *, look: bool = False) -> Run:
     if run is None:
         raise Refused(f"{target.name} has no run", why="its database contains no journal of a run", fix=_start(target))
     return run
+
+
+def _exists(session: Session) -> bool:
+    try:
+        return bool(session.pg)
+    except CannotConnect:
+        return setup.database_exists(session.database)
 
 
 def source_of(run: Run, where: Endpoints) -> Database:

@@ -21,7 +21,7 @@ from confiture.postgres.failure import failure
 from confiture.postgres.retry import retryable
 from confiture.runner import transitions
 from confiture.runner.context import Context
-from confiture.runner.lease import hold
+from confiture.runner.lease import hold, runner_sessions
 from confiture.runner.progress import Progress
 from confiture.schema_to_schema import setup, switchover
 from confiture.schema_to_schema.preconditions import databases
@@ -41,22 +41,22 @@ def hold_run(where: Endpoints, command: str, progress_: Progress) -> Iterator[tu
     if run.state in FINAL:
         raise Refused("the run is over", why=f"run {run.short} is {run.state}", fix="a new setup starts a new run")
     source = source_of(run, where)
-    accept = bool(run.options.get("accept_fsync_off"))
-    here, there = setup.identity_of(source), setup.identity_of(target)
-    refuse_other(run, "source", run.source_identity, here)
-    refuse_other(run, "target", run.target_identity, there)
-    databases.check(here, there, accept_fsync_off=accept)
-    missing = setup.missing_privileges(here, there, target)
-    if missing:
-        raise privileges.refusal(missing)
-    with translated(command), hold(source, target, run, command, progress_) as context:
-        run = context.run()
-        refuse_ending(context, run, command, where)
-        _refuse_halfway(context, run, command, where)
-        with storing_blocks(context, command, where):
-            if command not in ("abort", "cleanup"):
-                refuse_lost_schema(context, run)
-            yield context, run
+    with runner_sessions(source, target, run) as (src, tgt):
+        here, there = setup.identity_in(src), setup.identity_in(tgt)
+        refuse_other(run, "source", run.source_identity, here)
+        refuse_other(run, "target", run.target_identity, there)
+        databases.check(here, there, accept_fsync_off=bool(run.options.get("accept_fsync_off")))
+        missing = setup.missing_privileges(here, there, target)
+        if missing:
+            raise privileges.refusal(missing)
+        with translated(command), hold(src, tgt, run, command, progress_) as context:
+            run = context.run()
+            refuse_ending(context, run, command, where)
+            _refuse_halfway(context, run, command, where)
+            with storing_blocks(context, command, where):
+                if command not in ("abort", "cleanup"):
+                    refuse_lost_schema(context, run)
+                yield context, run
 
 
 @contextmanager

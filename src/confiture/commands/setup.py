@@ -16,7 +16,7 @@ from confiture.journal.model import Run
 from confiture.plan import privileges
 from confiture.plan.model import Plan
 from confiture.runner.context import Context
-from confiture.runner.lease import hold
+from confiture.runner.lease import hold, runner_sessions
 from confiture.runner.progress import Progress
 from confiture.schema_to_schema import follow, plan_store, setup
 from confiture.schema_to_schema.setup import SetupRequest
@@ -54,7 +54,10 @@ def execute(where: Endpoints, choices: RunOptions, wanted: dict[str, Any], progr
         if run.state != SETUP:
             progress_.say(f"setup is done already: run {run.short} is in state {run.state}")
             return run
-        with hold(source, target, run, "setup", progress_) as context:
+        with (
+            runner_sessions(source, target, run) as (src, tgt),
+            hold(src, tgt, run, "setup", progress_) as context,
+        ):
             refuse_ending(context, run, "setup", where)
             with storing_blocks(context, "setup", where):
                 refuse_lost_schema(context, run)

@@ -170,13 +170,20 @@ class _Heart(threading.Thread):
 
 
 @contextmanager
-def hold(source: Database, target: Database, run: Run, command: str, progress: Progress) -> Iterator[Context]:
-    """Hold the run for the block: lease, heartbeat, signals; released at the end, kept by a crash."""
-    with (
-        Session(source, "runner", run.short) as src,
-        Session(target, "runner", run.short) as tgt,
-        yielding.watching(progress.say, run.short),
-    ):
+def runner_sessions(source: Database, target: Database, run: Run) -> Iterator[tuple[Session, Session]]:
+    """The sessions of a command on both databases, for the block."""
+    with Session(source, "runner", run.short) as src, Session(target, "runner", run.short) as tgt:
+        yield src, tgt
+
+
+@contextmanager
+def hold(src: Session, tgt: Session, run: Run, command: str, progress: Progress) -> Iterator[Context]:
+    """Hold the run for the block: lease, heartbeat, signals; released at the end, kept by a crash.
+
+    :param src: of :func:`runner_sessions`, as ``tgt``.
+    """
+    source, target = src.database, tgt.database
+    with yielding.watching(progress.say, run.short):
         epoch = retry(lambda: take(src, tgt, run, command, progress.say))
         context = Context(src, tgt, RunFacts(run.id, epoch, run.target_name, source, target), progress)
         heart = _Heart(target, context)

@@ -54,7 +54,13 @@ class SetupRequest:
 
 def identity_of(database: Database) -> Identity:
     """The identity of the database that the connection parameters name now."""
-    with Session(database, "setup") as session, session.transaction(read_only=True) as tx:
+    with Session(database, "setup") as session:
+        return identity_in(session)
+
+
+def identity_in(session: Session) -> Identity:
+    """The identity of the database that a session has reached."""
+    with session.transaction(read_only=True) as tx:
         return catalog.identity(tx)
 
 
