@@ -112,6 +112,10 @@ def side(request: pytest.FixtureRequest) -> Databases:
     return request.getfixturevalue("databases" if request.param == "18" else "old_databases")
 
 
+#: For what no version does differently.
+newest = pytest.mark.parametrize("side", ["18"], indirect=True)
+
+
 @pytest.fixture
 def dropped(side: Databases) -> Iterator[list[Ordinary]]:
     """Runs whose databases and roles are dropped afterwards."""
@@ -138,6 +142,7 @@ def test_the_statements_of_one_refusal_suffice_for_the_whole_run(
     run.finish()
 
 
+@newest
 def test_without_capture_each_table_and_sequence_has_its_own_grant(
     side: Databases, dropped: list[Ordinary], tmp_path: Path
 ) -> None:
@@ -193,6 +198,7 @@ def test_a_membership_that_does_not_inherit_gets_a_grant_that_helps(
     run.finish()
 
 
+@newest
 @pytest.mark.parametrize("forced", ["source", "target"])
 def test_forced_row_security_is_refused_until_the_role_sees_every_row(
     side: Databases, dropped: list[Ordinary], tmp_path: Path, forced: str

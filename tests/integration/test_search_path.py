@@ -61,8 +61,13 @@ def _fix(text: str) -> str:
     return found[0]
 
 
-@pytest.mark.parametrize("kind", ["databases", "old_databases"])
-@pytest.mark.parametrize("case", CASES)
+#: Whose functions older servers call with the session's search_path: since PostgreSQL 17 they set one of their own.
+OF_MAINTENANCE = ("index", "materialized view", "statistics")
+
+
+@pytest.mark.parametrize(
+    ("kind", "case"), [*(("databases", c) for c in CASES), *(("old_databases", c) for c in OF_MAINTENANCE)]
+)
 def test_plan_names_the_function_and_its_statement_works(
     kind: str, case: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
