@@ -17,11 +17,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+import psycopg
 from psycopg import IsolationLevel, sql
 
 from confiture.compare import checksum, suspects
@@ -96,11 +99,26 @@ def _bound(sides: Sides, span: KeyRange) -> KeyValue | None:
 def _compare_range(sides: Sides, span: KeyRange) -> Compared:
     job, hashing = sides.job, sides.hashing
     with reading(sides.source, job) as a, sides.snapshot() as b:
-        x = checksum.range_sum(a, job, "source", hashing, span)
-        y = checksum.range_sum(b, job, "target", hashing, span)
+        x, y = _on_both(a, b, lambda tx, side: checksum.range_sum(tx, job, side, hashing, span))
         found = sides.look(a, b, job, hashing, checksum.range_condition(job, span)) if x != y else []
     sides.compared(x.rows)
     return Compared(x, y, found)
+
+
+def _on_both(source: Transaction, target: Transaction, work: Callable[[Transaction, checksum.Side], T]) -> tuple[T, T]:
+    """Work on both servers at the same time. An error on one side ends the statement of the other.
+
+    A thread is enough, because it only waits for its server.
+    """
+    with ThreadPoolExecutor(1, "target") as pool:
+        there = pool.submit(work, target, "target")
+        try:
+            here = work(source, "source")
+        except BaseException:
+            with suppress(psycopg.Error):  # a lost connection has no statement left
+                target.pg.cancel_safe()
+            raise
+        return here, there.result()
 
 
 def _together(parts: Iterable[Compared]) -> Compared:
@@ -164,8 +182,10 @@ def compare_whole(sides: Sides, spans: Sequence[KeyRange]) -> Compared:
         return repeated(partial(_compare_keyless, sides))
     job, hashing = sides.job, sides.hashing
     buckets = checksum.bucket_count(job.table.estimate)
-    x = checksum.add_buckets(in_parts(sides, spans, partial(_source_sums, sides, buckets)))
-    y = repeated(partial(_target_sums, sides, buckets))
+    with ThreadPoolExecutor(1, "target") as pool:
+        there = pool.submit(copy_context().run, repeated, partial(_target_sums, sides, buckets))
+        x = checksum.add_buckets(in_parts(sides, spans, partial(_source_sums, sides, buckets)))
+        y = there.result()
     wrong = sorted(k for k in x.keys() | y.keys() if x.get(k) != y.get(k))
     found: list[Difference] = []
     for at in range(0, len(wrong), checksum.BUCKETS_AT_ONCE):
@@ -222,8 +242,7 @@ def _compare_keyless(sides: Sides) -> Compared:
     """Compare a table without a key, as one part: its rows cannot be divided into ranges."""
     job, hashing, buckets = sides.job, sides.hashing, checksum.bucket_count(sides.job.table.estimate)
     with reading(sides.source, job) as a, sides.snapshot() as b:
-        x = checksum.bucket_sums(a, job, "source", hashing, buckets)
-        y = checksum.bucket_sums(b, job, "target", hashing, buckets)
+        x, y = _on_both(a, b, lambda tx, side: checksum.bucket_sums(tx, job, side, hashing, buckets))
         wrong = sorted(k for k in x.keys() | y.keys() if x.get(k) != y.get(k))
         found: list[Difference] = []
         for at in range(0, len(wrong), checksum.BUCKETS_AT_ONCE):

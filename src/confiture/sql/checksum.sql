@@ -10,14 +10,15 @@ hash_record_extended(ROW(int8send(hash_record_extended({row}, 0))), 0)
 ('x' || left(md5(({row})::text), 16))::bit(64)::bigint
 
 -- name: range_sum
--- Count and combined hashes of the rows in a range of keys.
+-- Count and combined hashes of the rows in a range of keys. OFFSET 0 keeps the planner from merging the subquery into the
+-- query, which would evaluate the hash, and on the source the transforms, once for each aggregate.
 SELECT count(*), coalesce(sum(h), 0)::text, coalesce(bit_xor(h), 0)::text
-FROM (SELECT {hash} AS h FROM {table} WHERE {condition}) hashed
+FROM (SELECT {hash} AS h FROM {table} WHERE {condition} OFFSET 0) hashed
 
 -- name: bucket_sums
 -- The same for each bucket of rows, in one scan.
 SELECT b, count(*), sum(h)::text, bit_xor(h)::text
-FROM (SELECT {hash} AS h, {bucket} AS b FROM {table} WHERE {condition}) hashed
+FROM (SELECT {hash} AS h, {bucket} AS b FROM {table} WHERE {condition} OFFSET 0) hashed
 GROUP BY b
 
 -- name: row_hashes
