@@ -32,4 +32,4 @@ def test_page_lists_every_package_that_is_installed() -> None:
     rows = re.findall(r"^\| ([a-z0-9, -]+) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     listed = {name for row in rows for name in row.split(", ")} - {"package"}
     assert found - {"confiture"} <= listed
-    assert listed - found <= {"typing-extensions"}
+    assert listed - found <= {"typing-extensions", "greenlet"}  # by version of Python, of SQLAlchemy
