@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types check docs bench gate mutants minimum clean
+.PHONY: demo test lint types check docs bench gate mutants minimum versions audit clean
 
 demo: $(VENV)/.demo
 	$(BIN)/confiture demo
@@ -52,8 +52,19 @@ minimum:
 	VIRTUAL_ENV=$(CURDIR)/.venv-minimum .venv-minimum/bin/uv pip install --quiet --resolution lowest-direct -e '.[dev,embedded]'
 	.venv-minimum/bin/python -m pytest -q tests/unit tests/acceptance/test_first_folder.py
 
+# A move with cutover, cleanup and rollback between each two versions of PostgreSQL. See docs/dependencies.md.
+versions: $(READY)
+	$(BIN)/python tests/support/versions.py
+	$(BIN)/python -m pytest tests/versions
+
+# Known vulnerabilities of what `pip install confiture` installs; needs access to PyPI. See docs/dependencies.md.
+audit:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.7'
+	.venv-audit/bin/python tests/support/audit.py
+
 clean:
-	rm -rf site $(VENV) .venv-minimum .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf site $(VENV) .venv-minimum .venv-audit .versions .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 
 $(VENV)/.demo: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "confiture needs Python 3.11 or newer: make PYTHON=python3.11 ...")'

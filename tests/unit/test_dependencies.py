@@ -5,6 +5,11 @@ from __future__ import annotations
 import re
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from audit import judged
 
 PAGE = Path(__file__).parents[2] / "docs/dependencies.md"
 
@@ -33,3 +38,23 @@ def test_page_lists_every_package_that_is_installed() -> None:
     listed = {name for row in rows for name in row.split(", ")} - {"package"}
     assert found - {"confiture"} <= listed
     assert listed - found <= {"typing-extensions", "greenlet"}  # by version of Python, of SQLAlchemy
+
+
+SAFE = {"name": "six", "version": "1.17.0", "vulns": []}
+FAULTY = {"name": "rich", "version": "1.0", "vulns": [{"id": "PYSEC-1", "fix_versions": ["1.1"]}]}
+UNKNOWN = {"name": "typer", "skip_reason": "Dependency not found on PyPI"}
+
+
+@pytest.mark.parametrize(
+    ("packages", "code", "text"),
+    [
+        ([SAFE], 0, "1 of 1 packages audited"),
+        ([SAFE, FAULTY, UNKNOWN], 1, "rich 1.0: PYSEC-1, fixed in 1.1"),
+        ([SAFE, UNKNOWN], 2, "not audited: typer"),
+        ([], 2, "not audited: any package"),
+    ],
+)
+def test_audit_passes_only_if_every_package_was_looked_up(packages: list[dict[str, Any]], code: int, text: str) -> None:
+    found, printed = judged({"dependencies": packages})
+    assert found == code
+    assert text in printed

@@ -16,8 +16,8 @@ SELECT (SELECT system_identifier FROM pg_control_system())::text AS system_ident
        (SELECT count(*) FROM pg_largeobject_metadata) AS large_objects,
        r.rolsuper AS superuser, r.rolbypassrls AS bypasses_row_security, r.rolname AS role,
        r.rolinherit AS inherits, r.rolsuper OR r.rolcreatedb AS may_create_databases,
-       CASE WHEN current_setting('server_version_num')::int >= 170000
-            THEN has_parameter_privilege(current_user, 'event_triggers', 'SET') ELSE false END AS may_silence_events,
+       -- The session has set it when it may. PostgreSQL 14 lacks has_parameter_privilege.
+       coalesce(current_setting('event_triggers', true) = 'off', false) AS may_silence_events,
        ARRAY[r.rolconnlimit, (SELECT count(*) FROM others WHERE usesysid = r.oid)]::int[] AS role_connections,
        ARRAY[d.datconnlimit, (SELECT count(*) FROM others WHERE datid = d.oid)]::int[] AS database_connections,
        ARRAY[current_setting('max_connections')::int - CASE WHEN r.rolsuper THEN 0 ELSE
@@ -355,7 +355,8 @@ CROSS JOIN LATERAL (
 ) f
 WHERE (p.pubupdate OR p.pubdelete)
   AND (f.tables <> '[]' OR EXISTS (SELECT FROM pg_publication_rel r
-                                   WHERE r.prpubid = p.oid AND (r.prqual IS NOT NULL OR r.prattrs IS NOT NULL)))
+                                   WHERE r.prpubid = p.oid AND (to_jsonb(r) ->> 'prqual' IS NOT NULL
+                                                                OR to_jsonb(r) ->> 'prattrs' IS NOT NULL)))
 ORDER BY p.pubname COLLATE "C"
 
 -- name: of_others
