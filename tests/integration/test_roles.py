@@ -160,12 +160,14 @@ def test_without_capture_each_table_and_sequence_has_its_own_grant(
     assert run.live.target.value("SELECT count(*) FROM item") == 50
 
 
+@pytest.mark.parametrize("opened", ["", "GRANT CREATE ON SCHEMA public TO PUBLIC"], ids=["closed", "open"])
 def test_all_roles_that_the_ddl_names_are_reported_at_once(
-    side: Databases, dropped: list[Ordinary], tmp_path: Path
+    side: Databases, dropped: list[Ordinary], tmp_path: Path, opened: str
 ) -> None:
     names = ("reader", "Writer", "new_owner", "analyst", "default", "late")
     run = ordinary(side, tmp_path, TABLE + ROWS, TABLE, "_")
     dropped.append(run)
+    run.admin("target", opened)
     reader, writer, owner, analyst, default, late = (run.role(name) for name in names)
     (run.live.project / "db/schema/10/new.sql").write_text(
         f"{TABLE} CREATE TABLE more (id int); GRANT SELECT ON item, more TO {reader}, {writer};"

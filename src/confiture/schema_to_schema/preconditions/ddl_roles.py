@@ -43,7 +43,8 @@ class _Roles:
         self.schemas = {n for (n,) in tx.pg.execute("SELECT nspname FROM pg_catalog.pg_namespace").fetchall() if here}
         self.unknown: list[str] = []
         self.no_member: list[str] = []
-        self.owners: list[tuple[str, str]] = []  # (schema, role)
+        self.new_owners: list[str] = []
+        self.owners: list[tuple[str, str]] = []  # (schema, role) of new owners that may not own objects there
         self.closed: list[str] = []
 
     def execute(self, statement: Statement) -> None:
@@ -60,7 +61,7 @@ class _Roles:
                 self._note_unexecuted(error, text)
                 break
             text = replaced
-        if owned is not None:
+        if owned is not None and not self.role.superuser:
             self._note_owner(*owned)
 
     def _failed(self, text: str) -> psycopg.Error | None:
@@ -99,7 +100,8 @@ class _Roles:
         self.unknown += [name for (name,) in rows if name not in self.unknown]
 
     def _note_owner(self, schema: str | None, name: str) -> None:
-        """A new owner needs CREATE on the schema of the object."""
+        """A new owner needs CREATE on the schema of the object, and we need to be a member of it."""
+        self.new_owners.append(name)
         query = load("roles.sql")["may_own"]
         row = self.pg.execute(query, {"schema": schema, "role": name}).fetchone()
         if row is not None and not row[1] and (row[0], name) not in self.owners:
@@ -117,7 +119,7 @@ class _Roles:
         if self.unknown:
             statements = "; ".join(f"CREATE ROLE {quoted(name)}" for name in self.unknown)
             yield f"the target's DDL names roles that its server does not have: {statements}"
-        joined = dict.fromkeys((*self.no_member, *(name for _, name in self.owners if name in self.unknown)))
+        joined = dict.fromkeys((*self.no_member, *(name for name in self.new_owners if name in self.unknown)))
         for name in joined:
             grant = membership(name, self.role)
             also = ", SET TRUE" if self.role.major >= INHERIT_SINCE else ""
