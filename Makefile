@@ -54,7 +54,7 @@ minimum:
 
 # A move with cutover, cleanup and rollback between each two versions of PostgreSQL. See docs/dependencies.md.
 versions: $(READY)
-	$(BIN)/python tests/support/versions.py
+	$(BIN)/python tests/support/postgres_versions.py
 	$(BIN)/python -m pytest tests/versions
 
 # Known vulnerabilities of what `pip install confiture` installs; needs access to PyPI. See docs/dependencies.md.

@@ -6,11 +6,13 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import postgres_versions
 from confiture.postgres import embedded
 from confiture.postgres.embedded import Server
 from forked import Forks, forks
@@ -40,6 +42,36 @@ def old_server() -> Iterator[Server]:
         pytest.skip(f"the PostgreSQL in {bindir} has the same version as the embedded one")
     with Server(embedded.scratch(), bindir, user="postgres") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def started() -> Iterator[Callable[[str], Server]]:
+    """Starts the server of a version once; skips the test if the version is not installed."""
+    servers: dict[str, Server] = {}
+    with ExitStack() as running:
+
+        def start(version: str) -> Server:
+            found = postgres_versions.bindir(version)
+            if found is None:
+                pytest.skip(f"PostgreSQL {version} is not installed; `make versions` installs it")
+            if version not in servers:
+                with pytest.MonkeyPatch.context() as environment:
+                    # postgres_fdw would load the libpq of the system, which may be older than this server.
+                    environment.setenv("LD_LIBRARY_PATH", str(found.parent / "lib"))
+                    servers[version] = running.enter_context(Server(embedded.scratch(), found))
+            return servers[version]
+
+        yield start
+
+
+@pytest.fixture
+def pair(started: Callable[[str], Server], request: pytest.FixtureRequest) -> Iterator[tuple[Databases, Databases]]:
+    """Databases on the servers of the two versions that the test names."""
+    with ExitStack() as made:
+        both = [Databases(started(version)) for version in request.param]
+        for databases in both:
+            made.callback(databases.drop_all)
+        yield both[0], both[1]
 
 
 @pytest.fixture(scope="module")

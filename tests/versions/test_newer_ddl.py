@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-import versions
+import postgres_versions
 from confiture.errors import DataFailure
 from live import LiveRun
 from servers import Databases
@@ -27,7 +27,7 @@ STATEMENTS = {
     "18 WITHOUT OVERLAPS": "CREATE TABLE stay (day daterange, UNIQUE (day WITHOUT OVERLAPS));",
 }
 NEWER = [
-    pytest.param(name, (versions.NEWEST, older), id=f"{name} on {older}")
+    pytest.param(name, (postgres_versions.NEWEST, older), id=f"{name} on {older}")
     for name in STATEMENTS
     for older in ("14", "15", "16", "17")
     if int(older) < int(name[:2])

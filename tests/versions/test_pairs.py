@@ -15,20 +15,20 @@ import psycopg
 import pytest
 
 import any_move
-import versions
+import postgres_versions
 from live import LiveRun
 from servers import Databases, TestDatabase
 from small_move import LEFT_BEHIND
 
 pytestmark = pytest.mark.timeout(600)
 
-NUMBERED = ("14", "15", "16", "17", versions.NEWEST)
+NUMBERED = ("14", "15", "16", "17", postgres_versions.NEWEST)
 WITHOUT_FDW = "16_without_fdw"
 PAIRS = [
     *itertools.permutations(NUMBERED, 2),
     ("15", WITHOUT_FDW),
-    (versions.NEWEST, WITHOUT_FDW),
-    (WITHOUT_FDW, versions.NEWEST),
+    (postgres_versions.NEWEST, WITHOUT_FDW),
+    (WITHOUT_FDW, postgres_versions.NEWEST),
 ]
 
 TYPES = """
@@ -112,6 +112,7 @@ CREATE TABLE event_1 PARTITION OF event FOR VALUES WITH (MODULUS 2, REMAINDER 1)
 CREATE INDEX event_account ON event (account_id);
 CREATE TABLE booking (id uuid PRIMARY KEY, room int, during int4range, EXCLUDE USING gist (during WITH &&));
 CREATE TABLE rate (country text, percent numeric);
+CREATE PUBLICATION published FOR TABLE rate, booking;
 CREATE VIEW cheap AS SELECT id, username FROM account WHERE price < 5;
 CREATE MATERIALIZED VIEW per_account AS SELECT account_id, count(*) AS events FROM event GROUP BY account_id;
 CREATE UNIQUE INDEX per_account_key ON per_account (account_id);

@@ -34,6 +34,12 @@ WITH RECURSIVE object AS (
         WHERE d.classid = p.classid AND d.objid = p.objid AND d.deptype IN ('n', 'a')
           AND d.refclassid = ANY (ARRAY['pg_proc', 'pg_operator', 'pg_opclass', 'pg_type']::regclass[]::oid[])
         UNION ALL
+        -- In PostgreSQL 14 it is the generated column that depends on the functions of its expression.
+        SELECT d.refclassid, d.refobjid FROM pg_attrdef a JOIN pg_depend d
+            ON (d.classid, d.objid, d.objsubid) = ('pg_class'::regclass, a.adrelid, a.adnum)
+        WHERE p.classid = 'pg_attrdef'::regclass AND a.oid = p.objid
+          AND d.refclassid = ANY (ARRAY['pg_proc', 'pg_operator']::regclass[]::oid[])
+        UNION ALL
         SELECT 'pg_rewrite'::regclass, r.oid FROM pg_depend d JOIN pg_rewrite r ON r.ev_class = d.refobjid
         WHERE d.classid = p.classid AND d.objid = p.objid AND p.classid = 'pg_rewrite'::regclass
           AND d.refclassid = 'pg_class'::regclass
