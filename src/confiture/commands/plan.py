@@ -94,17 +94,18 @@ def make(where: Endpoints, choices: RunOptions, *, accept_fsync_off: bool = True
         planned = propose(source, target, run, choices, exists=exists, missing=missing)
         captured = options_of(choices, run.options if run else {}, None).capture
         waits = _blockers(source, planned.plan) if run is None and captured else ()
-        created = None if exists else _created(where, target)
+        created = None if exists else _created(where, source, target)
         return replace(planned, state=run.state if run else None, captured=captured, blockers=waits, created=created)
 
 
-def _created(where: Endpoints, target: Database) -> str:
+def _created(where: Endpoints, source: Database, target: Database) -> str:
     """The database that setup would create; a name that resembles an environment may be a mistake."""
     host, port = config.place(target.conninfo)
     place = f" at {host}{f':{port}' if port is not None else ''}" if host is not None else ""
     unknown = target.environment is None and target.name == where.target
     close = did_you_mean(where.target, config.environments(where.project)) if unknown else ""
-    return f"setup creates the database {target.dbname}{place}" + (f"; {close}" if close else "")
+    more = [note for note in (close, setup.locale_problem(source, target)) if note]
+    return "; ".join([f"setup creates the database {target.dbname}{place}", *more])
 
 
 def _blockers(source: Database, plan: Plan) -> tuple[Blocker, ...]:

@@ -28,7 +28,8 @@ _LENGTH_TYPES = {
     "_varbit": "bit varying[]",
 }
 
-#: Scalar types whose binary form is the same on every supported server (I-9.6).
+#: Scalar types whose binary form is the same on every supported server (I-9.6). Not interval: what PostgreSQL 17 sends
+#: for infinity is a finite interval for older servers.
 _BINARY = {
     *(
         [
@@ -54,7 +55,6 @@ _BINARY = {
         [
             "timestamp",
             "timestamptz",
-            "interval",
             "uuid",
             "json",
             "jsonb",

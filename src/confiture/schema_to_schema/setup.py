@@ -192,6 +192,15 @@ def create_statement_of(source: Database, target: Database) -> str:
     return _create_statement(SetupRequest(source, target), identity_of(source), version).as_string()
 
 
+def locale_problem(source: Database, target: Database) -> str | None:
+    """Why setup cannot create the target with the source's locale, with the option that it needs; None if it can."""
+    found, version = identity_of(source), identity_of(target.with_dbname("postgres")).major
+    name, since = _PROVIDERS_SINCE.get(found.locale_provider, ("", 0))
+    if version >= since:
+        return None
+    return f"PostgreSQL {version} lacks the source's locale provider {name}: run setup with --locale {found.collate}"
+
+
 def _create_statement(wanted: SetupRequest, source: Identity, server_version: int) -> sql.Composed:
     parts: list[sql.Composable] = [
         sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {}").format(
@@ -291,6 +300,8 @@ EXCLUSIVE_SECONDS = 45
 _INSTALL_LOCK = 0x636F6E66
 
 #: The clause of CREATE DATABASE for a locale of a provider other than libc.
+#: Locale providers other than libc, with the first major version that has them for a database.
+_PROVIDERS_SINCE = {"i": ("icu", 15), "b": ("builtin", 17)}
 _PROVIDERS: dict[str, LiteralString] = {
     "i": "LOCALE_PROVIDER icu ICU_LOCALE {}",
     "b": "LOCALE_PROVIDER builtin BUILTIN_LOCALE {}",
