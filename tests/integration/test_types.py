@@ -138,6 +138,7 @@ VALUES: dict[str, tuple[str, list[str]]] = {
 }
 #: Types whose binary format may differ between servers. Their tables are copied as text.
 TEXT_ONLY = {
+    *("interval", "interval_p", "interval_fields"),
     *("jsonpath", "tsquery", "xid8", "pg_lsn", "pg_snapshot", "tid", "aclitem", "regclass", "regprocedure"),
     *("regtype", "regrole", "regclass_array", "int4multirange", "datemultirange", "textrange", "textmultirange"),
     *("enum", "enum_array", "composite", "composite_array", "composite_nested", "domain_array", "hstore"),
