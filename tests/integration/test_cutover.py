@@ -77,7 +77,7 @@ def test_sequence_advanced_after_the_copy_is_set_by_the_next_migrate(verified: P
 def test_row_changed_after_verify_exits_8_and_the_source_still_serves(verified: Project) -> None:
     verified.source.sql("UPDATE tb_user SET name = 'changed' WHERE id = 7")
     reported = error(verified.step("cutover", check=8))
-    assert "public.tb_user id = 7 column name" in reported
+    assert "the first: tb_user id = 7 column name" in reported
     assert f"verify --target {verified.target} --again" in reported
     (line,) = (verified.folder / "differences.jsonl").read_text().splitlines()
     assert json.loads(line)["source_value"] == "changed"

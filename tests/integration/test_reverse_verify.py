@@ -61,7 +61,7 @@ def test_row_that_a_restarted_source_lost_aborts_rollback_until_repaired(live: L
     with pytest.raises(CutoverAborted, match="source and target differ") as stopped:
         live.rollback()
     assert stopped.value.why is not None
-    assert stopped.value.why.startswith("1 differences")
+    assert stopped.value.why.startswith("1 difference,")
     for part in (".restored", ".begun", ".logged", "", ".ended"):
         point = f"reverse_verify{part}"
         if point.endswith("restored"):
