@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
@@ -191,6 +191,11 @@ def duration(seconds: float) -> str:
         return f"{minutes} m"
     hours = minutes // 60
     return f"{hours // 24} d {hours % 24} h" if hours >= 48 else f"{hours} h {minutes % 60} m"
+
+
+def named_key(key: Mapping[str, str] | None) -> str:
+    """The key of a row for an error: its columns with their values as text."""
+    return ", ".join(f"{name} = {value}" for name, value in (key or {}).items()) or "key unknown"
 
 
 #: The values of a key, one for each key column, as text printed by the source.

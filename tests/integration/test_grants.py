@@ -96,6 +96,14 @@ def dropped() -> Iterator[list[tuple[Roles, Databases]]]:
         roles.drop(databases)
 
 
+def created(prefix: str, databases: Databases, dropped: list[tuple[Roles, Databases]]) -> Roles:
+    """The roles on one server, dropped afterwards."""
+    roles = Roles(prefix)
+    dropped.append((roles, databases))
+    roles.create(databases, *roles.names)
+    return roles
+
+
 def printed(live: LiveRun) -> str:
     return commands.grants.from_source(live.where)
 
@@ -148,9 +156,7 @@ def test_statements_give_the_target_what_the_source_has(
 def test_a_privilege_of_the_new_ddl_stays(
     databases: Databases, dropped: list[tuple[Roles, Databases]], tmp_path: Path
 ) -> None:
-    roles = Roles("kept")
-    dropped.append((roles, databases))
-    roles.create(databases, *roles.names)
+    roles = created("kept", databases, dropped)
     new = f"CREATE TABLE t (id int PRIMARY KEY); GRANT SELECT ON t TO {roles.names['b']}; COMMENT ON TABLE t IS 'new'"
     live = LiveRun(databases, tmp_path, "CREATE TABLE t (id int PRIMARY KEY)", new)
     live.setup(capture=False)
@@ -160,9 +166,7 @@ def test_a_privilege_of_the_new_ddl_stays(
 def test_an_object_that_the_target_does_not_have_is_a_comment(
     databases: Databases, dropped: list[tuple[Roles, Databases]], tmp_path: Path
 ) -> None:
-    roles = Roles("absent")
-    dropped.append((roles, databases))
-    roles.create(databases, *roles.names)
+    roles = created("absent", databases, dropped)
     old = """CREATE TABLE t (id int PRIMARY KEY, gone int); CREATE VIEW "a\nb; DROP TABLE t" AS SELECT 1;
         CREATE FUNCTION old_one() RETURNS int LANGUAGE sql AS 'SELECT 1'"""
     live = LiveRun(databases, tmp_path, old, "CREATE TABLE t (id int PRIMARY KEY)", "t: {$omit: [gone]}")

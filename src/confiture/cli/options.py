@@ -104,6 +104,10 @@ AcceptPublication = Annotated[
         "--accept-publication", help="Accept a publication FOR ALL TABLES, which also publishes the run's tables."
     ),
 ]
+AcceptFsyncOff = Annotated[
+    bool,
+    typer.Option("--accept-fsync-off", help="Accept servers with fsync=off, which can lose committed data in a crash."),
+]
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 

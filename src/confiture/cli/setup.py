@@ -26,12 +26,7 @@ def setup(
     locale: Annotated[
         str | None, typer.Option(help="Locale of a new target.", show_default="that of the source")
     ] = None,
-    accept_fsync_off: Annotated[
-        bool,
-        typer.Option(
-            "--accept-fsync-off", help="Accept servers with fsync=off, which can lose committed data in a crash."
-        ),
-    ] = False,
+    accept_fsync_off: options.AcceptFsyncOff = False,
     no_capture: options.NoCapture = False,
     recopy_mb: options.RecopyMb = None,
     accept_publication: options.AcceptPublication = False,

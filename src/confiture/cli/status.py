@@ -70,6 +70,14 @@ def _with_seconds(args: list[str]) -> list[str]:
     return [spelled(place, word) for place, word in enumerate(args)]
 
 
+_Watch = Annotated[
+    float | None,
+    typer.Option(
+        "--watch", min=0.2, metavar="[SECONDS]", help="Repeat the report, every 2 seconds if no number is given."
+    ),
+]
+
+
 def status(
     target: Annotated[
         str | None,
@@ -85,12 +93,7 @@ def status(
         Form, typer.Option("--format", help="Output for people, programs, monitoring or metrics.")
     ] = Form.text,
     every: Annotated[bool, typer.Option("--all", help="Include all tables, and runs that are over.")] = False,
-    watch: Annotated[
-        float | None,
-        typer.Option(
-            "--watch", min=0.2, metavar="[SECONDS]", help="Repeat the report, every 2 seconds if no number is given."
-        ),
-    ] = None,
+    watch: _Watch = None,
     wait: Annotated[State | None, typer.Option("--wait", help="Return when a run reaches this state.")] = None,
     timeout: Annotated[float, typer.Option("--timeout", min=0, help="Maximum seconds for --wait.")] = 3600.0,
 ) -> None:

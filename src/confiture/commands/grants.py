@@ -7,9 +7,8 @@ from typing import Any
 
 from psycopg import IsolationLevel, sql
 
-from confiture import config
 from confiture.commands.driver_errors import translated
-from confiture.commands.endpoints import Endpoints, find_run, source_of
+from confiture.commands.endpoints import Endpoints, find_run, source_of, target_of
 from confiture.config import Database
 from confiture.errors import Refused
 from confiture.plan import grants
@@ -27,7 +26,7 @@ def from_source(where: Endpoints) -> str:
 
     :raises Refused: when the target has no run, or no plan yet.
     """
-    target = config.resolve(where.target, where.project)
+    target = target_of(where)
     run = find_run(target, look=True)
     if run.plan is None:
         raise Refused("the run has no plan yet", why="setup stores it", fix=where.naming.command("setup"))

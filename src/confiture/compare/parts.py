@@ -33,6 +33,7 @@ from confiture.copy.chunks import key_after, middle_key
 from confiture.copy.run_table import RunTable, reading
 from confiture.errors import GaveWay
 from confiture.journal.model import Chunk, Difference
+from confiture.postgres.connection import Pg
 from confiture.postgres.retry import repeated, retry_delays
 from confiture.postgres.session import Session, Transaction
 from confiture.types import KeyRange, KeyValue
@@ -99,24 +100,28 @@ def _bound(sides: Sides, span: KeyRange) -> KeyValue | None:
 def _compare_range(sides: Sides, span: KeyRange) -> Compared:
     job, hashing = sides.job, sides.hashing
     with reading(sides.source, job) as a, sides.snapshot() as b:
-        x, y = _on_both(a, b, lambda tx, side: checksum.range_sum(tx, job, side, hashing, span))
+        x, y = _on_both(
+            b.pg,
+            lambda: checksum.range_sum(a, job, "source", hashing, span),
+            lambda: checksum.range_sum(b, job, "target", hashing, span),
+        )
         found = sides.look(a, b, job, hashing, checksum.range_condition(job, span)) if x != y else []
     sides.compared(x.rows)
     return Compared(x, y, found)
 
 
-def _on_both(source: Transaction, target: Transaction, work: Callable[[Transaction, checksum.Side], T]) -> tuple[T, T]:
-    """Work on both servers at the same time. An error on one side ends the statement of the other.
+def _on_both(target: Pg, on_source: Callable[[], T], on_target: Callable[[], T]) -> tuple[T, T]:
+    """Work on both servers at the same time; the results. A thread is enough, because it only waits for its server.
 
-    A thread is enough, because it only waits for its server.
+    :param target: the connection of ``on_target``, whose statement is cancelled when the source's work fails.
     """
     with ThreadPoolExecutor(1, "target") as pool:
-        there = pool.submit(work, target, "target")
+        there = pool.submit(copy_context().run, on_target)
         try:
-            here = work(source, "source")
+            here = on_source()
         except BaseException:
             with suppress(psycopg.Error):  # a lost connection has no statement left
-                target.pg.cancel_safe()
+                target.cancel_safe()
             raise
         return here, there.result()
 
@@ -182,10 +187,11 @@ def compare_whole(sides: Sides, spans: Sequence[KeyRange]) -> Compared:
         return repeated(partial(_compare_keyless, sides))
     job, hashing = sides.job, sides.hashing
     buckets = checksum.bucket_count(job.table.estimate)
-    with ThreadPoolExecutor(1, "target") as pool:
-        there = pool.submit(copy_context().run, repeated, partial(_target_sums, sides, buckets))
-        x = checksum.add_buckets(in_parts(sides, spans, partial(_source_sums, sides, buckets)))
-        y = there.result()
+    x, y = _on_both(
+        sides.target.pg,
+        lambda: checksum.add_buckets(in_parts(sides, spans, partial(_source_sums, sides, buckets))),
+        lambda: repeated(partial(_target_sums, sides, buckets)),
+    )
     wrong = sorted(k for k in x.keys() | y.keys() if x.get(k) != y.get(k))
     found: list[Difference] = []
     for at in range(0, len(wrong), checksum.BUCKETS_AT_ONCE):
@@ -242,7 +248,11 @@ def _compare_keyless(sides: Sides) -> Compared:
     """Compare a table without a key, as one part: its rows cannot be divided into ranges."""
     job, hashing, buckets = sides.job, sides.hashing, checksum.bucket_count(sides.job.table.estimate)
     with reading(sides.source, job) as a, sides.snapshot() as b:
-        x, y = _on_both(a, b, lambda tx, side: checksum.bucket_sums(tx, job, side, hashing, buckets))
+        x, y = _on_both(
+            b.pg,
+            lambda: checksum.bucket_sums(a, job, "source", hashing, buckets),
+            lambda: checksum.bucket_sums(b, job, "target", hashing, buckets),
+        )
         wrong = sorted(k for k in x.keys() | y.keys() if x.get(k) != y.get(k))
         found: list[Difference] = []
         for at in range(0, len(wrong), checksum.BUCKETS_AT_ONCE):

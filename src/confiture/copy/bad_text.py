@@ -20,7 +20,7 @@ from confiture.postgres.retry import repeated
 from confiture.postgres.session import Session, Transaction
 from confiture.postgres.yielding import yielding
 from confiture.sql import load, template
-from confiture.types import quoted
+from confiture.types import named_key, quoted
 
 #: The errors of a text: its bytes are none in its own encoding, or the other encoding lacks a character.
 BadText = (psycopg.errors.CharacterNotInRepertoire, psycopg.errors.UntranslatableCharacter)
@@ -55,9 +55,9 @@ class Found:
 
     def failure(self, job: RunTable, error: psycopg.Error) -> DataFailure:
         """The error that names the row."""
-        key = ", ".join(f"{name} = {value}" for name, value in self.key.items()) or "key unknown"
         return DataFailure(
-            f"a row of {job.table.source} does not fit into {job.table.target}: {key}, column {quoted(self.column)}",
+            f"a row of {job.table.source} does not fit into {job.table.target}: {named_key(self.key)},"
+            f" column {quoted(self.column)}",
             why=(error.diag.message_primary or str(error)).strip(),
             fix=f"{self.fix}; then run the same command again",
         )

@@ -20,7 +20,7 @@ from confiture.postgres.retry import repeated
 from confiture.postgres.session import Session, Transaction
 from confiture.postgres.yielding import yielding
 from confiture.sql import template
-from confiture.types import quoted
+from confiture.types import named_key, quoted
 
 #: Bytes of the largest row, and of the largest text of a value (MaxAllocSize).
 BYTES_MOST = 2**30 - 1
@@ -61,9 +61,8 @@ class Largest:
 
     def failure(self, table: TablePlan, error: psycopg.Error) -> DataFailure:
         """The error that names the row."""
-        key = ", ".join(f"{name} = {value}" for name, value in self.key.items()) or "key unknown"
         return DataFailure(
-            f"a row of {table.source} is too large to be transferred: {key}, {self.place}",
+            f"a row of {table.source} is too large to be transferred: {named_key(self.key)}, {self.place}",
             why=(error.diag.message_primary or str(error)).strip(),
             fix=f"{FIX}; then run the same command again",
         )

@@ -28,7 +28,8 @@ _KINDS = {
     "domain constraint": "CONSTRAINT",
     "table constraint": "CONSTRAINT",
 }
-_RELATIONS = ("table", "view", "materialized view", "foreign table", "sequence", "index")
+#: What GRANT calls TABLE.
+_TABLES = ("table", "view", "materialized view", "foreign table")
 #: The objects that ALTER DEFAULT PRIVILEGES names, by their code in pg_default_acl.
 _DEFAULTS = {"r": "TABLES", "S": "SEQUENCES", "f": "ROUTINES", "T": "TYPES", "n": "SCHEMAS", "L": "LARGE OBJECTS"}
 #: The PostgreSQL version since which large objects have default privileges.
@@ -247,7 +248,7 @@ def _of_object(source: Described, target: Described, roles: _KnownRoles) -> Iter
 
 def _granted(item: Described) -> str:
     """What GRANT calls the kind of an object."""
-    if item.kind in _RELATIONS and item.kind != "sequence":
+    if item.kind in _TABLES:
         return "TABLE"
     return "FOREIGN SERVER" if item.kind == "server" else item.statement_kind
 

@@ -24,7 +24,7 @@ from confiture.postgres.retry import retry, retry_delays
 from confiture.runner.context import Context
 from confiture.schema_to_schema import follow, large_objects, plan_store, rebuild
 from confiture.schema_to_schema.log_compaction import LogCompactor
-from confiture.types import Activity, KeyRange, KeyValue, shell_word, short_names
+from confiture.types import Activity, KeyRange, KeyValue, named_key, shell_word, short_names
 
 
 def copy_all(context: Context, plan: Plan, *, capture: bool) -> int:
@@ -178,10 +178,9 @@ def _failed(context: Context, job: RunTable, chunk: Chunk | None, error: psycopg
     if chunk is None or not (state[:2] in ("22", "23") or large_row.is_too_large(error)):
         return failure(error, doing)
     bad = bad_row.find(context, job, chunk.range, error)
-    key = ", ".join(f"{k} = {v}" for k, v in (bad.key or {}).items()) or "key unknown"
     names = [k.source for k in job.table.key]
     place = bad.place or "column unknown"
-    what = f"a row of {job.table.source} does not fit into {job.table.target}: {key}, {place}"
+    what = f"a row of {job.table.source} does not fit into {job.table.target}: {named_key(bad.key)}, {place}"
     found: ChunkError = {"message": bad.message, "key": bad.key, "place": bad.place, "sqlstate": state}
     # Durable together: the chunk is failed, with its row, and the run's note of it.
     with context.fenced("copy.bad_row") as tx:
