@@ -134,6 +134,35 @@ class Index:
     tablespace: str | None
     needed: bool
 
+    @classmethod
+    def of_key(cls, table: TableRef, name: str, columns: tuple[str, ...]) -> Index:
+        """A unique index that was valid and is off during a run, as far as a plan needs it."""
+        return cls(
+            table=table,
+            level=0,
+            parent=None,
+            tree=0,
+            name=name,
+            definition="",
+            is_unique=True,
+            is_primary=False,
+            immediate=True,
+            valid=True,
+            partial=False,
+            expressions=False,
+            marked=False,
+            btree=True,
+            own_equality=True,
+            columns=columns,
+            constraint_name=None,
+            constraint_definition=None,
+            constraint_comment=None,
+            comment=None,
+            options=(),
+            tablespace=None,
+            needed=False,
+        )
+
     @property
     def is_whole(self) -> bool:
         """Whether it contains every row, and its equality makes rows unique.

@@ -291,6 +291,7 @@ class DeferredIndex(Deferred):
     :ivar tablespace: None for the default one.
     :ivar level: the depth of its table below the root of the partitions.
     :ivar parent: the index that it is attached to; None at the root.
+    :ivar key: its columns if it identifies each row; empty otherwise.
     """
 
     kind: ClassVar[str] = "index"
@@ -298,6 +299,7 @@ class DeferredIndex(Deferred):
     tablespace: str | None = None
     level: int = 0
     parent: _Pair | None = None
+    key: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -99,6 +99,7 @@ def _copy_table(context: Context, job: RunTable, name: str, state: TableProgress
         context.progress.table(name, now.rows_done, total, Activity.COPIED if done else Activity.COPYING)
         if done:
             break
+    rebuild.build_key(context, job.table)
     retry(partial(_mark_copied, context, number))
     return copied
 

@@ -21,9 +21,9 @@ from confiture.config import Database
 from confiture.copy import bad_text, fdw, foreign_server
 from confiture.copy.run_table import RunTable
 from confiture.errors import Blocked, DataFailure, Fault, FaultyInput, MissingPrivileges, Refused, UsageError
-from confiture.journal import deferred_objects, runs, steps, table_plans
+from confiture.journal import deferred_objects, runs, schema, steps, table_plans
 from confiture.journal import source as run_schema
-from confiture.journal.model import COPIED, DeferredForeignKey, DeferredStatus, Run, TableProgress
+from confiture.journal.model import COPIED, DeferredForeignKey, DeferredIndex, DeferredStatus, Run, TableProgress
 from confiture.mapping import Mapping
 from confiture.plan import expressions, privileges, reverse, trust
 from confiture.plan.model import Options, Plan, TablePlan, Trusted, plan_from_json, table_signature
@@ -216,9 +216,18 @@ def target_catalog(target: Session) -> Catalog:
 
 
 def catalog_of(target: Session) -> Catalog:
-    """The target's catalog as it is."""
+    """The target's catalog as it is, with the keys whose indexes the run has taken off."""
     with target.transaction(isolation=IsolationLevel.REPEATABLE_READ) as tx:
-        return catalog.read(tx)
+        found = catalog.read(tx)
+        run = runs.live(tx) if schema.version(tx) else None
+        taken = deferred_objects.of_kind(tx, run.id, DeferredIndex) if run is not None else ()
+    off = [d for d in taken if d.key and not d.level and d.status is DeferredStatus.OFF]
+    return replace(found, tables=tuple(_with_keys(table, off) for table in found.tables)) if off else found
+
+
+def _with_keys(table: Table, off: Sequence[DeferredIndex]) -> Table:
+    keys = tuple(Index.of_key(d.table, d.name, d.key) for d in off if d.table == table.ref)
+    return replace(table, indexes=(*table.indexes, *keys)) if keys else table
 
 
 @contextmanager
@@ -586,21 +595,16 @@ def _table_rows(
 
 
 def _take_indexes_off(context: Context, tx: Transaction, plan: Plan, target: Catalog) -> None:
-    """Take off every index except the unique one on the walk key's image (docs/invariants.md, I-3.11)."""
+    """Take off every index that can be created again as it was (docs/invariants.md, I-3.11)."""
     for table in plan.tables:
         found = target.by_ref[table.target]
         trees: dict[int, list[Index]] = {}
         for index in (*found.indexes, *found.partition_indexes):
             trees.setdefault(index.tree, []).append(index)
         for tree in trees.values():
-            if not any(_stays(index, table) for index in tree) and _dropped(tx, tree[0]):
+            if not any(i.marked or i.needed or not i.valid for i in tree) and _dropped(tx, tree[0]):
                 for index in tree:
                     deferred_objects.add(tx, context.run_id, describe.index(index))
-
-
-def _stays(index: Index, table: TablePlan) -> bool:
-    arbiter = index.level == 0 and index.name == table.arbiter
-    return arbiter or index.marked or index.needed or not index.valid
 
 
 def _dropped(tx: Transaction, index: Index) -> bool:

@@ -15,7 +15,7 @@ from confiture import fingerprint
 from confiture.errors import DataFailure
 from confiture.journal import deferred_objects, table_plans
 from confiture.journal.model import AnyDeferred, Deferred, DeferredForeignKey, DeferredStatus, TablePhase
-from confiture.plan.model import Plan
+from confiture.plan.model import Plan, TablePlan
 from confiture.postgres.failure import failure, name_role
 from confiture.postgres.retry import retry, retryable
 from confiture.postgres.session import Transaction
@@ -53,6 +53,21 @@ def rebuild(context: Context, plan: Plan) -> None:
             Step("fingerprint of the target", act=lambda c, tx: record_target(c, tx, plan)),
         ],
     )
+
+
+def build_key(context: Context, table: TablePlan) -> None:
+    """Build the index of a copied table's key, with those of its partitions: its first pass needs it (I-3.11)."""
+    with context.target.transaction(read_only=True) as tx:
+        taken = deferred_objects.of_run(tx, context.run_id)
+    tree: set[tuple[TableRef, str]] = {(table.target, table.arbiter)} if table.arbiter is not None else set()
+    steps = []
+    attached: set[TableRef] = set()
+    for item in indexes.roots_first(taken):
+        if (item.table, item.name) in tree or item.parent in attached:
+            attached.add(TableRef(item.table.schema, item.name))
+            if item.status is DeferredStatus.OFF:
+                steps.append(_step(f"{item.kind} {item.name} on {item.table}", restore_and_record, item))
+    run_steps(context, "finish", steps)
 
 
 def record_target(context: Context, tx: Transaction, plan: Plan) -> None:

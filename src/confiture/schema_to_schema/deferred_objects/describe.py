@@ -29,6 +29,7 @@ def index(found: Index) -> DeferredIndex:
             tablespace=found.tablespace,
             level=found.level,
             parent=found.parent,
+            key=found.columns if found.is_key else (),
         )
     return DeferredConstraint(
         table=found.table,
@@ -38,6 +39,7 @@ def index(found: Index) -> DeferredIndex:
         tablespace=found.tablespace,
         level=found.level,
         parent=found.parent,
+        key=found.columns if found.is_key else (),
         options=found.options,
         index_comment=found.comment,
     )
