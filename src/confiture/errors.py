@@ -32,6 +32,14 @@ class ConfitureError(Exception):
         """The lines to print, without empty lines."""
         return [line for line in (self.what, self.why, self.fix) if line]
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # A worker process sends its error to the runner. Not every class is created from its message alone.
+        return (_as_sent, (type(self), self.args), self.__dict__)
+
+
+def _as_sent(kind: type[ConfitureError], arguments: tuple[object, ...]) -> ConfitureError:
+    return kind.__new__(kind, *arguments)
+
 
 class UsageError(ConfitureError):
     """The command line or a configuration file is not valid."""

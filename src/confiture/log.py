@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 _LOGGER = logging.getLogger("confiture")
@@ -22,12 +23,18 @@ class _Stderr(logging.Handler):
         print(" ".join(f"{name}={value!r}" for name, value in values.items()), file=sys.stderr)
 
 
-class Log:
-    """Events with their values by name."""
+def _print(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
-    def notice(self, text: str) -> None:
-        """Print one line, with and without ``--verbose``."""
-        print(text, file=sys.stderr, flush=True)
+
+class Log:
+    """Events with their values by name.
+
+    :ivar notice: prints one line, with and without ``--verbose``; a worker process sends it to its runner instead.
+    """
+
+    def __init__(self) -> None:
+        self.notice: Callable[[str], None] = _print
 
     def info(self, event: str, **values: object) -> None:
         """Print an event when ``--verbose`` was given."""

@@ -51,17 +51,17 @@ def test_a_session_prepares_no_statement(live: LiveRun) -> None:
 
 def test_two_sessions_claim_different_chunks(live: LiveRun, forks: Forks) -> None:
     live.setup()
-    killed = forks.run(live.arguments("migrate"), live.project, CONFITURE_FAILPOINT="copy.after_commit:1")
+    killed = forks.run(live.arguments("migrate"), live.project, CONFITURE_FAILPOINT="copy.before_commit:1")
     assert killed.code == -signal.SIGKILL, killed.err
     run_id = uuid.UUID(str(live.target.value("SELECT id FROM confiture.run")))
     number = int(live.target.value("SELECT number FROM confiture.table_plan"))
     target = config.resolve(live.target.conninfo, live.project)
     with Session(target, "one") as one, Session(target, "other") as other:
         with one.transaction() as first, other.transaction() as second:
-            mine, theirs = (chunks.claim_next(tx, run_id, number) for tx in (first, second))
-            assert mine is not None
-            assert theirs is not None
-            assert mine.number != theirs.number
+            planned = chunks.not_done(first, run_id, number)
+            mine, theirs = chunks.claim(first, run_id, planned[0]), chunks.claim(second, run_id, planned[1])
+            assert mine == planned[0]
+            assert theirs == planned[1]
             assert chunks.claim(second, run_id, mine) is None
         with other.transaction() as second:
             assert chunks.claim(second, run_id, mine) == mine

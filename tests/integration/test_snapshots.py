@@ -48,14 +48,14 @@ def rewrite(live: LiveRun) -> None:
 
 
 def test_a_chunk_of_a_concurrently_rewritten_table_is_not_empty(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    claim = chunks.next_chunk
+    count = chunks.count_attempt
 
-    def then_rewritten(context: Context, number: int) -> Chunk | None:
-        claimed = claim(context, number)
+    def then_rewritten(context: Context, chunk: Chunk) -> Chunk:
+        counted = count(context, chunk)
         rewrite(live)
-        return claimed
+        return counted
 
-    monkeypatch.setattr(chunks, "next_chunk", then_rewritten)
+    monkeypatch.setattr(chunks, "count_attempt", then_rewritten)
     with pytest.raises(Refused, match="was changed during the run"):
         live.migrate()
     assert live.target.rows("SELECT 1 FROM confiture.chunk WHERE status = 'done'") == []

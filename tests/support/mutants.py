@@ -186,8 +186,8 @@ MUTANTS = (
     Mutant(
         "a claimed chunk is skipped",
         "journal/chunks.py",
-        "        .limit(1)\n        .with_for_update(skip_locked=True)\n",
-        "        .limit(1)\n",
+        "chunk.c.status != ChunkStatus.DONE).with_for_update(skip_locked=True)",
+        "chunk.c.status != ChunkStatus.DONE)",
         _in("integration", "sessions", "claim_different"),
     ),
     Mutant(
@@ -1062,7 +1062,7 @@ MUTANTS = (
     ),
     Mutant(
         "a cancelled chunk is halved",
-        "schema_to_schema/migrate.py",
+        "schema_to_schema/copy_chunk.py",
         "        if job.table.key:\n            retry(partial(chunks.halve",
         "        if False:\n            retry(partial(chunks.halve",
         _in("integration", "giving_way", "chunk"),

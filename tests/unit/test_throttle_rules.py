@@ -36,19 +36,23 @@ def test_without_a_limit_there_is_no_rest(rows: int, seconds: float) -> None:
 
 
 @given(PLANNED, st.none() | st.floats(0, 10**7), st.none() | RATES)
-def test_a_chunk_is_never_empty_or_larger_than_planned(planned: int, speed: float | None, rate: int | None) -> None:
-    assert 1 <= chunk_rows(planned, speed, rate) <= planned
+def test_a_chunk_is_never_empty_or_larger_than_the_operator_has_set(
+    planned: int, speed: float | None, rate: int | None
+) -> None:
+    assert 1 <= chunk_rows(planned, speed, rate, fixed=True) <= planned
 
 
-@given(PLANNED, st.floats(0.001, 10**7))
-def test_a_chunk_takes_no_longer_than_a_pause_may_wait(planned: int, speed: float) -> None:
-    rows = chunk_rows(planned, speed, None)
-    assert rows <= SLOW_CHUNK_ROWS or rows / speed <= CHUNK_SECONDS * (1 + 1e-9)
+@given(PLANNED, st.floats(0.001, 10**9))
+def test_a_chunk_is_as_long_as_a_chunk_is_to_take(planned: int, speed: float) -> None:
+    rows = chunk_rows(planned, speed, None, fixed=False)
+    assert rows >= min(planned, int(speed * CHUNK_SECONDS))
+    assert rows <= min(planned, SLOW_CHUNK_ROWS) or rows / speed <= CHUNK_SECONDS * (1 + 1e-9)
 
 
-@given(PLANNED, RATES)
-def test_a_limited_chunk_contains_the_rows_of_a_few_seconds(planned: int, rate: int) -> None:
-    assert chunk_rows(planned, None, rate) <= max(1, rate * throttle.RATE_CHUNK_SECONDS)
+@given(PLANNED, RATES, st.integers(1, 100))
+def test_limited_chunks_together_have_the_rows_of_a_few_seconds(planned: int, rate: int, streams: int) -> None:
+    rows = chunk_rows(planned, None, rate, fixed=False, streams=streams)
+    assert rows <= max(1, rate * throttle.RATE_CHUNK_SECONDS / streams)
 
 
 @given(LIMITS, LIMITS)

@@ -18,6 +18,7 @@ def migrate(
     strategy: options.ChosenStrategy = None,
     fdw_threshold: options.FdwThreshold = None,
     restart_table: options.Restart = None,
+    jobs: options.Jobs = None,
     max_rate: options.MaxRate = None,
     max_replica_lag: options.MaxReplicaLag = None,
     max_backlog: options.MaxBacklog = None,
@@ -31,7 +32,7 @@ def migrate(
     """
     where = options.where(target, source, project)
     chosen = options.choices(mapping, chunk_rows, strategy, fdw_threshold, None, restart_table)
-    chosen = replace(chosen, throttle=Throttle(max_rate, max_replica_lag, max_backlog))
+    chosen = replace(chosen, jobs=jobs, throttle=Throttle(max_rate, max_replica_lag, max_backlog))
     if dry_run:
         show(where, chosen, format)
         return

@@ -172,6 +172,16 @@ Hook = Annotated[str | None, typer.Option(help="A command to run after the switc
 Report = Annotated[
     Path, typer.Option("--differences", help="The file to write differences to, one JSON object per line.")
 ]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        min=1,
+        max=256,
+        help="Chunks that are copied at the same time, each by a process of its own.",
+        show_default="one per core, fewer for little data",
+    ),
+]
 MaxRate = Annotated[int | None, typer.Option("--max-rate", min=1, help="Maximum rows per second for the copy.")]
 MaxReplicaLag = Annotated[
     float | None,

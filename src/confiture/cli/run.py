@@ -22,6 +22,7 @@ def run(
     no_capture: options.NoCapture = False,
     recopy_mb: options.RecopyMb = None,
     accept_publication: options.AcceptPublication = False,
+    jobs: options.Jobs = None,
     max_rate: options.MaxRate = None,
     max_replica_lag: options.MaxReplicaLag = None,
     max_backlog: options.MaxBacklog = None,
@@ -41,7 +42,7 @@ def run(
         recopy_mb=recopy_mb,
         accept_publication=accept_publication,
     )
-    chosen = replace(chosen, throttle=Throttle(max_rate, max_replica_lag, max_backlog))
+    chosen = replace(chosen, jobs=jobs, throttle=Throttle(max_rate, max_replica_lag, max_backlog))
     with terminal.Reporter() as reporter:
         commands.setup.execute(where, chosen, {}, reporter)
         commands.migrate.execute(where, chosen, reporter)

@@ -19,6 +19,7 @@ class RunOptions:
     :ivar capture: False for an application that is stopped; by default its writes are captured.
     :ivar recopy_mb: MiB up to which tables without a key are copied again at the cutover.
     :ivar accept_publication: accept a publication that includes the run's own tables.
+    :ivar jobs: chunks that are copied at the same time; None for one per core.
     """
 
     mapping: Path | None = None
@@ -30,4 +31,5 @@ class RunOptions:
     capture: bool | None = None
     recopy_mb: int | None = None
     accept_publication: bool = False
+    jobs: int | None = None
     throttle: Throttle = field(default_factory=Throttle)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from psycopg import sql
 
@@ -23,7 +24,7 @@ from confiture.postgres.session import Transaction
 from confiture.runner.context import Context
 from confiture.types import KeyRange, KeyValue
 
-#: Ranges planned per batch; the planner stays that far ahead of the copy.
+#: The most ranges that are planned at once.
 PLAN_AHEAD = 20
 #: A chunk whose copy was lost with its process this often is halved.
 HALVE_AFTER = 2
@@ -31,24 +32,36 @@ HALVE_AFTER = 2
 MOVERS: dict[str, Copier] = {"fdw": Fdw(), "copy": Stream()}
 
 
-def plan_ahead(context: Context, job: RunTable, number: int, rows: int | None = None) -> None:
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """The chunks that were planned last, and whether they are the last ones of the table."""
+
+    chunks: tuple[Chunk, ...]
+    sealed: bool
+
+
+def plan_ahead(context: Context, job: RunTable, number: int, rows: int, count: int = PLAN_AHEAD) -> Ahead:
     """Record the next batch of ranges and the planner's cursor in one commit; seal the table at its end (I-3.4).
 
-    :param rows: rows of each range; None for the number in the table's plan.
+    :param rows: rows of each range.
+    :param count: the most ranges.
     """
     with context.target.transaction(read_only=True) as tx:
         state = table_plans.get(tx, context.run_id, number)
     if state.sealed:
-        return
+        return Ahead(not_done(context, number), True)
     with reading(context.source, job) as tx:
-        bounds = _bounds(tx, job, state.cursor_key, rows or job.table.chunk_rows) if job.table.key else []
-    last = len(bounds) < PLAN_AHEAD
+        bounds = _bounds(tx, job, state.cursor_key, rows, count) if job.table.key else []
+    last = len(bounds) < count
     spans = ranges(bounds, state.cursor_key, last=last)
     # Durable together: the ranges and the planner's cursor behind them.
     with context.fenced("plan") as tx:
         held = table_plans.get(tx, context.run_id, number, lock=True)
-        if (held.cursor_key, held.next_chunk) == (state.cursor_key, state.next_chunk):
-            chunks.add(tx, context.run_id, number, spans, first=state.next_chunk, sealed=last)
+        if held.cursor_key != state.cursor_key:
+            return Ahead((), held.sealed)
+        # A worker that divides a chunk takes the next number too.
+        chunks.add(tx, context.run_id, number, spans, first=held.next_chunk, sealed=last)
+    return Ahead(tuple(chunks.planned(number, n, span) for n, span in enumerate(spans, held.next_chunk)), last)
 
 
 def key_texts(parts: tuple[KeyPart, ...]) -> sql.Composed:
@@ -62,8 +75,14 @@ def key_texts(parts: tuple[KeyPart, ...]) -> sql.Composed:
     )
 
 
-def _bounds(tx: Transaction, job: RunTable, cursor: KeyValue | None, size: int) -> list[KeyValue]:
-    """The first keys of the next chunks, walking the key's index."""
+def not_done(context: Context, number: int) -> tuple[Chunk, ...]:
+    """The chunks of a table that are planned and not done, in order."""
+    with context.target.transaction(read_only=True) as tx:
+        return chunks.not_done(tx, context.run_id, number)
+
+
+def _bounds(tx: Transaction, job: RunTable, cursor: KeyValue | None, size: int, count: int) -> list[KeyValue]:
+    """The first keys of the next ``count`` chunks, walking the key's index."""
     parts = job.table.source_key
     query = sql.SQL(
         "SELECT {texts} FROM (SELECT {key}, row_number() OVER (ORDER BY {key}) AS confiture_n"
@@ -74,7 +93,7 @@ def _bounds(tx: Transaction, job: RunTable, cursor: KeyValue | None, size: int) 
         key=columns(parts),
         table=job.source,
         after=predicate(parts, KeyRange(cursor, None)),
-        limit=sql.Literal(size * PLAN_AHEAD + 1),
+        limit=sql.Literal(size * count + 1),
         size=sql.Literal(size),
     )
     return [_whole(job, row) for row in tx.pg.execute(query).fetchall()]
@@ -132,17 +151,11 @@ def key_after(tx: Transaction, job: RunTable, span: KeyRange, rows: int) -> KeyV
     return None if row is None else _whole(job, row)
 
 
-def next_chunk(context: Context, number: int) -> Chunk | None:
-    """Claim the next chunk to copy; None when every chunk is done or claimed.
-
-    The attempt is durable before the copy begins, so that a copy that ends the process is counted too.
-    """
+def count_attempt(context: Context, chunk: Chunk) -> Chunk:
+    """Record that the copy of a chunk begins; the chunk as the journal has it then."""
     # Durable: the attempt.
     with context.fenced("claim") as tx:
-        chunk = chunks.claim_next(tx, context.run_id, number)
-        if chunk is not None:
-            chunks.count_attempt(tx, context.run_id, chunk)
-    return chunk
+        return chunks.count_attempt(tx, context.run_id, chunk)
 
 
 def halve(context: Context, job: RunTable, chunk: Chunk) -> None:

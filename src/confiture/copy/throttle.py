@@ -8,8 +8,9 @@ from typing import Any, TypedDict
 
 #: Seconds that a chunk takes under a rate limit: the load is even, and a changed limit takes effect soon.
 RATE_CHUNK_SECONDS = 2.0
-#: Seconds a chunk may take, judged by the speed of the chunk before it: a pause waits no longer than this.
-CHUNK_SECONDS = 10.0
+#: Seconds that a chunk is to take, judged by the speed of the chunk before it. What each chunk costs besides its rows
+#: is small then, and so is what a crash loses and what a pause waits for.
+CHUNK_SECONDS = 2.0
 #: Rows below which a slow chunk is not shortened further: it may have waited for a lock, and the next one may not.
 SLOW_CHUNK_ROWS = 1_000
 #: Bytes of WAL that a standby is assumed to replay in a second where the server does not report its lag as a time: one
@@ -108,25 +109,29 @@ class Replica:
         return self.clock if self.clock is not None else self.behind / REPLAY_BYTES_PER_SECOND
 
 
-def rest(rows: int, seconds: float, max_rate: int | None) -> float:
+def rest(rows: float, seconds: float, max_rate: int | None) -> float:
     """Seconds to wait before the next chunk, when the last ``rows`` rows have taken ``seconds``."""
     return 0.0 if max_rate is None else max(0.0, rows / max_rate - seconds)
 
 
-def chunk_rows(planned: int, speed: float | None, max_rate: int | None) -> int:
-    """Rows for the next chunk of a table, at most the planned number.
+def chunk_rows(planned: int, speed: float | None, max_rate: int | None, *, fixed: bool, streams: int = 1) -> int:
+    """Rows for the next chunk of a table.
 
+    :param planned: by the width of its rows, or by the operator.
     :param speed: rows per second of the previous chunk; None before the first.
+    :param fixed: the operator has set ``planned``: a chunk has no more rows.
+    :param streams: chunks that are copied at the same time.
     """
     rows = planned
     if speed is not None:
-        rows = min(rows, max(SLOW_CHUNK_ROWS, int(speed * CHUNK_SECONDS)))
+        wanted = max(min(planned, SLOW_CHUNK_ROWS), int(speed * CHUNK_SECONDS))
+        rows = min(planned, wanted) if fixed else wanted
     if max_rate is not None:
-        rows = min(rows, max(1, int(max_rate * RATE_CHUNK_SECONDS)))
+        rows = min(rows, max(1, int(max_rate * RATE_CHUNK_SECONDS / streams)))
     return rows
 
 
-def rate_reason(rows: int, seconds: float, limits: Throttle) -> Reason | None:
+def rate_reason(rows: float, seconds: float, limits: Throttle) -> Reason | None:
     """The reason when the copy has to wait for the rate limit; None when not."""
     left = rest(rows, seconds, limits.max_rate)
     return Reason("rate", f"rate limit {limits.max_rate:,} rows/s", left) if left > 0 else None

@@ -39,18 +39,27 @@ class Log(Protocol):
     def between_chunks(self) -> None:
         """Called after each chunk: shortens the log when it is due."""
 
+    def next_table(self) -> None:
+        """Called when a table is copied."""
+
     def meanwhile(self) -> None:
         """Called repeatedly while the copy waits: shortens the log when it is due."""
 
 
 class Throttler:
-    """What one copy waits for, and what was reported of it."""
+    """What one copy waits for, and what was reported of it.
 
-    def __init__(self, context: Context, log: Log | None = None) -> None:
+    :param streams: chunks that are copied at the same time.
+    :param fixed: the operator has set the rows per chunk.
+    """
+
+    def __init__(self, context: Context, log: Log | None = None, *, streams: int = 1, fixed: bool = False) -> None:
         self.context = context
         self.limits = Throttle()
         self._log = log
-        self._rows, self._began = 0, time.monotonic()
+        self._streams = streams
+        self._fixed = fixed
+        self._owed, self._since_owed = 0.0, time.monotonic()
         self._speed: dict[int, float] = {}
         self._rested = False
         self._reported: Reason | None = None
@@ -74,8 +83,7 @@ class Throttler:
             if reason is None:
                 break
             self._report(reason)
-            if self._log is not None:
-                self._log.meanwhile()
+            self.meanwhile()
             time.sleep(min(POLL_SECONDS, reason.seconds))
         self._yield_to_backlog()
         if not (self._rested and self.limits.max_rate is not None):
@@ -83,15 +91,30 @@ class Throttler:
 
     def chunk_rows(self, table: int, planned: int) -> int:
         """Rows for the next chunk of a table."""
-        return throttle.chunk_rows(planned, self._speed.get(table), self.limits.max_rate)
+        speed, rate = self._speed.get(table), self.limits.max_rate
+        return throttle.chunk_rows(planned, speed, rate, fixed=self._fixed, streams=self._streams)
 
-    def copied(self, table: int, rows: int, began: float) -> None:
-        """Count a chunk that was begun at ``began`` (monotonic seconds)."""
-        self._rows, self._began, self._rested = rows, began, False
+    def copied(self, table: int, rows: int, seconds: float) -> None:
+        """Count a chunk that has just been copied within ``seconds``."""
+        # What was copied is owed from the beginning of the chunk on; chunks that are copied together owe in turn.
+        since = max(self._since_owed, time.monotonic() - seconds)
+        paid = (self.limits.max_rate or 0) * (since - self._since_owed)
+        left = max(0.0, self._owed - paid) if self.limits.max_rate is not None else 0.0
+        self._owed, self._since_owed, self._rested = left + rows, since, False
         if rows:
-            self._speed[table] = rows / max(time.monotonic() - began, 0.001)
+            self._speed[table] = rows / max(seconds, 0.001)
         if self._log is not None:
             self._log.between_chunks()
+
+    def next_table(self) -> None:
+        """Call when a table is copied."""
+        if self._log is not None:
+            self._log.next_table()
+
+    def meanwhile(self) -> None:
+        """Call while the workers copy."""
+        if self._log is not None:
+            self._log.meanwhile()
 
     def end(self) -> None:
         """Record that the copy no longer waits, and report it if the copy has waited."""
@@ -110,7 +133,7 @@ class Throttler:
     # Reasons ---------------------------------------------------------------------------------------
 
     def _rate_reason(self) -> Reason | None:
-        reason = throttle.rate_reason(self._rows, time.monotonic() - self._began, self.limits)
+        reason = throttle.rate_reason(self._owed, time.monotonic() - self._since_owed, self.limits)
         # A copy under a rate limit stays throttled from chunk to chunk, until a chunk does not have to wait.
         self._rested = self._rested or reason is not None
         return reason

@@ -55,17 +55,17 @@ def add(tx: Transaction, run_id: uuid.UUID, number: int, ranges: list[KeyRange],
     )
 
 
-def claim_next(tx: Transaction, run_id: uuid.UUID, table_number: int) -> Chunk | None:
-    """Lock the next chunk that is not done, until the transaction ends (I-3.6); None when all are taken."""
-    query = (
-        sa.select(chunk)
-        .where(chunk.c.run_id == run_id, chunk.c.table_number == table_number, chunk.c.status != ChunkStatus.DONE)
-        .order_by(chunk.c.number)
-        .limit(1)
-        .with_for_update(skip_locked=True)
+def planned(table_number: int, number: int, span: KeyRange) -> Chunk:
+    """A chunk as :func:`add` records it."""
+    return Chunk(table_number, number, span, ChunkStatus.PENDING, 0, None, None, None)
+
+
+def not_done(tx: Transaction, run_id: uuid.UUID, table_number: int) -> tuple[Chunk, ...]:
+    """The chunks of a table that are planned and not done, in order."""
+    query = sa.select(chunk).where(
+        chunk.c.run_id == run_id, chunk.c.table_number == table_number, chunk.c.status != ChunkStatus.DONE
     )
-    row = tx.sa.execute(query).one_or_none()
-    return None if row is None else _chunk(row)
+    return tuple(_chunk(row) for row in tx.sa.execute(query.order_by(chunk.c.number)))
 
 
 def claim(tx: Transaction, run_id: uuid.UUID, item: Chunk) -> Chunk | None:
@@ -117,9 +117,10 @@ def finish(tx: Transaction, run_id: uuid.UUID, item: Chunk, *, epoch: int, rows:
     table_plans.update(tx, run_id, item.table_number, rows_done=table_plan.c.rows_done + rows)
 
 
-def count_attempt(tx: Transaction, run_id: uuid.UUID, item: Chunk) -> None:
-    """Record that a copy of the chunk begins, so that an attempt lost with its process is counted."""
-    tx.sa.execute(sa.update(chunk).where(*_of(run_id, item)).values(attempts=chunk.c.attempts + 1))
+def count_attempt(tx: Transaction, run_id: uuid.UUID, item: Chunk) -> Chunk:
+    """Record that a copy of the chunk begins, so that an attempt lost with its process is counted; the chunk then."""
+    counting = sa.update(chunk).where(*_of(run_id, item)).values(attempts=chunk.c.attempts + 1).returning(chunk)
+    return _chunk(tx.sa.execute(counting).one())
 
 
 def fail(tx: Transaction, run_id: uuid.UUID, item: Chunk, error: ChunkError) -> None:

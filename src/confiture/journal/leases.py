@@ -9,9 +9,11 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import func
+from sqlalchemy.dialects.postgresql import JSONB, JSONPATH
 
 from confiture import __version__
-from confiture.journal.model import Runner
+from confiture.errors import CannotConnect, Held
+from confiture.journal.model import LEASE_SECONDS, Runner
 from confiture.journal.tables import request, runner
 from confiture.postgres.session import Transaction
 from confiture.types import Backend
@@ -24,7 +26,7 @@ _SILENT = func.extract("epoch", func.clock_timestamp() - runner.c.heartbeat_at).
 
 
 def _backends(value: list[list[Any]]) -> tuple[Backend, ...]:
-    return tuple(Backend(pid, started) for pid, started in value)
+    return tuple(Backend(pid, started) for pid, started, *_ in value)
 
 
 def _runner(row: sa.Row[Any]) -> Runner:
@@ -64,14 +66,53 @@ def end(tx: Transaction, run_id: uuid.UUID, epoch: int, why: str) -> None:
 
 
 def set_backends(
-    tx: Transaction, run_id: uuid.UUID, epoch: int, target: Iterable[Backend], source: Iterable[Backend]
+    tx: Transaction,
+    run_id: uuid.UUID,
+    epoch: int,
+    target: Iterable[Backend],
+    source: Iterable[Backend],
+    *,
+    worker: str = "",
 ) -> None:
-    """Record the server processes that work for this runner, for a takeover to terminate."""
+    """Record the server processes that work for this runner, for a takeover to terminate.
+
+    :param worker: the worker process that they serve, whose earlier ones they replace; empty for the runner itself.
+    """
+
+    def replaced(column: sa.Column[Any], backends: Iterable[Backend]) -> sa.ColumnElement[Any]:
+        ours = sa.cast([[b.pid, b.started, worker] for b in backends], JSONB)
+        kept = sa.func.jsonb_path_query_array(
+            column, sa.cast("$[*] ? (@[2] != $worker)", JSONPATH), sa.func.jsonb_build_object("worker", worker)
+        )
+        return ours.op("||")(kept)
+
     values = {
-        "target_backends": [[b.pid, b.started] for b in target],
-        "source_backends": [[b.pid, b.started] for b in source],
+        runner.c.target_backends: replaced(runner.c.target_backends, target),
+        runner.c.source_backends: replaced(runner.c.source_backends, source),
     }
     tx.sa.execute(sa.update(runner).where(runner.c.run_id == run_id, runner.c.epoch == epoch).values(values))
+
+
+def fence_worker(tx: Transaction, run_id: uuid.UUID, epoch: int) -> None:
+    """Check that a worker process has a runner, after :func:`runs.fence`.
+
+    :raises Held: when its runner has ended.
+    :raises CannotConnect: when the lease of its runner has run out; it may be renewed, so the caller retries.
+    """
+    query = sa.select(runner.c.ended_at, _SILENT).where(runner.c.run_id == run_id, runner.c.epoch == epoch)
+    ended, silent = tx.sa.execute(query).one()
+    if ended is not None:
+        raise Held(
+            "the runner of this worker process has ended",
+            why=f"the lease of epoch {epoch} was released; this process has written nothing since",
+            fix="run the same command again",
+        )
+    if silent > LEASE_SECONDS:
+        raise CannotConnect(
+            "the runner of this worker process does not renew its lease",
+            why=f"its heartbeat is {silent:.0f} s old",
+            fix="run the same command again",
+        )
 
 
 def beat(tx: Transaction, run_id: uuid.UUID, epoch: int) -> bool:

@@ -145,8 +145,12 @@ def gave_way(waiting: Waiting) -> GaveWay:
     )
 
 
-class _Watch(threading.Thread):
-    """The watcher of one command."""
+class Watch(threading.Thread):
+    """The watcher of one command, or of one worker process.
+
+    :param say: reports each session that was given way to, once.
+    :param run: the run's short name; empty before there is one.
+    """
 
     def __init__(self, say: Callable[[str], None], run: str) -> None:
         super().__init__(name="giving way", daemon=True)
@@ -214,24 +218,29 @@ class _Watch(threading.Thread):
 _WAITING = load("giving_way.sql")["waiting"]
 #: The watcher of this thread's command. A unit of work belongs to the thread that does it, so that a new thread or
 #: process, which inherits none, begins with :func:`watching` of its own.
-_watch: ContextVar[_Watch | None] = ContextVar("watch", default=None)
+_watch: ContextVar[Watch | None] = ContextVar("watch", default=None)
 
 
 @contextmanager
 def watching(say: Callable[[str], None], run: str = "") -> Iterator[None]:
-    """Units of work in the block give way.
-
-    :param say: reports each session that was given way to, once.
-    :param run: the run's short name; empty before there is one.
-    """
-    watch = _Watch(say, run)
+    """Units of work in the block give way, with a watcher of the block's own; the parameters are those of a watch."""
+    watch = Watch(say, run)
     watch.start()
+    try:
+        with watched_by(watch):
+            yield
+    finally:
+        watch.end()
+
+
+@contextmanager
+def watched_by(watch: Watch) -> Iterator[None]:
+    """Units of work in the block give way when ``watch``, which is started, asks for it."""
     token = _watch.set(watch)
     try:
         yield
     finally:
         _watch.reset(token)
-        watch.end()
 
 
 @contextmanager

@@ -47,6 +47,7 @@ class Context:
 
     :ivar facts: all that another process needs in order to work for this runner.
     :ivar pulse: the heartbeat's server process: it shows that this runner is alive while its sessions reconnect.
+    :ivar worker: the worker process that it belongs to; empty in the runner itself.
     """
 
     source: Session
@@ -56,6 +57,7 @@ class Context:
     stop: Stop = field(default_factory=Stop)
     lost: threading.Event = field(default_factory=threading.Event)
     pulse: Backend | None = None
+    worker: str = ""
     recorded: Backends | None = None
     _beside: list[tuple[str, Session]] = field(default_factory=list)
     _joined: dict[object, tuple[str, Backend]] = field(default_factory=dict)
@@ -90,6 +92,8 @@ class Context:
         self.record_backends()
         with self.target.transaction() as tx:
             runs.fence(tx, self.run_id, self.epoch)
+            if self.worker:
+                leases.fence_worker(tx, self.run_id, self.epoch)
             yield tx
             failpoint(f"{name}.before_commit")
         failpoint(f"{name}.after_commit")
@@ -108,7 +112,7 @@ class Context:
         # The backends are durable before any of them locks anything.
         with yielding.holding_on(), self.target.transaction() as tx:
             runs.fence(tx, self.run_id, self.epoch)
-            leases.set_backends(tx, self.run_id, self.epoch, now.target, now.source)
+            leases.set_backends(tx, self.run_id, self.epoch, now.target, now.source, worker=self.worker)
         self.recorded = now
 
     @contextmanager

@@ -9,6 +9,10 @@ from confiture.errors import Refused
 from confiture.plan.model import SOURCE_CONNECTIONS, TARGET_CONNECTIONS
 from confiture.types import quoted
 
+#: Connections that each worker process needs: its session, its watcher, and the foreign server's session.
+WORKER_SOURCE_CONNECTIONS, WORKER_TARGET_CONNECTIONS = 3, 1
+_UNLIMITED = 10**6
+
 
 def check(source: Identity, target: Identity | None) -> None:
     """Sessions of Confiture that are open already are not counted: they are those of this run.
@@ -23,6 +27,41 @@ def check(source: Identity, target: Identity | None) -> None:
         ]
     if reasons:
         raise Refused("there are too few connections for the run", why="\n".join(reasons), fix="nothing was changed")
+
+
+def workers(source: Identity, target: Identity) -> tuple[int, str]:
+    """How many worker processes the free connections permit, and the limit that decides it.
+
+    The connections of the runner itself are not free, whether they are open already or not.
+    """
+    here, there = WORKER_SOURCE_CONNECTIONS, WORKER_TARGET_CONNECTIONS
+    shared = source.system_identifier == target.system_identifier
+    found = [
+        *_fitting("source", source, SOURCE_CONNECTIONS, here),
+        *_fitting("target", target, TARGET_CONNECTIONS, there),
+    ]
+    if shared:
+        both = SOURCE_CONNECTIONS + TARGET_CONNECTIONS
+        found.append(_fit("the server", source.server_connections, both, here + there))
+        if source.role == target.role and not source.superuser:
+            found.append(_fit(f"role {quoted(source.role)}", source.role_connections, both, here + there))
+    most, why = min(found)
+    return max(most, 0), why
+
+
+def _fitting(side: str, of: Identity, runner: int, each: int) -> Iterator[tuple[int, str]]:
+    yield _fit(f"the server of the {side}", of.server_connections, runner, each)
+    if not of.superuser:
+        yield _fit(f"role {quoted(of.role)}", of.role_connections, runner, each)
+        yield _fit(f"the {side} {quoted(of.database)}", of.database_connections, runner, each)
+
+
+def _fit(what: str, limit: tuple[int, int], runner: int, each: int) -> tuple[int, str]:
+    most, used = limit
+    if most < 0:
+        return _UNLIMITED, ""
+    free = max(most - used - runner, 0)
+    return free // each, f"{what} has {free} connections to spare, and each job needs {each}"
 
 
 def _reasons(side: str, here: Identity, needed: int, other: Identity | None, others: int) -> Iterator[str]:
