@@ -19,6 +19,7 @@ def migrate(
     fdw_threshold: options.FdwThreshold = None,
     restart_table: options.Restart = None,
     jobs: options.Jobs = None,
+    executor: options.Executor = None,
     max_rate: options.MaxRate = None,
     max_replica_lag: options.MaxReplicaLag = None,
     max_backlog: options.MaxBacklog = None,
@@ -32,7 +33,7 @@ def migrate(
     """
     where = options.where(target, source, project)
     chosen = options.choices(mapping, chunk_rows, strategy, fdw_threshold, None, restart_table)
-    chosen = replace(chosen, jobs=jobs, throttle=Throttle(max_rate, max_replica_lag, max_backlog))
+    chosen = replace(chosen, jobs=jobs, executor=executor, throttle=Throttle(max_rate, max_replica_lag, max_backlog))
     if dry_run:
         show(where, chosen, format)
         return

@@ -182,6 +182,15 @@ Jobs = Annotated[
         show_default="one per core, fewer for little data",
     ),
 ]
+Executor = Annotated[
+    str | None,
+    typer.Option(
+        "--executor",
+        metavar="dask=ADDRESS",
+        help="Copy with the workers of a Dask cluster; ADDRESS is that of its scheduler.",
+        show_default="processes of this machine",
+    ),
+]
 MaxRate = Annotated[int | None, typer.Option("--max-rate", min=1, help="Maximum rows per second for the copy.")]
 MaxReplicaLag = Annotated[
     float | None,

@@ -23,6 +23,7 @@ def run(
     recopy_mb: options.RecopyMb = None,
     accept_publication: options.AcceptPublication = False,
     jobs: options.Jobs = None,
+    executor: options.Executor = None,
     max_rate: options.MaxRate = None,
     max_replica_lag: options.MaxReplicaLag = None,
     max_backlog: options.MaxBacklog = None,
@@ -42,7 +43,7 @@ def run(
         recopy_mb=recopy_mb,
         accept_publication=accept_publication,
     )
-    chosen = replace(chosen, jobs=jobs, throttle=Throttle(max_rate, max_replica_lag, max_backlog))
+    chosen = replace(chosen, jobs=jobs, executor=executor, throttle=Throttle(max_rate, max_replica_lag, max_backlog))
     with terminal.Reporter() as reporter:
         commands.setup.execute(where, chosen, {}, reporter)
         commands.migrate.execute(where, chosen, reporter)

@@ -39,6 +39,7 @@ def execute(where: Endpoints, choices: RunOptions, progress_: Progress) -> tuple
             # The limits and their entry in the history become durable together.
             with context.fenced("throttle.limits") as tx:
                 set_limits(tx, run, choices.throttle)
-        copied = migrate.copy_all(context, plan, capture=bool(run.options.get("capture")), asked=choices.jobs)
+        capture = bool(run.options.get("capture"))
+        copied = migrate.copy_all(context, plan, capture=capture, asked=choices.jobs, executor=choices.executor)
         unblock(context, "migrate")
         return context.run(), copied

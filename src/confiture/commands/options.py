@@ -20,6 +20,7 @@ class RunOptions:
     :ivar recopy_mb: MiB up to which tables without a key are copied again at the cutover.
     :ivar accept_publication: accept a publication that includes the run's own tables.
     :ivar jobs: chunks that are copied at the same time; None for one per core.
+    :ivar executor: of the workers, ``dask=ADDRESS``; None for processes of this machine.
     """
 
     mapping: Path | None = None
@@ -32,4 +33,5 @@ class RunOptions:
     recopy_mb: int | None = None
     accept_publication: bool = False
     jobs: int | None = None
+    executor: str | None = None
     throttle: Throttle = field(default_factory=Throttle)

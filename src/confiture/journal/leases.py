@@ -82,7 +82,7 @@ def set_backends(
     def replaced(column: sa.Column[Any], backends: Iterable[Backend]) -> sa.ColumnElement[Any]:
         ours = sa.cast([[b.pid, b.started, worker] for b in backends], JSONB)
         kept = sa.func.jsonb_path_query_array(
-            column, sa.cast("$[*] ? (@[2] != $worker)", JSONPATH), sa.func.jsonb_build_object("worker", worker)
+            column, sa.cast("strict $[*] ? (@[2] != $worker)", JSONPATH), sa.func.jsonb_build_object("worker", worker)
         )
         return ours.op("||")(kept)
 

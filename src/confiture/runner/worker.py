@@ -19,6 +19,7 @@ from typing import Concatenate, Generic, ParamSpec, TypeVar
 
 import psycopg
 
+from confiture import __version__
 from confiture.errors import ConfitureError
 from confiture.log import log
 from confiture.postgres.session import Session
@@ -149,9 +150,21 @@ def _end_with_runner() -> None:
         os._exit(1)
 
 
+def greet(facts: RunFacts) -> tuple[str, str]:
+    """The version of Confiture in this process, and why it cannot connect to a database; empty if it can."""
+    try:
+        for side in ("source", "target"):
+            with Session(facts.database(side), "worker", facts.short) as session:
+                _ = session.pg
+    except ConfitureError as error:
+        return __version__, ": ".join(filter(None, (error.what, error.why)))
+    return __version__, ""
+
+
 def close(facts: RunFacts) -> None:
-    """Close the sessions that this process has opened for the runner of ``facts``."""
+    """Close the sessions that this process has opened for the runner of ``facts``, and open no more."""
     for thread, member in list(_members.items()):
         if member.facts == facts:
             del _members[thread]
+            member.context.lost.set()
             member.close()

@@ -49,6 +49,10 @@ class Pool(Protocol):
         """Run a task as soon as a slot is free."""
         ...
 
+    def check(self) -> None:
+        """Check that a task that was submitted will run; called while tasks are waited for."""
+        ...
+
     def close(self) -> None:
         """End every worker. A task that is running is lost, and its transactions are rolled back."""
         ...
@@ -70,6 +74,9 @@ class Here:
         future: Future[Outcome[T]] = Future()
         future.set_result(worker.attempt(self._context, task, *arguments, **options))
         return future
+
+    def check(self) -> None:
+        """Nothing."""
 
     def close(self) -> None:
         """Nothing."""
@@ -144,6 +151,9 @@ class Processes:
             with _without_main():
                 process.pid = process.executor.submit(worker.prepare, logging.getLogger("confiture").level)
         return process.executor
+
+    def check(self) -> None:
+        """Nothing: a process that died is started again."""
 
     def close(self) -> None:
         """End every process."""

@@ -189,6 +189,7 @@ class CopyTables:
             else:
                 self._end(table)
         if not done:
+            self._pool.check()
             self._throttler.meanwhile()
 
     def _count(self, table: _Table, copied: Copied) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from math import ceil
 
 from confiture.catalog import identity
+from confiture.errors import UsageError
 from confiture.journal.model import TableProgress
 from confiture.plan.model import Plan
 from confiture.runner.context import Context
@@ -18,11 +19,17 @@ from confiture.types import counted
 BYTES_PER_PROCESS = 64 * 2**20
 
 
-def pool(context: Context, plan: Plan, left: Sequence[TableProgress], asked: int | None) -> Pool:
+def pool(
+    context: Context, plan: Plan, left: Sequence[TableProgress], asked: int | None, executor: str | None = None
+) -> Pool:
     """The workers for the tables that are not copied yet.
 
     :param asked: the number that the operator wants; None for one per core, fewer for few bytes.
+    :param executor: ``dask=ADDRESS`` for the workers of a cluster; None for processes of this machine.
+    :raises UsageError: when there is no such executor, or its package is not installed.
     """
+    if executor is not None and left:
+        return _cluster(context, executor, asked)
     sizes = {t.number: t.estimate_bytes for t in plan.tables}
     size = sum(sizes[s.number] for s in left)
     wanted = min(cores(), ceil(size / BYTES_PER_PROCESS)) if asked is None else asked
@@ -35,6 +42,25 @@ def pool(context: Context, plan: Plan, left: Sequence[TableProgress], asked: int
             context.progress.say(f"{counted(max(most, 1), 'job')} instead of {asked}: {why}")
         wanted = most
     return Processes(context, wanted) if wanted > 1 else Here(context)
+
+
+def _cluster(context: Context, executor: str, asked: int | None) -> Pool:
+    kind, _, address = executor.partition("=")
+    if kind != "dask" or not address:
+        raise UsageError(
+            f"there is no executor {executor!r}",
+            why="an executor is dask=ADDRESS, with the address of a scheduler",
+            fix="for example --executor dask=tcp://scheduler:8786; without the option, this machine copies",
+        )
+    try:
+        from confiture.runner.cluster import Cluster  # an optional dependency
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            "the package distributed is not installed",
+            why=f"--executor {executor} needs it ({error})",
+            fix="pip install 'confiture[distributed]'",
+        ) from None
+    return Cluster(context, address, asked)
 
 
 def cores() -> int:

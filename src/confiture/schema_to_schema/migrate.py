@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 
 from confiture.capture import apply
@@ -10,29 +10,44 @@ from confiture.copy import foreign_server, foreign_session
 from confiture.copy.throttler import Throttler
 from confiture.errors import Refused
 from confiture.journal import runs, table_plans
-from confiture.journal.model import COPIED
+from confiture.journal.model import COPIED, TableProgress
 from confiture.plan.model import Plan, plan_from_json
 from confiture.runner.context import Context
+from confiture.runner.workers import Pool
 from confiture.schema_to_schema import follow, jobs, large_objects, plan_store, rebuild
 from confiture.schema_to_schema.copy_tables import CopyTables
 from confiture.schema_to_schema.log_compaction import LogCompactor
 
 
-def copy_all(context: Context, plan: Plan, *, capture: bool, asked: int | None = None) -> int:
+def copy_all(
+    context: Context, plan: Plan, *, capture: bool, asked: int | None = None, executor: str | None = None
+) -> int:
     """Copy the tables that are not copied yet; the number of rows copied by this call. Resumes from the journal.
 
     :param capture: the application writes during the copy. Changes are applied before the constraints are built as
         well as after it, because a row copied under both its old and its new key would violate them (I-3.12).
     :param asked: chunks that are copied at the same time; None for as many as there are cores.
+    :param executor: of the workers; None for processes of this machine.
     :raises DataFailure: at the first row that the target rejects, naming the row.
     :raises Drained: after a signal, at a checkpoint.
     """
     with context.target.transaction(read_only=True) as tx:
-        states = table_plans.of_run(tx, context.run_id)
+        left = [s for s in table_plans.of_run(tx, context.run_id) if s.phase not in COPIED]
+    with closing(jobs.pool(context, plan, left, asked, executor)) as pool:
+        copied = _copy(context, plan, left, pool, capture=capture)
+    large_objects.synchronise(context, plan)
+    if capture:
+        follow.drain(context, plan, record_changed=True)
+    rebuild.rebuild(context, plan)
+    if capture:
+        follow.drain(context, plan, record_changed=True)
+    return copied
+
+
+def _copy(context: Context, plan: Plan, left: Sequence[TableProgress], pool: Pool, *, capture: bool) -> int:
     run = context.run()
     server = plan_store.server_of(run)
     by_fdw = {t.number: t.strategy == "fdw" for t in plan.tables}
-    left = [s for s in states if s.phase not in COPIED]
     reads_by_fdw = server is not None and any(by_fdw[s.number] for s in left)
     # Durable together: no error blocks the run, and the foreign server has the current credentials.
     with context.fenced("copy.begun") as tx:
@@ -43,22 +58,13 @@ def copy_all(context: Context, plan: Plan, *, capture: bool, asked: int | None =
     if server is not None and reads_by_fdw:
         foreign_session.prepare(context, server)
     fixed = run.options.get("chunk_rows") is not None
-    with (
-        _compacting(context, plan, capture=capture) as compactor,
-        closing(jobs.pool(context, plan, left, asked)) as pool,
-    ):
+    with _compacting(context, plan, capture=capture) as compactor:
         throttler = Throttler(context, compactor, streams=pool.slots, fixed=fixed)
         copied = CopyTables(context, plan, left, throttler, pool).run()
     if server is not None:
         # Durable: the foreign server has no credentials. They are needed again only when a table is copied again.
         with context.fenced("copy.credentials_removed") as tx:
             foreign_server.shut_out(tx, server)
-    large_objects.synchronise(context, plan)
-    if capture:
-        follow.drain(context, plan, record_changed=True)
-    rebuild.rebuild(context, plan)
-    if capture:
-        follow.drain(context, plan, record_changed=True)
     return copied
 
 
