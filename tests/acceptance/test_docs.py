@@ -61,7 +61,7 @@ def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
     for name, below in getattr(command, "commands", {}).items():
         yield from leaves(below, (*path, name))
     if not hasattr(command, "commands"):
-        yield path, command
+        yield path, command.called
 
 
 LEAVES = dict(leaves(typer.main.get_command(app)))

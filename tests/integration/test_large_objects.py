@@ -189,7 +189,7 @@ def test_an_object_that_differs_is_found_and_copied_again(
 
 
 def run_of(run: LiveRun):  # type: ignore[no-untyped-def]
-    return commands.endpoints.find_run(commands.endpoints.both_databases(run.where)[1])
+    return commands.databases.find_run(commands.databases.both_databases(run.where)[1])
 
 
 def test_objects_that_change_while_they_are_verified_are_no_difference(run: LiveRun) -> None:

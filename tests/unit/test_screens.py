@@ -16,7 +16,7 @@ import typer
 from rich.cells import cell_len
 from rich.console import Console
 
-from confiture.cli import app, terminal
+from confiture.cli import app, progress
 from confiture.cli.help_texts import EXAMPLES, EXIT_CODES
 from confiture.journal.model import TablePhase
 from confiture.render import status as render
@@ -167,7 +167,7 @@ def test_defaults_have_one_style(path: tuple[str, ...]) -> None:
 
 
 def reported(terminal_: bool, *tables: tuple[str, int, int, Activity]) -> list[str]:
-    reporter = terminal.Reporter()
+    reporter = progress.Reporter()
     reporter.console = Console(file=io.StringIO(), force_terminal=terminal_, width=200, highlight=False)
     with reporter:
         for table in tables:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from confiture import commands
-from confiture.cli import options, terminal
+from confiture.cli import options, progress, terminal
 
 
 def abort(
@@ -19,6 +19,6 @@ def abort(
     """
     where = options.where(target, source, project)
     what = "abort drops every row copied and what setup built in the target"
-    with terminal.Reporter() as reporter:
+    with progress.Reporter() as reporter:
         run = commands.abort.execute(where, lambda: options.confirm(target, what, yes), reporter)
     terminal.show(where, run, "the run is aborted; nothing of it remains on the source", format)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from confiture import commands
-from confiture.cli import options, terminal
+from confiture.cli import options, progress, terminal
 
 
 def cleanup(
@@ -22,7 +22,7 @@ def cleanup(
     what = "cleanup drops the run's schemas and its foreign server"
     if drop_source is not None:
         what += f", and THE DATABASE {drop_source}"
-    with terminal.Reporter() as reporter:
+    with progress.Reporter() as reporter:
         run = commands.cleanup.execute(
             where, drop_source, lambda: options.confirm(drop_source or target, what, yes), reporter
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
+from importlib import import_module
 from typing import Any, cast
 
 import typer
@@ -95,6 +97,22 @@ class Command(TyperCommand):
                 formatter.write(f"{'':{formatter.current_indent}}{PREFIXES.get(name, 'confiture ')}{example}\n")
         with formatter.section("Exit codes"):
             formatter.write_dl([(str(code), text) for code, text in EXIT_CODES.get(name, {}).items()])
+
+
+class Later(TyperCommand):
+    """A command in the help of its group, by its summary; its file is imported when it is called."""
+
+    @cached_property
+    def called(self) -> TyperCommand:
+        """The command itself: the function of its file that bears its name, by the file's own class if it has one."""
+        file = import_module(f"confiture.cli.{self.name}")
+        alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+        alone.command(self.name, cls=getattr(file, "Command", Command))(getattr(file, str(self.name)))
+        return cast(TyperCommand, typer.main.get_command(alone))
+
+    def make_context(self, *arguments: Any, **more: Any) -> Any:
+        """Parse the command line of the command itself, which the context then invokes."""
+        return self.called.make_context(*arguments, **more)
 
 
 class Group(TyperGroup):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from confiture import commands
-from confiture.cli import options, terminal
+from confiture.cli import options, progress, terminal
 from confiture.cli.hook import environment_of_hook, run_after_switch, words_of_hook
 from confiture.commands.endpoints import Endpoints
 from confiture.journal.model import Run
@@ -57,7 +57,7 @@ def cutover(
     if problems:
         what = "a cutover after which a rollback is not possible"
         options.confirm(target, what, no_rollback, "--no-rollback", problems)
-    with terminal.Reporter() as reporter:
+    with progress.Reporter() as reporter:
         run, old, new, place = commands.cutover.execute(where, limits, report, reporter, through)
     if arguments is not None:
         run_after_switch(arguments, hook or "", environment_of_hook(run.short, old, new), "the target")
@@ -81,7 +81,7 @@ def _of_old_source(run: Run) -> str:
 def _rehearse(
     where: Endpoints, limits: Limits, report: Path, pool: Pool | None, format: options.Output, ignore_blockers: bool
 ) -> None:
-    with terminal.Reporter() as reporter:
+    with progress.Reporter() as reporter:
         run, found = commands.cutover.rehearse(where, limits, report, reporter, pool, ignore_blockers=ignore_blockers)
     if found is None:
         terminal.show(where, run, "the target is already serving", format)

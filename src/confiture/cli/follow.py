@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from confiture import commands
-from confiture.cli import options, terminal
+from confiture.cli import options, progress, terminal
 
 
 def follow(
@@ -32,6 +32,6 @@ def follow(
     After the cutover, the command applies the changes made on the target to the source.
     """
     where = options.where(target, source, project)
-    with terminal.Reporter() as reporter:
+    with progress.Reporter() as reporter:
         run, rows = commands.follow.execute(where, once, reporter, verify_every)
     terminal.show(where, run, f"{rows:,} rows applied; the backlog is small", format, rows_brought=rows)

@@ -1,11 +1,36 @@
-"""The examples and exit codes that the help of each command prints."""
+"""The summary of each command, which its group prints, and the examples and exit codes that its help prints."""
 
 from __future__ import annotations
 
 _Codes = dict[int | str, str]
 
 _SCHEMA = "confiture migrate schema-to-schema "
-_TOP = ("build", "demo", "status", "grants", "init", "schema")
+#: The commands of the first level; all others are below ``migrate schema-to-schema``.
+TOP = ("build", "demo", "grants", "init", "schema", "status")
+
+#: The first sentence of the help of each command, in the order of the help.
+SUMMARIES = {
+    "setup": "Create the target with its new schema, and begin a run.",
+    "migrate": "Copy every table to the target.",
+    "verify": "Compare source and target.",
+    "cutover": "Switch the application's writes to the target.",
+    "rollback": "Switch back to the source without losing a write.",
+    "cleanup": "Drop what the run created, after the cutover.",
+    "plan": "Print the plan and change nothing.",
+    "preview": "Show rows of a table before and after the mapping.",
+    "run": "Run setup, migrate and verify; stop before the cutover.",
+    "follow": "Apply the application's changes to the target until stopped.",
+    "pause": "Pause the running command at its next checkpoint.",
+    "resume": "Resume the paused command.",
+    "throttle": "Limit the copy.",
+    "abort": "Abort the run before the cutover.",
+    "build": "Concatenate the DDL files, or build a database from them.",
+    "demo": "Move a generated database, with a kill -9 during the copy.",
+    "grants": "Print the statements for the owners, privileges, comments and security labels that the target lacks.",
+    "init": "Create the first files of a project: the source's environment and the folder of the new schema.",
+    "schema": "Print the JSON schema of a document, or the names of all.",
+    "status": "Report the state of a run and the next command.",
+}
 
 #: Examples for each command, without the words that every command of its group begins with.
 EXAMPLES: dict[str, tuple[str, ...]] = {
@@ -39,7 +64,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "demo": ("demo", "demo --keep"),
     "status": ("status", "status --target prod_new --watch", "status --target prod_new --wait verified --timeout 7200"),
 }
-PREFIXES = {name: _SCHEMA for name in EXAMPLES if name not in _TOP}
+PREFIXES = {name: _SCHEMA for name in EXAMPLES if name not in TOP}
 
 _DONE: _Codes = {0: "done, or already done"}
 _READ: _Codes = {

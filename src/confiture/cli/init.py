@@ -11,7 +11,6 @@ import typer
 
 from confiture import commands
 from confiture.cli import options, terminal
-from confiture.commands import init as first
 
 
 def init(
@@ -30,7 +29,7 @@ def init(
     file = commands.init.init(folder, name, url)
     steps = ["write the new schema as .sql files in " + os.path.relpath(folder / "db/schema") + "/"]
     if url is None:
-        steps.insert(0, f"export {first.variable(name)}=postgresql://USER@HOST:5432/DATABASE")
+        steps.insert(0, f"export {commands.init.variable(name)}=postgresql://USER@HOST:5432/DATABASE")
     there = f" --project {shlex.quote(str(project))}" if project is not None else ""
     steps.append(f"confiture migrate schema-to-schema plan --source {name} --target {name}_new{there}")
     lines = [f"wrote {os.path.relpath(file)}", "Next", *(f"  {n}. {step}" for n, step in enumerate(steps, 1))]

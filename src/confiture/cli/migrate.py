@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from confiture import commands
-from confiture.cli import options, terminal
+from confiture.cli import options, progress, terminal
 from confiture.cli.plan import show
 from confiture.copy.throttle import Throttle
 
@@ -37,6 +37,6 @@ def migrate(
     if dry_run:
         show(where, chosen, format)
         return
-    with terminal.Reporter() as reporter:
+    with progress.Reporter() as reporter:
         run, copied = commands.migrate.execute(where, chosen, reporter)
     terminal.show(where, run, f"every row is copied ({copied:,} by this command)", format, rows_copied=copied)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from confiture import commands
-from confiture.cli import options, terminal
+from confiture.cli import options, progress, terminal
 from confiture.cli.hook import environment_of_hook, run_after_switch, words_of_hook
 from confiture.schema_to_schema.outcomes import Limits
 
@@ -41,11 +41,11 @@ def rollback(
     limits = Limits(lock_timeout, give_up_after, max_write_pause, terminate_blockers)
     through = options.pool(pgbouncer, pool, pgbouncer_config)
     if dry_run:
-        with terminal.Reporter() as reporter:
+        with progress.Reporter() as reporter:
             run, found = commands.rollback.rehearse(where, limits, reporter, through, ignore_blockers=ignore_blockers)
         terminal.show_rehearsal(where, run, "rollback", found, format)
         return
-    with terminal.Reporter() as reporter:
+    with progress.Reporter() as reporter:
         run, old, new, place = commands.rollback.execute(where, limits, reporter, through)
     if arguments is not None:
         run_after_switch(arguments, hook or "", environment_of_hook(run.short, new, old), "the source")

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from confiture import commands
-from confiture.cli import options, terminal
+from confiture.cli import options, progress
 from confiture.cli.verify import finish
 from confiture.copy.throttle import Throttle
 
@@ -44,7 +44,7 @@ def run(
         accept_publication=accept_publication,
     )
     chosen = replace(chosen, jobs=jobs, executor=executor, throttle=Throttle(max_rate, max_replica_lag, max_backlog))
-    with terminal.Reporter() as reporter:
+    with progress.Reporter() as reporter:
         commands.setup.execute(where, chosen, {}, reporter)
         commands.migrate.execute(where, chosen, reporter)
         after, result = commands.verify.execute(where, report, False, reporter)

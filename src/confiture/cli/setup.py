@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from confiture import commands
-from confiture.cli import options, terminal
+from confiture.cli import options, progress, terminal
 from confiture.cli.plan import show
 from confiture.states import MIGRATING
 
@@ -53,7 +53,7 @@ def setup(
         show(where, chosen, format, accept_fsync_off=accept_fsync_off)
         return
     wanted = {"encoding": encoding, "locale": locale, "accept_fsync_off": accept_fsync_off}
-    with terminal.Reporter() as reporter:
+    with progress.Reporter() as reporter:
         run = commands.setup.execute(where, chosen, wanted, reporter)
     said = f"setup is done: {run.source_name} -> {run.target_name}, run {run.short}"
     # Of a run in which an earlier migrate was stopped, migrate copies the rest.

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from confiture import commands
-from confiture.cli import options, terminal
+from confiture.cli import options, progress, terminal
 from confiture.commands.endpoints import Endpoints
 from confiture.journal.model import Run
 from confiture.render import outcome
@@ -32,7 +32,7 @@ def verify(
     The command compares every row, and checks foreign keys, constraints, indexes and sequences.
     """
     where = options.where(target, source, project)
-    with terminal.Reporter() as reporter:
+    with progress.Reporter() as reporter:
         after, result = commands.verify.execute(where, report, again, reporter, repair=repair)
     finish(where, after, result, report, format)
 

@@ -1,35 +1,46 @@
-"""The commands of the command line, one per module.
+"""The commands of the command line, one per module; a module is imported when it is first used.
 
 Each resolves the databases, holds the run, performs its step and changes the state of the run. ``endpoints``,
-``holding``, ``options`` and ``driver_errors`` are shared.
+``databases``, ``holding``, ``options`` and ``driver_errors`` are shared.
 """
 
-from confiture.commands import (
-    abort,
-    build,
-    cleanup,
-    cutover,
-    endpoints,
-    follow,
-    grants,
-    init,
-    migrate,
-    options,
-    plan,
-    requests,
-    rollback,
-    setup,
-    verify,
-)
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from confiture.commands import (
+        abort,
+        build,
+        cleanup,
+        cutover,
+        databases,
+        endpoints,
+        follow,
+        grants,
+        holding,
+        init,
+        migrate,
+        options,
+        plan,
+        requests,
+        rollback,
+        setup,
+        verify,
+    )
 
 __all__ = [
     "abort",
     "build",
     "cleanup",
     "cutover",
+    "databases",
     "endpoints",
     "follow",
     "grants",
+    "holding",
     "init",
     "migrate",
     "options",
@@ -39,3 +50,9 @@ __all__ = [
     "setup",
     "verify",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module(f"{__name__}.{name}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from confiture.commands.endpoints import Endpoints, find_run, target_of
+from confiture.commands.databases import find_run, target_of
+from confiture.commands.endpoints import Endpoints
 from confiture.commands.holding import hold_run
 from confiture.journal.model import Run
 from confiture.runner.progress import Progress

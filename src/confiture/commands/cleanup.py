@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from confiture.commands.databases import find_run, source_of, target_of
 from confiture.commands.driver_errors import translated
-from confiture.commands.endpoints import Endpoints, find_run, source_of, target_of
+from confiture.commands.endpoints import Endpoints
 from confiture.commands.holding import hold_run
 from confiture.journal.model import Run
 from confiture.runner.progress import Progress

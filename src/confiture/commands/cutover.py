@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from confiture.commands.endpoints import Endpoints, next_command, refuse_other
+from confiture.commands.databases import refuse_other
+from confiture.commands.endpoints import Endpoints, next_command
 from confiture.commands.holding import hold_run
 from confiture.config import Database
 from confiture.errors import CutoverUnfinished, Refused

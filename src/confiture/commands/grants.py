@@ -7,8 +7,9 @@ from typing import Any
 
 from psycopg import IsolationLevel, sql
 
+from confiture.commands.databases import find_run, source_of, target_of
 from confiture.commands.driver_errors import translated
-from confiture.commands.endpoints import Endpoints, find_run, source_of, target_of
+from confiture.commands.endpoints import Endpoints
 from confiture.config import Database
 from confiture.errors import Refused
 from confiture.plan import grants

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 
 import psycopg
 
+from confiture.commands.databases import find_run, refuse_other, source_of, target_of
 from confiture.commands.driver_errors import translated
-from confiture.commands.endpoints import Endpoints, find_run, next_command, refuse_other, source_of, target_of
+from confiture.commands.endpoints import Endpoints, next_command
 from confiture.config import redact
 from confiture.errors import Blocked, ConfitureError, CutoverUnfinished, DataFailure, Refused
 from confiture.journal import runs, steps

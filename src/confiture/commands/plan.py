@@ -9,8 +9,9 @@ from typing import Any
 
 from confiture import config, mapping
 from confiture.catalog_model import Catalog
+from confiture.commands.databases import both_databases, find_run, target_of
 from confiture.commands.driver_errors import translated
-from confiture.commands.endpoints import Endpoints, both_databases, find_run, target_of
+from confiture.commands.endpoints import Endpoints
 from confiture.commands.options import RunOptions
 from confiture.config import Database
 from confiture.errors import Fault, MissingPrivileges, Refused, UsageError

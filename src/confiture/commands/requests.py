@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from confiture.commands.databases import find_run, target_of
 from confiture.commands.driver_errors import translated
-from confiture.commands.endpoints import Endpoints, find_run, target_of
+from confiture.commands.endpoints import Endpoints
 from confiture.config import Database
 from confiture.copy.throttle import Throttle
 from confiture.copy.throttle import from_json as throttle_from_json

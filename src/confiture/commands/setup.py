@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from confiture import config
+from confiture.commands.databases import both_databases
 from confiture.commands.driver_errors import translated
-from confiture.commands.endpoints import Endpoints, both_databases, next_command
+from confiture.commands.endpoints import Endpoints, next_command
 from confiture.commands.holding import refuse_ending, refuse_lost_schema, storing_blocks, unblock
 from confiture.commands.options import RunOptions
 from confiture.commands.plan import check_publications, mapping_of, plan_run, propose
