@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
 from typing import Annotated, Any, ClassVar, TypedDict, TypeVar
 
 from pydantic import BeforeValidator, PlainSerializer, TypeAdapter
@@ -409,15 +410,21 @@ class DeferredPublication(Deferred):
 #: Kinds that are off while Confiture writes, and that are restored in the commit that opens the database.
 SUSPENDED = (DeferredTrigger, DeferredRule, DeferredCheck, DeferredPublication)
 
-_KINDS: tuple[type[Deferred], ...] = (DeferredIndex, DeferredConstraint, DeferredForeignKey, *SUSPENDED)
-_FORMS: dict[str, TypeAdapter[Deferred]] = {kind.kind: TypeAdapter(kind) for kind in _KINDS}
+_KINDS: dict[str, type[Deferred]] = {
+    kind.kind: kind for kind in (DeferredIndex, DeferredConstraint, DeferredForeignKey, *SUSPENDED)
+}
 #: The values that each kind has; the others are its detail.
 _COMMON = ("table", "name", "definition", "interim", "comment", "status")
 
 
+@cache
+def _form(kind: str) -> TypeAdapter[Deferred]:
+    return TypeAdapter(_KINDS[kind])
+
+
 def deferred_as_json(item: Deferred) -> Json:
     """The form that both databases store: ``kind``, the values that every kind has, and ``detail``."""
-    values: Json = _FORMS[item.kind].dump_python(item, mode="json")
+    values: Json = _form(item.kind).dump_python(item, mode="json")
     common = {name: values.pop(name, None) for name in _COMMON}
     if values.get("interim_name") == item.name:
         del values["interim_name"]
@@ -427,4 +434,4 @@ def deferred_as_json(item: Deferred) -> Json:
 def deferred_from_json(value: Mapping[str, Any]) -> Deferred:
     """The object from the form of :func:`deferred_as_json`."""
     own = {"interim_name": value["name"], **(value["detail"] or {})}
-    return _FORMS[value["kind"]].validate_python({**value, **own})
+    return _form(value["kind"]).validate_python({**value, **own})

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
-
 from confiture import __version__
 from confiture.errors import Held, Refused
 from confiture.failpoints import failpoint
 from confiture.journal.model import LEASE_SECONDS
-from confiture.journal.tables import migration, state_edge
+from confiture.postgres.connection import only_row
 from confiture.postgres.session import Session, Transaction
 from confiture.sql import control_migrations
 from confiture.states import EDGES
@@ -19,7 +17,7 @@ def version(tx: Transaction) -> int | None:
     row = tx.pg.execute("SELECT pg_catalog.to_regclass('confiture.migration')").fetchone()
     if row is None or row[0] is None:
         return None
-    found: int | None = tx.sa.execute(sa.select(sa.func.max(migration.c.version))).scalar_one()
+    found: int | None = only_row(tx.pg.execute("SELECT max(version) FROM confiture.migration"))[0]
     return found
 
 
@@ -40,13 +38,11 @@ def install(tx: Transaction) -> None:
     for step in control_migrations():
         if step.version > have:
             tx.pg.execute(step.text.encode())
-            row = {"version": step.version, "name": step.name, "tool_version": __version__}
-            tx.sa.execute(sa.insert(migration).values(row))
-    known = {(r.from_state, r.to_state) for r in tx.sa.execute(sa.select(state_edge))}
+            tx.pg.execute(_INSTALLED, (step.version, step.name, __version__))
+    known = set(tx.pg.execute("SELECT from_state, to_state FROM confiture.state_edge"))
     for edge in EDGES:
         if (edge.source, edge.target) not in known:
-            row = {"from_state": edge.source, "to_state": edge.target, "fired_by": edge.trigger}
-            tx.sa.execute(sa.insert(state_edge).values(row))
+            tx.pg.execute(_EDGE, (edge.source, edge.target, edge.trigger))
 
 
 def keep_up(session: Session) -> None:
@@ -75,6 +71,8 @@ def keep_up(session: Session) -> None:
     failpoint("upgrade.after_commit")
 
 
+_INSTALLED = "INSERT INTO confiture.migration (version, name, tool_version) VALUES (%s, %s, %s)"
+_EDGE = "INSERT INTO confiture.state_edge (from_state, to_state, fired_by) VALUES (%s, %s, %s)"
 #: Read by the columns that every version has.
 _AT_WORK = """
 SELECT host, pid, command FROM confiture.runner r

@@ -17,8 +17,6 @@ def _at(name: str) -> Column[object]:
     return Column(name, DateTime(timezone=True))
 
 
-migration = _table("migration", Column("version", Integer), Column("name", Text), Column("tool_version", Text))
-state_edge = _table("state_edge", Column("from_state", Text), Column("to_state", Text), Column("fired_by", Text))
 run = _table(
     "run",
     Column("id", UUID(as_uuid=True), primary_key=True),

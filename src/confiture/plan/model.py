@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -236,7 +236,7 @@ class Plan:
 
     def as_json(self) -> dict[str, Any]:
         """The form stored in the journal."""
-        return dict(_PLAN.dump_python(self, mode="json"))
+        return dict(_plan_form().dump_python(self, mode="json"))
 
     @cached_property
     def hash(self) -> str:
@@ -253,16 +253,23 @@ def _tables(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{counted(len(names), 'table')} ({some(names, NAMES_SHOWN)})"
 
 
-_PLAN = TypeAdapter(Plan)
+@cache
+def _plan_form() -> TypeAdapter[Plan]:
+    return TypeAdapter(Plan)
+
+
+@cache
+def _table_form() -> TypeAdapter[TablePlan]:
+    return TypeAdapter(TablePlan)
 
 
 def plan_from_json(value: dict[str, Any]) -> Plan:
     """The plan from the form that the journal stores."""
-    return _PLAN.validate_python(value)
+    return _plan_form().validate_python(value)
 
 
 def table_signature(table: TablePlan) -> str:
     """Identifies the rows of one table: plans with equal signatures copy the same rows."""
-    value = TypeAdapter(TablePlan).dump_python(table, mode="json")
+    value = _table_form().dump_python(table, mode="json")
     kept = ("target", "source", "only", "columns", "where", "key")
     return json.dumps({k: value[k] for k in kept}, sort_keys=True)

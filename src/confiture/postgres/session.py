@@ -6,14 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property
 from math import ceil
-from threading import Lock
+from typing import TYPE_CHECKING
 
 import psycopg
-import sqlalchemy as sa
 from psycopg import IsolationLevel, sql
-from sqlalchemy.pool import NullPool
 
 from confiture.config import Database
 from confiture.failpoints import armed, failpoint
@@ -24,14 +22,12 @@ from confiture.postgres.failure import name_role
 from confiture.postgres.profile import BRIEF_LOCK, PROFILE, profile_sql
 from confiture.types import Backend
 
+if TYPE_CHECKING:
+    import sqlalchemy
+
 #: Until a process has recorded its sessions, no takeover can find it. If it freezes, the server ends its idle
 #: transaction after this time.
 CLAIM_TIMEOUT = "20s"
-
-#: The connection that the engine is to use next.
-_GIVEN: ContextVar[Pg] = ContextVar("given")
-#: While the first connection is examined, no other thread may use the engine.
-_EXAMINED = Lock()
 
 #: Surrounds what is done in a transaction, given its session and whether it only reads.
 Enrol = Callable[["Session", bool], AbstractContextManager[None]]
@@ -55,12 +51,34 @@ def enrolling(enrol: Enrol | None, *, outermost: bool = False) -> Iterator[bool]
         _ENROL.reset(token)
 
 
+class _Core:
+    """SQLAlchemy Core over one connection, made when a transaction first asks for it."""
+
+    def __init__(self, pg: Pg) -> None:
+        self._pg = pg
+
+    @cached_property
+    def connection(self) -> sqlalchemy.Connection:
+        from confiture.postgres import core  # only what works with the journal's tables needs SQLAlchemy
+
+        return core.over(self._pg)
+
+    def close(self) -> None:
+        if "connection" in vars(self):
+            self.connection.invalidate()  # closes without a rollback, which a broken connection could not answer
+
+
 @dataclass(frozen=True, slots=True)
 class Transaction:
     """An open transaction: ``pg`` moves data, ``sa`` reads and writes the journal; both are one."""
 
     pg: Pg
-    sa: sa.Connection
+    _core: _Core
+
+    @property
+    def sa(self) -> sqlalchemy.Connection:
+        """SQLAlchemy Core in this transaction."""
+        return self._core.connection
 
 
 class Session:
@@ -83,7 +101,7 @@ class Session:
         self._path = database.search_path if user_sql else None
         self._pg: Pg | None = None
         self._backend: Backend | None = None
-        self._sa: sa.Connection | None = None
+        self._core: _Core | None = None
 
     @property
     def pg(self) -> Pg:
@@ -106,12 +124,6 @@ class Session:
             self._backend = backend_of(pg)
         return self._backend
 
-    def _core(self) -> sa.Connection:
-        pg = self.pg
-        if self._sa is None:
-            self._sa = _core_of(pg)
-        return self._sa
-
     @contextmanager
     def transaction(self, *, isolation: IsolationLevel | None = None, read_only: bool = False) -> Iterator[Transaction]:
         """BEGIN with the profile, COMMIT at the end, ROLLBACK if anything is raised.
@@ -121,7 +133,8 @@ class Session:
         """
         ended = False
         try:
-            core, pg = self._core(), self.pg
+            pg = self.pg
+            core = self._core = self._core or _Core(pg)
             pg.isolation_level = isolation or IsolationLevel.READ_COMMITTED
             pg.read_only = read_only
             with pg.transaction():
@@ -137,8 +150,8 @@ class Session:
             if ended:
                 failpoint("commit.after")
                 self._lose_answer()
-        except (sa.exc.DBAPIError, psycopg.errors.InsufficientPrivilege) as error:
-            cause = _driver_error(error) if isinstance(error, sa.exc.DBAPIError) else error
+        except Exception as error:
+            cause = _driver_error(error)
             if isinstance(cause, psycopg.Error) and self._pg is not None and not self._pg.closed:
                 name_role(cause, self._pg.info.user)
             if cause is error:
@@ -160,12 +173,12 @@ class Session:
 
     def close(self) -> None:
         """Close the connection if there is one; the session may be used again."""
-        if self._sa is not None:
-            self._sa.invalidate()  # closes without a rollback, which a broken connection could not answer
+        if self._core is not None:
+            self._core.close()
         if self._pg is not None:
             self._pg.close()
         self._pg = None
-        self._sa = None
+        self._core = None
 
     def __enter__(self) -> Session:
         return self
@@ -199,29 +212,10 @@ def _within(budget: Budget | None, pg: Pg) -> Iterator[None]:
         budget.release(pg)
 
 
-@cache
-def _engine() -> sa.Engine:
-    """One engine for all sessions: it compiles each statement once, and asks a server for its version once."""
-    return sa.create_engine(
-        "postgresql+psycopg://",
-        creator=_GIVEN.get,
-        poolclass=NullPool,
-        pool_reset_on_return=None,
-        use_native_hstore=False,  # which would be looked up
-    )
-
-
-def _core_of(pg: Pg) -> sa.Connection:
-    with _EXAMINED:
-        token = _GIVEN.set(pg)
-        try:
-            return _engine().connect().execution_options(isolation_level="AUTOCOMMIT")
-        finally:
-            _GIVEN.reset(token)
-
-
-def _driver_error(error: sa.exc.DBAPIError) -> BaseException:
-    return error.orig if isinstance(error.orig, psycopg.Error) else error
+def _driver_error(error: Exception) -> Exception:
+    """The driver's error that an error of SQLAlchemy is about, else the error itself."""
+    about = getattr(error, "orig", None)
+    return about if isinstance(about, psycopg.Error) else error
 
 
 def brief_lock(tx: Transaction) -> None:
