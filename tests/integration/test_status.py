@@ -22,6 +22,7 @@ from confiture.status.facts import Report, RunReport, Severity
 from confiture.status.report import report
 from conftest import Confiture
 from forked import Forks
+from imported import modules_of, of_confiture
 from live import LiveRun, Quiet
 from servers import Databases, TestDatabase
 
@@ -30,6 +31,10 @@ CREATE TABLE item (id int PRIMARY KEY, name text);
 INSERT INTO item SELECT n, 'n' || n FROM generate_series(1, 90) n;
 """
 NEW = "CREATE TABLE item (id int PRIMARY KEY, name text NOT NULL UNIQUE);"
+
+
+#: Modules of Confiture that a report needs.
+MODULES = 60
 
 
 class Move:
@@ -113,6 +118,16 @@ def test_status_reports_each_state_with_the_next_command(move: Move) -> None:
         served = "target" if name in ("cutover", "cleanup") else "source"
         assert found.runs[0].writes_served_by == served
         assert f"({served})" in render.text(found)
+
+
+@pytest.mark.parametrize("form", ["text", "json", "nagios", "openmetrics"])
+def test_status_imports_neither_sqlalchemy_nor_the_planner(move: Move, form: str) -> None:
+    move.reach("migrating")
+    imported = modules_of("status", "--target", move.target.conninfo, "--format", form, "--all", code="0")
+    assert imported & {"sqlalchemy", "transitions", "rich.console"} == set()
+    layers = {name.split(".")[1] for name in of_confiture(imported) if "." in name}
+    assert layers & {"build", "catalog", "compare", "ddl", "mapping", "plan", "runner"} == set()
+    assert len(of_confiture(imported)) <= MODULES, of_confiture(imported)
 
 
 def test_a_killed_runner_with_unfinished_work_is_critical_immediately(move: Move) -> None:

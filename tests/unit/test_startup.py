@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from typing import Any
@@ -13,33 +12,12 @@ import typer
 from confiture.cli import app
 from confiture.cli.command import Later
 from confiture.cli.help_texts import SUMMARIES
+from imported import modules_of, of_confiture
 
 #: The libraries that only commands need, and rich, which draws their progress.
 LIBRARIES = {"sqlalchemy", "psycopg", "yaml", "transitions", "tenacity", "rich"}
 #: The modules that print a help: four of the command line, the errors, the log and the package.
 MODULES = 7
-
-
-def modules_of(*words: str, **environment: str) -> set[str]:
-    """The modules that the command line imports."""
-    program = (
-        "import sys, runpy\n"
-        "try: runpy.run_module('confiture', run_name='__main__')\n"
-        "except SystemExit: pass\n"
-        "finally: print('\\n', *sys.modules, file=sys.stderr)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, *words],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return set(done.stderr.splitlines()[-1].split())
-
-
-def of_confiture(modules: set[str]) -> set[str]:
-    return {name for name in modules if name.partition(".")[0] == "confiture"}
 
 
 def commands() -> dict[str, Later]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
-from rich.console import Console
 
 from confiture.cli import command, exit_codes, options, terminal
 from confiture.config import find_project
@@ -143,11 +142,10 @@ def _waited(look: Any, state: State, timeout: float) -> Report:
 
 def _watch(look: Any, seconds: float, format: Form, every: bool) -> None:
     """Print reports until interrupted. On a terminal, each report replaces the previous report."""
-    console = Console(highlight=False)
     while True:
         found: Report = look()
-        if console.is_terminal:
-            console.clear()
+        if _on_terminal():
+            terminal.emit(_CLEAR, as_it_is=True, end="")
         _print(found, format, every)
         time.sleep(seconds)
 
@@ -157,13 +155,19 @@ def _height() -> int | None:
     return shutil.get_terminal_size().lines if sys.stdout.isatty() else None
 
 
+#: What empties a terminal, and moves its cursor to the first line.
+_CLEAR = "\x1b[2J\x1b[H"
 _COLOURS = {Severity.OK: "32", Severity.WARNING: "33", Severity.CRITICAL: "31;1", Severity.UNKNOWN: "35"}
 
 
+def _on_terminal() -> bool:
+    """Whether control sequences are obeyed; FORCE_COLOR says so too."""
+    return bool(os.environ.get("FORCE_COLOR")) or (sys.stdout.isatty() and os.environ.get("TERM") != "dumb")
+
+
 def _coloured(text: str) -> str:
-    """The report with its severities in colour on a terminal, unless NO_COLOR is set; FORCE_COLOR is obeyed too."""
-    forced, refused = bool(os.environ.get("FORCE_COLOR")), bool(os.environ.get("NO_COLOR"))
-    if refused or not (forced or (sys.stdout.isatty() and os.environ.get("TERM") != "dumb")):
+    """The report with its severities in colour on a terminal, unless NO_COLOR is set."""
+    if os.environ.get("NO_COLOR") or not _on_terminal():
         return text
     words = "|".join(severity.name for severity in Severity)
 

@@ -35,13 +35,14 @@ def print_error(error: ConfitureError, *, verbose: bool = False) -> None:
             print(f"  {visible(part)}", file=sys.stderr)
 
 
-def emit(text: str, *, as_it_is: bool = False) -> None:
+def emit(text: str, *, as_it_is: bool = False, end: str = "\n") -> None:
     """Print a result. End the command without an error when the reader has closed the pipe, as in ``| head``.
 
     :param as_it_is: print control characters unchanged, for the text of a file.
+    :param end: what follows the text.
     """
     try:
-        print(text if as_it_is else visible(text), flush=True)
+        print(text if as_it_is else visible(text), end=end, flush=True)
     except BrokenPipeError:
         to_nowhere(sys.stdout.fileno())
         raise typer.Exit(exit_codes.BROKEN_PIPE) from None
