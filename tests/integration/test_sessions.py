@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import signal
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
+import sqlalchemy as sa
 
 from confiture import config
 from confiture.compare import checksum
 from confiture.errors import Refused
 from confiture.journal import chunks
+from confiture.postgres import core
 from confiture.postgres.session import Session
 from forked import Forks
 from live import LiveRun
@@ -47,6 +51,49 @@ def test_a_session_prepares_no_statement(live: LiveRun) -> None:
                 tx.pg.execute("SELECT v FROM public.item WHERE id = %s", (number,))
         with session.transaction() as tx:
             assert tx.pg.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (0,)
+
+
+ADD = sa.text("INSERT INTO public.item VALUES (1000, 'added')")
+
+
+@pytest.fixture
+def session(live: LiveRun) -> Iterator[Session]:
+    core._engine.cache_clear()  # so that it meets its first connection in the test
+    with Session(config.resolve(live.source.conninfo, live.project), "test") as opened:
+        yield opened
+
+
+def test_a_statement_of_sqlalchemy_is_part_of_the_transaction(live: LiveRun, session: Session) -> None:
+    with session.rehearsal() as tx:
+        tx.pg.execute("INSERT INTO public.item VALUES (999, 'before')")
+        tx.sa.execute(ADD)
+    assert live.source.value("SELECT count(*) FROM item") == 60
+    with session.transaction() as tx:
+        tx.sa.execute(ADD)
+        assert live.source.value("SELECT count(*) FROM item") == 60
+    assert live.source.value("SELECT count(*) FROM item") == 61
+
+
+def test_a_transaction_whose_connection_is_lost_writes_nothing(live: LiveRun, session: Session) -> None:
+    def lose_and_write() -> None:
+        with session.transaction() as tx:
+            session.close()
+            assert session.pg.closed is False  # another connection, outside of the transaction
+            tx.sa.execute(ADD)
+
+    with pytest.raises(psycopg.Error):
+        lose_and_write()
+    with session.transaction() as tx:
+        assert tx.sa.execute(sa.text("SELECT count(*) FROM public.item")).scalar_one() == 60
+
+
+@pytest.mark.parametrize("statement", ["SELECT 1/0", "SELECT pg_terminate_backend(pg_backend_pid())"])
+def test_the_error_of_the_driver_leaves_a_transaction(session: Session, statement: str) -> None:
+    for _ in range(2):  # the second time over another connection, when the first was ended
+        with pytest.raises(psycopg.Error), session.transaction() as tx:
+            tx.sa.execute(sa.text(statement))
+    with session.transaction() as tx:
+        assert tx.sa.execute(sa.text("SELECT 1")).scalar_one() == 1
 
 
 def test_two_sessions_claim_different_chunks(live: LiveRun, forks: Forks) -> None:

@@ -34,7 +34,7 @@ NEW = "CREATE TABLE item (id int PRIMARY KEY, name text NOT NULL UNIQUE);"
 
 
 #: Modules of Confiture that a report needs.
-MODULES = 60
+MODULES = 55
 
 
 class Move:
