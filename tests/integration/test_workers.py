@@ -292,3 +292,24 @@ def test_a_number_of_jobs_that_makes_no_sense_is_refused(move: SmallMove, jobs: 
     ended = move.run("migrate", "--jobs", jobs, code=2)
     assert "--jobs" in ended.err
     assert move.chunks("post") == []
+
+
+@pytest.mark.parametrize("move", ["copy"], indirect=True)
+def test_a_runner_killed_anywhere_in_a_copy_with_workers_is_continued(
+    forks: Forks, move: SmallMove, databases: Databases
+) -> None:
+    for point in ("plan.before_commit:2", "plan.after_commit:3", "claim.before_commit:2", "claim.after_commit:4"):
+        ended = start(forks, move, CONFITURE_FAILPOINT=point).wait()
+        assert ended.code == -signal.SIGKILL, point
+    assert_finishes(move, databases, "--jobs", "2")
+
+
+def test_jobs_are_reduced_to_what_the_connections_permit(databases: Databases, tmp_path: Path) -> None:
+    move = small_move.make(databases, tmp_path)
+    move.run("setup", "--mapping", str(move.mapping))  # a chunk for each table
+    limit = int(move.source.value("SELECT current_setting('max_connections')::int"))
+    ended = move.run("migrate", "--jobs", "200")
+    assert "instead of 200: the server has" in ended.err
+    assert "connections to spare, and each job needs 4" in ended.err
+    assert 0 < len(workers(move)) <= 3 < limit / 4
+    move.run("verify")

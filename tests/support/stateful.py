@@ -44,8 +44,8 @@ STEPS = ("setup", "migrate", "verify", "cutover", "rollback", "cleanup", "abort"
 #: Exit codes of success and of every expected failure, but never 1, a defect. 2 also occurs if a killed setup has not
 #: recorded the mapping.
 CODES = {0, 2, 4, 6, 7, 8, 9, 10, 128 + signal.SIGTERM}
-#: The command may also be killed at a crash point, or lose its connection there or by a takeover.
-KILLED_CODES = CODES | {-signal.SIGKILL, 3}
+#: The command may also be killed at a crash point, or lose its connection or its workers there or by a takeover.
+KILLED_CODES = CODES | {-signal.SIGKILL, 3, 5}
 PAUSED = "paused on request"
 WAITING = "waiting for a lock on"
 #: Makes the lease expire.
@@ -69,8 +69,8 @@ class AnyCommands(RuleBasedStateMachine):
     target_server: Server
     forks: Forks
 
-    @initialize(partitioned=st.booleans())
-    def begin(self, partitioned: bool) -> None:
+    @initialize(partitioned=st.booleans(), jobs=st.sampled_from((1, 1, 1, 2)))
+    def begin(self, partitioned: bool, jobs: int) -> None:
         self.databases = Databases(self.server)
         self.apart = Databases(self.target_server)
         self.folder = tempfile.TemporaryDirectory()
@@ -84,6 +84,7 @@ class AnyCommands(RuleBasedStateMachine):
             chunk_rows=8,
         )
         self.partitioned = partitioned
+        self.jobs = jobs
         self.readers: list[psycopg.Connection[Any]] = []
         self._said = ""
         self.model = {n: n for n in range(1, 31)}
@@ -249,7 +250,8 @@ class AnyCommands(RuleBasedStateMachine):
 
     def _arguments(self, step: str) -> list[str]:
         short = ("--give-up-after", "1") if step in ("cutover", "rollback") else ()
-        return [*self.live.arguments(step), *short]
+        jobs = ("--jobs", str(self.jobs)) if step == "migrate" else ()
+        return [*self.live.arguments(step), *short, *jobs]
 
     def _command(self, step: str, **environment: str) -> int:
         running = self.forks.start(self._arguments(step), self.live.project, **environment)

@@ -2,7 +2,7 @@
 
 A worker process acts under the epoch of its runner. Its server processes are recorded with those of the runner before
 they lock anything, so that a takeover ends them too, and each of its writing transactions checks that its runner has
-not ended (docs/invariants.md, I-7.12).
+not ended (docs/invariants.md, I-7.8).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -100,7 +100,7 @@ class _Process:
 
 @contextmanager
 def _without_main() -> Iterator[None]:
-    """A process that is spawned in the block does not import the main module again, which no task needs.
+    """A process that is started in the block does not import the main module again, which no task needs.
 
     The main module may be a script that has no guard against that.
     https://docs.python.org/3/library/multiprocessing.html#the-spawn-and-forkserver-start-methods
@@ -119,14 +119,20 @@ class Processes:
     Each one has an executor of its own, because the death of one process breaks all processes of an executor.
 
     :param slots: the number of processes.
+    :param modules: of the tasks.
     """
 
     depth = DEPTH
     died: tuple[type[BaseException], ...] = (BrokenProcessPool,)
 
-    def __init__(self, context: Context, slots: int) -> None:
+    def __init__(self, context: Context, slots: int, modules: Sequence[str]) -> None:
         self.slots = slots
         self._context = context
+        # A process that is forked from the runner would share its connections, and its locks in whatever state they
+        # are. A server process, which has no more than the modules of the tasks, forks the workers.
+        forks = "forkserver" in multiprocessing.get_all_start_methods()
+        self._start = multiprocessing.get_context("forkserver" if forks else "spawn")
+        self._start.set_forkserver_preload(list(modules))
         self._processes = [_Process() for _ in range(slots)]
 
     def submit(
@@ -146,8 +152,7 @@ class Processes:
 
     def _executor(self, process: _Process) -> Executor:
         if process.executor is None:
-            # A forked process would share the connections of the runner, and its locks in whatever state they are.
-            process.executor = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+            process.executor = ProcessPoolExecutor(1, mp_context=self._start)
             with _without_main():
                 process.pid = process.executor.submit(worker.prepare, logging.getLogger("confiture").level)
         return process.executor

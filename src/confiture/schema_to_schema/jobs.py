@@ -12,6 +12,7 @@ from confiture.journal.model import TableProgress
 from confiture.plan.model import Plan
 from confiture.runner.context import Context
 from confiture.runner.workers import Here, Pool, Processes
+from confiture.schema_to_schema import copy_chunk
 from confiture.schema_to_schema.preconditions import connections
 from confiture.types import counted
 
@@ -41,7 +42,7 @@ def pool(
         if asked is not None:
             context.progress.say(f"{counted(max(most, 1), 'job')} instead of {asked}: {why}")
         wanted = most
-    return Processes(context, wanted) if wanted > 1 else Here(context)
+    return Processes(context, wanted, (copy_chunk.__name__,)) if wanted > 1 else Here(context)
 
 
 def _cluster(context: Context, executor: str, asked: int | None) -> Pool:
