@@ -207,9 +207,7 @@ def found(live: LiveRun, name: str, kind: Kind) -> Iterator[tuple[str, bool]]:
     """Each corruption, and whether it changes the sum of its rows."""
     run = live.target.run_schema.removeprefix("confiture_")
     source, target = (config.resolve(d.conninfo, live.project) for d in (live.source, live.target))
-    plan = plan_from_json(live.target.value("SELECT plan FROM confiture.run"))
-    table = next(t for t in plan.tables if t.target.name == name)
-    job = RunTable(table, live.target.run_schema)
+    job = job_of(live, name)
     with Session(source, "test", run) as one, Session(target, "test", run) as other:
         with one.transaction(read_only=True) as a, other.rehearsal() as b:
             hashing = checksum.agree(a, b, recode=False)
@@ -222,6 +220,11 @@ def found(live: LiveRun, name: str, kind: Kind) -> Iterator[tuple[str, bool]]:
                     yield statement, here != summed(b, job, "target", hashing, span)
 
 
+def job_of(live: LiveRun, name: str) -> RunTable:
+    plan = plan_from_json(live.target.value("SELECT plan FROM confiture.run"))
+    return RunTable(next(t for t in plan.tables if t.target.name == name), live.target.run_schema)
+
+
 def summed(tx: Transaction, job: RunTable, side: checksum.Side, hashing: Hashing, span: KeyRange) -> Sum:
     return checksum.range_sum(tx, job, side, hashing, span)
 
@@ -231,6 +234,20 @@ def test_each_corruption_changes_a_checksum(live: LiveRun, name: str) -> None:
     results = list(found(live, name, TABLES[name]))
     assert len(results) == EACH
     assert [statement for statement, differs in results if not differs] == []
+
+
+def test_each_row_adds_two_unrelated_numbers(live: LiveRun) -> None:
+    source, target = (config.resolve(d.conninfo, live.project) for d in (live.source, live.target))
+    with Session(source, "test") as one, Session(target, "test") as other:
+        with one.transaction(read_only=True) as a, other.transaction(read_only=True) as b:
+            hashing = checksum.agree(a, b, recode=False)
+            job = job_of(live, next(iter(TABLES)))
+            rows = [KeyRange((str(n),), (str(n + 1),)) for n in range(10, 20 * EACH + 1, 10)]
+            sums = [summed(a, job, "source", hashing, row) for row in rows]
+    for sizes in ([s.first for s in sums], [s.second for s in sums]):
+        assert len(set(sizes)) == len(rows)
+    # Of unrelated numbers, one in 256 has the same last byte.
+    assert sum((int(s.first) ^ int(s.second)) % 256 == 0 for s in sums) < len(rows) / 20
 
 
 def test_another_spelling_of_a_value_changes_no_checksum(live: LiveRun) -> None:

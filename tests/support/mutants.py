@@ -50,6 +50,13 @@ _OLD_STORAGE = (
     "(SELECT r.relfilenode FROM pg_class r WHERE r.oid = m.oid)",
 )
 
+#: Combines the rows of a range by an exclusive OR.
+_COMBINED_BY_XOR = (
+    "sql/checksum.sql",
+    "coalesce(sum({first}), 0)::text, coalesce(sum({second}), 0)::text",
+    "coalesce(bit_xor({first}), 0)::text, coalesce(bit_xor({second}), 0)::text",
+)
+
 MUTANTS = (
     Mutant(
         "the fence on the target",
@@ -249,8 +256,8 @@ MUTANTS = (
     Mutant(
         "hashes that differ are not compared",
         "compare/checksum.py",
-        'Hashing("record" if a == b else "md5", recode)',
-        'Hashing("record", recode)',
+        'own if a == b else Hashing("md5", recode)',
+        "own",
         _in("integration", "sessions", "different_hashes"),
     ),
     Mutant(
@@ -366,12 +373,52 @@ MUTANTS = (
         _in("acceptance", "rollback"),
     ),
     Mutant(
-        "the checksum combines mixed hashes in two ways",
+        "rows add mixed hashes to the sums",
         "sql/checksum.sql",
-        "hash_record_extended(ROW(int8send(hash_record_extended({row}, 0))), 0)",
-        "hash_record_extended({row}, 0)",
-        _in("integration", "checksum", "swapped"),
-        too=(("sql/checksum.sql", "coalesce(bit_xor(h), 0)::text", "'0'::text"),),
+        "\nhashint4extended({seed}, h)\n",
+        "\nh\n",
+        _in("integration", "checksum_power", "each_corruption"),
+        too=(_COMBINED_BY_XOR,),
+    ),
+    Mutant(
+        "equal rows do not cancel in the sums",
+        *_COMBINED_BY_XOR,
+        _in("integration", "checksum_power", "each_corruption"),
+    ),
+    Mutant(
+        "each row adds two unrelated numbers",
+        "compare/checksum.py",
+        "MIXED = (1, 0x5BD1E995)",
+        "MIXED = (1, 1)",
+        _in("integration", "checksum_power", "unrelated"),
+    ),
+    Mutant(
+        "the place of a column is in its hash",
+        "compare/checksum.py",
+        '{"seed": sql.Literal(number * SEED % 2**63), "small_seed": sql.Literal(number * SEED % 2**31)}',
+        '{"seed": sql.Literal(SEED % 2**63), "small_seed": sql.Literal(SEED % 2**31)}',
+        _in("integration", "checksum_power", "each_corruption"),
+    ),
+    Mutant(
+        "every column is in the checksum",
+        "compare/checksum.py",
+        "return _hash([(p, _value(p, side)) for p in job.table.columns], hashing)",
+        "return _hash([(p, _value(p, side)) for p in job.table.columns[:-1]], hashing)",
+        _in("integration", "checksum_power", "each_corruption"),
+    ),
+    Mutant(
+        "a NULL leaves the other columns in the hash",
+        "sql/checksum.sql",
+        "coalesce(hashtextextended({value}, {seed}), 0)",
+        "hashtextextended({value}, {seed})",
+        _in("integration", "checksum_power", "each_corruption"),
+    ),
+    Mutant(
+        "all 64 bits of a number are in its hash",
+        "sql/checksum.sql",
+        "coalesce(hashint4extended({small_seed}, {value}), 0)",
+        "coalesce(hashint8extended({value}, {seed}), 0)",
+        _in("integration", "checksum_power", "each_corruption"),
     ),
     Mutant(
         "a constantly changing row is not a difference",

@@ -1,8 +1,12 @@
 """The checksum of every row, and the rows behind a checksum that differs.
 
-Row hash ``h = hash_record_extended(ROW(canon(col), ...), 0)``, remixed as
-``hash_record_extended(ROW(int8send(h)), 0)``; per unit count, sum, bit_xor. Without the remix the hash
-is linear and values swapped between rows cancel (docs/invariants.md, I-6.1).
+The hash of a row has 64 bits: the exclusive OR of the hashes of its columns, each with a seed of its own. A set of rows
+has a count and two sums: each row adds two numbers that are mixed from its hash by two independent functions. Without
+the mixing, the sums of each column would add up by themselves, and values swapped between two rows would cancel
+(docs/invariants.md, I-6.1).
+
+Two different rows have the same hash with a probability of 2^-64. Rows with different hashes leave both sums unchanged
+with a probability of 2^-128. The hashes are not cryptographic: they detect faults, not an attacker who chooses values.
 """
 
 from __future__ import annotations
@@ -37,11 +41,32 @@ DIFFERENCES_MOST = 1_000
 #: Buckets compared row by row with one scan of the table.
 BUCKETS_AT_ONCE = 64
 
+#: Of the two numbers that a row adds to the sums.
+MIXED = (1, 0x5BD1E995)
+#: Multiples of it are the seeds of columns: different, and with about as many ones as zeros among their 64 bits.
+SEED = 0x9E3779B97F4A7C15
+#: Wire types with a hash function whose result depends on every bit of the value, and on nothing else.
+_HASHED = {"boolean", "smallint", "integer", "bigint", "uuid"}
+
+
+def _literal(expression: str, wire: str, canon: str) -> Projected:
+    return Projected("", f"({expression})", None, wire, None, canon, binary=True)
+
+
 #: One value of each way of hashing; both servers must agree on its hash.
 PROBE = (
-    "ROW(true, 7::int2, -5::int4, '\\x00ff'::bytea, '2000-02-29'::date,"
-    " 'f47ac10b-58cc-4372-a567-0e02b2c3d479'::uuid, int8send(4294967291), float8send('-0'),"
-    " timestamp_send('294276-12-31 23:59:59.999999'), 'Straße'::text COLLATE \"C\", NULL::int4)"
+    _literal("true", "boolean", "as_is"),
+    _literal("7::int2", "smallint", "as_is"),
+    _literal("-5::int4", "integer", "as_is"),
+    _literal("4294967291::int8", "bigint", "int8send"),
+    _literal("'f47ac10b-58cc-4372-a567-0e02b2c3d479'::uuid", "uuid", "as_is"),
+    _literal("'Straße'::text", "text", "collated"),
+    _literal("'[0:1]={1,2}'::int[]", "integer[]", "text"),
+    _literal("'\\x00ff'::bytea", "bytea", "as_is"),
+    _literal("'2000-02-29'::date", "date", "as_is"),
+    _literal("'-0'::float8", "double precision", "float8send"),
+    _literal("'294276-12-31 23:59:59.999999'::timestamp", "timestamp without time zone", "timestamp_send"),
+    _literal("NULL::int4", "integer", "as_is"),
 )
 
 
@@ -49,28 +74,30 @@ PROBE = (
 class Hashing:
     """How rows are hashed on both servers.
 
-    :ivar kind: ``record`` or, where the servers disagree on it, ``md5`` of the text.
+    :ivar kind: ``own`` functions of the types or, where the servers disagree on them, ``md5`` of the text.
     :ivar recode: encodings differ, so text is compared as UTF-8 bytes.
     """
 
-    kind: Literal["record", "md5"]
+    kind: Literal["own", "md5"]
     recode: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """Count and combined hashes of a set of rows, whatever their order."""
+    """Count of a set of rows, and both sums of what each row adds, whatever their order."""
 
     rows: int
-    total: str
-    xor: str
+    first: str
+    second: str
 
 
 def agree(source: Transaction, target: Transaction, *, recode: bool) -> Hashing:
     """Hash fixed literals on both servers: they prove that the hashes mean the same (I-6.4)."""
-    query = raw(f"SELECT hash_record_extended({PROBE}, 0)")
+    own = Hashing("own", recode)
+    values = [(p, raw(p.expression)) for p in PROBE]
+    query = _template("probe").format(hash=_hash(values, own), **_mixed(own))
     a, b = source.pg.execute(query).fetchone(), target.pg.execute(query).fetchone()
-    return Hashing("record" if a == b else "md5", recode)
+    return own if a == b else Hashing("md5", recode)
 
 
 # Expressions ---------------------------------------------------------------------------------------
@@ -88,17 +115,38 @@ def _value(p: Projected, side: Side) -> sql.Composed:
 
 
 def _row_hash(job: RunTable, side: Side, hashing: Hashing) -> sql.Composed:
-    values = [comparable(_value(p, side), p, recode=hashing.recode) for p in job.table.columns]
-    return _hash(values, hashing)
+    return _hash([(p, _value(p, side)) for p in job.table.columns], hashing)
 
 
-def _hash(values: Sequence[sql.Composed], hashing: Hashing) -> sql.Composed:
+def _hash(values: Sequence[tuple[Projected, sql.Composable]], hashing: Hashing) -> sql.Composed:
+    """The hash of a row of values, each of its column's wire type."""
     if not values:
         return sql.Composed([sql.SQL("0::bigint")])
-    row = sql.SQL("ROW({})").format(sql.SQL(", ").join(values))
+    forms = [comparable(value, p, recode=hashing.recode) for p, value in values]
     if hashing.kind == "md5":
-        return _template("hash_by_md5").format(row=row)
-    return _template("hash").format(row=row)
+        return _template("hash_by_md5").format(values=sql.SQL(", ").join(forms))
+    hashed: list[sql.Composed] = []
+    others: list[sql.Composed] = []
+    for number, ((p, value), form) in enumerate(zip(values, forms, strict=True), 1):
+        seeds = {"seed": sql.Literal(number * SEED % 2**63), "small_seed": sql.Literal(number * SEED % 2**31)}
+        if p.wire in _HASHED:
+            hashed.append(_template(f"hash_of_{p.wire}").format(value=value, **seeds))
+        elif p.canon in ("text", "collated") and not hashing.recode:
+            hashed.append(_template("hash_of_text").format(value=form, **seeds))
+        else:
+            others.append(form)
+    if others:
+        hashed.append(
+            _template("hash_of_row").format(values=sql.SQL(", ").join(others), seed=sql.Literal(SEED % 2**63))
+        )
+    return sql.SQL(" # ").join(hashed)
+
+
+def _mixed(hashing: Hashing) -> dict[str, sql.Composed]:
+    """The two numbers that a row adds to the sums, from its hash ``h``."""
+    block = _template("mixed_by_md5" if hashing.kind == "md5" else "mixed")
+    first, second = (block.format(seed=sql.Literal(seed)) for seed in MIXED)
+    return {"first": first, "second": second}
 
 
 def _from(job: RunTable, side: Side) -> sql.Composed:
@@ -115,8 +163,7 @@ def _bucket(job: RunTable, side: Side, hashing: Hashing, buckets: int) -> sql.Co
     """A number below ``buckets`` from the key's image, or from the whole row without a key."""
     images = {k.target for k in job.table.key}
     parts = [p for p in job.table.columns if p.target in images] or list(job.table.columns)
-    values = [comparable(_value(p, side), p, recode=hashing.recode) for p in parts]
-    return sql.SQL("({}) & {}").format(_hash(values, hashing), sql.Literal(buckets - 1))
+    return sql.SQL("({}) & {}").format(_hash([(p, _value(p, side)) for p in parts], hashing), sql.Literal(buckets - 1))
 
 
 # Sums ----------------------------------------------------------------------------------------------
@@ -125,7 +172,10 @@ def _bucket(job: RunTable, side: Side, hashing: Hashing, buckets: int) -> sql.Co
 def range_sum(tx: Transaction, job: RunTable, side: Side, hashing: Hashing, span: KeyRange) -> Sum:
     """The sum of the rows in a range of keys, which both servers order alike."""
     query = _template("range_sum").format(
-        hash=_row_hash(job, side, hashing), table=_from(job, side), condition=predicate(_key(job, side), span)
+        hash=_row_hash(job, side, hashing),
+        table=_from(job, side),
+        condition=predicate(_key(job, side), span),
+        **_mixed(hashing),
     )
     return Sum(*only_row(tx.pg.execute(query)))
 
@@ -143,16 +193,17 @@ def bucket_sums(
         bucket=_bucket(job, side, hashing, buckets),
         table=_from(job, side),
         condition=within,
+        **_mixed(hashing),
     )
     return {row[0]: Sum(*row[1:]) for row in tx.pg.execute(query).fetchall()}
 
 
 def add(sums: Iterable[Sum]) -> Sum:
     """The sum of several sets of rows that have none in common."""
-    rows, total, xor = 0, 0, 0
+    rows, first, second = 0, 0, 0
     for s in sums:
-        rows, total, xor = rows + s.rows, total + int(s.total), xor ^ int(s.xor)
-    return Sum(rows, str(total), str(xor))
+        rows, first, second = rows + s.rows, first + int(s.first), second + int(s.second)
+    return Sum(rows, str(first), str(second))
 
 
 def add_buckets(parts: Iterable[dict[int, Sum]]) -> dict[int, Sum]:

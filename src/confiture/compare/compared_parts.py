@@ -82,5 +82,5 @@ def _recorded(job: RunTable, number: int, found: parts.Compared) -> Compared:
 
 
 def _unit(job: RunTable, number: int, x: Sum, y: Sum) -> Unit:
-    hashes = {"source": [x.total, x.xor], "target": [y.total, y.xor]}
+    hashes = {"source": [x.first, x.second], "target": [y.first, y.second]}
     return Unit("rows", str(job.table.target), number, x.rows, y.rows, hashes, x == y)

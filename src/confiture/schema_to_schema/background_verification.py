@@ -56,7 +56,7 @@ class Rounds:
         self._idle_until = time.monotonic()
         self._round: Round | None = None
         self._parts: Iterator[tuple[RunTable, compared_parts.Part]] = iter(())
-        self._hashing = Hashing("record", recode=False)
+        self._hashing = Hashing("own", recode=False)
 
     def compare_next(self) -> bool:
         """Compare the next parts of the round that is due, if one is; whether that round has more parts.

@@ -1,23 +1,60 @@
 -- The queries that compare the rows of both databases (compare/checksum.py).
 -- {table}: the view of the source, or the table of the target. {hash}: the hash of a row.
 
--- name: hash
--- The hash of a row. It is hashed twice: a single hash is linear, and values swapped between rows would cancel (I-6.1).
-hash_record_extended(ROW(int8send(hash_record_extended({row}, 0))), 0)
+-- name: hash_of_boolean
+-- The hash of a column, of 64 bits, and zero for NULL. The seed differs from column to column.
+coalesce(hashint4extended(({value})::integer, {seed}), 0)
+
+-- name: hash_of_smallint
+-- The same.
+coalesce(hashint2extended({value}, {seed}), 0)
+
+-- name: hash_of_integer
+-- The same.
+coalesce(hashint4extended({value}, {seed}), 0)
+
+-- name: hash_of_bigint
+-- The same, with the value as the seed: hashint8extended reduces it to 32 bits (I-6.2).
+coalesce(hashint4extended({small_seed}, {value}), 0)
+
+-- name: hash_of_uuid
+-- The same.
+coalesce(uuid_hash_extended({value}, {seed}), 0)
+
+-- name: hash_of_text
+-- The same.
+coalesce(hashtextextended({value}, {seed}), 0)
+
+-- name: hash_of_row
+-- The same for several columns whose types have no such function. Each column's place counts.
+hash_record_extended(ROW({values}), {seed})
 
 -- name: hash_by_md5
--- The hash of a row where the servers disagree on hash_record_extended.
-('x' || left(md5(({row})::text), 16))::bit(64)::bigint
+-- The hash of a row where the servers disagree on the hashes above.
+('x' || left(md5((ROW({values}))::text), 16))::bit(64)::bigint
+
+-- name: mixed
+-- One of two numbers that a row adds to the sums, from its hash: without it, values swapped between two rows would cancel
+-- (I-6.1). The hash is the seed of a hash, because all of its 64 bits count there.
+hashint4extended({seed}, h)
+
+-- name: mixed_by_md5
+-- The same where the servers disagree.
+('x' || left(md5(({seed})::text || h::text), 16))::bit(64)::bigint
+
+-- name: probe
+-- What a row of literals would add to the sums.
+SELECT {first}, {second} FROM (SELECT {hash} AS h OFFSET 0) hashed
 
 -- name: range_sum
--- Count and combined hashes of the rows in a range of keys. OFFSET 0 keeps the planner from merging the subquery into the
--- query, which would evaluate the hash, and on the source the transforms, once for each aggregate.
-SELECT count(*), coalesce(sum(h), 0)::text, coalesce(bit_xor(h), 0)::text
+-- Count and sums of the rows in a range of keys. OFFSET 0 keeps the planner from merging the subquery into the query, which
+-- would evaluate the hash, and on the source the transforms, once for each sum.
+SELECT count(*), coalesce(sum({first}), 0)::text, coalesce(sum({second}), 0)::text
 FROM (SELECT {hash} AS h FROM {table} WHERE {condition} OFFSET 0) hashed
 
 -- name: bucket_sums
 -- The same for each bucket of rows, in one scan.
-SELECT b, count(*), sum(h)::text, bit_xor(h)::text
+SELECT b, count(*), sum({first})::text, sum({second})::text
 FROM (SELECT {hash} AS h, {bucket} AS b FROM {table} WHERE {condition} OFFSET 0) hashed
 GROUP BY b
 
