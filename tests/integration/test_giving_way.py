@@ -217,7 +217,7 @@ def test_verifying_a_range_gives_way_and_compares_its_halves(live: LiveRun, monk
     spans = summed(monkeypatch, "range_sum")
     lock = (live.target, index_of("a"))
     found: list[Result] = []
-    assert_gives_way(live, lambda: found.append(live.verify()), lock, (live.source, "a"), role="runner")
+    assert_gives_way(live, lambda: found.append(live.verify()), lock, (live.source, "a"), role="verify")
     assert sorted(d.key["id"] for d in found[0].differences if d.key) == ["3", "33"]
     table = next(t for t in found[0].tables if t.target == "public.a")
     assert (table.source_rows, table.target_rows) == (40, 39)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from confiture.compare import parts
 from confiture.errors import Drained
 from confiture.journal.model import Difference
 from confiture.render import verification as render
+from confiture.runner.stop import Stop
 from confiture.schema_to_schema import verify
 from confiture.schema_to_schema.outcomes import Result, TableResult
 from live import LiveRun
@@ -37,7 +40,7 @@ def live(databases: Databases, tmp_path: Path) -> LiveRun:
 def test_verify_reports_the_compared_rows_of_each_table(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, int, int, str]] = []
     monkeypatch.setattr(live.progress, "table", lambda *reported: seen.append(reported))
-    live.verify()
+    live.verify(jobs=1)
     assert [s for s in seen if s[0] == "a"] == [
         ("a", 7, 20, "comparing"),
         ("a", 14, 20, "comparing"),
@@ -47,34 +50,51 @@ def test_verify_reports_the_compared_rows_of_each_table(live: LiveRun, monkeypat
     assert ("b", 9, 9, "compared") in seen
 
 
+def counted(monkeypatch: pytest.MonkeyPatch, act: Callable[[str, int], object]) -> None:
+    """Call ``act`` whenever rows of a table are compared, with its name and their number."""
+    add = verify._Progress.add
+
+    def adding(self: verify._Progress, rows: int) -> None:
+        add(self, rows)
+        act(self.name, rows)
+
+    monkeypatch.setattr(verify._Progress, "add", adding)
+
+
 def test_rows_inserted_since_the_copy_are_compared_in_parts(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are all in the last range of keys, which has no upper end."""
     seen: list[int] = []
     monkeypatch.setattr(parts, "PART_ROWS", 10)
-    monkeypatch.setattr(live.progress, "table", lambda name, done, *_: seen.append(done) if name == "a" else None)
+    counted(monkeypatch, lambda name, rows: seen.append(rows) if name == "a" else None)
     live.source.sql("INSERT INTO a (v) SELECT n FROM generate_series(1, 40) n")
-    assert live.verify().equal
-    assert seen == [7, 14, 24, 34, 44, 54, 60, 60]
+    assert live.verify(jobs=1).equal
+    assert seen == [7, 7, 10, 10, 10, 10, 6]
     live.tamper("DELETE FROM a WHERE id = 31; UPDATE a SET v = 'x' WHERE id = 58")
     found = live.verify()
     assert [d.key for d in found.differences] == [{"id": "31"}, {"id": "58"}]
 
 
 def test_a_signal_ends_a_long_part(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(parts, "PART_ROWS", 10)
     live.source.sql("INSERT INTO a (v) SELECT n FROM generate_series(1, 40) n")
-    signalled: list[int] = []
+    heard, compared, handle = threading.Event(), [], Stop._heard
+    monkeypatch.setattr(Stop, "_heard", lambda *given: (handle(*given), heard.set()))
 
-    def at_a_bound(name: str, done: int, total: int, activity: str) -> None:
-        if done == 34 and not signalled:
-            signalled.append(done)
+    def at_a_bound(name: str, rows: int) -> None:
+        compared.append(rows)
+        if compared == [7, 7, 10, 10]:
             os.kill(os.getpid(), signal.SIGTERM)
+            assert heard.wait(10)
 
-    monkeypatch.setattr(live.progress, "table", at_a_bound)
+    counted(monkeypatch, at_a_bound)
     with pytest.raises(Drained):
-        live.verify()
-    assert signalled == [34]
+        live.verify(jobs=1)
+    assert compared == [7, 7, 10, 10]
+    # The long part has no result.
+    assert live.target.rows("SELECT subject, unit FROM confiture.verified_unit ORDER BY 2") == [
+        ("public.a", 1),
+        ("public.a", 2),
+    ]
     assert live.verify().equal
 
 

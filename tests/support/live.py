@@ -165,9 +165,9 @@ class LiveRun:
     def follow(self) -> int:
         return commands.follow.execute(self.where, True, self.progress)[1]
 
-    def verify(self, *, repair: bool = False) -> Result:
+    def verify(self, *, repair: bool = False, jobs: int | None = None) -> Result:
         report = self.project / "differences.jsonl"
-        return commands.verify.execute(self.where, report, True, self.progress, repair=repair)[1]
+        return commands.verify.execute(self.where, report, True, self.progress, repair=repair, jobs=jobs)[1]
 
     def tamper(self, statements: str) -> None:
         """Change the target without the knowledge of the run, past the write block."""

@@ -178,7 +178,7 @@ Jobs = Annotated[
         "--jobs",
         min=1,
         max=256,
-        help="Chunks that are copied at the same time, each by a process of its own.",
+        help="Chunks to copy, or parts of tables to compare, at the same time.",
         show_default="one per core, fewer for little data",
     ),
 ]

@@ -47,5 +47,5 @@ def run(
     with progress.Reporter() as reporter:
         commands.setup.execute(where, chosen, {}, reporter)
         commands.migrate.execute(where, chosen, reporter)
-        after, result = commands.verify.execute(where, report, False, reporter)
+        after, result = commands.verify.execute(where, report, False, reporter, jobs=jobs)
     finish(where, after, result, report, format)

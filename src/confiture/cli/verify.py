@@ -24,6 +24,7 @@ def verify(
     repair: Annotated[
         bool, typer.Option("--repair", help="Copy the rows that differ again, then compare again.")
     ] = False,
+    jobs: options.Jobs = None,
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
@@ -33,7 +34,7 @@ def verify(
     """
     where = options.where(target, source, project)
     with progress.Reporter() as reporter:
-        after, result = commands.verify.execute(where, report, again, reporter, repair=repair)
+        after, result = commands.verify.execute(where, report, again, reporter, repair=repair, jobs=jobs)
     finish(where, after, result, report, format)
 
 

@@ -13,16 +13,24 @@ from confiture.journal.model import Run
 from confiture.plan.model import Plan
 from confiture.runner.context import Context
 from confiture.runner.progress import Progress
+from confiture.schema_to_schema import jobs as many
 from confiture.schema_to_schema import migrate, plan_store, reverse_verify, rollback, verify
 from confiture.schema_to_schema import repair as repairs
 from confiture.schema_to_schema.large_objects import CHECK
 from confiture.schema_to_schema.outcomes import Result
+from confiture.schema_to_schema.preconditions import connections
 from confiture.states import CUTOVER, MIGRATING, SETUP, VERIFIED
 from confiture.types import counted, shell_word
 
 
 def execute(
-    where: Endpoints, report: Path | None, again: bool, progress_: Progress, *, repair: bool = False
+    where: Endpoints,
+    report: Path | None,
+    again: bool,
+    progress_: Progress,
+    *,
+    repair: bool = False,
+    jobs: int | None = None,
 ) -> tuple[Run, Result]:
     """Compare source and target; without a difference, change the state of the run to ``verified``.
 
@@ -31,6 +39,7 @@ def execute(
     :param report: the file for the differences, one JSON object per line; None for no file.
     :param again: repeat a verification that has already passed.
     :param repair: copy the rows that differ again, and compare again.
+    :param jobs: parts that are compared at the same time; None for one per core.
     :raises Refused: when the state has nothing to verify.
     """
     if report is not None:
@@ -49,9 +58,10 @@ def execute(
                 progress_.say("verified already; --again repeats the verification")
                 return run, found
         plan_store.ensure_views(context, plan)
-        result = _compared(context, plan)
+        jobs = many.permitted(context, jobs or many.cores(), connections.COMPARING_CONNECTIONS)
+        result = _compared(context, plan, jobs)
         if repair:
-            result = _repaired(context, plan, result)
+            result = _repaired(context, plan, result, jobs)
         if result.equal:
             unblock(context, "verify")
         after = context.run()
@@ -72,10 +82,10 @@ def _verified_back(
     return run, result
 
 
-def _compared(context: Context, plan: Plan) -> Result:
+def _compared(context: Context, plan: Plan, jobs: int) -> Result:
     """Verify once, and change the state of the run by the result."""
     run = context.run()
-    result = verify.verify(context, plan, capture=bool(run.options.get("capture")))
+    result = verify.verify(context, plan, capture=bool(run.options.get("capture")), jobs=jobs)
     if result.equal and run.state == MIGRATING:
         fire(context, "verify", {"verification": result.number})
     elif not result.equal and run.state == VERIFIED:
@@ -83,7 +93,7 @@ def _compared(context: Context, plan: Plan) -> Result:
     return result
 
 
-def _repaired(context: Context, plan: Plan, result: Result) -> Result:
+def _repaired(context: Context, plan: Plan, result: Result, jobs: int) -> Result:
     """Repair and compare until nothing differs, or only rows that an earlier round has repaired.
 
     Each round reports a limited number of differences, so one round may not suffice.
@@ -92,7 +102,7 @@ def _repaired(context: Context, plan: Plan, result: Result) -> Result:
     while wrong := repairs.wrong_keys(plan, result.differences) - tried:
         repairs.repair(context, plan, wrong)
         tried |= wrong
-        result = _compared(context, plan)
+        result = _compared(context, plan, jobs)
     return result
 
 

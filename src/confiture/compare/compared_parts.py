@@ -23,15 +23,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Rows of a table that are compared together, by the number under which they are recorded."""
+    """Rows of a table that are compared together, by the number under which they are recorded.
+
+    :ivar compare: compares them in a session on the source and one on the target. Its last argument is called before
+        each further statement of a part that takes several; it may wait, and raises to stop.
+    """
 
     number: int
-    compare: Callable[[], Compared]
+    compare: Callable[[Session, Session, Callable[[], None]], Compared]
 
 
 def parts_of(
     context: Context,
-    source: Session,
     job: RunTable,
     hashing: Hashing,
     look: Look,
@@ -41,15 +44,21 @@ def parts_of(
 
     :param compared: called with a number of rows whenever they are compared, also within a part.
     """
-    sides = parts.Sides(source, context.target, job, hashing, look, compared)
+
+    def of(number: int, compare: Callable[[parts.Sides, T], parts.Compared], among: T) -> Part:
+        def run(source: Session, target: Session, between: Callable[[], None]) -> Compared:
+            sides = parts.Sides(source, target, job, hashing, look, compared, between)
+            return _recorded(job, number, _named(sides, compare, among))
+
+        return Part(number, run)
+
     with context.target.transaction(read_only=True) as tx:
         planned = chunks.of_table(tx, context.run_id, job.table.number)
     if not job.table.ordered:
-        yield Part(0, lambda: _recorded(job, 0, _named(sides, parts.compare_whole, parts.joined(planned))))
+        yield of(0, parts.compare_whole, parts.joined(planned))
         return
     for chunk in planned:
-        number, span = chunk.number, chunk.range
-        yield Part(number, lambda n=number, s=span: _recorded(job, n, _named(sides, parts.compare_range, s)))  # type: ignore[misc]
+        yield of(chunk.number, parts.compare_range, chunk.range)
 
 
 def _named(sides: parts.Sides, compare: Callable[[parts.Sides, T], parts.Compared], among: T) -> parts.Compared:

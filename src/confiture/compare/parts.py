@@ -62,6 +62,7 @@ class Sides:
 
     :ivar look: finds the rows behind a checksum that differs: suspects while the application writes.
     :ivar compared: called with the number of rows when a part of a range is compared.
+    :ivar between: called before each further statement of a range that takes several; it may wait, and raises to stop.
     """
 
     source: Session
@@ -70,6 +71,7 @@ class Sides:
     hashing: Hashing
     look: Look
     compared: Callable[[int], None] = lambda rows: None
+    between: Callable[[], None] = lambda: None
 
     def snapshot(self) -> AbstractContextManager[Transaction]:
         """A snapshot of the target."""
@@ -136,7 +138,11 @@ def in_parts(sides: Sides, spans: Iterable[KeyRange], work: Callable[[KeyRange],
     """``work`` for each range of the source's keys; a range in which it yielded is divided in halves, repeatedly."""
     left = list(spans)[::-1]
     waits = retry_delays()
+    begun = False
     while left:
+        if begun:
+            sides.between()
+        begun = True
         span = left.pop()
         try:
             done = work(span)

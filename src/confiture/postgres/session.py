@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
@@ -170,6 +170,16 @@ class Session:
         with self.transaction() as tx:
             yield tx
             raise psycopg.Rollback()
+
+    def cancel(self, seconds: float) -> None:
+        """Cancel the statement in flight, if there is one; another thread may be waiting for it.
+
+        :param seconds: for the server to accept it; nothing is raised when it does not.
+        """
+        pg = self._pg
+        if pg is not None and not pg.closed:
+            with suppress(psycopg.Error):
+                pg.cancel_safe(timeout=seconds)
 
     def close(self) -> None:
         """Close the connection if there is one; the session may be used again."""

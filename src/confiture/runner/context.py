@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -186,10 +186,11 @@ class Context:
                 fix="see who runs it: confiture status",
             )
 
-    def checkpoint(self, *, pausable: bool = True) -> None:
+    def checkpoint(self, *, pausable: bool = True, while_paused: Callable[[], None] = lambda: None) -> None:
         """Between two units of work: act on a signal, a pause, a lost lease.
 
         :param pausable: False where a pause would hold locks that the application waits for.
+        :param while_paused: called repeatedly during a pause.
         """
         announced = False
         while True:
@@ -201,6 +202,7 @@ class Context:
             if not announced:
                 self.progress.say(f"paused on request; to continue: {Naming(self.facts.target_name).command('resume')}")
                 announced = True
+            while_paused()
             time.sleep(POLL_SECONDS)
 
     def _asked_to_pause(self) -> bool:

@@ -105,7 +105,7 @@ class Rounds:
             if table.number not in self._followed or (found.behind and table.number < found.behind[0]):
                 continue
             job = RunTable(table, context.schema)
-            for part in compared_parts.parts_of(context, context.source, job, self._hashing, checksum.suspects):
+            for part in compared_parts.parts_of(context, job, self._hashing, checksum.suspects):
                 if found.behind is None or (table.number, part.number) > found.behind:
                     yield job, part
 
@@ -121,7 +121,7 @@ class Rounds:
             self._round = None
             context.progress.say(f"every row was compared again and is equal (round {item.number})")
             return False
-        _, found = part.compare()
+        _, found = part.compare(context.source, context.target, lambda: None)
         confirmed = self._classified(job, found) if found else ()
         if confirmed:
             reopen(context, confirmed, "a row that was verified differs now")

@@ -1,4 +1,4 @@
-"""How many chunks are copied at the same time, and where."""
+"""How many chunks are copied, or parts of tables compared, at the same time, and where."""
 
 from __future__ import annotations
 
@@ -36,12 +36,7 @@ def pool(
     wanted = min(cores(), ceil(size / BYTES_PER_PROCESS)) if asked is None else asked
     if wanted <= 1 or not left:
         return Here(context)
-    with context.source.transaction(read_only=True) as source, context.target.transaction(read_only=True) as target:
-        most, why = connections.workers(identity(source), identity(target))
-    if most < wanted:
-        if asked is not None:
-            context.progress.say(f"{counted(max(most, 1), 'job')} instead of {asked}: {why}")
-        wanted = most
+    wanted = permitted(context, wanted, connections.WORKER_CONNECTIONS, say=asked is not None)
     return Processes(context, wanted, (copy_chunk.__name__,)) if wanted > 1 else Here(context)
 
 
@@ -62,6 +57,20 @@ def _cluster(context: Context, executor: str, asked: int | None) -> Pool:
             fix="pip install 'confiture[distributed]'",
         ) from None
     return Cluster(context, address, asked)
+
+
+def permitted(context: Context, wanted: int, each: tuple[int, int], *, say: bool = True) -> int:
+    """The number of jobs for which there are free connections: as many as wanted, or fewer, and one at least.
+
+    :param each: connections that a job needs to the source and to the target.
+    :param say: report that there are fewer.
+    """
+    with context.source.transaction(read_only=True) as source, context.target.transaction(read_only=True) as target:
+        most, why = connections.jobs(identity(source), identity(target), each)
+    found = max(1, min(wanted, most))
+    if say and found < wanted:
+        context.progress.say(f"{counted(found, 'job')} instead of {wanted}: {why}")
+    return found
 
 
 def cores() -> int:

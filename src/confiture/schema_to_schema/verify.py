@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import time
+import re
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -33,27 +35,34 @@ from confiture.postgres.retry import repeated
 from confiture.postgres.session import Session, Transaction
 from confiture.postgres.yielding import yielding
 from confiture.runner.context import Context
+from confiture.runner.progress import Progress
+from confiture.runner.threads import Task, Threads
 from confiture.schema_to_schema import follow, large_objects, sequences
 from confiture.schema_to_schema.keyless import off_until_cutover
 from confiture.schema_to_schema.outcomes import Result, TableResult
 from confiture.types import Activity, counted, short_names
 
-#: Seconds between two checkpoints within a part.
-CHECKPOINT_SECONDS = 1.0
 #: The checks after the rows, in the order in which they run and are reported.
 CHECKS = ("foreign_keys", "constraints", large_objects.CHECK, "sequences")
 
 
-def verify(context: Context, plan: Plan, purpose: str = "verify", *, capture: bool = False) -> Result:
+_NUMBER = re.compile(r"-?\d+")
+
+
+def verify(
+    context: Context, plan: Plan, purpose: str = "verify", *, capture: bool = False, jobs: int | None = None
+) -> Result:
     """Compare everything; resumes an unfinished attempt of the same plan and servers.
 
     :param purpose: ``verify``, or ``cutover`` for the repetition under its lock.
     :param capture: the application writes during the verification, so that a row that differs is a suspect first.
+    :param jobs: parts that are compared at the same time, each in sessions of its own; None to compare one after
+        another in the sessions of the context, without pauses.
     :raises Refused: when not every table is copied and rebuilt.
+    :raises Drained: after a signal, when the parts that are being compared are recorded.
     """
     refuse_unfinished(context)
     refuse_changed(context)
-    session = context.source
     number = _attempt(context, plan, purpose, servers(context))
     hashing = changed_keys.hashing_of(context, plan)
     live = {j.table.number: f for f in apply.followed(context, plan) for j in f.jobs} if capture else {}
@@ -61,62 +70,118 @@ def verify(context: Context, plan: Plan, purpose: str = "verify", *, capture: bo
         follow.drain(context, plan, record_changed=True)
         large_objects.synchronise(context, plan)
     with context.target.transaction(read_only=True) as tx:
-        copied = {s.number: s.rows_done for s in table_plans.of_run(tx, context.run_id)}
         known = {(u.check_name, u.subject, u.unit): u for u in verifications.units(tx, context.run_id, number)}
-    pausable = purpose != "cutover"
-    names = short_names(t.target for t in plan.tables)
-    for table in plan.tables:
-        job = RunTable(table, context.schema)
-        if table.recopied:
-            context.progress.say(f"{table.target} is compared in the cutover, where it is copied again")
-            continue
-        look = checksum.suspects if table.number in live else checksum.differences
-        counter = _Counter(context, names[table.target], copied[table.number], pausable)
-        for unit in compared_parts.parts_of(context, session, job, hashing, look, counter.add):
-            before = known.get(("rows", str(table.target), unit.number))
-            if before is not None:
-                counter.rows += before.source_rows or 0
-                continue
-            context.checkpoint(pausable=pausable)
-            part, found = unit.compare()
-            if not part.equal and table.number in live:
-                part, found = _classified(context, plan, job, hashing, live[table.number], part, found)
-            _record(context, number, part, found)
-        context.progress.table(names[table.target], counter.rows, counter.rows, Activity.COMPARED)
+    _Rows(context, plan, number, hashing, live, known).compare(jobs)
     for name in _checks_of(plan):
         if name == "sequences" and capture:
             # They advance while the application writes, and the cutover sets them under its lock: no difference.
-            _report_sequences(context, session, plan)
+            _report_sequences(context, context.source, plan)
             continue
         if (name, "", 0) not in known:
-            context.checkpoint(pausable=pausable)
-            found = _checked(context, session, plan, name, live=capture)
+            context.checkpoint(pausable=jobs is not None)
+            found = _checked(context, context.source, plan, name, live=capture)
             _record(context, number, Unit(name, "", 0, None, None, {}, not found), found)
             large_objects.copy_again(context, found)
     return _close(context, plan, number)
 
 
-@dataclass(slots=True)
-class _Counter:
-    """The rows of a table that are compared, reported whenever they grow, where a signal may end the command.
+class _Progress:
+    """The rows of a table that are compared.
 
-    :ivar copied: rows that were copied, of which the total consists at least.
+    :param copied: rows that were copied, of which the total consists at least.
+    :ivar left: parts that are being compared; the table may have further ones.
+    """
+
+    def __init__(self, name: str, copied: int) -> None:
+        self.name = name
+        self.left = 0
+        self.planned = False
+        self._copied = copied
+        self._rows = 0
+        self._lock = threading.Lock()
+
+    def add(self, rows: int) -> None:
+        """Count rows, in any thread."""
+        with self._lock:
+            self._rows += rows
+
+    def report(self, progress: Progress) -> bool:
+        """Report the rows; whether the table is compared."""
+        done = self.planned and not self.left
+        total = self._rows if done else max(self._rows, self._copied)
+        progress.table(self.name, self._rows, total, Activity.COMPARED if done else Activity.COMPARING)
+        return done
+
+
+@dataclass(slots=True)
+class _Rows:
+    """The comparison of the rows of every table.
+
+    :ivar live: what follows a table, of the tables that the application writes to.
+    :ivar known: parts that are compared already.
     """
 
     context: Context
-    name: str
-    copied: int
-    pausable: bool
-    rows: int = 0
-    checked: float = field(default_factory=time.monotonic)
+    plan: Plan
+    number: int
+    hashing: Hashing
+    live: dict[int, Followed]
+    known: dict[tuple[str, str, int], Unit]
+    _shown: list[_Progress] = field(default_factory=list)
 
-    def add(self, rows: int) -> None:
-        self.rows += rows
-        self.context.progress.table(self.name, self.rows, max(self.rows, self.copied), Activity.COMPARING)
-        # Chunks have a checkpoint each; this one is for a range that many rows have joined since the copy.
-        if time.monotonic() - self.checked > CHECKPOINT_SECONDS:
-            self.context.checkpoint(pausable=self.pausable)
-            self.checked = time.monotonic()
+    def compare(self, jobs: int | None) -> None:
+        if jobs is None:
+            for name, task in self._tasks():
+                self.context.checkpoint(pausable=False)
+                between = partial(self.context.checkpoint, pausable=False)
+                self._add(name, task(self.context.source, self.context.target, between))
+                self._report()
+            return
+        with closing(Threads(self.context, "verify", jobs, self._add, self._report)) as threads:
+            threads.run(self._tasks())
+
+    def _tasks(self) -> Iterator[tuple[tuple[RunTable, _Progress], Task[compared_parts.Compared]]]:
+        """The parts that are left, by table. A table that is one part comes first, because it takes longest."""
+        with self.context.target.transaction(read_only=True) as tx:
+            copied = {s.number: s.rows_done for s in table_plans.of_run(tx, self.context.run_id)}
+        names = short_names(t.target for t in self.plan.tables)
+        for table in sorted(self.plan.tables, key=lambda t: (t.ordered, -t.estimate if not t.ordered else 0)):
+            if table.recopied:
+                self.context.progress.say(f"{table.target} is compared in the cutover, where it is copied again")
+                continue
+            progress = _Progress(names[table.target], copied[table.number])
+            self._shown.append(progress)
+            job = RunTable(table, self.context.schema)
+            look = checksum.suspects if table.number in self.live else checksum.differences
+            for part in compared_parts.parts_of(self.context, job, self.hashing, look, progress.add):
+                before = self.known.get(("rows", str(table.target), part.number))
+                if before is None:
+                    progress.left += 1
+                    yield (job, progress), part.compare
+                else:
+                    progress.add(before.source_rows or 0)
+            progress.planned = True
+            self._report()
+
+    def _add(self, of: tuple[RunTable, _Progress], compared: compared_parts.Compared) -> None:
+        job, progress = of
+        part, found = compared
+        if not part.equal and job.table.number in self.live:
+            part, found = self._classified(job, part, found)
+        _record(self.context, self.number, part, found)
+        progress.left -= 1
+
+    def _report(self) -> None:
+        self._shown = [p for p in self._shown if not p.report(self.context.progress)]
+
+    def _classified(self, job: RunTable, part: Unit, found: list[Difference]) -> tuple[Unit, list[Difference]]:
+        """The part after its suspects are classified, with the differences that are confirmed."""
+        context, followed = self.context, self.live[job.table.number]
+        confirmed = compared_parts.classified(
+            context, job, self.hashing, followed, found, lambda: follow.single(context, self.plan)
+        )
+        rows = part.source_rows if not confirmed else part.target_rows
+        return replace(part, target_rows=rows, equal=not confirmed), list(confirmed)
 
 
 def compare(context: Context, plan: Plan) -> Result:
@@ -130,9 +195,9 @@ def compare(context: Context, plan: Plan) -> Result:
     found: list[Difference] = []
     for table in plan.tables:
         job = RunTable(table, context.schema)
-        for unit in compared_parts.parts_of(context, context.source, job, hashing, checksum.differences):
+        for unit in compared_parts.parts_of(context, job, hashing, checksum.differences):
             context.checkpoint()
-            part, differing = unit.compare()
+            part, differing = unit.compare(context.source, context.target, context.check_lease)
             units.append(part)
             found += differing
     for name in (n for n in _checks_of(plan) if n != "sequences"):
@@ -238,21 +303,6 @@ def _all_equal(tx: Transaction, context: Context, attempt: Verification) -> bool
     return all(u.equal for u in verifications.units(tx, context.run_id, attempt.number))
 
 
-def _classified(
-    context: Context,
-    plan: Plan,
-    job: RunTable,
-    hashing: Hashing,
-    followed: Followed,
-    part: Unit,
-    found: list[Difference],
-) -> tuple[Unit, list[Difference]]:
-    """The part after its suspects are classified, with the differences that are confirmed."""
-    confirmed = compared_parts.classified(context, job, hashing, followed, found, lambda: follow.single(context, plan))
-    rows = part.source_rows if not confirmed else part.target_rows
-    return replace(part, target_rows=rows, equal=not confirmed), list(confirmed)
-
-
 def _checks_of(plan: Plan) -> list[str]:
     return [name for name in CHECKS if name != large_objects.CHECK or plan.large_objects is not None]
 
@@ -313,8 +363,23 @@ def _close(context: Context, plan: Plan, number: int) -> Result:
 
 
 def result_of(plan: Plan, number: int, units: Sequence[Unit], found: tuple[Difference, ...]) -> Result:
-    """The result of an attempt from its records in the journal."""
-    return Result(number, _tables(plan, units), _checks(units), found)
+    """The result of an attempt from its records in the journal.
+
+    The differences of rows come first, by table and key. Those of one row keep their order, and so do all others.
+    """
+    places = {str(t.target): i for i, t in enumerate(plan.tables)}
+
+    def place(difference: Difference) -> tuple[int, list[tuple[int, str]]]:
+        if difference.check_name != "rows":
+            return len(places), []
+        # Numbers by their size, as the server orders them; negative ones come first.
+        return places[difference.subject], [_sorted_as(text) for text in difference.key_values]
+
+    return Result(number, _tables(plan, units), _checks(units), tuple(sorted(found, key=place)))
+
+
+def _sorted_as(text: str) -> tuple[int, str]:
+    return (int(text), "") if _NUMBER.fullmatch(text) else (0, text)
 
 
 def _tables(plan: Plan, units: Sequence[Unit]) -> tuple[TableResult, ...]:

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from confiture.catalog_model import Identity
 from confiture.errors import Refused
 from confiture.plan.model import SOURCE_CONNECTIONS, TARGET_CONNECTIONS
-from confiture.types import quoted
+from confiture.types import counted, quoted
 
-#: Connections that each worker process needs: its session, its watcher, and the foreign server's session.
-WORKER_SOURCE_CONNECTIONS, WORKER_TARGET_CONNECTIONS = 3, 1
+#: Connections that each worker process needs to the source and to the target: its session, its watcher, and the foreign
+#: server's session.
+WORKER_CONNECTIONS = 3, 1
+#: Connections that each thread that compares rows needs.
+COMPARING_CONNECTIONS = 1, 1
 _UNLIMITED = 10**6
 
 
@@ -29,12 +32,14 @@ def check(source: Identity, target: Identity | None) -> None:
         raise Refused("there are too few connections for the run", why="\n".join(reasons), fix="nothing was changed")
 
 
-def workers(source: Identity, target: Identity) -> tuple[int, str]:
-    """How many worker processes the free connections permit, and the limit that decides it.
+def jobs(source: Identity, target: Identity, each: tuple[int, int]) -> tuple[int, str]:
+    """How many jobs the free connections permit, and the limit that decides it.
 
     The connections of the runner itself are not free, whether they are open already or not.
+
+    :param each: connections that a job needs to the source and to the target.
     """
-    here, there = WORKER_SOURCE_CONNECTIONS, WORKER_TARGET_CONNECTIONS
+    here, there = each
     shared = source.system_identifier == target.system_identifier
     found = [
         *_fitting("source", source, SOURCE_CONNECTIONS, here),
@@ -61,7 +66,7 @@ def _fit(what: str, limit: tuple[int, int], runner: int, each: int) -> tuple[int
     if most < 0:
         return _UNLIMITED, ""
     free = max(most - used - runner, 0)
-    return free // each, f"{what} has {free} connections to spare, and each job needs {each}"
+    return free // each, f"{what} has {counted(free, 'connection')} to spare, and each job needs {each}"
 
 
 def _reasons(side: str, here: Identity, needed: int, other: Identity | None, others: int) -> Iterator[str]:
