@@ -180,8 +180,8 @@ _AMONG = "(schema_name, table_name) IN (SELECT * FROM unnest(%s::text[], %s::tex
 
 def forget(tx: Transaction, schema: str, tables: Iterable[TableRef], kinds: Sequence[str]) -> None:
     """Drop recorded facts of some tables and of the database: a fact that is not recorded is not compared."""
-    refs = list(tables)
-    statement = sql.SQL("DELETE FROM {} WHERE kind = ANY (%s) AND (root = 0 OR " + _AMONG + ")")
+    refs = [TableRef("", ""), *tables]  # the database's own facts have no table
+    statement = sql.SQL("DELETE FROM {} WHERE kind = ANY (%s) AND " + _AMONG)
     values = (list(kinds), [r.schema for r in refs], [r.name for r in refs])
     tx.pg.execute(statement.format(_recorded(schema)), values)
 

@@ -133,8 +133,7 @@ def install(tx: Transaction, planned: Captured) -> None:
     columns = [sql.SQL("{} {}").format(sql.Identifier(f"k{i}"), raw(k.source_type)) for i, k in enumerate(item.key, 1)]
     tx.pg.execute(_template("log_table").format(log=item.log, key=sql.SQL(", ").join(columns)))
     partitions = run_triggers.partitions(tx, item.table)
-    for statement in _statements(item, kind(tx, item), partitions):
-        tx.pg.execute(statement)
+    tx.pg.execute(sql.SQL(";\n").join(_statements(item, kind(tx, item), partitions)))
     # The triggers' lock is held and no row has been read: a rewrite of the table before this moment has lost nothing.
     for ref in (item.table, *partitions):
         name = sql.Literal(sql.Identifier(ref.schema, ref.name).as_string(tx.pg))
@@ -171,11 +170,12 @@ def _layouts(tx: Transaction, item: Captured) -> tuple[tuple[tuple[int, ...], tu
     Dropped columns are not counted, as in a list of column aliases.
     """
     rows = tx.pg.execute(
-        "SELECT m.relid::oid::bigint, a.attname, row_number() OVER (PARTITION BY m.relid ORDER BY a.attnum)"
-        " FROM (SELECT %(table)s::regclass AS relid, 0 AS level"
-        "       UNION SELECT relid, level FROM pg_partition_tree(%(table)s::regclass)) m"
-        " JOIN pg_attribute a ON a.attrelid = m.relid AND a.attnum > 0 AND NOT a.attisdropped"
-        " ORDER BY m.level, m.relid",
+        # The array lets the server find the columns by an index, however many tables there are.
+        "WITH m AS (SELECT %(table)s::regclass AS relid, 0 AS level"
+        "           UNION SELECT relid, level FROM pg_partition_tree(%(table)s::regclass))"
+        " SELECT m.relid::oid::bigint, a.attname, row_number() OVER (PARTITION BY m.relid ORDER BY a.attnum)"
+        " FROM m JOIN pg_attribute a ON a.attrelid = m.relid AND a.attnum > 0 AND NOT a.attisdropped"
+        " WHERE a.attrelid = ANY (ARRAY(SELECT relid::oid FROM m)) ORDER BY m.level, m.relid",
         {"table": item.source.as_string(tx.pg)},
     ).fetchall()
     places: dict[int, dict[str, int]] = {}

@@ -20,12 +20,15 @@ from confiture.journal.tables import deferred_object
 from confiture.postgres.session import Transaction
 
 
-def add(tx: Transaction, run_id: uuid.UUID, item: Deferred) -> None:
-    """Record ``item`` in the transaction that removes or disables it."""
-    value = deferred_as_json(item)
-    table = value.pop("table")
-    names = {"schema_name": table["schema"], "table_name": table["name"]}
-    tx.sa.execute(sa.insert(deferred_object).values(run_id=run_id, **names, **value))
+def add(tx: Transaction, run_id: uuid.UUID, *items: Deferred) -> None:
+    """Record objects in the transaction that removes or disables them."""
+    values = []
+    for item in items:
+        value = deferred_as_json(item)
+        table = value.pop("table")
+        values.append({"run_id": run_id, "schema_name": table["schema"], "table_name": table["name"], **value})
+    if values:
+        tx.sa.execute(sa.insert(deferred_object), values)
 
 
 def of_run(tx: Transaction, run_id: uuid.UUID) -> tuple[Deferred, ...]:

@@ -23,7 +23,15 @@ from confiture.copy.run_table import RunTable
 from confiture.errors import Blocked, DataFailure, Fault, FaultyInput, MissingPrivileges, Refused, UsageError
 from confiture.journal import deferred_objects, runs, schema, steps, table_plans
 from confiture.journal import source as run_schema
-from confiture.journal.model import COPIED, DeferredForeignKey, DeferredIndex, DeferredStatus, Run, TableProgress
+from confiture.journal.model import (
+    COPIED,
+    Deferred,
+    DeferredForeignKey,
+    DeferredIndex,
+    DeferredStatus,
+    Run,
+    TableProgress,
+)
 from confiture.mapping import Mapping
 from confiture.plan import expressions, privileges, reverse, trust
 from confiture.plan.model import Options, Plan, TablePlan, Trusted, plan_from_json, table_signature
@@ -52,6 +60,8 @@ _PLANNED = (
     fingerprint.RULES,
     fingerprint.TRIGGERS,
 )
+#: Views that are created in one round trip. Each is one more lock of the transaction.
+VIEWS_AT_A_TIME = 200
 #: The journal stores the facts of the whole database under this name.
 _WHOLE = TableRef("", "")
 
@@ -450,12 +460,11 @@ def create_views(context: Context, plan: Plan) -> None:
     with context.beside("views", user_sql=True) as session:
         # Durable together: every view, with the functions it runs checked, and a fence that names no plan.
         with context.fenced_source("views", session=session) as tx:
-            old = tx.pg.execute("SELECT viewname FROM pg_catalog.pg_views WHERE schemaname = %s", (context.schema,))
-            for (name,) in old.fetchall():
-                tx.pg.execute(sql.SQL("DROP VIEW {}").format(sql.Identifier(context.schema, name)))
-            for table in plan.tables:
-                name = sql.Identifier(context.schema, table.view)
-                tx.pg.execute(sql.SQL("CREATE VIEW {} AS {}").format(name, select_of(table)))
+            known = tx.pg.execute("SELECT viewname FROM pg_catalog.pg_views WHERE schemaname = %s", (context.schema,))
+            old = [sql.Identifier(context.schema, name) for (name,) in known.fetchall()]
+            if old:
+                tx.pg.execute(sql.SQL("DROP VIEW {}").format(sql.SQL(", ").join(old)))
+            views(tx, context.schema, plan.tables)
             trust.refuse(tx, context.schema, plan.tables, plan.trusted, "source")
             tx.pg.execute(sql.SQL("UPDATE {}.fence SET plan_hash = NULL").format(schema))
 
@@ -484,8 +493,11 @@ def _record(context: Context, tx: Transaction, plan: Plan, planned: Fingerprints
     fingerprint.forget(tx, context.schema, (), fingerprint.DATABASE)
     tables = fingerprint.oids(tx, planned)
     found = fingerprint.facts(tx, context.schema, list(tables.values()))
+    by_root: dict[int | None, dict[str, str]] = {}
+    for (root, aspect), fact in found.items():
+        by_root.setdefault(root, {})[aspect] = fact
     for ref, facts in planned.items():
-        now = {aspect: fact for (root, aspect), fact in found.items() if root == tables.get(ref)}
+        now = by_root.get(tables.get(ref), {})
         if _names(facts) != _names(now):
             raise Blocked(
                 f"source table {ref} was changed while it was planned",
@@ -515,6 +527,15 @@ def _difference(ref: TableRef, was: dict[str, str], now: dict[str, str]) -> fing
     before, after = was.get(aspect, "").splitlines(), now.get(aspect, "").splitlines()
     gone, new = (x for x in before if x not in after), (x for x in after if x not in before)
     return fingerprint.Change(ref, aspect, tuple(gone), tuple(new))
+
+
+def views(tx: Transaction, schema: str, tables: Sequence[TablePlan]) -> None:
+    """Create the view of each table, many of them in one round trip."""
+    statements = [
+        sql.SQL("CREATE VIEW {} AS {}").format(sql.Identifier(schema, table.view), select_of(table)) for table in tables
+    ]
+    for first in range(0, len(statements), VIEWS_AT_A_TIME):
+        tx.pg.execute(sql.SQL(";\n").join(statements[first : first + VIEWS_AT_A_TIME]))
 
 
 def select_of(table: TablePlan) -> sql.Composed:
@@ -596,25 +617,30 @@ def _table_rows(
 
 def _take_indexes_off(context: Context, tx: Transaction, plan: Plan, target: Catalog) -> None:
     """Take off every index that can be created again as it was (docs/invariants.md, I-3.11)."""
+    taken: list[Deferred] = []
     for table in plan.tables:
         found = target.by_ref[table.target]
         trees: dict[int, list[Index]] = {}
         for index in (*found.indexes, *found.partition_indexes):
             trees.setdefault(index.tree, []).append(index)
-        for tree in trees.values():
-            if not any(i.marked or i.needed or not i.valid for i in tree) and _dropped(tx, tree[0]):
-                for index in tree:
-                    deferred_objects.add(tx, context.run_id, describe.index(index))
+        free = [tree for tree in trees.values() if not any(i.marked or i.needed or not i.valid for i in tree)]
+        for tree in _dropped(tx, free):
+            taken += map(describe.index, tree)
+    deferred_objects.add(tx, context.run_id, *taken)
 
 
-def _dropped(tx: Transaction, index: Index) -> bool:
-    """Drop an index with all that is attached to it; one that another object needs remains, and slows the copy."""
+def _dropped(tx: Transaction, trees: list[list[Index]]) -> list[list[Index]]:
+    """Drop indexes, each with all that is attached to it; those that were dropped.
+
+    One that another object needs remains, and slows the copy: then they are dropped one by one.
+    """
     try:
         with tx.pg.transaction():
-            take_off(tx, describe.index(index))
+            for tree in trees:
+                take_off(tx, describe.index(tree[0]))
     except psycopg.errors.DependentObjectsStillExist:
-        return False
-    return True
+        return [tree for one in trees for tree in _dropped(tx, [one])] if len(trees) > 1 else []
+    return trees
 
 
 # Copying again -------------------------------------------------------------------------------------

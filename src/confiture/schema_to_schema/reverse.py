@@ -26,7 +26,7 @@ from confiture.journal import catch_up, deferred_objects, runs, source
 from confiture.journal.model import SUSPENDED, AnyDeferred, DeferredForeignKey, DeferredStatus
 from confiture.mapping import Mapping
 from confiture.plan import trust
-from confiture.plan.model import Plan, TablePlan
+from confiture.plan.model import Plan, TablePlan, Trusted
 from confiture.postgres.retry import retry
 from confiture.postgres.session import Session, Transaction, brief_lock
 from confiture.runner.context import Context
@@ -49,23 +49,36 @@ def refuse_faulty(tx: Transaction, plan: Plan, given: Mapping, path: Sequence[st
     :raises FaultyInput: when a ``reverse:`` of the mapping is not an expression over its table, or runs code of a
         role that is not trusted.
     """
-    found = []
     trusted = trust.resolve(tx, [t.name for t in given.trusted], "target")
-    for table in plan.reverse:
-        try:
-            with tx.pg.transaction(force_rollback=True):
-                names = sql.SQL(", ").join(map(sql.Identifier, path))
-                tx.pg.execute(sql.SQL("SET LOCAL search_path = {}").format(names))
-                _view(tx, _TEMPORARY, table)
-                view = sql.Identifier(_TEMPORARY, table.view)
-                foreign = trust.untrusted(tx, [(view, table.source)], trusted)
-            found += [_fault(given, table, str(u), u.hint) for u in foreign]
-        except psycopg.Error as error:
-            message = (error.diag.message_primary or str(error)).strip()
-            found.append(_fault(given, table, message, "fix `reverse:`, or omit it"))
+    found = [
+        fault
+        for first in range(0, len(plan.reverse), plan_store.VIEWS_AT_A_TIME)
+        for fault in _faults(tx, given, plan.reverse[first : first + plan_store.VIEWS_AT_A_TIME], trusted, path)
+    ]
     if found:
         raise plan_store.faulty(found)
     return replace(plan, trusted=(*plan.trusted, *trusted))
+
+
+def _faults(
+    tx: Transaction, given: Mapping, tables: Sequence[TablePlan], trusted: Sequence[Trusted], path: Sequence[str]
+) -> list[Fault]:
+    """The faults of the inverse mapping of some tables: found for all at a time, and then named one by one."""
+    names = sql.SQL(", ").join(map(sql.Identifier, path))
+    try:
+        with tx.pg.transaction(force_rollback=True):
+            tx.pg.execute(sql.SQL("SET LOCAL search_path = {}").format(names))
+            _views(tx, _TEMPORARY, tables)
+            views = [(sql.Identifier(_TEMPORARY, t.view), t.source) for t in tables]
+            foreign = trust.untrusted(tx, views, trusted)
+    except psycopg.Error as error:
+        if len(tables) == 1:
+            message = (error.diag.message_primary or str(error)).strip()
+            return [_fault(given, tables[0], message, "fix `reverse:`, or omit it")]
+    else:
+        if not foreign or len(tables) == 1:
+            return [_fault(given, tables[0], str(u), u.hint) for u in foreign]
+    return [fault for table in tables for fault in _faults(tx, given, [table], trusted, path)]
 
 
 def _fault(given: Mapping, table: TablePlan, problem: str, hint: str) -> Fault:
@@ -80,11 +93,12 @@ def _user_session(context: Context) -> AbstractContextManager[Session]:
     return context.beside("views", user_sql=True, side="target")
 
 
-def _view(tx: Transaction, schema: str, table: TablePlan) -> None:
-    """Create the inverse view. One that an aborted cutover created is replaced."""
-    name = sql.Identifier(schema, table.view)
-    tx.pg.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(name))
-    tx.pg.execute(sql.SQL("CREATE VIEW {} AS {}").format(name, plan_store.select_of(table)))
+def _views(tx: Transaction, schema: str, tables: Sequence[TablePlan]) -> None:
+    """Create inverse views. Those that an aborted cutover created are replaced."""
+    if tables:
+        names = sql.SQL(", ").join(sql.Identifier(schema, table.view) for table in tables)
+        tx.pg.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(names))
+        plan_store.views(tx, schema, tables)
 
 
 def install(context: Context, plan: Plan) -> None:
@@ -97,8 +111,7 @@ def install(context: Context, plan: Plan) -> None:
         runs.fence(tx, context.run_id, context.epoch)
         with trust.plain(tx):
             fingerprint.refuse_changed(tx, context.schema, "target", [fingerprint.DEFINITIONS], tables)
-        for table in plan.reverse:
-            _view(tx, context.schema, table)
+        _views(tx, context.schema, plan.reverse)
         trust.refuse(tx, context.schema, plan.reverse, plan.trusted, "target")
         # From now on, the meaning of the target's rows depends on the functions of these views as well.
         with trust.plain(tx):

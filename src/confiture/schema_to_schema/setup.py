@@ -378,21 +378,16 @@ def _build(context: Context, tx: Transaction, wanted: SetupRequest) -> None:
 def _take_off(context: Context, tx: Transaction) -> None:
     """Take off what acts on rows that Confiture writes, and record it in the same commit."""
     found = catalog.read(tx)
-    for publication in describe.publications(found):
+    items: list[Deferred] = list(describe.publications(found))
+    for publication in items:
         context.progress.say(f"publication {quoted(publication.name)} publishes nothing until the cutover")
-        _take_off_and_record(context, tx, publication)
-    for check in describe.unvalidated(found, (t.ref for t in found.tables)):
-        _take_off_and_record(context, tx, check)
+    items += describe.unvalidated(found, (t.ref for t in found.tables))
     for table in found.tables:
-        for key in table.foreign_keys:
-            _take_off_and_record(context, tx, describe.foreign_key(key))
-        for item in (*describe.triggers(table), *describe.rules(table)):
-            _take_off_and_record(context, tx, item)
-
-
-def _take_off_and_record(context: Context, tx: Transaction, item: Deferred) -> None:
-    deferred_objects.add(tx, context.run_id, item)
-    take_off(tx, item)
+        items += (describe.foreign_key(key) for key in table.foreign_keys)
+        items += (*describe.triggers(table), *describe.rules(table))
+    deferred_objects.add(tx, context.run_id, *items)
+    for item in items:
+        take_off(tx, item)
 
 
 def _foreign_server(context: Context, tx: Transaction, seen_as: str | None) -> None:

@@ -29,7 +29,8 @@ CREATE TABLE {schema}.aside (
 CREATE TABLE IF NOT EXISTS {schema}.fingerprint (
     root oid, aspect text, kind text NOT NULL, schema_name text NOT NULL, table_name text NOT NULL, fact text NOT NULL,
     PRIMARY KEY (root, aspect)
-)
+);
+CREATE INDEX IF NOT EXISTS fingerprint_table ON {schema}.fingerprint (schema_name, table_name)
 
 -- name: large_object
 -- The large objects that were copied, as they were then; an empty object for one that is to be copied again. In the target.

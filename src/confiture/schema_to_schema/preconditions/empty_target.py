@@ -6,20 +6,21 @@ from psycopg import sql
 
 from confiture.catalog_model import Catalog
 from confiture.errors import Refused
+from confiture.postgres.connection import only_row
 from confiture.postgres.session import Transaction
 
 
 def check(tx: Transaction, catalog: Catalog) -> None:
     """:raises Refused: naming the first tables that hold rows."""
-    holding = []
-    for table in catalog.tables:
-        # The plan refuses the missing privileges of all tables at once, and their policies.
-        if table.kind == "f" or not (table.may_use_schema and table.may_select) or table.row_security:
-            continue
-        query = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(sql.Identifier(table.ref.schema, table.ref.name))
-        row = tx.pg.execute(query).fetchone()
-        if row is not None and row[0]:
-            holding.append(str(table.ref))
+    # The plan refuses the missing privileges of all tables at once, and their policies.
+    readable = [
+        table.ref
+        for table in catalog.tables
+        if table.kind != "f" and table.may_use_schema and table.may_select and not table.row_security
+    ]
+    rows = sql.SQL(", ").join(sql.SQL("EXISTS (SELECT FROM {})").format(ref.identifier) for ref in readable)
+    filled = only_row(tx.pg.execute(sql.SQL("SELECT ARRAY[{}]::boolean[]").format(rows)))[0]
+    holding = [str(ref) for ref, has_rows in zip(readable, filled, strict=True) if has_rows]
     if holding:
         raise Refused(
             f"the target {catalog.identity.database} already holds rows",
