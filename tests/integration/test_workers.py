@@ -112,7 +112,8 @@ def test_a_killed_worker_costs_only_its_chunks(forks: Forks, move: SmallMove, da
     assert ended.code == 0, ended.err
     assert "a worker process ended in the middle of a chunk" in ended.err
     done = [status for table in ("app_user", "post", "tag") for status, _ in move.chunks(table)]
-    assert done == ["done"] * CHUNKS
+    assert set(done) == {"done"}
+    assert len(done) >= CHUNKS  # a chunk that was lost more than twice is divided
     assert_finishes(move, databases)
 
 
