@@ -31,10 +31,14 @@ $(VENV)/.docs: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
 	touch $@
 
-# Each figure of docs/benchmarks.md; about ten minutes.
-bench: $(READY)
-	for script in write_pause fingerprint catchup_rate source_slowdown log_size nothing_lost many_tables; do \
-		$(BIN)/python benchmarks/$$script.py || exit 1; done
+# Each figure of docs/benchmarks.md; about two hours. A part: make bench BENCH=speed BENCH_OPTIONS='jobs --rows 100000'
+BENCH ?= write_pause fingerprint catchup_rate source_slowdown log_size nothing_lost many_tables speed
+bench: $(VENV)/.bench
+	for script in $(BENCH); do $(BIN)/python benchmarks/$$script.py $(BENCH_OPTIONS) || exit 1; done
+
+$(VENV)/.bench: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	touch $@
 
 # Every hit of every failpoint, and two hundred runs of any commands in any order; some hours. See docs/reliability.md.
 gate: $(READY)

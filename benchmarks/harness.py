@@ -8,11 +8,12 @@ import logging
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,27 +113,127 @@ class Pair:
 
 
 @contextmanager
-def servers(*, on_disk: bool = False) -> Iterator[Pair]:
+def servers(*, on_disk: bool = False, bindir: Path | None = None) -> Iterator[Pair]:
     """Two servers for the block.
 
     :param on_disk: on a disk, so that a commit waits for it. Otherwise the files are in memory if it has room, where
         fsync costs almost nothing.
+    :param bindir: of another PostgreSQL than the packaged one; as root, it runs as user postgres.
     """
     logging.disable(logging.WARNING)
 
-    def folder() -> Path:
-        return Path(tempfile.mkdtemp(prefix="confiture-", dir="/var/tmp")) if on_disk else scratch()
+    def server() -> Server:
+        root = Path(tempfile.mkdtemp(prefix="confiture-", dir="/var/tmp")) if on_disk else scratch()
+        return Server(root) if bindir is None else Server(root, bindir, user="postgres")
 
     with ExitStack() as stack:
-        yield Pair(stack.enter_context(Server(folder())), stack.enter_context(Server(folder())))
+        yield Pair(stack.enter_context(server()), stack.enter_context(server()))
+
+
+def described(pair: Pair, *, on_disk: bool) -> str:
+    """One sentence about the servers and the machine."""
+    version = rows(pair.old.conninfo(), "SELECT current_setting('server_version')")[0][0].split()[0]
+    place = "on a disk" if on_disk or not str(pair.old.root).startswith("/dev/shm") else "in memory"
+    cores = len(os.sched_getaffinity(0))
+    load = os.getloadavg()[0]
+    return (
+        f"PostgreSQL {version} on both sides, on one machine with {cores} cores, data {place};"
+        f" load of the machine at the end {load:.1f}."
+    )
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """The name of a folder that does not exist yet, whose parent is removed after the block."""
+    with tempfile.TemporaryDirectory() as parent:
+        yield Path(parent) / "state"
+
+
+def executed(command: str, environment: Mapping[str, str]) -> float:
+    """The seconds of a shell command.
+
+    :raises RuntimeError: with its last words, when it fails.
+    """
+    with timed() as took:
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", command], env={**os.environ, **environment}, capture_output=True, text=True
+        )
+    if done.returncode:
+        raise RuntimeError(f"{command}: {(done.stdout + done.stderr)[-2000:]}")
+    return took[0]
+
+
+@dataclass(frozen=True)
+class Peak:
+    """What a command cost.
+
+    :ivar client: megabytes of its largest process; ``server`` the same of the servers, without shared memory.
+    """
+
+    seconds: float
+    client: float
+    server: float
+
+
+#: The command that the commands of a run belong to.
+COMMAND = ("migrate", "schema-to-schema")
+#: Seconds between two looks at the memory of the processes.
+SAMPLE_SECONDS = 0.05
+
+
+def peak_of(command: Sequence[str], pair: Pair) -> Peak:
+    """Run a command and look at the memory of its processes and of the servers' until it ends.
+
+    :raises RuntimeError: with what it printed, when it fails.
+    """
+    roots = [int((server.data / "postmaster.pid").read_text().split()[0]) for server in (pair.old, pair.new)]
+    client = server = 0
+    with tempfile.TemporaryFile() as output, timed() as took:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+        while process.poll() is None:
+            below = _descendants()
+            client = max([client, *(_memory(pid, "VmHWM") for pid in below(process.pid))])
+            server = max([server, *(_memory(pid, "RssAnon") for root in roots for pid in below(root))])
+            time.sleep(SAMPLE_SECONDS)
+        output.seek(0)
+        if process.returncode:
+            raise RuntimeError(f"{' '.join(command)}: {output.read().decode()[-2000:]}")
+    return Peak(took[0], client / 1000, server / 1000)
+
+
+def _descendants() -> Callable[[int], list[int]]:
+    """A function from a process to itself and everything below it, as of now."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            children.setdefault(int(stat.read_text().rsplit(")", 1)[1].split()[1]), []).append(int(stat.parent.name))
+
+    def below(pid: int) -> list[int]:
+        return [pid, *(found for child in children.get(pid, ()) for found in below(child))]
+
+    return below
+
+
+def _memory(pid: int, name: str) -> int:
+    """Kilobytes; 0 for a process that has ended."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1])
+    return 0
 
 
 class Run:
-    """A run from a source into a new database on the other server."""
+    """A run from a source into a new database on the other server. As a context, it drops what it created."""
+
+    made = 0
 
     def __init__(self, pair: Pair, source: str, new: str, mapping: str = "", **choices: Any) -> None:
+        Run.made += 1
         self.source = source
-        self.target = pair.new.conninfo(f"new{pair.made}")
+        self.pair = pair
+        self.name = f"new{Run.made}"
+        self.target = pair.new.conninfo(self.name)
         self._folder = tempfile.TemporaryDirectory()
         self.project = Path(self._folder.name)
         (self.project / "db/schema/10").mkdir(parents=True)
@@ -142,6 +243,18 @@ class Run:
         self.choices = RunOptions(mapping=path, **choices)
         self.where = Endpoints(self.target, source, self.project)
         self.progress = Quiet()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        execute(self.source, f"DROP SCHEMA {self.schema} CASCADE")
+        execute(self.pair.new.conninfo(), f"DROP DATABASE {self.name} WITH (FORCE)")
+
+    def command(self, name: str, *options: str) -> Peak:
+        """A command as the command line runs it, in processes of its own."""
+        where = ("--target", self.target, "--source", self.source, "--project", str(self.project))
+        return peak_of((sys.executable, "-m", "confiture", *COMMAND, name, *where, *options), self.pair)
 
     @property
     def schema(self) -> str:
