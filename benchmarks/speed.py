@@ -24,6 +24,8 @@ import published
 from harness import Pair, Peak, Run, executed, rows
 from published import Part, Series
 
+#: The commands as most parts run them.
+MIGRATE, VERIFY = ("migrate", "--jobs", "2"), ("verify", "--jobs", "2")
 #: Bytes collected before they are written, as Confiture does.
 BATCH_BYTES = 256 * 1024
 
@@ -224,8 +226,8 @@ def memory(bench: Bench) -> Part:
     table, bars = [], {"client": [], "server": []}
     for shape, factor in ((KILOBYTE, 0.25), (KILOBYTE, 1), (HUGE, 1), (HUGE, 4)):
         count = max(2, int(bench.options.rows * shape.share * factor))
-        migrated, verified = bench.confiture(bench.source(shape, count), shape, ("migrate", "--jobs", "2"), ("verify",))
-        for name, peak in (("migrate --jobs 2", migrated), ("verify", verified)):
+        migrated, verified = bench.confiture(bench.source(shape, count), shape, MIGRATE, VERIFY)
+        for name, peak in (("migrate --jobs 2", migrated), ("verify --jobs 2", verified)):
             table.append((f"{count:,} of {shape.name}", name, f"{peak.client:,.0f}", f"{peak.server:,.0f}"))
         bars["client"].append((f"{count:,} of {shape.name}", max(migrated.client, verified.client)))
         bars["server"].append((f"{count:,} of {shape.name}", max(migrated.server, verified.server)))
@@ -239,14 +241,14 @@ def verify(bench: Bench) -> Part:
     for shape in (NINE, NARROW, WIDE):
         count = max(2, int(bench.options.rows * shape.share))
         source = bench.source(shape, count)
-        took = [bench.confiture(source, shape, ("migrate", "--jobs", "2"), ("verify",)) for _ in bench.rounds]
+        took = [bench.confiture(source, shape, MIGRATE, VERIFY) for _ in bench.rounds]
         copied, compared = ([peaks[n].seconds for peaks in took] for n in (0, 1))
         for name, seconds in (("migrate", copied), ("verify", compared)):
             bars[name].append((shape.name, count / statistics.median(seconds)))
         each = (f"{statistics.median(copied):.2f}", f"{statistics.median(compared):.2f}")
         table.append((f"{count:,} of {shape.name}", *each, _ratio(compared, copied)))
         bench.report.say(f"  {shape.name}: {each}")
-    head = ("rows", "migrate --jobs 2, s", "verify, s", "verify / migrate")
+    head = ("rows", "migrate --jobs 2, s", "verify --jobs 2, s", "verify / migrate")
     return Part("every row is compared", head, table, Series("rows", "rows/s", bars, bars=True))
 
 
@@ -304,11 +306,9 @@ def rivals(bench: Bench) -> Part:
     count = bench.options.rows // TABLES
     source = bench.source(shape, count, TABLES)
     ways: dict[str, Callable[[], float]] = {
-        "migrate --jobs 2": lambda: (
-            bench.confiture(source, shape, ("migrate", "--jobs", "2"), tables=TABLES)[0].seconds
-        ),
-        "migrate --jobs 2, verify": lambda: sum(
-            p.seconds for p in bench.confiture(source, shape, ("migrate", "--jobs", "2"), ("verify",), tables=TABLES)
+        "migrate --jobs 2": lambda: bench.confiture(source, shape, MIGRATE, tables=TABLES)[0].seconds,
+        "migrate and verify, --jobs 2": lambda: sum(
+            p.seconds for p in bench.confiture(source, shape, MIGRATE, VERIFY, tables=TABLES)
         ),
     }
     skipped = []

@@ -859,3 +859,42 @@ def test_extensions_that_write_without_firing_triggers_are_named(
     notes = Planner(source, empty, Mapping(), {}, Options(capture=captures)).plan().notes
     found = [note for note in notes if "may fire no trigger" in note]
     assert [note.removeprefix("writes of ").partition(" on the source")[0] for note in found] == named
+
+
+# COPY or FDW ---------------------------------------------------------------------------------------
+
+LARGE = 64 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("kinds", "size", "strategy", "reason"),
+    [
+        (("big", "int", "text"), LARGE, "fdw", "1,000,000 rows, fewer than 10,000,000 rows"),
+        (("big", "varchar", "bool"), LARGE, "fdw", "1,000,000 rows, fewer than 10,000,000 rows"),
+        (
+            ("big", "int", "text", "text"),
+            LARGE,
+            "copy",
+            "1,000,000 rows, more than 3 columns, which postgres_fdw transfers as text",
+        ),
+        (
+            ("big", "timestamp"),
+            LARGE,
+            "copy",
+            "1,000,000 rows, type timestamp without time zone, which postgres_fdw transfers as text",
+        ),
+        (("big", "money"), LARGE, "copy", "1,000,000 rows, type numeric(10,2), which postgres_fdw transfers as text"),
+        # A table that is copied in a moment: either way does.
+        (("big", "int", "text", "text"), LARGE - 1, "fdw", "1,000,000 rows, fewer than 10,000,000 rows"),
+        # In text format, COPY does not save the conversions.
+        (("big", "mood", "int", "int"), LARGE, "fdw", "1,000,000 rows, fewer than 10,000,000 rows"),
+    ],
+)
+def test_a_large_table_is_copied_by_fdw_if_its_columns_cost_little_as_text(
+    kinds: tuple[str, ...], size: int, strategy: str, reason: str
+) -> None:
+    ref = TableRef("app", "a")
+    made = [column(f"c{n}", kind) for n, kind in enumerate(kinds)]
+    found = database([table(ref, made, [index(ref, "i", ["c0"])], tuples=1_000_000, bytes=size)])
+    planned = PlanInput(found, found, Mapping(), Options()).planned()[0].tables[0]
+    assert (planned.strategy, planned.strategy_reason) == (strategy, reason)

@@ -37,8 +37,12 @@ from confiture.plan.model import (
 from confiture.plan.projection import KEY_PREFIX, Projected, canon, is_binary, wire_type
 from confiture.types import TableRef, did_you_mean, double_quoted, quoted
 
-#: Tables with transforms are copied by FDW up to this multiple of the threshold.
-TRANSFORM_FACTOR = 5
+#: Bytes of a table that takes seconds to copy, so that the faster way is chosen by its columns.
+WEIGHED_BYTES = 64 * 2**20
+#: Columns of a row up to which postgres_fdw was measured to be faster than COPY in binary format, and the types that
+#: cost little as text (docs/benchmarks.md).
+FDW_COLUMNS_MOST = 3
+FAST_AS_TEXT = frozenset({"smallint", "integer", "bigint", "oid", "boolean", "text", "character varying", "character"})
 CHUNK_BYTES, CHUNK_ROWS_MOST, CHUNK_ROWS_LEAST = 64 * 2**20, 50_000, 10
 FETCH_BYTES, FETCH_ROWS_MOST, FETCH_ROWS_LEAST = 4 * 2**20, 10_000, 1
 #: Bytes of large values of a table that is copied by FDW: the target's server may have to hold them all, as text.
@@ -523,9 +527,9 @@ class Planner:
         if source.large_bytes > LARGE_BYTES_BY_FDW:
             return "copy", "it has large values, which postgres_fdw transfers as text and holds in memory"
         rows, limit = planned.estimate, self.options.fdw_threshold
-        transforms = any(p.source is None for p in planned.columns)
-        if transforms and limit <= rows < limit * TRANSFORM_FACTOR:
-            return "fdw", f"{rows:,} rows, with transforms"
+        slow = _slower_as_text(planned)
+        if rows < limit and slow is not None:
+            return "copy", f"{rows:,} rows, {slow}"
         if rows < limit:
             return "fdw", f"{rows:,} rows, fewer than {limit:,} rows"
         return "copy", f"{rows:,} rows, {limit:,} rows or more"
@@ -655,6 +659,16 @@ def _column_sql(source: Table, name: str) -> str:
 def _yaml(text: str) -> str:
     """``text`` as a YAML scalar, quoted if YAML would otherwise interpret it."""
     return f"'{text}'" if any(c in text for c in "\"':{}[],&*#?|-<>=!%@\\ ") else text
+
+
+def _slower_as_text(table: TablePlan) -> str | None:
+    """What makes postgres_fdw, which transfers text, slower than COPY in binary format; None if it is not slower."""
+    if table.estimate_bytes < WEIGHED_BYTES or table.format != "binary":
+        return None
+    if len(table.columns) > FDW_COLUMNS_MOST:
+        return f"more than {FDW_COLUMNS_MOST} columns, which postgres_fdw transfers as text"
+    slow = sorted({p.wire for p in table.columns if p.wire.split("(")[0] not in FAST_AS_TEXT})
+    return f"type {slow[0]}, which postgres_fdw transfers as text" if slow else None
 
 
 def _did_you_mean(name: str, known: Sequence[str]) -> str:
