@@ -20,15 +20,17 @@ import pytest
 import small_move
 from confiture import commands, config
 from confiture.config import Database
-from confiture.copy import throttle, throttler
+from confiture.copy import chunks, throttle, throttler
+from confiture.copy.run_table import RunTable
 from confiture.copy.throttle import Throttle
 from confiture.copy.throttler import Throttler
+from confiture.plan import planner
 from confiture.postgres import embedded
 from confiture.postgres.embedded import Server
 from confiture.postgres.session import Session
 from confiture.render import status as render
 from confiture.runner.context import Context
-from confiture.schema_to_schema import log_compaction
+from confiture.schema_to_schema import copy_tables, log_compaction
 from confiture.schema_to_schema import migrate as migrating
 from confiture.status import report
 from confiture.status.facts import RunReport, Severity
@@ -213,6 +215,43 @@ def test_slow_chunks_become_smaller(move: SmallMove, monkeypatch: pytest.MonkeyP
         assert max(others) == 25
     move.assert_every_row_arrived_once()
     move.assert_rows_and_checkpoints_agree()
+
+
+def test_chunks_grow_to_the_rows_of_a_few_seconds(
+    databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planner, "CHUNK_ROWS_MOST", 10)
+    move = small_move.make(databases, tmp_path)
+    move.run("setup", "--mapping", str(move.mapping))
+    move.migrate()
+    first, second, *others = [rows for _, rows in move.chunks("post")]
+    assert (first, second) == (10, 10)
+    # Any server copies more than ten rows in two seconds.
+    assert max(others) > 100
+    move.assert_every_row_arrived_once()
+    move.assert_rows_and_checkpoints_agree()
+
+
+def test_chunks_do_not_grow_above_what_the_operator_has_set(move: SmallMove) -> None:
+    move.migrate()
+    for table in ("app_user", "post", "tag"):
+        assert max(rows for _, rows in move.chunks(table)) == small_move.CHUNK_ROWS
+
+
+def test_a_slow_plan_ahead_reads_fewer_keys_at_once(move: SmallMove, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = []
+    plan_ahead = chunks.plan_ahead
+
+    def counted(context: Context, job: RunTable, number: int, rows: int, count: int) -> chunks.Ahead:
+        planned.append(count)
+        return plan_ahead(context, job, number, rows, count)
+
+    monkeypatch.setattr(chunks, "plan_ahead", counted)
+    monkeypatch.setattr(copy_tables, "PLAN_SECONDS", 0.0)
+    move.migrate()
+    assert planned[:2] == [2, 1]
+    assert set(planned[1:]) <= {1, 2}
+    move.assert_every_row_arrived_once()
 
 
 # Standbys ------------------------------------------------------------------------------------------
