@@ -135,12 +135,11 @@ class Session:
         try:
             pg = self.pg
             core = self._core = self._core or _Core(pg)
-            pg.isolation_level = isolation or IsolationLevel.READ_COMMITTED
-            pg.read_only = read_only
-            with pg.transaction():
-                budget = self.budget
-                patience = PROFILE["lock_timeout"] if budget is None else f"{ceil(budget.lock_timeout * 1000)}ms"
-                pg.execute(profile_sql(self._path, self.run, patience))
+            budget = self.budget
+            patience = PROFILE["lock_timeout"] if budget is None else f"{ceil(budget.lock_timeout * 1000)}ms"
+            mode = f"{(isolation or IsolationLevel.READ_COMMITTED).name} READ {'ONLY' if read_only else 'WRITE'}"
+            begin = f"BEGIN ISOLATION LEVEL {mode.replace('_', ' ')}; ".encode()
+            with _begun(pg, begin + profile_sql(self._path, self.run, patience)):
                 enrol = _ENROL.get()
                 with _within(budget, pg), enrol(self, read_only) if enrol is not None else nullcontext():
                     yield Transaction(pg, core)
@@ -195,6 +194,25 @@ class Session:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+@contextmanager
+def _begun(pg: Pg, begin: bytes) -> Iterator[None]:
+    """A transaction that ``begin`` begins, in one round trip with its settings. Others within it are savepoints.
+
+    A rollback that fails does not replace the error that it follows: the connection is broken, and its server ends the
+    transaction.
+    """
+    try:
+        pg.execute(begin)
+        yield
+    except BaseException as error:
+        with suppress(psycopg.Error):
+            pg.execute("ROLLBACK")
+        if not isinstance(error, psycopg.Rollback):
+            raise
+    else:
+        pg.execute("COMMIT")
 
 
 @contextmanager
