@@ -25,6 +25,7 @@ from confiture.commands.endpoints import Endpoints
 from confiture.commands.options import RunOptions
 from confiture.postgres.embedded import Server, scratch
 from confiture.schema_to_schema.outcomes import Limits
+from confiture.status.report import report
 
 
 @dataclass(frozen=True)
@@ -260,6 +261,14 @@ class Run:
     def schema(self) -> str:
         """The run schema on the source."""
         return str(rows(self.source, "SELECT nspname FROM pg_namespace WHERE nspname ~ '^confiture_'")[0][0])
+
+    def plan(self) -> None:
+        """Plan for a target that does not exist yet."""
+        commands.plan.make(self.where, self.choices)
+
+    def status(self) -> None:
+        """Read the report of the run."""
+        report(self.target, self.project)
 
     def setup(self) -> None:
         """Create the new schema, and capture on the source."""
