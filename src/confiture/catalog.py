@@ -60,6 +60,7 @@ def _index(row: Json) -> Index:
     schema, name = row.pop("parent_schema"), row.pop("parent_name")
     row["parent"] = None if name is None else TableRef(schema, name)
     row["columns"], row["options"] = tuple(row["columns"]), tuple(row["options"])
+    row["statistics"] = tuple((number, target) for number, target in row["statistics"])
     return Index(**_of_table(row))
 
 

@@ -103,11 +103,13 @@ class Index:
     :ivar table: the table or partition that it belongs to; ``level`` is the depth of that one below the root.
     :ivar parent: the index of the parent table that it is attached to; None at the root.
     :ivar tree: the same number for an index and all indexes attached to it, at any depth.
-    :ivar marked: whether it cannot be recreated unchanged: the replica identity, the index of CLUSTER, an index with
-        statistics targets, or a constraint of a partitioned table with storage parameters.
+    :ivar marked: whether it must stay or cannot be recreated unchanged: the replica identity of a published or
+        partitioned table, or a constraint of a partitioned table with storage parameters.
     :ivar own_equality: whether each key column has its own collation there, and a built-in default operator class.
-    :ivar needed: whether another object than the table depends on it, such as a view or a foreign key.
     :ivar options: storage parameters as ``name=value``.
+    :ivar clustered: whether CLUSTER uses it; ``replica_identity``: whether its columns identify replicated rows.
+    :ivar statistics: the statistics target of each of its columns that has one, by the column's number.
+    :ivar partitioned: whether it belongs to a partitioned table.
     """
 
     table: TableRef
@@ -132,7 +134,10 @@ class Index:
     comment: str | None
     options: tuple[str, ...]
     tablespace: str | None
-    needed: bool
+    clustered: bool = False
+    replica_identity: bool = False
+    statistics: tuple[tuple[int, int], ...] = ()
+    partitioned: bool = False
 
     @classmethod
     def of_key(cls, table: TableRef, name: str, columns: tuple[str, ...]) -> Index:
@@ -160,7 +165,6 @@ class Index:
             comment=None,
             options=(),
             tablespace=None,
-            needed=False,
         )
 
     @property
@@ -171,6 +175,11 @@ class Index:
         """
         sound = self.is_unique and self.immediate and self.valid and self.btree
         return sound and not self.partial and not self.expressions
+
+    @property
+    def can_be_adopted(self) -> bool:
+        """Whether its constraint can be added to an index that was built before (ADD CONSTRAINT ... USING INDEX)."""
+        return self.constraint_name is not None and self.is_unique and self.btree and not self.partitioned
 
     @property
     def is_key(self) -> bool:

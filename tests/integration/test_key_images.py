@@ -205,6 +205,7 @@ def test_a_pass_finds_the_rows_of_a_text_key_by_the_index(databases: Databases, 
     live = LiveRun(databases, tmp_path, table("text"), table("text"))
     job = RunTable(live.plan().tables[0], "x")
     live.setup()
+    live.migrate()
     with live.target.connect() as connection:
         connection.execute("SET search_path = pg_catalog; SET enable_seqscan = off; SET enable_hashjoin = off")
         connection.execute("SET enable_mergejoin = off; CREATE TEMP TABLE keys (k1 text)")

@@ -87,6 +87,27 @@ MUTANTS = (
         _in("acceptance", "kill", "killed_copy"),
     ),
     Mutant(
+        "the key is built before its table counts as copied",
+        "schema_to_schema/rebuild.py",
+        "        if (item.table, item.name) in tree or",
+        "        if False or",
+        _in("integration", "late_indexes", "counts_as_copied"),
+    ),
+    Mutant(
+        "a restarted table is copied without its indexes",
+        "schema_to_schema/plan_store.py",
+        "if not before or t.target in again]",
+        "if not before]",
+        _in("integration", "late_indexes", "restarted_table"),
+    ),
+    Mutant(
+        "an index is restored with its marks",
+        "schema_to_schema/deferred_objects/indexes.py",
+        "    if item.clustered:\n",
+        "    if False:\n",
+        _in("integration", "late_indexes", "as_declared_after"),
+    ),
+    Mutant(
         "lock before snapshot",
         "runner/context.py",
         '        tx.pg.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(lock))\n        yield tx',

@@ -60,7 +60,15 @@ KEY_DETAIL = {
     ]
     * 2,
 }
-INDEX = {"tablespace": "fast", "level": 1, "parent": ["public", "above"]}
+MARKS = {"key": [], "statistics": [], "clustered": False, "replica_identity": False}
+INDEX = {
+    **MARKS,
+    "tablespace": "fast",
+    "level": 1,
+    "parent": ["public", "above"],
+    "statistics": [[1, 300]],
+    "clustered": True,
+}
 
 
 def stored(kind: str, detail: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -80,14 +88,32 @@ def stored(kind: str, detail: dict[str, Any], **more: Any) -> dict[str, Any]:
     ("item", "form"),
     [
         (
-            DeferredIndex(**NAMED, tablespace="fast", level=1, parent=TableRef("public", "above")),
+            DeferredIndex(
+                **NAMED,
+                tablespace="fast",
+                level=1,
+                parent=TableRef("public", "above"),
+                statistics=((1, 300),),
+                clustered=True,
+            ),
             stored("index", INDEX),
         ),
         (
-            DeferredConstraint(**NAMED, options=("fillfactor=70",), index_comment="x"),
+            DeferredConstraint(
+                **NAMED, key=("id",), options=("fillfactor=70",), index_comment="x", index="CREATE UNIQUE INDEX"
+            ),
             stored(
                 "constraint",
-                {"tablespace": None, "level": 0, "parent": None, "options": ["fillfactor=70"], "index_comment": "x"},
+                {
+                    **MARKS,
+                    "key": ["id"],
+                    "tablespace": None,
+                    "level": 0,
+                    "parent": None,
+                    "options": ["fillfactor=70"],
+                    "index_comment": "x",
+                    "index": "CREATE UNIQUE INDEX",
+                },
             ),
         ),
         (KEY, stored("foreign_key", KEY_DETAIL, interim="as relaxed", comment="of a key", status="interim")),

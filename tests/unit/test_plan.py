@@ -137,7 +137,6 @@ def index(table: TableRef, name: str, columns: Sequence[str], **changed: object)
         comment=None,
         options=(),
         tablespace=None,
-        needed=False,
     )
     return replace(made, **changed)  # type: ignore[arg-type]
 

@@ -20,6 +20,15 @@ from confiture.journal.tables import deferred_object
 from confiture.postgres.session import Transaction
 
 
+def put(tx: Transaction, run_id: uuid.UUID, *items: Deferred) -> None:
+    """Record objects in the transaction that removes them, in place of the records of their last removal."""
+    known = {(type(item), item.table, item.name) for item in of_run(tx, run_id)}
+    for item in items:
+        if (type(item), item.table, item.name) in known:
+            tx.sa.execute(sa.delete(deferred_object).where(*_is(run_id, item)))
+    add(tx, run_id, *items)
+
+
 def add(tx: Transaction, run_id: uuid.UUID, *items: Deferred) -> None:
     """Record objects in the transaction that removes or disables them."""
     values = []
@@ -58,13 +67,13 @@ def in_order(items: Iterable[Deferred]) -> tuple[Deferred, ...]:
 
 def set_status(tx: Transaction, run_id: uuid.UUID, item: Deferred, status: DeferredStatus) -> None:
     """Record the new status of ``item`` in the transaction that changes it."""
+    tx.sa.execute(sa.update(deferred_object).where(*_is(run_id, item)).values(status=status))
+
+
+def _is(run_id: uuid.UUID, item: Deferred) -> tuple[sa.ColumnElement[bool], ...]:
     c = deferred_object.c
-    tx.sa.execute(
-        sa.update(deferred_object)
-        .where(c.run_id == run_id, c.kind == item.kind, c.schema_name == item.table.schema)
-        .where(c.table_name == item.table.name, c.name == item.name)
-        .values(status=status)
-    )
+    of_table = (c.schema_name == item.table.schema, c.table_name == item.table.name)
+    return (c.run_id == run_id, c.kind == item.kind, *of_table, c.name == item.name)
 
 
 def set_all_statuses(

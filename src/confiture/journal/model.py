@@ -293,6 +293,8 @@ class DeferredIndex(Deferred):
     :ivar level: the depth of its table below the root of the partitions.
     :ivar parent: the index that it is attached to; None at the root.
     :ivar key: its columns if it identifies each row; empty otherwise.
+    :ivar statistics: the statistics target of each of its columns that has one, by the column's number.
+    :ivar clustered: whether CLUSTER uses it; ``replica_identity``: whether its columns identify replicated rows.
     """
 
     kind: ClassVar[str] = "index"
@@ -301,6 +303,19 @@ class DeferredIndex(Deferred):
     level: int = 0
     parent: _Pair | None = None
     key: tuple[str, ...] = ()
+    statistics: tuple[tuple[int, int], ...] = ()
+    clustered: bool = False
+    replica_identity: bool = False
+
+    @property
+    def statement(self) -> str | None:
+        """The statement that builds it; None if only its constraint does."""
+        return self.definition
+
+    @property
+    def is_finished_apart(self) -> bool:
+        """Whether its table is locked for a moment after the build, for a constraint or a mark."""
+        return self.clustered or self.replica_identity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,12 +323,24 @@ class DeferredConstraint(DeferredIndex):
     """A unique, primary key or exclusion constraint, with its index.
 
     :ivar options: the storage parameters of the index as ``name=value``.
+    :ivar index: the statement that builds the index, which the constraint then adopts; None if it builds its own.
     """
 
     kind: ClassVar[str] = "constraint"
 
     options: tuple[str, ...] = ()
     index_comment: str | None = None
+    index: str | None = None
+
+    @property
+    def statement(self) -> str | None:
+        """As in :class:`DeferredIndex`."""
+        return self.index
+
+    @property
+    def is_finished_apart(self) -> bool:
+        """As in :class:`DeferredIndex`."""
+        return self.index is not None or self.clustered or self.replica_identity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -348,8 +348,8 @@ def store(context: Context, given: Mapping, planned: Planned, restart: tuple[str
             _reopen(context, tx, run)
         _empty(tx, again)
         _table_rows(context, tx, replace(planned, plan=plan), before, again)
-        if not before:
-            _take_indexes_off(context, tx, plan, planned.target)
+        empty = [t.target for t in plan.tables if not before or t.target in again]
+        _take_indexes_off(context, tx, [planned.target.by_ref[ref] for ref in empty])
         runs.update(
             tx,
             context.run_id,
@@ -615,18 +615,25 @@ def _table_rows(
             table_plans.update(tx, context.run_id, table.number, fingerprint=fingerprint)
 
 
-def _take_indexes_off(context: Context, tx: Transaction, plan: Plan, target: Catalog) -> None:
-    """Take off every index that can be created again as it was (docs/invariants.md, I-3.11)."""
+def _take_indexes_off(context: Context, tx: Transaction, empty: Sequence[Table]) -> None:
+    """Take off every index of empty tables that can be created again as it was (docs/invariants.md, I-3.11)."""
+    off = {
+        (d.table, d.name)
+        for d in deferred_objects.of_kind(tx, context.run_id, DeferredIndex)
+        if d.status is DeferredStatus.OFF
+    }
     taken: list[Deferred] = []
-    for table in plan.tables:
-        found = target.by_ref[table.target]
+    for table in empty:
         trees: dict[int, list[Index]] = {}
-        for index in (*found.indexes, *found.partition_indexes):
-            trees.setdefault(index.tree, []).append(index)
-        free = [tree for tree in trees.values() if not any(i.marked or i.needed or not i.valid for i in tree)]
+        for index in (*table.indexes, *table.partition_indexes):
+            if (index.table, index.name) not in off:
+                trees.setdefault(index.tree, []).append(index)
+            elif index.definition:
+                _dropped(tx, [[index]])  # it was built, and its constraint has not adopted it
+        free = [tree for tree in trees.values() if not any(i.marked or not i.valid for i in tree)]
         for tree in _dropped(tx, free):
             taken += map(describe.index, tree)
-    deferred_objects.add(tx, context.run_id, *taken)
+    deferred_objects.put(tx, context.run_id, *taken)
 
 
 def _dropped(tx: Transaction, trees: list[list[Index]]) -> list[list[Index]]:

@@ -35,7 +35,6 @@ def rebuild(context: Context, plan: Plan) -> None:
     with context.target.transaction(read_only=True) as tx:
         taken = deferred_objects.of_run(tx, context.run_id)
     keys = [d for d in taken if isinstance(d, DeferredForeignKey) and not off_until_cutover(plan, d)]
-    # Indexes exist already after a table was copied again. Those that another object needs were not taken off.
     off = [d for d in indexes.roots_first(taken) if d.status is DeferredStatus.OFF]
     retry(partial(_set_sequences, context, plan))
     run_steps(

@@ -118,12 +118,14 @@ SELECT p.root::bigint AS table_oid, tn.nspname AS table_schema, tc.relname AS ta
        ic.relname AS name, pg_get_indexdef(i.indexrelid) AS definition,
        i.indisunique AS is_unique, i.indisprimary AS is_primary, i.indimmediate AS immediate,
        i.indisvalid AS valid, i.indpred IS NOT NULL AS partial, i.indexprs IS NOT NULL AS expressions,
-       i.indisreplident OR i.indisclustered
-         OR ic.relkind = 'I' AND con.oid IS NOT NULL AND ic.reloptions IS NOT NULL
-         OR EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = ic.oid AND coalesce(a.attstattarget, -1) <> -1)
+       ic.relkind = 'I' AND (i.indisreplident OR con.oid IS NOT NULL AND ic.reloptions IS NOT NULL)
          -- A published table needs its replica identity for each DELETE.
-         OR i.indisprimary AND tc.relreplident = 'd' AND published.tablename IS NOT NULL
+         OR (i.indisreplident OR i.indisprimary AND tc.relreplident = 'd') AND published.tablename IS NOT NULL
          AS marked,
+       i.indisclustered AS clustered, i.indisreplident AS replica_identity,
+       (SELECT coalesce(jsonb_agg(jsonb_build_array(a.attnum, a.attstattarget) ORDER BY a.attnum), '[]')
+        FROM pg_attribute a WHERE a.attrelid = ic.oid AND coalesce(a.attstattarget, -1) <> -1) AS statistics,
+       ic.relkind = 'I' AS partitioned,
        am.amname = 'btree' AS btree,
        NOT EXISTS (
            SELECT FROM unnest(i.indclass::oid[], i.indcollation::oid[], i.indkey::int2[])
@@ -142,10 +144,7 @@ SELECT p.root::bigint AS table_oid, tn.nspname AS table_schema, tc.relname AS ta
        con.conname AS constraint_name,
        CASE WHEN con.oid IS NOT NULL THEN pg_get_constraintdef(con.oid) END AS constraint_definition,
        obj_description(con.oid, 'pg_constraint') AS constraint_comment, obj_description(ic.oid, 'pg_class') AS comment,
-       coalesce(ic.reloptions, '{}') AS options, ts.spcname AS tablespace,
-       EXISTS (SELECT FROM pg_depend d WHERE d.refclassid = 'pg_constraint'::regclass AND d.refobjid = con.oid
-               AND d.deptype = 'n' AND d.classid <> 'pg_constraint'::regclass)
-         OR EXISTS (SELECT FROM pg_constraint f WHERE f.conindid = i.indexrelid AND f.contype = 'f') AS needed
+       coalesce(ic.reloptions, '{}') AS options, ts.spcname AS tablespace
 FROM (SELECT r.oid AS root, r.oid, 0 AS level FROM unnest(%(tables)s::oid[]) r(oid)
       UNION SELECT r.oid, t.relid, t.level FROM unnest(%(tables)s::oid[]) r(oid), pg_partition_tree(r.oid) t) p
 JOIN pg_class tc ON tc.oid = p.oid JOIN pg_namespace tn ON tn.oid = tc.relnamespace

@@ -17,6 +17,12 @@ FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n
 WHERE (n.nspname, c.relname) IN (SELECT * FROM unnest(%(schemas)s::text[], %(names)s::text[]))
       AND NOT (i.indisvalid AND i.indisready)
 
+-- name: built
+-- Whether the index that a statement builds is valid; no row where the name is free or has another definition.
+SELECT i.indisvalid AND i.indisready
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE (n.nspname, c.relname) = (%(schema)s, %(name)s) AND pg_get_indexdef(i.indexrelid) = %(statement)s
+
 -- name: leaves
 -- The leaf partitions of a table, and whether the constraint ``name`` is validated there; NULL where it does not exist.
 SELECT n.nspname, c.relname, con.convalidated

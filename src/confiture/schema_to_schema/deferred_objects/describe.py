@@ -30,6 +30,9 @@ def index(found: Index) -> DeferredIndex:
             level=found.level,
             parent=found.parent,
             key=found.columns if found.is_key else (),
+            statistics=found.statistics,
+            clustered=found.clustered,
+            replica_identity=found.replica_identity,
         )
     return DeferredConstraint(
         table=found.table,
@@ -40,8 +43,12 @@ def index(found: Index) -> DeferredIndex:
         level=found.level,
         parent=found.parent,
         key=found.columns if found.is_key else (),
+        statistics=found.statistics,
+        clustered=found.clustered,
+        replica_identity=found.replica_identity,
         options=found.options,
         index_comment=found.comment,
+        index=found.definition if found.can_be_adopted else None,
     )
 
 

@@ -76,6 +76,9 @@ def _kind(*, only: bool = False, domain: bool = False) -> sql.SQL:
     return sql.SQL("DOMAIN" if domain else "TABLE ONLY" if only else "TABLE")
 
 
+#: The ends of a definition, the longest first.
+_DEFERRABLE = ("DEFERRABLE INITIALLY DEFERRED", "DEFERRABLE")
+
 # Indexes -------------------------------------------------------------------------------------------
 
 
@@ -98,6 +101,36 @@ def set_index_option(tx: Transaction, index: TableRef, option: str, value: str) 
     """Set a storage parameter of an index."""
     statement = sql.SQL("ALTER INDEX {} SET ({} = {})")
     tx.pg.execute(statement.format(qualified(index), sql.Identifier(option), sql.Literal(value)))
+
+
+def adopt_index(tx: Transaction, table: TableRef, name: str, definition: str) -> None:
+    """Add a unique or primary key constraint to the index of the same name: a catalog change.
+
+    :param definition: of the constraint, as ``pg_get_constraintdef`` prints it. Only its kind and its deferrability are
+        used, because the index has the columns.
+    """
+    kind = "PRIMARY KEY" if definition.startswith("PRIMARY KEY") else "UNIQUE"
+    late = next((f" {mode}" for mode in _DEFERRABLE if definition.endswith(f" {mode}")), "")
+    statement = sql.SQL("ALTER TABLE ONLY {} ADD CONSTRAINT {} {} USING INDEX {}{}")
+    index = sql.Identifier(name)
+    tx.pg.execute(statement.format(qualified(table), index, sql.SQL(kind), index, sql.SQL(late)))
+
+
+def set_index_statistics(tx: Transaction, index: TableRef, column: int, target: int) -> None:
+    """Set the statistics target of a column of an index, by the column's number."""
+    statement = sql.SQL("ALTER INDEX {} ALTER COLUMN {} SET STATISTICS {}")
+    tx.pg.execute(statement.format(qualified(index), sql.Literal(column), sql.Literal(target)))
+
+
+def cluster_on(tx: Transaction, table: TableRef, name: str) -> None:
+    """Have CLUSTER use an index."""
+    tx.pg.execute(sql.SQL("ALTER TABLE ONLY {} CLUSTER ON {}").format(qualified(table), sql.Identifier(name)))
+
+
+def identify_by(tx: Transaction, table: TableRef, name: str) -> None:
+    """Make an index the replica identity of its table."""
+    statement = sql.SQL("ALTER TABLE ONLY {} REPLICA IDENTITY USING INDEX {}")
+    tx.pg.execute(statement.format(qualified(table), sql.Identifier(name)))
 
 
 def comment_on_index(tx: Transaction, index: TableRef, comment: str | None) -> None:
