@@ -18,6 +18,9 @@ class Identity:
     :ivar role_connections: limit (-1 is none) and number in use, as for the database and for the server, whose
         reserved connections are not counted.
     :ivar may_silence_events: whether the role may set ``event_triggers`` (PostgreSQL 17), as its sessions then do.
+    :ivar shared_buffers: in KiB, as ``maintenance_memory``, which is maintenance_work_mem.
+    :ivar maintenance_workers: max_parallel_maintenance_workers; ``parallel_workers``: what the server has of them, by
+        max_parallel_workers and max_worker_processes.
     """
 
     system_identifier: str
@@ -43,6 +46,10 @@ class Identity:
     database_connections: tuple[int, int] = (-1, 0)
     server_connections: tuple[int, int] = (-1, 0)
     may_silence_events: bool = False
+    shared_buffers: int = 128 * 1024
+    maintenance_memory: int = 64 * 1024
+    maintenance_workers: int = 2
+    parallel_workers: int = 8
 
     @property
     def major(self) -> int:

@@ -20,6 +20,7 @@ def migrate(
     restart_table: options.Restart = None,
     jobs: options.Jobs = None,
     executor: options.Executor = None,
+    index_jobs: options.IndexJobs = None,
     max_rate: options.MaxRate = None,
     max_replica_lag: options.MaxReplicaLag = None,
     max_backlog: options.MaxBacklog = None,
@@ -33,7 +34,8 @@ def migrate(
     """
     where = options.where(target, source, project)
     chosen = options.choices(mapping, chunk_rows, strategy, fdw_threshold, None, restart_table)
-    chosen = replace(chosen, jobs=jobs, executor=executor, throttle=Throttle(max_rate, max_replica_lag, max_backlog))
+    throttle = Throttle(max_rate, max_replica_lag, max_backlog)
+    chosen = replace(chosen, jobs=jobs, executor=executor, index_jobs=index_jobs, throttle=throttle)
     if dry_run:
         show(where, chosen, format)
         return

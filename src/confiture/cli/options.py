@@ -191,6 +191,16 @@ Executor = Annotated[
         show_default="processes of this machine",
     ),
 ]
+IndexJobs = Annotated[
+    int | None,
+    typer.Option(
+        "--index-jobs",
+        min=1,
+        max=256,
+        help="Indexes that are built at the same time after the copy.",
+        show_default="2, fewer if the target has too few connections",
+    ),
+]
 MaxRate = Annotated[int | None, typer.Option("--max-rate", min=1, help="Maximum rows per second for the copy.")]
 MaxReplicaLag = Annotated[
     float | None,

@@ -24,6 +24,7 @@ def run(
     accept_publication: options.AcceptPublication = False,
     jobs: options.Jobs = None,
     executor: options.Executor = None,
+    index_jobs: options.IndexJobs = None,
     max_rate: options.MaxRate = None,
     max_replica_lag: options.MaxReplicaLag = None,
     max_backlog: options.MaxBacklog = None,
@@ -43,7 +44,8 @@ def run(
         recopy_mb=recopy_mb,
         accept_publication=accept_publication,
     )
-    chosen = replace(chosen, jobs=jobs, executor=executor, throttle=Throttle(max_rate, max_replica_lag, max_backlog))
+    throttle = Throttle(max_rate, max_replica_lag, max_backlog)
+    chosen = replace(chosen, jobs=jobs, executor=executor, index_jobs=index_jobs, throttle=throttle)
     with progress.Reporter() as reporter:
         commands.setup.execute(where, chosen, {}, reporter)
         commands.migrate.execute(where, chosen, reporter)

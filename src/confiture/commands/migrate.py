@@ -39,7 +39,13 @@ def execute(where: Endpoints, choices: RunOptions, progress_: Progress) -> tuple
             # The limits and their entry in the history become durable together.
             with context.fenced("throttle.limits") as tx:
                 set_limits(tx, run, choices.throttle)
-        capture = bool(run.options.get("capture"))
-        copied = migrate.copy_all(context, plan, capture=capture, asked=choices.jobs, executor=choices.executor)
+        copied = migrate.copy_all(
+            context,
+            plan,
+            capture=bool(run.options.get("capture")),
+            asked=choices.jobs,
+            executor=choices.executor,
+            index_jobs=choices.index_jobs,
+        )
         unblock(context, "migrate")
         return context.run(), copied

@@ -21,6 +21,7 @@ class RunOptions:
     :ivar accept_publication: accept a publication that includes the run's own tables.
     :ivar jobs: chunks that are copied at the same time; None for one per core.
     :ivar executor: of the workers, ``dask=ADDRESS``; None for processes of this machine.
+    :ivar index_jobs: indexes that are built at the same time.
     """
 
     mapping: Path | None = None
@@ -34,4 +35,5 @@ class RunOptions:
     accept_publication: bool = False
     jobs: int | None = None
     executor: str | None = None
+    index_jobs: int | None = None
     throttle: Throttle = field(default_factory=Throttle)

@@ -12,7 +12,7 @@ from confiture import mapping as m
 from confiture.catalog_model import Catalog, Column, Filled, Index, Table
 from confiture.catalog_model import Sequence as CatalogSequence
 from confiture.errors import Fault
-from confiture.plan import large_objects, materialized_views, privileges
+from confiture.plan import index_builds, large_objects, materialized_views, privileges
 from confiture.plan.conversions import (
     NUMBERS,
     PORTABLE_ORDER,
@@ -197,6 +197,8 @@ class Planner:
             f"the run uses up to {SOURCE_CONNECTIONS} connections to the source and {TARGET_CONNECTIONS} connections to"
             " the target at a time"
         )
+        builds = index_builds.of_servers(self.source.identity, self.target.identity)
+        self.notes.append(f"{builds}; migrate --index-jobs sets how many")
         self.notes.append("comments, views, functions and privileges are those of the target's DDL")
 
     def _extensions(self) -> None:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 #: transaction after this time.
 CLAIM_TIMEOUT = "20s"
 
+#: Seconds for a server to accept a cancellation.
+CANCEL_SECONDS = 5.0
+
 #: Surrounds what is done in a transaction, given its session and whether it only reads.
 Enrol = Callable[["Session", bool], AbstractContextManager[None]]
 _ENROL: ContextVar[Enrol | None] = ContextVar("enrol", default=None)
@@ -170,7 +173,7 @@ class Session:
             yield tx
             raise psycopg.Rollback()
 
-    def cancel(self, seconds: float) -> None:
+    def cancel(self, seconds: float = CANCEL_SECONDS) -> None:
         """Cancel the statement in flight, if there is one; another thread may be waiting for it.
 
         :param seconds: for the server to accept it; nothing is raised when it does not.

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from psycopg import IsolationLevel, sql
 
@@ -24,7 +25,7 @@ from confiture.naming import Naming
 from confiture.postgres import yielding
 from confiture.postgres.backends import alive, terminate
 from confiture.postgres.retry import retry
-from confiture.postgres.session import Session, Transaction
+from confiture.postgres.session import Session, Transaction, claiming
 from confiture.runner.progress import Progress, Silent
 from confiture.runner.run_facts import RunFacts
 from confiture.runner.stop import Stop
@@ -59,8 +60,8 @@ class Context:
     pulse: Backend | None = None
     worker: str = ""
     recorded: Backends | None = None
-    _beside: list[tuple[str, Session]] = field(default_factory=list)
     _joined: dict[object, tuple[str, Backend]] = field(default_factory=dict)
+    _recording: threading.RLock = field(default_factory=threading.RLock)
 
     @property
     def run_id(self) -> uuid.UUID:
@@ -83,14 +84,18 @@ class Context:
             return runs.get(tx, self.run_id)
 
     @contextmanager
-    def fenced(self, name: str) -> Iterator[Transaction]:
+    def fenced(self, name: str, *, session: Session | None = None) -> Iterator[Transaction]:
         """A writing transaction on the target, begun by its fence.
 
         :param name: of the transaction; its crash points are ``NAME.before_commit`` and ``NAME.after_commit``.
+        :param session: the target's session of this runner unless one of :meth:`apart` is given.
         """
         self.check_lease()
-        self.record_backends()
-        with self.target.transaction() as tx:
+        if session is None:
+            self.record_backends()
+        else:
+            self.join(session, "target", session.backend, by=session)
+        with (session or self.target).transaction() as tx:
             runs.fence(tx, self.run_id, self.epoch)
             if self.worker:
                 leases.fence_worker(tx, self.run_id, self.epoch)
@@ -98,19 +103,28 @@ class Context:
             failpoint(f"{name}.before_commit")
         failpoint(f"{name}.after_commit")
 
-    def record_backends(self) -> None:
-        """Record the server processes of this runner, again after a reconnect: a takeover ends them."""
+    def record_backends(self, by: Session | None = None) -> None:
+        """Record the server processes of this runner, again after a reconnect: a takeover ends them.
+
+        :param by: the session to the target that records them; None for the runner's own, in the runner's thread.
+        """
+        with self._recording:
+            if by is None:
+                self._joined[self.target] = ("target", self.target.backend)
+                self._joined[self.source] = ("source", self.source.backend)
+            self._record_joined(by or self.target)
+
+    def _record_joined(self, by: Session) -> None:
         pulse = () if self.pulse is None else (self.pulse,)
-        beside = [*((side, s.backend) for side, s in self._beside), *self._joined.values()]
-        source = [backend for side, backend in beside if side == "source"]
-        target = [backend for side, backend in beside if side == "target"]
-        now = Backends((self.target.backend, *pulse, *target), (self.source.backend, *source))
+        source, target = ([b for s, b in self._joined.values() if s == side] for side in ("source", "target"))
+        now = Backends((*target, *pulse), tuple(source))
         known = self.recorded
         # A process that has ended may stay recorded: its start time distinguishes it from every other process.
         if known is not None and {*now.target} <= {*known.target} and {*now.source} <= {*known.source}:
             return
-        # The backends are durable before any of them locks anything.
-        with yielding.holding_on(), self.target.transaction() as tx:
+        # The backends are durable before any of them locks anything else.
+        with yielding.holding_on(), by.transaction() as tx:
+            claiming(tx)
             runs.fence(tx, self.run_id, self.epoch)
             leases.set_backends(tx, self.run_id, self.epoch, now.target, now.source, worker=self.worker)
         self.recorded = now
@@ -119,27 +133,39 @@ class Context:
     def beside(self, role: str, *, user_sql: bool = False, side: str = "source") -> Iterator[Session]:
         """One more session on one side for the block; a takeover ends it too, with the locks it holds."""
         with Session(self.facts.database(side), role, self.facts.short, user_sql=user_sql) as session:
-            self._beside.append((side, session))
             try:
-                self.record_backends()
+                self.join(session, side, session.backend)
                 yield session
             finally:
-                self._beside.remove((side, session))
+                self.part(session)
 
-    def join(self, session: object, side: str, backend: Backend) -> None:
+    @contextmanager
+    def apart(self, role: str) -> Iterator[Session]:
+        """A session to the target for a thread, which uses no other session; a takeover ends it too."""
+        with Session(self.facts.target, role, self.facts.short) as session:
+            try:
+                self.join(session, "target", session.backend, by=session)
+                yield session
+            finally:
+                self.part(session)
+
+    def join(self, session: object, side: str, backend: Backend, *, by: Session | None = None) -> None:
         """Record the server process of an open session before it locks anything; again after a reconnect.
 
         :param session: a process that was recorded for it before is ended, because it would keep its locks.
+        :param by: as in :meth:`record_backends`.
         """
-        before = self._joined.get(session)
-        self._joined[session] = (side, backend)
-        self.record_backends()
+        with self._recording:
+            before = self._joined.get(session)
+            self._joined[session] = (side, backend)
+            self.record_backends(by)
         if before is not None and before != (side, backend):
-            end_backends(self.source if side == "source" else self.target, (before[1],))
+            end_backends(by or (self.source if side == "source" else self.target), (before[1],))
 
     def part(self, session: object) -> None:
         """Undo :meth:`join`: the session is closed."""
-        self._joined.pop(session, None)
+        with self._recording:
+            self._joined.pop(session, None)
 
     def joined(self, session: object) -> Backend | None:
         """The server process that was recorded for it last."""
@@ -186,10 +212,17 @@ class Context:
                 fix="see who runs it: confiture status",
             )
 
-    def checkpoint(self, *, pausable: bool = True, while_paused: Callable[[], None] = lambda: None) -> None:
+    def checkpoint(
+        self,
+        *,
+        pausable: bool = True,
+        session: Session | None = None,
+        while_paused: Callable[[], None] = lambda: None,
+    ) -> None:
         """Between two units of work: act on a signal, a pause, a lost lease.
 
         :param pausable: False where a pause would hold locks that the application waits for.
+        :param session: as in :meth:`fenced`.
         :param while_paused: called repeatedly during a pause.
         """
         announced = False
@@ -197,7 +230,7 @@ class Context:
             self.check_lease()
             if self.stop.signal_number is not None:
                 raise self.stop.drained()
-            if not pausable or not retry(self._asked_to_pause):
+            if not pausable or not retry(partial(self._asked_to_pause, session or self.target)):
                 return
             if not announced:
                 self.progress.say(f"paused on request; to continue: {Naming(self.facts.target_name).command('resume')}")
@@ -205,8 +238,8 @@ class Context:
             while_paused()
             time.sleep(POLL_SECONDS)
 
-    def _asked_to_pause(self) -> bool:
-        with self.target.transaction(read_only=True) as tx:
+    def _asked_to_pause(self, session: Session) -> bool:
+        with session.transaction(read_only=True) as tx:
             return leases.paused(tx, self.run_id)
 
 

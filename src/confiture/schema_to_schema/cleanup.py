@@ -21,9 +21,9 @@ from confiture.postgres.session import Session, Transaction, brief_lock
 from confiture.runner import transitions
 from confiture.runner.context import Context
 from confiture.runner.resumable_steps import Step, run_steps
-from confiture.schema_to_schema import follow, large_objects, plan_store, rebuild, reverse, rollback, switchover
+from confiture.schema_to_schema import follow, large_objects, plan_store, reverse, rollback, switchover
 from confiture.schema_to_schema.blockers import wait_for_locks
-from confiture.schema_to_schema.deferred_objects import indexes
+from confiture.schema_to_schema.deferred_objects import indexes, restore
 from confiture.states import ABORTED, CLEANED, CUTOVER, MIGRATING, SETUP, VERIFIED
 from confiture.types import TableRef, quoted
 
@@ -238,7 +238,8 @@ def _restore_found(context: Context, tx: Transaction) -> None:
     keys = (d for d in taken if isinstance(d, DeferredForeignKey))
     suspended = deferred_objects.in_order(d for d in taken if isinstance(d, SUSPENDED))
     for item in (*indexes.roots_first(taken), *keys, *suspended):
-        rebuild.restore_and_record(context, tx, item)
+        restore(tx, item)
+        deferred_objects.set_status(tx, context.run_id, item, DeferredStatus.BACK)
     run = runs.get(tx, context.run_id)
     for view in plan_from_json(run.plan).materialized_views if run is not None and run.plan is not None else ():
         tx.pg.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(view.identifier))

@@ -17,6 +17,7 @@ from confiture.errors import Blocked, ConfitureError, DataFailure, GaveWay
 from confiture.journal import runs, table_plans
 from confiture.journal.chunks import claim, fail
 from confiture.journal.model import BadRowDetail, Chunk, ChunkError, TablePhase
+from confiture.plan.index_builds import IndexBuilds
 from confiture.postgres.failure import failure, relies_on_search_path
 from confiture.postgres.retry import retry, retry_delays
 from confiture.runner.context import Context
@@ -51,9 +52,9 @@ def copy_chunk(context: Context, job: RunTable, chunk: Chunk, rows: int | None) 
     return Copied(copied, time.monotonic() - began)
 
 
-def end_table(context: Context, job: RunTable) -> None:
+def end_table(context: Context, job: RunTable, builds: IndexBuilds) -> None:
     """Build the index of a table's key and record that the table is copied, once every chunk is done."""
-    rebuild.build_key(context, job.table)
+    rebuild.build_key(context, job.table, builds)
     retry(partial(_mark_copied, context, job.table.number))
 
 

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from confiture.copy.run_table import RunTable
 from confiture.copy.throttler import Throttler
 from confiture.errors import ConfitureError, DataFailure
 from confiture.journal.model import Chunk, TableProgress
+from confiture.plan.index_builds import IndexBuilds
 from confiture.plan.model import Plan
 from confiture.postgres.retry import retry
 from confiture.runner.context import POLL_SECONDS, Context
@@ -66,14 +67,23 @@ class CopyTables:
 
     :param states: of these tables, from the journal.
     :param pool: the workers; with several, the largest table is copied first.
+    :param builds: how the keys' indexes are built.
     """
 
     def __init__(
-        self, context: Context, plan: Plan, states: Iterable[TableProgress], throttler: Throttler, pool: Pool
+        self,
+        context: Context,
+        plan: Plan,
+        states: Iterable[TableProgress],
+        throttler: Throttler,
+        pool: Pool,
+        builds: IndexBuilds,
     ) -> None:
         self._context = context
         self._throttler = throttler
         self._pool = pool
+        # Each worker builds one key at a time, in its own session.
+        self._builds = replace(builds, jobs=1) if pool.slots > 1 else builds
         self._copied = 0
         self._deaths = 0
         self._given: dict[Future[Outcome[Any]], tuple[_Table, Chunk | None]] = {}
@@ -121,7 +131,7 @@ class CopyTables:
             return True
         if table.given or not self._is_copied(table):
             return bool(table.pending)
-        self._submit(table, None, self._pool.submit(end_table, table.job))
+        self._submit(table, None, self._pool.submit(end_table, table.job, self._builds))
         # Nothing else is given of it until it has ended.
         table.sealed, table.given = True, 1
         return True

@@ -11,6 +11,7 @@ from confiture.copy.throttler import Throttler
 from confiture.errors import Refused
 from confiture.journal import runs, table_plans
 from confiture.journal.model import COPIED, TableProgress
+from confiture.plan.index_builds import IndexBuilds
 from confiture.plan.model import Plan, plan_from_json
 from confiture.runner.context import Context
 from confiture.runner.workers import Pool
@@ -20,7 +21,13 @@ from confiture.schema_to_schema.log_compaction import LogCompactor
 
 
 def copy_all(
-    context: Context, plan: Plan, *, capture: bool, asked: int | None = None, executor: str | None = None
+    context: Context,
+    plan: Plan,
+    *,
+    capture: bool,
+    asked: int | None = None,
+    executor: str | None = None,
+    index_jobs: int | None = None,
 ) -> int:
     """Copy the tables that are not copied yet; the number of rows copied by this call. Resumes from the journal.
 
@@ -28,23 +35,27 @@ def copy_all(
         well as after it, because a row copied under both its old and its new key would violate them (I-3.12).
     :param asked: chunks that are copied at the same time; None for as many as there are cores.
     :param executor: of the workers; None for processes of this machine.
+    :param index_jobs: index builds at a time; None for the default.
     :raises DataFailure: at the first row that the target rejects, naming the row.
     :raises Drained: after a signal, at a checkpoint.
     """
     with context.target.transaction(read_only=True) as tx:
         left = [s for s in table_plans.of_run(tx, context.run_id) if s.phase not in COPIED]
+    builds = rebuild.choose_builds(context, index_jobs)
     with closing(jobs.pool(context, plan, left, asked, executor)) as pool:
-        copied = _copy(context, plan, left, pool, capture=capture)
+        copied = _copy(context, plan, left, pool, builds, capture=capture)
     large_objects.synchronise(context, plan)
     if capture:
         follow.drain(context, plan, record_changed=True)
-    rebuild.rebuild(context, plan)
+    rebuild.rebuild(context, plan, builds)
     if capture:
         follow.drain(context, plan, record_changed=True)
     return copied
 
 
-def _copy(context: Context, plan: Plan, left: Sequence[TableProgress], pool: Pool, *, capture: bool) -> int:
+def _copy(
+    context: Context, plan: Plan, left: Sequence[TableProgress], pool: Pool, builds: IndexBuilds, *, capture: bool
+) -> int:
     run = context.run()
     server = plan_store.server_of(run)
     by_fdw = {t.number: t.strategy == "fdw" for t in plan.tables}
@@ -60,7 +71,7 @@ def _copy(context: Context, plan: Plan, left: Sequence[TableProgress], pool: Poo
     fixed = run.options.get("chunk_rows") is not None
     with _compacting(context, plan, capture=capture) as compactor:
         throttler = Throttler(context, compactor, streams=pool.slots, fixed=fixed)
-        copied = CopyTables(context, plan, left, throttler, pool).run()
+        copied = CopyTables(context, plan, left, throttler, pool, builds).run()
     if server is not None:
         # Durable: the foreign server has no credentials. They are needed again only when a table is copied again.
         with context.fenced("copy.credentials_removed") as tx:

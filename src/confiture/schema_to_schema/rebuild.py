@@ -1,72 +1,111 @@
 """After the copy: restore indexes and constraints, add foreign keys, set sequences, refresh views, analyze.
 
-Each is a resumable step of its own, so that an index is not built twice.
+Each is a resumable step of its own, so that an index is not built twice. Several run at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import psycopg
 from psycopg import sql
 
-from confiture import fingerprint
-from confiture.errors import DataFailure
+from confiture import catalog, fingerprint
 from confiture.journal import deferred_objects, table_plans
-from confiture.journal.model import AnyDeferred, Deferred, DeferredForeignKey, DeferredStatus, TablePhase
+from confiture.journal.model import DeferredForeignKey, DeferredIndex, DeferredStatus, TablePhase
+from confiture.plan.index_builds import IndexBuilds, of_servers
 from confiture.plan.model import Plan, TablePlan
-from confiture.postgres.failure import failure, name_role
-from confiture.postgres.retry import retry, retryable
+from confiture.postgres.retry import retry
 from confiture.postgres.session import Transaction
 from confiture.runner.context import Context
+from confiture.runner.parallel_steps import run_together
 from confiture.runner.resumable_steps import Step, run_steps
-from confiture.schema_to_schema import materialized_views, sequences
-from confiture.schema_to_schema.deferred_objects import foreign_keys, indexes, restore
+from confiture.schema_to_schema import index_steps, materialized_views, sequences
+from confiture.schema_to_schema.deferred_objects import foreign_keys, indexes
 from confiture.schema_to_schema.deferred_objects.statements import qualified
 from confiture.schema_to_schema.keyless import off_until_cutover
-from confiture.types import TableRef, shell_word
+from confiture.sql import load
+from confiture.types import TableRef
 
 TargetAct = Callable[[Context, Transaction], None]
 
+#: What the refreshes of views exclude each other with.
+_VIEWS = TableRef("", "materialized views")
 
-def rebuild(context: Context, plan: Plan) -> None:
+
+def choose_builds(context: Context, index_jobs: int | None) -> IndexBuilds:
+    """How indexes are built on this target.
+
+    :param index_jobs: builds at a time, as the operator gave them; None for the default.
+    """
+    with context.source.transaction(read_only=True) as here, context.target.transaction(read_only=True) as there:
+        builds = of_servers(catalog.identity(here), catalog.identity(there), index_jobs)
+    if builds.reduced:
+        context.progress.say(builds.reduced)
+    return builds
+
+
+def rebuild(context: Context, plan: Plan, builds: IndexBuilds) -> None:
     """Restore what was taken off for the copy; foreign keys as they stand until the cutover."""
     with context.target.transaction(read_only=True) as tx:
         taken = deferred_objects.of_run(tx, context.run_id)
     keys = [d for d in taken if isinstance(d, DeferredForeignKey) and not off_until_cutover(plan, d)]
-    off = [d for d in indexes.roots_first(taken) if d.status is DeferredStatus.OFF]
+    # Those that another object needs were not taken off.
+    off = [d for d in taken if isinstance(d, DeferredIndex) and d.status is DeferredStatus.OFF]
     retry(partial(_set_sequences, context, plan))
-    run_steps(
-        context,
-        "finish",
-        [
-            *(_step(f"{d.kind} {d.name} on {d.table}", restore_and_record, d) for d in off),
-            *(_step(f"foreign key {d.name} on {d.table}", _add_interim, d) for d in keys),
-            *(_step(f"foreign key {d.name} on {d.table} validated", _validate_interim, d) for d in keys),
-            *(
-                Step(f"refresh of {v}", act=partial(materialized_views.refresh_or_report, v))
-                for v in plan.materialized_views
-            ),
-            *(Step(f"statistics of {t.target}", act=_analyze(t.target, t.number)) for t in plan.tables),
-            Step("fingerprint of the target", act=lambda c, tx: record_target(c, tx, plan)),
-        ],
+    steps = _in_stages(
+        index_steps.steps(off, _sizes(context, off), builds),
+        [*(_added(d) for d in keys), *(_validated(d) for d in keys)],
+        [_refreshed(view) for view in plan.materialized_views],
+        [_analyzed(t.target, t.number) for t in plan.tables],
+        [Step("fingerprint of the target", act=lambda c, tx: record_target(c, tx, plan))],
     )
+    run_together(context, "finish", steps, jobs=builds.jobs)
 
 
-def build_key(context: Context, table: TablePlan) -> None:
-    """Build the index of a copied table's key, with those of its partitions: its first pass needs it (I-3.11)."""
+def build_key(context: Context, table: TablePlan, builds: IndexBuilds) -> None:
+    """Build the index of a copied table's key, with those of its partitions: its first pass needs it (I-3.11).
+
+    One after the other in the session of ``context``, unless ``builds`` permits several at a time.
+    """
     with context.target.transaction(read_only=True) as tx:
-        taken = deferred_objects.of_run(tx, context.run_id)
+        taken = deferred_objects.of_kind(tx, context.run_id, DeferredIndex)
     tree: set[tuple[TableRef, str]] = {(table.target, table.arbiter)} if table.arbiter is not None else set()
-    steps = []
+    off = []
     attached: set[TableRef] = set()
     for item in indexes.roots_first(taken):
         if (item.table, item.name) in tree or item.parent in attached:
             attached.add(TableRef(item.table.schema, item.name))
             if item.status is DeferredStatus.OFF:
-                steps.append(_step(f"{item.kind} {item.name} on {item.table}", restore_and_record, item))
-    run_steps(context, "finish", steps)
+                off.append(item)
+    if builds.jobs == 1 or len(off) <= 1:
+        run_steps(context, "finish", index_steps.steps(off, {}, builds, alone=True))
+    else:
+        steps = index_steps.steps(off, _sizes(context, off), builds, alone=True)
+        run_together(context, "finish", steps, jobs=builds.jobs)
+
+
+def _sizes(context: Context, items: Sequence[DeferredIndex]) -> Mapping[TableRef, int]:
+    """The bytes of the tables of these indexes."""
+    tables = list(dict.fromkeys(d.table for d in items))
+    names = {"schemas": [t.schema for t in tables], "tables": [t.name for t in tables]}
+    with context.target.transaction(read_only=True) as tx:
+        return {
+            TableRef(schema, name): size
+            for schema, name, size in tx.pg.execute(load("constraints.sql")["sizes"], names).fetchall()
+        }
+
+
+def _in_stages(*stages: Sequence[Step]) -> list[Step]:
+    """The steps of all stages; each begins when those of the stage before it have ended."""
+    found: list[Step] = []
+    before: frozenset[str] = frozenset()
+    for stage in filter(None, stages):
+        found += (replace(step, after=step.after | before) for step in stage)
+        before = frozenset(step.name for step in stage)
+    return found
 
 
 def record_target(context: Context, tx: Transaction, plan: Plan) -> None:
@@ -83,33 +122,26 @@ def _set_sequences(context: Context, plan: Plan) -> None:
         sequences.set_all(context.source, tx, plan)
 
 
-def _step(name: str, act: Callable[[Context, Transaction, AnyDeferred], None], item: AnyDeferred) -> Step:
-    def run(context: Context, tx: Transaction) -> None:
-        try:
-            act(context, tx, item)
-        except (psycopg.errors.UniqueViolation, psycopg.errors.ExclusionViolation) as error:
-            raise _not_unique(error, name, item) from error
-        except psycopg.Error as error:
-            if retryable(error):
-                raise
-            name_role(error, tx.pg.info.user)
-            raise failure(error, f"restoring {name}") from error
-
-    return Step(name, act=run)
+def _added(key: DeferredForeignKey) -> Step:
+    act = partial(index_steps.explained, f"foreign key {key.name} on {key.table}", _add_interim, key)
+    return Step(f"foreign key {key.name} on {key.table}", act=act, locks=frozenset(key.tables))
 
 
-def _not_unique(error: psycopg.Error, name: str, item: Deferred) -> DataFailure:
-    return DataFailure(
-        f"rows of {item.table} are not unique: {name} cannot be restored",
-        why=f"{error.diag.message_primary}: {error.diag.message_detail}",
-        fix=f"fix the rows on the source, then copy them again: migrate --restart-table {shell_word(str(item.table))}",
+def _validated(key: DeferredForeignKey) -> Step:
+    name = f"foreign key {key.name} on {key.table}"
+    act = partial(index_steps.explained, f"{name} validated", _validate_interim, key)
+    return Step(f"{name} validated", act=act, after=frozenset((name,)), locks=frozenset((key.table,)))
+
+
+def _refreshed(view: TableRef) -> Step:
+    # A view may read the one before it.
+    return Step(
+        f"refresh of {view}", act=partial(materialized_views.refresh_or_report, view), locks=frozenset((_VIEWS,))
     )
 
 
-def restore_and_record(context: Context, tx: Transaction, item: Deferred) -> None:
-    """Restore an object that is off, and record that it is back."""
-    restore(tx, item)
-    deferred_objects.set_status(tx, context.run_id, item, DeferredStatus.BACK)
+def _analyzed(table: TableRef, number: int) -> Step:
+    return Step(f"statistics of {table}", act=_analyze(table, number), locks=frozenset((table,)))
 
 
 def _add_interim(context: Context, tx: Transaction, item: DeferredForeignKey) -> None:

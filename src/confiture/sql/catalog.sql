@@ -24,7 +24,12 @@ SELECT (SELECT system_identifier FROM pg_control_system())::text AS system_ident
                  current_setting('superuser_reserved_connections')::int
                  + coalesce(current_setting('reserved_connections', true)::int, 0) END,
              (SELECT count(*) FROM others)]::int[] AS server_connections,
-       has_database_privilege(d.oid, 'CREATE') AS may_create, has_database_privilege(d.oid, 'TEMP') AS may_temp
+       has_database_privilege(d.oid, 'CREATE') AS may_create, has_database_privilege(d.oid, 'TEMP') AS may_temp,
+       pg_size_bytes(current_setting('shared_buffers')) / 1024 AS shared_buffers,
+       pg_size_bytes(current_setting('maintenance_work_mem')) / 1024 AS maintenance_memory,
+       current_setting('max_parallel_maintenance_workers')::int AS maintenance_workers,
+       least(current_setting('max_parallel_workers')::int, current_setting('max_worker_processes')::int)
+           AS parallel_workers
 FROM pg_database d JOIN pg_roles r ON r.rolname = current_user WHERE d.datname = current_database()
 
 -- name: tables

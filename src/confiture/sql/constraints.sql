@@ -17,6 +17,12 @@ FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n
 WHERE (n.nspname, c.relname) IN (SELECT * FROM unnest(%(schemas)s::text[], %(names)s::text[]))
       AND NOT (i.indisvalid AND i.indisready)
 
+-- name: sizes
+-- The bytes of tables; nothing for one that does not exist.
+SELECT n.nspname, c.relname, pg_relation_size(c.oid)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE (n.nspname, c.relname) IN (SELECT * FROM unnest(%(schemas)s::text[], %(tables)s::text[]))
+
 -- name: built
 -- Whether the index that a statement builds is valid; no row where the name is free or has another definition.
 SELECT i.indisvalid AND i.indisready

@@ -139,6 +139,15 @@ def comment_on_index(tx: Transaction, index: TableRef, comment: str | None) -> N
         tx.pg.execute(sql.SQL("COMMENT ON INDEX {} IS {}").format(qualified(index), sql.Literal(comment)))
 
 
+def use_memory(tx: Transaction, memory: int, workers: int) -> None:
+    """The limits of index builds in the rest of the transaction.
+
+    :param memory: KiB of maintenance_work_mem; ``workers``: max_parallel_maintenance_workers.
+    """
+    statement = sql.SQL("SET LOCAL maintenance_work_mem = {}; SET LOCAL max_parallel_maintenance_workers = {}")
+    tx.pg.execute(statement.format(sql.Literal(f"{memory}kB"), sql.Literal(workers)))
+
+
 def use_tablespace(tx: Transaction, tablespace: str | None) -> None:
     """The tablespace of indexes created in the rest of the transaction; nothing to do when None."""
     if tablespace:

@@ -1,0 +1,90 @@
+"""How many indexes are built at a time, and with which memory and workers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from confiture.catalog_model import Identity
+from confiture.plan.index_builds import of_servers
+
+SOURCE = Identity(
+    system_identifier="1",
+    database="old",
+    oid=1,
+    version=180000,
+    encoding="UTF8",
+    collate="C",
+    ctype="C",
+    locale_provider="c",
+    locale=None,
+    in_recovery=False,
+    fsync=True,
+    large_objects=0,
+    superuser=False,
+    bypasses_row_security=False,
+    role="mover",
+    may_create=True,
+    may_temp=True,
+    server_connections=(97, 10),
+)
+TARGET = replace(SOURCE, system_identifier="2", database="new", role="owner")
+GB = 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("changed", "asked", "jobs"),
+    [
+        ({}, None, 2),
+        ({}, 1, 1),
+        ({}, 16, 16),
+        ({}, 256, 84),
+        ({"server_connections": (20, 16)}, None, 1),
+        ({"server_connections": (20, 20)}, 5, 1),
+        ({"role_connections": (8, 0)}, 9, 5),
+        ({"role_connections": (8, 0), "superuser": True}, 9, 9),
+        ({"database_connections": (8, 1)}, 9, 4),
+        ({"system_identifier": "1"}, 256, 79),
+        ({"system_identifier": "1", "role": "mover", "role_connections": (12, 0)}, 9, 4),
+        ({"system_identifier": "1", "role_connections": (12, 0)}, 9, 9),
+    ],
+)
+def test_jobs_leave_the_connections_that_the_run_needs(
+    changed: dict[str, object], asked: int | None, jobs: int
+) -> None:
+    builds = of_servers(SOURCE, replace(TARGET, **changed), asked)  # type: ignore[arg-type]
+    assert builds.jobs == jobs
+    assert bool(builds.reduced) == (asked is not None and jobs < asked)
+
+
+@pytest.mark.parametrize(
+    ("changed", "asked", "memory", "workers"),
+    [
+        # The default settings of a server are kept.
+        ({}, None, 64 * 1024, 2),
+        ({}, 16, 64 * 1024, 2),
+        ({"shared_buffers": 8 * GB}, 8, GB // 2, 2),
+        ({"shared_buffers": 64 * GB}, None, GB, 2),
+        ({"shared_buffers": 8 * GB, "maintenance_memory": 2 * GB}, 8, 2 * GB, 2),
+        ({"parallel_workers": 32}, None, 64 * 1024, 8),
+        ({"parallel_workers": 64}, 1, 64 * 1024, 8),
+        ({"parallel_workers": 0, "maintenance_workers": 0}, 2, 64 * 1024, 0),
+        ({"maintenance_workers": 16}, 4, 64 * 1024, 16),
+    ],
+)
+def test_each_build_has_its_share_and_never_less_than_the_server_gives(
+    changed: dict[str, object], asked: int | None, memory: int, workers: int
+) -> None:
+    builds = of_servers(SOURCE, replace(TARGET, **changed), asked)  # type: ignore[arg-type]
+    assert (builds.memory, builds.workers) == (memory, workers)
+
+
+def test_builds_are_described_by_their_limits() -> None:
+    assert str(of_servers(SOURCE, TARGET)) == (
+        "2 indexes are built at a time, each with 64 MB of maintenance_work_mem and up to 2 parallel workers"
+    )
+    odd = replace(TARGET, maintenance_memory=65_537, maintenance_workers=1, parallel_workers=1)
+    assert str(of_servers(SOURCE, odd, 1)) == (
+        "one index is built at a time, with 65,537 kB of maintenance_work_mem and up to 1 parallel worker"
+    )
