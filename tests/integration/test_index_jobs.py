@@ -12,16 +12,18 @@ import psycopg
 import pytest
 
 from confiture.errors import DataFailure
+from confiture.schema_to_schema import rebuild
+from confiture.status import report
 from forked import Forks, Running, until
 from live import LiveRun
 from servers import Databases, TestDatabase
 
 #: Each build of an index on held() waits while a test holds the lock.
 HELD = """
-CREATE FUNCTION held(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+CREATE FUNCTION held(int) RETURNS int IMMUTABLE LANGUAGE plpgsql SET lock_timeout = 0 AS
     'BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN $1; END';
 """
-TABLE = "CREATE TABLE t (id int PRIMARY KEY, a int, b int UNIQUE);"
+TABLE = "CREATE TABLE t (id int PRIMARY KEY, a int, b int UNIQUE); CREATE TABLE u (id int PRIMARY KEY);"
 ROWS = "INSERT INTO t SELECT n, n, n FROM generate_series(1, 50) n;"
 NEW = f"{TABLE}{HELD} CREATE INDEX t_a ON t (held(a)); CREATE INDEX t_b ON t (held(b)); CREATE INDEX t_z ON t (a, b);"
 BUILDING = """
@@ -69,6 +71,35 @@ def test_two_indexes_of_one_table_are_built_at_a_time(live: LiveRun, forks: Fork
     assert ended.code == 0, ended.err
     assert live.target.rows(BUILT) == ALL
     assert live.verify().equal
+
+
+def test_status_shows_how_far_each_index_is(live: LiveRun, forks: Forks) -> None:
+    with migrating(forks, live) as running:
+        (run,) = report.report(live.target.conninfo, live.project).runs
+        builds = {b["name"]: b for b in run.builds}
+        assert builds.keys() == {"t_a", "t_b"}
+        for build in builds.values():
+            assert build["table"] == "public.t"
+            assert build["phase"] == "scanning table"
+            assert build["percent"] == 100.0
+        text = forks.run(["status", "--target", live.target.conninfo], live.project).out
+        assert "Index   t_a on public.t: scanning table, 100 %" in text
+    assert running.wait().code == 0
+    (run,) = report.report(live.target.conninfo, live.project).runs
+    assert run.builds == ()
+
+
+def test_progress_reports_how_far_each_index_is(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rebuild, "WATCH_SECONDS", 0.0)
+    lines = live.progress.lines
+    with holding(live.target):
+        running = threading.Thread(target=live.migrate)
+        running.start()
+        for name in ("t_a", "t_b"):
+            wanted = f"finish: {name} on public.t: scanning table, 100 %"
+            until(lambda wanted=wanted: wanted in lines, wanted)  # type: ignore[misc]
+    running.join()
+    assert live.target.rows(BUILT) == ALL
 
 
 def test_one_job_builds_one_index_at_a_time(live: LiveRun, forks: Forks) -> None:
@@ -136,22 +167,25 @@ def test_killed_build_is_continued_by_the_same_command(live: LiveRun, forks: For
     assert live.verify().equal
     built = "SELECT count(*) FROM confiture.step WHERE name LIKE '% t_b_key on %' AND status = 'done'"
     assert live.target.value(built) == 2
-    assert before == [(5,)]
+    assert before == [(6,)]
 
 
 def interrupted_after_build(live: LiveRun, forks: Forks) -> None:
     """Kill a ``migrate`` when the index of a constraint is built, and its constraint is not added."""
     migrate = [*live.arguments("migrate"), "--index-jobs", "1"]
-    # The first commit is that of the key.
-    assert forks.run(migrate, live.project, CONFITURE_FAILPOINT="finish.after_commit:2").code == -signal.SIGKILL
+    # The first two commits are those of the keys.
+    assert forks.run(migrate, live.project, CONFITURE_FAILPOINT="finish.after_commit:3").code == -signal.SIGKILL
     assert live.target.rows(BUILT) == [("t_b_key",), ("t_pkey",)]
     assert live.target.rows("SELECT FROM pg_constraint WHERE conname = 't_b_key'") == []
 
 
-def test_index_that_is_built_is_adopted_by_its_constraint(live: LiveRun, forks: Forks) -> None:
+@pytest.mark.parametrize("again", [(), ("u",)], ids=["resumed", "another table is restarted"])
+def test_index_that_is_built_is_adopted_by_its_constraint(live: LiveRun, forks: Forks, again: tuple[str, ...]) -> None:
     interrupted_after_build(live, forks)
     number = "SELECT 't_b_key'::regclass::oid"
     before = live.target.value(number)
+    for table in again:
+        live.restart(table)
     live.migrate()
     assert live.target.value(number) == before
     assert live.target.rows(BUILT) == ALL
@@ -167,9 +201,14 @@ def test_index_that_is_built_is_dropped_when_its_table_is_restarted(live: LiveRu
     assert live.verify().equal
 
 
-def test_index_that_is_built_does_not_stop_an_abort(live: LiveRun, forks: Forks) -> None:
+def test_index_that_is_built_is_adopted_by_an_abort(databases: Databases, tmp_path: Path, forks: Forks) -> None:
+    live = LiveRun(databases, tmp_path, TABLE + ROWS, NEW)
+    databases.make(live.target.name)
+    live.target.sql(NEW)
+    live.setup()
     interrupted_after_build(live, forks)
     live.abort()
+    assert live.target.rows(BUILT) == ALL
 
 
 def test_invalid_index_that_an_attempt_left_is_built_again(live: LiveRun) -> None:

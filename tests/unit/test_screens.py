@@ -30,7 +30,7 @@ RUN = RunReport(
     Severity.CRITICAL, ("the runner is dead",),
     RunnerReport("ops", 1, "1", "migrate", NOW, 90.0, alive=False, ended=False),
     0, None, ProgressReport(5, 9, True, 55.0, None, None),
-    {"active": False, "reason": None, "since": None, "limits": {}}, None, (TABLE,),
+    {"active": False, "reason": None, "since": None, "limits": {}}, None, (TABLE,), (),
     {"captured": True, "applied": 0, "backlog": 0, "oldest_seconds": 0.0, "measured_seconds": 300.0},
     {"waiting_for_us": 1, "we_wait": 0},
     {"status": "not run", "checked_at": None, "stale": False, "differences": 0, "last_complete_at": None,

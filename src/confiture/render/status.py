@@ -10,7 +10,16 @@ from rich.cells import cell_len, set_cell_size
 from confiture.copy.throttle import from_json
 from confiture.journal.model import TablePhase
 from confiture.states import ABORTED, CLEANED, CUTOVER, MIGRATING, SETUP, VERIFIED
-from confiture.status.facts import UNSAFE, Report, RunReport, ServerReport, Severity, SourceReport, TableReport
+from confiture.status.facts import (
+    UNSAFE,
+    BuildReport,
+    Report,
+    RunReport,
+    ServerReport,
+    Severity,
+    SourceReport,
+    TableReport,
+)
 from confiture.types import counted, duration, in_plain_words, without_public
 
 _STEPS = (SETUP, MIGRATING, VERIFIED, CUTOVER, CLEANED)
@@ -57,7 +66,7 @@ def _run(run: RunReport, now: datetime, every: bool, height: int | None) -> str:
         *_wrapped("Steps   ", _steps(run)),
         "",
     ]
-    below = [*_rest(run), *(f"Stale   REFRESH MATERIALIZED VIEW {view}" for view in run.stale_views)]
+    below = [*_builds(run), *_rest(run), *(f"Stale   REFRESH MATERIALIZED VIEW {view}" for view in run.stale_views)]
     errors, following = _errors(run), _next(run)
     room = TABLES_SHOWN
     if height is not None:
@@ -239,6 +248,17 @@ def _table(t: TableReport, name: str, room: int | None) -> str:
     if room is not None and cell_len(note) > max(room, 10):
         note = set_cell_size(note, max(room, 10) - 3) + "..."
     return f"{name}  {t.phase:<9} {rows:>17} {t.percent:>6.1f}  {note}".rstrip()
+
+
+def _builds(run: RunReport) -> list[str]:
+    """A line for each index that is being built."""
+    return [f"Index   {building(b)}" for b in run.builds]
+
+
+def building(build: BuildReport) -> str:
+    """How far an index is."""
+    share = f", {build['percent']:.0f} %" if build["percent"] is not None else ""
+    return f"{build['name'] or 'an index'} on {build['table']}: {build['phase']}{share}"
 
 
 def _rest(run: RunReport) -> list[str]:

@@ -5,7 +5,9 @@ Each is a resumable step of its own, so that an index is not built twice. Severa
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -13,6 +15,7 @@ import psycopg
 from psycopg import sql
 
 from confiture import catalog, fingerprint
+from confiture.errors import CannotConnect
 from confiture.journal import deferred_objects, table_plans
 from confiture.journal.model import DeferredForeignKey, DeferredIndex, DeferredStatus, TablePhase
 from confiture.plan.index_builds import IndexBuilds, of_servers
@@ -31,6 +34,8 @@ from confiture.types import TableRef
 
 TargetAct = Callable[[Context, Transaction], None]
 
+#: Seconds between two reports of the index builds.
+WATCH_SECONDS = 30.0
 #: What the refreshes of views exclude each other with.
 _VIEWS = TableRef("", "materialized views")
 
@@ -62,7 +67,26 @@ def rebuild(context: Context, plan: Plan, builds: IndexBuilds) -> None:
         [_analyzed(t.target, t.number) for t in plan.tables],
         [Step("fingerprint of the target", act=lambda c, tx: record_target(c, tx, plan))],
     )
-    run_together(context, "finish", steps, jobs=builds.jobs)
+    run_together(context, "finish", steps, jobs=builds.jobs, meanwhile=_Watch(context).look)
+
+
+class _Watch:
+    """Reports at intervals how far the index builds are. In the runner's thread, which has nothing else to do."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._reported = time.monotonic()
+
+    def look(self) -> None:
+        """Report each build, if the last report is old; nothing if the server does not answer."""
+        if time.monotonic() - self._reported < WATCH_SECONDS:
+            return
+        self._reported = time.monotonic()
+        with suppress(psycopg.Error, CannotConnect), self._context.target.transaction(read_only=True) as tx:
+            found = tx.pg.execute(load("status.sql")["building"], {"run": self._context.run_id}).fetchall()
+            for name, table, phase, percent in found:
+                share = f", {percent:.0f} %" if percent is not None else ""
+                self._context.progress.say(f"finish: {name} on {table}: {phase}{share}")
 
 
 def build_key(context: Context, table: TablePlan, builds: IndexBuilds) -> None:

@@ -90,6 +90,21 @@ SELECT format('%%I.%%I', schema_name, table_name) AS target,
        count(*) FILTER (WHERE status <> 'off')::int AS back, count(*)::int AS taken
 FROM confiture.deferred_object WHERE run_id = %(run)s AND kind IN ('index', 'constraint') GROUP BY 1
 
+-- name: building
+-- The index builds of the runner and how far each is. An index that is not committed has no name in the catalogs, so that
+-- its name is read from the statement. A role sees the sessions of the roles that it has; the others report nothing.
+SELECT substring(a.query FROM '(?:^CREATE (?:UNIQUE )?INDEX|ADD CONSTRAINT) ("(?:[^"]|"")+"|[^ ]+) ') AS name,
+       format('%%I.%%I', n.nspname, c.relname) AS "table", split_part(p.phase, ': ', -1) AS phase,
+       least(CASE WHEN p.phase LIKE '%%: scanning table' THEN 100.0 * p.blocks_done / nullif(p.blocks_total, 0)
+                  WHEN p.phase LIKE '%%: loading tuples in tree' THEN 100.0 * p.tuples_done / nullif(p.tuples_total, 0)
+             END, 100)::float8 AS percent
+FROM confiture.runner r, jsonb_array_elements(r.target_backends) b
+JOIN pg_stat_activity a ON a.pid = (b ->> 0)::int AND extract(epoch FROM a.backend_start)::text = b ->> 1
+JOIN pg_stat_progress_create_index p ON p.pid = a.pid AND p.datid = a.datid
+JOIN pg_class c ON c.oid = p.relid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE r.run_id = %(run)s AND r.ended_at IS NULL AND a.datname = current_database()
+ORDER BY a.query_start, a.pid
+
 -- name: verification
 -- The last attempt, but for a repetition under the cutover's lock that was interrupted; stale when rows were copied, the
 -- plan was changed or this server was started after its verdict, or a command was refused because of it, as the source's

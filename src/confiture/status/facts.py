@@ -97,6 +97,20 @@ class TableReport:
         return percent(self.rows_done, self.rows_total)
 
 
+class BuildReport(TypedDict):
+    """An index that is being built.
+
+    :ivar name: as SQL; null where the role that asks cannot see it.
+    :ivar phase: as PostgreSQL calls it in ``pg_stat_progress_create_index``.
+    :ivar percent: of the phase; null for a phase that is not measured.
+    """
+
+    name: str | None
+    table: str
+    phase: str
+    percent: float | None
+
+
 @dataclass(frozen=True, slots=True)
 class ProgressReport:
     """Rows of all tables.
@@ -263,6 +277,7 @@ class RunReport:
     throttle: ThrottleReport
     paused_since: datetime | None
     tables: tuple[TableReport, ...]
+    builds: tuple[BuildReport, ...]
     changes: ChangesReport
     locks: LocksReport
     verification: VerificationReport

@@ -30,6 +30,7 @@ from confiture.postgres.session import Session, Transaction
 from confiture.sql import load
 from confiture.states import UNKNOWN
 from confiture.status.facts import (
+    BuildReport,
     ChangesReport,
     ErrorReport,
     LocksReport,
@@ -202,6 +203,7 @@ def _run(tx: Transaction, row: Json, now: datetime, server: ServerReport, named:
         throttle=throttle,
         paused_since=paused[1] if paused else None,
         tables=tables,
+        builds=tuple(_build(b) for b in _rows(tx, "building", run=run)) if runner.alive else (),
         changes=_changes(row, next(iter(_rows(tx, "changes", run=run)), None) if row["captured"] else None),
         locks=_locks(tx, run),
         verification=verification,
@@ -288,6 +290,10 @@ def _tables(rows: Sequence[Json], rebuilding: Sequence[Json]) -> tuple[TableRepo
             )
         )
     return tuple(found)
+
+
+def _build(row: Json) -> BuildReport:
+    return {"name": row["name"], "table": row["table"], "phase": row["phase"], "percent": row["percent"]}
 
 
 def _checkpoint(row: Json) -> str | None:
