@@ -198,11 +198,14 @@ def test_a_verified_run_whose_mapping_changed_is_verified_again(move: SmallMove)
 
 
 def test_two_conflicting_rows_are_reported_by_their_value(move: SmallMove) -> None:
-    """The unique index cannot be dropped for the load, so the copy fails."""
+    """A function needs the unique constraint, which therefore is not dropped for the load, so the copy fails."""
     ddl = move.project / "db/schema/10_tables/tables.sql"
-    kept = "ALTER TABLE app_user ALTER code SET NOT NULL, REPLICA IDENTITY USING INDEX code_unique;"
+    kept = (
+        "CREATE FUNCTION keep() RETURNS void LANGUAGE sql BEGIN ATOMIC INSERT INTO app_user (id, username)"
+        " VALUES (0, '') ON CONFLICT ON CONSTRAINT code_unique DO NOTHING; END;"
+    )
     ddl.write_text(ddl.read_text() + kept)
-    move.source.sql("UPDATE tb_user SET code = 'c7' WHERE id = 8; ALTER TABLE tb_user ALTER code SET NOT NULL")
+    move.source.sql("UPDATE tb_user SET code = 'c7' WHERE id = 8")
     set_up(move)
     failed = move.run("migrate", code=5).err
     assert "key unknown, column code, constraint code_unique" in failed
