@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from functools import partial
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import TypeVar
 
 from distributed import Client
 from distributed.scheduler import KilledWorker
@@ -26,7 +26,6 @@ from confiture.runner.context import Context
 from confiture.runner.worker import Outcome
 from confiture.runner.workers import DEPTH
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 #: Seconds for the scheduler to answer, and for a worker to reach both databases.
@@ -101,11 +100,9 @@ class Cluster:
                     fix="permit connections from that host to both databases; nothing was copied",
                 )
 
-    def submit(
-        self, task: Callable[Concatenate[Context, P], T], *arguments: P.args, **options: P.kwargs
-    ) -> Future[Outcome[T]]:
-        """Give the task to the scheduler."""
-        run = partial(worker.perform, self._context.facts, task, *arguments, **options)
+    def submit(self, task: Callable[..., T], *arguments: object, alone: bool = False) -> Future[Outcome[T]]:
+        """Give the task to the scheduler, which gives a busy worker no further one."""
+        run = partial(worker.perform, self._context.facts, task, *arguments)
         future: Future[Outcome[T]] = self._executor.submit(run)
         return future
 

@@ -15,7 +15,7 @@ import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Concatenate, Generic, ParamSpec, TypeVar
+from typing import Generic, TypeVar
 
 import psycopg
 
@@ -28,7 +28,6 @@ from confiture.runner.context import Context
 from confiture.runner.run_facts import RunFacts
 from confiture.types import Activity
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -105,23 +104,19 @@ def _member(facts: RunFacts) -> _Member:
     return member
 
 
-def perform(
-    facts: RunFacts, task: Callable[Concatenate[Context, P], T], *arguments: P.args, **options: P.kwargs
-) -> Outcome[T]:
+def perform(facts: RunFacts, task: Callable[..., T], *arguments: object) -> Outcome[T]:
     """Run a task for the runner of ``facts``; its first argument is the context of this process."""
     member = _member(facts)
     log.notice = member.reports.say
     with watched_by(member.watch):
-        found = attempt(member.context, task, *arguments, **options)
+        found = attempt(member.context, task, *arguments)
     return Outcome(found.value, found.error, found.cause, member.reports.taken())
 
 
-def attempt(
-    context: Context, task: Callable[Concatenate[Context, P], T], *arguments: P.args, **options: P.kwargs
-) -> Outcome[T]:
+def attempt(context: Context, task: Callable[..., T], *arguments: object) -> Outcome[T]:
     """What a task returns, or the error that it raises."""
     try:
-        return Outcome(task(context, *arguments, **options))
+        return Outcome(task(context, *arguments))
     except (ConfitureError, psycopg.Error) as error:
         return Outcome(error=error, cause=error.__cause__ if _can_be_sent(error.__cause__) else None)
 

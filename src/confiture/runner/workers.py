@@ -18,13 +18,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from confiture.runner import worker
 from confiture.runner.context import Context
 from confiture.runner.worker import Outcome
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 #: Tasks given to each process: the next one begins while the runner plans further ones.
@@ -43,10 +42,12 @@ class Pool(Protocol):
     depth: int
     died: tuple[type[BaseException], ...]
 
-    def submit(
-        self, task: Callable[Concatenate[Context, P], T], *arguments: P.args, **options: P.kwargs
-    ) -> Future[Outcome[T]]:
-        """Run a task as soon as a slot is free."""
+    def submit(self, task: Callable[..., T], *arguments: object, alone: bool = False) -> Future[Outcome[T]]:
+        """Run a task as soon as a slot is free.
+
+        :param task: its first argument is the context of the process that runs it; ``arguments`` follow.
+        :param alone: it takes long, so that no other task is to wait behind it.
+        """
         ...
 
     def check(self) -> None:
@@ -67,12 +68,10 @@ class Here:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def submit(
-        self, task: Callable[Concatenate[Context, P], T], *arguments: P.args, **options: P.kwargs
-    ) -> Future[Outcome[T]]:
+    def submit(self, task: Callable[..., T], *arguments: object, alone: bool = False) -> Future[Outcome[T]]:
         """Run the task; the future is done."""
         future: Future[Outcome[T]] = Future()
-        future.set_result(worker.attempt(self._context, task, *arguments, **options))
+        future.set_result(worker.attempt(self._context, task, *arguments))
         return future
 
     def check(self) -> None:
@@ -87,15 +86,16 @@ class _Process:
     """A worker process, started again by its next task when it has died.
 
     :ivar pid: of the process; None until it has started.
+    :ivar load: the tasks that it has; one that takes long counts as many as a process may have.
     """
 
     executor: Executor | None = None
     pid: Future[int] | None = None
-    tasks: int = 0
+    load: int = 0
 
-    def ended(self) -> None:
-        """Count a task that ended."""
-        self.tasks -= 1
+    def ended(self, load: int) -> None:
+        """A task has ended."""
+        self.load -= load
 
 
 @contextmanager
@@ -135,19 +135,18 @@ class Processes:
         self._start.set_forkserver_preload(list(modules))
         self._processes = [_Process() for _ in range(slots)]
 
-    def submit(
-        self, task: Callable[Concatenate[Context, P], T], *arguments: P.args, **options: P.kwargs
-    ) -> Future[Outcome[T]]:
-        """Give the task to the process that has the fewest."""
-        process = min(self._processes, key=lambda p: p.tasks)
-        run = partial(worker.perform, self._context.facts, task, *arguments, **options)
+    def submit(self, task: Callable[..., T], *arguments: object, alone: bool = False) -> Future[Outcome[T]]:
+        """Give the task to the process that has the least to do."""
+        process = min(self._processes, key=lambda p: p.load)
+        run = partial(worker.perform, self._context.facts, task, *arguments)
         try:
             future = self._executor(process).submit(run)
         except BrokenProcessPool:
             process.executor = None
             future = self._executor(process).submit(run)
-        process.tasks += 1
-        future.add_done_callback(lambda _: process.ended())
+        load = self.depth if alone else 1
+        process.load += load
+        future.add_done_callback(lambda _: process.ended(load))
         return future
 
     def _executor(self, process: _Process) -> Executor:

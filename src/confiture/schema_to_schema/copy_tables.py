@@ -118,9 +118,13 @@ class CopyTables:
 
     def _give(self) -> None:
         """Give the workers as many tasks as they may have."""
-        while len(self._given) < self._pool.slots * self._pool.depth:
+        while self._load() < self._pool.slots * self._pool.depth:
             if not any(self._give_one(table) for table in self._tables):
                 return
+
+    def _load(self) -> int:
+        """The tasks that workers have. The end of a table takes long, so that nothing waits behind it."""
+        return sum(1 if chunk is not None else self._pool.depth for _, chunk in self._given.values())
 
     def _give_one(self, table: _Table) -> bool:
         """Give a worker the next task of a table; False when there is none now."""
@@ -131,7 +135,7 @@ class CopyTables:
             return True
         if table.given or not self._is_copied(table):
             return bool(table.pending)
-        self._submit(table, None, self._pool.submit(end_table, table.job, self._builds))
+        self._submit(table, None, self._pool.submit(end_table, table.job, self._builds, alone=True))
         # Nothing else is given of it until it has ended.
         table.sealed, table.given = True, 1
         return True

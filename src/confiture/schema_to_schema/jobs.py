@@ -37,7 +37,10 @@ def pool(
     if wanted <= 1 or not left:
         return Here(context)
     wanted = permitted(context, wanted, connections.WORKER_CONNECTIONS, say=asked is not None)
-    return Processes(context, wanted, (copy_chunk.__name__,)) if wanted > 1 else Here(context)
+    if wanted <= 1:
+        return Here(context)
+    context.progress.say(f"{wanted} worker processes copy")
+    return Processes(context, wanted, (copy_chunk.__name__,))
 
 
 def _cluster(context: Context, executor: str, asked: int | None) -> Pool:
