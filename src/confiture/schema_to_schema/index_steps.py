@@ -47,21 +47,25 @@ def _steps_of(
 ) -> Iterator[Step]:
     name, table = _name(item), frozenset((item.table,))
     above = frozenset(names[p] for p in (item.parent,) if p in names)
-    if alone or item.statement is None:
-        yield Step(name, act=_act(name, _restore, item, builds), after=above, locks=table)
+    attached = item.parent is not None
+    if item.statement is None or (alone and not attached):
+        yield Step(name, act=_act(name, _restore, item, builds), after=above, locks=table | {_ATTACHED})
         return
-    if not item.is_finished_apart:
+    if not attached and not item.is_finished_apart:
         yield Step(name, act=_act(name, _restore, item, builds), after=above, shares=table)
         return
     build = f"build of {name}"
     yield Step(build, act=_act(name, _build, item, builds), after=above, shares=table)
-    yield Step(name, act=_act(name, _finish, item, builds), after=above | {build}, locks=table)
+    yield Step(name, act=_act(name, _finish, item, builds), after=above | {build}, locks=table | {_ATTACHED})
 
 
 def _name(item: DeferredIndex) -> str:
     return f"{item.kind} {item.name} on {item.table}"
 
 
+#: What steps that attach an index to its parent's exclude each other with. Two sessions that attach the last index of
+#: one partitioned table and the last but one of the table above leave the index of the table above invalid.
+_ATTACHED = TableRef("", "attached indexes")
 _Act = Callable[[Context, Transaction, AnyDeferred], None]
 
 
