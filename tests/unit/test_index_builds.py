@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 
 from confiture.catalog_model import Identity
+from confiture.journal.model import DeferredIndex
 from confiture.plan.index_builds import of_servers
+from confiture.schema_to_schema import index_steps
+from confiture.types import TableRef
 
 SOURCE = Identity(
     system_identifier="1",
@@ -88,3 +92,24 @@ def test_builds_are_described_by_their_limits() -> None:
     assert str(of_servers(SOURCE, odd, 1)) == (
         "one index is built at a time, with 65,537 kB of maintenance_work_mem and up to 1 parallel worker"
     )
+
+
+def test_partitions_are_built_together_and_attached_one_by_one() -> None:
+    names = ("p", "p1", "p2", "p21")
+    parents = {"p1": "p", "p2": "p", "p21": "p2"}
+    items = [
+        DeferredIndex(
+            table=TableRef("s", name),
+            name=f"{name}_i",
+            definition=f"CREATE INDEX {name}_i ON s.{name} (id)",
+            level=len(name) - 1,
+            parent=(TableRef("s", f"{parents[name]}_i")) if name in parents else None,
+        )
+        for name in names
+    ]
+    steps = index_steps.steps(items, {}, of_servers(SOURCE, TARGET, None))
+    builds = [s for s in steps if s.name.startswith("build of")]
+    attached = [s for s in steps if s.name in {f"index {name}_i on s.{name}" for name in parents}]
+    assert len(builds) == len(attached) == len(parents)
+    assert not any(a.conflicts_with(b) for a, b in combinations(builds, 2))
+    assert all(a.conflicts_with(b) for a, b in combinations(attached, 2))
