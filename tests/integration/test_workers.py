@@ -30,11 +30,16 @@ from small_move import SmallMove
 CHUNKS = 16
 
 
-@pytest.fixture(params=["fdw", "copy"])
+BOTH_STRATEGIES = pytest.mark.parametrize("move", ["fdw", "copy"], indirect=True)
+
+
+@pytest.fixture
 def move(databases: Databases, tmp_path: Path, request: pytest.FixtureRequest) -> SmallMove:
-    """A run that is set up. No row is copied."""
+    """A run that is set up, by COPY unless a test names the strategies. No row is copied."""
     made = small_move.make(databases, tmp_path)
-    made.run("setup", "--mapping", str(made.mapping), "--chunk-rows", "40", "--strategy", request.param)
+    made.run(
+        "setup", "--mapping", str(made.mapping), "--chunk-rows", "40", "--strategy", getattr(request, "param", "copy")
+    )
     return made
 
 
@@ -85,6 +90,7 @@ def exists(pid: int) -> bool:
     return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
+@BOTH_STRATEGIES
 def test_two_workers_copy_every_row_once(move: SmallMove, databases: Databases) -> None:
     move.run("migrate", "--jobs", "2")
     assert len(workers(move)) == 2
@@ -107,6 +113,7 @@ def test_little_data_is_copied_without_worker_processes(move: SmallMove) -> None
 # Death ---------------------------------------------------------------------------------------------
 
 
+@BOTH_STRATEGIES
 def test_a_killed_worker_costs_only_its_chunks(forks: Forks, move: SmallMove, databases: Databases) -> None:
     ended = start(forks, move, CONFITURE_FAILPOINT="copy.before_commit:5").wait()
     assert ended.code == 0, ended.err
@@ -142,6 +149,7 @@ def test_a_worker_killed_while_it_ends_a_table_ends_it_again(
     assert_finishes(move, databases)
 
 
+@BOTH_STRATEGIES
 def test_workers_end_with_a_killed_runner(forks: Forks, move: SmallMove, databases: Databases) -> None:
     with stuck(forks, move) as running:
         until(lambda: len(workers(move)) == 2, "two workers")
@@ -168,7 +176,6 @@ def orphan(move: SmallMove) -> tuple[worker.Outcome[object], int]:
     return found, int(move.target.value(f"SELECT count(*) FROM {table.target}"))
 
 
-@pytest.mark.parametrize("move", ["copy"], indirect=True)
 def test_a_worker_whose_runner_has_ended_writes_no_row(move: SmallMove) -> None:
     found, rows = orphan(move)
     assert isinstance(found.error, Held)
@@ -176,7 +183,6 @@ def test_a_worker_whose_runner_has_ended_writes_no_row(move: SmallMove) -> None:
     assert rows == 0
 
 
-@pytest.mark.parametrize("move", ["copy"], indirect=True)
 def test_a_worker_of_a_runner_that_was_taken_over_writes_no_row(move: SmallMove) -> None:
     with move.holding() as context:
         job = RunTable(stored_plan(context).tables[1], context.schema)
@@ -190,7 +196,6 @@ def test_a_worker_of_a_runner_that_was_taken_over_writes_no_row(move: SmallMove)
     assert move.target.value("SELECT count(*) FROM post") == 0
 
 
-@pytest.mark.parametrize("move", ["copy"], indirect=True)
 def test_a_worker_waits_while_the_lease_of_its_runner_has_run_out(move: SmallMove) -> None:
     aged = f"UPDATE confiture.runner SET heartbeat_at = heartbeat_at - interval '{LEASE_SECONDS + 1} s'"
     with move.holding() as context:
@@ -254,7 +259,6 @@ def test_a_row_that_a_worker_cannot_copy_is_named(move: SmallMove, databases: Da
     assert_finishes(move, databases, "--jobs", "2")
 
 
-@pytest.mark.parametrize("move", ["copy"], indirect=True)
 def test_a_worker_gives_way_to_the_application(forks: Forks, move: SmallMove, databases: Databases) -> None:
     with stuck(forks, move) as running:
         with move.source.connect(autocommit=False) as application:
@@ -288,14 +292,12 @@ def test_an_error_of_a_worker_reaches_the_runner_unchanged(error: Exception) -> 
 
 
 @pytest.mark.parametrize("jobs", ["0", "-1", "1000", "many"])
-@pytest.mark.parametrize("move", ["copy"], indirect=True)
 def test_a_number_of_jobs_that_makes_no_sense_is_refused(move: SmallMove, jobs: str) -> None:
     ended = move.run("migrate", "--jobs", jobs, code=2)
     assert "--jobs" in ended.err
     assert move.chunks("post") == []
 
 
-@pytest.mark.parametrize("move", ["copy"], indirect=True)
 def test_a_runner_killed_anywhere_in_a_copy_with_workers_is_continued(
     forks: Forks, move: SmallMove, databases: Databases
 ) -> None:
