@@ -111,7 +111,8 @@ class Index:
     :ivar parent: the index of the parent table that it is attached to; None at the root.
     :ivar tree: the same number for an index and all indexes attached to it, at any depth.
     :ivar marked: whether it must stay or cannot be recreated unchanged: the replica identity of a published or
-        partitioned table, or a constraint of a partitioned table with storage parameters.
+        partitioned table, a constraint of a partitioned table with storage parameters, or a primary key over an
+        inherited NOT NULL.
     :ivar own_equality: whether each key column has its own collation there, and a built-in default operator class.
     :ivar options: storage parameters as ``name=value``.
     :ivar clustered: whether CLUSTER uses it; ``replica_identity``: whether its columns identify replicated rows.

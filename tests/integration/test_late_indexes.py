@@ -88,8 +88,16 @@ def test_schema_is_as_declared_after_a_run_without_indexes(
     ddl = TABLES + NEWEST_TABLES * (kind == "databases")
     live = LiveRun(databases, tmp_path, ddl + ROWS, ddl, chunk_rows=20)
     live.setup()
-    # A view that groups by a key depends on it.
-    assert live.target.rows(ON) == [("counted_pkey",), ("grouped_pkey",)]
+    # A view that groups by a key depends on it. Since PostgreSQL 18, a partition inherits the NOT NULL of its key.
+    inherited = [
+        ("parts_high_pkey",),
+        ("parts_high_rest_pkey",),
+        ("parts_low_pkey",),
+        ("parts_pkey",),
+        ("parts_rest_pkey",),
+    ]
+    stay = [("counted_pkey",), ("grouped_pkey",), *(inherited if kind == "databases" else [])]
+    assert sorted(live.target.rows(ON)) == stay
     live.source.sql("UPDATE plain SET b = b + 1; UPDATE late SET u = 31 - u; DELETE FROM child WHERE id > 20")
     live.migrate()
     assert live.verify().equal

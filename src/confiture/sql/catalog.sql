@@ -126,6 +126,10 @@ SELECT p.root::bigint AS table_oid, tn.nspname AS table_schema, tc.relname AS ta
        ic.relkind = 'I' AND (i.indisreplident OR con.oid IS NOT NULL AND ic.reloptions IS NOT NULL)
          -- A published table needs its replica identity for each DELETE.
          OR (i.indisreplident OR i.indisprimary AND tc.relreplident = 'd') AND published.tablename IS NOT NULL
+         -- Since PostgreSQL 18, a partition whose primary key is added declares the inherited NOT NULL as its own.
+         OR i.indisprimary AND EXISTS (
+             SELECT FROM pg_constraint nn WHERE nn.conrelid = i.indrelid AND nn.contype = 'n' AND NOT nn.conislocal
+             AND nn.conkey <@ i.indkey::int2[])
          AS marked,
        i.indisclustered AS clustered, i.indisreplident AS replica_identity,
        (SELECT coalesce(jsonb_agg(jsonb_build_array(a.attnum, a.attstattarget) ORDER BY a.attnum), '[]')
