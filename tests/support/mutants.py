@@ -867,6 +867,13 @@ MUTANTS = (
         _in("integration", "index_jobs", "two_indexes"),
     ),
     Mutant(
+        "the indexes of partitions are attached one by one",
+        "schema_to_schema/index_steps.py",
+        "    locks = table | {_ATTACHED} if attached else table\n",
+        "    locks = table\n",
+        _in("unit", "index_builds", "one_by_one"),
+    ),
+    Mutant(
         "a second signal cancels index builds",
         "runner/parallel_steps.py",
         "                session.cancel()\n",

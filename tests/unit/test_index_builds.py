@@ -8,7 +8,7 @@ from itertools import combinations
 import pytest
 
 from confiture.catalog_model import Identity
-from confiture.journal.model import DeferredIndex
+from confiture.journal.model import DeferredConstraint, DeferredIndex
 from confiture.plan.index_builds import of_servers
 from confiture.schema_to_schema import index_steps
 from confiture.types import TableRef
@@ -92,6 +92,15 @@ def test_builds_are_described_by_their_limits() -> None:
     assert str(of_servers(SOURCE, odd, 1)) == (
         "one index is built at a time, with 65,537 kB of maintenance_work_mem and up to 1 parallel worker"
     )
+
+
+def test_exclusion_constraints_of_two_tables_are_built_together() -> None:
+    items = [
+        DeferredConstraint(table=TableRef("s", name), name=f"{name}_x", definition="EXCLUDE USING gist (r WITH &&)")
+        for name in ("a", "b")
+    ]
+    one, other = index_steps.steps(items, {}, of_servers(SOURCE, TARGET, None))
+    assert not one.conflicts_with(other)
 
 
 def test_partitions_are_built_together_and_attached_one_by_one() -> None:

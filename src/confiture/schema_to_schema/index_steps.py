@@ -48,15 +48,16 @@ def _steps_of(
     name, table = _name(item), frozenset((item.table,))
     above = frozenset(names[p] for p in (item.parent,) if p in names)
     attached = item.parent is not None
+    locks = table | {_ATTACHED} if attached else table
     if item.statement is None or (alone and not attached):
-        yield Step(name, act=_act(name, _restore, item, builds), after=above, locks=table | {_ATTACHED})
+        yield Step(name, act=_act(name, _restore, item, builds), after=above, locks=locks)
         return
     if not attached and not item.is_finished_apart:
         yield Step(name, act=_act(name, _restore, item, builds), after=above, shares=table)
         return
     build = f"build of {name}"
     yield Step(build, act=_act(name, _build, item, builds), after=above, shares=table)
-    yield Step(name, act=_act(name, _finish, item, builds), after=above | {build}, locks=table | {_ATTACHED})
+    yield Step(name, act=_act(name, _finish, item, builds), after=above | {build}, locks=locks)
 
 
 def _name(item: DeferredIndex) -> str:
