@@ -242,8 +242,8 @@ MUTANTS = (
     Mutant(
         "the chunk of a dead worker is copied again",
         "schema_to_schema/copy_tables.py",
-        'the chunk is copied again")\n        self._reload(table)',
-        'the chunk is copied again")',
+        "            self._reload(table)\n        return done",
+        "            self._reload(table)\n        return True",
         _in("integration", "workers", "costs_only"),
     ),
     Mutant(

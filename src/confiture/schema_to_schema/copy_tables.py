@@ -192,7 +192,7 @@ class CopyTables:
             try:
                 outcome = future.result()
             except self._pool.died as error:
-                self._died(table, error)
+                self._died(error)
                 continue
             self._deaths = 0
             for line in outcome.said:
@@ -223,8 +223,11 @@ class CopyTables:
         self._context.progress.table(table.name, table.rows_done, table.rows_done, Activity.COPIED)
         self._throttler.next_table()
 
-    def _died(self, table: _Table, error: BaseException) -> None:
-        """Give the task again, unless no worker lives long enough for one."""
+    def _died(self, error: BaseException) -> None:
+        """Nothing is lost: the chunk is not done, and is given again before its table ends.
+
+        :raises DataFailure: when no worker lives long enough for a task.
+        """
         self._deaths += 1
         if self._deaths >= DEATHS:
             raise DataFailure(
@@ -233,7 +236,6 @@ class CopyTables:
                 fix="run the same command again with fewer --jobs; completed chunks are kept",
             ) from error
         self._context.progress.say("a worker process ended in the middle of a chunk; the chunk is copied again")
-        self._reload(table)
 
     def _settle(self) -> None:
         """Wait for the tasks that have begun; what they do is in the journal."""
