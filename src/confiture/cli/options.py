@@ -179,7 +179,7 @@ Jobs = Annotated[
         min=1,
         max=256,
         help="Chunks to copy, or parts of tables to compare, at the same time.",
-        show_default="one per core, fewer for little data",
+        show_default="one per core, fewer beside a server or for little data",
     ),
 ]
 Executor = Annotated[

@@ -25,7 +25,8 @@ def pool(
 ) -> Pool:
     """The workers for the tables that are not copied yet.
 
-    :param asked: the number that the operator wants; None for one per core, fewer for few bytes.
+    :param asked: the number that the operator wants; None for one per core, fewer for few bytes or where a server
+        runs on this machine.
     :param executor: ``dask=ADDRESS`` for the workers of a cluster; None for processes of this machine.
     :raises UsageError: when there is no such executor, or its package is not installed.
     """
@@ -33,7 +34,7 @@ def pool(
         return _cluster(context, executor, asked)
     sizes = {t.number: t.estimate_bytes for t in plan.tables}
     size = sum(sizes[s.number] for s in left)
-    wanted = min(cores(), ceil(size / BYTES_PER_PROCESS)) if asked is None else asked
+    wanted = min(_streams(context), ceil(size / BYTES_PER_PROCESS)) if asked is None else asked
     if wanted <= 1 or not left:
         return Here(context)
     wanted = permitted(context, wanted, connections.WORKER_CONNECTIONS, say=asked is not None)
@@ -41,6 +42,16 @@ def pool(
         return Here(context)
     context.progress.say(f"{wanted} worker processes copy")
     return Processes(context, wanted, (copy_chunk.__name__,))
+
+
+def _streams(context: Context) -> int:
+    """Chunks to copy at the same time: one per core, or half of that where a server uses the same cores.
+
+    One stream keeps two cores of the servers busy (docs/benchmarks.md).
+    """
+    hosts = (context.source.pg.info.host, context.target.pg.info.host)
+    here = any(host.startswith(("/", "@", "127.")) or host in ("", "localhost", "::1") for host in hosts)
+    return max(1, cores() // 2) if here else cores()
 
 
 def _cluster(context: Context, executor: str, asked: int | None) -> Pool:
