@@ -25,6 +25,8 @@ def _installed(name: str, found: set[str]) -> None:
         return
     found.add(name)
     for requirement in required:
+        if "win32" in requirement:
+            continue  # another package of this environment may have installed it
         if "extra ==" not in requirement or (name, "binary" in requirement) == ("psycopg", True):
             match = re.match(r"[A-Za-z0-9_.-]+", requirement)
             assert match is not None
