@@ -34,7 +34,7 @@ MOVERS: dict[str, Copier] = {"fdw": Fdw(), "copy": Stream()}
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """The chunks that were planned last, and whether they are the last ones of the table."""
+    """The chunks that one call has planned, and whether the table is sealed. The journal has those of other calls."""
 
     chunks: tuple[Chunk, ...]
     sealed: bool
@@ -49,7 +49,7 @@ def plan_ahead(context: Context, job: RunTable, number: int, rows: int, count: i
     with context.target.transaction(read_only=True) as tx:
         state = table_plans.get(tx, context.run_id, number)
     if state.sealed:
-        return Ahead(not_done(context, number), True)
+        return Ahead((), True)
     with reading(context.source, job) as tx:
         bounds = _bounds(tx, job, state.cursor_key, rows, count) if job.table.key else []
     last = len(bounds) < count

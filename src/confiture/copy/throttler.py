@@ -98,8 +98,8 @@ class Throttler:
         """Count a chunk that has just been copied within ``seconds``."""
         # What was copied is owed from the beginning of the chunk on; chunks that are copied together owe in turn.
         since = max(self._since_owed, time.monotonic() - seconds)
-        paid = (self.limits.max_rate or 0) * (since - self._since_owed)
-        left = max(0.0, self._owed - paid) if self.limits.max_rate is not None else 0.0
+        rate = self.limits.max_rate
+        left = 0.0 if rate is None else max(0.0, self._owed - rate * (since - self._since_owed))
         self._owed, self._since_owed, self._rested = left + rows, since, False
         if rows:
             self._speed[table] = rows / max(seconds, 0.001)
