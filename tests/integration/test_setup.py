@@ -259,7 +259,7 @@ def pooler(tmp_path: Path, project: Project) -> Iterator[int]:
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         pytest.skip("pgbouncer is not installed")
-    port = embedded._free_port()
+    port = embedded.free_port()
     config = tmp_path / "pgbouncer.ini"
     server = project.source.server
     config.write_text(

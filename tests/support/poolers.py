@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -29,19 +28,13 @@ def _user() -> str | None:
     return next(name for name in ("postgres", SYSTEM_USER, "nobody") if name in known)  # wording: the name of a user
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Pooler:
     """One PgBouncer whose pool ``app`` leads to a database; ``remove`` stops and deletes it."""
 
     def __init__(self, database: TestDatabase, *, mode: str = "transaction") -> None:
         if PROGRAM is None:
             pytest.skip("no PgBouncer is installed (pgbouncer is not in PATH or /usr/sbin)")
-        self.port = _free_port()
+        self.port = embedded.free_port()
         self.folder = embedded.scratch()
         self.folder.chmod(0o755)
         self.config = self.folder / "pgbouncer.ini"

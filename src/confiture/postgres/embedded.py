@@ -11,6 +11,7 @@ import importlib.util
 import locale
 import os
 import pwd
+import random
 import shlex
 import shutil
 import socket
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -88,7 +90,7 @@ class Server:
         self.bindir = bindir or bundled()
         self.data = root / "data"
         self.log = root / "log"
-        self.port = _free_port()
+        self.port = free_port()
         self._user = user if os.geteuid() == 0 else None
         self._settings = {**SETTINGS, **(settings or {})}
 
@@ -174,10 +176,17 @@ class Server:
         self.remove()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port() -> int:
+    """A port of the loopback address on which no program listens.
+
+    It lies below the ports that systems give to outgoing connections (32768 and above on Linux, 49152 elsewhere). A
+    port among these could be taken by a connection of any program before the server listens on it.
+    """
+    while True:
+        port = random.randrange(20000, 32768)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _locale() -> str:
