@@ -182,20 +182,22 @@ COMMAND = ("migrate", "schema-to-schema")
 SAMPLE_SECONDS = 0.05
 
 
-def peak_of(command: Sequence[str], pair: Pair) -> Peak:
+def peak_of(command: Sequence[str], pair: Pair, *, sample: bool) -> Peak:
     """Run a command and look at the memory of its processes and of the servers' until it ends.
 
+    :param sample: look at the memory, which costs the command a few per cent of its time; otherwise it counts as 0.
     :raises RuntimeError: with what it printed, when it fails.
     """
     roots = [int((server.data / "postmaster.pid").read_text().split()[0]) for server in (pair.old, pair.new)]
     client = server = 0
     with tempfile.TemporaryFile() as output, timed() as took:
         process = subprocess.Popen(command, stdout=output, stderr=output)
-        while process.poll() is None:
+        while sample and process.poll() is None:
             below = _descendants()
             client = max([client, *(_memory(pid, "VmHWM") for pid in below(process.pid))])
             server = max([server, *(_memory(pid, "RssAnon") for root in roots for pid in below(root))])
             time.sleep(SAMPLE_SECONDS)
+        process.wait()
         output.seek(0)
         if process.returncode:
             raise RuntimeError(f"{' '.join(command)}: {output.read().decode()[-2000:]}")
@@ -252,10 +254,10 @@ class Run:
         execute(self.source, f"DROP SCHEMA {self.schema} CASCADE")
         execute(self.pair.new.conninfo(), f"DROP DATABASE {self.name} WITH (FORCE)")
 
-    def command(self, name: str, *options: str) -> Peak:
+    def command(self, name: str, *options: str, sample: bool = False) -> Peak:
         """A command as the command line runs it, in processes of its own."""
         where = ("--target", self.target, "--source", self.source, "--project", str(self.project))
-        return peak_of((sys.executable, "-m", "confiture", *COMMAND, name, *where, *options), self.pair)
+        return peak_of((sys.executable, "-m", "confiture", *COMMAND, name, *where, *options), self.pair, sample=sample)
 
     @property
     def schema(self) -> str:

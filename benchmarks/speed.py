@@ -126,13 +126,15 @@ class Bench:
         self.drop(target, source)
         return took[0]
 
-    def confiture(self, source: str, shape: Shape, *steps: tuple[str, ...], tables: int = 1) -> list[Peak]:
+    def confiture(
+        self, source: str, shape: Shape, *steps: tuple[str, ...], tables: int = 1, sample: bool = False
+    ) -> list[Peak]:
         """What each command costs, after a setup that is not measured; each one is a command with its options."""
         new = "".join(f"CREATE TABLE t{n} ({shape.new}, PRIMARY KEY (id));\n" for n in range(1, tables + 1))
         cast = f"t1:\n  {shape.cast}: {{transform: '{shape.cast}::jsonb'}}\n" if shape.cast and tables == 1 else ""
         with Run(self.pair, source, new, cast, capture=False) as run:
             run.setup()
-            return [run.command(*step) for step in steps]
+            return [run.command(*step, sample=sample) for step in steps]
 
     def size(self, source: str) -> float:
         """Megabytes of the tables of a source."""
@@ -226,7 +228,7 @@ def memory(bench: Bench) -> Part:
     table, bars = [], {"client": [], "server": []}
     for shape, factor in ((KILOBYTE, 0.25), (KILOBYTE, 1), (HUGE, 1), (HUGE, 4)):
         count = max(2, int(bench.options.rows * shape.share * factor))
-        migrated, verified = bench.confiture(bench.source(shape, count), shape, MIGRATE, VERIFY)
+        migrated, verified = bench.confiture(bench.source(shape, count), shape, MIGRATE, VERIFY, sample=True)
         for name, peak in (("migrate --jobs 2", migrated), ("verify --jobs 2", verified)):
             table.append((f"{count:,} of {shape.name}", name, f"{peak.client:,.0f}", f"{peak.server:,.0f}"))
         bars["client"].append((f"{count:,} of {shape.name}", max(migrated.client, verified.client)))

@@ -207,12 +207,12 @@ def test_either_strategy_obeys_a_pause_after_the_current_chunk(
 
 def test_slow_chunks_become_smaller(move: SmallMove, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throttle, "CHUNK_SECONDS", 0)
-    monkeypatch.setattr(throttle, "SLOW_CHUNK_ROWS", 25)
+    monkeypatch.setattr(throttle, "SLOW_CHUNK_ROWS", 15)
     move.migrate()
     for table in ("app_user", "post", "tag"):
         first, *others = [rows for _, rows in move.chunks(table)]
         assert first == small_move.CHUNK_ROWS
-        assert max(others) == 25
+        assert max(others) == 15
     move.assert_every_row_arrived_once()
     move.assert_rows_and_checkpoints_agree()
 
@@ -225,7 +225,7 @@ def test_chunks_grow_to_the_rows_of_a_few_seconds(
     move.run("setup", "--mapping", str(move.mapping))
     move.migrate()
     first, second, *others = [rows for _, rows in move.chunks("post")]
-    assert (first, second) == (10, 10)
+    assert max(first, second) <= 20
     # Any server copies more than ten rows in two seconds.
     assert max(others) > 100
     move.assert_every_row_arrived_once()
@@ -242,9 +242,9 @@ def test_a_slow_plan_ahead_reads_fewer_keys_at_once(move: SmallMove, monkeypatch
     planned = []
     plan_ahead = chunks.plan_ahead
 
-    def counted(context: Context, job: RunTable, number: int, rows: int, count: int) -> chunks.Ahead:
+    def counted(context: Context, job: RunTable, number: int, rows: int, count: int, *, exact: bool) -> chunks.Ahead:
         planned.append(count)
-        return plan_ahead(context, job, number, rows, count)
+        return plan_ahead(context, job, number, rows, count, exact=exact)
 
     monkeypatch.setattr(chunks, "plan_ahead", counted)
     monkeypatch.setattr(copy_tables, "PLAN_SECONDS", 0.0)

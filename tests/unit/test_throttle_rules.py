@@ -92,3 +92,14 @@ def test_a_log_that_cannot_be_compacted_does_not_stop_the_copy() -> None:
     assert throttle.backlog_reason(101, 101, limits) is None
     assert throttle.backlog_reason(203, 101, limits) is not None
     assert throttle.backlog_reason(10**9, 0, Throttle()) is None
+
+
+@given(PLANNED, st.integers(1, 20), st.integers(-(10**9), 10**9), st.integers(2, 64))
+def test_the_last_chunks_of_a_table_are_smaller(rows: int, count: int, left: int, streams: int) -> None:
+    size, several = throttle.shared(rows, count, left, streams)
+    assert max(1, rows // 4) <= size <= rows
+    assert 1 <= several <= count
+    if left >= 2 * rows * max(streams, count):
+        assert (size, several) == (rows, count)
+    if left <= rows // 2:
+        assert size == max(1, rows // 4)

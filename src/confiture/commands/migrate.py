@@ -10,7 +10,7 @@ from confiture.commands.requests import set_limits
 from confiture.commands.setup import install_capture
 from confiture.journal.model import Run
 from confiture.runner.progress import Progress
-from confiture.schema_to_schema import migrate
+from confiture.schema_to_schema import jobs, migrate
 from confiture.states import CUTOVER, MIGRATING, SETUP, VERIFIED
 
 
@@ -21,6 +21,7 @@ def execute(where: Endpoints, choices: RunOptions, progress_: Progress) -> tuple
 
     :raises Refused: when setup is not finished.
     """
+    jobs.prepare(choices.jobs, choices.executor)
     with hold_run(where, "migrate", progress_) as (context, run):
         if run.state == CUTOVER:
             progress_.say("nothing to migrate: the target is serving")

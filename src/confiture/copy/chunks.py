@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from confiture.copy import foreign_session
+from confiture.copy import foreign_session, key_statistics
 from confiture.copy.fdw import Fdw
 from confiture.copy.run_table import Copier, RunTable, reading
 from confiture.copy.stream import Stream
@@ -40,18 +40,21 @@ class Ahead:
     sealed: bool
 
 
-def plan_ahead(context: Context, job: RunTable, number: int, rows: int, count: int = PLAN_AHEAD) -> Ahead:
+def plan_ahead(
+    context: Context, job: RunTable, number: int, rows: int, count: int = PLAN_AHEAD, *, exact: bool = True
+) -> Ahead:
     """Record the next batch of ranges and the planner's cursor in one commit; seal the table at its end (I-3.4).
 
     :param rows: rows of each range.
     :param count: the most ranges.
+    :param exact: no range has more rows; otherwise statistics may decide.
     """
     with context.target.transaction(read_only=True) as tx:
         state = table_plans.get(tx, context.run_id, number)
     if state.sealed:
         return Ahead((), True)
     with reading(context.source, job) as tx:
-        bounds = _bounds(tx, job, state.cursor_key, rows, count) if job.table.key else []
+        bounds = _bounds(tx, job, state.cursor_key, rows, count, exact) if job.table.key else []
     last = len(bounds) < count
     spans = ranges(bounds, state.cursor_key, last=last)
     # Durable together: the ranges and the planner's cursor behind them.
@@ -81,13 +84,15 @@ def not_done(context: Context, number: int) -> tuple[Chunk, ...]:
         return chunks.not_done(tx, context.run_id, number)
 
 
-def _bounds(tx: Transaction, job: RunTable, cursor: KeyValue | None, size: int, count: int) -> list[KeyValue]:
-    """The first keys of the next ``count`` chunks, each found by a scan of the key's index.
+def _bounds(
+    tx: Transaction, job: RunTable, cursor: KeyValue | None, size: int, count: int, exact: bool = True
+) -> list[KeyValue]:
+    """The first keys of the next ``count`` chunks. A scan of the index finds those that the statistics do not give.
 
     A window over the keys would find all of them in one round trip, in five times the time.
     """
-    bounds: list[KeyValue] = []
-    key = cursor
+    bounds = [] if exact else key_statistics.bounds(tx, job, cursor, size, count)
+    key = bounds[-1] if bounds else cursor
     while len(bounds) < count:
         key = key_after(tx, job, KeyRange(key, None), size)
         if key is None:

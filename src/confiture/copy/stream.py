@@ -5,7 +5,13 @@ https://www.postgresql.org/docs/current/sql-copy.html
 
 from __future__ import annotations
 
+import psycopg
 from psycopg import sql
+from psycopg.abc import PQGen
+from psycopg.generators import fetch_many
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGconn
+from psycopg.waiting import Wait
 
 from confiture.copy.run_table import RunTable
 from confiture.plan.keyset import predicate
@@ -32,14 +38,35 @@ class Stream:
 def pipe(source: Transaction, target: Transaction, out: sql.Composed, into: sql.Composed) -> int:
     """Stream one COPY into another with bounded memory; the number of rows that the target has inserted."""
     writer = target.pg.cursor()
-    with source.pg.cursor().copy(out) as reading, writer.copy(into) as writing:
-        batch: list[bytes] = []
-        size = 0
-        for data in reading:
-            batch.append(bytes(data))
-            size += len(data)
-            if size >= BATCH_BYTES:
-                writing.write(b"".join(batch))
-                batch, size = [], 0
-        writing.write(b"".join(batch))
+    with source.pg.cursor().copy(out), writer.copy(into) as writing:
+        ended = False
+        while not ended:
+            batch, ended = source.pg.wait(_batch(source.pg.pgconn))
+            writing.write(b"".join(batch))
     return writer.rowcount
+
+
+def _batch(pgconn: PGconn) -> PQGen[tuple[list[bytes], bool]]:
+    """The next rows of a COPY, of about :data:`BATCH_BYTES`, and whether it has ended.
+
+    ``Copy.read`` would begin and end a wait for each row, which costs more than the row itself.
+    https://www.postgresql.org/docs/current/libpq-copy.html#LIBPQ-COPY-RECEIVE
+    """
+    batch: list[bytes] = []
+    size = 0
+    while size < BATCH_BYTES:
+        length, data = pgconn.get_copy_data(1)
+        if length > 0:
+            # The garbage collector tracks a memoryview, but not bytes.
+            batch.append(bytes(data))
+            size += length
+        elif length == 0:
+            while not (yield Wait.R):
+                pass
+            pgconn.consume_input()
+        else:
+            (result,) = yield from fetch_many(pgconn)
+            if result.status != ExecStatus.COMMAND_OK:
+                raise psycopg.errors.error_from_result(result)
+            return batch, True
+    return batch, False

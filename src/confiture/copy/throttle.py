@@ -131,6 +131,20 @@ def chunk_rows(planned: int, speed: float | None, max_rate: int | None, *, fixed
     return rows
 
 
+def shared(rows: int, count: int, left: int, streams: int) -> tuple[int, int]:
+    """Rows and number of the next chunks of a table that several workers copy.
+
+    The last chunks of a table are smaller, so that its workers end at about the same time. No chunk is smaller than a
+    quarter, because an estimate may be wrong, and each chunk costs a few round trips.
+
+    :param rows: of a chunk that takes as long as it should.
+    :param count: the most chunks.
+    :param left: about as many rows of the table are in no chunk yet.
+    :param streams: chunks that are copied at the same time.
+    """
+    return min(rows, max(rows // 4, left // (2 * streams), 1)), min(count, max(streams, left // (2 * rows)))
+
+
 def rate_reason(rows: float, seconds: float, limits: Throttle) -> Reason | None:
     """The reason when the copy has to wait for the rate limit; None when not."""
     left = rest(rows, seconds, limits.max_rate)

@@ -94,6 +94,11 @@ class Throttler:
         speed, rate = self._speed.get(table), self.limits.max_rate
         return throttle.chunk_rows(planned, speed, rate, fixed=self._fixed, streams=self._streams)
 
+    @property
+    def exact(self) -> bool:
+        """Whether a limit of the operator depends on the rows of each chunk."""
+        return self._fixed or self.limits.max_rate is not None
+
     def copied(self, table: int, rows: int, seconds: float) -> None:
         """Count a chunk that has just been copied within ``seconds``."""
         # What was copied is owed from the beginning of the chunk on; chunks that are copied together owe in turn.

@@ -43,7 +43,8 @@ WEIGHED_BYTES = 64 * 2**20
 #: cost little as text (docs/benchmarks.md).
 FDW_COLUMNS_MOST = 3
 FAST_AS_TEXT = frozenset({"smallint", "integer", "bigint", "oid", "boolean", "text", "character varying", "character"})
-CHUNK_BYTES, CHUNK_ROWS_MOST, CHUNK_ROWS_LEAST = 64 * 2**20, 50_000, 10
+#: Of the first chunk of a table, whose speed is not known yet.
+CHUNK_BYTES, CHUNK_ROWS_MOST, CHUNK_ROWS_LEAST = 32 * 2**20, 200_000, 10
 FETCH_BYTES, FETCH_ROWS_MOST, FETCH_ROWS_LEAST = 4 * 2**20, 10_000, 1
 #: Bytes of large values of a table that is copied by FDW: the target's server may have to hold them all, as text.
 LARGE_BYTES_BY_FDW = 256 * 2**20

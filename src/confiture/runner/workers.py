@@ -17,6 +17,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import forkserver
+from multiprocessing.context import BaseContext
 from types import ModuleType
 from typing import Protocol, TypeVar
 
@@ -113,6 +115,27 @@ def _without_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
+def _start(modules: Sequence[str]) -> BaseContext:
+    """How worker processes are started.
+
+    A process that is forked from the runner would share its connections, and its locks in whatever state they are. A
+    server process, which has no more than the modules of the tasks, forks the workers.
+    """
+    forks = "forkserver" in multiprocessing.get_all_start_methods()
+    start = multiprocessing.get_context("forkserver" if forks else "spawn")
+    start.set_forkserver_preload(list(modules))
+    return start
+
+
+def start_early(modules: Sequence[str]) -> None:
+    """Start the process that will fork the workers, so that it imports the modules while the runner prepares.
+
+    It ends with this process, also when it has not been used.
+    """
+    if _start(modules).get_start_method() == "forkserver":
+        forkserver.ensure_running()
+
+
 class Processes:
     """Worker processes of this machine. They are started when first needed, and end with the runner.
 
@@ -128,11 +151,7 @@ class Processes:
     def __init__(self, context: Context, slots: int, modules: Sequence[str]) -> None:
         self.slots = slots
         self._context = context
-        # A process that is forked from the runner would share its connections, and its locks in whatever state they
-        # are. A server process, which has no more than the modules of the tasks, forks the workers.
-        forks = "forkserver" in multiprocessing.get_all_start_methods()
-        self._start = multiprocessing.get_context("forkserver" if forks else "spawn")
-        self._start.set_forkserver_preload(list(modules))
+        self._start = _start(modules)
         self._processes = [_Process() for _ in range(slots)]
 
     def submit(self, task: Callable[..., T], *arguments: object, alone: bool = False) -> Future[Outcome[T]]:

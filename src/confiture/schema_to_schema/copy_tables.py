@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from confiture.copy import chunks
+from confiture.copy import chunks, throttle
 from confiture.copy.run_table import RunTable
 from confiture.copy.throttler import Throttler
 from confiture.errors import ConfitureError, DataFailure
@@ -42,7 +42,8 @@ class _Table:
     """A table that is not copied yet.
 
     :ivar pending: chunks that are recorded and not given to a worker.
-    :ivar expected: the rows that each pending chunk was planned with; None when an earlier command planned it.
+    :ivar expected: the most rows that a pending chunk was planned with; None when an earlier command planned it.
+    :ivar planned: about as many rows are copied or in recorded chunks.
     :ivar given: tasks of the table that workers have.
     :ivar ahead: chunks to plan at once.
     """
@@ -54,6 +55,7 @@ class _Table:
     sealed: bool
     pending: deque[Chunk] = field(default_factory=deque)
     expected: int | None = None
+    planned: int = 0
     given: int = 0
     ahead: int = 2
 
@@ -94,6 +96,7 @@ class CopyTables:
             self._tables.sort(key=lambda t: -t.job.table.estimate_bytes)
         for table in self._tables:
             table.ahead = 2 * pool.slots
+            table.planned = table.rows_done
             if table.sealed or table.rows_done:
                 self._reload(table)
 
@@ -107,6 +110,7 @@ class CopyTables:
             while self._tables:
                 self._throttler.wait()
                 self._give()
+                self._prepare()
                 self._collect(POLL_SECONDS)
         except ConfitureError:
             self._settle()
@@ -140,6 +144,17 @@ class CopyTables:
         table.sealed, table.given = True, 1
         return True
 
+    def _prepare(self) -> None:
+        """Plan the next chunks of a table while the workers copy, so that none of them waits for the plan.
+
+        Not before a chunk of the table is copied: its speed decides how many rows the next ones have.
+        """
+        for table in self._tables:
+            lacks = table.expected is not None and len(table.pending) < self._pool.slots
+            if self._pool.slots > 1 and table.given and table.rows_done and lacks and not table.sealed:
+                self._plan(table)
+                return
+
     def _next_chunk(self, table: _Table) -> Chunk:
         chunk = table.pending.popleft()
         # The attempt is durable before the copy begins, so that a copy that ends its worker is counted too.
@@ -147,7 +162,9 @@ class CopyTables:
 
     def _give_chunk(self, table: _Table, chunk: Chunk) -> None:
         size = self._throttler.chunk_rows(table.number, table.job.table.chunk_rows)
-        most = size if table.expected is None or size < table.expected else None
+        # Dividing a chunk reads its keys once more. It pays for a limit that was set since, and not for a speed that
+        # varies.
+        most = size if table.expected is None or 2 * size < table.expected else None
         future = self._pool.submit(copy_chunk, table.job, chunk, most if table.job.table.key else None)
         self._submit(table, chunk, future)
 
@@ -157,13 +174,19 @@ class CopyTables:
 
     def _plan(self, table: _Table) -> None:
         """Record the next chunks of a table."""
-        size = self._throttler.chunk_rows(table.number, table.job.table.chunk_rows)
+        exact = self._throttler.exact
+        size, count = self._throttler.chunk_rows(table.number, table.job.table.chunk_rows), table.ahead
+        if self._pool.slots > 1 and not exact:
+            size, count = throttle.shared(size, count, table.estimate - table.planned, self._pool.slots)
         began = time.monotonic()
         with naming_row(self._context, table.job):
-            found = retry(partial(chunks.plan_ahead, self._context, table.job, table.number, size, table.ahead))
+            plan = partial(chunks.plan_ahead, self._context, table.job, table.number, size, count, exact=exact)
+            found = retry(plan)
         seconds = max(time.monotonic() - began, 0.001)
+        table.expected = max(size, table.expected or 0) if table.pending else size
         table.pending.extend(found.chunks)
-        table.sealed, table.expected = found.sealed, size
+        table.planned += size * len(found.chunks)
+        table.sealed = found.sealed
         table.ahead = max(1, min(chunks.PLAN_AHEAD, int(table.ahead * PLAN_SECONDS / seconds)))
 
     def _reload(self, table: _Table) -> None:

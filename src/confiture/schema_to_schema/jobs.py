@@ -10,6 +10,7 @@ from confiture.catalog import identity
 from confiture.errors import UsageError
 from confiture.journal.model import TableProgress
 from confiture.plan.model import Plan
+from confiture.runner import workers
 from confiture.runner.context import Context
 from confiture.runner.workers import Here, Pool, Processes
 from confiture.schema_to_schema import copy_chunk
@@ -18,6 +19,16 @@ from confiture.types import counted
 
 #: Bytes for which one more process is worth its start, where the operator has not set the number.
 BYTES_PER_PROCESS = 64 * 2**20
+
+
+#: Modules of the tasks that worker processes run.
+TASKS = (copy_chunk.__name__,)
+
+
+def prepare(asked: int | None, executor: str | None) -> None:
+    """Begin to start worker processes, where it is certain that :func:`pool` will use them."""
+    if executor is None and asked is not None and asked > 1:
+        workers.start_early(TASKS)
 
 
 def pool(
@@ -41,7 +52,7 @@ def pool(
     if wanted <= 1:
         return Here(context)
     context.progress.say(f"{wanted} worker processes copy")
-    return Processes(context, wanted, (copy_chunk.__name__,))
+    return Processes(context, wanted, TASKS)
 
 
 def _streams(context: Context) -> int:
