@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -106,6 +107,9 @@ class Later(TyperCommand):
     def called(self) -> TyperCommand:
         """The command itself: the function of its file that bears its name, by the file's own class if it has one."""
         file = import_module(f"confiture.cli.{self.name}")
+        if not gc.isenabled():  # as ``main`` has left it
+            gc.freeze()
+            gc.enable()
         alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
         alone.command(self.name, cls=getattr(file, "Command", Command))(getattr(file, str(self.name)))
         return cast(TyperCommand, typer.main.get_command(alone))

@@ -7,6 +7,7 @@ not ended (docs/invariants.md, I-7.8).
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -130,6 +131,7 @@ def prepare(level: int) -> int:
 
     :param level: of the log.
     """
+    gc.freeze()  # the modules that the server process has imported are no garbage
     # A terminal sends its signals to every process of the command. The runner decides what they mean.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
