@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from confiture import commands
 from confiture.errors import DataFailure
 from confiture.schema_to_schema import rebuild
 from confiture.status import report
@@ -135,6 +136,17 @@ def test_first_signal_completes_the_builds_and_begins_no_further_one(live: LiveR
     assert live.target.rows(BUILT) == ALL
 
 
+def test_pause_completes_the_builds_and_begins_no_further_one(live: LiveRun, forks: Forks) -> None:
+    with migrating(forks, live) as running:
+        commands.requests.request(live.where, "pause")
+        running.until_said("paused on request")
+    until(lambda: {("t_a",), ("t_b",)} <= set(live.target.rows(BUILT)), "the builds")
+    assert ("t_z",) not in live.target.rows(BUILT)
+    commands.requests.request(live.where, "resume")
+    assert running.wait().code == 0
+    assert live.target.rows(BUILT) == ALL
+
+
 def test_takeover_ends_every_build_of_the_runner_before_it(live: LiveRun, forks: Forks) -> None:
     with migrating(forks, live) as running:
         running.signal(signal.SIGSTOP)
@@ -235,6 +247,24 @@ def test_rows_that_conflict_stop_the_command_when_other_builds_are_completed(
     live.restart("t")
     assert live.target.rows(BUILT) == ALL
     assert live.verify().equal
+
+
+def test_error_of_a_build_leaves_the_others_running(databases: Databases, tmp_path: Path, forks: Forks) -> None:
+    new = f"{TABLE}{HELD} CREATE INDEX t_a ON t (held(a)); CREATE INDEX t_z ON t (a, b);"
+    live = LiveRun(databases, tmp_path, TABLE.replace(" UNIQUE", "") + ROWS.replace("n, n, n", "n, n, n % 49"), new)
+    live.setup()
+    with holding(live.target):
+        running = forks.start([*live.arguments("migrate"), "--index-jobs", "2"], live.project)
+        failed = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'ROLLBACK%' AND application_name ~ ' index$'"
+        until(lambda: live.target.value(f"{failed} AND datname = current_database()") == 1, "the error")
+        # The signal does not replace the error.
+        running.signal(signal.SIGTERM)
+        running.until_passed("signal.heard")
+        assert live.target.value(BUILDING) == 1
+    ended = running.wait()
+    assert ended.code == 5, ended.err
+    assert "Key (b)=(1) is duplicated" in ended.err
+    assert live.target.rows(BUILT) == [("t_a",), ("t_pkey",)]
 
 
 # Bad input ---------------------------------------------------------------------------------------

@@ -178,20 +178,17 @@ def test_too_few_connections_reduce_the_jobs(live: LiveRun, databases: Databases
 
 def test_jobs_end_with_the_connections_that_are_left(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other sessions take the last connections after they were counted."""
-    open_session, opened = threads._Pair, []
+    refused = config.resolve(live.source.conninfo + "&options=-c%20no_such_setting=1", live.project)
+    opened = []
 
-    def opening(*sessions: Session) -> threads._Pair:
-        pair = open_session(*sessions)
-        opened.append(pair)
-        if len(opened) > 2:
-            refused = config.resolve(live.source.conninfo + "&options=-c%20no_such_setting=1", live.project)
-            pair.target.database = refused
-        return pair
+    def opening(database: config.Database, role: str, run: str) -> Session:
+        opened.append(Session(refused if len(opened) >= 5 else database, role, run))
+        return opened[-1]
 
-    monkeypatch.setattr(threads, "_Pair", opening)
+    monkeypatch.setattr(threads, "Session", opening)
     assert live.verify(jobs=5).equal
     assert [line for line in live.progress.lines if line.startswith("continuing with 2 jobs: cannot connect to ")]
-    assert len(opened) == 3
+    assert len(opened) == 6
 
 
 @pytest.mark.parametrize(("jobs", "why"), [("0", "at least 1"), ("1000", "at most 256"), ("x", "a whole number")])

@@ -410,8 +410,8 @@ MUTANTS = (
     Mutant(
         "a second signal cancels the statements of every job",
         "runner/threads.py",
-        "                pair.target.cancel(POLL_SECONDS)\n",
-        "",
+        "                    session.cancel(POLL_SECONDS)\n",
+        "                    pass\n",
         _in("integration", "verification_jobs", "second_signal"),
     ),
     Mutant(
@@ -874,11 +874,11 @@ MUTANTS = (
         _in("unit", "index_builds", "one_by_one"),
     ),
     Mutant(
-        "a second signal cancels index builds",
+        "an error of one index build leaves the others running",
         "runner/parallel_steps.py",
-        "                session.cancel()\n",
-        "                pass\n",
-        _in("integration", "index_jobs", "second_signal"),
+        "            return error\n",
+        "            raise\n",
+        _in("integration", "index_jobs", "leaves_the_others"),
     ),
     Mutant(
         "an index that is built is not built again",

@@ -88,7 +88,7 @@ class Context:
         """A writing transaction on the target, begun by its fence.
 
         :param name: of the transaction; its crash points are ``NAME.before_commit`` and ``NAME.after_commit``.
-        :param session: the target's session of this runner unless one of :meth:`apart` is given.
+        :param session: the target's session of this runner unless that of a thread is given.
         """
         self.check_lease()
         if session is None:
@@ -135,16 +135,6 @@ class Context:
         with Session(self.facts.database(side), role, self.facts.short, user_sql=user_sql) as session:
             try:
                 self.join(session, side, session.backend)
-                yield session
-            finally:
-                self.part(session)
-
-    @contextmanager
-    def apart(self, role: str) -> Iterator[Session]:
-        """A session to the target for a thread, which uses no other session; a takeover ends it too."""
-        with Session(self.facts.target, role, self.facts.short) as session:
-            try:
-                self.join(session, "target", session.backend, by=session)
                 yield session
             finally:
                 self.part(session)

@@ -21,8 +21,6 @@ class Stop:
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
-        #: Whether a second signal has come, for threads, in which it raises nothing.
-        self.interrupted = False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -44,7 +42,6 @@ class Stop:
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
         if self.signal_number is not None:
-            self.interrupted = True
             # psycopg cancels the query in flight when it is interrupted.
             raise KeyboardInterrupt
         self.signal_number = number

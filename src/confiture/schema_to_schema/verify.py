@@ -137,7 +137,7 @@ class _Rows:
                 self._add(name, task(self.context.source, self.context.target, between))
                 self._report()
             return
-        with closing(Threads(self.context, "verify", jobs, self._add, self._report)) as threads:
+        with closing(Threads(self.context, "verify", ("source", "target"), jobs, self._add, self._report)) as threads:
             threads.run(self._tasks())
 
     def _tasks(self) -> Iterator[tuple[tuple[RunTable, _Progress], Task[compared_parts.Compared]]]:
