@@ -267,6 +267,17 @@ def test_error_of_a_build_leaves_the_others_running(databases: Databases, tmp_pa
     assert live.target.rows(BUILT) == [("t_a",), ("t_pkey",)]
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_dry_run_reports_the_jobs_that_are_given(live: LiveRun, forks: Forks, begun: bool) -> None:
+    if begun:
+        live.migrate()
+    options = ["--dry-run", "--index-jobs", "5", "--jobs", "3"]
+    plan = " ".join(forks.run([*live.arguments("migrate"), *options], live.project).out.split())
+    assert "5 indexes are built at a time" in plan
+    assert "up to 14 connections to the source and 8 connections to the target" in plan
+    assert "up to 3 chunks are copied at a time" in plan
+
+
 # Bad input ---------------------------------------------------------------------------------------
 
 

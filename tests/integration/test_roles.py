@@ -17,7 +17,7 @@ from psycopg import sql
 from confiture.commands.endpoints import Endpoints
 from confiture.config import Database
 from confiture.errors import ConfitureError, MissingPrivileges, Refused
-from confiture.plan import index_builds
+from confiture.plan import free_connections
 from confiture.plan.model import SOURCE_CONNECTIONS, TARGET_CONNECTIONS
 from confiture.postgres.connection import place
 from confiture.postgres.session import Session
@@ -308,7 +308,9 @@ def test_the_run_needs_as_many_connections_as_the_plan_requires(
     assert any(f"{TARGET_CONNECTIONS} connections" in note for note in run.live.plan().notes)
     run.live.choices = run.live.chosen(index_jobs=9)
     run.finish()
-    reduced = f"2 index builds at a time instead of 9: role {run.prefix}owner may have {TARGET_CONNECTIONS} connections"
+    reduced = (
+        f"1 index build at a time instead of 9: role {run.prefix}owner has 0 connections to spare, and each needs 1"
+    )
     assert reduced in run.live.progress.lines
 
 
@@ -320,12 +322,12 @@ def test_indexes_are_built_with_the_connections_that_are_left(
     dropped.append(run)
     run.grant_what_it_prints(run.refusal())
     # As if other sessions of the role began after the connections were counted.
-    monkeypatch.setattr(index_builds, "KEPT_CONNECTIONS", -4)
+    monkeypatch.setattr(free_connections, "TARGET_CONNECTIONS", -4)
     run.live.choices = run.live.chosen(index_jobs=9)
     run.live.setup()
     run.admin("target", f"ALTER ROLE {run.prefix}owner CONNECTION LIMIT {TARGET_CONNECTIONS}")
     run.live.migrate()
-    assert any("one step less at a time" in line for line in run.live.progress.lines)
+    assert any(line.startswith("continuing with ") for line in run.live.progress.lines)
     assert run.live.target.value("SELECT count(*) FROM pg_index WHERE indrelid = 'item'::regclass") == 11
 
 

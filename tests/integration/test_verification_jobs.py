@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from confiture import catalog, commands, config
+from confiture.plan.free_connections import permitted
 from confiture.postgres.session import Session
 from confiture.runner import threads
-from confiture.schema_to_schema.preconditions import connections
 from forked import Forks, Running, until
 from live import LiveRun
 from projects import run_confiture
@@ -166,14 +166,17 @@ def test_too_few_connections_reduce_the_jobs(live: LiveRun, databases: Databases
         found = replace(catalog.identity(tx), superuser=False, server_connections=(100, 20))
     limited = replace(found, role="other", database_connections=(12, 4))
     apart = replace(found, system_identifier="another server")
-    assert connections.jobs(found, apart, (1, 1)) == (
+    assert permitted(found, apart, 100, (1, 1)) == (
         75,
-        "the server of the source has 75 connections to spare, and each job needs 1",
+        "75 jobs at a time instead of 100: the server of the source has 75 connections to spare, and each needs 1",
     )
     # One server has the connections of both sides.
-    assert connections.jobs(found, found, (1, 1))[0] == 35
-    most, why = connections.jobs(found, limited, (1, 1))
-    assert (most, why) == (3, f"the target {found.database} has 3 connections to spare, and each job needs 1")
+    assert permitted(found, found, 100, (1, 1))[0] == 35
+    assert permitted(found, limited, 4, (1, 1)) == (
+        3,
+        f"3 jobs at a time instead of 4: the target {found.database} has 3 connections to spare, and each needs 1",
+    )
+    assert permitted(found, limited, 3, (1, 1)) == (3, "")
 
 
 def test_jobs_end_with_the_connections_that_are_left(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:

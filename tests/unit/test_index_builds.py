@@ -9,7 +9,7 @@ import pytest
 
 from confiture.catalog_model import Identity
 from confiture.journal.model import DeferredConstraint, DeferredIndex
-from confiture.plan.index_builds import of_servers
+from confiture.plan.index_builds import of_keys, of_servers
 from confiture.schema_to_schema import index_steps
 from confiture.types import TableRef
 
@@ -43,15 +43,15 @@ GB = 1024 * 1024
         ({}, None, 2),
         ({}, 1, 1),
         ({}, 16, 16),
-        ({}, 256, 84),
+        ({}, 256, 82),
         ({"server_connections": (20, 16)}, None, 1),
         ({"server_connections": (20, 20)}, 5, 1),
-        ({"role_connections": (8, 0)}, 9, 5),
+        ({"role_connections": (8, 0)}, 9, 3),
         ({"role_connections": (8, 0), "superuser": True}, 9, 9),
-        ({"database_connections": (8, 1)}, 9, 4),
-        ({"system_identifier": "1"}, 256, 79),
-        ({"system_identifier": "1", "role": "mover", "role_connections": (12, 0)}, 9, 4),
-        ({"system_identifier": "1", "role_connections": (12, 0)}, 9, 9),
+        ({"database_connections": (8, 1)}, 9, 2),
+        ({"system_identifier": "1"}, 256, 77),
+        ({"system_identifier": "1", "role": "mover", "role_connections": (12, 0)}, 9, 2),
+        ({"system_identifier": "1", "role_connections": (12, 0)}, 9, 7),
     ],
 )
 def test_jobs_leave_the_connections_that_the_run_needs(
@@ -82,6 +82,12 @@ def test_each_build_has_its_share_and_never_less_than_the_server_gives(
 ) -> None:
     builds = of_servers(SOURCE, replace(TARGET, **changed), asked)  # type: ignore[arg-type]
     assert (builds.memory, builds.workers) == (memory, workers)
+
+
+@pytest.mark.parametrize(("workers", "memory"), [(1, GB), (2, GB), (4, GB // 2), (8, GB // 4), (64, 64 * 1024)])
+def test_keys_built_by_several_workers_share_the_memory(workers: int, memory: int) -> None:
+    builds = of_keys(replace(TARGET, shared_buffers=4 * GB), workers)
+    assert (builds.jobs, builds.memory) == (1, memory)
 
 
 def test_builds_are_described_by_their_limits() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -18,8 +18,16 @@ from confiture.errors import Fault, MissingPrivileges, Refused, UsageError
 from confiture.journal.model import Run
 from confiture.log import log
 from confiture.mapping import Mapping
-from confiture.plan import privileges
-from confiture.plan.model import RECOPY_MB, Options, Plan, TablePlan, plan_from_json
+from confiture.plan import free_connections, index_builds, privileges
+from confiture.plan.model import (
+    RECOPY_MB,
+    SOURCE_CONNECTIONS,
+    TARGET_CONNECTIONS,
+    Options,
+    Plan,
+    TablePlan,
+    plan_from_json,
+)
 from confiture.postgres import yielding
 from confiture.postgres.session import Session, Transaction
 from confiture.runner.context import Context
@@ -96,7 +104,25 @@ def make(where: Endpoints, choices: RunOptions, *, accept_fsync_off: bool = True
         captured = options_of(choices, run.options if run else {}, None).capture
         waits = _blockers(source, planned.plan) if run is None and captured else ()
         created = None if exists else _created(where, source, target)
-        return replace(planned, state=run.state if run else None, captured=captured, blockers=waits, created=created)
+        shown = replace(planned.plan, notes=(*planned.plan.notes, *_resources(planned, choices)))
+        state = run.state if run else None
+        return replace(planned, plan=shown, state=state, captured=captured, blockers=waits, created=created)
+
+
+def _resources(planned: Planned, choices: RunOptions) -> Iterator[str]:
+    """What a ``migrate`` with these options would use of both servers, in words."""
+    servers = planned.source.identity, planned.target.identity
+    here, there = free_connections.WORKER
+    jobs, reduced = free_connections.permitted(*servers, choices.jobs or 1, free_connections.WORKER)
+    workers = jobs if jobs > 1 else 0
+    copying = f"; up to {workers} chunks are copied at a time" if workers else ""
+    yield (
+        f"the run uses up to {SOURCE_CONNECTIONS + here * workers} connections to the source and"
+        f" {TARGET_CONNECTIONS + there * workers} connections to the target at a time{copying}"
+    )
+    builds = index_builds.of_servers(*servers, choices.index_jobs)
+    yield f"{builds}; migrate --index-jobs sets how many"
+    yield from filter(None, (reduced, builds.reduced))
 
 
 def _created(where: Endpoints, source: Database, target: Database) -> str:

@@ -10,6 +10,7 @@ from confiture.commands.holding import fire, hold_run, unblock
 from confiture.errors import DifferencesFound, Refused
 from confiture.journal import verifications
 from confiture.journal.model import Run
+from confiture.plan import free_connections
 from confiture.plan.model import Plan
 from confiture.runner.context import Context
 from confiture.runner.progress import Progress
@@ -18,7 +19,6 @@ from confiture.schema_to_schema import migrate, plan_store, reverse_verify, roll
 from confiture.schema_to_schema import repair as repairs
 from confiture.schema_to_schema.large_objects import CHECK
 from confiture.schema_to_schema.outcomes import Result
-from confiture.schema_to_schema.preconditions import connections
 from confiture.states import CUTOVER, MIGRATING, SETUP, VERIFIED
 from confiture.types import counted, shell_word
 
@@ -58,7 +58,7 @@ def execute(
                 progress_.say("verified already; --again repeats the verification")
                 return run, found
         plan_store.ensure_views(context, plan)
-        jobs = many.permitted(context, jobs or many.cores(), connections.COMPARING_CONNECTIONS)
+        jobs = many.permitted(context, jobs or many.cores(), free_connections.COMPARING)
         result = _compared(context, plan, jobs)
         if repair:
             result = _repaired(context, plan, result, jobs)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from confiture.catalog_model import Identity
-from confiture.plan.model import SOURCE_CONNECTIONS, TARGET_CONNECTIONS
-from confiture.types import counted, quoted
+from confiture.plan import free_connections
+from confiture.types import counted
 
 #: Index builds at a time unless the operator says otherwise: a server does not report its cores.
 INDEX_JOBS = 2
-#: Connections of the run to the target that no build may use: its own, its heartbeat and its watcher.
-KEPT_CONNECTIONS = 3
 #: The share of shared_buffers that all builds may use together. It stands for the memory of the server, of which
 #: shared_buffers is a quarter as a rule: https://www.postgresql.org/docs/current/runtime-config-resource.html
 SHARE_OF_BUFFERS = 0.5
@@ -47,33 +45,22 @@ def of_servers(source: Identity, target: Identity, asked: int | None = None) -> 
 
     :param asked: builds at a time, as the operator gave them; None for :data:`INDEX_JOBS`.
     """
-    most, limit = _most_jobs(source, target)
     wanted = asked or INDEX_JOBS
-    jobs = max(1, min(wanted, most))
-    reduced = ""
-    if asked is not None and jobs < asked:
-        reduced = f"{jobs} index build{'s' if jobs > 1 else ''} at a time instead of {asked}: {limit}"
+    jobs, reduced = free_connections.permitted(source, target, wanted, free_connections.BUILDING, "index build")
+    return replace(_sharing(target, jobs), reduced=reduced if asked is not None else "")
+
+
+def of_keys(target: Identity, workers: int) -> IndexBuilds:
+    """How the indexes of keys are built, when each of some worker processes may build one at the same time."""
+    return replace(_sharing(target, workers), jobs=1)
+
+
+def _sharing(target: Identity, jobs: int) -> IndexBuilds:
+    """Builds that share the memory and the processors of the target."""
     memory = int(target.shared_buffers * SHARE_OF_BUFFERS) // jobs
     workers = min(target.parallel_workers // (2 * jobs), WORKERS_MOST)
     return IndexBuilds(
         jobs,
         max(target.maintenance_memory, min(memory, MEMORY_MOST)),
         max(target.maintenance_workers, workers),
-        reduced,
     )
-
-
-def _most_jobs(source: Identity, target: Identity) -> tuple[int, str]:
-    """How many builds the free connections of the target permit, and the limit that decides."""
-    shared = source.system_identifier == target.system_identifier
-    limits = [("the server of the target", target.server_connections, shared)]
-    if not target.superuser:
-        limits.append((f"role {quoted(target.role)}", target.role_connections, shared and source.role == target.role))
-        limits.append((f"the target {quoted(target.database)}", target.database_connections, False))
-    found = [
-        (limit - used - KEPT_CONNECTIONS - SOURCE_CONNECTIONS * also, f"{name} may have {counted(limit, 'connection')}")
-        for name, (limit, used), also in limits
-        if limit >= 0
-    ]
-    # The check of the run's connections has found enough for one build.
-    return min(found, default=(TARGET_CONNECTIONS, ""))

@@ -12,7 +12,7 @@ from confiture import mapping as m
 from confiture.catalog_model import Catalog, Column, Filled, Index, Table
 from confiture.catalog_model import Sequence as CatalogSequence
 from confiture.errors import Fault
-from confiture.plan import index_builds, large_objects, materialized_views, privileges
+from confiture.plan import large_objects, materialized_views, privileges
 from confiture.plan.conversions import (
     NUMBERS,
     PORTABLE_ORDER,
@@ -23,9 +23,7 @@ from confiture.plan.conversions import (
     order_family,
 )
 from confiture.plan.model import (
-    SOURCE_CONNECTIONS,
     TABLE_COLUMNS_MOST,
-    TARGET_CONNECTIONS,
     AllFacts,
     Facts,
     KeyColumn,
@@ -194,12 +192,6 @@ class Planner:
                 f"writes of {', '.join(loaders)} on the source may fire no trigger: capture misses them, and only a"
                 " verification detects them; use cutover --max-verification-age"
             )
-        self.notes.append(
-            f"the run uses up to {SOURCE_CONNECTIONS} connections to the source and {TARGET_CONNECTIONS} connections to"
-            " the target at a time"
-        )
-        builds = index_builds.of_servers(self.source.identity, self.target.identity)
-        self.notes.append(f"{builds}; migrate --index-jobs sets how many")
         self.notes.append("comments, views, functions and privileges are those of the target's DDL")
 
     def _extensions(self) -> None:

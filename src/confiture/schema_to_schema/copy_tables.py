@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -84,8 +84,7 @@ class CopyTables:
         self._context = context
         self._throttler = throttler
         self._pool = pool
-        # Each worker builds one key at a time, in its own session.
-        self._builds = replace(builds, jobs=1) if pool.slots > 1 else builds
+        self._builds = builds
         self._copied = 0
         self._deaths = 0
         self._given: dict[Future[Outcome[Any]], tuple[_Table, Chunk | None]] = {}

@@ -9,13 +9,12 @@ from math import ceil
 from confiture.catalog import identity
 from confiture.errors import UsageError
 from confiture.journal.model import TableProgress
+from confiture.plan import free_connections
 from confiture.plan.model import Plan
 from confiture.runner import workers
 from confiture.runner.context import Context
 from confiture.runner.workers import Here, Pool, Processes
 from confiture.schema_to_schema import copy_chunk
-from confiture.schema_to_schema.preconditions import connections
-from confiture.types import counted
 
 #: Bytes for which one more process is worth its start, where the operator has not set the number.
 BYTES_PER_PROCESS = 64 * 2**20
@@ -48,7 +47,7 @@ def pool(
     wanted = min(_streams(context), ceil(size / BYTES_PER_PROCESS)) if asked is None else asked
     if wanted <= 1 or not left:
         return Here(context)
-    wanted = permitted(context, wanted, connections.WORKER_CONNECTIONS, say=asked is not None)
+    wanted = permitted(context, wanted, free_connections.WORKER, say=asked is not None)
     if wanted <= 1:
         return Here(context)
     context.progress.say(f"{wanted} worker processes copy")
@@ -91,10 +90,9 @@ def permitted(context: Context, wanted: int, each: tuple[int, int], *, say: bool
     :param say: report that there are fewer.
     """
     with context.source.transaction(read_only=True) as source, context.target.transaction(read_only=True) as target:
-        most, why = connections.jobs(identity(source), identity(target), each)
-    found = max(1, min(wanted, most))
-    if say and found < wanted:
-        context.progress.say(f"{counted(found, 'job')} instead of {wanted}: {why}")
+        found, reduced = free_connections.permitted(identity(source), identity(target), wanted, each)
+    if say and reduced:
+        context.progress.say(reduced)
     return found
 
 

@@ -43,7 +43,9 @@ def copy_all(
         left = [s for s in table_plans.of_run(tx, context.run_id) if s.phase not in COPIED]
     builds = rebuild.choose_builds(context, index_jobs)
     with closing(jobs.pool(context, plan, left, asked, executor)) as pool:
-        copied = _copy(context, plan, left, pool, builds, capture=capture)
+        # Each worker builds one key at a time, in its own session.
+        of_keys = builds if pool.slots == 1 else rebuild.builds_of_keys(context, min(pool.slots, max(len(left), 1)))
+        copied = _copy(context, plan, left, pool, of_keys, capture=capture)
     large_objects.synchronise(context, plan)
     if capture:
         follow.drain(context, plan, record_changed=True)

@@ -18,7 +18,7 @@ from confiture import catalog, fingerprint
 from confiture.errors import CannotConnect
 from confiture.journal import deferred_objects, table_plans
 from confiture.journal.model import DeferredForeignKey, DeferredIndex, DeferredStatus, TablePhase
-from confiture.plan.index_builds import IndexBuilds, of_servers
+from confiture.plan.index_builds import IndexBuilds, of_keys, of_servers
 from confiture.plan.model import Plan, TablePlan
 from confiture.postgres.retry import retry
 from confiture.postgres.session import Transaction
@@ -50,6 +50,12 @@ def choose_builds(context: Context, index_jobs: int | None) -> IndexBuilds:
     if builds.reduced:
         context.progress.say(builds.reduced)
     return builds
+
+
+def builds_of_keys(context: Context, workers: int) -> IndexBuilds:
+    """How the indexes of keys are built, when each of some worker processes may build one at the same time."""
+    with context.target.transaction(read_only=True) as tx:
+        return of_keys(catalog.identity(tx), workers)
 
 
 def rebuild(context: Context, plan: Plan, builds: IndexBuilds) -> None:
