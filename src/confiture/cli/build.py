@@ -11,6 +11,7 @@ from confiture import commands
 from confiture.cli import options, terminal
 from confiture.errors import UsageError
 from confiture.render.documents import SCHEMA_VERSION, BuildDocument
+from confiture.types import counted
 
 
 def build(
@@ -29,7 +30,7 @@ def build(
     if apply:
         database, count = commands.build.build_database(where.target, where.project)
         done: BuildDocument = {"schema_version": SCHEMA_VERSION, "database": database.name, "statements": count}
-        terminal.emit_either(f"built {database.name}: {count} statements", done, format)
+        terminal.emit_either(f"built {database.name}: {counted(count, 'statement')}", done, format)
         return
     text = commands.build.ddl(env, where.project)
     if output is None:
