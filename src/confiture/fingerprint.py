@@ -160,7 +160,7 @@ def record(
     """
     taken = facts(tx, schema, list(tables.values()), kinds) if found is None else found
     refs = {oid: ref for ref, oid in tables.items()}
-    forget(tx, schema, tables, kinds)
+    discard(tx, schema, tables, kinds)
     rows = [
         (root, aspect, kind, ref.schema, ref.name, taken.get((root, aspect), ""))
         for root, ref in [*refs.items(), (_DATABASE_OID, TableRef("", ""))]
@@ -178,7 +178,7 @@ def record(
 _AMONG = "(schema_name, table_name) IN (SELECT * FROM unnest(%s::text[], %s::text[]))"
 
 
-def forget(tx: Transaction, schema: str, tables: Iterable[TableRef], kinds: Sequence[str]) -> None:
+def discard(tx: Transaction, schema: str, tables: Iterable[TableRef], kinds: Sequence[str]) -> None:
     """Drop recorded facts of some tables and of the database: a fact that is not recorded is not compared."""
     refs = [TableRef("", ""), *tables]  # the database's own facts have no table
     statement = sql.SQL("DELETE FROM {} WHERE kind = ANY (%s) AND " + _AMONG)

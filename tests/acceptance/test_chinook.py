@@ -40,7 +40,7 @@ KILLS = (
     "copy.before_commit:2",
     "copy.after_commit:10",
     "copy.before_commit:60",
-    "finish.before_commit:3",
+    "rebuild.before_commit:3",
 )
 #: Fewer points for routes that differ only in their servers: before the commit of a chunk and after one.
 FEW_KILLS = ("copy.before_commit:10", "copy.after_commit:50")

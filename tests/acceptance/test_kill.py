@@ -56,13 +56,13 @@ COPY = (
     "copy.before_commit",
 )
 FINISH = (
-    "finish.before_commit:1",
-    "finish.after_commit:1",
-    "finish.before_commit:3",
-    "finish.after_commit:4",
+    "rebuild.before_commit:1",
+    "rebuild.after_commit:1",
+    "rebuild.before_commit:3",
+    "rebuild.after_commit:4",
     "release.before_commit",
 )
-RESTART = (*REPLAN, "views.named.before_commit", "copy.before_commit:4", "finish.before_commit:2")
+RESTART = (*REPLAN, "views.named.before_commit", "copy.before_commit:4", "rebuild.before_commit:2")
 VERIFY = (
     "verify.before_commit:1",
     "verify.after_commit:7",

@@ -130,7 +130,7 @@ def test_the_application_gets_no_error_and_loses_no_write(
     assert pooler.pools.read_bytes() == before.replace(b"dbname=" + name, b"dbname=" + name + b"_new")
     assert permissions(pooler.pools) == kept
     assert sorted(p.name for p in pooler.folder.iterdir()) == ["log", "pgbouncer.ini", "pools.ini", "users"]
-    assert live.target.rows("SELECT options ? 'gate', cutover_phase FROM confiture.run") == [(False, "done")]
+    assert live.target.rows("SELECT options ? 'pooler', cutover_phase FROM confiture.run") == [(False, "done")]
     # After a restart of the pooler, the pool also connects to the target.
     pooler.stop()
     pooler.start()
@@ -168,7 +168,7 @@ def test_a_killed_cutover_causes_no_error_in_the_application(
                 cutover(live, None)
     done = forks.run(command, live.project)
     assert (done.code, "Pool app now connects there." in done.out) == (0, True), done.err
-    assert live.target.value("SELECT options ? 'gate' FROM confiture.run") is False
+    assert live.target.value("SELECT options ? 'pooler' FROM confiture.run") is False
     application.wait_for_more()
     assert_all_written(live, application)
 
@@ -216,7 +216,7 @@ def test_a_killed_rollback_causes_no_error_in_the_application(
     assert done.code == 0, done.err
     application.wait_for_more()
     assert live.state == "migrating"
-    assert live.target.rows("SELECT options ? 'gate', cutover_phase FROM confiture.run") == [(False, None)]
+    assert live.target.rows("SELECT options ? 'pooler', cutover_phase FROM confiture.run") == [(False, None)]
     assert_all_written(live, application, "source")
 
 

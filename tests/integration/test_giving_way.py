@@ -274,7 +274,7 @@ def test_comparing_changed_keys_again_gives_way(verified: LiveRun) -> None:
     verified.touch("a", 7)
     lock = (verified.target, index_of("a"))
     assert_gives_way(verified, verified.follow, lock, (verified.source, "a"))
-    assert verified.target.value("SELECT count(*) FROM confiture.touched") == 0
+    assert verified.target.value("SELECT count(*) FROM confiture.changed_key") == 0
 
 
 def test_a_rehearsal_gives_way_while_it_copies_a_table_without_a_key(verified: LiveRun) -> None:

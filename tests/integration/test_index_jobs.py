@@ -97,7 +97,7 @@ def test_progress_reports_how_far_each_index_is(live: LiveRun, monkeypatch: pyte
         running = threading.Thread(target=live.migrate)
         running.start()
         for name in ("t_a", "t_b"):
-            wanted = f"finish: {name} on public.t: scanning table, 100 %"
+            wanted = f"rebuild: {name} on public.t: scanning table, 100 %"
             until(lambda wanted=wanted: wanted in lines, wanted)  # type: ignore[misc]
     running.join()
     assert live.target.rows(BUILT) == ALL
@@ -172,7 +172,7 @@ def test_takeover_ends_every_build_of_the_runner_before_it(live: LiveRun, forks:
 def test_killed_build_is_continued_by_the_same_command(live: LiveRun, forks: Forks, hit: int) -> None:
     before = live.target.rows("SELECT count(*) FROM confiture.deferred_object WHERE kind IN ('index', 'constraint')")
     for point in ("before_commit", "after_commit"):
-        killed = forks.run(live.arguments("migrate"), live.project, CONFITURE_FAILPOINT=f"finish.{point}:{hit}")
+        killed = forks.run(live.arguments("migrate"), live.project, CONFITURE_FAILPOINT=f"rebuild.{point}:{hit}")
         assert killed.code in (-signal.SIGKILL, 0)
     live.migrate()
     assert live.target.rows(BUILT) == ALL
@@ -186,7 +186,7 @@ def interrupted_after_build(live: LiveRun, forks: Forks) -> None:
     """Kill a ``migrate`` when the index of a constraint is built, and its constraint is not added."""
     migrate = [*live.arguments("migrate"), "--index-jobs", "1"]
     # The first two commits are those of the keys.
-    assert forks.run(migrate, live.project, CONFITURE_FAILPOINT="finish.after_commit:3").code == -signal.SIGKILL
+    assert forks.run(migrate, live.project, CONFITURE_FAILPOINT="rebuild.after_commit:3").code == -signal.SIGKILL
     assert live.target.rows(BUILT) == [("t_b_key",), ("t_pkey",)]
     assert live.target.rows("SELECT FROM pg_constraint WHERE conname = 't_b_key'") == []
 

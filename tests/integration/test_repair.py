@@ -85,7 +85,7 @@ def test_follow_compares_changed_keys_and_discards_those_that_agree(
     live.source.sql("UPDATE line SET n = n + 1; UPDATE item SET gone = NOT gone")
     live.source.sql("DELETE FROM line WHERE id = 7; DELETE FROM item WHERE code = 'c''7'")
     assert live.follow() > 100
-    assert live.target.value("SELECT count(*) FROM confiture.touched") == 0
+    assert live.target.value("SELECT count(*) FROM confiture.changed_key") == 0
     assert live.state == "verified"
     live.cutover()
     live.assert_same(**SAME)

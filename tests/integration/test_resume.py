@@ -579,7 +579,7 @@ def test_a_commit_whose_reply_was_lost_is_resolved_by_reading_again(
     assert_finishes(move, databases)
 
 
-@pytest.mark.parametrize("point", ["finish.before_commit", "finish.after_commit"])
+@pytest.mark.parametrize("point", ["rebuild.before_commit", "rebuild.after_commit"])
 def test_a_step_interrupted_by_a_lost_connection_is_performed_once(
     move: SmallMove, databases: Databases, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:

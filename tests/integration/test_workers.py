@@ -144,7 +144,7 @@ def test_workers_that_always_die_end_the_command(forks: Forks, move: SmallMove, 
 def test_a_worker_killed_while_it_ends_a_table_ends_it_again(
     forks: Forks, move: SmallMove, databases: Databases
 ) -> None:
-    for point in ("finish.before_commit", "copy.table_done.before_commit", "copy.table_done.after_commit"):
+    for point in ("rebuild.before_commit", "copy.table_done.before_commit", "copy.table_done.after_commit"):
         ended = start(forks, move, CONFITURE_FAILPOINT=f"{point}:1").wait()
         assert ended.code in (0, DataFailure.exit_code, -signal.SIGKILL), ended.err
     assert_finishes(move, databases)

@@ -51,7 +51,7 @@ LIVE_POINTS = {
         "rollback.open.before_commit",
         "rollback.open.after_commit",
         "reverse.interim.before_commit",
-        "rollback.settle.before_commit:2",
+        "rollback.relax.before_commit:2",
         "rollback.state.before_commit",
         "rollback.state.after_commit",
     ),
@@ -176,7 +176,7 @@ class LiveRun:
     def touch(self, table: str, key: int) -> None:
         """Record in the journal that a row changed since it was verified."""
         self.target.sql(
-            f"INSERT INTO confiture.touched SELECT run_id, number, '[\"{key}\"]' FROM confiture.table_plan"
+            f"INSERT INTO confiture.changed_key SELECT run_id, number, '[\"{key}\"]' FROM confiture.table_plan"
             f" WHERE target_table = '{table}'"
         )
 

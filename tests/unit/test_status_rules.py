@@ -166,7 +166,7 @@ def test_the_next_command_is_ready_to_paste(given: dict[str, Any], command: str 
         ({**VERIFIED, "runner": FINISHED, "captured": False}, ["cutover"]),
         ({**SERVING, "runner": FINISHED}, ["cleanup", "follow", "rollback"]),
         ({**SERVING, "runner": FINISHED, "captured": False}, ["cleanup"]),
-        ({**SERVING, "runner": FINISHED, "no_way_back": "b: no inverse"}, ["cleanup"]),
+        ({**SERVING, "runner": FINISHED, "no_rollback": "b: no inverse"}, ["cleanup"]),
         ({**SERVING, "runner": FINISHED, "blocked": "x", "blocked_command": "follow"}, ["follow", "cleanup"]),
         ({**SERVING, "runner": FINISHED, "blocked": "x", "blocked_command": "abort"}, ["cleanup"]),
         ({"runner": DEAD, "paused_seconds": 9.0}, ["resume", "migrate"]),

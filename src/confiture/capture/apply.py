@@ -100,17 +100,17 @@ class Follower:
             session.close()
             self.context.part(session)
 
-    def catch_up(self, *, touch: bool = False) -> Pass:
+    def catch_up(self, *, record_changed: bool = False) -> Pass:
         """Run one pass over everything that the log holds now.
 
-        :param touch: record the keys as changed, because a verification has compared their rows.
+        :param record_changed: record the keys as changed, because a verification has compared their rows.
         :raises Blocked: when either side was changed, or the target is behind its source.
         """
         while True:
             self._prepare(self.waiting())
             try:
                 with fingerprint.naming_gone(self.source, self.context.schema, self.sides[0]):
-                    applied = self._pass(touch)
+                    applied = self._pass(record_changed)
             except bad_text.BadText as error:
                 self._name_text(error)
                 applied = None  # a logged key: the pass is repeated without it

@@ -265,7 +265,7 @@ def remove(tx: Transaction, item: Captured) -> None:
     for event in EVENTS:
         tx.pg.execute(sql.SQL("DROP FUNCTION IF EXISTS {}()").format(item.function(event)))
     tx.pg.execute(sql.SQL("DROP TABLE {}").format(item.log))
-    fingerprint.forget(tx, item.schema, [item.table], (fingerprint.CAPTURE, fingerprint.SUBSCRIPTIONS))
+    fingerprint.discard(tx, item.schema, [item.table], (fingerprint.CAPTURE, fingerprint.SUBSCRIPTIONS))
 
 
 def pending(tx: Transaction, items: Sequence[Captured]) -> set[int]:

@@ -112,7 +112,7 @@ def install(tx: Transaction, schema: str, tables: Sequence[TableRef]) -> None:
     for trigger in _find(tx, schema):
         if trigger.table in among:
             run_triggers.drop(tx, trigger)
-    fingerprint.forget(tx, schema, wanted, (fingerprint.WRITE_BLOCK,))
+    fingerprint.discard(tx, schema, wanted, (fingerprint.WRITE_BLOCK,))
     for table, parts in members.items():
         _create(tx, schema, table, parts)
     fingerprint.record(tx, schema, fingerprint.oids(tx, wanted), (fingerprint.WRITE_BLOCK,))

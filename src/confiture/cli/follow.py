@@ -34,4 +34,4 @@ def follow(
     where = options.where(target, source, project)
     with progress.Reporter() as reporter:
         run, rows = commands.follow.execute(where, once, reporter, verify_every)
-    terminal.show(where, run, f"{rows:,} rows applied; the backlog is small", format, rows_brought=rows)
+    terminal.show(where, run, f"{rows:,} rows applied; the backlog is small", format, rows_applied=rows)

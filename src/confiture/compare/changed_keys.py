@@ -25,14 +25,14 @@ ROUNDS = 10
 def batches(context: Context, job: RunTable) -> list[list[Key]]:
     """The changed keys of the table, in parts for one statement each."""
     with context.target.transaction(read_only=True) as tx:
-        keys = [tuple(key) for key in catch_up.touched_keys(tx, context.run_id, job.table.number)]
+        keys = [tuple(key) for key in catch_up.changed_keys(tx, context.run_id, job.table.number)]
     return [keys[at : at + KEYS_AT_ONCE] for at in range(0, len(keys), KEYS_AT_ONCE)]
 
 
 def only(context: Context, jobs: Iterable[RunTable]) -> list[RunTable]:
     """The tables that have changed keys."""
     with context.target.transaction(read_only=True) as tx:
-        numbers = catch_up.touched_tables(tx, context.run_id)
+        numbers = catch_up.changed_tables(tx, context.run_id)
     return [job for job in jobs if job.table.number in numbers]
 
 
@@ -49,7 +49,7 @@ def some(context: Context, job: RunTable, after: Key | None) -> list[Key]:
     """
     behind = None if after is None else list(after)
     with context.target.transaction(read_only=True) as tx:
-        found = catch_up.touched_keys(tx, context.run_id, job.table.number, after=behind, most=KEYS_AT_ONCE)
+        found = catch_up.changed_keys(tx, context.run_id, job.table.number, after=behind, most=KEYS_AT_ONCE)
     return [tuple(key) for key in found]
 
 
@@ -70,11 +70,11 @@ def _differing(context: Context, job: RunTable, hashing: Hashing, keys: Sequence
     return {k: x.get(k) for k in keys if x.get(k) != y.get(k)}
 
 
-def forget(context: Context, job: RunTable, keys: Sequence[Key]) -> None:
+def discard(context: Context, job: RunTable, keys: Sequence[Key]) -> None:
     """Discard these keys from the changed ones: a later change is logged, and records its key again."""
     # Durable: the keys are no longer recorded as changed.
     with context.fenced("verify.equal_keys") as tx:
-        catch_up.forget_touched(tx, context.run_id, job.table.number, [list(k) for k in keys])
+        catch_up.discard_changed_keys(tx, context.run_id, job.table.number, [list(k) for k in keys])
 
 
 #: Of keys without a row in the source's view, returns those whose rows differ nevertheless.
@@ -95,7 +95,7 @@ def discard_equal(context: Context, job: RunTable, hashing: Hashing, judge: Judg
     found: Hashes = {}
     for keys in batches(context, job):
         wrong = _wrong(context, job, hashing, keys, judge)
-        forget(context, job, [k for k in keys if k not in wrong])
+        discard(context, job, [k for k in keys if k not in wrong])
         found.update(wrong)
     return found
 

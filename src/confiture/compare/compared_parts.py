@@ -82,7 +82,7 @@ def classified(
     verdict = suspects.classify(context.source, context.target, job, hashing, followed, keys, catch_up_pass)
     # Durable: the hot keys, which are compared again before the cutover.
     with context.fenced("verify.hot_keys") as tx:
-        catch_up.touch_keys(tx, context.run_id, job.table.number, [list(k) for k in verdict.hot])
+        catch_up.add_changed_keys(tx, context.run_id, job.table.number, [list(k) for k in verdict.hot])
     return verdict.confirmed
 
 

@@ -135,7 +135,7 @@ def record(tx: Transaction, schema: str, found: Mapping[int, LargeObject | None]
     tx.pg.execute(statement, {"oids": list(found), "facts": facts})
 
 
-def forget(tx: Transaction, schema: str, oids: Sequence[int]) -> None:
+def discard(tx: Transaction, schema: str, oids: Sequence[int]) -> None:
     """Discard the records of objects in the transaction that removes them."""
     statement = sql.SQL("DELETE FROM {}.large_object WHERE oid = ANY (%s::oid[])")
     tx.pg.execute(statement.format(sql.Identifier(schema)), (list(oids),))

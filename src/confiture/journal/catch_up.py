@@ -9,7 +9,7 @@ from psycopg import sql
 from sqlalchemy import func
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
-from confiture.journal.tables import catchup, touched
+from confiture.journal.tables import catchup, changed_key
 from confiture.postgres.session import Transaction
 
 
@@ -48,7 +48,7 @@ def record_changed(tx: Transaction, run_id: uuid.UUID, table_number: int, keys: 
     values = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(f"k{i}")) for i in range(1, width + 1))
     tx.pg.execute(
         sql.SQL(
-            "INSERT INTO confiture.touched SELECT {run}::uuid, {}, jsonb_build_array({}) FROM {}"
+            "INSERT INTO confiture.changed_key SELECT {run}::uuid, {}, jsonb_build_array({}) FROM {}"
             " WHERE EXISTS (SELECT FROM confiture.verification WHERE run_id = {run}::uuid) ON CONFLICT DO NOTHING"
         ).format(sql.Literal(table_number), values, keys, run=sql.Literal(str(run_id)))
     )
@@ -61,14 +61,14 @@ def note_backlog(tx: Transaction, run_id: uuid.UUID, rows: int, oldest: float) -
     tx.sa.execute(insert(catchup).values(values).on_conflict_do_update(index_elements=["run_id"], set_=measured))
 
 
-def touch_keys(tx: Transaction, run_id: uuid.UUID, table_number: int, keys: list[list[str]]) -> None:
+def add_changed_keys(tx: Transaction, run_id: uuid.UUID, table_number: int, keys: list[list[str]]) -> None:
     """Record keys that changed too often to be compared."""
     rows = [{"run_id": run_id, "table_number": table_number, "key": key} for key in keys]
     if rows:
-        tx.sa.execute(insert(touched).on_conflict_do_nothing(), rows)
+        tx.sa.execute(insert(changed_key).on_conflict_do_nothing(), rows)
 
 
-def touched_keys(
+def changed_keys(
     tx: Transaction, run_id: uuid.UUID, table_number: int, *, after: list[str] | None = None, most: int | None = None
 ) -> list[list[str]]:
     """The keys of a table that changed since they were verified, in order.
@@ -76,26 +76,28 @@ def touched_keys(
     :param after: only the keys after this one; None for all.
     :param most: how many at most; None for all.
     """
-    query = sa.select(touched.c.key).where(touched.c.run_id == run_id, touched.c.table_number == table_number)
+    query = sa.select(changed_key.c.key).where(
+        changed_key.c.run_id == run_id, changed_key.c.table_number == table_number
+    )
     if after is not None:
-        query = query.where(touched.c.key > after)
-    return list(tx.sa.execute(query.order_by(touched.c.key).limit(most)).scalars())
+        query = query.where(changed_key.c.key > after)
+    return list(tx.sa.execute(query.order_by(changed_key.c.key).limit(most)).scalars())
 
 
-def touched_tables(tx: Transaction, run_id: uuid.UUID) -> set[int]:
+def changed_tables(tx: Transaction, run_id: uuid.UUID) -> set[int]:
     """The numbers of the tables of which a key changed since it was verified."""
-    query = sa.select(touched.c.table_number).where(touched.c.run_id == run_id).distinct()
+    query = sa.select(changed_key.c.table_number).where(changed_key.c.run_id == run_id).distinct()
     return set(tx.sa.execute(query).scalars())
 
 
-def forget_touched(tx: Transaction, run_id: uuid.UUID, table_number: int, keys: list[list[str]]) -> None:
+def discard_changed_keys(tx: Transaction, run_id: uuid.UUID, table_number: int, keys: list[list[str]]) -> None:
     """Discard keys whose rows were compared and are equal."""
     # One array: a parameter a key would take longer than the deletion.
     among = sa.select(func.jsonb_array_elements(sa.literal(keys, JSONB)))
-    where = (touched.c.run_id == run_id, touched.c.table_number == table_number, touched.c.key.in_(among))
-    tx.sa.execute(sa.delete(touched).where(*where))
+    where = (changed_key.c.run_id == run_id, changed_key.c.table_number == table_number, changed_key.c.key.in_(among))
+    tx.sa.execute(sa.delete(changed_key).where(*where))
 
 
-def forget_all_touched(tx: Transaction, run_id: uuid.UUID) -> None:
+def discard_all_changed_keys(tx: Transaction, run_id: uuid.UUID) -> None:
     """Discard every key: a verification of every row begins."""
-    tx.sa.execute(sa.delete(touched).where(touched.c.run_id == run_id))
+    tx.sa.execute(sa.delete(changed_key).where(changed_key.c.run_id == run_id))

@@ -119,7 +119,7 @@ def fence(tx: Transaction, run_id: uuid.UUID, epoch: int) -> None:
         raise Held(
             "another runner has taken this run over",
             why=f"run {run_id.hex[:8]} no longer has epoch {epoch}; this process has written nothing since",
-            fix="see who runs it: confiture status",
+            fix="see which process runs it: confiture status",
         )
 
 

@@ -20,7 +20,7 @@ from confiture.sql import load
 from confiture.types import TableRef
 
 #: The tables of the schema, in the order in which they are dropped: without the fence there is no run.
-TABLES = ("aside", "storage", "passes", "fingerprint", "fence")
+TABLES = ("deferred_object", "storage", "passes", "fingerprint", "fence")
 #: The tables of the target's schema.
 TARGET_TABLES = ("fingerprint", "storage", "large_object")
 
@@ -107,7 +107,7 @@ def fence(tx: Transaction, schema: str, epoch: int) -> None:
         raise Held(
             "another runner has taken this run over",
             why=f"the source's fence {schema}.fence no longer has epoch {epoch}",
-            fix="see who runs it: confiture status",
+            fix="see which process runs it: confiture status",
         )
 
 
@@ -192,20 +192,20 @@ def storages(tx: Transaction, schema: str) -> set[str]:
     return {row[0] for row in rows}
 
 
-# Objects set aside ---------------------------------------------------------------------------------
+# Deferred objects ---------------------------------------------------------------------------------
 
 
 def add(tx: Transaction, schema: str, item: Deferred) -> None:
     """Record ``item`` in the transaction that disables or drops it; harmless to repeat."""
     statement = sql.SQL("INSERT INTO {} VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING")
     values = (item.kind, item.table.schema, item.table.name, item.name, json.dumps(deferred_as_json(item)))
-    tx.pg.execute(statement.format(table(schema, "aside")), values)
+    tx.pg.execute(statement.format(table(schema, "deferred_object")), values)
 
 
 def items(tx: Transaction, schema: str, kind: type[AnyDeferred]) -> tuple[AnyDeferred, ...]:
     """The objects of one kind that are disabled or dropped, by name."""
     statement = sql.SQL("SELECT item FROM {} WHERE kind = %s ORDER BY schema_name, table_name, name")
-    rows = tx.pg.execute(statement.format(table(schema, "aside")), (kind.kind,)).fetchall()
+    rows = tx.pg.execute(statement.format(table(schema, "deferred_object")), (kind.kind,)).fetchall()
     found = (deferred_from_json(row[0]) for row in rows)
     return tuple(item for item in found if isinstance(item, kind))
 
@@ -215,11 +215,13 @@ def set_status(tx: Transaction, schema: str, item: Deferred, status: DeferredSta
     statement = sql.SQL(
         "UPDATE {} SET item = item || jsonb_build_object('status', %s::text)"
         " WHERE (kind, schema_name, table_name, name) = (%s, %s, %s, %s)"
-    ).format(table(schema, "aside"))
+    ).format(table(schema, "deferred_object"))
     tx.pg.execute(statement, (status, item.kind, item.table.schema, item.table.name, item.name))
 
 
-def forget(tx: Transaction, schema: str, item: Deferred) -> None:
+def discard(tx: Transaction, schema: str, item: Deferred) -> None:
     """Discard ``item`` in the transaction that restores it."""
     statement = sql.SQL("DELETE FROM {} WHERE (kind, schema_name, table_name, name) = (%s, %s, %s, %s)")
-    tx.pg.execute(statement.format(table(schema, "aside")), (item.kind, item.table.schema, item.table.name, item.name))
+    tx.pg.execute(
+        statement.format(table(schema, "deferred_object")), (item.kind, item.table.schema, item.table.name, item.name)
+    )

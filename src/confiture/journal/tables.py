@@ -194,8 +194,8 @@ verification_round = _table(
 )
 #: A view.
 complete_verification = _table("complete_verification", Column("run_id", UUID(as_uuid=True)), _at("began_at"))
-touched = _table(
-    "touched",
+changed_key = _table(
+    "changed_key",
     Column("run_id", UUID(as_uuid=True)),
     Column("table_number", Integer),
     Column("key", JSONB),

@@ -65,7 +65,7 @@ class PgBouncer:
         if written not in (_address(status), self._to):
             raise Refused(
                 f"{entry.path} does not match PgBouncer's running configuration",
-                why=f"pool {self._pool} leads to {_address(status)}, but in the file it leads to {written}",
+                why=f"pool {self._pool} points to {_address(status)}, but in the file it points to {written}",
                 fix="run RELOAD, or name PgBouncer's file with --pgbouncer-config",
             )
 
@@ -168,7 +168,7 @@ class PgBouncer:
         if _address(status) != self._to:
             raise CutoverUnfinished(
                 f"pool {self._pool} does not lead to the database that is serving yet",
-                why=f"after RELOAD it still leads to {_address(status)}; in {entry.path} it leads to {self._to}",
+                why=f"after RELOAD it still points to {_address(status)}; in {entry.path} it points to {self._to}",
                 fix="check PgBouncer's log, correct its configuration, then run the same command again",
             )
         if status["paused"] == "0":

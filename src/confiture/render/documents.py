@@ -75,14 +75,14 @@ class CommandResult(TypedDict):
     """What a command adds to the run.
 
     :ivar rows_copied: ``migrate``: rows copied by this command.
-    :ivar rows_brought: ``follow``: rows applied by this command.
+    :ivar rows_applied: ``follow``: rows applied by this command.
     :ivar limits: ``throttle``: the limits that apply from now on.
     :ivar application_url: ``cutover`` and ``rollback``: the database for the application, without a password.
     :ivar rehearsal: ``--dry-run``: what a cutover or rollback that began now would meet.
     """
 
     rows_copied: NotRequired[Count]
-    rows_brought: NotRequired[Count]
+    rows_applied: NotRequired[Count]
     limits: NotRequired[Limits]
     application_url: NotRequired[str]
     rehearsal: NotRequired[RehearsalResult]

@@ -199,7 +199,7 @@ class Context:
             raise Held(
                 "another runner has taken this run over",
                 why=f"the lease of epoch {self.epoch} is gone; this process has written nothing since",
-                fix="see who runs it: confiture status",
+                fix="see which process runs it: confiture status",
             )
 
     def checkpoint(

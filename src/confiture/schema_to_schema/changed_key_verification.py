@@ -59,7 +59,7 @@ class ChangedKeyVerification:
         """The differences that are confirmed. Keys whose rows are equal are removed from the changed keys."""
         context = self._context
         wrong = changed_keys.differing(context, job, hashing, some)
-        changed_keys.forget(context, job, [k for k in some if k not in wrong])
+        changed_keys.discard(context, job, [k for k in some if k not in wrong])
         if not wrong:
             return ()
         verdict = suspects.classify(context.source, context.target, job, hashing, followed, list(wrong), self._catch_up)

@@ -341,7 +341,7 @@ def apply_last(follower: Follower, locked: Transaction) -> None:
     items = [f.item for f in follower.waiting()]
     if triggers.waiting(locked, items, MOST_UNDER_LOCK) > MOST_UNDER_LOCK:
         raise TryAgain("too many changes are waiting")
-    follower.catch_up(touch=True)
+    follower.catch_up(record_changed=True)
 
 
 def _synchronise(follower: Follower, plan: Plan, hashing: Hashing, source: Transaction) -> None:

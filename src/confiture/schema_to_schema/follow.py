@@ -154,7 +154,7 @@ def single(context: Context, plan: Plan) -> Pass:
 
 def one_pass(follower: Follower, *, record_changed: bool) -> Pass:
     """One pass, repeated after transient errors: it is idempotent."""
-    return retry(lambda: follower.catch_up(touch=record_changed))
+    return retry(lambda: follower.catch_up(record_changed=record_changed))
 
 
 def follow(context: Context, plan: Plan, *, once: bool, verify_every: float | None = None) -> int:

@@ -219,7 +219,7 @@ def _exactly(tx: Transaction, oids: Sequence[int]) -> list[LargeObject]:
 
 
 def _record(context: Context, tx: Transaction, what: _Changes, written: Sequence[LargeObject]) -> None:
-    objects.forget(tx, context.schema, what.gone)
+    objects.discard(tx, context.schema, what.gone)
     objects.record(tx, context.schema, {o.oid: o for o in written})
 
 
@@ -316,5 +316,5 @@ def remove_copied(context: Context) -> None:
             _, until = objects.listed(tx, after)
             ours = list(objects.recorded(tx, context.schema, after, until))
             objects.remove(tx, ours)
-            objects.forget(tx, context.schema, ours)
+            objects.discard(tx, context.schema, ours)
         after = until

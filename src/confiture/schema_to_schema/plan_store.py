@@ -490,7 +490,7 @@ def name_plan(context: Context, plan: Plan) -> None:
 
 def _record(context: Context, tx: Transaction, plan: Plan, planned: Fingerprints, whole: dict[str, str]) -> None:
     fingerprint.keep_only(tx, context.schema, [t.source for t in plan.tables])
-    fingerprint.forget(tx, context.schema, (), fingerprint.DATABASE)
+    fingerprint.discard(tx, context.schema, (), fingerprint.DATABASE)
     tables = fingerprint.oids(tx, planned)
     found = fingerprint.facts(tx, context.schema, list(tables.values()))
     by_root: dict[int | None, dict[str, str]] = {}
@@ -656,9 +656,9 @@ def _dropped(tx: Transaction, trees: list[list[Index]]) -> list[list[Index]]:
 def _reopen(context: Context, tx: Transaction, run: Run) -> None:
     """Rows will be copied again: the steps after the copy run again, and the verification is no longer valid."""
     tables = [s.target for s in table_plans.of_run(tx, context.run_id)]
-    fingerprint.forget(tx, context.schema, tables, (*fingerprint.APPLIED, fingerprint.STORAGE))
+    fingerprint.discard(tx, context.schema, tables, (*fingerprint.APPLIED, fingerprint.STORAGE))
     foreign_keys_off(context, tx)
-    steps.discard(tx, context.run_id, "finish")
+    steps.discard(tx, context.run_id, "rebuild")
     steps.discard(tx, context.run_id, "cutover")
     if run.state == VERIFIED:
         transitions.fire(tx, run, "reopen", {"reason": "tables are copied again"})

@@ -73,7 +73,7 @@ def rebuild(context: Context, plan: Plan, builds: IndexBuilds) -> None:
         [_analyzed(t.target, t.number) for t in plan.tables],
         [Step("fingerprint of the target", act=lambda c, tx: record_target(c, tx, plan))],
     )
-    run_together(context, "finish", steps, jobs=builds.jobs, meanwhile=_Watch(context).look)
+    run_together(context, "rebuild", steps, jobs=builds.jobs, meanwhile=_Watch(context).look)
 
 
 class _Watch:
@@ -92,7 +92,7 @@ class _Watch:
             found = tx.pg.execute(load("status.sql")["building"], {"run": self._context.run_id}).fetchall()
             for name, table, phase, percent in found:
                 share = f", {percent:.0f} %" if percent is not None else ""
-                self._context.progress.say(f"finish: {name} on {table}: {phase}{share}")
+                self._context.progress.say(f"rebuild: {name} on {table}: {phase}{share}")
 
 
 def build_key(context: Context, table: TablePlan, builds: IndexBuilds) -> None:
@@ -111,10 +111,10 @@ def build_key(context: Context, table: TablePlan, builds: IndexBuilds) -> None:
             if item.status is DeferredStatus.OFF:
                 off.append(item)
     if builds.jobs == 1 or len(off) <= 1:
-        run_steps(context, "finish", index_steps.steps(off, {}, builds, alone=True))
+        run_steps(context, "rebuild", index_steps.steps(off, {}, builds, alone=True))
     else:
         steps = index_steps.steps(off, _sizes(context, off), builds, alone=True)
-        run_together(context, "finish", steps, jobs=builds.jobs)
+        run_together(context, "rebuild", steps, jobs=builds.jobs)
 
 
 def _sizes(context: Context, items: Sequence[DeferredIndex]) -> Mapping[TableRef, int]:
@@ -142,13 +142,13 @@ def record_target(context: Context, tx: Transaction, plan: Plan) -> None:
     """Record the fingerprint of the tables that changes are applied to. A change of it blocks the run from now on."""
     tables = fingerprint.oids(tx, [t.target for t in plan.tables])
     fingerprint.record(tx, context.schema, tables, fingerprint.APPLIED)
-    fingerprint.forget(tx, context.schema, tables, (fingerprint.STORAGE,))
+    fingerprint.discard(tx, context.schema, tables, (fingerprint.STORAGE,))
 
 
 def _set_sequences(context: Context, plan: Plan) -> None:
     # Durable whether or not this commits: the values of the sequences. Repeated by every migrate, because the
     # application continues to use the source's sequences.
-    with context.fenced("finish.sequences") as tx:
+    with context.fenced("rebuild.sequences") as tx:
         sequences.set_all(context.source, tx, plan)
 
 

@@ -203,14 +203,14 @@ def restore_source(context: Context, tx: Transaction) -> None:
     off = (item for kind in SUSPENDED for item in source.items(tx, context.schema, kind))
     for item in deferred_objects.in_order(off):
         restore(tx, item)
-        source.forget(tx, context.schema, item)
+        source.discard(tx, context.schema, item)
     for item in source.items(tx, context.schema, DeferredForeignKey):
         if item.status is DeferredStatus.OFF:
             foreign_keys.declare(tx, item)
             source.set_status(tx, context.schema, item, DeferredStatus.INTERIM)
     refs = fingerprint.recorded(tx, context.schema, fingerprint.TRIGGERS)
     fingerprint.record(tx, context.schema, refs, _CHANGED)
-    fingerprint.forget(tx, context.schema, refs, (fingerprint.FOREIGN_KEYS,))
+    fingerprint.discard(tx, context.schema, refs, (fingerprint.FOREIGN_KEYS,))
 
 
 def drop_source_interims(context: Context) -> None:
@@ -229,7 +229,7 @@ def _drop_source_interim(context: Context, item: DeferredForeignKey) -> None:
     with context.fenced_source("reverse.interim") as tx:
         brief_lock(tx)
         foreign_keys.drop_interim(tx, item)
-        source.forget(tx, context.schema, item)
+        source.discard(tx, context.schema, item)
 
 
 # Following -----------------------------------------------------------------------------------------
@@ -261,7 +261,7 @@ def drain(context: Context, plan: Plan) -> int:
     with ReverseFollower(context, plan) as follower:
         while True:
             context.checkpoint()
-            made = retry(lambda: follower.catch_up(touch=True))
+            made = retry(lambda: follower.catch_up(record_changed=True))
             applied += made.rows
             if draining.is_done(made, measure(context, plan)):
                 return applied
@@ -280,7 +280,7 @@ def follow(context: Context, plan: Plan, *, once: bool) -> int:
     with ReverseFollower(context, plan) as follower:
         while True:
             context.checkpoint()
-            made = retry(lambda: follower.catch_up(touch=True))
+            made = retry(lambda: follower.catch_up(record_changed=True))
             left = measure(context, plan)
             if made.keys:
                 context.progress.say(described("reverse pass", made, left))

@@ -135,7 +135,7 @@ def _end(context: Context, plan: Plan, number: int, now: dict[str, str], *, equa
             runs.update(tx, context.run_id, options={**run.options, SERVERS_OPTION: now})
         else:
             tables = [t.target for t in plan.tables]
-            fingerprint.forget(tx, context.schema, tables, (fingerprint.STORAGE,))
+            fingerprint.discard(tx, context.schema, tables, (fingerprint.STORAGE,))
             runs.update(tx, context.run_id, options={k: v for k, v in run.options.items() if k != SERVERS_OPTION})
         verifications.end(tx, context.run_id, number, "equal" if equal else "different")
 

@@ -303,7 +303,7 @@ def _return_to_migrating(context: Context, plan: Plan) -> None:
 
 def _off_again(context: Context, item: Deferred) -> None:
     # Durable together: the object and its status.
-    with context.fenced("rollback.settle") as tx:
+    with context.fenced("rollback.relax") as tx:
         brief_lock(tx)
         if isinstance(item, DeferredForeignKey):
             foreign_keys.relax(tx, item)

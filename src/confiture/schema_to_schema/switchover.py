@@ -4,7 +4,7 @@ The point of no return is the commit that closes the side which is serving. Whet
 write block, never from a record (docs/invariants.md, I-8.8).
 
 A pooler that is paused stays paused when Confiture crashes. Its name is therefore in the journal (the run's option
-``gate``) before it is paused, until it is resumed: the same command then probes it, and a command that does not name
+``pooler``) before it is paused, until it is resumed: the same command then probes it, and a command that does not name
 it reports it.
 """
 
@@ -30,8 +30,8 @@ from confiture.runner.context import Context
 from confiture.schema_to_schema.outcomes import Limits
 from confiture.states import CUTOVER, REOPENED_BY, CutoverPhase
 
-#: In the run's options: the name of the pooler that may be paused. The key is older than the term.
-PAUSED_POOLER = "gate"
+#: In the run's options: the name of the pooler that may be paused.
+PAUSED_POOLER = "pooler"
 
 Side = Literal["source", "target"]
 

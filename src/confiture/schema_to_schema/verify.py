@@ -283,7 +283,7 @@ def _attempt(context: Context, plan: Plan, purpose: str, now: dict[str, str]) ->
         same = last is not None and not moved and (last.plan_hash, last.servers) == (plan.hash, now)
         if last is not None and same and last.verdict is None and purpose == "verify" and _all_equal(tx, context, last):
             return last.number
-        catch_up.forget_all_touched(tx, context.run_id)
+        catch_up.discard_all_changed_keys(tx, context.run_id)
         _begin_from(context, tx, plan)
         return verifications.begin(
             tx, context.run_id, epoch=context.epoch, plan_hash=plan.hash, purpose=purpose, servers=now

@@ -17,9 +17,9 @@ INSERT INTO {schema}.passes (number, reverse) VALUES (0, 0)
 -- The storages that capture began with, and those that a TRUNCATE created since. On both sides.
 CREATE TABLE IF NOT EXISTS {schema}.storage (filenode oid NOT NULL)
 
--- name: aside
--- User triggers, rules and foreign keys of the source that are disabled or dropped while changes are applied in reverse.
-CREATE TABLE {schema}.aside (
+-- name: deferred_object
+-- Triggers, rules, constraints and foreign keys of the source that are off or relaxed while changes are applied in reverse.
+CREATE TABLE {schema}.deferred_object (
     kind text, schema_name text, table_name text, name text, item jsonb NOT NULL,
     PRIMARY KEY (kind, schema_name, table_name, name)
 )

@@ -11,7 +11,7 @@ SELECT r.id, r.state, r.state_since, r.started_at, r.source_name, r.source_conni
        to_jsonb(r) ->> 'blocked_command' AS blocked_command, r.cutover_phase, r.plan IS NOT NULL AS planned,
        coalesce(extract(epoch FROM clock_timestamp() - (to_jsonb(r) ->> 'phase_since')::timestamptz), 0)::float8
            AS phase_seconds,
-       coalesce((r.options->>'capture')::bool, false) AS captured, r.options ->> 'gate' AS held,
+       coalesce((r.options->>'capture')::bool, false) AS captured, r.options ->> 'pooler' AS held,
        extract(epoch FROM clock_timestamp() - r.started_at)::float8 AS age,
        extract(epoch FROM clock_timestamp() - coalesce(
            (SELECT c.at FROM confiture.catchup c WHERE c.run_id = r.id), r.started_at))::float8 AS idle_seconds,
@@ -22,7 +22,7 @@ SELECT r.id, r.state, r.state_since, r.started_at, r.source_name, r.source_conni
         WHERE e.run_id = r.id AND e.kind IN ('cutover', 'rollback') AND e.to_state IS NOT NULL
         ORDER BY e.id DESC LIMIT 1) AS rolled_back_at,
        (SELECT string_agg(format('%I: %s', t -> 'target' ->> 'name', t ->> 'rollback_problem'), '; ')
-        FROM jsonb_array_elements(r.plan -> 'tables') t WHERE t ->> 'rollback_problem' IS NOT NULL) AS no_way_back,
+        FROM jsonb_array_elements(r.plan -> 'tables') t WHERE t ->> 'rollback_problem' IS NOT NULL) AS no_rollback,
        CASE WHEN r.state = 'cutover' AND (r.options->>'capture')::bool THEN ARRAY(
            SELECT format('%I.%I', v ->> 'schema', v ->> 'name')
            FROM jsonb_array_elements(r.plan -> 'materialized_views') WITH ORDINALITY w(v, n)

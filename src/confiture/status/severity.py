@@ -73,7 +73,7 @@ class Facts:
     :ivar idle_seconds: since the last pass or the last measurement of the backlog.
     :ivar throttled: for how many seconds a limit has slowed the copy down, and which limit.
     :ivar differing: target tables in which the last verification found rows that differ.
-    :ivar no_way_back: why a rollback is not possible after the cutover; None when it is.
+    :ivar no_rollback: why a rollback is not possible after the cutover; None when it is.
     """
 
     state: State
@@ -91,7 +91,7 @@ class Facts:
     paused_seconds: float | None = None
     throttled: tuple[float, str | None] = (0.0, None)
     differing: tuple[str, ...] = ()
-    no_way_back: str | None = None
+    no_rollback: str | None = None
 
     @property
     def switching(self) -> str | None:
@@ -246,7 +246,7 @@ def _of_time(facts: Facts, runner: RunnerReport) -> list[str]:
         return found
     if facts.state != CUTOVER and facts.idle_seconds > UNAPPLIED_TOO_LONG_SECONDS:
         found.append(f"no command has applied changes for {_ago(facts.idle_seconds)}: the source's log grows")
-    reverse = facts.state == CUTOVER and facts.no_way_back is None and facts.switching is None
+    reverse = facts.state == CUTOVER and facts.no_rollback is None and facts.switching is None
     if reverse and runner.absent_seconds > UNREVERSED_TOO_LONG_SECONDS:
         found.append(f"no command has applied changes for {_ago(runner.absent_seconds)}: the target's log grows")
     return found
@@ -291,8 +291,8 @@ def _no_rollback(facts: Facts) -> str | None:
         return f"the {facts.ending} has begun"
     if not facts.captured:
         return "set up with --no-capture: writes are not captured"
-    if facts.no_way_back is not None:
-        return facts.no_way_back
+    if facts.no_rollback is not None:
+        return facts.no_rollback
     return f"blocked: {facts.blocked}" if facts.blocked else None
 
 
@@ -414,6 +414,6 @@ def facts_of(row: Mapping[str, Any], **more: Any) -> Facts:
         phase=known(CutoverPhase, row["cutover_phase"]),
         blocked=row["blocked_reason"],
         idle_seconds=row["idle_seconds"],
-        no_way_back=row["no_way_back"],
+        no_rollback=row["no_rollback"],
         **more,
     )
