@@ -166,7 +166,7 @@ def executed(command: str, environment: Mapping[str, str]) -> float:
 
 @dataclass(frozen=True)
 class Peak:
-    """What a command cost.
+    """The cost of a command.
 
     :ivar client: megabytes of its largest process; ``server`` the same of the servers, without shared memory.
     """

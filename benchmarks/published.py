@@ -15,7 +15,7 @@ _COLOURS = ("#3b6ea5", "#c8553d", "#5b8c5a", "#8a6fb0")
 
 @dataclass(frozen=True)
 class Series:
-    """What a plot shows: for each name, (label of x, y) in order."""
+    """The data of a plot: for each name, (label of x, y) in order."""
 
     x: str
     y: str

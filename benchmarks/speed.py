@@ -129,7 +129,7 @@ class Bench:
     def confiture(
         self, source: str, shape: Shape, *steps: tuple[str, ...], tables: int = 1, sample: bool = False
     ) -> list[Peak]:
-        """What each command costs, after a setup that is not measured; each one is a command with its options."""
+        """The cost of each command, after a setup that is not measured; each one is a command with its options."""
         new = "".join(f"CREATE TABLE t{n} ({shape.new}, PRIMARY KEY (id));\n" for n in range(1, tables + 1))
         cast = f"t1:\n  {shape.cast}: {{transform: '{shape.cast}::jsonb'}}\n" if shape.cast and tables == 1 else ""
         with Run(self.pair, source, new, cast, capture=False) as run:

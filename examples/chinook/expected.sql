@@ -1,5 +1,5 @@
--- What every relation of the new schema must hold, computed from the old one by other means than
--- the mapping. Each query runs on the source, with TimeZone UTC; its columns are those of the
+-- The rows that every relation of the new schema must hold, computed from the old one by other means
+-- than the mapping. Each query runs on the source, with TimeZone UTC; its columns are those of the
 -- target, in order. Compare it, as text and in both directions, with SELECT * FROM the relation.
 
 -- name: music.artist

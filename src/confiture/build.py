@@ -254,7 +254,7 @@ def _failure(file: DdlFile, statement: Statement, error: psycopg.Error) -> Confi
 
 
 def _extension_fix(statement: Statement, error: psycopg.Error) -> tuple[str, str] | None:
-    """What is wrong with a CREATE EXTENSION and how to proceed; None for another statement or error."""
+    """The fault of a CREATE EXTENSION and how to proceed; None for another statement or error."""
     words = [token.word for token in islice(ddl.tokens(statement.text), 2)]
     if words != ["create", "extension"]:
         return None

@@ -288,7 +288,7 @@ def _write_new(path: Path, text: str) -> None:
 
 
 def first_environment(project: Path) -> str:
-    """What to do in a project without environments: the file to write, in whole lines."""
+    """The instruction for a project without environments: the file to write, in whole lines."""
     return (
         f"run: confiture init, or write {project / ENVIRONMENTS / 'prod.yaml'}:\n"
         "  # the database with the old schema; its password belongs in ~/.pgpass\n"

@@ -41,16 +41,16 @@ WRITE_BLOCK: Final = "write block"
 TABLES: Final = "tables"
 LARGE_OBJECTS: Final = "large objects"
 
-#: What the meaning and the completeness of rows depend on, on the side that rows are read from.
+#: Kinds that the meaning and the completeness of rows depend on, on the side that rows are read from.
 MEANING: Final = (TABLE, COLUMNS, KEY, PARTITIONS, DEFINITIONS, RULES, TRIGGERS)
-#: What acts on rows that are written, on the side that passes are applied to.
+#: Kinds that act on rows that are written, on the side that passes are applied to.
 APPLIED: Final = (*MEANING, FOREIGN_KEYS)
 #: The set of tables, and of large objects.
 DATABASE: Final = (TABLES, LARGE_OBJECTS)
 #: Every fact whose change may leave writes unlogged.
 CAPTURED: Final = (*MEANING, STORAGE, CAPTURE, SUBSCRIPTIONS)
 
-#: What must not change in a table of the target while its changes are applied to the source.
+#: Kinds that must not change in a table of the target while its changes are applied to the source.
 READ_IN_REVERSE: Final = (TABLE, COLUMNS, KEY, PARTITIONS, DEFINITIONS, CAPTURE, SUBSCRIPTIONS)
 
 #: Every kind.
@@ -322,14 +322,14 @@ def blocked(found: Sequence[Change], side: str) -> Blocked:
         return Blocked(
             f"the set of the {side}'s tables was changed during the run",
             why=why,
-            fix="a new table is not in the target: drop it, or name it under $omit in the mapping and give that again",
+            fix="a new table is not in the target: drop it, or name it under $omit, and give the mapping again",
             step="migrate --mapping FILE",
         )
     if first.kind == LARGE_OBJECTS:
         return Blocked(
             f"the {side} has large objects now",
             why="the mapping does not say whether they are copied",
-            fix="write `$large_objects: copy` or `leave` into the mapping and give that again, or delete them",
+            fix="write `$large_objects: copy` or `leave` into the mapping and give the mapping again, or delete them",
             step="migrate --mapping FILE",
         )
     what = f"{side} table {first.table} was changed during the run"
@@ -346,7 +346,7 @@ def blocked(found: Sequence[Change], side: str) -> Blocked:
         return Blocked(
             what,
             why=why,
-            fix="take the table out of the mapping, and give the mapping again",
+            fix="remove the table from the mapping, and give the mapping again",
             step=f"migrate --mapping FILE --restart-table {shell_word(str(first.table))}",
         )
     steps = " ".join(f"--restart-table {shell_word(t)}" for t in tables)

@@ -23,7 +23,7 @@ Json = dict[str, Any]
 
 
 class Activity(StrEnum):
-    """What a step does with the rows of a table, or has done with all of them."""
+    """The work of a step on the rows of a table, in progress or done for all of them."""
 
     COPYING = "copying"
     COPIED = "copied"

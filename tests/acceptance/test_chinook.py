@@ -86,7 +86,7 @@ def make_move(request: pytest.FixtureRequest, samples: Path, confiture: Confitur
         source = on_source.make("chinook", options="ENCODING 'UTF8'")
         load_dump(source, samples / "chinook.sql")
         target = TestDatabase(on_target.server, TARGET)
-        on_target.forget(TARGET)  # setup creates it
+        on_target.adopt(TARGET)  # setup creates it
         project = tmp_path / "chinook"
         shutil.copytree(EXAMPLE, project)
         environment = {"CHINOOK_URL": source.conninfo}

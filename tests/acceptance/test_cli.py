@@ -27,7 +27,7 @@ def project(tmp_path: Path, databases: Databases) -> Project:
     """A project whose target does not exist yet."""
     source = databases.cloned(OLD)
     target = f"{source.name}_new"
-    databases.forget(target)
+    databases.adopt(target)
     return Project(tmp_path, source, target)
 
 

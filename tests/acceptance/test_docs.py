@@ -91,7 +91,7 @@ def test_the_commands_of_the_guide_run_as_written(databases: Databases, tmp_path
         "CREATE TABLE tb_user (id serial PRIMARY KEY, username text NOT NULL UNIQUE, settings_json text);"
         "INSERT INTO tb_user (username, settings_json) SELECT 'u' || n, '{}' FROM generate_series(1, 50) n"
     )
-    databases.forget("prod_new")
+    databases.adopt("prod_new")
     for body in blocks(GUIDE, "yaml", "sql"):
         name, _, text = body.partition("\n")
         path = tmp_path / name.lstrip("-# ")
@@ -122,7 +122,7 @@ def test_the_commands_of_the_readme_s_session_print_its_lines(databases: Databas
     demo = resources.files("confiture.demo")
     old = re.sub(r"\b([236]0+)00\b", r"\1", (demo / "old.sql").read_text(encoding="utf-8"))
     source = databases.cloned(old)
-    databases.forget("prod_new")
+    databases.adopt("prod_new")
     with resources.as_file(demo / "project") as project:
         shutil.copytree(project, tmp_path, dirs_exist_ok=True)
     environment = {"CONFITURE_DEMO_URL": source.conninfo, "COLUMNS": "80"}

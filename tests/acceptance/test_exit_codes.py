@@ -28,7 +28,7 @@ def project(tmp_path: Path, databases: Databases) -> Project:
     """A project whose target does not exist yet."""
     source = databases.cloned(OLD)
     target = f"{source.name}_new"
-    databases.forget(target)
+    databases.adopt(target)
     return Project(tmp_path, source, target)
 
 
@@ -54,7 +54,7 @@ def wait_for_the_lock(project: Project, running: subprocess.Popen[str]) -> None:
 # 0 and 1 -------------------------------------------------------------------------------------------
 
 
-def test_a_command_that_is_already_done_says_so_and_exits_with_0(project: Project) -> None:
+def test_a_command_that_is_already_done_reports_it_and_exits_with_0(project: Project) -> None:
     project.reach("verified")
     assert "setup is done already" in project.setup().stderr
     assert "nothing to migrate" in project.step("migrate").stderr
@@ -153,7 +153,7 @@ def test_all_faults_of_a_mapping_are_listed_and_exit_with_2(project: Project, co
         assert untouched(project)
 
 
-def test_setup_without_the_mapping_that_it_needs_says_so(project: Project) -> None:
+def test_setup_reports_that_it_needs_a_mapping(project: Project) -> None:
     message = error(project.step("setup", "--source", "prod", check=2))
     assert "without a mapping, the plan has 3 faults" in message
     assert "--mapping" in message

@@ -24,7 +24,7 @@ def test_init_leads_from_an_empty_folder_to_a_finished_move(
 ) -> None:
     source = databases.cloned(PEOPLE + "INSERT INTO tb_user SELECT n, 'u' || n FROM generate_series(1, 20) n")
     name = f"{source.name}_new"
-    databases.forget(name)
+    databases.adopt(name)
     environment = {"PROD_URL": source.conninfo}
     first = confiture("init", cwd=tmp_path, env=environment)
     assert first.returncode == 0, first.stderr

@@ -98,7 +98,7 @@ def test_an_installed_wheel_runs_without_the_repository(installed: Path, tmp_pat
 def test_an_installed_wheel_moves_a_database(installed: Path, tmp_path: Path, databases: Databases) -> None:
     source = databases.cloned(OLD)
     target = TestDatabase(databases.server, f"{source.name}_new")
-    databases.forget(target.name)
+    databases.adopt(target.name)
     environments = tmp_path / "db/environments"
     environments.mkdir(parents=True)
     (environments / "old.yaml").write_text("database_url: ${OLD_URL}\n")

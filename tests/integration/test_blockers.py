@@ -30,7 +30,7 @@ UPDATE = "UPDATE tb_user SET name = name WHERE id = 1"
 def verified(tmp_path: Path, databases: Databases) -> Project:
     """A run that is verified."""
     source = databases.cloned(OLD)
-    databases.forget(f"{source.name}_new")
+    databases.adopt(f"{source.name}_new")
     project = Project(tmp_path, source, f"{source.name}_new")
     project.reach("verified")
     return project

@@ -57,7 +57,7 @@ CASES = {
     "a child that moves before its parent goes": "UPDATE child SET up = NULL; UPDATE child SET parent_id = 50"
     " WHERE parent_id = 5; DELETE FROM parent WHERE id = 5",
     "a delete and a re-insert": "DELETE FROM child WHERE id = 200; INSERT INTO child VALUES (200, 7, 3, 'again', NULL)",
-    "a toasted value that is not touched": "UPDATE child SET body = body || '!' WHERE id < 50",
+    "a toasted value that is not changed": "UPDATE child SET body = body || '!' WHERE id < 50",
     "an upsert": "INSERT INTO parent VALUES (1, 'c1', 'u'), (999, 'c999', 'u')"
     " ON CONFLICT (id) DO UPDATE SET note = excluded.note",
     "a merge": "UPDATE child SET up = NULL;"

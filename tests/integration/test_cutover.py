@@ -35,7 +35,7 @@ def verified(tmp_path: Path, databases: Databases) -> Project:
     """A run that is verified."""
     source = databases.cloned(OLD + MORE_OLD)
     target = f"{source.name}_new"
-    databases.forget(target)
+    databases.adopt(target)
     project = Project(tmp_path, source, target)
     project.write("db/schema/20_more/10_more.sql", MORE_NEW)
     project.reach("verified")

@@ -38,7 +38,7 @@ NEW = (
     .replace("tb_user", "people")
 )
 MAPPING = "people: {$from: tb_user, login: username}\n"
-#: What an administrator does to the source. {a} and {b} are roles that only its server has, {both} one of both servers.
+#: Statements of an administrator on the source. {a} and {b} are roles of its server only, {both} of both servers.
 DONE = """
 ALTER TABLE tb_user OWNER TO {a}; ALTER VIEW "all" OWNER TO {both}; ALTER SEQUENCE free OWNER TO {a};
 ALTER SCHEMA api OWNER TO {a}; ALTER FUNCTION api.f OWNER TO {a}; ALTER AGGREGATE api.total(int) OWNER TO {a};

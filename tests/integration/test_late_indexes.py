@@ -116,7 +116,7 @@ def test_key_is_built_before_its_table_counts_as_copied(
     def synchronised(*_: object) -> None:
         found.append(live.target.rows(ON))
 
-    # What follows the copy of every table, before the first full drain.
+    # The steps after the copy of every table, before the first full drain.
     monkeypatch.setattr(large_objects, "synchronise", synchronised)
     live.migrate()
     assert found == [[("t_pkey",), ("u_pkey",)]]

@@ -66,7 +66,7 @@ def site(tmp_path: Path, databases: Databases) -> Iterator[Site]:
     """A site after all steps of the page. The roles have no other privileges."""
     source = databases.cloned(OLD)
     target = f"{source.name}_new"
-    databases.forget(target)
+    databases.adopt(target)
     project = Project(tmp_path, source, target)
     roles = (f"{source.name}_src", f"{source.name}_tgt")
     names = {"confiture_source": roles[0], "confiture_target": roles[1], "prod_new": target, "prod": source.name}
@@ -201,10 +201,10 @@ def test_role_with_the_owners_privileges_captures_writes(site: Site) -> None:
     site.execute("prod with capture")
     site.project.run(*mapped)
     site.project.step("migrate")
-    site.project.source.sql("UPDATE tb_user SET name = 'meanwhile' WHERE id = 7")
+    site.project.source.sql("UPDATE tb_user SET name = 'during' WHERE id = 7")
     for step, *options in (["verify"], ["cutover", "--no-rollback"], ["cleanup", "--yes"]):
         site.project.step(step, *options)
-    assert site.project.new.value("SELECT name FROM tb_user WHERE id = 7") == "meanwhile"
+    assert site.project.new.value("SELECT name FROM tb_user WHERE id = 7") == "during"
 
 
 def test_documented_privileges_suffice_for_an_abort_and_a_new_run(site: Site) -> None:

@@ -214,7 +214,7 @@ def test_a_live_rehearsal_fails_with_the_error_of_the_cutover(live: LiveRun) -> 
 
 def test_rehearsal_without_capture_compares_all_rows_and_changes_nothing(tmp_path: Path, databases: Databases) -> None:
     source = databases.cloned(OLD)
-    databases.forget(f"{source.name}_new")
+    databases.adopt(f"{source.name}_new")
     project = Project(tmp_path, source, f"{source.name}_new")
     project.reach("migrating")
     assert error(project.step("cutover", "--dry-run", check=4)) == error(project.step("cutover", check=4))
@@ -240,7 +240,7 @@ def test_rehearsal_without_capture_compares_all_rows_and_changes_nothing(tmp_pat
 
 def test_rehearsal_finds_a_missing_lock_privilege_as_the_cutover_does(tmp_path: Path, databases: Databases) -> None:
     source = databases.cloned(OLD)
-    databases.forget(f"{source.name}_new")
+    databases.adopt(f"{source.name}_new")
     project = Project(tmp_path, source, f"{source.name}_new")
     role = f"{source.name}_reader"
     source.sql(f"CREATE ROLE {role} LOGIN PASSWORD 'x'; GRANT pg_read_all_data, pg_maintain TO {role}")

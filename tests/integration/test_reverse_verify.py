@@ -1,4 +1,4 @@
-"""What a rollback checks on both servers before it reports that the source matches the target."""
+"""The checks of a rollback on both servers before it reports that the source matches the target."""
 
 from __future__ import annotations
 

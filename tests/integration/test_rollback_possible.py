@@ -29,7 +29,7 @@ ONE_WAY = {
 def project(databases: Databases, tmp_path: Path) -> Project:
     source = databases.cloned(OLD)
     target = f"{source.name}_new"
-    databases.forget(target)
+    databases.adopt(target)
     return Project(tmp_path, source, target, capture=True)
 
 
@@ -78,7 +78,7 @@ def test_a_cutover_without_a_rollback_requires_confirmation(project: Project, ca
 
 def test_a_run_without_capture_reports_that_no_rollback_is_possible(databases: Databases, tmp_path: Path) -> None:
     source = databases.cloned(OLD)
-    databases.forget(f"{source.name}_new")
+    databases.adopt(f"{source.name}_new")
     project = Project(tmp_path, source, f"{source.name}_new")
     assert IMPOSSIBLE in verified(project, MAPPING)
     assert "nothing to roll back" in error(project.step("rollback", "--dry-run", check=4))

@@ -36,7 +36,7 @@ def project(tmp_path: Path, databases: Databases) -> Project:
 def make_project(folder: Path, databases: Databases, source: TestDatabase) -> Project:
     """The target is named after the source, and dropped after the test."""
     target = f"{source.name}_new"
-    databases.forget(target)
+    databases.adopt(target)
     return Project(folder, source, target)
 
 
@@ -150,7 +150,7 @@ def test_source_and_target_may_have_different_server_versions(
     on_source, on_target = (old_databases, databases) if older == "source" else (databases, old_databases)
     source = on_source.cloned(OLD)
     target = TestDatabase(on_target.server, f"{source.name}_new")
-    on_target.forget(target.name)
+    on_target.adopt(target.name)
     project = Project(tmp_path, source, target.name)
     project.write(f"db/environments/{target.name}.yaml", f"database_url: {target.conninfo}\n")
     project.setup()

@@ -43,7 +43,7 @@ class Move:
     def __init__(self, databases: Databases, folder: Path, confiture: Confiture) -> None:
         self.source = databases.cloned(OLD)
         self.target = TestDatabase(databases.server, f"{self.source.name}_new")
-        databases.forget(self.target.name)
+        databases.adopt(self.target.name)
         self.folder = folder
         self._confiture = confiture
         (folder / "db/schema").mkdir(parents=True)

@@ -264,7 +264,7 @@ def standby(server: Server) -> Iterator[TestDatabase]:
         pytest.skip("the embedded PostgreSQL has no pg_basebackup, which creates the standby")
     made = Server(embedded.scratch(), settings={"wal_receiver_status_interval": "1s"})
     if made._user is not None:
-        embedded._let_in(made.root)
+        embedded._permit_access(made.root)
         shutil.chown(made.root, made._user)
     try:
         primary = f"host=127.0.0.1 port={server.port} user=postgres application_name=far"

@@ -1,4 +1,4 @@
-"""What verify prints: progress by table, sequences that are behind, and values that show NULL apart from a text."""
+"""The output of verify: progress by table, sequences that are behind, and values that show NULL apart from a text."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ def test_workers_end_with_a_killed_runner(forks: Forks, move: SmallMove, databas
 
 
 def orphan(move: SmallMove) -> tuple[worker.Outcome[object], int]:
-    """What a worker returns for a chunk that it was given by a runner that is gone; with the rows of the table."""
+    """The result of a worker for a chunk that it was given by a runner that is gone; with the rows of the table."""
     with move.holding() as context:
         table = stored_plan(context).tables[1]
         job = RunTable(table, context.schema)

@@ -164,7 +164,7 @@ def make(
     old = source if isinstance(source, TestDatabase) else databases.cloned(source)
     there = on or databases
     new = TestDatabase(there.server, f"{old.name}_new")
-    there.forget(new.name)
+    there.adopt(new.name)
     folder.mkdir(parents=True, exist_ok=True)
     files: Sequence[tuple[str, str]] = (
         ("db/environments/old.yaml", f"database_url: {old.conninfo}\n"),

@@ -134,7 +134,7 @@ class LiveRun:
         self.source: TestDatabase = databases.cloned(old, name)
         into = apart or databases
         self.target = TestDatabase(into.server, f"{self.source.name}_new")
-        into.forget(self.target.name)
+        into.adopt(self.target.name)
         self.project = project
         (project / "db/schema/10").mkdir(parents=True)
         (project / "db/schema/10/new.sql").write_text(new)

@@ -427,7 +427,7 @@ class PreparedRun:
             for name, oid in self._kept:
                 if oid is not None:
                     admin.execute(f"CREATE DATABASE {name}_kept TEMPLATE {name}".encode())
-                    databases.forget(f"{name}_kept")
+                    databases.adopt(f"{name}_kept")
 
     def _admin(self) -> psycopg.Connection[Any]:
         return TestDatabase(self._live.source.server, "postgres").connect()

@@ -29,7 +29,7 @@ def _user() -> str | None:
 
 
 class Pooler:
-    """One PgBouncer whose pool ``app`` leads to a database; ``remove`` stops and deletes it."""
+    """One PgBouncer whose pool ``app`` points to a database; ``remove`` stops and deletes it."""
 
     def __init__(self, database: TestDatabase, *, mode: str = "transaction") -> None:
         if PROGRAM is None:
@@ -104,7 +104,7 @@ class Pooler:
 
     @property
     def status(self) -> tuple[str, bool]:
-        """The database that the pool leads to, and whether the pool is paused."""
+        """The database that the pool points to, and whether the pool is paused."""
         row = next(row for row in self.ask("SHOW DATABASES") if row["name"] == "app")
         return str(row["database"]), bool(int(row["paused"]))
 

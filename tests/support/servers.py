@@ -20,7 +20,7 @@ from psycopg import sql
 from confiture.postgres.embedded import Server
 
 _COUNTER = itertools.count(1)
-#: What was run in a database before, with the server's folder.
+#: The text that was run in a database before, with the server's folder.
 _USED: set[tuple[Path, str]] = set()
 #: How often sessions that are ending are looked for; those of a failed test stay.
 PATIENT_LOOKS = 20
@@ -104,7 +104,7 @@ class Databases:
                 TestDatabase(self.server, template).sql(text)
         return self.make(name, template=template)
 
-    def forget(self, name: str) -> None:
+    def adopt(self, name: str) -> None:
         """At the end, also drop a database that other code creates."""
         self._made.append(name)
 

@@ -241,7 +241,7 @@ def make(databases: Databases, folder: Path, *, source: str = SOURCE, mapping: s
     """Create a project in ``folder`` with a source of its own."""
     old = databases.cloned(source)
     new = TestDatabase(databases.server, f"{old.name}_new")
-    databases.forget(new.name)
+    databases.adopt(new.name)
     project = folder / "project"
     (project / "db/environments").mkdir(parents=True)
     (project / "db/schema/10_tables").mkdir(parents=True)

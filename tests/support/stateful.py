@@ -366,16 +366,16 @@ class WithRestores(AnyCommands):
         side=st.sampled_from(("source", "target")),
         steps=st.lists(st.sampled_from(STEPS), min_size=1, max_size=3),
         value=st.integers(0, 9),
-        halfway=st.booleans(),
+        interrupted=st.booleans(),
     )
-    def restored_to_before(self, side: str, steps: list[str], value: int, halfway: bool) -> None:
-        """Restore a server to before some commands and a write, and ``halfway`` a switchover that is killed."""
+    def restored_to_before(self, side: str, steps: list[str], value: int, interrupted: bool) -> None:
+        """Restore a server to before some commands and a write, and ``interrupted`` a switchover that is killed."""
         self.backed_up(side)
         for step in steps:
             self.put(1, value)
             self._command(step)
             self.copies_are_of_the_same_run_and_side()
-        if halfway:
+        if interrupted:
             self.killed_between_closing_and_opening("cutover" if "source" in self.serving else "rollback")
         self.restored(side)
 

@@ -1,4 +1,4 @@
-"""What the commands print on a terminal of 80 columns and 24 lines, without a database."""
+"""The output of the commands on a terminal of 80 columns and 24 lines, without a database."""
 
 from __future__ import annotations
 

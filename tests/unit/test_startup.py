@@ -1,4 +1,4 @@
-"""What a command imports when it starts, counted in modules and not in seconds."""
+"""The imports of a command when it starts, counted in modules and not in seconds."""
 
 from __future__ import annotations
 

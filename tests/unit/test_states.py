@@ -43,14 +43,14 @@ def test_the_machine_accepts_every_edge(state: str, trigger: str) -> None:
 
 @pytest.mark.parametrize(("state", "trigger"), sorted(set(itertools.product(STATES, TRIGGERS)) - set(LEGAL)))
 def test_the_machine_refuses_everything_else(state: str, trigger: str) -> None:
-    with pytest.raises(Refused, match=f"a run in state {state} does not take `{trigger}`"):
+    with pytest.raises(Refused, match=f"a run in state {state} does not accept `{trigger}`"):
         transitions.next_state(state, trigger)
 
 
 def test_a_refused_trigger_lists_the_ones_that_the_state_accepts() -> None:
     with pytest.raises(Refused) as refused:
         transitions.next_state(CUTOVER, "abort")
-    assert refused.value.why == "from cutover it takes: rollback, clean"
+    assert refused.value.why == "from cutover it accepts: rollback, clean"
 
 
 def test_the_machine_cannot_bypass_its_edges() -> None:

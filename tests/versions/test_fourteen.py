@@ -1,4 +1,4 @@
-"""What the catalog of PostgreSQL 14 records in another way."""
+"""Facts that the catalog of PostgreSQL 14 records in another way."""
 
 from __future__ import annotations
 

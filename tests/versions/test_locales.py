@@ -22,7 +22,7 @@ def moved(pair: tuple[Databases, Databases], folder: Path) -> LiveRun:
     live.source = pair[0].make(options="LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'")
     live.source.sql(f"{ITEM} INSERT INTO item SELECT n, 'n' || n FROM generate_series(1, 9) n")
     live.target = TestDatabase(pair[1].server, f"{live.source.name}_new")
-    pair[1].forget(live.target.name)
+    pair[1].adopt(live.target.name)
     live.where = Endpoints(live.target.conninfo, live.source.conninfo, live.project)
     return live
 

@@ -59,7 +59,7 @@ class Followed:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """What a pass has applied; ``keys`` is 0 when the log was empty."""
+    """The work of a pass; ``keys`` is 0 when the log was empty."""
 
     number: int
     keys: int
@@ -245,7 +245,7 @@ class Follower:
         failpoint("catchup.after_target_commit")
         return Pass(number, total, rows)
 
-    # What differs by direction ---------------------------------------------------------------------
+    # The parts that differ by direction ---------------------------------------------------------------------
 
     def _lock_logs(self, source: Transaction) -> None:
         """Exclude compaction and every other session that applies the logs of the source."""
@@ -391,7 +391,7 @@ def _discard_bad_text(source: Transaction, f: Followed, encoding: str) -> None:
     for job in f.jobs:
         joined = sql.SQL("JOIN {} c ON {}").format(f.changed, _same_key(f, job))
         if bad_text.in_view(source, job, encoding, joined=joined) is not None:
-            return  # the row has come since: the pass fails, and names it
+            return  # a row with the key has appeared since: the pass fails, and names it
     holdable = sql.SQL(" AND ").join(bad_text.fits(text, encoding) for text in texts)
     source.pg.execute(template("bad_text.sql", "discard_keys").format(changed=f.changed, fits=holdable))
 

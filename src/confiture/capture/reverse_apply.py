@@ -35,7 +35,7 @@ from confiture.sql import template
 
 
 def followed(context: Context, plan: Plan) -> tuple[Followed, ...]:
-    """What is applied in reverse, table by table."""
+    """The tables whose changes are applied in reverse."""
     jobs = {t.number: RunTable(t, context.schema, side="target") for t in plan.reverse}
     return tuple(Followed(item, (jobs[item.number],)) for item in captured(plan.reverse, context.schema))
 

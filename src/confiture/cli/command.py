@@ -18,10 +18,10 @@ from confiture.cli.help_texts import EXAMPLES, EXIT_CODES, PREFIXES
 #: The base class of usage errors. typer bundles click and exports no public name for it.
 UsageFault: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
-#: What stands for the value of an option, by the type of the value.
+#: The placeholder of the value of an option, by the type of the value.
 _METAVARS = {"int": "NUMBER", "float": "SECONDS", "str": "TEXT", "Path": "PATH", "file": "PATH", "path": "PATH"}
 _DATABASES = ("--source", "--target")
-#: What typer adds about the limits of a number; a value outside of them is explained when it is given.
+#: The text that typer adds about the limits of a number; a value outside of them is explained when it is given.
 _RANGE = re.compile(r"(?:; |(?<=\[))(?:-?[\d.]+<=)?x[<>]=-?[\d.]+(?:; )?")
 #: A default in parentheses, as typer prints words, or a number of seconds with a fraction of zero.
 _DEFAULT = re.compile(r"\[default: (?:\((.*)\)|(\d+)\.0)\]$")
@@ -55,7 +55,7 @@ def _plain_faults() -> Iterator[None]:
 
 
 def _metavar(option: Any, context: Any) -> str:
-    """What stands for the value of an option: a choice in full, else its kind in capital letters."""
+    """The placeholder of the value of an option: a choice in full, else its kind in capital letters."""
     if option.opts[0] in _DATABASES:
         return "DATABASE"
     shown = str(option.display_type(context)).strip("<>").removesuffix(" range")

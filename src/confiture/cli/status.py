@@ -155,13 +155,13 @@ def _height() -> int | None:
     return shutil.get_terminal_size().lines if sys.stdout.isatty() else None
 
 
-#: What empties a terminal, and moves its cursor to the first line.
+#: The sequence that empties a terminal, and moves its cursor to the first line.
 _CLEAR = "\x1b[2J\x1b[H"
 _COLOURS = {Severity.OK: "32", Severity.WARNING: "33", Severity.CRITICAL: "31;1", Severity.UNKNOWN: "35"}
 
 
 def _on_terminal() -> bool:
-    """Whether control sequences are obeyed; FORCE_COLOR says so too."""
+    """Whether to print control sequences: on a terminal, or if FORCE_COLOR is set."""
     return bool(os.environ.get("FORCE_COLOR")) or (sys.stdout.isatty() and os.environ.get("TERM") != "dumb")
 
 

@@ -9,7 +9,7 @@ import sys
 
 from confiture.errors import DataFailure
 
-#: What stands for the symbols of the output where the encoding lacks them.
+#: Replacements of the symbols of the output where the encoding lacks them.
 _SYMBOLS = {"✓": "OK", "✗": "FAILED", "→": "->", "≠": "!=", "…": "..."}
 _ERRORS = "confiture.symbols"
 

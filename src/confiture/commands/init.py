@@ -17,7 +17,7 @@ def variable(name: str) -> str:
 def init(project: Path, name: str, url: str | None) -> Path:
     """Create the environment of the source and the folder of the new schema. Existing files stay as they are.
 
-    The folder is made first: when the command ends at any point, the same command continues.
+    The folder is created first: when the command ends at any point, the same command continues.
 
     :param url: the address of the source; None for the variable of :func:`variable`.
     :returns: the file of the environment.
@@ -33,7 +33,7 @@ def init(project: Path, name: str, url: str | None) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         why = f"{folder}: {error.strerror}"
-        raise UsageError("The folder of the schema cannot be made", why=why, fix="name another --project") from None
+        raise UsageError("The folder of the schema cannot be created", why=why, fix="name another --project") from None
     return config.write_first_environment(project, name, url or f"${{{variable(name)}}}")
 
 
@@ -52,6 +52,5 @@ def _check(url: str) -> None:
         raise UsageError(
             "The address of the source contains a password",
             why="it would be stored in the file of the environment",
-            fix="leave out the password and store it in ~/.pgpass, or leave out --url and set the variable that "
-            "the file names",
+            fix="omit the password and store it in ~/.pgpass, or omit --url and set the variable that the file names",
         )

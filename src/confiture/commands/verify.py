@@ -50,8 +50,8 @@ def execute(
             repairs.refuse_uncaptured(run)
         plan = migrate.stored_plan(context)
         if run.state == CUTOVER:
-            return _verified_back(context, run, plan, where, report, repair=repair)
-        # What blocks the run is cleared only by a comparison that finds nothing, also after a kill just before that.
+            return _verified_in_reverse(context, run, plan, where, report, repair=repair)
+        # Only a comparison that finds nothing clears the reason that blocks the run, also after a kill just before.
         if run.state == VERIFIED and run.blocked_reason is None and not (again or repair):
             found = _last_result(context, plan)
             if found is not None:
@@ -70,7 +70,7 @@ def execute(
     return after, result
 
 
-def _verified_back(
+def _verified_in_reverse(
     context: Context, run: Run, plan: Plan, where: Endpoints, report: Path | None, *, repair: bool
 ) -> tuple[Run, Result]:
     """After the cutover, compare every row of the source with the target, for a rollback."""

@@ -26,7 +26,7 @@ from confiture.types import KeyRange, KeyValue, quoted
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """What is known of the row that could not be inserted; None for what could not be determined.
+    """The row that could not be inserted; None for a fact that could not be determined.
 
     :ivar place: the column, the constraint with its columns, or both.
     :ivar fix: how to proceed.

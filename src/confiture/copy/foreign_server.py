@@ -68,7 +68,7 @@ def create(
             sql.Identifier(name), _options(options)
         )
     )
-    let_in(tx, source, name, seen_as)
+    add_user_mapping(tx, source, name, seen_as)
 
 
 def security(source: Session) -> dict[str, str]:
@@ -116,7 +116,7 @@ def refresh(tx: Transaction, source: Session, name: str) -> None:
         tx.pg.execute(statement.format(sql.Identifier(name), sql.SQL(", ").join(changes)))
 
 
-def let_in(tx: Transaction, source: Session, name: str, seen_as: str | None) -> None:
+def add_user_mapping(tx: Transaction, source: Session, name: str, seen_as: str | None) -> None:
     """Create the user mapping unless it exists."""
     known = "SELECT 1 FROM pg_catalog.pg_user_mappings WHERE srvname = %s AND usename = current_user"
     if tx.pg.execute(known, (name,)).fetchone() is None:
@@ -124,7 +124,7 @@ def let_in(tx: Transaction, source: Session, name: str, seen_as: str | None) -> 
         _user_mapping(tx, name, str(user), source.pg.info.password)
 
 
-def shut_out(tx: Transaction, name: str) -> None:
+def drop_user_mapping(tx: Transaction, name: str) -> None:
     """Drop the user mapping, and the source's password with it."""
     tx.pg.execute(sql.SQL("DROP USER MAPPING IF EXISTS FOR CURRENT_USER SERVER {}").format(sql.Identifier(name)))
 

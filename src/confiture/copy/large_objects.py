@@ -21,7 +21,7 @@ from confiture.sql import load, template
 
 #: Bytes that are read and written with one call, and that one digest covers.
 PIECE_BYTES = 2**20
-#: What one transaction copies at most: the server holds a lock on each object until it commits.
+#: The most that one transaction copies: the server holds a lock on each object until it commits.
 OBJECTS_MOST, BYTES_MOST = 500, 64 * 2**20
 #: The largest OID.
 LAST_OID = 2**32 - 1
@@ -45,7 +45,7 @@ class LargeObject:
     content: str = ""
 
     def differing(self, other: LargeObject) -> Iterator[str]:
-        """What differs between both: content, owner, comment or privileges."""
+        """The differences between both: content, owner, comment or privileges."""
         if (self.size, self.content) != (other.size, other.content):
             yield "content"
         for name in ("owner", "comment", "privileges"):
@@ -101,7 +101,7 @@ def with_contents(tx: Transaction, found: Sequence[LargeObject]) -> list[LargeOb
     return [replace(o, content=digests[o.oid]) for o in found]
 
 
-# What was copied -----------------------------------------------------------------------------------
+# The record of the copy -----------------------------------------------------------------------------------
 
 
 def has_records(tx: Transaction, schema: str) -> bool:

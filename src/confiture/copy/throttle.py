@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 #: Seconds that a chunk takes under a rate limit: the load is even, and a changed limit takes effect soon.
 RATE_CHUNK_SECONDS = 2.0
-#: Seconds that a chunk is to take, judged by the speed of the chunk before it. What each chunk costs besides its rows
+#: Seconds that a chunk is to take, judged by the speed of the chunk before it. The cost of a chunk besides its rows
 #: is small then, and so is what a crash loses and what a pause waits for.
 CHUNK_SECONDS = 2.0
 #: Rows below which a slow chunk is not shortened further: it may have waited for a lock, and the next one may not.

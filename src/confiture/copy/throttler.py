@@ -47,7 +47,7 @@ class Log(Protocol):
 
 
 class Throttler:
-    """What one copy waits for, and what was reported of it.
+    """The reason for which one copy waits, and what was reported of it.
 
     :param streams: chunks that are copied at the same time.
     :param fixed: the operator has set the rows per chunk.
@@ -101,7 +101,7 @@ class Throttler:
 
     def copied(self, table: int, rows: int, seconds: float) -> None:
         """Count a chunk that has just been copied within ``seconds``."""
-        # What was copied is owed from the beginning of the chunk on; chunks that are copied together owe in turn.
+        # The limit counts these rows from the beginning of the chunk, those of chunks that are copied together in turn.
         since = max(self._since_owed, time.monotonic() - seconds)
         rate = self.limits.max_rate
         left = 0.0 if rate is None else max(0.0, self._owed - rate * (since - self._since_owed))

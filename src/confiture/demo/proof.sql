@@ -1,5 +1,5 @@
 -- name: tb_user
--- What every row must be, computed on the old database without the mapping.
+-- The rows as they must be, computed on the old database without the mapping.
 SELECT count(*), md5(string_agg(r::text, '|' ORDER BY id)) FROM (
     SELECT id, username AS login_name, name, CASE WHEN display_name IS NULL THEN name ELSE display_name END,
            settings_json::jsonb, created_at FROM tb_user) r
@@ -15,5 +15,5 @@ SELECT count(*), md5(string_agg(r::text, '|' ORDER BY id)) FROM (
     SELECT id, user_id, title, body, posted_at FROM tb_post) r
 
 -- name: actual
--- What a table of the new database holds.
+-- The rows of a table of the new database.
 SELECT count(*), md5(string_agg(r::text, '|' ORDER BY id)) FROM {} r

@@ -1,4 +1,4 @@
-"""What a type conversion may lose, and which columns can make a key: pure functions of the catalogs' columns."""
+"""The losses of a type conversion, and the columns that a key may have: pure functions of the catalogs' columns."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def _facts(
 
 
 def _relying(tx: Transaction, path: Sequence[str]) -> search_path.Relying | None:
-    """What in the expression relies on search_path. It is evaluated for a few rows, as the copy evaluates it."""
+    """The part of the expression that relies on search_path. It is evaluated for a few rows, as in the copy."""
     query = sql.SQL("SELECT pg_catalog.count(value) FROM (SELECT value FROM pg_temp.confiture_values LIMIT {}) v")
     return search_path.relying(tx, query.format(search_path.ROWS), path)
 

@@ -18,7 +18,7 @@ from confiture.types import TableRef, counted, quoted
 Privilege = tuple[str | None, str, bool]
 _Key = tuple[str, ...]
 
-#: What pg_identify_object calls a kind, and what statements call it.
+#: The name of a kind in pg_identify_object, and in statements.
 _KINDS = {
     "function": "ROUTINE",
     "procedure": "ROUTINE",
@@ -28,7 +28,7 @@ _KINDS = {
     "domain constraint": "CONSTRAINT",
     "table constraint": "CONSTRAINT",
 }
-#: What GRANT calls TABLE.
+#: The kinds that GRANT calls TABLE.
 _TABLES = ("table", "view", "materialized view", "foreign table")
 #: The objects that ALTER DEFAULT PRIVILEGES names, by their code in pg_default_acl.
 _DEFAULTS = {"r": "TABLES", "S": "SEQUENCES", "f": "ROUTINES", "T": "TYPES", "n": "SCHEMAS", "L": "LARGE OBJECTS"}
@@ -61,7 +61,7 @@ class Described:
 
     @property
     def statement_kind(self) -> str:
-        """What COMMENT, ALTER and SECURITY LABEL call it."""
+        """The name of its kind in COMMENT, ALTER and SECURITY LABEL."""
         return "COLUMN" if self.kind.endswith(" column") else _KINDS.get(self.kind, self.kind.upper())
 
     @property
@@ -76,7 +76,7 @@ class Described:
 
 @dataclass(frozen=True, slots=True)
 class DefaultPrivileges:
-    """What ALTER DEFAULT PRIVILEGES has set for the objects that a role creates.
+    """The privileges that ALTER DEFAULT PRIVILEGES has set for the objects that a role creates.
 
     :ivar schema: None for the whole database.
     :ivar kind: the code of pg_default_acl.
@@ -91,7 +91,7 @@ class DefaultPrivileges:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """What one database has.
+    """The objects and roles of one database.
 
     :ivar major: the version of its server, such as 18.
     """
@@ -247,7 +247,7 @@ def _of_object(source: Described, target: Described, roles: _KnownRoles) -> Iter
 
 
 def _granted(item: Described) -> str:
-    """What GRANT calls the kind of an object."""
+    """The kind of an object as GRANT calls it."""
     if item.kind in _TABLES:
         return "TABLE"
     return "FOREIGN SERVER" if item.kind == "server" else item.statement_kind

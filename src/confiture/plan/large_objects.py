@@ -1,4 +1,4 @@
-"""What the plan says about large objects: whether they can be copied, and copied back in a rollback. No I/O."""
+"""The plan of large objects: whether they can be copied, and copied back in a rollback. No I/O."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def refusals(source: Catalog, target: Catalog, chosen: str | None, options: Opti
     existing = target.identity.large_objects
     if chosen == "copy" and options.first and existing:
         yield (
-            f"the target has {counted(existing, 'large object')} already, whose OIDs may be those of the source's:"
+            f"the target has {counted(existing, 'large object')} already, which may have the OIDs of the source's:"
             " SELECT lo_unlink(oid) FROM pg_largeobject_metadata"
         )
 
 
 def missing(source: Catalog, target: Catalog, chosen: str | None) -> Iterator[str]:
-    """What the roles lack to copy the large objects, each with the statement that gives it."""
+    """The privileges that the roles lack to copy the large objects, each with its statement."""
     if chosen != "copy":
         return
     found = source.large_objects
@@ -48,8 +48,8 @@ def missing(source: Catalog, target: Catalog, chosen: str | None) -> Iterator[st
     for role in found.owners:
         if not target.roles.get(role, writer.superuser):
             yield (
-                f"{quoted(writer.role)} may not give the large objects of the target to {quoted(role)}, which owns"
-                f" them: {_membership([role], writer)}"
+                f"{quoted(writer.role)} may not make {quoted(role)} the owner of large objects"
+                f" of the target: {_membership([role], writer)}"
             )
 
 
@@ -71,7 +71,7 @@ def planned(source: Catalog, chosen: str | None) -> LargeObjectPlan | None:
 
 
 def notes(source: Catalog, chosen: str | None, *, capture: bool) -> Iterator[str]:
-    """What a reader of the plan has to know about them."""
+    """Notes about them for the reader of the plan."""
     number = source.identity.large_objects
     if chosen == "leave" and number:
         yield f"{counted(number, 'large object')} of the source are not copied"

@@ -33,5 +33,5 @@ def notes(target: Catalog, refreshed: tuple[TableRef, ...]) -> Iterator[str]:
 
 
 def _ordered(target: Catalog) -> list[MaterializedView]:
-    # A view that was replaced may read a later one. What a view reads is read by its readers too, so they have more.
+    # A view that was replaced may read a later one. A reader of a view also reads what that view reads, so it has more.
     return sorted(target.materialized_views, key=lambda v: len(v.reads))

@@ -657,7 +657,7 @@ def _yaml(text: str) -> str:
 
 
 def _slower_as_text(table: TablePlan) -> str | None:
-    """What makes postgres_fdw, which transfers text, slower than COPY in binary format; None if it is not slower."""
+    """Why postgres_fdw, which transfers text, is slower than COPY in binary format; None if it is not slower."""
     if table.estimate_bytes < WEIGHED_BYTES or table.format != "binary":
         return None
     if len(table.columns) > FDW_COLUMNS_MOST:

@@ -43,4 +43,4 @@ class Pooler(Protocol):
         """Redirect connections to the new database, durably: also after a restart of the pooler."""
 
     def resume(self) -> None:
-        """Let transactions continue, in the database that the pooler now leads to. No effect if it is not paused."""
+        """Let transactions continue, in the database that the pooler now points to. No effect if it is not paused."""

@@ -32,7 +32,7 @@ DEFAULT_PORT = 5432
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """The database that a pool leads to. ``host`` is None for the pooler's default Unix socket."""
+    """The database that a pool points to. ``host`` is None for the pooler's default Unix socket."""
 
     host: str | None
     port: int

@@ -30,7 +30,7 @@ CLOSING_SECONDS = 10.0
 class PgBouncer:
     """One pool of a PgBouncer whose configuration file can be written from this machine.
 
-    :param to: the database that the pool leads to after :meth:`repoint`.
+    :param to: the database that the pool points to after :meth:`repoint`.
     """
 
     def __init__(self, pool: Pool, to: Address) -> None:
@@ -70,7 +70,7 @@ class PgBouncer:
             )
 
     def leads_to(self, like: Database) -> Database:
-        """The database that the pool leads to now, with the role and password of ``like``."""
+        """The database that the pool points to now, with the role and password of ``like``."""
         given = conninfo_to_dict(like.conninfo)
         for name in ("host", "hostaddr", "port", "dbname"):
             given.pop(name, None)
@@ -167,7 +167,7 @@ class PgBouncer:
         status = self._status()
         if _address(status) != self._to:
             raise CutoverUnfinished(
-                f"pool {self._pool} does not lead to the database that is serving yet",
+                f"pool {self._pool} does not point to the database that is serving yet",
                 why=f"after RELOAD it still points to {_address(status)}; in {entry.path} it points to {self._to}",
                 fix="check PgBouncer's log, correct its configuration, then run the same command again",
             )

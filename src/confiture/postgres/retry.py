@@ -45,7 +45,7 @@ def retryable(error: BaseException) -> bool:
 
 
 def _notices(deadline: float) -> Callable[[tenacity.RetryCallState], None]:
-    """What to do before each repetition: log it, and print once what the retry waits for when it takes long."""
+    """Called before each repetition: log it, and print once the reason of a retry that takes long."""
     printed = False
 
     def before_sleep(state: tenacity.RetryCallState) -> None:
@@ -62,7 +62,7 @@ def _notices(deadline: float) -> Callable[[tenacity.RetryCallState], None]:
 
 
 def _cause(error: BaseException) -> str:
-    """What a retry waits for, on one line without secrets."""
+    """The reason of a retry, on one line without secrets."""
     if isinstance(error, CannotConnect):
         return f"a connection ({error.what}: {error.why})".replace("\n", " ")
     text = " ".join(redact(str(error)).split())

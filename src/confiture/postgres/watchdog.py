@@ -78,7 +78,7 @@ class Watched(psycopg.Connection[tuple[Any, ...]]):
     _peer: _Peer
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
-        """Wait for the server, and say so. Called for each row of a COPY, so it does no more."""
+        """Mark the connection as waiting, and wait. Called for each row of a COPY, so it does no more."""
         self.waits = True
         try:
             return _wait(self, gen, interval, timeout)
@@ -118,7 +118,7 @@ def _look() -> None:
         silent: set[tuple[str, int, str]] = set()
         found: set[_Peer] = set()
         for connection in list(_watched):
-            # Closed meanwhile: there is nothing left to shut.
+            # It was closed in between: nothing is left to shut.
             with contextlib.suppress(psycopg.Error, OSError):  # TimeoutError is an OSError
                 if connection.waits and _is_stalled(connection, silent):
                     found.add(connection._peer)

@@ -101,7 +101,7 @@ class Unit:
         self._leave(entry, commits=not read_only)
 
     def _leave(self, entry: _Open, *, commits: bool = False) -> None:
-        with self._lock:  # a cancellation under way ends first, so that it cannot reach the COMMIT
+        with self._lock:  # a cancellation that is in progress ends first, so that it cannot reach the COMMIT
             self._open.remove(entry)
             self._commits |= commits
         if entry.doubtful:
@@ -255,7 +255,7 @@ def yielding(session: Session) -> Iterator[None]:
         yield
         return
     unit = Unit(session.database)
-    # What is asked of a unit within another is asked of the outer one.
+    # A request to a unit within another is a request to the outer one.
     with enrolling(unit.enrolled, outermost=True) as outer:
         if not outer:
             yield

@@ -53,7 +53,7 @@ class RunSummary(Document):
 
 
 class RehearsalResult(TypedDict):
-    """What a cutover or rollback that began now would meet; durations in seconds.
+    """The outcome of a cutover or rollback that began now; durations in seconds.
 
     :ivar expected_write_pause: from the moment the lock is acquired.
     :ivar complete: whether every part was measured.
@@ -72,13 +72,13 @@ class RehearsalResult(TypedDict):
 
 
 class CommandResult(TypedDict):
-    """What a command adds to the run.
+    """The values that a command adds to the run.
 
     :ivar rows_copied: ``migrate``: rows copied by this command.
     :ivar rows_applied: ``follow``: rows applied by this command.
     :ivar limits: ``throttle``: the limits that apply from now on.
     :ivar application_url: ``cutover`` and ``rollback``: the database for the application, without a password.
-    :ivar rehearsal: ``--dry-run``: what a cutover or rollback that began now would meet.
+    :ivar rehearsal: ``--dry-run``: the outcome of a cutover or rollback that began now.
     """
 
     rows_copied: NotRequired[Count]
@@ -89,7 +89,7 @@ class CommandResult(TypedDict):
 
 
 class RunDocument(RunSummary, CommandResult):
-    """What the commands that change a run print with --format json."""
+    """The output of commands that change a run, with --format json."""
 
 
 class VerificationResult(TypedDict):
@@ -109,13 +109,13 @@ class VerificationResult(TypedDict):
 
 
 class VerificationDocument(RunSummary):
-    """What verify and run print with --format json."""
+    """The output of verify and run with --format json."""
 
     verification: VerificationResult
 
 
 class PlanDocument(Document):
-    """What plan and --dry-run print with --format json. The other keys are those of the plan.
+    """The output of plan and --dry-run with --format json. The other keys are those of the plan.
 
     :ivar hash: identifies the plan.
     :ivar blockers: sessions that setup would wait for now.
@@ -135,14 +135,14 @@ class PreviewRow(TypedDict):
 
 
 class PreviewDocument(Document):
-    """What preview prints with --format json."""
+    """The output of preview with --format json."""
 
     table: str
     rows: Sequence[PreviewRow]
 
 
 class BuildDocument(Document):
-    """What build --apply and --output print with --format json.
+    """The output of build --apply and --output with --format json.
 
     :ivar database: that was built.
     :ivar output: the file that was written.

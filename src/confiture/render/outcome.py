@@ -50,7 +50,7 @@ def as_json(run: Run, following: Sequence[str]) -> RunSummary:
 
 
 def text(run: Run, said: str, following: Sequence[str], *more: str, refused: bool = False) -> str:
-    """What was done, further lines, and the next command.
+    """The work that was done, further lines, and the next command.
 
     :param refused: an error follows, which contains what to do next.
     """

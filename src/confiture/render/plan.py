@@ -70,7 +70,7 @@ def table_list(plan: Plan) -> str:
 def summary(
     plan: Plan, *, captured: bool, blockers: Sequence[Blocker], following: str, created: str | None = None
 ) -> str:
-    """What a reader has to know before the run; a reason that is equal for many tables is printed once.
+    """The summary for the reader before the run; a reason that is equal for many tables is printed once.
 
     :param captured: whether the application's writes are captured.
     :param blockers: sessions that setup would wait for now.

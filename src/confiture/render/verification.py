@@ -20,7 +20,7 @@ _TITLES = {
 
 
 def text(result: Result) -> str:
-    """What agrees, what does not, and the first differences. Of many tables, those that are equal are one line."""
+    """The checks that pass or fail, and the first differences. Of many tables, those that are equal are one line."""
     names = without_public([t.target for t in result.tables])
     counts = all(t.source_rows == t.target_rows for t in result.tables)
     lines = [f"{_mark(counts)} Row counts {'match' if counts else 'differ'}"]

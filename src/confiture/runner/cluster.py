@@ -62,7 +62,7 @@ class Cluster:
             if not threads:
                 raise Refused(
                     f"the Dask cluster at {address} has no workers",
-                    why="a task would wait for ever",
+                    why="a task would wait indefinitely",
                     fix=f"start one: dask worker {address}; nothing was copied",
                 )
             self._refuse_unfit()

@@ -44,7 +44,7 @@ class Backends:
 
 @dataclass
 class Context:
-    """What a step works with in one process: the facts of the run, a session on both sides, and whether to continue.
+    """The means of a step in one process: the facts of the run, a session on both sides, and whether to continue.
 
     :ivar facts: all that another process needs in order to work for this runner.
     :ivar pulse: the heartbeat's server process: it shows that this runner is alive while its sessions reconnect.
@@ -238,7 +238,7 @@ def reading(session: Session, lock: sql.Composable) -> Iterator[Transaction]:
     """A reading transaction on the source: lock, then snapshot (docs/invariants.md, I-2.1).
 
     :param lock: the tables to hold in ACCESS SHARE, as SQL. An older snapshot would see a table
-        that was rewritten meanwhile as empty.
+        that was rewritten in between as empty.
     :raises GaveWay: when the application waited for its locks, or for those of a transaction beside it;
         :func:`confiture.postgres.retry.repeated` repeats it.
     """

@@ -1,4 +1,4 @@
-"""Journaled steps: begun, done, resumed. Where a step acts on the target only, act and mark are one commit."""
+"""Resumable steps: begun, done, resumed. Where a step acts on the target only, act and mark are one commit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every process that works for a run needs to know, as values that can be sent to another process."""
+"""The facts that every process of a run needs, as values that can be sent to another process."""
 
 from __future__ import annotations
 

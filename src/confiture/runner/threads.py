@@ -60,7 +60,7 @@ class Threads(Generic[K, R]):
         self._sides = sides
         self._most = most
         self._record = record
-        self._meanwhile = meanwhile
+        self._meanwhile = meanwhile  # wording: the parameter
         self._pool = ThreadPoolExecutor(most, role)
         self._opened: list[_Sessions] = []
         self._idle: list[_Sessions] = []

@@ -57,8 +57,8 @@ def next_state(state: str, trigger: str) -> str:
     except MachineError:
         legal = ", ".join(e.trigger for e in EDGES if e.source == state) or "nothing: the run has ended"
         raise Refused(
-            f"a run in state {state} does not take `{trigger}`",
-            why=f"from {state} it takes: {legal}",
+            f"a run in state {state} does not accept `{trigger}`",
+            why=f"from {state} it accepts: {legal}",
             fix="see its state: confiture status",
         ) from None
     if not moved:

@@ -1,4 +1,4 @@
-"""What runs in a worker process: the tasks of a runner, in sessions that are kept from one task to the next.
+"""The code of a worker process: it runs the tasks of a runner, in sessions that are kept from one task to the next.
 
 A worker process acts under the epoch of its runner. Its server processes are recorded with those of the runner before
 they lock anything, so that a takeover ends them too, and each of its writing transactions checks that its runner has
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[T]):
-    """What a task returned or raised. It can be pickled, with the cause of an error.
+    """The result of a task, or the error that it raised. It can be pickled, with the cause of an error.
 
     :ivar said: the lines that the task reported.
     """
@@ -45,7 +45,7 @@ class Outcome(Generic[T]):
     said: tuple[str, ...] = ()
 
     def result(self) -> T:
-        """What the task returned.
+        """The result of the task.
 
         :raises ConfitureError: what the task raised, as ``psycopg.Error``.
         """
@@ -115,7 +115,7 @@ def perform(facts: RunFacts, task: Callable[..., T], *arguments: object) -> Outc
 
 
 def attempt(context: Context, task: Callable[..., T], *arguments: object) -> Outcome[T]:
-    """What a task returns, or the error that it raises."""
+    """The result of a task, or the error that it raises."""
     try:
         return Outcome(task(context, *arguments))
     except (ConfitureError, psycopg.Error) as error:

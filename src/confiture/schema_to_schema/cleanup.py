@@ -154,7 +154,7 @@ def _drop_target(context: Context, tx: Transaction) -> None:
         reverse.remove(tx, context.schema, plan_from_json(run.plan))
     fdw = (run.fdw if run is not None else None) or {}
     if fdw and not fdw.get("problem"):
-        foreign_server.shut_out(tx, context.schema)
+        foreign_server.drop_user_mapping(tx, context.schema)
         tx.pg.execute(sql.SQL("DROP SERVER {}").format(schema))
         if fdw.get("extension"):
             _drop_extension(tx)

@@ -1,4 +1,4 @@
-"""What one task of the copy does: one chunk, with the errors of its rows named. It runs in any worker."""
+"""One task of the copy: one chunk, with the errors of its rows named. It runs in any worker."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from confiture.types import KeyRange, KeyValue, named_key, shell_word
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """What became of a chunk.
+    """The outcome of a task.
 
     :ivar rows: copied by the task; None when it did not copy the chunk.
     :ivar seconds: of the task.
@@ -38,7 +38,7 @@ class Copied:
 
 
 def copy_chunk(context: Context, job: RunTable, chunk: Chunk, rows: int | None) -> Copied:
-    """Copy a chunk, with its checkpoint. What is not copied of it is in the journal as chunks that are not done.
+    """Copy a chunk, with its checkpoint. The part that is not copied is in the journal as chunks that are not done.
 
     :param rows: the most to copy; None for all rows of the chunk.
     """
@@ -95,7 +95,7 @@ def _failed(context: Context, job: RunTable, chunk: Chunk | None, error: psycopg
         return Blocked(
             f"a table of the plan does not exist any more while {doing}",
             why=str(error.diag.message_primary),
-            fix="restore it with its rows, or omit it from the mapping and run again with that",
+            fix="restore it with its rows, or omit it in the mapping, and give the mapping again",
             step=f"migrate --mapping FILE --restart-table {shell_word(str(job.table.target))}",
         )
     if chunk is None and isinstance(error, bad_text.BadText):

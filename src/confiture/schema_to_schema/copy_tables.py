@@ -1,8 +1,8 @@
 """The copy of the tables by the workers of a command: what each of them does next.
 
 The runner decides, and the journal is the only truth: a chunk is recorded before it is given to a worker, and is done
-when the journal says so. Chunks are planned a few at a time, and with a rate that is measured, so that each takes a few
-seconds.
+when the journal has it as done. Chunks are planned a few at a time, and with a rate that is measured, so that each takes
+a few seconds.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class CopyTables:
         self._throttler.end()
         return self._copied
 
-    # What to do next -------------------------------------------------------------------------------
+    # The next tasks --------------------------------------------------------------------------------
 
     def _give(self) -> None:
         """Give the workers as many tasks as they may have."""
@@ -203,7 +203,7 @@ class CopyTables:
             self._reload(table)
         return done
 
-    # What has been done ----------------------------------------------------------------------------
+    # The results -----------------------------------------------------------------------------------
 
     def _collect(self, seconds: float) -> None:
         """Take the results of the tasks that have ended; wait for the first one."""

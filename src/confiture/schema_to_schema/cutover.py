@@ -148,7 +148,7 @@ def drain(follower: Follower) -> None:
     draining = follow.Draining(follower.context)
     while True:
         made = follow.one_pass(follower, record_changed=True)
-        # As many changes as a pass has applied may have been logged meanwhile.
+        # As many changes as a pass has applied may have been logged since.
         if made.keys <= follow.SMALL_BACKLOG or draining.is_done(made, made.keys):
             return
         follower.context.check_lease()

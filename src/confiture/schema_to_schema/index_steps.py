@@ -64,8 +64,8 @@ def _name(item: DeferredIndex) -> str:
     return f"{item.kind} {item.name} on {item.table}"
 
 
-#: What steps that attach an index to its parent's exclude each other with. Two sessions that attach the last index of
-#: one partitioned table and the last but one of the table above leave the index of the table above invalid.
+#: The name under which steps that attach an index to its parent's exclude each other. Two sessions that attach the last
+#: index of one partitioned table and the last but one of the table above leave the index of the table above invalid.
 _ATTACHED = TableRef("", "attached indexes")
 _Act = Callable[[Context, Transaction, AnyDeferred], None]
 

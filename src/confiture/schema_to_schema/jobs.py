@@ -50,7 +50,7 @@ def pool(
     wanted = permitted(context, wanted, free_connections.WORKER, say=asked is not None)
     if wanted <= 1:
         return Here(context)
-    context.progress.say(f"{wanted} worker processes copy")
+    context.progress.say(f"copying with {wanted} worker processes")
     return Processes(context, wanted, TASKS)
 
 
@@ -70,7 +70,7 @@ def _cluster(context: Context, executor: str, asked: int | None) -> Pool:
         raise UsageError(
             f"there is no executor {executor!r}",
             why="an executor is dask=ADDRESS, with the address of a scheduler",
-            fix="for example --executor dask=tcp://scheduler:8786; without the option, this machine copies",
+            fix="for example --executor dask=tcp://scheduler:8786; without the option, this machine runs the jobs",
         )
     try:
         from confiture.runner.cluster import Cluster  # an optional dependency

@@ -36,7 +36,7 @@ _CATALOGS = (TableRef("pg_catalog", "pg_largeobject"), TableRef("pg_catalog", "p
 
 @dataclass(frozen=True, slots=True)
 class _Changes:
-    """What changed in a range of OIDs since it was copied.
+    """The changes in a range of OIDs since it was copied.
 
     :ivar ours: the objects among ``changed`` that the run has written to the other side before.
     """

@@ -1,7 +1,7 @@
 """Between the chunks of a copy: logs are compacted, and changes are applied to tables that are already copied.
 
-The log of a table that is still copied may only be compacted: a stale chunk could overwrite or resurrect what a
-pass brought over (docs/invariants.md, I-5.6). A lock on the source excludes compaction and catch-up from each other
+The log of a table that is still copied may only be compacted: a stale chunk could overwrite or resurrect rows that a
+pass has applied (docs/invariants.md, I-5.6). A lock on the source excludes compaction and catch-up from each other
 (I-5.7).
 """
 

@@ -67,7 +67,7 @@ def _copy(
         runs.unblock(tx, context.run_id)
         if server is not None and reads_by_fdw:
             foreign_server.refresh(tx, context.source, server)
-            foreign_server.let_in(tx, context.source, server, run.options.get("seen_as"))
+            foreign_server.add_user_mapping(tx, context.source, server, run.options.get("seen_as"))
     if server is not None and reads_by_fdw:
         foreign_session.prepare(context, server)
     fixed = run.options.get("chunk_rows") is not None
@@ -77,7 +77,7 @@ def _copy(
     if server is not None:
         # Durable: the foreign server has no credentials. They are needed again only when a table is copied again.
         with context.fenced("copy.credentials_removed") as tx:
-            foreign_server.shut_out(tx, server)
+            foreign_server.drop_user_mapping(tx, server)
     return copied
 
 

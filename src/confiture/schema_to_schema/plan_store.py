@@ -403,7 +403,7 @@ def _named(names: Sequence[str], known: Sequence[TableRef]) -> frozenset[TableRe
         meant = {t for t in known if _is_called(t, name)}
         if len(meant) != 1:
             tables = ", ".join(sorted({str(t) for t in meant or known}))
-            what = f"the plan has no table {name}" if not meant else f"which table {name}?"
+            what = f"the plan has no table {name}" if not meant else f"the plan has several tables {name}"
             raise UsageError(what, why=f"it has {tables}", fix="specify it as schema.table")
         found |= meant
     return frozenset(found)

@@ -36,7 +36,7 @@ TargetAct = Callable[[Context, Transaction], None]
 
 #: Seconds between two reports of the index builds.
 WATCH_SECONDS = 30.0
-#: What the refreshes of views exclude each other with.
+#: The name under which the refreshes of views exclude each other.
 _VIEWS = TableRef("", "materialized views")
 
 

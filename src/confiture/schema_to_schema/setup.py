@@ -65,7 +65,7 @@ def identity_in(session: Session) -> Identity:
 
 
 def missing_privileges(source: Identity, target: Identity | None, database: Database) -> list[str]:
-    """What the roles lack on the databases themselves, each reason with its statement.
+    """The privileges that the roles lack on the databases themselves, each reason with its statement.
 
     :param target: None while ``database`` does not exist, which is then to be created.
     """
@@ -155,9 +155,9 @@ def _other_setup(session: Session, target: Database) -> Held:
         " (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())",
         (_INSTALL_LOCK,),
     ).fetchone()
-    pid = row[0] if row is not None else "not running any more"
+    pid = row[0] if row is not None else "no longer running"
     return Held(
-        f"another setup of {target.name} is under way",
+        f"another setup of {target.name} is running",
         why=f"it has been running for {EXCLUSIVE_SECONDS} s or more; its server process is {pid}",
         fix="wait for it; if it is frozen, run SELECT pg_terminate_backend(...) on the target's server",
     )

@@ -1,4 +1,4 @@
-"""What a cutover and a rollback share: direction, point of no return, and the pooler in front of the application.
+"""The parts that a cutover and a rollback share: direction, point of no return, the pooler before the application.
 
 The point of no return is the commit that closes the side which is serving. Whether it is past is read from that side's
 write block, never from a record (docs/invariants.md, I-8.8).

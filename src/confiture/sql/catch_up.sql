@@ -1,6 +1,6 @@
 -- The statements of catch-up, in both directions (capture/apply.py, capture/reverse_apply.py).
 -- {log}: the log of a table on the side where the application writes. {changed}: the temporary table on that side with
--- the changed keys of a pass. {keys}: the temporary table with the same keys, cast, on the side that is kept fresh.
+-- the changed keys of a pass. {keys}: the temporary table with the same keys, cast, on the side that passes keep up to date.
 
 -- name: lock_passes
 -- One session at a time works on the logs of a run (I-5.7). LOCK TABLE takes no snapshot, so that the snapshot of a pass

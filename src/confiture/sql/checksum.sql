@@ -43,7 +43,7 @@ hashint4extended({seed}, h)
 ('x' || left(md5(({seed})::text || h::text), 16))::bit(64)::bigint
 
 -- name: probe
--- What a row of literals would add to the sums.
+-- The numbers that a row of literals would add to the sums.
 SELECT {first}, {second} FROM (SELECT {hash} AS h OFFSET 0) hashed
 
 -- name: range_sum

@@ -13,7 +13,7 @@ WITH RECURSIVE root AS MATERIALIZED (
     SELECT m.root, i.inhrelid, c.relkind FROM member m JOIN pg_inherits i ON i.inhparent = m.oid
     JOIN pg_class c ON c.oid = i.inhrelid WHERE m.relkind = 'p'
 ), needed AS (
-    -- What the run's views and the types of the columns depend on, transitively. Objects of the server itself are not in
+    -- Everything that the run's views and the column types depend on, transitively. Objects of the server itself are not in
     -- pg_depend. A function whose body is a string depends on each function that its body names.
     SELECT r.oid AS root, 'pg_type'::regclass::oid AS class, a.atttypid AS object
     FROM root r JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped

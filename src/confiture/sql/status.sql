@@ -4,7 +4,7 @@ SELECT clock_timestamp(), current_setting('server_version'),
        to_regclass('confiture.run') IS NOT NULL, to_regclass('confiture.migration') IS NOT NULL
 
 -- name: runs
--- Every run of this target: the one that is not over first, then the newest. What an older journal lacks is read through
+-- Every run of this target: the one that is not over first, then the newest. The columns that an older journal lacks are read through
 -- jsonb.
 SELECT r.id, r.state, r.state_since, r.started_at, r.source_name, r.source_conninfo, r.source_identity,
        r.target_name, r.blocked_reason,
@@ -31,7 +31,7 @@ SELECT r.id, r.state, r.state_since, r.started_at, r.source_name, r.source_conni
 FROM confiture.run r ORDER BY r.state IN ('cleaned', 'aborted'), r.state_since DESC
 
 -- name: runner
--- Who runs the run, or ran it last. It is gone when none of its recorded server processes runs any more: a pid is
+-- The process that runs the run, or ran it last. It is gone when none of its recorded server processes runs any more: a pid is
 -- always shown, when it started only to those who may see it. A standby does not see the primary's processes.
 SELECT r.host, r.pid, r.tool_version, r.command, r.heartbeat_at, r.ended_at, r.ended_why,
        extract(epoch FROM clock_timestamp() - r.heartbeat_at)::float8 AS silent,
@@ -51,7 +51,7 @@ SELECT extract(epoch FROM clock_timestamp() - at)::float8, at FROM (
 WHERE kind = 'pause'
 
 -- name: throttle
--- What the last runner waits for, since when and for how many seconds; all NULL when it does not wait. Read through
+-- The reason for which the last runner waits, since when and for how many seconds; all NULL when it does not wait. Read through
 -- jsonb, because an older journal does not have the columns.
 SELECT w.reason, w.since, extract(epoch FROM clock_timestamp() - w.since)::float8 AS seconds
 FROM confiture.runner r, LATERAL (
@@ -127,7 +127,7 @@ WHERE v.run_id = %(run)s AND (v.purpose = 'verify' OR v.purpose = 'cutover' AND 
 ORDER BY v.number DESC LIMIT 1
 
 -- name: errors
--- What went wrong in the last 24 hours, the newest first: facts of their own, and what ended a command otherwise.
+-- The errors of the last 24 hours, the newest first: facts of their own, and otherwise the end of a command.
 SELECT at, kind, text FROM (
     SELECT e.at, e.kind, coalesce(
         CASE e.kind WHEN 'bad row' THEN format('%%s: %%s', e.detail ->> 'table', e.detail ->> 'message')

@@ -292,7 +292,7 @@ class RunReport:
 
 
 class StatusDocument(TypedDict):
-    """What status prints with --format json.
+    """The output of status with --format json.
 
     :ivar schema_version: raised when a field is removed or changes its meaning; fields may be added.
     :ivar generated_at: by the target's clock.

@@ -203,7 +203,7 @@ def _of_absence(facts: Facts, runner: RunnerReport, left: str | None) -> Reasons
         ended = f"follow ended {_ago(runner.absent_seconds)} ago: {for_people(runner.ended_why or '')}"
         return [], [ended] if failed and facts.blocked is None else []
     since = f"{runner.command} ended {_ago(runner.absent_seconds)} ago" if runner.command else "none has started"
-    # What blocks the run is another reason of the same report.
+    # The reason that blocks the run is in the same report.
     explained = runner.ended_why in (None, "finished") or facts.blocked is not None
     why = "" if explained else f": {for_people(runner.ended_why or '')}"
     reason = f"{left} and no command is running; {since}{why}"
@@ -219,7 +219,7 @@ def _follow_failed(runner: RunnerReport) -> bool:
 def _of_obstacles(
     facts: Facts, runner: RunnerReport, tables: Sequence[TableReport], verification: VerificationReport
 ) -> Reasons:
-    """What prevents the next command from succeeding."""
+    """The reasons for which the next command cannot succeed."""
     critical, warning = [], []
     if facts.blocked and runner.alive:
         # It was stored when an earlier command ended; a command that finds it again stores it again.
@@ -308,7 +308,7 @@ def undo(facts: Facts, runner: RunnerReport, naming: Naming) -> str:
     return "rollback (nothing written since is lost)" if back["possible"] else f"not possible: {back['why']}"
 
 
-# What comes next -------------------------------------------------------------------------------------
+# The next command -------------------------------------------------------------------------------------
 
 
 def next_step(
@@ -319,7 +319,7 @@ def next_step(
     described: list[StepReport] = [
         {"action": action, "command": None if step is None else naming.command(step)} for action, step in steps
     ]
-    hint = "the password is left out: set PGPASSFILE or PGPASSWORD" if naming.left_out and steps[0][1] else None
+    hint = "the password is omitted: set PGPASSFILE or PGPASSWORD" if naming.left_out and steps[0][1] else None
     return {**described[0], "alternatives": described[1:], "hint": hint}
 
 

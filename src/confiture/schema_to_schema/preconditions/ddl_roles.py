@@ -1,7 +1,7 @@
 """Roles that the target's DDL names, and that the role executing it lacks or may not use: all of them at once.
 
 The server itself decides what is missing: each statement is executed in a savepoint, and again with CURRENT_USER in
-place of a role that it rejects. What else fails there is not reported; the build reports it once the roles exist.
+place of a role that it rejects. Any other failure there is not reported; the build reports it once the roles exist.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _NAMED = re.compile(r"[\"“„«»]\s?(.+?)\s?[\"”“»«]$|[\"“„«»]\s?
 _BEFORE_NAME = frozenset({"foreign", "materialized", "table", "view", "if", "exists", "only"})
 
 
-#: What stands for a role, and begins a name of one only in quotes.
+#: Words that stand for a role, and that a name of a role may only contain in quotes.
 _NO_ROLES = frozenset({"public", "current_user", "session_user", "current_role", "group"})
 
 
 class _Roles:
-    """What is found; each list in the order of the DDL."""
+    """The findings; each list in the order of the DDL."""
 
     def __init__(self, tx: Transaction, role: Identity, *, here: bool) -> None:
         self.pg = tx.pg
@@ -108,7 +108,7 @@ class _Roles:
             self.owners.append((row[0], name))
 
     def reasons(self) -> Iterator[str]:
-        """What is missing on the target's server, with the statements."""
+        """The roles and privileges that the target's server lacks, with the statements."""
         me = quoted(self.role.role)
         for schema in self.closed:
             name = quoted(schema)
