@@ -1,8 +1,8 @@
 """The copy of the tables by the workers of a command: what each of them does next.
 
 The runner decides, and the journal is the only truth: a chunk is recorded before it is given to a worker, and is done
-when the journal has it as done. Chunks are planned a few at a time, and with a rate that is measured, so that each takes
-a few seconds.
+when the journal has it as done. Chunks are planned a few at a time, and with a rate that is measured, so that each
+takes a few seconds.
 """
 
 from __future__ import annotations
