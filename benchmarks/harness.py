@@ -274,7 +274,7 @@ class Run:
 
     def setup(self) -> None:
         """Create the new schema, and capture on the source."""
-        commands.setup.execute(self.where, self.choices, {}, self.progress)
+        commands.setup.execute(self.where, self.choices, self.progress)
 
     def migrate(self) -> None:
         """Copy and catch up."""

@@ -304,6 +304,13 @@ class Table:
         """The column of that exact name."""
         return next((c for c in self.columns if c.name == name), None)
 
+    def known_column(self, name: str) -> Column:
+        """The column of that exact name, which an index or the plan of the table has named.
+
+        :raises KeyError: when the table has no such column.
+        """
+        return {c.name: c for c in self.columns}[name]
+
     @property
     def estimated_rows(self) -> int:
         """The estimated number of rows, from the statistics, or from the size if there are none."""

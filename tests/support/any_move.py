@@ -80,7 +80,7 @@ class AnyMove:
 
     def setup(self, **choices: Any) -> None:
         """Run setup with the mapping."""
-        commands.setup.execute(self.where, self._choices(choices), {}, Silent())
+        commands.setup.execute(self.where, self._choices(choices), Silent())
 
     def migrate(self) -> int:
         """Run migrate. Returns the number of rows copied."""

@@ -146,7 +146,7 @@ class LiveRun:
 
     def setup(self, **wanted: object) -> None:
         choices = self.chosen(capture=wanted.pop("capture", None))
-        commands.setup.execute(self.where, choices, wanted, self.progress)
+        commands.setup.execute(self.where, choices, self.progress, **wanted)  # type: ignore[arg-type]
 
     def chosen(self, **choices: object) -> RunOptions:
         """The options of the run, with some of them replaced."""

@@ -33,7 +33,7 @@ def migrate(
     After a signal or a crash, the same command continues at its last checkpoint.
     """
     where = options.where(target, source, project)
-    chosen = options.choices(mapping, chunk_rows, strategy, fdw_threshold, None, restart_table)
+    chosen = options.run_options(mapping, chunk_rows, strategy, fdw_threshold, None, restart_table)
     throttle = Throttle(max_rate, max_replica_lag, max_backlog)
     chosen = replace(chosen, jobs=jobs, executor=executor, index_jobs=index_jobs, throttle=throttle)
     if dry_run:

@@ -250,7 +250,7 @@ def confirm(name: str, what: str, yes: bool, option: str = "--yes", details: Seq
         )
 
 
-def choices(
+def run_options(
     mapping: MappingFile,
     chunk_rows: ChunkRows,
     strategy: ChosenStrategy,

@@ -33,7 +33,7 @@ def plan(
 
     The summary contains what blocks a rollback, what is copied under the lock of the cutover, and the next command.
     """
-    chosen = options.choices(
+    chosen = options.run_options(
         mapping,
         chunk_rows,
         strategy,

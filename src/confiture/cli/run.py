@@ -34,7 +34,7 @@ def run(
 ) -> None:
     """Run setup, migrate and verify; stop before the cutover."""
     where = options.where(target, source, project)
-    chosen = options.choices(
+    chosen = options.run_options(
         mapping,
         chunk_rows,
         strategy,
@@ -47,7 +47,7 @@ def run(
     throttle = Throttle(max_rate, max_replica_lag, max_backlog)
     chosen = replace(chosen, jobs=jobs, executor=executor, index_jobs=index_jobs, throttle=throttle)
     with progress.Reporter() as reporter:
-        commands.setup.execute(where, chosen, {}, reporter)
+        commands.setup.execute(where, chosen, reporter)
         commands.migrate.execute(where, chosen, reporter)
         after, result = commands.verify.execute(where, report, False, reporter, jobs=jobs)
     finish(where, after, result, report, format)

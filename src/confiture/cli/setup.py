@@ -39,7 +39,7 @@ def setup(
     The target database is created if it does not exist.
     """
     where = options.where(target, source, project)
-    chosen = options.choices(
+    chosen = options.run_options(
         mapping,
         chunk_rows,
         strategy,
@@ -52,9 +52,10 @@ def setup(
     if dry_run:
         show(where, chosen, format, accept_fsync_off=accept_fsync_off)
         return
-    wanted = {"encoding": encoding, "locale": locale, "accept_fsync_off": accept_fsync_off}
     with progress.Reporter() as reporter:
-        run = commands.setup.execute(where, chosen, wanted, reporter)
+        run = commands.setup.execute(
+            where, chosen, reporter, encoding=encoding, locale=locale, accept_fsync_off=accept_fsync_off
+        )
     said = f"setup is done: {run.source_name} -> {run.target_name}, run {run.short}"
     # Of a run in which an earlier migrate was stopped, migrate copies the rest.
     terminal.show(where, run, said, format, step="migrate" if run.state == MIGRATING else None)

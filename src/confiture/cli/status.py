@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -125,10 +126,10 @@ def status(
     raise typer.Exit(exit_codes.of_status(found.severity))
 
 
-def _waited(look: Any, state: State, timeout: float) -> Report:
+def _waited(look: Callable[[], Report], state: State, timeout: float) -> Report:
     deadline = time.monotonic() + timeout
     while True:
-        found: Report = look()
+        found = look()
         if any(run.state == state.value for run in found.runs):
             return found
         if time.monotonic() >= deadline:
@@ -140,10 +141,10 @@ def _waited(look: Any, state: State, timeout: float) -> Report:
         time.sleep(min(POLL_SECONDS, max(0.0, deadline - time.monotonic())))
 
 
-def _watch(look: Any, seconds: float, format: Form, every: bool) -> None:
+def _watch(look: Callable[[], Report], seconds: float, format: Form, every: bool) -> None:
     """Print reports until interrupted. On a terminal, each report replaces the previous report."""
     while True:
-        found: Report = look()
+        found = look()
         if _on_terminal():
             terminal.emit(_CLEAR, as_it_is=True, end="")
         _print(found, format, every)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from confiture import config
 from confiture.catalog_model import Identity
 from confiture.commands.driver_errors import translated
@@ -15,6 +13,7 @@ from confiture.journal.model import Run
 from confiture.naming import naming
 from confiture.postgres.session import Session
 from confiture.schema_to_schema import setup
+from confiture.types import Json
 
 
 def both_databases(where: Endpoints) -> tuple[Database, Database]:
@@ -100,7 +99,7 @@ def source_of(run: Run, where: Endpoints) -> Database:
     return config.resolve(run.source_conninfo, where.project)
 
 
-def refuse_other(run: Run, side: str, known: dict[str, Any], found: Identity) -> None:
+def refuse_other(run: Run, side: str, known: Json, found: Identity) -> None:
     """:raises Refused: when ``found`` is not the database that the run has recorded for that side."""
     if (known["system_identifier"], known["oid"]) != (found.system_identifier, found.oid):
         raise Refused(

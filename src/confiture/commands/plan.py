@@ -36,7 +36,7 @@ from confiture.schema_to_schema.outcomes import Blocker
 from confiture.schema_to_schema.plan_store import Planned
 from confiture.schema_to_schema.preconditions import connections, databases, functions, publications
 from confiture.states import CUTOVER, MIGRATING, SETUP, VERIFIED
-from confiture.types import NAMES_SHOWN, did_you_mean, shell_word, some
+from confiture.types import NAMES_SHOWN, Json, did_you_mean, shell_word, some
 
 
 def mapping_of(run: Run | None, choices: RunOptions) -> tuple[Mapping, tuple[Fault, ...]]:
@@ -46,7 +46,7 @@ def mapping_of(run: Run | None, choices: RunOptions) -> tuple[Mapping, tuple[Fau
     return mapping.parse(run.mapping or "", run.mapping_file or Mapping().file) if run else (Mapping(), ())
 
 
-def options_of(choices: RunOptions, stored: dict[str, Any], fdw_problem: str | None) -> Options:
+def options_of(choices: RunOptions, stored: Json, fdw_problem: str | None) -> Options:
     """The options of the plan: as given, else as recorded, else the defaults."""
 
     def chosen(name: str) -> Any:
@@ -65,7 +65,7 @@ def options_of(choices: RunOptions, stored: dict[str, Any], fdw_problem: str | N
     )
 
 
-def stored_choices(options: Options) -> dict[str, Any]:
+def recorded_options(options: Options) -> Json:
     """The options that the journal records."""
     return {
         "chunk_rows": options.chunk_rows,
@@ -78,7 +78,7 @@ def stored_choices(options: Options) -> dict[str, Any]:
 
 def stored_plan(run: Run, given: Mapping, options: Options) -> Plan | None:
     """The recorded plan; None when it was made from another mapping or other options."""
-    chosen = stored_choices(options)
+    chosen = recorded_options(options)
     same = given.text == (run.mapping or "") and chosen == {name: run.options.get(name) for name in chosen}
     return plan_from_json(run.plan) if run.plan is not None and same else None
 
@@ -239,7 +239,7 @@ def _new_schema(
 
 def preview(
     where: Endpoints, choices: RunOptions, table: str, rows: int
-) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+) -> list[tuple[dict[str, str | None], dict[str, str | None]]]:
     """Rows of a target table before and after the mapping: (source row, target row), as text. Nothing is changed.
 
     :raises UsageError: when the plan has no such table.
@@ -268,7 +268,7 @@ def plan_run(context: Context, run: Run, choices: RunOptions) -> Plan:
         with context.beside("views", user_sql=True, side="target") as session, session.rehearsal() as tx:
             path = context.target.database.search_path
             found = replace(found, plan=reverse.refuse_faulty(tx, found.plan, given, path))
-    return plan_store.store(context, given, found, choices.restart, {**run.options, **stored_choices(options)})
+    return plan_store.store(context, given, found, choices.restart, {**run.options, **recorded_options(options)})
 
 
 def table_named(plan: Plan, name: str) -> TablePlan:

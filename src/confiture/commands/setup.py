@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from confiture import config
 from confiture.commands.databases import both_databases
 from confiture.commands.driver_errors import translated
@@ -24,20 +22,30 @@ from confiture.schema_to_schema.setup import SetupRequest
 from confiture.states import SETUP
 
 
-def execute(where: Endpoints, choices: RunOptions, wanted: dict[str, Any], progress_: Progress) -> Run:
+def execute(
+    where: Endpoints,
+    choices: RunOptions,
+    progress_: Progress,
+    *,
+    encoding: str | None = None,
+    locale: str | None = None,
+    accept_fsync_off: bool = False,
+) -> Run:
     """Create the target database, its schema, the journal, the run's schemas and the plan.
 
     Everything that the plan refuses is reported before the first change. Each step is durable when it is done. A
     killed setup is continued by the same command.
 
-    :param wanted: further fields of ``SetupRequest``: ``encoding``, ``locale``, ``accept_fsync_off``.
+    :param encoding: of a new target; None for that of the source, as for ``locale``.
+    :param accept_fsync_off: accept servers that can lose committed data in a crash.
     :raises Refused: when source and target are one database, the target has rows, or another source has an active run.
     """
     source, target = both_databases(where)
     _, faults = mapping_of(None, choices)
     if faults:
         raise plan_store.faulty(faults)
-    request = SetupRequest(source, target, seen_as=choices.seen_as, capture=choices.capture is not False, **wanted)
+    captured = choices.capture is not False
+    request = SetupRequest(source, target, choices.seen_as, encoding, locale, accept_fsync_off, captured)
     with translated("setup"):
         _refuse_to_create(source, target, choices)
         with setup.target_database(request) as (here, there):

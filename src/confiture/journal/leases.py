@@ -16,7 +16,7 @@ from confiture.errors import CannotConnect, Held
 from confiture.journal.model import LEASE_SECONDS, Runner
 from confiture.journal.tables import request, runner
 from confiture.postgres.session import Transaction
-from confiture.types import Backend
+from confiture.types import Backend, Json
 
 #: Seconds between heartbeats.
 HEARTBEAT_SECONDS = 10
@@ -136,12 +136,12 @@ def set_throttled(tx: Transaction, run_id: uuid.UUID, epoch: int, reason: str | 
     )
 
 
-def ask(tx: Transaction, run_id: uuid.UUID, kind: str, actor: str, detail: dict[str, Any] | None = None) -> None:
+def ask(tx: Transaction, run_id: uuid.UUID, kind: str, actor: str, detail: Json | None = None) -> None:
     """Record a request for the run's runner, of now or of later."""
     tx.sa.execute(sa.insert(request).values(run_id=run_id, kind=kind, actor=actor, detail=detail or {}))
 
 
-def limits(tx: Transaction, run_id: uuid.UUID) -> dict[str, Any]:
+def limits(tx: Transaction, run_id: uuid.UUID) -> Json:
     """The last limits operators set, as they stored them; empty when there are none."""
     query = sa.select(request.c.detail).where(request.c.run_id == run_id, request.c.kind == "throttle")
     return tx.sa.execute(query.order_by(request.c.id.desc()).limit(1)).scalar_one_or_none() or {}

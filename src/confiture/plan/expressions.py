@@ -17,6 +17,7 @@ from confiture.plan import search_path, trust
 from confiture.plan.model import Facts, Options, Trusted
 from confiture.plan.planner import Planner
 from confiture.plan.projection import raw, wire_type
+from confiture.postgres.connection import only_row
 from confiture.postgres.session import Session, Transaction
 from confiture.postgres.yielding import yielding
 from confiture.sql import load
@@ -123,15 +124,14 @@ def _relying(tx: Transaction, path: Sequence[str]) -> search_path.Relying | None
 
 def _reads(tx: Transaction, table: Table) -> tuple[str, ...]:
     numbered = {name for _, name in tx.pg.execute(_named("reads"), {"table": table.oid}).fetchall()}
-    shape = tx.pg.execute(_named("shape")).fetchone()
+    shape = only_row(tx.pg.execute(_named("shape")))
     # A reference to the whole row depends on the table and on none of its columns.
-    whole = shape is not None and bool(shape[3])
+    whole = bool(shape[3])
     return tuple(c.name for c in table.columns if whole or c.name in numbered)
 
 
 def _problem(tx: Transaction, table: Table) -> str | None:
-    shape = tx.pg.execute(_named("shape")).fetchone()
-    assert shape is not None
+    shape = only_row(tx.pg.execute(_named("shape")))
     if shape[0]:
         return "reads other tables in a subquery: a change in those tables would not be detected"
     if shape[1]:

@@ -7,13 +7,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import Any
 
 from pydantic import TypeAdapter
 
 from confiture.plan.keyset import KeyPart
 from confiture.plan.projection import KEY_PREFIX, Projected
-from confiture.types import NAMES_SHOWN, TableRef, counted, quoted, some
+from confiture.types import NAMES_SHOWN, Json, TableRef, counted, quoted, some
 
 #: A view, like any table, has at most this many columns.
 TABLE_COLUMNS_MOST = 1600
@@ -234,7 +233,7 @@ class Plan:
             problems += (f"large objects: {self.large_objects.rollback_problem}",)
         return problems if problems or self.reverse else ("the plan has no table",)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> Json:
         """The form stored in the journal."""
         return dict(_plan_form().dump_python(self, mode="json"))
 
@@ -263,7 +262,7 @@ def _table_form() -> TypeAdapter[TablePlan]:
     return TypeAdapter(TablePlan)
 
 
-def plan_from_json(value: dict[str, Any]) -> Plan:
+def plan_from_json(value: Json) -> Plan:
     """The plan from the form that the journal stores."""
     return _plan_form().validate_python(value)
 

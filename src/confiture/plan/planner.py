@@ -443,13 +443,11 @@ class Planner:
     def _key(
         self, source: Table, target: Table, columns: Sequence[Projected], entry: m.TableMapping | None
     ) -> tuple[tuple[KeyColumn, ...], str, Index | None]:
-        asked = entry.key if entry else None
         candidates = [i for i in source.indexes if i.is_whole and i.columns]
-        if asked is not None:
-            candidates = [i for i in candidates if set(i.columns) == set(asked)]
+        if entry is not None and entry.key is not None:
+            candidates = [i for i in candidates if set(i.columns) == set(entry.key)]
             if not candidates:
-                names = ", ".join(map(quoted, asked))
-                assert entry is not None
+                names = ", ".join(map(quoted, entry.key))
                 self._fault(entry.at, f"$key ({names}) of {source.ref} is not covered by a unique index")
                 return (), "", None
         why = "the source table has no unique key"
@@ -458,7 +456,7 @@ class Planner:
             if problem is None:
                 return key, f"{'primary key' if index.is_primary else 'unique index'} {quoted(index.name)}", index
             why = problem
-        if asked is not None and entry is not None:
+        if entry is not None and entry.key is not None:
             self._fault(entry.at, f"$key cannot be used as a key: {why}")
         return (), why, None
 
@@ -468,15 +466,13 @@ class Planner:
         images = {p.source: p.target for p in columns if p.source is not None}
         key = []
         for name in index.columns:
-            column = source.column(name)
-            assert column is not None
+            column = source.known_column(name)
             problem = key_problem(column)
             if problem is not None:
                 return (), f"{quoted(name)} {problem}"
             if name not in images:
                 return (), f"key column {quoted(name)} is not mapped by a plain rename"
-            image = target.column(images[name])
-            assert image is not None
+            image = target.known_column(images[name])
             problem = image_problem(column, image)
             if problem is not None:
                 return (), f"{quoted(name)} {problem}"
@@ -491,9 +487,7 @@ class Planner:
             return (column.collation or default) in ("C", "POSIX")
 
         for part in key:
-            a, b = source.column(part.source), target.column(part.target)
-            assert a is not None
-            assert b is not None
+            a, b = source.known_column(part.source), target.known_column(part.target)
             if a.base_name in PORTABLE_ORDER and order_family(a) == order_family(b):
                 continue
             if a.base_name in STRINGS and b.base_name in STRINGS - {"bpchar"} and a.base_name != "bpchar":
@@ -535,8 +529,7 @@ class Planner:
         if planned.is_wide:
             return f"a foreign table has at most {TABLE_COLUMNS_MOST} columns"
         for part in planned.key:
-            column = source.column(part.source)
-            assert column is not None
+            column = source.known_column(part.source)
             if column.type_kind != "b" or not column.base_builtin:
                 return f"key column {quoted(part.source)} has a type that postgres_fdw does not ship"
             if column.collation is not None:

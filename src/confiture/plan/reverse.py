@@ -97,7 +97,7 @@ def _problem(table: TablePlan, source: Table, target: Table, values: dict[str, P
     for k in table.key:
         if values.get(k.source) is None or values[k.source].target != k.target:
             return f"the key column {quoted(k.target)} cannot be reversed"
-        problem = _key_problem(source.column(k.source), target.column(k.target))
+        problem = _key_problem(source.known_column(k.source), target.known_column(k.target))
         if problem is not None:
             return f"the key column {quoted(k.target)} {problem}"
     for column in source.columns:
@@ -106,10 +106,8 @@ def _problem(table: TablePlan, source: Table, target: Table, values: dict[str, P
     return None
 
 
-def _key_problem(old: Column | None, new: Column | None) -> str | None:
+def _key_problem(old: Column, new: Column) -> str | None:
     """Why the target's key is not a key of the source: keys written after the cutover must differ there too."""
-    assert old is not None
-    assert new is not None
     return image_problem(new, old) if new.null_free else "may be NULL in the target"
 
 
