@@ -42,11 +42,11 @@ def tables(tx: Transaction, schema: str) -> list[TableRef]:
 
 def drop(tx: Transaction, trigger: RunTrigger) -> None:
     """Drop one trigger, with those that partitions inherit from it."""
-    table = sql.Identifier(trigger.table.schema, trigger.table.name)
+    table = trigger.table.identifier
     tx.pg.execute(sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(trigger.name), table))
 
 
 def partitions(tx: Transaction, table: TableRef) -> list[TableRef]:
     """Every partition below a table, on each level."""
-    name = sql.Identifier(table.schema, table.name).as_string(tx.pg)
+    name = table.identifier.as_string(tx.pg)
     return [TableRef(*row) for row in tx.pg.execute(load("run_triggers.sql")["partitions"], {"table": name}).fetchall()]

@@ -136,7 +136,7 @@ def install(tx: Transaction, planned: Captured) -> None:
     tx.pg.execute(sql.SQL(";\n").join(_statements(item, kind(tx, item), partitions)))
     # The triggers' lock is held and no row has been read: a rewrite of the table before this moment has lost nothing.
     for ref in (item.table, *partitions):
-        name = sql.Literal(sql.Identifier(ref.schema, ref.name).as_string(tx.pg))
+        name = sql.Literal(ref.identifier.as_string(tx.pg))
         tx.pg.execute(_template("record_storage").format(storage=item.storage, table=name))
     tables = fingerprint.oids(tx, [item.table])
     fingerprint.record(tx, item.schema, tables, (fingerprint.CAPTURE, fingerprint.SUBSCRIPTIONS))
@@ -196,7 +196,7 @@ def _statements(item: Captured, how: str, partitions: Sequence[TableRef]) -> Ite
         yield from _on_changed_key(item)
     yield _function(item, "truncate", _template("log_truncate").format(log=item.log, storage=item.storage))
     for ref in (item.table, *partitions):
-        yield from _trigger(item, "truncate", "truncate_trigger", sql.Identifier(ref.schema, ref.name))
+        yield from _trigger(item, "truncate", "truncate_trigger", ref.identifier)
 
 
 def _on_statements(item: Captured) -> Iterator[sql.Composed]:

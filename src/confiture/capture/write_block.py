@@ -28,10 +28,6 @@ from confiture.types import TableRef
 _FUNCTION = "write_block"
 
 
-def _name(ref: TableRef) -> sql.Identifier:
-    return sql.Identifier(ref.schema, ref.name)
-
-
 def _template(block: str) -> sql.SQL:
     return template("write_block.sql", block)
 
@@ -121,7 +117,7 @@ def install(tx: Transaction, schema: str, tables: Sequence[TableRef]) -> None:
 def _create(tx: Transaction, schema: str, table: TableRef, parts: Sequence[TableRef]) -> None:
     wanted = [("rows", "row_trigger", table), *(("truncate", "truncate_trigger", part) for part in parts)]
     for event, block_name, part in wanted:
-        holes = {"trigger": _trigger(schema, event), "table": _name(part)}
+        holes = {"trigger": _trigger(schema, event), "table": part.identifier}
         create = _template(block_name).format(
             setting=sql.Literal(WRITER), writer=sql.Literal(schema), function=_function(schema), **holes
         )

@@ -183,7 +183,7 @@ def count_reverse_pass(tx: Transaction, schema: str, known: int, lsn: str | None
 
 def add_storage(tx: Transaction, schema: str, ref: TableRef) -> None:
     """Record the current storage of a table."""
-    tx.pg.execute(_statement("add_storage", schema), (sql.Identifier(ref.schema, ref.name).as_string(tx.pg),))
+    tx.pg.execute(_statement("add_storage", schema), (ref.identifier.as_string(tx.pg),))
 
 
 def storages(tx: Transaction, schema: str) -> set[str]:

@@ -231,7 +231,7 @@ def _restore_found(context: Context, tx: Transaction) -> None:
     if built_objects.newest_first(tx, context.run_id):
         return  # they were dropped with everything on them
     plan_store.foreign_keys_off(context, tx)
-    tables = [sql.Identifier(s.target.schema, s.target.name) for s in table_plans.of_run(tx, context.run_id)]
+    tables = [s.target.identifier for s in table_plans.of_run(tx, context.run_id)]
     if tables:
         tx.pg.execute(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(tables)))
     taken = [item for item in deferred_objects.of_run(tx, context.run_id) if item.status is DeferredStatus.OFF]

@@ -27,7 +27,6 @@ from confiture.runner.parallel_steps import run_together
 from confiture.runner.resumable_steps import Step, run_steps
 from confiture.schema_to_schema import index_steps, materialized_views, sequences
 from confiture.schema_to_schema.deferred_objects import foreign_keys, indexes
-from confiture.schema_to_schema.deferred_objects.statements import qualified
 from confiture.schema_to_schema.keyless import off_until_cutover
 from confiture.sql import load
 from confiture.types import TableRef
@@ -197,7 +196,7 @@ def _validate_interim(context: Context, tx: Transaction, item: DeferredForeignKe
 
 def _analyze(table: TableRef, number: int) -> TargetAct:
     def act(context: Context, tx: Transaction) -> None:
-        tx.pg.execute(sql.SQL("ANALYZE {}").format(qualified(table)))
+        tx.pg.execute(sql.SQL("ANALYZE {}").format(table.identifier))
         table_plans.update(tx, context.run_id, number, phase=TablePhase.FINISHED, finished_at=_now(tx))
 
     return act

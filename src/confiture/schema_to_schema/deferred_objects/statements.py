@@ -8,12 +8,6 @@ from confiture.plan.projection import raw
 from confiture.postgres.session import Transaction
 from confiture.types import TableRef
 
-
-def qualified(ref: TableRef) -> sql.Identifier:
-    """The table's name with its schema, as SQL."""
-    return sql.Identifier(ref.schema, ref.name)
-
-
 # Constraints ---------------------------------------------------------------------------------------
 
 
@@ -27,39 +21,39 @@ def add_constraint(
     """
     statement = sql.SQL("ALTER {} {} ADD CONSTRAINT {} {}")
     tx.pg.execute(
-        statement.format(_kind(only=only, domain=domain), qualified(owner), sql.Identifier(name), raw(definition))
+        statement.format(_kind(only=only, domain=domain), owner.identifier, sql.Identifier(name), raw(definition))
     )
 
 
 def drop_constraint(tx: Transaction, owner: TableRef, name: str, *, domain: bool = False) -> None:
     """Drop a constraint, never with CASCADE."""
     statement = sql.SQL("ALTER {} {} DROP CONSTRAINT {}")
-    tx.pg.execute(statement.format(_kind(domain=domain), qualified(owner), sql.Identifier(name)))
+    tx.pg.execute(statement.format(_kind(domain=domain), owner.identifier, sql.Identifier(name)))
 
 
 def replace_constraint(tx: Transaction, table: TableRef, old: str, new: str, definition: str) -> None:
     """Drop one constraint and add another in one statement, so that the table is never without one of them."""
     statement = sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}, ADD CONSTRAINT {} {}")
     names = sql.Identifier(old), sql.Identifier(new)
-    tx.pg.execute(statement.format(qualified(table), *names, raw(definition)))
+    tx.pg.execute(statement.format(table.identifier, *names, raw(definition)))
 
 
 def validate_constraint(tx: Transaction, table: TableRef, name: str) -> None:
     """Check every row against a constraint that is NOT VALID; writers are not blocked."""
     statement = sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}")
-    tx.pg.execute(statement.format(qualified(table), sql.Identifier(name)))
+    tx.pg.execute(statement.format(table.identifier, sql.Identifier(name)))
 
 
 def alter_deferrability(tx: Transaction, table: TableRef, name: str, mode: str) -> None:
     """:param mode: such as ``DEFERRABLE INITIALLY DEFERRED`` or ``NOT DEFERRABLE``."""
     statement = sql.SQL("ALTER TABLE {} ALTER CONSTRAINT {} {}")
-    tx.pg.execute(statement.format(qualified(table), sql.Identifier(name), raw(mode)))
+    tx.pg.execute(statement.format(table.identifier, sql.Identifier(name), raw(mode)))
 
 
 def rename_constraint(tx: Transaction, table: TableRef, old: str, new: str) -> None:
     """Rename a constraint: a catalog change."""
     statement = sql.SQL("ALTER TABLE {} RENAME CONSTRAINT {} TO {}")
-    tx.pg.execute(statement.format(qualified(table), sql.Identifier(old), sql.Identifier(new)))
+    tx.pg.execute(statement.format(table.identifier, sql.Identifier(old), sql.Identifier(new)))
 
 
 def comment_on_constraint(
@@ -69,7 +63,7 @@ def comment_on_constraint(
     if comment is not None:
         of = sql.SQL("DOMAIN " if domain else "")
         statement = sql.SQL("COMMENT ON CONSTRAINT {} ON {}{} IS {}")
-        tx.pg.execute(statement.format(sql.Identifier(name), of, qualified(owner), sql.Literal(comment)))
+        tx.pg.execute(statement.format(sql.Identifier(name), of, owner.identifier, sql.Literal(comment)))
 
 
 def _kind(*, only: bool = False, domain: bool = False) -> sql.SQL:
@@ -89,18 +83,18 @@ def create_index(tx: Transaction, definition: str) -> None:
 
 def drop_index(tx: Transaction, index: TableRef) -> None:
     """Drop an index with the partitions' indexes that are attached to it, never with CASCADE."""
-    tx.pg.execute(sql.SQL("DROP INDEX {}").format(qualified(index)))
+    tx.pg.execute(sql.SQL("DROP INDEX {}").format(index.identifier))
 
 
 def attach_index(tx: Transaction, parent: TableRef, index: TableRef) -> None:
     """Attach a partition's index to that of its parent table."""
-    tx.pg.execute(sql.SQL("ALTER INDEX {} ATTACH PARTITION {}").format(qualified(parent), qualified(index)))
+    tx.pg.execute(sql.SQL("ALTER INDEX {} ATTACH PARTITION {}").format(parent.identifier, index.identifier))
 
 
 def set_index_option(tx: Transaction, index: TableRef, option: str, value: str) -> None:
     """Set a storage parameter of an index."""
     statement = sql.SQL("ALTER INDEX {} SET ({} = {})")
-    tx.pg.execute(statement.format(qualified(index), sql.Identifier(option), sql.Literal(value)))
+    tx.pg.execute(statement.format(index.identifier, sql.Identifier(option), sql.Literal(value)))
 
 
 def adopt_index(tx: Transaction, table: TableRef, name: str, definition: str) -> None:
@@ -113,30 +107,30 @@ def adopt_index(tx: Transaction, table: TableRef, name: str, definition: str) ->
     late = next((f" {mode}" for mode in _DEFERRABLE if definition.endswith(f" {mode}")), "")
     statement = sql.SQL("ALTER TABLE ONLY {} ADD CONSTRAINT {} {} USING INDEX {}{}")
     index = sql.Identifier(name)
-    tx.pg.execute(statement.format(qualified(table), index, sql.SQL(kind), index, sql.SQL(late)))
+    tx.pg.execute(statement.format(table.identifier, index, sql.SQL(kind), index, sql.SQL(late)))
 
 
 def set_index_statistics(tx: Transaction, index: TableRef, column: int, target: int) -> None:
     """Set the statistics target of a column of an index, by the column's number."""
     statement = sql.SQL("ALTER INDEX {} ALTER COLUMN {} SET STATISTICS {}")
-    tx.pg.execute(statement.format(qualified(index), sql.Literal(column), sql.Literal(target)))
+    tx.pg.execute(statement.format(index.identifier, sql.Literal(column), sql.Literal(target)))
 
 
 def cluster_on(tx: Transaction, table: TableRef, name: str) -> None:
     """Have CLUSTER use an index."""
-    tx.pg.execute(sql.SQL("ALTER TABLE ONLY {} CLUSTER ON {}").format(qualified(table), sql.Identifier(name)))
+    tx.pg.execute(sql.SQL("ALTER TABLE ONLY {} CLUSTER ON {}").format(table.identifier, sql.Identifier(name)))
 
 
 def identify_by(tx: Transaction, table: TableRef, name: str) -> None:
     """Make an index the replica identity of its table."""
     statement = sql.SQL("ALTER TABLE ONLY {} REPLICA IDENTITY USING INDEX {}")
-    tx.pg.execute(statement.format(qualified(table), sql.Identifier(name)))
+    tx.pg.execute(statement.format(table.identifier, sql.Identifier(name)))
 
 
 def comment_on_index(tx: Transaction, index: TableRef, comment: str | None) -> None:
     """Set an index's comment; nothing to do when None."""
     if comment:
-        tx.pg.execute(sql.SQL("COMMENT ON INDEX {} IS {}").format(qualified(index), sql.Literal(comment)))
+        tx.pg.execute(sql.SQL("COMMENT ON INDEX {} IS {}").format(index.identifier, sql.Literal(comment)))
 
 
 def use_memory(tx: Transaction, memory: int, workers: int) -> None:
@@ -170,7 +164,7 @@ def set_enabled(tx: Transaction, table: TableRef, kind: str, name: str, mode: st
     """
     statement = sql.SQL("ALTER TABLE ONLY {} {} {} {}")
     what = sql.SQL("RULE" if kind == "rule" else "TRIGGER")
-    tx.pg.execute(statement.format(qualified(table), sql.SQL(_MODES[mode]), what, sql.Identifier(name)))
+    tx.pg.execute(statement.format(table.identifier, sql.SQL(_MODES[mode]), what, sql.Identifier(name)))
 
 
 def set_publish(tx: Transaction, publication: str, operations: str) -> None:
