@@ -63,7 +63,8 @@ Project = Annotated[
 MappingFile = Annotated[Path | None, typer.Option("--mapping", help="The mapping file (YAML).")]
 Format = Annotated[Output, typer.Option("--format", help="Output for people (text) or for programs (json).")]
 ChunkRows = Annotated[
-    int | None, typer.Option("--chunk-rows", min=1, help="Rows per chunk.", show_default="by the width of a row")
+    int | None,
+    typer.Option("--chunk-rows", min=1, help="Maximum rows per chunk.", show_default="those of about two seconds"),
 ]
 ChosenStrategy = Annotated[
     Strategy | None,
@@ -179,7 +180,7 @@ Jobs = Annotated[
         min=1,
         max=256,
         help="Chunks to copy, or parts of tables to compare, at the same time.",
-        show_default="one per core, fewer beside a server or for little data",
+        show_default="one per core; to copy, fewer beside a server or for little data",
     ),
 ]
 Executor = Annotated[
@@ -205,11 +206,12 @@ MaxRate = Annotated[int | None, typer.Option("--max-rate", min=1, help="Maximum 
 MaxReplicaLag = Annotated[
     float | None,
     typer.Option(
-        "--max-replica-lag", min=0.001, help="Pause the copy while a standby of either server lags by more seconds."
+        "--max-replica-lag", min=0.001, help="Pause the copy while a standby of either server lags by more than this."
     ),
 ]
 MaxBacklog = Annotated[
-    int | None, typer.Option("--max-backlog", min=1, help="Pause the copy while more captured changes are waiting.")
+    int | None,
+    typer.Option("--max-backlog", min=1, help="Pause the copy while more captured changes than this are waiting."),
 ]
 Restart = Annotated[
     list[str] | None,

@@ -12,7 +12,7 @@ from confiture.copy.throttle import Throttle
 class RunOptions:
     """The options of a run; None for the value that the journal has recorded, else for the default.
 
-    :ivar chunk_rows: rows per chunk.
+    :ivar chunk_rows: maximum rows per chunk; None for those of about two seconds.
     :ivar fdw_threshold: rows from which a table is copied with COPY.
     :ivar seen_as: host and port at which the target's server reaches the source.
     :ivar restart: target tables to empty and copy again.
