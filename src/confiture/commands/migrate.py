@@ -14,20 +14,20 @@ from confiture.schema_to_schema import jobs, migrate
 from confiture.states import CUTOVER, MIGRATING, SETUP, VERIFIED
 
 
-def execute(where: Endpoints, choices: RunOptions, progress_: Progress) -> tuple[Run, int]:
+def execute(where: Endpoints, run_options: RunOptions, progress_: Progress) -> tuple[Run, int]:
     """Copy every row that is not copied yet; return the run, and the rows copied by this call.
 
     Each chunk is durable when it is reported as done. After a crash the same command continues.
 
     :raises Refused: when setup is not finished.
     """
-    jobs.prepare(choices.jobs, choices.executor)
+    jobs.prepare(run_options.jobs, run_options.executor)
     with hold_run(where, "migrate", progress_) as (context, run):
         if run.state == CUTOVER:
             progress_.say("nothing to migrate: the target is serving")
             return run, 0
         migrate.stored_plan(context)  # refuses a run whose setup is not finished
-        plan = plan_run(context, run, choices)
+        plan = plan_run(context, run, run_options)
         run = context.run()
         if run.state == VERIFIED:
             progress_.say("nothing to migrate: every row is copied and verified")
@@ -36,17 +36,17 @@ def execute(where: Endpoints, choices: RunOptions, progress_: Progress) -> tuple
             install_capture(context, plan)
         if run.state == SETUP:
             fire(context, "begin")
-        if choices.throttle:
+        if run_options.throttle:
             # The limits and their entry in the history become durable together.
             with context.fenced("throttle.limits") as tx:
-                set_limits(tx, run, choices.throttle)
+                set_limits(tx, run, run_options.throttle)
         copied = migrate.copy_all(
             context,
             plan,
             capture=bool(run.options.get("capture")),
-            asked=choices.jobs,
-            executor=choices.executor,
-            index_jobs=choices.index_jobs,
+            asked=run_options.jobs,
+            executor=run_options.executor,
+            index_jobs=run_options.index_jobs,
         )
         unblock(context, "migrate")
         return context.run(), copied

@@ -39,18 +39,18 @@ from confiture.states import CUTOVER, MIGRATING, SETUP, VERIFIED
 from confiture.types import NAMES_SHOWN, Json, did_you_mean, shell_word, some
 
 
-def mapping_of(run: Run | None, choices: RunOptions) -> tuple[Mapping, tuple[Fault, ...]]:
+def mapping_of(run: Run | None, run_options: RunOptions) -> tuple[Mapping, tuple[Fault, ...]]:
     """The mapping that is named now, else the recorded mapping; with the faults that parsing found."""
-    if choices.mapping is not None:
-        return mapping.load(choices.mapping)
+    if run_options.mapping is not None:
+        return mapping.load(run_options.mapping)
     return mapping.parse(run.mapping or "", run.mapping_file or Mapping().file) if run else (Mapping(), ())
 
 
-def options_of(choices: RunOptions, stored: Json, fdw_problem: str | None) -> Options:
+def options_of(run_options: RunOptions, stored: Json, fdw_problem: str | None) -> Options:
     """The options of the plan: as given, else as recorded, else the defaults."""
 
     def chosen(name: str) -> Any:
-        given = getattr(choices, name)
+        given = getattr(run_options, name)
         return given if given is not None else stored.get(name)
 
     threshold, capture, recopy_mb = chosen("fdw_threshold"), chosen("capture"), chosen("recopy_mb")
@@ -83,7 +83,7 @@ def stored_plan(run: Run, given: Mapping, options: Options) -> Plan | None:
     return plan_from_json(run.plan) if run.plan is not None and same else None
 
 
-def make(where: Endpoints, choices: RunOptions, *, accept_fsync_off: bool = True) -> Planned:
+def make(where: Endpoints, run_options: RunOptions, *, accept_fsync_off: bool = True) -> Planned:
     """The plan of a run that may not exist yet. Nothing is changed.
 
     :raises FaultyInput: with all faults of the mapping.
@@ -99,9 +99,9 @@ def make(where: Endpoints, choices: RunOptions, *, accept_fsync_off: bool = True
         missing = setup.missing_privileges(here, there, target)
         run = setup.known_run(target, here, look=True) if exists else None
         if run is None:
-            check_publications(source, choices)
-        planned = propose(source, target, run, choices, exists=exists, missing=missing)
-        captured = options_of(choices, run.options if run else {}, None).capture
+            check_publications(source, run_options)
+        planned = propose(source, target, run, run_options, exists=exists, missing=missing)
+        captured = options_of(run_options, run.options if run else {}, None).capture
         waits = _blockers(source, planned.plan) if run is None and captured else ()
         created = None if exists else _created(where, source, target)
         shown = replace(planned.plan, notes=(*planned.plan.notes, *_resources(planned, choices)))
@@ -140,37 +140,37 @@ def _blockers(source: Database, plan: Plan) -> tuple[Blocker, ...]:
         return tuple(blockers.lasting(tx, [t.source for t in plan.tables]))
 
 
-def next_command(where: Endpoints, choices: RunOptions, planned: Planned) -> str:
+def next_command(where: Endpoints, run_options: RunOptions, planned: Planned) -> str:
     """The command that follows the plan, with the options of the plan, quoted for a shell."""
     if planned.state is not None:
         return where.naming.command("migrate" if planned.state == SETUP else "status")
     source = (config.public_form(where.source) or where.source) if where.source is not None else None
     given = {
         "--source": source,
-        "--mapping": choices.mapping,
-        "--chunk-rows": choices.chunk_rows,
-        "--strategy": choices.strategy,
-        "--fdw-threshold": choices.fdw_threshold,
-        "--source-seen-from-target": choices.seen_as,
-        "--recopy-mb": choices.recopy_mb,
+        "--mapping": run_options.mapping,
+        "--chunk-rows": run_options.chunk_rows,
+        "--strategy": run_options.strategy,
+        "--fdw-threshold": run_options.fdw_threshold,
+        "--source-seen-from-target": run_options.seen_as,
+        "--recopy-mb": run_options.recopy_mb,
     }
     words = [word for name, value in given.items() if value is not None for word in (name, shell_word(str(value)))]
-    words += ["--no-capture"] if choices.capture is False else []
-    words += ["--accept-publication"] if choices.accept_publication else []
+    words += ["--no-capture"] if run_options.capture is False else []
+    words += ["--accept-publication"] if run_options.accept_publication else []
     return where.naming.command(" ".join(("setup", *words)))
 
 
-def check_publications(source: Database, choices: RunOptions) -> None:
+def check_publications(source: Database, run_options: RunOptions) -> None:
     """:raises Refused: when a publication of the source would include the run's own tables."""
     with Session(source, "plan") as session, session.transaction(read_only=True) as tx:
-        publications.check(tx, accepted=choices.accept_publication)
+        publications.check(tx, accepted=run_options.accept_publication)
 
 
 def propose(
     source: Database,
     target: Database,
     run: Run | None,
-    choices: RunOptions,
+    run_options: RunOptions,
     *,
     exists: bool,
     missing: Sequence[str] = (),
@@ -183,12 +183,13 @@ def propose(
     """
     if run is not None and missing:
         raise privileges.refusal(missing)
-    given, faults = mapping_of(run, choices)
+    given, faults = mapping_of(run, run_options)
     # The DDL is tried in the target, or in the server's own database while the target does not exist.
     look_at = target if exists else replace(target.with_dbname("postgres"), search_path=target.search_path)
     with yielding.watching(log.info), Session(source, "plan") as a, Session(look_at, "plan") as b:
-        problem = (run.fdw or {}).get("problem") if run and run.fdw else plan_store.fdw_problem(a, b, choices.seen_as)
-        options = options_of(choices, run.options if run else {}, problem)
+        recorded = run.fdw if run else None
+        problem = recorded.get("problem") if recorded else plan_store.fdw_problem(a, b, run_options.seen_as)
+        options = options_of(run_options, run.options if run else {}, problem)
         stored = stored_plan(run, given, options) if run else None
         if stored is not None:
             return Planned(stored, plan_store.read_catalog(a)[0], plan_store.read_catalog(b)[0])
@@ -238,13 +239,13 @@ def _new_schema(
 
 
 def preview(
-    where: Endpoints, choices: RunOptions, table: str, rows: int
+    where: Endpoints, run_options: RunOptions, table: str, rows: int
 ) -> list[tuple[dict[str, str | None], dict[str, str | None]]]:
     """Rows of a target table before and after the mapping: (source row, target row), as text. Nothing is changed.
 
     :raises UsageError: when the plan has no such table.
     """
-    planned = make(where, choices)
+    planned = make(where, run_options)
     chosen = table_named(planned.plan, table)
     source, _ = both_databases(where)
     with (
@@ -255,12 +256,12 @@ def preview(
         return plan_store.preview(session, chosen, planned.source.by_ref[chosen.source], rows)
 
 
-def plan_run(context: Context, run: Run, choices: RunOptions) -> Plan:
+def plan_run(context: Context, run: Run, run_options: RunOptions) -> Plan:
     """The run's plan: as recorded, or recorded again for another mapping or other options."""
-    options = options_of(choices, run.options, (run.fdw or {}).get("problem"))
-    given, faults = mapping_of(run, choices)
+    options = options_of(run_options, run.options, (run.fdw or {}).get("problem"))
+    given, faults = mapping_of(run, run_options)
     stored = stored_plan(run, given, options)
-    if stored is not None and not choices.restart:
+    if stored is not None and not run_options.restart:
         plan_store.ensure_views(context, stored)
         return stored
     found = plan_store.create(context.source, plan_store.target_catalog(context.target), given, faults, options)
@@ -268,7 +269,7 @@ def plan_run(context: Context, run: Run, choices: RunOptions) -> Plan:
         with context.beside("views", user_sql=True, side="target") as session, session.rehearsal() as tx:
             path = context.target.database.search_path
             found = replace(found, plan=reverse.refuse_faulty(tx, found.plan, given, path))
-    return plan_store.store(context, given, found, choices.restart, {**run.options, **recorded_options(options)})
+    return plan_store.store(context, given, found, run_options.restart, {**run.options, **recorded_options(options)})
 
 
 def table_named(plan: Plan, name: str) -> TablePlan:

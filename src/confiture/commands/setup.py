@@ -24,7 +24,7 @@ from confiture.states import SETUP
 
 def execute(
     where: Endpoints,
-    choices: RunOptions,
+    run_options: RunOptions,
     progress_: Progress,
     *,
     encoding: str | None = None,
@@ -41,53 +41,50 @@ def execute(
     :raises Refused: when source and target are one database, the target has rows, or another source has an active run.
     """
     source, target = both_databases(where)
-    _, faults = mapping_of(None, choices)
+    _, faults = mapping_of(None, run_options)
     if faults:
         raise plan_store.faulty(faults)
-    captured = choices.capture is not False
-    request = SetupRequest(source, target, choices.seen_as, encoding, locale, accept_fsync_off, captured)
+    captured = run_options.capture is not False
+    request = SetupRequest(source, target, run_options.seen_as, encoding, locale, accept_fsync_off, captured)
     with translated("setup"):
-        _refuse_to_create(source, target, choices)
+        _refuse_to_create(source, target, run_options)
         with setup.target_database(request) as (here, there):
             missing = setup.missing_privileges(here, there, target)
             run = setup.known_run(target, here)
             if run is None:
-                check_publications(source, choices)
+                check_publications(source, run_options)
                 # Report every fault of the plan before anything is created that would have to be dropped.
-                propose(source, target, None, choices, exists=True, missing=missing)
+                propose(source, target, None, run_options, exists=True, missing=missing)
             elif missing:
                 raise privileges.refusal(missing)
             run = run or setup.begin(request, here)
-        _refuse_other_capture(run, choices, where)
+        _refuse_other_capture(run, run_options, where)
         _name_target(where, source, target, progress_)
         if run.state != SETUP:
             progress_.say(f"setup is done already: run {run.short} is in state {run.state}")
             return run
-        with (
-            runner_sessions(source, target, run) as (src, tgt),
-            hold(src, tgt, run, "setup", progress_) as context,
-        ):
+        with runner_sessions(source, target, run) as (src, tgt), hold(src, tgt, run, "setup", progress_) as context:
             refuse_ending(context, run, "setup", where)
             with storing_blocks(context, "setup", where):
                 refuse_lost_schema(context, run)
                 setup.setup(context, request)
-                install_capture(context, plan_run(context, context.run(), choices))
+                install_capture(context, plan_run(context, context.run(), run_options))
                 unblock(context, "setup")
                 return context.run()
 
 
-def _refuse_to_create(source: Database, target: Database, choices: RunOptions) -> None:
+def _refuse_to_create(source: Database, target: Database, run_options: RunOptions) -> None:
     """:raises MissingPrivileges: when the target does not exist and its role may not create it."""
     if not setup.database_exists(target):
         missing = setup.missing_privileges(setup.identity_of(source), None, target)
         if missing:
-            propose(source, target, None, choices, exists=False, missing=missing)
+            propose(source, target, None, run_options, exists=False, missing=missing)
 
 
-def _refuse_other_capture(run: Run, choices: RunOptions, where: Endpoints) -> None:
-    if choices.capture is not None and choices.capture != bool(run.options.get("capture")):
+def _refuse_other_capture(run: Run, run_options: RunOptions, where: Endpoints) -> None:
+    if run_options.capture is not None and run_options.capture != bool(run.options.get("capture")):
         raise Refused(
-            f"run {run.short} was set up {'without' if choices.capture else 'with'} capture",
+            f"run {run.short} was set up {'without' if run_options.capture else 'with'} capture",
             why="capture is chosen once, before the first row is read",
             fix=f"continue without the option, or abort the run: {next_command('abort', where)}",
         )
