@@ -202,7 +202,7 @@ class ForeignKey:
     :ivar partitioned: whether the table is partitioned and its server rejects NOT VALID there (before PostgreSQL 18).
     :ivar to_partitioned: whether the referenced table is partitioned.
     :ivar parts_stay_unvalidated: whether VALIDATE CONSTRAINT leaves its parts NOT VALID (before PostgreSQL 18).
-    :ivar kept_as_declared: whether it is NOT ENFORCED; it rejects nothing, so it needs no substitute.
+    :ivar kept_as_declared: whether it is NOT ENFORCED; it rejects nothing, so it needs no interim.
     :ivar period: whether its last columns are periods (PostgreSQL 18), which are compared by "overlaps".
     """
 

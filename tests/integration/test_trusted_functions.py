@@ -226,7 +226,7 @@ def test_reverse_that_runs_code_of_another_role_in_the_target_is_refused(shop: S
     (live.project / "db/schema/10/new.sql").write_text(NEW.replace("name text", "name public.word"))
     with pytest.raises(FaultyInput) as raised:
         live.setup()
-    assert "the inverse mapping of public.item: runs the function public.initcap(public.word)" in str(
+    assert "the reverse mapping of public.item: runs the function public.initcap(public.word)" in str(
         raised.value.faults
     )
 

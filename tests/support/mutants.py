@@ -952,7 +952,7 @@ MUTANTS = (
         _in("integration", "search_path", "changes_nothing"),
     ),
     Mutant(
-        "the fingerprint of the target has the functions of the inverse views",
+        "the fingerprint of the target has the functions of the reverse views",
         "schema_to_schema/reverse.py",
         "        fingerprint.record(tx, context.schema, oids, [fingerprint.DEFINITIONS], found)",
         "        pass",
@@ -1065,7 +1065,7 @@ MUTANTS = (
         _in("integration", "foreign_keys", "verify_finds"),
     ),
     Mutant(
-        "the substitute of a foreign key has a unique name",
+        "the interim of a foreign key has a unique name",
         "schema_to_schema/deferred_objects/describe.py",
         "hashlib.sha256(text.encode())",
         "hashlib.sha256(name[:40].encode())",

@@ -40,6 +40,7 @@ INSTEAD = {
     r"touched": "changed",
     r"(brings?|brought|carr(y|ies|ied)) over": "apply",
     r"journaled": "resumable",
+    r"inverse (mapping|views?)": "reverse",
     r"for ever|by then|half-?way|at hand": "name the moment",
     r"meanwhile(?![:=(,)])": "in between, at the same time",
     r"stumbles?|quicker|kept away|under way": "fail, faster, blocked, in progress",

@@ -1,6 +1,6 @@
 """The reverse direction after a cutover: what a rollback needs so that it loses no write.
 
-Before the target opens, capture and the inverse views are created there. When the source is closed, its triggers,
+Before the target opens, capture and the reverse views are created there. When the source is closed, its triggers,
 rules and unvalidated constraints are taken off, and its foreign keys relaxed. From then on ``follow`` applies to the
 source what the application writes to the target (docs/invariants.md, I-7.7 and I-10.1).
 """
@@ -43,7 +43,7 @@ _TEMPORARY = "pg_temp"
 
 
 def refuse_faulty(tx: Transaction, plan: Plan, given: Mapping, path: Sequence[str]) -> Plan:
-    """Create the inverse views in the target and roll that back; the plan, with the functions it trusts there.
+    """Create the reverse views in the target and roll that back; the plan, with the functions it trusts there.
 
     :param path: the search_path in which the names of the expressions are resolved.
     :raises FaultyInput: when a ``reverse:`` of the mapping is not an expression over its table, or runs code of a
@@ -63,7 +63,7 @@ def refuse_faulty(tx: Transaction, plan: Plan, given: Mapping, path: Sequence[st
 def _faults(
     tx: Transaction, given: Mapping, tables: Sequence[TablePlan], trusted: Sequence[Trusted], path: Sequence[str]
 ) -> list[Fault]:
-    """The faults of the inverse mapping of some tables: found for all at a time, and then named one by one."""
+    """The faults of the reverse mapping of some tables: found for all at a time, and then named one by one."""
     names = sql.SQL(", ").join(map(sql.Identifier, path))
     try:
         with tx.pg.transaction(force_rollback=True):
@@ -85,7 +85,7 @@ def _fault(given: Mapping, table: TablePlan, problem: str, hint: str) -> Fault:
     entry = next((t for t in given.tables if t.target.name == table.source.name), None)
     reverses = [c for c in entry.columns if c.reverse is not None] if entry is not None else []
     at = reverses[0].at if reverses else None
-    message = f"the inverse mapping of {table.source}: {problem}"
+    message = f"the reverse mapping of {table.source}: {problem}"
     return Fault(given.file, at.line if at else 1, at.column if at else 1, message, hint)
 
 
@@ -94,7 +94,7 @@ def _user_session(context: Context) -> AbstractContextManager[Session]:
 
 
 def _views(tx: Transaction, schema: str, tables: Sequence[TablePlan]) -> None:
-    """Create inverse views. Those that an aborted cutover created are replaced."""
+    """Create reverse views. Those that an aborted cutover created are replaced."""
     if tables:
         names = sql.SQL(", ").join(sql.Identifier(schema, table.view) for table in tables)
         tx.pg.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(names))
@@ -106,7 +106,7 @@ def install(context: Context, plan: Plan) -> None:
     if not plan.reverse:
         return
     tables = [t.source for t in plan.reverse]
-    # Durable together: every inverse view, with the functions it runs checked, and their definitions.
+    # Durable together: every reverse view, with the functions it runs checked, and their definitions.
     with _user_session(context) as session, session.transaction() as tx:
         runs.fence(tx, context.run_id, context.epoch)
         with trust.plain(tx):
@@ -140,7 +140,7 @@ def _install_one(context: Context, item: Captured) -> None:
 
 
 def remove(tx: Transaction, schema: str, plan: Plan) -> None:
-    """Drop capture and inverse views from the target; nothing to do when they do not exist."""
+    """Drop capture and reverse views from the target; nothing to do when they do not exist."""
     for item in triggers.captured(plan.reverse, schema):
         triggers.remove(tx, item)
     for table in plan.reverse:
@@ -236,7 +236,7 @@ def _drop_source_interim(context: Context, item: DeferredForeignKey) -> None:
 
 
 def refuse_irreversible(plan: Plan) -> None:
-    """:raises Refused: with each reason why a table has no inverse mapping."""
+    """:raises Refused: with each reason why a table has no reverse mapping."""
     if plan.rollback_problems:
         raise Refused(
             "a rollback to the source is not possible",
@@ -270,7 +270,7 @@ def drain(context: Context, plan: Plan) -> int:
 def follow(context: Context, plan: Plan, *, once: bool) -> int:
     """Apply changes to the source until a signal arrives; with ``once``, until few wait, and the rows applied.
 
-    :raises Refused: when a table has no inverse mapping, or the source lost passes.
+    :raises Refused: when a table has no reverse mapping, or the source lost passes.
     """
     refuse_irreversible(plan)
     refuse_open_source(context)

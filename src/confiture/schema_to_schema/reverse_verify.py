@@ -1,4 +1,4 @@
-"""The complete comparison after a cutover: every row of the source against the target, through the inverse mapping.
+"""The complete comparison after a cutover: every row of the source against the target, through the reverse mapping.
 
 A rollback needs it when something happened that reverse passes cannot see: a restart, failover or restore of either
 server, a rewrite of a table in the target, a damaged write block on the source (docs/invariants.md, I-10.6). The target
@@ -252,7 +252,7 @@ def _log(context: Context, followed: Followed, keys: Sequence[Key]) -> None:
 
 
 def judge(context: Context, plan: Plan, forward: RunTable, hashing: Hashing) -> changed_keys.Judge | None:
-    """The comparison of rows that are outside ``$where`` now, through the inverse mapping; None without ``$where``.
+    """The comparison of rows that are outside ``$where`` now, through the reverse mapping; None without ``$where``.
 
     Such a row is correct when the source's row equals the target's, although the source's view no longer contains it.
     """

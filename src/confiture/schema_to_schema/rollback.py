@@ -57,7 +57,7 @@ def rollback(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None
 
     :param pooler: in front of the application; None when the operator redirects the application.
     :raises CutoverAborted: before the point of no return; the target is still serving.
-    :raises Refused: when a table has no inverse mapping.
+    :raises Refused: when a table has no reverse mapping.
     """
     if not switchover.is_past_point_of_no_return(context, REVERSE):
         refuse(context, plan)
@@ -83,14 +83,14 @@ def rollback(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None
 
 
 def refuse(context: Context, plan: Plan) -> None:
-    """:raises Refused: when a rollback would lose writes: no inverse mapping, an open source, lost passes."""
+    """:raises Refused: when a rollback would lose writes: no reverse mapping, an open source, lost passes."""
     reverse.refuse_irreversible(plan)
     reverse.refuse_open_source(context)
     reverse_apply.refuse_behind(context)
 
 
 def refuse_for_verify(context: Context, plan: Plan) -> None:
-    """:raises Refused: when a comparison for a rollback has no meaning: no inverse mapping, or lost passes."""
+    """:raises Refused: when a comparison for a rollback has no meaning: no reverse mapping, or lost passes."""
     reverse.refuse_irreversible(plan)
     reverse_apply.refuse_behind(context)
 
