@@ -61,7 +61,7 @@ versions: $(READY)
 	$(BIN)/python tests/support/postgres_versions.py
 	$(BIN)/python -m pytest tests/versions
 
-# Known vulnerabilities of what `pip install confiture` installs; needs access to PyPI. See docs/dependencies.md.
+# Known vulnerabilities of the packages that an installation contains; needs access to PyPI. See docs/dependencies.md.
 audit:
 	$(PYTHON) -m venv .venv-audit
 	.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.7'

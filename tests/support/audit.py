@@ -1,4 +1,4 @@
-"""Runs pip-audit on what ``pip install confiture`` installs. Alone, it passes packages that it could not look up."""
+"""Runs pip-audit on the packages of an installation. Alone, it passes packages that it could not look up."""
 
 from __future__ import annotations
 

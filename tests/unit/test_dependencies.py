@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+import tomllib
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,11 @@ from typing import Any
 import pytest
 
 from audit import judged
+from confiture.errors import UsageError
+from confiture.postgres import embedded
+from confiture.runner.context import Context
+from confiture.schema_to_schema import jobs
+from conftest import ROOT
 
 PAGE = Path(__file__).parents[2] / "docs/dependencies.md"
 
@@ -61,3 +68,15 @@ def test_audit_passes_only_if_every_package_was_looked_up(packages: list[dict[st
     found, printed = judged({"dependencies": packages})
     assert found == code
     assert text in printed
+
+
+def test_errors_name_the_packages_of_the_extras_and_not_confiture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert (extras["embedded"], extras["distributed"]) == ([embedded.PACKAGE], [jobs.PACKAGE])
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    monkeypatch.delitem(sys.modules, "confiture.runner.cluster", raising=False)
+    with pytest.raises(UsageError) as refused:
+        jobs._cluster(Context.__new__(Context), "dask=tcp://scheduler:8786", None)
+    assert f"pip install '{jobs.PACKAGE}'" in refused.value.fix

@@ -16,6 +16,8 @@ from confiture.runner.context import Context
 from confiture.runner.workers import Here, Pool, Processes
 from confiture.schema_to_schema import copy_chunk
 
+#: The package that the extra ``distributed`` requires.
+PACKAGE = "distributed>=2024.8"
 #: Bytes for which one more process is worth its start, where the operator has not set the number.
 BYTES_PER_PROCESS = 64 * 2**20
 
@@ -78,7 +80,7 @@ def _cluster(context: Context, executor: str, asked: int | None) -> Pool:
         raise UsageError(
             "the package distributed is not installed",
             why=f"--executor {executor} needs it ({error})",
-            fix="pip install 'confiture[distributed]'",
+            fix=f"install it beside confiture: pip install '{PACKAGE}', or pipx inject confiture '{PACKAGE}'",
         ) from None
     return Cluster(context, address, asked)
 
