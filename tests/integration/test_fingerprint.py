@@ -121,6 +121,60 @@ def test_a_change_of_the_meaning_of_a_row_blocks_every_command(
     assert run.open_sides("UPDATE lookup SET v = v") == {"source"}
 
 
+#: Objects that values are made of or printed with, on which the columns and views depend in several steps.
+BEHIND = """
+CREATE TYPE st AS ENUM ('a', 'b');
+CREATE TYPE span AS RANGE (subtype = st, multirange_type_name = spans);
+CREATE TEXT SEARCH DICTIONARY stems (TEMPLATE = snowball, language = english);
+CREATE TEXT SEARCH CONFIGURATION words (COPY = simple);
+ALTER TEXT SEARCH CONFIGURATION words ALTER MAPPING REPLACE simple WITH stems;
+CREATE FUNCTION act() RETURNS int LANGUAGE sql AS 'SELECT 1';
+CREATE VIEW seen AS SELECT 1 AS one;
+CREATE TABLE t (id int PRIMARY KEY, m spans, body text, f regproc, views regclass[]);
+INSERT INTO t VALUES (1, '{[a,b]}', 'the cats', 'act', '{seen}');
+"""
+BEHIND_NEW = """
+CREATE FUNCTION act() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE VIEW seen AS SELECT 1 AS one;
+CREATE TABLE t (id int PRIMARY KEY, m text, body tsvector, f regproc, views text);
+"""
+BEHIND_MAPPING = """t: {body: {transform: "to_tsvector('public.words', body)"}}"""
+#: Each change, and the statement that undoes it.
+CHANGED_BEHIND = {
+    "ALTER TYPE st RENAME VALUE 'a' TO 'z'": "ALTER TYPE st RENAME VALUE 'z' TO 'a'",
+    "ALTER TEXT SEARCH CONFIGURATION words ALTER MAPPING FOR asciiword WITH simple": (
+        "ALTER TEXT SEARCH CONFIGURATION words ALTER MAPPING FOR asciiword WITH stems"
+    ),
+    "ALTER TEXT SEARCH DICTIONARY stems (stopwords = english)": "ALTER TEXT SEARCH DICTIONARY stems (stopwords)",
+    "ALTER FUNCTION act() RENAME TO done": "ALTER FUNCTION done() RENAME TO act",
+    "ALTER VIEW seen RENAME TO hidden": "ALTER VIEW hidden RENAME TO seen",
+}
+
+
+def test_a_change_of_an_object_behind_a_value_blocks_until_undone(databases: Databases, tmp_path: Path) -> None:
+    run = verified(databases, tmp_path, BEHIND, BEHIND_NEW, BEHIND_MAPPING)
+    for change, undo in CHANGED_BEHIND.items():
+        run.source.sql(change)
+        with pytest.raises(Blocked, match=r"source table public\.t was changed during the run"):
+            run.follow()
+        run.source.sql(undo)
+        run.follow()
+    # What the run and its sessions create for themselves is no change.
+    run.source.sql("CREATE TEMP TABLE mine (id int); CREATE INDEX ON t (body)")
+    run.cutover()
+
+
+def test_an_index_that_is_built_again_concurrently_is_no_change(databases: Databases, tmp_path: Path) -> None:
+    run = verified(databases, tmp_path, PARTITIONED, "CREATE TABLE m (id int, d int, v text, PRIMARY KEY (id, d))")
+    for side, key in ((run.source, "m1_pkey"), (run.target, "m_pkey")):
+        before = side.value(f"SELECT '{key}'::regclass::oid")
+        side.sql(f"REINDEX INDEX CONCURRENTLY {key}")
+        assert side.value(f"SELECT '{key}'::regclass::oid") != before
+        run.source.sql("UPDATE m SET v = v || '.' WHERE id < 3")
+        run.follow()
+    run.cutover()
+    run.assert_same(m="SELECT * FROM m")
+
+
 def test_renamed_enum_label_is_copied_by_the_command_in_the_error(databases: Databases, tmp_path: Path) -> None:
     run = verified(databases, tmp_path, PLAIN, PLAIN_NEW, PLAIN_MAPPING)
     run.source.sql("ALTER TYPE st RENAME VALUE 'a' TO 'z'")

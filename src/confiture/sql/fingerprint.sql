@@ -12,12 +12,20 @@ WITH RECURSIVE root AS MATERIALIZED (
     UNION ALL
     SELECT m.root, i.inhrelid, c.relkind FROM member m JOIN pg_inherits i ON i.inhparent = m.oid
     JOIN pg_class c ON c.oid = i.inhrelid WHERE m.relkind = 'p'
+), followed (class) AS (
+    -- The kinds of objects that determine what a value is or how it is computed.
+    VALUES ('pg_proc'::regclass::oid), ('pg_type'::regclass), ('pg_operator'::regclass), ('pg_collation'::regclass),
+           ('pg_ts_config'::regclass), ('pg_ts_dict'::regclass)
+), followed_type AS (
+    -- Types of the user, and those whose values the server prints as the current name of an object.
+    SELECT oid, CASE WHEN oid < 16384 THEN ltrim(typname, '_') END AS names FROM pg_type
+    WHERE oid >= 16384 OR typname ~ '^_?reg(class|proc|procedure|type|role|namespace)$'
 ), needed AS (
     -- Everything that the run's views and the column types depend on, transitively. Objects of the server itself are not in
     -- pg_depend. A function whose body is a string depends on each function that its body names.
     SELECT r.oid AS root, 'pg_type'::regclass::oid AS class, a.atttypid AS object
     FROM root r JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
-    WHERE a.atttypid >= 16384
+    WHERE a.atttypid IN (SELECT oid FROM followed_type)
     UNION
     SELECT r.oid, 'pg_collation'::regclass::oid, a.attcollation
     FROM root r JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -28,25 +36,24 @@ WITH RECURSIVE root AS MATERIALIZED (
     JOIN pg_depend on_root ON on_root.classid = 'pg_rewrite'::regclass AND on_root.objid = w.oid
          AND on_root.refclassid = 'pg_class'::regclass AND on_root.refobjid = ANY (%(roots)s::oid[])
     JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
-         AND d.refclassid IN ('pg_proc'::regclass, 'pg_type'::regclass, 'pg_operator'::regclass,
-                              'pg_collation'::regclass)
+         AND d.refclassid IN (SELECT class FROM followed)
     WHERE v.relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND v.relkind = 'v'
     UNION
+    -- A virtual column is computed when it is read.
+    SELECT r.oid, d.refclassid, d.refobjid FROM root r
+    JOIN pg_attribute a ON a.attrelid = r.oid AND a.attgenerated = 'v'
+    JOIN pg_attrdef f ON (f.adrelid, f.adnum) = (a.attrelid, a.attnum)
+    JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid AND d.refclassid IN (SELECT class FROM followed)
+    UNION
     SELECT e.root, f.class, f.object FROM needed e, LATERAL (
+        -- The type of a multirange depends on its range internally, that of an array on its element.
         SELECT d.refclassid AS class, d.refobjid AS object FROM pg_depend d
-        WHERE d.classid = e.class AND d.objid = e.object AND d.deptype = 'n'
-          AND d.refclassid IN ('pg_proc'::regclass, 'pg_type'::regclass, 'pg_operator'::regclass,
-                               'pg_collation'::regclass)
-        UNION ALL
-        SELECT 'pg_type'::regclass::oid, t.typbasetype FROM pg_type t
-        WHERE e.class = 'pg_type'::regclass AND t.oid = e.object AND t.typbasetype >= 16384
-        UNION ALL
-        SELECT 'pg_type'::regclass::oid, t.typelem FROM pg_type t
-        WHERE e.class = 'pg_type'::regclass AND t.oid = e.object AND t.typelem >= 16384
+        WHERE d.classid = e.class AND d.objid = e.object AND d.deptype IN ('n', 'i')
+          AND d.refclassid IN (SELECT class FROM followed)
         UNION ALL
         SELECT 'pg_type'::regclass::oid, a.atttypid FROM pg_type t JOIN pg_attribute a ON a.attrelid = t.typrelid
         WHERE e.class = 'pg_type'::regclass AND t.oid = e.object AND t.typrelid <> 0 AND a.attnum > 0
-          AND NOT a.attisdropped AND a.atttypid >= 16384
+          AND NOT a.attisdropped AND a.atttypid IN (SELECT oid FROM followed_type)
         UNION ALL
         SELECT 'pg_proc'::regclass::oid, o.oprcode FROM pg_operator o
         WHERE e.class = 'pg_operator'::regclass AND o.oid = e.object AND o.oprcode >= 16384
@@ -110,8 +117,20 @@ WITH RECURSIVE root AS MATERIALIZED (
 ), storage_facts AS (
     SELECT m.root, string_agg('storage of ' || m.oid::regclass || ' ' || pg_relation_filenode(m.oid), E'\n' ORDER BY m.oid) AS fact
     FROM member m WHERE m.relkind <> 'p' GROUP BY m.root
+), name (type, oid, schema, name) AS (
+    SELECT 'regclass', oid, relnamespace::regnamespace, oid::regclass::text FROM pg_class WHERE relkind NOT IN ('i', 'I', 't')
+    UNION ALL SELECT unnest(ARRAY['regproc', 'regprocedure']), oid, pronamespace::regnamespace, oid::regprocedure::text FROM pg_proc
+    UNION ALL SELECT 'regtype', oid, typnamespace::regnamespace, oid::regtype::text FROM pg_type WHERE typelem = 0
+    UNION ALL SELECT 'regrole', oid, NULL, rolname FROM pg_roles
+    UNION ALL SELECT 'regnamespace', oid, oid::regnamespace, nspname FROM pg_namespace
 ), definition AS (
     SELECT e.root, CASE
+        WHEN e.class = 'pg_type'::regclass AND e.object < 16384 THEN (
+            SELECT concat_ws(' ', 'names that', f.names, 'prints, definition', md5(string_agg(n.oid || n.name, ',' ORDER BY n.oid)))
+            FROM followed_type f JOIN name n ON n.type = f.names
+            WHERE f.oid = e.object AND n.oid >= 16384
+              AND coalesce(n.schema::text !~ '^(pg_|confiture$|confiture_[0-9a-f]{8}$)', true)
+            GROUP BY f.names)
         WHEN e.class = 'pg_type'::regclass THEN (
             SELECT concat_ws(' ', 'type', format_type(t.oid, NULL), t.typtype,
                 (SELECT string_agg(quote_literal(l.enumlabel), ', ' ORDER BY l.enumsortorder) FROM pg_enum l
@@ -130,6 +149,15 @@ WITH RECURSIVE root AS MATERIALIZED (
         WHEN e.class = 'pg_operator'::regclass THEN (
             SELECT concat_ws(' ', 'operator', o.oid::regoperator, 'function', o.oprcode)
             FROM pg_operator o WHERE o.oid = e.object)
+        WHEN e.class = 'pg_ts_config'::regclass THEN (
+            SELECT concat_ws(' ', 'text search configuration', c.oid::regconfig, 'definition', md5(concat_ws('|', c.cfgparser,
+                (SELECT string_agg(concat_ws(' ', m.maptokentype, m.mapseqno, m.mapdict::regdictionary), ','
+                                   ORDER BY m.maptokentype, m.mapseqno)
+                 FROM pg_ts_config_map m WHERE m.mapcfg = c.oid))))
+            FROM pg_ts_config c WHERE c.oid = e.object)
+        WHEN e.class = 'pg_ts_dict'::regclass THEN (
+            SELECT concat_ws(' ', 'text search dictionary', d.oid::regdictionary, d.dictinitoption)
+            FROM pg_ts_dict d WHERE d.oid = e.object)
         ELSE (
             SELECT concat_ws(' ', 'collation', c.oid::regcollation, c.collprovider, c.collcollate,
                 to_jsonb(c) ->> 'colliculocale', to_jsonb(c) ->> 'colllocale', c.collisdeterministic,
@@ -180,8 +208,9 @@ SELECT root::bigint, 'storage', fact FROM storage_facts
 SELECT root::bigint, 'definitions', string_agg(DISTINCT line, E'\n') FROM definition GROUP BY root
 
 -- name: key
--- Unique indexes by which rows are walked and found again; a new one changes nothing.
-SELECT i.indrelid::bigint, 'key ' || i.indexrelid,
+-- Unique indexes by which rows are walked and found again; a new one changes nothing. REINDEX CONCURRENTLY replaces an index
+-- by one of the same name and definition.
+SELECT i.indrelid::bigint, 'key ' || i.indexrelid::regclass,
        concat_ws(' ', 'index', i.indexrelid::regclass, pg_get_indexdef(i.indexrelid),
            CASE WHEN NOT (i.indisvalid AND i.indisready) THEN '(not valid)' END,
            CASE WHEN NOT i.indimmediate THEN '(deferrable)' END)
