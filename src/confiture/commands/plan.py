@@ -104,23 +104,23 @@ def make(where: Endpoints, run_options: RunOptions, *, accept_fsync_off: bool = 
         captured = options_of(run_options, run.options if run else {}, None).capture
         waits = _blockers(source, planned.plan) if run is None and captured else ()
         created = None if exists else _created(where, source, target)
-        shown = replace(planned.plan, notes=(*planned.plan.notes, *_resources(planned, choices)))
+        shown = replace(planned.plan, notes=(*planned.plan.notes, *_resources(planned, run_options)))
         state = run.state if run else None
         return replace(planned, plan=shown, state=state, captured=captured, blockers=waits, created=created)
 
 
-def _resources(planned: Planned, choices: RunOptions) -> Iterator[str]:
+def _resources(planned: Planned, run_options: RunOptions) -> Iterator[str]:
     """What a ``migrate`` with these options would use of both servers, in words."""
     servers = planned.source.identity, planned.target.identity
     here, there = free_connections.WORKER
-    jobs, reduced = free_connections.permitted(*servers, choices.jobs or 1, free_connections.WORKER)
+    jobs, reduced = free_connections.permitted(*servers, run_options.jobs or 1, free_connections.WORKER)
     workers = jobs if jobs > 1 else 0
     copying = f"; up to {workers} chunks are copied at a time" if workers else ""
     yield (
         f"the run uses up to {SOURCE_CONNECTIONS + here * workers} connections to the source and"
         f" {TARGET_CONNECTIONS + there * workers} connections to the target at a time{copying}"
     )
-    builds = index_builds.of_servers(*servers, choices.index_jobs)
+    builds = index_builds.of_servers(*servers, run_options.index_jobs)
     yield f"{builds}; migrate --index-jobs sets how many"
     yield from filter(None, (reduced, builds.reduced))
 
