@@ -164,7 +164,7 @@ def test_command_killed_while_ending_a_session_can_be_repeated(verified: Project
     with blocking(verified.source, UPDATE) as blocker:
         for point, left in (("blockers.note.before_commit", True), ("blockers.ended.before_commit", False)):
             verified.step(*command, check=-signal.SIGKILL, env={"CONFITURE_FAILPOINT": point})
-            # A session that is told to end ends a moment later.
+            # The server ends a session a moment after the command has asked for it.
             if not left:
                 until(lambda: not is_alive(verified.source, blocker), "the blocker to end")
             assert is_alive(verified.source, blocker) == left

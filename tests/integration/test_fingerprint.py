@@ -158,7 +158,7 @@ def test_a_change_of_an_object_behind_a_value_blocks_until_undone(databases: Dat
             run.follow()
         run.source.sql(undo)
         run.follow()
-    # What the run and its sessions create for themselves is no change.
+    # Objects that the run and its sessions create for themselves are no change.
     run.source.sql("CREATE TEMP TABLE mine (id int); CREATE INDEX ON t (body)")
     run.cutover()
 

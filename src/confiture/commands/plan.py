@@ -110,7 +110,7 @@ def make(where: Endpoints, run_options: RunOptions, *, accept_fsync_off: bool = 
 
 
 def _resources(planned: Planned, run_options: RunOptions) -> Iterator[str]:
-    """What a ``migrate`` with these options would use of both servers, in words."""
+    """The connections and index builds of a ``migrate`` with these options, in words."""
     servers = planned.source.identity, planned.target.identity
     here, there = free_connections.WORKER
     jobs, reduced = free_connections.permitted(*servers, run_options.jobs or 1, free_connections.WORKER)
