@@ -6,7 +6,7 @@ import os
 import pickle
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -157,7 +157,19 @@ def test_workers_end_with_a_killed_runner(forks: Forks, move: SmallMove, databas
         running.signal(signal.SIGKILL)
         assert running.wait().code == -signal.SIGKILL
         until(lambda: not any(map(exists, workers(move))), "the end of the workers")
+        until(lambda: not writers(running.err), "the end of every process of the command")
+        assert "warn" not in running.err.read_text()
     assert_finishes(move, databases, "--jobs", "2")
+
+
+def writers(path: Path) -> list[Path]:
+    """The open descriptors of a file, of any process but this one."""
+    found = []
+    for descriptor in Path("/proc").glob("[0-9]*/fd/2"):
+        with suppress(OSError):
+            if descriptor.readlink() == path.resolve():
+                found.append(descriptor)
+    return found
 
 
 # A worker without its runner -----------------------------------------------------------------------
@@ -314,7 +326,7 @@ def test_jobs_are_reduced_to_what_the_connections_permit(databases: Databases, t
     limit = int(move.source.value("SELECT current_setting('max_connections')::int"))
     ended = move.run("migrate", "--jobs", "200")
     assert "instead of 200: the server has" in ended.err
-    assert "connections to spare, and each job needs 4" in ended.err
+    assert "connections to spare, and each needs 4" in ended.err
     assert 0 < len(workers(move)) <= 3 < limit / 4
     move.run("verify")
 

@@ -16,6 +16,7 @@ import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from typing import Generic, TypeVar
 
 import psycopg
@@ -126,8 +127,8 @@ def _can_be_sent(cause: BaseException | None) -> bool:
     return isinstance(cause, (ConfitureError, psycopg.Error))
 
 
-def prepare(level: int) -> int:
-    """Prepare a process that was started for this: it ends with its runner, and leaves signals to it. Its number.
+def serve(connection: Connection, level: int) -> None:
+    """What a process does that was started for this: it performs the tasks that its runner sends, and ends with it.
 
     :param level: of the log.
     """
@@ -137,7 +138,13 @@ def prepare(level: int) -> int:
         signal.signal(number, signal.SIG_IGN)
     logging.getLogger("confiture").setLevel(level)
     threading.Thread(target=_end_with_runner, name="runner", daemon=True).start()
-    return os.getpid()
+    while True:
+        task = connection.recv()
+        try:
+            answer = True, task()
+        except Exception as error:  # noqa: BLE001 - the runner raises it
+            answer = False, error
+        connection.send(answer)
 
 
 def _end_with_runner() -> None:
