@@ -35,4 +35,5 @@ def test_a_run_killed_anywhere_ends_like_an_uninterrupted_run(
         outcome = prepared.check(case, wanted, seed=number)
         kills += outcome.kills
     # A command may not reach a point, because the amount of its work depends on the writers. Most points are reached.
-    assert kills >= SINGLE
+    # With jobs, the points of the runner and of its workers are counted together, and each process passes fewer.
+    assert kills >= (1 if scenario.options else SINGLE)

@@ -356,7 +356,8 @@ class ScenarioRun:
         step = self.scenario.steps[number]
         for point in points:
             ended = self._command(step, CONFITURE_FAILPOINT=point)
-            self.outcome.kills += ended.code == -signal.SIGKILL or ".lost" in point
+            died = ended.code == -signal.SIGKILL or WORKER_DIED in ended.err
+            self.outcome.kills += died or ".lost" in point
             self._assert_one_is_open(step)
             if ended.code == 0:
                 return
@@ -471,6 +472,8 @@ class PreparedRun:
         return outcome
 
 
+#: What a command says that has replaced a worker.
+WORKER_DIED = "a worker process ended in the middle of a chunk"
 #: The exit code of a command whose workers always die.
 WORKERS_DIE = 5
 #: Points next to a commit. The commit has points of its own, so that these are skipped.
