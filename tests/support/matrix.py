@@ -472,7 +472,7 @@ class PreparedRun:
         return outcome
 
 
-#: What a command says that has replaced a worker.
+#: A line of a command that has replaced a worker.
 WORKER_DIED = "a worker process ended in the middle of a chunk"
 #: The exit code of a command whose workers always die.
 WORKERS_DIE = 5

@@ -128,7 +128,7 @@ def _can_be_sent(cause: BaseException | None) -> bool:
 
 
 def serve(connection: Connection, level: int) -> None:
-    """What a process does that was started for this: it performs the tasks that its runner sends, and ends with it.
+    """The main function of a worker process: it performs the tasks that its runner sends, and ends with it.
 
     :param level: of the log.
     """
