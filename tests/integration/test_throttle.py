@@ -262,7 +262,9 @@ def standby(server: Server) -> Iterator[TestDatabase]:
     """A standby that streams from the server of the tests."""
     if not (server.bindir / "pg_basebackup").exists():
         pytest.skip("the embedded PostgreSQL has no pg_basebackup, which creates the standby")
-    made = Server(embedded.scratch(), settings={"wal_receiver_status_interval": "1s"})
+    # Recovery refuses the tablespaces without a location that other tests may have left on the server.
+    settings = {"wal_receiver_status_interval": "1s", "allow_in_place_tablespaces": "on"}
+    made = Server(embedded.scratch(), settings=settings)
     if made._user is not None:
         embedded._permit_access(made.root)
         shutil.chown(made.root, made._user)
