@@ -24,7 +24,7 @@ def bounds(tx: Transaction, job: RunTable, cursor: KeyValue | None, rows: int, c
         statistics are right.
     :param count: the most bounds.
     """
-    if len(job.table.source_key) != 1:
+    if len(job.table.source_key) != 1 or job.table.estimate <= rows:
         return []
     (part,) = job.table.source_key
     column = sql.SQL("b.bound")
