@@ -18,16 +18,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
+from psycopg import sql
 
 import harness
 import published
+from confiture.copy.stream import pipe
 from harness import Pair, Peak, Run, executed, rows
 from published import Part, Series
 
 #: The commands as most parts run them.
 MIGRATE, VERIFY = ("migrate", "--jobs", "2"), ("verify", "--jobs", "2")
-#: Bytes collected before they are written, as Confiture does.
-BATCH_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,8 @@ class Bench:
         harness.execute(target, f"CREATE TABLE t1 ({shape.new})")
         with harness.timed() as took:
             with psycopg.connect(source) as a, psycopg.connect(target) as b:
-                _pipe(a, b, f"COPY (SELECT {shape.select} FROM t1) TO STDOUT (FORMAT binary)")
+                out = sql.SQL("COPY (SELECT {} FROM t1) TO STDOUT (FORMAT binary)").format(sql.SQL(shape.select))
+                pipe(a, b, out, sql.Composed([sql.SQL("COPY t1 FROM STDIN (FORMAT binary)")]))
             harness.execute(target, "ALTER TABLE t1 ADD PRIMARY KEY (id)")
         self.drop(target, source)
         return took[0]
@@ -140,19 +141,6 @@ class Bench:
         """Megabytes of the tables of a source."""
         query = "SELECT sum(pg_table_size(oid)) FROM pg_class WHERE relname ~ '^t[0-9]+$' AND relkind = 'r'"
         return float(rows(source, query)[0][0]) / 1e6
-
-
-def _pipe(a: psycopg.Connection, b: psycopg.Connection, query: str) -> None:
-    with a.cursor().copy(query.encode()) as out, b.cursor().copy(b"COPY t1 FROM STDIN (FORMAT binary)") as into:
-        batch: list[bytes] = []
-        size = 0
-        for data in out:
-            batch.append(bytes(data))
-            size += len(data)
-            if size >= BATCH_BYTES:
-                into.write(b"".join(batch))
-                batch, size = [], 0
-        into.write(b"".join(batch))
 
 
 def _alternating(bench: Bench, ways: dict[str, Callable[[], float]]) -> dict[str, list[float]]:

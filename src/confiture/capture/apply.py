@@ -317,7 +317,7 @@ class Follower:
     def _copy_keys(self, source: Transaction, target: Transaction, f: Followed, job: RunTable) -> int:
         """Copy the changed keys to the target's temporary table; after a TRUNCATE also those whose rows are gone."""
         changed = template("catch_up.sql", "read_keys").format(cast_key=_cast(f.item.key, job), changed=f.changed)
-        keys = pipe(source, target, changed, sql.SQL("COPY {} FROM STDIN").format(keys_of(job)))
+        keys = pipe(source.pg, target.pg, changed, sql.SQL("COPY {} FROM STDIN").format(keys_of(job)))
         was_truncated = template("catch_up.sql", "was_truncated").format(changed=f.changed)
         truncated = source.pg.execute(was_truncated).fetchone()
         return keys if truncated is None else keys + self._add_gone_keys(source, target, job)
@@ -453,7 +453,7 @@ def copy_existing_keys(source: Transaction, target: Transaction, job: RunTable) 
     target.pg.execute(sql.SQL("DELETE FROM {}").format(existing))
     names = sql.SQL(", ").join(sql.Identifier(p.target) for p in images(job))
     query = template("catch_up.sql", "read_existing_keys").format(key=names, view=job.view)
-    pipe(source, target, query, sql.SQL("COPY {} FROM STDIN").format(existing))
+    pipe(source.pg, target.pg, query, sql.SQL("COPY {} FROM STDIN").format(existing))
     return existing
 
 
@@ -487,7 +487,7 @@ def _copy_rows(source: Transaction, target: Transaction, f: Followed, job: RunTa
     )
     into = preserved_columns.rows_of(job) if job.table.kept else job.target
     put = sql.SQL("COPY {} {} FROM STDIN (FORMAT {})").format(into, job.column_list, form)
-    rows = pipe(source, target, query, put)
+    rows = pipe(source.pg, target.pg, query, put)
     if job.table.kept:
         preserved_columns.insert(target, job)
     return rows

@@ -105,7 +105,7 @@ class ReverseFollower(Follower):
         gone: dict[str, sql.Composable] = {"moved": moved, "existing": existing, "matches": matches(job)}
         _create_key_texts(source, job)
         read = template("catch_up.sql", "read_gone_in_reverse").format(images=texts, **gone)
-        pipe(target, source, read, sql.SQL("COPY {} FROM STDIN").format(_key_texts(job)))
+        pipe(target.pg, source.pg, read, sql.SQL("COPY {} FROM STDIN").format(_key_texts(job)))
         add = template("catch_up.sql", "add_gone_in_reverse").format(keys=keys_of(job), own_key=own_key(job), **gone)
         return target.pg.execute(add).rowcount
 

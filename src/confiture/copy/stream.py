@@ -15,6 +15,7 @@ from psycopg.waiting import Wait
 
 from confiture.copy.run_table import RunTable
 from confiture.plan.keyset import predicate
+from confiture.postgres.connection import Pg
 from confiture.postgres.session import Transaction
 from confiture.types import KeyRange
 
@@ -32,16 +33,16 @@ class Stream:
             job.columns, job.view, predicate(job.table.view_key, span), form
         )
         into = sql.SQL("COPY {} {} FROM STDIN (FORMAT {})").format(job.target, job.column_list, form)
-        return pipe(source, target, out, into)
+        return pipe(source.pg, target.pg, out, into)
 
 
-def pipe(source: Transaction, target: Transaction, out: sql.Composed, into: sql.Composed) -> int:
+def pipe(source: Pg, target: Pg, out: sql.Composed, into: sql.Composed) -> int:
     """Stream one COPY into another with bounded memory; the number of rows that the target has inserted."""
-    writer = target.pg.cursor()
-    with source.pg.cursor().copy(out), writer.copy(into) as writing:
+    writer = target.cursor()
+    with source.cursor().copy(out), writer.copy(into) as writing:
         ended = False
         while not ended:
-            batch, ended = source.pg.wait(_batch(source.pg.pgconn))
+            batch, ended = source.wait(_batch(source.pgconn))
             writing.write(b"".join(batch))
     return writer.rowcount
 
