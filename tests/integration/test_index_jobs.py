@@ -25,7 +25,7 @@ CREATE FUNCTION held(int) RETURNS int IMMUTABLE LANGUAGE plpgsql SET lock_timeou
     'BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN $1; END';
 """
 TABLE = "CREATE TABLE t (id int PRIMARY KEY, a int, b int UNIQUE); CREATE TABLE u (id int PRIMARY KEY);"
-ROWS = "INSERT INTO t SELECT n, n, n FROM generate_series(1, 50) n;"
+ROWS = "INSERT INTO t SELECT n, n, n FROM generate_series(1, 50) n; INSERT INTO u VALUES (1);"
 NEW = f"{TABLE}{HELD} CREATE INDEX t_a ON t (held(a)); CREATE INDEX t_b ON t (held(b)); CREATE INDEX t_z ON t (a, b);"
 BUILDING = """
 SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'CREATE INDEX%'
@@ -33,6 +33,16 @@ SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND que
 """
 SESSIONS = """
 SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name ~ '^confiture .* index$'
+"""
+KEY_WAITS = """
+SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND query ~ 't_pkey' AND wait_event_type = 'Lock'
+"""
+#: Records a server process as one of the runner's.
+RECORD = """
+UPDATE confiture.runner SET target_backends = target_backends || (
+    SELECT jsonb_build_array(jsonb_build_array(pid, extract(epoch FROM backend_start)::text, ''))
+    FROM pg_stat_activity WHERE pid = {})
+WHERE epoch = (SELECT max(epoch) FROM confiture.runner)
 """
 BUILT = "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = 't'::regclass AND indisvalid ORDER BY 1"
 ALL = [("t_a",), ("t_b",), ("t_b_key",), ("t_pkey",), ("t_z",)]
@@ -99,6 +109,38 @@ def test_progress_reports_how_far_each_index_is(live: LiveRun, monkeypatch: pyte
         for name in ("t_a", "t_b"):
             wanted = f"rebuild: {name} on public.t: scanning table, 100 %"
             until(lambda wanted=wanted: wanted in lines, wanted)  # type: ignore[misc]
+    running.join()
+    assert live.target.rows(BUILT) == ALL
+
+
+def test_progress_reports_builds_while_a_worker_builds_a_key(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rebuild, "WATCH_SECONDS", 0.0)
+    two = live.chosen(jobs=2)
+    running = threading.Thread(target=lambda: commands.migrate.execute(live.where, two, live.progress))
+    with live.target.connect() as builder, holding(live.target), live.target.connect(autocommit=False) as writer:
+        writer.execute("LOCK TABLE t IN ROW EXCLUSIVE MODE")  # rows are copied, and the build of the key waits
+        running.start()
+        until(lambda: live.target.rows(KEY_WAITS), "the build of the key")
+        # The build of a key cannot be made to wait within. So another build of the run is shown in its place.
+        live.target.sql(RECORD.format(builder.info.backend_pid))
+        other = threading.Thread(target=builder.execute, args=("CREATE INDEX u_held ON u (held(id))",))
+        other.start()
+        wanted = "rebuild: u_held on public.u: scanning table, 100 %"
+        until(lambda: wanted in live.progress.lines, wanted)
+        writer.rollback()
+    running.join()
+    assert live.target.rows(BUILT) == ALL
+
+
+def test_progress_reports_the_key_of_a_large_table_with_one_job(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rebuild, "WATCHED_BYTES", 0)
+    running = threading.Thread(target=live.migrate)
+    with live.target.connect(autocommit=False) as writer:
+        writer.execute("LOCK TABLE t IN ROW EXCLUSIVE MODE")
+        running.start()
+        until(lambda: live.target.rows(KEY_WAITS), "the build of the key")
+        assert live.target.value(SESSIONS) == 1  # the session of the runner is free to look
+        writer.rollback()
     running.join()
     assert live.target.rows(BUILT) == ALL
 

@@ -27,6 +27,7 @@ from confiture.runner.context import POLL_SECONDS, Context
 from confiture.runner.worker import Outcome
 from confiture.runner.workers import Pool
 from confiture.schema_to_schema.copy_chunk import Copied, copy_chunk, end_table, naming_row
+from confiture.schema_to_schema.rebuild import Watch
 from confiture.types import Activity, short_names
 
 #: Seconds that a plan ahead may read the source: it holds a snapshot for that long.
@@ -85,6 +86,7 @@ class CopyTables:
         self._throttler = throttler
         self._pool = pool
         self._builds = builds
+        self._watch = Watch(context)
         self._copied = 0
         self._deaths = 0
         self._given: dict[Future[Outcome[Any]], tuple[_Table, Chunk | None]] = {}
@@ -227,6 +229,8 @@ class CopyTables:
         if not done:
             self._pool.check()
             self._throttler.meanwhile()
+            if any(chunk is None for _, chunk in self._given.values()):
+                self._watch.look()
 
     def _count(self, table: _Table, copied: Copied) -> None:
         if copied.rows is None:

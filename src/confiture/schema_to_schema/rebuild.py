@@ -35,6 +35,8 @@ TargetAct = Callable[[Context, Transaction], None]
 
 #: Seconds between two reports of the index builds.
 WATCH_SECONDS = 30.0
+#: Bytes of a table from which the build of its key may take longer than that.
+WATCHED_BYTES = 2**30
 #: The name under which the refreshes of views exclude each other.
 _VIEWS = TableRef("", "materialized views")
 
@@ -72,11 +74,11 @@ def rebuild(context: Context, plan: Plan, builds: IndexBuilds) -> None:
         [_analyzed(t.target, t.number) for t in plan.tables],
         [Step("fingerprint of the target", act=lambda c, tx: record_target(c, tx, plan))],
     )
-    run_together(context, "rebuild", steps, jobs=builds.jobs, meanwhile=_Watch(context).look)
+    run_together(context, "rebuild", steps, jobs=builds.jobs, meanwhile=Watch(context).look)
 
 
-class _Watch:
-    """Reports at intervals how far the index builds are. In the runner's thread, which has nothing else to do."""
+class Watch:
+    """Reports at intervals how far the index builds of the run are. In the runner's thread, while it waits for them."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -97,7 +99,8 @@ class _Watch:
 def build_key(context: Context, table: TablePlan, builds: IndexBuilds) -> None:
     """Build the index of a copied table's key, with those of its partitions: its first pass needs it (I-3.11).
 
-    One after the other in the session of ``context``, unless ``builds`` permits several at a time.
+    In the session of ``context``, unless ``builds`` permits several at a time. The runner builds that of a large table
+    beside its session, so that it can report the progress; it does so for the builds of its workers too.
     """
     with context.target.transaction(read_only=True) as tx:
         taken = deferred_objects.of_kind(tx, context.run_id, DeferredIndex)
@@ -109,11 +112,12 @@ def build_key(context: Context, table: TablePlan, builds: IndexBuilds) -> None:
             attached.add(TableRef(item.table.schema, item.name))
             if item.status is DeferredStatus.OFF:
                 off.append(item)
-    if builds.jobs == 1 or len(off) <= 1:
+    watched = not context.worker and table.estimate_bytes >= WATCHED_BYTES
+    if not watched and (builds.jobs == 1 or len(off) <= 1):
         run_steps(context, "rebuild", index_steps.steps(off, {}, builds, alone=True))
     else:
         steps = index_steps.steps(off, _sizes(context, off), builds, alone=True)
-        run_together(context, "rebuild", steps, jobs=builds.jobs)
+        run_together(context, "rebuild", steps, jobs=builds.jobs, meanwhile=Watch(context).look)
 
 
 def _sizes(context: Context, items: Sequence[DeferredIndex]) -> Mapping[TableRef, int]:
