@@ -36,4 +36,4 @@ def test_a_run_killed_anywhere_ends_like_an_uninterrupted_run(
         kills += outcome.kills
     # A command may not reach a point, because the amount of its work depends on the writers. Most points are reached.
     # With jobs, the points of the runner and of its workers are counted together, and each process passes fewer.
-    assert kills >= (1 if scenario.options else SINGLE)
+    assert kills >= (1 if scenario.killed else SINGLE)

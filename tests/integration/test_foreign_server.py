@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -24,6 +25,7 @@ from confiture.postgres.embedded import Server
 from confiture.postgres.session import Session
 from forked import forks
 from live import LiveRun
+from proxy import Proxy
 from servers import Databases, TestDatabase
 
 OLD = """
@@ -447,3 +449,25 @@ def test_foreign_session_ends_within_a_minute_if_packets_are_dropped(
                 time.sleep(0.5)
             there._pg.pgconn.finish()  # type: ignore[union-attr]
             raise psycopg.Rollback()
+
+
+@pytest.mark.parametrize(("behind", "strategy"), [("source", "copy"), ("target", "copy"), ("both", "fdw")])
+def test_rows_do_not_travel_through_a_machine_that_is_far_from_both_servers(
+    databases: Databases, tmp_path: Path, behind: str, strategy: str
+) -> None:
+    seen_as = f"host=127.0.0.1 port={databases.server.port}"
+    live = LiveRun(databases, tmp_path, OLD, NEW, seen_as=seen_as)
+    distant = Proxy(databases.server.port)
+    distant.delay = foreign_server.NEAR_SECONDS / 2  # in each direction
+    names = {"source": live.source.conninfo, "target": live.target.conninfo}
+    for side in names:
+        if behind in (side, "both"):
+            names[side] = names[side].replace(str(databases.server.port), str(distant.port))
+    live.where = replace(live.where, **names)
+    try:
+        live.setup()
+        live.migrate()
+        assert live.target.rows("SELECT DISTINCT plan ->> 'strategy' FROM confiture.table_plan") == [(strategy,)]
+        assert live.target.value("SELECT count(*) FROM item") == 300
+    finally:
+        distant.close()

@@ -125,9 +125,10 @@ def test_a_password_from_a_passfile_works_for_both_sides(project: Project) -> No
         uri = project.source.server.conninfo(project.source.name, user=role)
         project.write("db/environments/prod.yaml", f"database_url: {uri}\n")
         known = {"PGPASSFILE": str(passfile)}
-        plan = project.step("plan", "--all", "--source", "prod", "--mapping", "column_mapping.yaml", env=known).stdout
-        assert plan.count("strategy  fdw") == 2
-        project.setup(env=known)
+        by_fdw = ("--mapping", "column_mapping.yaml", "--strategy", "fdw")
+        plan = project.step("plan", "--all", "--source", "prod", *by_fdw, env=known).stdout
+        assert plan.count("strategy  fdw (requested)") == 2
+        project.setup("--strategy", "fdw", env=known)
         project.step("migrate", env=known)
         # In any folder, the target is enough: the journal has the address of the source without its password.
         project.run(
@@ -169,10 +170,10 @@ def test_a_source_that_the_target_cannot_reach_is_copied_with_copy(project: Proj
     arguments = ("--source", "prod", "--mapping", "column_mapping.yaml", "--source-seen-from-target", address)
     plan = project.step("plan", "--all", *arguments).stdout
     assert plan.count("strategy  copy") == 2
-    assert "cannot use postgres_fdw on the source: could not connect" in plan
     message = error(project.step("plan", *arguments, "--strategy", "fdw", check=4))
     assert "strategy fdw was requested, but" in message
-    assert "using COPY because postgres_fdw is unavailable" in project.step("setup", *arguments).stderr
+    assert "cannot use postgres_fdw on the source: could not connect" in message
+    project.step("setup", *arguments)
     project.step("migrate")
     project.step("verify")
 
@@ -182,8 +183,8 @@ def test_copy_is_used_if_the_sources_address_reaches_another_server(project: Pro
     try:
         address = f"127.0.0.1:{old_server.port}"
         arguments = ("--mapping", "column_mapping.yaml", "--source-seen-from-target", address)
-        plan = project.step("plan", "--all", "--source", "prod", *arguments).stdout
-        assert "reaches another server under the source's address" in plan
+        refused = project.step("plan", "--source", "prod", *arguments, "--strategy", "fdw", check=4)
+        assert "reaches another server under the source's address" in error(refused)
     finally:
         TestDatabase(old_server, "postgres").sql(f"DROP DATABASE {project.source.name}")
 
@@ -192,9 +193,8 @@ def test_copy_is_used_if_the_target_lacks_the_extension(project: Project, databa
     databases.make(project.target)
     # PostgreSQL 18 looks for extensions in the configured path only. This path has none.
     project.new.sql(f"ALTER DATABASE {project.target} SET extension_control_path = '/nowhere'")
-    plan = project.step("plan", "--all", "--source", "prod", "--mapping", "column_mapping.yaml").stdout
-    assert plan.count("strategy  copy") == 2
-    assert 'extension "postgres_fdw" is not available' in plan
+    by_fdw = ("--source", "prod", "--mapping", "column_mapping.yaml", "--strategy", "fdw")
+    assert 'extension "postgres_fdw" is not available' in error(project.step("plan", *by_fdw, check=4))
     project.reach("verified")
 
 

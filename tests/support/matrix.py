@@ -170,6 +170,7 @@ WITH_ROLLBACK = Scenario(
     MAPPING_REVERSIBLE,
     EXPECTED,
     ON_PEOPLE,
+    {"setup": ("--strategy", "fdw")},
 )
 ABORTED = Scenario("abort", ("setup", "migrate", "abort"), NEW_ALL, MAPPING_ALL, EXPECTED_ALL, ON_PEOPLE + ON_SHOP)
 #: The same as the first one, with worker processes, several index builds and several parts compared at a time. A point
@@ -484,11 +485,8 @@ BY_NUMBER: dict[str, set[str]] = {
         "cleanup.begun",
         "cleanup.recorded",
         "copy.begun",
-        "copy.credentials_removed",
         "copy.table_done",
         "follow.backlog",
-        "foreign_session.table",
-        "foreign_session.view",
         "rebuild.sequences",
         "recopy",
         "setup.begun",
@@ -497,7 +495,14 @@ BY_NUMBER: dict[str, set[str]] = {
         "verify.begun",
         "view.refreshed",
     },
-    "rollback": {"reverse.backlog", "reverse.key_validated", "rollback.numbered"},
+    "rollback": {
+        "copy.credentials_removed",
+        "foreign_session.table",
+        "foreign_session.view",
+        "reverse.backlog",
+        "reverse.key_validated",
+        "rollback.numbered",
+    },
     "abort": {"abort.begun"},
     "jobs": set(),
 }

@@ -862,38 +862,25 @@ def test_extensions_that_write_without_firing_triggers_are_named(
 
 # COPY or FDW ---------------------------------------------------------------------------------------
 
-LARGE = 64 * 2**20
-
 
 @pytest.mark.parametrize(
-    ("kinds", "size", "strategy", "reason"),
+    ("options", "large", "strategy", "reason"),
     [
-        (("big", "int", "text"), LARGE, "fdw", "1,000,000 rows, fewer than 10,000,000 rows"),
-        (("big", "varchar", "bool"), LARGE, "fdw", "1,000,000 rows, fewer than 10,000,000 rows"),
-        (
-            ("big", "int", "text", "text"),
-            LARGE,
-            "copy",
-            "1,000,000 rows, more than 3 columns, which postgres_fdw transfers as text",
-        ),
-        (
-            ("big", "timestamp"),
-            LARGE,
-            "copy",
-            "1,000,000 rows, type timestamp without time zone, which postgres_fdw transfers as text",
-        ),
-        (("big", "money"), LARGE, "copy", "1,000,000 rows, type numeric(10,2), which postgres_fdw transfers as text"),
-        # A table that is copied in a moment: either way does.
-        (("big", "int", "text", "text"), LARGE - 1, "fdw", "1,000,000 rows, fewer than 10,000,000 rows"),
-        # In text format, COPY does not save the conversions.
-        (("big", "mood", "int", "int"), LARGE, "fdw", "1,000,000 rows, fewer than 10,000,000 rows"),
+        (Options(), 0, "copy", "near: "),
+        (Options(fdw_problem="no extension"), 0, "copy", "near: "),
+        (Options(near=False), 0, "fdw", "far: "),
+        (Options(near=False, fdw_problem="no extension"), 0, "copy", "no extension"),
+        (Options(near=False), 2**30, "copy", "it has large values"),
+        (Options(near=False, strategy="copy"), 0, "copy", "requested"),
+        (Options(strategy="fdw"), 0, "fdw", "requested"),
     ],
 )
-def test_a_large_table_is_copied_by_fdw_if_its_columns_cost_little_as_text(
-    kinds: tuple[str, ...], size: int, strategy: str, reason: str
+def test_rows_do_not_travel_through_a_far_machine_unless_they_must(
+    options: Options, large: int, strategy: str, reason: str
 ) -> None:
-    ref = TableRef("app", "a")
-    made = [column(f"c{n}", kind) for n, kind in enumerate(kinds)]
-    found = database([table(ref, made, [index(ref, "i", ["c0"])], tuples=1_000_000, bytes=size)])
-    planned = PlanInput(found, found, Mapping(), Options()).planned()[0].tables[0]
-    assert (planned.strategy, planned.strategy_reason) == (strategy, reason)
+    made = [column("id", "big"), column("doc", "text")]
+    found = database([table(TableRef("app", "a"), made, [index(TableRef("app", "a"), "i", ["id"])], tuples=1_000_000)])
+    found = replace(found, tables=tuple(replace(t, large_bytes=large) for t in found.tables))
+    planned = PlanInput(found, found, Mapping(), options).planned()[0].tables[0]
+    assert planned.strategy == strategy
+    assert planned.strategy_reason.startswith(reason)

@@ -16,7 +16,6 @@ def migrate(
     mapping: options.MappingFile = None,
     chunk_rows: options.ChunkRows = None,
     strategy: options.ChosenStrategy = None,
-    fdw_threshold: options.FdwThreshold = None,
     restart_table: options.Restart = None,
     jobs: options.Jobs = None,
     executor: options.Executor = None,
@@ -33,7 +32,7 @@ def migrate(
     After a signal or a crash, the same command continues at its last checkpoint.
     """
     where = options.where(target, source, project)
-    chosen = options.run_options(mapping, chunk_rows, strategy, fdw_threshold, None, restart_table)
+    chosen = options.run_options(mapping, chunk_rows, strategy, None, restart_table)
     throttle = Throttle(max_rate, max_replica_lag, max_backlog)
     chosen = replace(chosen, jobs=jobs, executor=executor, index_jobs=index_jobs, throttle=throttle)
     if dry_run:

@@ -74,15 +74,6 @@ ChosenStrategy = Annotated[
         show_default="auto",
     ),
 ]
-FdwThreshold = Annotated[
-    int | None,
-    typer.Option(
-        "--fdw-threshold",
-        min=0,
-        help="With auto, use COPY for tables of this many rows or more.",
-        show_default="10000000",
-    ),
-]
 SeenAs = Annotated[
     str | None,
     typer.Option("--source-seen-from-target", help="HOST:PORT at which the target's server reaches the source."),
@@ -256,7 +247,6 @@ def run_options(
     mapping: MappingFile,
     chunk_rows: ChunkRows,
     strategy: ChosenStrategy,
-    fdw_threshold: FdwThreshold,
     seen_as: SeenAs,
     restart: list[str] | None = None,
     *,
@@ -272,7 +262,6 @@ def run_options(
         mapping,
         chunk_rows,
         chosen,
-        fdw_threshold,
         elsewhere,
         tuple(restart or ()),
         capture,

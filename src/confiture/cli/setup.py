@@ -18,7 +18,6 @@ def setup(
     mapping: options.MappingFile = None,
     chunk_rows: options.ChunkRows = None,
     strategy: options.ChosenStrategy = None,
-    fdw_threshold: options.FdwThreshold = None,
     seen_as: options.SeenAs = None,
     encoding: Annotated[
         str | None, typer.Option(help="Encoding of a new target.", show_default="that of the source")
@@ -43,7 +42,6 @@ def setup(
         mapping,
         chunk_rows,
         strategy,
-        fdw_threshold,
         seen_as,
         no_capture=no_capture,
         recopy_mb=recopy_mb,

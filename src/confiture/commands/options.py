@@ -13,7 +13,6 @@ class RunOptions:
     """The options of a run; None for the value that the journal has recorded, else for the default.
 
     :ivar chunk_rows: maximum rows per chunk; None for those of about two seconds.
-    :ivar fdw_threshold: rows from which a table is copied with COPY.
     :ivar seen_as: host and port at which the target's server reaches the source.
     :ivar restart: target tables to empty and copy again.
     :ivar capture: False for an application that is stopped; by default its writes are captured.
@@ -27,7 +26,6 @@ class RunOptions:
     mapping: Path | None = None
     chunk_rows: int | None = None
     strategy: str | None = None
-    fdw_threshold: int | None = None
     seen_as: str | None = None
     restart: tuple[str, ...] = ()
     capture: bool | None = None

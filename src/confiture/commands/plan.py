@@ -46,22 +46,25 @@ def mapping_of(run: Run | None, run_options: RunOptions) -> tuple[Mapping, tuple
     return mapping.parse(run.mapping or "", run.mapping_file or Mapping().file) if run else (Mapping(), ())
 
 
-def options_of(run_options: RunOptions, stored: Json, fdw_problem: str | None) -> Options:
-    """The options of the plan: as given, else as recorded, else the defaults."""
+def options_of(run_options: RunOptions, stored: Json, fdw: Json) -> Options:
+    """The options of the plan: as given, else as recorded, else the defaults.
+
+    :param fdw: as in :func:`confiture.schema_to_schema.plan_store.fdw_facts`.
+    """
 
     def chosen(name: str) -> Any:
         given = getattr(run_options, name)
         return given if given is not None else stored.get(name)
 
-    threshold, capture, recopy_mb = chosen("fdw_threshold"), chosen("capture"), chosen("recopy_mb")
+    capture, recopy_mb = chosen("capture"), chosen("recopy_mb")
     return Options(
         chunk_rows=chosen("chunk_rows"),
         strategy=chosen("strategy"),
-        fdw_problem=fdw_problem,
+        fdw_problem=fdw.get("problem"),
+        near=fdw.get("near", True),
         capture=True if capture is None else bool(capture),
         recopy_mb=RECOPY_MB if recopy_mb is None else recopy_mb,
         first="database" not in stored,
-        **({"fdw_threshold": threshold} if threshold is not None else {}),
     )
 
 
@@ -70,7 +73,6 @@ def recorded_options(options: Options) -> Json:
     return {
         "chunk_rows": options.chunk_rows,
         "strategy": options.strategy,
-        "fdw_threshold": options.fdw_threshold,
         "capture": options.capture,
         "recopy_mb": options.recopy_mb,
     }
@@ -101,7 +103,7 @@ def make(where: Endpoints, run_options: RunOptions, *, accept_fsync_off: bool = 
         if run is None:
             check_publications(source, run_options)
         planned = propose(source, target, run, run_options, exists=exists, missing=missing)
-        captured = options_of(run_options, run.options if run else {}, None).capture
+        captured = options_of(run_options, run.options if run else {}, {}).capture
         waits = _blockers(source, planned.plan) if run is None and captured else ()
         created = None if exists else _created(where, source, target)
         shown = replace(planned.plan, notes=(*planned.plan.notes, *_resources(planned, run_options)))
@@ -150,7 +152,6 @@ def next_command(where: Endpoints, run_options: RunOptions, planned: Planned) ->
         "--mapping": run_options.mapping,
         "--chunk-rows": run_options.chunk_rows,
         "--strategy": run_options.strategy,
-        "--fdw-threshold": run_options.fdw_threshold,
         "--source-seen-from-target": run_options.seen_as,
         "--recopy-mb": run_options.recopy_mb,
     }
@@ -188,8 +189,8 @@ def propose(
     look_at = target if exists else replace(target.with_dbname("postgres"), search_path=target.search_path)
     with yielding.watching(log.info), Session(source, "plan") as a, Session(look_at, "plan") as b:
         recorded = run.fdw if run else None
-        problem = recorded.get("problem") if recorded else plan_store.fdw_problem(a, b, run_options.seen_as)
-        options = options_of(run_options, run.options if run else {}, problem)
+        fdw = recorded or plan_store.fdw_facts(a, b, run_options.seen_as)
+        options = options_of(run_options, run.options if run else {}, fdw)
         stored = stored_plan(run, given, options) if run else None
         if stored is not None:
             return Planned(stored, plan_store.read_catalog(a)[0], plan_store.read_catalog(b)[0])
@@ -258,7 +259,7 @@ def preview(
 
 def plan_run(context: Context, run: Run, run_options: RunOptions) -> Plan:
     """The run's plan: as recorded, or recorded again for another mapping or other options."""
-    options = options_of(run_options, run.options, (run.fdw or {}).get("problem"))
+    options = options_of(run_options, run.options, run.fdw or {})
     given, faults = mapping_of(run, run_options)
     stored = stored_plan(run, given, options)
     if stored is not None and not run_options.restart:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import time
 from pathlib import Path
 
 import psycopg
@@ -17,10 +18,15 @@ from psycopg.conninfo import conninfo_to_dict
 
 from confiture.config import redact
 from confiture.errors import ConfitureError
-from confiture.postgres.connection import KEEPALIVES, effective
+from confiture.postgres.connection import KEEPALIVES, Pg, effective
 from confiture.postgres.profile import REMOTE_PROFILE
 from confiture.postgres.session import Session, Transaction
 from confiture.sql import load
+
+#: Seconds of a round trip, on which the way of the rows depends: within a region, a network takes less. A machine that
+#: is farther from both servers than that would receive and send each row over the longer way.
+NEAR_SECONDS = 0.005
+ROUND_TRIPS = 3
 
 #: The libpq options that decide how a connection is authenticated and encrypted. In a foreign server, files are paths
 #: on the target's server.
@@ -69,6 +75,21 @@ def create(
         )
     )
     add_user_mapping(tx, source, name, seen_as)
+
+
+def is_near(tx: Transaction, source: Session) -> bool:
+    """Whether the shortest of a few round trips to either server is shorter than :data:`NEAR_SECONDS`.
+
+    :param tx: on the target.
+    """
+    with source.transaction(read_only=True) as other:
+        return min(_round_trip(t.pg) for t in (tx, other) for _ in range(ROUND_TRIPS)) < NEAR_SECONDS
+
+
+def _round_trip(pg: Pg) -> float:
+    began = time.monotonic()
+    pg.execute("SELECT 1")
+    return time.monotonic() - began
 
 
 def security(source: Session) -> dict[str, str]:

@@ -16,7 +16,6 @@ from confiture.types import NAMES_SHOWN, Json, TableRef, counted, quoted, some
 
 #: A view, like any table, has at most this many columns.
 TABLE_COLUMNS_MOST = 1600
-FDW_ROWS_THRESHOLD = 10_000_000
 #: Connections that a run has at most to the source, that of the target's server included, and to the target.
 SOURCE_CONNECTIONS, TARGET_CONNECTIONS = 5, 5
 #: MiB that any server copies within the write pause of a cutover.
@@ -29,8 +28,8 @@ class Options:
 
     :ivar chunk_rows: rows per chunk; None to derive it from the row's width.
     :ivar strategy: ``fdw`` or ``copy`` for every table; None or ``auto`` to choose for each table.
-    :ivar fdw_threshold: estimated rows from which a table is copied by COPY.
     :ivar fdw_problem: why the target's server cannot use postgres_fdw; None if it can.
+    :ivar near: whether a round trip from here to one of the servers is short.
     :ivar capture: whether the application writes to the source during the run.
     :ivar first: whether the run has no plan yet, so that it has written nothing to the target.
     :ivar recopy_mb: size limit in MiB for a table without a key, which the cutover copies again under its lock.
@@ -38,8 +37,8 @@ class Options:
 
     chunk_rows: int | None = None
     strategy: str | None = None
-    fdw_threshold: int = FDW_ROWS_THRESHOLD
     fdw_problem: str | None = None
+    near: bool = True
     capture: bool = True
     recopy_mb: int = RECOPY_MB
     first: bool = True

@@ -35,12 +35,6 @@ from confiture.plan.model import (
 from confiture.plan.projection import KEY_PREFIX, Projected, canon, is_binary, wire_type
 from confiture.types import TableRef, did_you_mean, double_quoted, quoted
 
-#: Bytes of a table that takes seconds to copy, so that the faster way is chosen by its columns.
-WEIGHED_BYTES = 64 * 2**20
-#: Columns of a row up to which postgres_fdw was measured to be faster than COPY in binary format, and the types that
-#: cost little as text (docs/benchmarks.md).
-FDW_COLUMNS_MOST = 3
-FAST_AS_TEXT = frozenset({"smallint", "integer", "bigint", "oid", "boolean", "text", "character varying", "character"})
 #: Of the first chunk of a table, whose speed is not known yet.
 CHUNK_BYTES, CHUNK_ROWS_MOST, CHUNK_ROWS_LEAST = 32 * 2**20, 200_000, 10
 FETCH_BYTES, FETCH_ROWS_MOST, FETCH_ROWS_LEAST = 4 * 2**20, 10_000, 1
@@ -511,17 +505,13 @@ class Planner:
             if problem is not None:
                 self.refusals.append(f"{planned.target}: strategy fdw was requested, but {problem}")
             return "fdw", "requested"
+        if self.options.near:
+            return "copy", "near: rows lose little time on their way through this machine"
         if problem is not None:
             return "copy", problem
         if source.large_bytes > LARGE_BYTES_BY_FDW:
             return "copy", "it has large values, which postgres_fdw transfers as text and holds in memory"
-        rows, limit = planned.estimate, self.options.fdw_threshold
-        slow = _slower_as_text(planned)
-        if rows < limit and slow is not None:
-            return "copy", f"{rows:,} rows, {slow}"
-        if rows < limit:
-            return "fdw", f"{rows:,} rows, fewer than {limit:,} rows"
-        return "copy", f"{rows:,} rows, {limit:,} rows or more"
+        return "fdw", "far: rows do not travel through this machine"
 
     def _fdw_problem(self, source: Table, planned: TablePlan) -> str | None:
         if self.options.fdw_problem is not None:
@@ -647,16 +637,6 @@ def _column_sql(source: Table, name: str) -> str:
 def _yaml(text: str) -> str:
     """``text`` as a YAML scalar, quoted if YAML would otherwise interpret it."""
     return f"'{text}'" if any(c in text for c in "\"':{}[],&*#?|-<>=!%@\\ ") else text
-
-
-def _slower_as_text(table: TablePlan) -> str | None:
-    """Why postgres_fdw, which transfers text, is slower than COPY in binary format; None if it is not slower."""
-    if table.estimate_bytes < WEIGHED_BYTES or table.format != "binary":
-        return None
-    if len(table.columns) > FDW_COLUMNS_MOST:
-        return f"more than {FDW_COLUMNS_MOST} columns, which postgres_fdw transfers as text"
-    slow = sorted({p.wire for p in table.columns if p.wire.split("(")[0] not in FAST_AS_TEXT})
-    return f"type {slow[0]}, which postgres_fdw transfers as text" if slow else None
 
 
 def _did_you_mean(name: str, known: Sequence[str]) -> str:

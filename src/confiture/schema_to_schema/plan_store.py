@@ -314,10 +314,13 @@ def _as_if_built(found: Catalog) -> Catalog:
     )
 
 
-def fdw_problem(source: Session, target: Session, seen_as: str | None) -> str | None:
-    """Why postgres_fdw cannot be used from this target, None when it can; tried in a transaction and rolled back."""
+def fdw_facts(source: Session, target: Session, seen_as: str | None) -> Json:
+    """Why postgres_fdw cannot be used from this target, and whether a server is near this machine.
+
+    It is tried in a transaction that is rolled back.
+    """
     with target.rehearsal() as tx:
-        return foreign_server.problem(tx, source, seen_as)
+        return {"problem": foreign_server.problem(tx, source, seen_as), "near": foreign_server.is_near(tx, source)}
 
 
 # Storing -------------------------------------------------------------------------------------------

@@ -394,10 +394,11 @@ def _foreign_server(context: Context, tx: Transaction, seen_as: str | None) -> N
     """The foreign server, or the reason why COPY is used instead."""
     existed = tx.pg.execute("SELECT 1 FROM pg_extension WHERE extname = 'postgres_fdw'").fetchone() is not None
     problem = foreign_server.problem(tx, context.source, seen_as)
+    near = foreign_server.is_near(tx, context.source)
     if problem is None:
         foreign_server.install(tx)
         foreign_server.create(tx, context.source, context.schema, seen_as)
-    else:
+    elif not near:
         context.progress.say(f"using COPY because postgres_fdw is unavailable: {problem}")
-    fdw = {"server": context.schema, "extension": not existed, "problem": problem}
+    fdw = {"server": context.schema, "extension": not existed, "problem": problem, "near": near}
     runs.update(tx, context.run_id, fdw=fdw)
