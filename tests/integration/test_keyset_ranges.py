@@ -15,8 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-from confiture.copy.chunks import key_texts
-from confiture.plan.keyset import KeyPart, columns, predicate, ranges
+from confiture.plan.keyset import KeyPart, columns, key_texts, predicate, ranges
 from confiture.types import KeyValue
 from servers import Databases
 

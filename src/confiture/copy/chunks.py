@@ -19,7 +19,7 @@ from confiture.copy.stream import Stream
 from confiture.errors import Blocked
 from confiture.journal import chunks, table_plans
 from confiture.journal.model import Chunk, TableProgress
-from confiture.plan.keyset import KeyPart, columns, predicate, ranges
+from confiture.plan.keyset import KeyPart, columns, key_texts, predicate, ranges
 from confiture.postgres.session import Transaction
 from confiture.runner.context import Context
 from confiture.types import KeyRange, KeyValue
@@ -67,17 +67,6 @@ def plan_ahead(
     return Ahead(tuple(chunks.planned(number, n, span) for n, span in enumerate(spans, held.next_chunk)), last)
 
 
-def key_texts(parts: tuple[KeyPart, ...]) -> sql.Composed:
-    """The key as text, under names that differ from those of the key's columns.
-
-    A cast keeps the name of its column, and ORDER BY prefers an output column: the keys would be sorted as text.
-    """
-    return sql.SQL(", ").join(
-        sql.SQL("{}::text AS {}").format(sql.Identifier(p.name), sql.Identifier(f"confiture_text_{i}"))
-        for i, p in enumerate(parts)
-    )
-
-
 def not_done(context: Context, number: int) -> tuple[Chunk, ...]:
     """The chunks of a table that are planned and not done, in order."""
     with context.target.transaction(read_only=True) as tx:
@@ -91,7 +80,8 @@ def _bounds(
 
     A window over the keys would find all of them in one round trip, in five times the time.
     """
-    bounds = [] if exact else key_statistics.bounds(tx, job, cursor, size, count)
+    found = [] if exact else key_statistics.bounds(tx, job, cursor, size, count)
+    bounds = [_whole(job, key) for key in found]
     key = bounds[-1] if bounds else cursor
     while len(bounds) < count:
         key = key_after(tx, job, KeyRange(key, None), size)

@@ -36,6 +36,17 @@ def columns(parts: Sequence[KeyPart]) -> sql.Composed:
     return sql.SQL(", ").join(sql.Identifier(p.name) for p in parts)
 
 
+def key_texts(parts: Sequence[KeyPart]) -> sql.Composed:
+    """The key as text, under names that differ from those of the key's columns.
+
+    A cast keeps the name of its column, and ORDER BY prefers an output column: the keys would be sorted as text.
+    """
+    return sql.SQL(", ").join(
+        sql.SQL("{}::text AS {}").format(sql.Identifier(p.name), sql.Identifier(f"confiture_text_{i}"))
+        for i, p in enumerate(parts)
+    )
+
+
 def _literals(parts: Sequence[KeyPart], value: KeyValue) -> list[sql.Composed]:
     return [typed(text, part.type) for part, text in zip(parts, value, strict=True)]
 
