@@ -10,8 +10,9 @@ import pytest
 from psycopg import sql
 
 from confiture.config import Database
-from confiture.copy import chunks, key_statistics
+from confiture.copy import chunks, key_statistics, throttle
 from confiture.copy.run_table import RunTable
+from confiture.plan import planner
 from confiture.plan.keyset import predicate, ranges
 from confiture.postgres.connection import only_row
 from confiture.postgres.session import Session
@@ -257,3 +258,24 @@ def test_statistics_that_the_role_may_not_see_are_not_needed(databases: Database
     found = planned(made(databases, tmp_path, "CREATE TABLE t (id int PRIMARY KEY)", fill))
     assert found.given == []
     assert found.sizes == [1000] * 20
+
+
+@pytest.mark.parametrize("strategy", ["copy", "fdw"])
+def test_a_chunk_of_far_more_rows_than_planned_is_divided(
+    databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
+) -> None:
+    monkeypatch.setattr(planner, "CHUNK_ROWS_MOST", 500)
+    monkeypatch.setattr(throttle, "CHUNK_SECONDS", 0)
+    ddl = "CREATE TABLE t (id bigint PRIMARY KEY) WITH (autovacuum_enabled = false)"
+    live = LiveRun(databases, tmp_path, ddl, ddl, strategy=strategy)
+    live.source.sql(
+        "INSERT INTO t SELECT g * 100000 FROM generate_series(1, 4000) g; ANALYZE t;"
+        "INSERT INTO t SELECT 10000000 + g FROM generate_series(1, 9000) g"
+    )
+    live.setup()
+    live.migrate()
+    rows = [n for (n,) in live.target.rows("SELECT rows FROM confiture.chunk WHERE status = 'done'")]
+    assert max(rows) <= chunks.FAR_MORE * 500
+    assert sum(rows) == live.target.value("SELECT count(*) FROM t")
+    assert len(rows) >= 13_000 / 500 / 2
+    live.assert_same(t="SELECT id FROM t")

@@ -219,6 +219,20 @@ MUTANTS = (
         _in("integration", "sessions", "claim_different"),
     ),
     Mutant(
+        "a chunk that is copied in part is rolled back",
+        "copy/chunks.py",
+        "            if rows == limit:",
+        "            if rows == limit and False:",
+        _in("integration", "key_statistics", "far_more"),
+    ),
+    Mutant(
+        "the values of a key are sorted in the collation of their column",
+        "sql/key_statistics.sql",
+        "SELECT 0::oid, {column}::{type}, 0::float8, 0::float8, 0 FROM {source} WHERE false",
+        "SELECT 0::oid, NULL::{type}, 0::float8, 0::float8, 0 FROM {source} WHERE false",
+        _in("integration", "key_statistics", "in_the_collation"),
+    ),
+    Mutant(
         "a worker without its runner writes nothing",
         "runner/context.py",
         "                leases.fence_worker(tx, self.run_id, self.epoch)",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from psycopg import sql
 
@@ -29,7 +29,14 @@ PLAN_AHEAD = 20
 #: A chunk whose copy was lost with its process this often is halved.
 HALVE_AFTER = 2
 
+#: A chunk is not copied at once if it has so many times the rows that it was planned with.
+FAR_MORE = 4
+
 MOVERS: dict[str, Copier] = {"fdw": Fdw(), "copy": Stream()}
+
+
+class TooManyRows(Exception):
+    """A chunk has more rows than the caller permits. None of it was committed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +89,15 @@ def _bounds(
     """
     found = [] if exact else key_statistics.bounds(tx, job, cursor, size, count)
     bounds = [_whole(job, key) for key in found]
-    key = bounds[-1] if bounds else cursor
+    rest = KeyRange(bounds[-1] if bounds else cursor, None)
+    return bounds + _scanned(tx, job, rest, size, count - len(bounds))
+
+
+def _scanned(tx: Transaction, job: RunTable, span: KeyRange, size: int, count: int) -> list[KeyValue]:
+    """The keys that divide ``span`` in chunks of ``size`` rows, ``count`` at most."""
+    bounds: list[KeyValue] = []
     while len(bounds) < count:
-        key = key_after(tx, job, KeyRange(key, None), size)
+        key = key_after(tx, job, KeyRange(bounds[-1] if bounds else span.lower, span.upper), size)
         if key is None:
             break
         bounds.append(key)
@@ -162,20 +175,28 @@ def halve(context: Context, job: RunTable, chunk: Chunk) -> None:
 
 
 def shorten(context: Context, job: RunTable, chunk: Chunk, rows: int) -> None:
-    """Divide a chunk behind its first ``rows`` rows; a chunk without further rows stays unchanged."""
+    """Shorten a chunk to its first ``rows`` rows, and divide the next ones in chunks of as many; the last has the rest.
+
+    A chunk without further rows stays unchanged.
+    """
     with reading(context.source, job) as tx:
-        key = key_after(tx, job, chunk.range, rows) if job.table.key else None
-    if key is None:
+        keys = _scanned(tx, job, chunk.range, rows, PLAN_AHEAD) if job.table.key else []
+    if not keys:
         return
-    # Durable together: both parts of the chunk.
+    # Durable together: all parts of the chunk.
     with context.fenced("chunk.shortened") as tx:
-        chunks.cut(tx, context.run_id, chunk, key)
+        for key in reversed(keys):
+            chunks.cut(tx, context.run_id, chunk, key)
+            chunk = replace(chunk, range=KeyRange(chunk.range.lower, key))
 
 
-def copy_chunk(context: Context, job: RunTable, chunk: Chunk) -> int | None:
+def copy_chunk(context: Context, job: RunTable, chunk: Chunk, most: int | None = None) -> int | None:
     """Copy one chunk; the number of its rows, or None when another session has finished the chunk.
 
     When this returns, the rows and their checkpoint are durable.
+
+    :param most: rows; None for any number.
+    :raises TooManyRows: when the chunk has more than ``most`` rows. So many were read.
     """
     began = time.monotonic()
     by_fdw = job.table.strategy == "fdw"
@@ -189,7 +210,10 @@ def copy_chunk(context: Context, job: RunTable, chunk: Chunk) -> int | None:
                 return None
             if by_fdw:
                 foreign_session.check(context, target)
-            rows = MOVERS[job.table.strategy].move(source, target, job, held.range)
+            limit = None if most is None else most + 1
+            rows = MOVERS[job.table.strategy].move(source, target, job, held.range, limit)
+            if rows == limit:
+                raise TooManyRows
             seconds = time.monotonic() - began
             chunks.finish(target, context.run_id, held, epoch=context.epoch, rows=rows, seconds=seconds)
     return rows

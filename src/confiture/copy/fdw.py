@@ -23,21 +23,24 @@ from confiture.types import KeyRange, KeyValue
 class Fdw:
     """``INSERT ... SELECT`` from the foreign table; COPY where a row is too large for it, because it transfers text."""
 
-    def move(self, source: Transaction, target: Transaction, job: RunTable, span: KeyRange) -> int:
+    def move(
+        self, source: Transaction, target: Transaction, job: RunTable, span: KeyRange, most: int | None = None
+    ) -> int:
         """Insert the rows of ``span``; ``source`` locks the table, so that it is not rewritten."""
         try:
             with target.pg.transaction():
-                return target.pg.execute(insert(job, span)).rowcount
+                return target.pg.execute(insert(job, span, most)).rowcount
         except psycopg.Error as error:
             if not is_too_large(error):
                 raise
-        return Stream().move(source, target, job, span)
+        return Stream().move(source, target, job, span, most)
 
 
-def insert(job: RunTable, span: KeyRange) -> sql.Composed:
-    """The statement that copies ``span``."""
-    return sql.SQL("INSERT INTO {} {} OVERRIDING SYSTEM VALUE SELECT {} FROM {} WHERE {}").format(
-        job.target, job.column_list, _select_list(job), job.view, predicate(job.table.view_key, span, "expanded")
+def insert(job: RunTable, span: KeyRange, most: int | None = None) -> sql.Composed:
+    """The statement that copies ``span``, or ``most`` of its rows."""
+    within = predicate(job.table.view_key, span, "expanded")
+    return sql.SQL("INSERT INTO {} {} OVERRIDING SYSTEM VALUE SELECT {} FROM {} WHERE {} LIMIT {}").format(
+        job.target, job.column_list, _select_list(job), job.view, within, most
     )
 
 

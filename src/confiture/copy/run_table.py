@@ -76,11 +76,14 @@ def reading(session: Session, job: RunTable) -> Iterator[Transaction]:
 class Copier(Protocol):
     """A way of copying one range."""
 
-    def move(self, source: Transaction, target: Transaction, job: RunTable, span: KeyRange) -> int:
+    def move(
+        self, source: Transaction, target: Transaction, job: RunTable, span: KeyRange, most: int | None = None
+    ) -> int:
         """Insert the rows of ``span`` within the caller's two transactions; the number of rows.
 
         Nothing is committed here: the caller commits the rows with their checkpoint.
 
+        :param most: insert no more rows; None for all of them.
         :raises psycopg.Error: the error of either server.
         """
         ...

@@ -26,11 +26,13 @@ BATCH_BYTES = 256 * 1024
 class Stream:
     """``COPY (SELECT ...) TO STDOUT`` into ``COPY ... FROM STDIN``, with bounded memory."""
 
-    def move(self, source: Transaction, target: Transaction, job: RunTable, span: KeyRange) -> int:
+    def move(
+        self, source: Transaction, target: Transaction, job: RunTable, span: KeyRange, most: int | None = None
+    ) -> int:
         """Stream the rows of ``span``; the number of rows that the target has inserted."""
         form = sql.SQL(job.table.format)
-        out = sql.SQL("COPY (SELECT {} FROM {} WHERE {}) TO STDOUT (FORMAT {})").format(
-            job.columns, job.view, predicate(job.table.view_key, span), form
+        out = sql.SQL("COPY (SELECT {} FROM {} WHERE {} LIMIT {}) TO STDOUT (FORMAT {})").format(
+            job.columns, job.view, predicate(job.table.view_key, span), most, form
         )
         into = sql.SQL("COPY {} {} FROM STDIN (FORMAT {})").format(job.target, job.column_list, form)
         return pipe(source.pg, target.pg, out, into)

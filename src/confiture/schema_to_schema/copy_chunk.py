@@ -37,10 +37,11 @@ class Copied:
     seconds: float
 
 
-def copy_chunk(context: Context, job: RunTable, chunk: Chunk, rows: int | None) -> Copied:
+def copy_chunk(context: Context, job: RunTable, chunk: Chunk, rows: int | None, expected: int | None = None) -> Copied:
     """Copy a chunk, with its checkpoint. The part that is not copied is in the journal as chunks that are not done.
 
     :param rows: the most to copy; None for all rows of the chunk.
+    :param expected: the rows that the chunk was planned with. If it has far more, as many are copied. None if unknown.
     """
     began = time.monotonic()
     with naming_row(context, job, chunk):
@@ -48,7 +49,12 @@ def copy_chunk(context: Context, job: RunTable, chunk: Chunk, rows: int | None) 
             retry(partial(chunks.halve, context, job, chunk))
         if rows is not None:
             retry(partial(chunks.shorten, context, job, chunk, rows))
-        copied = retry(partial(_copy_or_halve, context, job, chunk))
+        try:
+            copied = retry(partial(_copy_or_halve, context, job, chunk, expected and chunks.FAR_MORE * expected))
+        except chunks.TooManyRows:
+            assert expected is not None
+            retry(partial(chunks.shorten, context, job, chunk, expected))
+            copied = retry(partial(_copy_or_halve, context, job, chunk))
     return Copied(copied, time.monotonic() - began)
 
 
@@ -64,13 +70,15 @@ def _mark_copied(context: Context, number: int) -> None:
         table_plans.update(tx, context.run_id, number, phase=TablePhase.COPIED)
 
 
-def _copy_or_halve(context: Context, job: RunTable, chunk: Chunk) -> int | None:
+def _copy_or_halve(context: Context, job: RunTable, chunk: Chunk, most: int | None = None) -> int | None:
     """Copy a chunk, or halve it when it yielded to the application, so that less has to be repeated.
 
     The number of rows; None when the chunk was not copied.
+
+    :raises chunks.TooManyRows: when the chunk has more than ``most`` rows.
     """
     try:
-        return chunks.copy_chunk(context, job, chunk)
+        return chunks.copy_chunk(context, job, chunk, most)
     except GaveWay:
         # A chunk that cannot be halved waits longer each time.
         time.sleep(next(itertools.islice(retry_delays(), chunk.attempts - 1, None)))

@@ -166,7 +166,11 @@ class CopyTables:
         # Dividing a chunk reads its keys once more. It pays for a limit that was set since, and not for a speed that
         # varies.
         most = size if table.expected is None or 2 * size < table.expected else None
-        future = self._pool.submit(copy_chunk, table.job, chunk, most if table.job.table.key else None)
+        # Statistics may be wrong. That a chunk has far more rows is detected while it is copied, which costs nothing.
+        expected = None if self._throttler.exact else table.expected
+        if not table.job.table.key:
+            most = expected = None
+        future = self._pool.submit(copy_chunk, table.job, chunk, most, expected)
         self._submit(table, chunk, future)
 
     def _submit(self, table: _Table, chunk: Chunk | None, future: Future[Outcome[Any]]) -> None:
