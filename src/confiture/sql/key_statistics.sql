@@ -1,7 +1,8 @@
 -- name: intervals
 -- The values of a key's first column, as ANALYZE has divided them: intervals that include their lower end and end behind
 -- the cursor, in order, with the share of the rows whose value is the lower end, and the share of the rows above it.
--- Partitions and children count one by one if the table that they belong to has no statistics of all of them.
+-- Partitions and children count one by one if the table that they belong to has no statistics of all of them, unless they
+-- are many.
 WITH RECURSIVE tree (oid, schema, name, kind, rows) AS (
     SELECT c.oid, c.relnamespace, c.relname, c.relkind, c.reltuples
     FROM pg_catalog.pg_class c WHERE c.oid = {table}::regclass
@@ -18,8 +19,13 @@ WITH RECURSIVE tree (oid, schema, name, kind, rows) AS (
             / (SELECT nullif(sum(greatest(rows, 0)), 0) FROM tree WHERE kind <> 'p'), 1) END AS weight
     FROM tree t
         JOIN pg_catalog.pg_namespace n ON n.oid = t.schema
-        JOIN pg_catalog.pg_stats s ON (s.schemaname, s.tablename, s.attname) = (n.nspname, t.name, {name})
-            AND (NOT s.inherited OR t.oid = {table}::regclass AND NOT {only})
+        CROSS JOIN LATERAL (
+            SELECT * FROM pg_catalog.pg_stats
+            WHERE (schemaname, tablename, attname) = (n.nspname, t.name, {name}) OFFSET 0
+        ) s
+    WHERE CASE WHEN t.oid = {table}::regclass THEN NOT (s.inherited AND {only})
+        -- To merge the histograms of more partitions takes longer than to scan the index.
+        ELSE NOT s.inherited AND (SELECT count(*) FROM tree) <= 100 END
 ), marks (oid, value, share, bucket, change) AS (
     -- No rows: the values get the collation of the column, in which they are sorted.
     SELECT 0::oid, {column}::{type}, 0::float8, 0::float8, 0 FROM {source} WHERE false
