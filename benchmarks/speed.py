@@ -15,6 +15,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -214,7 +215,7 @@ def growth(bench: Bench) -> Part:
 def memory(bench: Bench) -> Part:
     """Peak memory of a process against the width and the number of rows."""
     table, bars = [], {"client": [], "server": []}
-    for shape, factor in ((KILOBYTE, 0.25), (KILOBYTE, 1), (HUGE, 1), (HUGE, 4)):
+    for shape, factor in ((KILOBYTE, 0.25), (KILOBYTE, 1), (NARROW, 5 / 3), (HUGE, 0.1), (HUGE, 0.4)):
         count = max(2, int(bench.options.rows * shape.share * factor))
         migrated, verified = bench.confiture(bench.source(shape, count), shape, MIGRATE, VERIFY, sample=True)
         for name, peak in (("migrate --jobs 2", migrated), ("verify --jobs 2", verified)):
@@ -244,26 +245,33 @@ def verify(bench: Bench) -> Part:
 
 def strategy(bench: Bench) -> Part:
     """COPY against FDW, and against one INSERT ... SELECT from a foreign table with the best fetch_size."""
-    table, bars = [], {"copy": [], "fdw": [], "INSERT ... SELECT": []}
+    table, bars = [], {"copy": [], "fdw": [], "fdw, 2 jobs": [], "INSERT ... SELECT": []}
     for shape in (NARROW, NINE, WIDE):
         count = max(2, int(bench.options.rows * shape.share))
         source = bench.source(shape, count)
         by_hand = {size: _insert_select(bench, source, shape, size) for size in (100, 1000, 5000, 20_000)}
         best = min(by_hand, key=lambda size: by_hand[size])
-        options = ("--jobs", "1", "--strategy")
-        ways = {
-            "copy": lambda: bench.confiture(source, shape, ("migrate", *options, "copy"))[0].seconds,  # noqa: B023
-            "fdw": lambda: bench.confiture(source, shape, ("migrate", *options, "fdw"))[0].seconds,  # noqa: B023
-            "INSERT ... SELECT": lambda: _insert_select(bench, source, shape, best),  # noqa: B023
+        labels = {
+            "copy": "migrate --jobs 1 --strategy copy",
+            "fdw": "migrate --jobs 1 --strategy fdw",
+            "fdw, 2 jobs": "migrate --jobs 2 --strategy fdw",
+            "INSERT ... SELECT": f"INSERT ... SELECT, fetch_size {best}",
         }
+        ways: dict[str, Callable[[], float]] = {
+            name: partial(_migrated, bench, source, shape, label) for name, label in labels.items()
+        }
+        ways["INSERT ... SELECT"] = partial(_insert_select, bench, source, shape, best)
         took = _alternating(bench, ways)
         for name, seconds in took.items():
-            label = f"{name}, fetch_size {best}" if name.startswith("INSERT") else f"migrate --jobs 1 --strategy {name}"
             against = _ratio(took["copy"], seconds)
-            table.append((f"{count:,} of {shape.name}", label, f"{statistics.median(seconds):.2f}", against))
+            table.append((f"{count:,} of {shape.name}", labels[name], f"{statistics.median(seconds):.2f}", against))
             bars[name].append((shape.name, count / statistics.median(seconds)))
     head = ("rows", "way", "seconds", "rate, copy = 1")
     return Part("with the index of the key", head, table, Series("rows", "rows/s", bars, bars=True))
+
+
+def _migrated(bench: Bench, source: str, shape: Shape, command: str) -> float:
+    return bench.confiture(source, shape, tuple(command.split()))[0].seconds
 
 
 def _insert_select(bench: Bench, source: str, shape: Shape, fetch: int) -> float:
