@@ -4,20 +4,25 @@ One REPEATABLE READ transaction on the source deletes the log rows of its snapsh
 through the table's view in the same snapshot. One transaction in the target deletes the rows of all those keys and
 inserts the rows that exist. The target commits first: after a crash between the two commits the pass is repeated, which
 is idempotent (docs/invariants.md, I-5.1).
+
+A large pass over independent tables has helpers: further pairs of sessions that read the same snapshot and apply groups
+of tables. They commit before the target's transaction that holds the number of the pass (I-5.18).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import psycopg
 from psycopg import IsolationLevel, sql
 
 from confiture import fingerprint
-from confiture.capture import preserved_columns
-from confiture.capture.triggers import Captured, captured, pending
+from confiture.capture import independent_groups, preserved_columns
+from confiture.capture.helpers import Helpers, Sharing
+from confiture.capture.triggers import Captured, captured, log_rows, pending
 from confiture.copy import bad_text, large_row
 from confiture.copy.chunks import key_is_null, refuse_null_keys
 from confiture.copy.run_table import RunTable
@@ -29,6 +34,7 @@ from confiture.journal import source as run_schema
 from confiture.plan.keyset import KeyPart
 from confiture.plan.model import KeyColumn, Plan
 from confiture.plan.projection import Projected, raw, same_key
+from confiture.postgres.connection import only_row
 from confiture.postgres.session import Session, Transaction
 from confiture.postgres.yielding import yielding
 from confiture.runner.context import Context
@@ -40,8 +46,13 @@ _BY_INDEX = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; 
 _BY_HASH = "SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on; SET LOCAL enable_seqscan = on"
 #: Number of keys from which ANALYZE and a hash join take half the time of a lookup per key.
 MANY_KEYS = 10_000
+#: Log rows outside of the largest group of tables from which a pass has helpers, and the least that a log row takes.
+ROWS_TO_SHARE = 5_000
+LOG_ROW_BYTES = 32
 #: Holds the hash table of a million keys.
 _MEMORY = "SET LOCAL work_mem = '64MB'"
+#: Before every thread of a pass has applied its rows, and not at the COMMIT, which is never cancelled.
+_CHECK_NOW = "SET CONSTRAINTS ALL IMMEDIATE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +83,20 @@ class Follower:
     ``source`` is a session to the database where the application writes, ``target`` to the one that passes keep up to
     date. In reverse these are the target and the source of the run.
 
+    :param jobs: groups of tables that a large pass applies at the same time, each in a pair of sessions of its own.
     :cvar sides: the sides of the run that ``source`` and ``target`` are sessions to.
     """
 
     sides = ("source", "target")
 
-    def __init__(self, context: Context, followed: Sequence[Followed]) -> None:
+    def __init__(self, context: Context, followed: Sequence[Followed], jobs: int = 1) -> None:
         self.context = context
         self.followed = tuple(followed)
         facts = context.facts
         self.source, self.target = (Session(facts.database(side), "catch-up", facts.short) for side in self.sides)
+        self._helpers = Helpers(context, self.sides, jobs)
+        #: Log rows by table, as they were before the pass; empty unless it may have helpers.
+        self._logged: Mapping[int, int] = {}
         self._passed = 0
         self._prepared: set[int] = set()
         self._backends: tuple[Backend, Backend] | None = None
@@ -95,10 +110,11 @@ class Follower:
         self.close()
 
     def close(self) -> None:
-        """Close both sessions; a pass after it opens them again."""
+        """Close the sessions; a pass after it opens them again."""
         for session in (self.source, self.target):
             session.close()
             self.context.part(session)
+        self._helpers.close()
 
     def catch_up(self, *, record_changed: bool = False) -> Pass:
         """Run one pass over everything that the log holds now.
@@ -107,18 +123,28 @@ class Follower:
         :raises Blocked: when either side was changed, or the target is behind its source.
         """
         while True:
+            self._helpers.settle(self.source, self.target)
             self._prepare(self.waiting())
+            self._open_helpers()
             try:
                 with fingerprint.naming_gone(self.source, self.context.schema, self.sides[0]):
                     applied = self._pass(record_changed)
-            except bad_text.BadText as error:
-                self._name_text(error)
-                applied = None  # a logged key: the pass is repeated without it
             except psycopg.Error as error:
-                self._name_large_row(error)
-                raise
+                if self._helpers.dismiss(error):
+                    applied = None  # the pass is repeated without helpers
+                elif isinstance(error, bad_text.BadText):
+                    self._name_text(error)
+                    applied = None  # a logged key: the pass is repeated without it
+                else:
+                    self._name_large_row(error)
+                    raise
             if applied is not None:
                 return applied
+
+    def _open_helpers(self) -> None:
+        """Before a large pass, because connecting takes time: open the sessions of its helpers."""
+        if sum(self._logged.values()) - max(self._logged.values(), default=0) >= ROWS_TO_SHARE:
+            self._helpers.open(len(self._logged) - 1)
 
     def _name_text(self, error: psycopg.Error) -> None:
         """Have the next pass discard logged keys that the other side cannot hold, if no row has such a text.
@@ -153,10 +179,17 @@ class Follower:
         if not self.followed:
             return []
         with self.source.transaction(read_only=True) as tx:
-            return self._pending(tx)
+            sizes = pending(tx, [f.item for f in self.followed])
+            found = self._of(sizes)
+            many = self._helpers.possible and self.source.budget is None and len(found) > 1
+            many = many and sum(sizes.values()) >= ROWS_TO_SHARE * LOG_ROW_BYTES
+            self._logged = log_rows(tx, [f.item for f in found]) if many else {}
+        return found
 
     def _pending(self, tx: Transaction) -> list[Followed]:
-        numbers = pending(tx, [f.item for f in self.followed])
+        return self._of(pending(tx, [f.item for f in self.followed]))
+
+    def _of(self, numbers: Mapping[int, int]) -> list[Followed]:
         return [f for f in self.followed if f.item.number in numbers]
 
     def _pass(self, changed_since_verified: bool) -> Pass | None:
@@ -178,10 +211,6 @@ class Follower:
             source.pg.execute(_MEMORY)
             if logged:
                 self._begin(source)
-            for followed in logged:
-                _move_log(source, followed)
-                if self._holdable is not None:
-                    _discard_bad_text(source, followed, self._holdable)
             applied = self._apply(source, logged, changed_since_verified) if logged else Pass(0, 0, 0)
             if logged:
                 self._record_source_pass(source, applied.number)
@@ -208,42 +237,120 @@ class Follower:
         for side, session in zip(self.sides, (self.source, self.target), strict=True):
             self.context.join(session, side, session.backend)
         with self.source.transaction() as tx:
-            for f in lacking:
-                columns = _typed((f"k{i}", k.source_type) for i, k in enumerate(f.item.key, 1))
-                tx.pg.execute(temporary_table(f.changed, columns + sql.SQL(", truncated boolean")))
+            _create_changed(tx, lacking)
         with self.target.transaction() as tx:
-            for f in lacking:
-                for job in f.jobs:
-                    columns = _typed((f"k{i}", p.wire) for i, p in enumerate(images(job), 1))
-                    tx.pg.execute(temporary_table(keys_of(job), columns))
-                    if job.table.kept:
-                        preserved_columns.prepare(tx, job)
+            _create_keys(tx, lacking)
         self._prepared |= {f.item.number for f in lacking}
 
     def _apply(self, source: Transaction, logged: Sequence[Followed], changed_since_verified: bool) -> Pass:
-        # Durable together on this side: the deletions, the rows, the changed keys and the number of the pass.
+        # Durable together on this side: the deletions, the rows, the changed keys and the number of the pass. What
+        # helpers have applied is durable before.
         with self.target.transaction() as target:
-            self._fence_target(target)
-            self._check_target(target)
-            target.pg.execute("SET CONSTRAINTS ALL DEFERRED")
-            target.pg.execute(_MEMORY)
-            rows = 0
-            keys: dict[int, int] = {}
-            for f in logged:
-                for job in f.jobs:
-                    keys[job.table.number] = self._copy_keys(source, target, f, job)
-                    _delete_rows(target, job, keys[job.table.number])
-                    if changed_since_verified:
-                        self._record_changed(source, target, f, job)
-            # Every deletion of the pass comes before its first insertion: rows may have exchanged unique values.
-            for f in logged:
-                for job in f.jobs:
-                    rows += _copy_rows(source, target, f, job, keys[job.table.number])
-            total = sum(keys.values())
-            number = self._record_target_pass(target, total, rows)
+            self._begin_target(target)
+            groups = self._groups(target, logged)
+            if len(groups) > 1:
+                keys, rows = self._share(source, target, groups, changed_since_verified)
+            else:
+                keys, rows = self._apply_tables(source, target, logged, changed_since_verified)
+            number = self._record_target_pass(target, keys, rows)
             failpoint("catchup.before_target_commit")
         failpoint("catchup.after_target_commit")
-        return Pass(number, total, rows)
+        return Pass(number, keys, rows)
+
+    def _begin_target(self, target: Transaction) -> None:
+        self._fence_target(target)
+        self._check_target(target)
+        target.pg.execute("SET CONSTRAINTS ALL DEFERRED")
+        target.pg.execute(_MEMORY)
+
+    def _apply_tables(
+        self,
+        source: Transaction,
+        target: Transaction,
+        logged: Sequence[Followed],
+        changed_since_verified: bool,
+        take: str = "move_log",
+    ) -> tuple[int, int]:
+        """Apply the log rows of some tables; the numbers of keys and rows.
+
+        :param take: the statement that takes the keys from the log.
+        """
+        for followed in logged:
+            _take_log(source, followed, take)
+            if self._holdable is not None:
+                _discard_bad_text(source, followed, self._holdable)
+        rows = 0
+        keys: dict[int, int] = {}
+        for f in logged:
+            for job in f.jobs:
+                keys[job.table.number] = self._copy_keys(source, target, f, job)
+                _delete_rows(target, job, keys[job.table.number])
+                if changed_since_verified:
+                    self._record_changed(source, target, f, job)
+        # Every deletion of the pass comes before its first insertion: rows may have exchanged unique values.
+        for f in logged:
+            for job in f.jobs:
+                rows += _copy_rows(source, target, f, job, keys[job.table.number])
+        return sum(keys.values()), rows
+
+    # A pass with helpers ------------------------------------------------------------------------------------
+
+    def _groups(self, target: Transaction, logged: Sequence[Followed]) -> list[list[Followed]]:
+        """The tables of the pass in independent groups, the largest first; one group if the pass has no helpers."""
+        if not self._helpers.pairs or not self._logged:
+            return [list(logged)]
+        groups = independent_groups.find(target, [(f, [j.table.target for j in f.jobs]) for f in logged])
+        sizes = [sum(self._logged.get(f.item.number, 0) for f in group) for group in groups]
+        if sum(sizes) - max(sizes) < ROWS_TO_SHARE:
+            return [list(logged)]
+        return [group for _, group in sorted(zip(sizes, groups, strict=True), key=lambda pair: -pair[0])]
+
+    def _share(
+        self, source: Transaction, target: Transaction, groups: Sequence[list[Followed]], changed_since_verified: bool
+    ) -> tuple[int, int]:
+        """Apply groups with helpers, which have committed at the end; the numbers of keys and rows."""
+        (snapshot,) = only_row(source.pg.execute("SELECT pg_export_snapshot()"))
+        counts: list[tuple[int, int]] = []
+        act = partial(self._help, counts, sql.Literal(snapshot), changed_since_verified)
+        with self._helpers.sharing(groups, act) as shared:
+            taken: list[Followed] = []
+            while (group := shared.claim()) is not None:
+                counts.append(self._apply_tables(source, target, group, changed_since_verified))
+                taken += group
+            for f in (f for group in groups for f in group if f not in taken):
+                # Exactly the log rows of this snapshot, which the helpers read.
+                source.pg.execute(sql.SQL("DELETE FROM {}").format(f.item.log))
+            target.pg.execute(_CHECK_NOW)
+        return sum(keys for keys, _ in counts), sum(rows for _, rows in counts)
+
+    def _help(
+        self,
+        counts: list[tuple[int, int]],
+        snapshot: sql.Literal,
+        changed_since_verified: bool,
+        shared: Sharing[list[Followed]],
+        source_session: Session,
+        target_session: Session,
+    ) -> None:
+        """Apply groups of a pass in the sessions of a helper."""
+        with source_session.transaction(isolation=IsolationLevel.REPEATABLE_READ) as source:
+            source.pg.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
+            source.pg.execute(_MEMORY)
+            # Durable together: the deletions, the rows and the changed keys of the groups. The number of the pass
+            # follows, so that after a crash the pass is repeated.
+            with target_session.transaction() as target:
+                self._begin_target(target)
+                try:
+                    while (group := shared.claim(partial(_lock_at_once, source))) is not None:
+                        _create_changed(source, group)
+                        _create_keys(target, group)
+                        counts.append(self._apply_tables(source, target, group, changed_since_verified, "read_log"))
+                except _NotLocked:
+                    pass  # the application waits for the table: only the follower's own session has its lock
+                target.pg.execute(_CHECK_NOW)
+                shared.await_all()
+                failpoint("catchup.helper.before_commit")
+            failpoint("catchup.helper.after_commit")
 
     # The parts that differ by direction ---------------------------------------------------------------------
 
@@ -363,10 +470,41 @@ def followed(context: Context, plan: Plan) -> tuple[Followed, ...]:
     return tuple(Followed(item, tuple(fed[item.table])) for item in captured(plan.tables, context.schema))
 
 
-def _move_log(source: Transaction, f: Followed) -> None:
-    """Move exactly the log rows of this snapshot into the temporary table of changed keys."""
-    move = template("catch_up.sql", "move_log").format(log=f.item.log, log_key=f.item.log_key, changed=f.changed)
-    count = source.pg.execute(move).rowcount
+class _NotLocked(Exception):
+    """A lock is not available at once."""
+
+
+def _lock_at_once(source: Transaction, group: Sequence[Followed]) -> None:
+    """Lock the tables that a helper reads.
+
+    To wait behind a statement of the application, which waits for the session that waits for the helper, would be a
+    deadlock that no server detects.
+    """
+    tables = sql.SQL(", ").join(f.item.source for f in group)
+    try:
+        source.pg.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE NOWAIT").format(tables))
+    except psycopg.errors.LockNotAvailable as error:
+        raise _NotLocked from error
+
+
+def _create_changed(source: Transaction, tables: Sequence[Followed]) -> None:
+    for f in tables:
+        columns = _typed((f"k{i}", k.source_type) for i, k in enumerate(f.item.key, 1))
+        source.pg.execute(temporary_table(f.changed, columns + sql.SQL(", truncated boolean")))
+
+
+def _create_keys(target: Transaction, tables: Sequence[Followed]) -> None:
+    for job in (job for f in tables for job in f.jobs):
+        columns = _typed((f"k{i}", p.wire) for i, p in enumerate(images(job), 1))
+        target.pg.execute(temporary_table(keys_of(job), columns))
+        if job.table.kept:
+            preserved_columns.prepare(target, job)
+
+
+def _take_log(source: Transaction, f: Followed, take: str) -> None:
+    """Take exactly the keys of the log rows of this snapshot into the temporary table of changed keys."""
+    statement = template("catch_up.sql", take).format(log=f.item.log, log_key=f.item.log_key, changed=f.changed)
+    count = source.pg.execute(statement).rowcount
     if count:
         _discard_null_keys(source, f)
     if count > MANY_KEYS:

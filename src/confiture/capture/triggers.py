@@ -268,25 +268,34 @@ def remove(tx: Transaction, item: Captured) -> None:
     fingerprint.discard(tx, item.schema, [item.table], (fingerprint.CAPTURE, fingerprint.SUBSCRIPTIONS))
 
 
-def pending(tx: Transaction, items: Sequence[Captured]) -> set[int]:
-    """The numbers of the tables whose logs hold rows, in the transaction's snapshot: two queries for all of them.
+def pending(tx: Transaction, items: Sequence[Captured]) -> dict[int, int]:
+    """The tables whose logs hold rows in the transaction's snapshot, by number, with the bytes of the log.
+
+    These are two queries for all of them.
 
     A log without a page is empty, because a file grows before a row in it is visible. Only the other logs are read:
     planning a query over a thousand logs would exceed the write pause.
     """
     by_name = {item.log_name: item for item in items}
     written = tx.pg.execute(
-        "SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(quote_ident(%s)) AND relname = ANY (%s)"
-        " AND pg_relation_size(oid) > 0",
+        "SELECT relname, pg_relation_size(oid) FROM pg_class WHERE relnamespace = to_regnamespace(quote_ident(%s))"
+        " AND relname = ANY (%s) AND pg_relation_size(oid) > 0",
         (items[0].schema if items else "", list(by_name)),
     ).fetchall()
-    grown = [by_name[name] for (name,) in written]
+    grown = {by_name[name]: size for name, size in written}
     parts = [
         sql.SQL("SELECT {} WHERE EXISTS (SELECT FROM {})").format(sql.Literal(item.number), item.log) for item in grown
     ]
     if not parts:
-        return set()
-    return {row[0] for row in tx.pg.execute(sql.SQL(" UNION ALL ").join(parts)).fetchall()}
+        return {}
+    found = {row[0] for row in tx.pg.execute(sql.SQL(" UNION ALL ").join(parts)).fetchall()}
+    return {item.number: size for item, size in grown.items() if item.number in found}
+
+
+def log_rows(tx: Transaction, items: Sequence[Captured]) -> dict[int, int]:
+    """The number of log rows of each table, by the number of the table; one table at least."""
+    parts = [sql.SQL("SELECT {}, count(*) FROM {}").format(sql.Literal(item.number), item.log) for item in items]
+    return dict(tx.pg.execute(sql.SQL(" UNION ALL ").join(parts)).fetchall())
 
 
 def waiting(tx: Transaction, items: Sequence[Captured], most: int) -> int:

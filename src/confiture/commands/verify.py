@@ -14,6 +14,7 @@ from confiture.plan import free_connections
 from confiture.plan.model import Plan
 from confiture.runner.context import Context
 from confiture.runner.progress import Progress
+from confiture.runner.threads import cores
 from confiture.schema_to_schema import jobs as many
 from confiture.schema_to_schema import migrate, plan_store, reverse_verify, rollback, verify
 from confiture.schema_to_schema import repair as repairs
@@ -58,7 +59,7 @@ def execute(
                 progress_.say("verified already; --again repeats the verification")
                 return run, found
         plan_store.ensure_views(context, plan)
-        jobs = many.permitted(context, jobs or many.cores(), free_connections.COMPARING)
+        jobs = many.permitted(context, jobs or cores(), free_connections.COMPARING)
         result = _compared(context, plan, jobs)
         if repair:
             result = _repaired(context, plan, result, jobs)

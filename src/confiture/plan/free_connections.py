@@ -13,6 +13,8 @@ from confiture.types import counted, quoted
 WORKER = 3, 1
 #: Connections that each thread that compares rows needs.
 COMPARING = 1, 1
+#: Connections that each job of catch-up needs.
+APPLYING = 1, 1
 #: Connections that each index build needs.
 BUILDING = 0, 1
 

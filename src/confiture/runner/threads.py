@@ -7,6 +7,7 @@ session is given work, so that a takeover ends them too.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -194,3 +195,8 @@ class Threads(Generic[K, R]):
             if not self._held.is_set():
                 return
             time.sleep(POLL_SECONDS)
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

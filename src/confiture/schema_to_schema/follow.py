@@ -16,6 +16,7 @@ from confiture.postgres.retry import retry
 from confiture.postgres.session import brief_lock
 from confiture.postgres.yielding import yielding
 from confiture.runner.context import Context
+from confiture.runner.threads import cores
 from confiture.schema_to_schema import background_verification
 from confiture.schema_to_schema.background_verification import Rounds
 from confiture.schema_to_schema.blockers import wait_for_locks
@@ -130,14 +131,23 @@ def _backlog(context: Context, plan: Plan) -> tuple[int, float]:
         return triggers.backlog(tx, triggers.captured(plan.tables, context.schema))
 
 
-def drain(context: Context, plan: Plan, *, record_changed: bool) -> int:
+def with_helpers(context: Context, plan: Plan, jobs: int | None = None) -> Follower:
+    """A follower of every table, whose large passes apply independent tables at the same time.
+
+    :param jobs: groups of tables at the same time, if there are connections for them; None for one per core.
+    """
+    return Follower(context, apply.followed(context, plan), jobs or cores())
+
+
+def drain(context: Context, plan: Plan, *, record_changed: bool, jobs: int | None = None) -> int:
     """Catch up until the backlog is small or no longer shrinks; the number of rows applied.
 
     :param record_changed: record the keys, because a verification has compared their rows.
+    :param jobs: as in :func:`with_helpers`.
     """
     applied = 0
     draining = Draining(context)
-    with Follower(context, apply.followed(context, plan)) as follower:
+    with with_helpers(context, plan, jobs) as follower:
         while True:
             context.checkpoint()
             made = one_pass(follower, record_changed=record_changed)
@@ -148,7 +158,7 @@ def drain(context: Context, plan: Plan, *, record_changed: bool) -> int:
 
 def single(context: Context, plan: Plan) -> Pass:
     """One pass that begins now, so that every change logged so far is applied."""
-    with Follower(context, apply.followed(context, plan)) as follower:
+    with with_helpers(context, plan) as follower:
         return one_pass(follower, record_changed=True)
 
 
@@ -165,7 +175,7 @@ def follow(context: Context, plan: Plan, *, once: bool, verify_every: float | No
         none with ``once``. With ``once``, a round that is due is completed without pauses.
     """
     apply.refuse_behind(context)
-    with Follower(context, apply.followed(context, plan)) as follower:
+    with with_helpers(context, plan) as follower:
 
         def catch_up() -> Pass:
             return one_pass(follower, record_changed=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from math import ceil
 
@@ -13,6 +12,7 @@ from confiture.plan import free_connections
 from confiture.plan.model import Plan
 from confiture.runner import workers
 from confiture.runner.context import Context
+from confiture.runner.threads import cores
 from confiture.runner.workers import Here, Pool, Processes
 from confiture.schema_to_schema import copy_chunk
 
@@ -96,8 +96,3 @@ def permitted(context: Context, wanted: int, each: tuple[int, int], *, say: bool
     if say and reduced:
         context.progress.say(reduced)
     return found
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -33,7 +33,8 @@ def copy_all(
 
     :param capture: the application writes during the copy. Changes are applied before the constraints are built as
         well as after it, because a row copied under both its old and its new key would violate them (I-3.12).
-    :param asked: chunks that are copied at the same time; None for as many as there are cores.
+    :param asked: chunks that are copied, or groups of tables that catch up, at the same time; None for as many as there
+        are cores.
     :param executor: of the workers; None for processes of this machine.
     :param index_jobs: index builds at a time; None for the default.
     :raises DataFailure: at the first row that the target rejects, naming the row.
@@ -48,10 +49,10 @@ def copy_all(
         copied = _copy(context, plan, left, pool, of_keys, capture=capture)
     large_objects.synchronise(context, plan)
     if capture:
-        follow.drain(context, plan, record_changed=True)
+        follow.drain(context, plan, record_changed=True, jobs=asked)
     rebuild.rebuild(context, plan, builds)
     if capture:
-        follow.drain(context, plan, record_changed=True)
+        follow.drain(context, plan, record_changed=True, jobs=asked)
     return copied
 
 

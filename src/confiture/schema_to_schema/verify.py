@@ -67,7 +67,7 @@ def verify(
     hashing = changed_keys.hashing_of(context, plan)
     live = {j.table.number: f for f in apply.followed(context, plan) for j in f.jobs} if capture else {}
     if capture:
-        follow.drain(context, plan, record_changed=True)
+        follow.drain(context, plan, record_changed=True, jobs=jobs)
         large_objects.synchronise(context, plan)
     with context.target.transaction(read_only=True) as tx:
         known = {(u.check_name, u.subject, u.unit): u for u in verifications.units(tx, context.run_id, number)}

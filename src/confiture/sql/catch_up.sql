@@ -24,6 +24,10 @@ CREATE TEMP TABLE IF NOT EXISTS {table} ({columns}) ON COMMIT DELETE ROWS
 WITH gone AS (DELETE FROM {log} RETURNING {log_key}, truncated)
 INSERT INTO {changed} SELECT DISTINCT {log_key}, truncated FROM gone ORDER BY {log_key}
 
+-- name: read_log
+-- The same for a helper of the pass, in its snapshot. The session that exported the snapshot deletes the log rows.
+INSERT INTO {changed} SELECT DISTINCT {log_key}, truncated FROM {log} ORDER BY {log_key}
+
 -- name: discard_null_keys
 -- A NULL key finds no row. A row whose key is no longer NULL was logged under its new key too.
 DELETE FROM {changed} WHERE NOT truncated AND ({key_is_null})
@@ -84,6 +88,12 @@ COPY (SELECT {images} FROM ({moved}) t WHERE NOT EXISTS (SELECT FROM {existing} 
 -- name: add_gone_in_reverse
 -- The same keys, added to those of the pass.
 INSERT INTO {keys} SELECT {own_key} FROM ({moved}) t WHERE NOT EXISTS (SELECT FROM {existing} k WHERE {matches})
+
+-- name: connections
+-- Pairs of tables that are connected in the target, each by its OID: by a foreign key, or as a parent and its partition
+-- or child. A foreign key that the run has dropped for now connects nothing.
+SELECT conrelid::bigint, confrelid::bigint FROM pg_constraint WHERE contype = 'f'
+UNION SELECT inhrelid::bigint, inhparent::bigint FROM pg_inherits
 
 -- name: copy_keys_as_text
 -- The changed keys of a reverse pass, as text.
