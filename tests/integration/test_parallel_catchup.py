@@ -221,6 +221,29 @@ def applies_in_helper(monkeypatch: pytest.MonkeyPatch, table: str) -> None:
     monkeypatch.setattr(helpers.Sharing, "claim", claiming)
 
 
+CHECKED = """
+CREATE TABLE a (id int PRIMARY KEY, v text);
+CREATE FUNCTION paired(v text) RETURNS boolean LANGUAGE plpgsql STABLE AS
+    $$ BEGIN RETURN v <> 'pair' OR EXISTS (SELECT FROM public.a WHERE a.v = 'pair'); END $$;
+CREATE TABLE b (id int PRIMARY KEY, v text CHECK (paired(v)));
+"""
+
+
+def test_check_that_reads_another_table_is_applied_without_helpers(
+    databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = "CREATE TABLE a (id int PRIMARY KEY, v text); CREATE TABLE b (id int PRIMARY KEY, v text);"
+    rows = "INSERT INTO a SELECT n, 'v' FROM generate_series(1, 6000) n; INSERT INTO b SELECT id, v FROM a;"
+    live = LiveRun(databases, tmp_path, tables + rows, CHECKED)
+    live.setup()
+    live.migrate()
+    live.source.sql("UPDATE a SET v = 'pair'; UPDATE b SET v = 'pair'")
+    applies_in_helper(monkeypatch, "b")
+    assert catch_up(live) == 1
+    assert [line for line in live.progress.lines if WITHOUT_HELPERS in line and "violates check" in line]
+    live.assert_same(a="SELECT * FROM a", b="SELECT * FROM b")
+
+
 def test_pass_of_which_a_helper_lost_its_connection_is_repeated(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
     live.source.sql(CHANGES)
     copy_rows = apply._copy_rows

@@ -80,6 +80,8 @@ POINTS_OF_THEIR_OWN = {
     "reverse_verify.ended.before_commit": "tests/integration/test_reverse_verify.py",
     "switch.after_open_commit": "tests/integration/test_status.py",
     "reverse.trigger.before_commit": "tests/acceptance/test_rollback.py",
+    "catchup.helper.before_commit": "tests/integration/test_parallel_catchup.py",
+    "catchup.helper.after_commit": "tests/integration/test_parallel_catchup.py",
     "signal.heard": "tests/integration/test_resume.py",
     "abort.open.before_commit": "tests/integration/test_restored.py",
     "rollback.reopen.before_commit": "tests/integration/test_restored.py",

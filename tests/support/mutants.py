@@ -582,16 +582,78 @@ MUTANTS = (
     Mutant(
         "every deletion of a pass comes before its first insertion",
         "capture/apply.py",
-        "                    _delete_rows(target, job, keys[job.table.number])\n",
-        "                    _delete_rows(target, job, keys[job.table.number])\n"
-        "                    rows += _copy_rows(source, target, f, job, keys[job.table.number])\n",
+        "                _delete_rows(target, job, keys[job.table.number])\n",
+        "                _delete_rows(target, job, keys[job.table.number])\n"
+        "                rows += _copy_rows(source, target, f, job, keys[job.table.number])\n",
         _in("integration", "capture", "change_after"),
+    ),
+    Mutant(
+        "a helper commits when every thread of the pass has applied",
+        "capture/apply.py",
+        "                shared.await_all()\n",
+        "",
+        _in("integration", "parallel_catchup", "cannot_apply"),
+        too=(("capture/helpers.py", "                shared.await_all()\n", ""),),
+    ),
+    Mutant(
+        "a pass ends after its helpers",
+        "capture/helpers.py",
+        "                self._end(shared, pairs, working)\n",
+        "                self._failed = True\n",
+        _in("integration", "parallel_catchup", "ends_after_its_helpers"),
+        too=(
+            (
+                "capture/helpers.py",
+                'with ThreadPoolExecutor(len(pairs), "catch-up") as pool:',
+                'with nullcontext(ThreadPoolExecutor(len(pairs), "catch-up")) as pool:',
+            ),
+            (
+                "capture/helpers.py",
+                "from contextlib import contextmanager\n",
+                "from contextlib import contextmanager, nullcontext\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "tables that a foreign key connects are applied by one session",
+        "sql/catch_up.sql",
+        "SELECT conrelid::bigint, confrelid::bigint FROM pg_constraint WHERE contype = 'f'\nUNION ",
+        "",
+        _in("integration", "parallel_catchup", "one_group"),
+    ),
+    Mutant(
+        "helpers read the snapshot of the pass",
+        "capture/apply.py",
+        '            source.pg.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))\n',
+        "",
+        _in("integration", "parallel_catchup", "snapshot_of_the_pass"),
+    ),
+    Mutant(
+        "a helper does not wait for a lock that the application waits for",
+        "capture/apply.py",
+        "IN ACCESS SHARE MODE NOWAIT",
+        "IN ACCESS SHARE MODE",
+        _in("integration", "parallel_catchup", "left_to_the_follower"),
+    ),
+    Mutant(
+        "a pass that fails with helpers is repeated without them",
+        "capture/helpers.py",
+        "        if not self._failed or code.startswith(_NOT_OF_THE_WORK):",
+        "        if True:",
+        _in("integration", "parallel_catchup", "cannot_apply"),
+    ),
+    Mutant(
+        "the sessions of helpers are recorded",
+        "capture/helpers.py",
+        "                self._context.join(session, side, session.backend)",
+        "                pass",
+        _in("integration", "parallel_catchup", "taken_over"),
     ),
     Mutant(
         "keys changed since the verification are recorded",
         "capture/apply.py",
-        "                    if changed_since_verified:\n",
-        "                    if changed_since_verified and False:\n",
+        "                if changed_since_verified:\n",
+        "                if changed_since_verified and False:\n",
         _in("acceptance", "live", "applies_a_wrong_value"),
     ),
     Mutant(
@@ -932,8 +994,8 @@ MUTANTS = (
     Mutant(
         "a logged key that the other side cannot hold does not stop a pass",
         "capture/apply.py",
-        "                    _discard_bad_text(source, followed, self._holdable)",
-        "                    pass",
+        "                _discard_bad_text(source, followed, self._holdable)",
+        "                pass",
         _in("integration", "encodings", "continues_once_it_is_fixed"),
     ),
     Mutant(
