@@ -136,10 +136,13 @@ def test_several_sessions_apply_the_tables_of_one_pass(live: LiveRun) -> None:
     assert not [line for line in live.progress.lines if WITHOUT_HELPERS in line]
 
 
-@pytest.mark.parametrize("jobs", [1, 4])
-def test_tables_that_foreign_keys_connect_are_applied_in_one_transaction(live: LiveRun, jobs: int) -> None:
+def test_tables_that_foreign_keys_connect_are_applied_in_one_transaction(
+    live: LiveRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
     live.source.sql("; ".join(line for line in CHANGES.splitlines() if "parent" in line))
-    with following(live, jobs) as follower:
+    live.source.sql("UPDATE child SET parent = parent")
+    applies_in_helper(monkeypatch, "child")
+    with following(live) as follower:
         follower.catch_up()
     live.assert_same(**SAME)
     assert len(live.target.rows("SELECT xmin::text FROM parent UNION SELECT xmin::text FROM child")) == 1

@@ -619,7 +619,7 @@ MUTANTS = (
         "sql/catch_up.sql",
         "SELECT conrelid::bigint, confrelid::bigint FROM pg_constraint WHERE contype = 'f'\nUNION ",
         "",
-        _in("integration", "parallel_catchup", "one_group"),
+        _in("integration", "parallel_catchup", "keys_connect"),
     ),
     Mutant(
         "helpers read the snapshot of the pass",
