@@ -433,6 +433,24 @@ def test_runner_that_was_taken_over_writes_nothing_by_its_helpers(live: LiveRun,
     assert contents(live) == done
 
 
+def test_second_signal_cancels_the_statements_of_every_helper(live: LiveRun, forks: Forks) -> None:
+    live.source.sql(CHANGES)
+    before = contents(live), passes(live)
+    with live.target.connect(autocommit=False) as holder:
+        holder.execute(b"LOCK TABLE a, b, c, d, parent, named IN SHARE MODE")
+        running = forks.start([*live.arguments("migrate"), "--jobs", "4"], live.project)
+        until(lambda: live.target.value(WAITING) > 1 or not running.alive, "the sessions to wait for the test")
+        running.signal(signal.SIGINT)
+        running.until_passed("signal.heard")
+        running.signal(signal.SIGINT)
+        began = time.monotonic()
+        assert running.wait().code == 130
+        # Without a cancellation the statements would end after the 30 s that they wait for a lock.
+        assert time.monotonic() - began < 20
+        until(lambda: live.target.value(BUSY) == 0, "the sessions to end")
+    assert (contents(live), passes(live)) == before
+
+
 # Groups ------------------------------------------------------------------------------------------------
 
 CONNECTED = """

@@ -313,13 +313,13 @@ class Follower:
         counts: list[tuple[int, int]] = []
         act = partial(self._help, counts, sql.Literal(snapshot), changed_since_verified)
         with self._helpers.sharing(groups, act) as shared:
-            taken: list[Followed] = []
+            taken: set[int] = set()
             while (group := shared.claim()) is not None:
                 counts.append(self._apply_tables(source, target, group, changed_since_verified))
-                taken += group
-            for f in (f for group in groups for f in group if f not in taken):
+                taken |= {f.item.number for f in group}
+            for item in (f.item for group in groups for f in group if f.item.number not in taken):
                 # Exactly the log rows of this snapshot, which the helpers read.
-                source.pg.execute(sql.SQL("DELETE FROM {}").format(f.item.log))
+                source.pg.execute(sql.SQL("DELETE FROM {}").format(item.log))
             target.pg.execute(_CHECK_NOW)
         return sum(keys for keys, _ in counts), sum(rows for _, rows in counts)
 

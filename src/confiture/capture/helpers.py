@@ -35,7 +35,7 @@ _NOT_OF_THE_WORK = ("08", "57")
 class Sharing(Generic[T]):
     """Groups of tables that the threads of one pass share among themselves, each when it is free.
 
-    :param groups: in the order in which they begin.
+    :param groups: in the order in which helpers begin them.
     :param threads: that take part, with the follower's own.
     """
 
@@ -50,10 +50,11 @@ class Sharing(Generic[T]):
     def _begin_to_commit(self) -> None:
         self.commits = True
 
-    def claim(self, lock: Callable[[T], object] = lambda group: None) -> T | None:
-        """The next group; None when there is none left.
+    def claim(self, lock: Callable[[T], object] | None = None) -> T | None:
+        """A group that no thread has claimed; None when there is none left.
 
-        :param lock: locks its tables without waiting. If that raises, the group remains for another thread.
+        :param lock: locks the tables of a helper's group without waiting. If that raises, the group remains for another
+            thread. None for the follower's own thread: it begins with the last group, because it has more to do.
         :raises threading.BrokenBarrierError: when another thread has failed.
         """
         with self._claiming:
@@ -61,6 +62,8 @@ class Sharing(Generic[T]):
                 raise threading.BrokenBarrierError
             if not self._left:
                 return None
+            if lock is None:
+                return self._left.pop()
             lock(self._left[0])
             return self._left.pop(0)
 
