@@ -140,7 +140,9 @@ def test_tables_that_foreign_keys_connect_are_applied_in_one_transaction(
     live: LiveRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live.source.sql("; ".join(line for line in CHANGES.splitlines() if "parent" in line))
-    live.source.sql("UPDATE child SET parent = parent")
+    live.source.sql(
+        "UPDATE parent SET v = v || '!'; UPDATE parent SET v = v || '?'" + "; UPDATE child SET id = -id" * 3
+    )
     applies_in_helper(monkeypatch, "child")
     with following(live) as follower:
         follower.catch_up()
@@ -151,7 +153,8 @@ def test_tables_that_foreign_keys_connect_are_applied_in_one_transaction(
 
 def test_keys_that_helpers_apply_are_recorded_as_changed(live: LiveRun) -> None:
     assert live.verify().equal
-    live.source.sql("UPDATE a SET v = 'x'; UPDATE b SET v = 'x'; UPDATE c SET v = 'x'; UPDATE d SET v = 'x'")
+    for v in "xy":
+        live.source.sql("; ".join(f"UPDATE {name} SET v = '{v}'" for name in ALONE))
     catch_up(live)
     assert writers(live) > 1
     recorded = live.target.rows("SELECT table_number, count(*) FROM confiture.changed_key GROUP BY 1")
@@ -240,7 +243,8 @@ def test_check_that_reads_another_table_is_applied_without_helpers(
     live = LiveRun(databases, tmp_path, tables + rows, CHECKED)
     live.setup()
     live.migrate()
-    live.source.sql("UPDATE a SET v = 'pair'; UPDATE b SET v = 'pair'")
+    for v in ("other", "pair"):
+        live.source.sql(f"UPDATE a SET v = '{v}'; UPDATE b SET v = '{v}'")
     applies_in_helper(monkeypatch, "b")
     assert catch_up(live) == 1
     assert [line for line in live.progress.lines if WITHOUT_HELPERS in line and "violates check" in line]

@@ -47,7 +47,7 @@ _BY_HASH = "SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on; SET
 #: Number of keys from which ANALYZE and a hash join take half the time of a lookup per key.
 MANY_KEYS = 10_000
 #: Log rows outside of the largest group of tables from which a pass has helpers, and the least that a log row takes.
-ROWS_TO_SHARE = 5_000
+ROWS_TO_SHARE = 10_000
 LOG_ROW_BYTES = 32
 #: Holds the hash table of a million keys.
 _MEMORY = "SET LOCAL work_mem = '64MB'"
