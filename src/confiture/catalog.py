@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 
 from psycopg.rows import dict_row
 
@@ -46,7 +47,7 @@ def identity(tx: Transaction) -> Identity:
 
 def _grouped(tx: Transaction, name: str, oids: list[int]) -> dict[int, list[Json]]:
     grouped: dict[int, list[Json]] = defaultdict(list)
-    for row in _query(tx, name, tables=oids):
+    for row in _query(tx, name, tables=oids) if oids else ():
         grouped[row.pop("table_oid")].append(row)
     return grouped
 
@@ -81,29 +82,33 @@ def _foreign_key(row: Json) -> ForeignKey:
     return ForeignKey(**_of_table(row))
 
 
+def outlines(tx: Transaction) -> tuple[Table, ...]:
+    """The tables alone, without their columns and without the objects on them."""
+    return tuple(Table(ref=TableRef(row.pop("schema"), row.pop("name")), **row) for row in _query(tx, "tables"))
+
+
 def read(tx: Transaction) -> Catalog:
     """Read the catalogs. The result is consistent if the transaction is REPEATABLE READ."""
-    rows = _query(tx, "tables")
-    oids = [row["oid"] for row in rows]
+    found = outlines(tx)
+    oids = [table.oid for table in found]
     columns = _grouped(tx, "columns", oids)
-    indexes = {oid: [_index(i) for i in found] for oid, found in _grouped(tx, "indexes", oids).items()}
+    indexes = {oid: [_index(i) for i in on_table] for oid, on_table in _grouped(tx, "indexes", oids).items()}
     foreign_keys = _grouped(tx, "foreign_keys", oids)
     unvalidated = _grouped(tx, "unvalidated", oids)
     triggers = _grouped(tx, "triggers", oids)
     rules = _grouped(tx, "rules", oids)
     tables = tuple(
-        Table(
-            ref=TableRef(row.pop("schema"), row.pop("name")),
-            columns=tuple(Column(**c) for c in columns[row["oid"]]),
-            indexes=tuple(i for i in indexes.get(row["oid"], ()) if i.level == 0),
-            partition_indexes=tuple(i for i in indexes.get(row["oid"], ()) if i.level > 0),
-            foreign_keys=tuple(_foreign_key(f) for f in foreign_keys[row["oid"]]),
-            unvalidated=tuple(_unvalidated(c) for c in unvalidated[row["oid"]]),
-            triggers=tuple(Trigger(**_of_table(t)) for t in triggers[row["oid"]]),
-            rules=tuple(Rule(**_of_table(r)) for r in rules[row["oid"]]),
-            **row,
+        replace(
+            table,
+            columns=tuple(Column(**c) for c in columns[table.oid]),
+            indexes=tuple(i for i in indexes.get(table.oid, ()) if i.level == 0),
+            partition_indexes=tuple(i for i in indexes.get(table.oid, ()) if i.level > 0),
+            foreign_keys=tuple(_foreign_key(f) for f in foreign_keys[table.oid]),
+            unvalidated=tuple(_unvalidated(c) for c in unvalidated[table.oid]),
+            triggers=tuple(Trigger(**_of_table(t)) for t in triggers[table.oid]),
+            rules=tuple(Rule(**_of_table(r)) for r in rules[table.oid]),
         )
-        for row in rows
+        for table in found
     )
     return Catalog(
         identity=identity(tx),

@@ -243,7 +243,7 @@ def _known_run(tx: Transaction, source: Identity) -> Run | None:
     schema.refuse_older(have)
     run = runs.live(tx) if have else None
     if run is None:
-        empty_target.check(tx, catalog.read(tx))
+        empty_target.check(tx)
     else:
         _refuse_other_source(run, source)
     return run
@@ -259,7 +259,7 @@ def begin(wanted: SetupRequest, source: Identity) -> Run:
             claiming(tx)
             run = _known_run(tx, source)
             if run is None:
-                if not catalog.read(tx).tables:
+                if not catalog.outlines(tx):
                     build.render(_ddl_files(wanted.target))
                 schema.install(tx)
                 run = runs.create(
@@ -357,7 +357,7 @@ def objects(tx: Transaction) -> list[tuple[str, str]]:
 
 def _build(context: Context, tx: Transaction, wanted: SetupRequest) -> None:
     """Execute the DDL in the step's transaction, and record the objects that it created."""
-    if catalog.read(tx).tables:
+    if catalog.outlines(tx):
         context.progress.say("the target has tables already; no DDL is executed")
         return
     files = _ddl_files(wanted.target)
