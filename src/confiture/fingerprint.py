@@ -220,6 +220,38 @@ def changes(
         its current one; an older snapshot does not have the log of the TRUNCATE that created it.
     :param tables: only these; None for every recorded table.
     """
+    found = _compared(tx, schema, kinds, tables)
+    if any(c.kind == STORAGE for c in found):
+        truncated = source.storages(tx, schema)
+        found = [c for c in found if c.kind != STORAGE or not _is_truncated(c, truncated)]
+    # Of a table that was dropped every other fact is gone too.
+    dropped = {c.table for c in found if c.kind == TABLE and not c.now}
+    return [c for c in found if c.table not in dropped or c.kind == TABLE]
+
+
+def _compared(tx: Transaction, schema: str, kinds: Sequence[str], tables: Sequence[TableRef] | None) -> list[Change]:
+    """Compare the facts, and definitions only where some are recorded: to read them costs as much as all other kinds.
+
+    A table without recorded definitions depends on none while its columns are the recorded ones: the run's views change
+    only together with their record.
+    """
+    if DEFINITIONS not in kinds or COLUMNS not in kinds:
+        return _differing(tx, schema, kinds, kinds, tables)
+    others = [kind for kind in kinds if kind != DEFINITIONS]
+    found = _differing(tx, schema, kinds, others, tables)
+    described = [c.table for c in found if c.kind == DEFINITIONS and c.table is not None]
+    if not described:
+        return found
+    changed = {c.table: c for c in _differing(tx, schema, [DEFINITIONS], [DEFINITIONS], described)}
+    return [
+        changed[c.table] if c.kind == DEFINITIONS else c for c in found if c.kind != DEFINITIONS or c.table in changed
+    ]
+
+
+def _differing(
+    tx: Transaction, schema: str, kinds: Sequence[str], read: Sequence[str], tables: Sequence[TableRef] | None
+) -> list[Change]:
+    """The recorded facts of ``kinds`` that differ from those of ``read``. A recorded fact of another kind differs."""
     names = sql.SQL("SELECT root FROM {} WHERE root <> 0").format(_recorded(schema))
     values: dict[str, object] = {"schema": schema, "kinds": list(kinds)}
     if tables is not None:
@@ -229,17 +261,11 @@ def changes(
         values |= {"schemas": [t.schema for t in tables], "names": [t.name for t in tables]}
     roots = sql.SQL("ARRAY({})").format(names)
     text = sql.SQL("WITH facts (root, aspect, fact) AS MATERIALIZED (\n{}\n) {}").format(
-        sql.SQL(_escaped(facts_query(tuple(kinds))).replace(_ROOTS, "{roots}")).format(roots=roots),
+        sql.SQL(_escaped(facts_query(tuple(read))).replace(_ROOTS, "{roots}")).format(roots=roots),
         sql.SQL(_query("changes").replace(_ROOTS, "{roots}")).format(recorded=_recorded(schema), roots=roots),
     )
     rows = tx.pg.execute(text, values).fetchall()
-    found = [_change(*row) for row in rows]
-    if any(c.kind == STORAGE for c in found):
-        truncated = source.storages(tx, schema)
-        found = [c for c in found if c.kind != STORAGE or not _is_truncated(c, truncated)]
-    # Of a table that was dropped every other fact is gone too.
-    dropped = {c.table for c in found if c.kind == TABLE and not c.now}
-    return [c for c in found if c.table not in dropped or c.kind == TABLE]
+    return [_change(*row) for row in rows]
 
 
 def _escaped(text: str) -> str:

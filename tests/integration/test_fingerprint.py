@@ -150,6 +150,16 @@ CHANGED_BEHIND = {
 }
 
 
+def test_the_first_function_that_a_value_could_name_blocks_until_dropped(databases: Databases, tmp_path: Path) -> None:
+    table = "CREATE TABLE t (id int PRIMARY KEY, f regproc);"
+    run = verified(databases, tmp_path, f"{table} INSERT INTO t VALUES (1, 'now')", table)
+    run.source.sql("CREATE FUNCTION own() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    with pytest.raises(Blocked, match=r"source table public\.t was changed during the run"):
+        run.follow()
+    run.source.sql("DROP FUNCTION own()")
+    run.cutover()
+
+
 def test_a_change_of_an_object_behind_a_value_blocks_until_undone(databases: Databases, tmp_path: Path) -> None:
     run = verified(databases, tmp_path, BEHIND, BEHIND_NEW, BEHIND_MAPPING)
     for change, undo in CHANGED_BEHIND.items():

@@ -1,8 +1,8 @@
 -- name: facts
 -- The facts that the meaning of the rows of some tables depends on (docs/invariants.md, I-2.1): one row for each table and
 -- aspect. Facts are lines of text, so that a difference can be printed. The catalogs are read through the transaction's snapshot.
--- The query is this block, followed by the blocks of the wanted kinds with UNION ALL between them: the server does not plan
--- what no block reads.
+-- The query is this block, followed by the blocks of the wanted kinds with UNION ALL between them: the server does
+-- not parse what no kind needs.
 WITH RECURSIVE root AS MATERIALIZED (
     SELECT c.oid, c.relkind, c.relname, n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.oid = ANY (%(roots)s::oid[])
@@ -12,7 +12,87 @@ WITH RECURSIVE root AS MATERIALIZED (
     UNION ALL
     SELECT m.root, i.inhrelid, c.relkind FROM member m JOIN pg_inherits i ON i.inhparent = m.oid
     JOIN pg_class c ON c.oid = i.inhrelid WHERE m.relkind = 'p'
-), followed (class) AS (
+)
+
+-- name: table
+-- The table itself, by OID, and children that are not partitions.
+SELECT r.oid::bigint AS root, 'table' AS aspect,
+       concat_ws(' ', CASE r.relkind WHEN 'p' THEN 'partitioned table' ELSE 'table' END, r.oid::regclass::text,
+           (SELECT 'with children ' || string_agg(i.inhrelid::regclass::text, ', ' ORDER BY i.inhrelid) FROM pg_inherits i
+            WHERE i.inhparent = r.oid AND r.relkind = 'r')) AS fact
+FROM root r
+
+-- name: columns
+-- The columns.
+SELECT r.oid::bigint, 'columns', string_agg(concat_ws(' ', 'column', quote_ident(a.attname),
+       '(number ' || a.attnum || ')', format_type(a.atttypid, a.atttypmod),
+       CASE WHEN a.attcollation <> 0 AND a.attcollation <> t.typcollation THEN 'COLLATE ' || a.attcollation::regcollation END,
+       CASE WHEN a.attnotnull THEN 'NOT NULL' ||
+           CASE WHEN EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = a.attrelid AND k.contype = 'n'
+                             AND k.conkey = ARRAY[a.attnum] AND NOT k.convalidated) THEN ' (not validated)' ELSE '' END END,
+       CASE WHEN a.attgenerated <> '' THEN 'GENERATED AS (' ||
+           (SELECT pg_get_expr(f.adbin, f.adrelid) FROM pg_attrdef f WHERE (f.adrelid, f.adnum) = (a.attrelid, a.attnum))
+           || ')' END), E'\n' ORDER BY a.attnum)
+FROM root r JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
+JOIN pg_type t ON t.oid = a.atttypid
+GROUP BY r.oid
+
+-- name: trigger_aspects
+-- Triggers of the user, of capture and of the write block: three kinds. Of internal triggers only their enabling counts: the triggers of foreign keys may be disabled too. Confiture's own
+-- are known by their function, and by xmin: one that was disabled and enabled again differs.
+SELECT m.root::bigint,
+       CASE WHEN p.pronamespace = to_regnamespace(quote_ident(%(schema)s))
+            THEN CASE WHEN p.proname LIKE 'capture%%' THEN 'capture' ELSE 'write block' END
+            ELSE 'triggers' END AS aspect,
+       string_agg(concat_ws(' ', 'trigger', quote_ident(t.tgname), 'on', m.oid::regclass,
+           CASE t.tgenabled WHEN 'D' THEN '(disabled)' WHEN 'O' THEN '(enabled)' WHEN 'A' THEN '(enabled always)'
+                            ELSE '(enabled for replica)' END,
+           CASE WHEN p.pronamespace = to_regnamespace(quote_ident(%(schema)s))
+                THEN '(version ' || t.oid || '.' || t.xmin || ')'
+                ELSE 'function ' || t.tgfoid::regproc END), E'\n' ORDER BY m.oid, t.tgname)
+FROM member m JOIN pg_trigger t ON t.tgrelid = m.oid JOIN pg_proc p ON p.oid = t.tgfoid
+WHERE NOT t.tgisinternal OR p.pronamespace = to_regnamespace(quote_ident(%(schema)s))
+GROUP BY 1, 2
+
+-- name: subscriptions
+-- Subscriptions that feed the table: changes that a subscription applies fire no statement-level trigger.
+SELECT m.root::bigint, 'subscriptions', string_agg('subscription feeds ' || m.oid::regclass, E'\n' ORDER BY m.oid)
+FROM member m JOIN pg_subscription_rel s ON s.srrelid = m.oid GROUP BY m.root
+
+-- name: rules
+-- Rules. A disabled rule has no effect.
+SELECT m.root::bigint, 'rules', string_agg(concat_ws(' ', 'rule', quote_ident(w.rulename), 'on', m.oid::regclass),
+           E'\n' ORDER BY m.oid, w.rulename)
+FROM member m JOIN pg_rewrite w ON w.ev_class = m.oid AND w.ev_enabled <> 'D'
+GROUP BY m.root
+
+-- name: foreign_keys
+-- Foreign keys from and to the table.
+SELECT m.root::bigint, 'foreign keys',
+       string_agg(DISTINCT concat_ws(' ', 'foreign key', quote_ident(k.conname), 'on', k.conrelid::regclass,
+           pg_get_constraintdef(k.oid)), E'\n')
+FROM (SELECT m.root, k.oid FROM member m JOIN pg_constraint k ON k.conrelid = m.oid AND k.contype = 'f'
+      UNION SELECT m.root, k.oid FROM member m JOIN pg_constraint k ON k.confrelid = m.oid AND k.contype = 'f') m
+JOIN pg_constraint k ON k.oid = m.oid AND k.conparentid = 0
+GROUP BY m.root
+
+-- name: partitions
+-- Partitions of every level, with their bounds.
+SELECT m.root::bigint, 'partitions', string_agg(concat_ws(' ', 'partition', i.inhrelid::regclass, 'of', i.inhparent::regclass,
+           pg_get_expr(c.relpartbound, c.oid), '(version ' || i.inhrelid || '.' || i.xmin || ')'),
+           E'\n' ORDER BY i.inhrelid)
+FROM member m JOIN pg_inherits i ON i.inhparent = m.oid JOIN pg_class c ON c.oid = i.inhrelid
+GROUP BY m.root
+
+-- name: storage
+-- The files of the table and of its partitions.
+SELECT m.root::bigint, 'storage',
+       string_agg('storage of ' || m.oid::regclass || ' ' || pg_relation_filenode(m.oid), E'\n' ORDER BY m.oid)
+FROM member m WHERE m.relkind <> 'p' GROUP BY m.root
+
+-- name: definitions
+-- Functions, types, operators and collations that the rows depend on.
+SELECT root::bigint, 'definitions', string_agg(DISTINCT line, E'\n') FROM (WITH RECURSIVE followed (class) AS (
     -- The kinds of objects that determine what a value is or how it is computed.
     VALUES ('pg_proc'::regclass::oid), ('pg_type'::regclass), ('pg_operator'::regclass), ('pg_collation'::regclass),
            ('pg_ts_config'::regclass), ('pg_ts_dict'::regclass)
@@ -62,61 +142,6 @@ WITH RECURSIVE root AS MATERIALIZED (
         WHERE e.class = 'pg_proc'::regclass AND p.oid = e.object AND p.oid >= 16384 AND q.oid >= 16384
           AND p.prosrc ~* ('\m' || regexp_replace(q.proname, '(\W)', '\\\1', 'g') || '\M')
     ) f
-), column_facts AS (
-    SELECT r.oid AS root, string_agg(concat_ws(' ', 'column', quote_ident(a.attname),
-           '(number ' || a.attnum || ')', format_type(a.atttypid, a.atttypmod),
-           CASE WHEN a.attcollation <> 0 AND a.attcollation <> t.typcollation THEN 'COLLATE ' || a.attcollation::regcollation END,
-           CASE WHEN a.attnotnull THEN 'NOT NULL' ||
-               CASE WHEN EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = a.attrelid AND k.contype = 'n'
-                                 AND k.conkey = ARRAY[a.attnum] AND NOT k.convalidated) THEN ' (not validated)' ELSE '' END END,
-           CASE WHEN a.attgenerated <> '' THEN 'GENERATED AS (' ||
-               (SELECT pg_get_expr(f.adbin, f.adrelid) FROM pg_attrdef f WHERE (f.adrelid, f.adnum) = (a.attrelid, a.attnum))
-               || ')' END), E'\n' ORDER BY a.attnum) AS fact
-    FROM root r JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
-    JOIN pg_type t ON t.oid = a.atttypid
-    GROUP BY r.oid
-), trigger_facts AS (
-    -- Of internal triggers only their enabling counts: the triggers of foreign keys may be disabled too. Confiture's own
-    -- are known by their function, and by xmin: one that was disabled and enabled again differs.
-    SELECT m.root,
-           CASE WHEN p.pronamespace = to_regnamespace(quote_ident(%(schema)s))
-                THEN CASE WHEN p.proname LIKE 'capture%%' THEN 'capture' ELSE 'write block' END
-                ELSE 'triggers' END AS aspect,
-           string_agg(concat_ws(' ', 'trigger', quote_ident(t.tgname), 'on', m.oid::regclass,
-               CASE t.tgenabled WHEN 'D' THEN '(disabled)' WHEN 'O' THEN '(enabled)' WHEN 'A' THEN '(enabled always)'
-                                ELSE '(enabled for replica)' END,
-               CASE WHEN p.pronamespace = to_regnamespace(quote_ident(%(schema)s))
-                    THEN '(version ' || t.oid || '.' || t.xmin || ')'
-                    ELSE 'function ' || t.tgfoid::regproc END), E'\n' ORDER BY m.oid, t.tgname) AS fact
-    FROM member m JOIN pg_trigger t ON t.tgrelid = m.oid JOIN pg_proc p ON p.oid = t.tgfoid
-    WHERE NOT t.tgisinternal OR p.pronamespace = to_regnamespace(quote_ident(%(schema)s))
-    GROUP BY 1, 2
-), subscription_facts AS (
-    -- Changes that a subscription applies fire no statement-level trigger.
-    SELECT m.root, string_agg('subscription feeds ' || m.oid::regclass, E'\n' ORDER BY m.oid) AS fact
-    FROM member m JOIN pg_subscription_rel s ON s.srrelid = m.oid GROUP BY m.root
-), rule_facts AS (
-    -- A disabled rule has no effect.
-    SELECT m.root, string_agg(concat_ws(' ', 'rule', quote_ident(w.rulename), 'on', m.oid::regclass),
-               E'\n' ORDER BY m.oid, w.rulename) AS fact
-    FROM member m JOIN pg_rewrite w ON w.ev_class = m.oid AND w.ev_enabled <> 'D'
-    GROUP BY m.root
-), foreign_key_facts AS (
-    SELECT m.root, string_agg(DISTINCT concat_ws(' ', 'foreign key', quote_ident(k.conname), 'on', k.conrelid::regclass,
-               pg_get_constraintdef(k.oid)), E'\n') AS fact
-    FROM (SELECT m.root, k.oid FROM member m JOIN pg_constraint k ON k.conrelid = m.oid AND k.contype = 'f'
-          UNION SELECT m.root, k.oid FROM member m JOIN pg_constraint k ON k.confrelid = m.oid AND k.contype = 'f') m
-    JOIN pg_constraint k ON k.oid = m.oid AND k.conparentid = 0
-    GROUP BY m.root
-), partition_facts AS (
-    SELECT m.root, string_agg(concat_ws(' ', 'partition', i.inhrelid::regclass, 'of', i.inhparent::regclass,
-               pg_get_expr(c.relpartbound, c.oid), '(version ' || i.inhrelid || '.' || i.xmin || ')'),
-               E'\n' ORDER BY i.inhrelid) AS fact
-    FROM member m JOIN pg_inherits i ON i.inhparent = m.oid JOIN pg_class c ON c.oid = i.inhrelid
-    GROUP BY m.root
-), storage_facts AS (
-    SELECT m.root, string_agg('storage of ' || m.oid::regclass || ' ' || pg_relation_filenode(m.oid), E'\n' ORDER BY m.oid) AS fact
-    FROM member m WHERE m.relkind <> 'p' GROUP BY m.root
 ), name (type, oid, schema, name) AS (
     SELECT 'regclass', oid, relnamespace::regnamespace, oid::regclass::text FROM pg_class WHERE relkind NOT IN ('i', 'I', 't')
     UNION ALL SELECT unnest(ARRAY['regproc', 'regprocedure']), oid, pronamespace::regnamespace, oid::regprocedure::text FROM pg_proc
@@ -126,11 +151,10 @@ WITH RECURSIVE root AS MATERIALIZED (
 ), definition AS (
     SELECT e.root, CASE
         WHEN e.class = 'pg_type'::regclass AND e.object < 16384 THEN (
-            SELECT concat_ws(' ', 'names that', f.names, 'prints, definition', md5(string_agg(n.oid || n.name, ',' ORDER BY n.oid)))
-            FROM followed_type f JOIN name n ON n.type = f.names
-            WHERE f.oid = e.object AND n.oid >= 16384
-              AND coalesce(n.schema::text !~ '^(pg_|confiture$|confiture_[0-9a-f]{8}$)', true)
-            GROUP BY f.names)
+            SELECT concat_ws(' ', 'names that', f.names, 'prints, definition', (
+                SELECT md5(string_agg(n.oid || n.name, ',' ORDER BY n.oid)) FROM name n WHERE n.type = f.names AND n.oid >= 16384
+                AND coalesce(n.schema::text !~ '^(pg_|confiture$|confiture_[0-9a-f]{8}$)', true)))
+            FROM followed_type f WHERE f.oid = e.object)
         WHEN e.class = 'pg_type'::regclass THEN (
             SELECT concat_ws(' ', 'type', format_type(t.oid, NULL), t.typtype,
                 (SELECT string_agg(quote_literal(l.enumlabel), ', ' ORDER BY l.enumsortorder) FROM pg_enum l
@@ -165,47 +189,8 @@ WITH RECURSIVE root AS MATERIALIZED (
             FROM pg_collation c WHERE c.oid = e.object)
         END AS line
     FROM needed e
-)
-
--- name: table
--- The table itself, by OID, and children that are not partitions.
-SELECT r.oid::bigint AS root, 'table' AS aspect,
-       concat_ws(' ', CASE r.relkind WHEN 'p' THEN 'partitioned table' ELSE 'table' END, r.oid::regclass::text,
-           (SELECT 'with children ' || string_agg(i.inhrelid::regclass::text, ', ' ORDER BY i.inhrelid) FROM pg_inherits i
-            WHERE i.inhparent = r.oid AND r.relkind = 'r')) AS fact
-FROM root r
-
--- name: columns
--- The columns.
-SELECT root::bigint, 'columns', fact FROM column_facts
-
--- name: trigger_aspects
--- Triggers of the user, of capture and of the write block: three kinds.
-SELECT root::bigint, aspect, fact FROM trigger_facts
-
--- name: subscriptions
--- Subscriptions that feed the table.
-SELECT root::bigint, 'subscriptions', fact FROM subscription_facts
-
--- name: rules
--- Rules.
-SELECT root::bigint, 'rules', fact FROM rule_facts
-
--- name: foreign_keys
--- Foreign keys from and to the table.
-SELECT root::bigint, 'foreign keys', fact FROM foreign_key_facts
-
--- name: partitions
--- Partitions of every level, with their bounds.
-SELECT root::bigint, 'partitions', fact FROM partition_facts
-
--- name: storage
--- The files of the table and of its partitions.
-SELECT root::bigint, 'storage', fact FROM storage_facts
-
--- name: definitions
--- Functions, types, operators and collations that the rows depend on.
-SELECT root::bigint, 'definitions', string_agg(DISTINCT line, E'\n') FROM definition GROUP BY root
+) SELECT root, line FROM definition) d
+GROUP BY root
 
 -- name: key
 -- Unique indexes by which rows are walked and found again; a new one changes nothing. REINDEX CONCURRENTLY replaces an index
