@@ -272,7 +272,7 @@ def refuse_unknown_tables(source: Database, run: Run) -> None:
     """
     with Session(source, "cleanup") as session, session.transaction(read_only=True) as tx:
         known = fingerprint.of_database(tx, run.schema) or run.options.get(_SET)
-        now = fingerprint.facts(tx, run.schema, [])
+        now = fingerprint.facts(tx, run.schema, [], fingerprint.DATABASE)
     if known is None:
         return  # an older version cleaned up: it did not record the set
     lines = [line for kind, was in known.items() for line in _new(was, now.get((0, kind), ""))]

@@ -60,6 +60,8 @@ _PLANNED = (
     fingerprint.RULES,
     fingerprint.TRIGGERS,
 )
+#: The facts that are read with the catalog: the source's definitions are recorded when its views exist.
+_READ = (*_PLANNED, *fingerprint.DATABASE)
 #: Views that are created in one round trip. Each is one more lock of the transaction.
 VIEWS_AT_A_TIME = 200
 #: The journal stores the facts of the whole database under this name.
@@ -167,7 +169,7 @@ def read_catalog(session: Session) -> tuple[Catalog, Fingerprints]:
             found = catalog.read(tx)
             refs = {t.oid: t.ref for t in found.tables} | {0: _WHOLE}
             prints: Fingerprints = {ref: {} for ref in refs.values()}
-            for (root, aspect), fact in fingerprint.facts(tx, schema, list(refs)).items():
+            for (root, aspect), fact in fingerprint.facts(tx, schema, list(refs), _READ).items():
                 prints[refs[root]][aspect] = fact
             return found, prints
 
@@ -495,7 +497,7 @@ def _record(context: Context, tx: Transaction, plan: Plan, planned: Fingerprints
     fingerprint.keep_only(tx, context.schema, [t.source for t in plan.tables])
     fingerprint.discard(tx, context.schema, (), fingerprint.DATABASE)
     tables = fingerprint.oids(tx, planned)
-    found = fingerprint.facts(tx, context.schema, list(tables.values()))
+    found = fingerprint.facts(tx, context.schema, list(tables.values()), (*fingerprint.MEANING, fingerprint.STORAGE))
     by_root: dict[int | None, dict[str, str]] = {}
     for (root, aspect), fact in found.items():
         by_root.setdefault(root, {})[aspect] = fact

@@ -116,7 +116,7 @@ def install(context: Context, plan: Plan) -> None:
         # From now on, the meaning of the target's rows depends on the functions of these views as well.
         with trust.plain(tx):
             oids = fingerprint.oids(tx, tables)
-            found = fingerprint.facts(tx, context.schema, list(oids.values()))
+            found = fingerprint.facts(tx, context.schema, list(oids.values()), [fingerprint.DEFINITIONS])
         fingerprint.record(tx, context.schema, oids, [fingerprint.DEFINITIONS], found)
         # To replace the triggers of a table, a session waits for readers too.
         captured = fingerprint.recorded(tx, context.schema, fingerprint.CAPTURE)
