@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import lru_cache
 from typing import Any
 
 import psycopg
@@ -66,7 +67,7 @@ def connect(database: Database, application_name: str) -> Pg:
     """
     try:
         pg = Watched.connect(
-            make_conninfo(database.conninfo, options=_options(database)),
+            _with_options(database.conninfo, os.environ.get("PGOPTIONS", "")),
             autocommit=True,
             prepare_threshold=None,
             application_name=application_name,
@@ -138,10 +139,15 @@ def _told(reason: list[str]) -> str:
     return given[-1] if given else "the server gave no reason"
 
 
-def _options(database: Database) -> str:
-    """The user's own ``options``, followed by those of Confiture: the last setting of a name applies."""
-    given = conninfo_to_dict(database.conninfo).get("options") or os.environ.get("PGOPTIONS", "")
-    return " ".join((str(given), *(f"-c {name}={value}" for name, value in _FROM_THE_START.items()))).strip()
+@lru_cache
+def _with_options(conninfo: str, environment: str) -> str:
+    """The user's own ``options``, followed by those of Confiture: the last setting of a name applies.
+
+    :param environment: the options that the environment gives, for a conninfo without any.
+    """
+    given = conninfo_to_dict(conninfo).get("options") or environment
+    settings = (f"-c {name}={value}" for name, value in _FROM_THE_START.items())
+    return make_conninfo(conninfo, options=" ".join((str(given), *settings)).strip())
 
 
 def _refuse_pooler(database: Database, pg: Pg) -> None:

@@ -62,7 +62,7 @@ T = TypeVar("T")
 class _Peer:
     """The server's address and the process that serves the connection: a closed connection no longer shows them."""
 
-    conninfo: str
+    parameters: tuple[tuple[str, str], ...]
     address: tuple[str, int, str]
     pid: int
     name: str | None
@@ -99,7 +99,7 @@ def watch(connection: Watched) -> None:
         return
     info = connection.info
     connection._peer = _Peer(
-        make_conninfo(info.dsn, password=info.password, application_name="confiture watchdog"),
+        (*info.get_parameters().items(), ("password", info.password)),
         (info.host, info.port, info.dbname),
         info.backend_pid,
         info.parameter_status("application_name"),
@@ -172,7 +172,8 @@ def _answer(peer: _Peer, question: str, *values: object) -> tuple[Any, ...] | No
 
 
 async def _asked(peer: _Peer, question: str, values: Sequence[object]) -> tuple[Any, ...] | None:
-    probe = await psycopg.AsyncConnection.connect(peer.conninfo, autocommit=True, prepare_threshold=None)
+    conninfo = make_conninfo(**{**dict(peer.parameters), "application_name": "confiture watchdog"})
+    probe = await psycopg.AsyncConnection.connect(conninfo, autocommit=True, prepare_threshold=None)
     async with probe:
         asked = await probe.execute(question.encode(), values)
         return await asked.fetchone()
