@@ -99,7 +99,8 @@ def make(where: Endpoints, run_options: RunOptions, *, accept_fsync_off: bool = 
         databases.check(here, there, accept_fsync_off=accept_fsync_off)
         connections.check(here, there)
         missing = setup.missing_privileges(here, there, target)
-        run = setup.known_run(target, here, look=True) if exists else None
+        with Session(target, "setup") as session:
+            run = setup.known_run(session, here, look=True) if exists else None
         if run is None:
             check_publications(source, run_options)
         planned = propose(source, target, run, run_options, exists=exists, missing=missing)

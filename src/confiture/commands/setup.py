@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from confiture import config
+from confiture.catalog_model import Identity
 from confiture.commands.databases import both_databases
 from confiture.commands.driver_errors import translated
 from confiture.commands.endpoints import Endpoints, next_command
@@ -47,17 +48,19 @@ def execute(
     captured = run_options.capture is not False
     request = SetupRequest(source, target, run_options.seen_as, encoding, locale, accept_fsync_off, captured)
     with translated("setup"):
-        _refuse_to_create(source, target, run_options)
-        with setup.target_database(request) as (here, there):
+        exists, here = setup.database_exists(target), setup.identity_of(source)
+        if not exists:
+            _refuse_to_create(here, source, target, run_options)
+        with setup.target_database(request, here, exists=exists) as (session, there):
             missing = setup.missing_privileges(here, there, target)
-            run = setup.known_run(target, here)
+            run = setup.known_run(session, here)
             if run is None:
                 check_publications(source, run_options)
                 # Report every fault of the plan before anything is created that would have to be dropped.
                 propose(source, target, None, run_options, exists=True, missing=missing)
             elif missing:
                 raise privileges.refusal(missing)
-            run = run or setup.begin(request, here)
+            run = run or setup.begin(session, request, here)
         _refuse_other_capture(run, run_options, where)
         _name_target(where, source, target, progress_)
         if run.state != SETUP:
@@ -73,12 +76,11 @@ def execute(
                 return context.run()
 
 
-def _refuse_to_create(source: Database, target: Database, run_options: RunOptions) -> None:
-    """:raises MissingPrivileges: when the target does not exist and its role may not create it."""
-    if not setup.database_exists(target):
-        missing = setup.missing_privileges(setup.identity_of(source), None, target)
-        if missing:
-            propose(source, target, None, run_options, exists=False, missing=missing)
+def _refuse_to_create(here: Identity, source: Database, target: Database, run_options: RunOptions) -> None:
+    """:raises MissingPrivileges: when the role may not create the target, which does not exist."""
+    missing = setup.missing_privileges(here, None, target)
+    if missing:
+        propose(source, target, None, run_options, exists=False, missing=missing)
 
 
 def _refuse_other_capture(run: Run, run_options: RunOptions, where: Endpoints) -> None:

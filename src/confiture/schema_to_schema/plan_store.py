@@ -223,7 +223,10 @@ def preview(
 
 def target_catalog(target: Session) -> Catalog:
     """The target's catalog; when it has no tables, the catalog after its DDL (executed and rolled back)."""
-    with as_built(target.database, catalog_of(target)) as (_, built):
+    found = catalog_of(target)
+    if found.tables:
+        return found
+    with as_built(target.database, found) as (_, built):
         return built
 
 

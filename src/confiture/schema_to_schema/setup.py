@@ -107,27 +107,25 @@ def _accepts_connections(target: Database) -> bool:
 
 
 @contextmanager
-def target_database(wanted: SetupRequest) -> Iterator[tuple[Identity, Identity]]:
-    """Create the target database if it does not exist, for the block; yields the identities of source and target.
+def target_database(wanted: SetupRequest, source: Identity, *, exists: bool) -> Iterator[tuple[Session, Identity]]:
+    """Create the target database if it does not exist, for the block; yields a session to it, and its identity.
 
     A database created here is dropped when the block raises. A crash leaves an empty database, which the next setup
     uses.
 
     :raises Refused: when source and target are one database, or one of them is not durable.
     """
-    source = identity_of(wanted.source)
-    exists = database_exists(wanted.target)
     known = identity_of(wanted.target) if exists else None
     databases.check(source, known, accept_fsync_off=wanted.accept_fsync_off)
     connections.check(source, known)
     created = not exists and _create_database(wanted, source)
     failpoint("setup.database_made")
     try:
-        with _exclusively(wanted.target):
-            target = identity_of(wanted.target)
+        with _exclusively(wanted.target) as session:
+            target = identity_in(session)
             databases.check(source, target, accept_fsync_off=wanted.accept_fsync_off)
             connections.check(source, target)
-            yield source, target
+            yield session, target
     except BaseException:
         if created:
             _drop_database(wanted.target)
@@ -135,8 +133,10 @@ def target_database(wanted: SetupRequest) -> Iterator[tuple[Identity, Identity]]
 
 
 @contextmanager
-def _exclusively(target: Database) -> Iterator[None]:
+def _exclusively(target: Database) -> Iterator[Session]:
     """Run one setup of the target at a time. A second one waits, and then finds what the first created.
+
+    Yields the session that excludes the others.
 
     :raises Held: when the other setup takes longer than EXCLUSIVE_SECONDS; it may be frozen.
     """
@@ -146,7 +146,7 @@ def _exclusively(target: Database) -> Iterator[None]:
             if time.monotonic() > deadline:
                 raise _other_setup(session, target)
             time.sleep(0.1)
-        yield
+        yield session
 
 
 def _other_setup(session: Session, target: Database) -> Held:
@@ -224,17 +224,17 @@ def _drop_database(target: Database) -> None:
             session.pg.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(target.dbname or "")))
 
 
-def known_run(target: Database, source: Identity, *, look: bool = False) -> Run | None:
+def known_run(session: Session, source: Identity, *, look: bool = False) -> Run | None:
     """The target's live run; None when there is none and a new one may begin. An older journal is upgraded.
 
+    :param session: to the target.
     :param look: change nothing; refuse an older journal.
     :raises Refused: when the live run has another source, the target holds rows, or its journal has a newer version.
     """
-    with Session(target, "setup") as session:
-        if not look:
-            schema.keep_up(session)
-        with session.transaction(read_only=True) as tx:
-            return _known_run(tx, source)
+    if not look:
+        schema.keep_up(session)
+    with session.transaction(read_only=True) as tx:
+        return _known_run(tx, source)
 
 
 def _known_run(tx: Transaction, source: Identity) -> Run | None:
@@ -249,31 +249,30 @@ def _known_run(tx: Transaction, source: Identity) -> Run | None:
     return run
 
 
-def begin(wanted: SetupRequest, source: Identity) -> Run:
+def begin(session: Session, wanted: SetupRequest, source: Identity) -> Run:
     """The target's live run, created here if there is none: the journal and the run's row in one commit.
 
     :raises Refused: as :func:`known_run`, and when the DDL cannot be used.
     """
-    with Session(wanted.target, "setup") as session:
-        with session.transaction() as tx:
-            claiming(tx)
-            run = _known_run(tx, source)
-            if run is None:
-                if not catalog.outlines(tx):
-                    build.render(_ddl_files(wanted.target))
-                schema.install(tx)
-                run = runs.create(
-                    tx,
-                    run_id=uuid.uuid4(),
-                    source=(wanted.source.name, wanted.source.public, source.as_json()),
-                    target=(wanted.target.name, catalog.identity(tx).as_json()),
-                    options={
-                        "seen_as": wanted.seen_as,
-                        "accept_fsync_off": wanted.accept_fsync_off,
-                        "capture": wanted.capture,
-                    },
-                )
-            failpoint("setup.run.before_commit")
+    with session.transaction() as tx:
+        claiming(tx)
+        run = _known_run(tx, source)
+        if run is None:
+            if not catalog.outlines(tx):
+                build.render(_ddl_files(wanted.target))
+            schema.install(tx)
+            run = runs.create(
+                tx,
+                run_id=uuid.uuid4(),
+                source=(wanted.source.name, wanted.source.public, source.as_json()),
+                target=(wanted.target.name, catalog.identity(tx).as_json()),
+                options={
+                    "seen_as": wanted.seen_as,
+                    "accept_fsync_off": wanted.accept_fsync_off,
+                    "capture": wanted.capture,
+                },
+            )
+        failpoint("setup.run.before_commit")
     return run
 
 
