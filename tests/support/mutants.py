@@ -61,8 +61,8 @@ MUTANTS = (
     Mutant(
         "the fence on the target",
         "journal/runs.py",
-        "if tx.sa.execute(query).one_or_none() is None:",
-        "if tx.sa.execute(query).one_or_none() is None and False:",
+        'if tx.sa.execute(_FENCE, {"run_id": run_id, "of_runner": epoch}).one_or_none() is None:',
+        'if tx.sa.execute(_FENCE, {"run_id": run_id, "of_runner": epoch}).one_or_none() is None and False:',
         _in("integration", "resume", "zombie"),
     ),
     Mutant(
@@ -89,8 +89,8 @@ MUTANTS = (
     Mutant(
         "the key is built before its table counts as copied",
         "schema_to_schema/rebuild.py",
-        "        if (item.table, item.name) in tree or",
-        "        if False or",
+        "        owner = owners.get((item.table, item.name), of_index.get(item.parent))",
+        "        owner = of_index.get(item.parent)",
         _in("integration", "late_indexes", "counts_as_copied"),
     ),
     Mutant(

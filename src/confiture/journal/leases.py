@@ -149,5 +149,13 @@ def limits(tx: Transaction, run_id: uuid.UUID) -> Json:
 
 def paused(tx: Transaction, run_id: uuid.UUID) -> bool:
     """Whether the run is to pause: the last request of pause and resume counts, for later processes too."""
-    query = sa.select(request.c.kind).where(request.c.run_id == run_id, request.c.kind.in_(("pause", "resume")))
-    return tx.sa.execute(query.order_by(request.c.id.desc()).limit(1)).scalar_one_or_none() == "pause"
+    return tx.sa.execute(_LAST_OF_PAUSES, {"run_id": run_id}).scalar_one_or_none() == "pause"
+
+
+# Built once, because it is executed between any two units of work.
+_LAST_OF_PAUSES = (
+    sa.select(request.c.kind)
+    .where(request.c.run_id == sa.bindparam("run_id"), request.c.kind.in_(("pause", "resume")))
+    .order_by(request.c.id.desc())
+    .limit(1)
+)

@@ -114,13 +114,20 @@ def fence(tx: Transaction, run_id: uuid.UUID, epoch: int) -> None:
 
     :raises Held: when another runner has taken the run over; the command ends.
     """
-    query = sa.select(run.c.id).where(run.c.id == run_id, run.c.epoch == epoch).with_for_update(read=True)
-    if tx.sa.execute(query).one_or_none() is None:
+    if tx.sa.execute(_FENCE, {"run_id": run_id, "of_runner": epoch}).one_or_none() is None:
         raise Held(
             "another runner has taken this run over",
             why=f"run {run_id.hex[:8]} no longer has epoch {epoch}; this process has written nothing since",
             fix="see which process runs it: confiture status",
         )
+
+
+# Built once, because each writing transaction begins with it.
+_FENCE = (
+    sa.select(run.c.id)
+    .where(run.c.id == sa.bindparam("run_id"), run.c.epoch == sa.bindparam("of_runner"))
+    .with_for_update(read=True)
+)
 
 
 def raise_epoch(tx: Transaction, run_id: uuid.UUID, seen: int, epoch: int) -> bool:

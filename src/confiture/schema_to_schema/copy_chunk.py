@@ -16,7 +16,7 @@ from confiture.copy.run_table import RunTable
 from confiture.errors import Blocked, ConfitureError, DataFailure, GaveWay
 from confiture.journal import runs, table_plans
 from confiture.journal.chunks import claim, fail
-from confiture.journal.model import BadRowDetail, Chunk, ChunkError, TablePhase
+from confiture.journal.model import BadRowDetail, Chunk, ChunkError, DeferredIndex, TablePhase
 from confiture.plan.index_builds import IndexBuilds
 from confiture.postgres.failure import failure, relies_on_search_path
 from confiture.postgres.retry import retry, retry_delays
@@ -58,9 +58,12 @@ def copy_chunk(context: Context, job: RunTable, chunk: Chunk, rows: int | None, 
     return Copied(copied, time.monotonic() - began)
 
 
-def end_table(context: Context, job: RunTable, builds: IndexBuilds) -> None:
-    """Build the index of a table's key and record that the table is copied, once every chunk is done."""
-    rebuild.build_key(context, job.table, builds)
+def end_table(context: Context, job: RunTable, off: Sequence[DeferredIndex], builds: IndexBuilds) -> None:
+    """Build the index of a table's key and record that the table is copied, once every chunk is done.
+
+    :param off: as in :func:`confiture.schema_to_schema.rebuild.keys_off`.
+    """
+    rebuild.build_key(context, job.table, off, builds)
     retry(partial(_mark_copied, context, job.table.number))
 
 

@@ -27,7 +27,7 @@ from confiture.runner.context import POLL_SECONDS, Context
 from confiture.runner.worker import Outcome
 from confiture.runner.workers import Pool
 from confiture.schema_to_schema.copy_chunk import Copied, copy_chunk, end_table, naming_row
-from confiture.schema_to_schema.rebuild import Watch
+from confiture.schema_to_schema.rebuild import Watch, keys_off
 from confiture.types import Activity, short_names
 
 #: Seconds that a plan ahead may read the source: it holds a snapshot for that long.
@@ -87,6 +87,7 @@ class CopyTables:
         self._pool = pool
         self._builds = builds
         self._watch = Watch(context)
+        self._keys_off = keys_off(context, plan)
         self._copied = 0
         self._deaths = 0
         self._given: dict[Future[Outcome[Any]], tuple[_Table, Chunk | None]] = {}
@@ -140,7 +141,8 @@ class CopyTables:
             return True
         if table.given or not self._is_copied(table):
             return bool(table.pending)
-        self._submit(table, None, self._pool.submit(end_table, table.job, self._builds, alone=True))
+        off = self._keys_off[table.number]
+        self._submit(table, None, self._pool.submit(end_table, table.job, off, self._builds, alone=True))
         # Nothing else is given of it until it has ended.
         table.sealed, table.given = True, 1
         return True

@@ -96,22 +96,33 @@ class Watch:
                 self._context.progress.say(f"rebuild: {name} on {table}: {phase}{share}")
 
 
-def build_key(context: Context, table: TablePlan, builds: IndexBuilds) -> None:
+def keys_off(context: Context, plan: Plan) -> Mapping[int, Sequence[DeferredIndex]]:
+    """The indexes of tables' keys, with those of partitions, as far as they are off: by table number, roots first.
+
+    All of them are read at once: a run has thousands of indexes.
+    """
+    with context.target.transaction(read_only=True) as tx:
+        taken = deferred_objects.of_kind(tx, context.run_id, DeferredIndex)
+    owners = {(t.target, t.arbiter): t.number for t in plan.tables}
+    of_index: dict[TableRef | None, int] = {}
+    found: dict[int, list[DeferredIndex]] = {t.number: [] for t in plan.tables}
+    for item in indexes.roots_first(taken):
+        owner = owners.get((item.table, item.name), of_index.get(item.parent))
+        if owner is not None:
+            of_index[TableRef(item.table.schema, item.name)] = owner
+            if item.status is DeferredStatus.OFF:
+                found[owner].append(item)
+    return found
+
+
+def build_key(context: Context, table: TablePlan, off: Sequence[DeferredIndex], builds: IndexBuilds) -> None:
     """Build the index of a copied table's key, with those of its partitions: its first pass needs it (I-3.11).
 
     In the session of ``context``, unless ``builds`` permits several at a time. The runner builds that of a large table
     beside its session, so that it can report the progress; it does so for the builds of its workers too.
+
+    :param off: as in :func:`keys_off`. An index that was built since is not built again.
     """
-    with context.target.transaction(read_only=True) as tx:
-        taken = deferred_objects.of_kind(tx, context.run_id, DeferredIndex)
-    tree: set[tuple[TableRef, str]] = {(table.target, table.arbiter)} if table.arbiter is not None else set()
-    off = []
-    attached: set[TableRef] = set()
-    for item in indexes.roots_first(taken):
-        if (item.table, item.name) in tree or item.parent in attached:
-            attached.add(TableRef(item.table.schema, item.name))
-            if item.status is DeferredStatus.OFF:
-                off.append(item)
     watched = not context.worker and table.estimate_bytes >= WATCHED_BYTES
     if not watched and (builds.jobs == 1 or len(off) <= 1):
         run_steps(context, "rebuild", index_steps.steps(off, {}, builds, alone=True))

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -71,7 +71,9 @@ def verify(
         large_objects.synchronise(context, plan)
     with context.target.transaction(read_only=True) as tx:
         known = {(u.check_name, u.subject, u.unit): u for u in verifications.units(tx, context.run_id, number)}
-    _Rows(context, plan, number, hashing, live, known).compare(jobs)
+    with follow.with_helpers(context, plan, jobs) as follower:
+        catch_up_pass = partial(follow.one_pass, follower, record_changed=True)
+        _Rows(context, plan, number, hashing, live, known, catch_up_pass).compare(jobs)
     for name in _checks_of(plan):
         if name == "sequences" and capture:
             # They advance while the application writes, and the cutover sets them under its lock: no difference.
@@ -119,6 +121,7 @@ class _Rows:
 
     :ivar live: what follows a table, of the tables that the application writes to.
     :ivar known: parts that are compared already.
+    :ivar catch_up_pass: runs a pass that begins now.
     """
 
     context: Context
@@ -127,6 +130,7 @@ class _Rows:
     hashing: Hashing
     live: dict[int, Followed]
     known: dict[tuple[str, str, int], Unit]
+    catch_up_pass: Callable[[], object]
     _shown: list[_Progress] = field(default_factory=list)
 
     def compare(self, jobs: int | None) -> None:
@@ -177,9 +181,7 @@ class _Rows:
     def _classified(self, job: RunTable, part: Unit, found: list[Difference]) -> tuple[Unit, list[Difference]]:
         """The part after its suspects are classified, with the differences that are confirmed."""
         context, followed = self.context, self.live[job.table.number]
-        confirmed = compared_parts.classified(
-            context, job, self.hashing, followed, found, lambda: follow.single(context, self.plan)
-        )
+        confirmed = compared_parts.classified(context, job, self.hashing, followed, found, self.catch_up_pass)
         rows = part.source_rows if not confirmed else part.target_rows
         return replace(part, target_rows=rows, equal=not confirmed), list(confirmed)
 
