@@ -1464,6 +1464,14 @@ MUTANTS = (
         _in("integration", "fingerprint", "behind_a_value"),
     ),
     Mutant(
+        "the names that values are printed as are recorded even if there are none",
+        "sql/fingerprint.sql",
+        "FROM followed_type f WHERE f.oid = e.object)",
+        "FROM followed_type f WHERE f.oid = e.object AND EXISTS (SELECT FROM name n WHERE n.type = f.names"
+        " AND n.oid >= 16384 AND coalesce(n.schema::text = 'public', true)))",
+        _in("integration", "fingerprint", "first_function"),
+    ),
+    Mutant(
         "an index that is built again concurrently is the same key",
         "sql/fingerprint.sql",
         "'key ' || i.indexrelid::regclass",
