@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from confiture import commands
-from confiture.errors import CannotConnect, ConfitureError, CutoverAborted, CutoverUnfinished, Refused
+from confiture.errors import CannotConnect, ConfitureError, CutoverAborted, CutoverUnfinished, Refused, UsageError
 from confiture.pooler import Pool
 from confiture.schema_to_schema import table_lock
 from confiture.schema_to_schema.outcomes import Limits
@@ -95,13 +95,14 @@ def application(pooler: Pooler) -> Iterator[Application]:
     writing.stop()
 
 
-def cutover(live: LiveRun, pool: Pool | None, limits: Limits | None = None) -> None:
-    commands.cutover.execute(live.where, limits or Limits(), live.project / "differences.jsonl", live.progress, pool)
+def cutover(live: LiveRun, *pools: Pool, limits: Limits | None = None) -> None:
+    commands.cutover.execute(live.where, limits or Limits(), live.project / "differences.jsonl", live.progress, pools)
 
 
-def arguments(live: LiveRun, pooler: Pooler, step: str = "cutover") -> list[str]:
+def arguments(live: LiveRun, *poolers: Pooler, step: str = "cutover") -> list[str]:
     where = ["--target", live.target.conninfo, "--project", str(live.project)]
-    return ["migrate", "schema-to-schema", step, *where, "--pgbouncer", pooler.console, "--pool", "app"]
+    consoles = [word for pooler in poolers for word in ("--pgbouncer", pooler.console)]
+    return ["migrate", "schema-to-schema", step, *where, *consoles, "--pool", "app"]
 
 
 def assert_all_written(live: LiveRun, application: Application, side: str = "target") -> None:
@@ -119,7 +120,7 @@ def test_the_application_gets_no_error_and_loses_no_write(
 ) -> None:
     before, kept = pooler.pools.read_bytes(), permissions(pooler.pools)
     commands.cutover.rehearse(
-        live.where, Limits(), live.project / "differences.jsonl", live.progress, Pool(pooler.console, "app")
+        live.where, Limits(), live.project / "differences.jsonl", live.progress, [Pool(pooler.console, "app")]
     )
     assert (pooler.pools.read_bytes(), pooler.status) == (before, (live.source.name, False))
     cutover(live, Pool(pooler.console, "app"))
@@ -130,7 +131,7 @@ def test_the_application_gets_no_error_and_loses_no_write(
     assert pooler.pools.read_bytes() == before.replace(b"dbname=" + name, b"dbname=" + name + b"_new")
     assert permissions(pooler.pools) == kept
     assert sorted(p.name for p in pooler.folder.iterdir()) == ["log", "pgbouncer.ini", "pools.ini", "users"]
-    assert live.target.rows("SELECT options ? 'pooler', cutover_phase FROM confiture.run") == [(False, "done")]
+    assert live.target.rows("SELECT options ? 'poolers', cutover_phase FROM confiture.run") == [(False, "done")]
     # After a restart of the pooler, the pool also connects to the target.
     pooler.stop()
     pooler.start()
@@ -161,14 +162,14 @@ def test_a_killed_cutover_causes_no_error_in_the_application(
         assert pooler.status == (names[leads], paused), point
         if point == "pooler.paused":
             with pytest.raises(Refused, match="paused the application"):
-                cutover(live, None)
+                cutover(live)
         if point == "pooler.rewritten":
             # Without the pool, the command opens the target and reports the remaining work.
             with pytest.raises(CutoverUnfinished, match="still paused"):
-                cutover(live, None)
+                cutover(live)
     done = forks.run(command, live.project)
     assert (done.code, "Pool app now connects there." in done.out) == (0, True), done.err
-    assert live.target.value("SELECT options ? 'pooler' FROM confiture.run") is False
+    assert live.target.value("SELECT options ? 'poolers' FROM confiture.run") is False
     application.wait_for_more()
     assert_all_written(live, application)
 
@@ -177,7 +178,7 @@ def test_a_rollback_causes_no_error_in_the_application(live: LiveRun, pooler: Po
     before, pool = pooler.pools.read_bytes(), Pool(pooler.console, "app")
     cutover(live, pool)
     application.wait_for_more()
-    commands.rollback.execute(live.where, Limits(), live.progress, pool)
+    commands.rollback.execute(live.where, Limits(), live.progress, [pool])
     application.wait_for_more()
     assert (pooler.status, pooler.pools.read_bytes()) == ((live.source.name, False), before)
     assert live.verify().equal
@@ -203,7 +204,7 @@ def test_a_killed_rollback_causes_no_error_in_the_application(
     live: LiveRun, pooler: Pooler, application: Application, forks: Forks
 ) -> None:
     cutover(live, Pool(pooler.console, "app"))
-    command = arguments(live, pooler, "rollback")
+    command = arguments(live, pooler, step="rollback")
     names = {"old": live.source.name, "new": live.target.name}
     for point, paused, leads in KILLED_IN_ROLLBACK:
         killed = forks.run(command, live.project, CONFITURE_FAILPOINT=point)
@@ -216,7 +217,7 @@ def test_a_killed_rollback_causes_no_error_in_the_application(
     assert done.code == 0, done.err
     application.wait_for_more()
     assert live.state == "migrating"
-    assert live.target.rows("SELECT options ? 'pooler', cutover_phase FROM confiture.run") == [(False, None)]
+    assert live.target.rows("SELECT options ? 'poolers', cutover_phase FROM confiture.run") == [(False, None)]
     assert_all_written(live, application, "source")
 
 
@@ -226,11 +227,11 @@ def test_a_rollback_repeated_without_its_paused_pool_is_refused(
     pool = Pool(pooler.console, "app")
     cutover(live, pool)
     point = "switch.after_point_of_no_return"
-    assert forks.run(arguments(live, pooler, "rollback"), live.project, CONFITURE_FAILPOINT=point).code == -9
+    assert forks.run(arguments(live, pooler, step="rollback"), live.project, CONFITURE_FAILPOINT=point).code == -9
     with pytest.raises(CutoverUnfinished, match="the application's connections are still paused"):
         commands.rollback.execute(live.where, Limits(), live.progress)
     assert pooler.status == (live.target.name, True)
-    commands.rollback.execute(live.where, Limits(), live.progress, pool)
+    commands.rollback.execute(live.where, Limits(), live.progress, [pool])
     application.wait_for_more()
     assert pooler.status == (live.source.name, False)
     assert_all_written(live, application, "source")
@@ -249,7 +250,7 @@ def test_after_an_aborted_cutover_the_pool_still_serves_the_source(
     with live.source.connect(autocommit=False) as blocker:
         blocker.execute("UPDATE note SET body = body WHERE id = 1")
         with pytest.raises(CutoverAborted, match="could not be locked"):
-            cutover(live, pool, SHORT_LIMITS)
+            cutover(live, pool, limits=SHORT_LIMITS)
         assert_still_serving()
     with psycopg.connect(pooler.conninfo, prepare_threshold=None) as client:
         client.execute("SELECT 1")
@@ -257,7 +258,7 @@ def test_after_an_aborted_cutover_the_pool_still_serves_the_source(
         killed = forks.run(command, live.project, CONFITURE_FAILPOINT="pooler.probe.before_commit")
         assert killed.code == -9, killed.err
         with pytest.raises(CutoverAborted, match="did not end in time"):
-            cutover(live, pool, SHORT_LIMITS)
+            cutover(live, pool, limits=SHORT_LIMITS)
         assert_still_serving()
         client.execute("SELECT 1")
     cutover(live, pool)
@@ -346,3 +347,109 @@ def test_the_pgbouncer_options_require_each_other(forks: Forks, tmp_path: Path) 
     for option in (["--pool", "app"], ["--pgbouncer", "host=x"], ["--pgbouncer-config", "x"]):
         done = forks.run(["migrate", "schema-to-schema", "cutover", "--target", "x", *option], tmp_path)
         assert (done.code, "belong together" in done.err) == (2, True), done.err
+
+
+# Several PgBouncers --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def second(live: LiveRun) -> Iterator[Pooler]:
+    """Another pooler whose pool connects to the source."""
+    made = Pooler(live.source)
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def applications(pooler: Pooler, second: Pooler) -> Iterator[list[Application]]:
+    """An application on each pooler, which is already writing when the test begins."""
+    writing = [Application(made.conninfo) for made in (pooler, second)]
+    for one in writing:
+        one.start()
+    for one in writing:
+        one.wait_for_more()
+    yield writing
+    for one in writing:
+        one.stop()
+
+
+def pools(*poolers: Pooler) -> list[Pool]:
+    return [Pool(pooler.console, "app") for pooler in poolers]
+
+
+def test_several_poolers_are_paused_and_redirected_together(
+    live: LiveRun, pooler: Pooler, second: Pooler, applications: list[Application]
+) -> None:
+    cutover(live, *pools(pooler, second))
+    commands.rollback.execute(live.where, Limits(), live.progress, pools(pooler, second))
+    assert live.verify().equal
+    cutover(live, *pools(pooler, second))
+    for one in applications:
+        one.wait_for_more()
+    assert pooler.status == second.status == (live.target.name, False)
+    for one in applications:
+        assert_all_written(live, one)
+
+
+def test_every_pooler_is_resumed_if_one_cannot_be_paused(
+    live: LiveRun, pooler: Pooler, second: Pooler, applications: list[Application]
+) -> None:
+    with psycopg.connect(second.conninfo, prepare_threshold=None) as client:
+        client.execute("SELECT 1")  # a transaction that does not end
+        with pytest.raises(CutoverAborted, match="did not end in time"):
+            cutover(live, *pools(pooler, second), limits=SHORT_LIMITS)
+    assert pooler.status == second.status == (live.source.name, False)
+    for one in applications:
+        one.wait_for_more()
+    assert live.target.value("SELECT options ? 'poolers' FROM confiture.run") is False
+
+
+def test_a_pooler_that_is_gone_does_not_keep_the_other_paused(
+    live: LiveRun, pooler: Pooler, second: Pooler, forks: Forks
+) -> None:
+    point = "switch.after_point_of_no_return"
+    assert forks.run(arguments(live, pooler, second), live.project, CONFITURE_FAILPOINT=point).code == -9
+    pooler.stop()
+    with pytest.raises(CutoverUnfinished, match=f"port={pooler.port}.* is not redirected to it yet"):
+        cutover(live, *pools(pooler, second))
+    assert second.status == (live.target.name, False)
+    held = live.target.rows("SELECT jsonb_array_elements_text(options -> 'poolers') FROM confiture.run")
+    assert [f"port={pooler.port}" in name for (name,) in held] == [True]
+    with pytest.raises(CutoverUnfinished, match="still paused"):
+        cutover(live, *pools(second))
+    assert f"port={pooler.port}" in forks.run(["status", "--target", live.target.conninfo], live.project).out
+    pooler.start()
+    cutover(live, *pools(pooler, second))
+    assert pooler.status == (live.target.name, False)
+    assert live.target.value("SELECT options ? 'poolers' FROM confiture.run") is False
+
+
+def test_a_command_that_names_only_some_of_the_paused_poolers_is_refused(
+    live: LiveRun, pooler: Pooler, second: Pooler, forks: Forks
+) -> None:
+    killed = forks.run(arguments(live, pooler, second), live.project, CONFITURE_FAILPOINT="pooler.paused:2")
+    assert killed.code == -9, killed.err
+    assert pooler.status == second.status == (live.source.name, True)
+    with pytest.raises(Refused) as error:
+        cutover(live, *pools(pooler))
+    assert f"port={second.port}" in error.value.why
+    assert f"port={pooler.port}" not in error.value.why
+    cutover(live, *pools(second, pooler))
+    assert pooler.status == second.status == (live.target.name, False)
+
+
+def test_options_of_several_poolers_that_do_not_fit_are_refused(forks: Forks, tmp_path: Path) -> None:
+    two = ("--pgbouncer", "host=x", "--pgbouncer", "host=y")
+    three_pools = ("--pool", "a", "--pool", "b", "--pool", "c")
+    for options, text in (
+        ((*two, *three_pools), "there are 2 --pgbouncer, 3 --pool, 0 --pgbouncer-config"),
+        ((*two, "--pool", "a", "--pgbouncer-config", "f"), "there are 2 --pgbouncer, 1 --pool, 1 --pgbouncer-config"),
+    ):
+        done = forks.run(["migrate", "schema-to-schema", "cutover", "--target", "x", *options], tmp_path)
+        assert (done.code, text in done.err) == (2, True), done.err
+
+
+def test_a_pool_that_is_named_twice_is_refused(live: LiveRun, pooler: Pooler) -> None:
+    with pytest.raises(UsageError, match="is named twice"):
+        cutover(live, *pools(pooler, pooler))
+    assert pooler.status == (live.source.name, False)

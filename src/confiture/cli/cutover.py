@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -32,9 +33,9 @@ def cutover(
     terminate_blockers: options.TerminateBlockers = False,
     max_verification_age: options.MaxVerificationAge = None,
     hook: options.Hook = None,
-    pgbouncer: options.PgBouncerConsole = None,
-    pool: options.PoolName = None,
-    pgbouncer_config: options.PgBouncerConfig = None,
+    pgbouncer: options.PgBouncerConsoles = None,
+    pool: options.PoolNames = None,
+    pgbouncer_config: options.PgBouncerConfigs = None,
     report: options.Report = Path("differences.jsonl"),
     no_rollback: options.NoRollback = False,
     dry_run: DryRun = False,
@@ -49,7 +50,7 @@ def cutover(
     where = options.where(target, source, project)
     arguments = words_of_hook(hook) if hook is not None else None
     limits = Limits(lock_timeout, give_up_after, max_write_pause, terminate_blockers, max_verification_age)
-    through = options.pool(pgbouncer, pool, pgbouncer_config)
+    through = options.pools(pgbouncer, pool, pgbouncer_config)
     if dry_run:
         _rehearse(where, limits, report, through, format, ignore_blockers)
         return
@@ -66,7 +67,7 @@ def cutover(
         run,
         "the target is now serving",
         format,
-        f"Point the application at: {place}" if through is None else f"Pool {through.name} now connects there.",
+        options.where_to_connect(through, place),
         _of_old_source(run),
         application_url=new.application_url,
     )
@@ -79,10 +80,10 @@ def _of_old_source(run: Run) -> str:
 
 
 def _rehearse(
-    where: Endpoints, limits: Limits, report: Path, pool: Pool | None, format: options.Output, ignore_blockers: bool
+    where: Endpoints, limits: Limits, report: Path, pools: Sequence[Pool], format: options.Output, ignore_blockers: bool
 ) -> None:
     with progress.Reporter() as reporter:
-        run, found = commands.cutover.rehearse(where, limits, report, reporter, pool, ignore_blockers=ignore_blockers)
+        run, found = commands.cutover.rehearse(where, limits, report, reporter, pools, ignore_blockers=ignore_blockers)
     if found is None:
         terminal.show(where, run, "the target is already serving", format)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated
 
@@ -141,20 +142,27 @@ MaxVerificationAge = Annotated[
         help="Refuse if the last complete verification began longer ago than this, such as 24h.",
     ),
 ]
-PgBouncerConsole = Annotated[
-    str | None,
+PgBouncerConsoles = Annotated[
+    list[str] | None,
     typer.Option(
-        "--pgbouncer", help="Conninfo of the admin console of the PgBouncer that the application connects through."
+        "--pgbouncer",
+        help="Conninfo of the admin console of a PgBouncer that the application connects through. May be repeated.",
     ),
 ]
-PoolName = Annotated[
-    str | None,
-    typer.Option("--pool", help="The PgBouncer pool to pause, and to redirect to the database that serves afterwards."),
-]
-PgBouncerConfig = Annotated[
-    Path | None,
+PoolNames = Annotated[
+    list[str] | None,
     typer.Option(
-        "--pgbouncer-config", help="PgBouncer's configuration file.", show_default="the file that PgBouncer reports"
+        "--pool",
+        help="The pool to pause, and to redirect to the database that serves afterwards: one for all, or one per"
+        " --pgbouncer.",
+    ),
+]
+PgBouncerConfigs = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--pgbouncer-config",
+        help="PgBouncer's configuration file, one per --pgbouncer.",
+        show_default="the file that PgBouncer reports",
     ),
 ]
 NoRollback = Annotated[
@@ -270,14 +278,32 @@ def run_options(
     )
 
 
-def pool(console: str | None, name: str | None, config: Path | None) -> Pool | None:
-    """The PgBouncer pool that the application connects through; None when no option names one.
+def pools(consoles: list[str] | None, names: list[str] | None, configs: list[Path] | None) -> tuple[Pool, ...]:
+    """The pools that the application connects through; empty when no option names one.
 
-    :raises UsageError: when only some of the options were given.
+    :raises UsageError: when the numbers of the options do not fit.
     """
-    if console is not None and name is not None:
-        return Pool(console, name, config)
-    if (console, name, config) != (None, None, None):
+    of, named, files = consoles or [], names or [], configs or []
+    if not (of or named or files):
+        return ()
+    if not of or not named:
         fix = "--pgbouncer 'host=... port=6432 dbname=pgbouncer' --pool NAME"
         raise UsageError("--pgbouncer and --pool belong together", why="one of them is missing", fix=fix)
-    return None
+    if len(named) not in (1, len(of)) or len(files) not in (0, len(of)):
+        counts = (f"{len(of)} --pgbouncer", f"{len(named)} --pool", f"{len(files)} --pgbouncer-config")
+        raise UsageError(
+            "the options of PgBouncer do not fit together",
+            why=f"there are {', '.join(counts)}",
+            fix="give one --pool for all or one for each --pgbouncer, and no file or one for each, in the same order",
+        )
+    each = named * len(of) if len(named) == 1 else named
+    return tuple(Pool(*given) for given in zip_longest(of, each, files))
+
+
+def where_to_connect(pools: Sequence[Pool], place: str) -> str:
+    """How the application reaches the database that is serving now."""
+    if not pools:
+        return f"Point the application at: {place}"
+    if len(pools) == 1:
+        return f"Pool {pools[0].name} now connects there."
+    return f"The pools of {len(pools)} PgBouncers now connect there."

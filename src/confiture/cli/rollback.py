@@ -24,9 +24,9 @@ def rollback(
     max_write_pause: options.MaxWritePause = 5.0,
     terminate_blockers: options.TerminateBlockers = False,
     hook: options.Hook = None,
-    pgbouncer: options.PgBouncerConsole = None,
-    pool: options.PoolName = None,
-    pgbouncer_config: options.PgBouncerConfig = None,
+    pgbouncer: options.PgBouncerConsoles = None,
+    pool: options.PoolNames = None,
+    pgbouncer_config: options.PgBouncerConfigs = None,
     dry_run: DryRun = False,
     ignore_blockers: options.IgnoreBlockers = False,
     project: options.Project = None,
@@ -39,7 +39,7 @@ def rollback(
     where = options.where(target, source, project)
     arguments = words_of_hook(hook) if hook is not None else None
     limits = Limits(lock_timeout, give_up_after, max_write_pause, terminate_blockers)
-    through = options.pool(pgbouncer, pool, pgbouncer_config)
+    through = options.pools(pgbouncer, pool, pgbouncer_config)
     if dry_run:
         with progress.Reporter() as reporter:
             run, found = commands.rollback.rehearse(where, limits, reporter, through, ignore_blockers=ignore_blockers)
@@ -54,7 +54,7 @@ def rollback(
         run,
         "the source is serving again",
         format,
-        f"Point the application at: {place}" if through is None else f"Pool {through.name} now connects there.",
+        options.where_to_connect(through, place),
         "Its writes there are captured. Next, verify and cut over again, or abort.",
         application_url=old.application_url,
     )

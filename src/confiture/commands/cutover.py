@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from confiture.journal.model import Run
 from confiture.plan.model import Plan
 from confiture.pooler import Pool, Pooler
 from confiture.pooler.config_file import Address
-from confiture.pooler.pgbouncer import PgBouncer
+from confiture.pooler.several import PgBouncers
 from confiture.postgres.connection import place
 from confiture.runner.context import Context
 from confiture.runner.progress import Progress
@@ -38,7 +38,7 @@ from confiture.states import CUTOVER, CutoverPhase
 
 
 def execute(
-    where: Endpoints, limits: Limits, report: Path, progress_: Progress, pool: Pool | None = None
+    where: Endpoints, limits: Limits, report: Path, progress_: Progress, pools: Sequence[Pool] = ()
 ) -> tuple[Run, Database, Database, str]:
     """Switch the application's writes to the target; return the run, its source, its target and the target's place.
 
@@ -46,7 +46,7 @@ def execute(
     cutover.
 
     :param report: the file for the differences that are found under the lock.
-    :param pool: the PgBouncer pool that the application connects through, to redirect to the target; None for none.
+    :param pools: those of PgBouncer that the application connects through, to redirect to the target.
     :raises CutoverAborted: when the source is still serving and nothing has changed.
     :raises CutoverUnfinished: when the point of no return has passed.
     """
@@ -54,17 +54,17 @@ def execute(
     with hold_run(where, "cutover", progress_) as (context, run):
         ends = context.facts.source, context.facts.target, place(context.target.pg)
         if run.state == CUTOVER and switchover.is_past_point_of_no_return(context, switchover.REVERSE):
-            with paused_pooler(context, run, pool, switchover.FORWARD) as pooler:
+            with paused_poolers(context, run, pools, switchover.FORWARD) as pooler:
                 rollback.reopen_target(context)
                 switchover.redirect(context, pooler, switchover.FORWARD)
             return context.run(), *ends
-        if run.state == CUTOVER and not is_unfinished(run) and not (pool and run.options.get(switchover.PAUSED_POOLER)):
+        if run.state == CUTOVER and not is_unfinished(run) and not (pools and switchover.paused_poolers(run)):
             progress_.say("cut over already: the target is serving")
             if run.options.get("capture"):
                 materialized_views.refresh(context, migrate.stored_plan(context))
             return run, *ends
         plan = _plan_to_cut_over(context, run, limits)
-        with paused_pooler(context, run, pool, switchover.FORWARD) as pooler:
+        with paused_poolers(context, run, pools, switchover.FORWARD) as pooler:
             if run.options.get("capture"):
                 cutover.switch(context, plan, limits, pooler)
                 return context.run(), *ends
@@ -77,32 +77,34 @@ def execute(
 
 
 @contextmanager
-def paused_pooler(
-    context: Context, run: Run, pool: Pool | None, direction: switchover.Direction, *, only_look: bool = False
+def paused_poolers(
+    context: Context, run: Run, pools: Sequence[Pool], direction: switchover.Direction, *, only_look: bool = False
 ) -> Iterator[Pooler | None]:
-    """The pool, checked; None when no pool was named.
+    """The pools, checked; None when none was named.
 
-    :param only_look: leave it paused if a crash left it so.
+    :param only_look: leave those paused that a crash left so.
     """
-    if pool is not None and not run.options.get("capture"):
+    if pools and not run.options.get("capture"):
         raise Refused(
             "a pool is paused only for a run that captures writes",
             why="this run was set up with --no-capture",
             fix="redirect the pool by hand, or with --hook",
         )
     closed = bool(run.options.get("capture")) and switchover.is_past_point_of_no_return(context, direction)
-    if pool is None:
+    if not pools:
         if not closed:
-            switchover.refuse_unnamed_pooler(context, direction)
+            switchover.refuse_unnamed_poolers(context, (), direction)
         yield None
         return
     ends = {"source": (context.source, run.source_identity), "target": (context.target, run.target_identity)}
     info = ends[direction.opens][0].pg.info
-    with contextlib.closing(PgBouncer(pool, Address(info.host, info.port, info.dbname))) as pooler:
-        if not closed:  # else the other side is opened first, whatever the state of the pool
+    with contextlib.closing(PgBouncers(pools, Address(info.host, info.port, info.dbname))) as pooler:
+        if not closed:  # else the other side is opened first, whatever the state of the pools
+            switchover.refuse_unnamed_poolers(context, pooler.names, direction)
             pooler.check()
             session, known = ends[direction.closes]
-            refuse_other(run, direction.closes, known, setup.identity_of(pooler.leads_to(session.database)))
+            for database in pooler.lead_to(session.database):
+                refuse_other(run, direction.closes, known, setup.identity_of(database))
             if not only_look:
                 switchover.resume_leftover(context, pooler, direction)
         yield pooler
@@ -124,7 +126,7 @@ def rehearse(
     limits: Limits,
     report: Path,
     progress_: Progress,
-    pool: Pool | None = None,
+    pools: Sequence[Pool] = (),
     *,
     ignore_blockers: bool = False,
 ) -> tuple[Run, Rehearsal | None]:
@@ -132,7 +134,7 @@ def rehearse(
 
     Nothing is switched, and changes for the measurement are rolled back.
 
-    :param report: as in :func:`execute`, like ``pool``.
+    :param report: as in :func:`execute`, like ``pools``.
     :param ignore_blockers: sessions that block the lock now are no problem.
     :raises CutoverUnfinished: when the point of no return has passed.
     """
@@ -149,7 +151,7 @@ def rehearse(
                 fix=next_command("cutover", where),
             )
         plan = _plan_to_cut_over(context, run, limits)
-        with paused_pooler(context, run, pool, switchover.FORWARD, only_look=True):
+        with paused_poolers(context, run, pools, switchover.FORWARD, only_look=True):
             pass
         if live:
             return run, rehearsal.rehearse(context, plan, limits, ignore_blockers=ignore_blockers)

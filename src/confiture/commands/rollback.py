@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from confiture.commands.cutover import paused_pooler, refuse_unfinished
+from collections.abc import Sequence
+
+from confiture.commands.cutover import paused_poolers, refuse_unfinished
 from confiture.commands.endpoints import Endpoints
 from confiture.commands.holding import hold_run
 from confiture.config import Database
@@ -19,14 +21,14 @@ from confiture.states import CUTOVER, MIGRATING, VERIFIED
 
 
 def execute(
-    where: Endpoints, limits: Limits, progress_: Progress, pool: Pool | None = None
+    where: Endpoints, limits: Limits, progress_: Progress, pools: Sequence[Pool] = ()
 ) -> tuple[Run, Database, Database, str]:
     """Switch back to the source without losing a write; return the run, its source, its target and the source's place.
 
     After a crash before the point of no return, the target is still serving. After it, the same command finishes the
     rollback.
 
-    :param pool: the PgBouncer pool that the application connects through, to redirect to the source; None for none.
+    :param pools: those of PgBouncer that the application connects through, to redirect to the source.
     :raises Refused: when there is nothing to roll back.
     :raises CutoverAborted: when the target is still serving and nothing has changed.
     """
@@ -35,33 +37,33 @@ def execute(
         with context.target.transaction(read_only=True) as tx:
             last = runs.last_trigger(tx, run.id, ("cutover", "rollback"))
         if run.state in (MIGRATING, VERIFIED) and last == "rollback":
-            if pool is not None and run.options.get(switchover.PAUSED_POOLER):
-                with paused_pooler(context, run, pool, switchover.REVERSE) as pooler:
+            if pools and switchover.paused_poolers(run):
+                with paused_poolers(context, run, pools, switchover.REVERSE) as pooler:
                     switchover.redirect(context, pooler, switchover.REVERSE)
-                switchover.set_phase(context, None, None)
+                switchover.set_phase(context, None)
             progress_.say("rolled back already: the source is serving")
             return run, *ends
         _refuse_to_roll_back(run, where)
         plan = migrate.stored_plan(context)
         plan_store.ensure_views(context, plan)
-        with paused_pooler(context, run, pool, switchover.REVERSE) as pooler:
+        with paused_poolers(context, run, pools, switchover.REVERSE) as pooler:
             rollback.rollback(context, plan, limits, pooler)
         return context.run(), *ends
 
 
 def rehearse(
-    where: Endpoints, limits: Limits, progress_: Progress, pool: Pool | None = None, *, ignore_blockers: bool = False
+    where: Endpoints, limits: Limits, progress_: Progress, pools: Sequence[Pool] = (), *, ignore_blockers: bool = False
 ) -> tuple[Run, Rehearsal]:
     """Perform a rollback up to its lock and measure the expected write pause. Nothing is switched.
 
-    :param pool: as in :func:`execute`; it is only checked.
+    :param pools: as in :func:`execute`; they are only checked.
     :param ignore_blockers: sessions that block the lock now are no problem.
     """
     with hold_run(where, "rollback", progress_) as (context, run):
         _refuse_to_roll_back(run, where)
         plan = migrate.stored_plan(context)
         plan_store.ensure_views(context, plan)
-        with paused_pooler(context, run, pool, switchover.REVERSE, only_look=True):
+        with paused_poolers(context, run, pools, switchover.REVERSE, only_look=True):
             pass
         return run, rehearsal.rehearse_rollback(context, plan, limits, ignore_blockers=ignore_blockers)
 

@@ -1,18 +1,21 @@
-"""A connection pooler between the application and the databases, paused and redirected during a cutover.
+"""Connection poolers between the application and the databases, paused and redirected during a cutover.
 
-A cutover uses only the :class:`Pooler` protocol. How a pooler implements each method is its own concern. No I/O here.
+A cutover uses only the :class:`Pooler` protocol. How poolers implement each method is their own concern. No I/O here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from confiture.errors import ConfitureError
+
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The options of the command: the console's conninfo, the pool, and its file (None: as PgBouncer reports it)."""
+    """One pool of the command: the console's conninfo, the pool, and its file (None: as PgBouncer reports it)."""
 
     conninfo: str
     name: str
@@ -20,11 +23,11 @@ class Pool:
 
 
 class Pooler(Protocol):
-    """The pooler that the application connects to. Each method may be repeated after a crash."""
+    """The poolers that the application connects through, as one. Each method may be repeated after a crash."""
 
     @property
-    def name(self) -> str:
-        """The name for messages and the journal, without secrets."""
+    def names(self) -> tuple[str, ...]:
+        """The name of each one for messages and the journal, without secrets."""
 
     def check(self) -> None:
         """Check everything that the other methods need, without changing anything.
@@ -33,14 +36,21 @@ class Pooler(Protocol):
         """
 
     def pause(self, deadline: float) -> None:
-        """Hold back new transactions and wait for the running ones; on failure the pooler is resumed.
+        """Hold back new transactions and wait for the running ones. On failure some may be paused: resume them.
 
         :param deadline: a value of ``time.monotonic()``, in seconds.
         :raises CutoverAborted: transactions are still running at the deadline.
         """
 
-    def repoint(self) -> None:
-        """Redirect connections to the new database, durably: also after a restart of the pooler."""
+    def redirect(self) -> Mapping[str, ConfitureError]:
+        """Redirect connections to the new database, also after a restart of a pooler, and let transactions continue.
+
+        :returns: the error of each pooler that is not redirected, by its name. It stays paused, and does not keep the
+            others from being redirected.
+        """
 
     def resume(self) -> None:
-        """Let transactions continue, in the database that the pooler now points to. No effect if it is not paused."""
+        """Let transactions continue, in the database that each pooler now points to. No effect where none is paused.
+
+        :raises ConfitureError: the first error, after every pooler was tried.
+        """

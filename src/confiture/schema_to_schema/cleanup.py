@@ -100,8 +100,7 @@ def _open_source(context: Context) -> None:
 
     wait_for_locks(context, "source", tables, work)
     context.progress.say("the source accepts writes again")
-    pooler = run.options.get(switchover.PAUSED_POOLER)
-    if pooler is not None:
+    for pooler in switchover.paused_poolers(run):
         context.progress.say(f"the application's connections are still paused: resume {pooler} by hand")
 
 

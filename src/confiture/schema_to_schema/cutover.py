@@ -75,7 +75,7 @@ GRACE_SECONDS = 10.0
 def switch(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None = None) -> None:
     """The whole cutover, from any point where a crash interrupted it.
 
-    :param pooler: in front of the application; None when the operator redirects the application.
+    :param pooler: those in front of the application; None when the operator redirects the application.
     :raises CutoverAborted: before the point of no return; the source is still serving.
     """
     if not switchover.is_past_point_of_no_return(context, FORWARD):
@@ -106,7 +106,7 @@ def switch(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None =
     reverse.prepare_source(context, plan)
     retry(lambda: set_phase(context, CutoverPhase.DONE))
     materialized_views.refresh(context, plan)
-    switchover.refuse_paused_pooler(context, FORWARD)
+    switchover.refuse_paused_poolers(context, FORWARD)
 
 
 @contextmanager

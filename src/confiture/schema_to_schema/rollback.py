@@ -55,7 +55,7 @@ from confiture.types import counted
 def rollback(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None = None) -> None:
     """The whole rollback, from any point where a crash interrupted it; the run is ``migrating`` again.
 
-    :param pooler: in front of the application; None when the operator redirects the application.
+    :param pooler: those in front of the application; None when the operator redirects the application.
     :raises CutoverAborted: before the point of no return; the target is still serving.
     :raises Refused: when a table has no reverse mapping.
     """
@@ -78,7 +78,7 @@ def rollback(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None
     with switchover.unfinished_on_lost_connection(REVERSE):
         _complete_opening(context, plan)
         retry(lambda: switchover.redirect(context, pooler, REVERSE))
-    switchover.refuse_paused_pooler(context, REVERSE)
+    switchover.refuse_paused_poolers(context, REVERSE)
     _return_to_migrating(context, plan)
 
 

@@ -4,14 +4,14 @@ The point of no return is the commit that closes the side which is serving. Whet
 write block, never from a record (docs/invariants.md, I-8.8).
 
 A pooler that is paused stays paused when Confiture crashes. Its name is therefore in the journal (the run's option
-``pooler``) before it is paused, until it is resumed: the same command then probes it, and a command that does not name
+``poolers``) before it is paused, until it is resumed: the same command then probes it, and a command that does not name
 it reports it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -23,6 +23,7 @@ from confiture.config import redact
 from confiture.errors import Blocked, CannotConnect, ConfitureError, CutoverUnfinished, Refused
 from confiture.journal import catch_up, runs
 from confiture.journal import source as run_schema
+from confiture.journal.model import Run
 from confiture.pooler import Pooler
 from confiture.postgres.failure import failure
 from confiture.postgres.retry import retry, retryable
@@ -30,8 +31,8 @@ from confiture.runner.context import Context
 from confiture.schema_to_schema.outcomes import Limits
 from confiture.states import CUTOVER, REOPENED_BY, CutoverPhase
 
-#: In the run's options: the name of the pooler that may be paused.
-PAUSED_POOLER = "pooler"
+#: In the run's options: the names of the poolers that may be paused.
+PAUSED_POOLERS = "poolers"
 
 Side = Literal["source", "target"]
 
@@ -152,49 +153,54 @@ def unfinished_on_lost_connection(direction: Direction) -> Iterator[None]:
         ) from error
 
 
-def set_phase(context: Context, phase: CutoverPhase | None, paused: Pooler | None) -> None:
-    """Record the phase for ``status``, and the pooler that may be paused from now on; None for no pooler."""
-    # Durable together: the phase and the pooler's name.
+def set_phase(context: Context, phase: CutoverPhase | None, paused: Sequence[str] = ()) -> None:
+    """Record the phase for ``status``, and the names of the poolers that may be paused from now on."""
+    # Durable together: the phase and the names.
     with context.fenced("pooler.phase") as tx:
         run = runs.get(tx, context.run_id)
-        options = {k: v for k, v in run.options.items() if k != PAUSED_POOLER}
-        if paused is not None:
-            options[PAUSED_POOLER] = paused.name
+        options = {k: v for k, v in run.options.items() if k != PAUSED_POOLERS}
+        if paused:
+            options[PAUSED_POOLERS] = list(paused)
         runs.update(tx, context.run_id, cutover_phase=phase, options=options)
 
 
-# The pooler ----------------------------------------------------------------------------------------
+# The poolers ---------------------------------------------------------------------------------------
 
 
-def refuse_unnamed_pooler(context: Context, direction: Direction) -> None:
+def paused_poolers(run: Run) -> tuple[str, ...]:
+    """The names of the poolers that an earlier command may have left paused."""
+    return tuple(run.options.get(PAUSED_POOLERS, ()))
+
+
+def refuse_unnamed_poolers(context: Context, named: Sequence[str], direction: Direction) -> None:
     """:raises Refused: when an earlier command left a pooler paused that this command does not name."""
-    name = context.run().options.get(PAUSED_POOLER)
-    if name is not None:
+    left = [name for name in paused_poolers(context.run()) if name not in named]
+    if left:
         raise Refused(
             f"an earlier {direction.command} stopped while it had paused the application's connections",
-            why=f"the paused pooler is {name}",
+            why=f"it had paused {' and '.join(left)}",
             fix="run it again with the same --pgbouncer and --pool:"
             f" the pool is resumed and the {direction.command} continues",
         )
 
 
 def resume_leftover(context: Context, pooler: Pooler, direction: Direction) -> None:
-    """Resume a pooler that a crash left paused, before the work that takes long."""
-    if context.run().options.get(PAUSED_POOLER) is not None:
+    """Resume poolers that a crash left paused, before the work that takes long."""
+    if paused_poolers(context.run()):
         pooler.resume()
-        set_phase(context, direction.aborted_phase, None)
+        set_phase(context, direction.aborted_phase)
 
 
 @contextmanager
 def paused(context: Context, pooler: Pooler | None, limits: Limits, direction: Direction) -> Iterator[Remaining]:
-    """Pause the pooler for the block. It stays paused when the block succeeds, until :func:`redirect`.
+    """Pause the poolers for the block. They stay paused when the block succeeds, until :func:`redirect`.
 
-    When the block fails before the point of no return, the pooler is resumed.
+    When the block fails before the point of no return, they are resumed.
     """
     if pooler is None:
         yield Remaining(limits)
         return
-    set_phase(context, direction.pausing, pooler)
+    set_phase(context, direction.pausing, pooler.names)
     until = time.monotonic() + limits.max_write_pause
     try:
         pooler.pause(until)
@@ -214,40 +220,41 @@ def _resume_if_open(context: Context, pooler: Pooler, direction: Direction) -> N
             closed = write_block.is_blocked(tx, context.schema)
         if not closed:
             pooler.resume()
-            set_phase(context, direction.aborted_phase, None)
+            set_phase(context, direction.aborted_phase)
             return
     except (psycopg.Error, ConfitureError) as error:
         known = failure(error, "resuming the pool") if isinstance(error, psycopg.Error) else error
-        context.progress.say(f"{pooler.name} is not resumed: {': '.join(known.lines()[:2])}")
-    context.progress.say(f"{pooler.name} may still be paused: run the same command again")
+        context.progress.say(f"{' and '.join(pooler.names)}: not resumed: {': '.join(known.lines()[:2])}")
+    context.progress.say(f"{' and '.join(pooler.names)} may still be paused: run the same command again")
 
 
 def redirect(context: Context, pooler: Pooler | None, direction: Direction) -> None:
     """Connect the application to the side that is open now, and resume its transactions.
 
-    :raises CutoverUnfinished: when the pooler is not redirected yet; the same command tries again.
+    :raises CutoverUnfinished: when a pooler is not redirected yet; the same command tries again.
     """
     if pooler is None:
         return
-    try:
-        pooler.repoint()
-        pooler.resume()
-    except (Refused, CannotConnect) as error:
+    errors = pooler.redirect()
+    done = set(pooler.names) - errors.keys()
+    run = context.run()
+    left = [name for name in paused_poolers(run) if name not in done]
+    set_phase(context, run.cutover_phase if left else direction.resumed, left)
+    for error in errors.values():
         raise CutoverUnfinished(
-            f"the {direction.opens} is serving, but {pooler.name} is not redirected to it yet",
+            f"the {direction.opens} is serving, but {' and '.join(errors)} is not redirected to it yet",
             why=" ".join(error.lines()[:2]),
             fix=f"run the same command again; {error.fix}",
-        ) from None
-    set_phase(context, direction.resumed, None)
+        )
 
 
-def refuse_paused_pooler(context: Context, direction: Direction) -> None:
+def refuse_paused_poolers(context: Context, direction: Direction) -> None:
     """:raises CutoverUnfinished: when the other side is serving, and a pooler is paused that was not named."""
-    name = context.run().options.get(PAUSED_POOLER)
-    if name is not None:
+    left = paused_poolers(context.run())
+    if left:
         raise CutoverUnfinished(
             f"the {direction.opens} is serving, but the application's connections are still paused",
-            why=f"the {direction.command} stopped while it had paused {name}",
+            why=f"the {direction.command} stopped while it had paused {' and '.join(left)}",
             fix="run the same command with the same --pgbouncer and --pool:"
             f" the pool is redirected to the {direction.opens} and resumed",
         )

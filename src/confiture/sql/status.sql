@@ -11,7 +11,7 @@ SELECT r.id, r.state, r.state_since, r.started_at, r.source_name, r.source_conni
        to_jsonb(r) ->> 'blocked_command' AS blocked_command, r.cutover_phase, r.plan IS NOT NULL AS planned,
        coalesce(extract(epoch FROM clock_timestamp() - (to_jsonb(r) ->> 'phase_since')::timestamptz), 0)::float8
            AS phase_seconds,
-       coalesce((r.options->>'capture')::bool, false) AS captured, r.options ->> 'pooler' AS held,
+       coalesce((r.options->>'capture')::bool, false) AS captured, (SELECT string_agg(name, ' and ') FROM jsonb_array_elements_text(r.options -> 'poolers') name) AS held,
        extract(epoch FROM clock_timestamp() - r.started_at)::float8 AS age,
        extract(epoch FROM clock_timestamp() - coalesce(
            (SELECT c.at FROM confiture.catchup c WHERE c.run_id = r.id), r.started_at))::float8 AS idle_seconds,
