@@ -866,9 +866,9 @@ def test_extensions_that_write_without_firing_triggers_are_named(
 @pytest.mark.parametrize(
     ("options", "large", "strategy", "reason"),
     [
-        (Options(), 0, "copy", "near: "),
-        (Options(fdw_problem="no extension"), 0, "copy", "near: "),
-        (Options(near=False), 0, "fdw", "far: "),
+        (Options(), 0, "copy", "COPY costs both servers less"),
+        (Options(fdw_problem="no extension"), 0, "copy", "COPY costs both servers less"),
+        (Options(near=False), 0, "fdw", "the rows do not pass through this machine"),
         (Options(near=False, fdw_problem="no extension"), 0, "copy", "no extension"),
         (Options(near=False), 2**30, "copy", "it has large values"),
         (Options(near=False, strategy="copy"), 0, "copy", "requested"),

@@ -506,12 +506,12 @@ class Planner:
                 self.refusals.append(f"{planned.target}: strategy fdw was requested, but {problem}")
             return "fdw", "requested"
         if self.options.near:
-            return "copy", "near: rows lose little time on their way through this machine"
+            return "copy", "COPY costs both servers less, and this machine is near one of them"
         if problem is not None:
             return "copy", problem
         if source.large_bytes > LARGE_BYTES_BY_FDW:
             return "copy", "it has large values, which postgres_fdw transfers as text and holds in memory"
-        return "fdw", "far: rows do not travel through this machine"
+        return "fdw", "the rows do not pass through this machine, which is far from both servers"
 
     def _fdw_problem(self, source: Table, planned: TablePlan) -> str | None:
         if self.options.fdw_problem is not None:
