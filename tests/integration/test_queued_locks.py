@@ -115,10 +115,10 @@ def test_a_chunk_by_fdw_gives_way_to_a_queued_lock(live: LiveRun, monkeypatch: p
     queued = Queued(live.source, "TRUNCATE b")
     move = Fdw.move
 
-    def queue_up(mover: Fdw, source: Any, target: Any, job: RunTable, span: Any) -> int:
+    def queue_up(mover: Fdw, source: Any, target: Any, job: RunTable, span: Any, most: int | None) -> int:
         if job.table.target.name == "b" and queued.ident is None:
             queued.go_and_wait()
-        return move(mover, source, target, job, span)
+        return move(mover, source, target, job, span, most)
 
     monkeypatch.setattr(Fdw, "move", queue_up)
     live.migrate()

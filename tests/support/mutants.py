@@ -1405,7 +1405,7 @@ MUTANTS = (
         "copy/large_objects.py",
         "return [replace(o, content=digests[o.oid]) for o in found]",
         "return list(found)",
-        _in("integration", "large_objects", "differs_is_found"),
+        _in("integration", "large_objects", "differ_are_found"),
     ),
     Mutant(
         "a large object is recorded before it is created on the source",
