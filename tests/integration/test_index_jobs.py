@@ -156,9 +156,7 @@ def test_one_job_builds_one_index_at_a_time(live: LiveRun, forks: Forks) -> None
 
 def test_second_signal_cancels_the_builds_and_the_command_continues(live: LiveRun, forks: Forks) -> None:
     with migrating(forks, live) as running:
-        running.signal(signal.SIGINT)
-        running.until_passed("signal.heard")
-        running.signal(signal.SIGINT)
+        running.interrupt_twice()
         until(lambda: not running.alive, "the end of the command")
         ended = running.wait()
         assert ended.code == 130, ended.err

@@ -18,6 +18,7 @@ from confiture.capture import apply, helpers, independent_groups
 from confiture.capture.apply import Follower
 from confiture.errors import DataFailure
 from confiture.postgres.session import Session
+from confiture.runner import threads
 from confiture.schema_to_schema import follow
 from confiture.schema_to_schema import migrate as migrating
 from confiture.types import TableRef
@@ -332,7 +333,7 @@ def test_too_few_connections_leave_fewer_helpers(live: LiveRun, monkeypatch: pyt
         opened.append(Session(refused if len(opened) >= 3 else database, role, run))
         return opened[-1]
 
-    monkeypatch.setattr(helpers, "Session", opening)
+    monkeypatch.setattr(threads, "Session", opening)
     assert catch_up(live) == 1
     assert [line for line in live.progress.lines if "continuing with 2 jobs: cannot connect" in line]
     assert writers(live) == 2
@@ -444,9 +445,7 @@ def test_second_signal_cancels_the_statements_of_every_helper(live: LiveRun, for
         holder.execute(b"LOCK TABLE a, b, c, d, parent, named IN SHARE MODE")
         running = forks.start([*live.arguments("migrate"), "--jobs", "4"], live.project)
         until(lambda: live.target.value(WAITING) > 1 or not running.alive, "the sessions to wait for the test")
-        running.signal(signal.SIGINT)
-        running.until_passed("signal.heard")
-        running.signal(signal.SIGINT)
+        running.interrupt_twice()
         began = time.monotonic()
         assert running.wait().code == 130
         # Without a cancellation the statements would end after the 30 s that they wait for a lock.

@@ -8,7 +8,6 @@ import pytest
 
 import any_move
 from any_move import AnyMove
-from confiture.copy import foreign_server
 from confiture.postgres.embedded import Server
 from servers import Databases
 
@@ -282,10 +281,7 @@ def moved(
     virtual = "VIRTUAL"
     source, ddl = (text.replace("{virtual}", virtual) for text in (SOURCE, DDL))
     move = any_move.make(databases, tmp_path_factory.mktemp("tables"), source, ddl)
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "fdw":
-            patch.setattr(foreign_server, "NEAR_SECONDS", 0.0)
-        move.through(chunk_rows=CHUNK_ROWS)
+    move.through(chunk_rows=CHUNK_ROWS, far=request.param == "fdw")
     move.cutover()
     move.cleanup()
     yield move

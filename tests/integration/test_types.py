@@ -12,7 +12,6 @@ import pytest
 
 import any_move
 from any_move import AnyMove
-from confiture.copy import foreign_server
 from confiture.errors import FaultyInput
 from confiture.postgres.embedded import Server
 from live import LiveRun
@@ -232,11 +231,7 @@ def moved(
     """A run that has moved and verified every table, by COPY or, where possible, by postgres_fdw."""
     databases = Databases(server)
     move = any_move.make(databases, tmp_path_factory.mktemp("types"), SOURCE, DDL)
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "fdw":
-            patch.setattr(foreign_server, "NEAR_SECONDS", 0.0)
-        move.through(chunk_rows=CHUNK_ROWS)
-    yield move
+    yield move.through(chunk_rows=CHUNK_ROWS, far=request.param == "fdw")
     databases.drop_all()
 
 

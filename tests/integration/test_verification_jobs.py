@@ -99,9 +99,7 @@ def test_a_signal_lets_the_parts_in_flight_end(forks: Forks, live: LiveRun) -> N
 
 def test_a_second_signal_cancels_the_statements_of_every_job(forks: Forks, live: LiveRun) -> None:
     with in_flight(forks, live) as running:
-        running.signal(signal.SIGINT)
-        running.until_passed("signal.heard")
-        running.signal(signal.SIGINT)
+        running.interrupt_twice()
         began = time.monotonic()
         assert running.wait().code == 130
         # Without a cancellation the statements would end after the 30 s that they wait for a lock.

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from psycopg import sql
 
 from confiture import commands
 from confiture.commands.endpoints import Endpoints
 from confiture.commands.options import RunOptions
+from confiture.copy import foreign_server
 from confiture.plan.model import Plan, TablePlan, plan_from_json
 from confiture.runner.progress import Silent
 from confiture.schema_to_schema.outcomes import Limits, Result
@@ -98,9 +100,15 @@ class AnyMove:
         """Run cleanup."""
         commands.cleanup.execute(self.where, None, lambda: None, Silent())
 
-    def through(self, **choices: Any) -> AnyMove:
-        """Run every step up to verify, which must find no difference."""
-        self.setup(**choices)
+    def through(self, *, far: bool = False, **choices: Any) -> AnyMove:
+        """Run every step up to verify, which must find no difference.
+
+        :param far: plan as on a machine that is far from both servers: with postgres_fdw, where it is possible.
+        """
+        with pytest.MonkeyPatch.context() as patch:
+            if far:
+                patch.setattr(foreign_server, "NEAR_SECONDS", 0.0)
+            self.setup(**choices)
         self.migrate()
         result = self.verify()
         assert result.equal, [d.place for d in result.differences] + [n for n, ok in result.checks.items() if not ok]

@@ -79,6 +79,12 @@ class Running:
         """Send a signal to the command."""
         os.kill(self.pid, number)
 
+    def interrupt_twice(self) -> None:
+        """Send SIGINT, and once more when the command has received it."""
+        self.signal(signal.SIGINT)
+        self.until_passed("signal.heard")
+        self.signal(signal.SIGINT)
+
     def wait(self) -> Ended:
         """Wait for the end of the command."""
         return Ended(self.forks.wait(self.pid), self.out.read_text(), self.err.read_text())

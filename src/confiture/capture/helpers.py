@@ -15,14 +15,14 @@ from typing import Generic, TypeVar
 
 import psycopg
 
-from confiture.catalog import identity
 from confiture.config import redact
 from confiture.errors import CannotConnect
 from confiture.plan import free_connections
 from confiture.postgres.session import Session
+from confiture.runner import capacity
 from confiture.runner.context import POLL_SECONDS, Context, end_backends
-from confiture.runner.threads import AGAIN_SECONDS
-from confiture.types import Backend, counted
+from confiture.runner.threads import AGAIN_SECONDS, continuing_with, open_sessions
+from confiture.types import Backend
 
 T = TypeVar("T")
 
@@ -127,28 +127,18 @@ class Helpers:
                 self._context.join(session, side, session.backend)
 
     def _count(self, wanted: int) -> None:
-        source, target = self._context.source, self._context.target
-        with source.transaction(read_only=True) as here, target.transaction(read_only=True) as there:
-            servers = identity(here), identity(there)
+        found, reduced = capacity.permitted(self._context, wanted, free_connections.APPLYING)
         self._counted = True
-        found, reduced = free_connections.permitted(*servers, wanted, free_connections.APPLYING)
         if reduced:
             self._jobs = found
             self._context.progress.say(f"catch-up: {reduced}")
 
     def _open(self) -> bool:
-        facts = self._context.facts
-        source, target = (Session(facts.database(side), "catch-up", facts.short) for side in self._sides)
         try:
-            for session in (source, target):
-                _ = session.backend
+            source, target = open_sessions(self._context, "catch-up", self._sides)
         except CannotConnect as error:
-            source.close()
-            target.close()
             self._jobs = len(self.pairs) + 1
-            self._context.progress.say(
-                f"catch-up: continuing with {counted(self._jobs, 'job')}: {error.what}: {error.why}"
-            )
+            self._context.progress.say(f"catch-up: {continuing_with(self._jobs, error)}")
             return False
         self.pairs.append((source, target))
         return True

@@ -15,6 +15,7 @@ from confiture.errors import Refused
 from confiture.journal.model import Run
 from confiture.plan import privileges
 from confiture.plan.model import Plan
+from confiture.postgres.session import Session
 from confiture.runner.context import Context
 from confiture.runner.lease import hold, runner_sessions
 from confiture.runner.progress import Progress
@@ -52,15 +53,7 @@ def execute(
         if not exists:
             _refuse_to_create(here, source, target, run_options)
         with setup.target_database(request, here, exists=exists) as (session, there):
-            missing = setup.missing_privileges(here, there, target)
-            run = setup.known_run(session, here)
-            if run is None:
-                check_publications(source, run_options)
-                # Report every fault of the plan before anything is created that would have to be dropped.
-                propose(source, target, None, run_options, exists=True, missing=missing)
-            elif missing:
-                raise privileges.refusal(missing)
-            run = run or setup.begin(session, request, here)
+            run = _known_or_begun(session, request, here, there, run_options)
         _refuse_other_capture(run, run_options, where)
         _name_target(where, source, target, progress_)
         if run.state != SETUP:
@@ -81,6 +74,21 @@ def _refuse_to_create(here: Identity, source: Database, target: Database, run_op
     missing = setup.missing_privileges(here, None, target)
     if missing:
         propose(source, target, None, run_options, exists=False, missing=missing)
+
+
+def _known_or_begun(
+    session: Session, request: SetupRequest, here: Identity, there: Identity, run_options: RunOptions
+) -> Run:
+    """The target's run, created if there is none."""
+    missing = setup.missing_privileges(here, there, request.target)
+    run = setup.known_run(session, here)
+    if run is None:
+        check_publications(request.source, run_options)
+        # Report every fault of the plan before anything is created that would have to be dropped.
+        propose(request.source, request.target, None, run_options, exists=True, missing=missing)
+    elif missing:
+        raise privileges.refusal(missing)
+    return run or setup.begin(session, request, here)
 
 
 def _refuse_other_capture(run: Run, run_options: RunOptions, where: Endpoints) -> None:

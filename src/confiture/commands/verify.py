@@ -12,9 +12,9 @@ from confiture.journal import verifications
 from confiture.journal.model import Run
 from confiture.plan import free_connections
 from confiture.plan.model import Plan
+from confiture.runner.capacity import cores
 from confiture.runner.context import Context
 from confiture.runner.progress import Progress
-from confiture.runner.threads import cores
 from confiture.schema_to_schema import jobs as many
 from confiture.schema_to_schema import migrate, plan_store, reverse_verify, rollback, verify
 from confiture.schema_to_schema import repair as repairs

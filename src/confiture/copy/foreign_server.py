@@ -22,6 +22,7 @@ from confiture.postgres.connection import KEEPALIVES, Pg, effective
 from confiture.postgres.profile import REMOTE_PROFILE
 from confiture.postgres.session import Session, Transaction
 from confiture.sql import load
+from confiture.types import Json
 
 #: Seconds of a round trip, on which the way of the rows depends: within a region, a network takes less. A machine that
 #: is farther from both servers than that would receive and send each row over the longer way.
@@ -77,11 +78,16 @@ def create(
     add_user_mapping(tx, source, name, seen_as)
 
 
-def is_near(tx: Transaction, source: Session) -> bool:
-    """Whether the shortest of a few round trips to either server is shorter than :data:`NEAR_SECONDS`.
+def facts(tx: Transaction, source: Session, seen_as: str | None) -> Json:
+    """The facts that decide between COPY and postgres_fdw: its ``problem``, and whether a server is ``near``.
 
-    :param tx: on the target.
+    :param tx: on the target, as in :func:`problem`.
     """
+    return {"problem": problem(tx, source, seen_as), "near": _is_near(tx, source)}
+
+
+def _is_near(tx: Transaction, source: Session) -> bool:
+    """Whether the shortest of a few round trips to either server is shorter than :data:`NEAR_SECONDS`."""
     with source.transaction(read_only=True) as other:
         return min(_round_trip(t.pg) for t in (tx, other) for _ in range(ROUND_TRIPS)) < NEAR_SECONDS
 

@@ -7,7 +7,6 @@ session is given work, so that a takeover ends them too.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -133,17 +132,14 @@ class Threads(Generic[K, R]):
 
     def _open(self) -> bool:
         """Open the sessions of one more thread; False when there is no connection for it, and others have some."""
-        facts = self._context.facts
-        sessions = tuple(Session(facts.database(side), self._role, facts.short) for side in self._sides)
+        deadline = 0.0 if self._opened else RETRY_DEADLINE_SECONDS
         try:
-            retry(lambda: [s.backend for s in sessions], deadline=0 if self._opened else RETRY_DEADLINE_SECONDS)
+            sessions = open_sessions(self._context, self._role, self._sides, deadline=deadline)
         except CannotConnect as error:
-            for session in sessions:
-                session.close()
             if not self._opened:
                 raise
             self._most = len(self._opened)
-            self._context.progress.say(f"continuing with {counted(self._most, 'job')}: {error.what}: {error.why}")
+            self._context.progress.say(continuing_with(self._most, error))
             return False
         self._opened.append(sessions)
         self._idle.append(sessions)
@@ -197,6 +193,24 @@ class Threads(Generic[K, R]):
             time.sleep(POLL_SECONDS)
 
 
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def open_sessions(context: Context, role: str, sides: Sequence[str], *, deadline: float = 0.0) -> tuple[Session, ...]:
+    """Open a session on each side; all of them, or none.
+
+    :param role: of the sessions.
+    :param deadline: seconds for which a side that has no connection is tried again.
+    :raises CannotConnect: when there is no connection for one of them.
+    """
+    facts = context.facts
+    sessions = tuple(Session(facts.database(side), role, facts.short) for side in sides)
+    try:
+        retry(lambda: [s.backend for s in sessions], deadline=deadline)
+    except CannotConnect:
+        for session in sessions:
+            session.close()
+        raise
+    return sessions
+
+
+def continuing_with(jobs: int, error: CannotConnect) -> str:
+    """The report that there is no connection for more jobs."""
+    return f"continuing with {counted(jobs, 'job')}: {error.what}: {error.why}"

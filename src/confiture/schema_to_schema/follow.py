@@ -15,8 +15,8 @@ from confiture.plan.model import Plan
 from confiture.postgres.retry import retry
 from confiture.postgres.session import brief_lock
 from confiture.postgres.yielding import yielding
+from confiture.runner.capacity import cores
 from confiture.runner.context import Context
-from confiture.runner.threads import cores
 from confiture.schema_to_schema import background_verification
 from confiture.schema_to_schema.background_verification import Rounds
 from confiture.schema_to_schema.blockers import wait_for_locks

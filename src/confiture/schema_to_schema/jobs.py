@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import ceil
 
-from confiture.catalog import identity
 from confiture.errors import UsageError
 from confiture.journal.model import TableProgress
 from confiture.plan import free_connections
 from confiture.plan.model import Plan
-from confiture.runner import workers
+from confiture.runner import capacity, workers
 from confiture.runner.context import Context
-from confiture.runner.threads import cores
 from confiture.runner.workers import Here, Pool, Processes
 from confiture.schema_to_schema import copy_chunk
 
@@ -63,7 +61,7 @@ def _streams(context: Context) -> int:
     """
     hosts = (context.source.pg.info.host, context.target.pg.info.host)
     here = any(host.startswith(("/", "@", "127.")) or host in ("", "localhost", "::1") for host in hosts)
-    return max(1, cores() // 2) if here else cores()
+    return max(1, capacity.cores() // 2) if here else capacity.cores()
 
 
 def _cluster(context: Context, executor: str, asked: int | None) -> Pool:
@@ -91,8 +89,7 @@ def permitted(context: Context, wanted: int, each: tuple[int, int], *, say: bool
     :param each: connections that a job needs to the source and to the target.
     :param say: report that there are fewer.
     """
-    with context.source.transaction(read_only=True) as source, context.target.transaction(read_only=True) as target:
-        found, reduced = free_connections.permitted(identity(source), identity(target), wanted, each)
+    found, reduced = capacity.permitted(context, wanted, each)
     if say and reduced:
         context.progress.say(reduced)
     return found

@@ -320,12 +320,9 @@ def _as_if_built(found: Catalog) -> Catalog:
 
 
 def fdw_facts(source: Session, target: Session, seen_as: str | None) -> Json:
-    """Why postgres_fdw cannot be used from this target, and whether a server is near this machine.
-
-    It is tried in a transaction that is rolled back.
-    """
+    """As in :func:`confiture.copy.foreign_server.facts`, in a transaction that is rolled back."""
     with target.rehearsal() as tx:
-        return {"problem": foreign_server.problem(tx, source, seen_as), "near": foreign_server.is_near(tx, source)}
+        return foreign_server.facts(tx, source, seen_as)
 
 
 # Storing -------------------------------------------------------------------------------------------

@@ -392,12 +392,10 @@ def _take_off(context: Context, tx: Transaction) -> None:
 def _foreign_server(context: Context, tx: Transaction, seen_as: str | None) -> None:
     """The foreign server, or the reason why COPY is used instead."""
     existed = tx.pg.execute("SELECT 1 FROM pg_extension WHERE extname = 'postgres_fdw'").fetchone() is not None
-    problem = foreign_server.problem(tx, context.source, seen_as)
-    near = foreign_server.is_near(tx, context.source)
-    if problem is None:
+    found = foreign_server.facts(tx, context.source, seen_as)
+    if found["problem"] is None:
         foreign_server.install(tx)
         foreign_server.create(tx, context.source, context.schema, seen_as)
-    elif not near:
-        context.progress.say(f"using COPY because postgres_fdw is unavailable: {problem}")
-    fdw = {"server": context.schema, "extension": not existed, "problem": problem, "near": near}
-    runs.update(tx, context.run_id, fdw=fdw)
+    elif not found["near"]:
+        context.progress.say(f"using COPY because postgres_fdw is unavailable: {found['problem']}")
+    runs.update(tx, context.run_id, fdw={"server": context.schema, "extension": not existed, **found})

@@ -19,7 +19,7 @@ from pathlib import Path
 from psycopg import sql
 
 from confiture import fingerprint
-from confiture.capture import apply, write_block
+from confiture.capture import write_block
 from confiture.capture.apply import Followed
 from confiture.compare import changed_keys, checksum, compared_parts, constraints
 from confiture.compare.checksum import Hashing
@@ -65,13 +65,13 @@ def verify(
     refuse_changed(context)
     number = _attempt(context, plan, purpose, servers(context))
     hashing = changed_keys.hashing_of(context, plan)
-    live = {j.table.number: f for f in apply.followed(context, plan) for j in f.jobs} if capture else {}
     if capture:
         follow.drain(context, plan, record_changed=True, jobs=jobs)
         large_objects.synchronise(context, plan)
     with context.target.transaction(read_only=True) as tx:
         known = {(u.check_name, u.subject, u.unit): u for u in verifications.units(tx, context.run_id, number)}
     with follow.with_helpers(context, plan, jobs) as follower:
+        live = {j.table.number: f for f in follower.followed for j in f.jobs} if capture else {}
         catch_up_pass = partial(follow.one_pass, follower, record_changed=True)
         _Rows(context, plan, number, hashing, live, known, catch_up_pass).compare(jobs)
     for name in _checks_of(plan):
