@@ -18,7 +18,7 @@ from confiture.copy.run_table import RunTable
 from confiture.errors import Blocked, DataFailure, Drained, Held
 from confiture.journal import leases, table_plans
 from confiture.journal.model import LEASE_SECONDS
-from confiture.runner import worker
+from confiture.runner import capacity, worker
 from confiture.schema_to_schema import jobs
 from confiture.schema_to_schema.copy_chunk import copy_chunk
 from confiture.schema_to_schema.copy_tables import DEATHS
@@ -332,14 +332,14 @@ def test_jobs_are_reduced_to_what_the_connections_permit(databases: Databases, t
 
 
 def test_beside_a_server_half_of_the_cores_copy(move: SmallMove, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "cores", lambda: 4)
+    monkeypatch.setattr(capacity, "cores", lambda: 4)
     monkeypatch.setattr(jobs, "BYTES_PER_PROCESS", 1)
     with move.holding() as context:
         plan = stored_plan(context)
         with context.target.transaction(read_only=True) as tx:
             left = table_plans.of_run(tx, context.run_id)
         assert jobs.pool(context, plan, left, None).slots == 2
-        monkeypatch.setattr(jobs, "cores", lambda: 1)
+        monkeypatch.setattr(capacity, "cores", lambda: 1)
         assert jobs.pool(context, plan, left, None).slots == 1
         assert jobs.pool(context, plan, left, 3).slots == 3
         assert jobs.pool(context, plan, [], 3).slots == 1  # nothing is left to copy
