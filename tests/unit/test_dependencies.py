@@ -32,7 +32,7 @@ def _installed(name: str, found: set[str]) -> None:
         return
     found.add(name)
     for requirement in required:
-        if "win32" in requirement:
+        if "win32" in requirement or "Windows" in requirement:
             continue  # another package of this environment may have installed it
         if "extra ==" not in requirement or (name, "binary" in requirement) == ("psycopg", True):
             match = re.match(r"[A-Za-z0-9_.-]+", requirement)
