@@ -182,9 +182,11 @@ def test_an_invalid_address_of_the_source_exits_with_2(project: Project) -> None
 def test_a_hook_that_cannot_be_run_exits_with_2_before_the_cutover(project: Project) -> None:
     project.reach("verified")
     assert "there is no program 'no-such-program'" in error(
-        project.step("cutover", "--hook", "no-such-program now", check=2)
+        project.step("cutover", "--hook", "switch=no-such-program now", check=2)
     )
-    assert "cannot be read" in error(project.step("cutover", "--hook", "sh -c 'half", check=2))
+    assert "cannot be read" in error(project.step("cutover", "--hook", "switch=sh -c 'half", check=2))
+    assert "names no event" in error(project.step("cutover", "--hook", "true", check=2))
+    assert "did you mean switch?" in error(project.step("cutover", "--hook", "swich=true", check=2))
     assert project.state == "verified"
 
 
@@ -438,11 +440,11 @@ def test_a_failed_hook_exits_with_9_and_the_same_command_repeats_it(project: Pro
     project.reach("verified")
     hook = project.write("hook.sh", "#!/bin/sh\necho ran >> ran.txt\nexit ${HOOK_CODE:-3}\n")
     hook.chmod(0o755)
-    message = error(project.step("cutover", "--hook", "./hook.sh", check=9))
+    message = error(project.step("cutover", "--hook", "switch=./hook.sh", check=9))
     assert "the target is serving" in message
     assert "exited with code 3" in message
     assert project.state == "cutover"
-    project.step("cutover", "--hook", "./hook.sh", env={"HOOK_CODE": "0"})
+    project.step("cutover", "--hook", "switch=./hook.sh", env={"HOOK_CODE": "0"})
     assert (project.folder / "ran.txt").read_text() == "ran\nran\n"
 
 

@@ -224,7 +224,7 @@ def test_a_verify_killed_before_its_report_reports_differences_again(forks: Fork
 
 def test_a_killed_cutover_takes_effect_at_most_once(forks: Forks, move: SmallMove, databases: Databases) -> None:
     run_up_to(move, "verify")
-    kill(forks, move, "cutover", CUTOVER, "--hook", "true")
+    kill(forks, move, "cutover", CUTOVER, "--hook", "switch=true")
     assert move.target.value("SELECT count(*) FROM confiture.event WHERE to_state = 'cutover'") == 1
     run_after(move, "cutover")
     assert_complete_and_clean(move, databases)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from confiture.cli.hook import environment_of_hook
+from confiture.commands.hooks import environment_of_hook
 from confiture.config import Database
 from projects import OLD, Project, error
 from servers import Databases
@@ -148,7 +148,7 @@ def test_cutover_killed_before_its_commit_can_be_repeated(verified: Project, poi
 
 
 def test_cutover_repeated_after_its_commit_reports_it_and_runs_the_hook(verified: Project) -> None:
-    hook = ("--hook", "touch hooked")
+    hook = ("--hook", "switch=touch hooked")
     verified.step("cutover", *hook, check=-signal.SIGKILL, env={"CONFITURE_FAILPOINT": "cutover.switch.after_commit"})
     assert verified.state == "cutover"
     assert not (verified.folder / "hooked").exists()
@@ -161,7 +161,9 @@ def test_hook_runs_without_a_shell_and_gets_the_address_but_no_secret(verified: 
     hook = project.write("hook.sh", '#!/bin/sh\necho "$@" > arguments\nenv > environment\necho printed\n')
     hook.chmod(0o755)
     secrets = {"PGPASSWORD": "canary1", "APP_URL": "postgres://me:canary2@host/x", "HARMLESS": "kept"}
-    done = project.step("cutover", "--hook", "./hook.sh 'a b' $HOME; rm *", "--format", "json", apart=True, env=secrets)
+    done = project.step(
+        "cutover", "--hook", "switch=./hook.sh 'a b' $HOME; rm *", "--format", "json", apart=True, env=secrets
+    )
     assert (project.folder / "arguments").read_text() == "a b $HOME; rm *\n"
     got = dict(line.partition("=")[::2] for line in (project.folder / "environment").read_text().splitlines())
     assert got["HARMLESS"] == "kept"

@@ -136,7 +136,7 @@ def test_documented_privileges_suffice_and_no_password_is_shown(site: Site) -> N
             ("migrate", "--verbose"),
             ("plan", "--format", "json"),
             ("verify", "--format", "json"),
-            ("cutover", "--hook", "env"),
+            ("cutover", "--hook", "switch=env"),
         ):
             done = project.step(
                 *step, apart=True, env={"PGPASSWORD": "canary3", "ANY_URL": "postgresql://a:canary4@b/c"}
@@ -185,7 +185,7 @@ def test_no_password_of_a_file_reaches_a_hook(site: Site, file: str) -> None:
     made.chmod(0o600)
     project.write("db/environments/prod.yaml", f"database_url: {url}\n")
     leaks = {"PLAIN": f"-p{secret}", "ENCODED": "".join(f"%{byte:02x}" for byte in secret.encode()), "KEPT": "kept"}
-    done = project.step("cutover", "--hook", "env", apart=True, env={variable: str(made), **leaks})
+    done = project.step("cutover", "--hook", "switch=env", apart=True, env={variable: str(made), **leaks})
     assert "KEPT=kept" in done.stderr
     assert f"{variable}={made}" in done.stderr
     assert "PLAIN" not in done.stderr

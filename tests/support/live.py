@@ -196,7 +196,7 @@ class LiveRun:
             "cleanup": ["--yes"],
             "abort": ["--yes"],
             "verify": ["--repair"],
-            "cutover": ["--hook", "true", "--no-rollback"],
+            "cutover": ["--hook", "switch=true", "--no-rollback"],
         }
         target = ["--target", self.target.conninfo, "--project", str(self.project)]
         return ["migrate", "schema-to-schema", step, *target, *more.get(step, [])]

@@ -1078,7 +1078,7 @@ MUTANTS = (
     ),
     Mutant(
         "a hook gets no variable that contains an encoded password",
-        "cli/hook.py",
+        "commands/hooks.py",
         'if k == "PATH" or not secret_values.contains(v, secrets)}',
         'if k == "PATH" or v not in secrets}',
         _in("unit", "secret_values", "encoded_password"),

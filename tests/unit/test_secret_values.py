@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from psycopg.conninfo import make_conninfo
 
 from confiture import secret_values
-from confiture.cli.hook import environment_of_hook
+from confiture.commands.hooks import environment_of_hook
 from confiture.config import Database
 
 SECRET = "p@ss w/ö'r\\d\"%41+"

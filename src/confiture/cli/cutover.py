@@ -10,8 +10,8 @@ import typer
 
 from confiture import commands
 from confiture.cli import options, progress, terminal
-from confiture.cli.hook import environment_of_hook, run_after_switch, words_of_hook
 from confiture.commands.endpoints import Endpoints
+from confiture.commands.hooks import SWITCH, environment_of_hook, hooks_of, run_awaited
 from confiture.journal.model import Run
 from confiture.pooler import Pool
 from confiture.schema_to_schema.outcomes import Limits
@@ -32,7 +32,7 @@ def cutover(
     max_write_pause: options.MaxWritePause = 5.0,
     terminate_blockers: options.TerminateBlockers = False,
     max_verification_age: options.MaxVerificationAge = None,
-    hook: options.Hook = None,
+    hook: options.Hooks = None,
     pgbouncer: options.PgBouncerConsoles = None,
     pool: options.PoolNames = None,
     pgbouncer_config: options.PgBouncerConfigs = None,
@@ -48,7 +48,7 @@ def cutover(
     The command locks the tables of the source and compares the last changes before it switches.
     """
     where = options.where(target, source, project)
-    arguments = words_of_hook(hook) if hook is not None else None
+    hooks = hooks_of(hook)
     limits = Limits(lock_timeout, give_up_after, max_write_pause, terminate_blockers, max_verification_age)
     through = options.pools(pgbouncer, pool, pgbouncer_config)
     if dry_run:
@@ -60,8 +60,7 @@ def cutover(
         options.confirm(target, what, no_rollback, "--no-rollback", problems)
     with progress.Reporter() as reporter:
         run, old, new, place = commands.cutover.execute(where, limits, report, reporter, through)
-    if arguments is not None:
-        run_after_switch(arguments, hook or "", environment_of_hook(run.short, old, new), "the target")
+    run_awaited(hooks, SWITCH, environment_of_hook(run.short, old, new), "the target")
     terminal.show(
         where,
         run,

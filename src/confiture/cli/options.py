@@ -168,7 +168,14 @@ PgBouncerConfigs = Annotated[
 NoRollback = Annotated[
     bool, typer.Option("--no-rollback", help="Do not ask for confirmation if a rollback will not be possible.")
 ]
-Hook = Annotated[str | None, typer.Option(help="A command to run after the switch, without a shell.")]
+Hooks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--hook",
+        metavar="EVENT=COMMAND",
+        help="A command to run at an event, such as switch, without a shell. May be repeated.",
+    ),
+]
 Report = Annotated[
     Path, typer.Option("--differences", help="The file to write differences to, one JSON object per line.")
 ]

@@ -8,7 +8,7 @@ import typer
 
 from confiture import commands
 from confiture.cli import options, progress, terminal
-from confiture.cli.hook import environment_of_hook, run_after_switch, words_of_hook
+from confiture.commands.hooks import SWITCH, environment_of_hook, hooks_of, run_awaited
 from confiture.schema_to_schema.outcomes import Limits
 
 DryRun = Annotated[
@@ -23,7 +23,7 @@ def rollback(
     give_up_after: options.GiveUpAfter = 30.0,
     max_write_pause: options.MaxWritePause = 5.0,
     terminate_blockers: options.TerminateBlockers = False,
-    hook: options.Hook = None,
+    hook: options.Hooks = None,
     pgbouncer: options.PgBouncerConsoles = None,
     pool: options.PoolNames = None,
     pgbouncer_config: options.PgBouncerConfigs = None,
@@ -37,7 +37,7 @@ def rollback(
     Writes made on the target since the cutover are applied to the source first.
     """
     where = options.where(target, source, project)
-    arguments = words_of_hook(hook) if hook is not None else None
+    hooks = hooks_of(hook)
     limits = Limits(lock_timeout, give_up_after, max_write_pause, terminate_blockers)
     through = options.pools(pgbouncer, pool, pgbouncer_config)
     if dry_run:
@@ -47,8 +47,7 @@ def rollback(
         return
     with progress.Reporter() as reporter:
         run, old, new, place = commands.rollback.execute(where, limits, reporter, through)
-    if arguments is not None:
-        run_after_switch(arguments, hook or "", environment_of_hook(run.short, new, old), "the source")
+    run_awaited(hooks, SWITCH, environment_of_hook(run.short, new, old), "the source")
     terminal.show(
         where,
         run,

@@ -88,7 +88,7 @@ def paused_poolers(
         raise Refused(
             "a pool is paused only for a run that captures writes",
             why="this run was set up with --no-capture",
-            fix="redirect the pool by hand, or with --hook",
+            fix="redirect the pool by hand, or with --hook switch=COMMAND",
         )
     closed = bool(run.options.get("capture")) and switchover.is_past_point_of_no_return(context, direction)
     if not pools:
