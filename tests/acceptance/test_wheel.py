@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import site
 import subprocess
 import sys
@@ -58,12 +59,16 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return binaries
 
 
+def clean_environment() -> dict[str, str]:
+    """The environment of the tests without their own path to the source."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
 def run_confiture(installed: Path, *arguments: str, cwd: Path, env: dict[str, str] | None = None) -> str:
     """The standard output of the installed ``confiture``, which must exit with 0."""
-    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         [installed / "confiture", *arguments],
-        cwd=cwd, env={**clean, **(env or {})}, stdin=subprocess.DEVNULL,
+        cwd=cwd, env={**clean_environment(), **(env or {})}, stdin=subprocess.DEVNULL,
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -90,7 +95,9 @@ def test_the_wheel_contains_nothing_else(wheel: Path) -> None:
 
 def test_an_installed_wheel_runs_without_the_repository(installed: Path, tmp_path: Path) -> None:
     where = "import confiture; print(confiture.__file__)"
-    module = subprocess.check_output([installed / "python", "-c", where], text=True, cwd=tmp_path)
+    module = subprocess.check_output(
+        [installed / "python", "-c", where], text=True, cwd=tmp_path, env=clean_environment()
+    )
     assert Path(module).is_relative_to(installed.parent)
     assert run_confiture(installed, "--version", cwd=tmp_path).startswith("confiture ")
 
@@ -118,3 +125,55 @@ def test_an_installed_wheel_moves_a_database(installed: Path, tmp_path: Path, da
     copied = target.rows("SELECT id, login_name FROM public.tb_user ORDER BY id")
     assert copied == source.rows("SELECT id, username FROM tb_user ORDER BY id")
     assert len(copied) == 250
+
+
+def completions(installed: Path, folder: Path, line: str) -> list[str]:
+    """The words that bash offers for the last word of a line, after the command of the page on installation."""
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r'`(eval "\$\(confiture .*?\)")`', page)
+    script = f"{command}; COMP_WORDS=({line}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); "
+    script += (
+        "$(complete -p confiture | sed 's/.*-F \\([^ ]*\\) .*/\\1/') confiture; printf '%s\\n' \"${COMPREPLY[@]}\""
+    )
+    path = {"PATH": f"{installed}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "--norc", "-c", script],
+        cwd=folder, env={**clean_environment(), **path}, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    return done.stdout.split()
+
+
+def test_bash_completes_commands_options_and_environments(installed: Path, tmp_path: Path) -> None:
+    environments = tmp_path / "db/environments"
+    environments.mkdir(parents=True)
+    for name in ("prod", "prod_new", "test"):
+        (environments / f"{name}.yaml").write_text("database_url: postgresql://db/app\n")
+    assert completions(installed, tmp_path, "confiture stat") == ["status"]
+    cutover = "confiture migrate schema-to-schema cutover"
+    assert completions(installed, tmp_path, f"{cutover} --terminate-b") == ["--terminate-blockers"]
+    assert completions(installed, tmp_path, f"{cutover} --target prod") == ["prod", "prod_new"]
+
+
+#: An index that could not be reached, in the words of uv and of pip.
+NO_INDEX = re.compile(r"Failed to fetch|Could not connect|dns error|Connection|Temporary failure|timed out|No matching")
+
+
+@pytest.mark.parametrize("installer", ["pipx", "uv tool"])
+def test_pipx_and_uv_install_the_command(wheel: Path, installer: str, tmp_path: Path) -> None:
+    name, *group = installer.split()
+    program = Path(sys.executable).parent / name
+    if not program.exists():
+        pytest.skip(f"{name} is not installed beside {sys.executable}; the extra dev contains it")
+    folders = {
+        "PIPX_HOME": "tools", "PIPX_BIN_DIR": "bin", "PIPX_MAN_DIR": "man",
+        "UV_TOOL_DIR": "tools", "UV_TOOL_BIN_DIR": "bin",
+    }  # fmt: skip
+    environment = {**clean_environment(), **{variable: str(tmp_path / f) for variable, f in folders.items()}}
+    done = subprocess.run(
+        [program, *group, "install", "--python", sys.executable, str(wheel)],
+        env=environment, capture_output=True, text=True, timeout=150, check=False,
+    )  # fmt: skip
+    if done.returncode and NO_INDEX.search(done.stdout + done.stderr):
+        pytest.skip(f"{installer} reaches no index of packages: {done.stderr.strip()[-200:]}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert run_confiture(tmp_path / "bin", "--version", cwd=tmp_path).startswith("confiture ")
