@@ -18,6 +18,7 @@ from confiture.commands.options import RunOptions
 from confiture.errors import CannotConnect
 from confiture.postgres import retry
 from confiture.render import status as render
+from confiture.render.metrics import exposition
 from confiture.status.facts import Report, RunReport, Severity
 from confiture.status.report import report
 from conftest import Confiture
@@ -91,7 +92,9 @@ class Move:
         jsonschema.validate(found.as_json(), schema())
         assert render.nagios(found).startswith(f"CONFITURE {found.severity.name} - ")
         assert render.text(found).startswith(f"{found.severity.name} ")
-        assert f"}} {int(found.severity)}\n" in render.openmetrics(found)
+        assert f'confiture_report_severity{{confiture_report_severity="{found.severity.name}"}} 1\n' in exposition(
+            found
+        )
         return found.runs[0]
 
 
@@ -120,11 +123,12 @@ def test_status_reports_each_state_with_the_next_command(move: Move) -> None:
         assert f"({served})" in render.text(found)
 
 
-@pytest.mark.parametrize("form", ["text", "json", "nagios", "openmetrics"])
+@pytest.mark.parametrize("form", ["text", "json", "nagios", "openmetrics", "prometheus"])
 def test_status_imports_neither_sqlalchemy_nor_the_planner(move: Move, form: str) -> None:
     move.reach("migrating")
     imported = modules_of("status", "--target", move.target.conninfo, "--format", form, "--all", code="0")
     assert imported & {"sqlalchemy", "transitions", "rich.console"} == set()
+    assert ("prometheus_client" in imported) == (form in ("openmetrics", "prometheus"))
     layers = {name.split(".")[1] for name in of_confiture(imported) if "." in name}
     assert layers & {"build", "catalog", "compare", "ddl", "mapping", "plan", "runner"} == set()
     assert len(of_confiture(imported)) <= MODULES, of_confiture(imported)
@@ -182,7 +186,8 @@ def test_a_journal_newer_than_the_tool_is_unknown_and_partly_reported(move: Move
     printed = render.text(found)
     assert printed.startswith("UNKNOWN the journal of")
     assert "OK" not in printed
-    assert "confiture_severity 3\n" in render.openmetrics(found)
+    assert 'confiture_report_severity{confiture_report_severity="UNKNOWN"} 1\n' in exposition(found)
+    assert "confiture_unknown_targets 1\n" in exposition(found)
     move.target.sql("ALTER TABLE confiture.run RENAME COLUMN state TO phase")
     assert move.report().severity is Severity.UNKNOWN
 
@@ -260,10 +265,6 @@ def test_an_unknown_environment_is_reported_in_the_requested_format(tmp_path: Pa
     jsonschema.validate(json.loads(printed.stdout), schema())
     assert "nowhere" in json.loads(printed.stdout)["unknown"][0]
     assert confiture("status", "--target", "nowhere", "--format", "openmetrics", check=3).stdout.endswith("# EOF\n")
-
-
-def test_labels_are_escaped() -> None:
-    assert render._escaped('a"b\\c\nd') == 'a\\"b\\\\c\\nd'
 
 
 # Unfinished switchovers ------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ class Form(StrEnum):
     json = "json"
     nagios = "nagios"
     openmetrics = "openmetrics"
+    prometheus = "prometheus"
 
 
 class State(StrEnum):
@@ -186,8 +187,9 @@ def _print(found: Report, format: Form, every: bool) -> None:
         # Control characters of names are escaped before the colours are added.
         terminal.emit(_coloured(visible(render.text(found, every=every, height=_height()))), as_it_is=True)
         return
-    printed = {
-        Form.nagios: lambda: render.nagios(found),
-        Form.openmetrics: lambda: render.openmetrics(found),
-    }[format]()
-    terminal.emit(printed)
+    if format is Form.nagios:
+        terminal.emit(render.nagios(found))
+        return
+    from confiture.render import metrics  # imports prometheus-client, which the other formats do not need
+
+    terminal.emit(metrics.exposition(found, text=format is Form.prometheus), as_it_is=True, end="")

@@ -109,6 +109,16 @@ class Replica:
         return self.clock if self.clock is not None else self.behind / REPLAY_BYTES_PER_SECOND
 
 
+#: The kinds of reasons of :func:`kind_of`.
+REASONS = ("none", "rate", "lag", "backlog")
+_KINDS = {"rate limit ": "rate", "replica lag ": "lag", "backlog ": "backlog"}
+
+
+def kind_of(text: str | None) -> str:
+    """The kind of a reason that is known by its text; ``none`` without a reason."""
+    return next((kind for begin, kind in _KINDS.items() if (text or "").startswith(begin)), "none")
+
+
 def rest(rows: float, seconds: float, max_rate: int | None) -> float:
     """Seconds to wait before the next chunk, when the last ``rows`` rows have taken ``seconds``."""
     return 0.0 if max_rate is None else max(0.0, rows / max_rate - seconds)

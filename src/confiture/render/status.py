@@ -1,4 +1,4 @@
-"""The status report as text, for Nagios and as OpenMetrics."""
+"""The status report as text and for Nagios."""
 
 from __future__ import annotations
 
@@ -317,44 +317,3 @@ def nagios(report: Report) -> str:
     )
     summary = report.summary.replace("|", "/").replace("\n", " ")
     return f"CONFITURE {report.severity.name} - {summary}" + (f" | {data}" if data else "")
-
-
-_METRICS = (
-    ("confiture_severity", "gauge", "0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN"),
-    ("confiture_rows_done", "gauge", "Rows copied so far"),
-    ("confiture_rows_total", "gauge", "Rows to copy, estimated until they are copied"),
-    ("confiture_runner_alive", "gauge", "1 while a command holds the lease"),
-    ("confiture_heartbeat_age_seconds", "gauge", "Seconds since the last heartbeat"),
-    ("confiture_differences", "gauge", "Differences found by the last verification"),
-    ("confiture_throttled", "gauge", "1 while a limit slows the copy down"),
-)
-
-
-def openmetrics(report: Report) -> str:
-    """The OpenMetrics exposition. https://prometheus.io/docs/specs/om/open_metrics_spec/"""
-    lines = []
-    for name, kind, help_text in _METRICS:
-        lines += [f"# TYPE {name} {kind}", f"# HELP {name} {help_text}"]
-        for run in report.runs:
-            labels = {"run": run.id, "source": run.source, "target": run.target, "state": run.state}
-            inner = ",".join(f'{k}="{_escaped(v)}"' for k, v in labels.items())
-            lines.append(f"{name}{{{inner}}} {_metric(name, run):g}")
-    if report.unknown or not report.runs:
-        lines.insert(2, f"confiture_severity {int(Severity.UNKNOWN if report.unknown else Severity.OK)}")
-    return "\n".join([*lines, "# EOF"])
-
-
-def _metric(name: str, run: RunReport) -> float:
-    return {
-        "confiture_severity": float(run.severity),
-        "confiture_rows_done": float(run.progress.rows_done),
-        "confiture_rows_total": float(run.progress.rows_total),
-        "confiture_runner_alive": float(run.runner.alive),
-        "confiture_heartbeat_age_seconds": run.runner.silent_seconds or 0.0,
-        "confiture_differences": float(run.verification["differences"]),
-        "confiture_throttled": float(run.throttle["active"]),
-    }[name]
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -162,6 +162,9 @@ class LocksReport(TypedDict):
     we_wait: Count
 
 
+VerificationStatus = Literal["not run", "running", "interrupted", "equal", "different"]
+
+
 class VerificationReport(TypedDict):
     """The last verification.
 
@@ -170,7 +173,7 @@ class VerificationReport(TypedDict):
     :ivar last_complete_seconds: seconds since then, by the target's clock.
     """
 
-    status: Literal["not run", "running", "interrupted", "equal", "different"]
+    status: VerificationStatus
     checked_at: datetime | None
     stale: bool
     differences: Count

@@ -1,0 +1,250 @@
+"""The status report as metrics, in the exposition of prometheus-client. ``docs/metrics.md`` describes each metric.
+
+A label names a run or a table. A state is a StateSet and never a label of another metric, so that a change of state
+starts no new series. A value that is not known has no sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar, get_args
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, StateSetMetricFamily
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.registry import Collector
+
+from confiture.copy.throttle import REASONS, kind_of
+from confiture.journal.model import TablePhase
+from confiture.states import FINAL, STATES, Served
+from confiture.status.facts import Report, RunReport, Severity, TableReport, VerificationStatus
+from confiture.status.severity import QUIET_PHASES
+from confiture.types import visible
+
+T = TypeVar("T")
+
+_RUN = ("run", "source", "target")
+_TABLE = (*_RUN, "table")
+_SEVERITIES = tuple(severity.name for severity in Severity)
+_RUNNER = ("none", "alive", "ended", "dead")
+
+
+def exposition(report: Report, *, text: bool = False) -> str:
+    """Every metric of the report, with a newline at the end.
+
+    :param text: in Prometheus' text format, as the textfile collector reads it; else in OpenMetrics.
+    """
+    families = tuple(_families(report))
+    registry = CollectorRegistry()
+    registry.register(_Collected(families))
+    printed = (generate_latest if text else generate_openmetrics)(registry).decode()
+    return _with_exact_integers(printed, families)
+
+
+class _Collected(Collector):
+    """Metrics that are computed already."""
+
+    def __init__(self, families: tuple[Metric, ...]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def _with_exact_integers(printed: str, families: Iterable[Metric]) -> str:
+    """The exposition with each integer in full; the library prints every value as a float with an exponent."""
+    values = (sample.value for family in families for sample in family.samples)
+    lines = printed.split("\n")
+    for place, line in enumerate(lines):
+        if line and not line.startswith("#"):
+            value = next(values)
+            if isinstance(value, int):
+                lines[place] = f"{line.rpartition(' ')[0]} {value:d}"
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class _Number(Generic[T]):
+    """A number of each run or table.
+
+    :ivar of: the value; None where it is not known.
+    :ivar counter: whether it only grows.
+    """
+
+    name: str
+    text: str
+    of: Callable[[T], float | None]
+    counter: bool = False
+
+    def family(self, names: tuple[str, ...], subjects: _Subjects[T]) -> Metric:
+        """The metric, with a sample for each subject that has a value."""
+        kind = CounterMetricFamily if self.counter else GaugeMetricFamily
+        found = kind(self.name, self.text, labels=names)
+        for labels, subject in subjects:
+            value = self.of(subject)
+            if value is not None:
+                found.add_metric(labels, value)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _State(Generic[T]):
+    """A state of each run or table.
+
+    :ivar known: every state.
+    :ivar of: the current state.
+    """
+
+    name: str
+    text: str
+    known: tuple[str, ...]
+    of: Callable[[T], str]
+
+    def family(self, names: tuple[str, ...], subjects: _Subjects[T]) -> Metric:
+        """The metric, with a sample for each state of each subject."""
+        found = StateSetMetricFamily(self.name, self.text, labels=names)
+        for labels, subject in subjects:
+            current = self.of(subject)
+            found.add_metric(labels, {state: state == current for state in self.known})
+        return found
+
+
+_Subjects = tuple[tuple[tuple[str, ...], T], ...]
+
+
+def _families(report: Report) -> Iterator[Metric]:
+    whole = (((), report),)
+    runs = tuple(((run.id, visible(run.source), visible(run.target)), run) for run in report.runs)
+    tables = tuple(((*labels, visible(table.target)), table) for labels, run in runs for table in run.tables)
+    yield from (metric.family((), whole) for metric in _OF_REPORT)
+    yield from (metric.family(_RUN, runs) for metric in _OF_RUN)
+    yield from (metric.family(_TABLE, tables) for metric in _OF_TABLE)
+
+
+def _runner(run: RunReport) -> str:
+    if run.runner.host is None:
+        return "none"
+    return "alive" if run.runner.alive else "ended" if run.runner.ended else "dead"
+
+
+def _heartbeat_age(run: RunReport) -> float | None:
+    """None when no command holds the run, or when the run is over."""
+    return None if run.runner.ended or run.state in FINAL else run.runner.silent_seconds
+
+
+def _eta(run: RunReport) -> float | None:
+    return None if run.progress.eta is None else int(run.progress.eta.timestamp())
+
+
+def _switching(run: RunReport) -> int:
+    return int(run.state not in FINAL and run.cutover_phase not in QUIET_PHASES)
+
+
+_OF_REPORT: tuple[_Number[Report] | _State[Report], ...] = (
+    _State(
+        "confiture_report_severity",
+        "The highest severity of all runs and targets",
+        _SEVERITIES,
+        lambda report: report.severity.name,
+    ),
+    _Number("confiture_unknown_targets", "Targets that could not be read", lambda report: len(report.unknown)),
+)
+
+_OF_RUN: tuple[_Number[RunReport] | _State[RunReport], ...] = (
+    _State("confiture_severity", "The severity of the run", _SEVERITIES, lambda run: Severity(run.severity).name),
+    _State("confiture_run_state", "The last durable milestone of the run", STATES, lambda run: run.state),
+    _State(
+        "confiture_writes_served_by",
+        "The database that serves the application's writes",
+        get_args(Served),
+        lambda run: run.writes_served_by,
+    ),
+    _State("confiture_runner_state", "The command that held the run last", _RUNNER, _runner),
+    _State(
+        "confiture_verification_status",
+        "The last verification",
+        get_args(VerificationStatus),
+        lambda run: run.verification["status"],
+    ),
+    _State(
+        "confiture_throttle_reason",
+        "The kind of limit that slows the copy down",
+        REASONS,
+        lambda run: kind_of(run.throttle["reason"]),
+    ),
+    _Number(
+        "confiture_heartbeat_age_seconds", "Since the last heartbeat of a command that has not ended", _heartbeat_age
+    ),
+    _Number("confiture_restarts", "Takeovers from a command that was dead", lambda run: run.restarts, counter=True),
+    _Number("confiture_rows_done", "Rows copied", lambda run: run.progress.rows_done),
+    _Number(
+        "confiture_rows_expected",
+        "Rows to copy in all, estimated until they are copied",
+        lambda run: run.progress.rows_total,
+    ),
+    _Number(
+        "confiture_rows_per_second",
+        "Rows copied a second, over the last ten minutes",
+        lambda run: run.progress.rows_per_second,
+    ),
+    _Number("confiture_eta_timestamp_seconds", "When the copy is expected to end", _eta),
+    _Number("confiture_throttled", "1 while a limit slows the copy down", lambda run: int(run.throttle["active"])),
+    _Number("confiture_paused", "1 while the run is to pause", lambda run: int(run.paused_since is not None)),
+    _Number("confiture_blocked", "1 while an error blocks the run", lambda run: int(run.blocked_reason is not None)),
+    _Number(
+        "confiture_failed_chunks",
+        "Chunks of which the copy failed",
+        lambda run: sum(table.failed_chunks for table in run.tables),
+    ),
+    _Number(
+        "confiture_changes_applied_rows", "Rows of changes applied", lambda run: run.changes["applied"], counter=True
+    ),
+    _Number(
+        "confiture_backlog_rows", "Log rows that waited at the last measurement", lambda run: run.changes["backlog"]
+    ),
+    _Number(
+        "confiture_backlog_oldest_seconds",
+        "The age of the oldest of them, then",
+        lambda run: run.changes["oldest_seconds"],
+    ),
+    _Number(
+        "confiture_backlog_measured_age_seconds",
+        "Since the backlog was measured",
+        lambda run: run.changes["measured_seconds"],
+    ),
+    _Number(
+        "confiture_differences",
+        "Differences that the last verification found",
+        lambda run: run.verification["differences"],
+    ),
+    _Number(
+        "confiture_verification_stale",
+        "1 when rows or the plan changed since the last verification",
+        lambda run: int(run.verification["stale"]),
+    ),
+    _Number(
+        "confiture_complete_verification_age_seconds",
+        "Since the last complete verification began",
+        lambda run: run.verification["last_complete_seconds"],
+    ),
+    _Number("confiture_sessions_blocked", "Sessions that the run blocks", lambda run: run.locks["waiting_for_us"]),
+    _Number("confiture_lock_waits", "Sessions of the run that wait for a lock", lambda run: run.locks["we_wait"]),
+    _Number("confiture_errors", "Errors of the last 24 hours", lambda run: len(run.errors)),
+    _Number("confiture_switch_unfinished", "1 from the beginning to the end of a cutover or rollback", _switching),
+)
+
+_OF_TABLE: tuple[_Number[TableReport] | _State[TableReport], ...] = (
+    _State("confiture_table_phase", "The phase of the table", tuple(TablePhase), lambda table: table.phase),
+    _Number("confiture_table_rows_done", "Rows of the table copied", lambda table: table.rows_done),
+    _Number(
+        "confiture_table_rows_expected",
+        "Rows of the table to copy in all, estimated until they are copied",
+        lambda table: table.rows_total,
+    ),
+    _Number(
+        "confiture_table_failed_chunks",
+        "Chunks of the table of which the copy failed",
+        lambda table: table.failed_chunks,
+    ),
+)
