@@ -162,6 +162,7 @@ def test_the_same_command_finishes_any_killed_command(live: LiveRun, bank: Calla
             assert step == "setup" or len(open_sides(live)) <= 1
         live.verify(repair=True) if step == "verify" else getattr(live, step)()
     assert open_sides(live) == {"target"}
+    assert live.pauses == [("cutover", "false")]
     books.join(timeout=30)
     assert_all_booked(live, books)
 

@@ -222,6 +222,7 @@ def test_the_same_command_finishes_a_killed_rollback(live: LiveRun, forks: Forks
     ended = forks.run(live.arguments("rollback"), live.project)
     assert ended.code == 0, ended.err
     assert open_sides(live) == {"source"}
+    assert live.pauses == [("cutover", "true"), ("rollback", "false")]
     live.assert_same(**FORWARD)
     assert live.verify().equal
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import threading
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import psycopg
@@ -71,6 +74,16 @@ def watching_locks(database: TestDatabase) -> Iterator[set[str]]:
     finally:
         end.set()
         watcher.join()
+
+
+def events(database: TestDatabase, kind: str) -> list[dict[str, Any]]:
+    """The details of the run's events of one kind."""
+    return [row[0] for row in database.rows(f"SELECT detail FROM confiture.event WHERE kind = '{kind}' ORDER BY id")]
+
+
+def seconds_of(pause: dict[str, Any]) -> float:
+    began, ended = (datetime.fromisoformat(pause[name]) for name in ("began_at", "ended_at"))
+    return (ended - began).total_seconds()
 
 
 @pytest.fixture
@@ -141,7 +154,27 @@ def test_live_rehearsal_changes_nothing_and_blocks_no_writer(live: LiveRun) -> N
     assert names == ["lock", "catch", "compare", "copy", "set", "close", "open"]
     assert all(p.seconds > 0 for p in found.parts)
     assert found.seconds == sum(p.seconds for p in found.parts)
+    (recorded,) = events(live.target, "rehearsed")
+    assert [p["name"] for p in recorded["parts"]] == [p.name for p in found.parts]
+    assert (recorded["seconds"], recorded["limit"], recorded["problem"]) == (found.seconds, 5.0, None)
+    assert {b["application_name"] for b in recorded["blockers"]} == {"the app", "a vacuum"}
+    assert "waits" not in json.dumps(recorded), "a statement shows values"
     live.cutover()
+    (pause,) = events(live.target, "write pause")
+    assert [p["name"] for p in pause["parts"]] == [
+        "lock the source",
+        "catch up",
+        "compare the changed keys",
+        "copy the tables without a key",
+        "set the sequences",
+        "open the target",
+        "close the source",
+        "commit on both sides",
+    ]
+    assert pause["seconds"] == pytest.approx(sum(p["seconds"] for p in pause["parts"]), abs=1e-5)
+    assert seconds_of(pause) == pytest.approx(pause["seconds"], abs=1e-5)
+    assert 0 < pause["seconds"] < pause["limit"] == 5.0
+    assert pause["complete"]
 
 
 def test_session_that_blocks_the_lock_is_the_problem_of_a_rehearsal(live: LiveRun) -> None:
@@ -179,6 +212,9 @@ def test_rehearsal_of_rows_that_differ_shows_what_it_measured_and_blockers(live:
     assert "differ" in str(found.problem)
     assert not found.complete
     assert "measured before the problem" in render.text(found)[0]
+    (recorded,) = events(live.target, "rehearsed")
+    assert not recorded["complete"]
+    assert "differ" in recorded["problem"]
     assert "the report" in render.text(found)[-1]
 
 
@@ -195,6 +231,13 @@ def test_rehearsed_rollback_reports_its_blockers(databases: Databases, tmp_path:
         _, found = commands.rollback.rehearse(live.where, Limits(), live.progress, ignore_blockers=True)
         assert found.problem is None
     assert len(found.parts) == 5
+    assert [r["command"] for r in events(live.target, "rehearsed")] == ["rollback", "rollback"]
+    live.rollback()
+    forward, back = events(live.target, "write pause")
+    assert (forward["command"], back["command"]) == ("cutover", "rollback")
+    assert back["parts"][0]["name"] == "lock the target"
+    assert back["parts"][-2]["name"] == "close the target"
+    assert 0 < back["seconds"] < 5
 
 
 def test_a_live_rehearsal_fails_with_the_error_of_the_cutover(live: LiveRun) -> None:
@@ -228,6 +271,8 @@ def test_rehearsal_without_capture_compares_all_rows_and_changes_nothing(tmp_pat
     assert printed["state"] == "verified"
     assert len(printed["rehearsal"]["blockers"]) == 1
     assert "compare every row" in project.step("cutover", "--dry-run").stdout
+    project.step("cutover", "--dry-run", check=-signal.SIGKILL, env={"CONFITURE_FAILPOINT": "rehearsed.before_commit"})
+    assert [r["limit"] for r in events(project.new, "rehearsed")] == [None, None]
     source.sql("UPDATE tb_user SET name = 'changed' WHERE id = 7")
     rehearsed = error(project.step("cutover", "--dry-run", check=8))
     assert json.loads((project.folder / "differences.jsonl").read_text())["source_value"] == "changed"
@@ -235,6 +280,9 @@ def test_rehearsal_without_capture_compares_all_rows_and_changes_nothing(tmp_pat
     assert rehearsed == error(project.step("cutover", check=8))
     source.sql("UPDATE tb_user SET name = 'name7' WHERE id = 7")
     project.step("cutover")
+    (pause,) = events(project.new, "write pause")
+    names = ["lock the source", "set the sequences", "compare every row", "switch"]
+    assert ([p["name"] for p in pause["parts"]], pause["limit"]) == (names, None)
     assert "already" in project.step("cutover", "--dry-run").stderr
 
 

@@ -39,6 +39,8 @@ LIVE_POINTS = {
         "switch.after_point_of_no_return",
         "switch.open.before_commit",
         "switch.open.after_commit",
+        "pause.measured.before_commit",
+        "pause.measured.after_commit",
         "switch.key.before_commit",
         "reverse.key.before_commit",
         "reverse.recorded.before_commit",
@@ -50,6 +52,7 @@ LIVE_POINTS = {
         "switch.after_point_of_no_return",
         "rollback.open.before_commit",
         "rollback.open.after_commit",
+        "pause.measured.before_commit",
         "reverse.interim.before_commit",
         "rollback.relax.before_commit:2",
         "rollback.state.before_commit",
@@ -85,6 +88,7 @@ POINTS_OF_THEIR_OWN = {
     "signal.heard": "tests/integration/test_resume.py",
     "abort.open.before_commit": "tests/integration/test_restored.py",
     "rollback.reopen.before_commit": "tests/integration/test_restored.py",
+    "rehearsed.before_commit": "tests/integration/test_rehearsal.py",
     "report.written": "tests/acceptance/test_kill.py",
     "copy.bad_row.before_commit": "tests/acceptance/test_kill.py",
     "blocked.before_commit": "tests/acceptance/test_kill.py",
@@ -180,6 +184,14 @@ class LiveRun:
         self.target.sql(
             f"INSERT INTO confiture.changed_key SELECT run_id, number, '[\"{key}\"]' FROM confiture.table_plan"
             f" WHERE target_table = '{table}'"
+        )
+
+    @property
+    def pauses(self) -> list[tuple[object, ...]]:
+        """The recorded write pauses: the command, and whether it was measured."""
+        return self.target.rows(
+            "SELECT detail ->> 'command', detail ->> 'complete' FROM confiture.event"
+            " WHERE kind = 'write pause' ORDER BY id"
         )
 
     @property

@@ -30,6 +30,7 @@ from confiture.schema_to_schema import (
     setup,
     switchover,
     verify,
+    write_pause,
 )
 from confiture.schema_to_schema import rehearse as rehearsal
 from confiture.schema_to_schema.cutover_offline import Differs
@@ -153,9 +154,9 @@ def rehearse(
         plan = _plan_to_cut_over(context, run, limits)
         with paused_poolers(context, run, pools, switchover.FORWARD, only_look=True):
             pass
-        if live:
-            return run, rehearsal.rehearse(context, plan, limits, ignore_blockers=ignore_blockers)
-        found = rehearsal.rehearse_stopped(context, plan, limits, ignore_blockers=ignore_blockers)
+        rehearse_ = rehearsal.rehearse if live else rehearsal.rehearse_stopped
+        found = rehearse_(context, plan, limits, ignore_blockers=ignore_blockers)
+        write_pause.record_rehearsal(context, "cutover", found, limits.max_write_pause if live else None)
         if isinstance(found.problem, Differs):
             _write_differing(found.problem, where, report)
         return run, found

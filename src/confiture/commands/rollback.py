@@ -14,7 +14,7 @@ from confiture.journal.model import Run
 from confiture.pooler import Pool
 from confiture.postgres.connection import place
 from confiture.runner.progress import Progress
-from confiture.schema_to_schema import migrate, plan_store, rollback, switchover
+from confiture.schema_to_schema import migrate, plan_store, rollback, switchover, write_pause
 from confiture.schema_to_schema import rehearse as rehearsal
 from confiture.schema_to_schema.outcomes import Limits, Rehearsal
 from confiture.states import CUTOVER, MIGRATING, VERIFIED
@@ -35,8 +35,8 @@ def execute(
     with hold_run(where, "rollback", progress_) as (context, run):
         ends = context.facts.source, context.facts.target, place(context.source.pg)
         with context.target.transaction(read_only=True) as tx:
-            last = runs.last_trigger(tx, run.id, ("cutover", "rollback"))
-        if run.state in (MIGRATING, VERIFIED) and last == "rollback":
+            last = runs.last_event(tx, run.id, ("cutover", "rollback"))
+        if run.state in (MIGRATING, VERIFIED) and last is not None and last.kind == "rollback":
             if pools and switchover.paused_poolers(run):
                 with paused_poolers(context, run, pools, switchover.REVERSE) as pooler:
                     switchover.redirect(context, pooler, switchover.REVERSE)
@@ -65,7 +65,9 @@ def rehearse(
         plan_store.ensure_views(context, plan)
         with paused_poolers(context, run, pools, switchover.REVERSE, only_look=True):
             pass
-        return run, rehearsal.rehearse_rollback(context, plan, limits, ignore_blockers=ignore_blockers)
+        found = rehearsal.rehearse_rollback(context, plan, limits, ignore_blockers=ignore_blockers)
+        write_pause.record_rehearsal(context, "rollback", found, limits.max_write_pause)
+        return run, found
 
 
 def _refuse_to_roll_back(run: Run, where: Endpoints) -> None:

@@ -59,6 +59,14 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Event:
+    """A transition or a notable fact of a run."""
+
+    kind: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Runner:
     """The holder of a run. ``silent_seconds`` is since its last heartbeat, by the target's clock."""
 
@@ -89,6 +97,53 @@ class BlockedDetail(TypedDict):
 
     reason: str
     command: str
+
+
+class PartDetail(TypedDict):
+    """A part of a write pause in seconds."""
+
+    name: str
+    seconds: float
+
+
+class PauseDetail(TypedDict):
+    """The detail of the event ``write pause``.
+
+    :ivar command: ``cutover`` or ``rollback``.
+    :ivar seconds: from the pause to the moment in which writes are accepted again.
+    :ivar limit: ``--max-write-pause``; None where the application was stopped.
+    :ivar complete: False when the command was killed: then there are no parts, and the pause was at most as long.
+    :ivar began_at: by the target's clock, like ``ended_at``.
+    """
+
+    command: str
+    parts: list[PartDetail]
+    seconds: float
+    limit: float | None
+    complete: bool
+    began_at: str
+    ended_at: str
+
+
+class RehearsalDetail(TypedDict):
+    """The detail of the event ``rehearsed``.
+
+    :ivar seconds: the expected write pause, or what was measured of it.
+    :ivar limit: as in :class:`PauseDetail`, like ``command``.
+    :ivar complete: whether every part was measured; else only those that precede the problem.
+    :ivar lock_timeout: seconds that an attempt at the lock may delay writers before the pause begins.
+    :ivar problem: why a switch that began now would be aborted; None when it would succeed.
+    :ivar blockers: the sessions that blocked the lock, without their statements.
+    """
+
+    command: str
+    parts: list[PartDetail]
+    seconds: float
+    limit: float | None
+    complete: bool
+    lock_timeout: float
+    problem: str | None
+    blockers: list[Json]
 
 
 # Tables and chunks --------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import socket
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,7 +17,7 @@ from sqlalchemy import func
 
 from confiture import __version__
 from confiture.errors import Held
-from confiture.journal.model import BlockedDetail, Run
+from confiture.journal.model import BlockedDetail, Event, Run
 from confiture.journal.tables import event, run
 from confiture.postgres.session import Transaction
 from confiture.states import FINAL, SETUP, CutoverPhase
@@ -103,10 +104,17 @@ def latest(tx: Transaction) -> Run | None:
     return _run(tx.sa.execute(query).one_or_none())
 
 
-def last_trigger(tx: Transaction, run_id: uuid.UUID, among: Sequence[str]) -> str | None:
-    """The last of these transitions that the run made; None when it made none of them."""
-    query = sa.select(event.c.kind).where(event.c.run_id == run_id, event.c.kind.in_(among))
-    return tx.sa.execute(query.order_by(event.c.id.desc()).limit(1)).scalar_one_or_none()
+def last_event(tx: Transaction, run_id: uuid.UUID, among: Sequence[str]) -> Event | None:
+    """The last of the run's events of these kinds; None when there is none."""
+    query = sa.select(event.c.kind, event.c.at).where(event.c.run_id == run_id, event.c.kind.in_(among))
+    row = tx.sa.execute(query.order_by(event.c.id.desc()).limit(1)).one_or_none()
+    return None if row is None else Event(*row)
+
+
+def clock(tx: Transaction) -> datetime:
+    """The time by the target's clock."""
+    now: datetime = tx.sa.execute(sa.select(func.clock_timestamp())).scalar_one()
+    return now
 
 
 def fence(tx: Transaction, run_id: uuid.UUID, epoch: int) -> None:

@@ -53,15 +53,17 @@ from confiture.schema_to_schema import (
     switchover,
     table_lock,
     verify,
+    write_pause,
 )
 from confiture.schema_to_schema.blockers import wait_for_locks
 from confiture.schema_to_schema.cutover_offline import refuse_closed, refuse_stale, source_tables
 from confiture.schema_to_schema.deferred_objects import foreign_keys, restore
 from confiture.schema_to_schema.keyless import off_until_cutover
 from confiture.schema_to_schema.outcomes import Limits
+from confiture.schema_to_schema.stopwatch import Stopwatch
 from confiture.schema_to_schema.switchover import FORWARD, Direction, Remaining
 from confiture.schema_to_schema.table_lock import Tables, TryAgain, Work
-from confiture.states import CUTOVER, CutoverPhase
+from confiture.states import CLOSING, CUTOVER, CutoverPhase
 from confiture.types import TableRef
 
 #: Number of values that a sequence is set ahead, because reading it is not transactional.
@@ -78,6 +80,7 @@ def switch(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None =
     :param pooler: those in front of the application; None when the operator redirects the application.
     :raises CutoverAborted: before the point of no return; the source is still serving.
     """
+    watch = Stopwatch()
     if not switchover.is_past_point_of_no_return(context, FORWARD):
         refuse_stale(context, plan)
         verify.refuse_changed(context)
@@ -91,16 +94,16 @@ def switch(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None =
                 follow.one_pass(follower, record_changed=True)
                 for job in (j for f in follower.followed for j in f.jobs):
                     changed_keys.discard_equal(context, job, hashing)
-                with switchover.paused(context, pooler, limits, FORWARD) as remaining:
+                with switchover.paused(context, pooler, limits, FORWARD, watch) as remaining:
                     set_phase(context, CutoverPhase.CLOSING)
                     try:
-                        _close(follower, plan, hashing, remaining, servers)
+                        _close(follower, plan, hashing, remaining, servers, watch)
                     except (psycopg.Error, CannotConnect) as error:
                         if not switchover.was_passed_despite(context, FORWARD, error):
                             raise
     with switchover.unfinished_on_lost_connection(FORWARD):
         complete_opening(context, plan)
-        retry(lambda: switchover.redirect(context, pooler, FORWARD))
+        switchover.resume(context, pooler, FORWARD, watch, limits)
     # The target is serving. The rest may be interrupted; the same command continues it.
     drop_interim_keys(context, plan)
     reverse.prepare_source(context, plan)
@@ -124,15 +127,23 @@ def phase_after_failure(context: Context, direction: Direction) -> Iterator[None
         raise
 
 
-def _close(follower: Follower, plan: Plan, hashing: Hashing, remaining: Remaining, servers: dict[str, str]) -> None:
+def _close(
+    follower: Follower,
+    plan: Plan,
+    hashing: Hashing,
+    remaining: Remaining,
+    servers: dict[str, str],
+    watch: Stopwatch,
+) -> None:
     context = follower.context
     with context.beside("cutover") as locker, context.beside("opening", side="target") as opener:
         work = Work(
             before=partial(drain, follower),
             opening=partial(_begin_opening, context, opener),
             # The run is read before the lock, because a plan of many tables is large.
-            act=partial(_act, follower, plan, hashing, servers, context.run()),
+            act=partial(_act, follower, plan, hashing, servers, context.run(), watch),
             sessions=(follower.source, follower.target),
+            watch=watch,
         )
         table_lock.locked(context, locker, tables_to_lock(context, plan), remaining.limits, work, remaining.until)
 
@@ -196,6 +207,7 @@ def _act(
     hashing: Hashing,
     servers: dict[str, str],
     run: Run,
+    watch: Stopwatch,
     source: Transaction,
     opening: Transaction | None,
     budget: Budget,
@@ -204,21 +216,25 @@ def _act(
     context = follower.context
     assert opening is not None
     refuse_closed(context, plan, source)
-    _synchronise(follower, plan, hashing, source)
+    _synchronise(follower, plan, hashing, source, watch)
     with table_lock.prepared(budget, opening, "target", [t.target for t in plan.tables]):
         _check_target(context, opening)
         open_target(context, opening, plan, run, servers)
+    watch.lap("open the target")
     failpoint("switch.opening_prepared")
     served = f"its data is served by: {context.target.database.public}"
     write_block.block(source, context.schema, "this database no longer takes writes", served)
+    watch.lap("close the source")
     failpoint("switch.before_point_of_no_return")
 
 
 def set_phase(context: Context, name: CutoverPhase | None, **values: object) -> None:
     """Record the phase for ``status`` only. Recovery reads the real state from the databases."""
-    # Durable together: the phase and the run's other values of this call.
+    # Durable together: the phase, the run's other values of this call, and the moment before the lock.
     with context.fenced("switch.phase") as tx:
         runs.update(tx, context.run_id, cutover_phase=name, **values)
+        if name in CLOSING:
+            runs.note(tx, context.run_id, context.epoch, write_pause.CLOSING)
 
 
 def prepare(context: Context, plan: Plan, hashing: Hashing, limits: Limits) -> None:
@@ -344,7 +360,7 @@ def apply_last(follower: Follower, locked: Transaction) -> None:
     follower.catch_up(record_changed=True)
 
 
-def _synchronise(follower: Follower, plan: Plan, hashing: Hashing, source: Transaction) -> None:
+def _synchronise(follower: Follower, plan: Plan, hashing: Hashing, source: Transaction, watch: Stopwatch) -> None:
     """Under the lock: apply the log, compare the keys changed last, set the sequences.
 
     :raises TryAgain: when too many changes were logged since the last pass.
@@ -352,10 +368,16 @@ def _synchronise(follower: Follower, plan: Plan, hashing: Hashing, source: Trans
     """
     context = follower.context
     apply_last(follower, source)
+    watch.lap("catch up")
     for job in changed_keys.only(context, (j for f in follower.followed for j in f.jobs)):
         _refuse_differences(changed_keys.compare(context, job, hashing, context.check_lease))
-    keyless.recopy(context, plan, hashing)
-    large_objects.synchronise(context, plan, source)
+    watch.lap("compare the changed keys")
+    if any(table.recopied for table in plan.tables):
+        keyless.recopy(context, plan, hashing)
+        watch.lap("copy the tables without a key")
+    if plan.large_objects is not None:
+        large_objects.synchronise(context, plan, source)
+        watch.lap("compare the large objects")
     if not follower.followed:
         fingerprint.refuse_changed(source, context.schema, "source", (*fingerprint.CAPTURED, *fingerprint.DATABASE))
     # Durable whether or not this commits: the values of the sequences. Harmless while the source is serving.
@@ -366,6 +388,7 @@ def _synchronise(follower: Follower, plan: Plan, hashing: Hashing, source: Trans
         number = run_schema.last_pass(source, context.schema) + 1
         catch_up.advance(tx, context.run_id, number, keys=0, rows=0)
     run_schema.set_last_pass(source, context.schema, number)
+    watch.lap("set the sequences")
 
 
 def _sources(plan: Plan) -> list[TableRef]:

@@ -21,9 +21,10 @@ from confiture.postgres.session import Transaction
 from confiture.runner import transitions
 from confiture.runner.context import Context
 from confiture.runner.resumable_steps import Step, run_steps
-from confiture.schema_to_schema import sequences, verify
+from confiture.schema_to_schema import sequences, verify, write_pause
 from confiture.schema_to_schema.deferred_objects import foreign_keys, restore
 from confiture.schema_to_schema.outcomes import Limits, Result
+from confiture.schema_to_schema.stopwatch import Stopwatch
 from confiture.schema_to_schema.table_lock import Tables, Work, locked
 from confiture.states import SETUP, VERIFIED
 
@@ -66,8 +67,14 @@ def cutover(context: Context, plan: Plan, limits: Limits) -> None:
     """
     refuse_stale(context, plan)
     _as_declared(context)
+    watch = Stopwatch()
     with context.beside("cutover") as locker:
-        work = Work(lambda: None, lambda stack: None, lambda source, _, budget: _under_lock(context, source, plan))
+        work = Work(
+            lambda: None,
+            lambda stack: None,
+            lambda source, _, budget: _under_lock(context, source, plan, watch),
+            watch=watch,
+        )
         locked(context, locker, source_tables(context, plan), replace(limits, max_write_pause=UNLIMITED), work)
 
 
@@ -125,16 +132,18 @@ def source_tables(context: Context, plan: Plan) -> Tables:
     )
 
 
-def _under_lock(context: Context, source: Transaction, plan: Plan) -> None:
+def _under_lock(context: Context, source: Transaction, plan: Plan, watch: Stopwatch) -> None:
     refuse_closed(context, plan, source)
     # Durable whether or not this commits: the values of the sequences, which the application has used since the copy.
     # Harmless while the source is serving.
     with context.fenced("cutover.sequences") as tx:
         sequences.set_all(context.source, tx, plan)
+    watch.lap("set the sequences")
     result = verify.verify(context, plan, purpose="cutover")
     if not result.equal:
         raise Differs(result)
-    # Durable together: the suspended objects are restored, and the run is in state cutover.
+    watch.lap("compare every row")
+    # Durable together: the suspended objects are restored, the run is in state cutover, and the pause is recorded.
     with context.fenced("cutover.switch") as tx:
         # A lost connection has released the lock. This statement then fails, and the source is still serving.
         source.pg.execute("SELECT 1")
@@ -147,6 +156,8 @@ def _under_lock(context: Context, source: Transaction, plan: Plan) -> None:
         runs.update(tx, context.run_id, writes_served_by="target")
         # Whatever blocked the run was checked again under the lock.
         runs.unblock(tx, context.run_id)
+        watch.lap("switch")
+        write_pause.note(tx, context, "cutover", watch, None)
 
 
 def rehearse_declaring(context: Context) -> None:

@@ -8,9 +8,8 @@ and no lock is taken that blocks a writer.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from psycopg import sql
 
@@ -39,22 +38,12 @@ from confiture.schema_to_schema import (
 )
 from confiture.schema_to_schema.cutover_offline import Differs
 from confiture.schema_to_schema.outcomes import Blocker, Limits, Part, Rehearsal
+from confiture.schema_to_schema.stopwatch import Stopwatch
 from confiture.schema_to_schema.table_lock import Tables
 from confiture.types import counted
 
 #: Time to wait for the lock that permits writers. The sessions that block it are reported.
 LOCK_TIMEOUT = "100ms"
-
-
-@dataclass
-class _Stopwatch:
-    parts: list[Part] = field(default_factory=list)
-
-    @contextmanager
-    def measuring(self, name: str) -> Iterator[None]:
-        began = time.monotonic()
-        yield
-        self.parts.append(Part(name, time.monotonic() - began))
 
 
 def rehearse(context: Context, plan: Plan, limits: Limits, *, ignore_blockers: bool = False) -> Rehearsal:
@@ -63,7 +52,7 @@ def rehearse(context: Context, plan: Plan, limits: Limits, *, ignore_blockers: b
     :param ignore_blockers: sessions that block the lock now are no problem.
     """
 
-    def measure(watch: _Stopwatch) -> None:
+    def measure(watch: Stopwatch) -> None:
         cutover_offline.refuse_stale(context, plan)
         hashing = changed_keys.hashing_of(context, plan)
         cutover.synchronise(context, plan, hashing)
@@ -94,7 +83,7 @@ def rehearse_rollback(context: Context, plan: Plan, limits: Limits, *, ignore_bl
     :raises Refused: when a rollback is not possible.
     """
 
-    def measure(watch: _Stopwatch) -> None:
+    def measure(watch: Stopwatch) -> None:
         hashing = changed_keys.hashing_of(context, plan)
         rollback.prepare(context, plan, hashing)
         _lock(context, rollback.target_tables(context, plan), watch)
@@ -116,14 +105,14 @@ def rehearse_rollback(context: Context, plan: Plan, limits: Limits, *, ignore_bl
     return _judged(found, limits, ignore_blockers)
 
 
-def _measured(measure: Callable[[_Stopwatch], None]) -> tuple[tuple[Part, ...], CutoverAborted | None]:
+def _measured(measure: Callable[[Stopwatch], None]) -> tuple[tuple[Part, ...], CutoverAborted | None]:
     """The parts that were measured, and what ended the measurement; None when it was completed."""
-    watch = _Stopwatch()
+    watch = Stopwatch()
     try:
         measure(watch)
     except CutoverAborted as error:
-        return tuple(watch.parts), error
-    return tuple(watch.parts), None
+        return watch.parts, error
+    return watch.parts, None
 
 
 def rehearse_stopped(context: Context, plan: Plan, limits: Limits, *, ignore_blockers: bool = False) -> Rehearsal:
@@ -132,7 +121,7 @@ def rehearse_stopped(context: Context, plan: Plan, limits: Limits, *, ignore_blo
     :param ignore_blockers: as in :func:`rehearse`.
     """
 
-    def measure(watch: _Stopwatch) -> None:
+    def measure(watch: Stopwatch) -> None:
         cutover_offline.refuse_stale(context, plan)
         _lock(context, cutover_offline.source_tables(context, plan), watch)
         with watch.measuring("compare every row"):
@@ -153,7 +142,7 @@ def _blockers(context: Context, plan: Plan) -> tuple[Blocker, ...]:
     return tuple(blockers.find(context, "source", [t.source for t in plan.tables]))
 
 
-def _lock(context: Context, what: Tables, watch: _Stopwatch) -> None:
+def _lock(context: Context, what: Tables, watch: Stopwatch) -> None:
     """Measure the connection and a lock that permits writers, which needs the same privilege as the real one."""
     with watch.measuring(f"lock the {what.side}"), context.beside("rehearsal", side=what.side) as locker:
         try:
@@ -166,7 +155,7 @@ def _lock(context: Context, what: Tables, watch: _Stopwatch) -> None:
             return  # the session that holds it is among the blockers
 
 
-def _last_changes(follower: Follower, name: str, jobs: Sequence[RunTable], hashing: Hashing, watch: _Stopwatch) -> None:
+def _last_changes(follower: Follower, name: str, jobs: Sequence[RunTable], hashing: Hashing, watch: Stopwatch) -> None:
     """Measure a pass over the changes since the last one, and the comparison of the keys that changed."""
     with follower:
         follow.one_pass(follower, record_changed=True)  # opens its sessions, as a cutover does before the lock
@@ -175,7 +164,7 @@ def _last_changes(follower: Follower, name: str, jobs: Sequence[RunTable], hashi
     _compare_keys(follower.context, jobs, hashing, watch)
 
 
-def _compare_keys(context: Context, jobs: Sequence[RunTable], hashing: Hashing, watch: _Stopwatch) -> None:
+def _compare_keys(context: Context, jobs: Sequence[RunTable], hashing: Hashing, watch: Stopwatch) -> None:
     """Measure the comparison of the last changes. Writes continue, so that a difference is not an error here."""
     keys = 0
     began = time.monotonic()
@@ -183,18 +172,18 @@ def _compare_keys(context: Context, jobs: Sequence[RunTable], hashing: Hashing, 
         for some in changed_keys.batches(context, job):
             changed_keys.differing(context, job, hashing, some)
             keys += len(some)
-    watch.parts.append(Part(f"compare {counted(keys, 'key')}", time.monotonic() - began))
+    watch.add(f"compare {counted(keys, 'key')}", time.monotonic() - began)
 
 
-def _sequences(context: Context, plan: Plan, watch: _Stopwatch) -> None:
+def _sequences(context: Context, plan: Plan, watch: Stopwatch) -> None:
     """Measure reading the sequences, twice: setting them takes as long, and cannot be rolled back."""
     began = time.monotonic()
     with context.source.transaction(read_only=True) as a, context.target.transaction(read_only=True) as b:
         sequences.wanted(a, b, plan.sequences, margin=cutover.SEQUENCE_MARGIN)
-    watch.parts.append(Part(f"set {counted(len(plan.sequences), 'sequence')}", 2 * (time.monotonic() - began)))
+    watch.add(f"set {counted(len(plan.sequences), 'sequence')}", 2 * (time.monotonic() - began))
 
 
-def _close_source(context: Context, watch: _Stopwatch) -> None:
+def _close_source(context: Context, watch: Stopwatch) -> None:
     """Measure replacing the write block's function; rolled back."""
     with context.source.rehearsal() as tx:
         run_schema.fence(tx, context.schema, context.epoch)

@@ -46,6 +46,7 @@ from confiture.schema_to_schema import (
 from confiture.schema_to_schema.blockers import wait_for_locks
 from confiture.schema_to_schema.deferred_objects import foreign_keys, take_off
 from confiture.schema_to_schema.outcomes import Limits
+from confiture.schema_to_schema.stopwatch import Stopwatch
 from confiture.schema_to_schema.switchover import REVERSE, Remaining
 from confiture.schema_to_schema.table_lock import Tables, Work
 from confiture.states import CUTOVER, CutoverPhase
@@ -59,6 +60,7 @@ def rollback(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None
     :raises CutoverAborted: before the point of no return; the target is still serving.
     :raises Refused: when a table has no reverse mapping.
     """
+    watch = Stopwatch()
     if not switchover.is_past_point_of_no_return(context, REVERSE):
         refuse(context, plan)
         refuse_unequal(context, plan)
@@ -68,16 +70,16 @@ def rollback(context: Context, plan: Plan, limits: Limits, pooler: Pooler | None
             _prepare(context, plan, hashing)
             with ReverseFollower(context, plan) as follower:
                 follow.one_pass(follower, record_changed=True)
-                with switchover.paused(context, pooler, limits, REVERSE) as remaining:
+                with switchover.paused(context, pooler, limits, REVERSE, watch) as remaining:
                     cutover.set_phase(context, CutoverPhase.ROLLBACK_CLOSING)
                     try:
-                        _close(follower, plan, hashing, remaining)
+                        _close(follower, plan, hashing, remaining, watch)
                     except (psycopg.Error, CannotConnect) as error:
                         if not switchover.was_passed_despite(context, REVERSE, error):
                             raise
     with switchover.unfinished_on_lost_connection(REVERSE):
         _complete_opening(context, plan)
-        retry(lambda: switchover.redirect(context, pooler, REVERSE))
+        switchover.resume(context, pooler, REVERSE, watch, limits)
     switchover.refuse_paused_poolers(context, REVERSE)
     _return_to_migrating(context, plan)
 
@@ -156,14 +158,15 @@ def _refuse_differences(found: list[Difference]) -> None:
         )
 
 
-def _close(follower: ReverseFollower, plan: Plan, hashing: Hashing, remaining: Remaining) -> None:
+def _close(follower: ReverseFollower, plan: Plan, hashing: Hashing, remaining: Remaining, watch: Stopwatch) -> None:
     context = follower.context
     with context.beside("rollback", side="target") as locker, context.beside("opening") as opener:
         work = Work(
             before=partial(cutover.drain, follower),
             opening=partial(_begin_opening, context, opener),
-            act=partial(_act, follower, plan, hashing),
+            act=partial(_act, follower, plan, hashing, watch),
             sessions=(follower.source, follower.target),
+            watch=watch,
         )
         table_lock.locked(context, locker, target_tables(context, plan), remaining.limits, work, remaining.until)
 
@@ -188,6 +191,7 @@ def _act(
     follower: ReverseFollower,
     plan: Plan,
     hashing: Hashing,
+    watch: Stopwatch,
     target: Transaction,
     opening: Transaction | None,
     budget: Budget,
@@ -196,17 +200,24 @@ def _act(
     context = follower.context
     assert opening is not None
     cutover.apply_last(follower, target)
+    watch.lap("apply the last changes")
     for job in changed_keys.only(context, (RunTable(t, context.schema) for t in plan.tables)):
         judge = reverse_verify.judge(context, plan, job, hashing)
         _refuse_differences(changed_keys.compare(context, job, hashing, context.check_lease, judge))
-    large_objects.synchronise_back(context, plan, target)
+    watch.lap("compare the changed keys")
+    if plan.large_objects is not None:
+        large_objects.synchronise_back(context, plan, target)
+        watch.lap("compare the large objects")
     number = _last_commit_on_source(context, plan, target)
+    watch.lap("set the sequences")
     with table_lock.prepared(budget, opening, "source", [t.source for t in plan.tables]):
         open_source(context, opening)
+    watch.lap("open the source")
     failpoint("rollback.opening_prepared")
     hint = f"the source is serving again: {context.source.database.public}"
     write_block.block(target, context.schema, "this database no longer takes writes", hint)
     catch_up.record_reverse(target, context.run_id, number)
+    watch.lap("close the target")
     failpoint("rollback.before_point_of_no_return")
 
 

@@ -28,7 +28,9 @@ from confiture.pooler import Pooler
 from confiture.postgres.failure import failure
 from confiture.postgres.retry import retry, retryable
 from confiture.runner.context import Context
+from confiture.schema_to_schema import write_pause
 from confiture.schema_to_schema.outcomes import Limits
+from confiture.schema_to_schema.stopwatch import COMMIT, Stopwatch
 from confiture.states import CUTOVER, REOPENED_BY, CutoverPhase
 
 #: In the run's options: the names of the poolers that may be paused.
@@ -48,7 +50,7 @@ class Direction:
     :ivar aborted_phase: the phase after an abort before the point of no return.
     """
 
-    command: str
+    command: Literal["cutover", "rollback"]
     closes: Side
     opens: Side
     pausing: CutoverPhase
@@ -192,10 +194,14 @@ def resume_leftover(context: Context, pooler: Pooler, direction: Direction) -> N
 
 
 @contextmanager
-def paused(context: Context, pooler: Pooler | None, limits: Limits, direction: Direction) -> Iterator[Remaining]:
+def paused(
+    context: Context, pooler: Pooler | None, limits: Limits, direction: Direction, watch: Stopwatch
+) -> Iterator[Remaining]:
     """Pause the poolers for the block. They stay paused when the block succeeds, until :func:`redirect`.
 
     When the block fails before the point of no return, they are resumed.
+
+    :param watch: of the write pause, which begins here when there is a pooler.
     """
     if pooler is None:
         yield Remaining(limits)
@@ -203,7 +209,9 @@ def paused(context: Context, pooler: Pooler | None, limits: Limits, direction: D
     set_phase(context, direction.pausing, pooler.names)
     until = time.monotonic() + limits.max_write_pause
     try:
+        watch.start()
         pooler.pause(until)
+        watch.lap("pause the pooler")
         seconds = max(0.0, until - time.monotonic())
         yield Remaining(replace(limits, give_up_after=min(limits.give_up_after, seconds)), until)
     except BaseException:
@@ -226,6 +234,19 @@ def _resume_if_open(context: Context, pooler: Pooler, direction: Direction) -> N
         known = failure(error, "resuming the pool") if isinstance(error, psycopg.Error) else error
         context.progress.say(f"{' and '.join(pooler.names)}: not resumed: {': '.join(known.lines()[:2])}")
     context.progress.say(f"{' and '.join(pooler.names)} may still be paused: run the same command again")
+
+
+def resume(context: Context, pooler: Pooler | None, direction: Direction, watch: Stopwatch, limits: Limits) -> None:
+    """Redirect the pooler to the side that is open now, and record the write pause, which has ended then.
+
+    :raises CutoverUnfinished: as :func:`redirect`.
+    """
+    if watch.began is not None and watch.last != COMMIT:
+        watch.lap(f"open the {direction.opens}")  # its prepared opening was lost
+    retry(lambda: redirect(context, pooler, direction))
+    if watch.began is not None and pooler is not None:
+        watch.lap("redirect the pooler")
+    retry(lambda: write_pause.record(context, direction.command, watch, limits))
 
 
 def redirect(context: Context, pooler: Pooler | None, direction: Direction) -> None:

@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 
 import psycopg
@@ -27,6 +27,7 @@ from confiture.postgres.yielding import holding_on
 from confiture.runner.context import Context
 from confiture.schema_to_schema import blockers
 from confiture.schema_to_schema.outcomes import Blocker, Limits
+from confiture.schema_to_schema.stopwatch import COMMIT, Stopwatch
 from confiture.types import TableRef
 
 #: Seconds between two attempts: the first and the longest; and the fraction of it from which jitter is drawn.
@@ -68,12 +69,14 @@ class Work:
     :ivar act: under the lock, with the rest of the write pause; an exception releases the lock.
     :ivar sessions: the sessions that ``act`` uses besides the two of the context. Under the lock, each of their
         transactions is limited to the rest of the write pause.
+    :ivar watch: measures the parts of the write pause; started here unless writers are paused already.
     """
 
     before: Callable[[], None]
     opening: Callable[[ExitStack], Transaction | None]
     act: Callable[[Transaction, Transaction | None, Budget], None]
     sessions: tuple[Session, ...] = ()
+    watch: Stopwatch = field(default_factory=Stopwatch)
 
 
 def locked(
@@ -117,11 +120,14 @@ def _attempt(
         with locker.transaction() as tx:
             what.fence(tx)
             _evict_autovacuum(tx, what, limits, deadline)
+            if until is None:
+                work.watch.start()
             end = time.monotonic() + limits.max_write_pause
             with Budget(limits.lock_timeout, end if until is None else min(end, until)) as budget:
                 budget.limit(tx.pg)
                 try:
                     _lock_in(tx, what, "SHARE ROW EXCLUSIVE", limits.lock_timeout)
+                    work.watch.lap(f"lock the {what.side}")
                     budget.limit(tx.pg)
                     failpoint("cutover.locked")
                     with holding_on(), limited(budget, (context.source, context.target, *work.sessions)):
@@ -133,6 +139,7 @@ def _attempt(
                 if budget.spent:
                     raise too_late(what.command)
         failpoint("switch.after_point_of_no_return")
+    work.watch.lap(COMMIT)
     failpoint("switch.after_open_commit")
 
 
