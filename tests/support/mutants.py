@@ -824,6 +824,13 @@ MUTANTS = (
         _in("integration", "faults", "settings_of_the_databases"),
     ),
     Mutant(
+        "a server that its configuration makes read-only gets no more rows",
+        "runner/lease.py",
+        "self._fills and read_only.by_server(tx)",
+        "False",
+        _in("integration", "read_only", "next_checkpoint"),
+    ),
+    Mutant(
         "capture records the storage of its tables",
         "capture/triggers.py",
         "    for ref in (item.table, *partitions):\n        name = sql.Literal(",

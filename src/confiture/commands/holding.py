@@ -55,6 +55,7 @@ def hold_run(where: Endpoints, command: str, progress_: Progress) -> Iterator[tu
             refuse_ending(context, run, command, where)
             _refuse_halfway(context, run, command, where)
             with storing_blocks(context, command, where):
+                context.check_writes()
                 if command not in ("abort", "cleanup"):
                     refuse_lost_schema(context, run)
                 yield context, run

@@ -35,11 +35,11 @@ OLDEST_VERSION, NEWEST_VERSION = 14, 18
 #: The part of the profile that applies outside transactions too: no setting of a role or a database ends the
 #: session, and the sessions of a lost machine do not keep their locks.
 _FROM_THE_START = {
-    name: value
-    for name, value in PROFILE.items()
-    if name.startswith(("tcp_", "idle_")) or name in ("statement_timeout", "default_transaction_read_only")
+    name: value for name, value in PROFILE.items() if name.startswith(("tcp_", "idle_")) or name == "statement_timeout"
 }
 
+#: Not an option of the connection, so that ``pg_settings`` still shows the value that the server's configuration has.
+_WRITING = "pg_catalog.set_config('default_transaction_read_only', 'off', false)"
 #: Settings that only newer servers have. Event triggers would fire for each temporary table of a pass.
 _SINCE_17 = (
     ", pg_catalog.set_config('transaction_timeout', '0', false)"
@@ -154,7 +154,7 @@ def _refuse_pooler(database: Database, pg: Pg) -> None:
     # Only newer servers have these settings, so they cannot be among the options.
     off = _SINCE_17 if pg.info.server_version >= 170000 else ""
     # A pooler issues a cancel key of its own, so the process that it names is not the one that answers.
-    row = pg.execute(f"SELECT pg_catalog.pg_backend_pid(){off}".encode()).fetchone()
+    row = pg.execute(f"SELECT pg_catalog.pg_backend_pid(), {_WRITING}{off}".encode()).fetchone()
     if row is not None and row[0] != pg.info.backend_pid:
         raise _pooled(database, "the server process that answers is not the one that was connected to")
 

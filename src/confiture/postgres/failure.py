@@ -84,6 +84,29 @@ def _search_path_failure(function: str, message: str, doing: str, detail: str) -
     )
 
 
+#: Of a write in a read-only transaction, and of a read-write transaction on a standby.
+_READ_ONLY, _STANDBY = "25006", "0A000"
+
+
+def _read_only(state: str, message: str, doing: str, detail: str, context: str) -> DataFailure | None:
+    """For a server that refuses a write: a standby, or one that its service has made read-only; else None."""
+    if state in (_READ_ONLY, _STANDBY) and "during recovery" in message:
+        return DataFailure(
+            f"the server is a standby and accepts no writes, while {doing}",
+            why=message,
+            fix="give the address of the primary; after a failover, run the same command again",
+            detail=detail,
+        )
+    if state != _READ_ONLY or "SQL function " in context:  # a write block, or a function of the user
+        return None
+    return DataFailure(
+        f"the server accepts no writes, while {doing}",
+        why=f"{message}: managed services refuse writes when the storage is nearly full",
+        fix="enlarge the storage or free space, then run the same command again: completed work is kept",
+        detail=detail,
+    )
+
+
 def failure(error: psycopg.Error, doing: str) -> ConfitureError:
     """The server's error as an error of Confiture, with the object's name and the next command."""
     diag = error.diag
@@ -118,6 +141,9 @@ def failure(error: psycopg.Error, doing: str) -> ConfitureError:
             fix="free disk space on that server, then run the same command again: completed work is kept",
             detail=detail,
         )
+    refused = _read_only(state, message, doing, detail, diag.context or "")
+    if refused is not None:
+        return refused
     if retryable(error):
         return CannotConnect(
             f"the connection was lost while {doing}", why=message, fix="run the same command again", detail=detail

@@ -16,13 +16,13 @@ from functools import partial
 
 from psycopg import IsolationLevel, sql
 
-from confiture.errors import Held
+from confiture.errors import DataFailure, Held
 from confiture.failpoints import failpoint
 from confiture.journal import leases, runs
 from confiture.journal import source as run_schema
 from confiture.journal.model import LEASE_SECONDS, Run
 from confiture.naming import Naming
-from confiture.postgres import yielding
+from confiture.postgres import read_only, yielding
 from confiture.postgres.backends import alive, terminate
 from confiture.postgres.retry import retry
 from confiture.postgres.session import Session, Transaction, claiming
@@ -49,6 +49,8 @@ class Context:
     :ivar facts: all that another process needs in order to work for this runner.
     :ivar pulse: the heartbeat's server process: it shows that this runner is alive while its sessions reconnect.
     :ivar worker: the worker process that it belongs to; empty in the runner itself.
+    :ivar refuses_writes: whether the configuration of the target's server makes transactions read-only, as the last
+        heartbeat has seen it. False where the run does not fill the target any more.
     """
 
     source: Session
@@ -59,6 +61,7 @@ class Context:
     lost: threading.Event = field(default_factory=threading.Event)
     pulse: Backend | None = None
     worker: str = ""
+    refuses_writes: bool = False
     recorded: Backends | None = None
     _joined: dict[object, tuple[str, Backend]] = field(default_factory=dict)
     _recording: threading.RLock = field(default_factory=threading.RLock)
@@ -202,6 +205,11 @@ class Context:
                 fix="see which process runs it: confiture status",
             )
 
+    def check_writes(self) -> None:
+        """:raises DataFailure: when the configuration of the target's server makes transactions read-only (I-9.11)."""
+        if self.refuses_writes:
+            raise DataFailure(read_only.WHAT, why=read_only.WHY, fix=f"{read_only.FIX}: completed work is kept")
+
     def checkpoint(
         self,
         *,
@@ -209,7 +217,7 @@ class Context:
         session: Session | None = None,
         while_paused: Callable[[], None] = lambda: None,
     ) -> None:
-        """Between two units of work: act on a signal, a pause, a lost lease.
+        """Between two units of work: act on a signal, a pause, a lost lease, a target that accepts no writes.
 
         :param pausable: False where a pause would hold locks that the application waits for.
         :param session: as in :meth:`fenced`.
@@ -218,6 +226,7 @@ class Context:
         announced = False
         while True:
             self.check_lease()
+            self.check_writes()
             if self.stop.signal_number is not None:
                 raise self.stop.drained()
             if not pausable or not retry(partial(self._asked_to_pause, session or self.target)):

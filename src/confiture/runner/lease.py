@@ -23,7 +23,7 @@ from confiture.failpoints import failpoint
 from confiture.journal import leases, runs
 from confiture.journal import source as run_schema
 from confiture.journal.model import Run, Runner
-from confiture.postgres import yielding
+from confiture.postgres import read_only, yielding
 from confiture.postgres.backends import alive
 from confiture.postgres.failure import failure
 from confiture.postgres.retry import retry
@@ -31,6 +31,7 @@ from confiture.postgres.session import Session, claiming
 from confiture.runner.context import POLL_SECONDS, Backends, Context, end_backends
 from confiture.runner.progress import Progress
 from confiture.runner.run_facts import RunFacts
+from confiture.states import CUTOVER
 
 
 def _held_by(holder: Runner) -> Held:
@@ -138,12 +139,16 @@ def take(source: Session, target: Session, run: Run, command: str, say: Callable
 
 
 class _Heart(threading.Thread):
-    """Renews the lease on a connection of its own."""
+    """Renews the lease on a connection of its own, and looks whether the target's server accepts writes.
 
-    def __init__(self, database: Database, context: Context) -> None:
+    :param fills: whether the command may still fill the target.
+    """
+
+    def __init__(self, database: Database, context: Context, fills: bool) -> None:
         super().__init__(name="heartbeat", daemon=True)
         self._session = Session(database, "heartbeat", context.facts.short)
         self._context = context
+        self._fills = fills
         self._end = threading.Event()
 
     def run(self) -> None:
@@ -157,6 +162,7 @@ class _Heart(threading.Thread):
         try:
             with self._session.transaction() as tx:
                 ours = leases.beat(tx, self._context.run_id, self._context.epoch)
+                self._context.refuses_writes = self._fills and read_only.by_server(tx)
             self._context.pulse = self._session.backend
         except (psycopg.Error, ConfitureError):
             return  # if this continues, the lease expires by the database's clock
@@ -186,7 +192,7 @@ def hold(src: Session, tgt: Session, run: Run, command: str, progress: Progress)
     with yielding.watching(progress.say, run.short):
         epoch = retry(lambda: take(src, tgt, run, command, progress.say))
         context = Context(src, tgt, RunFacts(run.id, epoch, run.target_name, source, target), progress)
-        heart = _Heart(target, context)
+        heart = _Heart(target, context, _fills(run, command))
         heart.beat()
         heart.start()
         why = "finished"
@@ -205,6 +211,11 @@ def hold(src: Session, tgt: Session, run: Run, command: str, progress: Progress)
         finally:
             heart.end()
             _release(context, why)
+
+
+def _fills(run: Run, command: str) -> bool:
+    """Whether a command may fill the target: not if it drops the run, and not once a cutover has begun."""
+    return command not in ("abort", "cleanup") and run.state != CUTOVER and run.cutover_phase is None
 
 
 def _ended_why(error: BaseException) -> str:

@@ -124,6 +124,7 @@ def target_database(wanted: SetupRequest, source: Identity, *, exists: bool) -> 
         with _exclusively(wanted.target) as session:
             target = identity_in(session)
             databases.check(source, target, accept_fsync_off=wanted.accept_fsync_off)
+            databases.refuse_read_only(session)
             connections.check(source, target)
             yield session, target
     except BaseException:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from confiture.catalog_model import Identity
 from confiture.errors import Refused
+from confiture.postgres import read_only
+from confiture.postgres.session import Session
 
 
 def check(source: Identity, target: Identity | None, *, accept_fsync_off: bool = False) -> None:
@@ -32,3 +34,10 @@ def check(source: Identity, target: Identity | None, *, accept_fsync_off: bool =
                 why="a crash of that server can lose committed data",
                 fix="set fsync=on there, or accept the risk with --accept-fsync-off",
             )
+
+
+def refuse_read_only(target: Session) -> None:
+    """:raises Refused: when the configuration of the target's server makes transactions read-only (I-9.11)."""
+    with target.transaction(read_only=True) as tx:
+        if read_only.by_server(tx):
+            raise Refused(read_only.WHAT, why=read_only.WHY, fix=read_only.FIX)
