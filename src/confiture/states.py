@@ -19,7 +19,7 @@ CLEANED: Final = "cleaned"
 ABORTED: Final = "aborted"
 
 #: Every state, in the order in which a run without a rollback reaches them.
-STATES = (SETUP, MIGRATING, VERIFIED, CUTOVER, CLEANED, ABORTED)
+STATES: Final[tuple[State, ...]] = (SETUP, MIGRATING, VERIFIED, CUTOVER, CLEANED, ABORTED)
 
 #: States in which a run is over, so that a new run may start on the target.
 FINAL = (CLEANED, ABORTED)

@@ -15,7 +15,7 @@ from confiture.cli.help_texts import SUMMARIES
 from imported import modules_of, of_confiture
 
 #: The libraries that only commands need, and rich, which draws their progress.
-LIBRARIES = {"sqlalchemy", "psycopg", "yaml", "transitions", "tenacity", "rich"}
+LIBRARIES = {"sqlalchemy", "psycopg", "yaml", "transitions", "tenacity", "rich", "jinja2", "starlette", "uvicorn"}
 #: The modules that print a help: four of the command line, the errors, the log and the package.
 MODULES = 7
 

@@ -6,7 +6,7 @@ _Codes = dict[int | str, str]
 
 _SCHEMA = "confiture migrate schema-to-schema "
 #: The commands of the first level; all others are below ``migrate schema-to-schema``.
-TOP = ("build", "demo", "grants", "init", "schema", "status")
+TOP = ("build", "demo", "grants", "init", "schema", "serve", "status")
 
 #: The first sentence of the help of each command, in the order of the help.
 SUMMARIES = {
@@ -29,6 +29,7 @@ SUMMARIES = {
     "grants": "Print the statements for the owners, privileges, comments and security labels that the target lacks.",
     "init": "Create the first files of a project: the source's environment and the folder of the new schema.",
     "schema": "Print the JSON schema of a document, or the names of all.",
+    "serve": "Serve the page about the run of a target until Ctrl-C.",
     "status": "Report the state of a run and the next command.",
 }
 
@@ -62,7 +63,13 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "schema": ("schema status", "schema plan > plan.json"),
     "build": ("build --env prod --apply", "build --env prod --output schema.sql"),
     "demo": ("demo", "demo --keep"),
-    "status": ("status", "status --target prod_new --watch", "status --target prod_new --wait verified --timeout 7200"),
+    "serve": ("serve --target prod_new", "serve --target prod_new --host 0.0.0.0 --port 8080 --token-file token"),
+    "status": (
+        "status",
+        "status --target prod_new --watch",
+        "status --target prod_new --wait verified --timeout 7200",
+        "status --target prod_new --html status.html",
+    ),
 }
 PREFIXES = {name: _SCHEMA for name in EXAMPLES if name not in TOP}
 
@@ -104,5 +111,6 @@ EXIT_CODES: dict[str, _Codes] = {
     **{name: {0: "done", 2: _READ[2], 4: _READ[4]} for name in ("init", "schema")},
     "build": {**_DONE, **_READ, 5: "SQL failure; nothing is built"},
     "demo": {**_DONE, 1: "failed; the output shows where"},
+    "serve": {0: "ended by Ctrl-C or SIGTERM", 2: _READ[2], 4: "the port cannot be used"},
     "status": _STATUS,
 }

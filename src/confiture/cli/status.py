@@ -97,6 +97,10 @@ def status(
     watch: _Watch = None,
     wait: Annotated[State | None, typer.Option("--wait", help="Return when a run reaches this state.")] = None,
     timeout: Annotated[float, typer.Option("--timeout", min=0, help="Maximum seconds for --wait.")] = 3600.0,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Also write the report as a page to this file, each time it is made.")
+    ] = None,
+    show_values: options.ShowValues = False,
 ) -> None:
     """Report the state of a run and the next command.
 
@@ -105,7 +109,9 @@ def status(
     where = project if project is not None else find_project(Path.cwd())
 
     def look() -> Report:
-        return report.report(target, where, every=every, given_project=project)
+        if html is None:
+            return report.report(target, where, every=every, given_project=project)
+        return _written(html, target, where, every=every, given_project=project, show_values=show_values)
 
     try:
         found = _waited(look, wait, timeout) if wait is not None else look()
@@ -125,6 +131,16 @@ def status(
         terminal.print_error(error)
         raise typer.Exit(exit_codes.of_status(Severity.UNKNOWN)) from None
     raise typer.Exit(exit_codes.of_status(found.severity))
+
+
+def _written(path: Path, target: str | None, project: Path, **asked: Any) -> Report:
+    """The report, which is also written to a file as a page."""
+    from confiture.status.details_reader import page_facts
+    from confiture.web import file, page  # with the library of the templates, which other reports do without
+
+    facts = page_facts(target, project, **asked)
+    file.write(path, page.html(facts), private=asked["show_values"])
+    return facts.report
 
 
 def _waited(look: Callable[[], Report], state: State, timeout: float) -> Report:

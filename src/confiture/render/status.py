@@ -58,10 +58,10 @@ def _run(run: RunReport, now: datetime, every: bool, height: int | None) -> str:
     above = [
         first,
         *(reasons if height is None else _cut(reasons, REASONS_SHOWN)),
-        *_beside(f"Writes go to  {_served(run)}", f"Leave alone: {_alone(run)}", f"Undo: {run.undo}"),
-        *_beside(f"Source  {_place(run.source_server)}", f"Target  {_place(run.server)} up"),
-        *_wrapped("Runner  ", _runner(run, now)),
-        *_wrapped("Time    ", _time(run, now)),
+        *_beside(f"Writes go to  {served(run)}", f"Leave alone: {_alone(run)}", f"Undo: {run.undo}"),
+        *_beside(f"Source  {place(run.source_server)}", f"Target  {place(run.server)} up"),
+        *_wrapped("Runner  ", runner(run, now)),
+        *_wrapped("Time    ", time(run, now)),
         *_limits(run),
         *_wrapped("Steps   ", _steps(run)),
         "",
@@ -84,7 +84,7 @@ def _cut(lines: list[str], room: int) -> list[str]:
     return [*lines[: room - 1], f"{lines[room - 1][: WIDTH - 4]} ..."] if room else []
 
 
-def _place(server: ServerReport | SourceReport) -> str:
+def place(server: ServerReport | SourceReport) -> str:
     """Host, port, database and version; without what libpq determines."""
     host, port = server["host"], server["port"]
     shown = f"[{host}]" if host and ":" in host and "," not in host else host or ""
@@ -122,12 +122,16 @@ def _headline_and_reasons(run: RunReport) -> list[str]:
 
 
 def _headline(run: RunReport) -> str:
+    return f"{_severity(run)} {run.source} -> {run.target}  run {run.id}  {sentence(run)}"
+
+
+def sentence(run: RunReport) -> str:
+    """The state of the run, with what delays it."""
     percent = f" {run.progress.percent:.1f} %" if run.state == MIGRATING and run.rolled_back_at is None else ""
-    back = f", rolled back at {_clock(run.rolled_back_at)}" if run.rolled_back_at is not None else ""
+    back = f", rolled back at {clock(run.rolled_back_at)}" if run.rolled_back_at is not None else ""
     paused = ", paused" if run.paused_since is not None else ""
     throttled = f", throttled: {run.throttle['reason']}" if _throttled_recently(run) else ""
-    state = f"{run.state.upper()}{percent}{back}{paused}{throttled}"
-    return f"{_severity(run)} {run.source} -> {run.target}  run {run.id}  {state}"
+    return f"{run.state.upper()}{percent}{back}{paused}{throttled}"
 
 
 def _throttled_recently(run: RunReport) -> bool:
@@ -135,7 +139,8 @@ def _throttled_recently(run: RunReport) -> bool:
     return run.throttle["active"] and not any(reason.startswith("throttled") for reason in run.reasons)
 
 
-def _served(run: RunReport) -> str:
+def served(run: RunReport) -> str:
+    """The database that serves the application's writes."""
     name = {"source": run.source, "target": run.target}.get(run.writes_served_by)
     return (
         f"{name} ({run.writes_served_by})"
@@ -162,9 +167,10 @@ def _next(run: RunReport) -> list[str]:
     return lines + ([f"{INDENT}({run.next['hint']})"] if run.next["hint"] else [])
 
 
-def _runner(run: RunReport, now: datetime) -> str:
+def runner(run: RunReport, now: datetime) -> str:
+    """The last command that held the run."""
     runner = run.runner
-    again = f"; restarts {run.restarts} (last {_clock(run.last_restart)})" if run.restarts else ""
+    again = f"; restarts {run.restarts} (last {clock(run.last_restart)})" if run.restarts else ""
     if runner.host is None:
         return "none yet"
     process = f"{runner.host} pid {runner.pid} ({runner.command})"
@@ -175,29 +181,36 @@ def _runner(run: RunReport, now: datetime) -> str:
 
 
 def _ended(at: datetime | None, now: datetime) -> str:
-    return f", ended {_clock(at)}, {duration((now - at).total_seconds())} ago" if at is not None else ""
+    return f", ended {clock(at)}, {duration((now - at).total_seconds())} ago" if at is not None else ""
 
 
-def _time(run: RunReport, now: datetime) -> str:
-    parts = [f"started {_clock(run.started_at)} ({duration((now - run.started_at).total_seconds())})"]
+def time(run: RunReport, now: datetime) -> str:
+    """When the run began, its rate and its end."""
+    parts = [f"started {clock(run.started_at)} ({duration((now - run.started_at).total_seconds())})"]
     if run.progress.eta is not None:
-        parts.append(f"ETA {_clock(run.progress.eta)}")
+        parts.append(f"ETA {clock(run.progress.eta)}")
     if run.progress.rows_per_second:
         parts.append(f"{_short(run.progress.rows_per_second)} rows/s (10 min)")
     return ", ".join(parts)
 
 
 def _limits(run: RunReport) -> list[str]:
-    limits = from_json(run.throttle["limits"])
-    return _wrapped("Limits  ", f"{limits}; to remove them: throttle --off") if limits else []
+    found = limits(run)
+    return _wrapped("Limits  ", f"{found}; to remove them: throttle --off") if found else []
+
+
+def limits(run: RunReport) -> str:
+    """The limits of the copy; empty when there are none."""
+    found = from_json(run.throttle["limits"])
+    return str(found) if found else ""
 
 
 def _steps(run: RunReport) -> str:
     if run.state == ABORTED:
-        return f"aborted {_clock(run.state_since)}"
-    back = f"; rolled back at {_clock(run.rolled_back_at)}" if run.rolled_back_at is not None else ""
+        return f"aborted {clock(run.state_since)}"
+    back = f"; rolled back at {clock(run.rolled_back_at)}" if run.rolled_back_at is not None else ""
     steps = " > ".join(s.upper() if s == run.state else s for s in _STEPS)
-    return f"{steps} since {_clock(run.state_since)}{back}"
+    return f"{steps} since {clock(run.state_since)}{back}"
 
 
 def _tables(run: RunReport, every: bool, room: int) -> list[str]:
@@ -262,31 +275,45 @@ def building(build: BuildReport) -> str:
 
 
 def _rest(run: RunReport) -> list[str]:
-    changes = "captured" if run.changes["captured"] else "not captured: the application must be stopped"
-    if run.changes["backlog"] is not None:
-        noun = "row" if run.changes["backlog"] == 1 else "rows"
-        changes = f"backlog {_short(run.changes['backlog'])} {noun}, oldest {run.changes['oldest_seconds']:.0f} s"
-        measured = run.changes["measured_seconds"] or 0.0
-        changes += f", measured {duration(measured)} ago" if measured > MEASURED_SECONDS else ""
-    waiting = run.locks["waiting_for_us"]
-    verification = run.verification
-    checked = f" at {_clock(verification['checked_at'])}" if verification["checked_at"] else ""
-    found = f", {counted(verification['differences'], 'difference')}" if verification["differences"] else ""
-    stale = ", stale" if verification["stale"] else ""
-    age = verification["last_complete_seconds"]
-    complete = f", last complete {duration(age)} ago" if age is not None else ""
     return [
-        f"Changes {changes}",
-        f"Locks   {_blocked(waiting)}" + ("; confiture is waiting for a lock" if run.locks["we_wait"] else ""),
-        f"Verify  {verification['status']}{checked}{found}{stale}{complete}",
+        f"Changes {changes(run)}",
+        f"Locks   {locks(run)}",
+        f"Verify  {verification(run)}",
         f"Errors  {len(run.errors)} in 24 h" if run.errors else "Errors  none in 24 h",
     ]
+
+
+def changes(run: RunReport) -> str:
+    """The changes that wait to be applied."""
+    found = run.changes
+    if found["backlog"] is None:
+        return "captured" if found["captured"] else "not captured: the application must be stopped"
+    noun = "row" if found["backlog"] == 1 else "rows"
+    measured = found["measured_seconds"] or 0.0
+    age = f", measured {duration(measured)} ago" if measured > MEASURED_SECONDS else ""
+    return f"backlog {_short(found['backlog'])} {noun}, oldest {found['oldest_seconds']:.0f} s{age}"
+
+
+def locks(run: RunReport) -> str:
+    """The sessions that wait for locks."""
+    return _blocked(run.locks["waiting_for_us"]) + ("; confiture is waiting for a lock" if run.locks["we_wait"] else "")
+
+
+def verification(run: RunReport) -> str:
+    """The result of the last verification and its age."""
+    of = run.verification
+    checked = f" at {clock(of['checked_at'])}" if of["checked_at"] else ""
+    found = f", {counted(of['differences'], 'difference')}" if of["differences"] else ""
+    stale = ", stale" if of["stale"] else ""
+    age = of["last_complete_seconds"]
+    complete = f", last complete {duration(age)} ago" if age is not None else ""
+    return f"{of['status']}{checked}{found}{stale}{complete}"
 
 
 def _errors(run: RunReport) -> list[str]:
     """The newest errors."""
     found = run.errors[:ERRORS_SHOWN]
-    texts = [f"{_clock(error['at'])} {error['kind']}: {in_plain_words(error['text'])}" for error in found]
+    texts = [f"{clock(error['at'])} {error['kind']}: {in_plain_words(error['text'])}" for error in found]
     return [line for text in texts for line in _wrapped(INDENT, text)]
 
 
@@ -297,7 +324,8 @@ def _blocked(waiting: int) -> str:
     return f"{counted(waiting, 'session')} {'is' if waiting == 1 else 'are'} blocked by confiture"
 
 
-def _clock(value: datetime | None) -> str:
+def clock(value: datetime | None) -> str:
+    """A moment, to the minute."""
     return "-" if value is None else f"{value:%Y-%m-%d %H:%M}Z"
 
 

@@ -6,9 +6,9 @@ what the report needs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -58,21 +58,34 @@ ETA_FROM_PERCENT = 1.0
 # Reading the report --------------------------------------------------------------------------------------------
 
 
-def report(target: str | None, project: Path, *, every: bool = False, given_project: Path | None = None) -> Report:
+#: Reads more of a run, in the transaction of the report.
+Beside = Callable[[Transaction, UUID], None]
+
+
+def report(
+    target: str | None,
+    project: Path,
+    *,
+    every: bool = False,
+    given_project: Path | None = None,
+    beside: Beside | None = None,
+) -> Report:
     """The runs of one target, or of every environment of the project.
 
     :param every: include runs that are over and were followed by another run.
     :param given_project: ``--project`` as it was given, for the next command.
+    :param beside: called for each run of the report, in its transaction; not for a run of a newer journal.
     :raises UsageError: when no target is named and the project has no environment.
     """
+    asked = _Asked(project, every, beside)
     if target is not None:
-        return _of(config.resolve(target, project), naming(target, given_project), project, every, quiet=False)
+        return _of(config.resolve(target, project), naming(target, given_project), asked, quiet=False)
     names = config.environments(project)
     if not names:
         raise UsageError(
             "no target is named", why=f"{project} has no db/environments", fix=config.first_environment(project)
         )
-    found = [_of_environment(Naming(name, given_project), project, every) for name in names]
+    found = [_of_environment(Naming(name, given_project), asked) for name in names]
     return Report(
         max(r.generated_at for r in found),
         tuple(run for r in found for run in r.runs),
@@ -80,12 +93,21 @@ def report(target: str | None, project: Path, *, every: bool = False, given_proj
     )
 
 
-def _of_environment(named: Naming, project: Path, every: bool) -> Report:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The parameters of :func:`report` that hold for each target."""
+
+    project: Path
+    every: bool
+    beside: Beside | None
+
+
+def _of_environment(named: Naming, asked: _Asked) -> Report:
     try:
-        database = config.resolve(named.target, project)
+        database = config.resolve(named.target, asked.project)
     except UsageError as error:
         return unknown(error)
-    return _of(database, named, project, every, quiet=True)
+    return _of(database, named, asked, quiet=True)
 
 
 def unknown(error: ConfitureError) -> Report:
@@ -94,7 +116,7 @@ def unknown(error: ConfitureError) -> Report:
     return Report(datetime.now().astimezone(), (), (" ".join(text.splitlines()),))
 
 
-def _of(database: Database, named: Naming, project: Path, every: bool, *, quiet: bool) -> Report:
+def _of(database: Database, named: Naming, asked: _Asked, *, quiet: bool) -> Report:
     """The report of one target.
 
     :param quiet: omit a database that does not exist or has no journal.
@@ -104,7 +126,7 @@ def _of(database: Database, named: Naming, project: Path, every: bool, *, quiet:
         with Session(database, "status") as session:
             with session.transaction(isolation=IsolationLevel.REPEATABLE_READ, read_only=True) as tx:
                 tx.pg.execute(f"SET LOCAL statement_timeout = '{TIMEOUT}'")
-                return _read(tx, database, named, project, every, quiet=quiet)
+                return _read(tx, database, named, asked, quiet=quiet)
     except CannotConnect as error:
         if quiet and f'database "{database.dbname}" does not exist' in error.why:
             return Report(now, ())
@@ -122,7 +144,7 @@ def _rows(tx: Transaction, block: str, **parameters: object) -> list[Json]:
         return cursor.execute(load("status.sql")[block], parameters or None).fetchall()
 
 
-def _read(tx: Transaction, database: Database, named: Naming, project: Path, every: bool, *, quiet: bool) -> Report:
+def _read(tx: Transaction, database: Database, named: Naming, asked: _Asked, *, quiet: bool) -> Report:
     now, version, has_runs, has_journal = only_row(tx.pg.execute(load("status.sql")["now"]))
     if not has_runs or not has_journal:
         return Report(now, (), () if quiet else (f"{database.name} has no journal: no run has been set up there",))
@@ -133,16 +155,19 @@ def _read(tx: Transaction, database: Database, named: Naming, project: Path, eve
             f"the journal of {database.name} has version {have}, this version of Confiture supports {schema.newest()}"
         )
     found = _rows(tx, "runs")
-    shown = found if every else found[:1]
+    shown = found if asked.every else found[:1]
     server: ServerReport = {
         "host": tx.pg.info.host,
         "port": tx.pg.info.port,
         "database": tx.pg.info.dbname,
         "version": version,
     }
-    runs = tuple(_run(tx, r, now, server, named, project) for r in shown)
+    runs = tuple(_run(tx, r, now, server, named, asked.project) for r in shown)
     if newer is not None:
         return Report(now, tuple(_misread(run, newer) for run in runs), (newer,))
+    if asked.beside is not None:
+        for row in shown:
+            asked.beside(tx, row["id"])
     return Report(now, runs)
 
 

@@ -1,0 +1,152 @@
+"""The values that the page shows of a run in addition to its report. The module does no I/O.
+
+``details_reader`` reads them from the journal. All times are by the target's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from confiture.states import State
+from confiture.status.facts import Report, RunReport
+from confiture.types import Count, ShortId
+
+#: Events and differences that a page has at most.
+EVENTS_MOST = 500
+DIFFERENCES_MOST = 200
+
+
+class Category(StrEnum):
+    """The kinds of events that the page's filter distinguishes."""
+
+    STATE = "state"
+    COMMAND = "command"
+    REQUEST = "request"
+    FAULT = "fault"
+    OTHER = "other"
+
+
+_CATEGORIES = {
+    **dict.fromkeys(("created", "start"), Category.COMMAND),
+    **dict.fromkeys(("pause", "resume", "throttle"), Category.REQUEST),
+    **dict.fromkeys(("takeover", "blocked", "bad row", "stale view"), Category.FAULT),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A transition or a notable fact.
+
+    :ivar to_state: the state that a transition reached; None for a fact.
+    :ivar text: a description without values of rows; may be empty.
+    """
+
+    at: datetime
+    kind: str
+    actor: str
+    to_state: State | None
+    text: str
+
+    @property
+    def category(self) -> Category:
+        """The kind of the event for the filter."""
+        return Category.STATE if self.to_state is not None else _CATEGORIES.get(self.kind, Category.OTHER)
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedTable:
+    """A table in the last verification.
+
+    :ivar rows: rows of the source that were compared.
+    :ivar target_rows: rows of the target that were compared.
+    :ivar of_all: rows of the table as the copy has counted them.
+    :ivar compared_at: when its last part was compared; None before the first.
+    :ivar not_compared: columns of the target that the source has no value for.
+    """
+
+    target: str
+    rows: Count
+    target_rows: Count
+    of_all: Count
+    equal: bool
+    compared_at: datetime | None
+    not_compared: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A check of the last verification other than that of the rows."""
+
+    name: str
+    equal: bool
+    subjects: Count
+
+
+@dataclass(frozen=True, slots=True)
+class FoundDifference:
+    """A difference that the last verification found.
+
+    :ivar key: names of the key's columns, each with its value, which is None where values are hidden.
+    :ivar column: None for a whole row.
+    :ivar source_value: None for NULL, and where values are hidden, like ``target_value``.
+    """
+
+    subject: str
+    kind: str
+    key: tuple[tuple[str, str | None], ...]
+    column: str | None
+    source_value: str | None
+    target_value: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockingSession:
+    """A session of the target that blocks the runner.
+
+    :ivar application: empty when it is not visible to this role, like ``query``.
+    :ivar seconds: since its transaction began; None when it is not visible to this role.
+    :ivar query: the first characters of its statement, without secrets.
+    """
+
+    pid: int
+    role: str
+    application: str
+    seconds: float | None
+    query: str
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """Further facts of one run.
+
+    :ivar events: the newest first, at most ``EVENTS_MOST`` of ``events_in_all``.
+    :ivar transitions: every transition, the oldest first.
+    :ivar values_shown: whether ``differences`` contain the values of rows.
+    :ivar differences: at most ``DIFFERENCES_MOST`` of those that the report counts.
+    :ivar problem: why the details could not be read; None if they were.
+    """
+
+    events: tuple[Event, ...] = ()
+    events_in_all: Count = 0
+    transitions: tuple[Event, ...] = ()
+    compared: tuple[ComparedTable, ...] = ()
+    checks: tuple[Check, ...] = ()
+    differences: tuple[FoundDifference, ...] = ()
+    values_shown: bool = False
+    blocking: tuple[BlockingSession, ...] = ()
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PageFacts:
+    """The report, and by the short id of each run in it the run's details."""
+
+    report: Report
+    details: Mapping[ShortId, Details]
+
+    def of(self, run: RunReport) -> Details:
+        """The details of a run; without any fact where they were not read."""
+        return self.details.get(run.id, Details())

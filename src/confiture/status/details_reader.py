@@ -1,0 +1,129 @@
+"""Read what the page shows of the runs: the status report, and in the same transaction the details of each run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import dict_row
+
+from confiture.config import excerpt
+from confiture.postgres.session import Transaction
+from confiture.sql import load
+from confiture.status import report
+from confiture.status.details import (
+    DIFFERENCES_MOST,
+    EVENTS_MOST,
+    BlockingSession,
+    Check,
+    ComparedTable,
+    Details,
+    Event,
+    FoundDifference,
+    PageFacts,
+)
+from confiture.status.severity import for_people
+from confiture.types import Json
+
+
+def page_facts(
+    target: str | None,
+    project: Path,
+    *,
+    every: bool = False,
+    given_project: Path | None = None,
+    show_values: bool = False,
+) -> PageFacts:
+    """The report of :func:`confiture.status.report.report` with the details of each run in it.
+
+    :param show_values: read the values of rows that differ.
+    :raises UsageError: as there.
+    """
+    found: dict[str, Details] = {}
+
+    def read(tx: Transaction, run: UUID) -> None:
+        found[run.hex[:8]] = details(tx, run, show_values=show_values)
+
+    reported = report.report(target, project, every=every, given_project=given_project, beside=read)
+    return PageFacts(reported, found)
+
+
+def details(tx: Transaction, run: UUID, *, show_values: bool) -> Details:
+    """The details of one run. Where the journal cannot be read, they are the reason for it."""
+    try:
+        with tx.pg.transaction():
+            return _details(tx, run, show_values)
+    except psycopg.Error as error:
+        return Details(problem=f"the journal cannot be read: {error.diag.message_primary}")
+
+
+def _rows(tx: Transaction, block: str, **parameters: object) -> list[Json]:
+    with tx.pg.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(load("details.sql")[block], parameters).fetchall()
+
+
+def _details(tx: Transaction, run: UUID, show_values: bool) -> Details:
+    events = _rows(tx, "events", run=run, most=EVENTS_MOST)
+    blocking = _rows(tx, "blocking", run=run)
+    found = Details(
+        events=tuple(map(_event, events)),
+        events_in_all=events[0]["in_all"] if events else 0,
+        transitions=tuple(map(_event, _rows(tx, "transitions", run=run))),
+        blocking=tuple(
+            BlockingSession(row["pid"], row["role"], row["application"], row["seconds"], excerpt(row["query"]))
+            for row in blocking
+        ),
+        values_shown=show_values,
+    )
+    return _verified(tx, run, found)
+
+
+def _verified(tx: Transaction, run: UUID, found: Details) -> Details:
+    """The details with those of the last verification; unchanged before the first."""
+    number = next((row["number"] for row in _rows(tx, "verification", run=run)), None)
+    if number is None:
+        return found
+    of = {"run": run, "number": number}
+    block = "differing_values" if found.values_shown else "differences"
+    return replace(
+        found,
+        compared=tuple(ComparedTable(**row) for row in map(_compared, _rows(tx, "compared", **of))),
+        checks=tuple(Check(**row) for row in _rows(tx, "checks", **of)),
+        differences=tuple(map(_difference, _rows(tx, block, **of, most=DIFFERENCES_MOST))),
+    )
+
+
+def _compared(row: Json) -> Json:
+    return {**row, "not_compared": tuple(row["not_compared"])}
+
+
+def _difference(row: Json) -> FoundDifference:
+    values = row.get("key_values") or {}
+    return FoundDifference(
+        row["subject"],
+        row["kind"],
+        tuple((name, values.get(name)) for name in row["key"]),
+        row["column_name"],
+        row.get("source_value"),
+        row.get("target_value"),
+    )
+
+
+def _event(row: Json) -> Event:
+    return Event(row["at"], row["kind"], row["actor"], row["to_state"], _text(row["kind"], row["detail"]))
+
+
+def _text(kind: str, detail: Json) -> str:
+    """An event in words, from the parts of its detail that are no values of rows."""
+    if kind == "created":
+        return f"{detail.get('source')} -> {detail.get('target')}"
+    if kind in ("planned", "replanned"):
+        return f"{detail.get('tables')} tables, plan {str(detail.get('plan'))[:12]}"
+    if kind == "throttle":
+        limits = [f"{name} {value}" for name, value in detail.items() if value is not None]
+        return ", ".join(limits) or "no limit"
+    parts = [str(detail[name]) for name in ("command", "table", "view", "problem", "note") if detail.get(name)]
+    reason = detail.get("reason")
+    return ": ".join([*parts, *([for_people(str(reason))] if reason else [])])

@@ -1,0 +1,45 @@
+"""The states of a run as a rail: those it was in, with time, duration and actor, and those that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from confiture.states import ABORTED, FINAL, STATES, State
+from confiture.status.details import Event
+from confiture.status.facts import RunReport
+
+#: States that the run was in and that the rail shows; of more, the last ones.
+SHOWN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """A state of the rail.
+
+    :ivar begin: None for a state that the run has not reached, like ``actor``.
+    :ivar end: None while the run is in it.
+    """
+
+    state: State
+    begin: datetime | None = None
+    end: datetime | None = None
+    actor: str | None = None
+
+    @property
+    def current(self) -> bool:
+        """Whether the run is in the state now."""
+        return self.begin is not None and self.end is None
+
+
+def stations(run: RunReport, transitions: Sequence[Event]) -> tuple[Station, ...]:
+    """The rail of a run, in the order of time."""
+    ends = [*(event.at for event in transitions[1:]), None]
+    passed = [
+        Station(event.to_state, event.at, end, event.actor)
+        for event, end in zip(transitions, ends, strict=False)
+        if event.to_state is not None
+    ] or [Station(run.state, run.state_since)]
+    following: tuple[State, ...] = () if run.state in FINAL else STATES[STATES.index(run.state) + 1 :]
+    return (*passed[-SHOWN:], *(Station(state) for state in following if state != ABORTED))
