@@ -7,6 +7,7 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from difflib import get_close_matches
 from enum import StrEnum
 from typing import Annotated, Any
@@ -182,15 +183,33 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+#: The least number that is abbreviated.
+ABBREVIATED_FROM = 10_000
+
+
 def duration(seconds: float) -> str:
-    """Seconds as ``40 s``, ``12 m``, ``3 h 5 m`` or ``2 d 4 h``."""
-    minutes = int(seconds // 60)
-    if minutes < 1:
-        return f"{max(0, int(seconds))} s"
-    if minutes < 60:
-        return f"{minutes} m"
-    hours = minutes // 60
-    return f"{hours // 24} d {hours % 24} h" if hours >= 48 else f"{hours} h {minutes % 60} m"
+    """Seconds for people, in at most two units, such as ``40 seconds``, ``3 hours and 5 minutes`` or ``3 days``."""
+    import humanize  # here and below: most commands need no number for people
+
+    whole = max(0, int(seconds))
+    unit = 3600 if whole >= 24 * 3600 else 60 if whole >= 60 else 1
+    return humanize.precisedelta(timedelta(seconds=whole - whole % unit), suppress=("years", "months"), format="%d")
+
+
+def abbreviated(number: float) -> str:
+    """A number in at most three digits, such as ``999k``, ``1.00M`` or ``1.21B``; below 10,000 in full."""
+    import humanize
+
+    if number < ABBREVIATED_FROM:
+        return f"{number:,.0f}"
+    return humanize.metric(number).replace(" ", "").replace("G", "B")
+
+
+def byte_size(size: float) -> str:
+    """A number of bytes for people, such as ``64.0 MiB``."""
+    import humanize
+
+    return humanize.naturalsize(size, binary=True, format="%.1f")
 
 
 def named_key(key: Mapping[str, str] | None) -> str:

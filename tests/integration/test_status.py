@@ -393,7 +393,7 @@ def test_a_log_that_no_command_applies_is_a_warning_after_an_hour(move: Move) ->
     move.target.sql("UPDATE confiture.catchup SET at = at - interval '61 min'")
     run = move.run()
     assert run.severity == Severity.WARNING
-    assert "no command has applied changes for 61 min" in run.reasons[0]
+    assert "no command has applied changes for 1 hour and 1 minute" in run.reasons[0]
     move.step("follow", "--once")
     assert move.run().severity == Severity.OK
 

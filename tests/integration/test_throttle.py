@@ -107,7 +107,7 @@ def test_a_running_copy_obeys_a_new_limit_after_at_most_one_chunk(forks: Forks, 
     assert move.source.rows(idle) == []
     move.target.sql("UPDATE confiture.runner SET throttled_since = throttled_since - interval '6 min'")
     assert status_of(move).severity == Severity.WARNING
-    assert status_of(move).reasons == ("throttled for 6 min: rate limit 1 rows/s",)
+    assert status_of(move).reasons == ("throttled for 6 minutes: rate limit 1 rows/s",)
     move.run("throttle", "--off")
     assert_finishes(move, running)
     run = status_of(move)

@@ -19,7 +19,7 @@ from confiture.cli import app, progress
 from confiture.cli.help_texts import EXAMPLES, EXIT_CODES
 from confiture.render import status as render
 from confiture.status.facts import Report, SourceReport
-from confiture.types import Activity, in_plain_words
+from confiture.types import Activity, abbreviated, byte_size, duration, in_plain_words
 from reported import NOW, RUN, TABLE
 
 
@@ -130,7 +130,7 @@ def test_addresses_of_both_sides_are_printed() -> None:
 
 def test_the_age_of_a_backlog_is_printed() -> None:
     """Without a command that applies changes, the number is not that of now."""
-    assert "Changes backlog 0 rows, oldest 0 s, measured 5 m ago" in render.text(Report(NOW, (RUN,)))
+    assert "Changes backlog 0 rows, oldest 0 seconds, measured 5 minutes ago" in render.text(Report(NOW, (RUN,)))
 
 
 def test_reasons_name_tables_of_public_without_the_schema() -> None:
@@ -196,7 +196,45 @@ def test_sentences_omit_public_and_statements_keep_it(text: str, printed: str) -
     assert in_plain_words(text) == printed
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-1, "0 seconds"),
+        (0.9, "0 seconds"),
+        (59.9, "59 seconds"),
+        (60, "1 minute"),
+        (3599, "59 minutes"),
+        (3 * 3600 + 5 * 60 + 59, "3 hours and 5 minutes"),
+        (3 * 86400, "3 days"),
+        (86400 + 3599, "1 day"),
+        (400 * 86400 + 2 * 3600, "400 days and 2 hours"),
+    ],
+)
+def test_durations_have_at_most_two_units(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0"),
+        (9_999, "9,999"),
+        (10_000, "10.0k"),
+        (999_499, "999k"),
+        (999_999, "1.00M"),
+        (1_213_004_411, "1.21B"),
+        (2**53, "9.01P"),
+    ],
+)
+def test_numbers_have_at_most_three_digits_and_a_letter(number: float, text: str) -> None:
+    assert abbreviated(number) == text
+
+
+def test_sizes_of_bytes_have_binary_units() -> None:
+    assert [byte_size(n) for n in (1023, 2**26, 2**30 - 1)] == ["1023 Bytes", "64.0 MiB", "1.0 GiB"]
+
+
 def test_dates_have_a_year_and_short_ages_have_seconds() -> None:
     printed = render.text(Report(NOW, (RUN,)))
-    assert "2026-01-01 11:59Z (40 s)" in printed
+    assert "2026-01-01 11:59Z (40 seconds)" in printed
     assert "1 session is blocked" in printed

@@ -18,7 +18,7 @@ from confiture.postgres.retry import retry
 from confiture.postgres.session import Session
 from confiture.runner.context import POLL_SECONDS, Context
 from confiture.sql import load
-from confiture.types import quoted
+from confiture.types import duration, quoted
 
 #: Seconds between two measurements of the standbys' lag, and of the log.
 LAG_SECONDS = 1.0
@@ -129,7 +129,7 @@ class Throttler:
         deliberate, self._reported = self._reported.kind == "rate", None
         if deliberate:
             return
-        self.context.progress.say(f"throttle ended after {time.monotonic() - self._since:.0f} s")
+        self.context.progress.say(f"throttle ended after {duration(time.monotonic() - self._since)}")
 
     def _read(self) -> Throttle:
         with self.context.target.transaction(read_only=True) as tx:

@@ -16,7 +16,7 @@ from confiture.errors import CannotConnect, Held
 from confiture.journal.model import LEASE_SECONDS, Runner
 from confiture.journal.tables import request, runner
 from confiture.postgres.session import Transaction
-from confiture.types import Backend, Json
+from confiture.types import Backend, Json, duration
 
 #: Seconds between heartbeats.
 HEARTBEAT_SECONDS = 10
@@ -110,7 +110,7 @@ def fence_worker(tx: Transaction, run_id: uuid.UUID, epoch: int) -> None:
     if silent > LEASE_SECONDS:
         raise CannotConnect(
             "the runner of this worker process does not renew its lease",
-            why=f"its heartbeat is {silent:.0f} s old",
+            why=f"its heartbeat is {duration(silent)} old",
             fix="run the same command again",
         )
 

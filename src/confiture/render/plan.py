@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from confiture.plan.model import Plan, TablePlan
 from confiture.render.documents import SCHEMA_VERSION, PreviewDocument, Row
 from confiture.schema_to_schema.outcomes import Blocker
-from confiture.types import NAMES_SHOWN, Json, counted, grouped, in_plain_words, short_names, some
+from confiture.types import NAMES_SHOWN, Json, byte_size, counted, grouped, in_plain_words, short_names, some
 
 #: Tables that the list shows, the largest first.
 TABLES_SHOWN = 20
@@ -55,7 +55,7 @@ def table_list(plan: Plan) -> str:
     rows = [("TABLE", "ROWS", "SIZE", "STRATEGY", "KEY")]
     for table in largest[:TABLES_SHOWN]:
         key = ", ".join(k.source for k in table.key) or "none"
-        rows.append((names[table.target], f"~{table.estimate:,}", _size(table.estimate_bytes), table.strategy, key))
+        rows.append((names[table.target], f"~{table.estimate:,}", byte_size(table.estimate_bytes), table.strategy, key))
     widths = [max(len(row[n]) for row in rows) for n in range(4)]
     lines = [
         f"{name:<{widths[0]}}  {count:>{widths[1]}}  {size:>{widths[2]}}  {strategy:<{widths[3]}}  {key}"
@@ -78,7 +78,7 @@ def summary(
     :param created: the database that setup would create, in words; None when the target exists.
     """
     tables = plan.tables
-    size = _size(sum(t.estimate_bytes for t in tables))
+    size = byte_size(sum(t.estimate_bytes for t in tables))
     changed = [t for t in tables if t.where or any(p.source != p.target for p in t.columns)]
     facts = [("Tables", f"{len(tables):,}, about {counted(sum(t.estimate for t in tables), 'row')}, {size}")]
     facts += [("Target", created)] if created is not None else []
@@ -116,7 +116,7 @@ def _under_lock(plan: Plan, *, captured: bool) -> list[tuple[str, str]]:
     again = [t for t in plan.tables if t.recopied]
     if not again:
         return [("Lock", "the cutover copies only the last changes under its lock")]
-    size = _size(sum(t.estimate_bytes for t in again))
+    size = byte_size(sum(t.estimate_bytes for t in again))
     return [
         ("Lock", f"copied again under the cutover's lock, within --max-write-pause ({size}): {_named(plan, again)}")
     ]
@@ -156,21 +156,11 @@ def _named(plan: Plan, tables: Sequence[TablePlan]) -> str:
     return f"{counted(len(tables), 'table')} ({some([names[t.target] for t in tables], NAMES_SHOWN)})"
 
 
-def _size(size: float) -> str:
-    if size < 1024:
-        return f"{size:,.0f} bytes"
-    for unit in ("KiB", "MiB", "GiB"):
-        size /= 1024
-        if size < 1024:
-            return f"{size:,.1f} {unit}"
-    return f"{size / 1024:,.1f} TiB"
-
-
 def one_table(table: TablePlan) -> list[str]:
     """One table with the reasons for its strategy and its key."""
     key = ", ".join(k.source for k in table.key)
     walked = f"by ({key}), {table.key_reason}" if key else f"in one chunk: {table.key_reason}"
-    size = f"about {counted(table.estimate, 'row')}, {_size(table.estimate_bytes)}"
+    size = f"about {counted(table.estimate, 'row')}, {byte_size(table.estimate_bytes)}"
     lines = [
         in_plain_words(f"{table.source} -> {table.target}: {size}"),
         f"  strategy  {table.strategy} ({table.strategy_reason}), {table.format}, chunks of {table.chunk_rows:,} rows",

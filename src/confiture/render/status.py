@@ -20,7 +20,7 @@ from confiture.status.facts import (
     SourceReport,
     TableReport,
 )
-from confiture.types import counted, duration, in_plain_words, without_public
+from confiture.types import abbreviated, counted, duration, in_plain_words, without_public
 
 _STEPS = (SETUP, MIGRATING, VERIFIED, CUTOVER, CLEANED)
 #: Tables that the text shows of each run without ``--all``.
@@ -176,7 +176,7 @@ def runner(run: RunReport, now: datetime) -> str:
     process = f"{runner.host} pid {runner.pid} ({runner.command})"
     if runner.ended:
         return f"none; last: {process}{_ended(runner.ended_at, now)}{again}"
-    age = f"heartbeat {runner.silent_seconds or 0:.0f} s ago"
+    age = f"heartbeat {duration(runner.silent_seconds or 0)} ago"
     return f"{process}, {age}{'' if runner.alive else ', DEAD'}{again}"
 
 
@@ -190,7 +190,7 @@ def time(run: RunReport, now: datetime) -> str:
     if run.progress.eta is not None:
         parts.append(f"ETA {clock(run.progress.eta)}")
     if run.progress.rows_per_second:
-        parts.append(f"{_short(run.progress.rows_per_second)} rows/s (10 min)")
+        parts.append(f"{abbreviated(run.progress.rows_per_second)} rows/s (10 min)")
     return ", ".join(parts)
 
 
@@ -251,13 +251,13 @@ def _shortened(name: str) -> str:
 
 def _table(t: TableReport, name: str, room: int | None) -> str:
     """One line; ``room`` is the number of columns for the checkpoint, None for any."""
-    total = f"{'~' if t.total_is_estimate else ''}{_short(t.rows_total)}"
+    total = f"{'~' if t.total_is_estimate else ''}{abbreviated(t.rows_total)}"
     note = (
         f"{t.rebuilt}/{t.to_rebuild} indexes and constraints" if t.phase is TablePhase.INDEXING else t.checkpoint or ""
     )
     if t.failed_chunks:
         note = f"{counted(t.failed_chunks, 'chunk')} FAILED: {t.last_error or ''}"
-    rows = f"{_short(t.rows_done)}/{total}"
+    rows = f"{abbreviated(t.rows_done)}/{total}"
     if room is not None and cell_len(note) > max(room, 10):
         note = set_cell_size(note, max(room, 10) - 3) + "..."
     return f"{name}  {t.phase:<9} {rows:>17} {t.percent:>6.1f}  {note}".rstrip()
@@ -291,7 +291,8 @@ def changes(run: RunReport) -> str:
     noun = "row" if found["backlog"] == 1 else "rows"
     measured = found["measured_seconds"] or 0.0
     age = f", measured {duration(measured)} ago" if measured > MEASURED_SECONDS else ""
-    return f"backlog {_short(found['backlog'])} {noun}, oldest {found['oldest_seconds']:.0f} s{age}"
+    oldest = duration(found["oldest_seconds"] or 0.0)
+    return f"backlog {abbreviated(found['backlog'])} {noun}, oldest {oldest}{age}"
 
 
 def locks(run: RunReport) -> str:
@@ -327,13 +328,6 @@ def _blocked(waiting: int) -> str:
 def clock(value: datetime | None) -> str:
     """A moment, to the minute."""
     return "-" if value is None else f"{value:%Y-%m-%d %H:%M}Z"
-
-
-def _short(number: float) -> str:
-    for size, letter in ((1e9, "B"), (1e6, "M"), (1e4, "k")):
-        if number >= size:
-            return f"{number / (1000 if letter == 'k' else size):.{0 if letter == 'k' else 2}f}{letter}"
-    return f"{number:.0f}"
 
 
 def nagios(report: Report) -> str:

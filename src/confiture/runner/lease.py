@@ -32,12 +32,13 @@ from confiture.runner.context import POLL_SECONDS, Backends, Context, end_backen
 from confiture.runner.progress import Progress
 from confiture.runner.run_facts import RunFacts
 from confiture.states import CUTOVER
+from confiture.types import duration
 
 
 def _held_by(holder: Runner) -> Held:
     return Held(
         f"run {holder.run_id.hex[:8]} is held by {holder.host} pid {holder.pid} ({holder.command})",
-        why=f"its heartbeat is {holder.silent_seconds:.0f} s old and is being renewed",
+        why=f"its heartbeat is {duration(holder.silent_seconds)} old and is being renewed",
         fix="wait until it ends, or stop it on that host; `confiture status` shows it",
     )
 
@@ -99,7 +100,7 @@ def take(source: Session, target: Session, run: Run, command: str, say: Callable
     """
     holder, seen = _wait_for_holder(target, run.id, say)
     if holder is not None:
-        say(f"taking over from {holder.host} pid {holder.pid}, silent for {holder.silent_seconds:.0f} s")
+        say(f"taking over from {holder.host} pid {holder.pid}, silent for {duration(holder.silent_seconds)}")
         end_backends(source, holder.source_backends)
         end_backends(target, holder.target_backends)
         failpoint("takeover.terminated")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from confiture.errors import CutoverAborted
 from confiture.journal.model import Difference
+from confiture.types import duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class Blocker:
         session = f"{self.user}, {self.application_name or 'no name'}, {self.state or 'state not visible to this role'}"
         age = "transaction age not visible to this role"
         if self.seconds is not None:
-            age = f"in a transaction for {int(self.seconds)} s"
+            age = f"in a transaction for {duration(self.seconds)}"
         return f"pid {self.pid} ({session}, {age}{f': {self.query}' if self.query else ''})"
 
     @property

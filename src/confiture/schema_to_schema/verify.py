@@ -40,7 +40,7 @@ from confiture.runner.threads import Task, Threads
 from confiture.schema_to_schema import follow, large_objects, sequences
 from confiture.schema_to_schema.keyless import off_until_cutover
 from confiture.schema_to_schema.outcomes import Result, TableResult
-from confiture.types import Activity, counted, short_names
+from confiture.types import Activity, counted, duration, short_names
 
 #: The checks after the rows, in the order in which they run and are reported.
 CHECKS = ("foreign_keys", "constraints", large_objects.CHECK, "sequences")
@@ -261,7 +261,8 @@ def refuse_older(context: Context, seconds: float) -> None:
     if age is not None and age > seconds and run is not None:
         raise Refused(
             "the verification is too old",
-            why=f"the last complete verification began {age:.0f} s ago, --max-verification-age is {seconds:.0f} s",
+            why=f"the last complete verification began {duration(age)} ago,"
+            f" --max-verification-age is {duration(seconds)}",
             fix=Naming(run.target_name).command("verify --again"),
         )
 

@@ -38,7 +38,7 @@ from confiture.status.facts import (
     VerificationReport,
     known,
 )
-from confiture.types import counted, shell_word
+from confiture.types import counted, duration, shell_word
 
 #: The beginnings of ``ended_why`` for a command that ended before it changed anything.
 _BEGUN_NOTHING = ("finished", "Refused", "UsageError", "FaultyInput")
@@ -179,7 +179,7 @@ def _of_switch(facts: Facts, runner: RunnerReport) -> Reasons:
         return [], []
     if runner.alive:
         late = facts.closing and facts.phase_seconds > CLOSING_TOO_LONG_SECONDS
-        return [], [f"the {facts.switching} has been closing for {facts.phase_seconds:.0f} s"] if late else []
+        return [], [f"the {facts.switching} has been closing for {duration(facts.phase_seconds)}"] if late else []
     stopped = f"the {facts.switching} is not finished: it stopped in phase {facts.phase.unqualified}"
     if facts.closing:
         closes, opens = ("source", "target") if facts.switching == "cutover" else ("target", "source")
@@ -195,14 +195,14 @@ def _of_absence(facts: Facts, runner: RunnerReport, left: str | None) -> Reasons
         return [], []
     dead = not runner.ended
     if dead and left is not None:
-        return [f"the runner is dead: silent for {runner.silent_seconds or 0:.0f} s with work left: {left}"], []
+        return [f"the runner is dead: silent for {duration(runner.silent_seconds or 0)} with work left: {left}"], []
     if dead and facts.switching is None:
-        return [], [f"{runner.command} was killed: its heartbeat is {runner.silent_seconds or 0:.0f} s old"]
+        return [], [f"{runner.command} was killed: its heartbeat is {duration(runner.silent_seconds or 0)} old"]
     if left is None:
         failed = _follow_failed(runner)
-        ended = f"follow ended {_ago(runner.absent_seconds)} ago: {for_people(runner.ended_why or '')}"
+        ended = f"follow ended {duration(runner.absent_seconds)} ago: {for_people(runner.ended_why or '')}"
         return [], [ended] if failed and facts.blocked is None else []
-    since = f"{runner.command} ended {_ago(runner.absent_seconds)} ago" if runner.command else "none has started"
+    since = f"{runner.command} ended {duration(runner.absent_seconds)} ago" if runner.command else "none has started"
     # The reason that blocks the run is in the same report.
     explained = runner.ended_why in (None, "finished") or facts.blocked is not None
     why = "" if explained else f": {for_people(runner.ended_why or '')}"
@@ -239,24 +239,17 @@ def _of_time(facts: Facts, runner: RunnerReport) -> list[str]:
     """States that have lasted for too long."""
     found = []
     if facts.paused_seconds is not None and facts.paused_seconds > PAUSED_TOO_LONG_SECONDS:
-        found.append(f"paused for {_ago(facts.paused_seconds)}")
+        found.append(f"paused for {duration(facts.paused_seconds)}")
     if facts.throttled[0] > THROTTLED_TOO_LONG_SECONDS:
-        found.append(f"throttled for {facts.throttled[0] / 60:.0f} min: {facts.throttled[1]}")
+        found.append(f"throttled for {duration(facts.throttled[0])}: {facts.throttled[1]}")
     if not facts.captured or not facts.planned or runner.alive:
         return found
     if facts.state != CUTOVER and facts.idle_seconds > UNAPPLIED_TOO_LONG_SECONDS:
-        found.append(f"no command has applied changes for {_ago(facts.idle_seconds)}: the source's log grows")
+        found.append(f"no command has applied changes for {duration(facts.idle_seconds)}: the source's log grows")
     reverse = facts.state == CUTOVER and facts.no_rollback is None and facts.switching is None
     if reverse and runner.absent_seconds > UNREVERSED_TOO_LONG_SECONDS:
-        found.append(f"no command has applied changes for {_ago(runner.absent_seconds)}: the target's log grows")
+        found.append(f"no command has applied changes for {duration(runner.absent_seconds)}: the target's log grows")
     return found
-
-
-def _ago(seconds: float) -> str:
-    """A duration as text."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
 
 
 # Leave alone, undo -----------------------------------------------------------------------------------
