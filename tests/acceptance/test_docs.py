@@ -177,6 +177,26 @@ def test_the_navigation_of_the_site_has_every_page() -> None:
     assert sorted(pages) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
 
 
+SERVICES = sorted((ROOT / "docs").glob("provider-*.md"))
+
+
+@pytest.mark.parametrize("page", SERVICES, ids=lambda page: page.stem)
+def test_each_fact_about_a_managed_service_has_a_source(page: Path) -> None:
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", page.read_text(encoding="utf-8"), re.M)
+    questions = re.findall(r"^\| ([^|]+) \| ", SERVICES[0].read_text(encoding="utf-8"), re.M)
+    assert [question for question, _, _ in rows] == questions
+    ours = ("switching the application",)  # advice of this project, which may have no source
+    for question, fact, source in rows:
+        if question not in ours:
+            assert (fact == "not stated") == (source == "not stated"), question
+        assert source == "not stated" or re.fullmatch(r"(\[[^]]+\]\(https://[^)]+\)(<br>)?)+", source), question
+
+
+def test_the_page_on_managed_services_lists_each_of_them() -> None:
+    overview = (ROOT / "docs" / "providers.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"\]\((provider-[\w-]+\.md)\) \|", overview)) == [page.name for page in SERVICES]
+
+
 @pytest.mark.parametrize("name", ["states", "run"])
 def test_the_dark_picture_differs_from_the_light_one_in_its_colours_only(name: str) -> None:
     light, dark = ((IMAGES / f"{name}-{theme}.svg").read_text(encoding="utf-8") for theme in ("light", "dark"))
