@@ -19,9 +19,9 @@ def is_done(tx: Transaction, run_id: uuid.UUID, phase: str, name: str) -> bool:
 
 
 def mark(tx: Transaction, run_id: uuid.UUID, phase: str, name: str, *, done: bool) -> None:
-    """Record that a step was begun or is done."""
+    """Record that a step was begun or is done. It began with this transaction, unless that was recorded before."""
     status = {"status": "done" if done else "begun", "done_at": func.clock_timestamp() if done else None}
-    statement = insert(step).values(run_id=run_id, phase=phase, name=name, **status)
+    statement = insert(step).values(run_id=run_id, phase=phase, name=name, begun_at=func.now(), **status)
     statement = statement.on_conflict_do_update(index_elements=["run_id", "phase", "name"], set_=status)
     tx.sa.execute(statement)
 

@@ -31,6 +31,7 @@ from confiture.postgres.session import Session, claiming
 from confiture.runner.context import POLL_SECONDS, Backends, Context, end_backends
 from confiture.runner.progress import Progress
 from confiture.runner.run_facts import RunFacts
+from confiture.runner.sampling import Sampler
 from confiture.states import CUTOVER
 from confiture.types import duration
 
@@ -142,6 +143,8 @@ def take(source: Session, target: Session, run: Run, command: str, say: Callable
 class _Heart(threading.Thread):
     """Renews the lease on a connection of its own, and looks whether the target's server accepts writes.
 
+    It takes a sample of the run after each beat.
+
     :param fills: whether the command may still fill the target.
     """
 
@@ -151,24 +154,30 @@ class _Heart(threading.Thread):
         self._context = context
         self._fills = fills
         self._end = threading.Event()
+        self._sampler = Sampler(self._session, context.run_id, context.epoch)
 
     def run(self) -> None:
         """Beat until ended; a lost lease is flagged, and a lost connection is opened again."""
         with self._session:
+            self._sampler.take()
             while not self._end.wait(leases.HEARTBEAT_SECONDS):
-                self.beat()
+                if self.beat():
+                    self._sampler.take()
+            if self._sampler.works:
+                self._sampler.take()
 
-    def beat(self) -> None:
-        """Renew the lease once."""
+    def beat(self) -> bool:
+        """Renew the lease once; whether the server has answered."""
         try:
             with self._session.transaction() as tx:
                 ours = leases.beat(tx, self._context.run_id, self._context.epoch)
                 self._context.refuses_writes = self._fills and read_only.by_server(tx)
             self._context.pulse = self._session.backend
         except (psycopg.Error, ConfitureError):
-            return  # if this continues, the lease expires by the database's clock
+            return False  # if this continues, the lease expires by the database's clock
         if not ours:
             self._context.lost.set()
+        return True
 
     def end(self) -> None:
         """Stop beating and wait for it."""
