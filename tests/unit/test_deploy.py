@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 import tomllib
 from configparser import RawConfigParser
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from typer.testing import CliRunner
 
@@ -26,46 +29,87 @@ def options_of(arguments: list[str]) -> set[str]:
     return set(re.findall(r"--[a-z-]+", shown.output))
 
 
-def unit() -> dict[str, str]:
+def unit(name: str) -> dict[str, str]:
     parser = RawConfigParser(strict=False)
     parser.optionxform = str  # type: ignore[assignment,method-assign]
-    parser.read(DEPLOY / "confiture-migrate.service")
+    parser.read(DEPLOY / f"confiture-{name}.service")
     return dict(parser["Service"])
 
 
-def job() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((DEPLOY / "kubernetes-job.yaml").read_text())
-    return found
+def job(name: str) -> dict[str, Any]:
+    """The specification of a Job, or that of the Jobs of a CronJob."""
+    found: dict[str, Any] = yaml.safe_load((DEPLOY / f"kubernetes-{name}.yaml").read_text())["spec"]
+    return dict(found.get("jobTemplate", {"spec": found})["spec"])
 
 
-def test_the_systemd_unit_calls_a_command_that_exists() -> None:
-    arguments = unit()["ExecStart"].split()
+UNITS = ("migrate", "follow")
+JOBS = ("job", "follow-job", "follow-cronjob")
+NEED_A_PERSON = {e.exit_code for e in (UsageError, Refused, Blocked, DataFailure)}
+
+
+def test_every_file_for_deployment_is_tested() -> None:
+    names = {f"confiture-{name}.service" for name in UNITS} | {f"kubernetes-{name}.yaml" for name in JOBS}
+    assert {path.name for path in DEPLOY.iterdir() if path.is_file()} == names
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_the_systemd_unit_calls_a_command_that_exists(name: str) -> None:
+    arguments = unit(name)["ExecStart"].split()
     assert {a for a in arguments if a.startswith("--")} <= options_of(arguments)
 
 
-def test_the_kubernetes_job_calls_a_command_that_exists() -> None:
-    (container,) = job()["spec"]["template"]["spec"]["containers"]
+@pytest.mark.parametrize("name", UNITS)
+def test_systemd_accepts_the_unit(name: str, tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    text = (DEPLOY / f"confiture-{name}.service").read_text()
+    copy = tmp_path / f"confiture-{name}.service"
+    copy.write_text(text.replace("/usr/local/bin/confiture", "/bin/true").replace("confiture-migrate.service", ""))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(copy)], capture_output=True, text=True, timeout=60, check=False
+    )
+    ours = [line for line in done.stderr.splitlines() if copy.name in line]
+    assert ours == [], done.stderr
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_the_kubernetes_job_calls_a_command_that_exists(name: str) -> None:
+    (container,) = job(name)["template"]["spec"]["containers"]
     arguments = [*container["command"], *container["args"]]
     assert {a for a in arguments if a.startswith("--")} <= options_of(arguments)
 
 
-def test_an_exit_code_that_needs_a_person_is_not_repeated() -> None:
-    need_a_person = {e.exit_code for e in (UsageError, Refused, Blocked, DataFailure)}
-    assert {int(c) for c in unit()["RestartPreventExitStatus"].split()} == need_a_person | {Held.exit_code}
-    rules = job()["spec"]["podFailurePolicy"]["rules"]
-    assert set(rules[0]["onExitCodes"]["values"]) == need_a_person
+@pytest.mark.parametrize("name", JOBS)
+def test_an_exit_code_that_needs_a_person_is_not_repeated(name: str) -> None:
+    codes = set(job(name)["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"])
+    # The CronJob repeats by itself what another command has prevented.
+    assert codes == NEED_A_PERSON | ({Held.exit_code} if name == "follow-cronjob" else set())
+
+
+def test_a_unit_repeats_what_needs_no_person() -> None:
+    codes = {name: {int(c) for c in unit(name)["RestartPreventExitStatus"].split()} for name in UNITS}
+    # `follow` waits for the end of a cutover; a second `migrate` is a mistake.
+    assert codes == {"migrate": NEED_A_PERSON | {Held.exit_code}, "follow": NEED_A_PERSON}
 
 
 def test_a_stopped_command_has_the_time_to_complete_its_chunks() -> None:
-    assert unit()["KillMode"] == "mixed"  # the workers are stopped by their runner
-    assert int(unit()["TimeoutStopSec"]) >= 30
-    assert job()["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= 30
-    assert job()["spec"]["parallelism"] == 1
+    for name in UNITS:
+        assert unit(name)["KillMode"] == "mixed"  # the workers are stopped by their runner
+        assert int(unit(name)["TimeoutStopSec"]) >= 30
+    for name in JOBS:
+        assert job(name)["template"]["spec"]["terminationGracePeriodSeconds"] >= 30
 
 
-def test_the_page_on_jobs_names_both_units() -> None:
-    page = (DEPLOY.parent / "docs/parallel.md").read_text()
-    assert re.search(r"`deploy/` contains a systemd unit and a Kubernetes Job", page)
+def test_kubernetes_starts_one_runner_at_a_time() -> None:
+    assert job("job")["parallelism"] == job("follow-job")["parallelism"] == 1
+    cron = yaml.safe_load((DEPLOY / "kubernetes-follow-cronjob.yaml").read_text())["spec"]
+    assert cron["concurrencyPolicy"] == "Forbid"
+
+
+def test_the_page_on_jobs_names_every_unit() -> None:
+    page = (ROOT / "docs/parallel.md").read_text()
+    for path in DEPLOY.iterdir():
+        assert not path.is_file() or f"`{path.name}`" in page
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -90,11 +134,12 @@ def test_the_image_is_built_in_two_stages_on_a_base_pinned_by_its_digest() -> No
     assert f"useradd --uid {last_stage()['USER'].partition(':')[0]} " in last_stage()["RUN"]
 
 
-def test_the_image_runs_as_the_user_of_the_kubernetes_job() -> None:
+def test_the_image_runs_as_the_user_of_the_kubernetes_jobs() -> None:
     user, _, group = last_stage()["USER"].partition(":")
     assert user == group != "0"
-    context = job()["spec"]["template"]["spec"]["securityContext"]
-    assert context == {"runAsNonRoot": True, "runAsUser": int(user)}
+    for name in JOBS:
+        context = job(name)["template"]["spec"]["securityContext"]
+        assert context == {"runAsNonRoot": True, "runAsUser": int(user)}
 
 
 def test_the_image_runs_the_command_without_a_shell() -> None:
