@@ -9,6 +9,7 @@ FROM ${PYTHON} AS build
 ARG EXTRAS=""
 WORKDIR /build
 COPY pyproject.toml README.md LICENSE ./
+COPY man man
 COPY migrations_state migrations_state
 COPY src src
 RUN python -m venv --without-pip /opt/confiture \

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types check docs bench gate mutants minimum versions audit clean
+.PHONY: demo test lint types check docs man bench gate mutants minimum versions audit clean
 
 demo: $(VENV)/.demo
 	$(BIN)/confiture demo
@@ -26,6 +26,10 @@ check: lint types test
 # The pages of docs/ as a site in site/; a link that leads nowhere is an error.
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# The manual page, from the commands and their options; run it after a change to them.
+man: $(READY)
+	$(BIN)/python docs/generate_man.py
 
 $(VENV)/.docs: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shlex
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
@@ -143,14 +145,32 @@ def test_the_commands_of_the_readme_s_session_print_its_lines(databases: Databas
                 assert words(line) in printed, f"{command}: {line}\n{done.stdout}\n{done.stderr}"
 
 
-def generator() -> ModuleType:
-    """The module that draws the state diagram, which is also the hook of the site."""
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+def generator(name: str = "generate") -> ModuleType:
+    """A module of ``docs/``: by default the one that draws the state diagram, which is also the hook of the site."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     generate = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generate)
     return generate
+
+
+def test_the_manual_page_matches_the_commands() -> None:
+    manual = generator("generate_man")
+    assert manual.page() == manual.PAGE.read_text(encoding="ascii"), "run: python docs/generate_man.py"
+
+
+def test_man_prints_the_manual_page_without_a_warning() -> None:
+    if shutil.which("man") is None:
+        pytest.skip("man is not installed")
+    done = subprocess.run(
+        ["man", "--warnings", "-E", "UTF-8", "-l", str(ROOT / "man/confiture.1")],
+        env={**os.environ, "LC_ALL": "C.UTF-8", "MANWIDTH": "80"},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    for path in LEAVES:
+        assert f"confiture {' '.join(path)}" in done.stdout
 
 
 def test_the_state_diagram_matches_the_states() -> None:

@@ -86,11 +86,12 @@ def test_the_wheel_contains_the_package_and_the_control_schema(wheel: Path) -> N
     assert control, "the control schema has moved"
     carried = set(zipfile.ZipFile(wheel).namelist())
     assert wanted | control <= carried
+    assert any(name.endswith(".data/data/share/man/man1/confiture.1") for name in carried)
 
 
 def test_the_wheel_contains_nothing_else(wheel: Path) -> None:
     roots = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
-    assert {root for root in roots if not root.endswith(".dist-info")} == {"confiture"}
+    assert {root for root in roots if not root.endswith((".dist-info", ".data"))} == {"confiture"}
 
 
 def test_an_installed_wheel_runs_without_the_repository(installed: Path, tmp_path: Path) -> None:
@@ -177,3 +178,5 @@ def test_pipx_and_uv_install_the_command(wheel: Path, installer: str, tmp_path: 
         pytest.skip(f"{installer} reaches no index of packages: {done.stderr.strip()[-200:]}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert run_confiture(tmp_path / "bin", "--version", cwd=tmp_path).startswith("confiture ")
+    manual = {"pipx": "man/man1/confiture.1", "uv tool": "tools/confiture/share/man/man1/confiture.1"}[installer]
+    assert (tmp_path / manual).read_text() == (ROOT / "man/confiture.1").read_text()

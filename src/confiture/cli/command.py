@@ -63,7 +63,8 @@ def _metavar(option: Any, context: Any) -> str:
     return _METAVARS.get(element, shown if "|" in shown else element.upper())
 
 
-def _records(command: Any, context: Any, kind: str) -> Iterator[tuple[str, str]]:
+def records(command: Any, context: Any, kind: str) -> Iterator[tuple[str, str]]:
+    """The arguments or the options of a command, as its help prints them: each with its text."""
     for option in command.get_params(context):
         if option.param_type_name != kind:
             continue
@@ -86,7 +87,7 @@ class Command(TyperCommand):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """The arguments and options, each option with the kind of its value."""
         for title, kind in (("Arguments", "argument"), ("Options", "option")):
-            if found := list(_records(self, ctx, kind)):
+            if found := list(records(self, ctx, kind)):
                 with formatter.section(title):
                     formatter.write_dl(found)
 
