@@ -19,6 +19,7 @@ from confiture import commands
 from confiture.errors import CutoverAborted
 from confiture.render import rehearsal as render
 from confiture.schema_to_schema.outcomes import Limits, Rehearsal
+from confiture.status.report import report
 from conftest import ROOT
 from live import LiveRun
 from projects import OLD, Project, error
@@ -158,6 +159,10 @@ def test_live_rehearsal_changes_nothing_and_blocks_no_writer(live: LiveRun) -> N
     assert [p["name"] for p in recorded["parts"]] == [p.name for p in found.parts]
     assert (recorded["seconds"], recorded["limit"], recorded["problem"]) == (found.seconds, 5.0, None)
     assert {b["application_name"] for b in recorded["blockers"]} == {"the app", "a vacuum"}
+    status = report(live.target.conninfo, live.project).runs[0]
+    assert status.rehearsal is not None
+    assert status.rehearsal["seconds"] == found.seconds
+    assert status.write_pause is None
     assert "waits" not in json.dumps(recorded), "a statement shows values"
     live.cutover()
     (pause,) = events(live.target, "write pause")
@@ -175,6 +180,10 @@ def test_live_rehearsal_changes_nothing_and_blocks_no_writer(live: LiveRun) -> N
     assert seconds_of(pause) == pytest.approx(pause["seconds"], abs=1e-5)
     assert 0 < pause["seconds"] < pause["limit"] == 5.0
     assert pause["complete"]
+    status = report(live.target.conninfo, live.project).runs[0]
+    assert status.write_pause is not None
+    assert status.write_pause["seconds"] == pause["seconds"]
+    assert status.write_pause["parts"] == pause["parts"]
 
 
 def test_session_that_blocks_the_lock_is_the_problem_of_a_rehearsal(live: LiveRun) -> None:

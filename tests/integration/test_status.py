@@ -169,6 +169,8 @@ def test_differences_are_critical(move: Move) -> None:
     run = move.report().runs[0]
     assert run.severity == Severity.CRITICAL
     assert (run.verification["status"], run.verification["differences"]) == ("different", 1)
+    assert (run.verification["rows_compared"], run.verification["rows_to_compare"]) == (90, 90)
+    assert (run.tables[0].rows_compared, run.tables[0].differences) == (90, 1)
 
 
 def test_a_named_database_without_a_journal_is_unknown(database: TestDatabase, tmp_path: Path) -> None:
@@ -383,6 +385,8 @@ def test_a_killed_verification_is_interrupted(move: Move) -> None:
     move.step("verify", check=-9, failpoint="verify.before_commit")
     run = move.run()
     assert run.verification["status"] == "interrupted"
+    assert run.verification["rows_compared"] < run.verification["rows_to_compare"] == 90
+    assert "Verify  interrupted, 0.0 % of the rows compared" in render.text(move.report())
     assert run.severity == Severity.CRITICAL
     assert "schema-to-schema verify " in run.next["command"]
 
@@ -477,6 +481,9 @@ def test_status_reports_a_rollback_until_the_next_cutover(move: Move, tmp_path: 
     assert [c.split()[3] for c in commands] == ["cleanup", "follow", "rollback"]
     assert run.rolled_back_at is None
     assert run.undo.startswith("rollback")
+    assert run.changes["passes"] is not None
+    assert run.changes["passes"] > 0
+    assert (run.rehearsal, run.write_pause is not None and run.write_pause["command"]) == (None, "cutover")
     move.paste(commands[2], tmp_path / "elsewhere")
     for step in ("verify", "cutover"):
         run = move.run()

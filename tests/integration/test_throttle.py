@@ -306,7 +306,9 @@ def test_the_copy_waits_until_a_lagging_standby_has_caught_up(
         running = start(forks, move, "--max-replica-lag", "0.5")
         running.until_said("throttled: replica lag ")
         assert "> 0.5 s (far of the " in running.err.read_text()
-        assert status_of(move).throttle["reason"].startswith("replica lag ")
+        status = status_of(move)
+        assert status.throttle["reason"].startswith("replica lag ")
+        assert [(r["name"], r["lag_seconds"] > 0.5) for r in status.replicas] == [("far", True)]
         assert copied(move) == 0
     running.until_said("throttle ended")
     assert_finishes(move, running)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
@@ -14,7 +15,7 @@ from prometheus_client.samples import Sample
 from confiture.journal.model import TablePhase
 from confiture.render.metrics import exposition
 from confiture.states import STATES, CutoverPhase
-from confiture.status.facts import Report, RunReport, Severity
+from confiture.status.facts import PauseReport, Report, RunReport, Severity
 from conftest import ROOT
 from reported import NOW, RUN, TABLE
 
@@ -104,6 +105,24 @@ def test_a_switch_is_unfinished_between_its_quiet_phases() -> None:
         (CutoverPhase.DONE, 0),
     ):
         assert value(replace(RUN, cutover_phase=phase), "confiture_switch_unfinished") == unfinished
+
+
+def test_a_rehearsal_has_metrics_until_the_next_switch() -> None:
+    """Otherwise the alert on a rehearsed pause would remain after the cutover."""
+    rehearsal: PauseReport = {
+        "at": NOW,
+        "command": "cutover",
+        "seconds": 6.5,
+        "limit": 5.0,
+        "complete": True,
+        "problem": "the write pause would exceed --max-write-pause",
+        "parts": [],
+    }
+    run = replace(RUN, rehearsal=rehearsal)
+    names = ("rehearsed_pause_seconds", "rehearsed_pause_limit_seconds", "rehearsal_passed", "write_pause_seconds")
+    assert [value(run, f"confiture_{name}") for name in names] == [6.5, 5.0, 0, None]
+    done = replace(run, write_pause={**rehearsal, "at": NOW + timedelta(seconds=9), "seconds": 0.7})
+    assert [value(done, f"confiture_{name}") for name in names] == [None, None, None, 0.7]
 
 
 def test_a_report_without_runs_has_its_severity() -> None:

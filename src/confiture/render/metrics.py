@@ -1,13 +1,14 @@
 """The status report as metrics, in the exposition of prometheus-client. ``docs/metrics.md`` describes each metric.
 
-A label names a run or a table. A state is a StateSet and never a label of another metric, so that a change of state
-starts no new series. A value that is not known has no sample.
+A label names a run, a table or a standby. A state is a StateSet and never a label of another metric: a change of
+state starts no new series. A value that is not known has no sample.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Generic, TypeVar, get_args
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -18,7 +19,15 @@ from prometheus_client.registry import Collector
 from confiture.copy.throttle import REASONS, kind_of
 from confiture.journal.model import TablePhase
 from confiture.states import FINAL, STATES, Served
-from confiture.status.facts import Report, RunReport, Severity, TableReport, VerificationStatus
+from confiture.status.facts import (
+    PauseReport,
+    ReplicaReport,
+    Report,
+    RunReport,
+    Severity,
+    TableReport,
+    VerificationStatus,
+)
 from confiture.status.severity import QUIET_PHASES
 from confiture.types import visible
 
@@ -26,6 +35,7 @@ T = TypeVar("T")
 
 _RUN = ("run", "source", "target")
 _TABLE = (*_RUN, "table")
+_REPLICA = (*_RUN, "standby")
 _SEVERITIES = tuple(severity.name for severity in Severity)
 _RUNNER = ("none", "alive", "ended", "dead")
 
@@ -66,7 +76,7 @@ def _with_exact_integers(printed: str, families: Iterable[Metric]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Number(Generic[T]):
-    """A number of each run or table.
+    """A number of each run, table or standby.
 
     :ivar of: the value; None where it is not known.
     :ivar counter: whether it only grows.
@@ -117,9 +127,11 @@ def _families(report: Report) -> Iterator[Metric]:
     whole = (((), report),)
     runs = tuple(((run.id, visible(run.source), visible(run.target)), run) for run in report.runs)
     tables = tuple(((*labels, visible(table.target)), table) for labels, run in runs for table in run.tables)
+    replicas = tuple(((*labels, visible(one["name"])), one) for labels, run in runs for one in run.replicas)
     yield from (metric.family((), whole) for metric in _OF_REPORT)
     yield from (metric.family(_RUN, runs) for metric in _OF_RUN)
     yield from (metric.family(_TABLE, tables) for metric in _OF_TABLE)
+    yield from (metric.family(_REPLICA, replicas) for metric in _OF_REPLICA)
 
 
 def _runner(run: RunReport) -> str:
@@ -134,7 +146,17 @@ def _heartbeat_age(run: RunReport) -> float | None:
 
 
 def _eta(run: RunReport) -> float | None:
-    return None if run.progress.eta is None else int(run.progress.eta.timestamp())
+    return _seconds(run.progress.eta)
+
+
+def _seconds(at: datetime | None) -> int | None:
+    return None if at is None else int(at.timestamp())
+
+
+def _rehearsal(run: RunReport) -> PauseReport | None:
+    """The last rehearsal; None when a cutover or rollback followed it."""
+    done = run.write_pause is not None and run.rehearsal is not None and run.rehearsal["at"] < run.write_pause["at"]
+    return None if done else run.rehearsal
 
 
 def _switching(run: RunReport) -> int:
@@ -197,6 +219,7 @@ _OF_RUN: tuple[_Number[RunReport] | _State[RunReport], ...] = (
         "Chunks of which the copy failed",
         lambda run: sum(table.failed_chunks for table in run.tables),
     ),
+    _Number("confiture_catchup_passes", "Passes of catch-up", lambda run: run.changes["passes"], counter=True),
     _Number(
         "confiture_changes_applied_rows", "Rows of changes applied", lambda run: run.changes["applied"], counter=True
     ),
@@ -212,6 +235,16 @@ _OF_RUN: tuple[_Number[RunReport] | _State[RunReport], ...] = (
         "confiture_backlog_measured_age_seconds",
         "Since the backlog was measured",
         lambda run: run.changes["measured_seconds"],
+    ),
+    _Number(
+        "confiture_rows_compared",
+        "Rows of the source that the last verification has compared",
+        lambda run: run.verification["rows_compared"],
+    ),
+    _Number(
+        "confiture_rows_to_compare",
+        "Rows that it has to compare, by the copy's count",
+        lambda run: run.verification["rows_to_compare"],
     ),
     _Number(
         "confiture_differences",
@@ -232,6 +265,26 @@ _OF_RUN: tuple[_Number[RunReport] | _State[RunReport], ...] = (
     _Number("confiture_lock_waits", "Sessions of the run that wait for a lock", lambda run: run.locks["we_wait"]),
     _Number("confiture_errors", "Errors of the last 24 hours", lambda run: len(run.errors)),
     _Number("confiture_switch_unfinished", "1 from the beginning to the end of a cutover or rollback", _switching),
+    _Number(
+        "confiture_write_pause_seconds",
+        "The write pause of the last cutover or rollback",
+        lambda run: run.write_pause and run.write_pause["seconds"],
+    ),
+    _Number(
+        "confiture_rehearsed_pause_seconds",
+        "The write pause that the last rehearsal expects, unless a cutover or rollback followed",
+        lambda run: (expected := _rehearsal(run)) and expected["seconds"],
+    ),
+    _Number(
+        "confiture_rehearsed_pause_limit_seconds",
+        "The --max-write-pause of that rehearsal",
+        lambda run: (expected := _rehearsal(run)) and expected["limit"],
+    ),
+    _Number(
+        "confiture_rehearsal_passed",
+        "1 when that rehearsal found nothing that would abort a switch",
+        lambda run: (expected := _rehearsal(run)) and int(expected["problem"] is None),
+    ),
 )
 
 _OF_TABLE: tuple[_Number[TableReport] | _State[TableReport], ...] = (
@@ -246,5 +299,33 @@ _OF_TABLE: tuple[_Number[TableReport] | _State[TableReport], ...] = (
         "confiture_table_failed_chunks",
         "Chunks of the table of which the copy failed",
         lambda table: table.failed_chunks,
+    ),
+    _Number(
+        "confiture_table_rows_per_second",
+        "Rows of the table copied a second, over the last ten minutes",
+        lambda table: table.rows_per_second,
+    ),
+    _Number(
+        "confiture_table_eta_timestamp_seconds",
+        "When the copy of the table is expected to end",
+        lambda table: _seconds(table.eta),
+    ),
+    _Number(
+        "confiture_table_rows_compared",
+        "Rows of the source that the last verification has compared",
+        lambda table: table.rows_compared,
+    ),
+    _Number(
+        "confiture_table_differences",
+        "Differences that the last verification found",
+        lambda table: table.differences,
+    ),
+)
+
+_OF_REPLICA: tuple[_Number[ReplicaReport], ...] = (
+    _Number(
+        "confiture_replica_lag_seconds",
+        "How far a standby of the target's server is behind",
+        lambda replica: replica["lag_seconds"],
     ),
 )

@@ -19,6 +19,7 @@ from confiture.status.facts import (
     Severity,
     SourceReport,
     TableReport,
+    percent,
 )
 from confiture.types import abbreviated, counted, duration, in_plain_words, without_public
 
@@ -308,7 +309,10 @@ def verification(run: RunReport) -> str:
     stale = ", stale" if of["stale"] else ""
     age = of["last_complete_seconds"]
     complete = f", last complete {duration(age)} ago" if age is not None else ""
-    return f"{of['status']}{checked}{found}{stale}{complete}"
+    compared = ""
+    if of["status"] in ("running", "interrupted"):
+        compared = f", {percent(of['rows_compared'], of['rows_to_compare']):.1f} % of the rows compared"
+    return f"{of['status']}{compared}{checked}{found}{stale}{complete}"
 
 
 def _errors(run: RunReport) -> list[str]:

@@ -109,7 +109,7 @@ ORDER BY a.query_start, a.pid
 -- The last attempt, but for a repetition under the cutover's lock that was interrupted; stale when rows were copied, the
 -- plan was changed or this server was started after its verdict, or a command was refused because of it, as the source's
 -- server had been restarted. With the tables in which rows differ.
-SELECT v.verdict, v.ended_at AS checked_at,
+SELECT v.number, v.verdict, v.ended_at AS checked_at,
        v.ended_at IS NOT NULL AND (v.plan_hash IS DISTINCT FROM r.plan_hash OR EXISTS (
            SELECT FROM confiture.chunk c WHERE c.run_id = r.id AND c.done_at > v.ended_at)
            OR NOT pg_is_in_recovery() AND v.ended_at < pg_postmaster_start_time()
@@ -158,4 +158,19 @@ SELECT (SELECT count(*)::int FROM pg_stat_activity a WHERE a.wait_event_type = '
 
 -- name: changes
 -- Passes of catch-up, and how far behind the source the target was when last measured.
-SELECT c.rows AS applied, c.backlog, c.oldest AS oldest_seconds FROM confiture.catchup c WHERE c.run_id = %(run)s
+SELECT c."pass" AS passes, c.rows AS applied, c.backlog, c.oldest AS oldest_seconds FROM confiture.catchup c WHERE c.run_id = %(run)s
+
+-- name: compared
+-- For each table of a verification: rows of the source that were compared, and differences.
+SELECT subject, sum(rows)::bigint AS rows, sum(differences)::int AS differences FROM (
+    SELECT subject, sum(source_rows) AS rows, 0 AS differences FROM confiture.verified_unit
+    WHERE run_id = %(run)s AND verification = %(number)s AND check_name = 'rows' GROUP BY 1
+    UNION ALL
+    SELECT subject, 0, count(*) FROM confiture.difference
+    WHERE run_id = %(run)s AND verification = %(number)s AND check_name = 'rows' GROUP BY 1) w
+GROUP BY 1
+
+-- name: pauses
+-- The last rehearsal, and the write pause of the last cutover or rollback.
+SELECT DISTINCT ON (kind) kind, at, detail FROM confiture.event
+WHERE run_id = %(run)s AND kind IN ('rehearsed', 'write pause') ORDER BY kind, id DESC

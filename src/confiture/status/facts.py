@@ -75,6 +75,10 @@ class TableReport:
     :ivar checkpoint: the last key of the last chunk that is done; None before the first.
     :ivar attempts: the highest number of attempts of a chunk.
     :ivar rebuilt: indexes and constraints that are restored, of ``to_rebuild``.
+    :ivar rows_per_second: over the last ten minutes; None while no rows are copied.
+    :ivar eta: None while there is no reliable estimate.
+    :ivar rows_compared: rows of the source, by the last verification.
+    :ivar differences: that the last verification found.
     """
 
     source: str
@@ -90,6 +94,10 @@ class TableReport:
     last_error: str | None
     rebuilt: Count
     to_rebuild: Count
+    rows_per_second: float | None = None
+    eta: datetime | None = None
+    rows_compared: Count = 0
+    differences: Count = 0
 
     @property
     def percent(self) -> float:
@@ -139,12 +147,14 @@ class ThrottleReport(TypedDict):
 class ChangesReport(TypedDict):
     """The changes that were applied, and those that waited at the last pass.
 
+    :ivar passes: catch-up passes; null before the first, like ``applied``.
     :ivar applied: rows.
     :ivar backlog: log rows that waited.
     :ivar measured_seconds: since then; the backlog grows while no command applies changes.
     """
 
     captured: bool
+    passes: int | None
     applied: int | None
     backlog: int | None
     oldest_seconds: float | None
@@ -169,6 +179,8 @@ class VerificationReport(TypedDict):
     """The last verification.
 
     :ivar stale: whether rows or the plan changed since.
+    :ivar rows_compared: rows of the source.
+    :ivar rows_to_compare: rows that were copied; the source may have more or fewer by now.
     :ivar last_complete_at: when the last complete verification began; every row has been compared since.
     :ivar last_complete_seconds: seconds since then, by the target's clock.
     """
@@ -177,8 +189,47 @@ class VerificationReport(TypedDict):
     checked_at: datetime | None
     stale: bool
     differences: Count
+    rows_compared: Count
+    rows_to_compare: Count
     last_complete_at: datetime | None
     last_complete_seconds: float | None
+
+
+class PartReport(TypedDict):
+    """A part of a write pause."""
+
+    name: str
+    seconds: float
+
+
+class PauseReport(TypedDict):
+    """The write pause of a cutover or rollback, as rehearsed or as measured.
+
+    :ivar at: when it was recorded.
+    :ivar command: ``cutover`` or ``rollback``.
+    :ivar seconds: expected, or measured.
+    :ivar limit: ``--max-write-pause`` in seconds; null where the application was stopped.
+    :ivar complete: whether every part was measured. When it was not, a measured pause was at most as long.
+    :ivar problem: why a rehearsed command would have been aborted; else null.
+    """
+
+    at: datetime
+    command: str
+    seconds: float
+    limit: float | None
+    complete: bool
+    problem: str | None
+    parts: list[PartReport]
+
+
+class ReplicaReport(TypedDict):
+    """A standby that is connected to the target's server.
+
+    :ivar name: its ``application_name``; of several that have the same, the one that is furthest behind.
+    """
+
+    name: str
+    lag_seconds: float
 
 
 class RollbackReport(TypedDict):
@@ -259,6 +310,9 @@ class RunReport:
     :ivar restarts: the number of takeovers from a runner that had died.
     :ivar stale_views: materialized views of the target that are not refreshed since the cutover.
     :ivar errors: the newest first.
+    :ivar replicas: empty where the role may not see them.
+    :ivar rehearsal: the last one; null before the first.
+    :ivar write_pause: of the last cutover or rollback; null before the first.
     """
 
     id: ShortId
@@ -292,6 +346,9 @@ class RunReport:
     next: NextReport
     server: ServerReport
     source_server: SourceReport
+    replicas: tuple[ReplicaReport, ...] = ()
+    rehearsal: PauseReport | None = None
+    write_pause: PauseReport | None = None
 
 
 class StatusDocument(TypedDict):

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TypedDict
 from uuid import UUID
 
 import psycopg
@@ -20,6 +21,7 @@ from psycopg.rows import dict_row
 from confiture import config
 from confiture.capture import write_block
 from confiture.config import Database
+from confiture.copy.throttle import Replica
 from confiture.copy.throttle import from_json as throttle_from_json
 from confiture.errors import CannotConnect, ConfitureError, Refused, UsageError
 from confiture.journal import schema
@@ -34,7 +36,9 @@ from confiture.status.facts import (
     ChangesReport,
     ErrorReport,
     LocksReport,
+    PauseReport,
     ProgressReport,
+    ReplicaReport,
     Report,
     RunnerReport,
     RunReport,
@@ -197,14 +201,15 @@ def _run(tx: Transaction, row: Json, now: datetime, server: ServerReport, named:
     run = row["id"]
     runner_row = next(iter(_rows(tx, "runner", run=run)), None)
     table_rows = _rows(tx, "tables", run=run)
-    tables = _tables(table_rows, _rows(tx, "rebuilding", run=run))
     runner = _runner(runner_row, row["age"])
-    verification, differing = _verification(next(iter(_rows(tx, "verification", run=run)), None), runner)
     paused = tx.pg.execute(load("status.sql")["paused"], {"run": run}).fetchone()
-    progress = _progress(table_rows if runner.alive and not paused else (), tables, now)
-    throttle, throttled_seconds = _throttle(tx, run, waits=runner.alive and not paused)
-    waited = (throttled_seconds, throttle["reason"])
-    facts = facts_of(row, paused_seconds=paused[0] if paused else None, throttled=waited, differing=differing)
+    attempt = next(iter(_rows(tx, "verification", run=run)), None)
+    tables = _compared(tx, run, attempt, _tables(table_rows, _rows(tx, "rebuilding", run=run)))
+    verification, differing = _verification(attempt, tables, runner)
+    copying = table_rows if runner.alive and not paused else ()
+    progress, tables = _progress(copying, tables, now), _with_rates(copying, tables, now)
+    throttle, waited = _throttle(tx, run, waits=runner.alive and not paused)
+    facts = facts_of(row, paused_seconds=paused and paused[0], throttled=waited, differing=differing)
     if facts.closing:
         facts = replace(facts, target_closed=_target_closed(tx, f"confiture_{run.hex[:8]}"))
     severity, reasons = judge(facts, runner, tables, verification)
@@ -240,6 +245,7 @@ def _run(tx: Transaction, row: Json, now: datetime, server: ServerReport, named:
         next=next_step(facts, runner, tables, verification, named),
         server=server,
         source_server=_source(row, project),
+        **_measured(tx, run),
     )
 
 
@@ -330,15 +336,93 @@ def _checkpoint(row: Json) -> str | None:
 
 def _progress(rows: Sequence[Json], tables: Sequence[TableReport], now: datetime) -> ProgressReport:
     done, total = sum(t.rows_done for t in tables), sum(t.rows_total for t in tables)
+    rate = _rate(rows, now)
+    share = percent(done, total) if tables else 0.0
+    return ProgressReport(
+        done, total, any(t.total_is_estimate for t in tables), share, rate, _eta(done, total, rate, now)
+    )
+
+
+def _rate(rows: Sequence[Json], now: datetime) -> float | None:
+    """Rows a second that were copied of tables in the last ten minutes; None without any."""
     recent = sum(r["recent"] for r in rows)
     began = min((r["first_recent"] for r in rows if r["first_recent"] is not None), default=None)
-    rate = recent / max((now - began).total_seconds(), 0.001) if began is not None and recent else None
-    share = percent(done, total) if tables else 0.0
-    eta = now + timedelta(seconds=(total - done) / rate) if rate and ETA_FROM_PERCENT <= share < 100 else None
-    return ProgressReport(done, total, any(t.total_is_estimate for t in tables), share, rate, eta)
+    return recent / max((now - began).total_seconds(), 0.001) if began is not None and recent else None
 
 
-def _verification(row: Json | None, runner: RunnerReport) -> tuple[VerificationReport, tuple[str, ...]]:
+def _eta(done: int, total: int, rate: float | None, now: datetime) -> datetime | None:
+    reliable = rate and ETA_FROM_PERCENT <= percent(done, total) < 100
+    return now + timedelta(seconds=(total - done) / rate) if rate and reliable else None
+
+
+def _with_rates(rows: Sequence[Json], tables: Sequence[TableReport], now: datetime) -> tuple[TableReport, ...]:
+    """The tables, those that are being copied with their rate and their expected end."""
+    rates = {row["target"]: _rate([row], now) for row in rows}
+    return tuple(
+        replace(t, rows_per_second=rates[t.target], eta=_eta(t.rows_done, t.rows_total, rates[t.target], now))
+        if t.phase is TablePhase.COPYING and t.target in rates
+        else t
+        for t in tables
+    )
+
+
+def _compared(
+    tx: Transaction, run: UUID, attempt: Json | None, tables: Sequence[TableReport]
+) -> tuple[TableReport, ...]:
+    """The tables with what the last verification has compared of them."""
+    if attempt is None:
+        return tuple(tables)
+    found = {row["subject"]: row for row in _rows(tx, "compared", run=run, number=attempt["number"])}
+    return tuple(
+        replace(t, rows_compared=found[t.target]["rows"], differences=found[t.target]["differences"])
+        if t.target in found
+        else t
+        for t in tables
+    )
+
+
+def _replicas(tx: Transaction) -> tuple[ReplicaReport, ...]:
+    """The standbys of the target's server by name."""
+    with tx.pg.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(load("replicas.sql")["connected"]).fetchall()
+    lags: dict[str, float] = {}
+    for row in rows:
+        if not row["hidden"]:
+            lag = Replica(row["name"], "target", row["clock"], row["behind"]).lag
+            lags[row["name"]] = max(lag, lags.get(row["name"], 0.0))
+    return tuple({"name": name, "lag_seconds": lag} for name, lag in lags.items())
+
+
+class _Measured(TypedDict):
+    replicas: tuple[ReplicaReport, ...]
+    rehearsal: PauseReport | None
+    write_pause: PauseReport | None
+
+
+def _measured(tx: Transaction, run: UUID) -> _Measured:
+    found = {row["kind"]: _pause(row["at"], row["detail"]) for row in _rows(tx, "pauses", run=run)}
+    return {
+        "replicas": _replicas(tx),
+        "rehearsal": found.get("rehearsed"),
+        "write_pause": found.get("write pause"),
+    }
+
+
+def _pause(at: datetime, detail: Json) -> PauseReport:
+    return {
+        "at": at,
+        "command": detail["command"],
+        "seconds": detail["seconds"],
+        "limit": detail["limit"],
+        "complete": detail["complete"],
+        "problem": detail.get("problem"),
+        "parts": detail["parts"],
+    }
+
+
+def _verification(
+    row: Json | None, tables: Sequence[TableReport], runner: RunnerReport
+) -> tuple[VerificationReport, tuple[str, ...]]:
     """The last verification, and the target tables in which it found rows that differ."""
     if row is None:
         return {
@@ -346,6 +430,8 @@ def _verification(row: Json | None, runner: RunnerReport) -> tuple[VerificationR
             "checked_at": None,
             "stale": False,
             "differences": 0,
+            "rows_compared": 0,
+            "rows_to_compare": 0,
             "last_complete_at": None,
             "last_complete_seconds": None,
         }, ()
@@ -354,6 +440,8 @@ def _verification(row: Json | None, runner: RunnerReport) -> tuple[VerificationR
         "checked_at": row["checked_at"],
         "stale": bool(row["stale"]),
         "differences": row["differences"],
+        "rows_compared": sum(t.rows_compared for t in tables),
+        "rows_to_compare": sum(t.rows_done for t in tables),
         "last_complete_at": row["last_complete_at"],
         "last_complete_seconds": row["last_complete_seconds"],
     }
@@ -364,6 +452,7 @@ def _changes(row: Json, measured: Json | None) -> ChangesReport:
     of = measured or {}
     return {
         "captured": row["captured"],
+        "passes": of.get("passes"),
         "applied": of.get("applied"),
         "backlog": of.get("backlog"),
         "oldest_seconds": of.get("oldest_seconds"),
@@ -380,8 +469,8 @@ def _error(row: Json) -> ErrorReport:
     return {"at": row["at"], "kind": row["kind"], "text": for_people(row["text"])}
 
 
-def _throttle(tx: Transaction, run: UUID, *, waits: bool) -> tuple[ThrottleReport, float]:
-    """Whether a limit slows the copy down, the limits, and the seconds since then.
+def _throttle(tx: Transaction, run: UUID, *, waits: bool) -> tuple[ThrottleReport, tuple[float, str | None]]:
+    """Whether a limit slows the copy down, the limits, and the seconds since then with the reason.
 
     :param waits: False when no command is running or it is paused.
     """
@@ -389,5 +478,6 @@ def _throttle(tx: Transaction, run: UUID, *, waits: bool) -> tuple[ThrottleRepor
     stored = [row["detail"] for row in _rows(tx, "limits", run=run)]
     limits = throttle_from_json(stored[0] if stored else {}).as_json()
     if held is None or held["reason"] is None:
-        return {"active": False, "reason": None, "since": None, "limits": limits}, 0.0
-    return {"active": True, "reason": held["reason"], "since": held["since"], "limits": limits}, held["seconds"]
+        return {"active": False, "reason": None, "since": None, "limits": limits}, (0.0, None)
+    reason = held["reason"]
+    return {"active": True, "reason": reason, "since": held["since"], "limits": limits}, (held["seconds"], reason)
