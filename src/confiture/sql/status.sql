@@ -95,6 +95,7 @@ FROM confiture.deferred_object WHERE run_id = %(run)s AND kind IN ('index', 'con
 -- its name is read from the statement. A role sees the sessions of the roles that it has; the others report nothing.
 SELECT substring(a.query FROM '(?:^CREATE (?:UNIQUE )?INDEX|ADD CONSTRAINT) ("(?:[^"]|"")+"|[^ ]+) ') AS name,
        format('%%I.%%I', n.nspname, c.relname) AS "table", split_part(p.phase, ': ', -1) AS phase,
+       coalesce(a.xact_start, clock_timestamp()) AS began,
        least(CASE WHEN p.phase LIKE '%%: scanning table' THEN 100.0 * p.blocks_done / nullif(p.blocks_total, 0)
                   WHEN p.phase LIKE '%%: loading tuples in tree' THEN 100.0 * p.tuples_done / nullif(p.tuples_total, 0)
              END, 100)::float8 AS percent
