@@ -119,6 +119,9 @@ def seconds(text: str) -> float:
     return found
 
 
+NoSample = Annotated[
+    bool, typer.Option("--no-sample", help="Read no rows of the source for the forecast, which is then less accurate.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 LockTimeout = Annotated[float, typer.Option(min=0.001, help="Seconds to wait for the table locks in each attempt.")]

@@ -25,12 +25,14 @@ def plan(
     accept_publication: options.AcceptPublication = False,
     table: Annotated[str | None, typer.Option("--table", help="Print this table of the target in full.")] = None,
     all_tables: Annotated[bool, typer.Option("--all", help="Print every table in full.")] = False,
+    no_sample: options.NoSample = False,
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
     """Print the plan and change nothing.
 
-    The summary contains what blocks a rollback, what is copied under the lock of the cutover, and the next command.
+    The summary contains what blocks a rollback, what is copied under the lock of the cutover, a forecast of the time
+    and the disk space, and the next command. For the forecast, some rows of the large tables are read.
     """
     chosen = options.run_options(
         mapping,
@@ -41,7 +43,8 @@ def plan(
         recopy_mb=recopy_mb,
         accept_publication=accept_publication,
     )
-    show(options.where(target, source, project), chosen, format, table=table, all_tables=all_tables)
+    place = options.where(target, source, project)
+    show(place, chosen, format, table=table, all_tables=all_tables, sample=not no_sample)
 
 
 def show(
@@ -52,13 +55,15 @@ def show(
     table: str | None = None,
     all_tables: bool = False,
     accept_fsync_off: bool = True,
+    sample: bool = True,
 ) -> None:
-    """Print the plan of a run."""
+    """Print the plan of a run, with its forecast while the run is not set up."""
     planned = commands.plan.make(where, chosen, accept_fsync_off=accept_fsync_off)
     following = commands.plan.next_command(where, chosen, planned)
     one = commands.plan.table_named(planned.plan, table) if table is not None else None
     if format is options.Output.json:
-        terminal.emit_json(render.as_json(planned.plan, planned.blockers, following, one))
+        forecast = commands.forecast.of(where, planned, sample=sample) if one is None else None
+        terminal.emit_json(render.as_json(planned.plan, planned.blockers, following, one, forecast))
         return
     if one is not None:
         terminal.emit("\n".join(render.one_table(one)))
@@ -70,5 +75,6 @@ def show(
         blockers=planned.blockers,
         following=following,
         created=planned.created,
+        forecast=commands.forecast.of(where, planned, sample=sample),
     )
     terminal.emit(f"{tables}\n\n{summary}")

@@ -29,6 +29,7 @@ def setup(
     no_capture: options.NoCapture = False,
     recopy_mb: options.RecopyMb = None,
     accept_publication: options.AcceptPublication = False,
+    no_sample: options.NoSample = False,
     dry_run: options.DryRun = False,
     project: options.Project = None,
     format: options.Format = options.Output.text,
@@ -48,7 +49,7 @@ def setup(
         accept_publication=accept_publication,
     )
     if dry_run:
-        show(where, chosen, format, accept_fsync_off=accept_fsync_off)
+        show(where, chosen, format, accept_fsync_off=accept_fsync_off, sample=not no_sample)
         return
     with progress.Reporter() as reporter:
         run = commands.setup.execute(

@@ -180,6 +180,17 @@ def range_sum(tx: Transaction, job: RunTable, side: Side, hashing: Hashing, span
     return Sum(*only_row(tx.pg.execute(query)))
 
 
+def sum_of(tx: Transaction, job: RunTable, hashing: Hashing, rows: sql.Composable) -> Sum:
+    """The sum of some rows of the source.
+
+    :param rows: their SELECT in parentheses and its name; it has the columns of the run's view.
+    """
+    query = _template("range_sum").format(
+        hash=_row_hash(job, "source", hashing), table=rows, condition=sql.SQL("true"), **_mixed(hashing)
+    )
+    return Sum(*only_row(tx.pg.execute(query)))
+
+
 def bucket_sums(
     tx: Transaction, job: RunTable, side: Side, hashing: Hashing, buckets: int, span: KeyRange | None = None
 ) -> dict[int, Sum]:

@@ -5,6 +5,8 @@ https://www.postgresql.org/docs/current/sql-copy.html
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import psycopg
 from psycopg import sql
 from psycopg.abc import PQGen
@@ -47,6 +49,27 @@ def pipe(source: Pg, target: Pg, out: sql.Composed, into: sql.Composed) -> int:
             batch, ended = source.wait(_batch(source.pgconn))
             writing.write(b"".join(batch))
     return writer.rowcount
+
+
+@dataclass(slots=True)
+class Received:
+    """The rows and bytes received of a COPY that is read to time it."""
+
+    rows: int = 0
+    bytes: int = 0
+
+
+def read(source: Pg, out: sql.Composed, received: Received) -> None:
+    """Read a COPY and discard it. ``received`` counts while it is read, also when an error ends it.
+
+    :raises psycopg.Error: the error of the server, such as a timeout.
+    """
+    with source.cursor().copy(out):
+        ended = False
+        while not ended:
+            batch, ended = source.wait(_batch(source.pgconn))
+            received.rows += len(batch)
+            received.bytes += sum(map(len, batch))
 
 
 def _batch(pgconn: PGconn) -> PQGen[tuple[list[bytes], bool]]:

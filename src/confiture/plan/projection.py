@@ -147,11 +147,19 @@ def raw(text: str) -> sql.SQL:
 
 
 def view_select(
-    source: TableRef, only: bool, key: Sequence[str], projected: Sequence[Projected], where: str | None
+    source: TableRef,
+    only: bool,
+    key: Sequence[str],
+    projected: Sequence[Projected],
+    where: str | None,
+    *,
+    percent: float | None = None,
 ) -> sql.Composed:
     """The SELECT of a target table over its source table; the key columns come first.
 
     The line breaks around the operator's expressions end a trailing comment in them.
+
+    :param percent: of the table's pages, chosen at random; None for all of them.
     """
     items = [
         sql.SQL("{} AS {}").format(sql.Identifier(source.name, name), sql.Identifier(f"{KEY_PREFIX}{i}"))
@@ -161,10 +169,11 @@ def view_select(
         sql.SQL("(\n{}\n)::{} AS {}").format(raw(p.expression), raw(p.wire), sql.Identifier(p.target))
         for p in projected
     ]
-    query = sql.SQL("SELECT {} FROM {}{}").format(
+    query = sql.SQL("SELECT {} FROM {}{}{}").format(
         sql.SQL(", ").join(items),
         sql.SQL("ONLY " if only else ""),
         source.identifier,
+        sql.SQL("" if percent is None else " TABLESAMPLE SYSTEM ({})").format(sql.Literal(percent)),
     )
     if where is None:
         return query

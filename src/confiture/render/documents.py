@@ -10,6 +10,7 @@ from typing import Annotated, Literal, NotRequired, TypedDict
 
 from confiture.copy.throttle import Limits
 from confiture.journal.model import Difference
+from confiture.plan.forecast import Forecast
 from confiture.schema_to_schema.outcomes import Blocker, Part, TableResult
 from confiture.states import Served, State
 from confiture.types import Count, ShortId
@@ -118,11 +119,13 @@ class PlanDocument(Document):
     """The output of plan and --dry-run with --format json. The other keys are those of the plan.
 
     :ivar hash: identifies the plan.
+    :ivar forecast: of the run; null for a run that is set up already, and with --table.
     :ivar blockers: sessions that setup would wait for now.
     :ivar next: the next command, for a shell.
     """
 
     hash: Annotated[str, {"pattern": "^[0-9a-f]{64}$"}]
+    forecast: Forecast | None
     blockers: list[Blocker]
     next: str
 

@@ -6,8 +6,11 @@ import re
 import textwrap
 from collections.abc import Callable, Sequence
 
+from confiture.plan.forecast import Forecast
+from confiture.plan.forecast import as_json as forecast_as_json
 from confiture.plan.model import Plan, TablePlan
 from confiture.render.documents import SCHEMA_VERSION, PreviewDocument, Row
+from confiture.render.forecast import facts as forecast_facts
 from confiture.schema_to_schema.outcomes import Blocker
 from confiture.types import NAMES_SHOWN, Json, byte_size, counted, grouped, in_plain_words, short_names, some
 
@@ -17,18 +20,26 @@ TABLES_SHOWN = 20
 COLUMNS = 80
 
 
-def as_json(plan: Plan, blockers: Sequence[Blocker], following: str, table: TablePlan | None = None) -> Json:
+def as_json(
+    plan: Plan,
+    blockers: Sequence[Blocker],
+    following: str,
+    table: TablePlan | None = None,
+    forecast: Forecast | None = None,
+) -> Json:
     """The plan as JSON (``schemas/plan.json``).
 
     :param blockers: sessions that setup would wait for now.
     :param following: the next command.
     :param table: print this table without the rest of the plan; None for the whole plan.
+    :param forecast: None for a run that is set up already.
     """
     shown = plan if table is None else Plan((table,), tuple(t for t in plan.reverse if t.number == table.number))
     return {
         "schema_version": SCHEMA_VERSION,
         "hash": plan.hash,
         **shown.as_json(),
+        "forecast": None if forecast is None or table is not None else forecast_as_json(forecast),
         "blockers": list(blockers),
         "next": following,
     }
@@ -68,7 +79,13 @@ def table_list(plan: Plan) -> str:
 
 
 def summary(
-    plan: Plan, *, captured: bool, blockers: Sequence[Blocker], following: str, created: str | None = None
+    plan: Plan,
+    *,
+    captured: bool,
+    blockers: Sequence[Blocker],
+    following: str,
+    created: str | None = None,
+    forecast: Forecast | None = None,
 ) -> str:
     """The summary for the reader before the run; a reason that is equal for many tables is printed once.
 
@@ -76,6 +93,7 @@ def summary(
     :param blockers: sessions that setup would wait for now.
     :param following: the next command.
     :param created: the database that setup would create, in words; None when the target exists.
+    :param forecast: None for a run that is set up already.
     """
     tables = plan.tables
     size = byte_size(sum(t.estimate_bytes for t in tables))
@@ -95,6 +113,7 @@ def summary(
     facts += [("Sequences", f"{len(plan.sequences):,} continue from their counterparts on the source")] * bool(
         plan.sequences
     )
+    facts += forecast_facts(forecast) if forecast is not None else []
     facts += [("Note", in_plain_words(note)) for note in grouped(plan.notes, NAMES_SHOWN)]
     facts += [("Blocked", in_plain_words(f"setup would wait now for {blocker}")) for blocker in blockers]
     facts += [("Details", "--table NAME for one table, --all for every table"), ("Next", following)]

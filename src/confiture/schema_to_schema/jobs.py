@@ -44,7 +44,8 @@ def pool(
         return _cluster(context, executor, asked)
     sizes = {t.number: t.estimate_bytes for t in plan.tables}
     size = sum(sizes[s.number] for s in left)
-    wanted = min(_streams(context), ceil(size / BYTES_PER_PROCESS)) if asked is None else asked
+    hosts = (context.source.pg.info.host, context.target.pg.info.host)
+    wanted = streams(hosts, size) if asked is None else asked
     if wanted <= 1 or not left:
         return Here(context)
     wanted = permitted(context, wanted, free_connections.WORKER, say=asked is not None)
@@ -54,14 +55,22 @@ def pool(
     return Processes(context, wanted, TASKS)
 
 
-def _streams(context: Context) -> int:
+def streams(hosts: Sequence[str], size: int) -> int:
     """Chunks to copy at the same time: one per core, or half of that where a server uses the same cores.
 
     One stream keeps two cores of the servers busy (docs/benchmarks.md).
+
+    :param hosts: of both servers.
+    :param size: the bytes to copy.
     """
-    hosts = (context.source.pg.info.host, context.target.pg.info.host)
-    here = any(host.startswith(("/", "@", "127.")) or host in ("", "localhost", "::1") for host in hosts)
-    return max(1, capacity.cores() // 2) if here else capacity.cores()
+    here = any(is_this_machine(host) for host in hosts)
+    most = max(1, capacity.cores() // 2) if here else capacity.cores()
+    return min(most, ceil(size / BYTES_PER_PROCESS))
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether a server at this host runs on this machine, as far as its name shows it."""
+    return host.startswith(("/", "@", "127.")) or host in ("", "localhost", "::1")
 
 
 def _cluster(context: Context, executor: str, asked: int | None) -> Pool:

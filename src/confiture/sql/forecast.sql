@@ -1,0 +1,65 @@
+-- The facts that a forecast is made from (schema_to_schema/forecast.py).
+
+-- name: widths
+-- The statistics of each column of some tables. A partitioned table that was not analyzed itself has those of its largest
+-- partition that was.
+SELECT r.oid::bigint AS table_oid, s.attname AS name, s.avg_width::float8 AS bytes, s.null_frac::float8 AS null_share,
+       s.n_distinct::float8 AS distinct
+FROM unnest(%(tables)s::oid[]) r(oid)
+CROSS JOIN LATERAL (
+    SELECT n.nspname, c.relname, c.relkind = 'p' AS inherited
+    FROM (SELECT r.oid, 0 AS level UNION ALL
+          SELECT p.relid, 1 FROM pg_partition_tree(r.oid) p WHERE p.isleaf AND p.relid <> r.oid) t
+    JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE EXISTS (SELECT FROM pg_stats s WHERE (s.schemaname, s.tablename) = (n.nspname, c.relname)
+                  AND s.inherited = (c.relkind = 'p'))
+    ORDER BY t.level, c.relpages DESC LIMIT 1
+) a
+JOIN pg_stats s ON (s.schemaname, s.tablename, s.inherited) = (a.nspname, a.relname, a.inherited)
+
+-- name: written
+-- The rows of some tables that were written, since when the server counts them (NULL: not known), and its clock.
+SELECT coalesce(sum(pg_stat_get_tuples_inserted(t.relid) + pg_stat_get_tuples_updated(t.relid)
+                    + pg_stat_get_tuples_deleted(t.relid)), 0)::bigint AS rows,
+       (SELECT stats_reset FROM pg_stat_database WHERE datname = current_database()) AS since, clock_timestamp() AS now
+FROM unnest(%(tables)s::oid[]) r(oid)
+CROSS JOIN LATERAL (SELECT relid FROM pg_partition_tree(r.oid) WHERE isleaf UNION SELECT r.oid) t
+
+-- name: wal
+-- The settings that decide how much WAL the server keeps, in bytes, and the size of its WAL, if the role can read it.
+SELECT pg_size_bytes(current_setting('max_wal_size')) AS max_size,
+       pg_size_bytes(current_setting('wal_keep_size')) AS keep,
+       nullif(current_setting('max_slot_wal_keep_size'), '-1') IS NOT NULL AS limited,
+       pg_size_bytes(current_setting('max_slot_wal_keep_size')) AS slot_keep,
+       (SELECT count(*)::int FROM pg_replication_slots WHERE NOT active) AS idle_slots,
+       current_setting('archive_mode') <> 'off' AS archived,
+       has_function_privilege('pg_ls_waldir()', 'EXECUTE') AS visible
+
+-- name: wal_present
+-- The size of the WAL.
+SELECT coalesce(sum(size), 0)::bigint FROM pg_ls_waldir()
+
+-- name: copied
+-- The seconds for a row of each source table, in the newest run of the journal that has copied a thousand rows of it.
+SELECT DISTINCT ON (t.source_schema, t.source_table) t.source_schema, t.source_table,
+       sum(c.seconds) / sum(c.rows) AS seconds
+FROM confiture.table_plan t
+JOIN confiture.run r ON r.id = t.run_id
+JOIN confiture.chunk c ON (c.run_id, c.table_number) = (t.run_id, t.number) AND c.status = 'done'
+GROUP BY t.source_schema, t.source_table, r.id, r.started_at HAVING sum(c.rows) >= 1000
+ORDER BY t.source_schema, t.source_table, r.started_at DESC
+
+-- name: compared
+-- The seconds for a row in the newest verification that compared every row, a thousand at least.
+SELECT extract(epoch FROM v.ended_at - v.started_at)::float8 / sum(u.source_rows)::float8 AS seconds
+FROM confiture.verification v
+JOIN confiture.verified_unit u ON (u.run_id, u.verification) = (v.run_id, v.number) AND u.check_name = 'rows'
+WHERE v.verdict IS NOT NULL AND v.purpose = 'verify'
+GROUP BY v.run_id, v.number, v.started_at, v.ended_at HAVING sum(u.source_rows) >= 1000
+ORDER BY v.started_at DESC LIMIT 1
+
+-- name: rehearsed
+-- The write pause that the last complete rehearsal of a cutover expected.
+SELECT (detail ->> 'seconds')::float8 AS seconds FROM confiture.event
+WHERE kind = 'rehearsed' AND detail ->> 'command' = 'cutover' AND (detail ->> 'complete')::bool
+ORDER BY id DESC LIMIT 1
