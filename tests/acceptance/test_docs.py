@@ -115,6 +115,7 @@ def test_the_mapping_examples_are_valid(text: str) -> None:
 def words(text: str) -> str:
     """The text without what differs between two runs: numbers, the run, the machine, and where lines are wrapped."""
     text = re.sub(r"\brun [0-9a-f]{8}\b", "run ID", re.sub(r"over from \S+ pid", "over from HOST pid", text))
+    text = re.sub(r"\bseconds\b", "second", text)
     return " ".join(re.sub(r"\d[\d,.]*", "N", text).split())
 
 
