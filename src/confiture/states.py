@@ -62,6 +62,21 @@ class CutoverPhase(StrEnum):
         return self.removeprefix(_ROLLBACK)
 
 
+class ReadsPhase(StrEnum):
+    """Where the application's reads are redirected before the cutover; no phase while they stay on the source."""
+
+    #: They are being redirected to the target: some may be there.
+    OPENING = "opening"
+    #: They go to the target.
+    OPEN = "open"
+    #: They are being redirected back to the source: some may still go to the target.
+    CLOSING = "closing"
+
+
+#: The phases in which the readers may be on either side.
+MOVING_READS = (ReadsPhase.OPENING, ReadsPhase.CLOSING)
+
+
 #: The phases in which one database may be closed while the other is not open yet. Such a phase is recorded before the
 #: commit that closes the database.
 CLOSING = (CutoverPhase.CLOSING, CutoverPhase.ROLLBACK_CLOSING)
@@ -81,6 +96,17 @@ def writes_served_by(
     if state == CUTOVER:
         return "source" if phase in (CutoverPhase.ROLLBACK_OPENED, CutoverPhase.ROLLBACK_RESUMED) else "target"
     return "target" if state == CLEANED else "source"
+
+
+def reads_served_by(writes: Served, state: str, phase: ReadsPhase | None) -> Served:
+    """``source``, ``target`` or ``unknown``: the database that the application's reads are redirected to.
+
+    :param writes: the database that serves its writes. Without a phase, the reads are there too.
+    :param phase: the phase of the reads. After a cutover it has a meaning again only when a rollback has ended.
+    """
+    if phase is None or state in (CUTOVER, *FINAL):
+        return writes
+    return UNKNOWN if phase in MOVING_READS else "target"
 
 
 @dataclass(frozen=True, slots=True)

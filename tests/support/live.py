@@ -103,6 +103,10 @@ POINTS_OF_THEIR_OWN = {
     "verify.reopened.before_commit": "tests/integration/test_rounds.py",
     "view.stale.before_commit": "tests/integration/test_materialized_views.py",
     **{
+        f"reads.{point}": "tests/integration/test_reads.py"
+        for point in ("opening.before_commit", "open.before_commit", "closing.before_commit", "closed.before_commit")
+    },
+    **{
         f"large_objects.{point}.before_commit": "tests/integration/test_large_objects.py"
         for point in ("copied", "again", "claimed", "back", "back_recorded", "removed")
     },

@@ -10,7 +10,9 @@ from confiture.status.facts import ProgressReport, RunnerReport, RunReport, Seve
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 TABLE = TableReport("public.a", "public.b", TablePhase.COPYING, "copy", 5, 9, True, "id=5", 1, 0, None, 0, 0)
 RUN = RunReport(
-    "0123abcd", "prod", "prod_new", "migrating", NOW, NOW - timedelta(seconds=40), "source", None, None, None,
+    "0123abcd", "prod", "prod_new", "migrating", NOW, NOW - timedelta(seconds=40), "source",
+    {"served_by": "source", "phase": None, "since": None, "staleness_seconds": None, "max_staleness_seconds": None,
+     "not_kept": []}, None, None, None,
     Severity.CRITICAL, ("the runner is dead",),
     RunnerReport("ops", 1, "1", "migrate", NOW, 90.0, alive=False, ended=False),
     0, None, ProgressReport(5, 9, True, 55.0, None, None),

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from confiture import commands
-from confiture.cli import options, progress, terminal
+from confiture.cli import options, progress, reads, terminal
 from confiture.commands.endpoints import Endpoints
 from confiture.commands.hooks import SWITCH, environment_of_hook, hooks_of, run_awaited
 from confiture.journal.model import Run
@@ -38,6 +38,11 @@ def cutover(
     pgbouncer_config: options.PgBouncerConfigs = None,
     report: options.Report = Path("differences.jsonl"),
     no_rollback: options.NoRollback = False,
+    reads_first: options.ReadsFirst = False,
+    reads_back: options.ReadsBack = False,
+    max_staleness: options.MaxStaleness = None,
+    accept_stale: options.AcceptStale = False,
+    no_follow: options.NoFollow = False,
     dry_run: DryRun = False,
     ignore_blockers: options.IgnoreBlockers = False,
     project: options.Project = None,
@@ -49,6 +54,11 @@ def cutover(
     """
     where = options.where(target, source, project)
     hooks = hooks_of(hook)
+    of_reads = reads.wanted(reads_first, reads_back, max_staleness, accept_stale, no_follow, give_up_after)
+    if of_reads is not None:
+        reads.refuse_others({"--dry-run": dry_run, "--pgbouncer": pgbouncer, "--pool": pool})
+        reads.redirect(where, of_reads, hooks, format)
+        return
     limits = Limits(lock_timeout, give_up_after, max_write_pause, terminate_blockers, max_verification_age)
     through = options.pools(pgbouncer, pool, pgbouncer_config)
     if dry_run:
@@ -60,7 +70,7 @@ def cutover(
         options.confirm(target, what, no_rollback, "--no-rollback", problems)
     with progress.Reporter() as reporter:
         run, old, new, place = commands.cutover.execute(where, limits, report, reporter, through)
-    run_awaited(hooks, SWITCH, environment_of_hook(run.short, old, new), "the target")
+    run_awaited(hooks, SWITCH, environment_of_hook(run.short, old, new), "the target is serving")
     terminal.show(
         where,
         run,

@@ -168,6 +168,30 @@ PgBouncerConfigs = Annotated[
         show_default="the file that PgBouncer reports",
     ),
 ]
+ReadsFirst = Annotated[
+    bool, typer.Option("--reads-first", help="Redirect reads to the target and keep it up to date; writes stay.")
+]
+ReadsBack = Annotated[bool, typer.Option("--reads-back", help="Redirect reads back to the source before the cutover.")]
+MaxStaleness = Annotated[
+    float | None,
+    typer.Option(
+        "--max-staleness",
+        parser=seconds,
+        metavar="DURATION",
+        help="With --reads-first: how far the target may be behind for its readers.",
+        show_default="30s",
+    ),
+]
+AcceptStale = Annotated[
+    bool,
+    typer.Option(
+        "--accept-stale", help="With --reads-first: accept tables that no pass keeps up to date until the cutover."
+    ),
+]
+NoFollow = Annotated[
+    bool,
+    typer.Option("--no-follow", help="With --reads-first: return at once; another command applies the changes."),
+]
 NoRollback = Annotated[
     bool, typer.Option("--no-rollback", help="Do not ask for confirmation if a rollback will not be possible.")
 ]

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from confiture import commands
-from confiture.cli import options, progress, terminal
+from confiture.cli import options, progress, reads, terminal
 from confiture.commands.hooks import SWITCH, environment_of_hook, hooks_of, run_awaited
 from confiture.schema_to_schema.outcomes import Limits
 
@@ -47,7 +47,8 @@ def rollback(
         return
     with progress.Reporter() as reporter:
         run, old, new, place = commands.rollback.execute(where, limits, reporter, through)
-    run_awaited(hooks, SWITCH, environment_of_hook(run.short, new, old), "the source")
+    run_awaited(hooks, SWITCH, environment_of_hook(run.short, new, old), "the source is serving")
+    run = reads.redirected_back(where, run, hooks)
     terminal.show(
         where,
         run,

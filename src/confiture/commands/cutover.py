@@ -26,6 +26,7 @@ from confiture.schema_to_schema import (
     materialized_views,
     migrate,
     plan_store,
+    reads,
     rollback,
     setup,
     switchover,
@@ -114,6 +115,7 @@ def paused_poolers(
 def _plan_to_cut_over(context: Context, run: Run, limits: Limits) -> Plan:
     if run.state != CUTOVER:
         cutover_offline.refuse_unverified(run)
+        reads.refuse_moving(run)
         closed = bool(run.options.get("capture")) and switchover.is_past_point_of_no_return(context, switchover.FORWARD)
         if limits.max_verification_age is not None and not closed:  # else the cutover can only be finished
             verify.refuse_older(context, limits.max_verification_age)

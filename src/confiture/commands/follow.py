@@ -29,7 +29,7 @@ def execute(where: Endpoints, once: bool, progress_: Progress, verify_every: flo
             )
         if run.state == CUTOVER and not is_unfinished(run):
             stored = migrate.stored_plan(context)
-            return _followed(context, once, lambda until_small: reverse.follow(context, stored, once=until_small))
+            return followed(context, once, lambda until_small: reverse.follow(context, stored, once=until_small))
         if run.state not in (MIGRATING, VERIFIED):
             raise Refused(
                 "there is nothing to follow",
@@ -39,7 +39,7 @@ def execute(where: Endpoints, once: bool, progress_: Progress, verify_every: flo
         plan = migrate.stored_plan(context)
         plan_store.ensure_views(context, plan)
         verify.refuse_unfinished(context)
-        return _followed(
+        return followed(
             context,
             once,
             lambda until_small: follow.follow(
@@ -48,8 +48,11 @@ def execute(where: Endpoints, once: bool, progress_: Progress, verify_every: flo
         )
 
 
-def _followed(context: Context, once: bool, follow: Callable[[bool], int]) -> tuple[Run, int]:
-    """Follow until the backlog is small, which clears what blocked the run; then continue unless ``once``."""
+def followed(context: Context, once: bool, follow: Callable[[bool], int]) -> tuple[Run, int]:
+    """Follow until the backlog is small, which clears what blocked the run; then continue unless ``once``.
+
+    :param follow: applies changes, until the backlog is small or without end; the number of rows.
+    """
     rows = follow(True)
     unblock(context, "follow")
     if not once:

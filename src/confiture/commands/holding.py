@@ -24,7 +24,7 @@ from confiture.runner import transitions
 from confiture.runner.context import Context
 from confiture.runner.lease import hold, runner_sessions
 from confiture.runner.progress import Progress
-from confiture.schema_to_schema import setup, switchover
+from confiture.schema_to_schema import reads, setup, switchover
 from confiture.schema_to_schema.preconditions import databases
 from confiture.states import CUTOVER, FINAL, MIGRATING, VERIFIED
 from confiture.types import shell_word
@@ -54,9 +54,10 @@ def hold_run(where: Endpoints, command: str, progress_: Progress) -> Iterator[tu
             run = context.run()
             refuse_ending(context, run, command, where)
             _refuse_halfway(context, run, command, where)
+            _refuse_below_readers(context, run, command)
             with storing_blocks(context, command, where):
                 context.check_writes()
-                if command not in ("abort", "cleanup"):
+                if command not in ("abort", "cleanup", reads.BACK):
                     refuse_lost_schema(context, run)
                 yield context, run
 
@@ -171,6 +172,15 @@ def _refuse_halfway(context: Context, run: Run, command: str, where: Endpoints) 
                 why="no other command can run until it is finished",
                 fix=next_command("rollback", where),
             )
+
+
+def _refuse_below_readers(context: Context, run: Run, command: str) -> None:
+    """:raises Refused: when the command would change tables of the target that the application reads."""
+    if command == "migrate" or (
+        # An abort that opens the source again ends a cutover: nothing else does.
+        command == "abort" and not switchover.is_past_point_of_no_return(context, switchover.FORWARD)
+    ):
+        reads.refuse_below_readers(run, command)
 
 
 def fire(context: Context, trigger: str, detail: Mapping[str, object] | None = None) -> None:

@@ -20,9 +20,11 @@ from confiture.types import did_you_mean
 
 #: The event after which the application is led to the database that is serving now.
 SWITCH = "switch"
+#: The event at which the application's reads are redirected, before its writes or after a rollback.
+READS = "reads"
 #: The events whose hooks are a step of a command: it waits for them, and fails with them.
-AWAITED = (SWITCH,)
-#: Seconds after which such a hook is ended. The command does not hold the run while it waits for the hook.
+AWAITED = (SWITCH, READS)
+#: Seconds after which such a hook is ended. Only a command that redirects reads holds the run while it waits for one.
 AWAITED_SECONDS = 600.0
 #: Seconds to wait until a hook that was killed has ended.
 END_SECONDS = 5.0
@@ -120,11 +122,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.wait(END_SECONDS)
 
 
-def run_awaited(hooks: Iterable[Hook], event: str, variables: dict[str, str], serving: str) -> None:
-    """Run the hooks of a finished cutover or rollback, in the order in which they were given.
+def run_awaited(hooks: Iterable[Hook], event: str, variables: dict[str, str], done: str) -> None:
+    """Run the hooks of a cutover or rollback, or those that redirect reads, in the order in which they were given.
 
-    :param serving: the database that is serving: ``the source`` or ``the target``.
-    :raises CutoverUnfinished: when a hook fails. The switch stays.
+    :param done: what is done when the hooks run, for the error: ``the target is serving``.
+    :raises CutoverUnfinished: when a hook fails. What is done stays.
     """
     for hook in hooks:
         if hook.event != event:
@@ -134,7 +136,7 @@ def run_awaited(hooks: Iterable[Hook], event: str, variables: dict[str, str], se
         failpoint("hook.after")
         if code:
             raise CutoverUnfinished(
-                f"{serving} is serving, but the hook {_ending(code)}",
+                f"{done}, but the hook {_ending(code)}",
                 why=redact(hook.command),
                 fix="do the hook's work by hand, or rerun the same command, which runs the hook again",
             )

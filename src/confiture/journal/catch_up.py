@@ -54,11 +54,30 @@ def record_changed(tx: Transaction, run_id: uuid.UUID, table_number: int, keys: 
     )
 
 
-def note_backlog(tx: Transaction, run_id: uuid.UUID, rows: int, oldest: float) -> None:
-    """Record the backlog for ``status``: its log rows, and the age of the oldest in seconds."""
-    values = {"run_id": run_id, "backlog": rows, "oldest": oldest}
-    measured = {"backlog": rows, "oldest": oldest, "at": func.clock_timestamp()}
-    tx.sa.execute(insert(catchup).values(values).on_conflict_do_update(index_elements=["run_id"], set_=measured))
+def note_backlog(tx: Transaction, run_id: uuid.UUID, rows: int, oldest: float, staleness: float | None = None) -> None:
+    """Record the backlog for ``status``: its log rows, and the age of the oldest in seconds.
+
+    :param staleness: seconds that the target is behind the source now, at most; None for the backlog of the target's
+        changes.
+    """
+    values: dict[str, object] = {"backlog": rows, "oldest": oldest}
+    measured = {**values, "at": func.clock_timestamp()}
+    if staleness is not None:
+        values["fresh_at"] = fresh = func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, staleness)
+        # The target keeps every change that it has once.
+        measured["fresh_at"] = func.greatest(catchup.c.fresh_at, fresh)
+    first = insert(catchup).values({"run_id": run_id, **values})
+    tx.sa.execute(first.on_conflict_do_update(index_elements=["run_id"], set_=measured))
+
+
+def staleness(tx: Transaction, run_id: uuid.UUID) -> float | None:
+    """Seconds that the target is behind the source, at most; None before the first measurement.
+
+    Every change that was committed on the source longer ago is in the target.
+    """
+    age = func.extract("epoch", func.clock_timestamp() - catchup.c.fresh_at)
+    found = tx.sa.execute(sa.select(age).where(catchup.c.run_id == run_id)).scalar_one_or_none()
+    return None if found is None else float(found)
 
 
 def add_changed_keys(tx: Transaction, run_id: uuid.UUID, table_number: int, keys: list[list[str]]) -> None:

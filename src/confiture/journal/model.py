@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, TypedDict, TypeVar
 
 from pydantic import BeforeValidator, PlainSerializer, TypeAdapter
 
-from confiture.states import CutoverPhase, State
+from confiture.states import CutoverPhase, ReadsPhase, State
 from confiture.types import Backend, Json, KeyOperator, KeyRange, KeyValue, TableRef, ValidBelow
 
 #: Seconds without a heartbeat until the lease lapses, by the target's clock.
@@ -24,7 +24,12 @@ LEASE_SECONDS = 30
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run as the journal has it at one moment."""
+    """A run as the journal has it at one moment.
+
+    :ivar reads_phase: where reads are redirected before the cutover; None while they stay on the source.
+    :ivar reads_since: when that phase began.
+    :ivar reads_limit: seconds that the target may be behind for its readers.
+    """
 
     id: uuid.UUID
     state: State
@@ -46,6 +51,9 @@ class Run:
     cutover_phase: CutoverPhase | None
     blocked_reason: str | None
     blocked_command: str | None
+    reads_phase: ReadsPhase | None
+    reads_since: datetime | None
+    reads_limit: float | None
 
     @property
     def short(self) -> str:

@@ -20,7 +20,7 @@ from confiture.errors import Held
 from confiture.journal.model import BlockedDetail, Event, Run
 from confiture.journal.tables import event, run
 from confiture.postgres.session import Transaction
-from confiture.states import FINAL, SETUP, CutoverPhase
+from confiture.states import FINAL, SETUP, CutoverPhase, ReadsPhase
 from confiture.types import Json
 
 
@@ -37,8 +37,12 @@ def _run(row: sa.Row[Any] | None) -> Run | None:
     if row is None:
         return None
     values = {f.name: row._mapping[f.name] for f in fields(Run)}
-    phase = values.pop("cutover_phase")
-    return Run(**values, cutover_phase=None if phase is None else CutoverPhase(phase))
+    phase, reads = values.pop("cutover_phase"), values.pop("reads_phase")
+    return Run(
+        **values,
+        cutover_phase=None if phase is None else CutoverPhase(phase),
+        reads_phase=None if reads is None else ReadsPhase(reads),
+    )
 
 
 def create(
@@ -180,6 +184,20 @@ def block(tx: Transaction, run_id: uuid.UUID, epoch: int, reason: str, command: 
 def unblock(tx: Transaction, run_id: uuid.UUID) -> None:
     """Clear the reason that blocked the run."""
     update(tx, run_id, blocked_reason=None, blocked_command=None)
+
+
+def set_reads(
+    tx: Transaction, run_id: uuid.UUID, epoch: int, phase: ReadsPhase | None, max_staleness: float | None = None
+) -> None:
+    """Record where reads are redirected, with its entry in the history. A phase that is repeated keeps its beginning.
+
+    :param phase: None when they are back on the source.
+    :param max_staleness: seconds that the target may be behind for its readers; None without a phase.
+    """
+    begins = sa.case((run.c.reads_phase == phase, run.c.reads_since), else_=func.clock_timestamp())
+    since = None if phase is None else begins
+    update(tx, run_id, reads_phase=phase, reads_since=since, reads_limit=max_staleness)
+    note(tx, run_id, epoch, f"reads {phase or 'closed'}", {"max_staleness": max_staleness})
 
 
 def note(

@@ -40,6 +40,9 @@ run = _table(
     Column("blocked_reason", Text),
     Column("blocked_command", Text),
     Column("tool_version", Text),
+    Column("reads_phase", Text),
+    _at("reads_since"),
+    Column("reads_limit", Double),
 )
 event = _table(
     "event",
@@ -181,6 +184,7 @@ catchup = _table(
     Column("oldest", Double),
     Column("reverse", BigInteger),
     _at("at"),
+    _at("fresh_at"),
 )
 verification_round = _table(
     "verification_round",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from datetime import datetime
 
@@ -9,7 +10,7 @@ from rich.cells import cell_len, set_cell_size
 
 from confiture.copy.throttle import from_json
 from confiture.journal.model import TablePhase
-from confiture.states import ABORTED, CLEANED, CUTOVER, MIGRATING, SETUP, VERIFIED
+from confiture.states import ABORTED, CLEANED, CUTOVER, MIGRATING, SETUP, VERIFIED, ReadsPhase
 from confiture.status.facts import (
     UNSAFE,
     BuildReport,
@@ -148,6 +149,34 @@ def served(run: RunReport) -> str:
         if name is not None
         else "unknown: the target's journal does not determine it"
     )
+
+
+def _reads(run: RunReport) -> list[str]:
+    if run.reads["phase"] is None:
+        return []
+    names = ", ".join(run.reads["not_kept"])
+    kept = f"Not kept up to date until the cutover: {names}" if names else ""
+    return [*_wrapped("Reads go to   ", reads(run)), *_wrapped(INDENT, kept)]
+
+
+def reads(run: RunReport) -> str:
+    """The database that reads are redirected to before the cutover, and how far it is behind; empty without that."""
+    reads = run.reads
+    if reads["phase"] is None:
+        return ""
+    name = {
+        ReadsPhase.OPEN: f"{run.target} (target)",
+        ReadsPhase.OPENING: "either side: they are being redirected to the target",
+        ReadsPhase.CLOSING: "either side: they are being redirected back to the source",
+    }[reads["phase"]]
+    behind, limit = reads["staleness_seconds"], reads["max_staleness_seconds"]
+    old = (
+        "; it is not known how far the target is behind"
+        if behind is None
+        else f", at most {duration(math.ceil(behind))} behind"
+    )
+    most = f" (limit {duration(limit)})" if limit is not None else ""
+    return f"{name} since {clock(reads['since'])}{old}{most}"
 
 
 def _alone(run: RunReport) -> str:

@@ -28,6 +28,8 @@ from confiture.types import counted
 SMALL_BACKLOG = 1_000
 #: Passes in a row that do not shrink the backlog, after which a drain ends.
 STALLED_PASSES = 2
+#: Seconds between two checks that the target still rejects writes, while no pass checks it.
+CHECK_SECONDS = 10.0
 #: Seconds between two passes of ``follow`` when the backlog is small.
 IDLE_SECONDS = 1.0
 
@@ -119,16 +121,21 @@ def _close_target(context: Context, plan: Plan) -> None:
 
 def measure(context: Context, plan: Plan) -> int:
     """Measure the backlog of the target, record it for ``status``; the number of log rows that wait."""
-    rows, oldest = retry(partial(_backlog, context, plan))
-    # Durable together: rows and age of the backlog.
+    began, (rows, oldest) = retry(partial(_backlog, context, plan))
+    # Durable together: rows and age of the backlog, and up to when the target has every change.
     with context.fenced("follow.backlog") as tx:
-        catch_up.note_backlog(tx, context.run_id, rows, oldest)
+        catch_up.note_backlog(tx, context.run_id, rows, oldest, oldest + time.monotonic() - began)
     return rows
 
 
-def _backlog(context: Context, plan: Plan) -> tuple[int, float]:
+def _backlog(context: Context, plan: Plan) -> tuple[float, tuple[int, float]]:
+    """The backlog, and a moment by ``time.monotonic()`` before it was read.
+
+    A change whose log row is older than every one that waits is in the target (docs/invariants.md, I-13.1).
+    """
+    began = time.monotonic()
     with yielding(context.source), context.source.transaction(read_only=True) as tx:
-        return triggers.backlog(tx, triggers.captured(plan.tables, context.schema))
+        return began, triggers.backlog(tx, triggers.captured(plan.tables, context.schema))
 
 
 def with_helpers(context: Context, plan: Plan, jobs: int | None = None) -> Follower:
@@ -189,16 +196,29 @@ def follow(context: Context, plan: Plan, *, once: bool, verify_every: float | No
             while changed.compare_next() or (again is not None and again.compare_next()):
                 context.checkpoint()
             return applied
+        checked = time.monotonic()
         while True:
             context.checkpoint()
             made = catch_up()
             left = measure(context, plan)
+            if time.monotonic() - checked > CHECK_SECONDS:
+                refuse_damaged_block(context)
+                checked = time.monotonic()
             if made.keys:
                 context.progress.say(described("pass", made, left))
             if left <= SMALL_BACKLOG and not changed.compare_next():
                 if again is not None:
                     again.compare_next()
                 time.sleep(IDLE_SECONDS)
+
+
+def refuse_damaged_block(context: Context) -> None:
+    """Check the target's write block, whether or not a pass has work (docs/invariants.md, I-13.3).
+
+    :raises Blocked: when one of its triggers was disabled or dropped.
+    """
+    with yielding(context.target), context.target.transaction(read_only=True) as tx:
+        write_block.refuse_damaged(tx, context.schema, "target")
 
 
 def remove(context: Context, plan: Plan) -> None:

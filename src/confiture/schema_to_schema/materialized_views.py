@@ -63,8 +63,20 @@ def refresh(context: Context, plan: Plan) -> None:
             _stale(context, view, _why(error, view))
 
 
-def _refresh(context: Context, view: TableRef) -> None:
-    # Durable together: the refresh and its mark.
+def refresh_for_readers(context: Context, plan: Plan) -> None:
+    """Refresh every view before the cutover. They become stale again as changes are applied; the cutover repeats it."""
+    for view in plan.materialized_views:
+        context.checkpoint(pausable=False)
+        try:
+            wait_for_locks(context, "target", [view], partial(_refresh, context, view, final=False))
+        except Held as error:
+            _stale(context, view, f"{error.what}: {error.why}")
+        except psycopg.Error as error:
+            _stale(context, view, _why(error, view))
+
+
+def _refresh(context: Context, view: TableRef, *, final: bool = True) -> None:
+    # Durable together: the refresh and its mark, unless the cutover repeats it.
     with context.fenced("view.refreshed") as tx:
         brief_lock(tx)
         row = tx.pg.execute(load("views.sql")["refresh_concurrently"], (view.schema, view.name)).fetchone()
@@ -72,7 +84,8 @@ def _refresh(context: Context, view: TableRef) -> None:
             how = sql.SQL("CONCURRENTLY " if row[0] else "")
             name = view.identifier
             tx.pg.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}{}").format(how, name))
-        steps.mark(tx, context.run_id, PHASE, _step(view), done=True)
+        if final:
+            steps.mark(tx, context.run_id, PHASE, _step(view), done=True)
 
 
 def _step(view: TableRef) -> str:

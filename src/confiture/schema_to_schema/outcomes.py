@@ -25,6 +25,20 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadLimits:
+    """Limits for reads of the target before the cutover.
+
+    :ivar max_staleness: seconds that the target may be behind the source.
+    :ivar give_up_after: seconds to wait until it is not.
+    :ivar accept_stale: accept tables that have the rows of their copy until the cutover.
+    """
+
+    max_staleness: float = 30.0
+    give_up_after: float = 30.0
+    accept_stale: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class TableResult:
     """The rows of one table: both counts, and whether every checksum is equal.
 

@@ -36,6 +36,7 @@ from confiture.schema_to_schema import (
     follow,
     large_objects,
     materialized_views,
+    reads,
     rebuild,
     reverse,
     reverse_verify,
@@ -308,6 +309,7 @@ def _return_to_migrating(context: Context, plan: Plan) -> None:
         steps.discard(tx, context.run_id, materialized_views.PHASE)
         transitions.fire(tx, run, "rollback")
         runs.update(tx, context.run_id, writes_served_by="source", cutover_phase=None)
+        reads.to_be_redirected_back(tx, run)
         # Whatever blocked the run was checked again before the target was closed.
         runs.unblock(tx, context.run_id)
 

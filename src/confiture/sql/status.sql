@@ -27,8 +27,23 @@ SELECT r.id, r.state, r.state_since, r.started_at, r.source_name, r.source_conni
            SELECT format('%I.%I', v ->> 'schema', v ->> 'name')
            FROM jsonb_array_elements(r.plan -> 'materialized_views') WITH ORDINALITY w(v, n)
            WHERE NOT EXISTS (SELECT FROM confiture.step s WHERE (s.run_id, s.phase, s.status) = (r.id, 'refresh', 'done')
-                             AND s.name = concat_ws('.', v ->> 'schema', v ->> 'name')) ORDER BY n) END AS stale_views
+                             AND s.name = concat_ws('.', v ->> 'schema', v ->> 'name')) ORDER BY n)
+           WHEN r.state NOT IN ('cleaned', 'aborted') AND to_jsonb(r) ->> 'reads_phase' IS NOT NULL THEN ARRAY(
+           SELECT format('%I.%I', v ->> 'schema', v ->> 'name')
+           FROM jsonb_array_elements(r.plan -> 'materialized_views') WITH ORDINALITY w(v, n) ORDER BY n) END AS stale_views
 FROM confiture.run r ORDER BY r.state IN ('cleaned', 'aborted'), r.state_since DESC
+
+-- name: reads
+-- Where reads are redirected, how far the target is behind the source, at most, and the tables that no pass keeps up to date. Read
+-- through jsonb, because an older journal does not have the columns.
+SELECT to_jsonb(r) ->> 'reads_phase' AS phase, (to_jsonb(r) ->> 'reads_since')::timestamptz AS since,
+       (to_jsonb(r) ->> 'reads_limit')::float8 AS max_staleness_seconds,
+       (SELECT extract(epoch FROM clock_timestamp() - (to_jsonb(c) ->> 'fresh_at')::timestamptz)::float8
+        FROM confiture.catchup c WHERE c.run_id = r.id) AS staleness_seconds,
+       ARRAY(SELECT format('%%I.%%I', t -> 'target' ->> 'schema', t -> 'target' ->> 'name')
+             FROM jsonb_array_elements(r.plan -> 'tables') WITH ORDINALITY w(t, n)
+             WHERE (t ->> 'recopied')::bool ORDER BY n) AS not_kept
+FROM confiture.run r WHERE r.id = %(run)s
 
 -- name: runner
 -- The process that runs the run, or ran it last. It is gone when none of its recorded server processes runs any more: a pid is

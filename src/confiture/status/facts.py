@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypedDict, TypeVar
 
 from confiture.copy.throttle import Limits
 from confiture.journal.model import TablePhase
-from confiture.states import CutoverPhase, Served, State
+from confiture.states import CutoverPhase, ReadsPhase, Served, State
 from confiture.types import Count, Json, ShortId
 
 #: The version of the JSON; raised when a field is removed or changes its meaning.
@@ -159,6 +159,26 @@ class ChangesReport(TypedDict):
     backlog: int | None
     oldest_seconds: float | None
     measured_seconds: float | None
+
+
+class ReadsReport(TypedDict):
+    """Where the application's reads go. Before the cutover they may go to the target, which is behind the source.
+
+    :ivar served_by: unknown while they are being redirected to the other side.
+    :ivar phase: null while they go where the writes go.
+    :ivar since: when the phase began.
+    :ivar staleness_seconds: every change that was committed on the source longer ago is in the target; null before the
+        first measurement, and without a phase.
+    :ivar max_staleness_seconds: the limit that ``--max-staleness`` has set.
+    :ivar not_kept: tables of the target without a key, which have the rows of their copy until the cutover.
+    """
+
+    served_by: Served
+    phase: ReadsPhase | None
+    since: datetime | None
+    staleness_seconds: float | None
+    max_staleness_seconds: float | None
+    not_kept: list[str]
 
 
 class LocksReport(TypedDict):
@@ -308,7 +328,8 @@ class RunReport:
     :ivar blocked_reason: the reason that blocks the run; None when there is none.
     :ivar reasons: of the severity, the most severe first.
     :ivar restarts: the number of takeovers from a runner that had died.
-    :ivar stale_views: materialized views of the target that are not refreshed since the cutover.
+    :ivar stale_views: materialized views of the target that are not refreshed since the cutover. While reads go to the
+        target before it, every one: they are refreshed only when the reads are opened.
     :ivar errors: the newest first.
     :ivar replicas: empty where the role may not see them.
     :ivar rehearsal: the last one; null before the first.
@@ -322,6 +343,7 @@ class RunReport:
     state_since: datetime
     started_at: datetime
     writes_served_by: Served
+    reads: ReadsReport
     cutover_phase: CutoverPhase | None
     rolled_back_at: datetime | None
     blocked_reason: str | None

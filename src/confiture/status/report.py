@@ -30,7 +30,7 @@ from confiture.naming import Naming, naming
 from confiture.postgres.connection import only_row
 from confiture.postgres.session import Session, Transaction
 from confiture.sql import load
-from confiture.states import UNKNOWN
+from confiture.states import CUTOVER, FINAL, UNKNOWN, ReadsPhase, Served, reads_served_by
 from confiture.status.facts import (
     BuildReport,
     ChangesReport,
@@ -38,6 +38,7 @@ from confiture.status.facts import (
     LocksReport,
     PauseReport,
     ProgressReport,
+    ReadsReport,
     ReplicaReport,
     Report,
     RunnerReport,
@@ -182,6 +183,7 @@ def _misread(run: RunReport, newer: str) -> RunReport:
         severity=Severity.UNKNOWN,
         reasons=(newer,),
         writes_served_by=UNKNOWN,
+        reads={**run.reads, "served_by": UNKNOWN},
         leave_alone="unknown",
         undo="unknown",
         rollback={"possible": False, "why": newer, "command": None},
@@ -212,6 +214,9 @@ def _run(tx: Transaction, row: Json, now: datetime, server: ServerReport, named:
     facts = facts_of(row, paused_seconds=paused and paused[0], throttled=waited, differing=differing)
     if facts.closing:
         facts = replace(facts, target_closed=_target_closed(tx, f"confiture_{run.hex[:8]}"))
+    reads = _reads(tx, run, facts.state, facts.served)
+    behind, limit = reads["staleness_seconds"], reads["max_staleness_seconds"]
+    facts = replace(facts, reads=reads["phase"], staleness=behind, reads_limit=limit)
     severity, reasons = judge(facts, runner, tables, verification)
     return RunReport(
         id=run.hex[:8],
@@ -221,6 +226,7 @@ def _run(tx: Transaction, row: Json, now: datetime, server: ServerReport, named:
         state_since=row["state_since"],
         started_at=row["started_at"],
         writes_served_by=facts.served,
+        reads=reads,
         cutover_phase=facts.phase,
         rolled_back_at=row["rolled_back_at"],
         blocked_reason=facts.blocked,
@@ -247,6 +253,20 @@ def _run(tx: Transaction, row: Json, now: datetime, server: ServerReport, named:
         source_server=_source(row, project),
         **_measured(tx, run),
     )
+
+
+def _reads(tx: Transaction, run: UUID, state: str, writes: Served) -> ReadsReport:
+    (row,) = _rows(tx, "reads", run=run)
+    phase = known(ReadsPhase, row["phase"])
+    now = phase is not None and state not in (CUTOVER, *FINAL)
+    return {
+        "served_by": reads_served_by(writes, state, phase),
+        "phase": phase if now else None,
+        "since": row["since"] if now else None,
+        "staleness_seconds": row["staleness_seconds"] if now else None,
+        "max_staleness_seconds": row["max_staleness_seconds"] if now else None,
+        "not_kept": row["not_kept"] if now else [],
+    }
 
 
 def _source(row: Json, project: Path) -> SourceReport:

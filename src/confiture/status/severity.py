@@ -6,6 +6,7 @@ does not determine is reported as unknown, and a run that needs a command is nev
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +20,12 @@ from confiture.states import (
     CUTOVER,
     FINAL,
     MIGRATING,
+    MOVING_READS,
     REOPENED_BY,
     SETUP,
     VERIFIED,
     CutoverPhase,
+    ReadsPhase,
     Served,
     State,
     writes_served_by,
@@ -74,6 +77,9 @@ class Facts:
     :ivar throttled: for how many seconds a limit has slowed the copy down, and which limit.
     :ivar differing: target tables in which the last verification found rows that differ.
     :ivar no_rollback: why a rollback is not possible after the cutover; None when it is.
+    :ivar reads: where reads are redirected before the cutover; None while they go where the writes go.
+    :ivar staleness: seconds that the target is behind the source, at most; None before the first measurement.
+    :ivar reads_limit: seconds that it may be behind for its readers.
     """
 
     state: State
@@ -92,6 +98,9 @@ class Facts:
     throttled: tuple[float, str | None] = (0.0, None)
     differing: tuple[str, ...] = ()
     no_rollback: str | None = None
+    reads: ReadsPhase | None = None
+    staleness: float | None = None
+    reads_limit: float | None = None
 
     @property
     def switching(self) -> str | None:
@@ -162,6 +171,7 @@ def judge(
     for more in (
         _of_absence(facts, runner, work_left(facts, runner, tables, verification)),
         _of_obstacles(facts, runner, tables, verification),
+        _of_reads(facts, runner),
         ([], _of_time(facts, runner)),
     ):
         critical += more[0]
@@ -235,6 +245,24 @@ def _of_obstacles(
     return critical, warning
 
 
+def _of_reads(facts: Facts, runner: RunnerReport) -> Reasons:
+    """Reads go to the target before the cutover."""
+    if facts.reads is None:
+        return [], []
+    critical, warning = [], []
+    if facts.reads is not ReadsPhase.CLOSING and facts.state != VERIFIED:
+        critical.append("reads go to the target, which is no longer verified: redirect them back to the source")
+    if facts.reads in MOVING_READS and not runner.alive:
+        side = "to the target" if facts.reads is ReadsPhase.OPENING else "back to the source"
+        warning.append(f"redirecting the reads {side} is not finished: they may go to either side")
+    if facts.staleness is None:
+        warning.append("it is not known how far the target is behind for its readers")
+    elif facts.reads_limit is not None and facts.staleness > facts.reads_limit:
+        limit = f"the limit is {duration(facts.reads_limit)}"
+        warning.append(f"the target is up to {duration(math.ceil(facts.staleness))} behind for its readers, {limit}")
+    return critical, warning
+
+
 def _of_time(facts: Facts, runner: RunnerReport) -> list[str]:
     """States that have lasted for too long."""
     found = []
@@ -295,6 +323,8 @@ def undo(facts: Facts, runner: RunnerReport, naming: Naming) -> str:
         return "nothing to undo"
     if facts.closing and not runner.alive:
         return f"none until the {facts.switching} is finished"
+    if facts.reads is not None:
+        return "cutover --reads-back, then abort"
     if facts.state in (SETUP, MIGRATING, VERIFIED):
         return "abort (the source takes writes)" if facts.switching is None else f"not during the {facts.switching}"
     back = rollback(facts, naming)
@@ -335,13 +365,15 @@ def _steps(
         return [(f"finish the {facts.switching} now{same}", facts.switching)]
     if facts.ending is not None:
         return [(f"finish the {facts.ending}: run the same command again", facts.ending)]
-    continuing = _continuing(facts, runner, tables, verification)
+    continuing = _with_readers(facts, _continuing(facts, runner, tables, verification))
     return [("paused: resume, then continue", "resume"), *continuing] if paused else continuing
 
 
 def _while_running(facts: Facts, runner: RunnerReport, *, paused: bool) -> Step:
     if paused:
         return "paused; to resume", "resume"
+    if facts.reads is not None and facts.reads is not ReadsPhase.CLOSING and facts.state != VERIFIED:
+        return f"stop the running {runner.command}, then redirect the reads back to the source", _READS_BACK[1]
     if facts.switching is not None or runner.command in ("cutover", "rollback", "abort", "cleanup"):
         return f"nothing to do: the {facts.switching or runner.command} is running", None
     return "nothing to do; to pause", "pause"
@@ -388,6 +420,19 @@ def _natural(facts: Facts, tables: Sequence[TableReport], verification: Verifica
 
 
 _DROP: Step = ("drop what the run created", "cleanup")
+_READS_BACK: Step = ("redirect the reads back to the source", "cutover --reads-back")
+
+
+def _with_readers(facts: Facts, steps: Sequence[Step]) -> list[Step]:
+    """The steps of a run whose reads go to the target. Steps that change its tables follow the redirection back."""
+    if facts.reads is None:
+        return list(steps)
+    if facts.reads is ReadsPhase.CLOSING or facts.state != VERIFIED or facts.blocked:
+        return [_READS_BACK, *steps]
+    if facts.reads is ReadsPhase.OPENING:
+        return [("finish redirecting the reads to the target", "cutover --reads-first"), _READS_BACK]
+    fresh: Step = ("keep the target up to date for its readers", "follow")
+    return [fresh, *(step for step in steps if step[1] != "follow"), _READS_BACK]
 
 
 def _repairs(facts: Facts) -> list[Step]:
