@@ -13,7 +13,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from test_screens import RUN, TABLE
 
 from confiture.cli import serve
 from confiture.errors import UsageError
@@ -21,6 +20,7 @@ from confiture.status.details import ComparedTable, Details, Event, FoundDiffere
 from confiture.status.facts import Report, RunReport, Severity
 from confiture.web import access, latest, page
 from confiture.web.access import Access
+from reported import RUN, TABLE
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HOSTILE = (

@@ -52,3 +52,10 @@ JOIN pg_stat_activity w ON w.pid = (b ->> 0)::int AND extract(epoch FROM w.backe
 JOIN pg_stat_activity a ON a.pid = ANY (pg_blocking_pids(w.pid))
 WHERE r.run_id = %(run)s AND r.ended_at IS NULL AND w.wait_event_type = 'Lock'
 ORDER BY 1
+
+-- name: rehearsal_blockers
+-- The sessions that would have blocked the lock of the last rehearsal. Their statements are not recorded.
+SELECT (b ->> 'pid')::int AS pid, coalesce(b ->> 'user', '') AS role, coalesce(b ->> 'application_name', '') AS application,
+       coalesce(b ->> 'state', '') AS state, (b ->> 'seconds')::float8 AS seconds
+FROM (SELECT detail FROM confiture.event WHERE run_id = %(run)s AND kind = 'rehearsed' ORDER BY id DESC LIMIT 1) e,
+     jsonb_array_elements(e.detail -> 'blockers') b

@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from confiture.states import State
+from confiture.status.course import Course
 from confiture.status.facts import Report, RunReport
 from confiture.types import Count, ShortId
 
@@ -119,6 +120,21 @@ class BlockingSession:
 
 
 @dataclass(frozen=True, slots=True)
+class RehearsalBlocker:
+    """A session, or a prepared transaction, that would have blocked the lock of the last rehearsal.
+
+    :ivar pid: None for a prepared transaction.
+    :ivar state: empty when it was not visible to the role, like ``seconds`` (None): since its transaction began.
+    """
+
+    pid: int | None
+    role: str
+    application: str
+    state: str
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Details:
     """Further facts of one run.
 
@@ -126,6 +142,7 @@ class Details:
     :ivar transitions: every transition, the oldest first.
     :ivar values_shown: whether ``differences`` contain the values of rows.
     :ivar differences: at most ``DIFFERENCES_MOST`` of those that the report counts.
+    :ivar course: None where it was not read.
     :ivar problem: why the details could not be read; None if they were.
     """
 
@@ -137,6 +154,8 @@ class Details:
     differences: tuple[FoundDifference, ...] = ()
     values_shown: bool = False
     blocking: tuple[BlockingSession, ...] = ()
+    rehearsal_blockers: tuple[RehearsalBlocker, ...] = ()
+    course: Course | None = None
     problem: str | None = None
 
 

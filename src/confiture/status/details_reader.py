@@ -23,6 +23,7 @@ from confiture.status.details import (
     Event,
     FoundDifference,
     PageFacts,
+    RehearsalBlocker,
 )
 from confiture.status.severity import for_people
 from confiture.types import Json
@@ -75,6 +76,7 @@ def _details(tx: Transaction, run: UUID, show_values: bool) -> Details:
             BlockingSession(row["pid"], row["role"], row["application"], row["seconds"], excerpt(row["query"]))
             for row in blocking
         ),
+        rehearsal_blockers=tuple(RehearsalBlocker(**row) for row in _rows(tx, "rehearsal_blockers", run=run)),
         values_shown=show_values,
     )
     return _verified(tx, run, found)
@@ -124,6 +126,12 @@ def _text(kind: str, detail: Json) -> str:
     if kind == "throttle":
         limits = [f"{name} {value}" for name, value in detail.items() if value is not None]
         return ", ".join(limits) or "no limit"
+    if kind in ("rehearsed", "write pause"):
+        limit = f" of at most {detail['limit']:g} s" if detail.get("limit") is not None else ""
+        problem = f": {detail['problem']}" if detail.get("problem") else ""
+        return f"{detail.get('command')}, {detail.get('seconds') or 0.0:.3f} s{limit}{problem}"
+    if kind == "terminate_blocker":
+        return f"pid {detail.get('pid')} of {detail.get('user')}"
     parts = [str(detail[name]) for name in ("command", "table", "view", "problem", "note") if detail.get(name)]
     reason = detail.get("reason")
     return ": ".join([*parts, *([for_people(str(reason))] if reason else [])])

@@ -20,6 +20,10 @@ from confiture.render import status as phrases
 from confiture.status.details import Category, ComparedTable, Details, PageFacts
 from confiture.status.facts import RunReport, Severity, TableReport
 from confiture.types import counted, duration, in_plain_words, visible, without_public
+from confiture.web.axis import axis
+from confiture.web.curves import Curves, curves
+from confiture.web.gantt import Gantt, gantt
+from confiture.web.pause import PauseBar, pause_bar
 from confiture.web.rail import Station, stations
 
 #: Seconds between two looks of an open page at the server.
@@ -158,6 +162,9 @@ class ShownRun:
     rail: tuple[Station, ...]
     tables: Folded[TableReport]
     compared: Folded[ComparedTable]
+    gantt: Gantt | None
+    curves: Curves
+    pauses: tuple[PauseBar, ...]
     heartbeat: Literal["new", "old", "none"]
 
     @property
@@ -172,14 +179,20 @@ class ShownRun:
 
 
 def _shown(run: RunReport, details: Details) -> ShownRun:
+    names = without_public({*(t.target for t in run.tables), *(t.target for t in details.compared)})
+    course = details.course
+    on = axis(course) if course is not None else None
     compared = [t for t in details.compared if t.compared_at is not None]
     return ShownRun(
         run,
         details,
-        without_public({*(t.target for t in run.tables), *(t.target for t in details.compared)}),
+        names,
         stations(run, details.transitions),
         folded(sorted(run.tables, key=_urgency), lambda t: _urgency(t) < URGENT),
         folded(sorted(compared, key=lambda t: t.equal), lambda t: not t.equal),
+        gantt(course, on, names) if course is not None and on is not None and course.tables else None,
+        curves(course, on) if course is not None and on is not None else Curves((), ()),
+        tuple(pause_bar(p) for p in (course.last_rehearsal, course.last_pause) if p is not None) if course else (),
         "new" if run.runner.alive else "none" if run.runner.ended else "old",
     )
 

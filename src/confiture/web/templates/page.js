@@ -36,7 +36,7 @@
     const since = live ? (Date.now() - loaded) / 1000 : Math.max(0, (Date.now() - Date.parse(here.dataset.made)) / 1000);
     const silent = [...foot.querySelectorAll("[data-heartbeat=new]")].map((beat) => Number(beat.dataset.silent));
     const old = silent.some((seconds) => seconds + since > Number(here.dataset.lease));
-    const words = since < 120 ? `${Math.round(since)} s` : since < 7200 ? `${Math.round(since / 60)} min` : `${(since / 3600).toFixed(1)} h`;
+    const words = since < 120 ? `${Math.round(since)} s` : since < 7200 ? `${Math.round(since / 60)} min` : since < 172800 ? `${(since / 3600).toFixed(1)} h` : `${Math.round(since / 86400)} days`;
     document.getElementById("age").textContent = `${words} ago.` + (lost ? ` ${lost}` : "");
     foot.classList.toggle("aged", old || lost !== null);
   }
