@@ -19,7 +19,8 @@ FROM ${PYTHON}
 LABEL org.opencontainers.image.title="confiture" \
       org.opencontainers.image.description="Move a live PostgreSQL database into a new database with a new schema" \
       org.opencontainers.image.licenses="MIT"
-RUN useradd --uid 1000 --create-home --shell /usr/sbin/nologin confiture
+RUN useradd --uid 1000 --create-home --shell /usr/sbin/nologin confiture \
+    && install -d -o confiture -g confiture /project
 COPY --from=build /opt/confiture /opt/confiture
 ENV PATH=/opt/confiture/bin:$PATH PYTHONUNBUFFERED=1
 # A number, so that Kubernetes can check that it is not root.

@@ -44,5 +44,7 @@ def test_the_image_runs_confiture_without_root_and_without_pip(image: str) -> No
     assert version.stdout.startswith("confiture "), version.stderr
     shown = docker("run", "--rm", "--entrypoint", "id", image, "-u", timeout=60)
     assert shown.stdout.strip() == "1000"
+    written = docker("run", "--rm", "--entrypoint", "touch", image, "/project/written", timeout=60)
+    assert written.returncode == 0, written.stderr
     module = docker("run", "--rm", "--entrypoint", "python", image, "-c", "import pip", timeout=60)
     assert "No module named 'pip'" in module.stderr
