@@ -128,6 +128,16 @@ def test_addresses_of_both_sides_are_printed() -> None:
     assert "Source  app  PostgreSQL 14" in render.text(Report(NOW, (replace(RUN, source_server=by_service),)))
 
 
+def test_the_database_that_reads_go_to_is_printed() -> None:
+    assert "Reads go to" not in render.text(Report(NOW, (RUN,)))
+    reads = {**RUN.reads, "phase": "open", "since": NOW, "staleness_seconds": 2.1, "max_staleness_seconds": 30.0}
+    text = render.text(Report(NOW, (replace(RUN, reads={**reads, "not_kept": ["public.k"]}),)))  # type: ignore[arg-type]
+    assert "Reads go to   prod_new (target) since" in text
+    assert "at most 3 seconds behind" in " ".join(text.split())
+    assert "(limit 30 seconds)" in " ".join(text.split())
+    assert "Not kept up to date until the cutover: k" in text
+
+
 def test_the_age_of_a_backlog_is_printed() -> None:
     """Without a command that applies changes, the number is not that of now."""
     assert "Changes backlog 0 rows, oldest 0 seconds, measured 5 minutes ago" in render.text(Report(NOW, (RUN,)))

@@ -11,7 +11,7 @@ import pytest
 
 from confiture.journal.model import TablePhase
 from confiture.naming import Naming, naming
-from confiture.states import FINAL, STATES, CutoverPhase, writes_served_by
+from confiture.states import FINAL, STATES, CutoverPhase, ReadsPhase, writes_served_by
 from confiture.status.facts import RunnerReport, Severity, TableReport, known
 from confiture.status.severity import Facts, judge, leave_alone, next_step, rollback, undo
 
@@ -45,6 +45,8 @@ def assess(
 
 
 VERIFIED = {"state": "verified", "tables": (COPIED,), "found": EQUAL}
+READ = {**VERIFIED, "reads": ReadsPhase.OPEN, "staleness": 3.0, "reads_limit": 30.0}
+DIFFERS = {**READ, "state": "migrating", "runner": FINISHED}
 SERVING = {"state": "cutover", "tables": (COPIED,), "found": EQUAL, "phase": CutoverPhase.DONE}
 
 
@@ -102,6 +104,15 @@ SERVING = {"state": "cutover", "tables": (COPIED,), "found": EQUAL, "phase": Cut
         ({**SERVING, "phase": CutoverPhase.OPENED, "runner": DEAD}, Severity.CRITICAL),
         ({**SERVING, "phase": CutoverPhase.ROLLBACK_CLOSING, "runner": DEAD}, Severity.CRITICAL),
         ({**SERVING, "phase": CutoverPhase.ROLLBACK_CLOSING}, Severity.OK),
+        ({**READ, "runner": FINISHED}, Severity.OK),
+        ({**READ, "runner": FINISHED, "staleness": 31.0}, Severity.WARNING),
+        ({**READ, "staleness": None}, Severity.WARNING),
+        ({**READ, "reads": ReadsPhase.OPENING}, Severity.OK),
+        ({**READ, "reads": ReadsPhase.OPENING, "runner": DEAD}, Severity.WARNING),
+        ({**READ, "reads": ReadsPhase.CLOSING, "runner": FINISHED}, Severity.WARNING),
+        (DIFFERS, Severity.CRITICAL),
+        ({**DIFFERS, "runner": ALIVE}, Severity.CRITICAL),
+        ({**DIFFERS, "reads": ReadsPhase.CLOSING}, Severity.WARNING),
     ],
 )
 def test_the_worst_reason_determines_the_severity(given: dict[str, Any], severity: Severity) -> None:
@@ -169,6 +180,12 @@ def test_the_next_command_is_ready_to_paste(given: dict[str, Any], command: str 
         ({**SERVING, "runner": FINISHED, "no_rollback": "b: no inverse"}, ["cleanup"]),
         ({**SERVING, "runner": FINISHED, "blocked": "x", "blocked_command": "follow"}, ["follow", "cleanup"]),
         ({**SERVING, "runner": FINISHED, "blocked": "x", "blocked_command": "abort"}, ["cleanup"]),
+        ({**READ, "runner": FINISHED}, ["follow", "cutover", "cutover"]),
+        ({**READ, "runner": FINISHED, "reads": ReadsPhase.OPENING}, ["cutover", "cutover"]),
+        ({**READ, "runner": FINISHED, "reads": ReadsPhase.CLOSING}, ["cutover", "cutover", "follow"]),
+        ({**READ, "runner": FINISHED, "blocked": "x", "blocked_command": "verify --again"}, ["cutover", "verify"]),
+        (DIFFERS, ["cutover", "verify"]),
+        ({**DIFFERS, "runner": ALIVE}, ["cutover"]),
         ({"runner": DEAD, "paused_seconds": 9.0}, ["resume", "migrate"]),
         ({**VERIFIED, "runner": FINISHED, "paused_seconds": 9.0}, ["resume", "cutover", "follow"]),
         (

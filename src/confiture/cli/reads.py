@@ -47,8 +47,11 @@ def wanted(
     given = {"--max-staleness": max_staleness is not None, "--accept-stale": accept_stale, "--no-follow": no_follow}
     names = [name for name, is_given in given.items() if is_given]
     if names:
-        what = f"{' and '.join(names)} need --reads-first"
-        raise UsageError(what, why="it was not given", fix="add --reads-first, or omit them")
+        raise UsageError(
+            f"a cutover has no option {' and '.join(names)} without --reads-first",
+            why="the option concerns reads of the target before the cutover",
+            fix="add --reads-first, or omit the option",
+        )
     return Reads(None) if back else None
 
 
@@ -98,6 +101,11 @@ def redirected_back(where: Endpoints, run: Run, hooks: Sequence[Hook]) -> Run:
         return run
     with progress.Reporter() as reporter:
         return commands.reads.back(where, partial(_by_hooks, hooks), reporter)[0]
+
+
+def left_on_target(run: Run) -> tuple[str, ...]:
+    """A line that names the readers that a rollback has left on the target; empty without such readers."""
+    return ("Reads may still go to the target: run cutover --reads-back.",) if run.reads_phase is not None else ()
 
 
 def _by_hooks(hooks: Sequence[Hook], run: Run, old: Database, new: Database) -> None:

@@ -56,5 +56,6 @@ def rollback(
         format,
         options.where_to_connect(through, place),
         "Its writes there are captured. Next, verify and cut over again, or abort.",
+        *reads.left_on_target(run),
         application_url=old.application_url,
     )

@@ -61,6 +61,7 @@ def _run(run: RunReport, now: datetime, every: bool, height: int | None) -> str:
         first,
         *(reasons if height is None else _cut(reasons, REASONS_SHOWN)),
         *_beside(f"Writes go to  {served(run)}", f"Leave alone: {_alone(run)}", f"Undo: {run.undo}"),
+        *_reads(run),
         *_beside(f"Source  {place(run.source_server)}", f"Target  {place(run.server)} up"),
         *_wrapped("Runner  ", runner(run, now)),
         *_wrapped("Time    ", time(run, now)),
@@ -154,7 +155,7 @@ def served(run: RunReport) -> str:
 def _reads(run: RunReport) -> list[str]:
     if run.reads["phase"] is None:
         return []
-    names = ", ".join(run.reads["not_kept"])
+    names = ", ".join(without_public(run.reads["not_kept"]).values())
     kept = f"Not kept up to date until the cutover: {names}" if names else ""
     return [*_wrapped("Reads go to   ", reads(run)), *_wrapped(INDENT, kept)]
 

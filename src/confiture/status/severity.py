@@ -291,6 +291,8 @@ def leave_alone(facts: Facts, runner: RunnerReport, severity: Severity, naming: 
         return f"{UNSAFE}: {naming.command(facts.ends_switching or facts.switching)}"
     if facts.closing:
         return f"not safe to leave: the {facts.switching} is in progress"
+    if facts.reads is not None and not runner.alive:
+        return "safe for the data; its readers need follow"
     return "safe" if severity is not Severity.CRITICAL else f"safe for the data: the {facts.served} takes writes"
 
 
