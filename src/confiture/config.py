@@ -21,11 +21,12 @@ from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from confiture.errors import SYNTAX_HINT, Fault, FaultyInput, Refused, UsageError
+from confiture.receivers import Receiver, receivers
 from confiture.types import did_you_mean
 
 ENVIRONMENTS = Path("db/environments")
 SCHEMA = Path("db/schema")
-_KEYS = ("database_url", "like", "database", "search_path", "schema_dir", "include", "exclude")
+_KEYS = ("database_url", "like", "database", "search_path", "schema_dir", "include", "exclude", "notify")
 _LISTS = ("search_path", "include", "exclude")
 
 #: Parameters with secrets. libpq marks them, except the SCRAM keys, which replace a password.
@@ -69,6 +70,7 @@ class Database:
     :param schema_dir: the directory of its DDL; None if it is not known.
     :param include: glob patterns over DDL paths relative to ``schema_dir``; empty means all.
     :param exclude: glob patterns of DDL paths that are left out.
+    :param notify: the receivers of the events of its runs, where it is the target.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Database:
     schema_dir: Path | None = None
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    notify: tuple[Receiver, ...] = field(default=(), repr=False)
 
     @property
     def public(self) -> str:
@@ -359,6 +362,7 @@ class _EnvironmentFile:
         self.path = path
         self.faults: list[Fault] = []
         self.values: dict[str, _Value] = {}
+        self.notify: tuple[Receiver, ...] = ()
         root = self._compose()
         if isinstance(root, yaml.MappingNode):
             for key, value in root.value:
@@ -372,6 +376,9 @@ class _EnvironmentFile:
     def fault_at(self, key: str, message: str, hint: str = "") -> None:
         value = self.values[key]
         self.fault(value.line, value.column, message, hint)
+
+    def _fault_of_node(self, node: yaml.Node, message: str, hint: str) -> None:
+        self.fault(node.start_mark.line + 1, node.start_mark.column + 1, message, hint)
 
     def raise_faults(self) -> None:
         if self.faults:
@@ -409,6 +416,9 @@ class _EnvironmentFile:
             self.fault(line, column, f"unknown key {redact(name)!r}", hint)
         elif name in self.values:
             self.fault(line, column, f"{name} is given twice", f"first in line {self.values[name].line}")
+        elif name == "notify":
+            self.values[name] = _Value((), True, line, column)
+            self.notify = receivers(node, self._fault_of_node)
         else:
             self.values[name] = _Value(
                 self._items(name, node),
@@ -449,6 +459,7 @@ def _environment(name: str, project: Path, followed: tuple[str, ...] = ()) -> Da
         schema_dir=project / schema_dir.text if schema_dir else base.schema_dir,
         include=file.texts("include", base.include),
         exclude=file.texts("exclude", base.exclude),
+        notify=file.notify if "notify" in file.values else base.notify,
     )
 
 

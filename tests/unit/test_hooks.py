@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from confiture.commands.hooks import NOT_STARTED, TIMED_OUT, hooks_of, run_command
+from confiture.commands.hooks import hooks_of
 from confiture.errors import UsageError
+from confiture.runner.hooks import NOT_STARTED, TIMED_OUT, run_command
 
 
 def test_a_hook_is_an_event_and_the_words_of_a_command() -> None:

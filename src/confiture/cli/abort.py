@@ -10,6 +10,7 @@ def abort(
     target: options.Target,
     source: options.Source = None,
     yes: options.Yes = False,
+    hook: options.Hooks = None,
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
@@ -17,7 +18,7 @@ def abort(
 
     The command drops what the run created on both sides, and what setup built in the target.
     """
-    where = options.where(target, source, project)
+    where = options.where(target, source, project, hook)
     what = "abort drops every row copied and what setup built in the target"
     with progress.Reporter() as reporter:
         run = commands.abort.execute(where, lambda: options.confirm(target, what, yes), reporter)

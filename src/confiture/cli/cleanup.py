@@ -11,6 +11,7 @@ def cleanup(
     source: options.Source = None,
     drop_source: options.DropSource = None,
     yes: options.Yes = False,
+    hook: options.Hooks = None,
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
@@ -18,7 +19,7 @@ def cleanup(
 
     The journal is kept as history.
     """
-    where = options.where(target, source, project)
+    where = options.where(target, source, project, hook)
     what = "cleanup drops the run's schemas and its foreign server"
     if drop_source is not None:
         what += f", and THE DATABASE {drop_source}"

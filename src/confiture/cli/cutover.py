@@ -11,7 +11,7 @@ import typer
 from confiture import commands
 from confiture.cli import options, progress, reads, terminal
 from confiture.commands.endpoints import Endpoints
-from confiture.commands.hooks import SWITCH, environment_of_hook, hooks_of, run_awaited
+from confiture.commands.hooks import SWITCH, environment_of_hook, run_awaited
 from confiture.journal.model import Run
 from confiture.pooler import Pool
 from confiture.schema_to_schema.outcomes import Limits
@@ -52,12 +52,11 @@ def cutover(
 
     The command locks the tables of the source and compares the last changes before it switches.
     """
-    where = options.where(target, source, project)
-    hooks = hooks_of(hook)
+    where = options.where(target, source, project, hook)
     of_reads = reads.wanted(reads_first, reads_back, max_staleness, accept_stale, no_follow, give_up_after)
     if of_reads is not None:
         reads.refuse_others({"--dry-run": dry_run, "--pgbouncer": pgbouncer, "--pool": pool})
-        reads.redirect(where, of_reads, hooks, format)
+        reads.redirect(where, of_reads, where.hooks, format)
         return
     limits = Limits(lock_timeout, give_up_after, max_write_pause, terminate_blockers, max_verification_age)
     through = options.pools(pgbouncer, pool, pgbouncer_config)
@@ -70,7 +69,7 @@ def cutover(
         options.confirm(target, what, no_rollback, "--no-rollback", problems)
     with progress.Reporter() as reporter:
         run, old, new, place = commands.cutover.execute(where, limits, report, reporter, through)
-    run_awaited(hooks, SWITCH, environment_of_hook(run.short, old, new), "the target is serving")
+    run_awaited(where.hooks, SWITCH, environment_of_hook(run.short, old, new), "the target is serving")
     terminal.show(
         where,
         run,

@@ -24,6 +24,7 @@ def follow(
             show_default="24h; with --once: none",
         ),
     ] = None,
+    hook: options.Hooks = None,
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
@@ -31,7 +32,7 @@ def follow(
 
     After the cutover, the command applies the changes made on the target to the source.
     """
-    where = options.where(target, source, project)
+    where = options.where(target, source, project, hook)
     with progress.Reporter() as reporter:
         run, rows = commands.follow.execute(where, once, reporter, verify_every)
     terminal.show(where, run, f"{rows:,} rows applied; the backlog is small", format, rows_applied=rows)

@@ -24,6 +24,7 @@ def migrate(
     max_replica_lag: options.MaxReplicaLag = None,
     max_backlog: options.MaxBacklog = None,
     dry_run: options.DryRun = False,
+    hook: options.Hooks = None,
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
@@ -31,7 +32,7 @@ def migrate(
 
     After a signal or a crash, the same command continues at its last checkpoint.
     """
-    where = options.where(target, source, project)
+    where = options.where(target, source, project, hook)
     chosen = options.run_options(mapping, chunk_rows, strategy, None, restart_table)
     throttle = Throttle(max_rate, max_replica_lag, max_backlog)
     chosen = replace(chosen, jobs=jobs, executor=executor, index_jobs=index_jobs, throttle=throttle)

@@ -13,6 +13,7 @@ import typer
 
 from confiture import config
 from confiture.commands.endpoints import Endpoints
+from confiture.commands.hooks import hooks_of
 from confiture.commands.options import RunOptions
 from confiture.config import find_project
 from confiture.errors import UsageError
@@ -200,7 +201,7 @@ Hooks = Annotated[
     typer.Option(
         "--hook",
         metavar="EVENT=COMMAND",
-        help="A command to run at an event, such as switch, without a shell. May be repeated.",
+        help="A command to run at an event, such as switch or failed, without a shell. May be repeated.",
     ),
 ]
 Report = Annotated[
@@ -258,9 +259,13 @@ DropSource = Annotated[
 ]
 
 
-def where(target: str, source: str | None, project: Path | None) -> Endpoints:
-    """The databases that a command names."""
-    return Endpoints(target, source, project if project is not None else find_project(Path.cwd()), project)
+def where(target: str, source: str | None, project: Path | None, hooks: list[str] | None = None) -> Endpoints:
+    """The databases that a command names, and its hooks.
+
+    :raises UsageError: when a hook cannot be read or run.
+    """
+    folder = project if project is not None else find_project(Path.cwd())
+    return Endpoints(target, source, folder, project, hooks_of(hooks))
 
 
 def confirm(name: str, what: str, yes: bool, option: str = "--yes", details: Sequence[str] = ()) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from confiture import commands
 from confiture.cli import options, progress, reads, terminal
-from confiture.commands.hooks import SWITCH, environment_of_hook, hooks_of, run_awaited
+from confiture.commands.hooks import SWITCH, environment_of_hook, run_awaited
 from confiture.schema_to_schema.outcomes import Limits
 
 DryRun = Annotated[
@@ -36,8 +36,7 @@ def rollback(
 
     Writes made on the target since the cutover are applied to the source first.
     """
-    where = options.where(target, source, project)
-    hooks = hooks_of(hook)
+    where = options.where(target, source, project, hook)
     limits = Limits(lock_timeout, give_up_after, max_write_pause, terminate_blockers)
     through = options.pools(pgbouncer, pool, pgbouncer_config)
     if dry_run:
@@ -47,8 +46,8 @@ def rollback(
         return
     with progress.Reporter() as reporter:
         run, old, new, place = commands.rollback.execute(where, limits, reporter, through)
-    run_awaited(hooks, SWITCH, environment_of_hook(run.short, new, old), "the source is serving")
-    run = reads.redirected_back(where, run, hooks)
+    run_awaited(where.hooks, SWITCH, environment_of_hook(run.short, new, old), "the source is serving")
+    run = reads.redirected_back(where, run, where.hooks)
     terminal.show(
         where,
         run,

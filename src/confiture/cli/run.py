@@ -28,11 +28,12 @@ def run(
     max_replica_lag: options.MaxReplicaLag = None,
     max_backlog: options.MaxBacklog = None,
     report: options.Report = Path("differences.jsonl"),
+    hook: options.Hooks = None,
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
     """Run setup, migrate and verify; stop before the cutover."""
-    where = options.where(target, source, project)
+    where = options.where(target, source, project, hook)
     chosen = options.run_options(
         mapping,
         chunk_rows,

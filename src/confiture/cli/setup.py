@@ -31,6 +31,7 @@ def setup(
     accept_publication: options.AcceptPublication = False,
     no_sample: options.NoSample = False,
     dry_run: options.DryRun = False,
+    hook: options.Hooks = None,
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
@@ -38,7 +39,7 @@ def setup(
 
     The target database is created if it does not exist.
     """
-    where = options.where(target, source, project)
+    where = options.where(target, source, project, hook)
     chosen = options.run_options(
         mapping,
         chunk_rows,

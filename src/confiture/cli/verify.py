@@ -25,6 +25,7 @@ def verify(
         bool, typer.Option("--repair", help="Copy the rows that differ again, then compare again.")
     ] = False,
     jobs: options.Jobs = None,
+    hook: options.Hooks = None,
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
@@ -32,7 +33,7 @@ def verify(
 
     The command compares every row, and checks foreign keys, constraints, indexes and sequences.
     """
-    where = options.where(target, source, project)
+    where = options.where(target, source, project, hook)
     with progress.Reporter() as reporter:
         after, result = commands.verify.execute(where, report, again, reporter, repair=repair, jobs=jobs)
     finish(where, after, result, report, format)

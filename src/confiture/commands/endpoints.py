@@ -1,4 +1,4 @@
-"""The names of the databases of a command, as the operator gave them. The module does no I/O."""
+"""The names of the databases of a command, as the operator gave them, and its hooks. The module does no I/O."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from confiture.naming import Naming, naming
+from confiture.runner.hooks import Hook
 
 
 @dataclass(frozen=True)
@@ -15,12 +16,14 @@ class Endpoints:
     :ivar source: None after setup: the journal has recorded the source.
     :ivar project: the folder that contains ``db/``.
     :ivar given_project: ``--project`` as it was given; None when the project was searched for.
+    :ivar hooks: commands to run at events.
     """
 
     target: str
     source: str | None = None
     project: Path = field(default_factory=Path.cwd)
     given_project: Path | None = None
+    hooks: tuple[Hook, ...] = ()
 
     @property
     def naming(self) -> Naming:

@@ -11,8 +11,9 @@ import psycopg
 from confiture.commands.databases import find_run, refuse_other, source_of, target_of
 from confiture.commands.driver_errors import translated
 from confiture.commands.endpoints import Endpoints, next_command
+from confiture.commands.hooks import announced
 from confiture.config import redact
-from confiture.errors import Blocked, ConfitureError, CutoverUnfinished, DataFailure, Refused
+from confiture.errors import Blocked, ConfitureError, CutoverUnfinished, DataFailure, Drained, Held, Refused, UsageError
 from confiture.journal import runs, steps
 from confiture.journal import source as run_schema
 from confiture.journal.model import Run
@@ -28,6 +29,9 @@ from confiture.schema_to_schema import reads, setup, switchover
 from confiture.schema_to_schema.preconditions import databases
 from confiture.states import CUTOVER, FINAL, MIGRATING, VERIFIED
 from confiture.types import shell_word
+
+#: Errors that the operator has caused and reads, or that leave the run to another command: no event.
+_OF_THE_OPERATOR = (Refused, UsageError, Held, Drained)
 
 
 @contextmanager
@@ -50,7 +54,7 @@ def hold_run(where: Endpoints, command: str, progress_: Progress) -> Iterator[tu
         missing = setup.missing_privileges(here, there, target)
         if missing:
             raise privileges.refusal(missing)
-        with translated(command), hold(src, tgt, run, command, progress_) as context:
+        with translated(command), hold(src, tgt, run, command, progress_, announced(where.hooks)) as context:
             run = context.run()
             refuse_ending(context, run, command, where)
             _refuse_halfway(context, run, command, where)
@@ -64,16 +68,26 @@ def hold_run(where: Endpoints, command: str, progress_: Progress) -> Iterator[tu
 
 @contextmanager
 def storing_blocks(context: Context, command: str, where: Endpoints) -> Iterator[None]:
-    """Record an error of the block as what blocks the run, if the same command would meet it again."""
+    """Record an error of the block: as what blocks the run, if the same command would meet it again, or as an event."""
     try:
         yield
-    except (ConfitureError, psycopg.Error) as error:
-        explained = failure(error, f"running {command}") if isinstance(error, psycopg.Error) else error
-        if _blocks(error):
-            # If the target is lost too, report the original error rather than the failure to record it.
-            with contextlib.suppress(psycopg.Error, ConfitureError):
+    except Exception as error:
+        # If the target is lost too, report the original error rather than the failure to record it.
+        with contextlib.suppress(psycopg.Error, ConfitureError):
+            if isinstance(error, (ConfitureError, psycopg.Error)) and _blocks(error):
+                explained = failure(error, f"running {command}") if isinstance(error, psycopg.Error) else error
                 _store_block(context, explained, command, where)
+            elif not isinstance(error, _OF_THE_OPERATOR):
+                _note_failure(context, error, command)
         raise
+
+
+def _note_failure(context: Context, error: Exception, command: str) -> None:
+    kind = "unfinished" if isinstance(error, CutoverUnfinished) else "failed"
+    # Durable: the event, for those who are notified. Its detail has no text of the error, which may contain a value.
+    with context.fenced("failed") as tx:
+        detail = {"command": command, "error": type(error).__name__}
+        runs.note(tx, context.run_id, context.epoch, kind, detail)
 
 
 def _blocks(error: ConfitureError | psycopg.Error) -> bool:

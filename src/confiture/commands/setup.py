@@ -8,6 +8,7 @@ from confiture.commands.databases import both_databases
 from confiture.commands.driver_errors import translated
 from confiture.commands.endpoints import Endpoints, next_command
 from confiture.commands.holding import refuse_ending, refuse_lost_schema, storing_blocks, unblock
+from confiture.commands.hooks import announced
 from confiture.commands.options import RunOptions
 from confiture.commands.plan import check_publications, mapping_of, plan_run, propose
 from confiture.config import Database
@@ -59,7 +60,11 @@ def execute(
         if run.state != SETUP:
             progress_.say(f"setup is done already: run {run.short} is in state {run.state}")
             return run
-        with runner_sessions(source, target, run) as (src, tgt), hold(src, tgt, run, "setup", progress_) as context:
+        hooks = announced(where.hooks)
+        with (
+            runner_sessions(source, target, run) as (src, tgt),
+            hold(src, tgt, run, "setup", progress_, hooks) as context,
+        ):
             refuse_ending(context, run, "setup", where)
             with storing_blocks(context, "setup", where):
                 refuse_lost_schema(context, run)

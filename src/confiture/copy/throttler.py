@@ -13,7 +13,7 @@ from psycopg.rows import dict_row
 
 from confiture.copy import throttle
 from confiture.copy.throttle import Reason, Replica, Throttle
-from confiture.journal import leases
+from confiture.journal import leases, runs
 from confiture.postgres.retry import retry
 from confiture.postgres.session import Session
 from confiture.runner.context import POLL_SECONDS, Context
@@ -25,6 +25,10 @@ LAG_SECONDS = 1.0
 BACKLOG_SECONDS = 5.0
 #: Seconds after which an ongoing wait is reported again, with its current figures.
 REPORT_SECONDS = 10.0
+#: Seconds within which the journal gets one event of a copy that is throttled again and again.
+NOTED_SECONDS = 300.0
+#: The kinds of these events.
+THROTTLED, THROTTLE_ENDED = "throttled", "throttle ended"
 
 
 class Log(Protocol):
@@ -65,6 +69,7 @@ class Throttler:
         self._reported: Reason | None = None
         self._said_rate: int | None = None
         self._since = self._reported_at = 0.0
+        self._noted, self._noted_at = False, -NOTED_SECONDS
         self._measured: dict[str, float] = {}
         self._lag: Reason | None = None
         self._left = 0
@@ -125,8 +130,9 @@ class Throttler:
         """Record that the copy no longer waits, and report it if the copy has waited."""
         if self._reported is None:
             return
-        self._record(None)
         deliberate, self._reported = self._reported.kind == "rate", None
+        self._record(None, THROTTLE_ENDED if self._noted else None)
+        self._noted = False
         if deliberate:
             return
         self.context.progress.say(f"throttle ended after {duration(time.monotonic() - self._since)}")
@@ -191,7 +197,7 @@ class Throttler:
             and now - self._reported_at < REPORT_SECONDS
         ):
             return
-        self._record(reason.text)
+        self._record(reason.text, THROTTLED if self._is_news(reason, now) else None)
         self._since = now if self._reported is None else self._since
         self._reported, self._reported_at = reason, now
         if reason.kind != "rate":
@@ -201,11 +207,20 @@ class Throttler:
             self._said_rate = self.limits.max_rate
             self.context.progress.say(f"throttled: {reason.text}")
 
-    def _record(self, reason: str | None) -> None:
+    def _is_news(self, reason: Reason, now: float) -> bool:
+        """Whether the wait is an event: not for the operator's own rate, nor again and again."""
+        if reason.kind == "rate" or self._noted or now - self._noted_at < NOTED_SECONDS:
+            return False
+        self._noted, self._noted_at = True, now
+        return True
+
+    def _record(self, reason: str | None, event: str | None) -> None:
         def write() -> None:
-            # Durable: the reason, for `status`.
+            # Durable together: the reason, for `status`, and its event.
             with self.context.fenced("throttled") as tx:
                 leases.set_throttled(tx, self.context.run_id, self.context.epoch, reason)
+                if event is not None:
+                    runs.note(tx, self.context.run_id, self.context.epoch, event)
 
         retry(write)
 

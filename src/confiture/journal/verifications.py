@@ -7,6 +7,7 @@ import uuid
 import sqlalchemy as sa
 from sqlalchemy import func
 
+from confiture.journal import runs
 from confiture.journal.model import Difference, Unit, Verification
 from confiture.journal.tables import difference, verification, verified_unit
 from confiture.postgres.session import Transaction
@@ -31,13 +32,24 @@ def begin(tx: Transaction, run_id: uuid.UUID, *, epoch: int, plan_hash: str, pur
     return int(number)
 
 
-def end(tx: Transaction, run_id: uuid.UUID, number: int, verdict: str) -> None:
-    """Close an attempt."""
+def end(tx: Transaction, run_id: uuid.UUID, epoch: int, number: int, differences: int | None) -> None:
+    """Close an attempt; one that found differences is an event.
+
+    :param differences: their number, which is limited; None when everything is equal.
+    """
+    verdict = "equal" if differences is None else "different"
     tx.sa.execute(
         sa.update(verification)
         .where(verification.c.run_id == run_id, verification.c.number == number)
         .values(ended_at=func.clock_timestamp(), verdict=verdict)
     )
+    if differences is not None:
+        note_differences(tx, run_id, epoch, differences)
+
+
+def note_differences(tx: Transaction, run_id: uuid.UUID, epoch: int, count: int) -> None:
+    """Record as an event that source and target differ."""
+    runs.note(tx, run_id, epoch, "differences", {"count": count})
 
 
 def add_unit(tx: Transaction, run_id: uuid.UUID, number: int, unit: Unit, found: list[Difference]) -> None:

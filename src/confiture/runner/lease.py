@@ -12,8 +12,9 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import psycopg
 
@@ -29,11 +30,15 @@ from confiture.postgres.failure import failure
 from confiture.postgres.retry import retry
 from confiture.postgres.session import Session, claiming
 from confiture.runner.context import POLL_SECONDS, Backends, Context, end_backends
+from confiture.runner.hooks import Hook
 from confiture.runner.progress import Progress
 from confiture.runner.run_facts import RunFacts
 from confiture.runner.sampling import Sampler
 from confiture.states import CUTOVER
 from confiture.types import duration
+
+if TYPE_CHECKING:
+    from confiture.runner.notifier import Notifier
 
 
 def _held_by(holder: Runner) -> Held:
@@ -193,10 +198,13 @@ def runner_sessions(source: Database, target: Database, run: Run) -> Iterator[tu
 
 
 @contextmanager
-def hold(src: Session, tgt: Session, run: Run, command: str, progress: Progress) -> Iterator[Context]:
-    """Hold the run for the block: lease, heartbeat, signals; released at the end, kept by a crash.
+def hold(
+    src: Session, tgt: Session, run: Run, command: str, progress: Progress, hooks: Sequence[Hook] = ()
+) -> Iterator[Context]:
+    """Hold the run for the block: lease, heartbeat, signals, notifications; released at the end, kept by a crash.
 
     :param src: of :func:`runner_sessions`, as ``tgt``.
+    :param hooks: to run at events of the run, beside the work.
     """
     source, target = src.database, tgt.database
     with yielding.watching(progress.say, run.short):
@@ -205,6 +213,7 @@ def hold(src: Session, tgt: Session, run: Run, command: str, progress: Progress)
         heart = _Heart(target, context, _fills(run, command))
         heart.beat()
         heart.start()
+        notifier = _notifier(context, hooks)
         why = "finished"
         try:
             context.record_backends()
@@ -221,6 +230,21 @@ def hold(src: Session, tgt: Session, run: Run, command: str, progress: Progress)
         finally:
             heart.end()
             _release(context, why)
+            if notifier is not None:
+                notifier.end()
+
+
+def _notifier(context: Context, hooks: Sequence[Hook]) -> Notifier | None:
+    """The notifier of a command, begun; None when there is no receiver and no hook."""
+    if not hooks and not context.facts.target.notify:
+        return None
+    from confiture.runner.notifier import Notifier, channels_of  # only what notifies needs the libraries
+
+    channels = channels_of(context, hooks)
+    notifier = Notifier(context, channels) if channels else None
+    if notifier is not None:
+        notifier.start()
+    return notifier
 
 
 def _fills(run: Run, command: str) -> bool:

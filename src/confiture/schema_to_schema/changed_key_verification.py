@@ -9,7 +9,7 @@ from confiture.compare import changed_keys, suspects
 from confiture.compare.checksum import Hashing
 from confiture.compare.suspects import Key
 from confiture.copy.run_table import RunTable
-from confiture.journal import runs
+from confiture.journal import runs, verifications
 from confiture.journal.model import Difference
 from confiture.plan.model import Plan
 from confiture.runner import transitions
@@ -76,4 +76,5 @@ def reopen(context: Context, found: Sequence[Difference], what: str) -> None:
     with context.fenced("verify.reopened") as tx:
         run = runs.get(tx, context.run_id)
         transitions.fire(tx, run, "reopen", {"reason": reason, "keys": len(found)})
+        verifications.note_differences(tx, context.run_id, context.epoch, len(found))
     context.progress.say(f"{reason}; the verification is no longer valid: repair the row with `verify --repair`")

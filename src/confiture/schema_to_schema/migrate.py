@@ -19,6 +19,9 @@ from confiture.schema_to_schema import follow, jobs, large_objects, plan_store, 
 from confiture.schema_to_schema.copy_tables import CopyTables
 from confiture.schema_to_schema.log_compaction import LogCompactor
 
+#: The kind of the event that every row is copied, and every index is built.
+COPIED_EVENT = "copied"
+
 
 def copy_all(
     context: Context,
@@ -53,7 +56,19 @@ def copy_all(
     rebuild.rebuild(context, plan, builds)
     if capture:
         follow.drain(context, plan, record_changed=True, jobs=asked)
+    _note_copied(context)
     return copied
+
+
+def _note_copied(context: Context) -> None:
+    """Record once that every row is copied, again after tables were copied again."""
+    with context.target.transaction(read_only=True) as tx:
+        among = (COPIED_EVENT, "planned", "replanned", "table restarted", "reopen", "rollback")
+        last = runs.last_event(tx, context.run_id, among)
+    if last is None or last.kind != COPIED_EVENT:
+        # Durable: the event.
+        with context.fenced("copied") as tx:
+            runs.note(tx, context.run_id, context.epoch, COPIED_EVENT)
 
 
 def _copy(

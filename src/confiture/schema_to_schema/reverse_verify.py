@@ -83,7 +83,7 @@ def compare(context: Context, plan: Plan, *, repair: bool = False) -> Result:
             differences += found
             context.progress.say(f"compared {names[0]} with {names[1]}")
     differences += _large_objects(context, plan, repair=repair)
-    _end(context, plan, number, now, equal=not differences)
+    _end(context, plan, number, now, len(differences) or None)
     return Result(number, tuple(results), {}, tuple(differences))
 
 
@@ -127,17 +127,17 @@ def _begin(context: Context, plan: Plan, now: dict[str, str]) -> int:
         )
 
 
-def _end(context: Context, plan: Plan, number: int, now: dict[str, str], *, equal: bool) -> None:
+def _end(context: Context, plan: Plan, number: int, now: dict[str, str], differences: int | None) -> None:
     # Durable together: the verdict, and whether a rollback needs another comparison.
     with context.fenced("reverse_verify.ended") as tx:
         run = runs.get(tx, context.run_id)
-        if equal:
+        if differences is None:
             runs.update(tx, context.run_id, options={**run.options, SERVERS_OPTION: now})
         else:
             tables = [t.target for t in plan.tables]
             fingerprint.discard(tx, context.schema, tables, (fingerprint.STORAGE,))
             runs.update(tx, context.run_id, options={k: v for k, v in run.options.items() if k != SERVERS_OPTION})
-        verifications.end(tx, context.run_id, number, "equal" if equal else "different")
+        verifications.end(tx, context.run_id, context.epoch, number, differences)
 
 
 def _table(

@@ -361,7 +361,7 @@ def _close(context: Context, plan: Plan, number: int) -> Result:
         units = verifications.units(tx, context.run_id, number)
         found = verifications.differences(tx, context.run_id, number)
         result = result_of(plan, number, units, found)
-        verifications.end(tx, context.run_id, number, "equal" if result.equal else "different")
+        verifications.end(tx, context.run_id, context.epoch, number, None if result.equal else len(found))
     return result
 
 

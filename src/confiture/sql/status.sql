@@ -148,9 +148,10 @@ SELECT at, kind, text FROM (
     SELECT e.at, e.kind, coalesce(
         CASE e.kind WHEN 'bad row' THEN format('%%s: %%s', e.detail ->> 'table', e.detail ->> 'message')
                     WHEN 'blocked' THEN e.detail ->> 'reason'
+                    WHEN 'notification failed' THEN format('%%s: %%s', e.detail ->> 'receiver', e.detail ->> 'reason')
                     ELSE 'the runner was gone; resumed by ' || (e.detail ->> 'command') END, e.kind) AS text
     FROM confiture.event e
-    WHERE e.run_id = %(run)s AND e.kind IN ('bad row', 'blocked', 'takeover')
+    WHERE e.run_id = %(run)s AND e.kind IN ('bad row', 'blocked', 'takeover', 'notification failed')
       AND NOT (e.kind = 'blocked' AND EXISTS (
           SELECT FROM confiture.event b WHERE (b.run_id, b.epoch, b.kind) = (e.run_id, e.epoch, 'bad row')))
     UNION ALL
