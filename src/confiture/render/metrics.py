@@ -182,6 +182,12 @@ _OF_RUN: tuple[_Number[RunReport] | _State[RunReport], ...] = (
         get_args(Served),
         lambda run: run.writes_served_by,
     ),
+    _State(
+        "confiture_reads_served_by",
+        "The database that serves the application's reads",
+        get_args(Served),
+        lambda run: run.reads["served_by"],
+    ),
     _State("confiture_runner_state", "The command that held the run last", _RUNNER, _runner),
     _State(
         "confiture_verification_status",
@@ -260,6 +266,16 @@ _OF_RUN: tuple[_Number[RunReport] | _State[RunReport], ...] = (
         "confiture_complete_verification_age_seconds",
         "Since the last complete verification began",
         lambda run: run.verification["last_complete_seconds"],
+    ),
+    _Number(
+        "confiture_reads_staleness_seconds",
+        "How far the target is behind while reads go there before the cutover",
+        lambda run: run.reads["staleness_seconds"],
+    ),
+    _Number(
+        "confiture_reads_staleness_limit_seconds",
+        "The --max-staleness of those reads",
+        lambda run: run.reads["max_staleness_seconds"],
     ),
     _Number("confiture_sessions_blocked", "Sessions that the run blocks", lambda run: run.locks["waiting_for_us"]),
     _Number("confiture_lock_waits", "Sessions of the run that wait for a lock", lambda run: run.locks["we_wait"]),
