@@ -55,7 +55,6 @@ def written(folder: Path, names: list[str], run: RunReport = RUN) -> Path:
     details = Details(
         (Event(courses.at(9), "blocked", name, None, name), Event(courses.BEGAN, "created", name, "setup", name)),
         2,
-        (Event(courses.BEGAN, "created", name, "setup", name), Event(courses.at(4), "begin", name, "migrating", "")),
         tuple(ComparedTable(n, 9, 9, 9, n != name, courses.NOW, (name,)) for n in names),
         (),
         (FoundDifference(name, "value differs", ((name, name),), name, name, None),),

@@ -144,6 +144,14 @@ def test_a_pause_and_its_limit_fit_into_the_width(seconds: float, limit: float |
         assert (end > found.limit) == (seconds > (limit or 0.0))
 
 
+def test_the_parts_of_a_short_pause_are_drawn_enlarged() -> None:
+    short, long = pause_bar(courses.rehearsed(0.04)), pause_bar(courses.rehearsed(4.0))
+    assert max(s.x + s.width for s in short.segments) < 1
+    assert max(s.x + s.width for s in short.enlarged) > 95
+    assert long.enlarged == ()
+    assert html(replace(courses.course(NAMES[:3]), pauses=(courses.rehearsed(0.04),))).count("5. opening: 0.008 s") == 2
+
+
 def test_the_parts_of_a_pause_are_listed_beside_the_bar() -> None:
     course = replace(courses.course(NAMES[:3]), pauses=(replace(courses.rehearsed(1.0), parts=(Part("<lock>", 1.0),)),))
     found = html(course)

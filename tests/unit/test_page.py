@@ -78,7 +78,7 @@ def test_a_name_is_never_part_of_the_markup(name: str) -> None:
 def details(name: str) -> Details:
     event = Event(NOW, name, name, "setup", name)
     found = FoundDifference(name, name, ((name, name),), name, name, name)
-    return Details((event,), 1, (event,), (ComparedTable(name, 1, 1, 1, False, NOW, (name,)),), (), (found,), True)
+    return Details((event,), 1, (ComparedTable(name, 1, 1, 1, False, NOW, (name,)),), (), (found,), True)
 
 
 def test_values_are_hidden_unless_they_are_wanted() -> None:

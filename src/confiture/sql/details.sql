@@ -5,11 +5,6 @@
 SELECT at, kind, actor, to_state, detail - ARRAY['key', 'message', 'query', 'place'] AS detail, count(*) OVER ()::int AS in_all
 FROM confiture.event WHERE run_id = %(run)s ORDER BY id DESC LIMIT %(most)s
 
--- name: transitions
--- Every transition, the oldest first.
-SELECT at, kind, actor, to_state, '{}'::jsonb AS detail FROM confiture.event
-WHERE run_id = %(run)s AND to_state IS NOT NULL ORDER BY id
-
 -- name: compared
 -- Each table of the plan with the sums of its parts in the last verification.
 SELECT format('%%I.%%I', t.target_schema, t.target_table) AS target, coalesce(u.rows, 0)::bigint AS rows,

@@ -139,7 +139,6 @@ class Details:
     """Further facts of one run.
 
     :ivar events: the newest first, at most ``EVENTS_MOST`` of ``events_in_all``.
-    :ivar transitions: every transition, the oldest first.
     :ivar values_shown: whether ``differences`` contain the values of rows.
     :ivar differences: at most ``DIFFERENCES_MOST`` of those that the report counts.
     :ivar course: None where it was not read.
@@ -148,7 +147,6 @@ class Details:
 
     events: tuple[Event, ...] = ()
     events_in_all: Count = 0
-    transitions: tuple[Event, ...] = ()
     compared: tuple[ComparedTable, ...] = ()
     checks: tuple[Check, ...] = ()
     differences: tuple[FoundDifference, ...] = ()

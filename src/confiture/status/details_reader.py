@@ -13,6 +13,7 @@ from confiture.config import excerpt
 from confiture.postgres.session import Transaction
 from confiture.sql import load
 from confiture.status import report
+from confiture.status.course_reader import course
 from confiture.status.details import (
     DIFFERENCES_MOST,
     EVENTS_MOST,
@@ -71,12 +72,12 @@ def _details(tx: Transaction, run: UUID, show_values: bool) -> Details:
     found = Details(
         events=tuple(map(_event, events)),
         events_in_all=events[0]["in_all"] if events else 0,
-        transitions=tuple(map(_event, _rows(tx, "transitions", run=run))),
         blocking=tuple(
             BlockingSession(row["pid"], row["role"], row["application"], row["seconds"], excerpt(row["query"]))
             for row in blocking
         ),
         rehearsal_blockers=tuple(RehearsalBlocker(**row) for row in _rows(tx, "rehearsal_blockers", run=run)),
+        course=course(tx, run),
         values_shown=show_values,
     )
     return _verified(tx, run, found)

@@ -21,6 +21,8 @@ HEAD, NAME, LANE, GAP = 40, 17, 7, 6
 LANES = tuple(Work)
 #: Percent of the width that a bar has at least, so that it can be seen.
 LEAST_WIDTH = 0.25
+#: Percent of the width below which a stretch is not drawn.
+LEAST_BAND = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class Gantt:
 
     :ivar rest: the tables that are not drawn above, each with one bar for each kind of work; drawn when unfolded.
     :ivar summary: the number of tables by phase, for the rest.
+    :ivar delays: each stretch in words, also of those that are too short to be drawn.
     """
 
     axis: Axis
@@ -106,6 +109,7 @@ class Gantt:
     rest: Drawing
     summary: str
     bands: tuple[Band, ...]
+    delays: tuple[str, ...]
     ticks: tuple[DrawnTick, ...]
     forecast: Forecast | None
     description: str
@@ -119,6 +123,7 @@ def gantt(course: Course, on: Axis, names: Mapping[str, str]) -> Gantt:
     tables = sorted(course.tables, key=_importance)
     first, rest = tables[:TABLES_DRAWN], tables[TABLES_DRAWN:]
     bands = tuple(_band(s, on, course.now) for s in course.stretches[-MARKS_MOST:])
+    visible = tuple(band for band in bands if band.width >= LEAST_BAND)
     shown = [t for t in course.ticks if t.mark in (Mark.KILLED, Mark.RESUMED)][-MARKS_MOST:]
     return Gantt(
         on,
@@ -126,7 +131,8 @@ def gantt(course: Course, on: Axis, names: Mapping[str, str]) -> Gantt:
         _drawing([_row(t, t.bars, names, on, course.now) for t in first]),
         _drawing([_row(t, _merged(t.bars), names, on, course.now) for t in rest]),
         _summary(rest),
-        bands,
+        visible,
+        tuple(band.text for band in bands),
         tuple(_tick(t, on) for t in shown),
         _forecast(course, on),
         _description(course),

@@ -187,7 +187,7 @@ def _shown(run: RunReport, details: Details) -> ShownRun:
         run,
         details,
         names,
-        stations(run, details.transitions),
+        stations(run, course),
         folded(sorted(run.tables, key=_urgency), lambda t: _urgency(t) < URGENT),
         folded(sorted(compared, key=lambda t: t.equal), lambda t: not t.equal),
         gantt(course, on, names) if course is not None and on is not None and course.tables else None,

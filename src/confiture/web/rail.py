@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from confiture.states import ABORTED, FINAL, STATES, State
-from confiture.status.details import Event
+from confiture.status.course import Course
 from confiture.status.facts import RunReport
 
 #: States that the run was in and that the rail shows; of more, the last ones.
@@ -33,13 +32,12 @@ class Station:
         return self.begin is not None and self.end is None
 
 
-def stations(run: RunReport, transitions: Sequence[Event]) -> tuple[Station, ...]:
-    """The rail of a run, in the order of time."""
-    ends = [*(event.at for event in transitions[1:]), None]
-    passed = [
-        Station(event.to_state, event.at, end, event.actor)
-        for event, end in zip(transitions, ends, strict=False)
-        if event.to_state is not None
-    ] or [Station(run.state, run.state_since)]
+def stations(run: RunReport, course: Course | None) -> tuple[Station, ...]:
+    """The rail of a run, in the order of time.
+
+    :param course: None where it could not be read.
+    """
+    spans = course.states if course is not None else ()
+    passed = [Station(s.state, s.begin, s.end, s.actor) for s in spans] or [Station(run.state, run.state_since)]
     following: tuple[State, ...] = () if run.state in FINAL else STATES[STATES.index(run.state) + 1 :]
     return (*passed[-SHOWN:], *(Station(state) for state in following if state != ABORTED))

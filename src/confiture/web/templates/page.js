@@ -37,7 +37,7 @@
     const silent = [...foot.querySelectorAll("[data-heartbeat=new]")].map((beat) => Number(beat.dataset.silent));
     const old = silent.some((seconds) => seconds + since > Number(here.dataset.lease));
     const words = since < 120 ? `${Math.round(since)} s` : since < 7200 ? `${Math.round(since / 60)} min` : since < 172800 ? `${(since / 3600).toFixed(1)} h` : `${Math.round(since / 86400)} days`;
-    document.getElementById("age").textContent = `${words} ago.` + (lost ? ` ${lost}` : "");
+    document.getElementById("age").textContent = `${words} ago.` + (lost ? ` ${lost}` : old && !live ? " The heartbeat is older than its lease by now: make the page again." : "");
     foot.classList.toggle("aged", old || lost !== null);
   }
 
