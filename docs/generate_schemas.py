@@ -20,6 +20,7 @@ FOLDER = Path(__file__).parent.parent / "src/confiture/schemas"
 #: The types whose keys a document has: each base is named, because a TypedDict does not know it.
 DOCUMENTS: dict[str, tuple[type, ...]] = {
     "build": (d.Document, d.BuildDocument),
+    "history": (d.Document, d.HistoryDocument),
     "plan": (d.Document, Plan, d.PlanDocument),
     "preview": (d.Document, d.PreviewDocument),
     "run": (d.Document, d.RunSummary, d.CommandResult, d.RunDocument),
@@ -41,6 +42,8 @@ def schema(hint: Any, defs: Schema) -> Schema:
         return _or_null(schema(inner[0], defs))
     if origin is Literal:
         return {"enum": list(inner)} if len(inner) > 1 else {"const": inner[0]}
+    if hint is Any:
+        return {}
     if hint in _SCALARS:
         return {"type": _SCALARS[hint]}
     if hint is datetime:

@@ -6,7 +6,7 @@ _Codes = dict[int | str, str]
 
 _SCHEMA = "confiture migrate schema-to-schema "
 #: The commands of the first level; all others are below ``migrate schema-to-schema``.
-TOP = ("build", "demo", "grants", "init", "schema", "serve", "status")
+TOP = ("build", "demo", "grants", "history", "init", "schema", "serve", "status")
 
 #: The first sentence of the help of each command, in the order of the help.
 SUMMARIES = {
@@ -27,6 +27,7 @@ SUMMARIES = {
     "build": "Concatenate the DDL files, or build a database from them.",
     "demo": "Move a generated database, with a kill -9 during the copy.",
     "grants": "Print the statements for the owners, privileges, comments and security labels that the target lacks.",
+    "history": "Print who did what and when in a run.",
     "init": "Create the first files of a project: the source's environment and the folder of the new schema.",
     "schema": "Print the JSON schema of a document, or the names of all.",
     "serve": "Serve the page about the run of a target until Ctrl-C.",
@@ -38,6 +39,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "setup": (
         "setup --source prod --target prod_new --mapping mapping.yaml",
         "setup --source prod --target prod_new --dry-run",
+        "setup --source prod --target prod_new --plan plan.json",
     ),
     "migrate": ("migrate --target prod_new", "migrate --target prod_new --max-rate 20000"),
     "verify": ("verify --target prod_new", "verify --target prod_new --repair"),
@@ -46,6 +48,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "cleanup": ("cleanup --target prod_new", "cleanup --target prod_new --drop-source prod --yes"),
     "plan": (
         "plan --source prod --target prod_new",
+        "plan --source prod --target prod_new --output plan.json",
         "plan --source prod --target prod_new --mapping mapping.yaml --format json",
     ),
     "preview": ("preview --source prod --target prod_new --table tb_user",),
@@ -59,6 +62,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "throttle": ("throttle --target prod_new --max-rate 20000", "throttle --target prod_new --off"),
     "abort": ("abort --target prod_new", "abort --target prod_new --yes"),
     "grants": ("grants --from-source --target prod_new > grants.sql",),
+    "history": ("history --target prod_new", "history --target prod_new --all --format json"),
     "init": ("init",),
     "schema": ("schema status", "schema plan > plan.json"),
     "build": ("build --env prod --apply", "build --env prod --output schema.sql"),
@@ -107,7 +111,7 @@ EXIT_CODES: dict[str, _Codes] = {
     **{name: {**_WORK, **_SIGNALS} for name in ("setup", "migrate", "cleanup", "abort", "follow")},
     **{name: {**_WORK, **_DIFFERENT, **_SIGNALS} for name in ("verify", "run")},
     **{name: {**_SWITCH} for name in ("cutover", "rollback")},
-    **{name: {**_DONE, **_READ} for name in ("plan", "preview", "grants", "pause", "resume", "throttle")},
+    **{name: {**_DONE, **_READ} for name in ("plan", "preview", "grants", "history", "pause", "resume", "throttle")},
     **{name: {0: "done", 2: _READ[2], 4: _READ[4]} for name in ("init", "schema")},
     "build": {**_DONE, **_READ, 5: "SQL failure; nothing is built"},
     "demo": {**_DONE, 1: "failed; the output shows where"},

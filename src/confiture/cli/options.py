@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from confiture import config
+from confiture import commands, config
 from confiture.commands.endpoints import Endpoints
 from confiture.commands.hooks import hooks_of
 from confiture.commands.options import RunOptions
@@ -122,6 +122,10 @@ def seconds(text: str) -> float:
 
 NoSample = Annotated[
     bool, typer.Option("--no-sample", help="Read no rows of the source for the forecast, which is then less accurate.")
+]
+GivenPlan = Annotated[
+    Path | None,
+    typer.Option("--plan", help="The only plan to carry out: a file that plan --output wrote. Another one is refused."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
@@ -303,6 +307,7 @@ def run_options(
     no_capture: bool = False,
     recopy_mb: int | None = None,
     accept_publication: bool = False,
+    plan: Path | None = None,
 ) -> RunOptions:
     """The options of a run, as the command line gives them."""
     chosen = strategy.value if strategy is not None else None
@@ -317,6 +322,7 @@ def run_options(
         capture,
         recopy_mb,
         accept_publication,
+        agreed=commands.plan_file.read(plan) if plan is not None else None,
     )
 
 

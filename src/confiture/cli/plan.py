@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,7 +11,9 @@ from confiture import commands
 from confiture.cli import options, terminal
 from confiture.commands.endpoints import Endpoints
 from confiture.commands.options import RunOptions
+from confiture.errors import UsageError
 from confiture.render import plan as render
+from confiture.web import file
 
 
 def plan(
@@ -26,6 +29,9 @@ def plan(
     table: Annotated[str | None, typer.Option("--table", help="Print this table of the target in full.")] = None,
     all_tables: Annotated[bool, typer.Option("--all", help="Print every table in full.")] = False,
     no_sample: options.NoSample = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Also write the plan to this file (JSON), for setup --plan.")
+    ] = None,
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
@@ -43,8 +49,10 @@ def plan(
         recopy_mb=recopy_mb,
         accept_publication=accept_publication,
     )
+    if output is not None and table is not None:
+        raise UsageError("--output writes the whole plan", why="--table selects one table", fix="omit one of the two")
     place = options.where(target, source, project)
-    show(place, chosen, format, table=table, all_tables=all_tables, sample=not no_sample)
+    show(place, chosen, format, table=table, all_tables=all_tables, sample=not no_sample, output=output)
 
 
 def show(
@@ -56,14 +64,21 @@ def show(
     all_tables: bool = False,
     accept_fsync_off: bool = True,
     sample: bool = True,
+    output: Path | None = None,
 ) -> None:
-    """Print the plan of a run, with its forecast while the run is not set up."""
+    """Print the plan of a run, with its forecast while the run is not set up.
+
+    :param output: a file to write it to.
+    """
     planned = commands.plan.make(where, chosen, accept_fsync_off=accept_fsync_off)
-    following = commands.plan.next_command(where, chosen, planned)
+    following = commands.plan.next_command(where, chosen, planned, output)
     one = commands.plan.table_named(planned.plan, table) if table is not None else None
+    forecast = commands.forecast.of(where, planned, sample=sample) if one is None else None
+    document = render.as_json(planned.plan, planned.blockers, following, one, forecast)
+    if output is not None:
+        file.write(output, terminal.as_json(document) + "\n", private=False)
     if format is options.Output.json:
-        forecast = commands.forecast.of(where, planned, sample=sample) if one is None else None
-        terminal.emit_json(render.as_json(planned.plan, planned.blockers, following, one, forecast))
+        terminal.emit_json(document)
         return
     if one is not None:
         terminal.emit("\n".join(render.one_table(one)))
@@ -75,6 +90,7 @@ def show(
         blockers=planned.blockers,
         following=following,
         created=planned.created,
-        forecast=commands.forecast.of(where, planned, sample=sample),
+        forecast=forecast,
     )
-    terminal.emit(f"{tables}\n\n{summary}")
+    written = f"\n\nwrote {output}, plan {planned.plan.hash}" if output is not None else ""
+    terminal.emit(f"{tables}\n\n{summary}{written}")

@@ -30,6 +30,7 @@ def setup(
     recopy_mb: options.RecopyMb = None,
     accept_publication: options.AcceptPublication = False,
     no_sample: options.NoSample = False,
+    plan: options.GivenPlan = None,
     dry_run: options.DryRun = False,
     hook: options.Hooks = None,
     project: options.Project = None,
@@ -48,6 +49,7 @@ def setup(
         no_capture=no_capture,
         recopy_mb=recopy_mb,
         accept_publication=accept_publication,
+        plan=plan,
     )
     if dry_run:
         show(where, chosen, format, accept_fsync_off=accept_fsync_off, sample=not no_sample)

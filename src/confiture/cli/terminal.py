@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
+from datetime import datetime
 from typing import Unpack
 
 import typer
@@ -108,7 +109,15 @@ def emit_either(text: str, value: Mapping[str, object], format: Output) -> None:
 
 def emit_json(value: Mapping[str, object]) -> None:
     """Print a result as one JSON document."""
-    emit(json.dumps(value, indent=2, ensure_ascii=_ascii_only(), default=_plain))
+    emit(as_json(value, ascii_only=_ascii_only()))
+
+
+def as_json(value: Mapping[str, object], *, ascii_only: bool = False) -> str:
+    """A document as the text of a file.
+
+    :param ascii_only: whether other characters are escaped.
+    """
+    return json.dumps(value, indent=2, ensure_ascii=ascii_only, default=_plain)
 
 
 def _ascii_only() -> bool:
@@ -117,5 +126,7 @@ def _ascii_only() -> bool:
 
 
 def _plain(value: object) -> object:
-    """A value of a document as JSON: a dataclass by its fields, another value as text."""
+    """A value of a document as JSON: a dataclass by its fields, a time in ISO 8601, another value as text."""
+    if isinstance(value, datetime):
+        return value.isoformat()
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)

@@ -68,9 +68,7 @@ def find_run(target: Database, *, look: bool = False) -> Run:
     """
     with translated("the search for the run"), Session(target, "command") as session:
         if not _exists(session):
-            raise Refused(
-                f"there is no database {target.dbname or target.name}", why="setup creates it", fix=_start(target)
-            )
+            raise no_database(target)
         if not look:
             schema.keep_up(session)
         with session.transaction(read_only=True) as tx:
@@ -79,8 +77,18 @@ def find_run(target: Database, *, look: bool = False) -> Run:
             schema.refuse_older(have)
             run = runs.latest(tx) if have else None
     if run is None:
-        raise Refused(f"{target.name} has no run", why="its database contains no journal of a run", fix=_start(target))
+        raise no_run(target)
     return run
+
+
+def no_database(target: Database) -> Refused:
+    """The refusal of a target that does not exist."""
+    return Refused(f"there is no database {target.dbname or target.name}", why="setup creates it", fix=_start(target))
+
+
+def no_run(target: Database) -> Refused:
+    """The refusal of a target without a run."""
+    return Refused(f"{target.name} has no run", why="its database contains no journal of a run", fix=_start(target))
 
 
 def _exists(session: Session) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from confiture.copy.throttle import Throttle
+from confiture.plan.model import Plan
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class RunOptions:
     :ivar jobs: chunks that are copied at the same time; None for one per core.
     :ivar executor: of the workers, ``dask=ADDRESS``; None for processes of this machine.
     :ivar index_jobs: indexes that are built at the same time.
+    :ivar agreed: the only plan that may be carried out; None for any plan.
     """
 
     mapping: Path | None = None
@@ -34,4 +36,5 @@ class RunOptions:
     jobs: int | None = None
     executor: str | None = None
     index_jobs: int | None = None
+    agreed: Plan | None = None
     throttle: Throttle = field(default_factory=Throttle)

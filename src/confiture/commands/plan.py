@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from confiture import config, mapping
 from confiture.catalog_model import Catalog
+from confiture.commands import plan_file
 from confiture.commands.databases import both_databases, find_run, target_of
 from confiture.commands.driver_errors import translated
 from confiture.commands.endpoints import Endpoints
@@ -65,6 +67,7 @@ def options_of(run_options: RunOptions, stored: Json, fdw: Json) -> Options:
         capture=True if capture is None else bool(capture),
         recopy_mb=RECOPY_MB if recopy_mb is None else recopy_mb,
         first="database" not in stored,
+        agreed={t.target: t.strategy for t in run_options.agreed.tables} if run_options.agreed is not None else {},
     )
 
 
@@ -143,8 +146,11 @@ def _blockers(source: Database, plan: Plan) -> tuple[Blocker, ...]:
         return tuple(blockers.lasting(tx, [t.source for t in plan.tables]))
 
 
-def next_command(where: Endpoints, run_options: RunOptions, planned: Planned) -> str:
-    """The command that follows the plan, with the options of the plan, quoted for a shell."""
+def next_command(where: Endpoints, run_options: RunOptions, planned: Planned, written: Path | None = None) -> str:
+    """The command that follows the plan, with the options of the plan, quoted for a shell.
+
+    :param written: the file of the plan, which setup is to be given; None when there is none.
+    """
     if planned.state is not None:
         return where.naming.command("migrate" if planned.state == SETUP else "status")
     source = (config.public_form(where.source) or where.source) if where.source is not None else None
@@ -155,6 +161,7 @@ def next_command(where: Endpoints, run_options: RunOptions, planned: Planned) ->
         "--strategy": run_options.strategy,
         "--source-seen-from-target": run_options.seen_as,
         "--recopy-mb": run_options.recopy_mb,
+        "--plan": written,
     }
     words = [word for name, value in given.items() if value is not None for word in (name, shell_word(str(value)))]
     words += ["--no-capture"] if run_options.capture is False else []
@@ -194,6 +201,7 @@ def propose(
         options = options_of(run_options, run.options if run else {}, fdw)
         stored = stored_plan(run, given, options) if run else None
         if stored is not None:
+            plan_file.refuse_other(run_options.agreed, stored, stored=True)
             return Planned(stored, plan_store.read_catalog(a)[0], plan_store.read_catalog(b)[0])
         with ExitStack() as stack:
             built, more = _new_schema(stack, b, look_at, source, target, exists=exists, blind=bool(missing))
@@ -203,7 +211,9 @@ def propose(
             tx, there = built
             planned = plan_store.create(a, there, given, faults, options)
             if options.capture:
-                reverse.refuse_faulty(tx, planned.plan, given, look_at.search_path)
+                plan = reverse.refuse_faulty(tx, planned.plan, given, look_at.search_path)
+                planned = replace(planned, plan=plan)
+            plan_file.refuse_other(run_options.agreed, planned.plan)
             functions.check(source, tx, planned.plan, there, look_at.search_path)
             return planned
 
@@ -264,6 +274,7 @@ def plan_run(context: Context, run: Run, run_options: RunOptions) -> Plan:
     given, faults = mapping_of(run, run_options)
     stored = stored_plan(run, given, options)
     if stored is not None and not run_options.restart:
+        plan_file.refuse_other(run_options.agreed, stored, stored=True)
         plan_store.ensure_views(context, stored)
         return stored
     found = plan_store.create(context.source, plan_store.target_catalog(context.target), given, faults, options)
@@ -271,6 +282,7 @@ def plan_run(context: Context, run: Run, run_options: RunOptions) -> Plan:
         with context.beside("views", user_sql=True, side="target") as session, session.rehearsal() as tx:
             path = context.target.database.search_path
             found = replace(found, plan=reverse.refuse_faulty(tx, found.plan, given, path))
+    plan_file.refuse_other(run_options.agreed, found.plan)
     return plan_store.store(context, given, found, run_options.restart, {**run.options, **recorded_options(options)})
 
 

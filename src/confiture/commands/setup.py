@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from confiture import config
 from confiture.catalog_model import Identity
+from confiture.commands import plan_file
 from confiture.commands.databases import both_databases
 from confiture.commands.driver_errors import translated
 from confiture.commands.endpoints import Endpoints, next_command
@@ -15,7 +16,7 @@ from confiture.config import Database
 from confiture.errors import Refused
 from confiture.journal.model import Run
 from confiture.plan import privileges
-from confiture.plan.model import Plan
+from confiture.plan.model import Plan, plan_from_json
 from confiture.postgres.session import Session
 from confiture.runner.context import Context
 from confiture.runner.lease import hold, runner_sessions
@@ -58,6 +59,8 @@ def execute(
         _refuse_other_capture(run, run_options, where)
         _name_target(where, source, target, progress_)
         if run.state != SETUP:
+            if run.plan is not None:
+                plan_file.refuse_other(run_options.agreed, plan_from_json(run.plan), stored=True)
             progress_.say(f"setup is done already: run {run.short} is in state {run.state}")
             return run
         hooks = announced(where.hooks)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, TypedDict, TypeVar
 from pydantic import BeforeValidator, PlainSerializer, TypeAdapter
 
 from confiture.states import CutoverPhase, ReadsPhase, State
-from confiture.types import Backend, Json, KeyOperator, KeyRange, KeyValue, TableRef, ValidBelow
+from confiture.types import Backend, Json, KeyOperator, KeyRange, KeyValue, ShortId, TableRef, ValidBelow
 
 #: Seconds without a heartbeat until the lease lapses, by the target's clock.
 LEASE_SECONDS = 30
@@ -152,6 +152,42 @@ class RehearsalDetail(TypedDict):
     lock_timeout: float
     problem: str | None
     blockers: list[Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An event of the history.
+
+    :ivar kind: of a transition, the trigger that fired it; else the kind of the fact.
+    :ivar actor: the user, the host and the process of the command: ``user@host[pid]``.
+    :ivar role: the role of the command's database session; None in a journal of an older version.
+    :ivar from_state: of a transition; None otherwise.
+    :ivar to_state: of a transition, and of the run's creation; None otherwise.
+    :ivar detail: the values that belong to the kind.
+    """
+
+    at: datetime
+    kind: str
+    actor: str
+    role: str | None
+    from_state: State | None
+    to_state: State | None
+    detail: Json
+
+
+@dataclass(frozen=True, slots=True)
+class RunHistory:
+    """The history of a run, the oldest event first.
+
+    :ivar run: the short name of the run.
+    """
+
+    run: ShortId
+    state: State
+    source: str
+    target: str
+    started_at: datetime
+    events: tuple[Entry, ...]
 
 
 # Tables and chunks --------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ class Options:
     :ivar capture: whether the application writes to the source during the run.
     :ivar first: whether the run has no plan yet, so that it has written nothing to the target.
     :ivar recopy_mb: size limit in MiB for a table without a key, which the cutover copies again under its lock.
+    :ivar agreed: the strategy of each target table in a plan that was agreed on, which is kept where it is possible.
     """
 
     chunk_rows: int | None = None
@@ -42,6 +43,7 @@ class Options:
     capture: bool = True
     recopy_mb: int = RECOPY_MB
     first: bool = True
+    agreed: Mapping[TableRef, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,15 +238,22 @@ class Plan:
         """The form stored in the journal."""
         return dict(_plan_form().dump_python(self, mode="json"))
 
-    @cached_property
-    def hash(self) -> str:
-        """SHA-256 of the plan, in hexadecimal. Estimates are not part of it, nor are values derived from them."""
+    def hashed(self) -> Json:
+        """The part of the plan that its hash identifies: no estimates or values derived from them, no notes."""
         value = self.as_json()
         for table in (*value["tables"], *value["reverse"]):
             for volatile in ("estimate", "estimate_bytes", "strategy_reason", "chunk_rows", "fetch_rows"):
                 del table[volatile]
+        for trusted in value["trusted"]:
+            if trusted["side"] == "target":  # setup creates it, so that each attempt finds another OID
+                del trusted["oid"]
         del value["notes"]
-        return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+        return value
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of :meth:`hashed`, in hexadecimal."""
+        return hashlib.sha256(json.dumps(self.hashed(), sort_keys=True).encode()).hexdigest()
 
 
 def _tables(names: list[str]) -> str:

@@ -505,6 +505,9 @@ class Planner:
             if problem is not None:
                 self.refusals.append(f"{planned.target}: strategy fdw was requested, but {problem}")
             return "fdw", "requested"
+        agreed = self.options.agreed.get(planned.target)
+        if agreed == "copy" or (agreed == "fdw" and problem is None):
+            return agreed, "as in the given plan"
         if self.options.near:
             return "copy", "COPY costs both servers less, and this machine is near one of them"
         if problem is not None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, NotRequired, TypedDict
 
 from confiture.copy.throttle import Limits
-from confiture.journal.model import Difference
+from confiture.journal.model import Difference, RunHistory
 from confiture.plan.forecast import Forecast
 from confiture.schema_to_schema.outcomes import Blocker, Part, TableResult
 from confiture.states import Served, State
@@ -142,6 +142,15 @@ class PreviewDocument(Document):
 
     table: str
     rows: Sequence[PreviewRow]
+
+
+class HistoryDocument(Document):
+    """The output of history with --format json.
+
+    :ivar runs: the last run; with ``--all`` every run of the target, the oldest first.
+    """
+
+    runs: list[RunHistory]
 
 
 class BuildDocument(Document):
