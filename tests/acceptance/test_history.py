@@ -1,4 +1,4 @@
-"""A plan that is agreed on before the run, and the history of the run: ``plan --output``, ``setup --plan``, ``history``."""
+"""A plan that is agreed on before the run, and the history of the run."""
 
 from __future__ import annotations
 
@@ -105,6 +105,7 @@ def test_history_prints_who_did_what_when(project: Project) -> None:
             connection.execute("UPDATE confiture.event SET role = 'boss'")
     assert project.new.value("SELECT role FROM confiture.event WHERE kind = 'x'") == role
     # The next run begins another history.
+    project.step("resume")
     project.step("abort", "--yes")
     project.setup()
     (run,) = json.loads(project.run("history", "--target", project.target, "--format", "json").stdout)["runs"]
