@@ -19,7 +19,7 @@ _SUBJECTS = {
 
 
 def changes(agreed: Plan, now: Plan) -> list[str]:
-    """What differs between two plans, one sentence each; empty when their hashes are equal.
+    """Return one sentence for each change between two plans; empty when their hashes are equal.
 
     :param now: the plan that would be carried out.
     """
