@@ -127,7 +127,12 @@ def test_a_rehearsal_has_metrics_until_the_next_switch() -> None:
 
 def test_a_report_without_runs_has_its_severity() -> None:
     found = {s.name: s.value for s in samples(Report(NOW, (), ("unreachable",))) if s.value}
-    assert found == {"confiture_report_severity": 1, "confiture_unknown_targets": 1}
+    read = NOW.timestamp()
+    assert found == {
+        "confiture_report_severity": 1,
+        "confiture_unknown_targets": 1,
+        "confiture_report_timestamp_seconds": read,
+    }
     assert not [s for s in samples(Report(NOW, ())) if s.name == "confiture_severity"]
 
 

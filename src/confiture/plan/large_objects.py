@@ -7,9 +7,7 @@ from collections.abc import Iterator, Sequence
 from confiture.catalog_model import Catalog, Identity
 from confiture.plan import privileges
 from confiture.plan.model import LargeObjectPlan, Options
-from confiture.types import counted, quoted
-
-_MEBIBYTE = 2**20
+from confiture.types import byte_size, counted, quoted
 
 
 def refusals(source: Catalog, target: Catalog, chosen: str | None, options: Options) -> Iterator[str]:
@@ -77,8 +75,8 @@ def notes(source: Catalog, chosen: str | None, *, capture: bool) -> Iterator[str
         yield f"{counted(number, 'large object')} of the source are not copied"
     if chosen != "copy":
         return
-    size = source.large_objects.bytes / _MEBIBYTE
-    yield f"{counted(number, 'large object')} (up to {size:,.1f} MiB) are copied with owner, comment and privileges"
+    size = byte_size(source.large_objects.bytes)
+    yield f"{counted(number, 'large object')} (up to {size}) are copied with owner, comment and privileges"
     if not capture:
         return
     yield (

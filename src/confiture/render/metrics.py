@@ -170,6 +170,11 @@ _OF_REPORT: tuple[_Number[Report] | _State[Report], ...] = (
         _SEVERITIES,
         lambda report: report.severity.name,
     ),
+    _Number(
+        "confiture_report_timestamp_seconds",
+        "When the report was read",
+        lambda report: _seconds(report.generated_at),
+    ),
     _Number("confiture_unknown_targets", "Targets that could not be read", lambda report: len(report.unknown)),
 )
 
