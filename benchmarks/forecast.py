@@ -33,7 +33,7 @@ def measure(bench: Bench, shape: Shape, indexes: str) -> dict[str, tuple[float, 
     mapping = f't1: {{{shape.cast}: {{source_column: {shape.cast}, transform: "{shape.cast}::jsonb"}}}}'
     new = f"CREATE TABLE t1 ({shape.new}{key}); {indexes}"
     with harness.Run(bench.pair, source, new, mapping if shape.cast else "", capture=False) as run:
-        expected = forecast.of(run.where, make(run.where, run.choices), sample=True)
+        expected = forecast.of(run.where, make(run.where, run.choices), run.choices)
         assert expected is not None
         run.setup()
         with harness.timed() as migrated:

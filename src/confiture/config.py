@@ -22,11 +22,11 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from confiture.errors import SYNTAX_HINT, Fault, FaultyInput, Refused, UsageError
 from confiture.receivers import Receiver, receivers
-from confiture.types import did_you_mean
+from confiture.types import did_you_mean, parsed_size
 
 ENVIRONMENTS = Path("db/environments")
 SCHEMA = Path("db/schema")
-_KEYS = ("database_url", "like", "database", "search_path", "schema_dir", "include", "exclude", "notify")
+_KEYS = ("database_url", "like", "database", "search_path", "schema_dir", "include", "exclude", "notify", "disk_free")
 _LISTS = ("search_path", "include", "exclude")
 
 #: Parameters with secrets. libpq marks them, except the SCRAM keys, which replace a password.
@@ -71,6 +71,7 @@ class Database:
     :param include: glob patterns over DDL paths relative to ``schema_dir``; empty means all.
     :param exclude: glob patterns of DDL paths that are left out.
     :param notify: the receivers of the events of its runs, where it is the target.
+    :param disk_free: free bytes of the server's disk before a run begins; None if this is not known.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Database:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     notify: tuple[Receiver, ...] = field(default=(), repr=False)
+    disk_free: int | None = None
 
     @property
     def public(self) -> str:
@@ -460,7 +462,19 @@ def _environment(name: str, project: Path, followed: tuple[str, ...] = ()) -> Da
         include=file.texts("include", base.include),
         exclude=file.texts("exclude", base.exclude),
         notify=file.notify if "notify" in file.values else base.notify,
+        disk_free=_disk_free(file, base.disk_free),
     )
+
+
+def _disk_free(file: _EnvironmentFile, inherited: int | None) -> int | None:
+    if "disk_free" not in file.values:
+        return inherited
+    try:
+        return parsed_size(file.values["disk_free"].text)
+    except ValueError:
+        file.fault_at("disk_free", "disk_free must be a size", "write it as 500GB, 466GiB or a number of bytes")
+    file.raise_faults()
+    return None
 
 
 def _check_origin(file: _EnvironmentFile) -> None:

@@ -212,6 +212,21 @@ def byte_size(size: float) -> str:
     return humanize.naturalsize(size, binary=True, format="%.1f")
 
 
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(?:([kKMGTP])(i?)B?|B)?", re.ASCII)
+
+
+def parsed_size(text: str) -> int:
+    """The bytes of a size such as ``500GB`` (in thousands), ``466GiB`` (in 1024s) or ``500000000000``.
+
+    :raises ValueError: when it is none.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(text)
+    base = 1024 if found[3] else 1000
+    return int(float(found[1]) * base ** (" KMGTP".index((found[2] or " ").upper())))
+
+
 def named_key(key: Mapping[str, str] | None) -> str:
     """The key of a row for an error: its columns with their values as text."""
     return ", ".join(f"{name} = {value}" for name, value in (key or {}).items()) or "key unknown"

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
+from confiture import commands, config
 from confiture.commands import forecast
 from confiture.commands.plan import make, next_command
+from confiture.errors import Refused
 from confiture.plan.forecast import Forecast, TableForecast, as_json, from_json
+from confiture.postgres import free_disk
+from confiture.postgres.session import Session
 from confiture.render import plan as render
 from confiture.schema_to_schema import forecast as reader
 from confiture.schema_to_schema import timed_sample
@@ -44,7 +54,8 @@ def live(databases: Databases, tmp_path: Path) -> LiveRun:
 
 
 def _forecast(live: LiveRun, *, sample: bool = True) -> tuple[Forecast, dict[str, TableForecast]]:
-    found = forecast.of(live.where, make(live.where, live.choices), sample=sample)
+    choices = live.chosen(sample=sample)
+    found = forecast.of(live.where, make(live.where, choices), choices)
     assert found is not None
     return found, {t.target.removeprefix("public."): t for t in found.tables}
 
@@ -78,7 +89,7 @@ def test_table_that_cannot_be_sampled_has_usual_rates(live: LiveRun, monkeypatch
     planned = make(live.where, live.choices)
     with live.source.connect(autocommit=False) as other:
         other.execute("LOCK TABLE narrow, parted IN ACCESS EXCLUSIVE MODE")
-        found = forecast.of(live.where, planned, sample=True)
+        found = forecast.of(live.where, planned, live.choices)
     assert found is not None
     rated = {t.target.removeprefix("public.") for t in found.tables if t.basis == "usual rates"}
     assert rated == {"narrow", "parted", "empty"}
@@ -122,10 +133,56 @@ def test_earlier_runs_of_the_journal_are_the_basis(live: LiveRun) -> None:
     live.setup()
     live.migrate()
     live.verify()
-    assert forecast.of(live.where, make(live.where, live.choices), sample=False) is None
+    assert forecast.of(live.where, make(live.where, live.choices), live.choices) is None
     live.abort()
     found, tables = _forecast(live, sample=False)
     assert tables["narrow"].basis == "an earlier run of this journal"
     assert tables["wide"].basis == "usual rates"  # with too few rows for a rate
     assert found.copy.basis.startswith("earlier runs of 4 of 6 tables (")
     assert found.verification.basis == "earlier verifications of this journal, by the number of rows"
+
+
+def test_setup_refuses_a_disk_that_is_too_small(live: LiveRun) -> None:
+    choices = live.chosen(target_disk=1_000_000)
+    with pytest.raises(Refused, match="the disk of the target is too small") as refused:
+        commands.setup.execute(live.where, choices, live.progress)
+    assert re.search(r"976\.6 KiB are free \(--target-disk\): [0-9.]+ MiB are missing", str(refused.value.why))
+    assert "--accept-small-disk" in str(refused.value.fix)
+    # Setup has created the target's database, and has dropped it again.
+    with pytest.raises(psycopg.OperationalError, match="does not exist"):
+        live.target.connect()
+    accepted = replace(choices, accept_small_disk=True)
+    run = commands.setup.execute(live.where, accepted, live.progress)
+    kind, detail = live.target.rows("SELECT kind, detail FROM confiture.event WHERE kind LIKE 'forecast%'")[0]
+    assert (kind, detail["forecast"]["target_disk"]["free"]["bytes"]) == ("forecast recorded", 1_000_000)
+    assert from_json(detail["forecast"]).target_disk.missing > 0
+    assert detail["database_bytes"] > 1_000_000
+    # A setup that is repeated neither records nor refuses anything again.
+    assert commands.setup.execute(live.where, choices, live.progress).id == run.id
+    assert live.target.value("SELECT count(*) FROM confiture.event WHERE kind LIKE 'forecast%'") == 1
+
+
+def test_free_disk_is_asked_of_a_server_of_this_machine(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = config.resolve(databases.server.conninfo("postgres"), Path())
+    data = databases.server.data
+    with Session(database, "test") as session:
+        found = free_disk.of(session)
+        if not os.access(data / "postmaster.pid", os.R_OK):
+            assert found is None
+            pytest.skip("the files of the server are not readable for this user")
+        assert found is not None
+        assert (found.place, found.wal_apart) == (str(data), False)
+        assert 0 < found.bytes <= shutil.disk_usage(data).total
+        # Another server behind a forwarded port was started at another time, or has another identity.
+        monkeypatch.setattr(free_disk, "START_SECONDS", -1)
+        assert free_disk.of(session) is None
+        monkeypatch.undo()
+        monkeypatch.setattr(free_disk, "is_this_machine", lambda _: False)
+        assert free_disk.of(session) is None
+
+
+def test_free_disk_is_not_known_to_a_role_without_privileges(databases: Databases) -> None:
+    databases.make().sql("DROP ROLE IF EXISTS forecast_reader; CREATE ROLE forecast_reader LOGIN PASSWORD 'x'")
+    conninfo = make_conninfo(databases.server.conninfo("postgres"), user="forecast_reader", password="x")
+    with Session(config.resolve(conninfo, Path()), "test") as session:
+        assert free_disk.of(session) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -324,7 +325,9 @@ def test_a_full_disk_exits_with_5_and_the_same_command_later_finishes(
     project.source.sql("INSERT INTO tb_post (user_id, body) SELECT 1, repeat('x', 900) FROM generate_series(1, 40000)")
     made = "CREATE DATABASE wide_new TEMPLATE template0 TABLESPACE small STRATEGY file_copy"
     TestDatabase(unsafe_server, "postgres").sql(made)
-    project.setup("--accept-fsync-off")
+    refused = error(project.setup("--accept-fsync-off", check=4))
+    assert re.search(rf"[0-9.]+ MiB are free \(the disk of {small_disk}\): [0-9.]+ MiB are missing", refused)
+    project.setup("--accept-fsync-off", "--accept-small-disk")
     message = error(project.step("migrate", "--chunk-rows", "1000", check=5))
     assert "disk full" in message
     assert "No space left on device" in message

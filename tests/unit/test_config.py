@@ -54,6 +54,7 @@ def test_every_setting_of_an_environment_is_read(tmp_path: Path) -> None:
         """\
         database_url: postgresql://app@db.example:5433/app
         search_path: [app, "Mixed", public]
+        disk_free: 1.5 GiB
         schema_dir: ddl
         include: ["1*/**"]
         exclude: "*seed*"
@@ -63,6 +64,7 @@ def test_every_setting_of_an_environment_is_read(tmp_path: Path) -> None:
     assert (prod.name, prod.environment, prod.dbname) == ("prod", "prod", "app")
     assert parameters(prod) == {"user": "app", "host": "db.example", "port": "5433", "dbname": "app"}
     assert prod.search_path == ("app", "Mixed", "public")
+    assert prod.disk_free == 1_610_612_736
     assert prod.schema_dir == tmp_path / "ddl"
     assert (prod.include, prod.exclude) == (("1*/**",), ("*seed*",))
 
@@ -103,12 +105,17 @@ def test_libpq_reads_uris_and_conninfo(name: str, expected: dict[str, str], tmp_
 
 
 def test_like_is_the_same_server_with_another_database(tmp_path: Path) -> None:
-    environment(tmp_path, "prod", "database_url: postgresql://app:pw@h:1/app\nsearch_path: [app]\nexclude: [x]\n")
+    environment(
+        tmp_path,
+        "prod",
+        "database_url: postgresql://app:pw@h:1/app\nsearch_path: [app]\nexclude: [x]\ndisk_free: 5GB\n",
+    )
     environment(tmp_path, "staging", "like: prod\ndatabase: stage\nschema_dir: next\n")
     environment(tmp_path, "copy", "like: staging\ndatabase: copy\nexclude: []\n")
     copy = resolve("copy", tmp_path)
     assert (copy.name, copy.environment, copy.dbname) == ("copy", "copy", "copy")
     assert parameters(copy) == parameters(resolve("prod", tmp_path)) | {"dbname": "copy"}
+    assert copy.disk_free == 5 * 10**9
     assert (copy.search_path, copy.schema_dir, copy.exclude) == (("app",), tmp_path / "next", ())
 
 
@@ -118,6 +125,7 @@ def test_like_is_the_same_server_with_another_database(tmp_path: Path) -> None:
         ("", "1:1: the file has no keys"),
         ("just words", "1:1: the file has no keys"),
         ("search_path: app", "1:1: the file names no database"),
+        ("database_url: postgresql:///app\ndisk_free: much", "2:12: disk_free must be a size"),
         ("database_ur: x", "1:1: unknown key 'database_ur' (did you mean database_url?)"),
         ("a: 1\ndatabase_url: postgresql:///x", "1:1: unknown key 'a'"),
         (

@@ -18,6 +18,7 @@ from confiture.commands.options import RunOptions
 from confiture.config import find_project
 from confiture.errors import UsageError
 from confiture.pooler import Pool
+from confiture.types import parsed_size
 
 
 class Output(StrEnum):
@@ -120,12 +121,37 @@ def seconds(text: str) -> float:
     return found
 
 
+def size(text: str) -> int:
+    """A size in bytes.
+
+    :raises typer.BadParameter: when it is none.
+    """
+    try:
+        return parsed_size(text)
+    except ValueError:
+        raise typer.BadParameter("expected a size, such as 500GB, 466GiB or a number of bytes") from None
+
+
 NoSample = Annotated[
     bool, typer.Option("--no-sample", help="Read no rows of the source for the forecast, which is then less accurate.")
 ]
 GivenPlan = Annotated[
     Path | None,
     typer.Option("--plan", help="The only plan to carry out: a file that plan --output wrote. Another one is refused."),
+]
+TargetDisk = Annotated[
+    int | None,
+    typer.Option(
+        "--target-disk",
+        parser=size,
+        metavar="SIZE",
+        help="Free disk space of the target's server, such as 500GB.",
+        show_default="what disk_free or this machine states",
+    ),
+]
+AcceptSmallDisk = Annotated[
+    bool,
+    typer.Option("--accept-small-disk", help="Set up although the forecast needs more disk space than is free."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
@@ -308,6 +334,9 @@ def run_options(
     recopy_mb: int | None = None,
     accept_publication: bool = False,
     plan: Path | None = None,
+    no_sample: bool = False,
+    target_disk: int | None = None,
+    accept_small_disk: bool = False,
 ) -> RunOptions:
     """The options of a run, as the command line gives them."""
     chosen = strategy.value if strategy is not None else None
@@ -323,6 +352,9 @@ def run_options(
         recopy_mb,
         accept_publication,
         agreed=commands.plan_file.read(plan) if plan is not None else None,
+        sample=not no_sample,
+        target_disk=target_disk,
+        accept_small_disk=accept_small_disk,
     )
 
 

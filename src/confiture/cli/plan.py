@@ -32,6 +32,7 @@ def plan(
     output: Annotated[
         Path | None, typer.Option("--output", help="Also write the plan to this file (JSON), for setup --plan.")
     ] = None,
+    target_disk: options.TargetDisk = None,
     project: options.Project = None,
     format: options.Format = options.Output.text,
 ) -> None:
@@ -48,11 +49,13 @@ def plan(
         no_capture=no_capture,
         recopy_mb=recopy_mb,
         accept_publication=accept_publication,
+        no_sample=no_sample,
+        target_disk=target_disk,
     )
     if output is not None and table is not None:
         raise UsageError("--output writes the whole plan", why="--table selects one table", fix="omit one of the two")
     place = options.where(target, source, project)
-    show(place, chosen, format, table=table, all_tables=all_tables, sample=not no_sample, output=output)
+    show(place, chosen, format, table=table, all_tables=all_tables, output=output)
 
 
 def show(
@@ -63,7 +66,6 @@ def show(
     table: str | None = None,
     all_tables: bool = False,
     accept_fsync_off: bool = True,
-    sample: bool = True,
     output: Path | None = None,
 ) -> None:
     """Print the plan of a run, with its forecast while the run is not set up.
@@ -73,7 +75,7 @@ def show(
     planned = commands.plan.make(where, chosen, accept_fsync_off=accept_fsync_off)
     following = commands.plan.next_command(where, chosen, planned, output)
     one = commands.plan.table_named(planned.plan, table) if table is not None else None
-    forecast = commands.forecast.of(where, planned, sample=sample) if one is None else None
+    forecast = commands.forecast.of(where, planned, chosen) if one is None else None
     document = render.as_json(planned.plan, planned.blockers, following, one, forecast)
     if output is not None:
         file.write(output, terminal.as_json(document) + "\n", private=False)

@@ -21,6 +21,9 @@ def run(
     no_capture: options.NoCapture = False,
     recopy_mb: options.RecopyMb = None,
     accept_publication: options.AcceptPublication = False,
+    no_sample: options.NoSample = False,
+    target_disk: options.TargetDisk = None,
+    accept_small_disk: options.AcceptSmallDisk = False,
     jobs: options.Jobs = None,
     executor: options.Executor = None,
     index_jobs: options.IndexJobs = None,
@@ -42,6 +45,9 @@ def run(
         no_capture=no_capture,
         recopy_mb=recopy_mb,
         accept_publication=accept_publication,
+        no_sample=no_sample,
+        target_disk=target_disk,
+        accept_small_disk=accept_small_disk,
     )
     throttle = Throttle(max_rate, max_replica_lag, max_backlog)
     chosen = replace(chosen, jobs=jobs, executor=executor, index_jobs=index_jobs, throttle=throttle)

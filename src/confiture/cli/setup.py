@@ -31,6 +31,8 @@ def setup(
     accept_publication: options.AcceptPublication = False,
     no_sample: options.NoSample = False,
     plan: options.GivenPlan = None,
+    target_disk: options.TargetDisk = None,
+    accept_small_disk: options.AcceptSmallDisk = False,
     dry_run: options.DryRun = False,
     hook: options.Hooks = None,
     project: options.Project = None,
@@ -50,9 +52,12 @@ def setup(
         recopy_mb=recopy_mb,
         accept_publication=accept_publication,
         plan=plan,
+        no_sample=no_sample,
+        target_disk=target_disk,
+        accept_small_disk=accept_small_disk,
     )
     if dry_run:
-        show(where, chosen, format, accept_fsync_off=accept_fsync_off, sample=not no_sample)
+        show(where, chosen, format, accept_fsync_off=accept_fsync_off)
         return
     with progress.Reporter() as reporter:
         run = commands.setup.execute(

@@ -162,6 +162,7 @@ def next_command(where: Endpoints, run_options: RunOptions, planned: Planned, wr
         "--source-seen-from-target": run_options.seen_as,
         "--recopy-mb": run_options.recopy_mb,
         "--plan": written,
+        "--target-disk": run_options.target_disk,
     }
     words = [word for name, value in given.items() if value is not None for word in (name, shell_word(str(value)))]
     words += ["--no-capture"] if run_options.capture is False else []

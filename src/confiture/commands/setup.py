@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from confiture import config
 from confiture.catalog_model import Identity
-from confiture.commands import plan_file
+from confiture.commands import forecast, plan_file
 from confiture.commands.databases import both_databases
 from confiture.commands.driver_errors import translated
 from confiture.commands.endpoints import Endpoints, next_command
@@ -15,8 +17,10 @@ from confiture.commands.plan import check_publications, mapping_of, plan_run, pr
 from confiture.config import Database
 from confiture.errors import Refused
 from confiture.journal.model import Run
+from confiture.log import log
 from confiture.plan import privileges
 from confiture.plan.model import Plan, plan_from_json
+from confiture.postgres import yielding
 from confiture.postgres.session import Session
 from confiture.runner.context import Context
 from confiture.runner.lease import hold, runner_sessions
@@ -93,10 +97,15 @@ def _known_or_begun(
     if run is None:
         check_publications(request.source, run_options)
         # Report every fault of the plan before anything is created that would have to be dropped.
-        propose(request.source, request.target, None, run_options, exists=True, missing=missing)
-    elif missing:
+        planned = propose(request.source, request.target, None, run_options, exists=True, missing=missing)
+        planned = replace(planned, captured=request.capture)
+        with yielding.watching(log.info):
+            found = forecast.make(request.source, session, planned, run_options)
+        forecast.check(found, run_options)
+        return setup.begin(session, request, here, found)
+    if missing:
         raise privileges.refusal(missing)
-    return run or setup.begin(session, request, here)
+    return run
 
 
 def _refuse_other_capture(run: Run, run_options: RunOptions, where: Endpoints) -> None:

@@ -133,6 +133,17 @@ class PauseDetail(TypedDict):
     ended_at: str
 
 
+class ForecastDetail(TypedDict):
+    """The detail of the event ``forecast recorded``, which setup writes with the run.
+
+    :ivar forecast: as ``plan`` prints it, without the tables.
+    :ivar database_bytes: the size of the target's database then.
+    """
+
+    forecast: Json
+    database_bytes: int
+
+
 class RehearsalDetail(TypedDict):
     """The detail of the event ``rehearsed``.
 

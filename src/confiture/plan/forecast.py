@@ -120,6 +120,14 @@ class Wal:
 
 
 @dataclass(frozen=True, slots=True)
+class Space:
+    """An estimated amount of disk space."""
+
+    bytes: Count
+    basis: str
+
+
+@dataclass(frozen=True, slots=True)
 class Written:
     """The rows that the application has changed in the tables of the plan, and in how many seconds."""
 
@@ -136,6 +144,8 @@ class Given:
     :ivar streams: chunks that are copied at the same time; ``comparing`` the same of parts that are compared.
     :ivar shared: whether both servers run on this machine.
     :ivar rehearsed: the write pause of the last rehearsal in seconds; None without one.
+    :ivar free: on the disk of the target's server; None if this is not known.
+    :ivar wal_apart: whether its WAL is on another disk.
     :ivar not_sampled: why no table was sampled, in words; for a forecast without samples.
     """
 
@@ -152,6 +162,8 @@ class Given:
     comparing: int
     shared: bool
     rehearsed: float | None
+    free: Space | None
+    wal_apart: bool
     not_sampled: str
 
 
@@ -163,14 +175,6 @@ class Duration:
     """An estimated time."""
 
     seconds: Seconds
-    basis: str
-
-
-@dataclass(frozen=True, slots=True)
-class Space:
-    """An estimated amount of disk space."""
-
-    bytes: Count
     basis: str
 
 
@@ -203,6 +207,8 @@ class DiskForecast:
 
     :ivar total: bytes for everything.
     :ivar sorting: temporary files of index builds.
+    :ivar free: bytes that are free before the run begins; null where this is not known.
+    :ivar missing: bytes of the total that are not free; 0 where this is not known. WAL on another disk is not counted.
     """
 
     total: Count
@@ -210,6 +216,8 @@ class DiskForecast:
     indexes: Space
     wal: Space
     sorting: Space
+    free: Space | None
+    missing: Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +294,8 @@ def gain(jobs: int) -> float:
 def _table(given: Given, table: TablePlan) -> TableForecast:
     source = given.source[table.source]
     widths = given.widths.get(table.source, {})
-    rows, size = table.estimate, _row_bytes(table, source, widths)
+    rows = _rows(given, table)
+    size = _row_bytes(table, source, widths, rows)
     indexes = [i for i in _indexes_of(given, table) if not i.partitioned]
     parts = max(1, len({i.table for i in indexes}))
     sample, known = given.samples.get(table.number), given.earlier.copied.get(table.source)
@@ -388,9 +397,17 @@ def _verification(given: Given, tables: Sequence[TableForecast]) -> Duration:
 # Disk ----------------------------------------------------------------------------------------------
 
 
-def _row_bytes(table: TablePlan, source: Table, widths: Mapping[str, Width]) -> float:
+def _rows(given: Given, table: TablePlan) -> int:
+    """The rows of a table: from the width of those of its sample, where the server has never counted them."""
+    source, sample = given.source[table.source], given.samples.get(table.number)
+    if source.tuples >= 0 or sample is None:
+        return table.estimate
+    return int(source.total_bytes / (sample.bytes / sample.rows + ROW_BYTES))
+
+
+def _row_bytes(table: TablePlan, source: Table, widths: Mapping[str, Width], rows: float) -> float:
     """Bytes of a row in the target, with its large values: from statistics, else as on the source."""
-    rows = max(1, table.estimate)
+    rows = max(1, rows)
     if not widths or (source.kind == "p" and not any(w.bytes for w in widths.values())):
         return source.total_bytes / rows
     plain = ROW_BYTES + sum(COLUMN_BYTES + _width(p.source, p.reads, widths) for p in table.columns)
@@ -432,17 +449,21 @@ def _disk(given: Given, tables: Sequence[TableForecast]) -> DiskForecast:
     unknown = [t for t in given.plan.tables if t.estimate and not given.widths.get(t.source)]
     of_source = f"; the size on the source of {counted(len(unknown), 'table')} without statistics" if unknown else ""
     statistics = "the statistics of the source's columns"
-    wal, sorting = _wal(given.wal, rows + indexes), _sorting(given)
+    wal, sorting = wal_space(given.wal, rows + indexes), _sorting(given)
+    total = rows + indexes + wal.bytes + sorting.bytes
+    there = total - wal.bytes if given.wal_apart else total
     return DiskForecast(
-        total=rows + indexes + wal.bytes + sorting.bytes,
+        total=total,
         rows=Space(rows, f"{statistics}{of_source}"),
         indexes=Space(indexes, f"{statistics}, for each index of the target"),
         wal=wal,
         sorting=sorting,
+        free=given.free,
+        missing=max(0, there - given.free.bytes) if given.free is not None else 0,
     )
 
 
-def _wal(wal: Wal, written: int) -> Space:
+def wal_space(wal: Wal, written: int) -> Space:
     """WAL that the run adds to what the server has."""
     if wal.idle_slots:
         kept = written if wal.slot_keep is None else min(written, wal.slot_keep)
@@ -459,7 +480,7 @@ def _sorting(given: Given) -> Space:
     """Temporary files of the largest index builds that run at the same time."""
     sizes = sorted(
         (
-            index_bytes(i, t.estimate, _of_target(t, given.widths.get(t.source, {})))
+            index_bytes(i, _rows(given, t), _of_target(t, given.widths.get(t.source, {})))
             for t in given.plan.tables
             for i in _indexes_of(given, t)
             if not i.partitioned

@@ -13,12 +13,17 @@ def facts(forecast: Forecast) -> list[tuple[str, str]]:
     each = ", ".join(f"{name} {_about(part.seconds)}" for name, part in parts)
     needed = (("rows", disk.rows), ("indexes", disk.indexes), ("WAL", disk.wal), ("sorting", disk.sorting))
     space = ", ".join(f"{name} {byte_size(part.bytes)}" for name, part in needed)
+    missing = f"; {byte_size(disk.missing)} are MISSING" if disk.missing else ""
+    free = "not known: PostgreSQL does not report it; --target-disk SIZE states it"
+    if disk.free is not None:
+        free = f"{byte_size(disk.free.bytes)}, by {disk.free.basis}{missing}"
     return [
         ("Time", f"about {_about(forecast.seconds)} until the cutover: {each}; from {forecast.copy.basis}"),
         (
             "Disk",
             f"the target needs about {byte_size(disk.total)}: {space}; from {disk.rows.basis}, and {disk.wal.basis}",
         ),
+        ("Free", free),
         *([("Changes", _log(forecast.change_log))] if forecast.change_log is not None else []),
         ("Pause", f"writes wait for about {pause.seconds:.2f} s at the cutover, from {pause.basis}"),
     ]

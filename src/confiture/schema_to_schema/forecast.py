@@ -13,10 +13,13 @@ import psycopg
 from psycopg.rows import dict_row
 
 from confiture.config import Database
-from confiture.journal import schema
+from confiture.journal import runs, schema
+from confiture.journal.model import ForecastDetail, Run
 from confiture.plan import forecast, index_builds
-from confiture.plan.forecast import Earlier, Forecast, Given, Wal, Width, Written
+from confiture.plan.forecast import Earlier, Forecast, Given, Space, Wal, Width, Written
+from confiture.postgres import free_disk
 from confiture.postgres.connection import only_row
+from confiture.postgres.free_disk import is_this_machine
 from confiture.postgres.session import Session, Transaction
 from confiture.runner import capacity
 from confiture.schema_to_schema import jobs, timed_sample
@@ -24,6 +27,8 @@ from confiture.schema_to_schema.plan_store import Planned
 from confiture.sql import load
 from confiture.types import Json, TableRef, duration
 
+#: The event that has a run's forecast.
+RECORDED = "forecast recorded"
 #: Seconds since the statistics were reset that give a rate which is no accident.
 RESET_SECONDS_LEAST = 600
 #: Seconds between two readings of the statistics, where they do not say since when they count. A session reports what
@@ -45,37 +50,56 @@ class _Count:
     now: datetime
 
 
-def make(source: Database, target: Database, planned: Planned, *, exists: bool, sample: bool) -> Forecast:
+def make(
+    source: Database, there: Session, planned: Planned, *, sample: bool, wait: bool, target_disk: int | None
+) -> Forecast:
     """The forecast of a run that is not set up yet.
 
-    :param exists: whether the target database exists; otherwise its server's own database is asked.
-    :param sample: take timed samples of the large tables of the source, and wait for a second reading of the statistics
-        where the server does not say since when they count; a few seconds in all.
+    :param there: to the target; or to another database of its server, while the target does not exist.
+    :param sample: take timed samples of the large tables of the source, which take a few seconds in all.
+    :param wait: wait for a second reading of the statistics where it is not known since when they count.
+    :param target_disk: free bytes of the disk of the target's server, as the operator gave them; None if not given.
     """
     oids = [planned.source.by_ref[t.source].oid for t in planned.plan.tables]
-    with Session(source, "plan", user_sql=True) as here, Session(_asked(target, exists), "plan") as there:
+    with Session(source, "plan", user_sql=True) as here:
         widths = _widths(here, planned, oids)
         began = _written(here, oids)
         samples = timed_sample.take(here, planned.plan, planned.source) if sample else {}
-        written = _rate(here, oids, began, wait=sample)
+        written = _rate(here, oids, began, wait=wait)
         hosts = (here.pg.info.host, there.pg.info.host)
-        given = Given(
-            plan=planned.plan,
-            source=planned.source.by_ref,
-            target=planned.target.by_ref,
-            widths=widths,
-            samples=samples,
-            earlier=_earlier(there) if exists else Earlier(),
-            builds=index_builds.of_servers(planned.source.identity, planned.target.identity),
-            wal=_wal(there),
-            written=written,
-            streams=jobs.streams(hosts, sum(t.estimate_bytes for t in planned.plan.tables)),
-            comparing=capacity.cores(),
-            shared=all(map(jobs.is_this_machine, hosts)),
-            rehearsed=_rehearsed(there) if exists else None,
-            not_sampled=_not_sampled(planned, sample=sample),
-        )
+    known = _has_journal(there)
+    free, wal_apart = _free(there, target_disk)
+    given = Given(
+        plan=planned.plan,
+        source=planned.source.by_ref,
+        target=planned.target.by_ref,
+        widths=widths,
+        samples=samples,
+        earlier=_earlier(there) if known else Earlier(),
+        builds=index_builds.of_servers(planned.source.identity, planned.target.identity),
+        wal=_wal(there),
+        written=written,
+        streams=jobs.streams(hosts, sum(t.estimate_bytes for t in planned.plan.tables)),
+        comparing=capacity.cores(),
+        shared=all(map(is_this_machine, hosts)),
+        rehearsed=_rehearsed(there) if known else None,
+        free=free,
+        wal_apart=wal_apart,
+        not_sampled=_not_sampled(planned, sample=sample),
+    )
     return forecast.make(given, captured=planned.captured)
+
+
+def _free(session: Session, given: int | None) -> tuple[Space | None, bool]:
+    """The free space of the target's server, and whether its WAL is on another disk."""
+    if given is not None:
+        return Space(given, "--target-disk"), False
+    found = free_disk.of(session)
+    if found is not None:
+        return Space(found.bytes, f"the disk of {found.place}"), found.wal_apart
+    if session.database.disk_free is not None:
+        return Space(session.database.disk_free, "disk_free of the environment"), False
+    return None, False
 
 
 def _not_sampled(planned: Planned, *, sample: bool) -> str:
@@ -84,10 +108,6 @@ def _not_sampled(planned: Planned, *, sample: bool) -> str:
         return "no sample was taken"
     large = any(t.estimate_bytes >= timed_sample.BYTES_LEAST for t in planned.plan.tables)
     return "no sample was taken in time" if large else "no table is large enough for a sample"
-
-
-def _asked(target: Database, exists: bool) -> Database:
-    return target if exists else target.with_dbname("postgres")
 
 
 def _rows(session: Session, block: str, **parameters: object) -> list[Json]:
@@ -163,11 +183,13 @@ def _wal(session: Session) -> Wal:
     )
 
 
+def _has_journal(session: Session) -> bool:
+    with session.transaction(read_only=True) as tx:
+        return schema.version(tx) is not None
+
+
 def _earlier(session: Session) -> Earlier:
     """The rates of the runs that the target's journal has recorded."""
-    with session.transaction(read_only=True) as tx:
-        if schema.version(tx) is None:
-            return Earlier()
     with suppress(psycopg.Error):
         copied = {
             TableRef(r["source_schema"], r["source_table"]): float(r["seconds"]) for r in _rows(session, "copied")
@@ -179,9 +201,16 @@ def _earlier(session: Session) -> Earlier:
 
 def _rehearsed(session: Session) -> float | None:
     """The write pause in seconds that the last complete rehearsal of the target's journal expected."""
-    with session.transaction(read_only=True) as tx:
-        if schema.version(tx) is None:
-            return None
     with suppress(psycopg.Error):
         return next((float(row["seconds"]) for row in _rows(session, "rehearsed")), None)
     return None
+
+
+def record(tx: Transaction, run: Run, expected: Forecast) -> None:
+    """Record the forecast of a new run, in the transaction that creates the run."""
+    (size,) = only_row(tx.pg.execute("SELECT pg_catalog.pg_database_size(pg_catalog.current_database())"))
+    detail: ForecastDetail = {
+        "forecast": {**forecast.as_json(expected), "tables": []},
+        "database_bytes": size,
+    }
+    runs.note(tx, run.id, run.epoch, RECORDED, detail)

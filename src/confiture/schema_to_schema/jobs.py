@@ -9,6 +9,7 @@ from confiture.errors import UsageError
 from confiture.journal.model import TableProgress
 from confiture.plan import free_connections
 from confiture.plan.model import Plan
+from confiture.postgres.free_disk import is_this_machine
 from confiture.runner import capacity, workers
 from confiture.runner.context import Context
 from confiture.runner.workers import Here, Pool, Processes
@@ -66,11 +67,6 @@ def streams(hosts: Sequence[str], size: int) -> int:
     here = any(is_this_machine(host) for host in hosts)
     most = max(1, capacity.cores() // 2) if here else capacity.cores()
     return min(most, ceil(size / BYTES_PER_PROCESS))
-
-
-def is_this_machine(host: str) -> bool:
-    """Whether a server at this host runs on this machine, as far as its name shows it."""
-    return host.startswith(("/", "@", "127.")) or host in ("", "localhost", "::1")
 
 
 def _cluster(context: Context, executor: str, asked: int | None) -> Pool:

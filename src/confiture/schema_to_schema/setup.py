@@ -26,9 +26,11 @@ from confiture.journal import built_objects, deferred_objects, runs, schema, sou
 from confiture.journal.model import Deferred, Run
 from confiture.naming import Naming
 from confiture.plan import privileges
+from confiture.plan.forecast import Forecast
 from confiture.postgres.session import Session, Transaction, claiming
 from confiture.runner.context import Context
 from confiture.runner.resumable_steps import Step, run_steps
+from confiture.schema_to_schema import forecast
 from confiture.schema_to_schema.deferred_objects import describe, take_off
 from confiture.schema_to_schema.preconditions import connections, databases, empty_target
 from confiture.sql import load
@@ -250,8 +252,10 @@ def _known_run(tx: Transaction, source: Identity) -> Run | None:
     return run
 
 
-def begin(session: Session, wanted: SetupRequest, source: Identity) -> Run:
-    """The target's live run, created here if there is none: the journal and the run's row in one commit.
+def begin(session: Session, wanted: SetupRequest, source: Identity, expected: Forecast) -> Run:
+    """The target's live run, created here if there is none: the journal, the run's row and its forecast in one commit.
+
+    :param expected: recorded with a new run, so that ``status`` compares it with the actual values.
 
     :raises Refused: as :func:`known_run`, and when the DDL cannot be used.
     """
@@ -273,6 +277,7 @@ def begin(session: Session, wanted: SetupRequest, source: Identity) -> Run:
                     "capture": wanted.capture,
                 },
             )
+            forecast.record(tx, run, expected)
         failpoint("setup.run.before_commit")
     return run
 

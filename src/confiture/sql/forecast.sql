@@ -63,3 +63,11 @@ ORDER BY v.started_at DESC LIMIT 1
 SELECT (detail ->> 'seconds')::float8 AS seconds FROM confiture.event
 WHERE kind = 'rehearsed' AND detail ->> 'command' = 'cutover' AND (detail ->> 'complete')::bool
 ORDER BY id DESC LIMIT 1
+
+-- name: place
+-- The data directory (NULL where the role cannot read it), the tablespace of the database if it has its own, when the
+-- server was started, and its identity.
+SELECT (SELECT setting FROM pg_settings WHERE name = 'data_directory'),
+       nullif(pg_tablespace_location((SELECT dattablespace FROM pg_database WHERE datname = current_database())), ''),
+       extract(epoch FROM pg_postmaster_start_time())::float8,
+       (SELECT system_identifier::text FROM pg_control_system())
