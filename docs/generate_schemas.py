@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_or
 from confiture.plan.model import Plan
 from confiture.render import documents as d
 from confiture.status.facts import StatusDocument
+from confiture.status.sign_off import SignOff
 
 FOLDER = Path(__file__).parent.parent / "src/confiture/schemas"
 #: The types whose keys a document has: each base is named, because a TypedDict does not know it.
@@ -23,6 +24,7 @@ DOCUMENTS: dict[str, tuple[type, ...]] = {
     "history": (d.Document, d.HistoryDocument),
     "plan": (d.Document, Plan, d.PlanDocument),
     "preview": (d.Document, d.PreviewDocument),
+    "report": (SignOff,),
     "run": (d.Document, d.RunSummary, d.CommandResult, d.RunDocument),
     "status": (StatusDocument,),
     "verification": (d.Document, d.RunSummary, d.VerificationDocument),

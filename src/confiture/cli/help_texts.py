@@ -6,7 +6,7 @@ _Codes = dict[int | str, str]
 
 _SCHEMA = "confiture migrate schema-to-schema "
 #: The commands of the first level; all others are below ``migrate schema-to-schema``.
-TOP = ("build", "demo", "grants", "history", "init", "schema", "serve", "status")
+TOP = ("build", "demo", "grants", "history", "init", "report", "schema", "serve", "status")
 
 #: The first sentence of the help of each command, in the order of the help.
 SUMMARIES = {
@@ -29,6 +29,7 @@ SUMMARIES = {
     "grants": "Print the statements for the owners, privileges, comments and security labels that the target lacks.",
     "history": "Print who did what and when in a run.",
     "init": "Create the first files of a project: the source's environment and the folder of the new schema.",
+    "report": "Write the report about a run for a change request.",
     "schema": "Print the JSON schema of a document, or the names of all.",
     "serve": "Serve the page about the run of a target until Ctrl-C.",
     "status": "Report the state of a run and the next command.",
@@ -64,6 +65,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "grants": ("grants --from-source --target prod_new > grants.sql",),
     "history": ("history --target prod_new", "history --target prod_new --all --format json"),
     "init": ("init",),
+    "report": (
+        "report --target prod_new --output report.html",
+        "report --target prod_new --format json",
+    ),
     "schema": ("schema status", "schema plan > plan.json"),
     "build": ("build --env prod --apply", "build --env prod --output schema.sql"),
     "demo": ("demo", "demo --keep"),
@@ -115,6 +120,7 @@ EXIT_CODES: dict[str, _Codes] = {
     **{name: {0: "done", 2: _READ[2], 4: _READ[4]} for name in ("init", "schema")},
     "build": {**_DONE, **_READ, 5: "SQL failure; nothing is built"},
     "demo": {**_DONE, 1: "failed; the output shows where"},
+    "report": {**_DONE, **_READ},
     "serve": {0: "ended by Ctrl-C or SIGTERM", 2: _READ[2], 4: "the port cannot be used"},
     "status": _STATUS,
 }

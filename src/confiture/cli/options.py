@@ -282,7 +282,7 @@ Restart = Annotated[
     typer.Option("--restart-table", help="Empty this target table and copy it again; may be repeated."),
 ]
 ShowValues = Annotated[
-    bool, typer.Option("--show-values", help="Show the values of rows in the page; they are hidden otherwise.")
+    bool, typer.Option("--show-values", help="Show the values of rows that differ; they are hidden otherwise.")
 ]
 DropSource = Annotated[
     str | None, typer.Option("--drop-source", help="Also drop the source database; give its exact name.")

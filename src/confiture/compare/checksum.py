@@ -169,14 +169,15 @@ def _bucket(job: RunTable, side: Side, hashing: Hashing, buckets: int) -> sql.Co
 # Sums ----------------------------------------------------------------------------------------------
 
 
+def _sum(job: RunTable, side: Side, hashing: Hashing, rows: sql.Composable, condition: sql.Composable) -> sql.Composed:
+    return _template("range_sum").format(
+        hash=_row_hash(job, side, hashing), table=rows, condition=condition, **_mixed(hashing)
+    )
+
+
 def range_sum(tx: Transaction, job: RunTable, side: Side, hashing: Hashing, span: KeyRange) -> Sum:
     """The sum of the rows in a range of keys, which both servers order alike."""
-    query = _template("range_sum").format(
-        hash=_row_hash(job, side, hashing),
-        table=_from(job, side),
-        condition=predicate(_key(job, side), span),
-        **_mixed(hashing),
-    )
+    query = _sum(job, side, hashing, _from(job, side), predicate(_key(job, side), span))
     return Sum(*only_row(tx.pg.execute(query)))
 
 
@@ -185,10 +186,20 @@ def sum_of(tx: Transaction, job: RunTable, hashing: Hashing, rows: sql.Composabl
 
     :param rows: their SELECT in parentheses and its name; it has the columns of the run's view.
     """
-    query = _template("range_sum").format(
-        hash=_row_hash(job, "source", hashing), table=rows, condition=sql.SQL("true"), **_mixed(hashing)
-    )
-    return Sum(*only_row(tx.pg.execute(query)))
+    return Sum(*only_row(tx.pg.execute(_sum(job, "source", hashing, rows, sql.SQL("true")))))
+
+
+def repeated(job: RunTable, select: sql.Composable, *, recode: bool) -> dict[Side, str]:
+    """The statements that compare all rows of a table once more, on each side without any object of the run.
+
+    Their results are equal if the rows are. They use hashes that every server computes alike, and need the settings of
+    :data:`confiture.postgres.profile.OF_VALUES`.
+
+    :param select: the SELECT of the planned table.
+    """
+    rows: dict[Side, sql.Composable] = {"source": sql.SQL("({}) AS planned").format(select), "target": job.target_rows}
+    hashing = Hashing("md5", recode)
+    return {side: _sum(job, side, hashing, of, sql.SQL("true")).as_string() for side, of in rows.items()}
 
 
 def bucket_sums(

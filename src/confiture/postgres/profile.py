@@ -42,6 +42,22 @@ PROFILE: dict[str, str] = {
     "jit": "off",
 }
 
+#: Those of them that decide how values are read, printed and compared.
+OF_VALUES = (
+    "client_encoding",
+    "timezone",
+    "datestyle",
+    "intervalstyle",
+    "extra_float_digits",
+    "bytea_output",
+    "xmloption",
+    "search_path",
+    "row_security",
+    "standard_conforming_strings",
+    "array_nulls",
+    "transform_null_equals",
+)
+
 #: The lock timeout where readers or writers queue behind the waiting lock; the transaction is then repeated.
 BRIEF_LOCK = "1s"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
@@ -52,11 +52,19 @@ def page_facts(
     return PageFacts(reported, found)
 
 
-def details(tx: Transaction, run: UUID, *, show_values: bool) -> Details:
+@dataclass(frozen=True, slots=True)
+class Most:
+    """How many of the newest events, and how many differences are read."""
+
+    events: int = EVENTS_MOST
+    differences: int = DIFFERENCES_MOST
+
+
+def details(tx: Transaction, run: UUID, *, show_values: bool, most: Most = Most()) -> Details:
     """The details of one run. Where the journal cannot be read, they are the reason for it."""
     try:
         with tx.pg.transaction():
-            return _details(tx, run, show_values)
+            return _details(tx, run, show_values, most)
     except psycopg.Error as error:
         return Details(problem=f"the journal cannot be read: {error.diag.message_primary}")
 
@@ -66,8 +74,8 @@ def _rows(tx: Transaction, block: str, **parameters: object) -> list[Json]:
         return cursor.execute(load("details.sql")[block], parameters).fetchall()
 
 
-def _details(tx: Transaction, run: UUID, show_values: bool) -> Details:
-    events = _rows(tx, "events", run=run, most=EVENTS_MOST)
+def _details(tx: Transaction, run: UUID, show_values: bool, most: Most) -> Details:
+    events = _rows(tx, "events", run=run, most=most.events)
     blocking = _rows(tx, "blocking", run=run)
     found = Details(
         events=tuple(map(_event, events)),
@@ -80,10 +88,10 @@ def _details(tx: Transaction, run: UUID, show_values: bool) -> Details:
         course=course(tx, run),
         values_shown=show_values,
     )
-    return _verified(tx, run, found)
+    return _verified(tx, run, found, most.differences)
 
 
-def _verified(tx: Transaction, run: UUID, found: Details) -> Details:
+def _verified(tx: Transaction, run: UUID, found: Details, most: int) -> Details:
     """The details with those of the last verification; unchanged before the first."""
     number = next((row["number"] for row in _rows(tx, "verification", run=run)), None)
     if number is None:
@@ -94,7 +102,7 @@ def _verified(tx: Transaction, run: UUID, found: Details) -> Details:
         found,
         compared=tuple(ComparedTable(**row) for row in map(_compared, _rows(tx, "compared", **of))),
         checks=tuple(Check(**row) for row in _rows(tx, "checks", **of)),
-        differences=tuple(map(_difference, _rows(tx, block, **of, most=DIFFERENCES_MOST))),
+        differences=tuple(map(_difference, _rows(tx, block, **of, most=most))),
     )
 
 

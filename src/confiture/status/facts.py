@@ -425,14 +425,14 @@ class Report:
             "severity": self.severity.name,
             "summary": self.summary,
             "unknown": list(self.unknown),
-            "runs": [_plain(asdict(run)) for run in self.runs],
+            "runs": [plain(asdict(run)) for run in self.runs],
         }
 
 
-def _plain(value: Any) -> Any:
-    """Convert times to ISO 8601 and severities to their names."""
+def plain(value: Any) -> Any:
+    """A value of a document with times as ISO 8601 and severities by their names."""
     if isinstance(value, dict):
-        return {k: Severity(v).name if k == "severity" else _plain(v) for k, v in value.items()}
+        return {k: Severity(v).name if k == "severity" else plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     return value.isoformat() if isinstance(value, datetime) else value

@@ -41,7 +41,7 @@ def html(facts: PageFacts, *, live: bool = False, lost: str | None = None) -> st
     report = facts.report
     shown = [_shown(run, facts.of(run)) for run in sorted(report.runs, key=lambda r: -r.severity)]
     return (
-        _environment()
+        environment()
         .get_template("page.html")
         .render(
             report=report,
@@ -53,8 +53,8 @@ def html(facts: PageFacts, *, live: bool = False, lost: str | None = None) -> st
             lease=LEASE_SECONDS,
             version=__version__,
             policy=policy(live=live),
-            style=Markup(_asset("page.css")),
-            script=Markup(_asset("page.js")),
+            style=Markup(asset("page.css")),
+            script=Markup(asset("page.js")),
             categories=tuple(Category),
         )
     )
@@ -75,17 +75,19 @@ def policy(*, live: bool) -> str:
 
 
 @cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A file beside the templates."""
     return resources.files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
 
 
 @cache
 def _digest(name: str) -> str:
-    return base64.b64encode(hashlib.sha256(_asset(name).encode()).digest()).decode()
+    return base64.b64encode(hashlib.sha256(asset(name).encode()).digest()).decode()
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates, with their filters."""
     environment = Environment(
         loader=PackageLoader("confiture.web"),
         autoescape=True,
@@ -97,6 +99,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "counted": counted,
         "duration": duration,
+        "instant": _instant,
         "moment": _moment,
         "note": _note,
         "number": lambda number: f"{number:,}",
@@ -114,6 +117,10 @@ def _finalized(value: object) -> object:
 
 def _moment(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _instant(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%H:%M:%S.%f}"[:-3] + " UTC"
 
 
 def _note(table: TableReport, values_shown: bool) -> str:

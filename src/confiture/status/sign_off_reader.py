@@ -1,0 +1,183 @@
+"""Read the report about the last run of a target for a change request: from the journal, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from confiture import __version__
+from confiture.compare import checksum
+from confiture.config import redact
+from confiture.copy.run_table import RunTable
+from confiture.errors import CannotConnect, Refused
+from confiture.plan.model import Plan, TablePlan, plan_from_json
+from confiture.postgres.profile import OF_VALUES, PROFILE
+from confiture.postgres.session import Transaction
+from confiture.schema_to_schema.plan_store import select_of
+from confiture.sql import load
+from confiture.status import course_reader, details_reader, report
+from confiture.status.course import Course, TableBars, Work
+from confiture.status.details import ComparedTable, Details
+from confiture.status.facts import Report, RunReport, VerificationReport
+from confiture.status.sign_off import (
+    DIFFERENCES_MOST,
+    EVENTS_MOST,
+    Comparison,
+    PlanFacts,
+    Repair,
+    SignOff,
+    TableFacts,
+    VerificationFacts,
+)
+from confiture.types import Json
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """The facts of one run that its status report does not have."""
+
+    run: Json
+    verification: int | None
+    repairs: tuple[Repair, ...]
+    details: Details
+    course: Course
+
+
+def sign_off(target: str, project: Path, *, given_project: Path | None = None, show_values: bool = False) -> SignOff:
+    """The report about the run that is not over, else about the last one.
+
+    :param given_project: ``--project`` as it was given.
+    :param show_values: read the values of rows that differ.
+    :raises CannotConnect: when the target cannot be read.
+    :raises Refused: when it has no run.
+    """
+    found: list[_Read] = []
+
+    def read(tx: Transaction, run: UUID) -> None:
+        found.append(_read(tx, run, show_values))
+
+    reported = report.report(target, project, given_project=given_project, beside=read)
+    if not found:
+        raise _nothing(target, reported.unknown[0] if reported.unknown else "its journal has no run")
+    if found[0].details.problem is not None:
+        raise _nothing(target, found[0].details.problem)
+    return _sign_off(reported, reported.runs[0], found[0])
+
+
+def _nothing(target: str, why: str) -> CannotConnect | Refused:
+    kind = CannotConnect if "cannot connect" in why else Refused
+    return kind(f"there is no report about {target}", why=why, fix="see what status reports: confiture status")
+
+
+def _rows(tx: Transaction, block: str, run: UUID) -> list[Json]:
+    with tx.pg.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(load("report.sql")[block], {"run": run}).fetchall()
+
+
+def _read(tx: Transaction, run: UUID, show_values: bool) -> _Read:
+    (row,) = _rows(tx, "run", run)
+    numbers = _rows(tx, "verification", run)
+    most = details_reader.Most(EVENTS_MOST, DIFFERENCES_MOST)
+    return _Read(
+        row,
+        numbers[0]["number"] if numbers else None,
+        tuple(Repair(**repair) for repair in _rows(tx, "repairs", run)),
+        details_reader.details(tx, run, show_values=show_values, most=most),
+        course_reader.course(tx, run),
+    )
+
+
+def _sign_off(reported: Report, run: RunReport, read: _Read) -> SignOff:
+    plan = None if read.run["plan"] is None else plan_from_json(read.run["plan"])
+    return SignOff(
+        schema_version=1,
+        generated_at=reported.generated_at,
+        version=__version__,
+        run=run.id,
+        run_version=read.run["tool_version"],
+        source=run.source,
+        target=run.target,
+        source_server=run.source_server,
+        target_server=run.server,
+        state=run.state,
+        state_since=run.state_since,
+        started_at=run.started_at,
+        writes_served_by=run.writes_served_by,
+        severity=run.severity,
+        problems=run.reasons,
+        plan=None if plan is None else _plan(plan, read.run),
+        states=read.course.states,
+        pauses=read.course.pauses,
+        tables=() if plan is None else _tables(plan, read),
+        verification=_verification(run.verification, read),
+        differences=read.details.differences,
+        values_shown=read.details.values_shown,
+        repairs=read.repairs,
+        settings=_settings(),
+        events=tuple(reversed(read.details.events)),
+    )
+
+
+def _plan(plan: Plan, run: Json) -> PlanFacts:
+    mapping = run["mapping"]
+    return PlanFacts(
+        run["plan_hash"],
+        None if mapping is None else redact(mapping),
+        run["mapping_file"],
+        plan.notes,
+        plan.rollback_problems,
+    )
+
+
+def _tables(plan: Plan, read: _Read) -> tuple[TableFacts, ...]:
+    bars = {table.target: table for table in read.course.tables}
+    compared = {table.target: table for table in read.details.compared}
+    return tuple(_table(table, bars.get(str(table.target)), compared, plan) for table in plan.tables)
+
+
+def _table(table: TablePlan, bars: TableBars | None, compared: Mapping[str, ComparedTable], plan: Plan) -> TableFacts:
+    name = str(table.target)
+    copies = [b for b in bars.bars if b.work is Work.COPY and b.end is not None] if bars is not None else []
+    found = compared.get(name)
+    was = found if found is not None and found.compared_at is not None else None
+    statements = checksum.repeated(RunTable(table, ""), select_of(table), recode=plan.recode)
+    return TableFacts(
+        str(table.source),
+        name,
+        table.strategy,
+        tuple(key.source for key in table.key),
+        table.estimate,
+        bars.rows_done if bars is not None else 0,
+        next(((b.end - b.begin).total_seconds() for b in copies if b.end is not None), None),
+        None if was is None else was.equal,
+        None if was is None else was.rows,
+        None if was is None else was.target_rows,
+        table.kept,
+        Comparison(statements["source"], statements["target"]),
+    )
+
+
+def _verification(found: VerificationReport, read: _Read) -> VerificationFacts:
+    return VerificationFacts(
+        read.verification,
+        found["status"],
+        found["checked_at"],
+        found["stale"],
+        found["last_complete_at"],
+        read.details.checks,
+        found["differences"],
+    )
+
+
+def _settings() -> tuple[str, ...]:
+    """The statements of the settings. The path is a list of names, and not one name with its text."""
+    return tuple(sql.SQL("SET {} = {}").format(sql.Identifier(name), _setting(name)).as_string() for name in OF_VALUES)
+
+
+def _setting(name: str) -> sql.Composable:
+    return sql.Identifier(PROFILE[name]) if name == "search_path" else sql.Literal(PROFILE[name])
