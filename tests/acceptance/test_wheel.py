@@ -126,6 +126,10 @@ def test_an_installed_wheel_moves_a_database(installed: Path, tmp_path: Path, da
     copied = target.rows("SELECT id, login_name FROM public.tb_user ORDER BY id")
     assert copied == source.rows("SELECT id, username FROM tb_user ORDER BY id")
     assert len(copied) == 250
+    run_confiture(
+        installed, "status", "--target", "new", "--html", "page.html", cwd=tmp_path, env={"OLD_URL": source.conninfo}
+    )
+    assert "tb_user" in (tmp_path / "page.html").read_text()
 
 
 def completions(installed: Path, folder: Path, line: str) -> list[str]:

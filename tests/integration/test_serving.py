@@ -146,7 +146,9 @@ def test_a_server_answers_four_paths_and_changes_nothing(serve: Callable[..., Se
     assert page.headers["x-content-type-options"] == "nosniff"
     assert page.headers["cache-control"] == "no-store"
     assert "server" not in page.headers
-    assert json.loads(served.get("/status.json").text)["severity"] == "CRITICAL"
+    document = json.loads(served.get("/status.json").text)
+    assert document["severity"] == "CRITICAL"
+    assert {table["checkpoint"] for table in document["runs"][0]["tables"]} == {None}  # keys are values of rows
     assert served.get("/metrics").text.rstrip().endswith("# EOF")
     assert served.get("/healthz").text == "ok\n"
     assert served.get("/", "HEAD").text == ""

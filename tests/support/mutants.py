@@ -1848,6 +1848,63 @@ MUTANTS = (
             ),
         ),
     ),
+    Mutant(
+        "the page hides the values of rows",
+        "status/details_reader.py",
+        'block = "differing_values" if found.values_shown else "differences"',
+        'block = "differing_values"',
+        _in("integration", "serving", "hides_the_values"),
+        (("web/templates/verification.html", "{% if not details.values_shown %}<span", "{% if false %}<span"),),
+    ),
+    Mutant(
+        "every text in the page is escaped",
+        "web/page.py",
+        "        autoescape=True,\n",
+        "        autoescape=False,\n",
+        _in("unit", "page", "never_part_of_the_markup"),
+    ),
+    Mutant(
+        "the server answers only to names of this machine",
+        "web/access.py",
+        'return None if self._is_local(headers.get("host", "")) else _misdirected()',
+        "return None",
+        _in("unit", "page", "another_name_is_refused"),
+    ),
+    Mutant(
+        "the server changes nothing",
+        "web/access.py",
+        "        if method not in METHODS:\n",
+        "        if False:\n",
+        _in("unit", "page", "could_change_something"),
+    ),
+    Mutant(
+        "a server that other machines reach requires a token",
+        "cli/serve.py",
+        "file = token_file if token_file is not None or local else access.default_file()",
+        "file = token_file",
+        _in("integration", "serving", "requires_its_token"),
+    ),
+    Mutant(
+        "a token that other users may read is refused",
+        "web/access.py",
+        "    if mode & (stat.S_IRWXG | stat.S_IRWXO):\n",
+        "    if False:\n",
+        _in("unit", "page", "only_this_user"),
+    ),
+    Mutant(
+        "the page stays when the target disappears",
+        "web/latest.py",
+        "    if lost and last is not None and last.shown.report.runs:\n",
+        "    if False:\n",
+        _in("integration", "serving", "that_disappears"),
+    ),
+    Mutant(
+        "many readers cause one look at the target",
+        "web/latest.py",
+        "        if self._reading is None:\n",
+        "        if True:\n",
+        _in("unit", "page", "many_readers"),
+    ),
 )
 
 

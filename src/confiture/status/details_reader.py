@@ -26,6 +26,7 @@ from confiture.status.details import (
     PageFacts,
     RehearsalBlocker,
 )
+from confiture.status.facts import Report
 from confiture.status.severity import for_people
 from confiture.types import Json
 
@@ -40,7 +41,7 @@ def page_facts(
 ) -> PageFacts:
     """The report of :func:`confiture.status.report.report` with the details of each run in it.
 
-    :param show_values: read the values of rows that differ.
+    :param show_values: read the values of rows that differ, and keep the checkpoints, which are keys.
     :raises UsageError: as there.
     """
     found: dict[str, Details] = {}
@@ -49,7 +50,13 @@ def page_facts(
         found[run.hex[:8]] = details(tx, run, show_values=show_values)
 
     reported = report.report(target, project, every=every, given_project=given_project, beside=read)
-    return PageFacts(reported, found)
+    return PageFacts(reported if show_values else _without_checkpoints(reported), found)
+
+
+def _without_checkpoints(found: Report) -> Report:
+    """The report without the keys that the copy of each table has reached."""
+    runs = (replace(run, tables=tuple(replace(t, checkpoint=None) for t in run.tables)) for run in found.runs)
+    return replace(found, runs=tuple(runs))
 
 
 @dataclass(frozen=True, slots=True)

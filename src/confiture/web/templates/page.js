@@ -33,7 +33,8 @@
     const here = main();
     const foot = here.querySelector(".foot");
     const live = Boolean(here.dataset.refresh);
-    const since = live ? (Date.now() - loaded) / 1000 : Math.max(0, (Date.now() - Date.parse(here.dataset.made)) / 1000);
+    const current = live && !here.querySelector("p.lost[role=alert]");
+    const since = current ? (Date.now() - loaded) / 1000 : Math.max(0, (Date.now() - Date.parse(here.dataset.made)) / 1000);
     const silent = [...foot.querySelectorAll("[data-heartbeat=new]")].map((beat) => Number(beat.dataset.silent));
     const old = silent.some((seconds) => seconds + since > Number(here.dataset.lease));
     const words = since < 120 ? `${Math.round(since)} s` : since < 7200 ? `${Math.round(since / 60)} min` : since < 172800 ? `${(since / 3600).toFixed(1)} h` : `${Math.round(since / 86400)} days`;
@@ -61,8 +62,8 @@
   }
 
   async function refresh() {
-    // An answer replaces what a reader is selecting or copying; that can wait.
-    const busy = String(getSelection()) !== "" || document.hidden;
+    // An answer replaces what a reader is selecting or copying; that can wait for a minute.
+    const busy = document.hidden || (String(getSelection()) !== "" && Date.now() - loaded < 60000);
     try {
       if (!busy) {
         const signal = AbortSignal.timeout(10000);
