@@ -66,11 +66,10 @@ def _with_exact_integers(printed: str, families: Iterable[Metric]) -> str:
     """The exposition with each integer in full; the library prints every value as a float with an exponent."""
     values = (sample.value for family in families for sample in family.samples)
     lines = printed.split("\n")
-    for place, line in enumerate(lines):
-        if line and not line.startswith("#"):
-            value = next(values)
-            if isinstance(value, int):
-                lines[place] = f"{line.rpartition(' ')[0]} {value:d}"
+    places = [place for place, line in enumerate(lines) if line and not line.startswith("#")]
+    for place, value in zip(places, values, strict=True):
+        if isinstance(value, int):
+            lines[place] = f"{lines[place].rpartition(' ')[0]} {value:d}"
     return "\n".join(lines)
 
 
