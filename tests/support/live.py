@@ -104,7 +104,10 @@ POINTS_OF_THEIR_OWN = {
     "view.stale.before_commit": "tests/integration/test_materialized_views.py",
     **{
         f"reads.{point}": "tests/integration/test_reads.py"
-        for point in ("opening.before_commit", "open.before_commit", "closing.before_commit", "closed.before_commit")
+        for point in (
+            *("opening.before_commit", "redirecting", "open.before_commit"),
+            *("closing.before_commit", "redirecting_back", "closed.before_commit"),
+        )
     },
     **{
         f"large_objects.{point}.before_commit": "tests/integration/test_large_objects.py"
