@@ -35,6 +35,7 @@ EVENTS: Mapping[str, Announced] = {
     "ready": Announced(("copied",), "every row is copied, and the run can be verified"),
     "verified": Announced(("verify",), "source and target agree"),
     "differences": Announced(("differences",), "source and target differ"),
+    "reads": Announced(("reads open",), "the application's reads go to the target"),
     "cutover": Announced(("cutover",), "the target is serving"),
     "halfway": Announced(  # wording: the name of the event
         ("unfinished",), "a switch is not finished; run the same command again immediately"

@@ -9,10 +9,24 @@ from pathlib import Path
 
 import pytest
 
+import projects
+from confiture.commands.endpoints import Endpoints
+from confiture.commands.holding import hold_run
 from confiture.config import Database
+from confiture.errors import (
+    Blocked,
+    CannotConnect,
+    CutoverAborted,
+    CutoverUnfinished,
+    Drained,
+    Held,
+    Refused,
+    UsageError,
+)
 from confiture.journal import notifications
 from confiture.postgres.session import Session
 from confiture.runner import delivery, notifier
+from confiture.runner.progress import Silent
 from projects import OLD, Project
 from servers import Databases
 from webhooks import Webhooks, webhooks
@@ -32,6 +46,20 @@ def project(tmp_path: Path, databases: Databases) -> Project:
     target = f"{source.name}_new"
     databases.adopt(target)
     return Project(tmp_path, source, target)
+
+
+@pytest.fixture(autouse=True)
+def sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for what is not sent after each command, as the process of a command does at its end."""
+    command = projects.main
+
+    def main() -> None:
+        try:
+            command()
+        finally:
+            notifier.wait_for_ended()
+
+    monkeypatch.setattr(projects, "main", main)
 
 
 def notify(project: Project, *receivers: str) -> None:
@@ -154,6 +182,30 @@ def test_no_message_contains_a_value_of_a_row(project: Project, hooks: Webhooks)
     assert "700777" not in str(bodies)
     project.step("cutover", check=4)  # what is refused is no event
     assert len(hooks.received("/accept")) == len(bodies)
+
+
+def test_each_error_of_a_command_is_an_event_unless_the_operator_reads_it(project: Project, hooks: Webhooks) -> None:
+    events = "[failed, halfway, blocked]"  # wording: the names of the events
+    notify(project, f"{{name: all, webhook: '{hooks.url('/accept')}', events: {events}}}")
+    project.reach("migrating")
+    where = Endpoints(project.target, project=project.folder)
+    expected: dict[Exception, str | None] = {
+        CutoverAborted("a lock"): "failed",
+        CannotConnect("the source"): "failed",
+        ValueError("a defect"): "failed",
+        CutoverUnfinished("closed"): "halfway",  # wording: the name of the event
+        Blocked("a fact"): "blocked",
+        Refused("no"): None,
+        Held("another runner"): None,
+        UsageError("an option"): None,
+        Drained("a signal", signal_number=2): None,
+    }
+    for error, event in expected.items():
+        before = len(hooks.requests)
+        with pytest.raises(type(error)), hold_run(where, "cutover", Silent()):
+            raise error
+        notifier.wait_for_ended()
+        assert [body["event"] for _, body in hooks.requests[before:]] == ([event] if event else []), error
 
 
 @pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # apprise, before Python 3.13

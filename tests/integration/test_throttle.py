@@ -394,6 +394,8 @@ def test_the_copy_waits_while_a_long_log_is_compacted(live: LiveRun) -> None:
     assert next(line for line in lines if "throttle" in line) == "throttled: backlog 300 rows > 50"
     assert live.progress.seen["throttled:"] == (300, "backlog 300 rows > 50")
     assert live.progress.seen["throttle"] == (10, None)
+    throttled = "SELECT kind FROM confiture.event WHERE kind LIKE 'throttle%' AND actor <> '' ORDER BY id"
+    assert [kind for (kind,) in live.target.rows(throttled)] == ["throttle", "throttled", "throttle ended"]
     live.assert_same(t="SELECT id, n FROM t")
 
 

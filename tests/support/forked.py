@@ -47,6 +47,8 @@ for line in sys.stdin:
         code = 0
     except SystemExit as end:
         code = end.code or 0
+    if "confiture.runner.notifier" in sys.modules:
+        sys.modules["confiture.runner.notifier"].wait_for_ended()  # as at the exit of a process
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

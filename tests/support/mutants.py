@@ -1178,7 +1178,8 @@ MUTANTS = (
         "the run is released before its notifications are awaited",
         "runner/lease.py",
         "            _release(context, why)\n            if notifier is not None:\n                notifier.end()\n",
-        "            if notifier is not None:\n                notifier.end()\n            _release(context, why)\n",
+        "            if notifier is not None:\n                notifier.end()\n                notifier.wait()\n"
+        "            _release(context, why)\n",
         _in("integration", "notifications", "no_receiver_stops_it"),
     ),
     Mutant(

@@ -35,7 +35,7 @@ def hooks_of(given: Iterable[str] | None) -> tuple[Hook, ...]:
 
 def _hook(given: str) -> Hook:
     event, equals, command = given.partition("=")
-    known = (*AWAITED, *EVENTS)
+    known = tuple(dict.fromkeys((*AWAITED, *EVENTS)))
     if not equals or event not in known:
         hint = did_you_mean(event, known) if equals else ""
         raise UsageError(

@@ -25,7 +25,6 @@ from confiture.errors import ConfitureError
 from confiture.failpoints import failpoint
 from confiture.journal import notifications, runs
 from confiture.journal.notifications import DueEvent
-from confiture.log import log
 from confiture.notices import Notice, kinds_of, notice_of
 from confiture.postgres.session import Session, Transaction
 from confiture.receivers import WEBHOOK, Receiver
@@ -36,7 +35,7 @@ from confiture.runner.hooks import Hook, end_running, environment_of_hook
 
 #: Seconds between two looks at the journal.
 POLL_SECONDS = 1.0
-#: Seconds that a command waits at its end for what is not sent yet. It has released the run before.
+#: Seconds that a process waits at its end for what is not sent yet.
 END_SECONDS = 5.0
 #: Seconds after which an event is not sent any more, for example one that a killed command left.
 MAX_AGE_SECONDS = 900.0
@@ -44,8 +43,10 @@ MAX_AGE_SECONDS = 900.0
 STATEMENT_TIMEOUT = "5s"
 #: A shorter value of a variable occurs by chance, so that it is not searched for.
 SECRET_CHARACTERS = 8
+#: The beginning of the names of hooks. The name of a receiver contains no space.
+HOOK = "hook "
 
-_hooks: set[threading.Thread] = set()
+_ended: list[Notifier] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,6 @@ class Channel:
     name: str
     kinds: tuple[str, ...]
     deliver: Deliver
-    is_hook: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +105,8 @@ def _of_hooks(context: Context, hooks: Sequence[Hook]) -> Iterator[Channel]:
     numbers: dict[str, int] = {}
     for hook in hooks:
         number = numbers[hook.event] = numbers.get(hook.event, 0) + 1
-        name = f"hook {hook.event}" if number == 1 else f"hook {hook.event} {number}"
-        yield Channel(name, kinds_of((hook.event,)), delivery.hook(hook, environment), is_hook=True)
+        name = f"{HOOK}{hook.event}" if number == 1 else f"{HOOK}{hook.event} {number}"
+        yield Channel(name, kinds_of((hook.event,)), delivery.hook(hook, environment))
 
 
 def _report(context: Context, receiver: str, reason: str) -> None:
@@ -138,17 +138,28 @@ class Notifier(threading.Thread):
             while not self._context.lost.is_set():
                 self._wake.clear()
                 self._turn()
-                if self._until is not None and (not self._left or time.monotonic() > self._until):
+                if self._until is not None and (not self._left or (self._is_late() and not self._runs_hook())):
                     break
                 self._wake.wait(POLL_SECONDS)
 
     def end(self) -> None:
-        """End when everything is sent, or after a few seconds; the next command sends the rest."""
+        """Have it end when everything is sent, or after a few seconds; the next command sends the rest."""
         self._until = time.monotonic() + END_SECONDS
         self._wake.set()
-        self.join(END_SECONDS + POLL_SECONDS)
-        for name in [name for name in self._busy if not name.startswith("hook ")]:
+        _ended.append(self)
+
+    def wait(self) -> None:
+        """Wait until it has ended, after :meth:`end`."""
+        while self.is_alive() and (self._runs_hook() or not self._is_late(POLL_SECONDS)):
+            self.join(0.1)
+        for name in [name for name in self._busy if not name.startswith(HOOK)]:
             _report(self._context, name, "there is no answer at the end of the command")
+
+    def _is_late(self, more: float = 0.0) -> bool:
+        return self._until is not None and time.monotonic() > self._until + more
+
+    def _runs_hook(self) -> bool:
+        return any(name.startswith(HOOK) for name in tuple(self._busy))
 
     def _turn(self) -> None:
         """Record what was delivered, and begin what is due."""
@@ -175,7 +186,7 @@ class Notifier(threading.Thread):
             return True
         with self._transaction() as tx:
             found = notifications.due(tx, self._context.run_id, channel.name, channel.kinds, MAX_AGE_SECONDS)
-        if not found or (self._until is not None and time.monotonic() > self._until):
+        if not found or self._is_late():
             return bool(found)
         # Durable before the event is sent: this process is the one that sends it.
         with self._transaction() as tx:
@@ -189,8 +200,6 @@ class Notifier(threading.Thread):
         notice = notice_of(event.kind, event.detail, event.at, **self._names)
         self._busy[channel.name] = event
         thread = threading.Thread(target=partial(self._send, channel, event, notice), name=channel.name, daemon=True)
-        if channel.is_hook:
-            _hooks.add(thread)
         thread.start()
 
     def _send(self, channel: Channel, event: DueEvent, notice: Notice) -> None:
@@ -201,7 +210,6 @@ class Notifier(threading.Thread):
         failpoint("notification.sent")
         self._outcomes.append(_Delivered(channel, event, outcome))
         self._wake.set()
-        _hooks.discard(threading.current_thread())
 
     def _record(self) -> None:
         while self._outcomes:
@@ -238,16 +246,16 @@ class Notifier(threading.Thread):
             yield tx
 
 
-def _await_hooks() -> None:
-    """At the end of the process: wait for the hooks that run. Each is ended in time; an interrupt ends them."""
-    left = tuple(_hooks)
-    if left:
-        log.notice(f"waiting for hooks to end, each for {delivery.HOOK_SECONDS:.0f} s at most")
+def wait_for_ended() -> None:
+    """Wait for what the commands of this process have not sent yet: a few seconds, and for hooks until they are ended.
+
+    An interrupt ends the hooks and the wait.
+    """
     try:
-        for thread in left:
-            thread.join()
+        while _ended:
+            _ended.pop().wait()
     except KeyboardInterrupt:
         end_running()
 
 
-atexit.register(_await_hooks)
+atexit.register(wait_for_ended)

@@ -1,9 +1,11 @@
 -- name: register
--- From which event on a receiver is sent the events of a run: those of the command that named it first, or later.
+-- From which event on a receiver is sent the events of a run: those of the command that named it first, or later. The first
+-- command of a run has created it before.
 INSERT INTO confiture.receiver (run_id, name, after_event)
 SELECT %(run)s, w.name, (
     SELECT coalesce(max(e.id), 0) FROM confiture.event e
-    WHERE e.run_id = %(run)s AND e.epoch < %(epoch)s AND e.kind <> 'created')
+    WHERE e.run_id = %(run)s AND e.epoch < %(epoch)s
+      AND EXISTS (SELECT FROM confiture.runner r WHERE r.run_id = e.run_id AND r.epoch < %(epoch)s))
 FROM unnest(%(names)s::text[]) w(name)
 ON CONFLICT DO NOTHING
 
