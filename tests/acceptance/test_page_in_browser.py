@@ -15,7 +15,7 @@ import courses
 import small_move
 from browsers import Browser, browser
 from confiture.journal.model import TablePhase
-from confiture.status.details import ComparedTable, Details, Event, FoundDifference, PageFacts
+from confiture.status.details import ComparedTable, Comparison, Details, Event, FoundDifference, PageFacts
 from confiture.status.facts import Report, RunReport
 from confiture.web import page
 from forked import Forks, until
@@ -56,10 +56,11 @@ def written(folder: Path, names: list[str], run: RunReport = RUN) -> Path:
         (Event(courses.at(9), "blocked", name, None, name), Event(courses.BEGAN, "created", name, "setup", name)),
         2,
         tuple(ComparedTable(n, 9, 9, 9, n != name, courses.NOW, (name,)) for n in names),
-        (),
-        (FoundDifference(name, "value differs", ((name, name),), name, name, None),),
-        True,
+        differences=(FoundDifference(name, "value differs", ((name, name),), name, name, None),),
+        values_shown=True,
         course=courses.course(names),
+        comparisons=(Comparison(name, f"SELECT {name}", f"SELECT {name}"),),
+        settings=("SET x = y",),
     )
     shown = replace(run, tables=tables, source=name, target=name, reasons=(name,))
     path = folder / "page.html"

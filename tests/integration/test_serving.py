@@ -119,6 +119,10 @@ def test_a_file_hides_the_values_of_rows_unless_they_are_wanted(move: SmallMove,
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in hidden
     assert hidden.count("<script>") == 1
     assert "secret 3" not in hidden
+    repeated = hidden.partition("The SQL that repeats the comparison")[2]
+    assert re.findall(r"<h3><bdi>(.*?)</bdi>", repeated)[0] == "&#34;&lt;script&gt;alert(1)&lt;/script&gt;&#34;"
+    assert repeated.count("On the source:") == 4
+    assert "FROM &#34;public&#34;.&#34;post&#34;" in repeated
     assert "evil" not in hidden
     shown = html(move, file, "--show-values")
     assert "secret 3" in shown

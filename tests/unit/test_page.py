@@ -16,7 +16,7 @@ import pytest
 
 from confiture.cli import serve
 from confiture.errors import UsageError
-from confiture.status.details import ComparedTable, Details, Event, FoundDifference, PageFacts
+from confiture.status.details import ComparedTable, Comparison, Details, Event, FoundDifference, PageFacts
 from confiture.status.facts import Report, RunReport, Severity
 from confiture.web import access, latest, page
 from confiture.web.access import Access
@@ -78,7 +78,11 @@ def test_a_name_is_never_part_of_the_markup(name: str) -> None:
 def details(name: str) -> Details:
     event = Event(NOW, name, name, "setup", name)
     found = FoundDifference(name, name, ((name, name),), name, name, name)
-    return Details((event,), 1, (ComparedTable(name, 1, 1, 1, False, NOW, (name,)),), (), (found,), True)
+    compared = (ComparedTable(name, 1, 1, 1, False, NOW, (name,)),)
+    repeated = (Comparison(name, name, name),)
+    return Details(
+        (event,), 1, compared, differences=(found,), values_shown=True, comparisons=repeated, settings=(name,)
+    )
 
 
 def test_values_are_hidden_unless_they_are_wanted() -> None:

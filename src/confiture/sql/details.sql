@@ -54,3 +54,10 @@ SELECT (b ->> 'pid')::int AS pid, coalesce(b ->> 'user', '') AS role, coalesce(b
        coalesce(b ->> 'state', '') AS state, (b ->> 'seconds')::float8 AS seconds
 FROM (SELECT detail FROM confiture.event WHERE run_id = %(run)s AND kind = 'rehearsed' ORDER BY id DESC LIMIT 1) e,
      jsonb_array_elements(e.detail -> 'blockers') b
+
+-- name: plan
+-- The plan with some of its tables, by the names of their targets.
+SELECT jsonb_build_object('recode', r.plan -> 'recode', 'tables', ARRAY(
+           SELECT t FROM jsonb_array_elements(r.plan -> 'tables') WITH ORDINALITY w(t, n)
+           WHERE format('%%I.%%I', t -> 'target' ->> 'schema', t -> 'target' ->> 'name') = ANY (%(names)s) ORDER BY n)) AS plan
+FROM confiture.run r WHERE r.id = %(run)s

@@ -15,9 +15,10 @@ from confiture.status.course import Course
 from confiture.status.facts import Report, RunReport
 from confiture.types import Count, ShortId
 
-#: Events and differences that a page has at most.
+#: Events, differences, and tables with the SQL of their comparison that a page has at most.
 EVENTS_MOST = 500
 DIFFERENCES_MOST = 200
+COMPARISONS_MOST = 10
 
 
 class Category(StrEnum):
@@ -87,6 +88,18 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
+class Comparison:
+    """The SQL that compares all rows of a table once more, on each side; equal results mean equal rows.
+
+    :ivar table: the target table.
+    """
+
+    table: str
+    source: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
 class FoundDifference:
     """A difference that the last verification found.
 
@@ -139,6 +152,8 @@ class Details:
     """Further facts of one run.
 
     :ivar events: the newest first, at most ``EVENTS_MOST`` of ``events_in_all``.
+    :ivar comparisons: of ``COMPARISONS_MOST`` of the tables, those that differ first.
+    :ivar settings: the statements that a session needs before them.
     :ivar values_shown: whether ``differences`` contain the values of rows.
     :ivar differences: at most ``DIFFERENCES_MOST`` of those that the report counts.
     :ivar course: None where it was not read.
@@ -149,6 +164,8 @@ class Details:
     events_in_all: Count = 0
     compared: tuple[ComparedTable, ...] = ()
     checks: tuple[Check, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    settings: tuple[str, ...] = ()
     differences: tuple[FoundDifference, ...] = ()
     values_shown: bool = False
     blocking: tuple[BlockingSession, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
@@ -10,16 +11,19 @@ import psycopg
 from psycopg.rows import dict_row
 
 from confiture.config import excerpt
+from confiture.plan.model import plan_from_json
 from confiture.postgres.session import Transaction
 from confiture.sql import load
-from confiture.status import report
+from confiture.status import comparisons, report
 from confiture.status.course_reader import course
 from confiture.status.details import (
+    COMPARISONS_MOST,
     DIFFERENCES_MOST,
     EVENTS_MOST,
     BlockingSession,
     Check,
     ComparedTable,
+    Comparison,
     Details,
     Event,
     FoundDifference,
@@ -105,12 +109,23 @@ def _verified(tx: Transaction, run: UUID, found: Details, most: int) -> Details:
         return found
     of = {"run": run, "number": number}
     block = "differing_values" if found.values_shown else "differences"
+    compared = tuple(ComparedTable(**row) for row in map(_compared, _rows(tx, "compared", **of)))
     return replace(
         found,
-        compared=tuple(ComparedTable(**row) for row in map(_compared, _rows(tx, "compared", **of))),
+        compared=compared,
+        comparisons=_comparisons(tx, run, compared),
+        settings=comparisons.settings(),
         checks=tuple(Check(**row) for row in _rows(tx, "checks", **of)),
         differences=tuple(map(_difference, _rows(tx, block, **of, most=most))),
     )
+
+
+def _comparisons(tx: Transaction, run: UUID, compared: Sequence[ComparedTable]) -> tuple[Comparison, ...]:
+    """The SQL of the tables that differ, and of the largest of the others."""
+    order = sorted((t for t in compared if t.compared_at is not None), key=lambda t: (t.equal, -t.rows))
+    names = [t.target for t in order[:COMPARISONS_MOST]]
+    plan = plan_from_json(_rows(tx, "plan", run=run, names=names)[0]["plan"])
+    return tuple(comparisons.comparison(table, plan) for table in plan.tables)
 
 
 def _compared(row: Json) -> Json:

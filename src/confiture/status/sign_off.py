@@ -11,7 +11,7 @@ from typing import Literal
 
 from confiture.states import Served, State
 from confiture.status.course import StateSpan, WritePause
-from confiture.status.details import Check, Event, FoundDifference
+from confiture.status.details import Check, Comparison, Event, FoundDifference
 from confiture.status.facts import ServerReport, Severity, SourceReport, VerificationStatus, plain
 from confiture.types import Count, Json, ShortId
 
@@ -36,14 +36,6 @@ class PlanFacts:
     mapping_file: str | None
     notes: tuple[str, ...]
     rollback_problems: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """The SQL that compares all rows of a table once more, on each side; equal results mean equal rows."""
-
-    source: str
-    target: str
 
 
 @dataclass(frozen=True, slots=True)

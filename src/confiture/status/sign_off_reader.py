@@ -7,27 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from psycopg import sql
 from psycopg.rows import dict_row
 
 from confiture import __version__
-from confiture.compare import checksum
 from confiture.config import redact
-from confiture.copy.run_table import RunTable
 from confiture.errors import CannotConnect, Refused
 from confiture.plan.model import Plan, TablePlan, plan_from_json
-from confiture.postgres.profile import OF_VALUES, PROFILE
 from confiture.postgres.session import Transaction
-from confiture.schema_to_schema.plan_store import select_of
 from confiture.sql import load
-from confiture.status import course_reader, details_reader, report
+from confiture.status import comparisons, course_reader, details_reader, report
 from confiture.status.course import Course, TableBars, Work
 from confiture.status.details import ComparedTable, Details
 from confiture.status.facts import Report, RunReport, VerificationReport
 from confiture.status.sign_off import (
     DIFFERENCES_MOST,
     EVENTS_MOST,
-    Comparison,
     PlanFacts,
     Repair,
     SignOff,
@@ -118,7 +112,7 @@ def _sign_off(reported: Report, run: RunReport, read: _Read) -> SignOff:
         differences=read.details.differences,
         values_shown=read.details.values_shown,
         repairs=read.repairs,
-        settings=_settings(),
+        settings=comparisons.settings(),
         events=tuple(reversed(read.details.events)),
     )
 
@@ -145,7 +139,6 @@ def _table(table: TablePlan, bars: TableBars | None, compared: Mapping[str, Comp
     copies = [b for b in bars.bars if b.work is Work.COPY and b.end is not None] if bars is not None else []
     found = compared.get(name)
     was = found if found is not None and found.compared_at is not None else None
-    statements = checksum.repeated(RunTable(table, ""), select_of(table), recode=plan.recode)
     return TableFacts(
         str(table.source),
         name,
@@ -158,7 +151,7 @@ def _table(table: TablePlan, bars: TableBars | None, compared: Mapping[str, Comp
         None if was is None else was.rows,
         None if was is None else was.target_rows,
         table.kept,
-        Comparison(statements["source"], statements["target"]),
+        comparisons.comparison(table, plan),
     )
 
 
@@ -172,12 +165,3 @@ def _verification(found: VerificationReport, read: _Read) -> VerificationFacts:
         read.details.checks,
         found["differences"],
     )
-
-
-def _settings() -> tuple[str, ...]:
-    """The statements of the settings. The path is a list of names, and not one name with its text."""
-    return tuple(sql.SQL("SET {} = {}").format(sql.Identifier(name), _setting(name)).as_string() for name in OF_VALUES)
-
-
-def _setting(name: str) -> sql.Composable:
-    return sql.Identifier(PROFILE[name]) if name == "search_path" else sql.Literal(PROFILE[name])
