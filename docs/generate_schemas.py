@@ -12,6 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints
 
+from confiture.plan.forecast import Forecast
 from confiture.plan.model import Plan
 from confiture.render import documents as d
 from confiture.status.facts import StatusDocument
@@ -29,6 +30,8 @@ DOCUMENTS: dict[str, tuple[type, ...]] = {
     "status": (StatusDocument,),
     "verification": (d.Document, d.RunSummary, d.VerificationDocument),
 }
+#: The types that ``documents`` imports for a type checker only.
+_LATE = {"Forecast": Forecast}
 _SCALARS = {str: "string", int: "integer", float: "number", bool: "boolean"}
 _IVAR = re.compile(r":ivar (\w+): (.*?)(?=\s*:\w+ |\s*\Z)", re.DOTALL)
 
@@ -70,7 +73,7 @@ def _or_null(found: Schema) -> Schema:
 
 def _keys(kind: type, defs: Schema) -> Schema:
     """The schema of an object with the keys of a dataclass or a TypedDict."""
-    hints = get_type_hints(kind, include_extras=True)
+    hints = get_type_hints(kind, localns=_LATE, include_extras=True)
     names = [f.name for f in fields(kind)] if is_dataclass(kind) else list(hints)
     said = {name: {"description": _plain(text)} for name, text in _IVAR.findall(kind.__doc__ or "")}
     required = [name for name in names if get_origin(hints[name]) is not NotRequired]

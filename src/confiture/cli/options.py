@@ -13,7 +13,6 @@ import typer
 
 from confiture import commands, config
 from confiture.commands.endpoints import Endpoints
-from confiture.commands.hooks import hooks_of
 from confiture.commands.options import RunOptions
 from confiture.config import find_project
 from confiture.errors import UsageError
@@ -295,6 +294,10 @@ def where(target: str, source: str | None, project: Path | None, hooks: list[str
     :raises UsageError: when a hook cannot be read or run.
     """
     folder = project if project is not None else find_project(Path.cwd())
+    if not hooks:
+        return Endpoints(target, source, folder, project)
+    from confiture.commands.hooks import hooks_of  # not in a command that has none
+
     return Endpoints(target, source, folder, project, hooks_of(hooks))
 
 

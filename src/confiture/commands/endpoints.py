@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from confiture.naming import Naming, naming
-from confiture.runner.hooks import Hook
+
+if TYPE_CHECKING:
+    from confiture.runner.hooks import Hook  # not in a command that has none
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from confiture.copy.throttle import Throttle
-from confiture.plan.model import Plan
+
+if TYPE_CHECKING:
+    from confiture.plan.model import Plan  # not in a command that has none
 
 
 @dataclass(frozen=True)

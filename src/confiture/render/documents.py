@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Annotated, Literal, NotRequired, TypedDict
 
 from confiture.copy.throttle import Limits
 from confiture.journal.model import Difference, RunHistory
-from confiture.plan.forecast import Forecast
 from confiture.schema_to_schema.outcomes import Blocker, Part, TableResult
 from confiture.states import Served, State
 from confiture.types import Count, ShortId
+
+if TYPE_CHECKING:
+    from confiture.plan.forecast import Forecast  # ``status`` does without the plan
 
 #: The version of every JSON document except ``status``; raised when a field is removed or changes its meaning.
 SCHEMA_VERSION: Literal[1] = 1
