@@ -89,7 +89,8 @@ def test_history_prints_who_did_what_when(project: Project) -> None:
     (run,) = conforms(project.run("history", "--target", project.target, "--format", "json").stdout, "history")["runs"]
     assert (run["state"], run["source"], run["target"]) == ("verified", "prod", project.target)
     kinds = [event["kind"] for event in run["events"]]
-    assert [k for k in kinds if k != "start"] == ["created", "planned", "begin", "verify", "pause"]
+    before_verify = ["created", "forecast recorded", "planned", "begin", "copied"]
+    assert [k for k in kinds if k != "start"] == [*before_verify, "verify", "pause"]
     assert {event["role"] for event in run["events"]} == {role}
     assert all("@" in event["actor"] and event["at"][10] == "T" for event in run["events"])
     text = project.run("history", "--target", project.target).stdout

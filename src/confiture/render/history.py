@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Sequence
 from datetime import UTC
@@ -10,12 +9,11 @@ from itertools import groupby
 
 from confiture.journal.model import Entry, RunHistory
 from confiture.render.documents import SCHEMA_VERSION, HistoryDocument
+from confiture.status.event_text import event_text
 from confiture.types import in_plain_words
 
 #: Columns of a terminal.
 WIDTH = 80
-#: Characters of a value that the text shows; the JSON has all of it.
-VALUE_WIDTH = 200
 _AT = "  %Y-%m-%d %H:%M:%SZ  "
 _INDENT = " " * len("  2026-11-27 12:00:00Z  ")
 
@@ -45,7 +43,7 @@ def _entry(entry: Entry) -> list[str]:
     words = [entry.kind]
     if entry.from_state is not None:
         words.append(f"({entry.from_state} -> {entry.to_state})")
-    detail = ", ".join(f"{key.replace('_', ' ')} {_value(value)}" for key, value in entry.detail.items())
+    detail = event_text(entry.kind, entry.detail)
     said = in_plain_words(f"{' '.join(words)}: {detail}" if detail else " ".join(words))
     return textwrap.wrap(
         said,
@@ -55,8 +53,3 @@ def _entry(entry: Entry) -> list[str]:
         break_long_words=False,
         break_on_hyphens=False,
     )
-
-
-def _value(value: object) -> str:
-    shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return shown if len(shown) <= VALUE_WIDTH else f"{shown[: VALUE_WIDTH - 3]}..."

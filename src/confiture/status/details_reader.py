@@ -30,8 +30,8 @@ from confiture.status.details import (
     PageFacts,
     RehearsalBlocker,
 )
+from confiture.status.event_text import event_text
 from confiture.status.facts import Report
-from confiture.status.severity import for_people
 from confiture.types import Json
 
 
@@ -145,24 +145,4 @@ def _difference(row: Json) -> FoundDifference:
 
 
 def _event(row: Json) -> Event:
-    return Event(row["at"], row["kind"], row["actor"], row["to_state"], _text(row["kind"], row["detail"]))
-
-
-def _text(kind: str, detail: Json) -> str:
-    """An event in words, from the parts of its detail that are no values of rows."""
-    if kind == "created":
-        return f"{detail.get('source')} -> {detail.get('target')}"
-    if kind in ("planned", "replanned"):
-        return f"{detail.get('tables')} tables, plan {str(detail.get('plan'))[:12]}"
-    if kind == "throttle":
-        limits = [f"{name} {value}" for name, value in detail.items() if value is not None]
-        return ", ".join(limits) or "no limit"
-    if kind in ("rehearsed", "write pause"):
-        limit = f" of at most {detail['limit']:g} s" if detail.get("limit") is not None else ""
-        problem = f": {detail['problem']}" if detail.get("problem") else ""
-        return f"{detail.get('command')}, {detail.get('seconds') or 0.0:.3f} s{limit}{problem}"
-    if kind == "terminate_blocker":
-        return f"pid {detail.get('pid')} of {detail.get('user')}"
-    parts = [str(detail[name]) for name in ("command", "table", "view", "problem", "note") if detail.get(name)]
-    reason = detail.get("reason")
-    return ": ".join([*parts, *([for_people(str(reason))] if reason else [])])
+    return Event(row["at"], row["kind"], row["actor"], row["to_state"], event_text(row["kind"], row["detail"]))
