@@ -20,8 +20,11 @@ from confiture.plan.forecast import Forecast, TableForecast, as_json, from_json
 from confiture.postgres import free_disk
 from confiture.postgres.session import Session
 from confiture.render import plan as render
+from confiture.render import status as render_status
 from confiture.schema_to_schema import forecast as reader
 from confiture.schema_to_schema import timed_sample
+from confiture.status.facts import Severity
+from confiture.status.report import report
 from live import LiveRun
 from servers import Databases
 
@@ -165,8 +168,8 @@ def test_setup_refuses_a_disk_that_is_too_small(live: LiveRun) -> None:
 def test_free_disk_is_asked_of_a_server_of_this_machine(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
     database = config.resolve(databases.server.conninfo("postgres"), Path())
     data = databases.server.data
-    with Session(database, "test") as session:
-        found = free_disk.of(session)
+    with Session(database, "test") as session, session.transaction() as tx:
+        found = free_disk.of(tx)
         if not os.access(data / "postmaster.pid", os.R_OK):
             assert found is None
             pytest.skip("the files of the server are not readable for this user")
@@ -175,14 +178,56 @@ def test_free_disk_is_asked_of_a_server_of_this_machine(databases: Databases, mo
         assert 0 < found.bytes <= shutil.disk_usage(data).total
         # Another server behind a forwarded port was started at another time, or has another identity.
         monkeypatch.setattr(free_disk, "START_SECONDS", -1)
-        assert free_disk.of(session) is None
+        assert free_disk.of(tx) is None
         monkeypatch.undo()
         monkeypatch.setattr(free_disk, "is_this_machine", lambda _: False)
-        assert free_disk.of(session) is None
+        assert free_disk.of(tx) is None
 
 
 def test_free_disk_is_not_known_to_a_role_without_privileges(databases: Databases) -> None:
     databases.make().sql("DROP ROLE IF EXISTS forecast_reader; CREATE ROLE forecast_reader LOGIN PASSWORD 'x'")
     conninfo = make_conninfo(databases.server.conninfo("postgres"), user="forecast_reader", password="x")
-    with Session(config.resolve(conninfo, Path()), "test") as session:
-        assert free_disk.of(session) is None
+    with Session(config.resolve(conninfo, Path()), "test") as session, session.transaction() as tx:
+        assert free_disk.of(tx) is None
+
+
+def test_status_warns_when_the_disk_will_be_full(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The disk of this machine is left out: what the operator states counts.
+    monkeypatch.setattr(free_disk, "is_this_machine", lambda _: False)
+    live.choices = live.chosen(target_disk=1_000_000, accept_small_disk=True)
+    live.setup()
+    (run,) = report(live.where.target, live.project).runs
+    assert (run.severity, run.state) == (Severity.WARNING, "setup")
+    assert run.reasons[0].startswith("the target's disk will be full before the end: about ")
+    assert run.disk is not None
+    assert run.forecast is not None
+    assert run.disk["free"] is not None
+    assert run.disk["free"] <= 1_000_000
+    assert run.disk["expected"] > run.disk["missing"] > 0
+    assert (run.forecast["elapsed_seconds"], run.forecast["ready_at"]) == (0, None)
+    words = " ".join(render_status.text(report(live.where.target, live.project)).split())
+    assert re.search(r"Plan copy [0-9a-z ]+ of [0-9a-z ]+; disk .* of about [0-9.]+ MiB, [0-9.]+ KiB free", words)
+    live.migrate()
+    # Every row and index is there: the disk has sufficed.
+    (run,) = report(live.where.target, live.project).runs
+    assert (run.reasons, run.disk and run.disk["missing"]) == ((), 0)
+    warnings = live.target.rows(
+        "SELECT detail ->> 'reason', detail ->> 'free' FROM confiture.event WHERE kind = 'forecast'"
+    )
+    assert len(warnings) == 1
+    assert warnings[0][0].startswith("the target's disk will be full before the end: about ")
+    live.verify()
+    live.cutover()
+    (run,) = report(live.where.target, live.project).runs
+    assert (run.forecast, run.disk) == (None, None)
+
+
+def test_status_without_a_known_disk_does_not_warn(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(free_disk, "is_this_machine", lambda _: False)
+    live.setup()
+    (run,) = report(live.where.target, live.project).runs
+    assert run.severity is Severity.OK
+    assert run.disk is not None
+    assert (run.disk["free"], run.disk["missing"], run.disk["full_in_seconds"]) == (None, 0, None)
+    assert "free space not known" in " ".join(render_status.text(report(live.where.target, live.project)).split())
+    assert live.target.value("SELECT count(*) FROM confiture.event WHERE kind = 'forecast'") == 0

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
 from confiture.catalog_model import Index
-from confiture.plan.forecast import Wal, Width, gain, index_bytes, wal_space
-from confiture.types import TableRef, parsed_size
+from confiture.plan.forecast import DiskForecast, Grown, Space, Wal, Width, disk_now, gain, index_bytes, wal_space
+from confiture.types import TableRef, duration, parsed_size
 
 GB = 2**30
 WAL = Wal(max_size=GB, keep=0, slot_keep=None, idle_slots=0, archived=False, present=None)
@@ -53,3 +54,43 @@ def test_repeated_values_make_an_index_smaller() -> None:
 def test_each_further_process_adds_less_than_the_first() -> None:
     assert gain(0) == gain(1) == 1
     assert 1.5 < gain(2) < 2
+
+
+def grown(**values: object) -> Grown:
+    """A run of which half the rows are copied: 60 of about 120 GB, in an hour, with 100 GB free before it."""
+    none = Space(0, "")
+    disk = DiskForecast(120 * GB, Space(80 * GB, ""), Space(40 * GB, ""), none, none, Space(100 * GB, ""), 20 * GB)
+    found = Grown(datetime.now(UTC), disk, 7200.0, 5000.0, used=60 * GB, share=0.5, seconds=3600.0, built=False)
+    return replace(found, **values)  # type: ignore[arg-type]
+
+
+def test_disk_that_was_stated_shrinks_by_what_was_written() -> None:
+    now = disk_now(grown(), None)
+    assert (now.expected, now.used, now.free, now.missing) == (120 * GB, 60 * GB, 40 * GB, 20 * GB)
+    assert now.full_in_seconds == 2400
+    assert now.problem == (
+        "the target's disk will be full before the end: about 60.0 GiB more are needed, and 40.0 GiB are free;"
+        f" it is full in about {duration(2400)}"
+    )
+
+
+def test_disk_that_is_measured_counts_more_than_what_was_stated() -> None:
+    assert disk_now(grown(), 200 * GB).problem is None
+    assert disk_now(grown(), 0).missing == 60 * GB
+
+
+def test_larger_rows_than_expected_raise_the_size_in_the_end() -> None:
+    assert disk_now(grown(used=90 * GB), 200 * GB).expected == 180 * GB
+    # A few rows prove nothing, and indexes follow rows.
+    assert disk_now(grown(used=90 * GB, share=0.04), 200 * GB).expected == 120 * GB
+
+
+def test_nothing_is_missing_once_everything_is_built() -> None:
+    now = disk_now(grown(built=True, share=1.0), None)
+    assert (now.missing, now.problem, now.full_in_seconds) == (0, None, None)
+
+
+def test_unknown_disk_gives_no_warning() -> None:
+    unknown = grown()
+    now = disk_now(replace(unknown, disk=replace(unknown.disk, free=None)), None)
+    assert (now.free, now.missing, now.problem) == (None, 0, None)

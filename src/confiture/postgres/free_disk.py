@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg
 
 from confiture.postgres.connection import only_row
-from confiture.postgres.session import Session
+from confiture.postgres.session import Transaction
 from confiture.sql import load
 
 #: Seconds by which the start in postmaster.pid and the server's own may differ.
@@ -41,12 +41,12 @@ def is_this_machine(host: str) -> bool:
     return host.startswith(("/", "@", "127.")) or host in ("", "localhost", "::1")
 
 
-def of(session: Session) -> FreeDisk | None:
-    """The disk with the database of a session; None where the server is on another machine, or this is not certain."""
-    if not is_this_machine(session.pg.info.host):
+def of(tx: Transaction) -> FreeDisk | None:
+    """The disk with the database of a transaction; None where its server is elsewhere, or this is not certain."""
+    if not is_this_machine(tx.pg.info.host):
         return None
     with suppress(psycopg.Error, OSError, ValueError, IndexError, struct.error):
-        with session.transaction(read_only=True) as tx:
+        with tx.pg.transaction():
             data, tablespace, started, identifier = only_row(tx.pg.execute(load("forecast.sql")["place"]))
         if data is None or not _is_its_own(Path(data), started, identifier):
             return None

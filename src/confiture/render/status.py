@@ -22,7 +22,7 @@ from confiture.status.facts import (
     TableReport,
     percent,
 )
-from confiture.types import abbreviated, counted, duration, in_plain_words, without_public
+from confiture.types import abbreviated, byte_size, counted, duration, in_plain_words, without_public
 
 _STEPS = (SETUP, MIGRATING, VERIFIED, CUTOVER, CLEANED)
 #: Tables that the text shows of each run without ``--all``.
@@ -67,6 +67,7 @@ def _run(run: RunReport, now: datetime, every: bool, height: int | None) -> str:
         *_wrapped("Time    ", time(run, now)),
         *_limits(run),
         *_wrapped("Steps   ", _steps(run)),
+        *_expected(run),
         "",
     ]
     below = [*_builds(run), *_rest(run), *(f"Stale   REFRESH MATERIALIZED VIEW {view}" for view in run.stale_views)]
@@ -223,6 +224,21 @@ def time(run: RunReport, now: datetime) -> str:
     if run.progress.rows_per_second:
         parts.append(f"{abbreviated(run.progress.rows_per_second)} rows/s (10 min)")
     return ", ".join(parts)
+
+
+def _expected(run: RunReport) -> list[str]:
+    """The forecast of setup against the run so far; nothing once every row is copied and the disk suffices."""
+    forecast, disk = run.forecast, run.disk
+    if forecast is None or disk is None or (run.state == VERIFIED and not disk["missing"]):
+        return []
+    so_far = f", {duration(forecast['elapsed_seconds'])} so far" if forecast["elapsed_seconds"] else ""
+    ready = f", ready for the cutover about {clock(forecast['ready_at'])}" if forecast["ready_at"] else ""
+    free = f", {byte_size(disk['free'])} free" if disk["free"] is not None else ", free space not known"
+    return _wrapped(
+        "Plan    ",
+        f"copy {duration(forecast['copy_seconds'])} of {duration(forecast['seconds'])}{so_far}{ready}; disk"
+        f" {byte_size(disk['used'])} of about {byte_size(disk['expected'])}{free}",
+    )
 
 
 def _limits(run: RunReport) -> list[str]:

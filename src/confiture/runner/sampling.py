@@ -15,6 +15,7 @@ from confiture.errors import ConfitureError
 from confiture.journal import samples
 from confiture.log import log
 from confiture.postgres.session import Session
+from confiture.runner.disk_watch import DiskWatch
 
 #: Samples between two thinnings, the first of which is before the first sample of a command.
 THIN_EVERY = 60
@@ -29,12 +30,13 @@ class Sampler:
 
     def __init__(self, session: Session, run_id: uuid.UUID, epoch: int) -> None:
         self._session, self._run, self._epoch = session, run_id, epoch
+        self._disk = DiskWatch(session, run_id, epoch)
         self._taken = 0
         self._reported = False
         self.works = True
 
     def take(self) -> None:
-        """Take a sample; an error is logged once."""
+        """Take a sample, and look at the disk; an error is logged once."""
         try:
             with self._session.transaction() as tx:
                 if self._taken % THIN_EVERY == 0:
@@ -47,3 +49,5 @@ class Sampler:
             if not self._reported:
                 self._reported = True
                 log.info("no sample for the page", why=redact(str(error)))
+        if self.works:
+            self._disk.look()

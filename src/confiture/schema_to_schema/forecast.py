@@ -94,7 +94,8 @@ def _free(session: Session, given: int | None) -> tuple[Space | None, bool]:
     """The free space of the target's server, and whether its WAL is on another disk."""
     if given is not None:
         return Space(given, "--target-disk"), False
-    found = free_disk.of(session)
+    with session.transaction(read_only=True) as tx:
+        found = free_disk.of(tx)
     if found is not None:
         return Space(found.bytes, f"the disk of {found.place}"), found.wal_apart
     if session.database.disk_free is not None:

@@ -71,3 +71,23 @@ SELECT (SELECT setting FROM pg_settings WHERE name = 'data_directory'),
        nullif(pg_tablespace_location((SELECT dattablespace FROM pg_database WHERE datname = current_database())), ''),
        extract(epoch FROM pg_postmaster_start_time())::float8,
        (SELECT system_identifier::text FROM pg_control_system())
+
+-- name: grown
+-- The forecast that was recorded with a run, and how far the run has come.
+SELECT e.at, e.detail -> 'forecast' AS forecast,
+       pg_database_size(current_database()) - (e.detail ->> 'database_bytes')::bigint AS used,
+       coalesce(t.done::float8 / nullif(greatest(t.total, t.done), 0), 0) AS share,
+       coalesce(extract(epoch FROM clock_timestamp() - t.began), 0)::float8 AS seconds, coalesce(t.built, false) AS built
+FROM confiture.event e
+CROSS JOIN LATERAL (
+    SELECT sum(p.rows_done) AS done, sum(p.estimate) AS total, min(p.started_at) AS began,
+           bool_and(p.phase = 'finished') AS built
+    FROM confiture.table_plan p WHERE p.run_id = e.run_id) t
+WHERE e.run_id = %(run)s AND e.kind = 'forecast recorded' ORDER BY e.id DESC LIMIT 1
+
+-- name: warn
+-- Record that the disk will be full, once for each run, and only by the runner that holds the run.
+INSERT INTO confiture.event (run_id, epoch, kind, actor, detail)
+SELECT r.id, r.epoch, 'forecast', %(actor)s, %(detail)s::jsonb FROM confiture.run r
+WHERE r.id = %(run)s AND r.epoch = %(epoch)s
+  AND NOT EXISTS (SELECT FROM confiture.event e WHERE e.run_id = r.id AND e.kind = 'forecast')

@@ -313,6 +313,41 @@ class SourceReport(TypedDict):
     version: str
 
 
+class ForecastReport(TypedDict):
+    """The forecast that setup recorded, against the run so far.
+
+    :ivar recorded_at: by setup.
+    :ivar seconds: until the run is ready for its cutover, of which ``copy_seconds`` for the copy.
+    :ivar elapsed_seconds: since the copy began; 0 before it.
+    :ivar ready_at: when the run is ready by the forecast; null before the copy begins, after it has ended, and once
+        the forecast has proved too short.
+    """
+
+    recorded_at: datetime
+    seconds: float
+    copy_seconds: float
+    elapsed_seconds: float
+    ready_at: datetime | None
+
+
+class DiskReport(TypedDict):
+    """The disk of the target's server, in bytes.
+
+    :ivar expected: of the rows and indexes in the end.
+    :ivar used: the growth of the database since setup.
+    :ivar free: null where it is not known.
+    :ivar missing: what the rest of the run needs beyond what is free; 0 where that is not known.
+    :ivar full_in_seconds: until the disk is full at the average growth so far; null without growth, where no command is
+        running or the free space is not known, and after the copy.
+    """
+
+    expected: Count
+    used: Count
+    free: int | None
+    missing: Count
+    full_in_seconds: float | None
+
+
 @dataclass(frozen=True, slots=True)
 class RunReport:
     """One run, in the order of the JSON document.
@@ -334,6 +369,7 @@ class RunReport:
     :ivar replicas: empty where the role may not see them.
     :ivar rehearsal: the last one; null before the first.
     :ivar write_pause: of the last cutover or rollback; null before the first.
+    :ivar forecast: null for a run without a recorded forecast and after the cutover, like ``disk``.
     """
 
     id: ShortId
@@ -371,6 +407,8 @@ class RunReport:
     replicas: tuple[ReplicaReport, ...] = ()
     rehearsal: PauseReport | None = None
     write_pause: PauseReport | None = None
+    forecast: ForecastReport | None = None
+    disk: DiskReport | None = None
 
 
 class StatusDocument(TypedDict):

@@ -31,6 +31,7 @@ from confiture.postgres.connection import only_row
 from confiture.postgres.session import Session, Transaction
 from confiture.sql import load
 from confiture.states import CUTOVER, FINAL, UNKNOWN, ReadsPhase, Served, reads_served_by
+from confiture.status import forecast_reader
 from confiture.status.facts import (
     BuildReport,
     ChangesReport,
@@ -217,6 +218,8 @@ def _run(tx: Transaction, row: Json, now: datetime, server: ServerReport, named:
     reads = _reads(tx, run, facts.state, facts.served)
     behind, limit = reads["staleness_seconds"], reads["max_staleness_seconds"]
     facts = replace(facts, reads=reads["phase"], staleness=behind, reads_limit=limit)
+    expected = forecast_reader.read(tx, run, facts.state, now, alive=runner.alive)
+    facts = replace(facts, disk_full=expected.problem)
     severity, reasons = judge(facts, runner, tables, verification)
     return RunReport(
         id=run.hex[:8],
@@ -251,6 +254,8 @@ def _run(tx: Transaction, row: Json, now: datetime, server: ServerReport, named:
         next=next_step(facts, runner, tables, verification, named),
         server=server,
         source_server=_source(row, project),
+        forecast=expected.forecast,
+        disk=expected.disk,
         **_measured(tx, run),
     )
 

@@ -76,6 +76,7 @@ class Facts:
     :ivar idle_seconds: since the last pass or the last measurement of the backlog.
     :ivar throttled: for how many seconds a limit has slowed the copy down, and which limit.
     :ivar differing: target tables in which the last verification found rows that differ.
+    :ivar disk_full: why the target's disk will be full before the end of the run; None if this is not expected.
     :ivar no_rollback: why a rollback is not possible after the cutover; None when it is.
     :ivar reads: where reads are redirected before the cutover; None while they go where the writes go.
     :ivar staleness: seconds that the target is behind the source, at most; None before the first measurement.
@@ -98,6 +99,7 @@ class Facts:
     throttled: tuple[float, str | None] = (0.0, None)
     differing: tuple[str, ...] = ()
     no_rollback: str | None = None
+    disk_full: str | None = None
     reads: ReadsPhase | None = None
     staleness: float | None = None
     reads_limit: float | None = None
@@ -265,7 +267,7 @@ def _of_reads(facts: Facts, runner: RunnerReport) -> Reasons:
 
 def _of_time(facts: Facts, runner: RunnerReport) -> list[str]:
     """States that have lasted for too long."""
-    found = []
+    found = [facts.disk_full] if facts.disk_full is not None else []
     if facts.paused_seconds is not None and facts.paused_seconds > PAUSED_TOO_LONG_SECONDS:
         found.append(f"paused for {duration(facts.paused_seconds)}")
     if facts.throttled[0] > THROTTLED_TOO_LONG_SECONDS:

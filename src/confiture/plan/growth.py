@@ -1,0 +1,28 @@
+"""Read how far a run with a recorded forecast has come, for ``status`` and for the runner."""
+
+from __future__ import annotations
+
+import uuid
+
+from psycopg.rows import dict_row
+
+from confiture.plan.forecast import Grown, from_json
+from confiture.postgres import free_disk
+from confiture.postgres.session import Transaction
+from confiture.sql import load
+
+
+def grown(tx: Transaction, run_id: uuid.UUID) -> Grown | None:
+    """How far the run has come; None for a run without a recorded forecast."""
+    with tx.pg.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(load("forecast.sql")["grown"], {"run": run_id}).fetchone()
+    if row is None:
+        return None
+    forecast = from_json(row.pop("forecast"))
+    return Grown(disk=forecast.target_disk, total_seconds=forecast.seconds, copy_seconds=forecast.copy.seconds, **row)
+
+
+def free_bytes(tx: Transaction) -> int | None:
+    """The free space of the target's disk now; None if it cannot be measured."""
+    found = free_disk.of(tx)
+    return None if found is None else found.bytes
