@@ -40,6 +40,7 @@ EVENTS: Mapping[str, Announced] = {
     "halfway": Announced(  # wording: the name of the event
         ("unfinished",), "a switch is not finished; run the same command again immediately"
     ),
+    "reads-back": Announced(("reads closed",), "reads go to the source again"),
     "rolled-back": Announced(("rollback",), "the source is serving again"),
     "cleaned": Announced(("clean",), "what the run created is dropped"),
     "aborted": Announced(("abort",), "the run is aborted"),

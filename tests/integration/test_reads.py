@@ -163,7 +163,7 @@ def test_killed_redirection_of_readers_is_continued_or_undone(live: LiveRun, for
         assert forks.run(arguments(live, *more), live.project).code == 0
         assert phase(live) == ("open" if option == "--reads-first" else None)
         serving = live.target if option == "--reads-first" else live.source
-        assert address.read_text().count(f"dbname={serving.name}") == 2, "the third point follows the hook"
+        assert address.read_text().count(f"dbname={serving.name} ") == 2, "the third point follows the hook"
     failed = forks.run(arguments(live, "--reads-first", "--hook", "reads=false"), live.project)
     assert failed.code == 9
     assert "reads may go to either side, but the hook exited with code 1" in failed.err
@@ -179,6 +179,11 @@ def test_killed_redirection_of_readers_is_continued_or_undone(live: LiveRun, for
     live.cutover()
     rolled = forks.run([*live.arguments("rollback"), "--hook", hook], live.project)
     assert (rolled.code, phase(live)) == (0, None), rolled.err
+    assert live.verify().equal
+    readers.first()
+    aborted = forks.run([*live.arguments("abort"), "--hook", hook], live.project)
+    assert (aborted.code, live.state, phase(live)) == (0, "aborted", None), aborted.err
+    assert address.read_text().count(f"dbname={live.source.name} ") == 4, "after a rollback and before an abort too"
 
 
 def test_a_difference_while_reads_go_to_the_target_is_critical(live: LiveRun) -> None:

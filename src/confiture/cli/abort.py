@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from confiture import commands
-from confiture.cli import options, progress, terminal
+from confiture.cli import options, progress, reads, terminal
 
 
 def abort(
@@ -21,5 +21,10 @@ def abort(
     where = options.where(target, source, project, hook)
     what = "abort drops every row copied and what setup built in the target"
     with progress.Reporter() as reporter:
-        run = commands.abort.execute(where, lambda: options.confirm(target, what, yes), reporter)
+
+        def confirmed() -> None:
+            options.confirm(target, what, yes)
+            reads.back_by_hooks(where, reporter)
+
+        run = commands.abort.execute(where, confirmed, reporter)
     terminal.show(where, run, "the run is aborted; nothing of it remains on the source", format)

@@ -56,7 +56,7 @@ def cutover(
     of_reads = reads.wanted(reads_first, reads_back, max_staleness, accept_stale, no_follow, give_up_after)
     if of_reads is not None:
         reads.refuse_others({"--dry-run": dry_run, "--pgbouncer": pgbouncer, "--pool": pool})
-        reads.redirect(where, of_reads, where.hooks, format)
+        reads.redirect(where, of_reads, format)
         return
     limits = Limits(lock_timeout, give_up_after, max_write_pause, terminate_blockers, max_verification_age)
     through = options.pools(pgbouncer, pool, pgbouncer_config)

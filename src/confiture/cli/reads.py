@@ -66,15 +66,15 @@ def refuse_others(given: Mapping[str, object]) -> None:
         )
 
 
-def redirect(where: Endpoints, asked: Reads, hooks: Sequence[Hook], format: options.Output) -> None:
+def redirect(where: Endpoints, asked: Reads, format: options.Output) -> None:
     """Redirect the reads, and print where they go."""
-    if any(hook.event == SWITCH for hook in hooks):
+    if any(hook.event == SWITCH for hook in where.hooks):
         raise UsageError(
             "a hook of the event switch would not run",
             why="--reads-first and --reads-back switch no writes",
             fix="give --hook reads='COMMAND'",
         )
-    by = partial(_by_hooks, hooks)
+    by = partial(_by_hooks, where.hooks)
     with progress.Reporter() as reporter:
         if asked.limits is not None:
             run, database, place = commands.reads.first(where, asked.limits, by, reporter, keep=asked.keep)
@@ -95,17 +95,21 @@ def redirect(where: Endpoints, asked: Reads, hooks: Sequence[Hook], format: opti
     )
 
 
-def redirected_back(where: Endpoints, run: Run, hooks: Sequence[Hook]) -> Run:
-    """After a rollback, redirect the reads back with the hooks for that, if there are any; the run."""
-    if run.reads_phase is None or not any(hook.event == READS for hook in hooks):
-        return run
+def back_by_hooks(where: Endpoints, reporter: progress.Reporter) -> bool:
+    """Redirect reads back to the source with the hooks for that; False when there are none."""
+    if not any(hook.event == READS for hook in where.hooks):
+        return False
+    commands.reads.back(where, partial(_by_hooks, where.hooks), reporter)
+    return True
+
+
+def after_rollback(where: Endpoints, run: Run) -> tuple[str, ...]:
+    """Redirect readers back that a rollback has left on the target; a line about them when no hook does this."""
+    if run.reads_phase is None:
+        return ()
     with progress.Reporter() as reporter:
-        return commands.reads.back(where, partial(_by_hooks, hooks), reporter)[0]
-
-
-def left_on_target(run: Run) -> tuple[str, ...]:
-    """A line that names the readers that a rollback has left on the target; empty without such readers."""
-    return ("Reads may still go to the target: run cutover --reads-back.",) if run.reads_phase is not None else ()
+        done = back_by_hooks(where, reporter)
+    return () if done else ("Reads may still go to the target: run cutover --reads-back.",)
 
 
 def _by_hooks(hooks: Sequence[Hook], run: Run, old: Database, new: Database) -> None:

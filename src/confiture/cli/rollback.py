@@ -47,7 +47,7 @@ def rollback(
     with progress.Reporter() as reporter:
         run, old, new, place = commands.rollback.execute(where, limits, reporter, through)
     run_awaited(where.hooks, SWITCH, environment_of_hook(run.short, new, old), "the source is serving")
-    run = reads.redirected_back(where, run, where.hooks)
+    of_reads = reads.after_rollback(where, run)
     terminal.show(
         where,
         run,
@@ -55,6 +55,6 @@ def rollback(
         format,
         options.where_to_connect(through, place),
         "Its writes there are captured. Next, verify and cut over again, or abort.",
-        *reads.left_on_target(run),
+        *of_reads,
         application_url=old.application_url,
     )
