@@ -53,6 +53,7 @@ LIVE_POINTS = {
         "rollback.open.before_commit",
         "rollback.open.after_commit",
         "pause.measured.before_commit",
+        "pause.measured.after_commit",
         "reverse.interim.before_commit",
         "rollback.relax.before_commit:2",
         "rollback.state.before_commit",

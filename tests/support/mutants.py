@@ -1197,6 +1197,27 @@ MUTANTS = (
         _in("integration", "notifications", "no_receiver_stops_it"),
     ),
     Mutant(
+        "a sample that fails does not end the heartbeat",
+        "runner/sampling.py",
+        "except (psycopg.Error, ConfitureError) as error:",
+        "except ZeroDivisionError as error:",
+        _in("integration", "samples", "locked_table"),
+    ),
+    Mutant(
+        "a write pause is recorded once",
+        "schema_to_schema/write_pause.py",
+        "if closing is None or closing.kind == MEASURED:",
+        "if closing is None:",
+        _in("acceptance", "rollback", "finishes_a_killed_rollback"),
+    ),
+    Mutant(
+        "a report quotes no error unless values are wanted",
+        "status/sign_off_reader.py",
+        'return replace(event, text="") if event.kind in QUOTING and not values_shown else event',
+        "return event",
+        _in("integration", "report", "hostile_names"),
+    ),
+    Mutant(
         "a password that libpq reads from a file is treated as a secret",
         "postgres/connection.py",
         "        secret_values.use(effective_secrets(pg))",

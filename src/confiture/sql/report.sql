@@ -9,6 +9,11 @@ SELECT plan, plan_hash, mapping, mapping_file, tool_version FROM confiture.run W
 SELECT number FROM confiture.verification
 WHERE run_id = %(run)s AND (purpose = 'verify' OR purpose = 'cutover' AND verdict IS NOT NULL) ORDER BY number DESC LIMIT 1
 
+-- name: forecast
+-- The forecast that setup has recorded, with the size of the target's database then and now.
+SELECT detail -> 'forecast' AS forecast, (detail ->> 'database_bytes')::bigint AS before, pg_database_size(current_database()) AS now
+FROM confiture.event WHERE run_id = %(run)s AND kind = 'forecast recorded' ORDER BY id DESC LIMIT 1
+
 -- name: repairs
 -- The repairs, the oldest first.
 SELECT at, actor, detail ->> 'table' AS "table", (detail ->> 'keys')::bigint AS rows FROM confiture.event

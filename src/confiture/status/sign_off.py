@@ -39,6 +39,23 @@ class PlanFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class ForecastFacts:
+    """A number that setup expected, and its actual value.
+
+    :ivar what: the copy, the indexes and the verification, each from its begin to its end; the write pause; the disk
+        that the target's tables and indexes need.
+    :ivar actual: None where it is not known, or not yet.
+    :ivar basis: of the forecast.
+    """
+
+    what: Literal["copy", "indexes", "verification", "write pause", "disk"]
+    unit: Literal["seconds", "bytes"]
+    forecast: float
+    actual: float | None
+    basis: str
+
+
+@dataclass(frozen=True, slots=True)
 class TableFacts:
     """A table of the plan: what was expected, copied and compared.
 
@@ -104,6 +121,7 @@ class SignOff:
     :ivar target: as the operator named it.
     :ivar problems: the reasons of the severity that ``status`` reports.
     :ivar plan: None before the run has a plan.
+    :ivar forecasts: empty where setup has recorded none.
     :ivar states: each state that the run was in.
     :ivar pauses: every rehearsal, and the write pause of each cutover and rollback.
     :ivar differences: those of the last verification.
@@ -128,6 +146,7 @@ class SignOff:
     severity: Severity
     problems: tuple[str, ...]
     plan: PlanFacts | None
+    forecasts: tuple[ForecastFacts, ...]
     states: tuple[StateSpan, ...]
     pauses: tuple[WritePause, ...]
     tables: tuple[TableFacts, ...]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 from uuid import UUID
 
 from psycopg.rows import dict_row
@@ -17,11 +18,12 @@ from confiture.postgres.session import Transaction
 from confiture.sql import load
 from confiture.status import comparisons, course_reader, details_reader, report
 from confiture.status.course import Course, TableBars, Work
-from confiture.status.details import ComparedTable, Details
+from confiture.status.details import ComparedTable, Details, Event
 from confiture.status.facts import Report, RunReport, VerificationReport
 from confiture.status.sign_off import (
     DIFFERENCES_MOST,
     EVENTS_MOST,
+    ForecastFacts,
     PlanFacts,
     Repair,
     SignOff,
@@ -30,6 +32,9 @@ from confiture.status.sign_off import (
 )
 from confiture.types import Json
 
+#: The kinds of events whose text may quote a row.
+QUOTING = ("bad row", "blocked", "reopen", "stale view")
+
 
 @dataclass(frozen=True, slots=True)
 class _Read:
@@ -37,6 +42,7 @@ class _Read:
 
     run: Json
     verification: int | None
+    forecast: Json | None
     repairs: tuple[Repair, ...]
     details: Details
     course: Course
@@ -80,6 +86,7 @@ def _read(tx: Transaction, run: UUID, show_values: bool) -> _Read:
     return _Read(
         row,
         numbers[0]["number"] if numbers else None,
+        next(iter(_rows(tx, "forecast", run)), None),
         tuple(Repair(**repair) for repair in _rows(tx, "repairs", run)),
         details_reader.details(tx, run, show_values=show_values, most=most),
         course_reader.course(tx, run),
@@ -103,8 +110,9 @@ def _sign_off(reported: Report, run: RunReport, read: _Read) -> SignOff:
         started_at=run.started_at,
         writes_served_by=run.writes_served_by,
         severity=run.severity,
-        problems=run.reasons,
+        problems=_problems(run, read.details.values_shown),
         plan=None if plan is None else _plan(plan, read.run),
+        forecasts=() if read.forecast is None else _forecasts(read.forecast, read.course),
         states=read.course.states,
         pauses=read.course.pauses,
         tables=() if plan is None else _tables(plan, read),
@@ -113,8 +121,18 @@ def _sign_off(reported: Report, run: RunReport, read: _Read) -> SignOff:
         values_shown=read.details.values_shown,
         repairs=read.repairs,
         settings=comparisons.settings(),
-        events=tuple(reversed(read.details.events)),
+        events=tuple(_event(e, read.details.values_shown) for e in reversed(read.details.events)),
     )
+
+
+def _problems(run: RunReport, values_shown: bool) -> tuple[str, ...]:
+    """The reasons of the severity. An error may quote a row."""
+    quoting = run.blocked_reason is not None or any(t.failed_chunks for t in run.tables)
+    return ("an error, whose text may contain values of rows",) if quoting and not values_shown else run.reasons
+
+
+def _event(event: Event, values_shown: bool) -> Event:
+    return replace(event, text="") if event.kind in QUOTING and not values_shown else event
 
 
 def _plan(plan: Plan, run: Json) -> PlanFacts:
@@ -126,6 +144,39 @@ def _plan(plan: Plan, run: Json) -> PlanFacts:
         plan.notes,
         plan.rollback_problems,
     )
+
+
+def _forecasts(row: Json, course: Course) -> tuple[ForecastFacts, ...]:
+    """The forecast beside the actual values.
+
+    :param row: the forecast with the size of the database before the run, and now.
+    """
+    expected = row["forecast"]
+    pauses = [p.seconds for p in course.pauses if not p.rehearsed and p.complete and p.command == "cutover"]
+    disk = expected["target_disk"]
+    space = disk["rows"]["bytes"] + disk["indexes"]["bytes"]
+    return (
+        _seconds("copy", expected["copy"], _span(course, Work.COPY)),
+        _seconds("indexes", expected["indexes"], _span(course, Work.INDEX)),
+        _seconds("verification", expected["verification"], _span(course, Work.VERIFICATION)),
+        _seconds("write pause", expected["write_pause"], pauses[-1] if pauses else None),
+        ForecastFacts("disk", "bytes", space, row["now"] - row["before"], disk["rows"]["basis"]),
+    )
+
+
+def _seconds(
+    what: Literal["copy", "indexes", "verification", "write pause"], expected: Json, actual: float | None
+) -> ForecastFacts:
+    return ForecastFacts(what, "seconds", expected["seconds"], actual, expected["basis"])
+
+
+def _span(course: Course, work: Work) -> float | None:
+    """Seconds from the first begin of a work to its last end, in all tables; None before that."""
+    bars = [bar for table in course.tables for bar in table.bars if bar.work is work]
+    ends = [bar.end for bar in bars if bar.end is not None]
+    if not bars or len(ends) < len(bars):
+        return None
+    return (max(ends) - min(bar.begin for bar in bars)).total_seconds()
 
 
 def _tables(plan: Plan, read: _Read) -> tuple[TableFacts, ...]:
