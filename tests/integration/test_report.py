@@ -167,4 +167,6 @@ def test_report_is_written_whole_or_the_error_names_the_path(
     confiture(*where, "--output", str(tmp_path / "report.json"), "--show-values")
     assert json.loads((tmp_path / "report.json").read_text())["values_shown"]
     assert (tmp_path / "report.json").stat().st_mode & 0o777 == 0o600
+    live.abort()
+    assert json.loads(confiture(*where, "--format", "json").stdout)["state"] == "aborted"
     assert re.search("has no run|no journal", confiture(*where[:2], live.source.conninfo, check=4).stderr)
