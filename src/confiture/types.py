@@ -183,6 +183,8 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+#: Seconds from which a duration is printed without its seconds.
+MINUTES_FROM = 600
 #: The least number that is abbreviated.
 ABBREVIATED_FROM = 10_000
 
@@ -192,7 +194,7 @@ def duration(seconds: float) -> str:
     import humanize  # here and below: most commands need no number for people
 
     whole = max(0, int(seconds))
-    unit = 3600 if whole >= 24 * 3600 else 60 if whole >= 60 else 1
+    unit = 3600 if whole >= 24 * 3600 else 60 if whole >= MINUTES_FROM else 1
     return humanize.precisedelta(timedelta(seconds=whole - whole % unit), suppress=("years", "months"), format="%d")
 
 

@@ -213,6 +213,8 @@ def test_sentences_omit_public_and_statements_keep_it(text: str, printed: str) -
         (0.9, "0 seconds"),
         (59.9, "59 seconds"),
         (60, "1 minute"),
+        (100, "1 minute and 40 seconds"),
+        (659, "10 minutes"),
         (3599, "59 minutes"),
         (3 * 3600 + 5 * 60 + 59, "3 hours and 5 minutes"),
         (3 * 86400, "3 days"),
