@@ -9,6 +9,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
@@ -196,6 +197,13 @@ def test_the_site_nests_the_lists_of_the_pages() -> None:
 def test_the_navigation_of_the_site_has_every_page() -> None:
     pages = re.findall(r": (\w[\w-]*\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.M)
     assert sorted(pages) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
+
+
+def test_the_page_on_installing_lists_the_extras_for_users() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = set(settings["project"]["optional-dependencies"]) - {"bench", "dev", "docs"}
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8").partition("## Extras")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.M)) == extras
 
 
 SERVICES = sorted((ROOT / "docs").glob("provider-*.md"))
