@@ -342,3 +342,9 @@ def test_a_phase_of_a_newer_version_is_no_phase_that_this_version_knows() -> Non
     assert known(CutoverPhase, "rollback closing") is CutoverPhase.ROLLBACK_CLOSING
     assert known(CutoverPhase, "added later") is None
     assert known(CutoverPhase, None) is None
+
+
+def test_readers_of_the_target_need_a_command() -> None:
+    assert assess(**READ)[2:4] == ("safe", "cutover --reads-back, then abort")
+    assert assess(**{**READ, "runner": FINISHED})[2] == "safe for the data; its readers need follow"
+    assert assess(**DIFFERS)[2] == "safe for the data; its readers need cutover --reads-back"

@@ -294,7 +294,8 @@ def leave_alone(facts: Facts, runner: RunnerReport, severity: Severity, naming: 
     if facts.closing:
         return f"not safe to leave: the {facts.switching} is in progress"
     if facts.reads is not None and not runner.alive:
-        return "safe for the data; its readers need follow"
+        fresh = facts.reads is ReadsPhase.OPEN and facts.state == VERIFIED and not facts.blocked
+        return f"safe for the data; its readers need {'follow' if fresh else 'cutover --reads-back'}"
     return "safe" if severity is not Severity.CRITICAL else f"safe for the data: the {facts.served} takes writes"
 
 
