@@ -1,9 +1,10 @@
 -- The facts of the page that status does not print (status/details_reader.py).
 
 -- name: events
--- The newest events, with the number of all. The values of rows that an event may have are not read.
-SELECT at, kind, actor, to_state, detail - ARRAY['key', 'message', 'query', 'place'] AS detail, count(*) OVER ()::int AS in_all
-FROM confiture.event WHERE run_id = %(run)s ORDER BY id DESC LIMIT %(most)s
+-- The newest events, with the number of all; an older journal has no roles. The values of rows that an event may have are not read.
+SELECT at, kind, actor, to_state, to_jsonb(e) ->> 'role' AS role,
+       detail - ARRAY['key', 'message', 'query', 'place'] AS detail, count(*) OVER ()::int AS in_all
+FROM confiture.event e WHERE run_id = %(run)s ORDER BY id DESC LIMIT %(most)s
 
 -- name: compared
 -- Each table of the plan with the sums of its parts in the last verification.

@@ -32,9 +32,10 @@ class Category(StrEnum):
 
 
 _CATEGORIES = {
-    **dict.fromkeys(("created", "start"), Category.COMMAND),
-    **dict.fromkeys(("pause", "resume", "throttle"), Category.REQUEST),
-    **dict.fromkeys(("takeover", "blocked", "bad row", "stale view"), Category.FAULT),
+    **dict.fromkeys(("created", "start", "rehearsed", "copied"), Category.COMMAND),
+    **dict.fromkeys(("pause", "resume", "throttle", "approval required", "approved", "granted"), Category.REQUEST),
+    **dict.fromkeys(("takeover", "blocked", "bad row", "stale view", "differences", "failed"), Category.FAULT),
+    "notification failed": Category.FAULT,
 }
 
 
@@ -44,6 +45,7 @@ class Event:
 
     :ivar to_state: the state that a transition reached; None for a fact.
     :ivar text: a description without values of rows; may be empty.
+    :ivar role: the database role that recorded it, by the server; None in the record of an older version.
     """
 
     at: datetime
@@ -51,6 +53,7 @@ class Event:
     actor: str
     to_state: State | None
     text: str
+    role: str | None = None
 
     @property
     def category(self) -> Category:

@@ -145,4 +145,5 @@ def _difference(row: Json) -> FoundDifference:
 
 
 def _event(row: Json) -> Event:
-    return Event(row["at"], row["kind"], row["actor"], row["to_state"], event_text(row["kind"], row["detail"]))
+    text = event_text(row["kind"], row["detail"])
+    return Event(row["at"], row["kind"], row["actor"], row["to_state"], text, row["role"])
