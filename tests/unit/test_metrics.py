@@ -15,7 +15,7 @@ from prometheus_client.samples import Sample
 from confiture.journal.model import TablePhase
 from confiture.render.metrics import exposition
 from confiture.states import STATES, CutoverPhase
-from confiture.status.facts import PauseReport, Report, RunReport, Severity
+from confiture.status.facts import DiskReport, PauseReport, Report, RunReport, Severity
 from conftest import ROOT
 from reported import NOW, RUN, TABLE
 
@@ -123,6 +123,15 @@ def test_a_rehearsal_has_metrics_until_the_next_switch() -> None:
     assert [value(run, f"confiture_{name}") for name in names] == [6.5, 5.0, 0, None]
     done = replace(run, write_pause={**rehearsal, "at": NOW + timedelta(seconds=9), "seconds": 0.7})
     assert [value(done, f"confiture_{name}") for name in names] == [None, None, None, 0.7]
+
+
+def test_the_forecast_of_the_disk_is_printed_where_it_is_known() -> None:
+    names = [f"confiture_disk_{name}" for name in ("used_bytes", "free_bytes", "missing_bytes", "full_seconds")]
+    assert [value(RUN, name) for name in names] == [None] * 4
+    unknown: DiskReport = {"expected": 9, "used": 2**40 + 1, "free": None, "missing": 0, "full_in_seconds": None}
+    assert [value(replace(RUN, disk=unknown), name) for name in names] == [2**40 + 1, None, 0, None]
+    known: DiskReport = {**unknown, "free": 7, "missing": 3, "full_in_seconds": 3600.0}
+    assert [value(replace(RUN, disk=known), name) for name in names] == [2**40 + 1, 7, 3, 3600]
 
 
 def test_a_report_without_runs_has_its_severity() -> None:

@@ -281,6 +281,36 @@ _OF_RUN: tuple[_Number[RunReport] | _State[RunReport], ...] = (
         "The --max-staleness of those reads",
         lambda run: run.reads["max_staleness_seconds"],
     ),
+    _Number(
+        "confiture_forecast_ready_timestamp_seconds",
+        "When the run is ready for its cutover, by the forecast of setup",
+        lambda run: run.forecast and _seconds(run.forecast["ready_at"]),
+    ),
+    _Number(
+        "confiture_disk_expected_bytes",
+        "Of the rows and indexes in the target in the end, by the forecast of setup",
+        lambda run: run.disk and run.disk["expected"],
+    ),
+    _Number(
+        "confiture_disk_used_bytes",
+        "The growth of the target since setup",
+        lambda run: run.disk and run.disk["used"],
+    ),
+    _Number(
+        "confiture_disk_free_bytes",
+        "Free on the disk of the target's server",
+        lambda run: run.disk and run.disk["free"],
+    ),
+    _Number(
+        "confiture_disk_missing_bytes",
+        "What the rest of the run needs beyond what is free",
+        lambda run: run.disk and run.disk["missing"],
+    ),
+    _Number(
+        "confiture_disk_full_seconds",
+        "Until the disk is full at the average growth so far",
+        lambda run: run.disk and run.disk["full_in_seconds"],
+    ),
     _Number("confiture_sessions_blocked", "Sessions that the run blocks", lambda run: run.locks["waiting_for_us"]),
     _Number("confiture_lock_waits", "Sessions of the run that wait for a lock", lambda run: run.locks["we_wait"]),
     _Number("confiture_errors", "Errors of the last 24 hours", lambda run: len(run.errors)),
