@@ -99,9 +99,9 @@ def test_table_that_cannot_be_sampled_has_usual_rates(live: LiveRun, monkeypatch
 
 
 def test_sample_ends_with_its_timeout(databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = "INSERT INTO t SELECT n, 'v' FROM generate_series(1, 1000) n; ANALYZE t;"
+    rows = "INSERT INTO t SELECT n, 'v' FROM generate_series(1, 100) n; ANALYZE t;"
     table = "CREATE TABLE t (id int PRIMARY KEY, v text);"
-    slow = 't: {v: {source_column: v, transform: "md5(repeat(v, 100000000))"}}'
+    slow = 't: {v: {source_column: v, transform: "md5(repeat(v, 20000000))"}}'
     live = LiveRun(databases, tmp_path, table + rows, table, slow)
     monkeypatch.setattr(timed_sample, "BYTES_LEAST", 1)
     monkeypatch.setattr(timed_sample, "STATEMENT_TIMEOUT", "5ms")

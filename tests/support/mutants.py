@@ -1927,6 +1927,34 @@ MUTANTS = (
         "        if True:\n",
         _in("unit", "page", "many_readers"),
     ),
+    Mutant(
+        "setup refuses a disk that is too small",
+        "commands/forecast.py",
+        "if disk.free is None or not disk.missing or run_options.accept_small_disk:",
+        "if disk:",
+        _in("integration", "forecast", "disk_that_is_too_small"),
+    ),
+    Mutant(
+        "a forwarded port is not taken for a server of this machine",
+        "postgres/free_disk.py",
+        "if data is None or not _is_its_own(Path(data), started, identifier):",
+        "if data is None:",
+        _in("integration", "forecast", "of_a_server_of_this_machine"),
+    ),
+    Mutant(
+        "a sample ends with its timeout",
+        "schema_to_schema/timed_sample.py",
+        'tx.pg.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(sql.Literal(STATEMENT_TIMEOUT)))',
+        "pass",
+        _in("integration", "forecast", "ends_with_its_timeout"),
+    ),
+    Mutant(
+        "the warning of a full disk is recorded once",
+        "sql/forecast.sql",
+        "AND NOT EXISTS (SELECT FROM confiture.event e WHERE e.run_id = r.id AND e.kind = 'forecast')",
+        "",
+        _in("integration", "forecast", "disk_will_be_full"),
+    ),
 )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
-from math import log2
+from math import ceil, log2
 from typing import Annotated
 
 from pydantic import TypeAdapter
@@ -52,6 +52,8 @@ PAUSE, PAUSE_TABLE, PAUSE_SEQUENCE = 0.06, 0.0005, 0.0005
 #: Bytes that PostgreSQL adds to a row, to each of its columns by alignment, and to an entry of an index; the share of a
 #: page that a B-tree fills; bytes of a value that has no statistics.
 ROW_BYTES, COLUMN_BYTES, ENTRY_BYTES, FILLED, UNKNOWN_WIDTH = 28, 1.5, 12, 0.88, 16
+#: Bytes of a page, as nearly every server has them.
+PAGE_BYTES = 8192
 #: Bytes of an entry that shares its key with others (deduplication).
 SHARED_BYTES = 6.5
 #: Bytes of a row of the change log without its key.
@@ -315,8 +317,8 @@ def _table(given: Given, table: TablePlan) -> TableForecast:
         source=str(table.source),
         target=str(table.target),
         rows=rows,
-        bytes=int(rows * size),
-        index_bytes=int(sum(index_bytes(i, rows / parts, _of_target(table, widths)) for i in indexes)),
+        bytes=_pages(rows * size),
+        index_bytes=sum(_pages(index_bytes(i, rows / parts, _of_target(table, widths))) for i in indexes),
         copy_seconds=round(TABLE_COPIED + rows * copied, 3),
         index_seconds=round(sum(_build(i, table, rows / parts, size, widths) for i in indexes), 3),
         verification_seconds=round(TABLE_COMPARED + rows * hashed, 3),
@@ -415,6 +417,11 @@ def _row_bytes(table: TablePlan, source: Table, widths: Mapping[str, Width], row
         return source.total_bytes / rows
     plain = ROW_BYTES + sum(COLUMN_BYTES + _width(p.source, p.reads, widths) for p in table.columns)
     return plain + source.large_bytes / rows
+
+
+def _pages(size: float) -> int:
+    """Bytes of the whole pages that an amount fills."""
+    return ceil(size / PAGE_BYTES) * PAGE_BYTES
 
 
 def _width(name: str | None, reads: Iterable[str], widths: Mapping[str, Width]) -> float:

@@ -2,20 +2,26 @@
 
 -- name: widths
 -- The statistics of each column of some tables. A partitioned table that was not analyzed itself has those of its largest
--- partition that was.
-SELECT r.oid::bigint AS table_oid, s.attname AS name, s.avg_width::float8 AS bytes, s.null_frac::float8 AS null_share,
-       s.n_distinct::float8 AS distinct
-FROM unnest(%(tables)s::oid[]) r(oid)
-CROSS JOIN LATERAL (
-    SELECT n.nspname, c.relname, c.relkind = 'p' AS inherited
-    FROM (SELECT r.oid, 0 AS level UNION ALL
-          SELECT p.relid, 1 FROM pg_partition_tree(r.oid) p WHERE p.isleaf AND p.relid <> r.oid) t
+-- partition that was. The view is read once: for each table again, it would take as long as there are tables.
+WITH stats AS MATERIALIZED (
+    SELECT schemaname, tablename, inherited, attname, avg_width, null_frac, n_distinct FROM pg_stats
+    WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
+), candidate AS MATERIALIZED (
+    SELECT t.root, t.level, c.relpages AS pages, n.nspname AS schemaname, c.relname AS tablename,
+           c.relkind = 'p' AS inherited
+    FROM (SELECT r.oid AS root, r.oid, 0 AS level FROM unnest(%(tables)s::oid[]) r(oid)
+          UNION ALL SELECT r.oid, p.relid, 1 FROM unnest(%(tables)s::oid[]) r(oid), pg_partition_tree(r.oid) p
+          WHERE p.isleaf AND p.relid <> r.oid) t
     JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE EXISTS (SELECT FROM pg_stats s WHERE (s.schemaname, s.tablename) = (n.nspname, c.relname)
-                  AND s.inherited = (c.relkind = 'p'))
-    ORDER BY t.level, c.relpages DESC LIMIT 1
-) a
-JOIN pg_stats s ON (s.schemaname, s.tablename, s.inherited) = (a.nspname, a.relname, a.inherited)
+), best AS MATERIALIZED (
+    SELECT DISTINCT ON (root) root, schemaname, tablename, inherited
+    FROM candidate JOIN (SELECT DISTINCT schemaname, tablename, inherited FROM stats) known
+        USING (schemaname, tablename, inherited)
+    ORDER BY root, level, pages DESC
+)
+SELECT root::bigint AS table_oid, attname AS name, avg_width::float8 AS bytes, null_frac::float8 AS null_share,
+       n_distinct::float8 AS distinct
+FROM best JOIN stats USING (schemaname, tablename, inherited)
 
 -- name: written
 -- The rows of some tables that were written, since when the server counts them (NULL: not known), and its clock.
