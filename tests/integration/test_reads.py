@@ -164,6 +164,14 @@ def test_killed_redirection_of_readers_is_continued_or_undone(live: LiveRun, for
         assert phase(live) == ("open" if option == "--reads-first" else None)
         serving = live.target if option == "--reads-first" else live.source
         assert address.read_text().count(f"dbname={serving.name} ") == 2, "the third point follows the hook"
+    keeping = forks.start(arguments(live, "--reads-first"), live.project)
+    keeping.until_said("applying changes until this command is stopped")
+    keeping.signal(signal.SIGKILL)
+    keeping.wait()
+    live.source.sql("UPDATE a SET n = 99 WHERE id = 9")
+    live.follow()
+    assert (phase(live), live.target.value("SELECT n FROM a WHERE id = 9")) == ("open", 99), "follow takes over"
+    Readers(live).back()
     failed = forks.run(arguments(live, "--reads-first", "--hook", "reads=false"), live.project)
     assert failed.code == 9
     assert "reads may go to either side, but the hook exited with code 1" in failed.err
