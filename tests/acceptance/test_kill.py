@@ -60,6 +60,8 @@ FINISH = (
     "rebuild.after_commit:1",
     "rebuild.before_commit:3",
     "rebuild.after_commit:4",
+    "copied.before_commit",
+    "copied.after_commit",
     "release.before_commit",
 )
 RESTART = (*REPLAN, "views.named.before_commit", "copy.before_commit:4", "rebuild.before_commit:2")

@@ -166,6 +166,18 @@ def test_a_killed_command_announces_no_event_twice(project: Project, hooks: Webh
         assert not notifications.claim(tx, run, "all", event)
 
 
+def test_a_command_killed_while_it_records_its_failure_can_be_repeated(project: Project) -> None:
+    project.reach("verified")
+    quick = ("--lock-timeout", "0.1", "--give-up-after", "0")
+    with project.source.connect(autocommit=False) as blocker:
+        blocker.execute("UPDATE tb_user SET name = name WHERE id = 1")
+        project.step("cutover", *quick, check=-signal.SIGKILL, env={"CONFITURE_FAILPOINT": "failed.before_commit"})
+        project.step("cutover", *quick, check=8)
+    failed = "SELECT detail FROM confiture.event WHERE kind = 'failed'"
+    assert project.new.rows(failed) == [({"command": "cutover", "error": "CutoverAborted"},)]
+    project.step("cutover")
+
+
 def test_no_message_contains_a_value_of_a_row(project: Project, hooks: Webhooks) -> None:
     notify(project, f"{{name: all, webhook: '{hooks.url('/accept')}'}}")
     project.source.sql("INSERT INTO tb_user VALUES (700777, 'canary', 'canary: no JSON', 'canary')")

@@ -213,11 +213,12 @@ def hold(
         heart = _Heart(target, context, _fills(run, command))
         heart.beat()
         heart.start()
-        notifier = _notifier(context, hooks)
+        notifier = None
         why = "finished"
         try:
             context.record_backends()
             context.end_leftovers()
+            notifier = _notifier(context, hooks)
             with context.stop.listening():
                 yield context
         except BaseException as error:

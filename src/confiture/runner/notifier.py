@@ -184,7 +184,7 @@ class Notifier(threading.Thread):
         """Begin to send the oldest event that is due; whether the receiver is at work, or something is left for it."""
         if channel.name in self._busy:
             return True
-        with self._transaction() as tx:
+        with self._transaction(read_only=True) as tx:
             found = notifications.due(tx, self._context.run_id, channel.name, channel.kinds, MAX_AGE_SECONDS)
         if not found or self._is_late():
             return bool(found)
@@ -240,8 +240,8 @@ class Notifier(threading.Thread):
             _report(self._context, receiver or "all receivers", reason)
 
     @contextmanager
-    def _transaction(self) -> Iterator[Transaction]:
-        with self._session.transaction() as tx:
+    def _transaction(self, *, read_only: bool = False) -> Iterator[Transaction]:
+        with self._session.transaction(read_only=read_only) as tx:
             tx.pg.execute(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'")
             yield tx
 
