@@ -26,8 +26,8 @@ from confiture.types import did_you_mean, parsed_size
 
 ENVIRONMENTS = Path("db/environments")
 SCHEMA = Path("db/schema")
-_KEYS = ("database_url", "like", "database", "search_path", "schema_dir", "include", "exclude", "notify", "disk_free")
 _LISTS = ("search_path", "include", "exclude")
+_KEYS = ("database_url", "like", "database", "schema_dir", *_LISTS, "notify", "disk_free", "require_approval")
 
 #: Parameters with secrets. libpq marks them, except the SCRAM keys, which replace a password.
 SECRETS = frozenset({"scram_client_key", "scram_server_key"}) | {
@@ -70,6 +70,7 @@ class Database:
     :param schema_dir: the directory of its DDL; None if it is not known.
     :param include: glob patterns over DDL paths relative to ``schema_dir``; empty means all.
     :param exclude: glob patterns of DDL paths that are left out.
+    :param require_approval: whether a cutover to it needs an approval.
     :param notify: the receivers of the events of its runs, where it is the target.
     :param disk_free: free bytes of the server's disk before a run begins; None if this is not known.
     """
@@ -83,6 +84,7 @@ class Database:
     exclude: tuple[str, ...] = ()
     notify: tuple[Receiver, ...] = field(default=(), repr=False)
     disk_free: int | None = None
+    require_approval: bool = False
 
     @property
     def public(self) -> str:
@@ -398,6 +400,11 @@ class _EnvironmentFile:
             return value.items
         return tuple(part.strip() for part in value.text.split(",") if part.strip())
 
+    def switched_on(self, key: str) -> bool:
+        """Whether the value of a key is true; False without the key."""
+        value = self.values.get(key)
+        return value is not None and value.text.lower() == "true"
+
     def _compose(self) -> yaml.Node | None:
         try:
             return yaml.compose(self.path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
@@ -422,6 +429,9 @@ class _EnvironmentFile:
             self.values[name] = _Value((), True, line, column)
             self.notify = receivers(node, self._fault_of_node)
         else:
+            if name == "require_approval" and not (_is_text(node) and node.value.lower() in ("true", "false")):
+                self.fault(node.start_mark.line + 1, node.start_mark.column + 1, f"{name} must be true or false")
+                return
             self.values[name] = _Value(
                 self._items(name, node),
                 isinstance(node, yaml.SequenceNode),
@@ -463,6 +473,8 @@ def _environment(name: str, project: Path, followed: tuple[str, ...] = ()) -> Da
         exclude=file.texts("exclude", base.exclude),
         notify=file.notify if "notify" in file.values else base.notify,
         disk_free=_disk_free(file, base.disk_free),
+        # A target that is like another one does not lift the requirement of the other one.
+        require_approval=file.switched_on("require_approval") or base.require_approval,
     )
 
 

@@ -6,7 +6,7 @@ _Codes = dict[int | str, str]
 
 _SCHEMA = "confiture migrate schema-to-schema "
 #: The commands of the first level; all others are below ``migrate schema-to-schema``.
-TOP = ("build", "demo", "grants", "history", "init", "report", "schema", "serve", "status")
+TOP = ("approve", "build", "demo", "grants", "history", "init", "report", "schema", "serve", "status")
 
 #: The first sentence of the help of each command, in the order of the help.
 SUMMARIES = {
@@ -24,6 +24,7 @@ SUMMARIES = {
     "resume": "Resume the paused command.",
     "throttle": "Limit the copy.",
     "abort": "Abort the run before the cutover.",
+    "approve": "Approve the cutover of a verified run.",
     "build": "Concatenate the DDL files, or build a database from them.",
     "demo": "Move a generated database, with a kill -9 during the copy.",
     "grants": "Print the statements for the owners, privileges, comments and security labels that the target lacks.",
@@ -62,7 +63,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "resume": ("resume --target prod_new",),
     "throttle": ("throttle --target prod_new --max-rate 20000", "throttle --target prod_new --off"),
     "abort": ("abort --target prod_new", "abort --target prod_new --yes"),
-    "grants": ("grants --from-source --target prod_new > grants.sql",),
+    "grants": (
+        "grants --from-source --target prod_new > grants.sql",
+        "grants --target prod_new --viewer anna --operator ben --apply",
+    ),
+    "approve": ("approve --target prod_new --note CHG-1234",),
     "history": ("history --target prod_new", "history --target prod_new --all --format json"),
     "init": ("init",),
     "report": (
@@ -116,7 +121,10 @@ EXIT_CODES: dict[str, _Codes] = {
     **{name: {**_WORK, **_SIGNALS} for name in ("setup", "migrate", "cleanup", "abort", "follow")},
     **{name: {**_WORK, **_DIFFERENT, **_SIGNALS} for name in ("verify", "run")},
     **{name: {**_SWITCH} for name in ("cutover", "rollback")},
-    **{name: {**_DONE, **_READ} for name in ("plan", "preview", "grants", "history", "pause", "resume", "throttle")},
+    **{
+        name: {**_DONE, **_READ}
+        for name in ("plan", "preview", "grants", "history", "approve", "pause", "resume", "throttle")
+    },
     **{name: {0: "done", 2: _READ[2], 4: _READ[4]} for name in ("init", "schema")},
     "build": {**_DONE, **_READ, 5: "SQL failure; nothing is built"},
     "demo": {**_DONE, 1: "failed; the output shows where"},

@@ -33,6 +33,9 @@ def setup(
     plan: options.GivenPlan = None,
     target_disk: options.TargetDisk = None,
     accept_small_disk: options.AcceptSmallDisk = False,
+    require_approval: Annotated[
+        bool, typer.Option("--require-approval", help="Refuse the cutover until another role has approved it.")
+    ] = False,
     dry_run: options.DryRun = False,
     hook: options.Hooks = None,
     project: options.Project = None,
@@ -61,7 +64,13 @@ def setup(
         return
     with progress.Reporter() as reporter:
         run = commands.setup.execute(
-            where, chosen, reporter, encoding=encoding, locale=locale, accept_fsync_off=accept_fsync_off
+            where,
+            chosen,
+            reporter,
+            encoding=encoding,
+            locale=locale,
+            accept_fsync_off=accept_fsync_off,
+            require_approval=require_approval,
         )
     said = f"setup is done: {run.source_name} -> {run.target_name}, run {run.short}"
     # Of a run in which an earlier migrate was stopped, migrate copies the rest.

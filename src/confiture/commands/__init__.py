@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from confiture.commands import (
         abort,
+        approve,
         build,
         cleanup,
         cutover,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "abort",
+    "approve",
     "build",
     "cleanup",
     "cutover",

@@ -12,6 +12,7 @@ from confiture.commands.endpoints import Endpoints, next_command
 from confiture.commands.holding import hold_run
 from confiture.config import Database
 from confiture.errors import CutoverUnfinished, Refused
+from confiture.journal import approvals
 from confiture.journal.model import Run
 from confiture.plan.model import Plan
 from confiture.pooler import Pool, Pooler
@@ -65,7 +66,7 @@ def execute(
             if run.options.get("capture"):
                 materialized_views.refresh(context, migrate.stored_plan(context))
             return run, *ends
-        plan = _plan_to_cut_over(context, run, limits)
+        plan = _plan_to_cut_over(context, run, limits, approved=True)
         with paused_poolers(context, run, pools, switchover.FORWARD) as pooler:
             if run.options.get("capture"):
                 cutover.switch(context, plan, limits, pooler)
@@ -112,13 +113,20 @@ def paused_poolers(
         yield pooler
 
 
-def _plan_to_cut_over(context: Context, run: Run, limits: Limits) -> Plan:
+def _plan_to_cut_over(context: Context, run: Run, limits: Limits, *, approved: bool = False) -> Plan:
+    """The plan of a run that may be cut over.
+
+    :param approved: whether a required approval must have been given, which a rehearsal does not need.
+    """
     if run.state != CUTOVER:
         cutover_offline.refuse_unverified(run)
         reads.refuse_moving(run)
         closed = bool(run.options.get("capture")) and switchover.is_past_point_of_no_return(context, switchover.FORWARD)
         if limits.max_verification_age is not None and not closed:  # else the cutover can only be finished
             verify.refuse_older(context, limits.max_verification_age)
+        if approved and not closed:
+            with context.target.transaction(read_only=True) as tx:
+                approvals.refuse_unapproved(tx, run, always=context.facts.target.require_approval)
     plan = migrate.stored_plan(context)
     plan_store.ensure_views(context, plan)
     return plan

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from psycopg import IsolationLevel, sql
@@ -12,14 +12,15 @@ from confiture.commands.driver_errors import translated
 from confiture.commands.endpoints import Endpoints
 from confiture.config import Database
 from confiture.errors import Refused
+from confiture.journal import runs, viewed
 from confiture.plan import grants
 from confiture.plan.grants import DefaultPrivileges, Described, Privilege, Side
 from confiture.plan.model import plan_from_json
 from confiture.plan.projection import raw
-from confiture.postgres.session import Session
+from confiture.postgres.session import Session, Transaction
 from confiture.sql import load, template
 from confiture.states import MIGRATING, SETUP
-from confiture.types import TableRef
+from confiture.types import TableRef, quoted
 
 
 def from_source(where: Endpoints) -> str:
@@ -35,6 +36,48 @@ def from_source(where: Endpoints) -> str:
     with translated("grants"):
         found = grants.lacking(_read(source_of(run, where)), _read(target, every=True), plan)
     return grants.as_sql(found, built=run.state not in (SETUP, MIGRATING))
+
+
+def for_roles(where: Endpoints, viewers: Sequence[str], operators: Sequence[str], *, apply: bool = False) -> str:
+    """The statements that let roles watch the runs of a target, or also steer them.
+
+    :param viewers: roles that see no value of a row.
+    :param operators: such roles that may also pause, resume, throttle and approve.
+    :param apply: execute the statements too, in one transaction with an entry in the history.
+    :raises Refused: when the target has no run, or a role does not exist.
+    """
+    target = target_of(where)
+    run = find_run(target, look=not apply)
+    with translated("grants"), Session(target, "grants") as session, session.transaction(read_only=not apply) as tx:
+        database = tx.pg.info.dbname
+        lines = list(_notes(tx, [*viewers, *operators]))
+        statements = [s for role in viewers for s in viewed.grants_of_viewer(database, role)]
+        statements += [s for role in operators for s in viewed.grants_of_operator(database, role)]
+        if apply:
+            for statement in statements:
+                tx.pg.execute(statement.encode())
+            # Durable together: the privileges, and the note of them.
+            detail = {"viewers": list(viewers), "operators": list(operators)}
+            runs.note(tx, run.id, run.epoch, "granted", detail)
+    return "\n".join([*lines, *(f"{statement};" for statement in statements)])
+
+
+def _notes(tx: Transaction, roles: Sequence[str]) -> Iterator[str]:
+    """Comments on roles that see values of rows in any case.
+
+    :raises Refused: when a role does not exist.
+    """
+    known = load("grants.sql")["reach"]
+    for role in roles:
+        row = tx.pg.execute(known, {"role": role}).fetchone()
+        if row is None:
+            raise Refused(
+                f"role {quoted(role)} does not exist on the target's server",
+                why="only an existing role can be granted a privilege",
+                fix=f"CREATE ROLE {quoted(role)} LOGIN",
+            )
+        if row[0]:
+            yield f"-- role {quoted(role)} sees values of rows in any case: {row[0]}"
 
 
 def _read(database: Database, *, every: bool = False) -> Side:

@@ -9,11 +9,10 @@ from confiture.commands.databases import no_database, no_run, target_of
 from confiture.commands.driver_errors import translated
 from confiture.commands.endpoints import Endpoints
 from confiture.errors import CannotConnect
-from confiture.journal import schema
+from confiture.journal import schema, viewed
 from confiture.journal.model import Entry, RunHistory
 from confiture.postgres.session import Session, Transaction
 from confiture.schema_to_schema import setup
-from confiture.sql import load
 
 
 def read(where: Endpoints, *, every: bool = False) -> list[RunHistory]:
@@ -40,11 +39,11 @@ def read(where: Endpoints, *, every: bool = False) -> list[RunHistory]:
 
 def _histories(tx: Transaction, *, every: bool) -> list[RunHistory]:
     with tx.pg.cursor(row_factory=dict_row) as cursor:
-        runs = cursor.execute(load("history.sql")["runs"]).fetchall()
+        runs = cursor.execute(viewed.statements(tx, "history.sql")["runs"]).fetchall()
     found = []
     for run in reversed(runs if every else runs[:1]):
         with tx.pg.cursor(row_factory=class_row(Entry)) as cursor:
-            entries = cursor.execute(load("history.sql")["events"], {"run": run["id"]}).fetchall()
+            entries = cursor.execute(viewed.statements(tx, "history.sql")["events"], {"run": run["id"]}).fetchall()
         short = run["id"].hex[:8]
         found.append(
             RunHistory(short, run["state"], run["source_name"], run["target_name"], run["started_at"], tuple(entries))

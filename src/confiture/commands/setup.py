@@ -16,6 +16,7 @@ from confiture.commands.options import RunOptions
 from confiture.commands.plan import check_publications, mapping_of, plan_run, propose
 from confiture.config import Database
 from confiture.errors import Refused
+from confiture.journal import approvals
 from confiture.journal.model import Run
 from confiture.log import log
 from confiture.plan import privileges
@@ -38,6 +39,7 @@ def execute(
     encoding: str | None = None,
     locale: str | None = None,
     accept_fsync_off: bool = False,
+    require_approval: bool = False,
 ) -> Run:
     """Create the target database, its schema, the journal, the run's schemas and the plan.
 
@@ -46,6 +48,7 @@ def execute(
 
     :param encoding: of a new target; None for that of the source, as for ``locale``.
     :param accept_fsync_off: accept servers that can lose committed data in a crash.
+    :param require_approval: let the cutover need an approval, also in a run that exists.
     :raises Refused: when source and target are one database, the target has rows, or another source has an active run.
     """
     source, target = both_databases(where)
@@ -53,7 +56,8 @@ def execute(
     if faults:
         raise plan_store.faulty(faults)
     captured = run_options.capture is not False
-    request = SetupRequest(source, target, run_options.seen_as, encoding, locale, accept_fsync_off, captured)
+    required = require_approval or target.require_approval
+    request = SetupRequest(source, target, run_options.seen_as, encoding, locale, accept_fsync_off, captured, required)
     with translated("setup"):
         exists, here = setup.database_exists(target), setup.identity_of(source)
         if not exists:
@@ -105,6 +109,10 @@ def _known_or_begun(
         return setup.begin(session, request, here, found)
     if missing:
         raise privileges.refusal(missing)
+    if request.require_approval:
+        # Durable: the requirement, of a run that began without it.
+        with session.transaction() as tx:
+            approvals.require(tx, run)
     return run
 
 

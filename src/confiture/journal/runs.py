@@ -17,6 +17,7 @@ from sqlalchemy import func
 
 from confiture import __version__
 from confiture.errors import Held
+from confiture.journal import viewed
 from confiture.journal.model import BlockedDetail, Event, Run
 from confiture.journal.tables import event, run
 from confiture.postgres.session import Transaction
@@ -104,7 +105,8 @@ def live(tx: Transaction) -> Run | None:
 
 def latest(tx: Transaction) -> Run | None:
     """The live run, else the one that ended last; None when the target has had none."""
-    query = sa.select(run).order_by(run.c.state.in_(FINAL), run.c.state_since.desc()).limit(1)
+    table = viewed.readable(tx, run)
+    query = sa.select(table).order_by(table.c.state.in_(FINAL), table.c.state_since.desc()).limit(1)
     return _run(tx.sa.execute(query).one_or_none())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from confiture import __version__
 from confiture.errors import Held, Refused
 from confiture.failpoints import failpoint
+from confiture.journal import viewed
 from confiture.journal.model import LEASE_SECONDS
 from confiture.postgres.connection import only_row
 from confiture.postgres.session import Session, Transaction
@@ -43,6 +44,8 @@ def install(tx: Transaction) -> None:
     for edge in EDGES:
         if (edge.source, edge.target) not in known:
             tx.pg.execute(_EDGE, (edge.source, edge.target, edge.trigger))
+    for kind, hidden in viewed.EVENTS.items():
+        tx.pg.execute(_EVENT, (kind, list(hidden)))
 
 
 def keep_up(session: Session) -> None:
@@ -73,6 +76,10 @@ def keep_up(session: Session) -> None:
 
 _INSTALLED = "INSERT INTO confiture.migration (version, name, tool_version) VALUES (%s, %s, %s)"
 _EDGE = "INSERT INTO confiture.state_edge (from_state, to_state, fired_by) VALUES (%s, %s, %s)"
+_EVENT = """
+INSERT INTO confiture.viewable_event (kind, hidden_keys) VALUES (%s, %s)
+ON CONFLICT (kind) DO UPDATE SET hidden_keys = excluded.hidden_keys
+"""
 #: Read by the columns that every version has.
 _AT_WORK = """
 SELECT host, pid, command FROM confiture.runner r

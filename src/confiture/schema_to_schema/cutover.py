@@ -24,7 +24,7 @@ from confiture.compare.suspects import Key
 from confiture.copy.run_table import RunTable
 from confiture.errors import CannotConnect, ConfitureError, CutoverAborted, CutoverUnfinished
 from confiture.failpoints import failpoint
-from confiture.journal import catch_up, deferred_objects, runs
+from confiture.journal import approvals, catch_up, deferred_objects, runs
 from confiture.journal import source as run_schema
 from confiture.journal.model import (
     SUSPENDED,
@@ -218,6 +218,8 @@ def _act(
     refuse_closed(context, plan, source)
     _synchronise(follower, plan, hashing, source, watch)
     with table_lock.prepared(budget, opening, "target", [t.target for t in plan.tables]):
+        # Under the fence of the transaction that opens the target, so that nothing found since is missed (I-15.2).
+        approvals.refuse_unapproved(opening, run, always=context.facts.target.require_approval)
         _check_target(context, opening)
         open_target(context, opening, plan, run, servers)
     watch.lap("open the target")

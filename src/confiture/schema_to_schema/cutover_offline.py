@@ -12,7 +12,7 @@ from dataclasses import replace
 from confiture import fingerprint
 from confiture.capture import write_block
 from confiture.errors import CutoverAborted, Refused
-from confiture.journal import deferred_objects, runs, verifications
+from confiture.journal import approvals, deferred_objects, runs, verifications
 from confiture.journal import source as run_schema
 from confiture.journal.model import DeferredForeignKey, DeferredStatus, Run
 from confiture.naming import Naming
@@ -152,6 +152,7 @@ def _under_lock(context: Context, source: Transaction, plan: Plan, watch: Stopwa
             restore(tx, item)
             deferred_objects.set_status(tx, context.run_id, item, DeferredStatus.BACK)
         run = runs.get(tx, context.run_id)
+        approvals.refuse_unapproved(tx, run, always=context.facts.target.require_approval)
         transitions.fire(tx, run, "cutover", {"verification": result.number})
         runs.update(tx, context.run_id, writes_served_by="target")
         # Whatever blocked the run was checked again under the lock.

@@ -22,7 +22,7 @@ from confiture.config import Database
 from confiture.copy import foreign_server
 from confiture.errors import CannotConnect, Held, Refused
 from confiture.failpoints import failpoint
-from confiture.journal import built_objects, deferred_objects, runs, schema, source
+from confiture.journal import approvals, built_objects, deferred_objects, runs, schema, source
 from confiture.journal.model import Deferred, Run
 from confiture.naming import Naming
 from confiture.plan import privileges
@@ -43,6 +43,7 @@ class SetupRequest:
 
     :ivar seen_as: address of the source as the target's server reaches it; None for the address this process uses.
     :ivar capture: whether the application writes to the source during the run.
+    :ivar require_approval: whether the cutover needs an approval.
     """
 
     source: Database
@@ -52,6 +53,7 @@ class SetupRequest:
     locale: str | None = None
     accept_fsync_off: bool = False
     capture: bool = True
+    require_approval: bool = False
 
 
 def identity_of(database: Database) -> Identity:
@@ -278,6 +280,8 @@ def begin(session: Session, wanted: SetupRequest, source: Identity, expected: Fo
                 },
             )
             forecast.record(tx, run, expected)
+        if wanted.require_approval:
+            approvals.require(tx, run)
         failpoint("setup.run.before_commit")
     return run
 

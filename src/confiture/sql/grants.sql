@@ -118,3 +118,11 @@ LEFT JOIN pg_namespace n ON n.oid = a.defaclnamespace
 -- name: roles
 -- The roles of the server.
 SELECT rolname FROM pg_roles
+
+-- name: reach
+-- Why a role sees values of rows whatever it is granted; null if it does not, no row if there is no such role.
+SELECT CASE WHEN r.rolsuper THEN 'it is a superuser'
+            WHEN pg_has_role(r.oid, n.nspowner, 'MEMBER') THEN 'it is a member of ' || quote_ident(pg_get_userbyid(n.nspowner))
+                || ', which owns the journal'
+            WHEN pg_has_role(r.oid, 'pg_read_all_data', 'MEMBER') THEN 'it is a member of pg_read_all_data' END
+FROM pg_roles r, pg_namespace n WHERE r.rolname = %(role)s AND n.nspname = 'confiture'

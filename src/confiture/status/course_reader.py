@@ -11,10 +11,10 @@ from uuid import UUID
 
 from psycopg.rows import dict_row
 
+from confiture.journal import viewed
 from confiture.journal.model import COPIED, LEASE_SECONDS, TablePhase
 from confiture.postgres.session import Transaction
 from confiture.schema_to_schema.outcomes import Part
-from confiture.sql import load
 from confiture.states import FINAL
 from confiture.status import course as values
 from confiture.status.course import (
@@ -87,7 +87,7 @@ def course(tx: Transaction, run: UUID) -> Course:
 
 def _rows(tx: Transaction, block: str, file: str = "page.sql", **parameters: object) -> list[Json]:
     with tx.pg.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(load(file)[block], parameters).fetchall()
+        return cursor.execute(viewed.statements(tx, file)[block], parameters).fetchall()
 
 
 def _is_alive(tx: Transaction, run: UUID) -> bool:

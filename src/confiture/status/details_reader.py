@@ -11,9 +11,9 @@ import psycopg
 from psycopg.rows import dict_row
 
 from confiture.config import excerpt
+from confiture.journal import viewed
 from confiture.plan.model import plan_from_json
 from confiture.postgres.session import Transaction
-from confiture.sql import load
 from confiture.status import comparisons, report
 from confiture.status.course_reader import course
 from confiture.status.details import (
@@ -82,7 +82,7 @@ def details(tx: Transaction, run: UUID, *, show_values: bool, most: Most = Most(
 
 def _rows(tx: Transaction, block: str, **parameters: object) -> list[Json]:
     with tx.pg.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(load("details.sql")[block], parameters).fetchall()
+        return cursor.execute(viewed.statements(tx, "details.sql")[block], parameters).fetchall()
 
 
 def _details(tx: Transaction, run: UUID, show_values: bool, most: Most) -> Details:

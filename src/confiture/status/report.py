@@ -24,7 +24,7 @@ from confiture.config import Database
 from confiture.copy.throttle import Replica
 from confiture.copy.throttle import from_json as throttle_from_json
 from confiture.errors import CannotConnect, ConfitureError, Refused, UsageError
-from confiture.journal import schema
+from confiture.journal import schema, viewed
 from confiture.journal.model import COPIED, LEASE_SECONDS, TablePhase
 from confiture.naming import Naming, naming
 from confiture.postgres.connection import only_row
@@ -139,6 +139,10 @@ def _of(database: Database, named: Naming, asked: _Asked, *, quiet: bool) -> Rep
         return Report(now, (), (f"{error.what}: {error.why}",))
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
         return Report(now, (), (f"the journal of {database.name} has another version: {error.diag.message_primary}",))
+    except psycopg.errors.InsufficientPrivilege as error:
+        role = "the owner of the journal grants it with confiture grants --viewer"
+        why = f"the journal of {database.name} cannot be read: {error.diag.message_primary}; {role}"
+        return Report(now, (), (why,))
     except psycopg.Error as error:
         return Report(now, (), (f"the journal of {database.name} cannot be read: {error.diag.message_primary}",))
     except ConfitureError as error:
@@ -147,11 +151,11 @@ def _of(database: Database, named: Naming, asked: _Asked, *, quiet: bool) -> Rep
 
 def _rows(tx: Transaction, block: str, **parameters: object) -> list[Json]:
     with tx.pg.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(load("status.sql")[block], parameters or None).fetchall()
+        return cursor.execute(viewed.statements(tx, "status.sql")[block], parameters or None).fetchall()
 
 
 def _read(tx: Transaction, database: Database, named: Naming, asked: _Asked, *, quiet: bool) -> Report:
-    now, version, has_runs, has_journal = only_row(tx.pg.execute(load("status.sql")["now"]))
+    now, version, has_runs, has_journal = only_row(tx.pg.execute(viewed.statements(tx, "status.sql")["now"]))
     if not has_runs or not has_journal:
         return Report(now, (), () if quiet else (f"{database.name} has no journal: no run has been set up there",))
     have = schema.version(tx)
@@ -205,7 +209,7 @@ def _run(tx: Transaction, row: Json, now: datetime, server: ServerReport, named:
     runner_row = next(iter(_rows(tx, "runner", run=run)), None)
     table_rows = _rows(tx, "tables", run=run)
     runner = _runner(runner_row, row["age"])
-    paused = tx.pg.execute(load("status.sql")["paused"], {"run": run}).fetchone()
+    paused = tx.pg.execute(viewed.statements(tx, "status.sql")["paused"], {"run": run}).fetchone()
     attempt = next(iter(_rows(tx, "verification", run=run)), None)
     tables = _compared(tx, run, attempt, _tables(table_rows, _rows(tx, "rebuilding", run=run)))
     verification, differing = _verification(attempt, tables, runner)

@@ -13,9 +13,9 @@ from psycopg.rows import dict_row
 from confiture import __version__
 from confiture.config import redact
 from confiture.errors import CannotConnect, Refused
+from confiture.journal import viewed
 from confiture.plan.model import Plan, TablePlan, plan_from_json
 from confiture.postgres.session import Transaction
-from confiture.sql import load
 from confiture.status import comparisons, course_reader, details_reader, report
 from confiture.status.course import Course, TableBars, Work
 from confiture.status.details import ComparedTable, Details, Event
@@ -76,7 +76,7 @@ def _nothing(target: str, why: str) -> CannotConnect | Refused:
 
 def _rows(tx: Transaction, block: str, run: UUID) -> list[Json]:
     with tx.pg.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(load("report.sql")[block], {"run": run}).fetchall()
+        return cursor.execute(viewed.statements(tx, "report.sql")[block], {"run": run}).fetchall()
 
 
 def _read(tx: Transaction, run: UUID, show_values: bool) -> _Read:
