@@ -35,17 +35,6 @@ MAPPING = f"""
 """
 NEW = f"CREATE TABLE {NAME} (id bigint PRIMARY KEY, {FIELD} text, at timestamptz, n float8, added text DEFAULT 'new');"
 
-FORECAST = {
-    "forecast": {
-        "copy": {"seconds": 1.5, "basis": "a sample"},
-        "indexes": {"seconds": 2.5, "basis": "usual rates"},
-        "verification": {"seconds": 3.5, "basis": "a sample"},
-        "write_pause": {"seconds": 0.25, "basis": "a rehearsal"},
-        "target_disk": {"rows": {"bytes": 1000, "basis": "statistics"}, "indexes": {"bytes": 2000, "basis": ""}},
-    },
-    "database_bytes": 1,
-}
-
 
 class Elements(HTMLParser):
     """The elements of a page, each with its attributes."""
@@ -101,10 +90,6 @@ def test_report_in_each_state_of_a_run_with_hostile_names(databases: Databases, 
     with pytest.raises(CannotConnect):
         sign_off(live.target.conninfo, live.project)
     live.setup()
-    live.target.sql(
-        "INSERT INTO confiture.event (run_id, epoch, kind, actor, detail)"
-        f" SELECT id, epoch, 'forecast recorded', 'a test', '{json.dumps(FORECAST)}' FROM confiture.run"
-    )
     found, _ = report("setup")
     assert found.verification.number is None
     assert [f.actual for f in found.forecasts[:4]] == [None] * 4
@@ -142,9 +127,7 @@ def test_report_in_each_state_of_a_run_with_hostile_names(databases: Databases, 
     assert [span.state for span in found.states] == ["setup", "migrating", "verified", "cutover", "cleaned"]
     assert found.plan is not None
     assert found.plan.hash in text
-    assert [(f.what, f.forecast) for f in found.forecasts] == [
-        ("copy", 1.5), ("indexes", 2.5), ("verification", 3.5), ("write pause", 0.25), ("disk", 3000)
-    ]  # fmt: skip
+    assert [f.what for f in found.forecasts] == ["copy", "indexes", "verification", "write pause", "disk"]
     assert all(f.actual is not None and f.actual > 0 for f in found.forecasts)
     assert found.forecasts[3].actual == found.pauses[1].seconds
     assert found.plan.mapping == MAPPING
