@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 
 from confiture import commands
 from confiture.errors import CannotConnect
+from confiture.journal import viewed
 from confiture.schema_to_schema.outcomes import Limits
 from confiture.status.sign_off import SignOff, TableFacts
 from confiture.status.sign_off_reader import sign_off
@@ -22,6 +25,7 @@ from servers import Databases
 
 #: The names of a table and of a column, for HTML, SQL and a terminal; and a value that must not be shown.
 TABLE, COLUMN, SECRET = '<script>alert("1")</script>\u202eתבי', "it's </pre> & 😀", "hush</td>"
+NOTE = "<b>CHG-1"
 NAME, FIELD = (f'"{name.replace(chr(34), chr(34) * 2)}"' for name in (TABLE, COLUMN))
 OLD = f"""
 CREATE TABLE {NAME} (id int PRIMARY KEY, {FIELD} text, at timestamptz DEFAULT '2026-01-01', n float8 DEFAULT 0.1);
@@ -84,6 +88,30 @@ def repeated(live: LiveRun, found: SignOff, table: TableFacts) -> bool:
     return bool(results[0] == results[1])
 
 
+@contextmanager
+def operator(live: LiveRun) -> Iterator[str]:
+    """A role that may read the journal without values, and approve; it exists for the block only."""
+    role = f"{live.target.name}_operator"
+    live.target.sql(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+    try:
+        live.target.sql(";".join(viewed.grants_of_operator(live.target.name, role)))
+        yield role
+    finally:
+        live.target.sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def approve(live: LiveRun) -> None:
+    """Approve the last verification as another role."""
+    ((run, plan, number),) = live.target.rows(
+        "SELECT id, plan_hash, (SELECT max(number) FROM confiture.verification) FROM confiture.run"
+    )
+    with operator(live) as role:
+        live.target.sql(
+            f"SET SESSION AUTHORIZATION {role}; INSERT INTO confiture.approval"
+            f" (run_id, plan_hash, verification, actor, note) VALUES ('{run}', '{plan}', {number}, 'a test', '{NOTE}')"
+        )
+
+
 def test_report_in_each_state_of_a_run_with_hostile_names(databases: Databases, tmp_path: Path) -> None:
     live = LiveRun(databases, tmp_path, OLD, NEW, MAPPING)
     report = Reported(live)
@@ -108,6 +136,11 @@ def test_report_in_each_state_of_a_run_with_hostile_names(databases: Databases, 
     found, text = report("migrating")
     assert [(d.column, d.target_value, d.key) for d in found.differences] == [(COLUMN, None, (("id", None),))]
     assert "The values of rows are hidden" in text
+    with operator(live) as role:
+        conninfo = live.target.server.conninfo(live.target.name, user=role, password="x")
+        of_viewer = sign_off(conninfo, live.project, show_values=True)
+    assert SECRET not in json.dumps(of_viewer.as_json())
+    assert [d.column for d in of_viewer.differences] == [COLUMN]
     (table,) = found.tables
     assert not table.equal
     assert not repeated(live, found, table)
@@ -117,6 +150,17 @@ def test_report_in_each_state_of_a_run_with_hostile_names(databases: Databases, 
     assert (table.equal, table.source_rows, table.target_rows, table.not_compared) == (True, 60, 60, ("added",))
     assert repeated(live, found, table)
     assert [(r.table, r.rows) for r in found.repairs] == [(table.target, 1)]
+    assert not found.approval_required
+    assert found.approval is None
+    approve(live)
+    found, text = report("verified")
+    assert found.approval is not None
+    assert (found.approval.note, found.approval.verification, found.approval.void) == (
+        NOTE,
+        found.verification.number,
+        None,
+    )
+    assert "&lt;b&gt;CHG-1" in text
     commands.cutover.rehearse(live.where, Limits(), tmp_path / "d.jsonl", live.progress)
     live.cutover()
     found, text = report("cutover")

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Literal
 
+from confiture.journal.approvals import Approval
 from confiture.states import Served, State
 from confiture.status.course import StateSpan, WritePause
 from confiture.status.details import Check, Comparison, Event, FoundDifference
@@ -123,6 +124,8 @@ class SignOff:
     :ivar plan: None before the run has a plan.
     :ivar forecasts: empty where setup has recorded none.
     :ivar states: each state that the run was in.
+    :ivar approval_required: whether the cutover needs an approval.
+    :ivar approval: the newest valid one, else the newest that is void; None before the first.
     :ivar pauses: every rehearsal, and the write pause of each cutover and rollback.
     :ivar differences: those of the last verification.
     :ivar values_shown: whether the values of rows that differ are part of the report.
@@ -148,6 +151,8 @@ class SignOff:
     plan: PlanFacts | None
     forecasts: tuple[ForecastFacts, ...]
     states: tuple[StateSpan, ...]
+    approval_required: bool
+    approval: Approval | None
     pauses: tuple[WritePause, ...]
     tables: tuple[TableFacts, ...]
     verification: VerificationFacts

@@ -13,7 +13,8 @@ from psycopg.rows import dict_row
 from confiture import __version__
 from confiture.config import redact
 from confiture.errors import CannotConnect, Refused
-from confiture.journal import viewed
+from confiture.journal import approvals, viewed
+from confiture.journal.approvals import Approval
 from confiture.plan.model import Plan, TablePlan, plan_from_json
 from confiture.postgres.session import Transaction
 from confiture.status import comparisons, course_reader, details_reader, report
@@ -43,6 +44,8 @@ class _Read:
     run: Json
     verification: int | None
     forecast: Json | None
+    approval_required: bool
+    approval: Approval | None
     repairs: tuple[Repair, ...]
     details: Details
     course: Course
@@ -87,6 +90,8 @@ def _read(tx: Transaction, run: UUID, show_values: bool) -> _Read:
         row,
         numbers[0]["number"] if numbers else None,
         next(iter(_rows(tx, "forecast", run)), None),
+        approvals.is_required(tx, run),
+        approvals.standing(tx, run),
         tuple(Repair(**repair) for repair in _rows(tx, "repairs", run)),
         details_reader.details(tx, run, show_values=show_values, most=most),
         course_reader.course(tx, run),
@@ -114,6 +119,8 @@ def _sign_off(reported: Report, run: RunReport, read: _Read) -> SignOff:
         plan=None if plan is None else _plan(plan, read.run),
         forecasts=() if read.forecast is None else _forecasts(read.forecast, read.course),
         states=read.course.states,
+        approval_required=read.approval_required,
+        approval=read.approval,
         pauses=read.course.pauses,
         tables=() if plan is None else _tables(plan, read),
         verification=_verification(run.verification, read),
