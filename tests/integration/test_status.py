@@ -35,7 +35,7 @@ NEW = "CREATE TABLE item (id int PRIMARY KEY, name text NOT NULL UNIQUE);"
 
 
 #: Modules of Confiture that a report needs.
-MODULES = 55
+MODULES = 60
 
 
 class Move:

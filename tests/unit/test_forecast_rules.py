@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from confiture.catalog_model import Index
-from confiture.plan.forecast import DiskForecast, Grown, Space, Wal, Width, disk_now, gain, index_bytes, wal_space
+from confiture.journal.disk import Grown, disk_now
+from confiture.plan.forecast import Wal, Width, gain, index_bytes, wal_space
 from confiture.types import TableRef, duration, parsed_size
 
 GB = 2**30
@@ -58,9 +59,9 @@ def test_each_further_process_adds_less_than_the_first() -> None:
 
 def grown(**values: object) -> Grown:
     """A run of which half the rows are copied: 60 of about 120 GB, in an hour, with 100 GB free before it."""
-    none = Space(0, "")
-    disk = DiskForecast(120 * GB, Space(80 * GB, ""), Space(40 * GB, ""), none, none, Space(100 * GB, ""), 20 * GB)
-    found = Grown(datetime.now(UTC), disk, 7200.0, 5000.0, used=60 * GB, share=0.5, seconds=3600.0, built=False)
+    of = {"expected": 120 * GB, "sorting": 0, "wal": 0, "free": 100 * GB}
+    times = {"total_seconds": 7200.0, "copy_seconds": 5000.0}
+    found = Grown(datetime.now(UTC), **of, **times, used=60 * GB, share=0.5, seconds=3600.0, built=False)
     return replace(found, **values)  # type: ignore[arg-type]
 
 
@@ -91,6 +92,5 @@ def test_nothing_is_missing_once_everything_is_built() -> None:
 
 
 def test_unknown_disk_gives_no_warning() -> None:
-    unknown = grown()
-    now = disk_now(replace(unknown, disk=replace(unknown.disk, free=None)), None)
+    now = disk_now(grown(free=None), None)
     assert (now.free, now.missing, now.problem) == (None, 0, None)

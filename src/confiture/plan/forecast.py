@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import cache
 from math import ceil, log2
 from typing import Annotated
@@ -18,7 +17,7 @@ from pydantic import TypeAdapter
 from confiture.catalog_model import Index, Table
 from confiture.plan.index_builds import IndexBuilds
 from confiture.plan.model import Plan, TablePlan
-from confiture.types import Count, Json, TableRef, byte_size, counted, duration
+from confiture.types import Count, Json, TableRef, counted
 
 Seconds = Annotated[float, {"minimum": 0}]
 
@@ -42,8 +41,6 @@ TABLE_COPIED, TABLE_COMPARED, INDEX_BUILT = 0.025, 0.012, 0.004
 COPIED, COMPARED = 0.5, 0.4
 #: The share by which each further process at the same time adds to the speed of the first.
 GAIN = 0.7
-#: The share of the rows from which the size so far leads to the size in the end.
-SHARE_LEAST = 0.05
 #: The write pause in seconds: of any cutover, and more for each table and each sequence (docs/benchmarks.md).
 PAUSE, PAUSE_TABLE, PAUSE_SEQUENCE = 0.06, 0.0005, 0.0005
 
@@ -527,81 +524,3 @@ def _pause(given: Given, *, captured: bool) -> Duration:
     seconds = PAUSE + PAUSE_TABLE * tables + PAUSE_SEQUENCE * sequences + again * (READ_BYTE + WRITE_BYTE)
     basis = f"usual rates: {counted(tables, 'table')}, {counted(sequences, 'sequence')}"
     return Duration(round(seconds, 3), basis + (" and the tables that are copied again" if again else ""))
-
-
-# Forecast against actual ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Grown:
-    """How far a run has come that has a recorded forecast; sizes in bytes.
-
-    :ivar at: when the forecast was recorded.
-    :ivar used: the growth of the target's database since then.
-    :ivar share: of the rows that are copied, from 0 to 1.
-    :ivar seconds: since the copy began; 0 before it.
-    :ivar built: whether every table has its indexes and constraints.
-    """
-
-    at: datetime
-    disk: DiskForecast
-    total_seconds: float
-    copy_seconds: float
-    used: int
-    share: float
-    seconds: float
-    built: bool
-
-
-@dataclass(frozen=True, slots=True)
-class DiskNow:
-    """The disk of the target's server during a run; sizes in bytes.
-
-    :ivar expected: of the rows and indexes in the end: of the forecast, or what the copied share of the rows leads to.
-    :ivar free: None if it is not known.
-    :ivar missing: what the rest of the run needs beyond what is free; 0 where that is not known.
-    :ivar full_in_seconds: at the average growth so far; None without growth, or where the free space is not known.
-    """
-
-    expected: int
-    used: int
-    free: int | None
-    missing: int
-    full_in_seconds: float | None
-
-    @property
-    def problem(self) -> str | None:
-        """Why the run will not end; None if the disk suffices, or this is not known."""
-        if not self.missing or self.free is None:
-            return None
-        when = f"; it is full in about {duration(self.full_in_seconds)}" if self.full_in_seconds is not None else ""
-        return (
-            f"the target's disk will be full before the end: about {byte_size(self.free + self.missing)} more are"
-            f" needed, and {byte_size(self.free)} are free{when}"
-        )
-
-
-def disk_now(grown: Grown, measured: int | None) -> DiskNow:
-    """The disk of the target's server now.
-
-    :param measured: the free bytes of its disk now; None for what was free when the forecast was recorded, without
-        what the database has grown by.
-    """
-    disk, used = grown.disk, max(0, grown.used)
-    expected = disk.rows.bytes + disk.indexes.bytes
-    if grown.share >= SHARE_LEAST and not grown.built:
-        expected = max(expected, int(used / grown.share))
-    free = measured
-    if free is None and disk.free is not None:
-        free = max(0, disk.free.bytes - used)
-    rest = 0 if grown.built else max(0, expected - used) + disk.sorting.bytes
-    if measured is None and not grown.built:
-        rest += disk.wal.bytes  # WAL that exists is not free any more where the free space is measured
-    rate = used / grown.seconds if grown.seconds > 0 else 0.0
-    return DiskNow(
-        expected=expected,
-        used=used,
-        free=free,
-        missing=max(0, rest - free) if free is not None else 0,
-        full_in_seconds=round(free / rate, 1) if free is not None and rate > 0 and not grown.built else None,
-    )

@@ -10,11 +10,11 @@ import psycopg
 
 from confiture.config import redact
 from confiture.errors import ConfitureError
+from confiture.journal.disk import disk_now
+from confiture.journal.growth import free_bytes, grown
 from confiture.journal.runs import actor
 from confiture.journal.samples import TIMEOUTS
 from confiture.log import log
-from confiture.plan.forecast import disk_now
-from confiture.plan.growth import free_bytes, grown
 from confiture.postgres.session import Session
 from confiture.sql import load
 

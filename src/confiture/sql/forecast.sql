@@ -80,11 +80,16 @@ SELECT (SELECT setting FROM pg_settings WHERE name = 'data_directory'),
 
 -- name: grown
 -- The forecast that was recorded with a run, and how far the run has come.
-SELECT e.at, e.detail -> 'forecast' AS forecast,
+SELECT e.at, (f.disk #>> '{rows,bytes}')::bigint + (f.disk #>> '{indexes,bytes}')::bigint AS expected,
+       (f.disk #>> '{sorting,bytes}')::bigint AS sorting, (f.disk #>> '{wal,bytes}')::bigint AS wal,
+       (f.disk #>> '{free,bytes}')::bigint AS free, f.seconds::float8 AS total_seconds, f.copy_seconds::float8 AS copy_seconds,
        pg_database_size(current_database()) - (e.detail ->> 'database_bytes')::bigint AS used,
        coalesce(t.done::float8 / nullif(greatest(t.total, t.done), 0), 0) AS share,
        coalesce(extract(epoch FROM clock_timestamp() - t.began), 0)::float8 AS seconds, coalesce(t.built, false) AS built
 FROM confiture.event e
+CROSS JOIN LATERAL (
+    SELECT e.detail #> '{forecast,target_disk}', e.detail #>> '{forecast,seconds}', e.detail #>> '{forecast,copy,seconds}'
+) f(disk, seconds, copy_seconds)
 CROSS JOIN LATERAL (
     SELECT sum(p.rows_done) AS done, sum(p.estimate) AS total, min(p.started_at) AS began,
            bool_and(p.phase = 'finished') AS built

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from confiture.plan.forecast import DiskNow, Grown, disk_now
-from confiture.plan.growth import free_bytes, grown
+from confiture.journal.disk import DiskNow, Grown, disk_now
+from confiture.journal.growth import free_bytes, grown
 from confiture.postgres.session import Transaction
 from confiture.states import MIGRATING, SETUP, VERIFIED
 from confiture.status.facts import DiskReport, ForecastReport

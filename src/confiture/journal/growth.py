@@ -6,7 +6,7 @@ import uuid
 
 from psycopg.rows import dict_row
 
-from confiture.plan.forecast import Grown, from_json
+from confiture.journal.disk import Grown
 from confiture.postgres import free_disk
 from confiture.postgres.session import Transaction
 from confiture.sql import load
@@ -16,10 +16,7 @@ def grown(tx: Transaction, run_id: uuid.UUID) -> Grown | None:
     """How far the run has come; None for a run without a recorded forecast."""
     with tx.pg.cursor(row_factory=dict_row) as cursor:
         row = cursor.execute(load("forecast.sql")["grown"], {"run": run_id}).fetchone()
-    if row is None:
-        return None
-    forecast = from_json(row.pop("forecast"))
-    return Grown(disk=forecast.target_disk, total_seconds=forecast.seconds, copy_seconds=forecast.copy.seconds, **row)
+    return None if row is None else Grown(**row)
 
 
 def free_bytes(tx: Transaction) -> int | None:
