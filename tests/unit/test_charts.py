@@ -13,7 +13,7 @@ import courses
 from confiture.journal.model import TablePhase
 from confiture.schema_to_schema.outcomes import Part
 from confiture.status.course import Bar, Course, Eta, StateSpan, Work
-from confiture.status.details import Details, PageFacts
+from confiture.status.details import ApprovalFacts, Details, PageFacts
 from confiture.status.facts import Report
 from confiture.web import page
 from confiture.web.axis import LABELS_MOST, Axis, axis
@@ -162,3 +162,23 @@ def test_the_parts_of_a_pause_are_listed_beside_the_bar() -> None:
 def test_a_thousand_tables_with_their_charts_are_below_two_megabytes() -> None:
     course = courses.course(NAMES)
     assert len(html(course).encode()) < 2 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("approval", "wanted"),
+    [
+        (ApprovalFacts(False), None),
+        (ApprovalFacts(True), "requires the approval of another role, and has none"),
+        (
+            ApprovalFacts(True, "boss", courses.NOW, "go <now>"),
+            "Approved by role <bdi>boss</bdi> at 2026-01-01 12:00:00 UTC",
+        ),
+        (ApprovalFacts(False, "boss", courses.NOW, None, "another plan"), "is void: another plan."),
+    ],
+)
+def test_the_approval_is_shown_beside_the_write_pause(approval: ApprovalFacts, wanted: str | None) -> None:
+    details = Details(course=courses.course(NAMES[:3]), approval=approval)
+    found = page.html(PageFacts(Report(courses.NOW, (RUN,)), {RUN.id: details}))
+    assert ("approv" in found.lower()) == (wanted is not None)
+    assert wanted is None or wanted in found
+    assert "<now>" not in found

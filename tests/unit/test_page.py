@@ -16,7 +16,15 @@ import pytest
 
 from confiture.cli import serve
 from confiture.errors import UsageError
-from confiture.status.details import ComparedTable, Comparison, Details, Event, FoundDifference, PageFacts
+from confiture.status.details import (
+    ApprovalFacts,
+    ComparedTable,
+    Comparison,
+    Details,
+    Event,
+    FoundDifference,
+    PageFacts,
+)
 from confiture.status.facts import Report, RunReport, Severity
 from confiture.web import access, latest, page
 from confiture.web.access import Access
@@ -80,8 +88,16 @@ def details(name: str) -> Details:
     found = FoundDifference(name, name, ((name, name),), name, name, name)
     compared = (ComparedTable(name, 1, 1, 1, False, NOW, (name,)),)
     repeated = (Comparison(name, name, name),)
+    approval = ApprovalFacts(True, name, NOW, name, name)
     return Details(
-        (event,), 1, compared, differences=(found,), values_shown=True, comparisons=repeated, settings=(name,)
+        (event,),
+        1,
+        compared,
+        differences=(found,),
+        values_shown=True,
+        comparisons=repeated,
+        settings=(name,),
+        approval=approval,
     )
 
 

@@ -151,6 +151,22 @@ class RehearsalBlocker:
 
 
 @dataclass(frozen=True, slots=True)
+class ApprovalFacts:
+    """The approval of the cutover.
+
+    :ivar required: whether the run's cutover needs one.
+    :ivar role: that approved, by the server; None before the first approval, like ``at``.
+    :ivar void: why the approval is no longer valid; None while it is.
+    """
+
+    required: bool
+    role: str | None = None
+    at: datetime | None = None
+    note: str | None = None
+    void: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Details:
     """Further facts of one run.
 
@@ -173,6 +189,7 @@ class Details:
     values_shown: bool = False
     blocking: tuple[BlockingSession, ...] = ()
     rehearsal_blockers: tuple[RehearsalBlocker, ...] = ()
+    approval: ApprovalFacts = ApprovalFacts(required=False)
     course: Course | None = None
     problem: str | None = None
 

@@ -11,7 +11,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from confiture.config import excerpt
-from confiture.journal import viewed
+from confiture.journal import approvals, viewed
 from confiture.plan.model import plan_from_json
 from confiture.postgres.session import Transaction
 from confiture.status import comparisons, report
@@ -20,6 +20,7 @@ from confiture.status.details import (
     COMPARISONS_MOST,
     DIFFERENCES_MOST,
     EVENTS_MOST,
+    ApprovalFacts,
     BlockingSession,
     Check,
     ComparedTable,
@@ -96,10 +97,18 @@ def _details(tx: Transaction, run: UUID, show_values: bool, most: Most) -> Detai
             for row in blocking
         ),
         rehearsal_blockers=tuple(RehearsalBlocker(**row) for row in _rows(tx, "rehearsal_blockers", run=run)),
+        approval=_approval(tx, run),
         course=course(tx, run),
         values_shown=show_values,
     )
     return _verified(tx, run, found, most.differences)
+
+
+def _approval(tx: Transaction, run: UUID) -> ApprovalFacts:
+    required, found = approvals.is_required(tx, run), approvals.standing(tx, run)
+    if found is None:
+        return ApprovalFacts(required)
+    return ApprovalFacts(required, found.role, found.at, found.note, found.void)
 
 
 def _verified(tx: Transaction, run: UUID, found: Details, most: int) -> Details:
