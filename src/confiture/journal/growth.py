@@ -6,16 +6,16 @@ import uuid
 
 from psycopg.rows import dict_row
 
+from confiture.journal import viewed
 from confiture.journal.disk import Grown
 from confiture.postgres import free_disk
 from confiture.postgres.session import Transaction
-from confiture.sql import load
 
 
 def grown(tx: Transaction, run_id: uuid.UUID) -> Grown | None:
     """How far the run has come; None for a run without a recorded forecast."""
     with tx.pg.cursor(row_factory=dict_row) as cursor:
-        row = cursor.execute(load("forecast.sql")["grown"], {"run": run_id}).fetchone()
+        row = cursor.execute(viewed.statements(tx, "forecast.sql")["grown"], {"run": run_id}).fetchone()
     return None if row is None else Grown(**row)
 
 

@@ -10,8 +10,7 @@ from uuid import UUID
 
 from psycopg.rows import dict_row
 
-from confiture import __version__
-from confiture.config import redact
+from confiture import __version__, config
 from confiture.errors import CannotConnect, Refused
 from confiture.journal import approvals, viewed
 from confiture.journal.approvals import Approval
@@ -60,21 +59,22 @@ def sign_off(target: str, project: Path, *, given_project: Path | None = None, s
     :raises Refused: when it has no run.
     """
     found: list[_Read] = []
+    where = config.resolve(target, project).name
 
     def read(tx: Transaction, run: UUID) -> None:
         found.append(_read(tx, run, show_values))
 
     reported = report.report(target, project, given_project=given_project, beside=read)
     if not found:
-        raise _nothing(target, reported.unknown[0] if reported.unknown else "its journal has no run")
+        raise _nothing(where, reported.unknown[0] if reported.unknown else "its journal has no run")
     if found[0].details.problem is not None:
-        raise _nothing(target, found[0].details.problem)
+        raise _nothing(where, found[0].details.problem)
     return _sign_off(reported, reported.runs[0], found[0])
 
 
-def _nothing(target: str, why: str) -> CannotConnect | Refused:
+def _nothing(where: str, why: str) -> CannotConnect | Refused:
     kind = CannotConnect if "cannot connect" in why else Refused
-    return kind(f"there is no report about {target}", why=why, fix="see what status reports: confiture status")
+    return kind(f"there is no report about {where}", why=why, fix="see what status reports: confiture status")
 
 
 def _rows(tx: Transaction, block: str, run: UUID) -> list[Json]:
@@ -146,7 +146,7 @@ def _plan(plan: Plan, run: Json) -> PlanFacts:
     mapping = run["mapping"]
     return PlanFacts(
         run["plan_hash"],
-        None if mapping is None else redact(mapping),
+        None if mapping is None else config.redact(mapping),
         run["mapping_file"],
         plan.notes,
         plan.rollback_problems,
