@@ -140,7 +140,9 @@ def test_a_viewer_sees_the_run_and_no_value_of_a_row(people: People) -> None:
                 connection.execute(f"SELECT * FROM {table}".encode())
     # The commands of a viewer print the same as for the owner, but for the values.
     targets = (people.conninfo(people.viewer), live.where.target)
-    mine, theirs = (report.report(target, live.project).runs[0] for target in targets)
+    reports = [report.report(target, live.project) for target in targets]
+    assert [found.unknown for found in reports] == [(), ()]
+    mine, theirs = (found.runs[0] for found in reports)
     assert (mine.severity, mine.state) == (theirs.severity, theirs.state) == (Severity.CRITICAL, "migrating")
     assert mine.verification["differences"] == theirs.verification["differences"] == 2
     assert SECRET in str(theirs)
