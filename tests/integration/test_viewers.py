@@ -225,6 +225,9 @@ def test_a_cutover_waits_for_the_approval_of_another_role(people: People) -> Non
     live.migrate()
     live.verify()
     assert "it has none" in refusal(people)
+    printed = people.confiture(people.viewer, "status", check=0)
+    assert "Approval required by another role; none so far" in printed
+    assert "confiture approve --target" in printed.partition("Next")[2].splitlines()[1]
     # A rehearsal needs none.
     call_confiture(*live.arguments("cutover"), "--dry-run", cwd=live.project, env={}, check=0)
     # The role that runs the migration may not approve it, nor claim to be another role.
@@ -237,12 +240,16 @@ def test_a_cutover_waits_for_the_approval_of_another_role(people: People) -> Non
     live.target.sql("UPDATE confiture.run SET options = '{\"capture\": true}'")
     assert "it has none" in refusal(people)
     assert f"approved by role {people.operator}" in approved(people, "--note", "CHG-1234")
+    printed = people.confiture(people.viewer, "status", check=0)
+    assert f"Approval role {people.operator} at " in printed
+    assert " cutover --target" in printed.partition("Next")[2].splitlines()[1]
     # A difference that is found since makes it void, also one that is repaired.
     live.tamper(f"UPDATE item SET v = 'x' WHERE id = '{SECRET}7'")
     assert not live.verify().equal
     live.tamper(f"UPDATE item SET v = '{SECRET} value 7' WHERE id = '{SECRET}7'")
     assert live.verify().equal
     assert "a difference was found since" in refusal(people)
+    assert "Approval void: a difference was found since (" in people.confiture(people.viewer, "status", check=0)
     approved(people)
     # So does another plan.
     live.target.sql("UPDATE confiture.run SET plan_hash = repeat('0', 64)")

@@ -27,4 +27,5 @@ RUN = RunReport(
      "alternatives": [], "hint": None},
     {"host": "db", "port": 5432, "database": "app_new", "version": "17.1"},
     {"host": "old", "port": 5432, "database": "app", "version": "14"},
+    {"required": False, "role": None, "at": None, "void": None},
 )  # fmt: skip

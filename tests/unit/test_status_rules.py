@@ -170,6 +170,7 @@ def test_the_next_command_is_ready_to_paste(given: dict[str, Any], command: str 
     ("given", "commands"),
     [
         ({**VERIFIED, "runner": FINISHED}, ["cutover", "follow"]),
+        ({**VERIFIED, "runner": FINISHED, "unapproved": True}, ["approve", "follow", "cutover --dry-run"]),
         (
             {**VERIFIED, "runner": replace(FINISHED, command="follow", ended_why="CannotConnect: x")},
             ["follow", "cutover"],
@@ -206,8 +207,14 @@ def test_the_next_command_is_ready_to_paste(given: dict[str, Any], command: str 
 )
 def test_every_command_that_may_come_next_is_listed(given: dict[str, Any], commands: list[str]) -> None:
     step = assess(**given)[4]
-    found = [s["command"].split()[3] for s in (step, *step["alternatives"])]
+    found = [_step_of(s["command"]) for s in (step, *step["alternatives"])]
     assert found == commands
+
+
+def _step_of(command: str) -> str:
+    """The step of a command line, with the option that makes a cutover a rehearsal."""
+    step = command.removeprefix("confiture ").removeprefix("migrate schema-to-schema ").split()[0]
+    return f"{step} --dry-run" if command.endswith(" --dry-run") else step
 
 
 # Unfinished switchovers ------------------------------------------------------------------------------

@@ -68,6 +68,7 @@ def _run(run: RunReport, now: datetime, every: bool, height: int | None) -> str:
         *_limits(run),
         *_wrapped("Steps   ", _steps(run)),
         *_expected(run),
+        *_wrapped("Approval ", approval(run)),
         "",
     ]
     below = [*_builds(run), *_rest(run), *(f"Stale   REFRESH MATERIALIZED VIEW {view}" for view in run.stale_views)]
@@ -239,6 +240,17 @@ def _expected(run: RunReport) -> list[str]:
         f"copy {duration(forecast['copy_seconds'])} of {duration(forecast['seconds'])}{so_far}{ready}; disk"
         f" {byte_size(disk['used'])} of about {byte_size(disk['expected'])}{free}",
     )
+
+
+def approval(run: RunReport) -> str:
+    """The approval of the cutover; empty where none is required and none was given, and when the run is over."""
+    found = run.approval
+    if run.state not in (SETUP, MIGRATING, VERIFIED) or not (found["required"] or found["role"]):
+        return ""
+    if found["role"] is None:
+        return "required by another role; none so far"
+    given = f"role {found['role']} at {clock(found['at'])}"
+    return given if found["void"] is None else f"void: {found['void']} ({given})"
 
 
 def _limits(run: RunReport) -> list[str]:

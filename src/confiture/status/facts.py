@@ -252,6 +252,20 @@ class ReplicaReport(TypedDict):
     lag_seconds: float
 
 
+class ApprovalReport(TypedDict):
+    """The approval of the cutover by another role.
+
+    :ivar required: whether the cutover is refused without one.
+    :ivar role: that approved, as the server reports it; null before the first approval, like ``at``.
+    :ivar void: why the approval is no longer valid; null while it is.
+    """
+
+    required: bool
+    role: str | None
+    at: datetime | None
+    void: str | None
+
+
 class RollbackReport(TypedDict):
     """Whether a rollback is possible, and why."""
 
@@ -404,6 +418,7 @@ class RunReport:
     next: NextReport
     server: ServerReport
     source_server: SourceReport
+    approval: ApprovalReport
     replicas: tuple[ReplicaReport, ...] = ()
     rehearsal: PauseReport | None = None
     write_pause: PauseReport | None = None

@@ -33,6 +33,7 @@ from confiture.sql import load
 from confiture.states import CUTOVER, FINAL, UNKNOWN, ReadsPhase, Served, reads_served_by
 from confiture.status import forecast_reader
 from confiture.status.facts import (
+    ApprovalReport,
     BuildReport,
     ChangesReport,
     ErrorReport,
@@ -172,7 +173,8 @@ def _read(tx: Transaction, database: Database, named: Naming, asked: _Asked, *, 
         "database": tx.pg.info.dbname,
         "version": version,
     }
-    runs = tuple(_run(tx, r, now, server, named, asked.project) for r in shown)
+    required = database.require_approval
+    runs = tuple(_run(tx, r, now, server, named, asked.project, required) for r in shown)
     if newer is not None:
         return Report(now, tuple(_misread(run, newer) for run in runs), (newer,))
     if asked.beside is not None:
@@ -204,7 +206,9 @@ def _misread(run: RunReport, newer: str) -> RunReport:
 # One run -------------------------------------------------------------------------------------------
 
 
-def _run(tx: Transaction, row: Json, now: datetime, server: ServerReport, named: Naming, project: Path) -> RunReport:
+def _run(
+    tx: Transaction, row: Json, now: datetime, server: ServerReport, named: Naming, project: Path, required: bool
+) -> RunReport:
     run = row["id"]
     runner_row = next(iter(_rows(tx, "runner", run=run)), None)
     table_rows = _rows(tx, "tables", run=run)
@@ -223,7 +227,8 @@ def _run(tx: Transaction, row: Json, now: datetime, server: ServerReport, named:
     behind, limit = reads["staleness_seconds"], reads["max_staleness_seconds"]
     facts = replace(facts, reads=reads["phase"], staleness=behind, reads_limit=limit)
     expected = forecast_reader.read(tx, run, facts.state, now, alive=runner.alive)
-    facts = replace(facts, disk_full=expected.problem)
+    approval = _approval(tx, run, required)
+    facts = replace(facts, disk_full=expected.problem, unapproved=_lacks(approval))
     severity, reasons = judge(facts, runner, tables, verification)
     return RunReport(
         id=run.hex[:8],
@@ -258,10 +263,33 @@ def _run(tx: Transaction, row: Json, now: datetime, server: ServerReport, named:
         next=next_step(facts, runner, tables, verification, named),
         server=server,
         source_server=_source(row, project),
+        approval=approval,
         forecast=expected.forecast,
         disk=expected.disk,
         **_measured(tx, run),
     )
+
+
+def _approval(tx: Transaction, run: UUID, required: bool) -> ApprovalReport:
+    """The approval of a run's cutover.
+
+    :param required: whether the target's environment requires one, as the run itself may.
+    """
+    statements = viewed.statements(tx, "approval.sql")
+    with tx.pg.cursor(row_factory=dict_row) as cursor:
+        found = cursor.execute(statements["standing"], {"run": run}).fetchone() or {}
+    (recorded,) = only_row(tx.pg.execute(statements["required"], {"run": run}))
+    return {
+        "required": required or recorded,
+        "role": found.get("role"),
+        "at": found.get("at"),
+        "void": found.get("void"),
+    }
+
+
+def _lacks(approval: ApprovalReport) -> bool:
+    """Whether a cutover would be refused for the lack of a valid approval."""
+    return approval["required"] and (approval["role"] is None or approval["void"] is not None)
 
 
 def _reads(tx: Transaction, run: UUID, state: str, writes: Served) -> ReadsReport:

@@ -77,6 +77,7 @@ class Facts:
     :ivar throttled: for how many seconds a limit has slowed the copy down, and which limit.
     :ivar differing: target tables in which the last verification found rows that differ.
     :ivar disk_full: why the target's disk will be full before the end of the run; None if this is not expected.
+    :ivar unapproved: whether a cutover would be refused for the lack of a valid approval.
     :ivar no_rollback: why a rollback is not possible after the cutover; None when it is.
     :ivar reads: where reads are redirected before the cutover; None while they go where the writes go.
     :ivar staleness: seconds that the target is behind the source, at most; None before the first measurement.
@@ -98,6 +99,7 @@ class Facts:
     paused_seconds: float | None = None
     throttled: tuple[float, str | None] = (0.0, None)
     differing: tuple[str, ...] = ()
+    unapproved: bool = False
     no_rollback: str | None = None
     disk_full: str | None = None
     reads: ReadsPhase | None = None
@@ -418,6 +420,9 @@ def _natural(facts: Facts, tables: Sequence[TableReport], verification: Verifica
         if verification["stale"]:
             return [("compare every row again", "verify --again")]
         fresh: list[Step] = [("until then, apply changes", "follow")] if facts.captured else []
+        if facts.unapproved:
+            rehearse: Step = ("measure the write pause in advance", "cutover --dry-run")
+            return [("have another role approve the cutover", "approve"), *fresh, rehearse]
         return [("switch when ready", "cutover"), *fresh]
     ready = [("until then, keep the source up to date", "follow"), ("make the source serve again", "rollback")]
     back: list[Step] = [] if _no_rollback(facts) else [*ready]
