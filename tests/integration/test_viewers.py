@@ -166,8 +166,11 @@ def test_an_operator_steers_the_run_and_does_nothing_else(people: People) -> Non
     live.setup()
     people.grant()
     live.migrate()
-    for command in (("migrate", "schema-to-schema", "pause"), ("approve",)):
-        people.confiture(people.viewer, *command, check=4)
+    people.confiture(people.viewer, "approve", check=4)
+    for step in (("pause",), ("resume",), ("throttle", "--max-rate", "5")):
+        refused = people.confiture(people.viewer, "migrate", "schema-to-schema", *step, check=4)
+        assert "confiture grants --target" in refused
+        assert "--operator ROLE" in refused
     commands.requests.request(people.where(people.operator), "pause")
     commands.requests.request(people.where(people.operator), "resume")
     commands.requests.throttle(people.where(people.operator), Throttle(max_rate=5), off=False)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from psycopg import IsolationLevel
 
 from confiture.commands.databases import find_run, target_of
-from confiture.commands.driver_errors import translated
 from confiture.commands.endpoints import Endpoints
+from confiture.commands.requests import for_operators
 from confiture.errors import Refused
 from confiture.journal import approvals, runs, verifications
 from confiture.journal.approvals import Approval
@@ -26,7 +26,7 @@ def execute(where: Endpoints, note: str | None) -> tuple[Run, Approval]:
     target = target_of(where)
     run = find_run(target)
     with (
-        translated("approve"),
+        for_operators(where, "approve"),
         Session(target, "request", run.short) as session,
         session.transaction(isolation=IsolationLevel.REPEATABLE_READ) as tx,
     ):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
+
+import psycopg
 
 from confiture.commands.databases import find_run, target_of
 from confiture.commands.driver_errors import translated
@@ -26,6 +30,23 @@ def _active_run(target: Database) -> Run:
     return run
 
 
+@contextmanager
+def for_operators(where: Endpoints, doing: str) -> Iterator[None]:
+    """Translate the errors of a request, which needs the privileges of an operator of the run.
+
+    :raises Refused: when the role of the session lacks one.
+    """
+    with translated(doing):
+        try:
+            yield
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise Refused(
+                f"missing privilege while running {doing}",
+                why=str(error.diag.message_primary),
+                fix=f"the owner of the journal grants it with {where.naming.command('grants --operator ROLE')}",
+            ) from error
+
+
 def request(where: Endpoints, kind: str) -> Run:
     """Request that the running command pauses or resumes. It reads the request at its next checkpoint.
 
@@ -33,7 +54,7 @@ def request(where: Endpoints, kind: str) -> Run:
     """
     target = target_of(where)
     run = _active_run(target)
-    with translated(kind), Session(target, "request", run.short) as session, session.transaction() as tx:
+    with for_operators(where, kind), Session(target, "request", run.short) as session, session.transaction() as tx:
         leases.ask(tx, run.id, kind, runs.actor())
         runs.note(tx, run.id, run.epoch, kind, {})
     return run
@@ -54,7 +75,11 @@ def throttle(where: Endpoints, given: Throttle, off: bool) -> tuple[Run, Throttl
         )
     target = target_of(where)
     run = _active_run(target)
-    with translated("throttle"), Session(target, "request", run.short) as session, session.transaction() as tx:
+    with (
+        for_operators(where, "throttle"),
+        Session(target, "request", run.short) as session,
+        session.transaction() as tx,
+    ):
         return run, set_limits(tx, run, given, off=off)
 
 
