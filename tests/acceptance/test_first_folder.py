@@ -123,6 +123,15 @@ def test_schema_lists_the_names_and_prints_each(tmp_path: Path, confiture: Confi
         assert f"(../src/confiture/schemas/{name}.json)" in page
 
 
+def test_command_without_its_groups_is_found(tmp_path: Path, confiture: Confiture) -> None:
+    for words in (("cutover",), ("migrate", "verify", "--target", "x")):
+        done = confiture(*words, cwd=tmp_path)
+        assert done.returncode == 2
+        step = next(word for word in words if word != "migrate")
+        assert f"Did you mean: confiture migrate schema-to-schema {step}" in done.stderr
+    assert "Did you mean: " not in confiture("cutoverr", cwd=tmp_path).stderr
+
+
 def test_schema_suggests_a_name(tmp_path: Path, confiture: Confiture) -> None:
     done = confiture("schema", "staus", cwd=tmp_path)
     assert done.returncode == 2

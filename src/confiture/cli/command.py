@@ -130,3 +130,22 @@ class Group(TyperGroup):
             ctx.exit(0)
         with _plain_faults():
             return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find a command; for one that stands in a nested group, the error names the whole command line."""
+        try:
+            return super().resolve_command(ctx, args)
+        except UsageFault as error:
+            nested = next(self._nested(args[0], ctx.command_path), None)
+            if nested is not None:
+                fault = cast(Any, error)
+                fault.message = f"No such command '{args[0]}' here. Did you mean: {nested}"
+            raise
+
+    def _nested(self, name: str, path: str) -> Iterator[str]:
+        """The command lines of the commands of this name in the groups of this group."""
+        for part, group in self.commands.items():
+            if isinstance(group, Group):
+                if name in group.commands:
+                    yield f"{path} {part} {name}"
+                yield from group._nested(name, f"{path} {part}")
