@@ -91,7 +91,7 @@ class Watch:
         self._reported = time.monotonic()
         with suppress(psycopg.Error, CannotConnect), self._context.target.transaction(read_only=True) as tx:
             found = tx.pg.execute(load("status.sql")["building"], {"run": self._context.run_id}).fetchall()
-            for name, table, phase, percent in found:
+            for name, table, phase, _began, percent in found:
                 share = f", {percent:.0f} %" if percent is not None else ""
                 self._context.progress.say(f"rebuild: {name} on {table}: {phase}{share}")
 
