@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from psycopg import sql
+from psycopg import IsolationLevel, sql
 
 from confiture.config import Database
 from confiture.copy import chunks, key_statistics, throttle
@@ -48,7 +48,8 @@ def planned(live: LiveRun, table: int = 0, rows: int = 1000) -> Planned:
     with Session(Database("source", live.source.conninfo), "test") as session:
         while not last:
             cursor = found.bounds[-1] if found.bounds else None
-            with session.transaction() as tx:
+            # One snapshot: autovacuum may replace the statistics between two statements.
+            with session.transaction(isolation=IsolationLevel.REPEATABLE_READ) as tx:
                 before = only_row(tx.pg.execute(READ))[0]
                 given = key_statistics.bounds(tx, job, cursor, rows, chunks.PLAN_AHEAD)
                 read += only_row(tx.pg.execute(READ))[0] - before

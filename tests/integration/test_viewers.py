@@ -158,7 +158,7 @@ def test_a_viewer_sees_the_run_and_no_value_of_a_row(people: People) -> None:
     assert SECRET not in printed
     # The report names the command that grants what a role lacks.
     live.target.sql(f'REVOKE SELECT ON confiture.viewed_run FROM "{people.viewer}"')
-    assert "grants --viewer" in people.confiture(people.viewer, "status", check=3).replace("\n", " ").replace("  ", " ")
+    assert "grants --viewer" in " ".join(people.confiture(people.viewer, "status", check=3).split())
 
 
 def test_an_operator_steers_the_run_and_does_nothing_else(people: People) -> None:

@@ -28,6 +28,14 @@ class Dialect(PGDialect_psycopg):
     def do_rollback(self, dbapi_connection: Any) -> None:
         """Do nothing; the engine would otherwise end the transaction in which it has examined the connection."""
 
+    def is_disconnect(self, *arguments: Any) -> bool:
+        """Leave a lost connection to its session.
+
+        The engine would note the time of the loss, and close each later connection whose time is before it: all of
+        them, when the clock is set back.
+        """
+        return False
+
 
 registry.register("postgresql.session", __name__, Dialect.__name__)
 
