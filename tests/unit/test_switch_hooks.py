@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from confiture import secret_values
 from confiture.config import Database
 from confiture.runner.hooks import environment_of_hook, run_command
 from conftest import ROOT
@@ -26,6 +27,8 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         program.write_text(f'#!/bin/sh\necho "{name} $*" >> {log}\ntest "$4" != "${{FAILS-none}}" && echo "$*"\n')
         program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    # A secret of another test that is part of the folder's name would remove it from PATH.
+    monkeypatch.setattr(secret_values, "used", lambda: frozenset())
     return log
 
 
