@@ -16,7 +16,7 @@ from confiture.journal import approvals, viewed
 from confiture.journal.approvals import Approval
 from confiture.plan.model import Plan, TablePlan, plan_from_json
 from confiture.postgres.session import Transaction
-from confiture.status import comparisons, course_reader, details_reader, report
+from confiture.status import comparisons, details_reader, report
 from confiture.status.course import Course, TableBars, Work
 from confiture.status.details import ComparedTable, Details, Event
 from confiture.status.facts import Report, RunReport, VerificationReport
@@ -47,7 +47,12 @@ class _Read:
     approval: Approval | None
     repairs: tuple[Repair, ...]
     details: Details
-    course: Course
+
+    @property
+    def course(self) -> Course:
+        """The course of the run, which details without a problem have."""
+        assert self.details.course is not None
+        return self.details.course
 
 
 def sign_off(target: str, project: Path, *, given_project: Path | None = None, show_values: bool = False) -> SignOff:
@@ -94,7 +99,6 @@ def _read(tx: Transaction, run: UUID, show_values: bool) -> _Read:
         approvals.standing(tx, run),
         tuple(Repair(**repair) for repair in _rows(tx, "repairs", run)),
         details_reader.details(tx, run, show_values=show_values, most=most),
-        course_reader.course(tx, run),
     )
 
 
