@@ -10,7 +10,7 @@ from confiture.config import Database
 from confiture.postgres.session import Session
 from confiture.status.course import Course, Hindrance, Mark, Work
 from confiture.status.course_reader import course
-from forked import Forks
+from forked import Forks, until
 from servers import Databases, TestDatabase
 
 
@@ -35,6 +35,9 @@ def test_course_of_a_run_shows_its_work_and_what_delayed_it(databases: Databases
     move.run("migrate")
     move.run("pause")
     move.run("resume")
+    # A runner takes no sample within a second of another one's.
+    old = "SELECT max(at) < clock_timestamp() - interval '1 second' FROM confiture.sample"
+    until(lambda: move.target.rows(old) == [(True,)], "the last sample to be a second old")
     move.run("verify")
     move.target.sql(
         "UPDATE confiture.sample SET throttled = 'replica lag' WHERE at = (SELECT max(at) FROM confiture.sample)"
