@@ -20,7 +20,7 @@ from projects import OLD, Project, error
 from servers import Databases, TestDatabase
 
 PAGE = ROOT / "docs" / "privileges.md"
-PASSWORDS = {"source-password": "canary1-source", "target-password": "canary2-target"}
+PASSWORDS = {"source-password": "unspoken1-source", "target-password": "unspoken2-target"}
 
 
 def blocks(server_version: int) -> list[tuple[str, str]]:
@@ -139,19 +139,19 @@ def test_documented_privileges_suffice_and_no_password_is_shown(site: Site) -> N
             ("cutover", "--hook", "switch=env"),
         ):
             done = project.step(
-                *step, apart=True, env={"PGPASSWORD": "canary3", "ANY_URL": "postgresql://a:canary4@b/c"}
+                *step, apart=True, env={"PGPASSWORD": "unspoken3", "ANY_URL": "postgresql://a:unspoken4@b/c"}
             )
             said += [done.stdout, done.stderr]
     assert '"strategy": "fdw"' in said[0]
     assert project.new.rows("SELECT umoptions FROM pg_user_mappings") == []
     assert "CONFITURE_TARGET_URL=postgresql://" in said[-1]
     with project.source.connect() as connection:
-        ours = connection.execute("SELECT query FROM pg_stat_activity WHERE query ~ 'canary'").fetchall()
+        ours = connection.execute("SELECT query FROM pg_stat_activity WHERE query ~ 'unspoken'").fetchall()
     log = project.source.server.log.read_text(errors="replace")
     assert "CREATE SERVER" in log
     assert any("confiture" in text for text in shown)
     for place in (*said, *shown, journal(project.new), log, str(ours)):
-        assert "canary" not in place.replace("query ~ 'canary'", "")
+        assert "unspoken" not in place.replace("query ~ 'unspoken'", "")
     assert project.new.value("SELECT count(*) FROM tb_user") == 300
     project.step("cleanup", "--yes")
     site.clean()
@@ -160,7 +160,7 @@ def test_documented_privileges_suffice_and_no_password_is_shown(site: Site) -> N
 def test_the_sources_password_is_on_the_target_only_while_rows_are_copied(site: Site) -> None:
     project, there = site.project, "SELECT umoptions FROM pg_user_mappings"
     project.setup("--chunk-rows", "50", "--no-capture")
-    assert "canary1-source" in str(project.new.rows(there))
+    assert "unspoken1-source" in str(project.new.rows(there))
     project.step("migrate", check=-signal.SIGKILL, env={"CONFITURE_FAILPOINT": "copy.after_commit:3"})
     assert len(project.new.rows(there)) == 1
     project.step("migrate")
@@ -378,15 +378,15 @@ def test_superusers_password_is_in_no_log_of_every_statement(databases: Database
     databases.make(live.target.name)
     live.target.sql(f"ALTER DATABASE {live.target.name} SET log_statement = 'all'")
     role = f"{live.source.name}_super"
-    live.source.sql(f"CREATE ROLE {role} SUPERUSER LOGIN PASSWORD 'canary5'")
+    live.source.sql(f"CREATE ROLE {role} SUPERUSER LOGIN PASSWORD 'unspoken5'")
     try:
-        source = live.source.server.conninfo(live.source.name, user=role, password="canary5")
+        source = live.source.server.conninfo(live.source.name, user=role, password="unspoken5")
         live.where = Endpoints(live.target.conninfo, source, live.project)
         live.setup()
-        assert "canary5" in str(live.target.rows("SELECT umoptions FROM pg_user_mappings"))
+        assert "unspoken5" in str(live.target.rows("SELECT umoptions FROM pg_user_mappings"))
         log = live.target.server.log.read_text(errors="replace")
         assert "CREATE SERVER" in log
-        assert "canary5" not in log.replace("PASSWORD 'canary5'", "")
+        assert "unspoken5" not in log.replace("PASSWORD 'unspoken5'", "")
     finally:
         databases.drop_all()
         TestDatabase(databases.server, "postgres").sql(f"DROP ROLE {role}")
