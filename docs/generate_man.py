@@ -12,7 +12,7 @@ import typer.main
 from confiture import __version__
 from confiture.cli import app
 from confiture.cli.command import records
-from confiture.cli.help_texts import EXAMPLES, EXIT_CODES, PREFIXES
+from confiture.cli.help_texts import EXAMPLES, EXIT_CODES, PREFIXES, key
 
 PAGE = Path(__file__).parent.parent / "man/confiture.1"
 #: The commands whose exit codes are those of all, and those of monitoring.
@@ -78,10 +78,10 @@ def _command(path: tuple[str, ...], command: Any) -> Iterator[str]:
     yield _escaped(" ".join([f"confiture {' '.join(path)}", *arguments, "[OPTIONS]"]))
     yield from _paragraphs(command.help or "")
     yield from _options(command)
-    examples = EXAMPLES.get(path[-1], ())
+    examples = EXAMPLES.get(key(path), ())
     if examples:
         yield from (".PP", "Examples:", ".PP", ".nf", ".RS 4")
-        yield from (_escaped(PREFIXES.get(path[-1], "confiture ") + example) for example in examples)
+        yield from (_escaped(PREFIXES.get(key(path), "confiture ") + example) for example in examples)
         yield from (".RE", ".fi")
 
 

@@ -16,7 +16,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from confiture.cli import app, progress
-from confiture.cli.help_texts import EXAMPLES, EXIT_CODES
+from confiture.cli.help_texts import EXAMPLES, EXIT_CODES, key
 from confiture.render import status as render
 from confiture.status.facts import Report, SourceReport
 from confiture.types import Activity, abbreviated, byte_size, duration, in_plain_words
@@ -41,7 +41,7 @@ def run(*words: str, **given: Any) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_command_has_examples_and_exit_codes() -> None:
-    names = {path[-1] for path in LEAVES}
+    names = {key(path) for path in LEAVES}
     assert names - set(EXAMPLES) == names - set(EXIT_CODES) == set()
 
 

@@ -22,8 +22,9 @@ MODULES = 7
 
 def commands() -> dict[str, Later]:
     top: Any = typer.main.get_command(app)
-    below = top.commands["migrate"].commands["schema-to-schema"]
-    return {name: found for group in (top, below) for name, found in group.commands.items() if isinstance(found, Later)}
+    migrate = top.commands["migrate"]
+    groups = (top, migrate, migrate.commands["schema-to-schema"])
+    return {found.key: found for group in groups for found in group.commands.values() if isinstance(found, Later)}
 
 
 def test_help_validates_no_option() -> None:

@@ -14,8 +14,8 @@ import typer
 
 from confiture import __version__
 from confiture.cli import streams
-from confiture.cli.command import Group, Later
-from confiture.cli.help_texts import SUMMARIES, TOP
+from confiture.cli.command import Group, Later, LaterOfMigrate
+from confiture.cli.help_texts import MIGRATE, SUMMARIES, TOP
 from confiture.log import configure
 
 _VERBOSE = "--verbose"
@@ -30,7 +30,7 @@ app = typer.Typer(
 )
 _migrate = typer.Typer(help="Move data between databases.", cls=Group)
 _schema = typer.Typer(help="Move a database into a new database with a new schema.", cls=Group)
-app.add_typer(_migrate, name="migrate")
+app.add_typer(_migrate, name=MIGRATE)
 _migrate.add_typer(_schema, name="schema-to-schema")
 
 
@@ -39,7 +39,10 @@ def _later() -> None:
 
 
 for name, summary in SUMMARIES.items():
-    (app if name in TOP else _schema).command(name, cls=Later, help=summary)(_later)
+    if name.startswith(f"{MIGRATE} "):
+        _migrate.command(name.removeprefix(f"{MIGRATE} "), cls=LaterOfMigrate, help=summary)(_later)
+    else:
+        (app if name in TOP else _schema).command(name, cls=Later, help=summary)(_later)
 
 
 def _version(wanted: bool) -> None:

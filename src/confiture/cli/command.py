@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from importlib import import_module
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from confiture.cli.help_texts import EXAMPLES, EXIT_CODES, PREFIXES
+from confiture.cli.help_texts import EXAMPLES, EXIT_CODES, MIGRATE, PREFIXES
 
 #: The base class of usage errors. typer bundles click and exports no public name for it.
 UsageFault: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -77,7 +77,12 @@ def records(command: Any, context: Any, kind: str) -> Iterator[tuple[str, str]]:
 
 
 class Command(TyperCommand):
-    """A command whose help ends with examples and exit codes."""
+    """A command whose help ends with examples and exit codes.
+
+    :ivar key: of its texts in ``help_texts``; None where it is the name.
+    """
+
+    key: str | None = None
 
     def make_context(self, *arguments: Any, **more: Any) -> Any:
         """Parse the command line; word a usage error plainly."""
@@ -93,7 +98,7 @@ class Command(TyperCommand):
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Examples, as they are typed, and the exit codes."""
-        name = self.name or ""
+        name = self.key or self.name or ""
         with formatter.section("Examples"):
             for example in EXAMPLES.get(name, ()):
                 formatter.write(f"{'':{formatter.current_indent}}{PREFIXES.get(name, 'confiture ')}{example}\n")
@@ -102,22 +107,41 @@ class Command(TyperCommand):
 
 
 class Later(TyperCommand):
-    """A command in the help of its group, by its summary; its file is imported when it is called."""
+    """A command in the help of its group, by its summary; its file is imported when it is called.
+
+    :cvar before: the words before its name in its key of ``help_texts``, with a blank.
+    """
+
+    before: ClassVar[str] = ""
+
+    @property
+    def key(self) -> str:
+        """The key of its texts in ``help_texts``, and the name of its file and function, with ``_`` for a blank."""
+        return f"{self.before}{self.name}"
 
     @cached_property
     def called(self) -> TyperCommand:
-        """The command itself: the function of its file that bears its name, by the file's own class if it has one."""
-        file = import_module(f"confiture.cli.{self.name}")
+        """The command itself: the function of its file that bears its key, by the file's own class if it has one."""
+        function = self.key.replace(" ", "_")
+        file = import_module(f"confiture.cli.{function}")
         if not gc.isenabled():  # as ``main`` has left it
             gc.freeze()
             gc.enable()
         alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-        alone.command(self.name, cls=getattr(file, "Command", Command))(getattr(file, str(self.name)))
-        return cast(TyperCommand, typer.main.get_command(alone))
+        alone.command(self.name, cls=getattr(file, "Command", Command))(getattr(file, function))
+        found = cast(Any, typer.main.get_command(alone))
+        found.key = self.key
+        return cast(TyperCommand, found)
 
     def make_context(self, *arguments: Any, **more: Any) -> Any:
         """Parse the command line of the command itself, which the context then invokes."""
         return self.called.make_context(*arguments, **more)
+
+
+class LaterOfMigrate(Later):
+    """A command of the group ``migrate`` itself."""
+
+    before = f"{MIGRATE} "
 
 
 class Group(TyperGroup):

@@ -1,11 +1,17 @@
-"""The summary of each command, which its group prints, and the examples and exit codes that its help prints."""
+"""The summary of each command, which its group prints, and the examples and exit codes that its help prints.
+
+The key of a command is its name. That of a command of the group ``migrate`` itself is ``migrate NAME``, because other
+groups have commands of the same names; :func:`key` returns it.
+"""
 
 from __future__ import annotations
 
 _Codes = dict[int | str, str]
 
+#: The group of the incremental migrations, and of the group of a move.
+MIGRATE = "migrate"
 _SCHEMA = "confiture migrate schema-to-schema "
-#: The commands of the first level; all others are below ``migrate schema-to-schema``.
+#: The commands of the first level. Others without a group in their key are below ``migrate schema-to-schema``.
 TOP = ("approve", "build", "demo", "grants", "history", "init", "report", "schema", "serve", "status")
 
 #: The first sentence of the help of each command, in the order of the help.
@@ -85,7 +91,21 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "status --target prod_new --html status.html",
     ),
 }
-PREFIXES = {name: _SCHEMA for name in EXAMPLES if name not in TOP}
+
+
+def key(path: tuple[str, ...]) -> str:
+    """The key of the command that the words ``path`` name, without ``confiture``."""
+    return " ".join(path) if path[:-1] == (MIGRATE,) else path[-1]
+
+
+def _prefix(name: str) -> str:
+    if name in TOP:
+        return "confiture "
+    return f"confiture {MIGRATE} " if " " in name else _SCHEMA
+
+
+#: The words before each example of a command.
+PREFIXES = {name: _prefix(name) for name in EXAMPLES}
 
 _DONE: _Codes = {0: "done, or already done"}
 _READ: _Codes = {
