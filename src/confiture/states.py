@@ -10,6 +10,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal
 
+#: How a run changes its target: it moves a database into another schema, copies masked rows, or migrates in place.
+Medium = Literal["schema-to-schema", "sync", "migrations"]
+SCHEMA_TO_SCHEMA: Final = "schema-to-schema"
+SYNC: Final = "sync"
+MIGRATIONS: Final = "migrations"
+MEDIA: Final[tuple[Medium, ...]] = (SCHEMA_TO_SCHEMA, SYNC, MIGRATIONS)
+
 State = Literal["setup", "migrating", "verified", "cutover", "cleaned", "aborted"]
 SETUP: Final = "setup"
 MIGRATING: Final = "migrating"
@@ -111,22 +118,25 @@ def reads_served_by(writes: Served, state: str, phase: ReadsPhase | None) -> Ser
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """A legal transition, with the trigger that fires it and the reason for it."""
+    """A legal transition, with the trigger that fires it, the reason for it, and the media of the runs that have it."""
 
     trigger: str
     source: str
     target: str
     why: str
+    media: tuple[Medium, ...] = (SCHEMA_TO_SCHEMA,)
 
 
 EDGES = (
-    Edge("begin", SETUP, MIGRATING, "the plan is stored and rows may be read"),
-    Edge("verify", MIGRATING, VERIFIED, "every row was compared and is equal"),
-    Edge("reopen", VERIFIED, MIGRATING, "a difference, a repair or DDL on the source"),
+    Edge("begin", SETUP, MIGRATING, "the plan is stored and rows may be read", MEDIA),
+    Edge("verify", MIGRATING, VERIFIED, "every row was compared and is equal", (SCHEMA_TO_SCHEMA, SYNC)),
+    Edge("reopen", VERIFIED, MIGRATING, "a difference, a repair or DDL on the source", (SCHEMA_TO_SCHEMA, SYNC)),
     Edge("cutover", VERIFIED, CUTOVER, "the target serves writes"),
     Edge("rollback", CUTOVER, MIGRATING, "the source serves writes again"),
     Edge("clean", CUTOVER, CLEANED, "the objects that the run created are dropped"),
-    Edge("abort", SETUP, ABORTED, "the run is cancelled before a cutover"),
-    Edge("abort", MIGRATING, ABORTED, "the run is cancelled before a cutover"),
-    Edge("abort", VERIFIED, ABORTED, "the run is cancelled before a cutover"),
+    Edge("complete", VERIFIED, CLEANED, "a sync is over: it has no cutover", (SYNC,)),
+    Edge("complete", MIGRATING, CLEANED, "every migration that was asked for is applied", (MIGRATIONS,)),
+    Edge("abort", SETUP, ABORTED, "the run is cancelled before a cutover", MEDIA),
+    Edge("abort", MIGRATING, ABORTED, "the run is cancelled before a cutover", MEDIA),
+    Edge("abort", VERIFIED, ABORTED, "the run is cancelled before a cutover", (SCHEMA_TO_SCHEMA, SYNC)),
 )

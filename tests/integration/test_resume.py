@@ -24,14 +24,13 @@ from confiture.plan.model import Plan
 from confiture.postgres import embedded, session
 from confiture.postgres.embedded import Server
 from confiture.postgres.session import Session
+from confiture.runner import begin, lease
 from confiture.runner import context as runner_context
-from confiture.runner import lease
 from confiture.runner.context import Context
 from confiture.runner.progress import Silent
 from confiture.runner.run_facts import RunFacts
 from confiture.runner.stop import Stop
 from confiture.schema_to_schema import plan_store
-from confiture.schema_to_schema import setup as setting_up
 from confiture.types import in_plain_words
 from forked import Forks, Running, until
 from servers import Databases, TestDatabase
@@ -207,9 +206,9 @@ def test_process_frozen_while_it_takes_a_run_blocks_others_only_briefly(
 def test_a_setup_names_the_session_of_another_setup_that_is_frozen(
     move: SmallMove, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(setting_up, "EXCLUSIVE_SECONDS", 0.3)
+    monkeypatch.setattr(begin, "EXCLUSIVE_SECONDS", 0.3)
     with move.target.connect() as frozen:
-        frozen.execute("SELECT pg_advisory_lock(%s)", (setting_up._INSTALL_LOCK,))
+        frozen.execute("SELECT pg_advisory_lock(%s)", (begin._INSTALL_LOCK,))
         err = move.run("setup", code=6).err
         assert f"its server process is {frozen.info.backend_pid}" in err
 

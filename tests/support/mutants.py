@@ -254,6 +254,13 @@ MUTANTS = (
         _in("integration", "workers", "killed_runner"),
     ),
     Mutant(
+        "a live run of another medium is refused",
+        "runner/begin.py",
+        "    if run.medium == medium:",
+        "    if True:",
+        _in("integration", "media", "excludes"),
+    ),
+    Mutant(
         "the chunk of a dead worker is copied again",
         "schema_to_schema/copy_tables.py",
         "            self._reload(table)\n        return done",

@@ -9,10 +9,26 @@ from transitions import MachineError
 
 from confiture.errors import Refused
 from confiture.runner import transitions
-from confiture.states import ABORTED, CLEANED, CUTOVER, EDGES, FINAL, MIGRATING, SETUP, STATES, VERIFIED
+from confiture.states import (
+    ABORTED,
+    CLEANED,
+    CUTOVER,
+    EDGES,
+    FINAL,
+    MEDIA,
+    MIGRATING,
+    MIGRATIONS,
+    SCHEMA_TO_SCHEMA,
+    SETUP,
+    STATES,
+    SYNC,
+    VERIFIED,
+    Medium,
+)
 
 TRIGGERS = sorted({edge.trigger for edge in EDGES})
-LEGAL = {(edge.source, edge.trigger): edge.target for edge in EDGES}
+LEGAL = {(medium, edge.source, edge.trigger): edge.target for edge in EDGES for medium in edge.media}
+EVERY = set(itertools.product(MEDIA, STATES, TRIGGERS))
 
 
 def test_every_edge_joins_known_states_and_has_a_reason() -> None:
@@ -22,7 +38,7 @@ def test_every_edge_joins_known_states_and_has_a_reason() -> None:
 
 
 def test_a_trigger_leads_from_a_state_to_at_most_one_other() -> None:
-    assert len(LEGAL) == len(EDGES)
+    assert len(LEGAL) == sum(len(edge.media) for edge in EDGES)
 
 
 def test_every_state_is_reachable_from_setup() -> None:
@@ -36,15 +52,15 @@ def test_only_final_states_have_no_outgoing_edge() -> None:
     assert {state for state in STATES if not any(edge.source == state for edge in EDGES)} == set(FINAL)
 
 
-@pytest.mark.parametrize(("state", "trigger"), sorted(LEGAL))
-def test_the_machine_accepts_every_edge(state: str, trigger: str) -> None:
-    assert transitions.next_state(state, trigger) == LEGAL[state, trigger]
+@pytest.mark.parametrize(("medium", "state", "trigger"), sorted(LEGAL))
+def test_the_machine_accepts_every_edge(medium: Medium, state: str, trigger: str) -> None:
+    assert transitions.next_state(state, trigger, medium) == LEGAL[medium, state, trigger]
 
 
-@pytest.mark.parametrize(("state", "trigger"), sorted(set(itertools.product(STATES, TRIGGERS)) - set(LEGAL)))
-def test_the_machine_refuses_everything_else(state: str, trigger: str) -> None:
+@pytest.mark.parametrize(("medium", "state", "trigger"), sorted(EVERY - set(LEGAL)))
+def test_the_machine_refuses_everything_else(medium: Medium, state: str, trigger: str) -> None:
     with pytest.raises(Refused, match=f"a run in state {state} does not accept `{trigger}`"):
-        transitions.next_state(state, trigger)
+        transitions.next_state(state, trigger, medium)
 
 
 def test_a_refused_trigger_lists_the_ones_that_the_state_accepts() -> None:
@@ -65,8 +81,16 @@ def test_the_machine_cannot_bypass_its_edges() -> None:
 
 
 def test_a_run_is_aborted_before_and_cleaned_after_the_cutover_only() -> None:
-    aborted_from = {edge.source for edge in EDGES if edge.target == ABORTED}
-    cleaned_from = {edge.source for edge in EDGES if edge.target == CLEANED}
+    moves = [edge for edge in EDGES if SCHEMA_TO_SCHEMA in edge.media]
+    aborted_from = {edge.source for edge in moves if edge.target == ABORTED}
+    cleaned_from = {edge.source for edge in moves if edge.target == CLEANED}
     assert aborted_from == {SETUP, MIGRATING, VERIFIED}
     assert cleaned_from == {CUTOVER}
-    assert {edge.source for edge in EDGES if edge.target == CUTOVER} == {VERIFIED}
+    assert {edge.source for edge in moves if edge.target == CUTOVER} == {VERIFIED}
+
+
+@pytest.mark.parametrize(("medium", "last"), [(SYNC, VERIFIED), (MIGRATIONS, MIGRATING)])
+def test_a_run_that_leaves_its_source_alone_ends_without_a_cutover(medium: Medium, last: str) -> None:
+    edges = [edge for edge in EDGES if medium in edge.media]
+    assert {edge.source for edge in edges if edge.target == CLEANED} == {last}
+    assert not any(edge.target == CUTOVER for edge in edges)

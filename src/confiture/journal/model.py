@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, TypedDict, TypeVar
 
 from pydantic import BeforeValidator, PlainSerializer, TypeAdapter
 
-from confiture.states import CutoverPhase, ReadsPhase, State
+from confiture.states import SCHEMA_TO_SCHEMA, CutoverPhase, Medium, ReadsPhase, State
 from confiture.types import Backend, Json, KeyOperator, KeyRange, KeyValue, ShortId, TableRef, ValidBelow
 
 #: Seconds without a heartbeat until the lease lapses, by the target's clock.
@@ -26,12 +26,14 @@ LEASE_SECONDS = 30
 class Run:
     """A run as the journal has it at one moment.
 
+    :ivar medium: how it changes its target. A run of migrations changes one database: its source is its target.
     :ivar reads_phase: where reads are redirected before the cutover; None while they stay on the source.
     :ivar reads_since: when that phase began.
     :ivar reads_limit: seconds that the target may be behind for its readers.
     """
 
     id: uuid.UUID
+    medium: Medium
     state: State
     state_since: datetime
     started_at: datetime
@@ -59,6 +61,11 @@ class Run:
     def short(self) -> str:
         """The run's short name, also for its schema: the first eight hex digits of its id."""
         return self.id.hex[:8]
+
+    @property
+    def changes_source(self) -> bool:
+        """Whether it has objects and an epoch on the source; other runs only read there."""
+        return self.medium == SCHEMA_TO_SCHEMA
 
     @property
     def schema(self) -> str:

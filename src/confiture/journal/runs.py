@@ -21,7 +21,7 @@ from confiture.journal import viewed
 from confiture.journal.model import BlockedDetail, Event, Run
 from confiture.journal.tables import event, run
 from confiture.postgres.session import Transaction
-from confiture.states import FINAL, SETUP, CutoverPhase, ReadsPhase
+from confiture.states import FINAL, SCHEMA_TO_SCHEMA, SETUP, CutoverPhase, Medium, ReadsPhase
 from confiture.types import Json
 
 
@@ -53,6 +53,7 @@ def create(
     source: tuple[str, str, Json],
     target: tuple[str, Json],
     options: Json,
+    medium: Medium = SCHEMA_TO_SCHEMA,
 ) -> Run:
     """A new run in state ``setup``, epoch 1.
 
@@ -63,6 +64,7 @@ def create(
     tx.sa.execute(
         sa.insert(run).values(
             id=run_id,
+            medium=medium,
             state=SETUP,
             epoch=1,
             source_name=source[0],
@@ -74,7 +76,8 @@ def create(
             tool_version=__version__,
         )
     )
-    note(tx, run_id, 1, "created", {"source": source[0], "target": target[0]}, to_state=SETUP)
+    detail = {"source": source[0], "target": target[0], "medium": medium}
+    note(tx, run_id, 1, "created", detail, to_state=SETUP)
     return get(tx, run_id)
 
 
@@ -99,14 +102,15 @@ def get(tx: Transaction, run_id: uuid.UUID) -> Run:
 
 
 def live(tx: Transaction) -> Run | None:
-    """The run of this target that has not ended; None when there is none."""
+    """The run of this target that has not ended, of any medium; None when there is none."""
     return _run(tx.sa.execute(sa.select(run).where(run.c.state.not_in(FINAL))).one_or_none())
 
 
-def latest(tx: Transaction) -> Run | None:
-    """The live run, else the one that ended last; None when the target has had none."""
+def latest(tx: Transaction, medium: Medium = SCHEMA_TO_SCHEMA) -> Run | None:
+    """The live run of a medium, else the one that ended last; None when the target has had none."""
     table = viewed.readable(tx, run)
-    query = sa.select(table).order_by(table.c.state.in_(FINAL), table.c.state_since.desc()).limit(1)
+    newest = table.c.state.in_(FINAL), table.c.state_since.desc()
+    query = sa.select(table).where(table.c.medium == medium).order_by(*newest).limit(1)
     return _run(tx.sa.execute(query).one_or_none())
 
 

@@ -20,6 +20,7 @@ def _at(name: str) -> Column[object]:
 run = _table(
     "run",
     Column("id", UUID(as_uuid=True), primary_key=True),
+    Column("medium", Text),
     Column("state", Text),
     _at("state_since"),
     _at("started_at"),

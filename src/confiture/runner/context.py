@@ -260,11 +260,11 @@ def end_backends(session: Session, backends: tuple[Backend, ...]) -> None:
     """End server processes and wait until they have ended: their open transactions are rolled back then."""
     if not backends:
         return
-    with session.transaction() as tx:
+    with session.transaction(read_only=True) as tx:  # the server may be a standby
         terminate(tx.pg, backends)
     deadline = time.monotonic() + LEASE_SECONDS
     while time.monotonic() < deadline:
-        with session.transaction() as tx:
+        with session.transaction(read_only=True) as tx:
             if not alive(tx.pg, backends):
                 return
         time.sleep(0.05)

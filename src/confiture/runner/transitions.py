@@ -16,7 +16,7 @@ from confiture.errors import ConfitureError, Held, Refused
 from confiture.journal import runs
 from confiture.journal.model import Run
 from confiture.postgres.session import Transaction
-from confiture.states import EDGES, STATES
+from confiture.states import EDGES, SCHEMA_TO_SCHEMA, STATES, Edge, Medium
 
 
 class _Model:
@@ -28,10 +28,14 @@ class _Model:
         raise AssertionError(name)
 
 
-def machine_at(state: str) -> _Model:
-    """A model in ``state`` whose triggers are the edges of ``states.py``."""
+def _edges(medium: Medium) -> list[Edge]:
+    return [edge for edge in EDGES if medium in edge.media]
+
+
+def machine_at(state: str, medium: Medium = SCHEMA_TO_SCHEMA) -> _Model:
+    """A model in ``state`` whose triggers are the edges of ``states.py`` that runs of the medium have."""
     model = _Model()
-    transitions = [{"trigger": e.trigger, "source": e.source, "dest": e.target} for e in EDGES]
+    transitions = [{"trigger": e.trigger, "source": e.source, "dest": e.target} for e in _edges(medium)]
     Machine(
         model=model,
         states=list(STATES),
@@ -46,16 +50,16 @@ def machine_at(state: str) -> _Model:
 
 
 @cache
-def next_state(state: str, trigger: str) -> str:
+def next_state(state: str, trigger: str, medium: Medium = SCHEMA_TO_SCHEMA) -> str:
     """The state that ``trigger`` leads to from ``state``.
 
     :raises Refused: when there is no such edge.
     """
-    model = machine_at(state)
+    model = machine_at(state, medium)
     try:
         moved = model.trigger(trigger)
-    except MachineError:
-        legal = ", ".join(e.trigger for e in EDGES if e.source == state) or "nothing: the run has ended"
+    except (MachineError, AttributeError):  # of a trigger that only runs of other media have
+        legal = ", ".join(e.trigger for e in _edges(medium) if e.source == state) or "nothing: the run has ended"
         raise Refused(
             f"a run in state {state} does not accept `{trigger}`",
             why=f"from {state} it accepts: {legal}",
@@ -72,7 +76,7 @@ def fire(tx: Transaction, run: Run, trigger: str, detail: Mapping[str, object] |
     :raises Refused: when the state has no such edge.
     :raises Held: when another process has changed the run's state.
     """
-    to_state = next_state(run.state, trigger)
+    to_state = next_state(run.state, trigger, run.medium)
     if not runs.move(tx, run, trigger, to_state, detail or {}):
         raise Held(
             f"run {run.short} is no longer in state {run.state}",

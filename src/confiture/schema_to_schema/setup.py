@@ -6,7 +6,6 @@ cannot record is creating the database itself.
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +19,7 @@ from confiture import build, catalog
 from confiture.catalog_model import Identity
 from confiture.config import Database
 from confiture.copy import foreign_server
-from confiture.errors import CannotConnect, Held, Refused
+from confiture.errors import CannotConnect, Refused
 from confiture.failpoints import failpoint
 from confiture.journal import approvals, built_objects, deferred_objects, runs, schema, source
 from confiture.journal.model import Deferred, Run
@@ -28,12 +27,14 @@ from confiture.naming import Naming
 from confiture.plan import privileges
 from confiture.plan.forecast import Forecast
 from confiture.postgres.session import Session, Transaction, claiming
+from confiture.runner.begin import exclusively, refuse_other_medium
 from confiture.runner.context import Context
 from confiture.runner.resumable_steps import Step, run_steps
 from confiture.schema_to_schema import forecast
 from confiture.schema_to_schema.deferred_objects import describe, take_off
 from confiture.schema_to_schema.preconditions import connections, databases, empty_target
 from confiture.sql import load
+from confiture.states import SCHEMA_TO_SCHEMA
 from confiture.types import counted, quoted
 
 
@@ -125,7 +126,7 @@ def target_database(wanted: SetupRequest, source: Identity, *, exists: bool) -> 
     created = not exists and _create_database(wanted, source)
     failpoint("setup.database_made")
     try:
-        with _exclusively(wanted.target) as session:
+        with exclusively(wanted.target) as session:
             target = identity_in(session)
             databases.check(source, target, accept_fsync_off=wanted.accept_fsync_off)
             databases.refuse_read_only(session)
@@ -135,37 +136,6 @@ def target_database(wanted: SetupRequest, source: Identity, *, exists: bool) -> 
         if created:
             _drop_database(wanted.target)
         raise
-
-
-@contextmanager
-def _exclusively(target: Database) -> Iterator[Session]:
-    """Run one setup of the target at a time. A second one waits, and then finds what the first created.
-
-    Yields the session that excludes the others.
-
-    :raises Held: when the other setup takes longer than EXCLUSIVE_SECONDS; it may be frozen.
-    """
-    with Session(target, "setup") as session:
-        deadline = time.monotonic() + EXCLUSIVE_SECONDS
-        while session.pg.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", (_INSTALL_LOCK,)).fetchone() != (True,):
-            if time.monotonic() > deadline:
-                raise _other_setup(session, target)
-            time.sleep(0.1)
-        yield session
-
-
-def _other_setup(session: Session, target: Database) -> Held:
-    row = session.pg.execute(
-        "SELECT pid FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted AND objid = %s AND database ="
-        " (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())",
-        (_INSTALL_LOCK,),
-    ).fetchone()
-    pid = row[0] if row is not None else "no longer running"
-    return Held(
-        f"another setup of {target.name} is running",
-        why=f"it has been running for {EXCLUSIVE_SECONDS} s or more; its server process is {pid}",
-        fix="wait for it; if it is frozen, run SELECT pg_terminate_backend(...) on the target's server",
-    )
 
 
 def _create_database(wanted: SetupRequest, source: Identity) -> bool:
@@ -247,6 +217,8 @@ def _known_run(tx: Transaction, source: Identity) -> Run | None:
     schema.refuse_newer(have)
     schema.refuse_older(have)
     run = runs.live(tx) if have else None
+    if run is not None:
+        refuse_other_medium(run, SCHEMA_TO_SCHEMA)
     if run is None:
         empty_target.check(tx)
     else:
@@ -301,12 +273,6 @@ def _ddl_files(target: Database) -> tuple[build.DdlFile, ...]:
 SOURCE_SCHEMA = "schema of the run on the source"
 #: The last step of setup.
 LAST_STEP = "foreign server"
-
-#: Seconds to wait for another setup; one that is not frozen takes less.
-EXCLUSIVE_SECONDS = 45
-
-#: Key of the advisory lock: a number that no other program is likely to use in this database.
-_INSTALL_LOCK = 0x636F6E66
 
 #: The clause of CREATE DATABASE for a locale of a provider other than libc.
 #: Locale providers other than libc, with the first major version that has them for a database.

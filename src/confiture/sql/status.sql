@@ -4,8 +4,8 @@ SELECT clock_timestamp(), current_setting('server_version'),
        to_regclass('confiture.run') IS NOT NULL, to_regclass('confiture.migration') IS NOT NULL
 
 -- name: runs
--- Every run of this target: the one that is not over first, then the newest. The columns that an older journal lacks are read through
--- jsonb.
+-- Every run that moves a database into this target: the one that is not over first, then the newest. The columns that an older journal
+-- lacks are read through jsonb.
 SELECT r.id, r.state, r.state_since, r.started_at, r.source_name, r.source_conninfo, r.source_identity,
        r.target_name, r.blocked_reason,
        to_jsonb(r) ->> 'blocked_command' AS blocked_command, r.cutover_phase, r.plan IS NOT NULL AS planned,
@@ -31,7 +31,7 @@ SELECT r.id, r.state, r.state_since, r.started_at, r.source_name, r.source_conni
            WHEN r.state NOT IN ('cleaned', 'aborted') AND to_jsonb(r) ->> 'reads_phase' IS NOT NULL THEN ARRAY(
            SELECT format('%I.%I', v ->> 'schema', v ->> 'name')
            FROM jsonb_array_elements(r.plan -> 'materialized_views') WITH ORDINALITY w(v, n) ORDER BY n) END AS stale_views
-FROM confiture.run r ORDER BY r.state IN ('cleaned', 'aborted'), r.state_since DESC
+FROM confiture.run r WHERE coalesce(to_jsonb(r) ->> 'medium', 'schema-to-schema') = 'schema-to-schema' ORDER BY r.state IN ('cleaned', 'aborted'), r.state_since DESC
 
 -- name: reads
 -- Where reads are redirected, how far the target is behind the source, at most, and the tables that no pass keeps up to date. Read
