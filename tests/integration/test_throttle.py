@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -26,7 +25,6 @@ from confiture.copy.run_table import RunTable
 from confiture.copy.throttle import Throttle
 from confiture.copy.throttler import Throttler
 from confiture.plan import planner
-from confiture.postgres import embedded
 from confiture.postgres.embedded import Server
 from confiture.postgres.session import Session
 from confiture.render import status as render
@@ -37,7 +35,7 @@ from confiture.status import report
 from confiture.status.facts import RunReport, Severity
 from forked import Forks, Running, until
 from live import LiveRun, Quiet
-from servers import Databases, TestDatabase
+from servers import Databases, TestDatabase, standby_of
 from small_move import SmallMove
 
 THROTTLED = "throttled: rate limit 1 rows/s"
@@ -262,21 +260,8 @@ def test_a_slow_plan_ahead_reads_fewer_keys_at_once(move: SmallMove, monkeypatch
 @pytest.fixture(scope="module")
 def standby(server: Server) -> Iterator[TestDatabase]:
     """A standby that streams from the server of the tests."""
-    if not (server.bindir / "pg_basebackup").exists():
-        pytest.skip("the embedded PostgreSQL has no pg_basebackup, which creates the standby")
-    # Recovery refuses the tablespaces without a location that other tests may have left on the server.
-    settings = {"wal_receiver_status_interval": "1s", "allow_in_place_tablespaces": "on"}
-    made = Server(embedded.scratch(), settings=settings)
-    if made._user is not None:
-        embedded._permit_access(made.root)
-        shutil.chown(made.root, made._user)
-    try:
-        primary = f"host=127.0.0.1 port={server.port} user=postgres application_name=far"
-        made.run("pg_basebackup", "-d", primary, "-D", str(made.data), "-R", "-c", "fast", "--no-sync")
-        made.start()
+    with standby_of(server, {"wal_receiver_status_interval": "1s"}) as made:
         yield TestDatabase(made, "postgres")
-    finally:
-        made.remove()
 
 
 @contextmanager

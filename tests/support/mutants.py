@@ -1998,6 +1998,27 @@ MUTANTS = (
         "",
         _in("integration", "forecast", "disk_will_be_full"),
     ),
+    Mutant(
+        "columns read inline are those that were planned",
+        "copy/inline.py",
+        "        if now.get(name) != was:",
+        "        if name not in now:",
+        _in("integration", "inline_reading", "changed_since_its_plan"),
+    ),
+    Mutant(
+        "a rewritten table is known by its files",
+        "copy/inline.py",
+        "if how.snapshot is not None and files(tx, table) != how.files:",
+        "if how.snapshot is not None and len(files(tx, table)) != len(how.files):",
+        _in("integration", "inline_reading", "rewritten_since"),
+    ),
+    Mutant(
+        "a source that is read inline may not be written to",
+        "copy/inline.py",
+        "locked, read_only=True, snapshot=how.snapshot",
+        "locked, read_only=False, snapshot=how.snapshot",
+        _in("integration", "inline_reading", "may_not_write"),
+    ),
 )
 
 

@@ -9,14 +9,17 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 from psycopg import sql
 
+from confiture.postgres import embedded
 from confiture.postgres.embedded import Server
 
 _COUNTER = itertools.count(1)
@@ -24,6 +27,8 @@ _COUNTER = itertools.count(1)
 _USED: set[tuple[Path, str]] = set()
 #: How often sessions that are ending are looked for; those of a failed test stay.
 PATIENT_LOOKS = 20
+#: For a standby to replay what its primary has written; a loaded machine is slow.
+STANDBY_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,36 @@ def _await_end_of_sessions(admin: psycopg.Connection[Any], names: list[str]) -> 
         if not admin.execute("SELECT 1 FROM pg_stat_activity WHERE datname = ANY (%s)", (names,)).fetchall():
             return
         time.sleep(0.002)
+
+
+@contextmanager
+def standby_of(server: Server, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """A standby that streams from a server, for the block; skips the test where it cannot be created."""
+    if not (server.bindir / "pg_basebackup").exists():
+        pytest.skip("the embedded PostgreSQL has no pg_basebackup, which creates the standby")
+    # Recovery refuses the tablespaces without a location that other tests may have left on the server.
+    made = Server(embedded.scratch(), settings={"allow_in_place_tablespaces": "on", **(settings or {})})
+    if made._user is not None:
+        embedded._permit_access(made.root)
+        shutil.chown(made.root, made._user)
+    try:
+        primary = f"host=127.0.0.1 port={server.port} user=postgres application_name=far"
+        made.run("pg_basebackup", "-d", primary, "-D", str(made.data), "-R", "-c", "fast", "--no-sync")
+        made.start()
+        yield made
+    finally:
+        made.remove()
+
+
+def caught_up(standby: Server, primary: Server) -> None:
+    """Wait until a standby has replayed what its primary has written."""
+    ahead = "SELECT pg_current_wal_flush_lsn() - '0/0'::pg_lsn"
+    replayed = "SELECT pg_last_wal_replay_lsn() - '0/0'::pg_lsn"
+    written = TestDatabase(primary, "postgres").value(ahead)
+    deadline = time.monotonic() + STANDBY_SECONDS
+    while TestDatabase(standby, "postgres").value(replayed) < written:
+        assert time.monotonic() < deadline, "the standby does not catch up"
+        time.sleep(0.02)
 
 
 def back_up(server: Server) -> Path:

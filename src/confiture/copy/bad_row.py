@@ -5,6 +5,7 @@ Every attempt runs in transactions that are rolled back.
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -13,15 +14,17 @@ from psycopg import sql
 
 from confiture.copy import bad_text, large_row
 from confiture.copy.chunks import MOVERS, middle_key
-from confiture.copy.run_table import RunTable
+from confiture.copy.run_table import RunTable, trying
 from confiture.plan.keyset import predicate
 from confiture.plan.projection import raw
 from confiture.postgres.retry import repeated
 from confiture.postgres.session import Transaction
-from confiture.postgres.yielding import yielding
 from confiture.runner.context import Context
 from confiture.sql import load
 from confiture.types import KeyRange, KeyValue, quoted
+
+#: A value in the server's message about data.
+_QUOTED = re.compile('".*"', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +47,24 @@ def find(context: Context, job: RunTable, span: KeyRange, error: psycopg.Error) 
         condition = predicate(job.table.view_key, span) if job.table.key else None
         text = bad_text.look(context.source, context.target, job, condition=condition)
         if text is not None:
-            return BadRow(text.key or None, f"column {quoted(text.column)}", _message(error), text.fix)
+            return BadRow(text.key or None, f"column {quoted(text.column)}", _message(error, job), text.fix)
     if large_row.is_too_large(error):
         condition = predicate(job.table.view_key, span) if job.table.key else None
         large = large_row.look(context.source, job, condition=condition)
         if large is not None:
-            return BadRow(large.key or None, large.place, _message(error), large_row.FIX)
+            return BadRow(large.key or None, large.place, _message(error, job), large_row.FIX)
     narrow = _bisect(context, job, span) if job.table.key else None
     if narrow is None:
-        return BadRow(None, _place(context, job, error, None), _message(error))
+        return BadRow(None, _place(context, job, error, None), _message(error, job))
     key, only, last = narrow
     names = [k.source for k in job.table.key]
-    return BadRow(dict(zip(names, key, strict=True)), _place(context, job, last, only), _message(last))
+    return BadRow(dict(zip(names, key, strict=True)), _place(context, job, last, only), _message(last, job))
 
 
-def _message(error: psycopg.Error) -> str:
+def _message(error: psycopg.Error, job: RunTable) -> str:
     message = (error.diag.message_primary or str(error)).strip()
+    if job.inline is not None and job.inline.masked and (error.sqlstate or "").startswith("22"):
+        return _QUOTED.sub('"***"', message)  # the source computes the masked value from the one that it hides
     # The details of a unique or exclusion violation name the conflicting values; other details show the whole row.
     detail = error.diag.message_detail if error.sqlstate in ("23505", "23P01") else None
     return f"{message}: {detail}" if detail else message
@@ -90,7 +95,7 @@ def _fails(context: Context, job: RunTable, span: KeyRange) -> psycopg.Error | N
 
 def _tried(context: Context, job: RunTable, span: KeyRange) -> psycopg.Error | None:
     try:
-        with yielding(context.source), context.source.rehearsal() as source, context.target.rehearsal() as target:
+        with trying(context.source, job) as source, context.target.rehearsal() as target:
             MOVERS[job.table.strategy].move(source, target, job, span)
     except psycopg.Error as error:
         if error.sqlstate is None or error.sqlstate[:2] not in ("22", "23"):
@@ -104,7 +109,7 @@ def _bisect(context: Context, job: RunTable, span: KeyRange) -> tuple[KeyValue, 
     while failed is not None:
         middle = repeated(partial(_middle, context, job, span))
         if middle is None:
-            with context.source.rehearsal() as tx:
+            with trying(context.source, job) as tx:
                 key = _only_key(tx, job, span)
             return None if key is None else (key, span, failed)
         left = KeyRange(span.lower, middle)
@@ -118,7 +123,7 @@ def _bisect(context: Context, job: RunTable, span: KeyRange) -> tuple[KeyValue, 
 
 
 def _middle(context: Context, job: RunTable, span: KeyRange) -> KeyValue | None:
-    with yielding(context.source), context.source.rehearsal() as tx:
+    with trying(context.source, job) as tx:
         return middle_key(tx, job, span)
 
 
@@ -137,7 +142,7 @@ def _column(context: Context, job: RunTable, span: KeyRange) -> tuple[str, ...]:
     for p in job.table.columns:
         query = sql.SQL("SELECT ({})::text FROM {} WHERE {}").format(sql.Identifier(p.target), job.view, within)
         try:
-            with context.source.rehearsal() as tx:
+            with trying(context.source, job) as tx:
                 row = tx.pg.execute(query).fetchone()
             if row is None or row[0] is None:
                 continue

@@ -88,9 +88,13 @@ def look(
 ) -> Found | None:
     """The first row with a text that the other side cannot hold; None if there is none, or the view fails for it.
 
+    None too for a source in which nothing is created: the search creates a function of its session there.
+
     :param joined: a relation, with the condition of its join to the view ``v``; only such rows are looked at.
     :param condition: on the columns of the view; only such rows are looked at.
     """
+    if job.inline is not None:
+        return None
     encoding = encoding_of(target)
 
     def read() -> Found | None:

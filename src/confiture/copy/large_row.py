@@ -12,13 +12,12 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from confiture.copy.run_table import RunTable
+from confiture.copy.run_table import RunTable, trying
 from confiture.errors import DataFailure
 from confiture.plan.model import TablePlan
 from confiture.plan.projection import Projected
 from confiture.postgres.retry import repeated
 from confiture.postgres.session import Session, Transaction
-from confiture.postgres.yielding import yielding
 from confiture.sql import template
 from confiture.types import named_key, quoted
 
@@ -93,7 +92,7 @@ def look(
     """
 
     def read() -> Largest | None:
-        with yielding(source), source.transaction(read_only=True) as tx:
+        with trying(source, job) as tx:
             return largest(tx, job.table, job.view, joined=joined, condition=condition)
 
     try:

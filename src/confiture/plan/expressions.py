@@ -1,7 +1,8 @@
 """The mapping's expressions, analyzed by the source: their types, the columns that they read, their volatility.
 
 Each expression becomes a temporary view in a transaction that is rolled back. It is analyzed by the rule and the
-dependencies of the view, not by its text (docs/invariants.md, I-1.5 to I-1.7).
+dependencies of the view, not by its text (docs/invariants.md, I-1.5 to I-1.7). Where nothing may be created, not even
+a temporary view, the server prepares a statement that contains the expression (I-19.1).
 """
 
 from __future__ import annotations
@@ -114,6 +115,37 @@ def _facts(
     if relying is not None:
         return Facts(reads=reads, problem=str(relying), hint=relying.fix)
     return Facts(reads=reads, problem=problem)
+
+
+def problem_of(tx: Transaction, table: Table, expression: str, wire: str) -> Facts:
+    """The problem with an expression, found without a temporary view: on a standby, and with SELECT alone.
+
+    The condition WHERE accepts no aggregate, window function or set. The server neither plans nor executes it.
+
+    :param tx: in which names resolve as where the expression is evaluated; a failed statement does not end it.
+    :param wire: the type of the value; empty for a condition.
+    """
+    if wire:
+        test = sql.SQL("({}) IS NULL").format(_cast(expression, wire))
+    else:
+        test = sql.SQL("(\n{}\n)").format(raw(expression))
+    only = sql.SQL("ONLY " if table.only else "")
+    query = sql.SQL("PREPARE confiture_probe AS SELECT 1 FROM {}{} WHERE {}").format(only, table.ref.identifier, test)
+    try:
+        with tx.pg.transaction():
+            tx.pg.execute(query)
+        tx.pg.execute("DEALLOCATE confiture_probe")
+    except psycopg.errors.QueryCanceled:
+        raise
+    except psycopg.Error as error:
+        if error.sqlstate is None:
+            raise
+        return Facts(problem=(error.diag.message_primary or str(error)).strip(), hint=error.diag.message_hint or "")
+    return Facts()
+
+
+def _cast(expression: str, wire: str) -> sql.Composed:
+    return sql.SQL("(\n{}\n)::{}").format(raw(expression), raw(wire))
 
 
 def _relying(tx: Transaction, path: Sequence[str]) -> search_path.Relying | None:

@@ -243,15 +243,22 @@ class Context:
 
 
 @contextmanager
-def reading(session: Session, lock: sql.Composable) -> Iterator[Transaction]:
+def reading(
+    session: Session, lock: sql.Composable, *, read_only: bool = False, snapshot: str | None = None
+) -> Iterator[Transaction]:
     """A reading transaction on the source: lock, then snapshot (docs/invariants.md, I-2.1).
 
     :param lock: the tables to hold in ACCESS SHARE, as SQL. An older snapshot would see a table
         that was rewritten in between as empty.
+    :param read_only: let the server reject every write. A standby accepts no other transaction.
+    :param snapshot: exported by another session, which still holds it; None for one of the transaction's own.
     :raises GaveWay: when the application waited for its locks, or for those of a transaction beside it;
         :func:`confiture.postgres.retry.repeated` repeats it.
     """
-    with yielding.yielding(session), session.transaction(isolation=IsolationLevel.REPEATABLE_READ) as tx:
+    begun = session.transaction(isolation=IsolationLevel.REPEATABLE_READ, read_only=read_only)
+    with yielding.yielding(session), begun as tx:
+        if snapshot is not None:
+            tx.pg.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
         tx.pg.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(lock))
         yield tx
 

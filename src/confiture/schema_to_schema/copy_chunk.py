@@ -76,13 +76,16 @@ def _mark_copied(context: Context, number: int) -> None:
 def _copy_or_halve(context: Context, job: RunTable, chunk: Chunk, most: int | None = None) -> int | None:
     """Copy a chunk, or halve it when it yielded to the application, so that less has to be repeated.
 
-    The number of rows; None when the chunk was not copied.
+    A standby that cancels the read in favour of its replay is yielded to as well: a smaller chunk may be read within
+    max_standby_streaming_delay. The number of rows; None when the chunk was not copied.
 
     :raises chunks.TooManyRows: when the chunk has more than ``most`` rows.
     """
     try:
         return chunks.copy_chunk(context, job, chunk, most)
-    except GaveWay:
+    except (GaveWay, psycopg.errors.SerializationFailure) as error:
+        if job.inline is None and not isinstance(error, GaveWay):
+            raise
         # A chunk that cannot be halved waits longer each time.
         time.sleep(next(itertools.islice(retry_delays(), chunk.attempts - 1, None)))
         if job.table.key:
@@ -102,7 +105,7 @@ def naming_row(context: Context, job: RunTable, chunk: Chunk | None = None) -> I
 def _failed(context: Context, job: RunTable, chunk: Chunk | None, error: psycopg.Error) -> ConfitureError:
     """The error to raise, by the kind of ``error``; an error of the data marks the chunk failed and names the row."""
     doing = f"copying {job.table.source} to {job.table.target}"
-    if error.sqlstate == "42P01" and relies_on_search_path(error) is None:
+    if error.sqlstate == "42P01" and job.inline is None and relies_on_search_path(error) is None:
         return Blocked(
             f"a table of the plan does not exist any more while {doing}",
             why=str(error.diag.message_primary),

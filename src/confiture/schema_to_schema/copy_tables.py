@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from functools import partial
@@ -71,6 +71,7 @@ class CopyTables:
     :param states: of these tables, from the journal.
     :param pool: the workers; with several, the largest table is copied first.
     :param builds: how the keys' indexes are built.
+    :param jobs: how each table is read, by its number; None for the views of the run.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class CopyTables:
         throttler: Throttler,
         pool: Pool,
         builds: IndexBuilds,
+        jobs: Mapping[int, RunTable] | None = None,
     ) -> None:
         self._context = context
         self._throttler = throttler
@@ -91,7 +93,7 @@ class CopyTables:
         self._copied = 0
         self._deaths = 0
         self._given: dict[Future[Outcome[Any]], tuple[_Table, Chunk | None]] = {}
-        jobs = {t.number: RunTable(t, context.schema) for t in plan.tables}
+        jobs = jobs or {t.number: RunTable(t, context.schema) for t in plan.tables}
         names = short_names(t.target for t in plan.tables)
         self._tables = [_Table(jobs[s.number], names[s.target], s.estimate, s.rows_done, s.sealed) for s in states]
         if pool.slots > 1:
