@@ -16,6 +16,7 @@ from imported import modules_of, of_confiture
 
 #: The libraries that only commands need, and rich, which draws their progress.
 LIBRARIES = {"sqlalchemy", "psycopg", "yaml", "transitions", "tenacity", "rich", "jinja2", "starlette", "uvicorn"}
+LIBRARIES |= {"networkx"}
 #: The modules that print a help: four of the command line, the errors, the log and the package.
 MODULES = 7
 
