@@ -7,9 +7,8 @@ what the report needs.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TypedDict
 from uuid import UUID
@@ -19,27 +18,20 @@ from psycopg import IsolationLevel
 from psycopg.rows import dict_row
 
 from confiture import config
-from confiture.capture import write_block
 from confiture.config import Database
 from confiture.copy.throttle import Replica
-from confiture.copy.throttle import from_json as throttle_from_json
 from confiture.errors import CannotConnect, ConfitureError, Refused, UsageError
 from confiture.journal import schema, viewed
-from confiture.journal.model import COPIED, LEASE_SECONDS, TablePhase
 from confiture.naming import Naming, naming
 from confiture.postgres.connection import only_row
 from confiture.postgres.session import Session, Transaction
 from confiture.sql import load
 from confiture.states import CUTOVER, FINAL, UNKNOWN, ReadsPhase, Served, reads_served_by
-from confiture.status import forecast_reader
+from confiture.status import forecast_reader, run_reader
 from confiture.status.facts import (
     ApprovalReport,
-    BuildReport,
     ChangesReport,
-    ErrorReport,
-    LocksReport,
     PauseReport,
-    ProgressReport,
     ReadsReport,
     ReplicaReport,
     Report,
@@ -47,19 +39,15 @@ from confiture.status.facts import (
     RunReport,
     ServerReport,
     Severity,
-    SourceReport,
     TableReport,
-    ThrottleReport,
     VerificationReport,
     known,
-    percent,
 )
-from confiture.status.severity import facts_of, for_people, judge, leave_alone, next_step, rollback, undo
+from confiture.status.run_reader import rows
+from confiture.status.severity import facts_of, judge, leave_alone, next_step, rollback, undo
 from confiture.types import Json
 
 TIMEOUT = "2s"
-#: Percent below which the rate gives no reliable estimate.
-ETA_FROM_PERCENT = 1.0
 
 
 # Reading the report --------------------------------------------------------------------------------------------
@@ -150,11 +138,6 @@ def _of(database: Database, named: Naming, asked: _Asked, *, quiet: bool) -> Rep
         return unknown(error)
 
 
-def _rows(tx: Transaction, block: str, **parameters: object) -> list[Json]:
-    with tx.pg.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(viewed.statements(tx, "status.sql")[block], parameters or None).fetchall()
-
-
 def _read(tx: Transaction, database: Database, named: Naming, asked: _Asked, *, quiet: bool) -> Report:
     now, version, has_runs, has_journal = only_row(tx.pg.execute(viewed.statements(tx, "status.sql")["now"]))
     if not has_runs or not has_journal:
@@ -165,7 +148,7 @@ def _read(tx: Transaction, database: Database, named: Naming, asked: _Asked, *, 
         newer = (
             f"the journal of {database.name} has version {have}, this version of Confiture supports {schema.newest()}"
         )
-    found = _rows(tx, "runs")
+    found = rows(tx, "runs")
     shown = found if asked.every else found[:1]
     server: ServerReport = {
         "host": tx.pg.info.host,
@@ -210,17 +193,12 @@ def _run(
     tx: Transaction, row: Json, now: datetime, server: ServerReport, named: Naming, project: Path, required: bool
 ) -> RunReport:
     run = row["id"]
-    runner_row = next(iter(_rows(tx, "runner", run=run)), None)
-    table_rows = _rows(tx, "tables", run=run)
-    runner = _runner(runner_row, row["age"])
-    paused = tx.pg.execute(viewed.statements(tx, "status.sql")["paused"], {"run": run}).fetchone()
-    attempt = next(iter(_rows(tx, "verification", run=run)), None)
-    tables = _compared(tx, run, attempt, _tables(table_rows, _rows(tx, "rebuilding", run=run)))
+    read = run_reader.read(tx, run, row["age"], now)
+    runner = read.runner
+    attempt = next(iter(rows(tx, "verification", run=run)), None)
+    tables = _compared(tx, run, attempt, read.tables)
     verification, differing = _verification(attempt, tables, runner)
-    copying = table_rows if runner.alive and not paused else ()
-    progress, tables = _progress(copying, tables, now), _with_rates(copying, tables, now)
-    throttle, waited = _throttle(tx, run, waits=runner.alive and not paused)
-    facts = facts_of(row, paused_seconds=paused and paused[0], throttled=waited, differing=differing)
+    facts = facts_of(row, paused_seconds=read.paused and read.paused[0], throttled=read.waited, differing=differing)
     if facts.closing:
         facts = replace(facts, target_closed=_target_closed(tx, f"confiture_{run.hex[:8]}"))
     reads = _reads(tx, run, facts.state, facts.served)
@@ -245,24 +223,24 @@ def _run(
         severity=severity,
         reasons=reasons,
         runner=runner,
-        restarts=runner_row["restarts"] if runner_row else 0,
-        last_restart=runner_row["last_restart"] if runner_row else None,
-        progress=progress,
-        throttle=throttle,
-        paused_since=paused[1] if paused else None,
+        restarts=read.restarts,
+        last_restart=read.last_restart,
+        progress=read.progress,
+        throttle=read.throttle,
+        paused_since=read.paused[1] if read.paused else None,
         tables=tables,
-        builds=tuple(_build(b) for b in _rows(tx, "building", run=run)) if runner.alive else (),
-        changes=_changes(row, next(iter(_rows(tx, "changes", run=run)), None) if row["captured"] else None),
-        locks=_locks(tx, run),
+        builds=read.builds,
+        changes=_changes(row, next(iter(rows(tx, "changes", run=run)), None) if row["captured"] else None),
+        locks=read.locks,
         verification=verification,
         rollback=rollback(facts, named),
         stale_views=tuple(row["stale_views"] or ()),
-        errors=tuple(_error(e) for e in _rows(tx, "errors", run=run)),
+        errors=read.errors,
         leave_alone=leave_alone(facts, runner, severity, named),
         undo=undo(facts, runner, named),
         next=next_step(facts, runner, tables, verification, named),
         server=server,
-        source_server=_source(row, project),
+        source_server=run_reader.source(row, project),
         approval=approval,
         forecast=expected.forecast,
         disk=expected.disk,
@@ -293,7 +271,7 @@ def _lacks(approval: ApprovalReport) -> bool:
 
 
 def _reads(tx: Transaction, run: UUID, state: str, writes: Served) -> ReadsReport:
-    (row,) = _rows(tx, "reads", run=run)
+    (row,) = rows(tx, "reads", run=run)
     phase = known(ReadsPhase, row["phase"])
     now = phase is not None and state not in (CUTOVER, *FINAL)
     return {
@@ -306,121 +284,15 @@ def _reads(tx: Transaction, run: UUID, state: str, writes: Served) -> ReadsRepor
     }
 
 
-def _source(row: Json, project: Path) -> SourceReport:
-    """The address of the source, without a connection to it."""
-    known = row["source_identity"]
-    conninfo = row["source_conninfo"]
-    if row["source_name"] in config.environments(project):
-        with suppress(ConfitureError):  # a fault of the environment is reported by the commands that use it
-            conninfo = config.resolve(row["source_name"], project).public
-    host, port = config.place(conninfo)
-    return {"host": host, "port": port, "database": known["database"], "version": str(known["version"] // 10000)}
-
-
 def _target_closed(tx: Transaction, run_schema: str) -> bool | None:
     """Whether the target refuses the application's writes; None if this cannot be determined."""
+    from confiture.capture import write_block  # only a switch that has begun needs it
+
     try:
         with tx.pg.transaction():
             return write_block.is_blocked(tx, run_schema)
     except (psycopg.Error, Refused):
         return None
-
-
-def _runner(row: Json | None, run_age: float) -> RunnerReport:
-    """The last command that held the run.
-
-    :param run_age: seconds since the run began, for a run that no command has held.
-    """
-    if row is None:
-        return RunnerReport(None, None, None, None, None, None, alive=False, ended=True, absent_seconds=run_age)
-    ended = row["ended_at"] is not None
-    alive = not ended and not row["gone"] and row["silent"] <= LEASE_SECONDS
-    return RunnerReport(
-        row["host"],
-        row["pid"],
-        row["tool_version"],
-        row["command"],
-        row["heartbeat_at"],
-        row["silent"],
-        alive,
-        ended,
-        row["ended_at"],
-        row["ended_why"],
-        0.0 if alive else row["absent"],
-    )
-
-
-def _tables(rows: Sequence[Json], rebuilding: Sequence[Json]) -> tuple[TableReport, ...]:
-    built = {r["target"]: (r["back"], r["taken"]) for r in rebuilding}
-    found = []
-    for row in rows:
-        # A phase that a newer version added is reported as copying; the run is then UNKNOWN.
-        phase = known(TablePhase, row["phase"]) or TablePhase.COPYING
-        whole = row["sealed"] and phase in COPIED
-        back, taken = built.get(row["target"], (0, 0))
-        if phase is TablePhase.COPIED and back < taken:
-            phase = TablePhase.INDEXING
-        found.append(
-            TableReport(
-                row["source"],
-                row["target"],
-                phase,
-                row["strategy"],
-                row["rows_done"],
-                row["rows_done"] if whole else max(row["estimate"], row["rows_done"]),
-                not whole,
-                _checkpoint(row),
-                row["attempts"] or 0,
-                row["failed"] or 0,
-                row["last_error"],
-                back,
-                taken,
-            )
-        )
-    return tuple(found)
-
-
-def _build(row: Json) -> BuildReport:
-    return {"name": row["name"], "table": row["table"], "phase": row["phase"], "percent": row["percent"]}
-
-
-def _checkpoint(row: Json) -> str | None:
-    if row["checkpoint"] is None:
-        return None
-    names = (row["key"] or "").split(", ")
-    return ", ".join(f"{name}={value}" for name, value in zip(names, row["checkpoint"], strict=False))
-
-
-def _progress(rows: Sequence[Json], tables: Sequence[TableReport], now: datetime) -> ProgressReport:
-    done, total = sum(t.rows_done for t in tables), sum(t.rows_total for t in tables)
-    rate = _rate(rows, now)
-    share = percent(done, total) if tables else 0.0
-    return ProgressReport(
-        done, total, any(t.total_is_estimate for t in tables), share, rate, _eta(done, total, rate, now)
-    )
-
-
-def _rate(rows: Sequence[Json], now: datetime) -> float | None:
-    """Rows a second that were copied of tables in the last ten minutes; None without any."""
-    recent = sum(r["recent"] for r in rows)
-    began = min((r["first_recent"] for r in rows if r["first_recent"] is not None), default=None)
-    return recent / max((now - began).total_seconds(), 0.001) if began is not None and recent else None
-
-
-def _eta(done: int, total: int, rate: float | None, now: datetime) -> datetime | None:
-    reliable = rate and ETA_FROM_PERCENT <= percent(done, total) < 100
-    return now + timedelta(seconds=(total - done) / rate) if rate and reliable else None
-
-
-def _with_rates(rows: Sequence[Json], tables: Sequence[TableReport], now: datetime) -> tuple[TableReport, ...]:
-    """The tables, those that are being copied with their rate and their expected end."""
-    rates = {row["target"]: _rate([row], now) for row in rows}
-    return tuple(
-        replace(t, rows_per_second=rates[t.target], eta=_eta(t.rows_done, t.rows_total, rates[t.target], now))
-        if t.phase is TablePhase.COPYING and t.target in rates
-        else t
-        for t in tables
-    )
 
 
 def _compared(
@@ -429,7 +301,7 @@ def _compared(
     """The tables with what the last verification has compared of them."""
     if attempt is None:
         return tuple(tables)
-    found = {row["subject"]: row for row in _rows(tx, "compared", run=run, number=attempt["number"])}
+    found = {row["subject"]: row for row in rows(tx, "compared", run=run, number=attempt["number"])}
     return tuple(
         replace(t, rows_compared=found[t.target]["rows"], differences=found[t.target]["differences"])
         if t.target in found
@@ -441,9 +313,9 @@ def _compared(
 def _replicas(tx: Transaction) -> tuple[ReplicaReport, ...]:
     """The standbys of the target's server by name."""
     with tx.pg.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(load("replicas.sql")["connected"]).fetchall()
+        found = cursor.execute(load("replicas.sql")["connected"]).fetchall()
     lags: dict[str, float] = {}
-    for row in rows:
+    for row in found:
         if not row["hidden"]:
             lag = Replica(row["name"], "target", row["clock"], row["behind"]).lag
             lags[row["name"]] = max(lag, lags.get(row["name"], 0.0))
@@ -457,7 +329,7 @@ class _Measured(TypedDict):
 
 
 def _measured(tx: Transaction, run: UUID) -> _Measured:
-    found = {row["kind"]: _pause(row["at"], row["detail"]) for row in _rows(tx, "pauses", run=run)}
+    found = {row["kind"]: _pause(row["at"], row["detail"]) for row in rows(tx, "pauses", run=run)}
     return {
         "replicas": _replicas(tx),
         "rehearsal": found.get("rehearsed"),
@@ -515,26 +387,3 @@ def _changes(row: Json, measured: Json | None) -> ChangesReport:
         "oldest_seconds": of.get("oldest_seconds"),
         "measured_seconds": row["idle_seconds"] if of.get("backlog") is not None else None,
     }
-
-
-def _locks(tx: Transaction, run: UUID) -> LocksReport:
-    (row,) = _rows(tx, "locks", run=run)
-    return {"waiting_for_us": row["waiting_for_us"], "we_wait": row["we_wait"]}
-
-
-def _error(row: Json) -> ErrorReport:
-    return {"at": row["at"], "kind": row["kind"], "text": for_people(row["text"])}
-
-
-def _throttle(tx: Transaction, run: UUID, *, waits: bool) -> tuple[ThrottleReport, tuple[float, str | None]]:
-    """Whether a limit slows the copy down, the limits, and the seconds since then with the reason.
-
-    :param waits: False when no command is running or it is paused.
-    """
-    held = next(iter(_rows(tx, "throttle", run=run)), None) if waits else None
-    stored = [row["detail"] for row in _rows(tx, "limits", run=run)]
-    limits = throttle_from_json(stored[0] if stored else {}).as_json()
-    if held is None or held["reason"] is None:
-        return {"active": False, "reason": None, "since": None, "limits": limits}, (0.0, None)
-    reason = held["reason"]
-    return {"active": True, "reason": reason, "since": held["since"], "limits": limits}, (held["seconds"], reason)
