@@ -39,6 +39,7 @@ _TOKEN = re.compile(
 )
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 _COPY_DATA_END = re.compile(r"^\\\.\r?(?:\n|\Z)", re.MULTILINE)
+_REINDEX_OPTIONS = re.compile(r"reindex \((?: [^()]+,)? ?concurrently( true| on| 1)? [,)]")
 _ROUTINE = re.compile(r"create (or replace )?(function|procedure)\b")
 
 #: Characters of a statement that are shown: enough to recognize it.
@@ -48,24 +49,27 @@ _ONE_TRANSACTION = "delete it: the build already is one transaction"
 _NOT_CONCURRENTLY = "remove CONCURRENTLY: no other session uses the database that is being built"
 _AFTERWARDS = "remove it from the DDL and run it manually after the build"
 
-#: Statements that end the transaction or cannot run in one, by their first words, each with the fix.
+#: Statements that end a transaction or begin one, by their first words, each with the fix.
 #: https://www.postgresql.org/docs/current/sql-commands.html
-_REFUSED = tuple(
-    (re.compile(pattern), fix)
-    for pattern, fix in (
-        (r"(begin|start transaction|commit|end|abort|prepare transaction)\b", _ONE_TRANSACTION),
-        (r"rollback\b(?!( work| transaction)? to\b)", _ONE_TRANSACTION),
-        (r"(create( unique)?|drop) index concurrently\b", _NOT_CONCURRENTLY),
-        (r"reindex( \w+)? concurrently\b", _NOT_CONCURRENTLY),
-        (r"alter table .* detach partition .*concurrently$", _NOT_CONCURRENTLY),
-        (r"reindex (database|system|schema)\b", _AFTERWARDS),
-        (r"vacuum\b|cluster$|discard all\b", _AFTERWARDS),
-        (r"(create|drop) (database|tablespace)\b", _AFTERWARDS),
-        (r"alter database .*set tablespace\b", _AFTERWARDS),
-        (r"alter system\b", _AFTERWARDS),
-        (r"copy\b.* to (stdout|stdin)\b", "delete it: its output is not read"),
-    )
+_OF_TRANSACTIONS = (
+    (r"(begin|start transaction|commit|end|abort|prepare transaction)\b", _ONE_TRANSACTION),
+    (r"rollback\b(?!( work| transaction)? to\b)", _ONE_TRANSACTION),
 )
+#: Statements that the server refuses in a transaction.
+_ALONE = (
+    (r"(create( unique)?|drop) index concurrently\b", _NOT_CONCURRENTLY),
+    (r"reindex( \w+)? concurrently\b", _NOT_CONCURRENTLY),
+    (r"alter table .* detach partition .*concurrently$", _NOT_CONCURRENTLY),
+    (r"reindex (database|system|schema)\b", _AFTERWARDS),
+    (r"vacuum\b|cluster$|discard all\b", _AFTERWARDS),
+    (r"(create|drop) (database|tablespace)\b", _AFTERWARDS),
+    (r"alter database .*set tablespace\b", _AFTERWARDS),
+    (r"alter system\b", _AFTERWARDS),
+)
+_TO_CLIENT = ((r"copy\b.* to (stdout|stdin)\b", "delete it: its output is not read"),)
+_REFUSED = tuple((re.compile(pattern), fix) for pattern, fix in (*_OF_TRANSACTIONS, *_ALONE, *_TO_CLIENT))
+_NEVER = re.compile("|".join(pattern for pattern, _ in (*_OF_TRANSACTIONS, *_TO_CLIENT)))
+_OUTSIDE = re.compile("|".join(pattern for pattern, _ in _ALONE))
 
 
 class Token(NamedTuple):
@@ -146,12 +150,41 @@ def terminated(text: str) -> bool:
 
 def refusal(statement: Statement) -> tuple[str, str] | None:
     """The name of a statement that cannot be part of one transaction, and the fix; None if it can."""
-    head = _outline(list(tokens(statement.text)))
+    head = outline(statement)
     for pattern, fix in _REFUSED:
         found = pattern.match(head)
         if found:
             return _command(found.group()), fix
     return None
+
+
+def controls_transactions(statement: Statement) -> str | None:
+    """The name of a statement that no file may contain: it begins or ends a transaction, or writes to the client.
+
+    :returns: None for any other statement.
+    """
+    found = _NEVER.match(outline(statement))
+    return _command(found.group()) if found else None
+
+
+def runs_alone(statement: Statement) -> str | None:
+    """The name of a statement that the server refuses in a transaction; None for any other.
+
+    A statement of which only the server finds that out, such as CALL, is none of these.
+    """
+    head = outline(statement)
+    found = _OUTSIDE.match(head)
+    if found:
+        return _command(found.group())
+    options = "".join(f"{token.word} " for token in tokens(statement.text))
+    if _REINDEX_OPTIONS.match(options):
+        return "REINDEX CONCURRENTLY"
+    return None
+
+
+def outline(statement: Statement) -> str:
+    """The words of a statement outside parentheses, separated by blanks; ``?`` for a quoted name or a literal."""
+    return _outline(list(tokens(statement.text)))
 
 
 def _command(words: str) -> str:

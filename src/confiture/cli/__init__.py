@@ -28,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-_migrate = typer.Typer(help="Move data between databases.", cls=Group)
+_migrate = typer.Typer(help="Change a database in place, or move it into a new one.", cls=Group)
 _schema = typer.Typer(help="Move a database into a new database with a new schema.", cls=Group)
 app.add_typer(_migrate, name=MIGRATE)
 _migrate.add_typer(_schema, name="schema-to-schema")

@@ -30,6 +30,7 @@ SUMMARIES = {
     "resume": "Resume the paused command.",
     "throttle": "Limit the copy.",
     "abort": "Abort the run before the cutover.",
+    "migrate generate": "Write the two files of a new migration.",
     "approve": "Approve the cutover of a verified run.",
     "build": "Concatenate the DDL files, or build a database from them.",
     "demo": "Move a generated database, with a kill -9 during the copy.",
@@ -73,6 +74,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "grants --from-source --target prod_new > grants.sql",
         "grants --target prod_new --viewer anna --operator ben --apply",
     ),
+    "migrate generate": ("generate add_email_to_customer",),
     "approve": ("approve --target prod_new --note CHG-1234",),
     "history": ("history --target prod_new", "history --target prod_new --all --format json"),
     "init": ("init",),
@@ -146,6 +148,7 @@ EXIT_CODES: dict[str, _Codes] = {
         for name in ("plan", "preview", "grants", "history", "approve", "pause", "resume", "throttle")
     },
     **{name: {0: "done", 2: _READ[2], 4: _READ[4]} for name in ("init", "schema")},
+    "migrate generate": {0: "done", 2: _READ[2]},
     "build": {**_DONE, **_READ, 5: "SQL failure; nothing is built"},
     "demo": {**_DONE, 1: "failed; the output shows where"},
     "report": {**_DONE, **_READ},

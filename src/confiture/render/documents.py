@@ -165,3 +165,12 @@ class BuildDocument(Document):
     database: NotRequired[str]
     statements: NotRequired[Count]
     output: NotRequired[str]
+
+
+class GeneratedDocument(Document):
+    """The output of migrate generate with --format json.
+
+    :ivar files: that were written: the one that applies the migration, and the one that reverts it.
+    """
+
+    files: list[str]
