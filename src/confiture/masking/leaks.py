@@ -1,0 +1,112 @@
+"""The proof that no clear value is in the result: its values are looked up among those of the source, by hash.
+
+The target gives salted hashes of the masked values, and the source counts those that its own values have. So the source
+sends a number and nothing else, and each server sees only its own values. A value that the rule itself produces, such
+as a name of the list, proves nothing and is left out.
+"""
+
+from __future__ import annotations
+
+from psycopg import sql
+
+from confiture.catalog_model import Column
+from confiture.masking.expressions import entries
+from confiture.masking.families import Family, family, is_citext, room
+from confiture.masking.model import Kind, Mask, Rule
+from confiture.sql import template
+
+#: Bytes of a salt, which is random for each proof.
+SALT_BYTES = 32
+#: Of the distinct values of the result, the most in percent that may also occur in the source, and the reason.
+NONE, BY_CHANCE = 0.0, 50.0
+
+
+def allowed_percent(rule: Rule, column: Column) -> float | None:
+    """Of the distinct values that are looked up, the most in percent that may also occur in the source.
+
+    - 0 for values with many bits (``hash`` of text, ``email``, ``uuid``), and for rules whose own values are left out
+      (``constant``, ``name``, ``address``, ``text``): any other value is a clear one.
+    - 50 for values from a small range, which equal another person's clear value by chance (``phone``, a ``postcode``,
+      ``hash`` of an integer or of a network address).
+    - None, which is not checked: ``keep``, ``null``, an SQL expression, and ``number noise`` and ``date shift``,
+      whose values are as frequent in the source as in the result.
+    """
+    if rule.kind in (Kind.KEEP, Kind.NULL, Kind.SQL, Kind.NUMBER_NOISE, Kind.DATE_SHIFT):
+        return None
+    small = (Family.INTEGER, Family.ADDRESS, Family.MAC_ADDRESS)
+    if rule.kind is Kind.PHONE or rule.part == "postcode" or (rule.kind is Kind.HASH and family(column) in small):
+        return BY_CHANCE
+    return NONE
+
+
+def result_query(mask: Mask, column: Column) -> sql.Composed:
+    """The hashes (``bytea``) of the distinct masked values, read in the target.
+
+    :returns: a statement with the parameter ``salt``, of :data:`SALT_BYTES` random bytes.
+    """
+    return template("masking.sql", "result_hashes").format(
+        hash=_hash(column),
+        column=_escaped(sql.Identifier(column.name)),
+        table=_escaped(mask.table.identifier),
+        made=_escaped(_made(mask, column)),
+    )
+
+
+def source_query(mask: Mask, column: Column) -> sql.Composed:
+    """The number of the given hashes that values of the source have.
+
+    :returns: a statement with the parameters ``salt`` and ``hashes``, an array of ``bytea`` from :func:`result_query`.
+    """
+    return template("masking.sql", "source_hashes").format(
+        hash=_hash(column), column=_escaped(sql.Identifier(column.name)), table=_escaped(mask.table.identifier)
+    )
+
+
+def _hash(column: Column) -> sql.Composed:
+    return template("masking.sql", "salted").format(value=_escaped(_text(column)))
+
+
+def _escaped(part: sql.Composable) -> sql.SQL:
+    """A part of a statement with parameters, where a percent sign is doubled."""
+    return sql.SQL(part.as_string(None).replace("%", "%%"))
+
+
+def _text(column: Column) -> sql.Composable:
+    text = sql.SQL("{}::pg_catalog.text").format(sql.Identifier(column.name))
+    if column.base_name == "numeric" and column.base_builtin:
+        return sql.SQL("pg_catalog.trim_scale({})::pg_catalog.text").format(sql.Identifier(column.name))
+    return sql.SQL("pg_catalog.lower({})").format(text) if is_citext(column) else text
+
+
+def _made(mask: Mask, column: Column) -> sql.Composable:
+    """A condition: the rule produces this value whatever the clear value is."""
+    rule, text = mask.rule, sql.SQL("{}::pg_catalog.text").format(sql.Identifier(column.name))
+    empty = sql.SQL("{} = ''").format(text)
+    if rule.kind is Kind.CONSTANT:
+        return sql.SQL("{} = {}::{}").format(
+            sql.Identifier(column.name), sql.Literal(rule.value), sql.SQL(column.formatted)
+        )
+    if rule.kind is Kind.TEXT:
+        return template("masking.sql", "has_shape_only").format(value=text)
+    if rule.kind is Kind.NAME or (rule.kind is Kind.ADDRESS and rule.part != "postcode"):
+        return template("masking.sql", "is_listed").format(value=text, pattern=sql.Literal(_pattern(rule, column)))
+    return empty
+
+
+def _pattern(rule: Rule, column: Column) -> str:
+    """A regular expression of the values that a rule with lists produces."""
+    names = ("first_names", "last_names") if rule.kind is Kind.NAME else ("streets", "cities")
+    cut = room(column).length is not None
+    first, last = ("|".join(_beginnings(entries(name)) if cut else entries(name)) for name in names)
+    optional = "?" if cut else ""
+    street = f"[0-9]+(?: (?:{first})){optional}"
+    parts = {"first": first, "last": last, "street": street, "city": last}
+    whole = (
+        f"(?:{first})(?: (?:{last})){optional}" if rule.kind is Kind.NAME else f"{street}(?:, ?(?:{last})?){optional}"
+    )
+    return parts.get(rule.part or "full", whole)
+
+
+def _beginnings(words: tuple[str, ...]) -> list[str]:
+    """The words, and what is left of them where the column is too short."""
+    return sorted({word[:length] for word in words for length in range(1, len(word) + 1)})
