@@ -22,6 +22,7 @@ FOLDER = Path(__file__).parent.parent / "src/confiture/schemas"
 #: The types whose keys a document has: each base is named, because a TypedDict does not know it.
 DOCUMENTS: dict[str, tuple[type, ...]] = {
     "build": (d.Document, d.BuildDocument),
+    "check": (d.Document, d.CheckDocument),
     "generated": (d.Document, d.GeneratedDocument),
     "history": (d.Document, d.HistoryDocument),
     "plan": (d.Document, Plan, d.PlanDocument),

@@ -7,10 +7,12 @@ text: write ``09_`` before ``10_``. Names that start with a dot are ignored.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from psycopg.pq import TransactionStatus
 from confiture import ddl, execution, sql_file
 from confiture.ddl import Statement
 from confiture.errors import Fault, FaultyInput, UsageError
+from confiture.types import counted
 
 #: The build's transaction, for the errors of its statements.
 _ONE_TRANSACTION = execution.Surrounding(
@@ -114,6 +117,29 @@ def _matches(relative: str, pattern: str) -> bool:
     return fnmatchcase(relative, pattern) or fnmatchcase(relative, pattern.rstrip("/") + "/*")
 
 
+def digest(files: Sequence[DdlFile]) -> str:
+    """SHA-256 over the relative paths and the contents of the files, in their order, as hexadecimal digits."""
+    found = hashlib.sha256()
+    for file in files:
+        for part in (file.relative.encode(), file.text.encode()):
+            # With its length, the end of a part cannot be moved into the next one.
+            found.update(len(part).to_bytes(8, "big") + part)
+    return found.hexdigest()
+
+
+def header(files: Sequence[DdlFile], statements: int, environment: str | None, version: str) -> str:
+    """The comment at the beginning of the one text. It depends on nothing but the arguments.
+
+    :param environment: that selected the files; None if none did.
+    :param version: of Confiture.
+    """
+    chosen = "all files" if environment is None else f"environment {environment}"
+    return (
+        f"-- DDL of {chosen}, written by confiture {version} build\n"
+        f"-- {counted(len(files), 'file')}, {counted(statements, 'statement')}, sha256:{digest(files)}\n\n"
+    )
+
+
 def render(files: Sequence[DdlFile]) -> str:
     """One SQL text of all files, each preceded by a comment with its relative path.
 
@@ -121,7 +147,7 @@ def render(files: Sequence[DdlFile]) -> str:
 
     :raises FaultyInput: as :func:`apply` does.
     """
-    _statements(files)
+    statements(files)
     return "\n".join(f"-- {file.relative}\n{_closed(file.text)}" for file in files)
 
 
@@ -130,29 +156,56 @@ def _closed(text: str) -> str:
     return ended if ddl.terminated(text) else f"{ended};\n"
 
 
-def apply(connection: psycopg.Connection[Any], files: Sequence[DdlFile]) -> int:
+def prepare(connection: psycopg.Connection[Any]) -> None:
+    """Set what a build needs and the profile of a session does not have, until the end of the transaction."""
+    connection.execute("SET LOCAL row_security = on")
+    # Only DDL runs, so the event triggers of the database fire, unlike during a run.
+    connection.execute(
+        "SELECT set_config('event_triggers', 'on', true) WHERE current_setting('event_triggers', true) = 'off'"
+    )
+
+
+def apply(connection: psycopg.Connection[Any], files: Sequence[DdlFile], *, skip_existing_roles: bool = False) -> int:
     """Execute every statement in the open transaction of the caller, who must roll it back on any error.
 
     The files may set parameters of the session, such as ``search_path``, so the caller must close the session.
 
+    :param skip_existing_roles: leave out a statement that creates a role which the server already has.
     :returns: the number of executed statements.
     :raises FaultyInput: before any statement is executed, with all faults: text that cannot be split, and statements
         that end a transaction or cannot run in one.
     :raises DataFailure: a statement failed; with its position, its text and the message of the server. A missing
         privilege, a lock timeout or a lost connection raises the class that ``session.failure`` has for it.
     """
-    statements = _statements(files)
+    found = statements(files)
     if connection.info.transaction_status is not TransactionStatus.INTRANS and connection.autocommit:
         raise RuntimeError("apply() runs in the caller's transaction, and none is open")
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL client_encoding = 'UTF8'; SET LOCAL standard_conforming_strings = on")
-        for file, statement in statements:
-            execution.execute(cursor, file.path, statement, _ONE_TRANSACTION)
-    return len(statements)
+        for file, statement in found:
+            if not (skip_existing_roles and _creates_existing_role(cursor, statement)):
+                execution.execute(cursor, file.path, statement, _ONE_TRANSACTION)
+    return len(found)
 
 
-def _statements(files: Sequence[DdlFile]) -> list[tuple[DdlFile, Statement]]:
-    statements: list[tuple[DdlFile, Statement]] = []
+def _creates_existing_role(cursor: psycopg.Cursor[Any], statement: Statement) -> bool:
+    head = ddl.first_words(statement, 3).split(" ")
+    if head[:2] not in (["create", "role"], ["create", "user"], ["create", "group"]) or head[2:] == ["mapping"]:
+        return False
+    named = next(islice(ddl.tokens(statement.text), 2, None), None)
+    if named is None:
+        return False
+    written = statement.text[named.start : named.end]
+    name = written[1:-1].replace('""', '"') if written.startswith('"') else named.word
+    return cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,)).fetchone() is not None
+
+
+def statements(files: Sequence[DdlFile]) -> list[tuple[DdlFile, Statement]]:
+    """The statements of all files in the order in which they are executed.
+
+    :raises FaultyInput: as :func:`apply` does.
+    """
+    every: list[tuple[DdlFile, Statement]] = []
     faults: list[Fault] = []
     for file in files:
         try:
@@ -161,10 +214,10 @@ def _statements(files: Sequence[DdlFile]) -> list[tuple[DdlFile, Statement]]:
             faults += error.faults
             continue
         faults += _refusals(file, found)
-        statements += [(file, statement) for statement in found]
+        every += [(file, statement) for statement in found]
     if faults:
         raise FaultyInput("The DDL cannot be built in one transaction", faults, fix="correct the files")
-    return statements
+    return every
 
 
 def _refusals(file: DdlFile, statements: Sequence[Statement]) -> Iterator[Fault]:

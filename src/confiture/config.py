@@ -126,8 +126,12 @@ class Database:
 
     def with_dbname(self, dbname: str) -> Database:
         """Another database of the same server, without an environment."""
-        conninfo = make_conninfo(self.conninfo, dbname=dbname)
-        return replace(self, name=dbname, conninfo=conninfo, environment=None)
+        return self.with_conninfo(make_conninfo(self.conninfo, dbname=dbname))
+
+    def with_conninfo(self, conninfo: str) -> Database:
+        """Another database, without an environment, whose sessions execute the same DDL."""
+        name = str(conninfo_to_dict(conninfo).get("dbname", ""))
+        return replace(self, name=name, conninfo=conninfo, environment=None)
 
 
 def redact(text: str) -> str:

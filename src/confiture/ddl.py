@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 from confiture.errors import Fault, FaultyInput
@@ -70,6 +71,11 @@ _TO_CLIENT = ((r"copy\b.* to (stdout|stdin)\b", "delete it: its output is not re
 _REFUSED = tuple((re.compile(pattern), fix) for pattern, fix in (*_OF_TRANSACTIONS, *_ALONE, *_TO_CLIENT))
 _NEVER = re.compile("|".join(pattern for pattern, _ in (*_OF_TRANSACTIONS, *_TO_CLIENT)))
 _OUTSIDE = re.compile("|".join(pattern for pattern, _ in _ALONE))
+#: The first two words of the statements above: the rest of the others need not be read.
+_MAYBE_REFUSED = re.compile(
+    r"(begin|start|commit|end|abort|prepare|rollback|reindex|vacuum|cluster|discard|copy)\b"
+    r"|create (index|unique|database|tablespace)\b|drop (index|database|tablespace)\b|alter (table|database|system)\b"
+)
 
 
 class Token(NamedTuple):
@@ -148,8 +154,15 @@ def terminated(text: str) -> bool:
     return not last or last[0].word == ";"
 
 
+def first_words(statement: Statement, count: int) -> str:
+    """The first words of a statement, separated by blanks; a quoted name or a literal is an empty word."""
+    return " ".join(token.word for token in islice(tokens(statement.text), count))
+
+
 def refusal(statement: Statement) -> tuple[str, str] | None:
     """The name of a statement that cannot be part of one transaction, and the fix; None if it can."""
+    if not _MAYBE_REFUSED.match(first_words(statement, 2)):
+        return None
     head = outline(statement)
     for pattern, fix in _REFUSED:
         found = pattern.match(head)

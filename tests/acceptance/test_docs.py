@@ -105,6 +105,21 @@ def test_the_commands_of_the_guide_run_as_written(databases: Databases, tmp_path
         assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
 
 
+def test_the_commands_of_the_page_on_builds_run_as_written(
+    databases: Databases, tmp_path: Path, confiture: Confiture
+) -> None:
+    page, database = ROOT / "docs" / "build.md", databases.make()
+    for body in blocks(page, "yaml", "sql"):
+        name, _, text = body.partition("\n")
+        path = tmp_path / name.lstrip("-# ")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    for words in commands(page, "console"):
+        done = confiture(*words, cwd=tmp_path, env={"PROD_URL": database.conninfo})
+        assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+    assert database.value("SELECT count(*) FROM named") == 0
+
+
 @pytest.mark.parametrize(
     "text", [text for page in PAGES if page.stem in ("README", "mapping") for text in blocks(page, "yaml")]
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -12,9 +13,11 @@ import psycopg
 import pytest
 
 from confiture import ddl
-from confiture.build import DdlFile, apply, collect, render
+from confiture.build import DdlFile, apply, collect, digest, render
 from confiture.errors import ConfitureError, DataFailure, FaultyInput, Refused, UsageError
 from confiture.postgres.embedded import bundled
+from conftest import Confiture
+from servers import TestDatabase
 
 PG_DUMP = str(bundled() / "pg_dump")
 
@@ -326,3 +329,50 @@ def test_a_dump_of_pg_dump_can_be_built(connection: Connection, database: FreshD
     with psycopg.connect(database.conninfo, autocommit=True) as thrown_away:
         build(thrown_away, one_file(first))
     assert without_restrict(dumped(database)) == without_restrict(first)
+
+
+# The header and the list
+
+
+def test_digest_depends_on_the_path_and_the_contents_of_each_file() -> None:
+    files = (DdlFile(Path("a"), "a.sql", "SELECT 1;"), DdlFile(Path("b"), "b.sql", "SELECT 2;"))
+    others = (
+        files[:1],
+        files[::-1],
+        (DdlFile(Path("a"), "a.sql", "SELECT 1; "), files[1]),
+        (DdlFile(Path("a"), "c.sql", "SELECT 1;"), files[1]),
+        (DdlFile(Path("a"), "a.sqlS", "ELECT 1;"), files[1]),
+    )
+    assert digest(files) == digest((DdlFile(Path("elsewhere/a"), "a.sql", "SELECT 1;"), files[1]))
+    assert len({digest(files), *map(digest, others)}) == 6
+
+
+def test_one_file_is_the_same_each_time_and_runs_in_psql(
+    schema: Path, tmp_path: Path, database: TestDatabase, confiture: Confiture
+) -> None:
+    write(schema, **{"10__b": "CREATE TABLE b (x int)", "10__a": "CREATE TABLE a (x int);\nCREATE INDEX ON a (x);"})
+    for name in ("one.sql", "two.sql"):
+        assert confiture("build", "--output", name, cwd=tmp_path).returncode == 0
+    text = (tmp_path / "one.sql").read_text()
+    assert text == (tmp_path / "two.sql").read_text() == confiture("build", cwd=tmp_path).stdout.removesuffix("\n")
+    assert text.startswith("-- DDL of all files, written by confiture ")
+    assert "-- 2 files, 3 statements, sha256:" in text
+    psql = str(bundled() / "psql")
+    subprocess.run(
+        [psql, "-q", "-1", "-v", "ON_ERROR_STOP=1", "-f", tmp_path / "one.sql", database.conninfo], check=True
+    )
+    assert database.value("SELECT count(*) FROM pg_class WHERE relname IN ('a', 'b', 'a_x_idx')") == 3
+
+
+def test_header_names_the_environment_and_the_list_has_its_files(
+    schema: Path, tmp_path: Path, confiture: Confiture
+) -> None:
+    write(schema, **{"10__a": "SELECT 1; SELECT 2", "20_seed__b": "SELECT 3"})
+    (tmp_path / "db/environments").mkdir()
+    (tmp_path / "db/environments/prod.yaml").write_text("database_url: postgresql://x\nexclude: [20_seed]\n")
+    assert confiture("build", "--env", "prod", cwd=tmp_path).stdout.startswith("-- DDL of environment prod, written")
+    listed = confiture("build", "--list", cwd=tmp_path).stdout.split("\n")
+    assert [line.split() for line in listed[1:3]] == [["2", "10/a.sql"], ["1", "20_seed/b.sql"]]
+    document = json.loads(confiture("build", "--env", "prod", "--list", "--format", "json", cwd=tmp_path).stdout)
+    assert document["files"] == [{"path": "10/a.sql", "statements": 2}]
+    assert document["digest"] == digest(collect(schema, (), ("20_seed",)))

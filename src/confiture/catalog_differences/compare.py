@@ -32,9 +32,15 @@ def differences(expected: Description, found: Description) -> tuple[Difference, 
     """
     before: _Objects = {o.identity: o for o in expected}
     after: _Objects = {o.identity: o for o in found}
-    every = sorted(before.keys() | after.keys(), key=lambda i: (((before.get(i) or after[i]).of or i)[::-1], i))
+    every = sorted(before.keys() | after.keys(), key=lambda identity: _place(before.get(identity) or after[identity]))
     all_of_them = {d.identity: d for identity in every for d in _difference(identity, before, after)}
     return tuple(d for d in all_of_them.values() if not _is_that_of_a_parent(d, all_of_them, after))
+
+
+def _place(one: DescribedObject) -> tuple[object, ...]:
+    """Sorts an object before its parts, and those before the next object."""
+    kind, name = one.of or one.identity
+    return name, kind, one.of is not None, one.identity
 
 
 def _difference(identity: tuple[str, str], before: _Objects, after: _Objects) -> Iterator[Difference]:

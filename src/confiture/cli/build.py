@@ -1,4 +1,4 @@
-"""``build``: a database, or one file, from ordered DDL files."""
+"""``build``: a database, or one file, from ordered DDL files; or a comparison of a database with them."""
 
 from __future__ import annotations
 
@@ -9,37 +9,127 @@ import typer
 
 from confiture import commands
 from confiture.cli import options, terminal
+from confiture.cli.options import Output
 from confiture.errors import UsageError
-from confiture.render.documents import SCHEMA_VERSION, BuildDocument
+from confiture.render import differences
+from confiture.render.documents import SCHEMA_VERSION, BuildDocument, CheckDocument
 from confiture.types import counted
+from confiture.web import file
 
 
 def build(
     env: Annotated[
-        str | None, typer.Option("--env", help="The environment that selects the files and the database.")
+        str | None,
+        typer.Option(
+            "--env",
+            help="The environment that selects the files and the database.",
+            autocompletion=options.environments,
+        ),
     ] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Build the database, in one transaction.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare the database with its DDL, and change nothing in it.")
+    ] = False,
+    list_files: Annotated[bool, typer.Option("--list", help="Print the files in the order of execution.")] = False,
     output: Annotated[
         Path | None, typer.Option("--output", help="The file to write.", show_default="standard output")
     ] = None,
+    scratch: Annotated[
+        str | None,
+        typer.Option(
+            "--scratch",
+            metavar="NAME",
+            help="With --check: build in a new database of this name beside the compared one.",
+            show_default="a server of this machine, if it has the same version",
+        ),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--ignore",
+            metavar="PATTERN",
+            help="With --check: do not compare objects of these names, such as 'event_2*'. May be repeated.",
+        ),
+    ] = None,
+    column_order: Annotated[
+        bool, typer.Option("--column-order", help="With --check: compare the order of columns too.")
+    ] = False,
     project: options.Project = None,
-    format: options.Format = options.Output.text,
+    format: options.Format = Output.text,
 ) -> None:
-    """Concatenate the DDL files, or build a database from them."""
+    """Concatenate the DDL files, build a database from them, or compare one.
+
+    Without --apply, --check and --list, the command prints or writes one file.
+    """
+    chosen = [name for name, given in _tasks(apply, check, list_files, output) if given]
+    if len(chosen) > 1:
+        raise UsageError(f"{chosen[0]} and {chosen[1]} exclude each other", fix="give one of them")
+    if not check and (scratch is not None or ignore or column_order):
+        raise UsageError("--scratch, --ignore and --column-order belong to --check", fix="add --check, or omit them")
     where = options.where(env or "", None, project)
     if apply:
-        database, count = commands.build.build_database(where.target, where.project)
-        done: BuildDocument = {"schema_version": SCHEMA_VERSION, "database": database.name, "statements": count}
-        terminal.emit_either(f"built {database.name}: {counted(count, 'statement')}", done, format)
-        return
-    text = commands.build.ddl(env, where.project)
-    if output is None:
-        terminal.refuse_escapes(text)
-        terminal.emit(text, as_it_is=True)
+        _apply(where.target, where.project, format)
+    elif check:
+        found = commands.build.check(
+            where.target, where.project, scratch=scratch, ignore=ignore or (), column_order=column_order
+        )
+        _show(found, format)
     else:
-        try:
-            output.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise UsageError(f"{output} cannot be written", why=error.strerror or "", fix="name another file") from None
-        wrote: BuildDocument = {"schema_version": SCHEMA_VERSION, "output": str(output)}
-        terminal.emit_either(f"wrote {output}", wrote, format)
+        _print(commands.build.ddl(env, where.project), list_files, output, format)
+
+
+def _tasks(apply: bool, check: bool, list_files: bool, output: Path | None) -> tuple[tuple[str, bool], ...]:
+    return ("--apply", apply), ("--check", check), ("--list", list_files), ("--output", output is not None)
+
+
+def _apply(name: str, project: Path, format: Output) -> None:
+    database, count = commands.build.build_database(name, project)
+    done: BuildDocument = {"schema_version": SCHEMA_VERSION, "database": database.name, "statements": count}
+    terminal.emit_either(f"built {database.name}: {counted(count, 'statement')}", done, format)
+
+
+def _print(ddl: commands.build.Ddl, list_files: bool, output: Path | None, format: Output) -> None:
+    count = sum(file.statements for file in ddl.files)
+    done: BuildDocument = {"schema_version": SCHEMA_VERSION, "statements": count, "digest": ddl.digest}
+    if list_files:
+        done["files"] = [{"path": file.path, "statements": file.statements} for file in ddl.files]
+        lines = [f"{file.statements:>10,}  {file.path}" for file in ddl.files]
+        total = f"{counted(len(lines), 'file')}, {counted(count, 'statement')}"
+        terminal.emit_either("\n".join(["STATEMENTS  FILE", *lines, total]), done, format)
+    elif output is None:
+        terminal.refuse_escapes(ddl.text)
+        terminal.emit(ddl.text, as_it_is=True)
+    else:
+        file.write(output, ddl.text, private=False)
+        terminal.emit_either(f"wrote {output}", {**done, "output": str(output)}, format)
+
+
+def _show(found: commands.build.Checked, format: Output) -> None:
+    """Print a comparison.
+
+    :raises DifferencesFound: when something differs.
+    """
+    scratch = found.scratch
+    document: CheckDocument = {
+        "schema_version": SCHEMA_VERSION,
+        "database": found.database,
+        "version": found.version,
+        "equal": not found.differences,
+        "scratch": {
+            "database": scratch.database,
+            "embedded": scratch.embedded,
+            "version": scratch.version,
+            "reason": scratch.reason,
+        },
+        "digest": found.digest,
+        "objects": found.objects,
+        "differences": differences.documents(found.differences),
+    }
+    where = "on a server of this machine" if scratch.embedded else f"in scratch database {scratch.database} beside it"
+    lines = [f"built the DDL {where} (PostgreSQL {scratch.version}): {counted(found.objects, 'object')}"]
+    if scratch.reason is not None:
+        lines.append(f"the embedded server was not used: {scratch.reason}")
+    lines += differences.text(found.differences) or [f"{found.database} is as its DDL states"]
+    terminal.emit_either("\n".join(lines), document, format)
+    if found.differences:
+        raise commands.build.differences_found(found)

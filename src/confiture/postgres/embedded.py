@@ -63,11 +63,15 @@ def bundled() -> Path:
     return Path(found.origin).parent / "pginstall" / "bin"
 
 
-def scratch() -> Path:
+def scratch(prefix: str = "confiture-") -> Path:
     """A new folder for a server: in memory where there is room for it, so that fsync costs little."""
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=scratch_parent()))
+
+
+def scratch_parent() -> Path:
+    """The folder of the folders of servers."""
     memory = Path("/dev/shm")
-    parent = memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
-    return Path(tempfile.mkdtemp(prefix="confiture-", dir=parent))
+    return memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
 
 
 class Server:

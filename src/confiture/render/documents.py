@@ -155,16 +155,30 @@ class HistoryDocument(Document):
     runs: list[RunHistory]
 
 
+class ListedFile(TypedDict):
+    """A DDL file in the order of execution.
+
+    :ivar path: relative to the folder of the schema.
+    """
+
+    path: str
+    statements: Count
+
+
 class BuildDocument(Document):
-    """The output of build --apply and --output with --format json.
+    """The output of build --apply, --output and --list with --format json.
 
     :ivar database: that was built.
     :ivar output: the file that was written.
+    :ivar digest: SHA-256 over the relative paths and the contents of the files.
+    :ivar files: the files in their order.
     """
 
     database: NotRequired[str]
     statements: NotRequired[Count]
     output: NotRequired[str]
+    digest: NotRequired[str]
+    files: NotRequired[list[ListedFile]]
 
 
 class GeneratedDocument(Document):
@@ -174,3 +188,66 @@ class GeneratedDocument(Document):
     """
 
     files: list[str]
+
+
+class ScratchBuild(TypedDict):
+    """The place where the DDL was built.
+
+    :ivar database: the name of the scratch database.
+    :ivar embedded: whether its server was one of this machine, and not the server of the compared database.
+    :ivar version: the major version of its server.
+    :ivar reason: why the server of this machine was not used; None if it was, or if the scratch database was named.
+    """
+
+    database: str
+    embedded: bool
+    version: int
+    reason: str | None
+
+
+class PropertyDocument(TypedDict):
+    """A property that differs.
+
+    :ivar ddl: the value that the DDL builds; None if the property has the usual value, which is not written.
+    :ivar database: the value in the database.
+    """
+
+    name: str
+    ddl: str | None
+    database: str | None
+
+
+class DifferenceDocument(TypedDict):
+    """An object that differs.
+
+    :ivar status: whether the object is missing in the database, exists there only, or has other properties.
+    :ivar kind: the kind of the object, such as ``table`` or ``column``.
+    :ivar name: the qualified name of the object.
+    :ivar part_of: kind and name of the object that it belongs to, such as the table of a column.
+    :ivar properties: those that differ; of a missing or an extra object, all of its own.
+    """
+
+    status: Literal["missing", "extra", "different"]
+    kind: str
+    name: str
+    part_of: str | None
+    properties: list[PropertyDocument]
+
+
+class CheckDocument(Document):
+    """The output of build --check with --format json.
+
+    :ivar database: as it was named.
+    :ivar version: the major version of its server.
+    :ivar equal: whether the database has every object of the DDL, and no other object.
+    :ivar digest: SHA-256 over the relative paths and the contents of the DDL files.
+    :ivar objects: the number of objects that the DDL builds.
+    """
+
+    database: str
+    version: int
+    equal: bool
+    scratch: ScratchBuild
+    digest: str
+    objects: Count
+    differences: list[DifferenceDocument]

@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -26,6 +25,7 @@ from confiture.journal.model import Deferred, Run
 from confiture.naming import Naming
 from confiture.plan import privileges
 from confiture.plan.forecast import Forecast
+from confiture.postgres.create_database import PROVIDERS_SINCE, create_statement
 from confiture.postgres.session import Session, Transaction, claiming
 from confiture.runner.begin import exclusively, refuse_other_medium
 from confiture.runner.context import Context
@@ -170,26 +170,15 @@ def create_statement_of(source: Database, target: Database) -> str:
 def locale_problem(source: Database, target: Database) -> str | None:
     """Why setup cannot create the target with the source's locale, with the option that it needs; None if it can."""
     found, version = identity_of(source), identity_of(target.with_dbname("postgres")).major
-    name, since = _PROVIDERS_SINCE.get(found.locale_provider, ("", 0))
+    name, since = PROVIDERS_SINCE.get(found.locale_provider, ("", 0))
     if version >= since:
         return None
     return f"PostgreSQL {version} lacks the source's locale provider {name}: run setup with --locale {found.collate}"
 
 
 def _create_statement(wanted: SetupRequest, source: Identity, server_version: int) -> sql.Composed:
-    parts: list[sql.Composable] = [
-        sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {}").format(
-            sql.Identifier(wanted.target.dbname or ""), sql.Literal(wanted.encoding or source.encoding)
-        )
-    ]
-    collate, ctype = (wanted.locale, wanted.locale) if wanted.locale else (source.collate, source.ctype)
-    parts.append(sql.SQL("LC_COLLATE {} LC_CTYPE {}").format(sql.Literal(collate), sql.Literal(ctype)))
-    provider = _PROVIDERS.get(source.locale_provider)
-    if not wanted.locale and provider is not None and source.locale:
-        parts.append(sql.SQL(provider).format(sql.Literal(source.locale)))
-    elif server_version >= 150000:
-        parts.append(sql.SQL("LOCALE_PROVIDER libc"))
-    return sql.SQL(" ").join(parts)
+    name = wanted.target.dbname or ""
+    return create_statement(name, source, server_version, encoding=wanted.encoding, locale=wanted.locale)
 
 
 def _drop_database(target: Database) -> None:
@@ -273,14 +262,6 @@ def _ddl_files(target: Database) -> tuple[build.DdlFile, ...]:
 SOURCE_SCHEMA = "schema of the run on the source"
 #: The last step of setup.
 LAST_STEP = "foreign server"
-
-#: The clause of CREATE DATABASE for a locale of a provider other than libc.
-#: Locale providers other than libc, with the first major version that has them for a database.
-_PROVIDERS_SINCE = {"i": ("icu", 15), "b": ("builtin", 17)}
-_PROVIDERS: dict[str, LiteralString] = {
-    "i": "LOCALE_PROVIDER icu ICU_LOCALE {}",
-    "b": "LOCALE_PROVIDER builtin BUILTIN_LOCALE {}",
-}
 
 
 def _refuse_other_source(run: Run, source: Identity) -> None:
