@@ -47,7 +47,7 @@ def assigned(
 
     :param allowed: columns that may stay unmasked, as ``TABLE.COLUMN`` in SQL.
     """
-    work = _Assignment(source, target, file)
+    work = Assignment(source, target, file)
     work.read_file()
     work.read_allowed(allowed)
     work.spread()
@@ -57,8 +57,11 @@ def assigned(
     return masks, tuple(faults)
 
 
-class _Assignment:
-    """Collects the rules of the columns and the faults."""
+class Assignment:
+    """Collects the rules of the columns and the faults.
+
+    :ivar tables: the tables of the source that the target has too.
+    """
 
     def __init__(self, source: Catalog, target: Catalog, file: MaskFile) -> None:
         self.source, self.target, self.file = source, target, file
@@ -232,6 +235,13 @@ class _Assignment:
             message = f"{rule.kind} gives values different that the collation {column.collation} treats as equal"
             return message, "write for each end of the foreign key an SQL expression, such as one of lower(...)"
         return None
+
+    def accepts(self, table: Table, column: Column, rule: Rule) -> bool:
+        """Whether a column of the source may have the rule."""
+        target = self.target.by_ref[table.ref].known_column(column.name)
+        group = self.groups.get((table.ref, column.name), ())
+        space = self.room(target, group)
+        return self.mismatch(column, target, rule, group) is None and self.problem(table, target, rule, space) is None
 
     def by(self, table: Table, rule: Rule, at: Position | None) -> tuple[str, ...]:
         """The columns that decide the shift of a date."""

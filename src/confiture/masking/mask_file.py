@@ -67,6 +67,19 @@ def parse(text: str, file: str) -> tuple[MaskFile, tuple[Fault, ...]]:
     return MaskFile(tables, defaults, text, file), faults
 
 
+def rule_from(text: str) -> Rule:
+    """The rule that a text of the package has, in the form of the mask file.
+
+    :raises ValueError: it is no rule.
+    """
+    reader = _Reader("")
+    node = reader.compose(text)
+    rule = reader.rule(node) if node is not None else None
+    if rule is None:
+        raise ValueError(f"{text!r} is no rule: {reader.faults}")
+    return rule
+
+
 class _Reader(NodeReader):
     """Parses the nodes of one mask file."""
 

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import replace
 
 from confiture.masking.model import Kind, Rule
 
 _NAME_PARTS = (
-    ("first", {"first", "given", "forename", "firstname", "givenname", "vorname", "prenom", "prénom", "fname"}),
+    ("first", {"first", "given", "forename", "firstname", "givenname", "vorname", "prenom", "fname"}),
     (
         "last",
         {"last", "sur", "surname", "lastname", "family", "familyname", "nachname", "lname", "apellido", "cognome"},
     ),
 )
+#: Between a small letter and a capital, and before the last capital of several.
+_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_WORD = re.compile(r"[^\W_]+")
 _ADDRESS_PARTS = (
-    ("street", {"street", "strasse", "straße", "rue", "line1", "addr1", "address1", "calle"}),
+    ("street", {"street", "strasse", "rue", "line1", "addr1", "address1", "calle"}),
     ("city", {"city", "town", "ort", "stadt", "ville", "ciudad", "citta"}),
     ("postcode", {"zip", "zipcode", "postcode", "postal", "postalcode", "plz", "cp"}),
 )
-_WORD = re.compile(r"[A-ZÀ-Þ]?[a-zß-ÿ]+\d*|[A-ZÀ-Þ]+(?![a-zß-ÿ])\d*|\d+")
 
 
 def words(name: str) -> list[str]:
-    """The words of a column's name in lower case: of ``homePhone`` and ``home_phone`` they are home and phone."""
-    return [word.lower() for word in _WORD.findall(name)]
+    """The words of a name, in lower case and without accents: of ``homePhone`` they are home and phone."""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
+    return [word.casefold() for word in _WORD.findall(_CASE.sub(" ", plain))]
 
 
 def with_part(rule: Rule, column: str) -> Rule:
