@@ -12,6 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints
 
+from confiture.lint.model import Finding, Level
 from confiture.plan.forecast import Forecast
 from confiture.plan.model import Plan
 from confiture.render import documents as d
@@ -25,6 +26,7 @@ DOCUMENTS: dict[str, tuple[type, ...]] = {
     "check": (d.Document, d.CheckDocument),
     "generated": (d.Document, d.GeneratedDocument),
     "history": (d.Document, d.HistoryDocument),
+    "lint": (d.Document, d.LintDocument),
     "plan": (d.Document, Plan, d.PlanDocument),
     "preview": (d.Document, d.PreviewDocument),
     "report": (SignOff,),
@@ -33,7 +35,7 @@ DOCUMENTS: dict[str, tuple[type, ...]] = {
     "verification": (d.Document, d.RunSummary, d.VerificationDocument),
 }
 #: The types that ``documents`` imports for a type checker only.
-_LATE = {"Forecast": Forecast}
+_LATE = {"Forecast": Forecast, "Finding": Finding, "Level": Level}
 _SCALARS = {str: "string", int: "integer", float: "number", bool: "boolean"}
 _IVAR = re.compile(r":ivar (\w+): (.*?)(?=\s*:\w+ |\s*\Z)", re.DOTALL)
 

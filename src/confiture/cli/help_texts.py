@@ -31,6 +31,7 @@ SUMMARIES = {
     "throttle": "Limit the copy.",
     "abort": "Abort the run before the cutover.",
     "migrate generate": "Write the two files of a new migration.",
+    "migrate lint": "Find statements that would block the application.",
     "approve": "Approve the cutover of a verified run.",
     "build": "Concatenate the DDL files, build a database from them, or compare one.",
     "demo": "Move a generated database, with a kill -9 during the copy.",
@@ -75,6 +76,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "grants --target prod_new --viewer anna --operator ben --apply",
     ),
     "migrate generate": ("generate add_email_to_customer",),
+    "migrate lint": (
+        "lint",
+        "lint --target prod",
+        "lint db/migrations/20260301120000_add_email.up.sql --format json",
+        "lint --rules",
+    ),
     "approve": ("approve --target prod_new --note CHG-1234",),
     "history": ("history --target prod_new", "history --target prod_new --all --format json"),
     "init": ("init",),
@@ -154,6 +161,7 @@ EXIT_CODES: dict[str, _Codes] = {
     },
     **{name: {0: "done", 2: _READ[2], 4: _READ[4]} for name in ("init", "schema")},
     "migrate generate": {0: "done", 2: _READ[2]},
+    "migrate lint": {0: "no finding is an error", 2: _READ[2], 3: _READ[3], 7: "a finding is an error"},
     "build": {
         **_DONE,
         **_READ,

@@ -15,6 +15,7 @@ from confiture.states import Served, State
 from confiture.types import Count, ShortId
 
 if TYPE_CHECKING:
+    from confiture.lint.model import Finding, Level  # only the linter needs its values
     from confiture.plan.forecast import Forecast  # ``status`` does without the plan
 
 #: The version of every JSON document except ``status``; raised when a field is removed or changes its meaning.
@@ -251,3 +252,33 @@ class CheckDocument(Document):
     digest: str
     objects: Count
     differences: list[DifferenceDocument]
+
+
+class LintRule(TypedDict):
+    """A rule of the linter.
+
+    :ivar level: of its findings, where nothing is known of the size of the table.
+    :ivar page: of PostgreSQL's documentation.
+    """
+
+    name: str
+    level: Level
+    summary: str
+    page: str
+
+
+class LintDocument(Document):
+    """The output of migrate lint with --format json.
+
+    :ivar database: whose tables have weighed the findings; null where none was named.
+    :ivar errors: the number of findings of this level.
+    :ivar rules: only with ``--rules``.
+    """
+
+    database: str | None
+    files: list[str]
+    errors: Count
+    warnings: Count
+    notes: Count
+    findings: list[Finding]
+    rules: NotRequired[list[LintRule]]
