@@ -105,6 +105,8 @@ POINTS_OF_THEIR_OWN = {
     "round.part.before_commit": "tests/integration/test_rounds.py",
     "round.ended.before_commit": "tests/integration/test_rounds.py",
     "verify.reopened.before_commit": "tests/integration/test_rounds.py",
+    "references.before_commit": "tests/integration/test_references.py",
+    "references.after_commit": "tests/integration/test_references.py",
     "view.stale.before_commit": "tests/integration/test_materialized_views.py",
     **{
         f"reads.{point}": "tests/integration/test_reads.py"

@@ -2019,6 +2019,20 @@ MUTANTS = (
         "locked, read_only=False, snapshot=how.snapshot",
         _in("integration", "inline_reading", "may_not_write"),
     ),
+    Mutant(
+        "a child is read again before it is removed",
+        "sync/references.py",
+        "        there = self.staging.fetch_again(job, removed)\n",
+        "        there = self.staging.fetch_again(job, removed[:0])\n",
+        _in("integration", "references", "removed_or_copied_again"),
+    ),
+    Mutant(
+        "a stale row gives way to a fetched row",
+        "sync/staged_rows.py",
+        "            while displaced := self._displace(job):\n",
+        "            while displaced := self._displace(job)[:0]:\n",
+        _in("integration", "references", "stale_row_gives_way"),
+    ),
 )
 
 

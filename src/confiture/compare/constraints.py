@@ -17,7 +17,7 @@ from confiture.types import TableRef
 ORPHANS_MOST = 100
 
 
-def _from(tx: Transaction, ref: TableRef) -> sql.Composed:
+def rows_of(tx: Transaction, ref: TableRef) -> sql.Composed:
     """A foreign key sees a table's partitions, but neither end sees inheritance children."""
     row = tx.pg.execute(load("constraints.sql")["partitioned"], [ref.schema, ref.name]).fetchone()
     return sql.SQL("{}{}").format(sql.SQL("" if row == (True,) else "ONLY "), ref.identifier)
@@ -32,22 +32,32 @@ def _same(key: DeferredForeignKey) -> list[sql.Composed]:
     if key.operators is None:  # recorded by an older version
         return [sql.SQL("p.{} = c.{}").format(sql.Identifier(r), sql.Identifier(c)) for c, r in pairs]
     return [
-        sql.SQL("p.{}::{} {} c.{}::{}{}").format(
+        sql.SQL("p.{}{} {} c.{}{}{}").format(
             sql.Identifier(r),
-            raw(by.left_type),
+            _cast(by.left_type),
             raw(by.operator),
             sql.Identifier(c),
-            raw(by.right_type),
+            _cast(by.right_type),
             raw(f" COLLATE {by.collation}" if by.collation else ""),
         )
         for (c, r), by in zip(pairs, key.operators, strict=True)
     ]
 
 
-def _parent(tx: Transaction, key: DeferredForeignKey) -> sql.Composed:
+def _cast(type_name: str) -> sql.SQL:
+    """A cast to the type of an operator's side. The operator of enums is declared for a pseudo-type: none is needed."""
+    return raw("" if is_pseudo(type_name) else f"::{type_name}")
+
+
+def is_pseudo(type_name: str) -> bool:
+    """Whether a type, as :class:`KeyOperator` names it, is one that no value can be cast to."""
+    return type_name.startswith(("pg_catalog.any", "pg_catalog.record"))
+
+
+def parent_exists(tx: Transaction, key: DeferredForeignKey) -> sql.Composed:
     """The condition that the parent of a child ``c`` exists; the periods of several rows may cover that of a child."""
     tests = sql.SQL(" AND ").join(_same(key))
-    parent = _from(tx, key.references)
+    parent = rows_of(tx, key.references)
     if not key.period:
         return sql.SQL("EXISTS (SELECT FROM {} p WHERE {})").format(parent, tests)
     return sql.SQL(
@@ -60,7 +70,7 @@ def orphans(tx: Transaction, key: DeferredForeignKey) -> list[Difference]:
     values = sql.SQL(", ").join(sql.SQL("c.{}::text").format(sql.Identifier(c)) for c in key.columns)
     filled = sql.SQL(" AND ").join(sql.SQL("c.{} IS NOT NULL").format(sql.Identifier(c)) for c in key.columns)
     query = sql.SQL("SELECT DISTINCT {} FROM {} c WHERE {} AND NOT {} LIMIT {}").format(
-        values, _from(tx, key.table), filled, _parent(tx, key), sql.Literal(ORPHANS_MOST)
+        values, rows_of(tx, key.table), filled, parent_exists(tx, key), sql.Literal(ORPHANS_MOST)
     )
     return [
         Difference(

@@ -33,19 +33,22 @@ class Selection:
 
     :ivar where: SQL over the source row; None for all rows, :data:`NONE` for no row.
     :ivar reason: of the choice, for people.
+    :ivar reads: the tables above that the condition reads, unless the operator wrote it.
     """
 
     where: str | None
     reason: str
+    reads: tuple[TableRef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Restriction:
-    """A condition from ``--where``, its own or inherited; with the number of its subselects."""
+    """A condition from ``--where``, its own or inherited; with the number of its subselects, and their tables."""
 
     where: str
     size: int
     own: bool = False
+    reads: frozenset[TableRef] = frozenset()
 
 
 def selections(source: Catalog, target: Catalog, choice: Choice) -> Mapping[TableRef, Selection]:
@@ -65,13 +68,14 @@ def _selection(table: Table, restriction: _Restriction | None, choice: Choice) -
         return Selection(restriction.where, "by its condition")
     where = None if restriction is None else restriction.where
     reason = "all rows" if where is None else "rows whose parents are chosen"
+    reads = () if restriction is None else tuple(sorted(restriction.reads))
     if choice.percent is None or choice.percent == 100:
-        return Selection(where, reason)
+        return Selection(where, reason, reads)
     if table.estimated_rows < SAMPLED_FROM:
-        return Selection(where, f"{reason}, not sampled because it is small")
+        return Selection(where, f"{reason}, not sampled because it is small", reads)
     sampled = sample(table, choice.percent, choice.seed)
     part = f"{choice.percent:g} % of the {'rows' if where is None else reason}"
-    return Selection(sampled if where is None else f"{sampled} AND (\n{where}\n)", part)
+    return Selection(sampled if where is None else f"{sampled} AND (\n{where}\n)", part, reads)
 
 
 def sample(table: Table, percent: float, seed: int) -> str:
@@ -105,7 +109,8 @@ def _restrictions(source: Catalog, keys: Sequence[ForeignKey], choice: Choice) -
             if above:
                 clauses = dict.fromkeys(_clause(source.by_ref[ref], source, k, found[k.references]) for k in above)
                 size = sum(1 + found[k.references].size for k in above)
-                found[ref] = _Restriction("\nAND ".join(clauses), size)
+                reads = frozenset(k.references for k in above).union(*(found[k.references].reads for k in above))
+                found[ref] = _Restriction("\nAND ".join(clauses), size, reads=reads)
     return found
 
 
