@@ -254,7 +254,7 @@ def test_masked_keys_find_their_parents_by_the_masked_value(databases: Databases
     assert target.value("SELECT count(*) FROM parent WHERE length(code) = 32") == 30
 
 
-def test_the_children_of_a_parent_that_was_removed_are_removed_or_copied_again(databases: Databases) -> None:
+def test_children_of_a_removed_parent_are_removed_or_copied_again(databases: Databases) -> None:
     source, target = pair(databases, FAMILY)
     changes = """
         DELETE FROM toy WHERE id <= 10; DELETE FROM child WHERE id <= 10; UPDATE child SET parent = 60 WHERE id <= 20;
@@ -268,7 +268,7 @@ def test_the_children_of_a_parent_that_was_removed_are_removed_or_copied_again(d
     assert target.rows("SELECT id FROM parent ORDER BY 1") == source.rows("SELECT id FROM ONLY parent ORDER BY 1")
 
 
-def test_a_row_that_has_no_parent_on_the_source_either_is_removed_and_counted(databases: Databases) -> None:
+def test_a_row_without_a_parent_on_the_source_is_removed_and_counted(databases: Databases) -> None:
     source, target = pair(databases, FAMILY)
     source.sql("ALTER TABLE child DROP CONSTRAINT child_parent_fkey; DELETE FROM parent WHERE id <= 15")
     filled = filled_by(source, target)

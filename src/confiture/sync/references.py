@@ -31,9 +31,9 @@ from confiture.sync.target_rows import count, missing, missing_of, remove_orphan
 from confiture.types import TableRef, counted
 
 #: Values that are looked up at once: by an index of the source, and where the source computes the value of each row.
-BY_INDEX, BY_SCAN = 10_000, 200_000
+BY_INDEX, BY_SCAN = 50_000, 200_000
 #: Rows after which a batch is committed, though the last of them may refer to further rows.
-BATCH_ROWS = 100_000
+BATCH_ROWS = 200_000
 #: Rounds after which the source is taken to change faster than its rows are fetched.
 ROUNDS_MOST = 100
 
@@ -252,13 +252,10 @@ class _Batch:
     def follow(self, reference: Reference, values: Sequence[Values]) -> None:
         """Insert the parents of the values, and what they refer to within their cycle."""
         waiting = deque([(reference, values)])
-        first = True
         while waiting and self.filled.changes < BATCH_ROWS:
             reference, values = waiting.popleft()
-            if not first:
-                values = still_missing(self.target, reference.key, values)
-            first = False
-            parent = reference.parent
+            # Another batch, or another key of this one, may have inserted a parent since.
+            values, parent = still_missing(self.target, reference.key, values), reference.parent
             if parent is None or not values:
                 continue
             staged = self.staging.fetch(parent, reference.compared, values)
