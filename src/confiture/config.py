@@ -280,7 +280,7 @@ def _create(project: Path, name: str, text: str) -> Path:
     path = project / ENVIRONMENTS / f"{name}.yaml"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_new(path, text)
+        write_new(path, text)
     except FileExistsError:
         raise Refused(f"Environment {name} exists", why=str(path), fix="edit it, or choose another name") from None
     except OSError as error:
@@ -289,10 +289,15 @@ def _create(project: Path, name: str, text: str) -> Path:
     return path
 
 
-def _write_new(path: Path, text: str) -> None:
+def write_new(path: Path, text: str, *, mode: int = 0o600) -> None:
+    """Write a file that does not exist yet. After a crash at any point, it is either complete or does not exist.
+
+    :raises FileExistsError: it exists, and stays as it is.
+    """
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", encoding="utf-8") as file:
         file.write(text)
         file.flush()
+        os.fchmod(file.fileno(), mode)
         os.fsync(file.fileno())
         # Unlike a rename, a link never replaces an existing file.
         os.link(file.name, path)

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from confiture import mapping
 from confiture.config import resolve
 from confiture.errors import Refused
+from confiture.masking import mask_file
 from confiture.postgres import embedded
 from conftest import ROOT, Confiture
 from servers import Databases, TestDatabase
@@ -64,6 +66,67 @@ def test_init_never_overwrites(tmp_path: Path, confiture: Confiture) -> None:
     done = confiture("init", "shop", "--url", "postgresql://other", cwd=tmp_path)
     assert done.returncode == 4
     assert file.read_text() == "database_url: postgresql://kept\n"
+
+
+LAID_OUT = (
+    "column_mapping.yaml",
+    "db/environments/prod.yaml",
+    "db/migrations/README.md",
+    "db/schema/README.md",
+    "db/sync/mask.yaml",
+)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_init_lays_out_a_project(tmp_path: Path, confiture: Confiture) -> None:
+    done = confiture("init", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert tuple(files(tmp_path)) == LAID_OUT
+    assert [name for name in LAID_OUT if f"wrote {name}" not in done.stdout] == []
+    assert stat.S_IMODE((tmp_path / "db/sync/mask.yaml").stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize("there", LAID_OUT)
+def test_init_keeps_each_existing_file_and_writes_the_others(tmp_path: Path, confiture: Confiture, there: str) -> None:
+    mine = b"# mine\r\ndatabase_url: postgresql://kept\n\xff"
+    (tmp_path / there).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / there).write_bytes(mine)
+    first = confiture("init", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert f"kept {there}, which exists" in first.stdout
+    found = files(tmp_path)
+    assert tuple(found) == LAID_OUT
+    assert found[there] == mine
+    again = confiture("init", cwd=tmp_path)
+    assert again.returncode == 0
+    assert "wrote" not in again.stdout
+    assert files(tmp_path) == found
+
+
+def test_init_follows_no_link_and_keeps_a_folder(tmp_path: Path, confiture: Confiture) -> None:
+    (tmp_path / "column_mapping.yaml").symlink_to(tmp_path / "outside")
+    (tmp_path / "db/sync/mask.yaml").mkdir(parents=True)
+    assert confiture("init", cwd=tmp_path).returncode == 0
+    assert not (tmp_path / "outside").exists()
+    assert (tmp_path / "db/sync/mask.yaml").is_dir()
+
+
+def test_examples_of_init_mask_and_map_nothing_until_uncommented(tmp_path: Path, confiture: Confiture) -> None:
+    assert confiture("init", cwd=tmp_path).returncode == 0
+    for path, parse in (("column_mapping.yaml", mapping.parse), ("db/sync/mask.yaml", mask_file.parse)):
+        text = (tmp_path / path).read_text()
+        found, faults = parse(text, path)
+        assert (found.tables, faults) == ((), ())
+        example = "\n".join(line.removeprefix("# ") for line in text.partition("\n\n")[2].splitlines())
+        found, faults = parse(example, path)
+        assert faults == ()
+        assert len(found.tables) == 1
+    refused = confiture("build", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "0 *.sql files" in refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import fcntl
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +26,7 @@ from confiture.render import differences as rendered
 from confiture.scratch_build import beside
 from conftest import ROOT, Confiture
 from every_object import EVERY_OBJECT, STATED
+from forked import until
 from servers import Databases, TestDatabase
 
 TABLES = (
@@ -342,6 +345,20 @@ def test_server_of_a_killed_check_is_removed_by_the_next(on_this_machine: Projec
     assert pid is not None
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_drops_the_scratch_database(project: Project, server: Server, number: signal.Signals) -> None:
+    database = project.built(TABLES)
+    before = everything_on(server)
+    project.file.write_text(TABLES + "SELECT pg_sleep(100) AS in_scratch;")
+    words = ("-m", "confiture", "build", "--check", "--env", database.conninfo, "--scratch", "signalled_scratch")
+    with subprocess.Popen([sys.executable, *words], cwd=project.folder, stderr=subprocess.PIPE) as process:
+        asleep = "SELECT 1 FROM pg_stat_activity WHERE datname = 'signalled_scratch' AND wait_event = 'PgSleep'"
+        until(lambda: bool(database.rows(asleep)), "the statement of the scratch build")
+        process.send_signal(number)
+        assert process.wait() == 128 + number
+    assert everything_on(server) == before
 
 
 def test_command_prints_the_document_of_its_schema(project: Project, confiture: Confiture) -> None:

@@ -2033,6 +2033,55 @@ MUTANTS = (
         "            while displaced := self._displace(job)[:0]:\n",
         _in("integration", "references", "stale_row_gives_way"),
     ),
+    Mutant(
+        "a scratch build is rolled back",
+        "scratch_build/describe_ddl.py",
+        "session.rehearsal() as tx:",
+        "session.transaction() as tx:",
+        _in("integration", "build_check", "stays_on_the_server"),
+    ),
+    Mutant(
+        "the next check drops the scratch database of a killed one",
+        "scratch_build/beside.py",
+        "        _drop_leftovers(pg, like)\n",
+        "",
+        _in("integration", "build_check", "dropped_by_the_next"),
+    ),
+    Mutant(
+        "the next check removes the server of a killed one",
+        "scratch_build/embedded_server.py",
+        "    _remove_leftovers()\n    root",
+        "    root",
+        _in("integration", "build_check", "removed_by_the_next"),
+    ),
+    Mutant(
+        "an existing database is no scratch database",
+        "scratch_build/beside.py",
+        "    if name is not None and pg.execute(",
+        "    if False and pg.execute(",
+        _in("integration", "build_check", "not_used_as_a_scratch"),
+    ),
+    Mutant(
+        "one check at a time has the scratch database",
+        "scratch_build/beside.py",
+        '        if not only_row(pg.execute("SELECT pg_try_advisory_lock(%s, 0)", (_CHECK_LOCK,)))[0]:',
+        '        if not only_row(pg.execute("SELECT pg_try_advisory_lock_shared(%s, 0)", (_CHECK_LOCK,))):',
+        _in("integration", "build_check", "second_check"),
+    ),
+    Mutant(
+        "a scratch build leaves room in the lock table",
+        "scratch_build/beside.py",
+        "        _refuse_many_locks(pg, statements)\n",
+        "",
+        _in("integration", "build_check", "not_exhausted"),
+    ),
+    Mutant(
+        "init changes no existing file",
+        "config.py",
+        "        os.link(file.name, path)",
+        "        Path(path).write_text(text)",
+        _in("acceptance", "first_folder", "keeps_each_existing"),
+    ),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -70,6 +71,7 @@ def build(
     if apply:
         _apply(where.target, where.project, format)
     elif check:
+        signal.signal(signal.SIGTERM, _end)
         found = commands.build.check(
             where.target, where.project, scratch=scratch, ignore=ignore or (), column_order=column_order
         )
@@ -80,6 +82,11 @@ def build(
 
 def _tasks(apply: bool, check: bool, list_files: bool, output: Path | None) -> tuple[tuple[str, bool], ...]:
     return ("--apply", apply), ("--check", check), ("--list", list_files), ("--output", output is not None)
+
+
+def _end(number: int, _: object) -> None:
+    """End as after Ctrl-C, which drops the scratch database: the signal itself would end the process at once."""
+    raise SystemExit(128 + number)
 
 
 def _apply(name: str, project: Path, format: Output) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from confiture import config
-from confiture.errors import UsageError
+from confiture.errors import Refused, UsageError
 
 
 def variable(name: str) -> str:
@@ -14,27 +17,70 @@ def variable(name: str) -> str:
     return re.sub(r"\W|^(?=\d)", "_", name, flags=re.ASCII).upper() + "_URL"
 
 
-def init(project: Path, name: str, url: str | None) -> Path:
-    """Create the environment of the source and the folder of the new schema. Existing files stay as they are.
+@dataclass(frozen=True, slots=True)
+class NewProject:
+    """The files of a new project.
 
-    The folder is created first: when the command ends at any point, the same command continues.
+    :ivar written: the files that were created, in their order; ``kept``: those that existed and were not changed.
+    """
+
+    written: tuple[Path, ...]
+    kept: tuple[Path, ...]
+
+
+def init(project: Path, name: str, url: str | None) -> NewProject:
+    """Create the environment of the source, the folders of schema and migrations, and examples of the other files.
+
+    Existing files stay as they are. Each file is complete or does not exist: when the command ends at any point, the
+    same command continues.
 
     :param url: the address of the source; None for the variable of :func:`variable`.
-    :returns: the file of the environment.
-    :raises Refused: the environment exists.
+    :raises Refused: an address is given, and the environment exists.
     :raises UsageError: the name or the address is not valid, the address contains a password, or a file cannot be
         written.
     """
     config.check_name(name)
     if url is not None:
         _check(url)
-    folder = project / config.SCHEMA
+    written, kept = _environment(project, name, url)
+    root = resources.files(__package__) / "new_project"
+    for relative, file in _files(root, Path()):
+        path = project / relative
+        (written if _create(path, file.read_text(encoding="utf-8")) else kept).append(path)
+    return NewProject(tuple(written), tuple(kept))
+
+
+def _environment(project: Path, name: str, url: str | None) -> tuple[list[Path], list[Path]]:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        return [config.write_first_environment(project, name, url or f"${{{variable(name)}}}")], []
+    except Refused:
+        if url is not None:
+            raise
+        return [], [project / config.ENVIRONMENTS / f"{name}.yaml"]
+
+
+def _files(folder: Traversable, relative: Path) -> list[tuple[Path, Traversable]]:
+    found: list[tuple[Path, Traversable]] = []
+    for each in sorted(folder.iterdir(), key=lambda each: each.name):
+        path = relative / each.name
+        found += _files(each, path) if each.is_dir() else [(path, each)]
+    return found
+
+
+def _create(path: Path, text: str) -> bool:
+    """Create a file; whether it did not exist."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        config.write_new(path, text, mode=0o644)
+    except FileExistsError:
+        return False
     except OSError as error:
-        why = f"{folder}: {error.strerror}"
-        raise UsageError("The folder of the schema cannot be created", why=why, fix="name another --project") from None
-    return config.write_first_environment(project, name, url or f"${{{variable(name)}}}")
+        raise UsageError(
+            f"{path} cannot be written",
+            why=error.strerror or "",
+            fix="make the folder writable, or name another --project",
+        ) from error
+    return True
 
 
 def _check(url: str) -> None:
