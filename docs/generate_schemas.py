@@ -18,6 +18,7 @@ from confiture.plan.model import Plan
 from confiture.render import documents as d
 from confiture.status.facts import StatusDocument
 from confiture.status.sign_off import SignOff
+from confiture.sync.outcome import SyncPlan, SyncReport
 
 FOLDER = Path(__file__).parent.parent / "src/confiture/schemas"
 #: The types whose keys a document has: each base is named, because a TypedDict does not know it.
@@ -32,6 +33,8 @@ DOCUMENTS: dict[str, tuple[type, ...]] = {
     "report": (SignOff,),
     "run": (d.Document, d.RunSummary, d.CommandResult, d.RunDocument),
     "status": (StatusDocument,),
+    "sync": (d.Document, SyncReport, d.SyncDocument),
+    "sync_plan": (d.Document, SyncPlan, d.SyncPlanDocument),
     "verification": (d.Document, d.RunSummary, d.VerificationDocument),
 }
 #: The types that ``documents`` imports for a type checker only.

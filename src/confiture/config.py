@@ -27,7 +27,8 @@ from confiture.types import did_you_mean, parsed_size
 ENVIRONMENTS = Path("db/environments")
 SCHEMA = Path("db/schema")
 _LISTS = ("search_path", "include", "exclude")
-_KEYS = ("database_url", "like", "database", "schema_dir", *_LISTS, "notify", "disk_free", "require_approval")
+_SWITCHES = ("require_approval", "protected")
+_KEYS = ("database_url", "like", "database", "schema_dir", *_LISTS, "notify", "disk_free", *_SWITCHES)
 
 #: Parameters with secrets. libpq marks them, except the SCRAM keys, which replace a password.
 SECRETS = frozenset({"scram_client_key", "scram_server_key"}) | {
@@ -71,6 +72,7 @@ class Database:
     :param include: glob patterns over DDL paths relative to ``schema_dir``; empty means all.
     :param exclude: glob patterns of DDL paths that are left out.
     :param require_approval: whether a cutover to it needs an approval.
+    :param protected: whether a sync may not write into it.
     :param notify: the receivers of the events of its runs, where it is the target.
     :param disk_free: free bytes of the server's disk before a run begins; None if this is not known.
     """
@@ -85,6 +87,7 @@ class Database:
     notify: tuple[Receiver, ...] = field(default=(), repr=False)
     disk_free: int | None = None
     require_approval: bool = False
+    protected: bool = False
 
     @property
     def public(self) -> str:
@@ -438,7 +441,7 @@ class _EnvironmentFile:
             self.values[name] = _Value((), True, line, column)
             self.notify = receivers(node, self._fault_of_node)
         else:
-            if name == "require_approval" and not (_is_text(node) and node.value.lower() in ("true", "false")):
+            if name in _SWITCHES and not (_is_text(node) and node.value.lower() in ("true", "false")):
                 self.fault(node.start_mark.line + 1, node.start_mark.column + 1, f"{name} must be true or false")
                 return
             self.values[name] = _Value(
@@ -484,6 +487,7 @@ def _environment(name: str, project: Path, followed: tuple[str, ...] = ()) -> Da
         disk_free=_disk_free(file, base.disk_free),
         # A target that is like another one does not lift the requirement of the other one.
         require_approval=file.switched_on("require_approval") or base.require_approval,
+        protected=file.switched_on("protected") if "protected" in file.values else base.protected,
     )
 
 

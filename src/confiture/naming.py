@@ -25,11 +25,13 @@ class Naming:
     def command(self, step: str) -> str:
         """The command line of a step, quoted for a shell.
 
-        :param step: the name of the step, ``approve``, ``grants`` or ``status``, and its options if any.
+        :param step: the name of the step, ``approve``, ``grants``, ``status`` or ``sync``, and its options if any.
         """
         project = f" --project {shell_word(str(self.project))}" if self.project is not None else ""
         name, _, options = step.partition(" ")
         more = f" {options}" if options else ""
+        if name == "sync":
+            return f"confiture sync --to {shell_word(self.target)}{project}{more}"
         group = "" if name in ("approve", "grants", "status") else "migrate schema-to-schema "
         return f"confiture {group}{name} --target {shell_word(self.target)}{project}{more}"
 

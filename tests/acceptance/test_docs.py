@@ -120,6 +120,31 @@ def test_the_commands_of_the_page_on_builds_run_as_written(
     assert database.value("SELECT count(*) FROM named") == 0
 
 
+def test_the_commands_of_the_page_on_the_sync_run_as_written(
+    databases: Databases, tmp_path: Path, confiture: Confiture
+) -> None:
+    page = ROOT / "docs" / "sync.md"
+    for body in blocks(page, "yaml", "sql"):
+        name, _, text = body.partition("\n")
+        path = tmp_path / name.lstrip("-# ")
+        if path.suffix in (".yaml", ".sql"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    rows = (
+        "INSERT INTO customer SELECT n, 'user' || n || '@firm.ch', 'Anna ' || n, 'CH' FROM generate_series(1, 300) n;"
+        "INSERT INTO orders SELECT n, 1 + n % 300, n FROM generate_series(1, 500) n; ANALYZE"
+    )
+    source = databases.cloned((tmp_path / "db/schema/10_shop.sql").read_text() + rows)
+    environment = {
+        "PRODUCTION_URL": source.conninfo,
+        "LOCAL_URL": databases.make().conninfo,
+        "CONFITURE_MASK_KEY": "the key of the tests, 32 bytes !",
+    }
+    for words in commands(page, "console"):
+        done = confiture(*words, cwd=tmp_path, env=environment)
+        assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+
+
 @pytest.mark.parametrize(
     "text", [text for page in PAGES if page.stem in ("README", "mapping") for text in blocks(page, "yaml")]
 )

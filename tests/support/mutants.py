@@ -2082,6 +2082,62 @@ MUTANTS = (
         "        Path(path).write_text(text)",
         _in("acceptance", "first_folder", "keeps_each_existing"),
     ),
+    Mutant(
+        "a protected environment is known by its address",
+        "sync/refusals.py",
+        "        if known.protected and _place(known) == _place(target):",
+        "        if known.protected and known.environment == target.environment:",
+        _in("integration", "sync", "protected_environment"),
+    ),
+    Mutant(
+        "a sync compares the identity of both databases",
+        "sync/refusals.py",
+        "    if source.same_database(target):",
+        "    if source is target:",
+        _in("integration", "sync", "refused_as_its_own_target"),
+    ),
+    Mutant(
+        "a sync is continued with its own options",
+        "commands/sync.py",
+        "    different = list(request.differences(run.options))",
+        "    different: list[str] = []",
+        _in("integration", "sync", "other_options"),
+    ),
+    Mutant(
+        "a sync is continued with its own key",
+        "sync/working.py",
+        "    if known is not None and key.check_value(_key(), str(run.id)) != known:",
+        "    if known is not None and key.check_value(_key(), str(run.id)) == '':",
+        _in("integration", "sync", "another_mask_file_or_key"),
+    ),
+    Mutant(
+        "a column above its limit fails the sync",
+        "sync/proof.py",
+        "        return self.found * 100 > self.limit * self.values",
+        "        return self.found * 100 > 100 * self.values",
+        _in("integration", "sync", "clear_value_fails"),
+    ),
+    Mutant(
+        "a table with clear values is emptied",
+        "sync/proof.py",
+        "        plan_store.truncate(tx, frozenset(t.target for t in tables))",
+        "        plan_store.truncate(tx, frozenset())",
+        _in("integration", "sync", "clear_value_fails"),
+    ),
+    Mutant(
+        "every transaction reads the snapshot of the sync",
+        "runner/context.py",
+        "        if snapshot is not None:",
+        "        if snapshot == '':",
+        _in("integration", "sync", "of_one_instant"),
+    ),
+    Mutant(
+        "a lost snapshot is not continued",
+        "sync/copying.py",
+        "    if work.consistent and _has_begun(context):",
+        "    if work.consistent and _has_begun(context) and False:",
+        _in("integration", "sync", "lost_snapshot"),
+    ),
 )
 
 

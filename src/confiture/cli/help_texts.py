@@ -12,7 +12,7 @@ _Codes = dict[int | str, str]
 MIGRATE = "migrate"
 _SCHEMA = "confiture migrate schema-to-schema "
 #: The commands of the first level. Others without a group in their key are below ``migrate schema-to-schema``.
-TOP = ("approve", "build", "demo", "grants", "history", "init", "report", "schema", "serve", "status")
+TOP = ("approve", "build", "demo", "grants", "history", "init", "report", "schema", "serve", "status", "sync")
 
 #: The first sentence of the help of each command, in the order of the help.
 SUMMARIES = {
@@ -42,6 +42,7 @@ SUMMARIES = {
     "schema": "Print the JSON schema of a document, or the names of all.",
     "serve": "Serve the page about the run of a target until Ctrl-C.",
     "status": "Report the state of a run and the next command.",
+    "sync": "Copy rows of one database into another one, chosen and masked.",
 }
 
 #: Examples for each command, without the words that every command of its group begins with.
@@ -103,6 +104,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "status --target prod_new --watch",
         "status --target prod_new --wait verified --timeout 7200",
         "status --target prod_new --html status.html",
+    ),
+    "sync": (
+        "sync --from production --to local --dry-run",
+        "sync --from production --to local --sample 5",
+        "sync --from production --to local --where \"orders=placed_at > '2026-01-01'\" --replace",
+        "sync --to local --abort",
     ),
 }
 
@@ -174,4 +181,9 @@ EXIT_CODES: dict[str, _Codes] = {
     "report": {**_DONE, **_READ},
     "serve": {0: "ended by Ctrl-C or SIGTERM", 2: _READ[2], 4: "the port cannot be used"},
     "status": _STATUS,
+    "sync": {
+        **_WORK,
+        7: "a clear value is in a masked column, or a foreign key does not hold",
+        **_SIGNALS,
+    },
 }

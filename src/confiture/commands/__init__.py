@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         requests,
         rollback,
         setup,
+        sync,
         verify,
     )
 
@@ -62,6 +63,7 @@ __all__ = [
     "requests",
     "rollback",
     "setup",
+    "sync",
     "verify",
 ]
 

@@ -121,6 +121,13 @@ def last_event(tx: Transaction, run_id: uuid.UUID, among: Sequence[str]) -> Even
     return None if row is None else Event(*row)
 
 
+def last_detail(tx: Transaction, run_id: uuid.UUID, kind: str) -> Json:
+    """The detail of the run's last event of this kind; empty when there is none."""
+    query = sa.select(event.c.detail).where(event.c.run_id == run_id, event.c.kind == kind)
+    row = tx.sa.execute(query.order_by(event.c.id.desc()).limit(1)).one_or_none()
+    return {} if row is None else dict(row[0])
+
+
 def clock(tx: Transaction) -> datetime:
     """The time by the target's clock."""
     now: datetime = tx.sa.execute(sa.select(func.clock_timestamp())).scalar_one()

@@ -14,6 +14,7 @@ from confiture.masking.expressions import entries
 from confiture.masking.families import Family, family, is_citext, room
 from confiture.masking.model import Kind, Mask, Rule
 from confiture.sql import template
+from confiture.types import TableRef
 
 #: Bytes of a salt, which is random for each proof.
 SALT_BYTES = 32
@@ -59,6 +60,17 @@ def source_query(mask: Mask, column: Column) -> sql.Composed:
     """
     return template("masking.sql", "source_hashes").format(
         hash=_hash(column), column=_escaped(sql.Identifier(column.name)), table=_escaped(mask.table.identifier)
+    )
+
+
+def values_query(table: TableRef, column: Column) -> sql.Composed:
+    """The hashes (``bytea``) of the values of a column, equal ones repeated, read in the source.
+
+    :returns: a statement that ends with its condition, to which a range of keys can be added; with the parameter
+        ``salt``.
+    """
+    return template("masking.sql", "hashes_of_values").format(
+        hash=_hash(column), column=_escaped(sql.Identifier(column.name)), table=_escaped(table.identifier)
     )
 
 

@@ -282,3 +282,11 @@ class LintDocument(Document):
     notes: Count
     findings: list[Finding]
     rules: NotRequired[list[LintRule]]
+
+
+class SyncDocument(Document):
+    """The output of sync with --format json. The other keys are those of the report."""
+
+
+class SyncPlanDocument(Document):
+    """The output of sync --dry-run with --format json. The other keys are those of the plan."""

@@ -351,10 +351,10 @@ def store(context: Context, given: Mapping, planned: Planned, restart: tuple[str
         plan = _foreign_tables(context, tx, plan, server_of(run))
         if before and (again or plan.hash != run.plan_hash):
             _reopen(context, tx, run)
-        _empty(tx, again)
+        truncate(tx, again)
         _table_rows(context, tx, replace(planned, plan=plan), before, again)
         empty = [t.target for t in plan.tables if not before or t.target in again]
-        _take_indexes_off(context, tx, [planned.target.by_ref[ref] for ref in empty])
+        take_indexes_off(context, tx, [planned.target.by_ref[ref] for ref in empty])
         runs.update(
             tx,
             context.run_id,
@@ -620,7 +620,7 @@ def _table_rows(
             table_plans.update(tx, context.run_id, table.number, fingerprint=fingerprint)
 
 
-def _take_indexes_off(context: Context, tx: Transaction, empty: Sequence[Table]) -> None:
+def take_indexes_off(context: Context, tx: Transaction, empty: Sequence[Table]) -> None:
     """Take off every index of empty tables that can be created again as it was (docs/invariants.md, I-3.11)."""
     off = {
         (d.table, d.name)
@@ -677,7 +677,7 @@ def foreign_keys_off(context: Context, tx: Transaction) -> None:
             deferred_objects.set_status(tx, context.run_id, item, DeferredStatus.OFF)
 
 
-def _empty(tx: Transaction, tables: frozenset[TableRef]) -> None:
+def truncate(tx: Transaction, tables: frozenset[TableRef]) -> None:
     """Truncate tables without their inheritance children, which have plans of their own; partitions are included."""
     for ref in sorted(tables):
         row = tx.pg.execute(

@@ -67,11 +67,11 @@ def rebuild(context: Context, plan: Plan, builds: IndexBuilds) -> None:
     # Those that another object needs were not taken off.
     off = [d for d in taken if isinstance(d, DeferredIndex) and d.status is DeferredStatus.OFF]
     retry(partial(_set_sequences, context, plan))
-    steps = _in_stages(
-        index_steps.steps(off, _sizes(context, off), builds),
+    steps = in_stages(
+        index_steps.steps(off, sizes(context, off), builds),
         [*(_added(d) for d in keys), *(_validated(d) for d in keys)],
-        [_refreshed(view) for view in plan.materialized_views],
-        [_analyzed(t.target, t.number) for t in plan.tables],
+        [refreshed(view) for view in plan.materialized_views],
+        [analyzed(t.target, t.number) for t in plan.tables],
         [Step("fingerprint of the target", act=lambda c, tx: record_target(c, tx, plan))],
     )
     run_together(context, "rebuild", steps, jobs=builds.jobs, meanwhile=Watch(context).look)
@@ -127,11 +127,11 @@ def build_key(context: Context, table: TablePlan, off: Sequence[DeferredIndex], 
     if not watched and (builds.jobs == 1 or len(off) <= 1):
         run_steps(context, "rebuild", index_steps.steps(off, {}, builds, alone=True))
     else:
-        steps = index_steps.steps(off, _sizes(context, off), builds, alone=True)
+        steps = index_steps.steps(off, sizes(context, off), builds, alone=True)
         run_together(context, "rebuild", steps, jobs=builds.jobs, meanwhile=Watch(context).look)
 
 
-def _sizes(context: Context, items: Sequence[DeferredIndex]) -> Mapping[TableRef, int]:
+def sizes(context: Context, items: Sequence[DeferredIndex]) -> Mapping[TableRef, int]:
     """The bytes of the tables of these indexes."""
     tables = list(dict.fromkeys(d.table for d in items))
     names = {"schemas": [t.schema for t in tables], "tables": [t.name for t in tables]}
@@ -142,7 +142,7 @@ def _sizes(context: Context, items: Sequence[DeferredIndex]) -> Mapping[TableRef
         }
 
 
-def _in_stages(*stages: Sequence[Step]) -> list[Step]:
+def in_stages(*stages: Sequence[Step]) -> list[Step]:
     """The steps of all stages; each begins when those of the stage before it have ended."""
     found: list[Step] = []
     before: frozenset[str] = frozenset()
@@ -177,14 +177,14 @@ def _validated(key: DeferredForeignKey) -> Step:
     return Step(f"{name} validated", act=act, after=frozenset((name,)), locks=frozenset((key.table,)))
 
 
-def _refreshed(view: TableRef) -> Step:
+def refreshed(view: TableRef) -> Step:
     # A view may read the one before it.
     return Step(
         f"refresh of {view}", act=partial(materialized_views.refresh_or_report, view), locks=frozenset((_VIEWS,))
     )
 
 
-def _analyzed(table: TableRef, number: int) -> Step:
+def analyzed(table: TableRef, number: int) -> Step:
     return Step(f"statistics of {table}", act=_analyze(table, number), locks=frozenset((table,)))
 
 

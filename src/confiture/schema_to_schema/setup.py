@@ -283,14 +283,14 @@ def setup(context: Context, wanted: SetupRequest) -> None:
         (
             Step(SOURCE_SCHEMA, outside=_source_schema),
             Step("schema of the run on the target", act=_target_schema),
-            Step("new schema built in the target", act=lambda c, tx: _build(c, tx, wanted)),
-            Step("foreign keys and triggers taken off", act=_take_off, outside=_fresh_session),
+            Step("new schema built in the target", act=build_schema),
+            Step("foreign keys and triggers taken off", act=_take_off, outside=fresh_session),
             Step(LAST_STEP, act=lambda c, tx: _foreign_server(c, tx, wanted.seen_as)),
         ),
     )
 
 
-def _fresh_session(context: Context) -> None:
+def fresh_session(context: Context) -> None:
     """Close the session that executed the user's DDL, because the DDL may have changed its settings."""
     context.target.close()
 
@@ -311,14 +311,14 @@ def objects(tx: Transaction) -> list[tuple[str, str]]:
     return [(row[0], row[1]) for row in tx.pg.execute(load("objects.sql")["objects"]).fetchall()]
 
 
-def _build(context: Context, tx: Transaction, wanted: SetupRequest) -> None:
-    """Execute the DDL in the step's transaction, and record the objects that it created."""
+def build_schema(context: Context, tx: Transaction) -> None:
+    """Execute the DDL of the target in the step's transaction if it has no tables; record the objects created."""
     if catalog.outlines(tx):
         context.progress.say("the target has tables already; no DDL is executed")
         return
-    files = _ddl_files(wanted.target)
+    files = _ddl_files(context.facts.target)
     before = set(objects(tx))
-    path = sql.SQL(", ").join(map(sql.Identifier, wanted.target.search_path))
+    path = sql.SQL(", ").join(map(sql.Identifier, context.facts.target.search_path))
     with tx.pg.transaction():
         tx.pg.execute(sql.SQL("SET LOCAL search_path = {}").format(path))
         tx.pg.execute("SET LOCAL row_security = on")

@@ -140,6 +140,10 @@ SELECT DISTINCT {hash} FROM {table} WHERE {column} IS NOT NULL AND NOT ({made})
 SELECT pg_catalog.count(DISTINCT s.h) FROM (SELECT {hash} AS h FROM {table} WHERE {column} IS NOT NULL) AS s
 WHERE s.h = ANY (%(hashes)s::pg_catalog.bytea[])
 
+-- name: hashes_of_values
+-- The hashes of the values of the column on the source.
+SELECT {hash} FROM {table} WHERE {column} IS NOT NULL
+
 -- name: has_shape_only
 -- The value has no letter and no digit but those of a masked text.
 {value} = '' OR {value} COLLATE pg_catalog."C" !~ '[^Xx0[:space:][:punct:]]'

@@ -1,0 +1,26 @@
+-- name: run_schemas
+-- The schemas in which moves into another schema keep their objects on the source.
+SELECT n.nspname FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = 'fence'
+WHERE n.nspname ~ '^confiture_[0-9a-f]{8}$' ORDER BY 1
+
+-- name: unlogged
+-- The unlogged tables and partitions, whose rows a standby does not have.
+SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relpersistence = 'u' AND c.relkind IN ('r', 'p')
+
+-- name: snapshot_age
+-- How many transactions have begun since the snapshot of this session was taken.
+SELECT coalesce(age(backend_xmin), 0) FROM pg_stat_activity WHERE pid = pg_backend_pid()
+
+-- name: result_table
+-- The salted hashes of the distinct values of one masked column in the target.
+CREATE TEMP TABLE confiture_result (hash bytea) ON COMMIT DROP
+
+-- name: source_table
+-- The salted hashes of the values of the column on the source; they end with the transaction.
+CREATE TEMP TABLE confiture_source (hash bytea) ON COMMIT DROP
+
+-- name: occurring
+-- How many values of the result the source has too.
+SELECT count(*) FROM pg_temp.confiture_result r
+WHERE EXISTS (SELECT FROM pg_temp.confiture_source s WHERE s.hash = r.hash)
