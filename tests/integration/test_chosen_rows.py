@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+import psycopg
 import pytest
 
 from chosen import add_keys, chosen_copy
+from confiture.copy.run_table import RunTable
+from confiture.postgres.session import Transaction
+from confiture.runner.context import Context
 from confiture.sync import references, selection
 from servers import Databases, TestDatabase
 
@@ -142,3 +148,68 @@ def test_chosen_rows_and_what_they_refer_to_are_there_and_no_other_row(
     there = {row for table in made.sizes for row in ids(target, table, None)}
     assert there == made.with_all_that_they_refer_to(chosen)
     assert (sum(filled.added.values()), filled.removed) == (len(there) - len(chosen), 0)
+
+
+def change(dice: random.Random, made: World) -> str:
+    """A transaction of the application that its foreign keys permit, or that fails as a whole."""
+    table = dice.choice(list(made.sizes))
+    n, m = dice.randrange(made.sizes[table]), dice.randrange(made.sizes[table])
+    changes = [
+        f"DELETE FROM {table} WHERE id = {n}",
+        f"UPDATE {table} SET id = id + 1000 WHERE id = {n}",
+        f"UPDATE {table} SET b = 'b{n}x' WHERE id = {n}; UPDATE {table} SET a = {n % 7}, b = 'b{n}' WHERE id = {m}",
+        f"INSERT INTO {table} SELECT id + 2000, {columns_after_id(made, table, n)} FROM {table} WHERE id = {m}",
+    ]
+    for link in made.links:
+        if link.child == table:
+            to = dice.randrange(made.sizes[link.parent])
+            values = "a, b" if link.pair else "id"
+            changes.append(
+                f"UPDATE {table} SET ({link.columns}) = (SELECT {values} FROM {link.parent} WHERE id = {to})"
+            )
+            changes[-1] += f" WHERE id = {n}"
+    return dice.choice(changes)
+
+
+def columns_after_id(made: World, table: str, n: int) -> str:
+    """The columns of a row that is inserted beside another one: its pair is its own."""
+    return ", ".join([f"{n % 7}", f"'b{n}y'", *(k.columns for k in made.links if k.child == table)])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_every_key_holds_whatever_the_application_writes_meanwhile(
+    seed: int, databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dice = random.Random(1000 + seed)
+    made = world(dice)
+    source, target = databases.make(), databases.make()
+    cascade = made.keys.replace(";", " ON DELETE CASCADE ON UPDATE CASCADE;")
+    source.sql(made.ddl + made.rows + cascade)
+    target.sql(made.ddl + made.keys)
+    written = 0
+
+    def write(number: int) -> None:
+        nonlocal written
+        for _ in range(number):
+            with contextlib.suppress(psycopg.errors.IntegrityError):
+                source.sql(change(dice, made))
+                written += 1
+
+    reading = references.reading
+
+    def reading_after_writes(context: Context, jobs: Sequence[RunTable]) -> AbstractContextManager[Transaction]:
+        if written < 200:
+            write(2)
+        return reading(context, jobs)
+
+    monkeypatch.setattr(references, "BY_INDEX", dice.choice([1, 3, 1000]))
+    monkeypatch.setattr(references, "reading", reading_after_writes)
+    with chosen_copy(source, target, **options(dice, list(made.sizes))) as copy:
+        for table in dice.sample(list(made.sizes), len(made.sizes)):
+            copy.copy(table)
+            write(20)
+        filled = copy.fill()
+        assert {c.violations for c in copy.check()} == {0}
+    add_keys(target, copy.keys)
+    assert not filled.orphans
+    assert written > 5

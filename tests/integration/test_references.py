@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from chosen import add_keys, chosen_copy
-from confiture.sync import references
+from confiture.sync import references, target_rows
 from confiture.sync.references import Filled
 from confiture.types import TableRef
 from conftest import ROOT
@@ -333,3 +333,47 @@ def test_filling_that_is_killed_at_each_batch_continues_to_the_same_result(
     chosen = "WHERE id >= 3 AND id <> 101 ORDER BY 1"
     assert target.rows("SELECT * FROM person ORDER BY 1") == source.rows(f"SELECT * FROM person {chosen}")
     assert target.value("SELECT count(*) FROM house") == 297
+
+
+MANY = """
+CREATE TABLE parent (id int PRIMARY KEY, name text);
+CREATE TABLE child (id int PRIMARY KEY, parent int NOT NULL REFERENCES parent, text text);
+INSERT INTO parent SELECT n, 'p' || n FROM generate_series(1, 50000) n;
+INSERT INTO child SELECT n, n * 7919::bigint % 50000 + 1, 'c' || n FROM generate_series(1, 200000) n;
+"""
+
+
+def test_the_parents_of_many_children_are_found_by_one_hash_join(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(references, "BY_INDEX", 20_000)
+    monkeypatch.setattr(references, "BATCH_ROWS", 100_000)
+    source, target = pair(databases, MANY)
+    with chosen_copy(source, target, where=["parent=id % 100 = 0", "child=true"]) as copy:
+        copy.copy()
+        with copy.context.target.transaction(read_only=True) as tx:
+            query = target_rows.search(tx, copy.keys[0], target_rows.rows_of(tx, ref("child")))
+            plan = "\n".join(row[0] for row in tx.pg.execute(b"EXPLAIN " + query.as_bytes()).fetchall())
+        assert "Anti Join" in plan
+        assert "Nested Loop" not in plan
+        assert copy.fill().added == {ref("parent"): 49_500}
+        assert [(c.rows, c.violations) for c in copy.check()] == [(200_000, 0)]
+
+
+PERIODS = """
+CREATE EXTENSION btree_gist;
+CREATE TABLE price (item int, valid daterange, PRIMARY KEY (item, valid WITHOUT OVERLAPS));
+CREATE TABLE sale (id int PRIMARY KEY, item int, during daterange,
+                   FOREIGN KEY (item, PERIOD during) REFERENCES price (item, PERIOD valid));
+INSERT INTO price SELECT i, daterange('2024-01-01'::date + n * 10, '2024-01-01'::date + n * 10 + 10)
+    FROM generate_series(1, 5) i, generate_series(0, 9) n;
+INSERT INTO sale VALUES (1, 2, '[2024-01-05,2024-01-25)'), (2, 3, '[2024-03-02,2024-03-03)');
+"""
+
+
+def test_a_period_brings_every_period_that_covers_it(databases: Databases) -> None:
+    source, target = pair(databases, PERIODS)
+    filled = filled_by(source, target, tables=["sale"])
+    assert filled.removed == 0
+    there = "SELECT item, lower(valid)::text FROM price ORDER BY 1, 2"
+    assert target.rows(there) == [(2, "2024-01-01"), (2, "2024-01-11"), (2, "2024-01-21"), (3, "2024-03-01")]

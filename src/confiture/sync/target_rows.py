@@ -36,18 +36,19 @@ def _filled(key: DeferredForeignKey, operator: str = " AND ") -> sql.Composed:
     return sql.SQL(operator).join(sql.SQL("c.{} IS NOT NULL").format(sql.Identifier(c)) for c in key.columns)
 
 
-def _missing(tx: Transaction, key: DeferredForeignKey, rows: sql.Composable) -> sql.Composed:
+def search(tx: Transaction, key: DeferredForeignKey, rows: sql.Composable) -> sql.Composed:
+    """A query of the values of a foreign key without a parent among some rows.
+
+    :param rows: a relation with the columns of the key.
+    """
     return template(_SQL, "missing").format(
         values=printed(key.columns, "c."), rows=rows, filled=_filled(key), parent=parent_exists(tx, key)
     )
 
 
 def missing_of(tx: Transaction, key: DeferredForeignKey, rows: sql.Composable) -> list[Values]:
-    """The values of a foreign key without a parent among some rows.
-
-    :param rows: a relation with the columns of the key.
-    """
-    return tx.pg.execute(_missing(tx, key, rows)).fetchall()
+    """The values of a foreign key without a parent among some rows, as in :func:`search`."""
+    return tx.pg.execute(search(tx, key, rows)).fetchall()
 
 
 def missing(context: Context, key: DeferredForeignKey, size: int) -> Iterator[list[Values]]:
@@ -72,7 +73,7 @@ def _open(context: Context, key: DeferredForeignKey) -> None:
     with context.target.transaction(read_only=True) as tx:
         if only_row(tx.pg.execute(load(_SQL)["is_open"]))[0]:
             tx.pg.execute("CLOSE confiture_missing")
-        tx.pg.execute(template(_SQL, "open").format(missing=_missing(tx, key, rows_of(tx, key.table))))
+        tx.pg.execute(template(_SQL, "open").format(missing=search(tx, key, rows_of(tx, key.table))))
 
 
 def _next(context: Context, size: int) -> list[Values]:
