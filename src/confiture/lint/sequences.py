@@ -34,21 +34,22 @@ def _batches(table: str, statement: str, condition: str) -> Step:
     return Step(
         f"""DO $$
 DECLARE
-  page bigint; pages bigint; changed bigint; total bigint;
+  batch_page bigint; batch_pages bigint; batch_changed bigint; batch_total bigint;
 BEGIN
   LOOP
-    page := 0; total := 0;
-    pages := greatest(pg_relation_size('{literal}'),
+    batch_page := 0; batch_total := 0;
+    batch_pages := greatest(pg_relation_size('{literal}'),
       (SELECT max(pg_relation_size(relid)) FROM pg_partition_tree('{literal}')))
       / current_setting('block_size')::bigint;
-    WHILE page <= pages LOOP
+    WHILE batch_page <= batch_pages LOOP
       {statement}
-        WHERE ctid >= format('(%s,0)', page)::tid AND ctid < format('(%s,0)', page + {BATCH_PAGES})::tid{more};
-      GET DIAGNOSTICS changed = ROW_COUNT;
-      total := total + changed; page := page + {BATCH_PAGES};
+        WHERE ctid >= format('(%s,0)', batch_page)::tid
+        AND ctid < format('(%s,0)', batch_page + {BATCH_PAGES})::tid{more};
+      GET DIAGNOSTICS batch_changed = ROW_COUNT;
+      batch_total := batch_total + batch_changed; batch_page := batch_page + {BATCH_PAGES};
       COMMIT;
     END LOOP;
-    EXIT WHEN total = 0;
+    EXIT WHEN batch_total = 0;
   END LOOP;
 END $$;""",
         transactional=False,

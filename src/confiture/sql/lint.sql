@@ -58,16 +58,20 @@ FROM pg_constraint WHERE conrelid = ANY (%(tables)s::bigint[]) AND contype = 'c'
 -- name: dependents
 -- The objects that use tables or their columns, and that a change of the type or a drop would concern.
 SELECT d.refobjid::bigint AS table_oid, a.attname AS column,
-       CASE WHEN v.oid IS NULL THEN o.type WHEN v.relkind = 'm' THEN 'materialized view'
+       CASE WHEN g.oid IS NOT NULL THEN 'generated column' WHEN v.oid IS NULL THEN o.type WHEN v.relkind = 'm' THEN 'materialized view'
             WHEN v.relkind = 'v' THEN 'view' ELSE 'rule' END AS kind,
-       CASE WHEN v.oid IS NULL THEN o.identity ELSE v.oid::regclass::text END AS name
+       CASE WHEN g.oid IS NOT NULL THEN (SELECT attname::text FROM pg_attribute
+                                         WHERE attrelid = g.adrelid AND attnum = g.adnum)
+            WHEN v.oid IS NULL THEN o.identity ELSE v.oid::regclass::text END AS name
 FROM pg_depend d
 LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
 LEFT JOIN pg_class v ON v.oid = r.ev_class
+LEFT JOIN pg_attrdef g ON d.classid = 'pg_attrdef'::regclass AND g.oid = d.objid AND g.adnum <> d.refobjsubid
 LEFT JOIN pg_attribute a ON d.refobjsubid > 0 AND a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
 CROSS JOIN LATERAL pg_identify_object(d.classid, d.objid, 0) o
 WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = ANY (%(tables)s::bigint[]) AND d.deptype IN ('n', 'a')
   AND (d.classid IN ('pg_proc'::regclass, 'pg_policy'::regclass)
+       OR g.adrelid = d.refobjid AND d.refobjsubid > 0
        OR d.classid = 'pg_trigger'::regclass AND d.refobjsubid > 0
        OR d.classid = 'pg_rewrite'::regclass AND r.ev_class <> d.refobjid)
 GROUP BY 1, 2, 3, 4 ORDER BY 1, 3, 4, 2

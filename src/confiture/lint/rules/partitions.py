@@ -57,7 +57,7 @@ def _attach(node: Any, command: Any, seen: Seen) -> Iterator[Draft]:
     bound = command.bound
     # A DEFAULT partition is compared with the bounds of the others.
     if bound.is_default or not _proven(bound, seen.checks(partition)):
-        name = quoted(nodes.object_name(partition.name, "bounds"))
+        name = quoted(nodes.object_name(partition.name, "attached_bounds"))
         table = nodes.spelled(command.name)
         condition = _condition(bound, seen.partition_key(parent))
         text = nodes.statement("alter_table_stmt", node)
