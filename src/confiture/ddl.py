@@ -38,6 +38,10 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL | re.MULTILINE,
 )
+#: The kinds of tokens that have a word, that are skipped, and that may end after the match or not at all.
+_WORDS = frozenset(("word", "sign"))
+_SKIPPED = frozenset(("space", "comment", "restrict"))
+_LONGER = frozenset(("comment", "dollar", "open", "meta"))
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 _COPY_DATA_END = re.compile(r"^\\\.\r?(?:\n|\Z)", re.MULTILINE)
 _REINDEX_OPTIONS = re.compile(r"reindex \((?: [^()]+,)? ?concurrently( true| on| 1)? [,)]")
@@ -212,14 +216,14 @@ def tokens(text: str, position: int = 0) -> Iterator[Token]:
         found = _TOKEN.match(text, position)
         assert found is not None, "the last alternative matches any character"
         kind = found.lastgroup or ""
-        start, position = position, _end(text, kind, found)
-        if kind not in ("space", "comment", "restrict"):
-            yield Token(start, position, _word(kind, found.group()))
+        start, position = position, found.end()
+        if kind in _LONGER:
+            position = _end(text, kind, found)
+        if kind not in _SKIPPED:
+            yield Token(start, position, _word(found.group()) if kind in _WORDS else "")
 
 
-def _word(kind: str, text: str) -> str:
-    if kind not in ("word", "sign"):
-        return ""
+def _word(text: str) -> str:
     # Keywords fold ASCII letters only: the Kelvin sign is not K.
     return text.lower() if text.isascii() else text
 
@@ -236,7 +240,7 @@ def _end(text: str, kind: str, found: re.Match[str]) -> int:
         command = found.group().split()[0]
         hint = "remove it: the server runs the file, not psql"
         raise _Unreadable(found.start(), found.end(), f"{command} is a psql command", hint)
-    return found.end()
+    raise ValueError(kind)
 
 
 def _left_open(text: str, at: int, what: str) -> _Unreadable:
@@ -265,12 +269,16 @@ def _read_statement(text: str, position: int) -> tuple[list[Token], int]:
     parentheses = 0
     in_body = False
     for token in tokens(text, position):
-        if token.word == ";" and not parentheses and not in_body:
+        word = token.word
+        if word == ";" and not parentheses and not in_body:
             _refuse_copy_data(text, found, token.end)
             return found, token.end
-        # The server reports an unmatched parenthesis.
-        parentheses = max(0, parentheses + {"(": 1, ")": -1}.get(token.word, 0))
-        if not parentheses:
+        if word == "(":
+            parentheses += 1
+        elif word == ")":
+            # The server reports an unmatched parenthesis.
+            parentheses = max(0, parentheses - 1)
+        elif word in ("atomic", "end") and not parentheses:
             in_body = _still_in_body(in_body, found, token)
         found.append(token)
     _refuse_copy_data(text, found, len(text))
@@ -278,7 +286,7 @@ def _read_statement(text: str, position: int) -> tuple[list[Token], int]:
 
 
 def _still_in_body(in_body: bool, before: Sequence[Token], token: Token) -> bool:
-    """Whether the text after ``token`` is between BEGIN ATOMIC and its END.
+    """Whether the text after ``token``, the word atomic or end, is between BEGIN ATOMIC and its END.
 
     CASE ends with END too, and ``end`` may be the name or label of a column. But only the END of the body follows
     a semicolon or ATOMIC, so nested blocks need not be counted.

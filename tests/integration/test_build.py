@@ -354,7 +354,7 @@ def test_one_file_is_the_same_each_time_and_runs_in_psql(
     for name in ("one.sql", "two.sql"):
         assert confiture("build", "--output", name, cwd=tmp_path).returncode == 0
     text = (tmp_path / "one.sql").read_text()
-    assert text == (tmp_path / "two.sql").read_text() == confiture("build", cwd=tmp_path).stdout.removesuffix("\n")
+    assert text == (tmp_path / "two.sql").read_text() == confiture("build", cwd=tmp_path).stdout
     assert text.startswith("-- DDL of all files, written by confiture ")
     assert "-- 2 files, 3 statements, sha256:" in text
     psql = str(bundled() / "psql")

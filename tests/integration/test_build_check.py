@@ -18,7 +18,7 @@ import pytest
 
 from confiture import commands
 from confiture.cli.build import build
-from confiture.commands.build import Checked
+from confiture.commands.check import Checked
 from confiture.errors import ConfitureError, DataFailure, Held, Refused
 from confiture.postgres import embedded
 from confiture.postgres.embedded import Server
@@ -53,7 +53,7 @@ class Project:
 
     def check(self, database: TestDatabase, *, ignore: tuple[str, ...] = (), column_order: bool = False) -> Checked:
         """Compare a database with the DDL."""
-        return commands.build.check(
+        return commands.check.check(
             database.conninfo, self.folder, scratch=self.scratch, ignore=ignore, column_order=column_order
         )
 
@@ -151,6 +151,24 @@ def test_grants_and_comments_are_compared_where_the_ddl_has_any(project: Project
         "different table public.person",
         "different table public.pet comment",
     ]
+
+
+def test_a_statement_without_effect_states_what_is_compared(project: Project) -> None:
+    database = project.built(TABLES + "REVOKE CREATE ON SCHEMA public FROM PUBLIC; GRANT pg_monitor TO CURRENT_USER;")
+    assert project.found(database) == []
+    database.sql("GRANT CREATE ON SCHEMA public TO PUBLIC")
+    assert project.found(database) == ["different schema public grants"]
+    project.file.write_text(TABLES + "GRANT pg_monitor TO CURRENT_USER;")
+    assert project.found(database) == []
+
+
+def test_version_of_an_extension_is_compared_where_the_ddl_names_one(project: Project) -> None:
+    database = project.built(TABLES)
+    database.sql("CREATE EXTENSION pg_trgm VERSION '1.5'; COMMENT ON TABLE pet IS 'a'")
+    project.file.write_text(TABLES + "CREATE EXTENSION pg_trgm;")
+    assert project.found(database) == []
+    project.file.write_text(TABLES + "CREATE EXTENSION pg_trgm VERSION '1.6';")
+    assert project.found(database) == ["different extension pg_trgm version"]
 
 
 def test_owner_is_compared_where_the_ddl_names_one(project: Project) -> None:
@@ -291,7 +309,7 @@ def test_role_without_createdb_is_referred_to_the_statement(
 ) -> None:
     database = project.built(TABLES)
     with pytest.raises(Refused) as refused:
-        commands.build.check(limited(database), project.folder, scratch="s", ignore=(), column_order=False)
+        commands.check.check(limited(database), project.folder, scratch="s", ignore=(), column_order=False)
     assert "lacks CREATEDB" in refused.value.why
     assert 'ALTER ROLE "check_limited" CREATEDB' in refused.value.fix
 
@@ -300,7 +318,7 @@ def test_role_that_may_only_connect_checks_on_this_machine(
     project: Project, limited: Callable[[TestDatabase], str]
 ) -> None:
     database = project.built(EVERY_OBJECT)
-    checked = commands.build.check(limited(database), project.folder, scratch=None, ignore=(), column_order=False)
+    checked = commands.check.check(limited(database), project.folder, scratch=None, ignore=(), column_order=False)
     assert (checked.scratch.embedded, checked.differences) == (True, ())
 
 

@@ -13,6 +13,7 @@ from confiture.catalog_differences.model import (
     INHERITS,
     OWNER,
     PARTITION_OF,
+    VERSION,
     DescribedObject,
     Description,
     Difference,
@@ -83,24 +84,33 @@ def _properties(was: DescribedObject | None, now: DescribedObject | None) -> Ite
 
 
 def stated_by_ddl(
-    empty: Description, built: Description, found: Description, builder: str
+    empty: Description, built: Description, found: Description, builder: str, stated: frozenset[str]
 ) -> tuple[Description, Description]:
-    """Both descriptions without owners, privileges and comments that the DDL does not determine.
+    """Both descriptions without owners, privileges, comments and versions that the DDL does not determine.
 
-    Privileges are compared for every object if the DDL grants or revokes any, and comments if it has any. The owner of
-    an object is compared if the DDL gave the object to another role than the one that has run it.
+    Privileges are compared for every object if the DDL grants or revokes any, and comments if it has any. The version
+    of extensions is compared if the DDL names one. The owner of an object is compared if the DDL gave the object to
+    another role than the one that has run it.
 
     :param empty: the description of the database in which the DDL was run, before that.
     :param built: after that; ``found`` is that of the other database.
     :param builder: the role that has run the DDL.
+    :param stated: the properties that statements of the DDL name, whatever their effect.
     """
-    left = frozenset(name for name in (GRANTS, COMMENT) if not _any(name, empty, built))
+    left = frozenset(name for name in (GRANTS, COMMENT) if name not in stated and not _any(name, empty, built))
     expected, other = without_properties(built, left), without_properties(found, left)
     if GRANTS in left:
         expected, other = (tuple(o for o in d if o.kind != DEFAULT_PRIVILEGES) for d in (expected, other))
+    if VERSION not in stated:
+        expected, other = _without_versions(expected), _without_versions(other)
     before = {o.identity: o.value(OWNER) for o in empty}
     given = {o.identity for o in built if o.value(OWNER) not in (builder, before.get(o.identity))}
     return _owned(expected, given), _owned(other, given)
+
+
+def _without_versions(described: Description) -> Description:
+    version = frozenset((VERSION,))
+    return tuple(without_properties((o,), version)[0] if o.kind == "extension" else o for o in described)
 
 
 def _any(name: str, empty: Description, built: Description) -> bool:

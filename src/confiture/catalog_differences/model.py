@@ -11,6 +11,8 @@ from typing import Final
 OWNER: Final = "owner"
 GRANTS: Final = "grants"
 COMMENT: Final = "comment"
+#: The property of an extension that depends on the server if the DDL does not state it.
+VERSION: Final = "version"
 #: The property of a table that lists its columns in their order.
 COLUMN_ORDER: Final = "column order"
 #: The property of a partition that names its parent, and that of a table that inherits.

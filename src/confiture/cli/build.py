@@ -12,10 +12,8 @@ from confiture import commands
 from confiture.cli import options, terminal
 from confiture.cli.options import Output
 from confiture.errors import UsageError
-from confiture.render import differences
 from confiture.render.documents import SCHEMA_VERSION, BuildDocument, CheckDocument
 from confiture.types import counted
-from confiture.web import file
 
 
 def build(
@@ -72,7 +70,7 @@ def build(
         _apply(where.target, where.project, format)
     elif check:
         signal.signal(signal.SIGTERM, _end)
-        found = commands.build.check(
+        found = commands.check.check(
             where.target, where.project, scratch=scratch, ignore=ignore or (), column_order=column_order
         )
         _show(found, format)
@@ -105,17 +103,21 @@ def _print(ddl: commands.build.Ddl, list_files: bool, output: Path | None, forma
         terminal.emit_either("\n".join(["STATEMENTS  FILE", *lines, total]), done, format)
     elif output is None:
         terminal.refuse_escapes(ddl.text)
-        terminal.emit(ddl.text, as_it_is=True)
+        terminal.emit(ddl.text, as_it_is=True, end="")
     else:
+        from confiture.web import file  # --apply writes no file
+
         file.write(output, ddl.text, private=False)
         terminal.emit_either(f"wrote {output}", {**done, "output": str(output)}, format)
 
 
-def _show(found: commands.build.Checked, format: Output) -> None:
+def _show(found: commands.check.Checked, format: Output) -> None:
     """Print a comparison.
 
     :raises DifferencesFound: when something differs.
     """
+    from confiture.render import differences  # with the library of the wrapping, which the other tasks do without
+
     scratch = found.scratch
     document: CheckDocument = {
         "schema_version": SCHEMA_VERSION,
@@ -139,4 +141,4 @@ def _show(found: commands.build.Checked, format: Output) -> None:
     lines += differences.text(found.differences) or [f"{found.database} is as its DDL states"]
     terminal.emit_either("\n".join(lines), document, format)
     if found.differences:
-        raise commands.build.differences_found(found)
+        raise commands.check.differences_found(found)

@@ -26,7 +26,7 @@ def text(differences: Sequence[Difference]) -> list[str]:
 
 
 def _of(one: Difference) -> Iterator[str]:
-    belongs = "" if one.of is None or one.name.startswith(one.of[1]) else f" of {one.of[0]} {one.of[1]}"
+    belongs = "" if one.of is None or one.name.startswith(f"{one.of[1]}.") else f" of {one.of[0]} {one.of[1]}"
     yield f"{_WORDS[one.status]:8}{one.kind} {one.name}{belongs}"
     for found in one.properties:
         if one.status is Found.DIFFERENT:

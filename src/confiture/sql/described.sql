@@ -552,7 +552,7 @@ LEFT JOIN listed now ON (now.class, now.oid, now.sub, now.usual) = (o.class, o.o
 LEFT JOIN listed usual ON (usual.class, usual.oid, usual.sub, usual.usual) = (o.class, o.oid, o.sub, true)
 
 -- name: comments
--- Comments, by class and OID.
+-- Comments, by class and OID. That of an extension comes with its files.
 SELECT d.classoid AS class, d.objoid AS oid, d.objsubid AS sub, NULL AS owner, NULL AS grants, d.description AS comment
 FROM pg_description d
-WHERE d.objoid >= 16384 OR d.classoid = 'pg_namespace'::regclass
+WHERE d.classoid <> 'pg_extension'::regclass AND (d.objoid >= 16384 OR d.classoid = 'pg_namespace'::regclass)
