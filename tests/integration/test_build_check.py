@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -363,6 +364,18 @@ def test_server_of_a_killed_check_is_removed_by_the_next(on_this_machine: Projec
     assert pid is not None
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_object_that_is_dropped_while_it_is_described_is_left_out(project: Project) -> None:
+    database = project.built(TABLES)
+    database.sql("CREATE VIEW short_lived AS SELECT name FROM person")
+    waiting = f"SELECT 1 FROM pg_stat_activity WHERE datname = '{database.name}' AND wait_event_type = 'Lock'"
+    with database.connect(autocommit=False) as other, ThreadPoolExecutor(1) as pool:
+        other.execute("DROP VIEW short_lived")
+        checking = pool.submit(project.found, database)
+        until(lambda: bool(database.rows(waiting)), "the description to wait for the view")
+        other.commit()
+        assert checking.result() == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

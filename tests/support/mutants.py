@@ -2076,6 +2076,13 @@ MUTANTS = (
         _in("integration", "build_check", "not_exhausted"),
     ),
     Mutant(
+        "a description is repeated when an object is dropped",
+        "commands/check.py",
+        "_ATTEMPTS = 3",
+        "_ATTEMPTS = 1",
+        _in("integration", "build_check", "dropped_while_it_is_described"),
+    ),
+    Mutant(
         "init changes no existing file",
         "config.py",
         "        os.link(file.name, path)",
