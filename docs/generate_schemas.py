@@ -23,11 +23,15 @@ from confiture.sync.outcome import SyncPlan, SyncReport
 FOLDER = Path(__file__).parent.parent / "src/confiture/schemas"
 #: The types whose keys a document has: each base is named, because a TypedDict does not know it.
 DOCUMENTS: dict[str, tuple[type, ...]] = {
+    "baseline": (d.Document, d.BaselineDocument),
     "build": (d.Document, d.BuildDocument),
     "check": (d.Document, d.CheckDocument),
     "generated": (d.Document, d.GeneratedDocument),
     "history": (d.Document, d.HistoryDocument),
     "lint": (d.Document, d.LintDocument),
+    "migrations": (d.Document, d.MigrationsDocument),
+    "migrations_dry_run": (d.Document, d.MigrationsDryRunDocument),
+    "migrations_status": (d.Document, d.MigrationsStatusDocument),
     "plan": (d.Document, Plan, d.PlanDocument),
     "preview": (d.Document, d.PreviewDocument),
     "report": (SignOff,),

@@ -8,6 +8,9 @@ from pathlib import Path
 from confiture import config
 from confiture.types import shell_word
 
+#: The commands of the group ``migrate`` itself that have a target.
+_OF_MIGRATE = ("baseline", "down", "status", "up")
+
 
 @dataclass(frozen=True, slots=True)
 class Naming:
@@ -25,14 +28,19 @@ class Naming:
     def command(self, step: str) -> str:
         """The command line of a step, quoted for a shell.
 
-        :param step: the name of the step, ``approve``, ``grants``, ``status`` or ``sync``, and its options if any.
+        :param step: the name of the step, ``approve``, ``grants``, ``status`` or ``sync``, and its options if any; or of a
+            command of the group ``migrate``, such as ``migrate up``.
         """
         project = f" --project {shell_word(str(self.project))}" if self.project is not None else ""
         name, _, options = step.partition(" ")
+        of_migrate, _, behind = options.partition(" ")
+        if name == "migrate" and of_migrate in _OF_MIGRATE:
+            name, options = f"migrate {of_migrate}", behind
         more = f" {options}" if options else ""
         if name == "sync":
             return f"confiture sync --to {shell_word(self.target)}{project}{more}"
-        group = "" if name in ("approve", "grants", "status") else "migrate schema-to-schema "
+        top = name in ("approve", "grants", "status") or " " in name
+        group = "" if top else "migrate schema-to-schema "
         return f"confiture {group}{name} --target {shell_word(self.target)}{project}{more}"
 
 

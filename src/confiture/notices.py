@@ -43,6 +43,7 @@ EVENTS: Mapping[str, Announced] = {
     "reads-back": Announced(("reads closed",), "reads go to the source again"),
     "rolled-back": Announced(("rollback",), "the source is serving again"),
     "cleaned": Announced(("clean",), "what the run created is dropped"),
+    "completed": Announced(("complete",), "the run has completed"),
     "aborted": Announced(("abort",), "the run is aborted"),
     "failed": Announced(("failed",), "a command failed; `confiture status` names the error"),
     "forecast": Announced(("forecast",), "the target's disk will be full before the end of the copy"),

@@ -30,6 +30,10 @@ SUMMARIES = {
     "resume": "Resume the paused command.",
     "throttle": "Limit the copy.",
     "abort": "Abort the run before the cutover.",
+    "migrate up": "Apply the pending migrations.",
+    "migrate down": "Revert the newest migrations.",
+    "migrate status": "Report which migrations are applied, pending, edited or missing.",
+    "migrate baseline": "Record migrations as applied without running them.",
     "migrate generate": "Write the two files of a new migration.",
     "migrate lint": "Find statements that would block the application.",
     "approve": "Approve the cutover of a verified run.",
@@ -76,6 +80,14 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "grants --from-source --target prod_new > grants.sql",
         "grants --target prod_new --viewer anna --operator ben --apply",
     ),
+    "migrate up": (
+        "up --target prod --dry-run",
+        "up --target prod",
+        "up --target prod --to 20261127153000 --lock-timeout 1s",
+    ),
+    "migrate down": ("down --target prod", "down --target prod --to 20261127153000"),
+    "migrate status": ("status --target prod",),
+    "migrate baseline": ("baseline 20261127153000 --target prod",),
     "migrate generate": ("generate add_email_to_customer",),
     "migrate lint": (
         "lint",
@@ -167,6 +179,13 @@ EXIT_CODES: dict[str, _Codes] = {
         for name in ("plan", "preview", "grants", "history", "approve", "pause", "resume", "throttle")
     },
     **{name: {0: "done", 2: _READ[2], 4: _READ[4]} for name in ("init", "schema")},
+    **{name: {**_WORK, **_SIGNALS} for name in ("migrate up", "migrate down", "migrate baseline")},
+    "migrate status": {
+        0: "OK: every migration is applied",
+        1: "WARNING: a migration is pending",
+        2: "CRITICAL: up would refuse, or a migration is unfinished",
+        3: "UNKNOWN, and usage errors",
+    },
     "migrate generate": {0: "done", 2: _READ[2]},
     "migrate lint": {0: "no finding is an error", 2: _READ[2], 3: _READ[3], 7: "a finding is an error"},
     "build": {

@@ -35,6 +35,13 @@ class Strategy(StrEnum):
     copy = "copy"
 
 
+class Doubt(StrEnum):
+    """What to do with a statement that was interrupted."""
+
+    again = "again"
+    done = "done"
+
+
 def environments(ctx: typer.Context, incomplete: str) -> list[str]:
     """The environments of the project whose names begin with ``incomplete``, for the completion of a shell."""
     project = ctx.params.get("project")
@@ -129,6 +136,33 @@ def size(text: str) -> int:
         return parsed_size(text)
     except ValueError:
         raise typer.BadParameter("expected a size, such as 500GB, 466GiB or a number of bytes") from None
+
+
+Version = Annotated[int, typer.Argument(metavar="VERSION", help="The digits with which the file begins.")]
+MigrationLockTimeout = Annotated[
+    float | None,
+    typer.Option(
+        "--lock-timeout",
+        parser=seconds,
+        metavar="DURATION",
+        help="How long each statement waits for a lock. The application may queue behind it as long.",
+        show_default="2s",
+    ),
+]
+MigrationGiveUpAfter = Annotated[
+    float | None,
+    typer.Option(
+        "--give-up-after",
+        parser=seconds,
+        metavar="DURATION",
+        help="After which no further attempt at a lock starts.",
+        show_default="5m",
+    ),
+]
+InDoubt = Annotated[
+    Doubt | None,
+    typer.Option("--in-doubt", help="A statement was interrupted, and nothing shows whether it is done: decide."),
+]
 
 
 NoSample = Annotated[

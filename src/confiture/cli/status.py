@@ -11,11 +11,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
-from confiture.cli import command, exit_codes, options, terminal
+from confiture.cli import exit_codes, monitoring, options, terminal
 from confiture.config import find_project
 from confiture.errors import ConfitureError, WaitedOut
 from confiture.render import status as render
@@ -47,16 +47,8 @@ POLL_SECONDS = 1.0
 WATCH_SECONDS = 2.0
 
 
-class Command(command.Command):
-    """Usage errors exit as UNKNOWN, because 2 means CRITICAL here. ``--watch`` accepts an optional number."""
-
-    def make_context(self, *arguments: Any, **more: Any) -> Any:
-        """Parse the command line; give a usage error the exit code of UNKNOWN."""
-        try:
-            return super().make_context(*arguments, **more)
-        except command.UsageFault as error:
-            cast(Any, error).exit_code = exit_codes.of_status(Severity.UNKNOWN)
-            raise
+class Command(monitoring.Command):
+    """``--watch`` accepts an optional number."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the command line; insert the default seconds of ``--watch``."""

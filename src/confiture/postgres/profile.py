@@ -8,6 +8,7 @@ https://www.postgresql.org/docs/current/sql-set-transaction.html
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 
 from psycopg import sql
@@ -100,14 +101,26 @@ def profile_sql(search_path: tuple[str, ...] | None, run: str, lock_timeout: str
     :param search_path: for sessions that run the user's own SQL; None keeps ``pg_catalog``.
     :param run: the run these writes are for; empty before there is one.
     """
-    settings = {**PROFILE, "lock_timeout": lock_timeout}
-    del settings["search_path"]
-    statements = [
-        sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value))
-        for name, value in settings.items()
-    ]
+    statements = _settings(sql.SQL("SET LOCAL"), {**PROFILE, "lock_timeout": lock_timeout}, search_path)
     if run:
         statements.append(sql.SQL("SET LOCAL {} = {}").format(sql.SQL(WRITER), sql.Literal(f"confiture_{run}")))
-    path = sql.SQL(", ").join(map(sql.Identifier, search_path or ("pg_catalog",)))
-    statements.append(sql.SQL("SET LOCAL search_path = {}").format(path))
     return sql.SQL("; ").join(statements).as_bytes()
+
+
+@cache
+def session_profile_sql(search_path: tuple[str, ...]) -> bytes:
+    """The statements of the profile for a statement outside a transaction, which SET LOCAL does not reach.
+
+    The session is the command's own and not shared by a pooler.
+    """
+    return sql.SQL("; ").join(_settings(sql.SQL("SET"), PROFILE, search_path)).as_bytes()
+
+
+def _settings(verb: sql.SQL, settings: Mapping[str, str], path: tuple[str, ...] | None) -> list[sql.Composable]:
+    statements: list[sql.Composable] = [
+        sql.SQL("{} {} = {}").format(verb, sql.Identifier(name), sql.Literal(value))
+        for name, value in settings.items()
+        if name != "search_path"
+    ]
+    names = sql.SQL(", ").join(map(sql.Identifier, path or ("pg_catalog",)))
+    return [*statements, sql.SQL("{} search_path = {}").format(verb, names)]

@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, NotRequired, TypedDict
 
 from confiture.copy.throttle import Limits
+from confiture.incremental.standing import Standing
 from confiture.journal.model import Difference, RunHistory
+from confiture.migrations.outcomes import Done, Rehearsed, Severity
 from confiture.schema_to_schema.outcomes import Blocker, Part, TableResult
 from confiture.states import Served, State
 from confiture.types import Count, ShortId
@@ -180,6 +182,86 @@ class BuildDocument(Document):
     output: NotRequired[str]
     digest: NotRequired[str]
     files: NotRequired[list[ListedFile]]
+
+
+class MigrationsDocument(Document):
+    """The output of migrate up and migrate down with --format json.
+
+    :ivar target: as the operator named it: an environment, or a conninfo without its secrets.
+    :ivar run: the short name of the run; None when there was nothing to do.
+    :ivar migrations: that this command has applied or reverted, in this order.
+    """
+
+    target: str
+    run: str | None
+    migrations: Sequence[Done]
+
+
+class MigrationsDryRunDocument(Document):
+    """The output of migrate up --dry-run and migrate down --dry-run with --format json.
+
+    :ivar target: as the operator named it.
+    :ivar migrations: in the order in which they would run.
+    """
+
+    target: str
+    migrations: Sequence[Rehearsed]
+
+
+class MigrationStatus(TypedDict):
+    """The standing of a migration.
+
+    :ivar has_down: whether it has a file that reverts it.
+    :ivar statements_done: of an unfinished migration without a transaction; else null.
+    :ivar baseline: whether it was recorded without being run.
+    :ivar out_of_order: whether it was applied below a migration that was applied before.
+    :ivar file_checksum: SHA-256 of the file that applies it; null without the file.
+    :ivar ledger_checksum: of the file when it was applied; null when it is not.
+    :ivar done_at: when it was applied; null when it is not.
+    :ivar seconds: that its statements took; null for a baseline, and when it is not applied.
+    :ivar role: of the session, as the server knows it; null when it is not applied.
+    :ivar actor: user, host and process of the command; null when it is not applied.
+    """
+
+    version: int
+    name: str
+    standing: Standing
+    has_down: bool
+    statements_done: int | None
+    baseline: bool
+    out_of_order: bool
+    file_checksum: str | None
+    ledger_checksum: str | None
+    done_at: str | None
+    seconds: float | None
+    role: str | None
+    actor: str | None
+
+
+class MigrationsStatusDocument(Document):
+    """The output of migrate status with --format json.
+
+    :ivar target: as the operator named it.
+    :ivar severity: as the exit code.
+    :ivar migrations: by version.
+    :ivar next: the next command; null when nothing is to do.
+    """
+
+    target: str
+    severity: Severity
+    migrations: list[MigrationStatus]
+    next: str | None
+
+
+class BaselineDocument(Document):
+    """The output of migrate baseline with --format json.
+
+    :ivar recorded: the versions that are now recorded as applied, and were not before.
+    :ivar discarded: the versions that the ledger no longer has, because they have no file.
+    """
+
+    recorded: list[int]
+    discarded: list[int]
 
 
 class GeneratedDocument(Document):
