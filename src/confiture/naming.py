@@ -28,8 +28,8 @@ class Naming:
     def command(self, step: str) -> str:
         """The command line of a step, quoted for a shell.
 
-        :param step: the name of the step, ``approve``, ``grants``, ``status`` or ``sync``, and its options if any; or of a
-            command of the group ``migrate``, such as ``migrate up``.
+        :param step: the name of the step, ``approve``, ``grants``, ``status`` or ``sync``, and its options if any; or
+            of a command of the group ``migrate``, such as ``migrate up``.
         """
         project = f" --project {shell_word(str(self.project))}" if self.project is not None else ""
         name, _, options = step.partition(" ")

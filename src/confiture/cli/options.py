@@ -36,7 +36,7 @@ class Strategy(StrEnum):
 
 
 class Doubt(StrEnum):
-    """What to do with a statement that was interrupted."""
+    """The decision about a statement that was interrupted."""
 
     again = "again"
     done = "done"

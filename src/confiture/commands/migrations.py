@@ -34,7 +34,7 @@ from confiture.runner.progress import Progress
 from confiture.schema_to_schema.setup import identity_in
 from confiture.states import MIGRATIONS, SETUP
 
-#: Errors that the operator has caused and reads: the history has the end of the run, and nobody is notified.
+#: Errors that the operator has caused and reads: they end the run without the event of a failure.
 _OF_THE_OPERATOR = (Refused, UsageError, Held, Drained)
 
 

@@ -61,6 +61,6 @@ class Means:
     in_doubt: str | None = None
 
     def interrupted(self) -> Drained | None:
-        """What ends a wait between two attempts: a signal; None without one."""
+        """The error that ends a wait between two attempts after a signal; None without a signal."""
         stop = self.context.stop
         return stop.drained() if stop.signal_number is not None else None

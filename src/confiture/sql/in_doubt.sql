@@ -12,13 +12,15 @@ SELECT pg_catalog.to_regclass(%(name)s) IS NOT NULL
 
 -- name: left_by_reindex
 -- The invalid indexes that an interrupted REINDEX CONCURRENTLY has left.
-WITH scope AS (
-    SELECT CASE WHEN %(catalog)s = 'index' OR %(catalog)s = 'table' THEN pg_catalog.to_regclass(%(name)s) END::oid AS of),
+WITH named AS (
+    SELECT CASE WHEN %(catalog)s IN ('index', 'table') THEN pg_catalog.to_regclass(%(name)s) END::oid AS oid),
+scope AS (
+    SELECT oid FROM named
+    UNION SELECT t.relid FROM named, pg_catalog.pg_partition_tree(named.oid) t),
 indexed AS (
-    SELECT t.relid::oid AS oid FROM scope, pg_catalog.pg_partition_tree(scope.of) t WHERE %(catalog)s = 'table'
+    SELECT oid FROM scope WHERE %(catalog)s = 'table'
     UNION
-    SELECT x.indrelid FROM scope, pg_catalog.pg_partition_tree(scope.of) t JOIN pg_catalog.pg_index x ON x.indexrelid = t.relid
-    WHERE %(catalog)s = 'index'
+    SELECT x.indrelid FROM scope JOIN pg_catalog.pg_index x ON x.indexrelid = scope.oid WHERE %(catalog)s = 'index'
     UNION
     SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'm') AND (%(catalog)s IN ('database', 'system')
