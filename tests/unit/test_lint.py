@@ -86,6 +86,12 @@ def test_a_misspelt_directive_is_reported() -> None:
     assert rules("SELECT 1;\n-- confiture: no-transaction\nSELECT 2;") == ["unknown-directive"]
 
 
+def test_other_faults_for_which_migrate_up_refuses_a_file_are_findings() -> None:
+    assert rules("-- confiture: no-transaction\nCREATE INDEX CONCURRENTLY ON t (a);") == ["refused-by-up"]
+    assert rules("-- nothing\n") == ["refused-by-up"]
+    assert check.findings([script.read("other.sql", "-- nothing\n", by_confiture=False)]) == []
+
+
 # Transactions --------------------------------------------------------------------------------------
 
 

@@ -120,6 +120,12 @@ def test_a_statement_that_cannot_run_is_named_with_its_place(tmp_path: Path, tex
     assert found.startswith(f"20260101000001_a.up.sql:{wanted}")
 
 
+def test_a_comment_for_the_linter_is_no_fault(tmp_path: Path) -> None:
+    write(tmp_path, v1_a_up="-- confiture: allow lock-table\nLOCK TABLE a")
+    (migration,) = files.read(tmp_path)
+    assert len(files.statements([migration.up])[migration.up.path]) == 1
+
+
 def test_the_faults_of_every_file_are_reported_together(tmp_path: Path) -> None:
     write(tmp_path, v1_a_up="BEGIN; VACUUM", v2_b_up="'open", v3_c_up="")
     assert len(refused(tmp_path)) == 4

@@ -29,6 +29,8 @@ _DIRECTIVE = re.compile(r"^[ \t]*--[ \t]*confiture:[ \t]*(.*?)[ \t]*\r?$", re.MU
 #: The first line of a file whose statements are no transaction, without its comment sign.
 NO_TRANSACTION = "no-transaction"
 FIRST_LINE = f"-- confiture: {NO_TRANSACTION}"
+#: The comment that allows a finding of the linter in the next statement, without its comment sign.
+ALLOW = "allow "
 
 
 def read(folder: Path) -> tuple[Migration, ...]:
@@ -129,6 +131,8 @@ def statements(scripts: Sequence[Script]) -> dict[Path, tuple[Statement, ...]]:
 def _of_directives(each: Script) -> Iterator[Fault]:
     for found in _DIRECTIVE.finditer(each.text):
         line = each.text.count("\n", 0, found.start()) + 1
+        if found[1].startswith(ALLOW):  # read by the linter
+            continue
         if found[1] != NO_TRANSACTION:
             yield Fault(str(each.path), line, 1, f"unknown comment for confiture: {found[1]}", f"write {FIRST_LINE}")
         elif line > 1:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+from confiture.errors import FaultyInput
+from confiture.incremental import files as migration_files
+from confiture.incremental.model import Script as MigrationFile
 from confiture.lint import noting, taken
 from confiture.lint.facts import Facts
 from confiture.lint.locks import BLOCKS_WRITES, Work
@@ -31,6 +35,7 @@ def findings(scripts: Sequence[Script], facts: Facts | None = None, large: int =
     found: list[Finding] = []
     for each in scripts:
         of_file = [*_of_text(each), *_of_statements(each, seen, large)]
+        of_file += _refused(each, {finding.line for finding in of_file})
         found += sorted(of_file, key=lambda finding: (finding.line, finding.column))
     return found
 
@@ -48,6 +53,19 @@ def _of_text(each: Script) -> Iterator[Finding]:
             elif number > 1:
                 reason = "no-transaction has an effect in the first line only"
                 yield _plain(files.DIRECTIVE, each.file, number, 1, reason)
+
+
+def _refused(each: Script, judged_lines: set[int]) -> Iterator[Finding]:
+    """The other faults for which ``migrate up`` runs no statement of the file."""
+    if not each.by_confiture:
+        return
+    try:
+        migration_files.statements([MigrationFile(Path(each.file), each.text, each.transactional)])
+    except FaultyInput as error:
+        for fault in error.faults:
+            if fault.line not in judged_lines:
+                reason = f"{fault.message}: {fault.hint}" if fault.hint else fault.message
+                yield _plain(files.REFUSED, each.file, fault.line, fault.column, reason)
 
 
 def _plain(rule: Rule, file: str, line: int, column: int, reason: str) -> Finding:

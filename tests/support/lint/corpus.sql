@@ -269,9 +269,18 @@ ALTER TABLE users ALTER COLUMN name DROP NOT NULL;
 -- finds:
 ALTER TABLE users ALTER COLUMN active SET DEFAULT false;
 
--- case: drop default
--- finds:
+-- case: drop default of a required column
+-- finds: drop-default
 ALTER TABLE users ALTER COLUMN active DROP DEFAULT;
+
+-- case: drop default of a column that may be null
+-- finds:
+ALTER TABLE users ALTER COLUMN email DROP DEFAULT;
+
+-- case: drop the default that has filled a new column
+-- finds: drop-default
+ALTER TABLE users ADD COLUMN level integer NOT NULL DEFAULT 1;
+ALTER TABLE users ALTER COLUMN level DROP DEFAULT;
 
 -- case: other expression of a generated column
 -- finds: set-expression

@@ -22,7 +22,8 @@ IN_USE = Rule(
 NOT_NULL = Rule("set-not-null", Level.error, "SET NOT NULL without a validated constraint", _NOTES)
 EXPRESSION = Rule("set-expression", Level.error, "SET EXPRESSION of a stored generated column", _NOTES)
 DROP = Rule("drop-column", Level.warning, "DROP COLUMN, which running programs may read", "ddl-alter.html")
-RULES = (TYPE, IN_USE, NOT_NULL, EXPRESSION, DROP)
+DEFAULT = Rule("drop-default", Level.warning, "DROP DEFAULT of a column that is NOT NULL", "ddl-default.html")
+RULES = (TYPE, IN_USE, NOT_NULL, EXPRESSION, DROP, DEFAULT)
 
 
 def check(statement: Statement, seen: Seen) -> Iterator[Draft]:
@@ -42,6 +43,8 @@ def check(statement: Statement, seen: Seen) -> Iterator[Draft]:
             table = seen.ref(statement.node.relation)
             reason = f"column {quoted(command.name)} is computed again for each row"
             yield Draft(EXPRESSION, reason, (), table, Lock.ACCESS_EXCLUSIVE, Work.rewrite)
+        elif kind == ALTER.AT_ColumnDefault and definition is None:
+            yield from _default(statement, command.name, seen)
         elif kind == ALTER.AT_DropColumn:
             yield from _drop(statement, command, seen)
 
@@ -134,6 +137,13 @@ def _not_null(statement: Statement, column: str, offset: int, seen: Seen) -> Ite
     steps = tuple(sequences.not_null(nodes.spelled(relation), relation.relname, [column], version=version))
     reason = f"the server reads every row to find a NULL in {quoted(column)}"
     yield Draft(NOT_NULL, reason, steps, table, Lock.ACCESS_EXCLUSIVE, Work.scan, offset)
+
+
+def _default(statement: Statement, column: str, seen: Seen) -> Iterator[Draft]:
+    table = seen.ref(statement.node.relation)
+    if seen.never_null(table, column):
+        reason = f"a running program that inserts rows without {quoted(column)} fails from the commit on"
+        yield Draft(DEFAULT, reason, (), table, Lock.ACCESS_EXCLUSIVE)
 
 
 def _drop(statement: Statement, command: Any, seen: Seen) -> Iterator[Draft]:

@@ -12,4 +12,5 @@ UNKNOWN = Rule(
     "unknown-rule", Level.warning, "a comment that allows a rule of an unknown name", "sql-syntax-lexical.html"
 )
 UNUSED = Rule("unused-allow", Level.note, "a comment that allows a rule without a finding", "sql-syntax-lexical.html")
-RULES = (SYNTAX, DIRECTIVE, UNKNOWN, UNUSED)
+REFUSED = Rule("refused-by-up", Level.error, "another fault for which migrate up refuses the file", "sql-syntax.html")
+RULES = (SYNTAX, REFUSED, DIRECTIVE, UNKNOWN, UNUSED)
