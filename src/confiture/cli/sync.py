@@ -37,14 +37,17 @@ def sync(
     ] = None,
     tables: Annotated[
         list[str] | None,
-        typer.Option("--tables", help="Copy only this table and what its rows refer to; may be repeated."),
+        typer.Option(
+            "--tables", metavar="TABLE", help="Copy only this table and what its rows refer to; may be repeated."
+        ),
     ] = None,
     where: Annotated[
         list[str] | None,
-        typer.Option("--where", help="TABLE=CONDITION: copy only these rows of the table; may be repeated."),
+        typer.Option("--where", metavar="TABLE=CONDITION", help="Copy only these rows of the table; may be repeated."),
     ] = None,
     sample: Annotated[
-        float | None, typer.Option("--sample", help="Percent of the rows of each table without --where.")
+        float | None,
+        typer.Option("--sample", metavar="PERCENT", help="Share of the rows of each table without --where."),
     ] = None,
     mask: Annotated[
         Path | None,
@@ -52,7 +55,11 @@ def sync(
     ] = None,
     allow_unmasked: Annotated[
         list[str] | None,
-        typer.Option("--allow-unmasked", help="TABLE.COLUMN: copy it as it is though it looks personal; repeatable."),
+        typer.Option(
+            "--allow-unmasked",
+            metavar="TABLE.COLUMN",
+            help="Copy it as it is though it looks personal; may be repeated.",
+        ),
     ] = None,
     consistent: Annotated[
         bool, typer.Option("--consistent", help="Read every row in one snapshot, which delays VACUUM.")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from confiture import config
-from confiture.commands.databases import refuse_other, source_of
+from confiture.commands.databases import source_of
 from confiture.commands.driver_errors import translated
 from confiture.commands.endpoints import Endpoints
 from confiture.commands.holding import storing_blocks
@@ -33,6 +34,8 @@ from confiture.sync.request import MASK_FILE, Request
 from confiture.types import shell_word
 from confiture.yaml_nodes import read_text
 
+#: Names with commas between them; a quoted name may contain a comma.
+_NAMES = re.compile(r'(?:[^",]|"(?:[^"]|"")*")+')
 #: Asks the operator to confirm, given the name of the database and the tables with rows that are emptied.
 Confirm = Callable[[str, Sequence[str]], None]
 
@@ -64,13 +67,15 @@ def request(
 ) -> Request:
     """The request of a command line.
 
+    :param tables: each one name, or several with commas between them.
     :param mask: the mask file; None for the one of the project, if it has one.
     :raises UsageError: when the mask file cannot be read.
     """
     own = project / MASK_FILE
     path = mask if mask is not None else own if own.is_file() else None
     text = "" if path is None else read_text(path, "mask file")
-    return Request(tuple(tables), tuple(where), sample, text, str(path or ""), tuple(allowed), consistent)
+    names = (name.strip() for given in tables for name in _NAMES.findall(given))
+    return Request(tuple(names), tuple(where), sample, text, str(path or ""), tuple(allowed), consistent)
 
 
 def execute(
@@ -91,13 +96,13 @@ def execute(
         live = _live(target)
         source = _source(where, live)
         if live is not None and options.restart:
-            _end(where, source, target, live, progress_)
+            _end(where, source_of(live, replace(where, source=None)), target, live, progress_)
             live = None
         planned = None
         if live is None or live.plan is None:
             planned = _planned(source, target, request, options, confirm)
         run = live or _begun(source, target, request)
-        _refuse_other(where, run, source, request)
+        _refuse_other(run, source, request)
         with (
             runner_sessions(source, target, run) as (src, tgt),
             hold(src, tgt, run, "sync", progress_, announced(where.hooks)) as context,
@@ -111,7 +116,11 @@ def look(where: Endpoints, request: Request, options: SyncOptions) -> SyncPlan:
     target = _target(where)
     with translated("sync"):
         live = _live(target, look=True)
-        found = _planned(_source(where, live), target, request, options, lambda name, tables: None)
+        source = _source(where, live)
+        if live is not None and not options.restart:
+            _refuse_other(live, source, request)
+            options = replace(options, replace=True)  # its rows are those of the sync
+        found = _planned(source, target, request, options, lambda name, tables: None)
     tables = (
         TablePlanned(str(t.target), t.estimate, found.selections[t.source].reason, t.where) for t in found.plan.tables
     )
@@ -193,9 +202,16 @@ def _begun(source: Database, target: Database, request: Request) -> Run:
         return begun(session, SYNC, source, setup.identity_of(source), target, request.as_json())
 
 
-def _refuse_other(where: Endpoints, run: Run, source: Database, request: Request) -> None:
+def _refuse_other(run: Run, source: Database, request: Request) -> None:
     """:raises Refused: when the run has another source or other options than this command."""
-    refuse_other(run, "from", run.source_identity, setup.identity_of(source))
+    known, found = run.source_identity, setup.identity_of(source)
+    if (known["system_identifier"], known["oid"]) != (found.system_identifier, found.oid):
+        raise Refused(
+            f"sync {run.short} of {run.target_name} is not completed, and began with another source",
+            why=f"it reads {known['database']} of server {known['system_identifier']}, and --from names"
+            f" {found.database} of server {found.system_identifier}",
+            fix="leave out --from to continue it, or add --restart to abandon it and begin again",
+        )
     different = list(request.differences(run.options))
     if different:
         raise Refused(

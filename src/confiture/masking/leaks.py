@@ -16,6 +16,8 @@ from confiture.masking.model import Kind, Mask, Rule
 from confiture.sql import template
 from confiture.types import TableRef
 
+#: Rules with few values, which are compared with a regular expression.
+_OF_LISTS = (Kind.NAME, Kind.ADDRESS, Kind.TEXT)
 #: Bytes of a salt, which is random for each proof.
 SALT_BYTES = 32
 #: Of the distinct values of the result, the most in percent that may also occur in the source, and the reason.
@@ -45,7 +47,8 @@ def result_query(mask: Mask, column: Column) -> sql.Composed:
 
     :returns: a statement with the parameter ``salt``, of :data:`SALT_BYTES` random bytes.
     """
-    return template("masking.sql", "result_hashes").format(
+    block = "hashes_of_few_values" if mask.rule.kind in _OF_LISTS else "result_hashes"
+    return template("masking.sql", block).format(
         hash=_hash(column),
         column=_escaped(sql.Identifier(column.name)),
         table=_escaped(mask.table.identifier),
@@ -95,8 +98,9 @@ def _made(mask: Mask, column: Column) -> sql.Composable:
     rule, text = mask.rule, sql.SQL("{}::pg_catalog.text").format(sql.Identifier(column.name))
     empty = sql.SQL("{} = ''").format(text)
     if rule.kind is Kind.CONSTANT:
-        return sql.SQL("{} = {}::{}").format(
-            sql.Identifier(column.name), sql.Literal(rule.value), sql.SQL(column.formatted)
+        # As texts, because json has no equality.
+        return sql.SQL("{} = ({}::{})::pg_catalog.text").format(
+            text, sql.Literal(rule.value), sql.SQL(column.formatted)
         )
     if rule.kind is Kind.TEXT:
         return template("masking.sql", "has_shape_only").format(value=text)

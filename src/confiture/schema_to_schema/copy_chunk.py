@@ -84,8 +84,10 @@ def _copy_or_halve(context: Context, job: RunTable, chunk: Chunk, most: int | No
     try:
         return chunks.copy_chunk(context, job, chunk, most)
     except (GaveWay, psycopg.errors.SerializationFailure) as error:
-        if job.inline is None and not isinstance(error, GaveWay):
-            raise
+        if not isinstance(error, GaveWay):
+            if job.inline is None:
+                raise
+            context.progress.say(f"the standby cancelled a read of {job.table.source} for its replay; repeating it")
         # A chunk that cannot be halved waits longer each time.
         time.sleep(next(itertools.islice(retry_delays(), chunk.attempts - 1, None)))
         if job.table.key:

@@ -135,6 +135,12 @@ pg_catalog.substr(pg_catalog.sha256(%(salt)s::pg_catalog.bytea || pg_catalog.con
 -- The hashes of the distinct values of a masked column in the target, without those that the rule itself produces.
 SELECT DISTINCT {hash} FROM {table} WHERE {column} IS NOT NULL AND NOT ({made})
 
+-- name: hashes_of_few_values
+-- The same, where a condition that takes long is evaluated once for equal values.
+-- OFFSET 0: the server would evaluate it before DISTINCT.
+SELECT DISTINCT {hash}
+FROM (SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL OFFSET 0) AS d WHERE NOT ({made})
+
 -- name: source_hashes
 -- How many of the hashes are those of values of the source. The array is searched by hashing.
 SELECT pg_catalog.count(DISTINCT s.h) FROM (SELECT {hash} AS h FROM {table} WHERE {column} IS NOT NULL) AS s
