@@ -335,3 +335,29 @@ def test_the_key_is_stored_and_shown_nowhere(sync: Synced) -> None:
     done = sync.run("--verbose")
     stored = sync.target.rows("SELECT r::text FROM confiture.run r UNION ALL SELECT e::text FROM confiture.event e")
     assert synced.KEY not in done.stdout + done.stderr + str(stored)
+
+
+def test_a_target_without_temporary_tables_is_refused(built: Synced) -> None:
+    """The role may do everything else, and owns the tables."""
+    name = built.target.name
+    built.target.sql(f"""
+        CREATE ROLE {name} LOGIN PASSWORD 'x'; REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC;
+        GRANT CREATE ON DATABASE {name} TO {name}; GRANT ALL ON SCHEMA public TO {name};
+    """)
+    place = built.target.server.conninfo(name, user=name, password="x")
+    built.write("db/environments/local.yaml", f"database_url: {place}\n")
+    refused = built.run(check=4)
+    assert f"GRANT TEMPORARY ON DATABASE {name} TO {name}" in refused.stderr
+    built.target.sql(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+def test_a_row_that_a_key_of_a_partition_refers_to_is_brought(built: Synced, databases: Databases) -> None:
+    """Only the partition has the key, and the key refers to one partition."""
+    more = "ALTER TABLE log ADD number bigint, ADD day date; ALTER TABLE log ADD FOREIGN KEY (number, day) REFERENCES"
+    for database in (built.source, built.target):
+        database.sql(f"{more} orders_new")
+    built.source.sql(
+        "UPDATE log SET (number, day) = (SELECT id, placed FROM orders_new LIMIT 1) WHERE message = 'line 7'"
+    )
+    built.run("--tables", "log", "--where", "log=message < 'line 8'")
+    assert built.target.rows("SELECT id FROM orders") == built.source.rows("SELECT number FROM log WHERE number > 0")

@@ -184,6 +184,7 @@ def _planned(source: Database, target: Database, request: Request, options: Sync
     here, there = setup.identity_of(source), setup.identity_of(target)
     refusals.refuse_same(here, there)
     refusals.refuse_standby(there)
+    refusals.refuse_without_temporary(there)
     with Session(target, "plan") as session:
         databases.refuse_read_only(session)
         with session.transaction(read_only=True) as tx:

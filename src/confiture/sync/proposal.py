@@ -109,10 +109,10 @@ def _wanted(both: Sides, chosen: Choice, found: Mapping[TableRef, Selection]) ->
     known = dict(found)
     if chosen.tables is None:
         return known
-    reached = set(chosen.tables)
+    reached, roots = set(chosen.tables), _roots(both)
     while True:
         further = {
-            key.references
+            roots.get(key.references, key.references)
             for catalog in (both.source, both.target)
             for table in catalog.tables
             if table.ref in reached
@@ -122,6 +122,12 @@ def _wanted(both: Sides, chosen: Choice, found: Mapping[TableRef, Selection]) ->
             break
         reached |= further
     return {ref: selection for ref, selection in known.items() if ref in reached}
+
+
+def _roots(both: Sides) -> dict[TableRef, TableRef]:
+    """Of each partition that a foreign key can reference, which has a unique index, the table that it is part of."""
+    tables = (table for catalog in (both.source, both.target) for table in catalog.tables)
+    return {index.table: table.ref for table in tables for index in table.partition_indexes}
 
 
 def _of_sql(database: Database, both: Sides, chosen: Choice, masks: Masks) -> Iterable[Fault]:

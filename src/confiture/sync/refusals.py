@@ -11,6 +11,7 @@ from confiture import catalog, config
 from confiture.catalog_model import Catalog, Identity
 from confiture.config import Database
 from confiture.errors import Refused, UsageError
+from confiture.plan import privileges
 from confiture.postgres.connection import only_row
 from confiture.postgres.session import Transaction
 from confiture.sql import load
@@ -72,6 +73,14 @@ def refuse_standby(target: Identity) -> None:
             why=f"database {quoted(target.database)} is in recovery and accepts no writes",
             fix="name the primary with --to; a standby may be the source",
         )
+
+
+def refuse_without_temporary(target: Identity) -> None:
+    """:raises MissingPrivileges: when the role may not create the temporary tables through which references come."""
+    if not target.may_temp:
+        role, database = quoted(target.role), quoted(target.database)
+        lacking = f"role {role} lacks TEMPORARY on the target: GRANT TEMPORARY ON DATABASE {database} TO {role}"
+        raise privileges.refusal([lacking])
 
 
 def refuse_source_of_a_run(tx: Transaction) -> None:
