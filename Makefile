@@ -44,9 +44,11 @@ $(VENV)/.bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	touch $@
 
-# Every hit of every failpoint, and two hundred runs of any commands in any order; some hours. See docs/reliability.md.
+# Every hit of every failpoint, two hundred migrations up and down with a hundred kills, and two hundred runs of any commands in any
+# order; some hours. See docs/reliability.md.
 gate: $(READY)
 	$(BIN)/python tests/support/matrix.py
+	$(BIN)/python tests/support/migration_kills.py
 	CONFITURE_EXAMPLES=200 $(BIN)/python -m pytest tests/acceptance/test_stateful.py
 
 # One safeguard removed at a time: the tests must detect each. See docs/reliability.md.

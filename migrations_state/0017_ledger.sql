@@ -1,5 +1,8 @@
 -- The ledger of incremental migrations: the last execution of each one, and the progress of its statements.
 
+-- The journal's own steps have a checksum as well. It is NULL for a step that an older version has applied.
+ALTER TABLE confiture.migration ADD COLUMN checksum text;
+
 CREATE TABLE confiture.ledger (
     version       bigint PRIMARY KEY CHECK (version BETWEEN 10000101000000 AND 99991231235959),
     name          text NOT NULL CHECK (name <> ''),

@@ -368,6 +368,13 @@ def test_an_interrupted_upgrade_is_applied_once(killed_in_copy: SmallMove, point
     killed_in_copy.assert_every_row_arrived_once()
 
 
+def test_a_journal_whose_steps_were_other_ones_is_not_upgraded(killed_in_copy: SmallMove) -> None:
+    killed_in_copy.target.sql("UPDATE confiture.migration SET checksum = 'other' WHERE version = 3")
+    with newer_tool():
+        assert "the journal's step 3, throttle, is not the one" in killed_in_copy.run("migrate", code=4).err
+    assert killed_in_copy.target.value("SELECT max(version) FROM confiture.migration") < 99
+
+
 def test_a_journal_is_not_upgraded_while_another_command_uses_it(killed_in_copy: SmallMove) -> None:
     with killed_in_copy.holding(), newer_tool():
         err = killed_in_copy.run("verify", code=6).err

@@ -185,7 +185,7 @@ def test_a_partition_is_detached_after_a_kill(project: MigrationProject) -> None
     with project.database.connect() as other:
         with other.transaction():
             other.execute("SELECT FROM p")
-            err = project.run("up", "--lock-timeout", "0.5s", "--give-up-after", "0", code=6).err
+            err = project.run("up", "--lock-timeout", "2s", "--give-up-after", "0", code=6).err
             assert f"pid {other.info.backend_pid}" in err
             pending = "SELECT inhdetachpending FROM pg_inherits WHERE inhrelid = 'c'::regclass"
             assert project.database.rows(pending) == [(True,)]
@@ -243,3 +243,16 @@ def test_a_second_signal_cancels_the_wait_and_the_next_command_continues(project
             assert running.wait().code == 130
         project.run("up")
     assert (project.database.rows(INDEX), numbers(project)) == ([(True,)], [2])
+
+
+def test_migrations_run_on_an_older_server(tmp_path: Path, old_databases: Databases, forks: Forks) -> None:
+    database = old_databases.cloned("CREATE TABLE item (id int, name text); CREATE TABLE done (n int)")
+    project = MigrationProject(tmp_path, database, forks)
+    project.write(1, "ALTER TABLE item ADD a int", "ALTER TABLE item DROP a")
+    project.write(2, BUILD, NO_TRANSACTION + "DROP INDEX CONCURRENTLY by_name;\nDELETE FROM done")
+    assert project.json("up", "--dry-run")["migrations"][0]["statements"][0]["locks"][0]["mode"] == "ACCESS EXCLUSIVE"
+    project.killed_at("statement.ran")
+    project.run("up")
+    assert (numbers(project), project.database.rows(INDEX)) == ([2], [(True,)])
+    project.run("down", "--to", "0")
+    assert (numbers(project), project.database.rows(INDEX)) == ([], [])

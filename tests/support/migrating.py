@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from forked import Ended, Forks, Running
 from servers import TestDatabase
 
+#: The time of version 20260101000000; a migration with a number is as many seconds later.
+FIRST = datetime(2026, 1, 1)
 NO_TRANSACTION = "-- confiture: no-transaction\n"
 #: The ledger without what differs between two runs: run, process, times.
 LEDGER = """
@@ -41,7 +44,7 @@ class MigrationProject:
     def write(self, number: int, up: str, down: str | None = None, *, name: str = "m") -> int:
         """Write a migration; its version."""
         self.migrations.mkdir(exist_ok=True)
-        version = 20260101000000 + number
+        version = int(f"{FIRST + timedelta(seconds=number):%Y%m%d%H%M%S}")
         (self.migrations / f"{version}_{name}.up.sql").write_text(up)
         if down is not None:
             (self.migrations / f"{version}_{name}.down.sql").write_text(down)
@@ -67,7 +70,7 @@ class MigrationProject:
         return json.loads(self.run(command, *options, "--format", "json", code=code).out)
 
     def standings(self) -> dict[int, str]:
-        """The standing of each migration, by the number with which it was written."""
+        """The standing of each migration, by the number below 60 with which it was written."""
         found = self.json("status", code=None)["migrations"]
         return {each["version"] - 20260101000000: each["standing"] for each in found}
 

@@ -138,7 +138,7 @@ def size(text: str) -> int:
         raise typer.BadParameter("expected a size, such as 500GB, 466GiB or a number of bytes") from None
 
 
-Version = Annotated[int, typer.Argument(metavar="VERSION", help="The digits with which the file begins.")]
+Version = Annotated[int, typer.Argument(help="The digits with which the file begins.")]
 MigrationLockTimeout = Annotated[
     float | None,
     typer.Option(

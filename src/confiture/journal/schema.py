@@ -5,6 +5,8 @@ from __future__ import annotations
 from confiture import __version__
 from confiture.errors import Held, Refused
 from confiture.failpoints import failpoint
+from confiture.incremental.model import digest
+from confiture.incremental.standing import pending
 from confiture.journal import viewed
 from confiture.journal.model import LEASE_SECONDS
 from confiture.postgres.connection import only_row
@@ -32,20 +34,39 @@ def install(tx: Transaction) -> None:
 
     Runs inside the caller's transaction: after a crash the schema is wholly there or absent.
 
-    :raises Refused: when the journal was written by a newer tool.
+    :raises Refused: when the journal was written by a newer tool, or by one with other steps.
     """
-    have = version(tx) or 0
-    refuse_newer(have)
-    for step in control_migrations():
-        if step.version > have:
-            tx.pg.execute(step.text.encode())
-            tx.pg.execute(_INSTALLED, (step.version, step.name, __version__))
+    refuse_newer(version(tx))
+    steps = pending(control_migrations(), _applied(tx)) if version(tx) is not None else list(control_migrations())
+    for step in steps:
+        tx.pg.execute(step.text.encode())
+        tx.pg.execute(_INSTALLED, (step.version, step.name, __version__))
+    if steps and steps[-1].version >= _CHECKSUMS_SINCE:
+        for step in steps:
+            tx.pg.execute(_CHECKSUM, (digest(step.text), step.version))
     known = set(tx.pg.execute("SELECT from_state, to_state FROM confiture.state_edge"))
     for edge in EDGES:
         if (edge.source, edge.target) not in known:
             tx.pg.execute(_EDGE, (edge.source, edge.target, edge.trigger))
     for kind, hidden in viewed.EVENTS.items():
         tx.pg.execute(_EVENT, (kind, list(hidden)))
+
+
+def _applied(tx: Transaction) -> tuple[int, ...]:
+    """The steps that the journal has.
+
+    :raises Refused: when one of them was another one in the tool that applied it, so that the next may not fit.
+    """
+    found: dict[int, str | None] = dict(tx.pg.execute(_RECORDED).fetchall())
+    known = {step.version: step for step in control_migrations()}
+    for number, checksum in sorted(found.items()):
+        if checksum is not None and number in known and checksum != digest(known[number].text):
+            raise Refused(
+                f"the journal's step {number}, {known[number].name}, is not the one of this confiture {__version__}",
+                why=f"the journal has {checksum}, this confiture has {digest(known[number].text)}",
+                fix="install the confiture that wrote the journal, or a released version",
+            )
+    return tuple(found)
 
 
 def keep_up(session: Session) -> None:
@@ -74,6 +95,11 @@ def keep_up(session: Session) -> None:
     failpoint("upgrade.after_commit")
 
 
+#: The version since which the table of the steps has their checksums.
+_CHECKSUMS_SINCE = 17
+_CHECKSUM = "UPDATE confiture.migration SET checksum = %s WHERE version = %s"
+#: Read by the columns that every version has.
+_RECORDED = "SELECT version, to_jsonb(m) ->> 'checksum' FROM confiture.migration m"
 _INSTALLED = "INSERT INTO confiture.migration (version, name, tool_version) VALUES (%s, %s, %s)"
 _EDGE = "INSERT INTO confiture.state_edge (from_state, to_state, fired_by) VALUES (%s, %s, %s)"
 _EVENT = """

@@ -19,6 +19,9 @@ from confiture.types import counted, duration
 #: Seconds between two attempts: the first and the longest; and the fraction of it from which jitter is drawn.
 FIRST_WAIT, LONGEST_WAIT, JITTER = 0.2, 5.0, 0.5
 
+#: Attempts until one may end the command without having seen which session blocked it.
+UNNAMED_ATTEMPTS = 3
+
 T = TypeVar("T")
 
 
@@ -56,7 +59,8 @@ def repeated(
                 raise
             locked = isinstance(cause, LOCK_CONFLICTS)
             waited = time.monotonic() - began
-            if waited >= (patience.give_up_after if locked else RETRY_DEADLINE_SECONDS):
+            limit = patience.give_up_after if locked else RETRY_DEADLINE_SECONDS
+            if waited >= limit and (not locked or observer.has_found or tried >= UNNAMED_ATTEMPTS):
                 raise (_not_locked(name, error, observer, tried, waited) if locked else error) from cause
             if locked and tried == 1:
                 say(f"{name}: rolled back, because a lock was not free within the lock timeout; trying again")

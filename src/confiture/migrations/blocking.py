@@ -23,7 +23,10 @@ from confiture.schema_to_schema.outcomes import Blocker
 from confiture.sql import load
 
 #: Seconds between two looks, until the first look at a statement, and between two reports of the same sessions.
-LOOK_SECONDS, FIRST_SECONDS, AGAIN_SECONDS = 0.2, 0.3, 30.0
+LOOK_SECONDS, FIRST_SECONDS, AGAIN_SECONDS = 0.1, 0.2, 30.0
+
+#: Seconds for a look to end.
+END_SECONDS = 10.0
 
 _BLOCKERS = load("waits.sql")["blockers"]
 
@@ -68,6 +71,11 @@ class Observer(threading.Thread):
         finally:
             self._watched = None
 
+    @property
+    def has_found(self) -> bool:
+        """Whether a session was found that blocked the last statement."""
+        return bool(self._found)
+
     def named(self) -> str:
         """The sessions that blocked the last statement when it was looked at."""
         return described(self._found) or "sessions that have ended since"
@@ -106,7 +114,7 @@ class Observer(threading.Thread):
     def end(self) -> None:
         """Stop looking and wait until the thread has ended."""
         self._end.set()
-        self.join(timeout=LOOK_SECONDS * 50)
+        self.join(timeout=END_SECONDS)
 
 
 def _blocker(

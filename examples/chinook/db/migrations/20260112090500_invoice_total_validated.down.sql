@@ -1,0 +1,2 @@
+-- A validated constraint satisfies the migration before as well.
+SELECT 1;

@@ -1,0 +1,1 @@
+ALTER TABLE "PlaylistTrack" DROP COLUMN "Position";

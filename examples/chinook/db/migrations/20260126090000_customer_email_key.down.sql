@@ -1,0 +1,1 @@
+ALTER TABLE "Customer" DROP CONSTRAINT IF EXISTS customer_email_key;
