@@ -12,7 +12,7 @@ from confiture.lint.script import Script
 from confiture.lint.seen import Seen
 from confiture.postgres.embedded import Server
 from lint_corpus import CASES, SCHEMA, Case, existing
-from servers import Databases
+from servers import Databases, TestDatabase
 
 #: Cases of one statement whose finding has a sequence. Others have a sequence for a part of the file only.
 ONE = [case for case in CASES if len(case.rules) == 1 and len(case.script.statements) == 1]
@@ -52,16 +52,48 @@ def test_a_recommended_sequence_runs(case: Case, draft: Draft, on: Databases) ->
     database = on.cloned(SCHEMA)
     if case.since > database.value("SELECT current_setting('server_version_num')::int / 10000"):
         pytest.skip(f"the syntax is that of PostgreSQL {case.since}")
+    run(database, draft, FILLED.get(case.name))
+
+
+def run(database: TestDatabase, draft: Draft, filled: str | None = None) -> None:
     with database.connect() as connection:
         for number, file in enumerate(files(draft)):
-            if number == 1 and case.name in FILLED:
-                connection.execute(FILLED[case.name].encode())
+            if number == 1 and filled is not None:
+                connection.execute(filled.encode())
             if file.transactional:
                 with connection.transaction():
                     connection.execute(file.text.encode())
             else:
                 for statement in file.statements:
                     connection.execute(statement.source.text.encode())
+
+
+#: More rows than one batch of a backfill reads, and the column that a sequence leaves to be dropped later.
+MANY = (
+    "INSERT INTO orders (id, user_id, amount, placed, status)"
+    " SELECT n, n, n, DATE '2024-01-01', repeat('x', 100) FROM generate_series(1000, 20000) n"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("update of every row", "orders"),
+        ("stored generated column", "orders"),
+        ("delete of every row", "logs"),
+        ("bigint from a numeric", "items"),
+        ("json to jsonb", "users"),
+    ],
+)
+def test_a_recommended_sequence_has_the_result_of_the_statement(name: str, table: str, databases: Databases) -> None:
+    case, draft = next((case, draft) for case, draft in SEQUENCES if case.name == name)
+    direct, safe = databases.cloned(SCHEMA), databases.cloned(SCHEMA)
+    for database in (direct, safe):
+        database.sql(MANY)
+    direct.sql(case.sql)
+    run(safe, draft)
+    rows = f"SELECT to_jsonb(t) FROM {table} t ORDER BY to_jsonb(t)::text"
+    assert safe.rows(rows) == direct.rows(rows)
 
 
 @pytest.mark.parametrize(("case", "draft"), SEQUENCES, ids=lambda given: getattr(given, "name", ""))

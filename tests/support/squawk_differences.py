@@ -177,12 +177,20 @@ REASONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("CASCADE also drops what the statement does not name.", ("drop table with what depends on it",)),
     (
         "One transaction locks every row, or empties the table.",
-        ("update of every row", "delete of every row", "truncate", "truncate a partitioned table"),
+        (
+            "update of every row",
+            "update of every row by its own value",
+            "update of every row by a random value",
+            "delete of every row",
+            "truncate",
+            "truncate a partitioned table",
+        ),
     ),
     (
         "A lock is held while a slow statement runs, or while the transaction waits for another table.",
         (
             "new column that is filled at once",
+            "new random column that is filled at once",
             "copy under a lock",
             "index under a lock on another table",
             "two tables in one transaction",

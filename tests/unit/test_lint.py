@@ -260,3 +260,35 @@ def test_the_constraint_of_a_domain_is_that_of_the_catalog() -> None:
     facts = Facts(180_000, domains={"mail": Domain("text", True), "label": Domain("text", False)})
     assert rules("ALTER TABLE users ADD COLUMN a mail;", facts=facts) == ["add-column-constrained-domain"]
     assert rules("ALTER TABLE users ADD COLUMN a label;", facts=facts) == []
+
+
+# Sequences -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE users SET age = age + 1;",
+        "UPDATE users SET age = users.age + 1;",
+        "UPDATE users SET token = gen_random_uuid();",
+        "UPDATE users SET token = app_token() WHERE token IS NULL;",
+        "UPDATE users SET age = DEFAULT;",
+    ],
+)
+def test_no_batches_are_recommended_that_would_repeat_a_change(statement: str) -> None:
+    (finding,) = [
+        f for f in found(f"ALTER TABLE users ADD COLUMN token uuid; {statement}") if f.rule.startswith("update")
+    ]
+    assert finding.instead is None
+
+
+def test_batches_change_a_row_once() -> None:
+    first = "ALTER TABLE users ADD COLUMN token uuid, ADD COLUMN total int;"
+    (random,) = [
+        f for f in found(f"{first} UPDATE users SET token = gen_random_uuid() WHERE token IS NULL;") if f.instead
+    ]
+    assert random.instead is not None
+    assert "AND (token IS NULL);" in random.instead
+    (copied,) = [f for f in found(f"{first} UPDATE users SET total = amount WHERE total IS NULL;") if f.instead]
+    assert copied.instead is not None
+    assert "AND ((total IS NULL) AND (total IS DISTINCT FROM (amount)));" in copied.instead

@@ -119,6 +119,11 @@ def column(node: Any) -> tuple[str, ...]:
     return tuple(strings(node.column_ref.fields)[-1:])
 
 
+def fields(reference: Any) -> list[str]:
+    """The parts of a ColumnRef, such as table and column."""
+    return strings(reference.fields)
+
+
 def condition(text: str) -> Any:
     """A condition as a node, such as the definition of a CHECK constraint that the server prints."""
     return postgast.parse(f"SELECT {text}").stmts[0].stmt.select_stmt.target_list[0].res_target.val

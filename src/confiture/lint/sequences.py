@@ -17,7 +17,8 @@ def backfill(table: str, assignment: str, condition: str) -> Step:
 
     :param table: as SQL.
     :param assignment: after SET.
-    :param condition: of the rows that are not changed yet; a changed row must not satisfy it.
+    :param condition: of the rows that are not changed yet; a changed row must not satisfy it. It has to hold for
+        types without an operator ``=`` too, such as json.
     """
     return _batches(table, f"UPDATE {table} SET {assignment}", condition)
 
@@ -28,13 +29,16 @@ def delete(table: str) -> Step:
 
 
 def _batches(table: str, statement: str, condition: str) -> Step:
-    """Pass over the table until a pass changes nothing: a row that the application updates may move to other pages."""
+    """Pass over the table until a pass changes nothing: a row that the application updates may move to other pages.
+
+    A pass that changes as many rows as the one before changes the same rows without an effect, and is the last.
+    """
     literal = table.replace("'", "''")
     more = f"\n        AND ({condition})" if condition else ""
     return Step(
         f"""DO $$
 DECLARE
-  batch_page bigint; batch_pages bigint; batch_changed bigint; batch_total bigint;
+  batch_page bigint; batch_pages bigint; batch_changed bigint; batch_total bigint; batch_before bigint;
 BEGIN
   LOOP
     batch_page := 0; batch_total := 0;
@@ -49,7 +53,8 @@ BEGIN
       batch_total := batch_total + batch_changed; batch_page := batch_page + {BATCH_PAGES};
       COMMIT;
     END LOOP;
-    EXIT WHEN batch_total = 0;
+    EXIT WHEN batch_total = 0 OR batch_total >= batch_before;
+    batch_before := batch_total;
   END LOOP;
 END $$;""",
         transactional=False,

@@ -687,6 +687,19 @@ UPDATE orders SET status = 'closed' WHERE id = 7;
 ALTER TABLE orders ADD COLUMN total numeric;
 UPDATE orders SET total = amount WHERE total IS NULL;
 
+-- case: update of every row by its own value
+-- finds: update-whole-table
+UPDATE orders SET amount = amount * 100;
+
+-- case: update of every row by a random value
+-- finds: update-whole-table
+UPDATE orders SET status = gen_random_uuid()::text;
+
+-- case: new random column that is filled at once
+-- finds: update-whole-table, slow-statement-under-lock
+ALTER TABLE orders ADD COLUMN token uuid;
+UPDATE orders SET token = gen_random_uuid() WHERE token IS NULL;
+
 -- case: delete of every row
 -- finds: delete-whole-table
 DELETE FROM logs;

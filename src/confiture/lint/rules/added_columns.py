@@ -142,7 +142,7 @@ def _stored(added: _Added, generated: Any) -> tuple[Step, ...]:
         added.table, added.table_name, added.node.colname, value
     )
     expression = nodes.expression(generated.raw_expr)
-    condition = f"{added.column} IS DISTINCT FROM ({expression})"
+    condition = f"{added.column} IS NULL AND ({expression}) IS NOT NULL"
     return Step(first), sequences.backfill(added.table, f"{added.column} = {expression}", condition)
 
 

@@ -118,7 +118,7 @@ def _new_column(statement: Statement, command: Any, definition: Any) -> tuple[St
     first = f"ALTER TABLE {table} ADD COLUMN {quoted(new)} {type_};\n" + sequences.kept_in_step(
         table, relation.relname, new, value
     )
-    fill = sequences.backfill(table, f"{quoted(new)} = {stored}", f"{quoted(new)} IS DISTINCT FROM {stored}")
+    fill = sequences.backfill(table, f"{quoted(new)} = {stored}", f"{quoted(new)} IS NULL AND {stored} IS NOT NULL")
     swap = (
         f"DROP TRIGGER {function} ON {table};\nDROP FUNCTION {function}();\n"
         f"ALTER TABLE {table} RENAME COLUMN {old} TO {quoted(aside)};\n"

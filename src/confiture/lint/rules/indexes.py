@@ -47,6 +47,7 @@ def _create(node: Any, seen: Seen) -> Iterator[Draft]:
     copy = type(node)()
     copy.CopyFrom(node)
     copy.concurrent = True
+    copy.access_method = "" if node.access_method == "btree" else node.access_method
     columns = [part.index_elem.name for part in node.index_params if part.index_elem.name]
     copy.idxname = node.idxname or nodes.object_name(node.relation.relname, *columns, "idx")
     if seen.partitioned(table):

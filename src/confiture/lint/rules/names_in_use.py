@@ -134,7 +134,7 @@ def _copied(node: Any, seen: Seen) -> tuple[Step, ...]:
     last = f"DROP TRIGGER {function} ON {table};\nDROP FUNCTION {function}();\nALTER TABLE {table} DROP COLUMN {old};"
     return (
         Step(first),
-        sequences.backfill(table, f"{new} = {old}", f"{new} IS DISTINCT FROM {old}"),
+        sequences.backfill(table, f"{new} = {old}", f"{new} IS NULL AND {old} IS NOT NULL"),
         Step(last, before=f"no program names {old} any more"),
     )
 

@@ -10,6 +10,7 @@ from confiture.lint.locks import BLOCKS_WRITES, Lock, Work
 from confiture.lint.model import Draft, Level, Rule, Step
 from confiture.lint.script import Statement
 from confiture.lint.seen import Seen
+from confiture.lint.volatility import volatile
 
 UPDATE = Rule("update-whole-table", Level.error, "UPDATE of every row in one statement", "sql-update.html")
 DELETE = Rule("delete-whole-table", Level.error, "DELETE of every row in one statement", "sql-delete.html")
@@ -42,19 +43,39 @@ def _update(node: Any, seen: Seen) -> Iterator[Draft]:
     table = seen.ref(node.relation)
     if node.from_clause or not _whole(node, seen):
         return
-    targets = [part.res_target for part in node.target_list]
-    simple = all(target.val.WhichOneof("node") != "multi_assign_ref" for target in targets)
-    spelled = nodes.spelled(node.relation)
-    steps: tuple[Step, ...] = ()
-    if simple:
-        values = {target.name: nodes.expression(target.val) for target in targets}
-        assigned = ", ".join(f"{nodes.names([name])} = {value}" for name, value in values.items())
-        condition = " OR ".join(f"{nodes.names([name])} IS DISTINCT FROM ({value})" for name, value in values.items())
-        if node.HasField("where_clause"):
-            condition = nodes.expression(node.where_clause)
-        steps = (sequences.backfill(spelled, assigned, condition),)
+    steps = _in_batches(node, seen)
     reason = "one transaction locks every row until its end, and leaves a dead version of each"
     yield Draft(UPDATE, reason, steps, table, Lock.ROW_EXCLUSIVE, Work.rows)
+
+
+#: Volatile functions that never return NULL.
+_NEVER_NULL = frozenset(("gen_random_uuid", "uuidv4", "uuidv7", "random", "clock_timestamp", "nextval"))
+#: Types without an operator =.
+_INCOMPARABLE = frozenset(("json", "xml", "point", "polygon"))
+
+
+def _in_batches(node: Any, seen: Seen) -> tuple[Step, ...]:
+    """The statement in batches; empty where no condition tells a changed row from one that is not."""
+    targets = {part.res_target.name: part.res_target.val for part in node.target_list}
+    if any(value.WhichOneof("node") in ("multi_assign_ref", "set_to_default") for value in targets.values()):
+        return ()
+    table = seen.ref(node.relation)
+    types = [seen.type(table, name) for name in targets]
+    used = {name for value in targets.values() for ref in nodes.found(value, "ColumnRef") for name in nodes.fields(ref)}
+    if used & set(targets) or any(type_ is not None and type_.name in _INCOMPARABLE for type_ in types):
+        return ()
+    functions = [name for name in (volatile(value, seen) for value in targets.values()) if name is not None]
+    where = nodes.expression(node.where_clause) if node.HasField("where_clause") else ""
+    changed = " OR ".join(
+        f"{nodes.names([name])} IS DISTINCT FROM ({nodes.expression(value)})" for name, value in targets.items()
+    )
+    if functions:
+        if not where or not _NEVER_NULL.issuperset(functions):
+            return ()
+        changed = ""
+    condition = f"({where}) AND ({changed})" if where and changed else where or changed
+    assigned = ", ".join(f"{nodes.names([name])} = {nodes.expression(value)}" for name, value in targets.items())
+    return (sequences.backfill(nodes.spelled(node.relation), assigned, condition),)
 
 
 def _whole(node: Any, seen: Seen) -> bool:
