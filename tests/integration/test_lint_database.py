@@ -123,3 +123,41 @@ def test_linting_changes_nothing(database: TestDatabase, tmp_path: Path, confitu
     path.write_text("DROP TABLE a; CREATE TABLE c (d int);")
     confiture("migrate", "lint", str(path), "--target", database.conninfo, check=0)
     assert database.rows("SELECT oid, relname, relfilenode, xmin FROM pg_class ORDER BY oid") == before
+
+
+def test_without_files_the_command_judges_what_is_not_applied(
+    database: TestDatabase, tmp_path: Path, confiture: Confiture
+) -> None:
+    folder = tmp_path / "db" / "migrations"
+    folder.mkdir(parents=True)
+    (folder / "20260101000000_a.up.sql").write_text("CREATE TABLE a (b varchar(5)); CREATE TABLE c (d int);")
+    (folder / "20260101000000_a.down.sql").write_text("DROP TABLE c; DROP TABLE a;")
+    lint = ("migrate", "lint", "--target", database.conninfo)
+    assert "2 files, 4 statements" in confiture(*lint, check=0).stdout
+    confiture("migrate", "up", "--target", database.conninfo, check=0)
+    assert "no migration is pending on" in confiture(*lint, check=0).stdout
+    second = folder / "20260102000000_b.up.sql"
+    second.write_text("CREATE TABLE e (f int);")
+    third = folder / "20260103000000_c.up.sql"
+    third.write_text("-- confiture: allow unused-thing\nCREATE INDEX g ON e (f);")
+    assert "2 files, 2 statements" in confiture(*lint, check=0).stdout
+    # The table that the file before creates is empty when this one runs.
+    one = confiture(*lint, str(third), check=0).stdout
+    assert "create-index-without-concurrently" not in one
+    assert "unknown-rule" in one
+    confiture("migrate", "up", "--target", database.conninfo, check=0)
+
+
+def test_the_batches_of_a_sequence_run_as_a_migration(
+    database: TestDatabase, tmp_path: Path, confiture: Confiture
+) -> None:
+    database.sql("CREATE TABLE a (b int, c int); INSERT INTO a SELECT n, NULL FROM generate_series(1, 5000) n")
+    path = tmp_path / "all.up.sql"
+    path.write_text("UPDATE a SET c = b;")
+    found = json.loads(confiture("migrate", "lint", str(path), "--format", "json", check=7).stdout)
+    folder = tmp_path / "db" / "migrations"
+    folder.mkdir(parents=True)
+    text = found["findings"][0]["instead"].partition("\n")[2]
+    (folder / "20260101000000_a.up.sql").write_text(f"-- confiture: no-transaction\n{text}")
+    confiture("migrate", "up", "--target", database.conninfo, check=0)
+    assert database.value("SELECT count(*) FROM a WHERE c = b") == 5000

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 from psycopg import IsolationLevel
 
 from confiture import config, sql_file
+from confiture.commands import migrations
 from confiture.commands.driver_errors import translated
 from confiture.config import Database
 from confiture.errors import DifferencesFound, UsageError
 from confiture.incremental import files
-from confiture.incremental.model import Direction
+from confiture.incremental.model import Direction, Migration
+from confiture.incremental.standing import Standing
 from confiture.postgres.session import Session
 from confiture.types import counted
 
@@ -49,7 +51,8 @@ class Judged:
 def judge(project: Path, given: Sequence[Path], target: str | None, large: int | None) -> Judged:
     """The findings of files. Nothing is changed.
 
-    :param given: files, or folders of files; empty for the migrations of the project.
+    :param given: files, or folders of files; empty for the migrations of the project, without those that the ledger
+        of the database has as applied.
     :param target: the database whose catalog is read; None for none.
     :param large: bytes of a table from which a rewrite refers to schema-to-schema; None for the default.
     :raises UsageError: when there is no file, a file cannot be read, or the parser is not installed.
@@ -57,9 +60,9 @@ def judge(project: Path, given: Sequence[Path], target: str | None, large: int |
     _require_parser()
     from confiture.lint import check, weights  # the parser is an optional dependency
 
-    chosen = list(_given(given)) if given else _of_project(project)
     database = config.resolve(target, project) if target is not None else None
-    context = [] if database is not None else list(_before(chosen))
+    chosen = list(_given(given)) if given else _of_project(project, database)
+    context = list(_before(chosen, project, database))
     scripts = [_script(path) for path in (*context, *chosen)]
     facts = _facts(database, scripts) if database is not None else None
     found = check.findings(scripts, facts, weights.LARGE_TABLE_BYTES if large is None else large)
@@ -107,20 +110,40 @@ def _given(given: Sequence[Path]) -> Iterator[Path]:
             yield path
 
 
-def _of_project(project: Path) -> list[Path]:
+def _of_project(project: Path, database: Database | None) -> list[Path]:
     """The files that apply migrations in their order, then those that revert them in reverse."""
     folder = project / files.FOLDER
-    migrations = files.read(folder)
-    if not migrations:
+    found: Sequence[Migration] = files.read(folder)
+    if not found:
         fix = "confiture migrate generate NAME writes one; or name the files to judge"
         raise UsageError("there is no migration to judge", why=f"{folder} has none", fix=fix)
-    downs = [migration.down.path for migration in reversed(migrations) if migration.down is not None]
-    return [*(migration.up.path for migration in migrations), *downs]
+    if database is not None:
+        found = _not_applied(project, database)
+    downs = [migration.down.path for migration in reversed(found) if migration.down is not None]
+    return [*(migration.up.path for migration in found), *downs]
 
 
-def _before(chosen: Sequence[Path]) -> Iterator[Path]:
-    """The files that run before the chosen ones, from which the linter learns of tables, columns and constraints."""
+def _not_applied(project: Path, database: Database) -> list[Migration]:
+    """The migrations that the ledger of the database lacks; every one where there is no ledger."""
+    with translated("migrate lint"):
+        every = migrations.read(database, project)
+    waiting = (Standing.PENDING, Standing.OUT_OF_ORDER, Standing.UNFINISHED)
+    return [each.migration for each in every if each.standing in waiting and each.migration is not None]
+
+
+def _before(chosen: Sequence[Path], project: Path, database: Database | None) -> Iterator[Path]:
+    """The files that run before the chosen ones, from which the linter learns of tables, columns and constraints.
+
+    Where a database is named, its catalog has the effects of those that are applied.
+    """
     here = {path.resolve() for path in chosen}
+    folder = project / files.FOLDER
+    if database is not None:
+        inside = [path for path in chosen if path.parent.resolve() == folder.resolve()]
+        waiting = _not_applied(project, database) if inside else []
+        newest = max((int(m["version"]) for p in inside if (m := _MIGRATION.fullmatch(p.name))), default=0)
+        yield from (m.up.path for m in waiting if m.version <= newest and m.up.path.resolve() not in here)
+        return
     versions = {path.parent: int(found["version"]) for path in chosen if (found := _MIGRATION.fullmatch(path.name))}
     for folder, newest in versions.items():
         for path in sorted(folder.glob("*.up.sql")):

@@ -48,6 +48,8 @@ def text(files: Sequence[str], statements: int, found: Sequence[Finding], databa
 def _summary(files: Sequence[str], statements: int, found: Sequence[Finding], database: str | None) -> str:
     counts = Counter(str(finding.level) for finding in found)
     listed = [counted(counts[level], level) for level in _LEVELS if counts[level]]
+    if not files:
+        return f"no migration is pending on {database}"
     judged = f"{counted(len(files), 'file')}, {counted(statements, 'statement')}"
     weighed = f", weighed by the tables of {database}" if database is not None else ""
     return f"{judged}{weighed}: {', '.join(listed) or 'no finding'}"

@@ -55,7 +55,7 @@ _INCOMPARABLE = frozenset(("json", "xml", "point", "polygon"))
 
 
 def _in_batches(node: Any, seen: Seen) -> tuple[Step, ...]:
-    """The statement in batches; empty where no condition tells a changed row from one that is not."""
+    """The statement in batches; empty where no condition holds for unchanged rows only."""
     targets = {part.res_target.name: part.res_target.val for part in node.target_list}
     if any(value.WhichOneof("node") in ("multi_assign_ref", "set_to_default") for value in targets.values()):
         return ()
