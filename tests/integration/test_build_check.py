@@ -24,7 +24,7 @@ from confiture.errors import ConfitureError, DataFailure, Held, Refused
 from confiture.postgres import embedded
 from confiture.postgres.embedded import Server
 from confiture.render import differences as rendered
-from confiture.scratch_build import beside
+from confiture.scratch_build import beside, embedded_server
 from conftest import ROOT, Confiture
 from every_object import EVERY_OBJECT, STATED
 from forked import until
@@ -258,6 +258,18 @@ def test_server_of_the_database_is_used_when_the_other_lacks_an_object(
         admin.execute("DROP TABLESPACE check_space")
 
 
+def test_server_of_the_database_is_used_when_the_other_does_not_start(
+    on_this_machine: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = on_this_machine.built(TABLES)
+    monkeypatch.setattr(embedded_server, "_SETTINGS", {"max_connections": "none"})
+    checked = on_this_machine.check(database)
+    assert (checked.scratch.embedded, checked.differences) == (False, ())
+    assert "pg_ctl failed" in (checked.scratch.reason or "")
+    parent = embedded.scratch_parents()[0]
+    assert [root for root in parent.glob("confiture-check-*") if abandoned(root)] == []
+
+
 @pytest.mark.parametrize("scratch", [None, "confiture_test_scratch"])
 def test_error_in_the_ddl_is_reported_with_its_position(project: Project, server: Server, scratch: str | None) -> None:
     database = project.built(TABLES)
@@ -357,7 +369,7 @@ def test_server_of_a_killed_check_is_removed_by_the_next(on_this_machine: Projec
     words = ("build", "--check", "--env", database.conninfo)
     killed = confiture(*words, cwd=on_this_machine.folder, env={"CONFITURE_FAILPOINT": "scratch.server_started"})
     assert killed.returncode == -signal.SIGKILL
-    (left,) = [root for root in embedded.scratch_parent().glob("confiture-check-*") if abandoned(root)]
+    (left,) = [root for root in embedded.scratch_parents()[0].glob("confiture-check-*") if abandoned(root)]
     pid = Server(left).pid
     assert on_this_machine.found(database) == []
     assert not left.exists()

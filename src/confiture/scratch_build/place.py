@@ -55,9 +55,9 @@ def build_and_describe(
                 with embedded_server.scratch_database(compared, like, known) as database:
                     return Scratch(like.database, True, like.major, None), describe_ddl(database, files)
             except ConfitureError as error:
-                if getattr(error.__cause__, "sqlstate", None) not in _MAY_DIFFER or not _possible_beside(like):
+                if not (_is_of_the_server(error) and _possible_beside(like)):
                     raise
-                reason = f"it cannot build the DDL: {error.what}"
+                reason = f"{error.what}: {error.why}".splitlines()[0]
     _refuse_beside(like, reason)
     with beside.scratch_database(compared, like, name, count) as database:
         return Scratch(database.name, False, like.major, reason), describe_ddl(database, files)
@@ -71,6 +71,12 @@ def _unusable(like: Identity) -> str | None:
     if version != like.major:
         return f"it is PostgreSQL {version}, and the database is of version {like.major}"
     return None
+
+
+def _is_of_the_server(error: ConfitureError) -> bool:
+    """Whether another server may build the DDL: this one did not start, or lacks an object."""
+    cause = error.__cause__
+    return isinstance(error, Refused) if cause is None else getattr(cause, "sqlstate", None) in _MAY_DIFFER
 
 
 def _possible_beside(like: Identity) -> bool:
