@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,10 @@ _ONE_TRANSACTION = execution.Surrounding(
     "the build's transaction",
     "correct the file and run the same command again: the build is one transaction and was rolled back",
 )
+#: The kinds of statements: those that change no setting of the session and return no rows are sent without waiting.
+_TOGETHER, _ALONE, _ROLE = "together", "alone", "role"
+#: Statements that are sent before the results of the first are awaited.
+_GROUP = 100
 
 
 @dataclass(frozen=True)
@@ -182,18 +186,29 @@ def apply(connection: psycopg.Connection[Any], files: Sequence[DdlFile], *, skip
         raise RuntimeError("apply() runs in the caller's transaction, and none is open")
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL client_encoding = 'UTF8'; SET LOCAL standard_conforming_strings = on")
-        for file, statement in found:
-            if not (skip_existing_roles and _creates_existing_role(cursor, statement)):
-                execution.execute(cursor, file.path, statement, _ONE_TRANSACTION)
+        for kind, group in groupby(found, key=lambda one: _kind(one[1])):
+            together = [(file.path, statement) for file, statement in group]
+            if kind == _TOGETHER:
+                for first in range(0, len(together), _GROUP):
+                    execution.execute_together(connection, together[first : first + _GROUP], _ONE_TRANSACTION)
+                continue
+            for path, statement in together:
+                if not (skip_existing_roles and kind == _ROLE and _creates_existing_role(cursor, statement)):
+                    execution.execute(cursor, path, statement, _ONE_TRANSACTION)
     return len(found)
 
 
+def _kind(statement: Statement) -> str:
+    """How a statement is executed: together with its neighbours, alone, or alone because it may create a role."""
+    first, _, second = ddl.first_words(statement, 2).partition(" ")
+    if first == "create" and second in ("role", "user", "group"):
+        return _ROLE
+    return _TOGETHER if first in ("create", "alter", "comment", "grant", "revoke", "insert") else _ALONE
+
+
 def _creates_existing_role(cursor: psycopg.Cursor[Any], statement: Statement) -> bool:
-    head = ddl.first_words(statement, 3).split(" ")
-    if head[:2] not in (["create", "role"], ["create", "user"], ["create", "group"]) or head[2:] == ["mapping"]:
-        return False
     named = next(islice(ddl.tokens(statement.text), 2, None), None)
-    if named is None:
+    if named is None or named.word == "mapping":
         return False
     written = statement.text[named.start : named.end]
     name = written[1:-1].replace('""', '"') if written.startswith('"') else named.word

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -55,6 +56,37 @@ def execute(cursor: psycopg.Cursor[Any], path: Path, statement: Statement, withi
         name_role(error, cursor.connection.info.user)
         raise _failed(path, statement, error, within) from error
     _check_session(cursor.connection, path, statement, within)
+
+
+def execute_together(
+    connection: psycopg.Connection[Any], statements: Sequence[tuple[Path, Statement]], within: Surrounding
+) -> None:
+    """Execute statements of a transaction one after the other, and wait for their results together.
+
+    The server executes each one as if it had been sent alone, and none behind one that fails. No statement may change a
+    setting that the next ones require, except through a function that it calls: then the error names the last one.
+
+    :raises DataFailure: as :func:`execute`, for the first statement that failed.
+    """
+    cursors: list[psycopg.Cursor[Any]] = []
+    failed: psycopg.Error | None = None
+    try:
+        with connection.pipeline() as pipeline:
+            try:
+                for _, statement in statements:
+                    cursors.append(connection.cursor())
+                    cursors[-1].execute(statement.text.encode(), prepare=False)
+                pipeline.sync()
+            except psycopg.Error as error:
+                # The end of the block meets the statements behind this one, which were not executed.
+                failed = error
+    except psycopg.Error as error:
+        failed = failed or error
+    if failed is not None:
+        done = next((n for n, cursor in enumerate(cursors) if cursor.statusmessage is None), len(cursors) - 1)
+        name_role(failed, connection.info.user)
+        raise _failed(*statements[done], failed, within) from failed
+    _check_session(connection, *statements[-1], within)
 
 
 def _check_session(connection: psycopg.Connection[Any], path: Path, statement: Statement, within: Surrounding) -> None:

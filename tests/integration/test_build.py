@@ -230,6 +230,43 @@ def test_failing_statement_is_reported_with_its_position_and_hint(connection: Co
     assert relations(connection) == []
 
 
+@pytest.mark.parametrize("good", [0, 1, 99, 100, 250])
+@pytest.mark.parametrize(
+    ("bad", "column"), [("CREATE VIEW v AS SELECT nothing", 25), ("CREATE TABLE t0 (a int)", 1), ("GRANT x TO y z", 14)]
+)
+def test_position_of_a_failure_is_exact_among_many_statements(
+    connection: Connection, caplog: pytest.LogCaptureFixture, good: int, bad: str, column: int
+) -> None:
+    before = (
+        "".join(f"CREATE TABLE t{n} (a int);\n" for n in range(good)) or "SET x.y = '0'; CREATE TABLE t0 (a int);\n"
+    )
+    after = "".join(f"CREATE TABLE u{n} (a int);\n" for n in range(150))
+    error = refused(connection, f"{before}{bad};\n{after}")
+    assert error.what.startswith(f"db/schema/a.sql:{max(good, 1) + 1}:{column}: ")
+    assert bad in error.why
+    assert relations(connection) == []
+    assert caplog.text == ""
+
+
+def test_function_that_changes_how_files_are_read_stops_the_build(connection: Connection) -> None:
+    body = "SELECT set_config('standard_conforming_strings', 'off', false)"
+    text = f"CREATE FUNCTION f() RETURNS text LANGUAGE sql AS $${body}$$; CREATE TABLE t AS SELECT f();"
+    error = refused(connection, text + "CREATE TABLE u (a int);")
+    assert "standard_conforming_strings must remain on" in error.what
+    assert relations(connection) == []
+
+
+def test_build_that_loses_its_connection_names_the_statement(database: TestDatabase) -> None:
+    body = "SELECT pg_terminate_backend(pg_backend_pid())"
+    text = f"CREATE TABLE t (a int); CREATE FUNCTION f() RETURNS bool LANGUAGE sql AS '{body}';"
+    with database.connect() as connection:
+        connection.execute("BEGIN")
+        with pytest.raises(ConfitureError) as raised:
+            apply(connection, one_file(text + "CREATE TABLE u AS SELECT f(); CREATE TABLE v (a int);"))
+    assert raised.value.exit_code in (3, 5)
+    assert "CREATE TABLE u AS SELECT f()" in raised.value.why
+
+
 def test_failure_without_a_position_names_the_start_of_the_statement(connection: Connection) -> None:
     error = refused(connection, "CREATE TABLE a (x int);\n\n  CREATE TABLE a (x int)")
     assert error.what.startswith("db/schema/a.sql:3:3: ")
