@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 import signal
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import synced
-from forked import Forks
+from forked import Forks, Running, until
 from servers import Databases
 from synced import Synced
 
@@ -119,3 +121,48 @@ def test_an_abort_that_is_killed_is_continued(sync: Synced, forks: Forks) -> Non
     assert sync.state == "aborted"
     sync.run()
     sync.assert_complete()
+
+
+TALL = """
+CREATE TABLE tall (id int PRIMARY KEY, email text NOT NULL UNIQUE, n int);
+INSERT INTO tall SELECT i, 'user' || i || '@firm.ch', i % 7 FROM generate_series(1, 900000) i;
+ANALYZE tall;
+"""
+
+
+def test_a_sync_with_workers_killed_after_each_chunk_has_every_row_once(
+    databases: Databases, forks: Forks, tmp_path: Path
+) -> None:
+    sync = replace(synced.make(databases, tmp_path), source=databases.make(), target=databases.make())
+    sync.write("db/environments/production.yaml", f"database_url: {sync.source.conninfo}\n")
+    sync.write("db/environments/local.yaml", f"database_url: {sync.target.conninfo}\n")
+    sync.write("db/schema/10_tables.sql", TALL.split(";")[0] + ";")
+    sync.write("db/schema/20_triggers.sql", "SELECT 1;")
+    sync.write("db/sync/mask.yaml", "tall:\n  email: email\n")
+    sync.source.sql(TALL)
+    done, kills = 0, 0
+    while kills < 3:
+        running = forks.start([*sync.arguments, "--jobs", "2"], sync.folder, heartbeat=1, **sync.env)
+        more = partial(_has_ended_or_copied, running, sync, done)
+        until(more, "another chunk to be copied")
+        if not running.alive:
+            break
+        running.signal(signal.SIGKILL)
+        kills += running.wait().code == KILLED
+        done = chunks_done(sync)
+    assert kills
+    assert forks.run([*sync.arguments, "--jobs", "2"], sync.folder, **sync.env).code == 0
+    facts = "SELECT count(*), count(DISTINCT email), sum(id::bigint), sum(n) FROM tall"
+    assert sync.target.rows(facts) == sync.source.rows(facts)
+    assert sync.target.value("SELECT count(*) FROM tall WHERE email LIKE '%@firm.ch'") == 0
+
+
+def _has_ended_or_copied(running: Running, sync: Synced, before: int) -> bool:
+    return not running.alive or chunks_done(sync) > before
+
+
+def chunks_done(sync: Synced) -> int:
+    """The chunks that are copied; 0 before there is a journal."""
+    if not sync.target.value("SELECT to_regclass('confiture.chunk') IS NOT NULL"):
+        return 0
+    return int(sync.target.value("SELECT count(*) FROM confiture.chunk WHERE status = 'done'"))

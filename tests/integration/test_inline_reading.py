@@ -118,6 +118,14 @@ def test_a_table_that_was_changed_since_its_plan_stops_the_copy(
     assert target.value("SELECT count(*) FROM item") == 0
 
 
+def test_an_error_of_the_target_is_no_change_of_the_source(pair: tuple[TestDatabase, TestDatabase]) -> None:
+    source, target = pair
+    job = job_of(source.conninfo, target.conninfo)
+    target.sql("DROP TABLE item")
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        copied(source.conninfo, target.conninfo, job)
+
+
 def test_a_column_that_is_not_read_may_be_added(pair: tuple[TestDatabase, TestDatabase]) -> None:
     source, target = pair
     job = job_of(source.conninfo, target.conninfo)

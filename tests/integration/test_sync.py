@@ -133,6 +133,22 @@ def test_a_protected_environment_is_never_written_to(sync: Synced, databases: Da
         sync.call("sync", "--from", "production", "--to", "like_it")
 
 
+def test_a_protected_service_is_known_by_its_name(sync: Synced) -> None:
+    server = sync.target.server
+    file = sync.write(
+        "pg_service.conf",
+        "".join(
+            f"[{name}]\nhost=127.0.0.1\nport={server.port}\nuser=postgres\ndbname={database.name}\n"
+            for name, database in (("mine", sync.target), ("theirs", sync.source))
+        ),
+    )
+    sync.write("db/environments/theirs.yaml", "database_url: service=theirs\nprotected: true\n")
+    sync.env["PGSERVICEFILE"] = str(file)
+    sync.write("db/environments/production.yaml", f"database_url: {sync.source.conninfo}\n")
+    assert "is protected" in error(sync.call("sync", "--from", "local", "--to", "service=theirs", check=4))
+    sync.call("sync", "--from", "production", "--to", "service=mine")
+
+
 def test_the_source_is_refused_as_its_own_target_under_any_name(sync: Synced) -> None:
     server, name = sync.source.server, sync.source.name
     sync.write("db/environments/production.yaml", f"database_url: {sync.source.conninfo}\n")

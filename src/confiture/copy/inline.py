@@ -9,7 +9,7 @@ the catalog would show them as they were.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import psycopg
@@ -59,8 +59,12 @@ def reading(session: Session, how: Inline, table: TableRef, source: sql.Composab
     :raises Blocked: when the table was changed, or rewritten while a snapshot was held.
     """
     locked = sql.SQL(", ").join((source, *(ref.identifier for ref in how.also)))
-    with _naming_gone(table), context.reading(session, locked, read_only=True, snapshot=how.snapshot) as tx:
-        refuse_changed(tx, how, table)
+    with ExitStack() as opened:
+        # An error of the target, in the block, is no change of the source.
+        with _naming_gone(table):
+            begun = context.reading(session, locked, read_only=True, snapshot=how.snapshot)
+            tx = opened.enter_context(begun)
+            refuse_changed(tx, how, table)
         if how.path:
             path = sql.SQL(", ").join(map(sql.Identifier, how.path))
             tx.pg.execute(sql.SQL("SET LOCAL search_path = {}").format(path))

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from confiture import catalog, config
 from confiture.catalog_model import Catalog, Identity
@@ -42,12 +43,18 @@ def _protected(target: Database, project: Path) -> Iterator[str]:
             known = config.resolve(name, project)
         except UsageError:
             continue  # it cannot be used, so that nothing is known of it
-        if known.protected and _place(known) == _place(target):
+        if known.protected and _place(known) == _place(target) != _UNKNOWN:
             yield name
 
 
 def _place(database: Database) -> tuple[object, ...]:
-    return (*config.place(database.conninfo), database.dbname)
+    """Host, port and database; the name of a service stands for those that its file determines."""
+    service = conninfo_to_dict(database.conninfo).get("service")
+    return (*config.place(database.conninfo), database.dbname, service)
+
+
+#: The place of a conninfo that names nothing.
+_UNKNOWN = (None, None, None, None)
 
 
 def refuse_same(source: Identity, target: Identity) -> None:
@@ -99,7 +106,9 @@ def refuse_source_of_a_run(tx: Transaction) -> None:
 
 def filled(tx: Transaction) -> tuple[TableRef, ...]:
     """The tables of a target that have rows."""
-    readable = [t.ref for t in catalog.outlines(tx) if t.kind != "f" and t.may_use_schema and t.may_select]
+    # The plan refuses the missing privileges of all tables at once, and their policies.
+    known = [t for t in catalog.outlines(tx) if t.kind != "f" and not t.row_security]
+    readable = [t.ref for t in known if t.may_use_schema and t.may_select]
     rows = sql.SQL(", ").join(sql.SQL("EXISTS (SELECT FROM {})").format(ref.identifier) for ref in readable)
     found = only_row(tx.pg.execute(sql.SQL("SELECT ARRAY[{}]::boolean[]").format(rows)))[0]
     return tuple(ref for ref, has_rows in zip(readable, found, strict=True) if has_rows)
