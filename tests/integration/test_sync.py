@@ -170,9 +170,20 @@ def test_rows_are_replaced_only_on_request_and_with_the_name(sync: Synced) -> No
     sync.assert_complete()
 
 
-def test_a_table_outside_that_refers_to_an_emptied_one_is_named(built: Synced) -> None:
-    built.target.sql("CREATE TABLE mine (id int CONSTRAINT mine_refers REFERENCES customer)")
-    assert "mine_refers of mine refers to customer" in error(built.run(check=4))
+def test_a_table_outside_that_refers_to_an_emptied_one_is_named(sync: Synced) -> None:
+    sync.run()
+    sync.target.sql(
+        "CREATE TABLE mine (id int CONSTRAINT mine_refers REFERENCES customer); INSERT INTO mine VALUES (7)"
+    )
+    assert "mine_refers of mine refers to customer" in error(sync.run("--replace", "--yes", check=4))
+    assert sync.target.value("SELECT count(*) FROM customer") == 300
+
+
+def test_tables_without_rows_may_refer_to_the_chosen_ones(built: Synced) -> None:
+    before = synced.design(built.target)
+    built.run("--tables", "customer")
+    assert built.target.value("SELECT count(*) FROM customer") == 300
+    assert synced.design(built.target) == before
 
 
 def test_a_target_that_a_move_reads_from_is_refused(built: Synced) -> None:

@@ -192,7 +192,8 @@ def _planned(source: Database, target: Database, request: Request, options: Sync
             refusals.refuse_source_of_a_run(tx)
         refusals.refuse_rows(there, filled, replace=options.replace)
         planned = propose(source, session, request)
-    refusals.refuse_outside_references(planned.target, planned.emptied, {t.target for t in planned.plan.tables})
+    of_sync = {t.target for t in planned.plan.tables}
+    refusals.refuse_outside_references(planned.target, planned.emptied, of_sync, filled)
     if filled:
         confirm(there.database, [str(ref) for ref in filled if ref in planned.emptied])
     return planned

@@ -120,6 +120,8 @@ def _note_filled(context: Context, filled: Filled) -> None:
 
 
 def foreign_keys(context: Context) -> tuple[DeferredForeignKey, ...]:
-    """The foreign keys of the tables of the sync."""
+    """The foreign keys of the tables of the sync, without those of other tables that refer to them."""
+    outside = {(table, name) for table, name in context.run().options.get("outside") or ()}
     with context.target.transaction(read_only=True) as tx:
-        return deferred_objects.of_kind(tx, context.run_id, DeferredForeignKey)
+        taken = deferred_objects.of_kind(tx, context.run_id, DeferredForeignKey)
+    return tuple(key for key in taken if (str(key.table), key.name) not in outside)

@@ -9,7 +9,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from confiture import catalog, config
-from confiture.catalog_model import Catalog, Identity
+from confiture.catalog_model import Catalog, ForeignKey, Identity
 from confiture.config import Database
 from confiture.errors import Refused, UsageError
 from confiture.plan import privileges
@@ -124,19 +124,30 @@ def refuse_rows(target: Identity, found: Collection[TableRef], *, replace: bool)
         )
 
 
-def refuse_outside_references(target: Catalog, emptied: Collection[TableRef], planned: Collection[TableRef]) -> None:
+def outside_references(
+    target: Catalog, emptied: Collection[TableRef], planned: Collection[TableRef]
+) -> list[ForeignKey]:
+    """The foreign keys with which tables outside of a sync refer to tables that it empties."""
+    others = (t for t in target.tables if t.ref not in planned)
+    return [key for table in others for key in table.foreign_keys if key.references in emptied]
+
+
+def refuse_outside_references(
+    target: Catalog, emptied: Collection[TableRef], planned: Collection[TableRef], filled: Collection[TableRef]
+) -> None:
     """Refuse to empty a table that a table outside of the sync refers to, whose rows would lose their parents.
 
     :param emptied: the tables that are emptied.
     :param planned: all tables of the sync.
+    :param filled: the tables of the target that have rows.
     :raises Refused: naming each foreign key.
     """
     found = [
         f"{key.name} of {key.table} refers to {key.references}"
         for table in target.tables
-        if table.ref not in planned
+        if table.ref not in planned and table.ref in filled
         for key in table.foreign_keys
-        if key.references in emptied
+        if key.references in emptied and key.references in filled
     ]
     if found:
         raise Refused(

@@ -8,7 +8,7 @@ from functools import partial
 from psycopg import sql
 
 from confiture import catalog
-from confiture.catalog_model import Catalog, Table
+from confiture.catalog_model import Catalog, ForeignKey, Table
 from confiture.copy.inline import Shape
 from confiture.journal import deferred_objects, runs, steps, table_plans
 from confiture.journal.model import Deferred, TablePhase
@@ -52,12 +52,15 @@ def prepare(context: Context, planned: Planned, options: Json) -> None:
 def _store(planned: Planned, options: Json, context: Context, tx: Transaction) -> None:
     found = catalog.read(tx)
     plan = planned.plan
-    refusals.refuse_outside_references(found, planned.emptied, {t.target for t in plan.tables})
-    take_rows_off(context, tx, found, plan)
+    of_sync = {t.target for t in plan.tables}
+    refusals.refuse_outside_references(found, planned.emptied, of_sync, refusals.filled(tx))
+    outside = refusals.outside_references(found, planned.emptied, of_sync)
+    take_rows_off(context, tx, found, plan, outside)
     for table in plan.tables:
         _record(context, tx, table, planned.shapes[table.source])
     before = {str(t.target): count(tx, t.target) for t in plan.tables if t.where == NONE}
-    stored = {**runs.get(tx, context.run_id).options, **options, "before": before}
+    facts = {"before": before, "outside": [[str(key.table), key.name] for key in outside]}
+    stored = {**runs.get(tx, context.run_id).options, **options, **facts}
     runs.update(tx, context.run_id, plan=plan.as_json(), plan_hash=plan.hash, options=stored)
     detail = {"plan": plan.hash, "tables": len(plan.tables)}
     runs.note(tx, context.run_id, context.epoch, "planned", detail)
@@ -68,10 +71,13 @@ def count(tx: Transaction, table: TableRef) -> int:
     return int(only_row(tx.pg.execute(sql.SQL("SELECT count(*) FROM {}").format(table.identifier)))[0])
 
 
-def take_rows_off(context: Context, tx: Transaction, found: Catalog, plan: Plan) -> None:
-    """Take off the foreign keys, triggers and rules of the planned tables; empty those that are filled again."""
+def take_rows_off(context: Context, tx: Transaction, found: Catalog, plan: Plan, outside: Iterable[ForeignKey]) -> None:
+    """Take off the foreign keys, triggers and rules of the planned tables; empty those that are filled again.
+
+    :param outside: further foreign keys, of tables that have no row to refer to them.
+    """
     tables = [found.by_ref[t.target] for t in plan.tables]
-    items = list(_taken(found, tables))
+    items = [*_taken(found, tables), *map(describe.foreign_key, outside)]
     deferred_objects.put(tx, context.run_id, *items)
     for item in items:
         take_off(tx, item)
