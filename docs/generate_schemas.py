@@ -17,6 +17,7 @@ from confiture.plan.forecast import Forecast
 from confiture.plan.model import Plan
 from confiture.render import documents as d
 from confiture.status.facts import StatusDocument
+from confiture.status.media import MigrationsReport, SyncReport
 from confiture.status.sign_off import SignOff
 from confiture.sync.outcome import SyncPlan, SyncReport
 
@@ -41,8 +42,14 @@ DOCUMENTS: dict[str, tuple[type, ...]] = {
     "sync_plan": (d.Document, SyncPlan, d.SyncPlanDocument),
     "verification": (d.Document, d.RunSummary, d.VerificationDocument),
 }
-#: The types that ``documents`` imports for a type checker only.
-_LATE = {"Forecast": Forecast, "Finding": Finding, "Level": Level}
+#: The types that ``documents`` and ``facts`` import for a type checker only.
+_LATE = {
+    "Forecast": Forecast,
+    "Finding": Finding,
+    "Level": Level,
+    "MigrationsReport": MigrationsReport,
+    "SyncReport": SyncReport,
+}
 _SCALARS = {str: "string", int: "integer", float: "number", bool: "boolean"}
 _IVAR = re.compile(r":ivar (\w+): (.*?)(?=\s*:\w+ |\s*\Z)", re.DOTALL)
 

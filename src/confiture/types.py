@@ -277,8 +277,14 @@ def visible(text: str) -> str:
     return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+#: Characters that have a meaning for a shell between double quotes.
+_SPECIAL = re.compile(r"[\"$`\\!]")
+
+
 def shell_word(text: str) -> str:
     """``text`` as one word of a shell command."""
+    if "'" in text and not _SPECIAL.search(text):
+        return f'"{text}"'
     return shlex.quote(text)
 
 

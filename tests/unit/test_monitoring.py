@@ -17,10 +17,11 @@ from confiture.render.metrics import exposition
 from confiture.status.facts import Report
 from conftest import ROOT
 from reported import NOW, RUN
+from reported_media import migrations, sync
 
 RULES = ROOT / "deploy/prometheus/confiture.rules.yml"
 DASHBOARD = ROOT / "deploy/grafana/confiture.json"
-PRINTED = exposition(Report(NOW, (RUN,)), text=True)
+PRINTED = exposition(Report(NOW, (RUN,), (), (migrations(),), (sync(),)), text=True)
 
 
 def rules() -> list[dict[str, Any]]:

@@ -139,7 +139,7 @@ def _waited(look: Callable[[], Report], state: State, timeout: float) -> Report:
     deadline = time.monotonic() + timeout
     while True:
         found = look()
-        if any(run.state == state.value for run in found.runs):
+        if state.value in found.states:
             return found
         if time.monotonic() >= deadline:
             raise WaitedOut(

@@ -33,6 +33,10 @@ SELECT r.id, r.state, r.state_since, r.started_at, r.source_name, r.source_conni
            FROM jsonb_array_elements(r.plan -> 'materialized_views') WITH ORDINALITY w(v, n) ORDER BY n) END AS stale_views
 FROM confiture.run r WHERE coalesce(to_jsonb(r) ->> 'medium', 'schema-to-schema') = 'schema-to-schema' ORDER BY r.state IN ('cleaned', 'aborted'), r.state_since DESC
 
+-- name: media
+-- The media of the runs of this target. An older journal has only moves.
+SELECT DISTINCT coalesce(to_jsonb(r) ->> 'medium', 'schema-to-schema') AS medium FROM confiture.run r
+
 -- name: reads
 -- Where reads are redirected, how far the target is behind the source, at most, and the tables that no pass keeps up to date. Read
 -- through jsonb, because an older journal does not have the columns.

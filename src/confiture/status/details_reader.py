@@ -14,6 +14,7 @@ from confiture.config import excerpt
 from confiture.journal import approvals, viewed
 from confiture.plan.model import plan_from_json
 from confiture.postgres.session import Transaction
+from confiture.states import Medium
 from confiture.status import comparisons, report
 from confiture.status.course_reader import course
 from confiture.status.details import (
@@ -32,7 +33,7 @@ from confiture.status.details import (
     RehearsalBlocker,
 )
 from confiture.status.event_text import event_text
-from confiture.status.facts import Report
+from confiture.status.facts import Report, TableReport
 from confiture.types import Json
 
 
@@ -51,7 +52,7 @@ def page_facts(
     """
     found: dict[str, Details] = {}
 
-    def read(tx: Transaction, run: UUID) -> None:
+    def read(tx: Transaction, run: UUID, medium: Medium) -> None:
         found[run.hex[:8]] = details(tx, run, show_values=show_values)
 
     reported = report.report(target, project, every=every, given_project=given_project, beside=read)
@@ -60,8 +61,13 @@ def page_facts(
 
 def _without_checkpoints(found: Report) -> Report:
     """The report without the keys that the copy of each table has reached."""
-    runs = (replace(run, tables=tuple(replace(t, checkpoint=None) for t in run.tables)) for run in found.runs)
-    return replace(found, runs=tuple(runs))
+    runs = (replace(run, tables=_without_keys(run.tables)) for run in found.runs)
+    syncs = (replace(sync, tables=_without_keys(sync.tables)) for sync in found.syncs)
+    return replace(found, runs=tuple(runs), syncs=tuple(syncs))
+
+
+def _without_keys(tables: Sequence[TableReport]) -> tuple[TableReport, ...]:
+    return tuple(replace(table, checkpoint=None) for table in tables)
 
 
 @dataclass(frozen=True, slots=True)

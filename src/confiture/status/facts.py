@@ -8,12 +8,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
-from typing import Annotated, Any, Literal, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, TypeVar
 
 from confiture.copy.throttle import Limits
 from confiture.journal.model import TablePhase
-from confiture.states import CutoverPhase, ReadsPhase, Served, State
+from confiture.states import FINAL, CutoverPhase, ReadsPhase, Served, State
 from confiture.types import Count, Json, ShortId
+
+if TYPE_CHECKING:
+    from confiture.status.media import MigrationsReport, SyncReport  # a report about moves does without them
 
 #: The version of the JSON; raised when a field is removed or changes its meaning.
 SCHEMA_VERSION = 2
@@ -425,6 +428,21 @@ class RunReport:
     forecast: ForecastReport | None = None
     disk: DiskReport | None = None
 
+    @property
+    def live(self) -> bool:
+        """Whether it is not over."""
+        return self.state not in FINAL
+
+    @property
+    def reached(self) -> State:
+        """The state of the run."""
+        return self.state
+
+    @property
+    def summary(self) -> str:
+        """Both databases and the state."""
+        return f"{self.source} -> {self.target} {self.state} {self.progress.percent:.1f} %"
+
 
 class StatusDocument(TypedDict):
     """The output of status with --format json.
@@ -433,6 +451,9 @@ class StatusDocument(TypedDict):
     :ivar generated_at: by the target's clock.
     :ivar severity: the highest of all runs; the exit code is 0, 1, 2 or 3.
     :ivar unknown: what could not be read, and why.
+    :ivar runs: moves into another schema.
+    :ivar migrations: incremental migrations, for each database that has a ledger of them.
+    :ivar syncs: the last ones of each database, the live one first.
     """
 
     schema_version: Literal[2]
@@ -441,6 +462,8 @@ class StatusDocument(TypedDict):
     summary: str
     unknown: list[str]
     runs: list[RunReport]
+    migrations: list[MigrationsReport]
+    syncs: list[SyncReport]
 
 
 @dataclass(frozen=True, slots=True)
@@ -450,11 +473,42 @@ class Report:
     generated_at: datetime
     runs: tuple[RunReport, ...]
     unknown: tuple[str, ...] = field(default=())
+    migrations: tuple[MigrationsReport, ...] = ()
+    syncs: tuple[SyncReport, ...] = ()
+
+    @property
+    def parts(self) -> tuple[RunReport | MigrationsReport | SyncReport, ...]:
+        """Everything that has a severity, the most severe first, and of equals what is live."""
+        every: list[RunReport | MigrationsReport | SyncReport] = [*self.runs, *self.migrations, *self.syncs]
+        return tuple(sorted(every, key=lambda part: (-part.severity, not part.live)))
+
+    @property
+    def shown(self) -> tuple[RunReport | MigrationsReport | SyncReport, ...]:
+        """The parts without the syncs that a newer one of the same target follows."""
+        newest = self.newest_syncs
+        return tuple(part for part in self.parts if part not in self.syncs or part in newest)
+
+    @property
+    def newest_syncs(self) -> tuple[SyncReport, ...]:
+        """The live or last sync of each target."""
+        earlier = {one.id for part in self.syncs for one in self.before(part)}
+        return tuple(one for one in self.syncs if one.id not in earlier)
+
+    def before(self, sync: SyncReport) -> tuple[SyncReport, ...]:
+        """The syncs of the same target that this one follows, the newest first."""
+        same = [one for one in self.syncs if one.target == sync.target]
+        return tuple(same[same.index(sync) + 1 :])
+
+    @property
+    def states(self) -> frozenset[State]:
+        """The states of the live run of each target, or of its last runs if none is live."""
+        live = {part.target for part in self.parts if part.live}
+        return frozenset(part.reached for part in self.shown if part.live or part.target not in live)
 
     @property
     def severity(self) -> Severity:
         """The highest severity of all runs; UNKNOWN if a target could not be read and no run is CRITICAL."""
-        worst = max((r.severity for r in self.runs), default=Severity.OK)
+        worst = max((part.severity for part in self.parts), default=Severity.OK)
         if self.unknown and worst is not Severity.CRITICAL:
             return Severity.UNKNOWN
         return worst
@@ -464,11 +518,11 @@ class Report:
         """One line: the run and the reason that determine the severity."""
         if self.unknown and self.severity is Severity.UNKNOWN:
             return self.unknown[0]
-        if not self.runs:
+        if not self.parts:
             return "no run"
-        worst = max(self.runs, key=lambda r: r.severity)
+        worst = self.parts[0]
         why = f": {worst.reasons[0]}" if worst.reasons else ""
-        return f"{worst.source} -> {worst.target} {worst.state} {worst.progress.percent:.1f} %{why}"
+        return f"{worst.summary}{why}"
 
     def as_json(self) -> Json:
         """The report as :class:`StatusDocument`, with times and severities as text (``schemas/status.json``)."""
@@ -479,6 +533,8 @@ class Report:
             "summary": self.summary,
             "unknown": list(self.unknown),
             "runs": [plain(asdict(run)) for run in self.runs],
+            "migrations": [plain(asdict(one)) for one in self.migrations],
+            "syncs": [plain(asdict(one)) for one in self.syncs],
         }
 
 

@@ -26,7 +26,7 @@ from confiture.naming import Naming, naming
 from confiture.postgres.connection import only_row
 from confiture.postgres.session import Session, Transaction
 from confiture.sql import load
-from confiture.states import CUTOVER, FINAL, UNKNOWN, ReadsPhase, Served, reads_served_by
+from confiture.states import CUTOVER, FINAL, SCHEMA_TO_SCHEMA, UNKNOWN, Medium, ReadsPhase, Served, reads_served_by
 from confiture.status import forecast_reader, run_reader
 from confiture.status.facts import (
     ApprovalReport,
@@ -53,8 +53,8 @@ TIMEOUT = "2s"
 # Reading the report --------------------------------------------------------------------------------------------
 
 
-#: Reads more of a run, in the transaction of the report.
-Beside = Callable[[Transaction, UUID], None]
+#: Reads more of a run of a medium, in the transaction of the report.
+Beside = Callable[[Transaction, UUID, Medium], None]
 
 
 def report(
@@ -85,6 +85,8 @@ def report(
         max(r.generated_at for r in found),
         tuple(run for r in found for run in r.runs),
         tuple(text for r in found for text in r.unknown),
+        tuple(one for r in found for one in r.migrations),
+        tuple(one for r in found for one in r.syncs),
     )
 
 
@@ -162,8 +164,19 @@ def _read(tx: Transaction, database: Database, named: Naming, asked: _Asked, *, 
         return Report(now, tuple(_misread(run, newer) for run in runs), (newer,))
     if asked.beside is not None:
         for row in shown:
-            asked.beside(tx, row["id"])
-    return Report(now, runs)
+            asked.beside(tx, row["id"], SCHEMA_TO_SCHEMA)
+    return _with_other_media(tx, Report(now, runs), server, named, asked)
+
+
+def _with_other_media(tx: Transaction, found: Report, server: ServerReport, named: Naming, asked: _Asked) -> Report:
+    """The report with the migrations and the syncs of the same target."""
+    present = {row["medium"] for row in rows(tx, "media")} - {SCHEMA_TO_SCHEMA}
+    if not present:
+        return found
+    from confiture.status import media_reader  # only a target that has runs of another medium needs it
+
+    place = media_reader.Place(server, named, asked.project)
+    return media_reader.added(tx, found, place, present, asked.beside, every=asked.every)
 
 
 def _misread(run: RunReport, newer: str) -> RunReport:

@@ -45,7 +45,8 @@ from confiture.types import counted, duration, shell_word
 
 #: The beginnings of ``ended_why`` for a command that ended before it changed anything.
 _BEGUN_NOTHING = ("finished", "Refused", "UsageError", "FaultyInput")
-_ENDED_ON_PURPOSE = (*_BEGUN_NOTHING, "Drained", "taken over")
+#: Those, and the beginnings for a command that was stopped.
+ENDED_ON_PURPOSE = (*_BEGUN_NOTHING, "Drained", "taken over")
 #: The kind of the error with which ``ended_why`` begins, after the name of a command or not. The kind of an error that
 #: is a defect of Confiture belongs to its text.
 _KIND = re.compile(r"^(\w+: )?(?!(?:Key|Type|Value|Attribute|Index|Assertion|Runtime|OS|Recursion)Error: )[A-Z]\w+: ")
@@ -173,10 +174,10 @@ def judge(
         return Severity.OK, ()
     critical, warning = _of_switch(facts, runner)
     for more in (
-        _of_absence(facts, runner, work_left(facts, runner, tables, verification)),
+        absence(facts, runner, work_left(facts, runner, tables, verification)),
         _of_obstacles(facts, runner, tables, verification),
         _of_reads(facts, runner),
-        ([], _of_time(facts, runner)),
+        ([], of_time(facts, runner)),
     ):
         critical += more[0]
         warning += more[1]
@@ -203,7 +204,7 @@ def _of_switch(facts: Facts, runner: RunnerReport) -> Reasons:
     return [stopped, *held], []
 
 
-def _of_absence(facts: Facts, runner: RunnerReport, left: str | None) -> Reasons:
+def absence(facts: Facts, runner: RunnerReport, left: str | None) -> Reasons:
     """No command is running."""
     if runner.alive:
         return [], []
@@ -226,7 +227,7 @@ def _of_absence(facts: Facts, runner: RunnerReport, left: str | None) -> Reasons
 
 def _follow_failed(runner: RunnerReport) -> bool:
     """Whether the last command was a follow that ended neither on purpose nor by a crash."""
-    on_purpose = (runner.ended_why or "").startswith(_ENDED_ON_PURPOSE)
+    on_purpose = (runner.ended_why or "").startswith(ENDED_ON_PURPOSE)
     return runner.command == "follow" and runner.ended and not on_purpose
 
 
@@ -267,7 +268,7 @@ def _of_reads(facts: Facts, runner: RunnerReport) -> Reasons:
     return critical, warning
 
 
-def _of_time(facts: Facts, runner: RunnerReport) -> list[str]:
+def of_time(facts: Facts, runner: RunnerReport) -> list[str]:
     """States that have lasted for too long."""
     found = [facts.disk_full] if facts.disk_full is not None else []
     if facts.paused_seconds is not None and facts.paused_seconds > PAUSED_TOO_LONG_SECONDS:

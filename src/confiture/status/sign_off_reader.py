@@ -16,6 +16,7 @@ from confiture.journal import approvals, viewed
 from confiture.journal.approvals import Approval
 from confiture.plan.model import Plan, TablePlan, plan_from_json
 from confiture.postgres.session import Transaction
+from confiture.states import SCHEMA_TO_SCHEMA, Medium
 from confiture.status import comparisons, details_reader, report
 from confiture.status.course import Course, TableBars, Work
 from confiture.status.details import ComparedTable, Details, Event
@@ -66,8 +67,9 @@ def sign_off(target: str, project: Path, *, given_project: Path | None = None, s
     found: list[_Read] = []
     where = config.resolve(target, project).name
 
-    def read(tx: Transaction, run: UUID) -> None:
-        found.append(_read(tx, run, show_values))
+    def read(tx: Transaction, run: UUID, medium: Medium) -> None:
+        if medium == SCHEMA_TO_SCHEMA:
+            found.append(_read(tx, run, show_values))
 
     reported = report.report(target, project, given_project=given_project, beside=read)
     if not found:

@@ -96,8 +96,8 @@ def _taken(read: Callable[[], PageFacts], last: Snapshot | None) -> Snapshot:
         facts = PageFacts(unknown(error), {})
     except (psycopg.Error, OSError) as error:
         facts = PageFacts(Report(datetime.now().astimezone(), (), (f"the target cannot be read: {error}",)), {})
-    lost = facts.report.unknown and not facts.report.runs
-    if lost and last is not None and last.shown.report.runs:
+    lost = facts.report.unknown and not facts.report.parts
+    if lost and last is not None and last.shown.report.parts:
         return _stale(facts.report, last)
     return Snapshot(facts.report, facts, page.html(facts, live=True).encode(), time.monotonic())
 
@@ -116,7 +116,7 @@ _NO_ANSWER = "the target does not answer"
 def _without_answer(last: Snapshot | None) -> Snapshot:
     """The last facts, marked as stale, for a moment."""
     report = Report(datetime.now().astimezone(), (), (_NO_ANSWER,))
-    if last is not None and last.shown.report.runs:
+    if last is not None and last.shown.report.parts:
         return _stale(report, last)
     facts = PageFacts(report, {})
     return Snapshot(report, facts, page.html(facts, live=True).encode(), time.monotonic())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
@@ -16,9 +16,12 @@ from markupsafe import Markup
 
 from confiture import __version__
 from confiture.journal.model import LEASE_SECONDS, TablePhase
+from confiture.render import lines, media
 from confiture.render import status as phrases
+from confiture.states import MIGRATIONS, SCHEMA_TO_SCHEMA, SYNC, Medium
 from confiture.status.details import Category, ComparedTable, Details, PageFacts
-from confiture.status.facts import RunReport, Severity, TableReport
+from confiture.status.facts import Report, RunnerReport, RunReport, Severity, TableReport
+from confiture.status.media import MigrationsReport, MigrationsRun, SyncReport
 from confiture.types import counted, duration, in_plain_words, visible, without_public
 from confiture.web.axis import axis
 from confiture.web.curves import Curves, curves
@@ -39,7 +42,7 @@ def html(facts: PageFacts, *, live: bool = False, lost: str | None = None) -> st
     :param lost: why the facts are not those of now; None if they are.
     """
     report = facts.report
-    shown = [_shown(run, facts.of(run)) for run in sorted(report.runs, key=lambda r: -r.severity)]
+    shown = [_part(part, facts, report) for part in report.shown]
     return (
         environment()
         .get_template("page.html")
@@ -106,7 +109,7 @@ def environment() -> Environment:
         "plain": in_plain_words,
         "severity": lambda severity: Severity(severity).name,
     }
-    environment.globals |= {"phrases": phrases}
+    environment.globals |= {"lines": lines, "media": media, "phrases": phrases}
     return environment
 
 
@@ -135,6 +138,7 @@ def _note(table: TableReport, values_shown: bool) -> str:
 # One run -------------------------------------------------------------------------------------------
 
 T = TypeVar("T")
+Heartbeat = Literal["new", "old", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +165,10 @@ class ShownRun:
 
     :ivar names: of each target table, short where that is not ambiguous.
     :ivar heartbeat: whether a command holds the run, ``old`` if its heartbeat is, ``none`` if no command does.
+    :ivar earlier: syncs of the same target before this one.
     """
 
-    run: RunReport
+    run: RunReport | SyncReport
     details: Details
     names: Mapping[str, str]
     rail: tuple[Station, ...]
@@ -172,7 +177,13 @@ class ShownRun:
     gantt: Gantt | None
     curves: Curves
     pauses: tuple[PauseBar, ...]
-    heartbeat: Literal["new", "old", "none"]
+    heartbeat: Heartbeat
+    earlier: tuple[SyncReport, ...] = ()
+
+    @property
+    def medium(self) -> Medium:
+        """The medium of the run."""
+        return SCHEMA_TO_SCHEMA if isinstance(self.run, RunReport) else SYNC
 
     @property
     def rows_compared(self) -> int:
@@ -185,7 +196,35 @@ class ShownRun:
         return sum(max(t.rows, t.of_all) for t in self.details.compared)
 
 
-def _shown(run: RunReport, details: Details) -> ShownRun:
+@dataclass(frozen=True, slots=True)
+class ShownMigrations:
+    """The migrations of a database as the templates read them, with their last run."""
+
+    report: MigrationsReport
+    run: MigrationsRun
+    details: Details
+    heartbeat: Heartbeat
+
+    @property
+    def medium(self) -> Medium:
+        """The medium of the run."""
+        return MIGRATIONS
+
+
+def _part(
+    part: RunReport | MigrationsReport | SyncReport, facts: PageFacts, report: Report
+) -> ShownRun | ShownMigrations:
+    if isinstance(part, MigrationsReport):
+        return ShownMigrations(part, part.run, facts.of(part.run), _heartbeat(part.run.runner))
+    earlier = () if isinstance(part, RunReport) else report.before(part)
+    return replace(_shown(part, facts.of(part)), earlier=earlier)
+
+
+def _heartbeat(runner: RunnerReport) -> Heartbeat:
+    return "new" if runner.alive else "none" if runner.ended else "old"
+
+
+def _shown(run: RunReport | SyncReport, details: Details) -> ShownRun:
     names = without_public({*(t.target for t in run.tables), *(t.target for t in details.compared)})
     course = details.course
     on = axis(course) if course is not None else None
@@ -200,7 +239,7 @@ def _shown(run: RunReport, details: Details) -> ShownRun:
         gantt(course, on, names) if course is not None and on is not None and course.tables else None,
         curves(course, on) if course is not None and on is not None else Curves((), ()),
         tuple(pause_bar(p) for p in (course.last_rehearsal, course.last_pause) if p is not None) if course else (),
-        "new" if run.runner.alive else "none" if run.runner.ended else "old",
+        _heartbeat(run.runner),
     )
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from confiture.states import ABORTED, FINAL, STATES, State
+from confiture.states import ABORTED, CUTOVER, FINAL, STATES, State
 from confiture.status.course import Course
 from confiture.status.facts import RunReport
+from confiture.status.media import SyncReport
 
 #: States that the run was in and that the rail shows; of more, the last ones.
 SHOWN = 8
+#: The states of a sync: it has no cutover.
+OF_SYNC = tuple(state for state in STATES if state != CUTOVER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +35,13 @@ class Station:
         return self.begin is not None and self.end is None
 
 
-def stations(run: RunReport, course: Course | None) -> tuple[Station, ...]:
+def stations(run: RunReport | SyncReport, course: Course | None) -> tuple[Station, ...]:
     """The rail of a run, in the order of time.
 
     :param course: None where it could not be read.
     """
+    states = STATES if isinstance(run, RunReport) else OF_SYNC
     spans = course.states if course is not None else ()
     passed = [Station(s.state, s.begin, s.end, s.actor) for s in spans] or [Station(run.state, run.state_since)]
-    following: tuple[State, ...] = () if run.state in FINAL else STATES[STATES.index(run.state) + 1 :]
+    following: tuple[State, ...] = () if run.state in FINAL else states[states.index(run.state) + 1 :]
     return (*passed[-SHOWN:], *(Station(state) for state in following if state != ABORTED))
