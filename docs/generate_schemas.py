@@ -17,7 +17,7 @@ from confiture.plan.forecast import Forecast
 from confiture.plan.model import Plan
 from confiture.render import documents as d
 from confiture.status.facts import StatusDocument
-from confiture.status.media import MigrationsReport, SyncReport
+from confiture.status.media import MigrationsReport, SyncRunReport
 from confiture.status.sign_off import SignOff
 from confiture.sync.outcome import SyncPlan, SyncReport
 
@@ -48,7 +48,7 @@ _LATE = {
     "Finding": Finding,
     "Level": Level,
     "MigrationsReport": MigrationsReport,
-    "SyncReport": SyncReport,
+    "SyncRunReport": SyncRunReport,
 }
 _SCALARS = {str: "string", int: "integer", float: "number", bool: "boolean"}
 _IVAR = re.compile(r":ivar (\w+): (.*?)(?=\s*:\w+ |\s*\Z)", re.DOTALL)

@@ -16,7 +16,7 @@ from confiture.status.media import (
     MigrationsRun,
     PendingReport,
     ProofReport,
-    SyncReport,
+    SyncRunReport,
     UnfinishedReport,
 )
 from confiture.status.media_severity import (
@@ -75,15 +75,18 @@ LEAK: LeakReport = {
 PROVED: ProofReport = {"at": AGO, "passed": True, "columns": [LEAK]}
 LEAKING: ProofReport = {"at": AGO, "passed": False, "columns": [{**LEAK, "found": 9, "leaks": True}]}
 COMMAND = "confiture sync --from prod --to local --sample 10"
-OF_SYNC = SyncFacts("migrating", None, ALIVE, (TABLE,), None, (0.0, None), (), None, COMMAND, f"{COMMAND} --replace")
+ABORT = "confiture sync --abort --to local"
+OF_SYNC = SyncFacts(
+    "migrating", None, ALIVE, (TABLE,), None, (0.0, None), (), None, COMMAND, f"{COMMAND} --replace", ABORT
+)
 
 
-def sync(**given: object) -> SyncReport:
+def sync(**given: object) -> SyncRunReport:
     """A report about a sync with these facts."""
     facts = replace(OF_SYNC, **given)  # type: ignore[arg-type]
     severity, reasons = judge_sync(facts)
     over = facts.state == "cleaned"
-    return SyncReport(
+    return SyncRunReport(
         "4567cdef", "prod", "local", facts.state, AGO, AGO - timedelta(minutes=5), "ada@ops[1]", facts.blocked,
         Severity(severity), reasons, facts.runner, 0, None, ProgressReport(50, 100, True, 50.0, None, None),
         {"active": False, "reason": None, "since": None, "limits": from_json({}).as_json()}, None, facts.tables, (),

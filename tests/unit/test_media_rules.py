@@ -19,6 +19,7 @@ from confiture.status.details import PageFacts
 from confiture.status.facts import Report, Severity
 from confiture.web import page
 from reported_media import (
+    ABORT,
     ALIVE,
     COMMAND,
     DEAD,
@@ -111,6 +112,8 @@ def test_a_sync_has_a_severity_a_reason_and_a_command(
     assert said in "; ".join(found.reasons)
     assert bool(found.reasons) == (severity is not Severity.OK)
     assert found.next["command"] == command
+    ended = [step["command"] for step in found.next["alternatives"]]
+    assert ended == ([ABORT] if found.live and not found.runner.alive else [])
     check(Report(NOW, (), (), (), (found,)))
 
 

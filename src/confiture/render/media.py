@@ -14,7 +14,7 @@ from confiture.status.media import (
     LeakReport,
     MigrationsReport,
     PendingReport,
-    SyncReport,
+    SyncRunReport,
     UnfinishedReport,
 )
 from confiture.types import abbreviated, counted, duration, in_plain_words, some
@@ -24,7 +24,7 @@ NAMES_SHOWN = 5
 _STEPS = (SETUP, MIGRATING, VERIFIED, CLEANED)
 
 
-def text(part: MigrationsReport | SyncReport, report: Report, *, every: bool) -> str:
+def text(part: MigrationsReport | SyncRunReport, report: Report, *, every: bool) -> str:
     """The lines about the migrations of a database, or about its last sync.
 
     :param every: whether all tables are listed.
@@ -120,7 +120,7 @@ def _errors(found: Sequence[ErrorReport]) -> list[str]:
 # Syncs ----------------------------------------------------------------------------------------------
 
 
-def sync(one: SyncReport, now: datetime, listed: list[str], earlier: tuple[SyncReport, ...]) -> str:
+def sync(one: SyncRunReport, now: datetime, listed: list[str], earlier: tuple[SyncRunReport, ...]) -> str:
     """The lines about a sync.
 
     :param listed: the lines about its tables; empty once it is over.
@@ -148,7 +148,7 @@ def sync(one: SyncReport, now: datetime, listed: list[str], earlier: tuple[SyncR
     )
 
 
-def sentence_of_sync(one: SyncReport) -> str:
+def sentence_of_sync(one: SyncRunReport) -> str:
     """The state, with what delays it."""
     if not one.live:
         return "COMPLETE" if one.done else "ABORTED"
@@ -158,7 +158,7 @@ def sentence_of_sync(one: SyncReport) -> str:
     return f"{one.state.upper()}{share}{paused}{throttled}"
 
 
-def time(one: SyncReport, now: datetime) -> str:
+def time(one: SyncRunReport, now: datetime) -> str:
     """When it began, who began it, its rate and its end."""
     began = f"started {lines.clock(one.started_at)} by {one.actor}"
     if not one.live:
@@ -171,7 +171,7 @@ def time(one: SyncReport, now: datetime) -> str:
     return ", ".join(parts)
 
 
-def steps(one: SyncReport) -> str:
+def steps(one: SyncRunReport) -> str:
     """The states, the current one in capitals."""
     if one.state == ABORTED:
         return f"aborted {lines.clock(one.state_since)}"
@@ -183,7 +183,7 @@ def _step(state: str) -> str:
     return "complete" if state == CLEANED else state
 
 
-def rows(one: SyncReport) -> str:
+def rows(one: SyncRunReport) -> str:
     """The rows and tables, how they were chosen, and whether they are of one instant."""
     number = one.rows if one.rows is not None else one.progress.rows_done
     found = f"{counted(number, 'row')} in {counted(len(one.tables), 'table')}"
@@ -192,7 +192,7 @@ def rows(one: SyncReport) -> str:
     return ", ".join([found, f"read in {how}", *chosen])
 
 
-def masked(one: SyncReport) -> str:
+def masked(one: SyncRunReport) -> str:
     """The columns that a rule masks."""
     if one.masked is None:
         return "not planned yet"
@@ -201,7 +201,7 @@ def masked(one: SyncReport) -> str:
     return in_plain_words(f"{counted(len(names), 'column')}{': ' if names else ''}{some(names, NAMES_SHOWN)}{kept}")
 
 
-def proof(one: SyncReport) -> str:
+def proof(one: SyncRunReport) -> str:
     """The outcome of the proof of no leak and of the check of the foreign keys."""
     keys = one.foreign_keys
     held = (
@@ -224,7 +224,7 @@ def proof(one: SyncReport) -> str:
     return f"{occurs.format(masked_columns)} in the source{chance}, at {lines.clock(one.proof['at'])}{held}"
 
 
-def proved(one: SyncReport) -> dict[tuple[str, str], LeakReport]:
+def proved(one: SyncRunReport) -> dict[tuple[str, str], LeakReport]:
     """The outcome of the proof for each column, by table and column."""
     columns = [] if one.proof is None else one.proof["columns"]
     return {(column["table"], column["column"]): column for column in columns}
@@ -234,7 +234,7 @@ def _violations(number: int) -> str:
     return "each row has its parent" if not number else f"{counted(number, 'row')} without a parent"
 
 
-def earlier_sync(one: SyncReport) -> str:
+def earlier_sync(one: SyncRunReport) -> str:
     """A sync before the newest one, in one line."""
     number = counted(one.rows if one.rows is not None else one.progress.rows_done, "row")
     return f"{lines.clock(one.started_at)} from {one.source} by {one.actor}: {sentence_of_sync(one)}, {number}"

@@ -8,7 +8,7 @@ from confiture.render.metric_kinds import Number, State
 from confiture.status.facts import Severity
 
 if TYPE_CHECKING:
-    from confiture.status.media import MigrationsReport, SyncReport
+    from confiture.status.media import MigrationsReport, SyncRunReport
 
 STATES_OF_MIGRATIONS = ("applied", "pending", "running", "interrupted", "unfinished")
 RUNNERS = ("alive", "ended", "dead", "none")
@@ -65,7 +65,7 @@ OF_MIGRATIONS: tuple[Number[MigrationsReport] | State[MigrationsReport], ...] = 
     ),
 )
 
-OF_SYNC: tuple[Number[SyncReport] | State[SyncReport], ...] = (
+OF_SYNC: tuple[Number[SyncRunReport] | State[SyncRunReport], ...] = (
     Number(
         "confiture_sync_ended_timestamp_seconds",
         "When the sync was complete",

@@ -33,10 +33,10 @@ from confiture.status.severity import QUIET_PHASES
 from confiture.types import visible
 
 if TYPE_CHECKING:
-    from confiture.status.media import SyncReport
+    from confiture.status.media import SyncRunReport
 
 #: A move or a sync.
-AnyRun: TypeAlias = "RunReport | SyncReport"
+AnyRun: TypeAlias = "RunReport | SyncRunReport"
 
 _RUN = ("run", "source", "target")
 _TABLE = (*_RUN, "table")

@@ -20,7 +20,7 @@ from confiture.status.facts import (
 from confiture.types import abbreviated, byte_size, counted, duration, in_plain_words, without_public
 
 if TYPE_CHECKING:
-    from confiture.status.media import MigrationsReport, SyncReport
+    from confiture.status.media import MigrationsReport, SyncRunReport
 
 _STEPS = (SETUP, MIGRATING, VERIFIED, CUTOVER, CLEANED)
 #: Lines of reasons on a terminal.
@@ -40,7 +40,7 @@ def text(report: Report, *, every: bool = False, height: int | None = None) -> s
     return "\n\n".join([*unknown, *blocks] if first else [*blocks, *unknown]) or "OK no run exists"
 
 
-def _block(part: RunReport | MigrationsReport | SyncReport, report: Report, every: bool, height: int | None) -> str:
+def _block(part: RunReport | MigrationsReport | SyncRunReport, report: Report, every: bool, height: int | None) -> str:
     if isinstance(part, RunReport):
         return _run(part, report.generated_at, every, height)
     from confiture.render import media  # only a target that has runs of another medium needs it

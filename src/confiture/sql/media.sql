@@ -15,8 +15,7 @@ SELECT r.id, r.state, r.state_since, r.started_at, r.source_name, r.source_conni
 FROM confiture.run r
 LEFT JOIN LATERAL (SELECT e.at, e.detail FROM confiture.event e WHERE e.run_id = r.id AND e.kind = 'leak proof'
                    ORDER BY e.id DESC LIMIT 1) p ON true
-LEFT JOIN LATERAL (SELECT e.detail FROM confiture.event e WHERE e.run_id = r.id AND e.detail ? 'foreign_keys'
-                   ORDER BY e.id DESC LIMIT 1) c ON true
+LEFT JOIN confiture.event c ON c.run_id = r.id AND c.kind = 'complete'
 WHERE r.medium = 'sync' ORDER BY r.state IN ('cleaned', 'aborted'), r.started_at DESC LIMIT %(most)s
 
 -- name: blocking

@@ -13,7 +13,7 @@ from enum import StrEnum
 from confiture.states import State
 from confiture.status.course import Course
 from confiture.status.facts import Report, RunReport
-from confiture.status.media import MigrationsRun, SyncReport
+from confiture.status.media import MigrationsRun, SyncRunReport
 from confiture.types import Count, ShortId
 
 #: Events, differences, and tables with the SQL of their comparison that a page has at most.
@@ -202,6 +202,6 @@ class PageFacts:
     report: Report
     details: Mapping[ShortId, Details]
 
-    def of(self, run: RunReport | SyncReport | MigrationsRun) -> Details:
+    def of(self, run: RunReport | SyncRunReport | MigrationsRun) -> Details:
         """The details of a run; without any fact where they were not read."""
         return self.details.get(run.id, Details())

@@ -16,7 +16,7 @@ from confiture.states import FINAL, CutoverPhase, ReadsPhase, Served, State
 from confiture.types import Count, Json, ShortId
 
 if TYPE_CHECKING:
-    from confiture.status.media import MigrationsReport, SyncReport  # a report about moves does without them
+    from confiture.status.media import MigrationsReport, SyncRunReport  # a report about moves does without them
 
 #: The version of the JSON; raised when a field is removed or changes its meaning.
 SCHEMA_VERSION = 2
@@ -463,7 +463,7 @@ class StatusDocument(TypedDict):
     unknown: list[str]
     runs: list[RunReport]
     migrations: list[MigrationsReport]
-    syncs: list[SyncReport]
+    syncs: list[SyncRunReport]
 
 
 @dataclass(frozen=True, slots=True)
@@ -474,27 +474,27 @@ class Report:
     runs: tuple[RunReport, ...]
     unknown: tuple[str, ...] = field(default=())
     migrations: tuple[MigrationsReport, ...] = ()
-    syncs: tuple[SyncReport, ...] = ()
+    syncs: tuple[SyncRunReport, ...] = ()
 
     @property
-    def parts(self) -> tuple[RunReport | MigrationsReport | SyncReport, ...]:
+    def parts(self) -> tuple[RunReport | MigrationsReport | SyncRunReport, ...]:
         """Everything that has a severity, the most severe first, and of equals what is live."""
-        every: list[RunReport | MigrationsReport | SyncReport] = [*self.runs, *self.migrations, *self.syncs]
+        every: list[RunReport | MigrationsReport | SyncRunReport] = [*self.runs, *self.migrations, *self.syncs]
         return tuple(sorted(every, key=lambda part: (-part.severity, not part.live)))
 
     @property
-    def shown(self) -> tuple[RunReport | MigrationsReport | SyncReport, ...]:
+    def shown(self) -> tuple[RunReport | MigrationsReport | SyncRunReport, ...]:
         """The parts without the syncs that a newer one of the same target follows."""
         newest = self.newest_syncs
         return tuple(part for part in self.parts if part not in self.syncs or part in newest)
 
     @property
-    def newest_syncs(self) -> tuple[SyncReport, ...]:
+    def newest_syncs(self) -> tuple[SyncRunReport, ...]:
         """The live or last sync of each target."""
         earlier = {one.id for part in self.syncs for one in self.before(part)}
         return tuple(one for one in self.syncs if one.id not in earlier)
 
-    def before(self, sync: SyncReport) -> tuple[SyncReport, ...]:
+    def before(self, sync: SyncRunReport) -> tuple[SyncRunReport, ...]:
         """The syncs of the same target that this one follows, the newest first."""
         same = [one for one in self.syncs if one.target == sync.target]
         return tuple(same[same.index(sync) + 1 :])

@@ -224,7 +224,7 @@ class KeysReport(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
-class SyncReport:
+class SyncRunReport:
     """One sync.
 
     :ivar id: the short name of the run.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from confiture.journal.model import TablePhase
 from confiture.naming import Naming
 from confiture.states import ABORTED, FINAL, MIGRATING, SETUP, VERIFIED, State
-from confiture.status.facts import NextReport, RunnerReport, Severity, TableReport
+from confiture.status.facts import NextReport, RunnerReport, Severity, StepReport, TableReport
 from confiture.status.media import (
     BlockerReport,
     MigrationsRun,
@@ -208,6 +208,7 @@ class SyncFacts:
 
     :ivar command: the command that began it, which continues it.
     :ivar again: the command that repeats it from the beginning.
+    :ivar abort: the command that ends it and empties its tables.
     """
 
     state: State
@@ -220,6 +221,7 @@ class SyncFacts:
     proof: ProofReport | None
     command: str
     again: str
+    abort: str
 
 
 def judge_sync(facts: SyncFacts) -> tuple[Severity, tuple[str, ...]]:
@@ -266,7 +268,9 @@ def leave_sync(facts: SyncFacts) -> str:
 
 def undo_sync(facts: SyncFacts) -> str:
     """The way to undo a sync, as the report prints it."""
-    return "not possible: rows that were replaced are gone; sync again"
+    if facts.state in FINAL:
+        return "nothing to undo"
+    return "sync --abort (empties its tables; rows that were replaced are gone)"
 
 
 def next_of_sync(facts: SyncFacts, naming: Naming) -> NextReport:
@@ -275,6 +279,6 @@ def next_of_sync(facts: SyncFacts, naming: Naming) -> NextReport:
         return _next("nothing to do; to copy the rows again", facts.again, naming)
     if facts.runner.alive:
         return _next("nothing to do: the sync is running", None, naming)
-    if facts.blocked:
-        return _next("resolve what blocks the sync, then", facts.command, naming)
-    return _next("run the same command again", facts.command, naming)
+    action = "resolve what blocks the sync, then" if facts.blocked else "run the same command again"
+    ended: StepReport = {"action": "end it, and empty its tables", "command": facts.abort}
+    return {**_next(action, facts.command, naming), "alternatives": [ended]}

@@ -14,9 +14,10 @@ from confiture.naming import Naming
 from confiture.postgres.session import Transaction
 from confiture.status import run_reader
 from confiture.status.facts import ServerReport
-from confiture.status.media import ColumnRule, KeysReport, LeakReport, ProofReport, SyncReport
+from confiture.status.media import ColumnRule, KeysReport, LeakReport, ProofReport, SyncRunReport
 from confiture.status.media_severity import SyncFacts, judge_sync, leave_sync, next_of_sync, undo_sync
 from confiture.status.migrations_reader import blocking
+from confiture.sync.request import MASK_FILE
 from confiture.types import Json, shell_word
 
 #: Syncs that a report has without ``--all``.
@@ -27,7 +28,7 @@ KEEP = "keep"
 
 def read(
     tx: Transaction, now: datetime, server: ServerReport, named: Naming, project: Path, *, every: bool
-) -> tuple[tuple[UUID, SyncReport], ...]:
+) -> tuple[tuple[UUID, SyncRunReport], ...]:
     """The live sync and the last ones, the newest first, each with its run.
 
     :param every: all of them.
@@ -38,10 +39,12 @@ def read(
     return tuple((row["id"], _sync(tx, row, now, server, named, project)) for row in found)
 
 
-def _sync(tx: Transaction, row: Json, now: datetime, server: ServerReport, named: Naming, project: Path) -> SyncReport:
+def _sync(
+    tx: Transaction, row: Json, now: datetime, server: ServerReport, named: Naming, project: Path
+) -> SyncRunReport:
     run = row["id"]
     read = run_reader.read(tx, run, row["age"], now)
-    chosen = tuple(_options(row["options"]))
+    chosen = tuple(_options(row["options"], project))
     command = named.line(" ".join(["sync --from", shell_word(row["source_name"])]), *chosen, to="--to")
     facts = SyncFacts(
         state=row["state"],
@@ -54,10 +57,11 @@ def _sync(tx: Transaction, row: Json, now: datetime, server: ServerReport, named
         proof=_proof(row),
         command=command,
         again=f"{command} --replace",
+        abort=named.line("sync --abort", to="--to"),
     )
     severity, reasons = judge_sync(facts)
     columns, ended = _columns(row["options"]), row["report"]
-    return SyncReport(
+    return SyncRunReport(
         id=run.hex[:8],
         source=row["source_name"],
         target=row["target_name"],
@@ -94,14 +98,17 @@ def _sync(tx: Transaction, row: Json, now: datetime, server: ServerReport, named
     )
 
 
-def _options(stored: Json) -> Iterator[str]:
-    """The options of the command line that choose and mask the rows, quoted for a shell."""
+def _options(stored: Json, project: Path) -> Iterator[str]:
+    """The options of the command line that choose and mask the rows, quoted for a shell.
+
+    The mask file of the project is used if no other one is named.
+    """
     for name, option in (("tables", "--tables"), ("where", "--where")):
         for value in stored.get(name) or ():
             yield f"{option} {shell_word(str(value))}"
     if stored.get("sample") is not None:
         yield f"--sample {stored['sample']:g}"
-    if stored.get("mask_file"):
+    if stored.get("mask_file") and Path(stored["mask_file"]) not in (project / MASK_FILE, Path(MASK_FILE)):
         yield f"--mask {shell_word(stored['mask_file'])}"
     for value in stored.get("allowed") or ():
         yield f"--allow-unmasked {shell_word(str(value))}"

@@ -39,6 +39,7 @@ class Request:
             "where": sorted(self.where),
             "sample": self.sample,
             "mask": self.mask,
+            "mask_file": self.mask_file,
             "allowed": sorted(self.allowed),
             "consistent": self.consistent,
         }

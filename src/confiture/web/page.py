@@ -21,7 +21,7 @@ from confiture.render import status as phrases
 from confiture.states import MIGRATIONS, SCHEMA_TO_SCHEMA, SYNC, Medium
 from confiture.status.details import Category, ComparedTable, Details, PageFacts
 from confiture.status.facts import Report, RunnerReport, RunReport, Severity, TableReport
-from confiture.status.media import MigrationsReport, MigrationsRun, SyncReport
+from confiture.status.media import MigrationsReport, MigrationsRun, SyncRunReport
 from confiture.types import counted, duration, in_plain_words, visible, without_public
 from confiture.web.axis import axis
 from confiture.web.curves import Curves, curves
@@ -168,7 +168,7 @@ class ShownRun:
     :ivar earlier: syncs of the same target before this one.
     """
 
-    run: RunReport | SyncReport
+    run: RunReport | SyncRunReport
     details: Details
     names: Mapping[str, str]
     rail: tuple[Station, ...]
@@ -178,7 +178,7 @@ class ShownRun:
     curves: Curves
     pauses: tuple[PauseBar, ...]
     heartbeat: Heartbeat
-    earlier: tuple[SyncReport, ...] = ()
+    earlier: tuple[SyncRunReport, ...] = ()
 
     @property
     def medium(self) -> Medium:
@@ -212,7 +212,7 @@ class ShownMigrations:
 
 
 def _part(
-    part: RunReport | MigrationsReport | SyncReport, facts: PageFacts, report: Report
+    part: RunReport | MigrationsReport | SyncRunReport, facts: PageFacts, report: Report
 ) -> ShownRun | ShownMigrations:
     if isinstance(part, MigrationsReport):
         return ShownMigrations(part, part.run, facts.of(part.run), _heartbeat(part.run.runner))
@@ -224,7 +224,7 @@ def _heartbeat(runner: RunnerReport) -> Heartbeat:
     return "new" if runner.alive else "none" if runner.ended else "old"
 
 
-def _shown(run: RunReport | SyncReport, details: Details) -> ShownRun:
+def _shown(run: RunReport | SyncRunReport, details: Details) -> ShownRun:
     names = without_public({*(t.target for t in run.tables), *(t.target for t in details.compared)})
     course = details.course
     on = axis(course) if course is not None else None

@@ -8,7 +8,7 @@ from datetime import datetime
 from confiture.states import ABORTED, CUTOVER, FINAL, STATES, State
 from confiture.status.course import Course
 from confiture.status.facts import RunReport
-from confiture.status.media import SyncReport
+from confiture.status.media import SyncRunReport
 
 #: States that the run was in and that the rail shows; of more, the last ones.
 SHOWN = 8
@@ -35,7 +35,7 @@ class Station:
         return self.begin is not None and self.end is None
 
 
-def stations(run: RunReport | SyncReport, course: Course | None) -> tuple[Station, ...]:
+def stations(run: RunReport | SyncRunReport, course: Course | None) -> tuple[Station, ...]:
     """The rail of a run, in the order of time.
 
     :param course: None where it could not be read.
