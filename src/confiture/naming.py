@@ -43,16 +43,6 @@ class Naming:
         group = "" if top else "migrate schema-to-schema "
         return f"confiture {group}{name} --target {shell_word(self.target)}{project}{more}"
 
-    def line(self, words: str, *options: str, to: str = "--target") -> str:
-        """The command line of a command of any medium.
-
-        :param words: the command, such as ``migrate up``.
-        :param options: quoted for a shell.
-        :param to: the option that names the target.
-        """
-        project = [f"--project {shell_word(str(self.project))}"] if self.project is not None else []
-        return " ".join(["confiture", words, f"{to} {shell_word(self.target)}", *project, *options])
-
 
 def naming(target: str, project: Path | None) -> Naming:
     """The naming of a target: an environment by its name, a URI or conninfo as given without its secrets."""

@@ -74,8 +74,8 @@ LEAK: LeakReport = {
 }  # fmt: skip
 PROVED: ProofReport = {"at": AGO, "passed": True, "columns": [LEAK]}
 LEAKING: ProofReport = {"at": AGO, "passed": False, "columns": [{**LEAK, "found": 9, "leaks": True}]}
-COMMAND = "confiture sync --from prod --to local --sample 10"
-ABORT = "confiture sync --abort --to local"
+COMMAND = "confiture sync --to local --from prod --sample 10"
+ABORT = "confiture sync --to local --abort"
 OF_SYNC = SyncFacts(
     "migrating", None, ALIVE, (TABLE,), None, (0.0, None), (), None, COMMAND, f"{COMMAND} --replace", ABORT
 )

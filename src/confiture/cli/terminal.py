@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import typer
 
@@ -17,10 +17,11 @@ from confiture.cli.streams import to_nowhere, unwritten
 from confiture.commands.endpoints import Endpoints
 from confiture.errors import ConfitureError, UsageError
 from confiture.journal.model import Run
-from confiture.render import outcome, rehearsal
-from confiture.render.documents import CommandResult
-from confiture.schema_to_schema.outcomes import Rehearsal
 from confiture.types import in_plain_words, visible
+
+if TYPE_CHECKING:
+    from confiture.render.documents import CommandResult
+    from confiture.schema_to_schema.outcomes import Rehearsal
 
 
 def print_error(error: ConfitureError, *, verbose: bool = False) -> None:
@@ -80,6 +81,8 @@ def show(
     :param step: the next step; None when the run's state determines it.
     :param refused: an error follows, which contains what to do next.
     """
+    from confiture.render import outcome  # a command that only reads does without the types of all documents
+
     following = outcome.next_commands(run, where.naming, step)
     text = outcome.text(run, said, following, *lines, refused=refused)
     emit_either(text, {**outcome.as_json(run, following), **more}, format)
@@ -91,6 +94,8 @@ def show_rehearsal(where: Endpoints, run: Run, switch: str, found: Rehearsal, fo
     :param switch: ``cutover`` or ``rollback``.
     :raises CutoverAborted: when the switch would be aborted.
     """
+    from confiture.render import rehearsal
+
     refused = found.problem is not None
     step = f"{switch} --dry-run" if refused else switch
     said, more = rehearsal.said(found, switch), (*rehearsal.text(found), *lines)

@@ -170,7 +170,7 @@ def undo_migrations(facts: MigrationFacts) -> str:
 def next_of_migrations(facts: MigrationFacts, naming: Naming) -> NextReport:
     """The next action with its command."""
     action, words = _step_of_migrations(facts)
-    return _next(action, None if words is None else naming.line(words), naming)
+    return _next(action, None if words is None else naming.command(words), naming)
 
 
 def _step_of_migrations(facts: MigrationFacts) -> tuple[str, str | None]:

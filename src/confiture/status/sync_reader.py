@@ -45,7 +45,7 @@ def _sync(
     run = row["id"]
     read = run_reader.read(tx, run, row["age"], now)
     chosen = tuple(_options(row["options"], project))
-    command = named.line(" ".join(["sync --from", shell_word(row["source_name"])]), *chosen, to="--to")
+    words = ["sync --from", shell_word(row["source_name"]), *chosen]
     facts = SyncFacts(
         state=row["state"],
         blocked=row["blocked_reason"],
@@ -55,9 +55,9 @@ def _sync(
         throttled=read.waited,
         blocking=blocking(tx, run) if read.runner.alive else (),
         proof=_proof(row),
-        command=command,
-        again=f"{command} --replace",
-        abort=named.line("sync --abort", to="--to"),
+        command=named.command(" ".join(words)),
+        again=named.command(" ".join([*words, "--replace"])),
+        abort=named.command("sync --abort"),
     )
     severity, reasons = judge_sync(facts)
     columns, ended = _columns(row["options"]), row["report"]
