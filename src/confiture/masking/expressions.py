@@ -130,8 +130,12 @@ def _constant(rule: Rule, place: Place) -> sql.Composable:
     return sql.SQL("CASE WHEN {} IS NULL THEN NULL ELSE {} END").format(place.reference, literal)
 
 
-def _letters(length: int, place: Place) -> sql.Composed:
-    return _filled("hex" if _is_hex(length, place) else "letters", mac=_mac(place), length=length)
+def _letters(length: int, place: Place, hashed: sql.Composed) -> sql.Composed:
+    if not _is_hex(length, place):
+        return _filled("letters", hash=hashed, length=length)
+    if length % 2:
+        return _filled("odd_hex", hash=hashed, length=length)
+    return _filled("hex", hash=hashed, bytes=length // 2)
 
 
 def _hash(rule: Rule, place: Place) -> sql.Composable:
@@ -141,34 +145,35 @@ def _hash(rule: Rule, place: Place) -> sql.Composable:
     if kind is Family.UUID:
         return _uuid(rule, place)
     if kind is Family.BYTES:
-        return _filled("bytes", mac=_mac(place), length=BYTES_LENGTH)
+        return _filled("bytes", hash=_short(place.value), length=BYTES_LENGTH)
     if kind is Family.JSON:
-        return _filled("json", mac=_mac(place), length=hash_length(rule, place))
+        return _filled("json", digits=_letters(hash_length(rule, place), place, _mac(place)))
     if kind is Family.ADDRESS:
-        made = _filled("inet", mac=_mac(place), column=place.reference)
+        made = _filled("inet", hash=_short(place.value), column=place.reference)
         return made if name == "inet" else sql.SQL("pg_catalog.network({})").format(made)
     if kind is Family.MAC_ADDRESS:
         bytes_ = 5 if name == "macaddr" else 7
-        return _filled("macaddr", mac=_mac(place), length=bytes_, type=sql.SQL(f"pg_catalog.{name}"))
-    return _letters(hash_length(rule, place), place)
+        return _filled("macaddr", hash=_short(place.value), length=bytes_, type=sql.SQL(f"pg_catalog.{name}"))
+    return _letters(hash_length(rule, place), place, _mac(place))
 
 
 def _email(rule: Rule, place: Place) -> sql.Composable:
-    local = _letters(email_length(rule, place), place)
+    local = _letters(email_length(rule, place), place, _short(place.value))
     return _filled("email", value=place.value, local=local, domain=sql.Literal(f"@{rule.domain or DOMAIN}"))
 
 
 def _uuid(rule: Rule, place: Place) -> sql.Composable:
-    made = _filled("uuid", mac=_mac(place))
+    made = _filled("uuid", hash=_short(place.value))
     return made if family(place.column) is Family.UUID else sql.SQL("({})::pg_catalog.text").format(made)
 
 
 def _phone(rule: Rule, place: Place) -> sql.Composable:
-    return _digits(place, _filled("country", value=place.value))
+    codes = {f"code_at_{at}": _filled("country_code", value=place.value, place=at) for at in (2, 3)}
+    return _digits(place, _filled("country", value=place.value, **codes))
 
 
-def _digits(place: Place, prefix: sql.Composable) -> sql.Composed:
-    return _filled("phone", value=place.value, short=_short(sql.SQL("o.v")), prefix=prefix)
+def _digits(place: Place, kept: sql.Composable) -> sql.Composed:
+    return _filled("phone", value=place.value, short=_short(sql.SQL("p.v")), kept=kept)
 
 
 def _name(rule: Rule, place: Place) -> sql.Composable:
@@ -191,7 +196,7 @@ def _name(rule: Rule, place: Place) -> sql.Composable:
 def _address(rule: Rule, place: Place) -> sql.Composable:
     streets, cities = entries("streets"), entries("cities")
     if rule.part == "postcode":
-        return _filled("postcode", digits=_digits(place, sql.SQL("''::pg_catalog.text")))
+        return _filled("postcode", value=place.value, digits=_digits(place, sql.Literal(0)))
     if rule.part == "city":
         made = _listed(place, cities)
     else:

@@ -19,6 +19,8 @@ KEY_VARIABLE = "CONFITURE_MASK_KEY"
 KEY_BYTES_LEAST = 16
 #: The block of SHA-256, in bytes.
 _BLOCK = 64
+#: The bytes before a value in a short hash: as strong as the least key.
+_SHORT = 16
 _HINT = f'export {KEY_VARIABLE}="$(openssl rand -hex 32)", and keep it: the same key gives the same masked values'
 
 
@@ -40,15 +42,16 @@ def settings(key: bytes) -> dict[str, str]:
     """The settings, by name, that the expressions of the masks read. They are secrets.
 
     They are passed as parameters of ``set_config(name, value, false)`` to each session that evaluates a mask.
-    ``mask_inner`` and ``mask_outer`` are the pads of an HMAC. ``mask_block`` begins the message of a single SHA-256
-    of which no more than 16 bytes are used, so that nothing can be appended to the message.
+    ``mask_inner`` and ``mask_outer`` are the pads of an HMAC. ``mask_short`` precedes a value in a message of SHA-256,
+    which is a single block for most values. No more than half of this hash is used, so that, as with an HMAC, a longer
+    message cannot be derived from it.
     """
     derived = hmac.new(key, b"confiture mask 1", hashlib.sha256).digest()
-    block = hmac.new(key, b"confiture mask 2", hashlib.sha512).digest()
+    short = hmac.new(key, b"confiture mask 2", hashlib.sha256).digest()[:_SHORT]
     return {
         "confiture.mask_inner": _pad(derived, 0x36),
         "confiture.mask_outer": _pad(derived, 0x5C),
-        "confiture.mask_block": "\\x" + block.hex(),
+        "confiture.mask_short": "\\x" + short.hex(),
     }
 
 

@@ -39,8 +39,8 @@ NAME_PARTS = ("first", "last", "full")
 ADDRESS_PARTS = ("street", "city", "postcode", "full")
 #: Characters of a hash: as many as the HMAC has hexadecimal digits.
 HASH_LENGTHS = (4, 64)
-#: Ten years: a larger shift of a date says nothing about the person any more.
-DAYS_MOST = 3650
+#: A year: beyond it, an age is no longer near the true one.
+DAYS_MOST = 366
 #: Names that no mail is delivered to. https://www.rfc-editor.org/rfc/rfc2606
 _RESERVED = re.compile(r"(?:[a-z0-9-]+\.)*(?:example\.(?:com|net|org)|[a-z0-9-]+\.(?:test|example|invalid|localhost))")
 _PATTERN = re.compile(r"[^\s\0]+")

@@ -91,7 +91,10 @@ def _decimal(digits: int, scale: int) -> str:
 
 def shifted(rule: Rule, is_date: bool, reference: sql.Composable, short: sql.Composable) -> sql.Composed:
     """The date with a shift of at most ``days``, which is the same for all dates with the same value of ``by``."""
-    shift = _block("shift", short=short, days=sql.Literal(rule.days or DAYS))
+    days = rule.days or DAYS
+    shifts = [day for day in range(-days, days + 1) if day]
+    listed = sql.Literal("{" + ",".join(map(str, shifts)) + "}")
+    shift = _block("shift", short=short, shifts=listed, length=sql.Literal(len(shifts)))
     return _block("shifted_date" if is_date else "shifted_time", column=reference, shift=shift)
 
 

@@ -1,34 +1,38 @@
 -- name: mac
 -- HMAC-SHA-256 of a text. Each setting is read once for a statement, not once for a row, because it is a subquery.
-pg_catalog.sha256((SELECT pg_catalog.current_setting('confiture.mask_outer')::pg_catalog.bytea) || pg_catalog.sha256((SELECT pg_catalog.current_setting('confiture.mask_inner')::pg_catalog.bytea) || pg_catalog.convert_to({value}, 'UTF8')))
+pg_catalog.sha256((SELECT pg_catalog.current_setting('confiture.mask_outer')::pg_catalog.bytea) || pg_catalog.sha256((SELECT pg_catalog.current_setting('confiture.mask_inner')::pg_catalog.bytea) || pg_catalog.textsend({value})))
 
 -- name: short
--- SHA-256 of a secret block and a text; at most 16 of its bytes may be used.
-pg_catalog.sha256((SELECT pg_catalog.current_setting('confiture.mask_block')::pg_catalog.bytea) || pg_catalog.convert_to({value}, 'UTF8'))
+-- SHA-256 of a secret and a text: one block for most values. At most 16 of its bytes are used.
+pg_catalog.sha256((SELECT pg_catalog.current_setting('confiture.mask_short')::pg_catalog.bytea) || pg_catalog.textsend({value}))
 
 -- name: hex
--- The first digits of the HMAC.
-pg_catalog.left(pg_catalog.encode({mac}, 'hex'), {length})
+-- The first bytes of a hash as hexadecimal digits.
+pg_catalog.encode(pg_catalog.substr({hash}, 1, {bytes}), 'hex')
+
+-- name: odd_hex
+-- An odd number of hexadecimal digits of a hash.
+pg_catalog.left(pg_catalog.encode({hash}, 'hex'), {length})
 
 -- name: letters
--- Letters and digits of the HMAC, where there is no room for enough hexadecimal digits: nearly six bits each.
-pg_catalog.left(pg_catalog.translate(pg_catalog.encode({mac}, 'base64'), '+/=', 'xyz'), {length})
+-- Letters and digits of a hash, where there is no room for enough hexadecimal digits: nearly six bits each.
+pg_catalog.left(pg_catalog.translate(pg_catalog.encode({hash}, 'base64'), '+/=', 'xyz'), {length})
 
 -- name: email
--- A local part from the HMAC, at a domain that is reserved, so that no mail can be delivered. RFC 2606.
+-- A local part from a hash, at a domain that is reserved, so that no mail can be delivered. RFC 2606.
 CASE WHEN {value} = '' THEN '' ELSE 'u' || {local} || {domain} END
 
 -- name: uuid
--- 16 bytes of the HMAC in the form of version 4.
-pg_catalog.encode(pg_catalog.set_byte(pg_catalog.set_byte(pg_catalog.substr({mac}, 1, 16), 6, 64), 8, 128), 'hex')::pg_catalog.uuid
+-- 16 bytes of a hash in the form of version 4.
+pg_catalog.encode(pg_catalog.set_byte(pg_catalog.set_byte(pg_catalog.substr({hash}, 1, 16), 6, 64), 8, 128), 'hex')::pg_catalog.uuid
 
 -- name: bytes
--- The first bytes of the HMAC.
-pg_catalog.substr({mac}, 1, {length})
+-- The first bytes of a hash.
+pg_catalog.substr({hash}, 1, {length})
 
 -- name: json
 -- A string.
-pg_catalog.to_json(pg_catalog.left(pg_catalog.encode({mac}, 'hex'), {length}))
+pg_catalog.to_json({digits})
 
 -- name: integer
 -- A permutation of the integers of so many bits: a Feistel network of four rounds over two halves. The bit above is
@@ -41,43 +45,49 @@ pg_catalog.to_json(pg_catalog.left(pg_catalog.encode({mac}, 'hex'), {length}))
 
 -- name: round
 -- One round.
-(SELECT p.v, p.a, p.r AS l, p.l # (('x' || pg_catalog.encode(pg_catalog.substr(pg_catalog.sha256((SELECT pg_catalog.current_setting('confiture.mask_block')::pg_catalog.bytea) || pg_catalog.int8send({number} | p.r)), 1, 4), 'hex'))::bit(32)::bigint & {mask}) AS r FROM {before} AS p OFFSET 0)
+(SELECT p.v, p.a, p.r AS l, p.l # (('x' || pg_catalog.encode(pg_catalog.substr(pg_catalog.sha256((SELECT pg_catalog.current_setting('confiture.mask_short')::pg_catalog.bytea) || pg_catalog.int8send({number} | p.r)), 1, 4), 'hex'))::bit(32)::bigint & {mask}) AS r FROM {before} AS p OFFSET 0)
 
 -- name: inet
 -- A private address of the same family and with the same length of the network part. RFC 1918, RFC 4193.
-(SELECT pg_catalog.set_masklen((CASE pg_catalog.family({column}) WHEN 4 THEN '10.' || pg_catalog.get_byte(a.h, 0)::pg_catalog.text || '.' || pg_catalog.get_byte(a.h, 1)::pg_catalog.text || '.' || pg_catalog.get_byte(a.h, 2)::pg_catalog.text ELSE pg_catalog.rtrim(pg_catalog.regexp_replace('fd' || pg_catalog.encode(pg_catalog.substr(a.h, 1, 15), 'hex'), '(....)', '\1:', 'g'), ':') END)::pg_catalog.inet, pg_catalog.masklen({column})) FROM (SELECT {mac} AS h OFFSET 0) AS a)
+(SELECT pg_catalog.set_masklen((CASE pg_catalog.family({column}) WHEN 4 THEN '10.' || pg_catalog.get_byte(a.h, 0)::pg_catalog.text || '.' || pg_catalog.get_byte(a.h, 1)::pg_catalog.text || '.' || pg_catalog.get_byte(a.h, 2)::pg_catalog.text ELSE pg_catalog.rtrim(pg_catalog.regexp_replace('fd' || pg_catalog.encode(pg_catalog.substr(a.h, 1, 15), 'hex'), '(....)', '\1:', 'g'), ':') END)::pg_catalog.inet, pg_catalog.masklen({column})) FROM (SELECT {hash} AS h OFFSET 0) AS a)
 
 -- name: macaddr
 -- A locally administered address.
-('02' || pg_catalog.encode(pg_catalog.substr({mac}, 1, {length}), 'hex'))::{type}
+('02' || pg_catalog.encode(pg_catalog.substr({hash}, 1, {length}), 'hex'))::{type}
 
 -- name: phone
--- Other digits in the same form. The country code after + or 00 is kept.
-(SELECT CASE WHEN q.n = 0 THEN q.v ELSE q.prefix || pg_catalog.to_char(pg_catalog.left(pg_catalog.rpad(q.digits, q.n, q.digits), q.n)::numeric, 'FM' || pg_catalog.translate(pg_catalog.regexp_replace(pg_catalog.translate(q.rest, '"\', '''/'), '[^0-9]+', '"\&"', 'g'), '123456789', '000000000')) END FROM (SELECT p.v, p.prefix, p.rest, p.digits, pg_catalog.length(p.rest) - pg_catalog.length(pg_catalog.translate(p.rest, '0123456789', '')) AS n FROM (SELECT o.v, o.prefix, pg_catalog.substr(o.v, 1 + pg_catalog.length(o.prefix)) AS rest, pg_catalog.translate(pg_catalog.encode(pg_catalog.substr({short}, 1, 16), 'hex'), 'abcdef', '246813') AS digits FROM (SELECT {value} AS v, {prefix} AS prefix OFFSET 0) AS o OFFSET 0) AS p OFFSET 0) AS q)
+-- Other digits in the same form, behind a beginning that is kept. What is no digit is copied by to_char(), and is quoted
+-- if it may have a meaning there. p: the text, and its rest with a 0 for each digit. There is no number for no digit,
+-- nor for more than 15.
+(SELECT COALESCE(pg_catalog.left(p.v, pg_catalog.length(p.v) - pg_catalog.length(p.form)) || pg_catalog.to_char(pg_catalog.mod(('x' || pg_catalog.encode(pg_catalog.substr({short}, 1, 7), 'hex'))::bit(56)::bigint, ('{{10,100,1000,10000,100000,1000000,10000000,100000000,1000000000,10000000000,100000000000,1000000000000,10000000000000,100000000000000,1000000000000000}}'::bigint[])[pg_catalog.length(p.form) - pg_catalog.length(pg_catalog.replace(p.form, '0', ''))]), 'FM' || CASE WHEN pg_catalog.ltrim(pg_catalog.replace(p.form, '0', ''), ' ()+-/') = '' THEN p.form ELSE pg_catalog.regexp_replace(pg_catalog.translate(p.form, '"\', '''/'), '[^0]+', '"\&"', 'g') END), CASE WHEN pg_catalog.strpos(p.form, '0') = 0 THEN p.v ELSE pg_catalog.left(p.v, pg_catalog.length(p.v) - pg_catalog.length(p.form)) || p.form END) FROM (SELECT {value} AS v, pg_catalog.translate(pg_catalog.substr({value}, 1 + {kept}), '123456789', '000000000') AS form OFFSET 0) AS p)
 
 -- name: country
--- The country code at the beginning of a telephone number, or the zero of a national number; else empty. ITU-T E.164.
-CASE WHEN pg_catalog.ascii({value}) IN (43, 48) THEN COALESCE(pg_catalog."substring"({value}, '^(?:\+|00)(?:1|7|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|[0-9][0-9][0-9])|^0'), '') ELSE '' END
+-- The length of what is kept of a telephone number: + or 00 with the country code (ITU-T E.164), or a zero.
+CASE WHEN pg_catalog.ascii({value}) = 43 THEN 1 + {code_at_2} WHEN pg_catalog.ascii({value}) <> 48 THEN 0 WHEN pg_catalog.substr({value}, 2, 1) = '0' THEN 2 + {code_at_3} ELSE 1 END
+
+-- name: country_code
+-- The digits of the country code at a place.
+CASE WHEN pg_catalog.substr({value}, {place}, 1) IN ('1', '7') THEN 1 WHEN pg_catalog.substr({value}, {place}, 2) = ANY ('{{20,27,30,31,32,33,34,36,39,40,41,43,44,45,46,47,48,49,51,52,53,54,55,56,57,58,60,61,62,63,64,65,66,81,82,84,86,90,91,92,93,94,95,98}}'::pg_catalog.text[]) THEN 2 ELSE 3 END
 
 -- name: postcode
 -- Other digits in the same form, and X for letters.
-pg_catalog.translate({digits}, 'ABCDEFGHIJKLMNOPQRSTUVWYZabcdefghijklmnopqrstuvwyz', 'XXXXXXXXXXXXXXXXXXXXXXXXXxxxxxxxxxxxxxxxxxxxxxxxxx')
+CASE WHEN {value} COLLATE pg_catalog."C" ~ '[^0-9 -]' THEN pg_catalog.translate({digits}, 'ESLWNRCBTDPGHAMKOUYIVFQJZeslwnrcbtdpghamkouyivfqjz', 'XXXXXXXXXXXXXXXXXXXXXXXXXxxxxxxxxxxxxxxxxxxxxxxxxx') ELSE {digits} END
 
 -- name: listed
 -- An entry of a list, chosen by one byte.
-CASE WHEN {value} = '' THEN '' ELSE ({list}::pg_catalog.text[])[1 + pg_catalog.mod(pg_catalog.get_byte({short}, 0), {length})] END
+CASE WHEN {value} = '' THEN '' ELSE ({list}::pg_catalog.name[])[1 + pg_catalog.mod(pg_catalog.get_byte({short}, 0), {length})]::pg_catalog.text END
 
 -- name: full_name
 -- Two entries of lists.
-(SELECT CASE WHEN n.v = '' THEN '' ELSE ({first}::pg_catalog.text[])[1 + pg_catalog.mod(pg_catalog.get_byte(n.h, 0), {first_length})] || ' ' || ({last}::pg_catalog.text[])[1 + pg_catalog.mod(pg_catalog.get_byte(n.h, 1), {last_length})] END FROM (SELECT {value} AS v, {short} AS h OFFSET 0) AS n)
+(SELECT CASE WHEN n.v = '' THEN '' ELSE ({first}::pg_catalog.name[])[1 + pg_catalog.mod(pg_catalog.get_byte(n.h, 0), {first_length})]::pg_catalog.text || ' ' || ({last}::pg_catalog.name[])[1 + pg_catalog.mod(pg_catalog.get_byte(n.h, 1), {last_length})]::pg_catalog.text END FROM (SELECT {value} AS v, {short} AS h OFFSET 0) AS n)
 
 -- name: street
 -- A number and a street.
-(SELECT CASE WHEN n.v = '' THEN '' ELSE (1 + pg_catalog.get_byte(n.h, 0))::pg_catalog.text || ' ' || ({streets}::pg_catalog.text[])[1 + pg_catalog.mod(pg_catalog.get_byte(n.h, 1), {streets_length})] END FROM (SELECT {value} AS v, {short} AS h OFFSET 0) AS n)
+(SELECT CASE WHEN n.v = '' THEN '' ELSE (1 + pg_catalog.get_byte(n.h, 0))::pg_catalog.text || ' ' || ({streets}::pg_catalog.name[])[1 + pg_catalog.mod(pg_catalog.get_byte(n.h, 1), {streets_length})]::pg_catalog.text END FROM (SELECT {value} AS v, {short} AS h OFFSET 0) AS n)
 
 -- name: full_address
 -- A number, a street and a city.
-(SELECT CASE WHEN n.v = '' THEN '' ELSE (1 + pg_catalog.get_byte(n.h, 0))::pg_catalog.text || ' ' || ({streets}::pg_catalog.text[])[1 + pg_catalog.mod(pg_catalog.get_byte(n.h, 1), {streets_length})] || ', ' || ({cities}::pg_catalog.text[])[1 + pg_catalog.mod(pg_catalog.get_byte(n.h, 2), {cities_length})] END FROM (SELECT {value} AS v, {short} AS h OFFSET 0) AS n)
+(SELECT CASE WHEN n.v = '' THEN '' ELSE (1 + pg_catalog.get_byte(n.h, 0))::pg_catalog.text || ' ' || ({streets}::pg_catalog.name[])[1 + pg_catalog.mod(pg_catalog.get_byte(n.h, 1), {streets_length})]::pg_catalog.text || ', ' || ({cities}::pg_catalog.name[])[1 + pg_catalog.mod(pg_catalog.get_byte(n.h, 2), {cities_length})]::pg_catalog.text END FROM (SELECT {value} AS v, {short} AS h OFFSET 0) AS n)
 
 -- name: short_enough
 -- The beginning of a masked text, for a column with a length.
@@ -88,8 +98,8 @@ pg_catalog.rtrim(pg_catalog.left({expression}, {length}))
 CASE WHEN pg_catalog.octet_length({value}) = pg_catalog.length({value}) THEN {ascii} ELSE pg_catalog.regexp_replace({ascii} COLLATE pg_catalog."C", '[^\x01-\x7f]', 'x', 'g') END
 
 -- name: ascii
--- The shape of its ASCII characters.
-pg_catalog.translate({value}, 'ABCDEFGHIJKLMNOPQRSTUVWYZabcdefghijklmnopqrstuvwyz123456789', 'XXXXXXXXXXXXXXXXXXXXXXXXXxxxxxxxxxxxxxxxxxxxxxxxxx000000000')
+-- The shape of its ASCII characters. The frequent ones come first, because the function looks for each one by one.
+pg_catalog.translate({value}, ' eaotinsrhldcumfpgwybvkjqz.,-123456789ETAOINSRHLDCUMFPGWYBVKJQZ', ' xxxxxxxxxxxxxxxxxxxxxxxxx.,-000000000XXXXXXXXXXXXXXXXXXXXXXXXX')
 
 -- name: share
 -- A fraction from -1 to 1.
@@ -116,8 +126,8 @@ LEAST(GREATEST({expression}, -{most}), {most})
 (SELECT (CASE WHEN f.v IN ('NaN', 'Infinity', '-Infinity') THEN f.v WHEN pg_catalog.abs(f.v) > {most} THEN f.v * (1 - pg_catalog.abs(f.s)) ELSE f.v * (1 + f.s) END)::{type} FROM (SELECT {column}::double precision AS v, {fraction} * {share} AS s OFFSET 0) AS f)
 
 -- name: shift
--- A number of days other than 0.
-(SELECT CASE WHEN s.n < {days} THEN s.n - {days} ELSE s.n - {days} + 1 END FROM (SELECT pg_catalog.mod(('x' || pg_catalog.encode(pg_catalog.substr({short}, 1, 3), 'hex'))::bit(24)::integer, 2 * {days}) AS n OFFSET 0) AS s)
+-- A number of days other than 0, from a list.
+({shifts}::integer[])[1 + pg_catalog.mod(('x' || pg_catalog.encode(pg_catalog.substr({short}, 1, 3), 'hex'))::bit(24)::integer, {length})]
 
 -- name: shifted_date
 -- A date some days away. A date beyond the year 9000 stands for the end of time and stays, as infinity does.
