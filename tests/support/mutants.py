@@ -2215,6 +2215,62 @@ MUTANTS = (
         "    pass",
         _in("integration", "migrations", "whatever_a_file_sets"),
     ),
+    Mutant(
+        "columns that a foreign key links are masked alike",
+        "masking/assignment.py",
+        "    work.spread()\n",
+        "",
+        _in("integration", "masking_columns", "every_column_that_foreign_keys_link"),
+    ),
+    Mutant(
+        "a rule that may repeat values is refused for a unique column",
+        "masking/uniqueness.py",
+        "if rule.kind not in KEEPS_APART:",
+        "if rule.kind is Kind.HASH and rule.length == 0:",
+        _in("integration", "masking_columns", "may_repeat_values"),
+    ),
+    Mutant(
+        "a hash is long enough for the rows of a unique column",
+        "masking/uniqueness.py",
+        "    if bits >= needed:",
+        "    if bits >= 1:",
+        _in("integration", "masking_columns", "may_repeat_values"),
+    ),
+    Mutant(
+        "a hashed integer is permuted within its narrowest column",
+        "masking/assignment.py",
+        "return reduce(Room.narrowed, rooms)",
+        "return rooms[0]",
+        _in("integration", "masking_columns", "narrowest_linked_column"),
+    ),
+    Mutant(
+        "personal contents of a column are found",
+        "masking/contents.py",
+        "if values and hits and _is_enough(check, hits, values, counts):",
+        "if values and hits > values and _is_enough(check, hits, values, counts):",
+        _in("integration", "masking_detection", "personal_contents_are_found"),
+    ),
+    Mutant(
+        "one clear value of a hashed column fails the proof",
+        "masking/leaks.py",
+        "    return NONE\n",
+        "    return BY_CHANCE\n",
+        _in("integration", "masking_proof", "single_clear_value"),
+    ),
+    Mutant(
+        "a masked address is at a reserved domain",
+        "masking/mask_file.py",
+        "if text is None or _RESERVED.fullmatch(text.lower()):",
+        "if text is None or text:",
+        _in("unit", "mask_file", "fault_has_its_position"),
+    ),
+    Mutant(
+        "masked values are tried against the checks of the target",
+        "masking/fit.py",
+        "        if violations:",
+        "        if violations < 0:",
+        _in("integration", "masking_columns", "check_rejects"),
+    ),
 )
 
 
