@@ -162,6 +162,19 @@ def test_defaults_apply_where_they_fit_and_the_file_names_nothing_else(database:
     }
 
 
+def test_a_default_is_that_of_every_linked_column_unless_the_file_names_one(database: TestDatabase) -> None:
+    database.sql("""CREATE TABLE login (email text PRIMARY KEY); CREATE TABLE visit (who text REFERENCES login);
+                    CREATE TABLE code (email varchar(3) PRIMARY KEY); CREATE TABLE use (code text REFERENCES code)""")
+    assert columns(masks_of(database, "$defaults: {email: email}")) == {
+        "login.email": "email; default in line 1",
+        "visit.who": "email; foreign key with login.email",
+    }
+    assert columns(masks_of(database, "$defaults: {email: email}\nvisit: {who: hash}")) == {
+        "login.email": "hash; foreign key with visit.who",
+        "visit.who": "hash; line 2",
+    }
+
+
 def test_an_allowed_column_is_kept_and_cannot_have_a_rule(database: TestDatabase) -> None:
     database.sql('CREATE TABLE one (email text, "E" text)')
     masks = masks_of(database, "", ["one.email", 'public.one."E"'])

@@ -15,15 +15,16 @@ from servers import Databases, TestDatabase
 
 OLD = """
 CREATE TABLE one (id int, hash text, email varchar(60), phone text, first_name text, name varchar(9), street text,
-    address text, zip text, note text, constant text, "per%cent" text, noise numeric(9,2), born date, int int, u uuid);
+    address text, zip text, note text, constant text, "per%cent" text, noise numeric(9,2), born date, int int, u uuid,
+    doc json);
 INSERT INTO one SELECT n, 'h' || n, 'u' || n || '@corp.com', '+49 30 ' || 1000000 + n, 'Person' || n, 'Name ' || n,
     n || ' Way', n || ' Road, Town', 'AB' || n, 'Text ' || n, 'c' || n, 'p' || n, n, '2000-01-01'::date + n, n,
-    md5(n::text)::uuid FROM generate_series(1, 500) n;
+    md5(n::text)::uuid, json_build_object(1, n) FROM generate_series(1, 500) n;
 """
 MASK = """
 one: {hash: hash, email: email, phone: phone, first_name: name, name: name, street: address, address: address,
       zip: address, note: text, constant: {rule: constant, value: "100% c1"}, '"per%cent"': hash,
-      noise: number noise, born: date shift, int: hash, u: uuid}
+      noise: number noise, born: date shift, int: hash, u: uuid, doc: {rule: constant, value: "{}"}}
 """
 
 
@@ -73,11 +74,11 @@ def test_clear_values_in_the_result_are_counted_for_each_rule(
         if mask.leak_percent is None:
             continue
         target.sql("TRUNCATE one")
-        with source.connect() as here, target.connect() as there, there.cursor() as cursor:
-            rows = here.execute("SELECT * FROM one").fetchall()
-            with cursor.copy("COPY one FROM STDIN") as copy:
-                for row in rows:
-                    copy.write_row(row)
+        with source.connect() as here, target.connect() as there:
+            with here.cursor() as reading, there.cursor() as writing:
+                with reading.copy("COPY one TO STDOUT") as out, writing.copy("COPY one FROM STDIN") as into:
+                    for data in out:
+                        into.write(data)
         looked_up, found = leaked(source, target, mask)
         assert found == looked_up >= 499, mask.column
         assert 100 * found > mask.leak_percent * looked_up

@@ -68,6 +68,7 @@ class Assignment:
         self.tables = {t.ref: t for t in source.tables if t.ref in target.by_ref}
         self.names = short_names(self.tables)
         self.groups = linked((*source.tables, *target.tables))
+        self.numbers = {group: n for n, group in enumerate(sorted(set(self.groups.values())), 1)}
         self.leaves = referencing((*source.tables, *target.tables))
         self.given: dict[_Key, _Given] = {}
         self.faults: list[Fault] = []
@@ -118,7 +119,7 @@ class Assignment:
 
     def spread(self) -> None:
         """Give the rule of a column to all columns that foreign keys link with it."""
-        for group in sorted(set(self.groups.values())):
+        for group in self.numbers:
             rules = {key: self.given[key] for key in group if key in self.given and not self.drops_link(key)}
             if not rules:
                 continue
@@ -151,16 +152,28 @@ class Assignment:
         self.given[key] = _Given(first.rule, f"foreign key with {self.named(origin)}", first.at)
 
     def read_defaults(self) -> None:
+        """Give a rule to columns whose names match a pattern, and to the columns that foreign keys link with them."""
         for ref, table in self.tables.items():
             for column in table.columns:
-                if (ref, column.name) in self.given or column.generated or (ref, column.name) in self.groups:
+                key, found = (ref, column.name), self.default(column)
+                group = self.groups.get(key, (key,))
+                if found is None or any(each in self.given for each in group):
                     continue
-                target = self.target.by_ref[ref].column(column.name)
-                found = self.default(column)
-                if found is not None and target is not None:
+                if all(self.accepts_by_default(each, found.rule) for each in group):
                     given = _Given(found.rule, f"default in line {found.at.line}", found.at)
-                    if self.problem(table, target, given.rule, room(target)) is None:
-                        self.given[ref, column.name] = given
+                    self.given[key] = given
+                    for each in group:
+                        if each not in self.given:
+                            self.give_linked(each, key, given)
+
+    def accepts_by_default(self, key: _Key, rule: Rule) -> bool:
+        """Whether the column may have the rule, or is not copied."""
+        table = self.tables.get(key[0])
+        column = table.column(key[1]) if table is not None else None
+        target = self.target.by_ref[key[0]].column(key[1]) if table is not None else None
+        if table is None or column is None or target is None:
+            return True
+        return not (column.generated or target.generated) and self.accepts(table, column, rule)
 
     def default(self, column: Column) -> DefaultRule | None:
         lower = column.name.lower()
@@ -220,7 +233,7 @@ class Assignment:
             expression=expression(rule, Place(column, space, by)),
             reads=() if rule.kind is Kind.SQL else tuple(dict.fromkeys((name, *by))),
             unique=any(uniqueness.unique_indexes(self.target.by_ref[ref], name)),
-            group=sorted(set(self.groups.values())).index(group) + 1 if group else None,
+            group=self.numbers.get(group),
             leak_percent=leaks.allowed_percent(rule, target),
         )
 
