@@ -105,24 +105,30 @@ def _made(mask: Mask, column: Column) -> sql.Composable:
     if rule.kind is Kind.TEXT:
         return template("masking.sql", "has_shape_only").format(value=text)
     if rule.kind is Kind.NAME or (rule.kind is Kind.ADDRESS and rule.part != "postcode"):
-        return template("masking.sql", "is_listed").format(value=text, pattern=sql.Literal(_pattern(rule, column)))
+        return _is_listed(rule, column, text)
     return empty
 
 
-def _pattern(rule: Rule, column: Column) -> str:
-    """A regular expression of the values that a rule with lists produces."""
-    names = ("first_names", "last_names") if rule.kind is Kind.NAME else ("streets", "cities")
-    cut = room(column).length is not None
-    first, last = ("|".join(_beginnings(entries(name)) if cut else entries(name)) for name in names)
-    optional = "?" if cut else ""
-    street = f"[0-9]+(?: (?:{first})){optional}"
-    parts = {"first": first, "last": last, "street": street, "city": last}
-    whole = (
-        f"(?:{first})(?: (?:{last})){optional}" if rule.kind is Kind.NAME else f"{street}(?:, ?(?:{last})?){optional}"
+def _is_listed(rule: Rule, column: Column, text: sql.Composable) -> sql.Composed:
+    """The condition that a value consists of entries of the lists, or of their beginnings where the column is short."""
+    is_cut = room(column).length is not None
+    if rule.kind is Kind.NAME:
+        first, last = (_array(name, is_cut) for name in ("first_names", "last_names"))
+        if rule.part in ("first", "last"):
+            return template("masking.sql", "is_entry").format(value=text, list=first if rule.part == "first" else last)
+        return template("masking.sql", "is_full_name").format(value=text, first=first, last=last)
+    streets, cities = (_array(name, is_cut) for name in ("streets", "cities"))
+    if rule.part == "city":
+        return template("masking.sql", "is_entry").format(value=text, list=cities)
+    return template("masking.sql", "is_address").format(value=text, streets=streets, cities=cities)
+
+
+def _array(name: str, is_cut: bool) -> sql.Literal:
+    """A list as an array, with the empty text."""
+    words = entries(name)
+    found = (
+        {"", *(word[:length].strip() for word in words for length in range(1, len(word) + 1))}
+        if is_cut
+        else {"", *words}
     )
-    return parts.get(rule.part or "full", whole)
-
-
-def _beginnings(words: tuple[str, ...]) -> list[str]:
-    """The words, and what is left of them where the column is too short."""
-    return sorted({word[:length] for word in words for length in range(1, len(word) + 1)})
+    return sql.Literal("{" + ",".join(f'"{word}"' for word in sorted(found)) + "}")

@@ -164,6 +164,14 @@ SELECT {hash} FROM {table} WHERE {column} IS NOT NULL
 -- The value has no letter and no digit but those of a masked text.
 {value} = '' OR {value} COLLATE pg_catalog."C" !~ '[^Xx0[:space:][:punct:]]'
 
--- name: is_listed
--- The value consists of entries of the lists.
-{value} = '' OR {value} ~ ('^(?:' || {pattern} || ')$')
+-- name: is_entry
+-- The value is an entry of a list, which is searched by hashing, or empty.
+{value} = ANY ({list}::pg_catalog.text[])
+
+-- name: is_full_name
+-- The value is a first and a last name of the lists.
+pg_catalog.split_part({value}, ' ', 1) = ANY ({first}::pg_catalog.text[]) AND pg_catalog.split_part({value}, ' ', 2) = ANY ({last}::pg_catalog.text[]) AND pg_catalog.split_part({value}, ' ', 3) = ''
+
+-- name: is_address
+-- The value is a number below 257 and a street of the list, with a city of the list or without one.
+pg_catalog.split_part({value}, ' ', 1) COLLATE pg_catalog."C" ~ '^[0-9]{{0,3}}$' AND pg_catalog.ltrim(pg_catalog.split_part({value}, ',', 1), '0123456789 ') = ANY ({streets}::pg_catalog.text[]) AND pg_catalog.ltrim(pg_catalog.split_part({value}, ',', 2)) = ANY ({cities}::pg_catalog.text[]) AND pg_catalog.split_part({value}, ',', 3) = ''
