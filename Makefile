@@ -36,7 +36,7 @@ $(VENV)/.docs: $(READY)
 	touch $@
 
 # Each figure of docs/benchmarks.md; about two hours. A part: make bench BENCH=speed BENCH_OPTIONS='jobs --rows 100000'
-BENCH ?= write_pause fingerprint catchup_rate source_slowdown log_size nothing_lost many_tables forecast speed sync
+BENCH ?= build write_pause fingerprint catchup_rate source_slowdown log_size nothing_lost many_tables forecast speed sync
 bench: $(VENV)/.bench
 	for script in $(BENCH); do $(BIN)/python benchmarks/$$script.py $(BENCH_OPTIONS) || exit 1; done
 
