@@ -202,16 +202,25 @@ def _no_parent(reference: Reference, values: Sequence[Values]) -> DataFailure:
 
 
 def _fill_batch(context: Context, work: _Work, reference: Reference, values: Sequence[Values]) -> _Batch:
-    ends = {r.child.table.target: r.child for r in (reference, *work.within)}
-    if reference.parent is not None:
-        ends[reference.parent.table.target] = reference.parent
-    with reading(context, list(ends.values())) as source:
+    with reading(context, _tables(work, reference)) as source:
         # Durable together: the parents of the values with what they refer to within their cycle, and the removal of
         # the rows without a parent (I-20.1).
         with context.fenced("references") as target:
             batch = _Batch(Staging(source, target, work.source, work.identities, work.excluded), target, work)
             batch.follow(reference, values)
     return batch
+
+
+def _tables(work: _Work, reference: Reference) -> list[RunTable]:
+    """The tables that a batch reads: both ends of the key, and those that they refer to within their cycles."""
+    found: dict[TableRef, RunTable] = {}
+    waiting = [reference.child, reference.parent]
+    while waiting:
+        job = waiting.pop()
+        if job is not None and job.table.target not in found:
+            found[job.table.target] = job
+            waiting += (r.parent for r in work.within if r.child is job)
+    return list(found.values())
 
 
 @contextmanager
