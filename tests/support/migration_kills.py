@@ -83,9 +83,11 @@ def disturbed(project: MigrationProject, command: str, options: tuple[str, ...],
     """
     while True:
         running = project.start(command, *options, heartbeat=0.5)
-        if kills.left > 0:
-            wanted = kills.pick.randint(1, step)
-            until(lambda at=wanted, of=running: of.passed >= at or not of.alive, "the command to work")
+        at = 0
+        # A command survives the end of its sessions, so that it may be disturbed several times.
+        while kills.left > 0 and running.alive:
+            at = max(at, running.passed) + kills.pick.randint(1, step)
+            until(lambda at=at, of=running: of.passed >= at or not of.alive, "the command to work")
             if running.alive:
                 _kill(project, running, kills)
         ended = running.wait()
@@ -99,6 +101,7 @@ def _kill(project: MigrationProject, running: Running, kills: Kills) -> None:
     if kills.pick.random() < 0.6:
         kills.done["kill -9"] += 1
         running.signal(signal.SIGKILL)
+        until(lambda: not running.alive, "the end of the command")
         return
     role = kills.pick.choice(["migration", "runner", "%"])
     kills.done[f"pg_terminate_backend ({role})"] += 1
@@ -123,7 +126,7 @@ def check(databases: Databases, folder: Path, count: int, kills: int, seed: int,
         ended = running.wait()
         assert ended.code == 0, ended.err
         found = Kills(kills, random.Random(seed + number), done)
-        disturbed(wild, command, options, found, max(2, 2 * running.passed // kills))
+        disturbed(wild, command, options, found, max(2, running.passed // kills))
         assert snapshot(wild) == snapshot(calm)
         assert wild.database.value("SELECT count(*) FROM confiture.run WHERE state NOT IN ('cleaned', 'aborted')") == 0
     return done
