@@ -2148,7 +2148,7 @@ MUTANTS = (
     Mutant(
         "a migration whose answer was lost is not repeated",
         "migrations/transactional.py",
-        "            if not _is_done(tx, work):",
+        "            if not is_done(tx, work):",
         "            if True:",
         _in("integration", "migrations", "answered_by_nothing"),
     ),

@@ -21,9 +21,10 @@ from confiture.incremental.model import Direction, Progress, digest
 from confiture.journal import ledger
 from confiture.migrations import catalog_lookup, sessions
 from confiture.migrations.attempts import repeated
-from confiture.migrations.transactional import conclude
+from confiture.migrations.transactional import conclude, is_done
 from confiture.migrations.work import NOT_IN_TRANSACTIONS, Means, Work
 from confiture.postgres.connection import Pg
+from confiture.postgres.retry import retry
 from confiture.postgres.session import Transaction
 
 
@@ -36,14 +37,19 @@ def run(means: Means, work: Work) -> None:
     :raises DataFailure: a statement failed; those before it are durable.
     :raises Held: a lock could not be acquired in time; the statements before it are durable.
     """
-    first = continues_at(work, _begin(means, work))
+    first = continues_at(work, retry(lambda: _begin(means, work)))
     for number in range(first, len(work.statements) + 1):
         means.context.checkpoint()
         sessions.discard(means.session)
         _run_one(means, work, number)
+    retry(lambda: _finish(means, work))
+
+
+def _finish(means: Means, work: Work) -> None:
     # Durable together: the end of the migration in the ledger, and its event.
     with means.context.fenced("migration.finished") as tx:
-        conclude(tx, means, work)
+        if not is_done(tx, work):  # by an attempt of which the answer was lost
+            conclude(tx, means, work)
 
 
 def _begin(means: Means, work: Work) -> tuple[Progress, ...]:

@@ -44,7 +44,7 @@ def _attempt(means: Means, work: Work) -> None:
     try:
         # Durable together: the migration, and its rows of the ledger.
         with means.context.fenced("migration", session=means.session) as tx:
-            if not _is_done(tx, work):
+            if not is_done(tx, work):
                 _run_all(tx, means, work)
     except psycopg.Error as error:
         if retryable(error):
@@ -58,7 +58,7 @@ def _attempt(means: Means, work: Work) -> None:
         ) from error
 
 
-def _is_done(tx: Transaction, work: Work) -> bool:
+def is_done(tx: Transaction, work: Work) -> bool:
     """Whether an attempt of which the answer was lost has committed."""
     entry = ledger.entry(tx, work.version)
     return entry is not None and entry.direction is work.direction and entry.done
