@@ -159,12 +159,16 @@ def test_a_build_beside_a_long_transaction_waits_and_names_it(project: Migration
             with project.database.connect() as application:
                 application.execute("SET lock_timeout = '5s'; UPDATE item SET name = 'y' WHERE id = 2")
             ours = "application_name LIKE 'confiture%' AND datname = current_database()"
-            query = f"SELECT count(*) FROM pg_stat_activity WHERE {ours} AND xact_start < now() - interval '0.4 s'"
-            until(lambda: project.database.value(query) == 1, "only the build to have a transaction")
+            open_for = f"SELECT count(*) FROM pg_stat_activity WHERE {ours} AND xact_start < now() - interval "
+            until(
+                lambda: project.database.value(f"{open_for} '1.5 s'") == 1, "the build to wait beyond the lock timeout"
+            )
+            until(lambda: project.database.value(f"{open_for} '0.4 s'") == 1, "only the build to have a transaction")
             advisory = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
             assert project.database.value(advisory + " AND database = (SELECT oid FROM pg_database"
                                           " WHERE datname = current_database())") == 0  # fmt: skip
-        assert running.wait().code == 0
+        ended = running.wait()
+    assert (ended.code, "trying again" in ended.err) == (0, False)
     assert (project.database.rows(INDEX), numbers(project)) == ([(True,)], [2])
 
 
