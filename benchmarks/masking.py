@@ -87,7 +87,7 @@ def _measured(
         for mask in masks:
             for expression in (mask.column, mask.expression):
                 start = time.perf_counter()
-                connection.execute(sql.SQL("SELECT count({}) FROM person").format(sql.SQL(expression)))
+                connection.execute(sql.SQL("SELECT count({}) FROM public.person").format(sql.SQL(expression)))
                 took[expression].append(time.perf_counter() - start)
     return took
 

@@ -132,5 +132,6 @@ def refusal(suspicions: Sequence[Suspicion], file: MaskFile, path: str) -> Refus
     return Refused(
         f"{counted(len(suspicions), 'column')} without a rule {'looks' if is_one else 'look'} personal",
         why="\n".join(f"{name:{width}}  {why}" for name, why in columns),
-        fix=f"add to {path}, and correct, or pass --allow-unmasked TABLE.COLUMN:\n{suggestion(suspicions, file)}",
+        fix=f"add to {path}, without the indentation, or pass --allow-unmasked TABLE.COLUMN:\n"
+        f"{suggestion(suspicions, file)}",
     )
