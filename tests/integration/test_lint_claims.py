@@ -114,7 +114,15 @@ INSIDE = [case for case in CASES if case.transactional and not case.fails]
 OUTSIDE = [case for case in CASES if not case.transactional]
 FAILING = [case for case in CASES if case.fails]
 #: Statements that change rows read them, and those that replace all rows replace the file.
-ROWS = ("insert_stmt", "update_stmt", "delete_stmt", "truncate_stmt", "create_table_as_stmt", "vacuum_stmt")
+ROWS = (
+    "select_stmt",
+    "insert_stmt",
+    "update_stmt",
+    "delete_stmt",
+    "truncate_stmt",
+    "create_table_as_stmt",
+    "vacuum_stmt",
+)
 
 
 @pytest.mark.parametrize("case", INSIDE, ids=lambda case: case.name)

@@ -71,6 +71,7 @@ REASONS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "A type that is wider in the same way, or has the same form on disk, rewrites and scans nothing.",
         (
             "wider varchar",
+            "wider varchar with an index",
             "varchar to text",
             "varchar without a length",
             "text to varchar without a length",
@@ -112,6 +113,7 @@ REASONS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "Rows that are inserted without the column get NULL, and no insert fails.",
         ("drop default of a column that may be null",),
     ),
+    ("A type that no table uses has no values.", ("attribute of a composite type",)),
     ("The stored values are computed again.", ("other expression of a generated column",)),
     (
         "The file itself has added, created or replaced the object.",
@@ -139,7 +141,7 @@ REASONS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("constraint of a domain that is not valid", "validation of a constraint of a domain"),
     ),
     ("SET NOT NULL of a domain reads every table with a column of it.", ("domain that forbids null",)),
-    ("An index on the parent alone is empty.", ("index on the parent alone",)),
+    ("An index on the parent alone is empty.", ("index on the parent alone", "attach the index of a partition")),
     (
         "The server refuses the statement in a transaction. squawk accepts a file of one statement, which other tools"
         " run without a transaction; `migrate up` does not.",

@@ -119,6 +119,11 @@ def column(node: Any) -> tuple[str, ...]:
     return tuple(strings(node.column_ref.fields)[-1:])
 
 
+def columns(node: Any) -> set[str]:
+    """The columns that an expression names."""
+    return {strings(reference.fields)[-1] for reference in found(node, "ColumnRef") if strings(reference.fields)}
+
+
 def fields(reference: Any) -> list[str]:
     """The parts of a ColumnRef, such as table and column."""
     return strings(reference.fields)
@@ -148,9 +153,13 @@ def spelled(relation: Any) -> str:
     return ".".join(map(quoted, name_of(relation)))
 
 
+#: The objects on which ALTER TABLE works; the parser uses the same node for composite types and sequences.
+_ALTERED = (OBJECT.OBJECT_TABLE, OBJECT.OBJECT_MATVIEW, OBJECT.OBJECT_VIEW, OBJECT.OBJECT_INDEX)
+
+
 def commands(node: Any) -> Iterator[tuple[int, Any, Any]]:
-    """The parts of ALTER TABLE: the kind of each, the part, and its definition."""
-    for part in node.cmds:
+    """The parts of ALTER TABLE: the kind of each, the part, and its definition; none of ALTER TYPE, for example."""
+    for part in node.cmds if node.objtype in _ALTERED else ():
         command = part.alter_table_cmd
         definition = getattr(command, "def")
         kind = definition.WhichOneof("node")

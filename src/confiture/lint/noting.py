@@ -78,7 +78,7 @@ def note(seen: Seen, statement: Statement) -> None:
 
 def _create_table(seen: Seen, node: Any) -> None:
     table = seen.ref(node.relation) if node.relation.schemaname else TableRef(seen.schema, node.relation.relname)
-    if node.if_not_exists and seen.fact(table) is not None:
+    if node.if_not_exists and (seen.fact(table) is not None or table in seen.tables):
         return
     known = KnownTable(seen.file, node.relation.relpersistence == "t", node.HasField("partspec"))
     seen.tables[table] = known
@@ -90,6 +90,7 @@ def _create_table(seen: Seen, node: Any) -> None:
     for part in node.table_elts:
         if part.WhichOneof("node") == "column_def":
             _add_column(known, part.column_def)
+            _add_checks(seen, known, node.relation.relname, part.column_def)
         elif part.WhichOneof("node") == "constraint":
             _add_constraint(seen, known, part.constraint, validated=True)
 
@@ -100,10 +101,27 @@ def _create_table_as(seen: Seen, node: Any) -> None:
     seen.tables[table] = KnownTable(seen.file, relation.relpersistence == "t", False)
 
 
+def _select_into(seen: Seen, node: Any) -> None:
+    if node.HasField("into_clause"):
+        relation = node.into_clause.rel
+        table = TableRef(relation.schemaname or seen.schema, relation.relname)
+        seen.tables[table] = KnownTable(seen.file, relation.relpersistence == "t", False)
+
+
 def _add_column(known: KnownTable, column: Any) -> None:
     kinds = {part.constraint.contype for part in column.constraints}
     not_null = bool(kinds & {CONSTRAINT.CONSTR_NOTNULL, CONSTRAINT.CONSTR_PRIMARY, CONSTRAINT.CONSTR_IDENTITY})
     known.columns[column.colname] = Column(nodes.type_text(column.type_name), not_null)
+
+
+def _add_checks(seen: Seen, known: KnownTable, table: str, column: Any) -> None:
+    """Record the CHECK constraints of a new column, by the names that the server gives them."""
+    for part in column.constraints:
+        if part.constraint.contype == CONSTRAINT.CONSTR_CHECK:
+            named = type(part.constraint)()
+            named.CopyFrom(part.constraint)
+            named.conname = named.conname or nodes.object_name(table, column.colname, "check")
+            _add_constraint(seen, known, named, validated=True)
 
 
 def _add_constraint(seen: Seen, known: KnownTable, constraint: Any, *, validated: bool | None = None) -> None:
@@ -137,9 +155,7 @@ def _alter_table(seen: Seen, node: Any) -> None:
         if command.subtype == ALTER.AT_AddColumn:
             _add_column(known, definition.column_def)
             known.added[definition.column_def.colname] = seen.transaction
-            for inner in definition.column_def.constraints:
-                if inner.constraint.contype == CONSTRAINT.CONSTR_CHECK:
-                    _add_constraint(seen, known, inner.constraint, validated=True)
+            _add_checks(seen, known, node.relation.relname, definition.column_def)
         elif command.subtype == ALTER.AT_AddConstraint:
             _add_constraint(seen, known, definition.constraint)
         elif command.subtype == ALTER.AT_ValidateConstraint:
@@ -244,6 +260,7 @@ def _policy(seen: Seen, node: Any) -> None:
 _HANDLERS: dict[str, Callable[[Seen, Any], None]] = {
     "create_stmt": _create_table,
     "create_table_as_stmt": _create_table_as,
+    "select_stmt": _select_into,
     "alter_table_stmt": _alter_table,
     "index_stmt": _index,
     "rename_stmt": _rename,

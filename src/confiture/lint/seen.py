@@ -202,6 +202,19 @@ class Seen:
         here = [c.condition for c in added if c.validated and c.condition]
         return (*here, *(check.definition for check in self._checks(table) if check.validated))
 
+    def checks_of(self, table: TableRef, column: str) -> dict[str, str]:
+        """The conditions of the CHECK constraints that name a column, by the names of the constraints."""
+        found = {check.name: check.definition for check in self._checks(table)}
+        known = self.tables.get(table)
+        found |= {n: c.condition for n, c in known.constraints.items() if c.condition} if known is not None else {}
+        return {name: text for name, text in found.items() if column in nodes.columns(nodes.condition(text))}
+
+    def indexed(self, table: TableRef, column: str) -> bool:
+        """Whether an index of the table is known to have the column in its key."""
+        of_files = [index.columns for index in self.indexes.values() if index.table == table]
+        known = self.facts.indexes.values() if self.facts is not None else ()
+        return any(column in columns for columns in (*of_files, *(i.columns for i in known if i.table == table)))
+
     def _checks(self, table: TableRef) -> tuple[of_database.Check, ...]:
         found = self.fact(table)
         return found.checks if found is not None else ()

@@ -226,6 +226,42 @@ ALTER TABLE orders ALTER COLUMN status TYPE label;
 -- finds:
 ALTER TABLE users ALTER COLUMN tag TYPE text;
 
+-- case: wider varchar behind a check
+-- finds: alter-column-type
+ALTER TABLE users ALTER COLUMN nick TYPE varchar(20);
+
+-- case: wider varchar with an index
+-- finds:
+ALTER TABLE users ALTER COLUMN city TYPE varchar(20);
+
+-- case: other collation of a column with an index
+-- finds: alter-column-type
+ALTER TABLE users ALTER COLUMN city TYPE varchar(10) COLLATE "C";
+
+-- case: attribute of a composite type
+-- finds:
+CREATE TYPE place AS (street text);
+ALTER TYPE place ADD ATTRIBUTE city text;
+ALTER TYPE place ALTER ATTRIBUTE city TYPE varchar(20);
+
+-- case: table of a query
+-- finds:
+SELECT id INTO copied FROM logs;
+CREATE INDEX copied_id ON copied (id);
+
+-- case: attach the index of a partition
+-- finds:
+CREATE INDEX events_at ON ONLY events (at);
+CREATE TABLE events_2027 (LIKE events);
+CREATE INDEX events_2027_at ON events_2027 (at);
+ALTER TABLE events ATTACH PARTITION events_2027 FOR VALUES FROM ('2027-01-01') TO ('2028-01-01');
+ALTER INDEX events_at ATTACH PARTITION events_2027_at;
+
+-- case: create a table again
+-- finds: drop-table
+DROP TABLE logs;
+CREATE TABLE logs (id bigint);
+
 -- case: not null
 -- finds: set-not-null
 ALTER TABLE orders ALTER COLUMN amount SET NOT NULL;

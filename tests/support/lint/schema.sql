@@ -17,6 +17,8 @@ CREATE TABLE users (
     mask varbit(8),
     net cidr,
     note varchar,
+    nick varchar(10) CHECK (nick <> ''),
+    city varchar(10),
     tags text[],
     feeling mood,
     tag label,
@@ -59,6 +61,7 @@ CREATE MATERIALIZED VIEW totals AS SELECT placed, count(*) AS orders FROM orders
 CREATE UNIQUE INDEX totals_placed ON totals (placed);
 CREATE INDEX orders_user ON orders (user_id);
 CREATE INDEX users_email ON users (email);
+CREATE INDEX users_city ON users (city);
 CREATE UNIQUE INDEX items_place ON items (order_id, line);
 CREATE UNIQUE INDEX logs_key ON logs (id);
 ALTER TABLE orders ADD CONSTRAINT orders_amount CHECK (amount >= 0) NOT VALID;

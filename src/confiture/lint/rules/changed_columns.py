@@ -65,11 +65,33 @@ def _type(statement: Statement, command: Any, definition: Any, seen: Seen) -> It
         yield _unknown(statement, command, definition, new, seen)
         return
     elif not rewrites(seen.stored(old), seen.stored(new)) and not seen.constrained(new.name):
+        yield from _without_rewrite(statement, command, definition, seen)
         return
     else:
         reason = f"values of type {_written(table, command.name, seen)} have to be stored again as {_text(definition)}"
     steps = _new_column(statement, command, definition)
     yield Draft(TYPE, reason, steps, table, Lock.ACCESS_EXCLUSIVE, Work.rewrite, offset)
+
+
+def _without_rewrite(statement: Statement, command: Any, definition: Any, seen: Seen) -> Iterator[Draft]:
+    """Judge the constraints and indexes of a column whose values stay as they are stored."""
+    table, lock, offset = seen.ref(statement.node.relation), Lock.ACCESS_EXCLUSIVE, definition.location
+    checks = seen.checks_of(table, command.name)
+    if definition.HasField("coll_clause") and (seen.indexed(table, command.name) or seen.facts is None):
+        level = None if seen.indexed(table, command.name) else Level.warning
+        reason = f"indexes on {quoted(command.name)} are built again in the order of the collation"
+        yield Draft(TYPE, reason, (), table, lock, Work.build, offset, level)
+    elif checks:
+        spelled = nodes.spelled(statement.node.relation)
+        drop = "\n".join(f"ALTER TABLE {spelled} DROP CONSTRAINT {quoted(name)};" for name in checks)
+        add = "\n".join(
+            f"ALTER TABLE {spelled} ADD CONSTRAINT {quoted(name)} CHECK ({text}) NOT VALID;"
+            for name, text in checks.items()
+        )
+        valid = "\n".join(f"ALTER TABLE {spelled} VALIDATE CONSTRAINT {quoted(name)};" for name in checks)
+        changed = nodes.statement("alter_table_stmt", statement.node)
+        reason = f"the server checks every row again for the constraint {', '.join(map(quoted, checks))}"
+        yield Draft(TYPE, reason, (Step(f"{drop}\n{changed}\n{add}"), Step(valid)), table, lock, Work.scan, offset)
 
 
 def _unknown(statement: Statement, command: Any, definition: Any, new: nodes.Type, seen: Seen) -> Draft:

@@ -162,7 +162,9 @@ def _drop(node: Any, seen: Seen) -> Iterator[Draft]:
         yield Draft(CASCADE, reason)
     for item in node.objects:
         name = nodes.object_names(item)
-        if not name or name[-1] in seen.recreated or name[-1] in seen.undone:
+        # A table that is dropped and created again has lost its rows.
+        again = name and name[-1] in seen.recreated and rule is not DROP_TABLE
+        if not name or again or name[-1] in seen.undone:
             continue
         kind = nodes.KINDS[node.remove_type].lower()
         reason = f"a running program that names {kind} {'.'.join(map(quoted, name))} fails from the commit on"

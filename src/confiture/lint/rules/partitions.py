@@ -9,7 +9,7 @@ from typing import Any
 from confiture.lint import nodes
 from confiture.lint.locks import Lock, Work
 from confiture.lint.model import Draft, Level, Rule, Step
-from confiture.lint.nodes import ALTER
+from confiture.lint.nodes import ALTER, OBJECT
 from confiture.lint.script import Statement
 from confiture.lint.seen import Seen
 from confiture.types import TableRef, quoted
@@ -39,8 +39,8 @@ def check(statement: Statement, seen: Seen) -> Iterator[Draft]:
     node = statement.node
     if statement.kind == "create_stmt" and node.HasField("partbound"):
         yield from _create(node, seen)
-    if statement.kind != "alter_table_stmt":
-        return
+    if statement.kind != "alter_table_stmt" or node.objtype != OBJECT.OBJECT_TABLE:
+        return  # an index is attached without a scan
     for kind, _, definition in nodes.commands(node):
         if kind == ALTER.AT_AttachPartition:
             yield from _attach(node, definition, seen)
