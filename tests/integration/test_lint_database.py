@@ -14,6 +14,7 @@ from confiture import config
 from confiture.lint import check, facts_reader
 from confiture.lint.facts import Facts
 from confiture.lint.model import Size
+from confiture.lint.volatility import NOT_VOLATILE
 from confiture.postgres.embedded import Server
 from confiture.postgres.session import Session
 from confiture.types import TableRef
@@ -161,3 +162,12 @@ def test_the_batches_of_a_sequence_run_as_a_migration(
     (folder / "20260101000000_a.up.sql").write_text(f"-- confiture: no-transaction\n{text}")
     confiture("migrate", "up", "--target", database.conninfo, check=0)
     assert database.value("SELECT count(*) FROM a WHERE c = b") == 5000
+
+
+@pytest.mark.parametrize("version", ["18", "15"])
+def test_no_function_that_is_stated_not_to_be_volatile_is(version: str, request: pytest.FixtureRequest) -> None:
+    running: Server = request.getfixturevalue("server" if version == "18" else "old_server")
+    with psycopg.connect(running.conninfo("postgres")) as connection:
+        query = "SELECT proname, bool_or(provolatile = 'v') FROM pg_proc WHERE proname = ANY (%s) GROUP BY proname"
+        found = dict(connection.execute(query, (list(NOT_VOLATILE),)).fetchall())
+    assert found == dict.fromkeys(NOT_VOLATILE, False)
