@@ -16,6 +16,8 @@ from psycopg import sql
 
 #: A number of rows, sessions or the like. The metadata of a type is what a JSON schema requires of it.
 Count = Annotated[int, {"minimum": 0}]
+#: A share in percent that no count exceeds.
+ALL_PERCENT = 100.0
 #: The first eight hexadecimal digits of a run's id.
 ShortId = Annotated[str, {"pattern": "^[0-9a-f]{8}$"}]
 

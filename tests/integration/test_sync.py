@@ -358,6 +358,18 @@ def test_many_values_are_looked_up_by_the_hashes_of_the_source(sync: Synced, mon
     test_a_clear_value_fails_the_sync_and_does_not_stay(sync, monkeypatch)
 
 
+def test_an_expression_that_gives_the_clear_value_fails_the_sync(sync: Synced) -> None:
+    clear = "coalesce(full_name, '')"
+    sync.write("db/sync/mask.yaml", synced.MASK.replace("full_name: name", f'full_name: {{sql: "{clear}"}}'))
+    said = error(sync.run(check=7))
+    assert "300 of 300 values are clear ones of the source; the limit is 50 %" in said
+    assert "leak_percent" in said
+    permitted = f'full_name: {{sql: "{clear}", leak_percent: 100}}'
+    sync.write("db/sync/mask.yaml", synced.MASK.replace("full_name: name", permitted))
+    found = report_of(sync, "--restart")["proof"]
+    assert [p["found"] for p in found if p["column"] == "full_name"] == [300]  # type: ignore[attr-defined]
+
+
 def test_the_key_is_stored_and_shown_nowhere(sync: Synced) -> None:
     done = sync.run("--verbose")
     stored = sync.target.rows("SELECT r::text FROM confiture.run r UNION ALL SELECT e::text FROM confiture.event e")

@@ -23,7 +23,7 @@ customer:
   country: {rule: constant, value: XX}
   salary: {rule: number noise, percent: 10}
   born: {rule: date shift, days: 30, by: person_id}
-  note: {sql: "left(note, 3)"}
+  note: {sql: "left(note, 3)", leak_percent: 20}
   old: null
 """
 
@@ -50,7 +50,7 @@ def test_every_form_of_a_rule_is_read() -> None:
         ("country", Rule(Kind.CONSTANT, value="XX")),
         ("salary", Rule(Kind.NUMBER_NOISE, percent=10)),
         ("born", Rule(Kind.DATE_SHIFT, days=30, by="person_id")),
-        ("note", Rule(Kind.SQL, sql="left(note, 3)")),
+        ("note", Rule(Kind.SQL, sql="left(note, 3)", leak_percent=20)),
         ("old", Rule(Kind.NULL)),
     ]
     assert (table.columns[2].at.line, table.columns[2].at.column) == (6, 3)
@@ -71,6 +71,7 @@ def test_every_form_of_a_rule_is_read() -> None:
         ("c: {rule: keep, length: 5}", "unknown option 'length' of the rule keep (the rule keep has no options)"),
         ("c: {length: 5}", "the rule has no name"),
         ("c: {sql: x, length: 5}", "length beside sql"),
+        ("c: {sql: x, leak_percent: 101}", "leak_percent cannot be '101'"),
         ("c: {sql: ''}", "sql is empty"),
         ("c:", "expected the name of a rule"),
         ("c: [email]", "expected a rule"),

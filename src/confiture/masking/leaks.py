@@ -14,7 +14,7 @@ from confiture.masking.expressions import entries
 from confiture.masking.families import Family, family, is_citext, room
 from confiture.masking.model import Kind, Mask, Rule
 from confiture.sql import template
-from confiture.types import TableRef
+from confiture.types import ALL_PERCENT, TableRef
 
 #: Rules with few values, which are compared with a regular expression.
 _OF_LISTS = (Kind.NAME, Kind.ADDRESS, Kind.TEXT)
@@ -31,11 +31,17 @@ def allowed_percent(rule: Rule, column: Column) -> float | None:
       (``constant``, ``name``, ``address``, ``text``): any other value is a clear one.
     - 50 for values from a small range, which equal another person's clear value by chance (``phone``, a ``postcode``,
       ``hash`` of an integer or of a network address).
-    - None, which is not checked: ``keep``, ``null``, an SQL expression, and ``number noise`` and ``date shift``,
-      whose values are as frequent in the source as in the result.
+    - What the mask file permits, or 50, for an SQL expression, which may as well be the clear value.
+    - 100, which no column exceeds, for ``number noise`` and ``date shift``: their values are as frequent in the source
+      as in the result.
+    - None, which is not checked: ``keep``, which is clear on purpose, and ``null``.
     """
-    if rule.kind in (Kind.KEEP, Kind.NULL, Kind.SQL, Kind.NUMBER_NOISE, Kind.DATE_SHIFT):
+    if rule.kind in (Kind.KEEP, Kind.NULL):
         return None
+    if rule.kind is Kind.SQL:
+        return BY_CHANCE if rule.leak_percent is None else rule.leak_percent
+    if rule.kind in (Kind.NUMBER_NOISE, Kind.DATE_SHIFT):
+        return ALL_PERCENT
     small = (Family.INTEGER, Family.ADDRESS, Family.MAC_ADDRESS)
     if rule.kind is Kind.PHONE or rule.part == "postcode" or (rule.kind is Kind.HASH and family(column) in small):
         return BY_CHANCE

@@ -34,6 +34,8 @@ OPTIONS: dict[Kind, tuple[str, ...]] = {
     Kind.DATE_SHIFT: ("days", "by"),
 }
 _REQUIRED = {Kind.CONSTANT: "value"}
+#: The option of an SQL expression.
+LEAK_PERCENT = "leak_percent"
 _RULES = tuple(str(kind) for kind in OPTIONS)
 NAME_PARTS = ("first", "last", "full")
 ADDRESS_PARTS = ("street", "city", "postcode", "full")
@@ -155,10 +157,13 @@ class _Reader(NodeReader):
 
     def _expression(self, entries: dict[str, tuple[yaml.ScalarNode, yaml.Node]]) -> Rule | None:
         for name, (key, _) in entries.items():
-            if name != "sql":
-                self.fault(position(key), f"{name} beside sql", "an SQL expression has no options")
+            if name not in ("sql", LEAK_PERCENT):
+                self.fault(position(key), f"{name} beside sql", f"its only option is {LEAK_PERCENT}")
         text = self.text(entries["sql"][1], "sql", "an SQL expression over the source row")
-        return Rule(Kind.SQL, sql=text) if text is not None else None
+        percent = None
+        if LEAK_PERCENT in entries:
+            percent = self._number(entries[LEAK_PERCENT][1], LEAK_PERCENT, 0, 100, whole=False)
+        return Rule(Kind.SQL, sql=text, leak_percent=percent) if text is not None else None
 
     def _with_options(
         self, node: yaml.Node, kind: Kind, entries: dict[str, tuple[yaml.ScalarNode, yaml.Node]]

@@ -49,6 +49,7 @@ class Rule:
     :ivar part: of a ``name`` or an ``address``.
     :ivar domain: of an ``email``.
     :ivar sql: an SQL expression over the source row.
+    :ivar leak_percent: of the distinct values of that expression, the most that may also occur in the source.
     """
 
     kind: Kind
@@ -60,6 +61,7 @@ class Rule:
     part: str | None = None
     domain: str | None = None
     sql: str | None = None
+    leak_percent: float | None = None
 
     def __str__(self) -> str:
         options = [

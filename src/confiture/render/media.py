@@ -17,7 +17,7 @@ from confiture.status.media import (
     SyncRunReport,
     UnfinishedReport,
 )
-from confiture.types import abbreviated, counted, duration, in_plain_words, some
+from confiture.types import ALL_PERCENT, abbreviated, counted, duration, in_plain_words, some
 
 #: Names that a line lists.
 NAMES_SHOWN = 5
@@ -215,12 +215,13 @@ def proof(one: SyncRunReport) -> str:
     over = [f"{c['table']}.{c['column']} ({c['found']:,} of {c['values']:,} values)" for c in columns if c["leaks"]]
     if over:
         return in_plain_words(f"LEAK in {some(over, NAMES_SHOWN)}{held}")
-    found = sum(c["found"] for c in columns)
+    limited = [c for c in columns if c["limit"] < ALL_PERCENT]
+    found = sum(c["found"] for c in limited)
     occurs = (
         f"{counted(found, 'value')} of {{}} {'occurs' if found == 1 else 'occur'}" if found else "no value of {} occurs"
     )
     chance = ", by chance" if found else ""
-    masked_columns = counted(len(columns), "masked column")
+    masked_columns = counted(len(limited), "masked column")
     return f"{occurs.format(masked_columns)} in the source{chance}, at {lines.clock(one.proof['at'])}{held}"
 
 

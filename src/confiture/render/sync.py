@@ -7,7 +7,7 @@ from typing import cast
 
 from confiture.render.documents import SCHEMA_VERSION, SyncDocument, SyncPlanDocument
 from confiture.sync.outcome import ColumnMasked, SyncPlan, SyncReport
-from confiture.types import counted, duration, without_public
+from confiture.types import ALL_PERCENT, counted, duration, without_public
 
 #: Columns of a table of text that are set to the right.
 _RIGHT = frozenset({"ROWS", "COPIED", "ADDED", "VALUES", "IN SOURCE", "LIMIT", "VIOLATIONS"})
@@ -51,10 +51,16 @@ def _proof(report: SyncReport, names: dict[str, str]) -> Iterator[str]:
         return
     yield ""
     rows = [
-        (f"{names.get(p.table, p.table)}.{p.column}", f"{p.values:,}", f"{p.found:,}", f"{p.limit_percent:g} %")
+        (f"{names.get(p.table, p.table)}.{p.column}", f"{p.values:,}", f"{p.found:,}", _limit(p.limit_percent))
         for p in report.proof
     ]
     yield from _grid(("PROOF OF NO LEAK", "VALUES", "IN SOURCE", "LIMIT"), rows)
+    yield "VALUES: distinct ones, without those that a rule chooses from its own list"
+
+
+def _limit(percent: float) -> str:
+    """The share of values that may occur in the source; of some rules, every value may."""
+    return "none" if percent >= ALL_PERCENT else f"{percent:g} %"
 
 
 def _foreign_keys(report: SyncReport, names: dict[str, str]) -> Iterator[str]:

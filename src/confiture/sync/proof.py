@@ -91,6 +91,7 @@ def _of_all(context: Context, jobs: Mapping[TableRef, RunTable], masks: Masks, t
         column = target.by_ref[mask.table].column(mask.column)
         if column is not None:
             context.checkpoint()
+            context.progress.say(f"proof: {mask.table}.{quoted(mask.column)} ({mask.rule})")
             yield retry(partial(_of_column, context, jobs[mask.table], mask, column))
 
 
@@ -177,6 +178,6 @@ def _failed(leaking: Sequence[Proven], plan: Plan) -> DifferencesFound:
     return DifferencesFound(
         f"clear values are in {counted(len(leaking), 'masked column')}",
         why="\n".join(lines),
-        fix="change the rule in the mask file, or permit the column with --allow-unmasked; then run the command with"
-        " --restart",
+        fix="change the rule in the mask file, or permit the column with --allow-unmasked, or such values of an SQL"
+        " expression with leak_percent; then run the command with --restart",
     )
