@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from confiture.status.facts import Report, Severity
+from confiture.status.report import report
+from conftest import ROOT
 from forked import Forks
 from projects import Done, call_confiture
 from servers import Databases, TestDatabase, load_dump
@@ -186,3 +191,38 @@ def test_a_personal_column_without_a_rule_stops_before_a_row_is_read(chinook: Sh
     refused = chinook.sync(check=4)
     assert '"Customer"."Email"' in refused.stderr or "Email" in refused.stderr
     assert chinook.target.value("SELECT count(*) FROM pg_class WHERE relname = 'Customer'") == 0
+
+
+def test_status_reports_a_masked_sync_and_then_migrations_of_its_target(
+    databases: Databases, samples: Path, tmp_path: Path, forks: Forks
+) -> None:
+    made = shop(databases, samples, tmp_path)
+
+    def status() -> Report:
+        return report("local", tmp_path)
+
+    killed = forks.run(
+        ["sync", "--from", "production", "--to", "local"], tmp_path,
+        **made.environment, CONFITURE_FAILPOINT="copy.before_commit:4",
+    )  # fmt: skip
+    assert killed.code == -signal.SIGKILL
+    assert (status().severity, status().syncs[0].next["command"]) == (
+        Severity.CRITICAL,
+        "confiture sync --to local --from production",
+    )
+    made.sync()
+    (synced,) = status().syncs
+    assert (status().severity, synced.state, synced.restarts) == (Severity.OK, "cleaned", 1)
+    assert synced.proof is not None
+    assert synced.proof["passed"]
+    assert {column["column"] for column in synced.masked or ()} >= {"Email", "Phone", "Address"}
+    masked = made.rows()
+    shutil.copytree(ROOT / "examples/chinook/db/migrations", tmp_path / "db/migrations")
+    migrate = partial(call_confiture, cwd=tmp_path, env={}, check=0)
+    migrate("migrate", "up", "--target", "local")
+    (migrations,) = status().migrations
+    assert (migrations.applied, migrations.pending, len(status().syncs)) == (6, (), 1)
+    migrate("migrate", "down", "--target", "local", "--to", "0")
+    (migrations,) = status().migrations
+    assert (status().severity, migrations.applied, len(migrations.pending or ())) == (Severity.OK, 0, 6)
+    assert made.rows() == masked
