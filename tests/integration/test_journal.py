@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from confiture import config
 from confiture.errors import Held, Refused
 from confiture.journal import chunks, leases, runs, schema, table_plans
 from confiture.journal.model import Chunk, Run
+from confiture.postgres import embedded
 from confiture.postgres.session import Session, Transaction
 from confiture.runner import transitions
 from confiture.sql import ControlMigration, control_migrations
@@ -366,6 +368,36 @@ def test_an_interrupted_upgrade_is_applied_once(killed_in_copy: SmallMove, point
         killed_in_copy.finish()
     assert killed_in_copy.target.value("SELECT count(*) FROM confiture.migration WHERE version = 99") == 1
     killed_in_copy.assert_every_row_arrived_once()
+
+
+@pytest.mark.parametrize("version", [1, 8, 14, 16])
+def test_an_upgraded_journal_has_the_schema_of_a_fresh_one(databases: Databases, version: int) -> None:
+    fresh, old = databases.cloned(""), databases.cloned("")
+    for step in control_migrations()[:version]:
+        old.sql(step.text)
+        old.sql(
+            "INSERT INTO confiture.migration (version, name, tool_version)"
+            f" VALUES ({step.version}, '{step.name}', 'an older one')"
+        )
+    for database in (fresh, old):
+        with session_of(database) as session:
+            schema.keep_up(session)
+            with session.transaction() as tx:
+                schema.install(tx)
+    assert dumped(old) == dumped(fresh)
+    for query in (
+        "SELECT version, name FROM confiture.migration ORDER BY 1",
+        "TABLE confiture.state_edge ORDER BY 1, 2",
+        "TABLE confiture.viewable_event ORDER BY 1",
+    ):
+        assert old.rows(query) == fresh.rows(query)
+
+
+def dumped(database: TestDatabase) -> str:
+    """The statements that create the control schema. Each dump has a random word of its own, which is left out."""
+    command = [str(embedded.bundled() / "pg_dump"), "--schema-only", "--schema=confiture", database.conninfo]
+    text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    return re.sub(r"^\\(un)?restrict .*$", "", text, flags=re.MULTILINE)
 
 
 def test_a_journal_whose_steps_were_other_ones_is_not_upgraded(killed_in_copy: SmallMove) -> None:

@@ -44,8 +44,7 @@ def _histories(tx: Transaction, *, every: bool) -> list[RunHistory]:
     for run in reversed(runs if every else runs[:1]):
         with tx.pg.cursor(row_factory=class_row(Entry)) as cursor:
             entries = cursor.execute(viewed.statements(tx, "history.sql")["events"], {"run": run["id"]}).fetchall()
+        names = run["source_name"], run["target_name"]
         short = run["id"].hex[:8]
-        found.append(
-            RunHistory(short, run["state"], run["source_name"], run["target_name"], run["started_at"], tuple(entries))
-        )
+        found.append(RunHistory(short, run["medium"], run["state"], *names, run["started_at"], tuple(entries)))
     return found

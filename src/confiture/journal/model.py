@@ -201,6 +201,7 @@ class RunHistory:
     """
 
     run: ShortId
+    medium: Medium
     state: State
     source: str
     target: str

@@ -9,6 +9,7 @@ from itertools import groupby
 
 from confiture.journal.model import Entry, RunHistory
 from confiture.render.documents import SCHEMA_VERSION, HistoryDocument
+from confiture.states import MIGRATIONS, SYNC
 from confiture.status.event_text import event_text
 from confiture.types import in_plain_words
 
@@ -29,10 +30,18 @@ def text(found: Sequence[RunHistory]) -> str:
 
 
 def _run(history: RunHistory) -> str:
-    lines = [f"{history.source} -> {history.target}  run {history.run}  {history.state.upper()}"]
+    lines = [f"{_subject(history)}  {history.state.upper()}"]
     for by, entries in groupby(history.events, key=_by):
         lines += [by, *(line for entry in entries for line in _entry(entry))]
     return "\n".join(lines)
+
+
+def _subject(history: RunHistory) -> str:
+    """The databases and the kind of the run; migrations have one database."""
+    if history.medium == MIGRATIONS:
+        return f"{history.target}  migrations {history.run}"
+    kind = "sync" if history.medium == SYNC else "run"
+    return f"{history.source} -> {history.target}  {kind} {history.run}"
 
 
 def _by(entry: Entry) -> str:

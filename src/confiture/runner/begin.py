@@ -20,7 +20,7 @@ from confiture.journal.model import Run
 from confiture.naming import Naming
 from confiture.postgres.session import Session, claiming
 from confiture.states import MIGRATIONS, SCHEMA_TO_SCHEMA, SYNC, Medium
-from confiture.types import Json
+from confiture.types import Json, shell_word
 
 #: Seconds to wait for another command that begins a run; one that is not frozen takes less.
 EXCLUSIVE_SECONDS = 45
@@ -62,8 +62,12 @@ def begun(
     return run
 
 
-#: The commands that complete a run of each medium; another one ends it.
-_CONTINUED_BY: dict[Medium, str] = {MIGRATIONS: "confiture migrate up --target {}", SYNC: "confiture sync --to {}"}
+#: How a run of each medium is ended.
+_CONTINUED_BY: dict[Medium, str] = {
+    MIGRATIONS: "complete it: confiture migrate up --target {0}",
+    SYNC: "complete it by the command that `confiture status --target {0}` prints,"
+    " or end it: confiture sync --to {0} --abort",
+}
 
 
 def refuse_other_medium(run: Run, medium: Medium) -> None:
@@ -74,7 +78,7 @@ def refuse_other_medium(run: Run, medium: Medium) -> None:
         naming = Naming(run.target_name)
         fix = f"complete it, or abort it: {naming.command('abort')}"
     else:
-        fix = f"complete it: {_CONTINUED_BY[run.medium].format(run.target_name)}"
+        fix = _CONTINUED_BY[run.medium].format(shell_word(run.target_name))
     kinds = {SCHEMA_TO_SCHEMA: "a move into another schema", SYNC: "a sync", MIGRATIONS: "migrations"}
     raise Refused(
         f"{run.target_name} has a live run of another kind: {kinds[run.medium]}",

@@ -21,6 +21,8 @@ def event_text(kind: str, detail: Json) -> str:
         return f"{detail.get('source')} -> {detail.get('target')}"
     if kind in ("planned", "replanned"):
         return f"{detail.get('tables')} tables, plan {str(detail.get('plan'))[:12]}"
+    if kind in ("migration applied", "migration reverted"):
+        return f"{detail.get('version')}_{detail.get('name')}, {counted(detail.get('statements') or 0, 'statement')}"
     if kind == "forecast recorded":
         return _forecast(detail)
     if kind == "throttle":
