@@ -113,6 +113,24 @@ def test_replaced_rows_stay_until_the_plan_is_stored(sync: Synced, forks: Forks)
     assert rows(sync) == before
 
 
+def test_a_kill_before_clear_values_are_removed_is_continued(sync: Synced, forks: Forks) -> None:
+    clear = synced.MASK.replace("full_name: name", 'full_name: {sql: "full_name"}')
+    sync.write("db/sync/mask.yaml", clear)
+    assert sync.killed(forks, "proof.emptied.before_commit").code == KILLED
+    sync.run(check=7)
+    assert sync.target.value("SELECT count(*) FROM customer") == 0
+    sync.write("db/sync/mask.yaml", synced.MASK)
+    sync.run("--restart")
+    sync.assert_complete()
+
+
+def test_a_kill_while_tables_are_emptied_once_more_is_continued(sync: Synced, forks: Forks) -> None:
+    for point in ("references.done.before_commit", "sync.again.before_commit", "sync.again.after_commit"):
+        assert sync.killed(forks, point, "--consistent").code == KILLED
+    sync.run("--consistent")
+    sync.assert_complete()
+
+
 def test_an_abort_that_is_killed_is_continued(sync: Synced, forks: Forks) -> None:
     assert sync.killed(forks, "copy.after_commit:3").code == KILLED
     arguments = ["sync", "--to", "local", "--abort"]

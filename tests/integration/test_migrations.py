@@ -172,6 +172,23 @@ def test_baseline_records_what_the_database_has_without_running_it(project: Migr
     assert "later migration" in project.run("baseline 20260101000001", code=4).err
 
 
+def test_a_failure_killed_before_its_run_ends_is_continued(project: MigrationProject) -> None:
+    project.write(1, "SELECT 1 / 0")
+    project.killed_at("state.abort.before_commit")
+    project.write(1, "CREATE TABLE one ()")
+    project.run("up")
+    assert (project.standings(), project.run_state) == ({1: "applied"}, "cleaned")
+
+
+def test_a_killed_baseline_is_repeated(project: MigrationProject) -> None:
+    project.write(1, "CREATE TABLE nowhere.one ()")
+    for point in ("migrations.begun", "baseline.before_commit", "baseline.after_commit"):
+        project.killed_at(point, "baseline 20260101000001")
+        assert project.standings() == {1: "applied" if point == "baseline.after_commit" else "pending"}
+    project.run("baseline 20260101000001")
+    assert (project.standings(), project.run_state) == ({1: "applied"}, "cleaned")
+
+
 def test_baseline_accepts_files_that_were_edited_or_replaced(project: MigrationProject) -> None:
     project.write(1, "CREATE TABLE one ()")
     project.write(2, "CREATE TABLE two ()")

@@ -89,8 +89,10 @@ def test_a_partly_reverted_migration_is_finished_by_down(project: MigrationProje
 
 @pytest.mark.parametrize(
     "point",
-    ["migration.begun.after_commit", "statement.before_commit:2", "statement.after_commit:2",
-     "statement.begun.before_commit", "statement.begun.after_commit", "statement.ran", "statement.done.after_commit",
+    ["migration.begun.before_commit", "migration.begun.after_commit", "statement.before_commit:2",
+     "statement.after_commit:2",
+     "statement.begun.before_commit", "statement.begun.after_commit", "statement.ran",
+     "statement.done.before_commit", "statement.done.after_commit",
      "migration.finished.before_commit", "migration.finished.after_commit", "state.complete.before_commit"],
 )  # fmt: skip
 def test_a_killed_migration_runs_each_statement_once(project: MigrationProject, point: str) -> None:
@@ -129,6 +131,34 @@ def test_an_invalid_index_is_dropped_and_built_again(project: MigrationProject) 
     project.database.sql("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'by_name'::regclass")
     assert "index by_name was invalid: dropped, it is built again" in project.run("up").err
     assert project.database.rows(INDEX) == [(True,)]
+
+
+def test_a_kill_while_an_invalid_index_is_dropped_is_continued(project: MigrationProject) -> None:
+    project.write(1, BUILD)
+    project.killed_at("statement.begun.after_commit")
+    project.database.sql("CREATE INDEX by_name ON item (name)")
+    project.database.sql("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'by_name'::regclass")
+    project.killed_at("index.dropping")
+    project.run("up")
+    assert (project.database.rows(INDEX), numbers(project)) == ([(True,)], [2])
+
+
+def test_a_statement_found_to_be_done_is_found_again_after_a_kill(project: MigrationProject) -> None:
+    project.write(1, BUILD)
+    project.killed_at("statement.ran")
+    project.killed_at("statement.resolved.before_commit")
+    assert "index by_name is valid: done" in project.run("up").err
+    assert (project.database.rows(INDEX), numbers(project)) == ([(True,)], [2])
+
+
+def test_a_failure_that_a_kill_left_unrecorded_is_met_again(project: MigrationProject) -> None:
+    project.write(1, NO_TRANSACTION + "CREATE UNIQUE INDEX CONCURRENTLY by_name ON item ((id % 2))")
+    project.killed_at("statement.failed.before_commit")
+    assert "could not create unique index" in project.run("up", code=5).err
+    assert project.database.rows(INDEX) == []
+    project.write(1, BUILD)
+    project.run("up")
+    assert (project.database.rows(INDEX), numbers(project)) == ([(True,)], [2])
 
 
 def test_a_build_that_fails_leaves_nothing_and_may_be_edited(project: MigrationProject) -> None:

@@ -67,6 +67,49 @@ LIVE_POINTS = {
 }
 #: Crash points at which the tests of one feature kill a command, each with the file of these tests.
 POINTS_OF_THEIR_OWN = {
+    **dict.fromkeys(
+        (
+            "migrations.begun",
+            "baseline.before_commit",
+            "state.abort.before_commit",
+        ),
+        "tests/integration/test_migrations.py",
+    ),
+    **dict.fromkeys(
+        (
+            "migration.begun.before_commit",
+            "migration.finished.before_commit",
+            "statement.before_commit",
+            "statement.begun.before_commit",
+            "statement.ran",
+            "statement.done.before_commit",
+            "statement.failed.before_commit",
+            "statement.resolved.before_commit",
+            "index.dropping",
+        ),
+        "tests/integration/test_migrations_by_statement.py",
+    ),
+    "migration.before_commit": "tests/acceptance/test_chinook_migrations.py",
+    "migration.statement": "tests/integration/test_status_of_media.py",
+    **dict.fromkeys(
+        ("scratch.created", "scratch.server_started", "scratch.unmarked"), "tests/integration/test_build_check.py"
+    ),
+    **dict.fromkeys(
+        (
+            "begin.before_commit",
+            "begin.after_commit",
+            "sync.begun.before_commit",
+            "references.done.before_commit",
+            "proof.done.before_commit",
+            "proof.emptied.before_commit",
+            "finish.sequences.before_commit",
+            "finish.before_commit",
+            "finish.after_commit",
+            "sync.again.before_commit",
+            "sync.abort.before_commit",
+        ),
+        "tests/acceptance/test_sync_killed.py",
+    ),
     "blockers.note.before_commit": "tests/integration/test_blockers.py",
     "blockers.ended.before_commit": "tests/integration/test_blockers.py",
     "pooler.phase.before_commit": "tests/acceptance/test_pgbouncer.py",
