@@ -15,6 +15,7 @@ SEED = 20
 SINGLE, DOUBLE, SPARE = 3, 1, 5
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", matrix.SCENARIOS)
 def test_a_run_killed_anywhere_ends_like_an_uninterrupted_run(
     name: str, databases: Databases, forks: Forks, tmp_path: Path
