@@ -62,9 +62,14 @@ def build(
     """
     chosen = [name for name, given in _tasks(apply, check, list_files, output) if given]
     if len(chosen) > 1:
-        raise UsageError(f"{chosen[0]} and {chosen[1]} exclude each other", fix="give one of them")
+        why = "each of them is another task"
+        raise UsageError(f"{chosen[0]} and {chosen[1]} exclude each other", why=why, fix="give one of them")
     if not check and (scratch is not None or ignore or column_order):
-        raise UsageError("--scratch, --ignore and --column-order belong to --check", fix="add --check, or omit them")
+        raise UsageError(
+            "--scratch, --ignore and --column-order belong to --check",
+            why="nothing is compared without it",
+            fix="add --check, or omit them",
+        )
     where = options.where(env or "", None, project)
     if apply:
         _apply(where.target, where.project, format)
