@@ -17,6 +17,7 @@ from confiture.commands.endpoints import Endpoints
 from confiture.commands.options import RunOptions
 from confiture.errors import CannotConnect
 from confiture.postgres import retry
+from confiture.render import lines
 from confiture.render import status as render
 from confiture.render.metrics import exposition
 from confiture.status.facts import Report, RunReport, Severity
@@ -548,7 +549,7 @@ def test_every_line_except_commands_and_names_fits_a_terminal(move: Move) -> Non
     move.source.sql("VACUUM FULL item")
     move.step("follow", "--once", check=4)
     for line in render.text(move.report()).splitlines():
-        assert len(line) <= render.WIDTH or "confiture " in line or " -> " in line or "  Target  " in line, line
+        assert len(line) <= lines.WIDTH or "confiture " in line or " -> " in line or "  Target  " in line, line
 
 
 def test_a_killed_cutover_or_rollback_has_cleared_what_blocked_the_run(
