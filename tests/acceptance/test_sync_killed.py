@@ -15,6 +15,9 @@ from forked import Forks, Running, until
 from servers import Databases
 from synced import Synced
 
+#: A command is killed up to twenty times, and a machine with other work takes minutes for it.
+pytestmark = pytest.mark.timeout(600)
+
 KILLED = -signal.SIGKILL
 #: The points of the sync itself, in the order in which a command passes them.
 POINTS = (
