@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
@@ -21,7 +21,6 @@ from confiture.plan import privileges
 from confiture.plan.model import plan_from_json
 from confiture.postgres.failure import failure
 from confiture.postgres.retry import retryable
-from confiture.runner import transitions
 from confiture.runner.context import Context
 from confiture.runner.lease import hold, runner_sessions
 from confiture.runner.progress import Progress
@@ -195,11 +194,3 @@ def _refuse_below_readers(context: Context, run: Run, command: str) -> None:
         command == "abort" and not switchover.is_past_point_of_no_return(context, switchover.FORWARD)
     ):
         reads.refuse_below_readers(run, command)
-
-
-def fire(context: Context, trigger: str, detail: Mapping[str, object] | None = None) -> None:
-    """Change the state of the run."""
-    # The state and its entry in the history become durable together.
-    with context.fenced(f"state.{trigger}") as tx:
-        run = runs.get(tx, context.run_id)
-        transitions.fire(tx, run, trigger, detail)

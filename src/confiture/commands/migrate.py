@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from confiture.commands.endpoints import Endpoints
-from confiture.commands.holding import fire, hold_run, unblock
+from confiture.commands.holding import hold_run, unblock
 from confiture.commands.options import RunOptions
 from confiture.commands.plan import plan_run
 from confiture.commands.requests import set_limits
 from confiture.commands.setup import install_capture
 from confiture.journal.model import Run
+from confiture.runner import transitions
 from confiture.runner.progress import Progress
 from confiture.schema_to_schema import jobs, migrate
 from confiture.states import CUTOVER, MIGRATING, SETUP, VERIFIED
@@ -35,7 +36,7 @@ def execute(where: Endpoints, run_options: RunOptions, progress_: Progress) -> t
         if run.state in (SETUP, MIGRATING):
             install_capture(context, plan)
         if run.state == SETUP:
-            fire(context, "begin")
+            transitions.advance(context, "begin")
         if run_options.throttle:
             # The limits and their entry in the history become durable together.
             with context.fenced("throttle.limits") as tx:

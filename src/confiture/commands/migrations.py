@@ -207,19 +207,13 @@ def _run(where: Endpoints, target: Database, command: str, progress_: Progress) 
         hold(src, tgt, run, command, progress_, announced(where.hooks)) as context,
     ):
         if context.run().state == SETUP:
-            _fire(context, "begin")
+            transitions.advance(context, "begin")
         try:
             yield context
         except Exception as error:
             _abort(context, error)
             raise
-        _fire(context, "complete")
-
-
-def _fire(context: Context, trigger: str, detail: dict[str, object] | None = None) -> None:
-    # The state and its entry in the history become durable together.
-    with context.fenced(f"state.{trigger}") as tx:
-        transitions.fire(tx, runs.get(tx, context.run_id), trigger, detail)
+        transitions.advance(context, "complete")
 
 
 def _abort(context: Context, error: Exception) -> None:

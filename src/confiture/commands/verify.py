@@ -6,12 +6,13 @@ from pathlib import Path
 
 from confiture.commands.cutover import refuse_unfinished
 from confiture.commands.endpoints import Endpoints, next_command
-from confiture.commands.holding import fire, hold_run, unblock
+from confiture.commands.holding import hold_run, unblock
 from confiture.errors import DifferencesFound, Refused
 from confiture.journal import verifications
 from confiture.journal.model import Run
 from confiture.plan import free_connections
 from confiture.plan.model import Plan
+from confiture.runner import transitions
 from confiture.runner.capacity import cores
 from confiture.runner.context import Context
 from confiture.runner.progress import Progress
@@ -88,9 +89,9 @@ def _compared(context: Context, plan: Plan, jobs: int) -> Result:
     run = context.run()
     result = verify.verify(context, plan, capture=bool(run.options.get("capture")), jobs=jobs)
     if result.equal and run.state == MIGRATING:
-        fire(context, "verify", {"verification": result.number})
+        transitions.advance(context, "verify", {"verification": result.number})
     elif not result.equal and run.state == VERIFIED:
-        fire(context, "reopen", {"reason": "verification found differences"})
+        transitions.advance(context, "reopen", {"reason": "verification found differences"})
     return result
 
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import psycopg
 
-from confiture.config import excerpt, redact
+from confiture.config import redact
 from confiture.errors import ConfitureError
 from confiture.log import log
 from confiture.postgres.session import Session
-from confiture.schema_to_schema.blockers import described, identities
+from confiture.schema_to_schema.blockers import blocker_of, described, identities
 from confiture.schema_to_schema.outcomes import Blocker
 from confiture.sql import load
 
@@ -95,7 +95,7 @@ class Observer(threading.Thread):
         except (psycopg.Error, ConfitureError) as error:
             log.info("cannot read which sessions block a statement", error=redact(str(error)))
             return
-        found = [_blocker(*row) for row in rows]
+        found = [blocker_of(*row) for row in rows]
         if found and self._watched is watched:
             self._found = found
             self._report(watched, found)
@@ -115,20 +115,6 @@ class Observer(threading.Thread):
         """Stop looking and wait until the thread has ended."""
         self._end.set()
         self.join(timeout=END_SECONDS)
-
-
-def _blocker(
-    pid: int | None,
-    started: str | None,
-    user: str,
-    application_name: str,
-    state: str,
-    seconds: float | None,
-    query: str,
-    kind: str,
-    gid: str | None,
-) -> Blocker:
-    return Blocker(pid, started, user, application_name, state, seconds, excerpt(query), kind, gid)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from confiture.errors import ConfitureError, Held, Refused
 from confiture.journal import runs
 from confiture.journal.model import Run
 from confiture.postgres.session import Transaction
+from confiture.runner.context import Context
 from confiture.states import EDGES, SCHEMA_TO_SCHEMA, STATES, Edge, Medium
 
 
@@ -84,3 +85,10 @@ def fire(tx: Transaction, run: Run, trigger: str, detail: Mapping[str, object] |
             fix="see its state: confiture status",
         )
     return to_state
+
+
+def advance(context: Context, trigger: str, detail: Mapping[str, object] | None = None) -> None:
+    """Move the run of a command along an edge, in a transaction of its own, which is durable then."""
+    # The state and its entry in the history become durable together.
+    with context.fenced(f"state.{trigger}") as tx:
+        fire(tx, runs.get(tx, context.run_id), trigger, detail)

@@ -61,7 +61,7 @@ def find(context: Context, side: str, tables: Sequence[TableRef], *, readers: bo
     }
     with (context.source if side == "source" else context.target).transaction(read_only=True) as tx:
         rows = tx.pg.execute(_NAMED["blockers"], values).fetchall()
-    return [_blocker(*row) for row in rows]
+    return [blocker_of(*row) for row in rows]
 
 
 def lasting(tx: Transaction, tables: Sequence[TableRef]) -> list[Blocker]:
@@ -73,7 +73,7 @@ def lasting(tx: Transaction, tables: Sequence[TableRef]) -> list[Blocker]:
     """
     values = {"schemas": [t.schema for t in tables], "names": [t.name for t in tables]}
     rows = tx.pg.execute(_NAMED["blockers"], values | {"pids": [], "starts": [], "readers": False}).fetchall()
-    return [b for b in (_blocker(*row) for row in rows) if b.seconds is None or b.seconds >= YOUNG_SECONDS]
+    return [b for b in (blocker_of(*row) for row in rows) if b.seconds is None or b.seconds >= YOUNG_SECONDS]
 
 
 def wait_for_locks(
@@ -123,7 +123,7 @@ def wait_for_locks(
         ) from error
 
 
-def _blocker(
+def blocker_of(
     pid: int | None,
     started: str | None,
     user: str,
@@ -134,6 +134,7 @@ def _blocker(
     kind: str,
     gid: str | None,
 ) -> Blocker:
+    """A session from a row of a query of sessions; of its statement the beginning, without secrets."""
     return Blocker(pid, started, user, application_name, state, seconds, excerpt(query), kind, gid)
 
 

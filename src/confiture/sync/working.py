@@ -23,7 +23,7 @@ from confiture.sync.outcome import SyncReport
 from confiture.sync.planning import Planned
 from confiture.sync.references import Checked, check
 from confiture.sync.request import Request
-from confiture.types import Json, counted
+from confiture.types import counted
 
 
 def work(context: Context, planned: Planned | None, request: Request, jobs: int | None, limits: Throttle) -> SyncReport:
@@ -39,7 +39,7 @@ def work(context: Context, planned: Planned | None, request: Request, jobs: int 
     else:
         _refuse_other_key(run)
     if run.state == SETUP:
-        _fire(context, "begin", {})
+        retry(partial(transitions.advance, context, "begin"))
     _begin(context, limits)
     plan = plan_from_json(run.plan or {})
     masks = options_of_run.masks(run.options)
@@ -93,11 +93,11 @@ def _complete(context: Context, plan: Plan) -> SyncReport:
     checked = check(context, copying.foreign_keys(context))
     _refuse_violations(checked)
     if context.run().state == MIGRATING:
-        _fire(context, "verify", {"foreign_keys": len(checked)})
+        retry(partial(transitions.advance, context, "verify", {"foreign_keys": len(checked)}))
     options = context.run().options
     made = report.make(context, plan, options_of_run.masked_columns(options), checked, options["chosen"])
     if context.run().state == VERIFIED:
-        _fire(context, "complete", made.as_json())
+        retry(partial(transitions.advance, context, "complete", made.as_json()))
     return made
 
 
@@ -109,12 +109,3 @@ def _refuse_violations(checked: tuple[Checked, ...]) -> None:
             why="\n".join(f"{c.key.name} of {c.key.table}: {c.violations:,} of {c.rows:,} rows" for c in wrong),
             fix="another session has changed the target; run the command with --restart",
         )
-
-
-def _fire(context: Context, trigger: str, detail: Json) -> None:
-    def move() -> None:
-        # The state and its entry in the history become durable together.
-        with context.fenced(f"state.{trigger}") as tx:
-            transitions.fire(tx, runs.get(tx, context.run_id), trigger, detail)
-
-    retry(partial(move))
