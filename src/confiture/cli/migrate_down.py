@@ -7,9 +7,8 @@ from typing import Annotated
 import typer
 
 from confiture import commands
-from confiture.cli import options, progress, terminal
+from confiture.cli import migrating, options
 from confiture.errors import UsageError
-from confiture.render import migrations as render
 
 
 def migrate_down(
@@ -21,9 +20,7 @@ def migrate_down(
         int | None,
         typer.Option("--to", metavar="VERSION", help="The version that stays the newest; 0 reverts every migration."),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Run everything in a transaction that is rolled back; print the locks.")
-    ] = False,
+    dry_run: migrating.DryRun = False,
     lock_timeout: options.MigrationLockTimeout = None,
     give_up_after: options.MigrationGiveUpAfter = None,
     in_doubt: options.InDoubt = None,
@@ -44,11 +41,4 @@ def migrate_down(
     chosen = commands.migrations.options_of(
         to, lock_timeout, give_up_after, steps=steps or 1, in_doubt=in_doubt.value if in_doubt else None
     )
-    with progress.Reporter() as reporter:
-        if dry_run:
-            database, tried = commands.migrations_dry_run.execute(where, "down", chosen, reporter)
-            terminal.emit_either(render.dry_run_text(tried), render.dry_run_json(tried, database.name), format)
-            return
-        found = commands.migrations.down(where, chosen, reporter)
-    text = render.done_text(found.done, "down", found.target.name)
-    terminal.emit_either(text, render.done_json(found.done, found.run, found.target.name), format)
+    migrating.execute(where, "down", chosen, dry_run, format)
