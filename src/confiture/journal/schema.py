@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from confiture import __version__
 from confiture.errors import Held, Refused
 from confiture.failpoints import failpoint
@@ -48,8 +50,7 @@ def install(tx: Transaction) -> None:
     for edge in EDGES:
         if (edge.source, edge.target) not in known:
             tx.pg.execute(_EDGE, (edge.source, edge.target, edge.trigger))
-    for kind, hidden in viewed.EVENTS.items():
-        tx.pg.execute(_EVENT, (kind, list(hidden)))
+    tx.pg.execute(_EVENTS, (json.dumps(viewed.EVENTS),))
 
 
 def _applied(tx: Transaction) -> tuple[int, ...]:
@@ -102,9 +103,12 @@ _CHECKSUM = "UPDATE confiture.migration SET checksum = %s WHERE version = %s"
 _RECORDED = "SELECT version, to_jsonb(m) ->> 'checksum' FROM confiture.migration m"
 _INSTALLED = "INSERT INTO confiture.migration (version, name, tool_version) VALUES (%s, %s, %s)"
 _EDGE = "INSERT INTO confiture.state_edge (from_state, to_state, fired_by) VALUES (%s, %s, %s)"
-_EVENT = """
-INSERT INTO confiture.viewable_event (kind, hidden_keys) VALUES (%s, %s)
+#: In one statement, because each run that begins looks whether the kinds of events are complete.
+_EVENTS = """
+INSERT INTO confiture.viewable_event AS known (kind, hidden_keys)
+SELECT key, ARRAY(SELECT jsonb_array_elements_text(value)) FROM jsonb_each(%s::jsonb)
 ON CONFLICT (kind) DO UPDATE SET hidden_keys = excluded.hidden_keys
+WHERE known.hidden_keys IS DISTINCT FROM excluded.hidden_keys
 """
 #: Read by the columns that every version has.
 _AT_WORK = """
