@@ -21,7 +21,6 @@ from confiture.status import run_reader
 from confiture.status.facts import ServerReport
 from confiture.status.media import (
     AppliedReport,
-    BlockerReport,
     MigrationsReport,
     MigrationsRun,
     PendingReport,
@@ -128,18 +127,8 @@ def _run(tx: Transaction, now: datetime) -> tuple[UUID, MigrationsRun]:
         last_restart=found.last_restart,
         blocked_reason=row["blocked_reason"],
         locks=found.locks,
-        blocking=blocking(tx, row["id"]),
+        blocking=run_reader.blocking(tx, row["id"]),
         errors=found.errors,
-    )
-
-
-def blocking(tx: Transaction, run: UUID) -> tuple[BlockerReport, ...]:
-    """The sessions that a run's runner waits for."""
-    with tx.pg.cursor(row_factory=dict_row) as cursor:
-        found = cursor.execute(viewed.statements(tx, "media.sql")["blocking"], {"run": run}).fetchall()
-    return tuple(
-        {"pid": row["pid"], "role": row["role"], "application": row["application"], "seconds": row["seconds"]}
-        for row in found
     )
 
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TypedDict
 from uuid import UUID
 
 from psycopg.rows import dict_row
@@ -17,6 +18,7 @@ from confiture.errors import ConfitureError
 from confiture.journal import viewed
 from confiture.journal.model import COPIED, LEASE_SECONDS, TablePhase
 from confiture.postgres.session import Transaction
+from confiture.states import State
 from confiture.status.facts import (
     BuildReport,
     ErrorReport,
@@ -29,6 +31,7 @@ from confiture.status.facts import (
     known,
     percent,
 )
+from confiture.status.media import BlockerReport
 from confiture.status.severity import for_people
 from confiture.types import Json
 
@@ -56,6 +59,64 @@ class ReadRun:
     waited: tuple[float, str | None]
     locks: LocksReport
     errors: tuple[ErrorReport, ...]
+
+
+class RunFields(TypedDict):
+    """The fields that the reports of a move and of a sync share, by their names there."""
+
+    id: str
+    source: str
+    target: str
+    state: State
+    state_since: datetime
+    started_at: datetime
+    blocked_reason: str | None
+    runner: RunnerReport
+    restarts: int
+    last_restart: datetime | None
+    progress: ProgressReport
+    throttle: ThrottleReport
+    paused_since: datetime | None
+    builds: tuple[BuildReport, ...]
+    locks: LocksReport
+    errors: tuple[ErrorReport, ...]
+    source_server: SourceReport
+
+
+def fields(row: Json, found: ReadRun, project: Path) -> RunFields:
+    """The fields of a report that do not depend on the medium.
+
+    :param row: of the run.
+    """
+    return {
+        "id": row["id"].hex[:8],
+        "source": row["source_name"],
+        "target": row["target_name"],
+        "state": row["state"],
+        "state_since": row["state_since"],
+        "started_at": row["started_at"],
+        "blocked_reason": row["blocked_reason"],
+        "runner": found.runner,
+        "restarts": found.restarts,
+        "last_restart": found.last_restart,
+        "progress": found.progress,
+        "throttle": found.throttle,
+        "paused_since": found.paused[1] if found.paused else None,
+        "builds": found.builds,
+        "locks": found.locks,
+        "errors": found.errors,
+        "source_server": source(row, project),
+    }
+
+
+def blocking(tx: Transaction, run: UUID) -> tuple[BlockerReport, ...]:
+    """The sessions that a run's runner waits for."""
+    with tx.pg.cursor(row_factory=dict_row) as cursor:
+        found = cursor.execute(viewed.statements(tx, "media.sql")["blocking"], {"run": run}).fetchall()
+    return tuple(
+        {"pid": row["pid"], "role": row["role"], "application": row["application"], "seconds": row["seconds"]}
+        for row in found
+    )
 
 
 def rows(tx: Transaction, block: str, **parameters: object) -> list[Json]:

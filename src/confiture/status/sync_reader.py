@@ -16,7 +16,6 @@ from confiture.status import run_reader
 from confiture.status.facts import ServerReport
 from confiture.status.media import ColumnRule, KeysReport, LeakReport, ProofReport, SyncRunReport
 from confiture.status.media_severity import SyncFacts, judge_sync, leave_sync, next_of_sync, undo_sync
-from confiture.status.migrations_reader import blocking
 from confiture.sync.request import MASK_FILE
 from confiture.types import Json, shell_word
 
@@ -53,7 +52,7 @@ def _sync(
         tables=read.tables,
         paused_seconds=read.paused and read.paused[0],
         throttled=read.waited,
-        blocking=blocking(tx, run) if read.runner.alive else (),
+        blocking=run_reader.blocking(tx, run) if read.runner.alive else (),
         proof=_proof(row),
         command=named.command(" ".join(words)),
         again=named.command(" ".join([*words, "--replace"])),
@@ -62,27 +61,12 @@ def _sync(
     severity, reasons = judge_sync(facts)
     columns, ended = _columns(row["options"]), row["report"]
     return SyncRunReport(
-        id=run.hex[:8],
-        source=row["source_name"],
-        target=row["target_name"],
-        state=row["state"],
-        state_since=row["state_since"],
-        started_at=row["started_at"],
+        **run_reader.fields(row, read, project),
         actor=row["actor"] or "unknown",
-        blocked_reason=row["blocked_reason"],
         severity=severity,
         reasons=reasons,
-        runner=read.runner,
-        restarts=read.restarts,
-        last_restart=read.last_restart,
-        progress=read.progress,
-        throttle=read.throttle,
-        paused_since=read.paused[1] if read.paused else None,
         tables=read.tables,
-        builds=read.builds,
-        locks=read.locks,
         blocking=facts.blocking,
-        errors=read.errors,
         consistent=bool(row["options"].get("consistent")),
         options=chosen,
         masked=None if columns is None else tuple(c for c in columns if c["rule"] != KEEP),
@@ -94,7 +78,6 @@ def _sync(
         undo=undo_sync(facts),
         next=next_of_sync(facts, named),
         server=server,
-        source_server=run_reader.source(row, project),
     )
 
 
