@@ -15,44 +15,47 @@ from confiture.errors import UsageError
 from confiture.render.documents import SCHEMA_VERSION, BuildDocument, CheckDocument
 from confiture.types import counted
 
+Environment = Annotated[
+    str | None,
+    typer.Option(
+        "--env",
+        help="The environment that selects the files and the database.",
+        autocompletion=options.environments,
+    ),
+]
+Apply = Annotated[bool, typer.Option("--apply", help="Build the database, in one transaction.")]
+Check = Annotated[bool, typer.Option("--check", help="Compare the database with its DDL, and change nothing in it.")]
+ListFiles = Annotated[bool, typer.Option("--list", help="Print the files in the order of execution.")]
+OutputFile = Annotated[Path | None, typer.Option("--output", help="The file to write.", show_default="standard output")]
+Scratch = Annotated[
+    str | None,
+    typer.Option(
+        "--scratch",
+        metavar="NAME",
+        help="With --check: build in a new database of this name beside the compared one.",
+        show_default="a server of this machine, if it has the same version",
+    ),
+]
+Ignore = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ignore",
+        metavar="PATTERN",
+        help="With --check: do not compare objects of these names, such as 'event_2*'. May be repeated.",
+    ),
+]
+ColumnOrder = Annotated[bool, typer.Option("--column-order", help="With --check: compare the order of columns too.")]
+
 
 def build(
-    env: Annotated[
-        str | None,
-        typer.Option(
-            "--env",
-            help="The environment that selects the files and the database.",
-            autocompletion=options.environments,
-        ),
-    ] = None,
-    apply: Annotated[bool, typer.Option("--apply", help="Build the database, in one transaction.")] = False,
-    check: Annotated[
-        bool, typer.Option("--check", help="Compare the database with its DDL, and change nothing in it.")
-    ] = False,
-    list_files: Annotated[bool, typer.Option("--list", help="Print the files in the order of execution.")] = False,
-    output: Annotated[
-        Path | None, typer.Option("--output", help="The file to write.", show_default="standard output")
-    ] = None,
-    scratch: Annotated[
-        str | None,
-        typer.Option(
-            "--scratch",
-            metavar="NAME",
-            help="With --check: build in a new database of this name beside the compared one.",
-            show_default="a server of this machine, if it has the same version",
-        ),
-    ] = None,
-    ignore: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--ignore",
-            metavar="PATTERN",
-            help="With --check: do not compare objects of these names, such as 'event_2*'. May be repeated.",
-        ),
-    ] = None,
-    column_order: Annotated[
-        bool, typer.Option("--column-order", help="With --check: compare the order of columns too.")
-    ] = False,
+    env: Environment = None,
+    apply: Apply = False,
+    check: Check = False,
+    list_files: ListFiles = False,
+    output: OutputFile = None,
+    scratch: Scratch = None,
+    ignore: Ignore = None,
+    column_order: ColumnOrder = False,
     project: options.Project = None,
     format: options.Format = Output.text,
 ) -> None:

@@ -16,67 +16,72 @@ from confiture.errors import UsageError
 from confiture.render import sync as render
 from confiture.types import NAMES_SHOWN, counted, some
 
+To = Annotated[
+    str,
+    typer.Option(
+        "--to",
+        help="The database that is written to: environment, URI, conninfo or service=NAME.",
+        autocompletion=options.environments,
+    ),
+]
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        help="The database that is read, which may be a standby.",
+        show_default="that of the sync to continue",
+        autocompletion=options.environments,
+    ),
+]
+Tables = Annotated[
+    list[str] | None,
+    typer.Option("--tables", metavar="TABLE", help="Copy only this table and what its rows refer to; may be repeated."),
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option("--where", metavar="TABLE=CONDITION", help="Copy only these rows of the table; may be repeated."),
+]
+Sample = Annotated[
+    float | None,
+    typer.Option("--sample", metavar="PERCENT", help="Share of the rows of each table without --where."),
+]
+Mask = Annotated[
+    Path | None,
+    typer.Option("--mask", help="The mask file (YAML).", show_default="db/sync/mask.yaml, if it exists"),
+]
+AllowUnmasked = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-unmasked",
+        metavar="TABLE.COLUMN",
+        help="Copy it as it is though it looks personal; may be repeated.",
+    ),
+]
+Consistent = Annotated[bool, typer.Option("--consistent", help="Read every row in one snapshot, which delays VACUUM.")]
+Replace = Annotated[
+    bool, typer.Option("--replace", help="Empty the tables of the sync first; asks for the database's name.")
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Confirm --replace without a question.")]
+Restart = Annotated[bool, typer.Option("--restart", help="Abandon a sync that is not completed, and begin again.")]
+Abort = Annotated[bool, typer.Option("--abort", help="End a sync that is not completed, and empty its tables.")]
+
 
 def sync(
-    to: Annotated[
-        str,
-        typer.Option(
-            "--to",
-            help="The database that is written to: environment, URI, conninfo or service=NAME.",
-            autocompletion=options.environments,
-        ),
-    ],
-    from_: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            help="The database that is read, which may be a standby.",
-            show_default="that of the sync to continue",
-            autocompletion=options.environments,
-        ),
-    ] = None,
-    tables: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--tables", metavar="TABLE", help="Copy only this table and what its rows refer to; may be repeated."
-        ),
-    ] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option("--where", metavar="TABLE=CONDITION", help="Copy only these rows of the table; may be repeated."),
-    ] = None,
-    sample: Annotated[
-        float | None,
-        typer.Option("--sample", metavar="PERCENT", help="Share of the rows of each table without --where."),
-    ] = None,
-    mask: Annotated[
-        Path | None,
-        typer.Option("--mask", help="The mask file (YAML).", show_default="db/sync/mask.yaml, if it exists"),
-    ] = None,
-    allow_unmasked: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--allow-unmasked",
-            metavar="TABLE.COLUMN",
-            help="Copy it as it is though it looks personal; may be repeated.",
-        ),
-    ] = None,
-    consistent: Annotated[
-        bool, typer.Option("--consistent", help="Read every row in one snapshot, which delays VACUUM.")
-    ] = False,
+    to: To,
+    from_: From = None,
+    tables: Tables = None,
+    where: Where = None,
+    sample: Sample = None,
+    mask: Mask = None,
+    allow_unmasked: AllowUnmasked = None,
+    consistent: Consistent = False,
     jobs: options.Jobs = None,
     max_rate: options.MaxRate = None,
     max_replica_lag: options.MaxReplicaLag = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Empty the tables of the sync first; asks for the database's name.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Confirm --replace without a question.")] = False,
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Abandon a sync that is not completed, and begin again.")
-    ] = False,
-    abort: Annotated[
-        bool, typer.Option("--abort", help="End a sync that is not completed, and empty its tables.")
-    ] = False,
+    replace: Replace = False,
+    yes: Yes = False,
+    restart: Restart = False,
+    abort: Abort = False,
     dry_run: options.DryRun = False,
     hook: options.Hooks = None,
     project: options.Project = None,
