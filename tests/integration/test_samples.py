@@ -61,9 +61,13 @@ def test_only_the_holder_of_the_run_takes_samples(move: SmallMove) -> None:
 
 def test_old_samples_are_thinned_and_a_short_throttling_is_kept(move: SmallMove) -> None:
     move.target.sql(
-        "DELETE FROM confiture.sample; INSERT INTO confiture.sample (run_id, at, epoch, state, rows_done, throttled)"
-        " SELECT id, clock_timestamp() - n * interval '10 s', epoch, state, 30000 - n,"
-        " CASE WHEN n IN (20000, 20001) THEN 'replica lag' END FROM confiture.run, generate_series(0, 26000) n"
+        "DELETE FROM confiture.sample; INSERT INTO confiture.sample (run_id, at, epoch, state, rows_done)"
+        " SELECT id, clock_timestamp() - n * interval '10 s', epoch, state, 30000 - n"
+        " FROM confiture.run, generate_series(0, 26000) n;"
+        # Two samples in the middle of one of the ten minutes of which one sample is kept.
+        " UPDATE confiture.sample SET throttled = 'replica lag' FROM"
+        " (SELECT date_bin('10 minutes', clock_timestamp() - interval '50 hours', '2000-01-01 00:05Z')) b(mid)"
+        " WHERE at >= mid AND at < mid + interval '20 s'"
     )
     with move.holding() as context:
         for _ in range(2):

@@ -87,7 +87,7 @@ class Databases:
 
     def make(self, name: str | None = None, *, template: str = "template0", options: str = "") -> TestDatabase:
         """Create a database. ``options`` are appended to CREATE DATABASE."""
-        name = name or f"t{os.getpid()}_{next(_COUNTER)}"
+        name = name or f"t{os.getpid():07}_{next(_COUNTER):05}"  # of one length: tests look at the width of lines
         with self._admin() as admin:
             _create(admin, name, template, options)
         self._made.append(name)

@@ -90,6 +90,15 @@ def test_a_report_of_many_tables_fits_a_terminal(name: str) -> None:
     assert lines[-1].endswith("--target prod_new")
 
 
+@pytest.mark.parametrize("length", [1, 30, 50, 63, 200])
+def test_a_long_address_is_wrapped_at_the_width_of_a_terminal(length: int) -> None:
+    source = f"user=postgres dbname={'d' * min(length, 63)} host={'h' * min(length, 63)} port=5432 options={'o' * 60}"
+    lines = render.text(Report(NOW, (replace(RUN, source=source, writes_served_by="source"),))).splitlines()
+    (first,) = [n for n, line in enumerate(lines) if line.startswith("Writes go to  ")]
+    assert all(len(line) <= 80 for line in lines[first : first + 4])
+    assert " ".join(" ".join(lines[first:]).split()).startswith(f"Writes go to {source} (source) ")
+
+
 def test_a_long_error_leaves_severity_and_next_command_visible() -> None:
     text = "blocked by pid 4407 (postgres, psql, active, in a transaction for 16 s: begin; update t set v = 1) " * 4
     errors = tuple({"at": NOW, "kind": "ended", "text": text} for _ in range(3))

@@ -34,12 +34,12 @@ def _split(first: str) -> list[str]:
 
 
 def beside(*parts: str) -> list[str]:
-    """The parts beside each other where they fit into a line."""
+    """The parts beside each other where they fit into a line; one that is longer than a line is wrapped."""
     lines = [parts[0]]
     for part in parts[1:]:
         line = f"{lines[-1]}{INDENT}{part}"
         lines[-1:] = [line] if len(line) <= WIDTH else [lines[-1], part]
-    return lines
+    return [short for line in lines for short in ([line] if len(line) <= WIDTH else wrapped("", line))]
 
 
 def wrapped(label: str, words: str) -> list[str]:
