@@ -94,7 +94,7 @@ class Running:
     @property
     def alive(self) -> bool:
         """Whether the command is still running."""
-        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return is_alive(self.pid)
 
     @property
     def passed(self) -> int:
@@ -111,6 +111,14 @@ class Running:
     def until_passed(self, point: str) -> None:
         """Wait until the command has passed a failpoint."""
         until(lambda: self.points.exists() and point in self.points.read_text().split(), f"the command to pass {point}")
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process is still running. One that has ended stays until its parent has read its exit code."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def until(met: Callable[[], object], what: str) -> None:
