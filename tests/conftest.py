@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,6 +21,10 @@ from projects import run_confiture
 from servers import Databases, TestDatabase, major_version
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# Where the environment forbids bytecode, each of the thousands of processes would compile the modules again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.fixture(scope="session")

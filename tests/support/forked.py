@@ -20,10 +20,14 @@ from pathlib import Path
 #: Reads one request per line: to start a command, which is answered with its process ID, or to wait for one, which is
 #: answered with its exit code or with the negative number of the signal that ended it.
 _PARENT = """
-import importlib, json, os, signal, sys
-import confiture.cli
+import gc, importlib, json, os, pkgutil, signal, sys
+import confiture
+for module in pkgutil.walk_packages(confiture.__path__, "confiture."):
+    if module.name != "confiture.__main__":
+        importlib.import_module(module.name)  # else each command would import most of them
 from confiture import failpoints
 from confiture.journal import leases
+gc.freeze()  # a collection in a command would copy the memory that it shares with this process
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, commands would ignore it
 for line in sys.stdin:
     asked = json.loads(line)
