@@ -33,12 +33,13 @@ def html(course: Course) -> str:
     return page.html(PageFacts(Report(courses.NOW, (RUN,)), {RUN.id: Details(course=course)}))
 
 
-@pytest.mark.parametrize("seconds", [0, 1, 59, 600, 5_000, 90_000, 10**7])
+@pytest.mark.parametrize("seconds", [0, 1, 8, 59, 370, 600, 5_000, 40_000, 90_000, 10**7])
 def test_an_axis_has_few_round_labels_in_order(seconds: int) -> None:
     found = Axis(courses.BEGAN, courses.BEGAN + timedelta(seconds=max(seconds, 1)))
     places = [label.x for label in found.labels]
     assert places == sorted(places)
     assert len(places) <= LABELS_MOST + 1
+    assert len(places) > 1 or seconds < 2
     assert all(0 < x < 100 for x in places)
     assert len({label.text for label in found.labels}) == len(places)
 
@@ -120,6 +121,17 @@ def test_a_curve_is_broken_where_no_runner_took_samples() -> None:
     assert len(re.findall(r"[ML]", rate.path)) <= POINTS_MOST + 2
     rows = next(c for c in curves(course, axis(course)).curves if c.title == "Rows copied")
     assert rows.forecast.startswith("M")
+
+
+def test_a_curve_is_broken_where_samples_lack_the_value() -> None:
+    course = courses.course(NAMES[:3])
+    lacking = (3, 4, 9)
+    samples = tuple(
+        replace(courses.sample(0), at=courses.at(n), replica_lag=None if n in lacking else 1.0 + n) for n in range(12)
+    )
+    found = curves(replace(course, samples=samples), axis(course)).curves
+    lag = next(c for c in found if c.title == "Lag of standbys")
+    assert [part.count("L") for part in lag.path.split("M")[1:]] == [2, 3, 1]
 
 
 def test_many_samples_keep_the_highest_and_the_last() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import re
 import sys
 import threading
@@ -25,7 +26,7 @@ from confiture.status.details import (
     FoundDifference,
     PageFacts,
 )
-from confiture.status.facts import Report, RunReport, Severity
+from confiture.status.facts import DiskReport, ForecastReport, Report, RunReport, Severity
 from confiture.web import access, latest, page
 from confiture.web.access import Access
 from reported import RUN, TABLE
@@ -131,6 +132,20 @@ def test_a_page_needs_no_other_file_and_permits_no_other_source() -> None:
     assert "connect-src" not in page.policy(live=False)
     assert "connect-src 'self'" in page.policy(live=True)
     assert "unsafe" not in page.policy(live=True)
+
+
+def test_a_file_has_the_document_of_its_report_and_a_server_a_link() -> None:
+    shown = facts(replace(RUN, source="</a><b>"), Details())
+    (document,) = re.findall(r'href="data:application/json;base64,([^"]+)" download', page.html(shown))
+    assert json.loads(base64.b64decode(document)) == json.loads(json.dumps(shown.report.as_json()))
+    assert "application/json" not in page.html(shown, live=True)
+
+
+def test_the_forecast_stands_beside_what_is_used() -> None:
+    forecast = ForecastReport(recorded_at=NOW, copy_seconds=60, seconds=90, elapsed_seconds=30, ready_at=None)
+    disk = DiskReport(expected=2**30, used=2**20, free=None, missing=0, full_in_seconds=None)
+    shown = page.html(facts(replace(RUN, forecast=forecast, disk=disk), Details()))
+    assert "copy 1 minute of 1 minute and 30 seconds, 30 seconds so far; disk 1.0 MiB of about 1.0 GiB" in shown
 
 
 def test_a_report_without_a_run_is_a_page_too() -> None:

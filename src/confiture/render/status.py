@@ -60,7 +60,7 @@ def _run(run: RunReport, now: datetime, every: bool, height: int | None) -> str:
         *lines.wrapped("Time    ", time(run, now)),
         *_limits(run),
         *lines.wrapped("Steps   ", _steps(run)),
-        *_expected(run),
+        *lines.wrapped("Plan    ", expected(run)),
         *lines.wrapped("Approval ", approval(run)),
         "",
     ]
@@ -157,18 +157,17 @@ def time(run: RunReport, now: datetime) -> str:
     return ", ".join(parts)
 
 
-def _expected(run: RunReport) -> list[str]:
-    """The forecast of setup against the run so far; nothing once every row is copied and the disk suffices."""
+def expected(run: RunReport) -> str:
+    """The forecast of setup against the run so far; empty once every row is copied and the disk suffices."""
     forecast, disk = run.forecast, run.disk
     if forecast is None or disk is None or (run.state == VERIFIED and not disk["missing"]):
-        return []
+        return ""
     so_far = f", {duration(forecast['elapsed_seconds'])} so far" if forecast["elapsed_seconds"] else ""
     ready = f", ready for the cutover about {lines.clock(forecast['ready_at'])}" if forecast["ready_at"] else ""
     free = f", {byte_size(disk['free'])} free" if disk["free"] is not None else ", free space not known"
-    return lines.wrapped(
-        "Plan    ",
+    return (
         f"copy {duration(forecast['copy_seconds'])} of {duration(forecast['seconds'])}{so_far}{ready}; disk"
-        f" {byte_size(disk['used'])} of about {byte_size(disk['expected'])}{free}",
+        f" {byte_size(disk['used'])} of about {byte_size(disk['expected'])}{free}"
     )
 
 

@@ -9,7 +9,11 @@ from confiture.states import FINAL
 from confiture.status.course import Course
 
 #: Steps between two labels in seconds, of which the first one that leaves at most ``LABELS_MOST`` is taken.
-_STEPS = (1, 5, 15, 30, 60, 300, 900, 1800, 3600, 2 * 3600, 6 * 3600, 12 * 3600, 86400, 2 * 86400, 7 * 86400)
+_HOUR, _DAY = 3600, 86400
+_STEPS = (
+    *(1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, _HOUR, 2 * _HOUR, 3 * _HOUR, 6 * _HOUR, 12 * _HOUR),
+    *(_DAY, 2 * _DAY, 7 * _DAY),
+)
 LABELS_MOST = 5
 #: The share of the time until now that an expected end may add to the axis.
 FORECAST_SHARE = 1.0

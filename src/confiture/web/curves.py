@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from statistics import median
 
 from confiture.status.course import Course, Sample
@@ -49,6 +49,18 @@ class Curves:
     lines: tuple[Sample, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Point:
+    """The value of a sample.
+
+    :ivar breaks: samples before it that lack the value.
+    """
+
+    sample: Sample
+    value: float
+    breaks: int
+
+
 Value = Callable[[Sample], float | None]
 
 
@@ -86,31 +98,38 @@ def _rows(course: Course, on: Axis) -> Curve | None:
 def _curve(
     title: str, samples: Sequence[Sample], on: Axis, value: Value, words: Callable[[float], str], most: float = 0.0
 ) -> Curve | None:
-    """A curve; None when no sample has the value, or when each value is zero."""
-    points = [(sample, found) for sample in samples if (found := value(sample)) is not None]
-    highest = max((found for _, found in points), default=0.0)
+    """A curve, broken where samples lack the value; None when none has it, or when each value is zero."""
+    values = [value(sample) for sample in samples]
+    breaks = accumulate(found is None for found in values)
+    points = [
+        Point(sample, found, before)
+        for sample, found, before in zip(samples, values, breaks, strict=True)
+        if found is not None
+    ]
+    highest = max((point.value for point in points), default=0.0)
     most = max(most, highest)
     if not points or not highest:
         return None
-    between = [(b.at - a.at).total_seconds() for (a, _), (b, _) in pairwise(points)]
+    between = [(b.sample.at - a.sample.at).total_seconds() for a, b in pairwise(points)]
     apart = timedelta(seconds=median(between) * GAP if between else 0.0)
     parts: list[list[tuple[float, float]]] = []
-    before: Sample | None = None
-    for sample, found in _thinned(points):
-        if before is None or sample.at - before.at > max(apart, (on.end - on.begin) / POINTS_MOST * GAP):
+    before: Point | None = None
+    for point in _thinned(points):
+        far = max(apart, (on.end - on.begin) / POINTS_MOST * GAP)
+        if before is None or point.breaks > before.breaks or point.sample.at - before.sample.at > far:
             parts.append([])
-        parts[-1].append((on.x(sample.at), found / most))
-        before = sample
-    return Curve(title, " ".join(map(_line, parts)), "", words(most), words(points[-1][1]))
+        parts[-1].append((on.x(point.sample.at), point.value / most))
+        before = point
+    return Curve(title, " ".join(map(_line, parts)), "", words(most), words(points[-1].value))
 
 
-def _thinned(points: Sequence[tuple[Sample, float]]) -> list[tuple[Sample, float]]:
+def _thinned(points: Sequence[Point]) -> list[Point]:
     """At most :data:`POINTS_MOST` of the points: the highest of each part, and the last one."""
     step = -(-len(points) // POINTS_MOST)
     if step <= 1:
         return list(points)
     parts = [points[n : n + step] for n in range(0, len(points) - 1, step)]
-    return [*(max(part, key=lambda point: point[1]) for part in parts), points[-1]]
+    return [*(max(part, key=lambda point: point.value) for part in parts), points[-1]]
 
 
 def _line(points: Sequence[tuple[float, float]]) -> str:

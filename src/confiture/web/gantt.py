@@ -223,7 +223,9 @@ def _forecast(course: Course, on: Axis) -> Forecast | None:
     eta = course.eta
     if eta is None:
         return None
-    text = f"expected end of the copy {clock(eta.expected)}, between {clock(eta.earliest)} and {clock(eta.latest)}"
+    text = f"expected end of the copy {clock(eta.expected)}"
+    if clock(eta.earliest) != clock(eta.latest):
+        text += f", between {clock(eta.earliest)} and {clock(eta.latest)}"
     width = max(on.width(eta.earliest, eta.latest), LEAST_WIDTH)
     return Forecast(on.x(eta.earliest), width, on.x(eta.expected), text, eta.latest > on.end)
 
