@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -51,6 +52,50 @@ def test_setup_carries_out_the_given_plan_and_no_other(project: Project) -> None
     project.setup("--plan", "plan.json")
     project.step("plan", "--output", "again.json")
     assert json.loads((project.folder / "again.json").read_text())["hash"] == document["hash"]
+
+
+def test_plan_hash_identifies_the_ddl_and_the_capture(project: Project) -> None:
+    project = replace(project, capture=True)
+    project.step("plan", *MAPPED, "--output", "plan.json")
+    agreed = json.loads((project.folder / "plan.json").read_text())
+    # Neither changes a column of any table.
+    assert "capture of the application's writes" in error(
+        project.setup("--plan", "plan.json", "--no-capture", "--dry-run", check=4)
+    )
+    added = project.folder / "db/schema/99_added.sql"
+    for ddl in ("CREATE INDEX added ON tb_post (body);", "ALTER TABLE tb_user ADD CHECK (id > 0);", "-- a comment\n"):
+        added.write_text(ddl)
+        refused = error(project.setup("--plan", "plan.json", check=4))
+        assert f"the hash of the DDL files: {agreed['ddl']} in the given plan" in refused
+        assert not databases_named(project)
+    added.unlink()
+    # The next command of a dry run is what was given, without --dry-run.
+    given = ("--plan", "plan.json", "--require-approval", "--encoding", "UTF8", "--no-sample", "--accept-small-disk")
+    following = project.setup(*given, "--dry-run", "--format", "json").stdout
+    words = json.loads(following)["next"]
+    assert all(word in words.split() for word in given)
+    project.setup("--plan", "plan.json")
+    assert project.new.value("SELECT options ->> 'ddl' FROM confiture.run") == agreed["ddl"]
+    assert project.new.value("SELECT plan_hash FROM confiture.run") == agreed["hash"]
+    # The target has its tables now: a plan that executes no DDL is another one.
+    project.step("abort", "--yes")
+    project.new.sql("DROP SCHEMA confiture CASCADE")
+    ddl = sorted((project.folder / "db/schema").rglob("*.sql"))
+    project.new.sql("".join(file.read_text() for file in ddl))
+    assert "none now" in error(project.setup("--plan", "plan.json", "--dry-run", check=4))
+
+
+def test_dry_run_of_setup_exits_as_setup_does_for_a_small_disk(project: Project) -> None:
+    small = ("--target-disk", "1kB")
+    for more in ((), ("--format", "json")):
+        ended = project.setup(*small, "--dry-run", *more, check=4)
+        assert "the disk of the target is too small" in error(ended)
+        assert "--accept-small-disk" in ended.stdout or json.loads(ended.stdout)["forecast"]["target_disk"]["missing"]
+    project.setup(*small, "--dry-run", "--accept-small-disk")
+    assert "setup refuses the run without --accept-small-disk" in " ".join(
+        project.step("plan", *MAPPED, *small).stdout.split()
+    )
+    assert not databases_named(project)
 
 
 def databases_named(project: Project) -> list[tuple[str]]:

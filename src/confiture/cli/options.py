@@ -389,6 +389,7 @@ def run_options(
         recopy_mb,
         accept_publication,
         agreed=commands.plan_file.read(plan) if plan is not None else None,
+        agreed_file=plan,
         sample=not no_sample,
         target_disk=target_disk,
         accept_small_disk=accept_small_disk,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -67,13 +68,16 @@ def show(
     all_tables: bool = False,
     accept_fsync_off: bool = True,
     output: Path | None = None,
+    setup: Sequence[str] | None = None,
 ) -> None:
     """Print the plan of a run, with its forecast while the run is not set up.
 
     :param output: a file to write it to.
+    :param setup: for the dry run of a setup, the words of the command that only setup accepts.
+    :raises Refused: after the plan is printed, when such a setup would refuse the disk of the target.
     """
     planned = commands.plan.make(where, chosen, accept_fsync_off=accept_fsync_off)
-    following = commands.plan.next_command(where, chosen, planned, output)
+    following = commands.plan.next_command(where, chosen, planned, output, setup or ())
     one = commands.plan.table_named(planned.plan, table) if table is not None else None
     forecast = commands.forecast.of(where, planned, chosen) if one is None else None
     document = render.as_json(planned.plan, planned.blockers, following, one, forecast)
@@ -81,18 +85,19 @@ def show(
         file.write(output, terminal.as_json(document) + "\n", private=False)
     if format is options.Output.json:
         terminal.emit_json(document)
-        return
-    if one is not None:
+    elif one is not None:
         terminal.emit("\n".join(render.one_table(one)))
-        return
-    tables = render.full(planned.plan) if all_tables else render.table_list(planned.plan)
-    summary = render.summary(
-        planned.plan,
-        captured=planned.captured,
-        blockers=planned.blockers,
-        following=following,
-        created=planned.created,
-        forecast=forecast,
-    )
-    written = f"\n\nwrote {output}, plan {planned.plan.hash}" if output is not None else ""
-    terminal.emit(f"{tables}\n\n{summary}{written}")
+    else:
+        tables = render.full(planned.plan) if all_tables else render.table_list(planned.plan)
+        summary = render.summary(
+            planned.plan,
+            captured=planned.captured,
+            blockers=planned.blockers,
+            following=following,
+            created=planned.created,
+            forecast=forecast,
+        )
+        written = f"\n\nwrote {output}, plan {planned.plan.hash}" if output is not None else ""
+        terminal.emit(f"{tables}\n\n{summary}{written}")
+    if setup is not None and forecast is not None:
+        commands.forecast.check(forecast, chosen)

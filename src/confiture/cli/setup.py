@@ -10,6 +10,7 @@ from confiture import commands
 from confiture.cli import options, progress, terminal
 from confiture.cli.plan import show
 from confiture.states import MIGRATING
+from confiture.types import shell_word
 
 
 def setup(
@@ -60,7 +61,11 @@ def setup(
         accept_small_disk=accept_small_disk,
     )
     if dry_run:
-        show(where, chosen, format, accept_fsync_off=accept_fsync_off)
+        values = {"--encoding": encoding, "--locale": locale}
+        flags = {"--accept-fsync-off": accept_fsync_off, "--require-approval": require_approval}
+        words = [word for name, value in values.items() if value is not None for word in (name, shell_word(value))]
+        words += [name for name, given in flags.items() if given]
+        show(where, chosen, format, accept_fsync_off=accept_fsync_off, setup=words)
         return
     with progress.Reporter() as reporter:
         run = commands.setup.execute(

@@ -25,7 +25,7 @@ class RunOptions:
     :ivar jobs: chunks that are copied at the same time; None for one per core.
     :ivar executor: of the workers, ``dask=ADDRESS``; None for processes of this machine.
     :ivar index_jobs: indexes that are built at the same time.
-    :ivar agreed: the only plan that may be carried out; None for any plan.
+    :ivar agreed: the only plan that may be carried out; None for any plan. ``agreed_file`` is its file.
     :ivar sample: read some rows of the large tables for the forecast.
     :ivar target_disk: free bytes of the disk of the target's server; None for what the server's machine reports.
     :ivar accept_small_disk: set the run up although the forecast needs more than is free.
@@ -43,6 +43,7 @@ class RunOptions:
     executor: str | None = None
     index_jobs: int | None = None
     agreed: Plan | None = None
+    agreed_file: Path | None = None
     sample: bool = True
     target_disk: int | None = None
     accept_small_disk: bool = False

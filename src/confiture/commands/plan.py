@@ -67,6 +67,7 @@ def options_of(run_options: RunOptions, stored: Json, fdw: Json) -> Options:
         capture=True if capture is None else bool(capture),
         recopy_mb=RECOPY_MB if recopy_mb is None else recopy_mb,
         first="database" not in stored,
+        ddl=stored.get("ddl"),
         agreed={t.target: t.strategy for t in run_options.agreed.tables} if run_options.agreed is not None else {},
     )
 
@@ -146,10 +147,17 @@ def _blockers(source: Database, plan: Plan) -> tuple[Blocker, ...]:
         return tuple(blockers.lasting(tx, [t.source for t in plan.tables]))
 
 
-def next_command(where: Endpoints, run_options: RunOptions, planned: Planned, written: Path | None = None) -> str:
+def next_command(
+    where: Endpoints,
+    run_options: RunOptions,
+    planned: Planned,
+    written: Path | None = None,
+    more: Sequence[str] = (),
+) -> str:
     """The command that follows the plan, with the options of the plan, quoted for a shell.
 
     :param written: the file of the plan, which setup is to be given; None when there is none.
+    :param more: words of the command that only setup accepts.
     """
     if planned.state is not None:
         return where.naming.command("migrate" if planned.state == SETUP else "status")
@@ -161,13 +169,15 @@ def next_command(where: Endpoints, run_options: RunOptions, planned: Planned, wr
         "--strategy": run_options.strategy,
         "--source-seen-from-target": run_options.seen_as,
         "--recopy-mb": run_options.recopy_mb,
-        "--plan": written,
+        "--plan": written or run_options.agreed_file,
         "--target-disk": run_options.target_disk,
     }
     words = [word for name, value in given.items() if value is not None for word in (name, shell_word(str(value)))]
     words += ["--no-capture"] if run_options.capture is False else []
     words += ["--accept-publication"] if run_options.accept_publication else []
-    return where.naming.command(" ".join(("setup", *words)))
+    words += ["--no-sample"] if not run_options.sample else []
+    words += ["--accept-small-disk"] if run_options.accept_small_disk else []
+    return where.naming.command(" ".join(("setup", *words, *more)))
 
 
 def check_publications(source: Database, run_options: RunOptions) -> None:
@@ -209,7 +219,8 @@ def propose(
             if built is None or missing:
                 there = None if built is None else built[1]
                 raise plan_store.missing_privileges(a, there, given, options, [*missing, *more])
-            tx, there = built
+            tx, there, ddl = built
+            options = replace(options, ddl=options.ddl or ddl)
             planned = plan_store.create(a, there, given, faults, options)
             if options.capture:
                 plan = reverse.refuse_faulty(tx, planned.plan, given, look_at.search_path)
@@ -228,8 +239,8 @@ def _new_schema(
     *,
     exists: bool,
     blind: bool,
-) -> tuple[tuple[Transaction, Catalog] | None, Sequence[str]]:
-    """The target as setup leaves it; None when too many privileges are missing, with those that the DDL needs.
+) -> tuple[tuple[Transaction, Catalog, str | None] | None, Sequence[str]]:
+    """What :func:`plan_store.as_built` yields; None when too many privileges are missing, with the DDL's.
 
     :param blind: whether privileges on the databases are missing, of which any refusal here may be a consequence.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 
-from confiture.plan.model import Plan
+from confiture.plan.model import UNRECORDED, Plan
 from confiture.types import Json, TableRef, quoted
 
 #: Lists of the plan, each with what identifies one of its items.
@@ -17,6 +17,9 @@ _SUBJECTS = {
     "reverse_sequences": "the rollback of sequence {}",
 }
 
+#: Other parts of the plan whose names are not those of their keys.
+_NAMES = {"ddl": "the hash of the DDL files", "captured": "capture of the application's writes"}
+
 
 def changes(agreed: Plan, now: Plan) -> list[str]:
     """Return one sentence for each change between two plans; empty when their hashes are equal.
@@ -25,13 +28,13 @@ def changes(agreed: Plan, now: Plan) -> list[str]:
     """
     if agreed.hash == now.hash:
         return []
-    before, after = agreed.hashed(), now.hashed()
+    before, after = ({**UNRECORDED, **plan.hashed()} for plan in (agreed, now))
     found: list[str] = []
     for name in before:
         if name in _LISTS:
             found += _of_list(_SUBJECTS[name], before[name], after[name])
         elif before[name] != after[name]:
-            found.append(f"{name.replace('_', ' ')}: {_was(before[name], after[name])}")
+            found.append(f"{_NAMES.get(name, name.replace('_', ' '))}: {_was(before[name], after[name])}")
     return found
 
 

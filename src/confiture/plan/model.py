@@ -34,6 +34,7 @@ class Options:
     :ivar first: whether the run has no plan yet, so that it has written nothing to the target.
     :ivar recopy_mb: size limit in MiB for a table without a key, which the cutover copies again under its lock.
     :ivar agreed: the strategy of each target table in a plan that was agreed on, which is kept where it is possible.
+    :ivar ddl: as in :class:`Plan`.
     """
 
     chunk_rows: int | None = None
@@ -44,6 +45,7 @@ class Options:
     recopy_mb: int = RECOPY_MB
     first: bool = True
     agreed: Mapping[TableRef, str] = field(default_factory=dict)
+    ddl: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +203,10 @@ class LargeObjectPlan:
     rollback_problem: str | None = None
 
 
+#: Parts of a plan that its hash identifies unless they have this value.
+UNRECORDED: Mapping[str, object] = {"captured": True, "ddl": None}
+
+
 @dataclass(frozen=True)
 class Plan:
     """The plan of a run.
@@ -210,6 +216,8 @@ class Plan:
     :ivar recode: whether the encodings of the databases differ.
     :ivar trusted: the functions that ``$trust_functions`` names.
     :ivar large_objects: None where the large objects are not copied.
+    :ivar captured: whether the application's writes are captured.
+    :ivar ddl: SHA-256 of the DDL files that setup executes in the target; None for a target that had tables before.
     """
 
     tables: tuple[TablePlan, ...]
@@ -221,6 +229,8 @@ class Plan:
     notes: tuple[str, ...] = field(default=())
     trusted: tuple[Trusted, ...] = ()
     large_objects: LargeObjectPlan | None = None
+    captured: bool = True
+    ddl: str | None = None
 
     @property
     def rollback_problems(self) -> tuple[str, ...]:
@@ -248,7 +258,8 @@ class Plan:
             if trusted["side"] == "target":  # setup creates it, so that each attempt finds another OID
                 del trusted["oid"]
         del value["notes"]
-        return value
+        # Plans of versions that did not record these keep their hash.
+        return {k: v for k, v in value.items() if k not in UNRECORDED or v != UNRECORDED[k]}
 
     @cached_property
     def hash(self) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from confiture.plan.forecast import Forecast, LogForecast
 from confiture.types import byte_size, duration
 
+_REFUSED = ", and setup refuses the run without --accept-small-disk"
+
 
 def facts(forecast: Forecast) -> list[tuple[str, str]]:
     """The lines of the plan's summary, each with its name; the JSON has the basis of every number."""
@@ -13,7 +15,7 @@ def facts(forecast: Forecast) -> list[tuple[str, str]]:
     each = ", ".join(f"{name} {_about(part.seconds)}" for name, part in parts)
     needed = (("rows", disk.rows), ("indexes", disk.indexes), ("WAL", disk.wal), ("sorting", disk.sorting))
     space = ", ".join(f"{name} {byte_size(part.bytes)}" for name, part in needed)
-    missing = f"; {byte_size(disk.missing)} are MISSING" if disk.missing else ""
+    missing = f"; {byte_size(disk.missing)} are MISSING{_REFUSED}" if disk.missing else ""
     free = "not known: PostgreSQL does not report it; --target-disk SIZE states it"
     if disk.free is not None:
         free = f"{byte_size(disk.free.bytes)}, by {disk.free.basis}{missing}"

@@ -34,7 +34,10 @@ def as_json(
     :param table: print this table without the rest of the plan; None for the whole plan.
     :param forecast: None for a run that is set up already.
     """
-    shown = plan if table is None else Plan((table,), tuple(t for t in plan.reverse if t.number == table.number))
+    shown = plan
+    if table is not None:
+        reverse = tuple(t for t in plan.reverse if t.number == table.number)
+        shown = Plan((table,), reverse, captured=plan.captured, ddl=plan.ddl)
     return {
         "schema_version": SCHEMA_VERSION,
         "hash": plan.hash,

@@ -104,7 +104,7 @@ def create(
             trusted = trust.resolve(tx, [t.name for t in given.trusted], "source")
         facts = retry(lambda: expressions.probe(session, source_catalog, target_catalog, given, trusted))
     planner = Planner(source_catalog, target_catalog, given, facts, options)
-    plan = planner.plan()
+    plan = replace(planner.plan(), captured=options.capture, ddl=options.ddl)
     found = sorted((*faults, *planner.faults, *_unknown(given, trusted)), key=lambda f: (f.line, f.column))
     if found:
         raise faulty(found)
@@ -226,7 +226,7 @@ def target_catalog(target: Session) -> Catalog:
     found = catalog_of(target)
     if found.tables:
         return found
-    with as_built(target.database, found) as (_, built):
+    with as_built(target.database, found) as (_, built, _):
         return built
 
 
@@ -246,28 +246,32 @@ def _with_keys(table: Table, off: Sequence[DeferredIndex]) -> Table:
 
 
 @contextmanager
-def as_built(database: Database, found: Catalog | None) -> Iterator[tuple[Transaction, Catalog]]:
+def as_built(database: Database, found: Catalog | None) -> Iterator[tuple[Transaction, Catalog, str | None]]:
     """The target as setup leaves it, for the block: if it has no tables, its DDL is executed. Then rolled back.
+
+    Yields the hash of the DDL files with it; None if none is executed.
 
     :param found: its catalog; None while it does not exist, and ``database`` is another one of its server.
     :raises MissingPrivileges: with every role that the DDL names in vain.
     :raises Refused: when there is no DDL.
     """
     with Session(database, "plan", user_sql=True) as session, session.rehearsal() as tx:
+        ddl = None
         if found is None or not found.tables:
-            _apply(tx, database, here=found is not None)
+            ddl = _apply(tx, database, here=found is not None)
         tx.pg.execute("SET LOCAL search_path = pg_catalog")
         tx.pg.execute("SET LOCAL row_security = off")
-        yield tx, found if found is not None and found.tables else catalog.read(tx)
+        yield tx, found if found is not None and found.tables else catalog.read(tx), ddl
 
 
-def _apply(tx: Transaction, database: Database, *, here: bool) -> None:
-    """Execute the DDL; ``here``: in the target itself, which exists."""
+def _apply(tx: Transaction, database: Database, *, here: bool) -> str:
+    """Execute the DDL, and return the hash of its files; ``here``: in the target itself, which exists."""
     files = _ddl_files(database)
     try:
         # Rolled back to a savepoint, the DDL keeps no lock that the next attempt would wait for.
         with tx.pg.transaction():
             build.apply(tx.pg, files)
+        return build.digest(files)
     except (DataFailure, Refused) as error:
         with Session(database, "plan", user_sql=True) as session, session.rehearsal() as again:
             reasons = ddl_roles.missing(again, files, catalog.identity(again), here=here)

@@ -328,6 +328,8 @@ def build_schema(context: Context, tx: Transaction) -> None:
     tx.pg.execute("SET LOCAL row_security = off")
     created = [item for item in objects(tx) if item not in before]
     built_objects.record(tx, context.run_id, created)
+    options = runs.get(tx, context.run_id).options
+    runs.update(tx, context.run_id, options={**options, "ddl": build.digest(files)})
     context.progress.say(f"built: {counted(count, 'statement')} from {counted(len(files), 'file')}")
 
 

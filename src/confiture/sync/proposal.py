@@ -41,7 +41,7 @@ def propose(database: Database, target: Session, request: Request) -> Planned:
     with (
         Session(database, "plan") as source,
         yielding.watching(log.info),
-        plan_store.as_built(target.database, found_there) as (built, there),
+        plan_store.as_built(target.database, found_there) as (built, there, _),
     ):
         here, notes = sides.read_source(source)
         both = Sides(here, there, notes)
