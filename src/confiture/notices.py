@@ -56,6 +56,7 @@ _NAME_OF_KIND = {kind: name for name, announced in EVENTS.items() for kind in an
 class Notice:
     """The announcement of an event of a run.
 
+    :ivar key: the same in each attempt to deliver it, and unlike that of any other event.
     :ivar run: the short name of the run.
     :ivar source: the name of the source, without secrets, as ``target``.
     """
@@ -66,6 +67,7 @@ class Notice:
     target: str
     at: datetime
     text: str
+    key: str
 
     def as_json(self) -> dict[str, str]:
         """The body of a webhook; ``text`` is what chat programs show."""
@@ -84,10 +86,10 @@ def kinds_of(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(kind for name in names for kind in EVENTS[name].kinds)
 
 
-def notice_of(kind: str, detail: Json, at: datetime, *, run: str, source: str, target: str) -> Notice:
-    """The notice of an event of the journal. Of its detail, only a count is used."""
+def notice_of(number: int, kind: str, detail: Json, at: datetime, *, run: str, source: str, target: str) -> Notice:
+    """The notice of an event of the journal, by its number there. Of its detail, only a count is used."""
     name = _NAME_OF_KIND[kind]
     found = detail.get("count")
-    number = f": {counted(found, 'difference')}" if name == "differences" and isinstance(found, int) and found else ""
-    text = f"confiture: {source} -> {target}, run {run}: {EVENTS[name].text}{number}"
-    return Notice(name, run, source, target, at, text)
+    count = f": {counted(found, 'difference')}" if name == "differences" and isinstance(found, int) and found else ""
+    text = f"confiture: {source} -> {target}, run {run}: {EVENTS[name].text}{count}"
+    return Notice(name, run, source, target, at, text, f"{run}-{number}")

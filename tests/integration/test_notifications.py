@@ -68,6 +68,9 @@ def notify(project: Project, *receivers: str) -> None:
     project.write("db/environments/prod.yaml", f"database_url: {project.source.conninfo}\nnotify:\n{lines}")
 
 
+MORE = (("gone", "/gone"), ("busy", "/busy"), ("drips", "/drip"))
+
+
 def test_a_run_announces_its_events_and_no_receiver_stops_it(
     project: Project, hooks: Webhooks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,6 +86,7 @@ def test_a_run_announces_its_events_and_no_receiver_stops_it(
         f"{{name: all, webhook: '{of_port}/accept?token=${{HOOK_TOKEN}}'}}",
         f"{{name: broken, webhook: '{hooks.url('/error')}', events: [verified]}}",
         f"{{name: moved, webhook: '{hooks.url('/elsewhere')}', events: [verified]}}",
+        *(f"{{name: {name}, webhook: '{hooks.url(path)}', events: [verified]}}" for name, path in MORE),
         f"{{name: hangs, webhook: '{hooks.url('/hang')}', events: [verified]}}",
         "{name: absent, webhook: 'http://127.0.0.1:1/', events: [verified]}",
         "{name: unset, webhook: '${NOT_SET}', events: [verified]}",
@@ -101,7 +105,10 @@ def test_a_run_announces_its_events_and_no_receiver_stops_it(
     ready = hooks.received("/accept")[1]
     assert set(ready) == {"text", "event", "run", "source", "target", "at"}
     assert f"prod -> {project.target}" in ready["text"]
-    assert len(hooks.received("/error")) == len(hooks.received("/elsewhere")) == delivery.ATTEMPTS
+    assert len(hooks.received("/error")) == len(hooks.received("/busy")) == delivery.ATTEMPTS
+    assert len(hooks.received("/elsewhere")) == len(hooks.received("/gone")) == 1
+    assert len(set(hooks.keys["/error"])) == 1
+    assert len(set(hooks.keys["/accept"])) == 4
     assert hooks.received("/stolen") == []
     assert ("released", "cutover", "sent", 1) in project.new.rows(SENT)
 
@@ -109,7 +116,10 @@ def test_a_run_announces_its_events_and_no_receiver_stops_it(
     assert status == {
         "all": ("verify", "sent", 1),
         "broken": ("verify", "failed", delivery.ATTEMPTS),
-        "moved": ("verify", "failed", delivery.ATTEMPTS),
+        "moved": ("verify", "failed", 1),
+        "gone": ("verify", "failed", 1),
+        "busy": ("verify", "failed", delivery.ATTEMPTS),
+        "drips": ("verify", "failed", delivery.ATTEMPTS),
         "hangs": ("verify", "failed", delivery.ATTEMPTS),
         "absent": ("verify", "failed", delivery.ATTEMPTS),
         "hook verified": ("verify", "sent", 1),
@@ -119,7 +129,10 @@ def test_a_run_announces_its_events_and_no_receiver_stops_it(
     assert reasons == {
         "broken": "HTTP 500",
         "moved": "HTTP 302: it redirects, which is not followed",
+        "gone": "HTTP 410",
+        "busy": "HTTP 429",
         "hangs": "no answer within 0 s",
+        "drips": "no answer within 0 s",
         "absent": "Connection refused",
         "hook verified 2": "the hook was ended after 0 s",
     }

@@ -1192,15 +1192,15 @@ MUTANTS = (
     Mutant(
         "a message contains no detail of its event",
         "notices.py",
-        "{EVENTS[name].text}{number}",
-        "{EVENTS[name].text}{number} {detail}",
+        "{EVENTS[name].text}{count}",
+        "{EVENTS[name].text}{count} {detail}",
         _in("integration", "notifications", "value_of_a_row"),
     ),
     Mutant(
         "a webhook follows no redirect",
         "runner/delivery.py",
-        "build_opener(_NoRedirect())",
-        "build_opener()",
+        "build_opener(_NoRedirect(), ",
+        "build_opener(",
         _in("integration", "notifications", "no_receiver_stops_it"),
     ),
     Mutant(

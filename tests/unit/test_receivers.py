@@ -77,5 +77,7 @@ def test_the_page_names_every_event_and_every_field_of_a_webhook() -> None:
     table = PAGE.partition("## Events")[2].partition("## Receivers")[0]
     assert re.findall(r"^\| `([\w-]+)`", table, re.MULTILINE) == list(EVENTS)
     body = json.loads(re.findall(r"^```json\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)[0])
-    notice = notice_of("differences", {"count": 3}, datetime.now(UTC), run="7f3a2b1c", source="prod", target="prod_new")
+    notice = notice_of(
+        41, "differences", {"count": 3}, datetime.now(UTC), run="7f3a2b1c", source="prod", target="prod_new"
+    )
     assert notice.as_json() | {"at": body["at"]} == body

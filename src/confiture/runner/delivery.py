@@ -10,10 +10,13 @@ import json
 import logging
 import socket
 import ssl
+import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import tenacity
 
@@ -21,8 +24,13 @@ from confiture import __version__
 from confiture.notices import Notice
 from confiture.runner.hooks import TIMED_OUT, Hook, run_command
 
-#: Seconds for one attempt at a webhook, the number of attempts, and the longest pause between two of them.
-ATTEMPT_SECONDS, ATTEMPTS, LONGEST_PAUSE = 10.0, 4, 8.0
+#: Seconds for one attempt at a webhook, and the number of attempts.
+ATTEMPT_SECONDS, ATTEMPTS = 10.0, 4
+#: Seconds between the first two attempts, the factor of the next pause, and the longest pause: a receiver that restarts
+#: takes some seconds, and the end of a command waits for the first three attempts.
+FIRST_PAUSE, PAUSE_FACTOR, LONGEST_PAUSE = 0.5, 4, 8.0
+#: Answers to a request that may be accepted later (RFC 9110, RFC 8470, RFC 6585). Any other 4xx stays.
+LATER = (408, 425, 429)
 #: Seconds after which the hook of an event is ended.
 HOOK_SECONDS = 60.0
 
@@ -46,6 +54,10 @@ class _Failed(Exception):
     """An attempt that did not deliver; its text is the reason."""
 
 
+class _Rejected(_Failed):
+    """An attempt that would end in the same way again."""
+
+
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """Follows no redirect: the notice would be sent to a server that the operator did not name."""
 
@@ -54,7 +66,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def webhook(url: str) -> Deliver:
-    """Deliver by POST with a body in JSON. An answer other than 2xx is tried again, and so is none."""
+    """Deliver by POST with a body in JSON. It is tried again without an answer, and after one that may change."""
 
     def deliver(notice: Notice) -> Outcome:
         return _repeated(lambda: _post(url, notice))
@@ -98,33 +110,88 @@ def hook(command: Hook, environment: dict[str, str]) -> Deliver:
 
 def _repeated(attempt: Callable[[], None]) -> Outcome:
     retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(_Failed),
-        wait=tenacity.wait_random_exponential(multiplier=0.5, max=LONGEST_PAUSE),
+        retry=tenacity.retry_if_exception(lambda e: isinstance(e, _Failed) and not isinstance(e, _Rejected)),
+        wait=tenacity.wait_exponential(FIRST_PAUSE, LONGEST_PAUSE, PAUSE_FACTOR),
         stop=tenacity.stop_after_attempt(ATTEMPTS),
         reraise=True,
     )
     try:
         retrying(attempt)
     except _Failed as error:
-        return Outcome(ATTEMPTS, str(error))
+        return Outcome(int(retrying.statistics["attempt_number"]), str(error))
     return Outcome(int(retrying.statistics["attempt_number"]))
 
 
 def _post(url: str, notice: Notice) -> None:
     """:raises _Failed: when the receiver did not accept the notice."""
-    headers = {"Content-Type": "application/json", "User-Agent": f"confiture/{__version__}"}
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": f"confiture/{__version__}",
+        "Idempotency-Key": notice.key,
+    }
     try:
         request = urllib.request.Request(url, json.dumps(notice.as_json()).encode(), headers, method="POST")
-        with urllib.request.build_opener(_NoRedirect()).open(request, timeout=ATTEMPT_SECONDS):
+        with _limited(ATTEMPT_SECONDS) as opener, opener.open(request, timeout=ATTEMPT_SECONDS):
             return
     except urllib.error.HTTPError as error:
         error.close()
-        redirects = 300 <= error.code < 400
-        raise _Failed(f"HTTP {error.code}{': it redirects, which is not followed' if redirects else ''}") from None
+        if 300 <= error.code < 400:
+            raise _Rejected(f"HTTP {error.code}: it redirects, which is not followed") from None
+        stays = 400 <= error.code < 500 and error.code not in LATER
+        raise (_Rejected if stays else _Failed)(f"HTTP {error.code}") from None
     except urllib.error.URLError as error:
         raise _Failed(_reason(error.reason)) from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise _Failed(_reason(error)) from None
+
+
+@contextmanager
+def _limited(seconds: float) -> Iterator[urllib.request.OpenerDirector]:
+    """An opener for one request, whose connection is ended after some seconds, however slowly an answer arrives.
+
+    The timeout of a socket is for one piece of the answer.
+
+    :raises TimeoutError: when it was ended.
+    """
+    connections: list[http.client.HTTPConnection] = []
+    ended = threading.Event()
+
+    class Http(urllib.request.HTTPHandler):
+        def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+            return self.do_open(_kept(http.client.HTTPConnection, connections), request)
+
+    class Https(urllib.request.HTTPSHandler):
+        def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+            return self.do_open(_kept(http.client.HTTPSConnection, connections), request)
+
+    def end() -> None:
+        ended.set()
+        for connection in connections:
+            with suppress(OSError, AttributeError):  # it is closed already, or has no socket yet
+                socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield urllib.request.build_opener(_NoRedirect(), Http(), Https())
+    except (OSError, http.client.HTTPException, ValueError):
+        if ended.is_set():
+            raise TimeoutError from None
+        raise
+    else:
+        if ended.is_set():  # within the header of the answer
+            raise TimeoutError
+    finally:
+        timer.cancel()
+
+
+def _kept(kind: type[http.client.HTTPConnection], into: list[http.client.HTTPConnection]) -> Any:
+    def made(*words: Any, **options: Any) -> http.client.HTTPConnection:
+        into.append(kind(*words, **options))
+        return into[-1]
+
+    return made
 
 
 def _reason(error: object) -> str:

@@ -197,7 +197,7 @@ class Notifier(threading.Thread):
         return True
 
     def _begin(self, channel: Channel, event: DueEvent) -> None:
-        notice = notice_of(event.kind, event.detail, event.at, **self._names)
+        notice = notice_of(event.id, event.kind, event.detail, event.at, **self._names)
         self._busy[channel.name] = event
         thread = threading.Thread(target=partial(self._send, channel, event, notice), name=channel.name, daemon=True)
         thread.start()
