@@ -137,7 +137,24 @@ def test_a_file_that_cannot_be_written_is_named(move: SmallMove, tmp_path: Path)
         done = run_confiture("status", *names, cwd=tmp_path, check=3)
         assert f"{path} cannot be written" in done.stderr
         assert "Traceback" not in done.stderr
+        assert "Writes go to" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_watch_continues_while_its_file_cannot_be_written(move: SmallMove, tmp_path: Path, forks: Forks) -> None:
+    folder = tmp_path / "pages"
+    folder.mkdir()
+    names = ("--target", move.target.name, "--project", str(move.project))
+    watch = forks.start(["status", *names, "--html", str(folder / "page.html"), "--watch", "0.2"], tmp_path)
+    until((folder / "page.html").exists, "the first page")
+    folder.rename(tmp_path / "moved")
+    until(lambda: "cannot be written" in watch.err.read_text(), "the error of the page")
+    printed = watch.out.read_text().count("Writes go to")
+    until(lambda: watch.out.read_text().count("Writes go to") > printed, "the next report")
+    folder.mkdir()
+    until((folder / "page.html").exists, "the page that is written again")
+    watch.signal(signal.SIGINT)
+    watch.wait()
 
 
 def test_a_server_answers_four_paths_and_changes_nothing(serve: Callable[..., Served], move: SmallMove) -> None:

@@ -17,7 +17,7 @@ import typer
 
 from confiture.cli import exit_codes, monitoring, options, terminal
 from confiture.config import find_project
-from confiture.errors import ConfitureError, WaitedOut
+from confiture.errors import ConfitureError, UsageError, WaitedOut
 from confiture.render import status as render
 from confiture.states import STATES
 from confiture.status import report
@@ -100,15 +100,23 @@ def status(
     """
     where = project if project is not None else find_project(Path.cwd())
 
+    page = _Page(html, show_values) if html is not None else None
+
     def look() -> Report:
-        if html is None:
-            return report.report(target, where, every=every, given_project=project)
-        return _written(html, target, where, every=every, given_project=project, show_values=show_values)
+        read = report.report if page is None else page.look
+        return read(target, where, every=every, given_project=project)
+
+    def show(found: Report) -> None:
+        _print(found, format, every)
+        if page is not None and page.error is not None:
+            terminal.print_error(page.error)
 
     try:
-        found = _waited(look, wait, timeout) if wait is not None else look()
-        if watch is not None:
-            _watch(look, watch, format, every)
+        found = look()
+        if page is None or page.error is None:  # a file that cannot be written is reported now
+            found = _waited(look, wait, timeout) if wait is not None else found
+            if watch is not None:
+                _watch(look, watch, show)
     except WaitedOut:
         raise
     except ConfitureError as error:
@@ -118,21 +126,37 @@ def status(
                 _print(report.unknown(error), format, every)
         raise typer.Exit(exit_codes.of_status(Severity.UNKNOWN)) from None
     try:
-        _print(found, format, every)
+        show(found)
     except ConfitureError as error:
         terminal.print_error(error)
         raise typer.Exit(exit_codes.of_status(Severity.UNKNOWN)) from None
-    raise typer.Exit(exit_codes.of_status(found.severity))
+    unwritten = page is not None and page.error is not None
+    raise typer.Exit(exit_codes.of_status(Severity.UNKNOWN if unwritten else found.severity))
 
 
-def _written(path: Path, target: str | None, project: Path, **asked: Any) -> Report:
-    """The report, which is also written to a file as a page."""
-    from confiture.status.details_reader import page_facts
-    from confiture.web import file, page  # with the library of the templates, which other reports do without
+class _Page:
+    """The file of ``--html``. It hides no report when it cannot be written, for example while its disk is full.
 
-    facts = page_facts(target, project, **asked)
-    file.write(path, page.html(facts), private=asked["show_values"])
-    return facts.report
+    :ivar error: why the last report was not written; None if it was.
+    """
+
+    def __init__(self, path: Path, show_values: bool) -> None:
+        self._path = path
+        self._show_values = show_values
+        self.error: ConfitureError | None = None
+
+    def look(self, target: str | None, project: Path, **asked: Any) -> Report:
+        """The report, which is also written to the file."""
+        from confiture.status.details_reader import page_facts
+        from confiture.web import file, page  # with the library of the templates, which other reports do without
+
+        facts = page_facts(target, project, **asked, show_values=self._show_values)
+        try:
+            file.write(self._path, page.html(facts), private=self._show_values)
+            self.error = None
+        except UsageError as error:
+            self.error = error
+        return facts.report
 
 
 def _waited(look: Callable[[], Report], state: State, timeout: float) -> Report:
@@ -150,13 +174,13 @@ def _waited(look: Callable[[], Report], state: State, timeout: float) -> Report:
         time.sleep(min(POLL_SECONDS, max(0.0, deadline - time.monotonic())))
 
 
-def _watch(look: Callable[[], Report], seconds: float, format: Form, every: bool) -> None:
+def _watch(look: Callable[[], Report], seconds: float, show: Callable[[Report], None]) -> None:
     """Print reports until interrupted. On a terminal, each report replaces the previous report."""
     while True:
         found = look()
         if _on_terminal():
             terminal.emit(_CLEAR, as_it_is=True, end="")
-        _print(found, format, every)
+        show(found)
         time.sleep(seconds)
 
 

@@ -123,7 +123,7 @@ def read_or_create(path: Path) -> str:
         mode = stat.S_IMODE(path.stat().st_mode)
         token = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise _unusable(path, str(error)) from None
+        raise _unusable(path, getattr(error, "strerror", None) or str(error)) from None
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise UsageError(
             f"other users may read the token in {path}", why=f"its mode is {mode:04o}", fix=f"chmod 600 {path}"

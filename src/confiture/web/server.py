@@ -101,7 +101,9 @@ def listen(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except (OSError, UnicodeError) as error:
         raise UsageError(
-            f"{host} is no address", why=str(error), fix="give --host an address of this machine"
+            f"{host} is no address",
+            why=getattr(error, "strerror", None) or str(error),
+            fix="give --host an address of this machine",
         ) from None
     found = socket.socket(family, socket.SOCK_STREAM)
     try:
