@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from confiture.catalog_model import Table
 from confiture.config import resolve
 from confiture.masking import mask_file
 from confiture.masking.assignment import assigned
 from confiture.masking.detection import Detection, detect, refusal, suggestion
 from confiture.masking.model import MaskFile, Masks
 from confiture.postgres.session import Session
+from confiture.types import TableRef
 from conftest import ROOT
 from masking import catalog_of, masks_of
 from servers import TestDatabase
 
 
-def found_in(database: TestDatabase, masks: Masks | None = None) -> Detection:
+def found_in(
+    database: TestDatabase, masks: Masks | None = None, *, into: Mapping[TableRef, Table | None] | None = None
+) -> Detection:
+    """``into``: tables that differ in the target; None for one that it lacks."""
     catalog = catalog_of(database)
+    there = {**catalog.by_ref, **(into or {})}
+    target = replace(catalog, tables=tuple(table for table in there.values() if table is not None))
     with Session(resolve(database.conninfo, ROOT), "test") as session, session.transaction(read_only=True) as tx:
-        return detect(tx, catalog, catalog, masks or Masks())
+        return detect(tx, catalog, target, masks or Masks())
 
 
 def filled(database: TestDatabase, type_: str, values: list[Any]) -> None:
@@ -132,6 +141,57 @@ def test_referring_and_generated_columns_are_not_judged(database: TestDatabase) 
         INSERT INTO login VALUES ('ann@corp.com'); INSERT INTO visit VALUES ('ann@corp.com');
         """)
     assert [(s.table.name, s.column) for s in found_in(database).suspicions] == [("login", "email")]
+
+
+def test_types_that_hold_any_text_are_judged(database: TestDatabase) -> None:
+    database.sql("""
+        CREATE TYPE place AS (street text, extra text); CREATE TYPE pair AS (a text, b text);
+        CREATE DOMAIN tag AS text; CREATE DOMAIN tags AS text[]; CREATE TYPE mood AS ENUM ('ann@corp.com');
+        CREATE TABLE thing (
+            id int PRIMARY KEY, by_attribute place, many place[], composite pair, domains tag[], listed tags,
+            words tsvector, label mood, numbers int[]);
+        INSERT INTO thing SELECT n, NULL, NULL, ROW('x'::text, 'ann@corp.com'::text)::pair, '{ann@corp.com}',
+            '{ann@corp.com}', 'ann@corp.com', 'ann@corp.com', '{1,2}' FROM generate_series(1, 9) n;
+        """)
+    found = {s.column: str(s.rule) for s in found_in(database).suspicions}
+    empty = "constant (value {})"
+    assert found == {
+        "by_attribute": "null", "many": empty, "composite": "null", "domains": empty, "listed": empty,
+        "words": "constant (value )",
+    }  # fmt: skip
+
+
+def test_columns_that_repeat_the_words_of_personal_ones_are_judged(database: TestDatabase) -> None:
+    database.sql("""
+        CREATE TABLE person (email text, words tsvector NOT NULL, twice text GENERATED ALWAYS AS (email || 'x') STORED);
+        CREATE TABLE page (title text, words tsvector);
+        """)
+    person = catalog_of(database).by_ref[TableRef("public", "person")]
+    plain = replace(person, columns=tuple(replace(c, generated="") for c in person.columns))
+    found = found_in(database, into={person.ref: plain})
+    assert {(s.table.name, s.column): str(s.rule) for s in found.suspicions} == {
+        ("person", "email"): "email", ("person", "words"): "constant (value )", ("person", "twice"): "hash",
+    }  # fmt: skip
+
+
+def test_a_column_that_only_a_cycle_or_unchecked_rows_refer_to_is_judged(database: TestDatabase) -> None:
+    database.sql("""
+        CREATE TABLE a (email text PRIMARY KEY);
+        CREATE TABLE b (email text PRIMARY KEY REFERENCES a);
+        ALTER TABLE a ADD FOREIGN KEY (email) REFERENCES b DEFERRABLE INITIALLY DEFERRED;
+        CREATE TABLE c (email text PRIMARY KEY REFERENCES c);
+        CREATE TABLE e (email text);
+        ALTER TABLE e ADD FOREIGN KEY (email) REFERENCES c NOT VALID;
+        CREATE TABLE f (email text REFERENCES b, boss text REFERENCES c);
+        """)
+    found = {(s.table.name, s.column) for s in found_in(database).suspicions}
+    assert found == {("a", "email"), ("b", "email"), ("c", "email"), ("e", "email"), ("f", "email")}
+
+
+def test_a_column_that_refers_to_a_table_that_is_not_copied_is_judged(database: TestDatabase) -> None:
+    database.sql("CREATE TABLE a (email text PRIMARY KEY); CREATE TABLE b (email text REFERENCES a)")
+    found = found_in(database, into={TableRef("public", "a"): None})
+    assert [(s.table.name, s.column) for s in found.suspicions] == [("b", "email")]
 
 
 def test_a_large_table_is_sampled_and_a_locked_one_is_named(database: TestDatabase) -> None:

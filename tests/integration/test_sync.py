@@ -217,6 +217,25 @@ def test_a_personal_column_without_a_rule_stops_the_sync(sync: Synced) -> None:
     assert "look personal" not in sync.run("--tables", "log", "--replace", "--yes").stderr
 
 
+def test_a_table_that_cannot_be_sampled_stops_the_sync(sync: Synced, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("confiture.masking.contents.TIMEOUT", "1ms")
+    sync.source.sql("INSERT INTO log SELECT now(), repeat('a-1 ', 900) FROM generate_series(1, 900)")
+    said = error(sync.run(check=4))
+    assert "could not be sampled for personal values" in said
+    assert "  log: its rows could not be read in time" in said
+    sync.write("db/sync/mask.yaml", synced.MASK + "log: {at: keep, message: keep}\n")
+    assert "log: its rows" not in error(sync.run(check=None))
+
+
+def test_a_column_that_only_the_source_generates_has_a_rule(sync: Synced) -> None:
+    sync.source.sql("ALTER TABLE customer ADD twice text GENERATED ALWAYS AS (full_name || full_name) STORED")
+    sync.write("db/schema/30_more.sql", "ALTER TABLE customer ADD twice text;")
+    assert "customer.twice  computed by the source from other columns" in error(sync.run(check=4))
+    sync.write("db/sync/mask.yaml", synced.MASK + "  twice: hash\n")
+    assert report_of(sync)["proof"]
+    assert not {*sync.source.rows("SELECT twice FROM customer")} & {*sync.target.rows("SELECT twice FROM customer")}
+
+
 def test_masked_values_that_the_target_rejects_stop_the_sync(built: Synced) -> None:
     built.target.sql("ALTER TABLE customer ADD CONSTRAINT of_the_firm CHECK (email LIKE '%@firm%')")
     assert "of_the_firm" in error(built.run(check=4))

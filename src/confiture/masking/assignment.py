@@ -173,7 +173,7 @@ class Assignment:
         target = self.target.by_ref[key[0]].column(key[1]) if table is not None else None
         if table is None or column is None or target is None:
             return True
-        return not (column.generated or target.generated) and self.accepts(table, column, rule)
+        return not target.generated and self.accepts(table, column, rule)
 
     def default(self, column: Column) -> DefaultRule | None:
         lower = column.name.lower()
@@ -200,7 +200,7 @@ class Assignment:
     def column(self, table: Table, name: str, at: Position | None) -> Column | None:
         column, target = table.column(name), self.target.by_ref[table.ref].column(name)
         if column is not None and target is not None:
-            if not target.generated and not column.generated:
+            if not target.generated:
                 return column
             hint = "its value is computed by the target: mask the columns that it is computed from"
             self.fault(at, f"{self.named((table.ref, name))} is a generated column", hint)

@@ -28,8 +28,8 @@ RANDOM_FROM, RANDOM_ROWS = 20_000, 10_000
 COLUMNS = 10
 #: Rare values of a free text: so many values, or this share of them.
 RARE_VALUES, RARE_SHARE = 3, 0.05
-_DOCUMENTS = ("json", "jsonb", "hstore", "xml")
-_TEXT_ARRAYS = ("_text", "_varchar", "_bpchar", "_citext")
+#: The ``typtype`` of enums, whose labels are part of the schema.
+_ENUM = "e"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,8 @@ def _applicable(column: Column) -> Iterator[Check]:
     kind, name = family(column), column.base_name
     if kind is Family.ADDRESS and name == "inet":
         yield INET
-    document = kind is Family.JSON or name in (*_DOCUMENTS, *_TEXT_ARRAYS)
+    # Arrays, composite types, hstore, tsvector and types of extensions may hold any text.
+    document = kind is Family.JSON or (kind is Family.OTHER and column.base_kind != _ENUM)
     for check in CHECKS:
         if kind is Family.STRING or (document and check.documents) or (check.numbers and name in ("int8", "numeric")):
             yield check

@@ -6,6 +6,7 @@ A word such as ``name`` shows it only in a table of persons.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -39,17 +40,26 @@ class Personal:
     rules: tuple[Rule, ...]
 
 
-#: Types without a rule of their own that hold texts.
-_OTHER_TEXTS = frozenset({"_text", "_varchar", "_bpchar", "_citext", "hstore", "xml"})
+#: Types without a rule of their own that hold texts. A composite type holds the texts of its attributes.
+_OTHER_TEXTS = frozenset({"_text", "_varchar", "_bpchar", "_citext", "hstore", "xml", "tsvector"})
+_ATTRIBUTE = re.compile(r'"(?:[^"]|"")+"|[^\s,()"]+')
 _LONGEST = 4
 
 
 def personal(table: Table, column: Column) -> Personal | None:
-    """The kind of personal values that the name and the type of the column show; None if they show none."""
-    found, kind = words(column.name), family(column)
-    fitting = [
-        p for p in kinds() if kind in p.families and (kind is not Family.OTHER or column.base_name in _OTHER_TEXTS)
-    ]
+    """The kind of personal values that the name and the type of the column show; None if they show none.
+
+    The names of the attributes of a composite type count as that of the column.
+    """
+    attributes = _ATTRIBUTE.findall(column.attributes or "")
+    names = (column.name, *(name.strip('"') for name in attributes))
+    return next((shown for name in names if (shown := _personal(table, column, name)) is not None), None)
+
+
+def _personal(table: Table, column: Column, name: str) -> Personal | None:
+    found, kind = words(name), family(column)
+    holds_texts = kind is not Family.OTHER or column.base_name in _OTHER_TEXTS or column.attributes is not None
+    fitting = [p for p in kinds() if holds_texts and kind in p.families]
     runs = {*_runs(found), "=" + " ".join(found)}
     certain = next((p for p in fitting if p.certain & runs and not _is_technical(found, p, runs)), None)
     if certain is not None or not is_of_persons(table):

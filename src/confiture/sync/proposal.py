@@ -11,7 +11,7 @@ from confiture.errors import Fault, FaultyInput
 from confiture.log import log
 from confiture.masking import fit, key, mask_file
 from confiture.masking.assignment import assigned
-from confiture.masking.detection import Detection, detect, refusal
+from confiture.masking.detection import Detection, detect, refusal, refusal_of_unsampled
 from confiture.masking.model import MaskFile, Masks
 from confiture.plan import expressions
 from confiture.plan.projection import wire_type
@@ -64,7 +64,7 @@ def propose(database: Database, target: Session, request: Request) -> Planned:
 
 
 def _refuse_personal(source: Session, both: Sides, wanted: Collection[TableRef], masks: Masks, file: MaskFile) -> None:
-    """:raises Refused: listing every column of the sync that looks personal and has no rule."""
+    """:raises Refused: listing every column of the sync that looks personal and has no rule, or cannot be sampled."""
 
     def look() -> Detection:
         with yielding.yielding(source), source.transaction(read_only=True) as tx:
@@ -73,6 +73,8 @@ def _refuse_personal(source: Session, both: Sides, wanted: Collection[TableRef],
     found = retry(look)
     if found.suspicions:
         raise refusal(found.suspicions, file, file.file or MASK_FILE)
+    if found.unsampled:
+        raise refusal_of_unsampled(found.unsampled)
 
 
 def _refuse_misfits(
