@@ -36,7 +36,7 @@ def leaked(source: TestDatabase, target: TestDatabase, mask: Mask) -> tuple[int,
     with target.connect() as there, source.connect() as here:
         found = there.execute(leaks.result_query(mask, column), {"salt": salt}).fetchall()
         hashes = [value for (value,) in found]
-        row: Any = here.execute(leaks.source_query(mask, column), {"salt": salt, "hashes": hashes}).fetchone()
+        row: Any = here.execute(leaks.source_query(mask.table, [column]), {"salt": salt, "hashes": hashes}).fetchone()
     return len(hashes), row[0]
 
 

@@ -389,6 +389,20 @@ def test_an_expression_that_gives_the_clear_value_fails_the_sync(sync: Synced) -
     assert [p["found"] for p in found if p["column"] == "full_name"] == [300]  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("sent", [200_000, 10])
+def test_an_expression_that_gives_another_clear_value_fails_the_sync(
+    sync: Synced, monkeypatch: pytest.MonkeyPatch, sent: int
+) -> None:
+    """A column that is copied as it is may be read."""
+    monkeypatch.setattr("confiture.sync.proof.SENT_MOST", sent)
+    for sql in ("EMAIL", "upper(country) || 'x'"):
+        sync.write("db/sync/mask.yaml", synced.MASK.replace("full_name: name", f'full_name: {{sql: "{sql}"}}'))
+        done = sync.run("--restart", check=7 if sql == "EMAIL" else 0)
+        if sql == "EMAIL":
+            assert "300 of 300 values are clear ones of the source" in error(done)
+    assert sync.target.rows("SELECT DISTINCT full_name FROM customer ORDER BY 1") == [("CHx",), ("FRx",)]
+
+
 def test_the_key_is_stored_and_shown_nowhere(sync: Synced) -> None:
     done = sync.run("--verbose")
     stored = sync.target.rows("SELECT r::text FROM confiture.run r UNION ALL SELECT e::text FROM confiture.event e")

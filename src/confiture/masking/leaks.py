@@ -3,16 +3,21 @@
 The target gives salted hashes of the masked values, and the source counts those that its own values have. So the source
 sends a number and nothing else, and each server sees only its own values. A value that the rule itself produces, such
 as a name of the list, proves nothing and is left out.
+
+An SQL expression may give the value of another masked column, so that its values are looked up in all that it reads.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from psycopg import sql
 
-from confiture.catalog_model import Column
+from confiture.catalog_model import Column, Table
 from confiture.masking.expressions import entries
 from confiture.masking.families import Family, family, is_citext, room
-from confiture.masking.model import Kind, Mask, Rule
+from confiture.masking.model import Kind, Mask, Masks, Rule
+from confiture.masking.uniqueness import mentions
 from confiture.sql import template
 from confiture.types import ALL_PERCENT, TableRef
 
@@ -55,36 +60,49 @@ def result_query(mask: Mask, column: Column) -> sql.Composed:
     """
     block = "hashes_of_few_values" if mask.rule.kind in _OF_LISTS else "result_hashes"
     return template("masking.sql", block).format(
-        hash=_hash(column),
+        hash=_hash(column, column),
         column=_escaped(sql.Identifier(column.name)),
         table=_escaped(mask.table.identifier),
         made=_escaped(_made(mask, column)),
     )
 
 
-def source_query(mask: Mask, column: Column) -> sql.Composed:
+def looked_up_in(mask: Mask, column: Column, source: Table, masks: Masks) -> tuple[Column, ...]:
+    """The columns of the source whose clear values may be in a masked column: itself, and what its expression names.
+
+    :param column: of the target.
+    """
+    if mask.rule.sql is None:
+        return (column,)
+    others = (c for c in source.columns if c.name != column.name and mentions(mask.rule.sql, c.name))
+    rules = masks.of(source.ref)
+    return (column, *(c for c in others if c.name in rules and rules[c.name].is_masked))
+
+
+def source_query(table: TableRef, columns: Sequence[Column]) -> sql.Composed:
     """The number of the given hashes that values of the source have.
 
+    :param columns: from :func:`looked_up_in`.
     :returns: a statement with the parameters ``salt`` and ``hashes``, an array of ``bytea`` from :func:`result_query`.
     """
-    return template("masking.sql", "source_hashes").format(
-        hash=_hash(column), column=_escaped(sql.Identifier(column.name)), table=_escaped(mask.table.identifier)
-    )
+    values = sql.SQL("\nUNION ALL\n").join(values_query(table, column, columns[0]) for column in columns)
+    return template("masking.sql", "source_hashes").format(values=values)
 
 
-def values_query(table: TableRef, column: Column) -> sql.Composed:
+def values_query(table: TableRef, column: Column, masked: Column) -> sql.Composed:
     """The hashes (``bytea``) of the values of a column, equal ones repeated, read in the source.
 
+    :param masked: the column whose values are looked up, which decides whether letters differ by their case.
     :returns: a statement that ends with its condition, to which a range of keys can be added; with the parameter
         ``salt``.
     """
     return template("masking.sql", "hashes_of_values").format(
-        hash=_hash(column), column=_escaped(sql.Identifier(column.name)), table=_escaped(table.identifier)
+        hash=_hash(column, masked), column=_escaped(sql.Identifier(column.name)), table=_escaped(table.identifier)
     )
 
 
-def _hash(column: Column) -> sql.Composed:
-    return template("masking.sql", "salted").format(value=_escaped(_text(column)))
+def _hash(column: Column, masked: Column) -> sql.Composed:
+    return template("masking.sql", "salted").format(value=_escaped(_text(column, masked)))
 
 
 def _escaped(part: sql.Composable) -> sql.SQL:
@@ -92,11 +110,11 @@ def _escaped(part: sql.Composable) -> sql.SQL:
     return sql.SQL(part.as_string(None).replace("%", "%%"))
 
 
-def _text(column: Column) -> sql.Composable:
+def _text(column: Column, masked: Column) -> sql.Composable:
     text = sql.SQL("{}::pg_catalog.text").format(sql.Identifier(column.name))
     if column.base_name == "numeric" and column.base_builtin:
         return sql.SQL("pg_catalog.trim_scale({})::pg_catalog.text").format(sql.Identifier(column.name))
-    return sql.SQL("pg_catalog.lower({})").format(text) if is_citext(column) else text
+    return sql.SQL("pg_catalog.lower({})").format(text) if is_citext(masked) else text
 
 
 def _made(mask: Mask, column: Column) -> sql.Composable:

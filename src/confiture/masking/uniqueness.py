@@ -15,18 +15,22 @@ from confiture.types import double_quoted, quoted
 SAFETY_BITS = 20
 #: A table is treated as having at least so many rows.
 ROWS_LEAST = 1000
+#: A name in quotation marks, and what is between two of them.
+_PARTS = re.compile(r'"(?:[^"]|"")*"|[^"]+')
 
 
 def unique_indexes(table: Table, column: str) -> Iterator[Index]:
     """The unique indexes of the table and of its partitions that contain the column, also in an expression."""
     for index in (*table.indexes, *table.partition_indexes):
-        if index.is_unique and (column in index.columns or (index.expressions and _mentions(index, column))):
+        if index.is_unique and (column in index.columns or (index.expressions and mentions(index.definition, column))):
             yield index
 
 
-def _mentions(index: Index, column: str) -> bool:
+def mentions(text: str, column: str) -> bool:
+    """Whether SQL may name a column. Names without quotation marks are in any letter case."""
+    folded = _PARTS.sub(lambda part: part[0] if part[0].startswith('"') else part[0].lower(), text)
     called = re.escape(quoted(column)), re.escape(double_quoted(column))
-    return re.search(rf"(?<![\w\"])(?:{'|'.join(called)})(?![\w\"])", index.definition) is not None
+    return re.search(rf"(?<![\w\"])(?:{'|'.join(called)})(?![\w\"])", folded) is not None
 
 
 def needed_bits(table: Table) -> float:

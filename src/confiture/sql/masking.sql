@@ -153,8 +153,9 @@ FROM (SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL OFFSET 0)
 
 -- name: source_hashes
 -- How many of the hashes are those of values of the source. The array is searched by hashing.
-SELECT pg_catalog.count(DISTINCT s.h) FROM (SELECT {hash} AS h FROM {table} WHERE {column} IS NOT NULL) AS s
-WHERE s.h = ANY (%(hashes)s::pg_catalog.bytea[])
+SELECT pg_catalog.count(DISTINCT s.h) FROM (
+{values}
+) AS s(h) WHERE s.h = ANY (%(hashes)s::pg_catalog.bytea[])
 
 -- name: hashes_of_values
 -- The hashes of the values of the column on the source.

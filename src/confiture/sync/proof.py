@@ -6,6 +6,7 @@ servers compute. The salt is random for each proof and is never stored (docs/inv
 
 from __future__ import annotations
 
+import itertools
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -63,7 +64,20 @@ class Proven:
         return self.found * 100 > self.limit * self.values
 
 
-def prove(context: Context, jobs: Mapping[TableRef, RunTable], masks: Masks, target: Catalog, plan: Plan) -> None:
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The masked columns to prove.
+
+    :ivar source: the catalog of the source.
+    """
+
+    plan: Plan
+    masks: Masks
+    source: Catalog
+    target: Catalog
+
+
+def prove(context: Context, jobs: Mapping[TableRef, RunTable], subject: Subject) -> None:
     """Count the clear values of every masked column. The result is durable, and is not computed again.
 
     :param jobs: the tables of the sync, by target table.
@@ -72,62 +86,64 @@ def prove(context: Context, jobs: Mapping[TableRef, RunTable], masks: Masks, tar
     with context.target.transaction(read_only=True) as tx:
         if steps.is_done(tx, context.run_id, PHASE, STEP):
             return
-    found = tuple(_of_all(context, jobs, masks, target))
+    found = tuple(_of_all(context, jobs, subject))
     leaking = [each for each in found if each.leaks]
     if leaking:
-        retry(partial(_empty, context, plan, found))
-        raise _failed(leaking, plan)
+        retry(partial(_empty, context, subject.plan, found))
+        raise _failed(leaking, subject.plan)
     # Durable together: the result, and that the proof is done.
     with context.fenced("proof.done") as tx:
         _note(context, tx, found)
         steps.mark(tx, context.run_id, PHASE, STEP, done=True)
 
 
-def _of_all(context: Context, jobs: Mapping[TableRef, RunTable], masks: Masks, target: Catalog) -> Iterator[Proven]:
-    checked = [m for m in masks.masks if m.leak_percent is not None and m.table in jobs]
+def _of_all(context: Context, jobs: Mapping[TableRef, RunTable], subject: Subject) -> Iterator[Proven]:
+    checked = [m for m in subject.masks.masks if m.leak_percent is not None and m.table in jobs]
     if checked:
         context.progress.say(f"proving that no clear value is in {counted(len(checked), 'masked column')}")
     for mask in checked:
-        column = target.by_ref[mask.table].column(mask.column)
+        job, column = jobs[mask.table], subject.target.by_ref[mask.table].column(mask.column)
         if column is not None:
+            columns = leaks.looked_up_in(mask, column, subject.source.by_ref[mask.table], subject.masks)
             context.checkpoint()
             context.progress.say(f"proof: {mask.table}.{quoted(mask.column)} ({mask.rule})")
-            yield retry(partial(_of_column, context, jobs[mask.table], mask, column))
+            yield retry(partial(_of_column, context, job, mask, columns))
 
 
-def _of_column(context: Context, job: RunTable, mask: Mask, column: Column) -> Proven:
+def _of_column(context: Context, job: RunTable, mask: Mask, columns: Sequence[Column]) -> Proven:
+    """:param columns: the masked one in the target, and those of the source whose values it may have."""
     salt = secrets.token_bytes(leaks.SALT_BYTES)
     spans = _ranges(context, job)
     with context.target.rehearsal() as tx:
         tx.pg.execute(_SQL["result_table"])
         # The statement is composed here: a parameter's place in CREATE TABLE or COPY is not permitted.
-        query = _composed(tx.pg, leaks.result_query(mask, column), {"salt": salt})
+        query = _composed(tx.pg, leaks.result_query(mask, columns[0]), {"salt": salt})
         values = tx.pg.execute(sql.SQL("INSERT INTO pg_temp.confiture_result {}").format(query)).rowcount
         if values > SENT_MOST:
-            found = _fetched(context, tx, job, column, salt, spans)
+            found = _fetched(context, tx, job, columns, salt, spans)
         else:
-            found = _sent(context, tx, job, mask, column, salt) if values else 0
+            found = _sent(context, tx, job, columns, salt) if values else 0
     return Proven(str(mask.table), mask.column, str(mask.rule), values, found, mask.leak_percent or 0.0)
 
 
-def _sent(context: Context, tx: Transaction, job: RunTable, mask: Mask, column: Column, salt: bytes) -> int:
+def _sent(context: Context, tx: Transaction, job: RunTable, columns: Sequence[Column], salt: bytes) -> int:
     """How many of the hashes the source has; only this number leaves it."""
     hashes = [value for (value,) in tx.pg.execute("SELECT hash FROM pg_temp.confiture_result").fetchall()]
     with reading(context.source, job) as source:
-        query = leaks.source_query(mask, column)
+        query = leaks.source_query(job.table.source, columns)
         return int(only_row(source.pg.execute(query, {"salt": salt, "hashes": hashes}))[0])
 
 
 def _fetched(
-    context: Context, tx: Transaction, job: RunTable, column: Column, salt: bytes, spans: Sequence[KeyRange]
+    context: Context, tx: Transaction, job: RunTable, columns: Sequence[Column], salt: bytes, spans: Sequence[KeyRange]
 ) -> int:
     """The same, with the hashes of the source fetched range by range, so that no snapshot is held for long."""
     tx.pg.execute(_SQL["source_table"])
     into = sql.SQL("COPY pg_temp.confiture_source FROM STDIN (FORMAT binary)") + sql.Composed([])
-    for span in spans:
+    for span, column in itertools.product(spans, columns):
         with reading(context.source, job) as source:
             within = predicate(job.table.source_key, span) if job.table.key else sql.SQL("true") + sql.Composed([])
-            values = _composed(source.pg, leaks.values_query(job.table.source, column), {"salt": salt})
+            values = _composed(source.pg, leaks.values_query(job.table.source, column, columns[0]), {"salt": salt})
             out = sql.SQL("COPY ({} AND {}) TO STDOUT (FORMAT binary)").format(values, within)
             pipe(source.pg, tx.pg, out, into)
     return int(only_row(tx.pg.execute(_SQL["occurring"]))[0])

@@ -48,7 +48,7 @@ def work(context: Context, planned: Planned | None, request: Request, jobs: int 
     with context.target.transaction(read_only=True) as tx:
         target, states = catalog.read(tx), table_plans.of_run(tx, context.run_id)
     read = {job.table.target: job for job in tables.jobs(context, plan, states, masks).values()}
-    proof.prove(context, read, masks, target, plan)
+    proof.prove(context, read, proof.Subject(plan, masks, source, target))
     finishing.finish(context, plan)
     return _complete(context, plan)
 
