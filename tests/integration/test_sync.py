@@ -133,6 +133,31 @@ def test_a_protected_environment_is_never_written_to(sync: Synced, databases: Da
         sync.call("sync", "--from", "production", "--to", "like_it")
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        "host=localhost port={port}",
+        "host={root} port={port}",
+        "hostaddr=127.0.0.1 port={port}",
+        "host=no.invalid,LOCALHOST port={port}",
+    ],
+)
+def test_a_protected_environment_is_known_by_any_address_of_its_server(sync: Synced, place: str) -> None:
+    server = sync.source.server
+    named = place.format(port=server.port, root=server.root) + f" user=postgres dbname={sync.source.name}"
+    assert "is protected" in error(sync.call("sync", "--from", "local", "--to", named, "--replace", "--yes", check=4))
+
+
+@pytest.mark.parametrize(
+    "place", ["host=localhost port=1", "host=192.0.2.1 port={port}", "host=no.invalid port={port}"]
+)
+def test_a_protected_environment_of_another_server_is_no_target(sync: Synced, place: str) -> None:
+    """Its database has the name of the target. A server that does not answer is not asked."""
+    named = place.format(port=sync.target.server.port)
+    sync.write("db/environments/far.yaml", f"database_url: {named} dbname={sync.target.name}\nprotected: true\n")
+    sync.run()
+
+
 def test_a_protected_service_is_known_by_its_name(sync: Synced) -> None:
     server = sync.target.server
     file = sync.write(

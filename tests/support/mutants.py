@@ -2106,7 +2106,7 @@ MUTANTS = (
     Mutant(
         "a protected environment is known by its address",
         "sync/refusals.py",
-        "        if known.protected and _place(known) == _place(target) != _UNKNOWN:",
+        "        if known.protected and _may_be_same(known, target):",
         "        if known.protected and known.environment == target.environment:",
         _in("integration", "sync", "protected_environment"),
     ),

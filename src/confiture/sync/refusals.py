@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import socket
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -43,18 +45,44 @@ def _protected(target: Database, project: Path) -> Iterator[str]:
             known = config.resolve(name, project)
         except UsageError:
             continue  # it cannot be used, so that nothing is known of it
-        if known.protected and _place(known) == _place(target) != _UNKNOWN:
+        if known.protected and _may_be_same(known, target):
             yield name
 
 
-def _place(database: Database) -> tuple[object, ...]:
-    """Host, port and database; the name of a service stands for those that its file determines."""
-    service = conninfo_to_dict(database.conninfo).get("service")
-    return (*config.place(database.conninfo), database.dbname, service)
+def _may_be_same(one: Database, other: Database) -> bool:
+    """Whether two connection strings lead to databases of one name at one address; names of hosts are resolved."""
+    services = [conninfo_to_dict(database.conninfo).get("service") for database in (one, other)]
+    if any(services):  # its file determines the rest
+        return services[0] == services[1] and one.dbname == other.dbname
+    return one.dbname == other.dbname and bool(_addresses(one) & _addresses(other))
 
 
-#: The place of a conninfo that names nothing.
-_UNKNOWN = (None, None, None, None)
+def _addresses(database: Database) -> frozenset[tuple[str, str]]:
+    """The addresses and ports of a server, or of several; a socket is one of this machine."""
+    given = conninfo_to_dict(database.conninfo)
+    host, port = config.place(database.conninfo)
+    hosts = str(given.get("hostaddr") or host or "localhost").split(",")
+    ports = str(given.get("port") or port or "").split(",")
+    found: set[tuple[str, str]] = set()
+    for number, name in enumerate(hosts):
+        at = ports[number] if len(ports) == len(hosts) else ports[0]
+        found |= {(address, at) for address in (name, *_resolved(name))}
+    return frozenset(found)
+
+
+def _resolved(host: str) -> Iterator[str]:
+    """The addresses of a host; ``localhost`` for each of this machine's own, and for a socket."""
+    if host.startswith(("/", "@")):
+        yield "localhost"
+        return
+    try:
+        found = {str(address[0]) for *_, address in socket.getaddrinfo(host, None)}
+    except OSError:
+        return  # it has none, so that nothing is reached by it
+    for address in sorted(found):
+        yield address
+        if ipaddress.ip_address(address.partition("%")[0]).is_loopback:
+            yield "localhost"
 
 
 def refuse_same(source: Identity, target: Identity) -> None:
