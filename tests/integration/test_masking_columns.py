@@ -107,6 +107,13 @@ def test_a_rule_that_may_repeat_values_is_refused_for_a_unique_column(
     assert "one.c" in found
 
 
+def test_an_exclusion_constraint_makes_its_columns_unique(database: TestDatabase) -> None:
+    database.sql("CREATE TABLE stay (guest text, EXCLUDE USING hash (guest WITH =))")
+    (fault,) = faults_of(database, "stay: {guest: name}")
+    assert "name may give two rows the same value, and the index stay_guest_excl is unique" in fault
+    assert faults_of(database, "stay: {guest: hash}") == []
+
+
 def test_an_expression_index_makes_its_columns_unique(database: TestDatabase) -> None:
     database.sql("""CREATE TABLE one (email text, "First" text, first text);
                     CREATE UNIQUE INDEX u ON one (lower(email), lower("First"))""")

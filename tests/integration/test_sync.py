@@ -73,6 +73,9 @@ def test_the_report_lists_each_column_with_its_rule(sync: Synced) -> None:
         ("public.customer", "full_name"): 0,
     }
     assert [t["rows"] for t in found["tables"] if t["table"] == "public.orders"] == [1200]  # type: ignore[attr-defined]
+    printed = sync.run("--dry-run", "--replace").stdout
+    assert "  customer: id, country, boss, state\n" in printed
+    assert "  log: at, message\n" in printed
 
 
 def test_dry_run_prints_the_plan_and_changes_nothing(sync: Synced) -> None:
@@ -214,6 +217,19 @@ def test_tables_without_rows_may_refer_to_the_chosen_ones(built: Synced) -> None
 def test_a_target_that_a_move_reads_from_is_refused(built: Synced) -> None:
     built.target.sql("CREATE SCHEMA confiture_0123abcd; CREATE TABLE confiture_0123abcd.fence ()")
     assert "is the source of a run" in error(built.run(check=4))
+
+
+def test_an_expression_that_makes_rows_equal_names_the_constraint(sync: Synced) -> None:
+    rule = """email: {sql: "'x'"}"""
+    sync.write("db/sync/mask.yaml", f"customer: {{{rule}, full_name: name}}\naccount: {{{rule}}}")
+    said = error(sync.run(check=5))
+    assert "are not unique: constraint customer_email_key" in said or "are not unique: constraint account_pkey" in said
+    assert "run the command with --restart" in said
+
+
+def test_an_empty_name_of_a_table_stands_for_no_table(sync: Synced) -> None:
+    for given in ("", " ", ","):
+        assert "is not the name of a table" in error(sync.run("--tables", given, check=2))
 
 
 def test_every_fault_is_reported_before_a_row_is_read(sync: Synced) -> None:

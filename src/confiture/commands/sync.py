@@ -74,7 +74,8 @@ def request(
     own = project / MASK_FILE
     path = mask if mask is not None else own if own.is_file() else None
     text = "" if path is None else read_text(path, "mask file")
-    names = (name.strip() for given in tables for name in _NAMES.findall(given))
+    # A text without a name is a fault: an empty variable of a script would stand for all tables.
+    names = (name.strip() for given in tables for name in _NAMES.findall(given) or [given])
     return Request(tuple(names), tuple(where), sample, text, str(path or ""), tuple(allowed), consistent)
 
 

@@ -20,9 +20,13 @@ _PARTS = re.compile(r'"(?:[^"]|"")*"|[^"]+')
 
 
 def unique_indexes(table: Table, column: str) -> Iterator[Index]:
-    """The unique indexes of the table and of its partitions that contain the column, also in an expression."""
+    """The unique indexes of the table and of its partitions that contain the column, also in an expression.
+
+    An exclusion constraint, which may reject equal values as well, counts as one.
+    """
     for index in (*table.indexes, *table.partition_indexes):
-        if index.is_unique and (column in index.columns or (index.expressions and mentions(index.definition, column))):
+        rejects_equal = index.is_unique or (index.constraint_definition or "").startswith("EXCLUDE")
+        if rejects_equal and (column in index.columns or (index.expressions and mentions(index.definition, column))):
             yield index
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
 from confiture.render.documents import SCHEMA_VERSION, SyncDocument, SyncPlanDocument
+from confiture.render.lines import wrapped
 from confiture.sync.outcome import ColumnMasked, SyncPlan, SyncReport
 from confiture.types import ALL_PERCENT, counted, duration, without_public
 
@@ -41,8 +42,14 @@ def _columns(found: Sequence[ColumnMasked], names: dict[str, str]) -> Iterator[s
     if ruled:
         rows = [(f"{names.get(c.table, c.table)}.{c.column}", c.rule, c.why) for c in ruled]
         yield from _grid(("COLUMN", "RULE", "BECAUSE OF"), rows)
-    kept = len(found) - len(ruled)
-    yield f"{counted(kept, 'column')} without a rule {'is' if kept == 1 else 'are'} copied unchanged"
+    kept: dict[str, list[str]] = {}
+    for c in found:
+        if not c.why:
+            kept.setdefault(names.get(c.table, c.table), []).append(c.column)
+    number = len(found) - len(ruled)
+    yield f"{counted(number, 'column')} without a rule {'is' if number == 1 else 'are'} copied unchanged"
+    for table, columns in kept.items():
+        yield from wrapped("  ", f"{table}: {', '.join(columns)}")
 
 
 def _proof(report: SyncReport, names: dict[str, str]) -> Iterator[str]:

@@ -80,12 +80,13 @@ def plan(both: Sides, masks: Masks, selections: Mapping[TableRef, Selection]) ->
     if planner.refusals:
         raise Refused("the sync is refused", why="\n".join(grouped(planner.refusals)), fix="nothing was changed")
     filled = {p.target for p in found.tables}
-    notes = [n for n in planner.notes if not n.startswith(_NOT_OF_A_SYNC) and not _of_other(n, both, filled)]
+    notes = [n for n in planner.notes if not _is_of_a_move(n) and not _of_other(n, both, filled)]
     return found, (*both.notes, *sides.unmatched(both.source, both.target, selections.keys()), *notes)
 
 
-#: Notes of the planner about parts of a move that a sync does not have.
-_NOT_OF_A_SYNC = ("comments, views, functions",)
+def _is_of_a_move(note: str) -> bool:
+    """Whether a note of the planner is about a part of a move that a sync does not have, or notes by itself."""
+    return note.startswith("comments, views, functions") or "large object" in note
 
 
 def _of_other(note: str, both: Sides, filled: set[TableRef]) -> bool:

@@ -67,7 +67,7 @@ def _left_out(found: Catalog, unlogged: Collection[TableRef]) -> list[str]:
             " largest value that is copied"
         )
     if large:
-        notes.append(f"{counted(large, 'large object')} of the source are not copied")
+        notes.append(f"{counted(large, 'large object')} of the source: large objects are not copied")
     return notes
 
 
