@@ -39,6 +39,15 @@ def execute(where: Endpoints, note: str | None) -> tuple[Run, Approval]:
         return now, found
 
 
+def next_step(where: Endpoints, run: Run) -> str | None:
+    """``approve`` for a verified run whose cutover lacks its approval; None where the state determines the step."""
+    target = target_of(where)
+    if run.state != VERIFIED:
+        return None
+    with Session(target, "request", run.short) as session, session.transaction(read_only=True) as tx:
+        return "approve" if approvals.is_lacking(tx, run, always=target.require_approval) else None
+
+
 def _refuse_unverified(tx: Transaction, run: Run, where: Endpoints) -> Verification:
     """The verification that is approved.
 

@@ -73,17 +73,26 @@ def record(tx: Transaction, run: Run, verification: int, note: str | None) -> st
     return str(role)
 
 
+def is_lacking(tx: Transaction, run: Run, *, always: bool) -> bool:
+    """Whether the cutover of the run needs an approval and has none that is valid.
+
+    :param always: whether the environment requires it, also of a run that began without the requirement.
+    """
+    if not always and not is_required(tx, run.id):
+        return False
+    found = standing(tx, run.id)
+    return found is None or found.void is not None
+
+
 def refuse_unapproved(tx: Transaction, run: Run, *, always: bool) -> None:
     """Refuse a cutover that needs an approval and has none that is valid.
 
-    :param always: whether the environment requires it, also of a run that began without the requirement.
+    :param always: as in :func:`is_lacking`.
     :raises Refused: naming the command that approves.
     """
-    if not always and not is_required(tx, run.id):
+    if not is_lacking(tx, run, always=always):
         return
     found = standing(tx, run.id)
-    if found is not None and found.void is None:
-        return
     why = "this run requires an approval, and it has none"
     if found is not None:
         why = f"the approval of role {quoted(found.role)} of {found.at:%Y-%m-%d %H:%M}Z is void: {found.void}"

@@ -114,7 +114,7 @@ def following(step: NextReport) -> list[str]:
         label = "Next    " if n == 0 else "   or   "
         line = f"{label}{one['action']}{': ' + one['command'] if one['command'] else ''}"
         if one["command"] is None or len(line) <= WIDTH:
-            lines.append(line)
+            lines += wrapped(label, line.removeprefix(label))
         else:
-            lines += [f"{label}{one['action']}:", f"{INDENT}{one['command']}"]
+            lines += [*wrapped(label, f"{one['action']}:"), f"{INDENT}{one['command']}"]
     return lines + ([f"{INDENT}({step['hint']})"] if step["hint"] else [])
