@@ -129,8 +129,9 @@ def test_report_in_each_state_of_a_run_with_hostile_names(databases: Databases, 
     assert not live.verify().equal
     live.target.sql(
         f"UPDATE confiture.run SET blocked_reason = 'a row has {SECRET}', blocked_command = 'verify';"
-        " INSERT INTO confiture.event (run_id, epoch, kind, actor, detail) SELECT id, epoch, 'blocked', 'a test',"
-        " jsonb_build_object('reason', blocked_reason) FROM confiture.run"
+        " INSERT INTO confiture.event (run_id, epoch, kind, actor, detail) SELECT id, epoch, kind, 'a test',"
+        " jsonb_build_object('reason', blocked_reason) FROM confiture.run, (VALUES ('blocked'), ('abort'),"
+        " ('reopen'), ('stale view'), ('of a later version')) v(kind)"
     )
     found, text = report("migrating", show_values=True)
     assert [(d.column, d.target_value) for d in found.differences] == [(COLUMN, SECRET)]

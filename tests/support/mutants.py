@@ -1220,7 +1220,7 @@ MUTANTS = (
     Mutant(
         "a report quotes no error unless values are wanted",
         "status/sign_off_reader.py",
-        'return replace(event, text="") if event.kind in QUOTING and not values_shown else event',
+        'return replace(event, text="") if quotes and not values_shown else event',
         "return event",
         _in("integration", "report", "hostile_names"),
     ),

@@ -33,8 +33,8 @@ from confiture.status.sign_off import (
 )
 from confiture.types import Json
 
-#: The kinds of events whose text may quote a row.
-QUOTING = ("bad row", "blocked", "reopen", "stale view")
+#: The kinds of events whose text may quote a row: their texts of errors are hidden from viewers too.
+QUOTING = tuple(kind for kind, hidden in viewed.EVENTS.items() if {"reason", "message"} & set(hidden))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,9 @@ def _problems(run: RunReport, values_shown: bool) -> tuple[str, ...]:
 
 
 def _event(event: Event, values_shown: bool) -> Event:
-    return replace(event, text="") if event.kind in QUOTING and not values_shown else event
+    """An event; its text only if it cannot quote a row. That of a later version may."""
+    quotes = event.kind in QUOTING or event.kind not in viewed.EVENTS
+    return replace(event, text="") if quotes and not values_shown else event
 
 
 def _plan(plan: Plan, run: Json) -> PlanFacts:
