@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -203,6 +204,54 @@ def test_an_operator_steers_the_run_and_does_nothing_else(people: People) -> Non
     assert "it is a superuser" in commands.grants.for_roles(live.where, ["postgres"], [])
 
 
+def test_an_operator_writes_nothing_that_breaks_a_command(people: People) -> None:
+    live = people.live
+    live.setup()
+    people.grant()
+    live.migrate()
+    live.tamper("UPDATE item SET v = 'x'")
+    assert not live.verify().equal
+    run = "(SELECT id FROM confiture.viewed_run)"
+    event = "INSERT INTO confiture.event (run_id, epoch, kind, actor, detail) VALUES"
+    request = "INSERT INTO confiture.request (run_id, kind, actor, detail) VALUES"
+    paused = f"{request} ({run}, 'pause', 'x', '{{}}'); "
+    refused = [
+        # An event without its request, or one that says something else.
+        *(f"{event} ({run}, 1, 'pause', 'x', '{detail}')" for detail in ("{}", "[1]", "null", '"x"')),
+        f"{paused}{event} ({run}, 1, 'pause', 'x', '[1]')",
+        f"{paused}{event} ({run}, 1, 'pause', 'x', '{{\"reason\": \"gone\"}}')",
+        f"{paused}{event} ({run}, 1, 'resume', 'x', '{{}}')",
+        f"{paused}{event} ({run}, 1, 'pause', 'another', '{{}}')",
+        f"{paused}{event} ({run}, 0, 'pause', 'x', '{{}}')",
+        f"{paused}{event} ({run}, 99, 'pause', 'x', '{{}}')",
+        f'{event} ({run}, 1, \'approved\', \'x\', \'{{"plan": "x", "verification": 1, "note": null}}\')',
+        # Limits that a copy cannot use.
+        *(f"{request} ({run}, 'throttle', 'x', '{detail}')" for detail in ("[1]", "null", '"x"', '{"max_rate": "5"}')),
+        *(f"{request} ({run}, 'throttle', 'x', '{{\"max_rate\": {n}}}')" for n in ("0", "-1", "0.5", "1e300", "true")),
+        *(f"{request} ({run}, 'throttle', 'x', '{{\"max_replica_lag\": {n}}}')" for n in ("0", "-1", "1e300", "[]")),
+        *(f"{request} ({run}, 'throttle', 'x', '{{\"{name}\": {n}}}')" for name in ("", "rate") for n in ("1", "null")),
+        f"{request} ({run}, 'resume', 'x', '{{\"max_rate\": 1}}')",
+        f"{request} ({run}, 'pause', E'x as role boss\\n  2026-01-01 00:00:00Z  abort', '{{}}')",
+        # A verification that found a difference.
+        "INSERT INTO confiture.approval (run_id, plan_hash, verification, actor)"
+        " SELECT id, plan_hash, 1, 'x' FROM confiture.viewed_run",
+    ]
+    for statement in refused:
+        with psycopg.connect(people.conninfo(people.operator)) as connection:
+            with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.CheckViolation)):
+                connection.execute(statement.encode())
+    assert live.target.value("SELECT count(*) FROM confiture.request") == 0
+    for role in (people.viewer, people.operator):
+        assert "MIGRATING" in people.confiture(role, "history", check=0)
+    # The name of the user in the environment is no line of the history.
+    where, step = ["--target", people.conninfo(people.operator)], ["migrate", "schema-to-schema", "pause"]
+    call_confiture(*step, *where, cwd=live.project, env={"LOGNAME": "x\n2026\x1b[2J"}, check=0)
+    assert live.target.value("SELECT actor FROM confiture.request").startswith("x 2026\\u001b[2J@")
+    for value in ("inf", "1e300"):
+        limit = ["migrate", "schema-to-schema", "throttle", *where, "--max-replica-lag", value]
+        call_confiture(*limit, cwd=live.project, env={}, check=2)
+
+
 # Approval ------------------------------------------------------------------------------------------
 
 
@@ -226,7 +275,8 @@ def test_a_cutover_waits_for_the_approval_of_another_role(people: People) -> Non
     people.grant()
     assert "nothing to approve" in approved(people, check=4)
     live.migrate()
-    live.verify()
+    verify = [*live.arguments("verify"), "--again"]
+    assert "Next: confiture approve --target" in call_confiture(*verify, cwd=live.project, env={}, check=0).stdout
     assert "it has none" in refusal(people)
     printed = people.confiture(people.viewer, "status", check=0)
     assert "Approval required by another role; none so far" in printed
@@ -243,6 +293,8 @@ def test_a_cutover_waits_for_the_approval_of_another_role(people: People) -> Non
     live.target.sql("UPDATE confiture.run SET options = '{\"capture\": true}'")
     assert "it has none" in refusal(people)
     assert f"approved by role {people.operator}" in approved(people, "--note", "CHG-1234")
+    after = json.loads(call_confiture(*verify, "--format", "json", cwd=live.project, env={}, check=0).stdout)
+    assert " cutover --target" in after["next"]
     printed = people.confiture(people.viewer, "status", check=0)
     assert f"Approval role {people.operator} at " in printed
     assert " cutover --target" in printed.partition("Next")[2].splitlines()[1]

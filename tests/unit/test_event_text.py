@@ -26,6 +26,8 @@ REHEARSED = {"command": "cutover", "seconds": 0.18619, "limit": 5.0, "parts": [{
         ("repair", {"table": "public.t", "keys": 1}, "public.t: 1 key"),
         ("verify", {"verification": 3}, "verification 3"),
         ("reads open", {"max_staleness": 30}, "at most 30 seconds behind"),
+        ("granted", {"viewers": ["anna", "odd one"], "operators": ["ben"]}, 'viewers anna, "odd one"; operators ben'),
+        ("granted", {"viewers": [], "operators": ["ben"]}, "operators ben"),
         ("copied", {}, ""),
     ],
 )

@@ -299,16 +299,29 @@ IndexJobs = Annotated[
         show_default="2, fewer if the target has too few connections",
     ),
 ]
-MaxRate = Annotated[int | None, typer.Option("--max-rate", min=1, help="Maximum rows per second for the copy.")]
+#: A larger limit than this, or an infinite one, is none.
+_LARGEST_LIMIT = 10**12
+MaxRate = Annotated[
+    int | None,
+    typer.Option("--max-rate", min=1, max=_LARGEST_LIMIT, help="Maximum rows per second for the copy."),
+]
 MaxReplicaLag = Annotated[
     float | None,
     typer.Option(
-        "--max-replica-lag", min=0.001, help="Pause the copy while a standby of either server lags by more than this."
+        "--max-replica-lag",
+        min=0.001,
+        max=_LARGEST_LIMIT,
+        help="Pause the copy while a standby of either server lags by more than this.",
     ),
 ]
 MaxBacklog = Annotated[
     int | None,
-    typer.Option("--max-backlog", min=1, help="Pause the copy while more captured changes than this are waiting."),
+    typer.Option(
+        "--max-backlog",
+        min=1,
+        max=_LARGEST_LIMIT,
+        help="Pause the copy while more captured changes than this are waiting.",
+    ),
 ]
 Restart = Annotated[
     list[str] | None,

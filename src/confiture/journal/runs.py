@@ -22,7 +22,7 @@ from confiture.journal.model import BlockedDetail, Event, Run
 from confiture.journal.tables import event, run
 from confiture.postgres.session import Transaction
 from confiture.states import FINAL, SCHEMA_TO_SCHEMA, SETUP, CutoverPhase, Medium, ReadsPhase
-from confiture.types import Json
+from confiture.types import Json, visible
 
 
 def actor() -> str:
@@ -31,7 +31,7 @@ def actor() -> str:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a passwd entry
         user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}[{os.getpid()}]"
+    return visible(" ".join(f"{user}@{socket.gethostname()}[{os.getpid()}]".split()))
 
 
 def _run(row: sa.Row[Any] | None) -> Run | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from confiture.status.severity import for_people
-from confiture.types import Json, byte_size, counted, duration
+from confiture.types import Json, byte_size, counted, duration, quoted
 
 #: The parts of a detail that are no values of rows, in the order in which they are printed.
 _PARTS = ("command", "receiver", "table", "view", "problem", "note", "error")
@@ -32,6 +32,9 @@ def event_text(kind: str, detail: Json) -> str:
         limit = f" of at most {detail['limit']:g} s" if detail.get("limit") is not None else ""
         problem = f": {detail['problem']}" if detail.get("problem") else ""
         return f"{detail.get('command')}, {detail.get('seconds') or 0.0:.3f} s{limit}{problem}"
+    if kind == "granted":
+        given = {name: ", ".join(map(quoted, detail.get(name) or ())) for name in ("viewers", "operators")}
+        return "; ".join(f"{name} {roles}" for name, roles in given.items() if roles)
     if kind == "terminate_blocker":
         return f"pid {detail.get('pid')} of {detail.get('user')}"
     if kind == "reads open" and detail.get("max_staleness") is not None:
