@@ -404,6 +404,22 @@ def test_every_pooler_is_resumed_if_one_cannot_be_paused(
     assert live.target.value("SELECT options ? 'poolers' FROM confiture.run") is False
 
 
+def test_a_file_that_cannot_be_written_does_not_keep_the_other_paused(
+    live: LiveRun, pooler: Pooler, second: Pooler, applications: list[Application]
+) -> None:
+    # The name of the file's next version is that of a folder.
+    beside = pooler.pools.with_name(f".{pooler.pools.name}.confiture")
+    beside.mkdir()
+    with pytest.raises(CutoverUnfinished, match=f"port={pooler.port}.* is not redirected to it yet") as error:
+        cutover(live, *pools(pooler, second))
+    assert f"{pooler.pools} cannot be replaced" in error.value.why
+    assert (pooler.status, second.status) == ((live.source.name, True), (live.target.name, False))
+    beside.rmdir()
+    cutover(live, *pools(pooler, second))
+    for one in applications:
+        assert_all_written(live, one)
+
+
 def test_a_pooler_that_is_gone_does_not_keep_the_other_paused(
     live: LiveRun, pooler: Pooler, second: Pooler, forks: Forks
 ) -> None:

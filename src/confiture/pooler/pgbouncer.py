@@ -159,7 +159,7 @@ class PgBouncer:
         """
         entry = self._entry()
         if config_file.address(entry.value, self._pool) != self._to:
-            config_file.replace(entry.path, entry.changed(config_file.repointed(entry.value, self._to)))
+            self._write(entry)
             failpoint("pooler.rewritten")
         if _address(self._status()) != self._to:
             self._console.run("RELOAD")
@@ -173,6 +173,16 @@ class PgBouncer:
             )
         if status["paused"] == "0":
             self._wait_for_old_connections()
+
+    def _write(self, entry: Entry) -> None:
+        try:
+            config_file.replace(entry.path, entry.changed(config_file.repointed(entry.value, self._to)))
+        except OSError as error:
+            raise CutoverUnfinished(
+                f"{entry.path} cannot be replaced, so that pool {self._pool} does not point to {self._to} yet",
+                why=str(error),
+                fix="correct this, then run the same command again",
+            ) from error
 
     def _wait_for_old_connections(self) -> None:
         """PgBouncer closes the old connections as their transactions end. A paused pool has none."""
