@@ -254,11 +254,15 @@ def test_each_fact_about_a_managed_service_has_a_source(page: Path) -> None:
     rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", page.read_text(encoding="utf-8"), re.M)
     questions = re.findall(r"^\| ([^|]+) \| ", SERVICES[0].read_text(encoding="utf-8"), re.M)
     assert [question for question, _, _ in rows] == questions
-    ours = ("switching the application",)  # advice of this project, which may have no source
+    ours = r"\[Confiture\]\(providers\.md#[\w-]+\)"  # advice of this project
     for question, fact, source in rows:
-        if question not in ours:
-            assert (fact == "not stated") == (source == "not stated"), question
-        assert source == "not stated" or re.fullmatch(r"(\[[^]]+\]\(https://[^)]+\)(<br>)?)+", source), question
+        assert (fact == "not stated") == (source == "not stated"), question
+        sourced = re.fullmatch(rf"(\[[^]]+\]\(https://[^)]+\)(<br>)?)+|{ours}", source)
+        assert source == "not stated" or sourced, question
+    advice = page.read_text(encoding="utf-8").partition("\n## Before a run\n")[2]
+    paragraphs = [text for text in re.split(r"\n\n|\n(?=- )", advice.strip()) if not text.endswith(":")]
+    assert paragraphs
+    assert [text for text in paragraphs if "](" not in text] == [], "each paragraph names its source"
 
 
 def test_the_page_on_managed_services_lists_each_of_them() -> None:
