@@ -252,6 +252,15 @@ def test_an_operator_writes_nothing_that_breaks_a_command(people: People) -> Non
         call_confiture(*limit, cwd=live.project, env={}, check=2)
 
 
+def test_an_operator_does_not_upgrade_the_journal(people: People) -> None:
+    live = people.live
+    live.setup()
+    people.grant()
+    live.target.sql("DELETE FROM confiture.migration WHERE version = (SELECT max(version) FROM confiture.migration)")
+    for command in (["migrate", "schema-to-schema", "pause"], ["approve"]):
+        assert "only the role that owns it may upgrade it" in people.confiture(people.operator, *command, check=4)
+
+
 # Approval ------------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import psycopg
+
 from confiture import __version__
 from confiture.errors import Held, Refused
 from confiture.failpoints import failpoint
@@ -73,7 +75,7 @@ def _applied(tx: Transaction) -> tuple[int, ...]:
 def keep_up(session: Session) -> None:
     """Upgrade a journal that an older tool wrote, between two of its commands; nothing to do without one.
 
-    :raises Refused: when it was written by a newer tool.
+    :raises Refused: when it was written by a newer tool, or the role of the session does not own it, as an operator's.
     :raises Held: while the older tool works with it.
     """
     with session.transaction(read_only=True) as tx:
@@ -81,6 +83,18 @@ def keep_up(session: Session) -> None:
     refuse_newer(have)
     if have is None or have == newest():
         return
+    try:
+        _upgrade(session, have)
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise Refused(
+            f"the journal in the target has version {have}, this confiture {__version__} has {newest()}",
+            why="an older confiture wrote it, and only the role that owns it may upgrade it",
+            fix="let that role run a command of the run (migrate, verify, ...) and repeat the grants; or use the older one",
+        ) from error
+    failpoint("upgrade.after_commit")
+
+
+def _upgrade(session: Session, have: int) -> None:
     with session.transaction() as tx:
         # Upgrades exclude each other. They also exclude the holder of the run, which writes to its row of runner.
         tx.pg.execute("LOCK TABLE confiture.migration, confiture.runner IN SHARE ROW EXCLUSIVE MODE")
@@ -93,7 +107,6 @@ def keep_up(session: Session) -> None:
             )
         install(tx)
         failpoint("upgrade.before_commit")
-    failpoint("upgrade.after_commit")
 
 
 #: The version since which the table of the steps has their checksums.
