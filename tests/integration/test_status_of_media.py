@@ -229,8 +229,8 @@ def test_a_role_that_watches_reads_migrations_and_syncs(sync: Synced) -> None:
     role = f"{sync.target.name}_viewer"
     sync.source.sql(f"CREATE ROLE {role} LOGIN PASSWORD 'canary'")
     try:
-        for statement in viewed.grants_of_viewer(sync.target.name, role):
-            sync.target.sql(statement)
+        assert f"TO {role};" in sync.call("grants", "--target", "local", "--viewer", role, "--apply").stdout
+        assert f"granted: viewers {role}" in sync.call("history", "--target", "local", "--all").stdout
         seen = of(as_role(sync.target, role), sync.folder)
         full = of(sync.target.conninfo, sync.folder)
         assert seen.unknown == ()
@@ -239,6 +239,20 @@ def test_a_role_that_watches_reads_migrations_and_syncs(sync: Synced) -> None:
         assert seen.migrations[0].recent == full.migrations[0].recent
     finally:
         sync.target.sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_roles_are_granted_a_database_that_has_only_migrations(project: MigrationProject) -> None:
+    project.write(1, "SELECT 1")
+    project.run("up")
+    role = f"{project.database.name}_viewer"
+    project.database.sql(f"CREATE ROLE {role} LOGIN PASSWORD 'canary'")
+    try:
+        project.forks.run(["grants", "--target", "prod", "--viewer", role, "--apply"], project.folder)
+        seen = of(as_role(project.database, role), project.folder)
+        assert seen.unknown == ()
+        assert seen.migrations[0].applied == 1
+    finally:
+        project.database.sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 def as_role(database: TestDatabase, role: str) -> str:

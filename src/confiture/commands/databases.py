@@ -13,6 +13,7 @@ from confiture.journal.model import Run
 from confiture.naming import naming
 from confiture.postgres.session import Session
 from confiture.schema_to_schema import setup
+from confiture.states import SCHEMA_TO_SCHEMA, Medium
 from confiture.types import Json
 
 
@@ -60,10 +61,11 @@ def _start(target: Database) -> str:
     return f"start a run: {naming(name, None).command('setup')} --source SOURCE, where SOURCE names the old database"
 
 
-def find_run(target: Database, *, look: bool = False) -> Run:
+def find_run(target: Database, *, look: bool = False, medium: Medium | None = SCHEMA_TO_SCHEMA) -> Run:
     """The target's active run, else its last run. An older journal is upgraded.
 
     :param look: change nothing; refuse an older journal.
+    :param medium: of the run; None for any.
     :raises Refused: when the target has no run, or the journal is newer than this version of Confiture.
     """
     with translated("the search for the run"), Session(target, "command") as session:
@@ -75,7 +77,7 @@ def find_run(target: Database, *, look: bool = False) -> Run:
             have = schema.version(tx)
             schema.refuse_newer(have)
             schema.refuse_older(have)
-            run = runs.latest(tx) if have else None
+            run = runs.latest(tx, medium) if have else None
     if run is None:
         raise no_run(target)
     return run
@@ -88,7 +90,7 @@ def no_database(target: Database) -> Refused:
 
 def no_run(target: Database) -> Refused:
     """The refusal of a target without a run."""
-    return Refused(f"{target.name} has no run", why="its database contains no journal of a run", fix=_start(target))
+    return Refused(f"{target.name} has no run", why="its database contains no journal of one", fix=_start(target))
 
 
 def _exists(session: Session) -> bool:

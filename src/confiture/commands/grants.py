@@ -47,7 +47,7 @@ def for_roles(where: Endpoints, viewers: Sequence[str], operators: Sequence[str]
     :raises Refused: when the target has no run, or a role does not exist.
     """
     target = target_of(where)
-    run = find_run(target, look=not apply)
+    run = find_run(target, look=not apply, medium=None)
     with translated("grants"), Session(target, "grants") as session, session.transaction(read_only=not apply) as tx:
         database = tx.pg.info.dbname
         lines = list(_notes(tx, [*viewers, *operators]))

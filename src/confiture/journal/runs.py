@@ -106,11 +106,15 @@ def live(tx: Transaction) -> Run | None:
     return _run(tx.sa.execute(sa.select(run).where(run.c.state.not_in(FINAL))).one_or_none())
 
 
-def latest(tx: Transaction, medium: Medium = SCHEMA_TO_SCHEMA) -> Run | None:
-    """The live run of a medium, else the one that ended last; None when the target has had none."""
+def latest(tx: Transaction, medium: Medium | None = SCHEMA_TO_SCHEMA) -> Run | None:
+    """The live run of a medium, else the one that ended last; None when the target has had none.
+
+    :param medium: None for any.
+    """
     table = viewed.readable(tx, run)
     newest = table.c.state.in_(FINAL), table.c.state_since.desc()
-    query = sa.select(table).where(table.c.medium == medium).order_by(*newest).limit(1)
+    wanted = sa.true() if medium is None else table.c.medium == medium
+    query = sa.select(table).where(wanted).order_by(*newest).limit(1)
     return _run(tx.sa.execute(query).one_or_none())
 
 

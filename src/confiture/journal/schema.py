@@ -89,7 +89,7 @@ def keep_up(session: Session) -> None:
         raise Refused(
             f"the journal in the target has version {have}, this confiture {__version__} has {newest()}",
             why="an older confiture wrote it, and only the role that owns it may upgrade it",
-            fix="let that role run a command of the run (migrate, verify, ...) and repeat the grants; or use the older one",
+            fix="let that role run a command of the run, and repeat the grants; or use the older confiture",
         ) from error
     failpoint("upgrade.after_commit")
 

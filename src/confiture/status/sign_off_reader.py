@@ -73,7 +73,7 @@ def sign_off(target: str, project: Path, *, given_project: Path | None = None, s
 
     reported = report.report(target, project, given_project=given_project, beside=read)
     if not found:
-        raise _nothing(where, reported.unknown[0] if reported.unknown else "its journal has no run")
+        raise _nothing(where, reported.unknown[0] if reported.unknown else "its journal has no run of a move")
     if found[0].details.problem is not None:
         raise _nothing(where, found[0].details.problem)
     return _sign_off(reported, reported.runs[0], found[0])
