@@ -157,7 +157,9 @@ def test_a_report_without_a_run_is_a_page_too() -> None:
 
 def test_a_stale_page_states_the_reason_and_is_no_longer_ok() -> None:
     html = page.html(facts(replace(RUN, severity=Severity.OK)), live=True, lost="no route to <host>")
-    assert "This page is stale." in html
+    assert "This page is stale:" in html
+    assert '<header class="banner stale">' in html
+    assert '<span class="severity">was OK</span>' in html
     assert "no route to &lt;host&gt;" in html
     assert "<title>UNKNOWN" in html
     assert 'class="foot old"' in html
