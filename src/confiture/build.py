@@ -81,8 +81,14 @@ def _sql_files(schema_dir: Path) -> Iterator[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         _refuse_loops(Path(folder), folders)
         for name in names:
-            if name.endswith(".sql") and not name.startswith("."):
-                yield Path(folder, name)
+            if name.lower().endswith(".sql") and not name.startswith("."):
+                yield _with_small_ending(Path(folder, name))
+
+
+def _with_small_ending(path: Path) -> Path:
+    if path.suffix == ".sql":
+        return path
+    raise sql_file.unreadable(str(path), "its name ends with .sql in capital letters; rename it")
 
 
 def _refuse_loops(folder: Path, names: Sequence[str]) -> None:

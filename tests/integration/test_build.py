@@ -95,6 +95,14 @@ def test_only_visible_sql_files_are_collected(schema: Path) -> None:
     assert [file.relative for file in collect(schema, (), ())] == ["a.sql"]
 
 
+def test_a_file_with_capital_letters_in_its_ending_is_not_left_out(schema: Path) -> None:
+    write(schema, a="SELECT 1")
+    (schema / "b.SQL").write_text("SELECT 2")
+    with pytest.raises(UsageError, match=r"b\.SQL cannot be read") as raised:
+        collect(schema, (), ())
+    assert "capital letters; rename it" in raised.value.why
+
+
 def test_include_and_exclude_match_a_glob_or_folder_and_exclude_wins(schema: Path) -> None:
     write(schema, **{"10_t__a": "", "10_t__dev__b": "", "90_seed__c": ""})
 

@@ -50,16 +50,18 @@ def test_every_fault_of_a_name_is_reported_together(tmp_path: Path) -> None:
     write(tmp_path, v1_a_up="", v1_b_up="", v2_c_down="", v3_d_up="", v3_e_down="")
     (tmp_path / "1_short.up.sql").touch()
     (tmp_path / "20261399000000_no_such_month.up.sql").touch()
+    (tmp_path / "20260101000008_capitals.UP.SQL").touch()
     (tmp_path / "below").mkdir()
     (tmp_path / "below" / "20260101000009_z.up.sql").touch()
     found = "\n".join(faults(tmp_path))
     assert "1_short.up.sql:1:1: the name of the file is not that of a migration" in found
+    assert "20260101000008_capitals.UP.SQL:1:1: the name of the file is not that" in found
     assert "20261399000000_no_such_month.up.sql:1:1: the name of the file" in found
     assert "b.up.sql:1:1: two files have the version 20260101000001 (20260101000001_a.up.sql has it too" in found
     assert "20260101000002_c.up.sql is missing" in found
     assert "e.down.sql:1:1: two files have the version 20260101000003" in found
     assert "below/20260101000009_z.up.sql:1:1: a migration is not read from a folder below" in found
-    assert found.count("\n") == 5
+    assert found.count("\n") == 6
 
 
 def test_other_files_of_the_folder_are_ignored(tmp_path: Path) -> None:
@@ -111,6 +113,10 @@ def test_the_first_line_decides_about_the_transaction(tmp_path: Path, text: str,
         ("VACUUM t", "1:1: VACUUM cannot run in a transaction"),
         ("-- confiture: no-transaction\nBEGIN", "2:1: BEGIN cannot be part of a migration (delete it: each"),
         ("-- confiture: no-transaction\nCREATE INDEX CONCURRENTLY ON t (a)", "2:1: the index has no name"),
+        ("-- confiture: no-transaction\nSET LOCAL search_path = a", "2:1: SET LOCAL has no effect, because each"),
+        ("-- confiture: no-transaction\nLOCK TABLE t", "2:1: LOCK has no effect, because each statement"),
+        ("-- confiture: no-transaction\nSAVEPOINT s", "2:1: SAVEPOINT has no effect, because each statement"),
+        ("-- confiture: no-transaction\nROLLBACK TO s", "2:1: ROLLBACK has no effect, because each statement"),
         ("-- confiture: no-transaction\nCREATE TEMP TABLE t ()", "2:1: a temporary table cannot be part"),
     ],
 )

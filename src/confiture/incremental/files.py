@@ -29,6 +29,8 @@ _DIRECTIVE = re.compile(r"^[ \t]*--[ \t]*confiture:[ \t]*(.*?)[ \t]*\r?$", re.MU
 #: The first line of a file whose statements are no transaction, without its comment sign.
 NO_TRANSACTION = "no-transaction"
 FIRST_LINE = f"-- confiture: {NO_TRANSACTION}"
+#: Statements that have an effect until the end of their transaction only.
+_OF_ONE_TRANSACTION = re.compile(r"(set (local|constraints|transaction)|savepoint|release|rollback|lock)\b")
 #: The comment that allows a finding of the linter in the next statement, without its comment sign.
 ALLOW = "allow "
 
@@ -57,7 +59,7 @@ def read(folder: Path) -> tuple[Migration, ...]:
 def _paths(folder: Path, faults: list[Fault]) -> Iterator[Path]:
     if not folder.is_dir():
         return
-    for path in sorted(folder.rglob("*.sql")):
+    for path in sorted(found for found in folder.rglob("*") if found.suffix.lower() == ".sql"):
         if any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue
         if path.parent != folder:
@@ -153,6 +155,10 @@ def _refused(each: Script, statement: Statement) -> Iterator[Fault]:
         yield fault(f"{alone} cannot run in a transaction", f"make the first line of the file: {FIRST_LINE}")
     elif not each.transactional:
         outline = ddl.outline(statement)
+        found = _OF_ONE_TRANSACTION.match(outline)
+        if found:
+            hint = "write SET" if found[0] == "set local" else "delete it, or use a file that is one transaction"
+            yield fault(f"{found[0].upper()} has no effect, because each statement is a transaction", hint)
         if re.match(r"create( unique)? index concurrently on\b", outline):
             yield fault("the index has no name", "name it: the build is found by its name after a crash")
         if re.match(r"create( local| global)? temp(orary)?\b", outline):
