@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -35,11 +35,13 @@ class Surrounding:
     :ivar doing: the activity, as in ``missing privilege while {doing}``.
     :ivar transaction: its transaction; empty where a statement has none around it.
     :ivar fix: what the operator does after an error of which nothing more is known.
+    :ivar fixes: what the operator does after an error with this SQLSTATE.
     """
 
     doing: str
     transaction: str
     fix: str
+    fixes: Mapping[str, str] = field(default_factory=dict)
 
 
 def execute(cursor: psycopg.Cursor[Any], path: Path, statement: Statement, within: Surrounding) -> None:
@@ -118,7 +120,7 @@ def _failed(path: Path, statement: Statement, error: psycopg.Error, within: Surr
     elif type(known) is DataFailure and error.sqlstate != _DISK_FULL:
         what = "the server rejects a statement"
         if relies_on_search_path(error) is None:
-            fix = redact(error.diag.message_hint or "") or within.fix
+            fix = within.fixes.get(error.sqlstate or "") or redact(error.diag.message_hint or "") or within.fix
     return kind(
         f"{path}:{line}:{column}: {what}",
         why=f"{' '.join(known.why.split())}, in the statement of line {statement.line}: {shown(statement)}",

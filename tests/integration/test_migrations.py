@@ -229,9 +229,64 @@ def test_a_dry_run_waits_for_a_lock_no_longer_than_its_timeout(project: Migratio
     project.write(1, "SELECT 1;\nALTER TABLE customer ADD email text")
     with project.database.connect(application_name="shop") as other, other.transaction():
         other.execute("SELECT FROM customer")
-        err = project.run("up", "--dry-run", "--lock-timeout", "0.8s", code=6).err
+        err = project.run("up", "--dry-run", "--lock-timeout", "800ms", code=6).err
         assert "20260101000001_m.up.sql:2:1: timed out waiting for a lock" in err
         assert f"pid {other.info.backend_pid} (postgres, shop, idle in transaction" in err
+
+
+def test_a_dry_run_accepts_an_enum_value_that_an_earlier_file_adds(project: MigrationProject) -> None:
+    project.database.sql("CREATE TYPE mood AS ENUM ('ok'); CREATE TABLE feeling (mood mood)")
+    project.write(1, "ALTER TYPE mood ADD VALUE IF NOT EXISTS 'it''s bad' BEFORE 'ok'")
+    project.write(2, "INSERT INTO feeling VALUES ('it''s bad')")
+    project.write(3, NO_TRANSACTION + "ALTER TYPE mood ADD VALUE 'fine';\nINSERT INTO feeling VALUES ('fine')")
+    _, second, third = project.json("up", "--dry-run")["migrations"]
+    for used in (second["statements"][0], third["statements"][1]):
+        assert not used["ran"]
+        assert used["reason"].startswith("in a real run, the value is committed before: unsafe use of new value")
+    assert len(project.json("up")["migrations"]) == 3
+
+
+def test_a_dry_run_refuses_an_enum_value_that_the_same_file_adds(project: MigrationProject) -> None:
+    project.database.sql("CREATE TYPE mood AS ENUM ('ok'); CREATE TABLE feeling (mood mood)")
+    project.write(1, "ALTER TYPE mood ADD VALUE 'bad'")
+    project.write(2, "ALTER TYPE mood ADD VALUE 'fine';\nINSERT INTO feeling VALUES ('fine')")
+    for options in (["--dry-run"], []):
+        err = project.run("up", *options, code=5).err
+        assert "m.up.sql:2:29: the server rejects a statement" in err
+        assert "use the value in a migration of its own; or make the first line of the file" in err
+
+
+def test_a_dry_run_gives_each_file_a_session_as_a_real_run_does(project: MigrationProject) -> None:
+    own = "CREATE TEMP TABLE own (a int);\nPREPARE mine AS SELECT 1;\nDECLARE c CURSOR WITH HOLD FOR SELECT 1;\n"
+    for number in (1, 2):
+        project.write(number, f"{own}SET search_path = nowhere;\nCREATE TABLE public.t{number} (a int)")
+    done = project.json("up", "--dry-run")
+    assert all(one["ran"] for each in done["migrations"] for one in each["statements"])
+    project.run("up")
+
+
+@pytest.mark.parametrize("sql", ["REINDEX TABLE part", "CALL commits()", "VACUUM (ANALYZE) customer"])
+def test_a_statement_that_needs_no_transaction_names_the_first_line(project: MigrationProject, sql: str) -> None:
+    project.database.sql(
+        "CREATE TABLE part (a int) PARTITION BY LIST (a); CREATE TABLE part_1 PARTITION OF part FOR VALUES IN (1);"
+        "CREATE PROCEDURE commits() LANGUAGE plpgsql AS 'BEGIN COMMIT; END'"
+    )
+    project.write(1, sql)
+    assert "make the first line of the file: -- confiture: no-transaction" in project.run("up", code=None).err
+    project.write(1, NO_TRANSACTION + sql)
+    project.run("up")
+
+
+def test_status_names_no_command_that_up_refuses(project: MigrationProject) -> None:
+    for number in (1, 3):
+        project.write(number, "SELECT 1")
+    project.run("up")
+    project.write(2, "SELECT 1")
+    assert project.json("status", code=2)["next"] == "confiture migrate up --target prod --out-of-order"
+    assert "give the file a later version; or apply it out of order" in project.run("status", code=2).out
+    project.write(3, "SELECT 2")
+    assert project.json("status", code=2)["next"] is None
+    assert "Next: restore the files; or accept them as they are: confiture" in project.run("status", code=2).out
 
 
 def test_status_needs_no_ledger_and_no_write(project: MigrationProject) -> None:

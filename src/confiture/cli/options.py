@@ -109,21 +109,22 @@ AcceptFsyncOff = Annotated[
     bool,
     typer.Option("--accept-fsync-off", help="Accept servers with fsync=off, which can lose committed data in a crash."),
 ]
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def seconds(text: str) -> float:
-    """A duration: seconds, or a number with one of the units s, m, h and d.
+    """A duration: seconds, or a number with one of the units ms, s, m, h and d.
 
     :raises typer.BadParameter: when it is neither.
     """
-    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
+    unit = next((unit for unit in _UNITS if text.endswith(unit)), "")
+    number = text.removesuffix(unit)
     try:
-        found = float(number) * _UNITS[unit]
+        found = float(number) * _UNITS[unit or "s"]
     except ValueError:
         found = -1.0
     if not 0 <= found < float("inf"):
-        raise typer.BadParameter("expected seconds, or a number with a unit (s, m, h or d), such as 90, 30m or 24h")
+        raise typer.BadParameter("expected seconds, or a number with a unit (ms, s, m, h or d), such as 90 or 500ms")
     return found
 
 

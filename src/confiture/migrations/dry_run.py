@@ -35,6 +35,9 @@ _KINDS = {
 }  # fmt: skip
 #: The modes of locks on an index that every statement on its table takes.
 _EVERYDAY = ("AccessShareLock", "RowShareLock", "RowExclusiveLock")
+_ADD_VALUE = re.compile(r"alter type .*\badd value\b")
+#: A value of an enum is used in the transaction that has added it. A message of the server quotes the value.
+_UNCOMMITTED_VALUE = "55P04"
 
 
 @dataclass
@@ -58,6 +61,25 @@ class _Locks:
         return tuple(found)
 
 
+@dataclass
+class _SoFar:
+    """The statements that precede one.
+
+    :ivar skipped: whether one of them did not run.
+    :ivar values: the values of enums that they add, and of which a real run would have committed the addition.
+    """
+
+    skipped: bool = False
+    values: set[str] = field(default_factory=set)
+
+    def committed(self, statements: Sequence[Statement]) -> None:
+        """Note that a real run would have committed these statements."""
+        for statement in statements:
+            if _ADD_VALUE.match(ddl.outline(statement)):
+                literals = [statement.text[t.start : t.end] for t in ddl.tokens(statement.text) if not t.word]
+                self.values.update(one[1:-1].replace("''", "'") for one in literals if one.startswith("'"))
+
+
 def _mode(name: str) -> str:
     """The mode of a lock as SQL has it: ``AccessExclusiveLock`` is ACCESS EXCLUSIVE."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.removesuffix("Lock")).upper()
@@ -79,16 +101,19 @@ def rehearse(
         rows = tx.pg.execute(_SQL["relations"]).fetchall()
         locks = _Locks({oid: (name, kind, size, tuples) for oid, name, kind, size, tuples in rows})
         locks.taken(tx.pg)
-        skipped = False
+        so_far = _SoFar()
         for work in works:
             sessions.in_one_transaction(session, tx.pg, lock_timeout)
             tried = []
             for number, statement in enumerate(work.statements, 1):
                 over = number <= done.get(work.version, 0) and not is_setting(statement)
-                one = _passed(statement) if over else _try(tx.pg, observer, work, statement, locks, lenient=skipped)
-                skipped |= not one.ran and not over
+                one = _passed(statement) if over else _try(tx.pg, observer, work, statement, locks, so_far)
+                so_far.skipped |= not one.ran and not over
                 tried.append(one)
-            if work.script.transactional and not skipped:
+                if not work.script.transactional:
+                    so_far.committed([statement])
+            so_far.committed(work.statements)
+            if work.script.transactional and not so_far.skipped:
                 check_constraints(tx, work)
             migration = work.migration
             found.append(
@@ -101,13 +126,13 @@ def _passed(statement: Statement) -> Tried:
     return Tried(statement.line, statement.column, execution.shown(statement), False, 0.0, (), "done already")
 
 
-def _try(pg: Pg, observer: Observer, work: Work, statement: Statement, locks: _Locks, *, lenient: bool) -> Tried:
-    """Run one statement. Where another one did not run before, it may fail for want of it."""
+def _try(pg: Pg, observer: Observer, work: Work, statement: Statement, locks: _Locks, so_far: _SoFar) -> Tried:
+    """Run one statement, which may fail here although a real run would execute it."""
     text = execution.shown(statement)
     alone = ddl.runs_alone(statement)
     if alone is not None:
         return Tried(statement.line, statement.column, text, False, 0.0, (), f"{alone} cannot run in a transaction")
-    guarded = lenient or not work.script.transactional
+    guarded = so_far.skipped or bool(so_far.values) or not work.script.transactional
     began = time.monotonic()
     try:
         with pg.cursor() as cursor, observer.watching(pg.info.backend_pid, work.place(statement)):
@@ -117,7 +142,7 @@ def _try(pg: Pg, observer: Observer, work: Work, statement: Statement, locks: _L
     except Held as error:
         raise _blocked(error, observer) from error.__cause__
     except ConfitureError as error:
-        why = _why_not(error, lenient=lenient) if guarded else None
+        why = _why_not(error, so_far) if guarded else None
         if why is None:
             raise
         pg.execute("ROLLBACK TO SAVEPOINT confiture_statement")
@@ -126,13 +151,16 @@ def _try(pg: Pg, observer: Observer, work: Work, statement: Statement, locks: _L
     return Tried(statement.line, statement.column, text, True, seconds, locks.taken(pg))
 
 
-def _why_not(error: ConfitureError, *, lenient: bool) -> str | None:
+def _why_not(error: ConfitureError, so_far: _SoFar) -> str | None:
     """Why a statement fails here and not in a real run; None if it fails there too."""
     cause = error.__cause__
     message = " ".join(str(cause.diag.message_primary).split()) if isinstance(cause, psycopg.Error) else error.what
-    if isinstance(cause, psycopg.Error) and cause.sqlstate in NOT_IN_TRANSACTIONS:
+    state = cause.sqlstate if isinstance(cause, psycopg.Error) else None
+    if state in NOT_IN_TRANSACTIONS:
         return message
-    return f"another statement did not run before it: {message}" if lenient else None
+    if state == _UNCOMMITTED_VALUE and any(re.search(rf"\W{re.escape(one)}\W", message) for one in so_far.values):
+        return f"in a real run, the value is committed before: {message}"
+    return f"another statement did not run before it: {message}" if so_far.skipped else None
 
 
 def _blocked(error: Held, observer: Observer) -> Held:

@@ -25,6 +25,11 @@ _AS_CONFITURE = (
     b" SELECT pg_catalog.set_config('session_replication_role', 'origin', true)"
     b" WHERE pg_catalog.current_setting('session_replication_role') <> 'origin'"
 )
+#: ``DISCARD ALL`` by its parts, of which a transaction accepts these.
+#: https://www.postgresql.org/docs/current/sql-discard.html
+_DISCARD = (
+    b"CLOSE ALL; RESET ALL; DEALLOCATE ALL; SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD SEQUENCES; DISCARD TEMP"
+)
 
 
 def as_the_user(pg: Pg, lock_timeout: float) -> None:
@@ -46,7 +51,7 @@ def in_one_transaction(session: Session, pg: Pg, lock_timeout: float) -> None:
     :param lock_timeout: as for :func:`as_the_user`.
     """
     as_confiture(pg)
-    pg.execute("RESET ALL")
+    pg.execute(_DISCARD)
     pg.execute(profile_sql(session.database.search_path, "", PROFILE["lock_timeout"]))
     as_the_user(pg, lock_timeout)
 

@@ -9,17 +9,23 @@ import psycopg
 from confiture import execution
 from confiture.errors import DataFailure
 from confiture.failpoints import failpoint
+from confiture.incremental.files import FIRST_LINE
 from confiture.incremental.model import Direction, digest
 from confiture.journal import ledger, runs
 from confiture.migrations import sessions
 from confiture.migrations.attempts import repeated
-from confiture.migrations.work import Means, Work
+from confiture.migrations.work import NOT_IN_TRANSACTIONS, Means, Work
 from confiture.postgres.failure import failure
 from confiture.postgres.retry import retryable
 from confiture.postgres.session import Transaction
 
 #: The kinds of the events of the history, by direction.
 DONE_EVENTS = {Direction.UP: "migration applied", Direction.DOWN: "migration reverted"}
+_FIRST_LINE = f"make the first line of the file: {FIRST_LINE}"
+_FIXES = {
+    **dict.fromkeys(NOT_IN_TRANSACTIONS, _FIRST_LINE),
+    "55P04": f"use the value in a migration of its own; or {_FIRST_LINE}",
+}
 
 
 def run(means: Means, work: Work) -> None:
@@ -91,7 +97,7 @@ def around(work: Work) -> execution.Surrounding:
     """The transaction of a file, for the errors of its statements."""
     doing = "applying a migration" if work.direction is Direction.UP else "reverting a migration"
     fix = "correct the file and run the same command again: its transaction was rolled back"
-    return execution.Surrounding(doing, "the migration's transaction", fix)
+    return execution.Surrounding(doing, "the migration's transaction", fix, _FIXES)
 
 
 def check_constraints(tx: Transaction, work: Work) -> None:

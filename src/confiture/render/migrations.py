@@ -76,8 +76,23 @@ def status_text(report: Report, naming: Naming) -> str:
     lines += [f"  {each.label:<{width}}  {_standing(each, report)}".rstrip() for each in report.migrations]
     if report.at_work is not None:
         lines.append(f"at work: {report.at_work}")
-    following = _next(report, naming)
+    following = _advice(report, naming)
     return "\n".join([*lines, *([f"Next: {following}"] if following else [])])
+
+
+def _advice(report: Report, naming: Naming) -> str | None:
+    """The next step of the operator; None when nothing is to be done."""
+    found = {each.standing for each in report.migrations}
+    if report.at_work is None and found & _OTHER_FILES:
+        return f"restore the files; or accept them as they are: {naming.command('migrate baseline')} VERSION"
+    following = _next(report, naming)
+    if following is not None and Standing.OUT_OF_ORDER in found:
+        return f"give the file a later version; or apply it out of order: {following}"
+    return following
+
+
+#: The standings of which no command is the next one: only the operator knows which files are right.
+_OTHER_FILES = {Standing.EDITED, Standing.MISSING}
 
 
 def _standing(each: Judged, report: Report) -> str:
@@ -105,6 +120,10 @@ def _next(report: Report, naming: Naming) -> str | None:
     )
     if reverting:
         return naming.command("migrate down")
+    if found & _OTHER_FILES:
+        return None
+    if Standing.OUT_OF_ORDER in found:
+        return naming.command("migrate up --out-of-order")
     return naming.command("migrate up") if found - {Standing.APPLIED} else None
 
 
