@@ -191,10 +191,16 @@ MINUTES_FROM = 600
 ABBREVIATED_FROM = 10_000
 
 
+#: About thirty years. A longer time cannot be represented everywhere, and an infinite one not in JSON.
+LONGEST_SECONDS = 10**9
+
+
 def duration(seconds: float) -> str:
     """Seconds for people, in at most two units, such as ``40 seconds``, ``3 hours and 5 minutes`` or ``3 days``."""
     import humanize  # here and below: most commands need no number for people
 
+    if seconds > LONGEST_SECONDS:
+        return "more than 30 years"
     whole = max(0, int(seconds))
     unit = 3600 if whole >= 24 * 3600 else 60 if whole >= MINUTES_FROM else 1
     return humanize.precisedelta(timedelta(seconds=whole - whole % unit), suppress=("years", "months"), format="%d")

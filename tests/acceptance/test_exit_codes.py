@@ -85,6 +85,17 @@ def test_a_defect_exits_with_1_and_prints_a_traceback_only_if_verbose(project: P
         ("migrate", "schema-to-schema", "setup"),
         ("migrate", "schema-to-schema", "migrate", "--target", "x", "--chunk-rows", "0"),
         ("migrate", "schema-to-schema", "verify", "--target", "x", "--format", "xml"),
+        *(
+            ("migrate", "schema-to-schema", step, "--target", "x", option, value)
+            for step, option, value in (
+                ("cutover", "--max-write-pause", "inf"),
+                ("cutover", "--lock-timeout", "1e300"),
+                ("rollback", "--give-up-after", "nan"),
+                ("cutover", "--max-staleness", "99999999d"),
+                ("throttle", "--max-replica-lag", "inf"),
+                ("throttle", "--max-rate", "99999999999999999999"),
+            )
+        ),
     ],
 )
 def test_an_invalid_command_line_exits_with_2(project: Project, arguments: tuple[str, ...]) -> None:

@@ -226,6 +226,8 @@ def test_sentences_omit_public_and_statements_keep_it(text: str, printed: str) -
         (659, "10 minutes"),
         (3599, "59 minutes"),
         (3 * 3600 + 5 * 60 + 59, "3 hours and 5 minutes"),
+        (8.6e12, "more than 30 years"),
+        (float("inf"), "more than 30 years"),
         (3 * 86400, "3 days"),
         (86400 + 3599, "1 day"),
         (400 * 86400 + 2 * 3600, "400 days and 2 hours"),

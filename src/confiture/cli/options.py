@@ -17,7 +17,7 @@ from confiture.commands.options import RunOptions
 from confiture.config import find_project
 from confiture.errors import UsageError
 from confiture.pooler import Pool
-from confiture.types import parsed_size
+from confiture.types import LONGEST_SECONDS, parsed_size
 
 
 class Output(StrEnum):
@@ -115,7 +115,7 @@ _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 def seconds(text: str) -> float:
     """A duration: seconds, or a number with one of the units ms, s, m, h and d.
 
-    :raises typer.BadParameter: when it is neither.
+    :raises typer.BadParameter: when it is neither, or more than :data:`LONGEST_SECONDS`.
     """
     unit = next((unit for unit in _UNITS if text.endswith(unit)), "")
     number = text.removesuffix(unit)
@@ -125,6 +125,8 @@ def seconds(text: str) -> float:
         found = -1.0
     if not 0 <= found < float("inf"):
         raise typer.BadParameter("expected seconds, or a number with a unit (ms, s, m, h or d), such as 90 or 500ms")
+    if found > LONGEST_SECONDS:
+        raise typer.BadParameter(f"expected at most {LONGEST_SECONDS} seconds")
     return found
 
 
@@ -189,10 +191,16 @@ AcceptSmallDisk = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
-LockTimeout = Annotated[float, typer.Option(min=0.001, help="Seconds to wait for the table locks in each attempt.")]
-GiveUpAfter = Annotated[float, typer.Option(min=0, help="Seconds after which no further attempt starts.")]
+LockTimeout = Annotated[
+    float,
+    typer.Option(min=0.001, max=LONGEST_SECONDS, help="Seconds to wait for the table locks in each attempt."),
+]
+GiveUpAfter = Annotated[
+    float, typer.Option(min=0, max=LONGEST_SECONDS, help="Seconds after which no further attempt starts.")
+]
 MaxWritePause = Annotated[
-    float, typer.Option(min=0.001, help="Maximum seconds for which the application's writes wait.")
+    float,
+    typer.Option(min=0.001, max=LONGEST_SECONDS, help="Maximum seconds for which the application's writes wait."),
 ]
 TerminateBlockers = Annotated[
     bool, typer.Option("--terminate-blockers", help="Terminate the sessions that block the table locks.")
@@ -300,7 +308,7 @@ IndexJobs = Annotated[
         show_default="2, fewer if the target has too few connections",
     ),
 ]
-#: A larger limit than this, or an infinite one, is none.
+#: Rows. A larger limit is none.
 _LARGEST_LIMIT = 10**12
 MaxRate = Annotated[
     int | None,
@@ -311,7 +319,7 @@ MaxReplicaLag = Annotated[
     typer.Option(
         "--max-replica-lag",
         min=0.001,
-        max=_LARGEST_LIMIT,
+        max=LONGEST_SECONDS,
         help="Pause the copy while a standby of either server lags by more than this.",
     ),
 ]
