@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import psycopg
@@ -69,21 +70,43 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("change", CASES.values(), ids=CASES.keys())
-def test_a_change_after_the_copy_arrives(live: LiveRun, change: str) -> None:
-    live.source.sql(change)
-    live.follow()
-    live.assert_same(**WANTED)
-    assert live.verify().equal
+def in_schemas(statements: Iterable[str]) -> str:
+    """The statements, each in a schema of its own, ``c0``, ``c1`` and so on."""
+    return "".join(f"SET search_path = c{number}; {text};\n" for number, text in enumerate(statements))
 
 
-@pytest.mark.parametrize("change", CASES.values(), ids=CASES.keys())
-def test_a_change_between_setup_and_the_copy_arrives(databases: Databases, tmp_path: Path, change: str) -> None:
-    run = LiveRun(databases, tmp_path, OLD, NEW, MAPPING, chunk_rows=40)
+def run_of_every_case(databases: Databases, folder: Path) -> LiveRun:
+    """A run of the two tables once for each case, in a schema of its own."""
+    every = range(len(CASES))
+    old, new = (in_schemas(f"CREATE SCHEMA c{number}; {tables}" for number in every) for tables in (OLD, NEW))
+    mapping = "".join(f"c{number}.parent:\n  note: remark\n" for number in every)
+    return LiveRun(databases, folder, old, new, mapping, chunk_rows=40)
+
+
+def assert_every_case_arrived(run: LiveRun) -> None:
+    for number, name in enumerate(CASES):
+        for table, columns in (("parent", "id, code, note"), ("child", "id, parent_id, up, body, big")):
+            wanted = run.source.rows(f"SELECT {columns} FROM c{number}.{table}")
+            found = run.target.rows(f"SELECT * FROM c{number}.{table}")
+            assert sorted(map(str, found)) == sorted(map(str, wanted)), (name, table)
+
+
+def test_a_change_after_the_copy_arrives(databases: Databases, tmp_path: Path) -> None:
+    run = run_of_every_case(databases, tmp_path)
     run.setup()
-    run.source.sql(change)
     run.migrate()
-    run.assert_same(**WANTED)
+    run.source.sql(in_schemas(CASES.values()))
+    run.follow()
+    assert_every_case_arrived(run)
+    assert run.verify().equal
+
+
+def test_a_change_between_setup_and_the_copy_arrives(databases: Databases, tmp_path: Path) -> None:
+    run = run_of_every_case(databases, tmp_path)
+    run.setup()
+    run.source.sql(in_schemas(CASES.values()))
+    run.migrate()
+    assert_every_case_arrived(run)
 
 
 def test_rows_copied_into_the_source_arrive(live: LiveRun) -> None:

@@ -13,21 +13,21 @@ from live import LiveRun
 from servers import Databases
 
 OLD = """
-CREATE TABLE t (id int PRIMARY KEY, v int);
-CREATE TABLE p (id int PRIMARY KEY, v int) PARTITION BY RANGE (id);
+CREATE TABLE t (id int PRIMARY KEY, v int); CREATE TABLE u (id int PRIMARY KEY, v int);
+CREATE TABLE w (id int PRIMARY KEY, v int); CREATE TABLE p (id int PRIMARY KEY, v int) PARTITION BY RANGE (id);
 CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (100);
 CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (100) TO (200);
 INSERT INTO t SELECT n, n FROM generate_series(1, 20) n;
 INSERT INTO p SELECT n, n FROM generate_series(90, 110) n;
 """
-NEW = "CREATE TABLE t (id bigint PRIMARY KEY, v bigint); CREATE TABLE p (id bigint PRIMARY KEY, v bigint);"
-CHANGES = {
-    "a table renamed": "ALTER TABLE t RENAME TO other",
-    "a table moved to another schema": "CREATE SCHEMA moved; ALTER TABLE t SET SCHEMA moved",
-    "a partition detached": "ALTER TABLE p DETACH PARTITION p1",
-    "a partition detached and renamed": "ALTER TABLE p DETACH PARTITION p2; ALTER TABLE p2 RENAME TO kept",
-    "a table dropped": "DROP TABLE t CASCADE",
-}
+NEW = "".join(f"CREATE TABLE {name} (id bigint PRIMARY KEY, v bigint);" for name in "tuwp")
+CHANGES = """
+ALTER TABLE t RENAME TO other;
+CREATE SCHEMA moved; ALTER TABLE u SET SCHEMA moved;
+DROP TABLE w CASCADE;
+ALTER TABLE p DETACH PARTITION p1;
+ALTER TABLE p DETACH PARTITION p2; ALTER TABLE p2 RENAME TO kept;
+"""
 LEFT = """
 SELECT tgrelid::regclass::text, tgname::text FROM pg_trigger JOIN pg_proc p ON p.oid = tgfoid
 WHERE p.pronamespace::regnamespace::text ~ '^confiture_' OR tgname ~ 'confiture'
@@ -36,9 +36,8 @@ UNION ALL SELECT '', nspname FROM pg_namespace WHERE nspname ~ '^confiture_'
 
 
 @pytest.mark.parametrize("ending", ["abort", "cleanup"])
-@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_nothing_is_left_on_the_source_after_its_tables_were_changed(
-    databases: Databases, tmp_path: Path, change: str, ending: str
+    databases: Databases, tmp_path: Path, ending: str
 ) -> None:
     run = LiveRun(databases, tmp_path, OLD, NEW)
     run.setup()
@@ -47,7 +46,7 @@ def test_nothing_is_left_on_the_source_after_its_tables_were_changed(
         assert run.verify().equal
         run.cutover()
     assert run.source.rows(LEFT) != []
-    run.source.sql(change)
+    run.source.sql(CHANGES)
     getattr(run, ending)()
     if ending == "abort":
         assert run.source.rows(LEFT) == []
@@ -70,9 +69,8 @@ LATE = {
 
 @pytest.mark.parametrize("cleaned", [False, True], ids=["at once", "cleaned before"])
 @pytest.mark.parametrize("capture", [True, False], ids=["captured", "not captured"])
-@pytest.mark.parametrize("late", LATE)
 def test_a_source_with_an_object_created_later_is_not_dropped(
-    databases: Databases, tmp_path: Path, late: str, capture: bool, cleaned: bool
+    databases: Databases, tmp_path: Path, capture: bool, cleaned: bool
 ) -> None:
     table = "CREATE TABLE t (id int PRIMARY KEY)"
     run = LiveRun(databases, tmp_path / "project", table, table)
@@ -80,18 +78,18 @@ def test_a_source_with_an_object_created_later_is_not_dropped(
     run.cutover()
     if cleaned:
         run.cleanup()
-    create, drop = LATE[late]
-    run.source.sql(create)
     asked: list[bool] = []
 
     def drop_source() -> None:
         commands.cleanup.execute(run.where, run.source.name, lambda: asked.append(True), run.progress)
 
-    with pytest.raises(Refused, match="that the run did not move"):
-        drop_source()
-    assert asked == []
-    assert run.state == ("cleaned" if cleaned else "cutover")
-    run.source.sql(drop)
+    for create, drop in LATE.values():
+        run.source.sql(create)
+        with pytest.raises(Refused, match="that the run did not move"):
+            drop_source()
+        assert asked == []
+        assert run.state == ("cleaned" if cleaned else "cutover")
+        run.source.sql(drop)
     drop_source()
     assert run.state == "cleaned"
     with pytest.raises(psycopg.OperationalError):

@@ -23,36 +23,40 @@ CREATE TYPE mood AS ENUM ('sad', 'glad');
 ICU = "CREATE COLLATION ignore_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);"
 
 
-def _operands(parent: str, child: str) -> str:
+def _tables(parent: str, child: str, number: str = "") -> str:
     return (
-        f"{EXTENSIONS}{TYPES} CREATE TABLE parent (id int PRIMARY KEY, code {parent} NOT NULL UNIQUE);"
-        f" CREATE TABLE child (id int PRIMARY KEY, code {child} REFERENCES parent (code));"
+        f" CREATE TABLE parent{number} (id int PRIMARY KEY, code {parent} NOT NULL UNIQUE);"
+        f" CREATE TABLE child{number} (id int PRIMARY KEY, code {child} REFERENCES parent{number} (code));"
     )
 
 
-OPERANDS = pytest.mark.parametrize(
-    ("parent", "child", "there", "written"),
-    [
-        ("public.citext", "public.citext", "Ann@Example.org", "ann@example.org"),
-        ("mail", "mails", "Ann@Example.org", "ann@example.org"),
-        ('text COLLATE "C"', "varchar", "Ann", "Ann"),
-        ("text", "public.citext", "ann", "ann"),
-        ("bpchar", "char(9)", "ann", "ann   "),
-        ("numeric", "bigint", "5.00", "5"),
-        ("int", "bigint", "5", "5"),
-        ("int[]", "int[]", "{5,NULL}", "{5,NULL}"),
-        ("mood", "mood", "glad", "glad"),
-        ("int4range", "int4range", "[1,3]", "[1,4)"),
-    ],
+def _operands(parent: str, child: str) -> str:
+    return f"{EXTENSIONS}{TYPES}{_tables(parent, child)}"
+
+
+#: The types of the key and of the column that refers to it, and a value of each.
+OPERANDS = (
+    ("public.citext", "public.citext", "Ann@Example.org", "ann@example.org"),
+    ("mail", "mails", "Ann@Example.org", "ann@example.org"),
+    ('text COLLATE "C"', "varchar", "Ann", "Ann"),
+    ("text", "public.citext", "ann", "ann"),
+    ("bpchar", "char(9)", "ann", "ann   "),
+    ("numeric", "bigint", "5.00", "5"),
+    ("int", "bigint", "5", "5"),
+    ("int[]", "int[]", "{5,NULL}", "{5,NULL}"),
+    ("mood", "mood", "glad", "glad"),
+    ("int4range", "int4range", "[1,3]", "[1,4)"),
 )
 
 
-@OPERANDS
-def test_verify_finds_the_parents_that_the_foreign_key_finds(
-    databases: Databases, tmp_path: Path, parent: str, child: str, there: str, written: str
-) -> None:
-    ddl = _operands(parent, child)
-    rows = f"INSERT INTO parent VALUES (1, '{there}'); INSERT INTO child VALUES (1, '{written}')"
+def test_verify_finds_the_parents_that_the_foreign_key_finds(databases: Databases, tmp_path: Path) -> None:
+    ddl = f"{EXTENSIONS}{TYPES}" + "".join(
+        _tables(parent, child, str(number)) for number, (parent, child, _, _) in enumerate(OPERANDS)
+    )
+    rows = "".join(
+        f"INSERT INTO parent{number} VALUES (1, '{there}'); INSERT INTO child{number} VALUES (1, '{written}');"
+        for number, (_, _, there, written) in enumerate(OPERANDS)
+    )
     live = LiveRun(databases, tmp_path, f"{ddl}{rows}", ddl)
     live.up_to_cutover()
     live.cutover()

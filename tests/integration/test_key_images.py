@@ -102,39 +102,49 @@ def test_a_requested_key_that_is_no_key_in_the_target_is_a_fault(databases: Data
     assert "text to character(8), which may make different keys equal" in refused.value.why
 
 
+#: The type of the key in the source and in the target, and a key; also in reverse, different keys stay different.
+DISTINGUISHED_IN_BOTH_DIRECTIONS = [("text", 'text COLLATE "C"', "'a '"), ("int", "bigint", "1")]
+DISTINGUISHED_IN_ONE_DIRECTION = [
+    ("int", "text", "1"),
+    ("int", "numeric(10,2)", "1"),
+    ("macaddr", "macaddr8", "'08:00:2b:01:02:03'"),
+    ("date", "timestamp", "'2020-01-01'"),
+    ("char(5)", "text", "'a'"),
+    ("uuid", "varchar(40)", "'f47ac10b-58cc-4372-a567-0e02b2c3d479'"),
+]
+
+
 @pytest.mark.parametrize(
-    ("old", "new", "key"),
-    [
-        ("int", "text", "1"),
-        ("int", "numeric(10,2)", "1"),
-        ("macaddr", "macaddr8", "'08:00:2b:01:02:03'"),
-        ("date", "timestamp", "'2020-01-01'"),
-        ("char(5)", "text", "'a'"),
-        ("uuid", "varchar(40)", "'f47ac10b-58cc-4372-a567-0e02b2c3d479'"),
-        ("text", 'text COLLATE "C"', "'a '"),
-    ],
+    ("keys", "reversible"), [(DISTINGUISHED_IN_BOTH_DIRECTIONS, True), (DISTINGUISHED_IN_ONE_DIRECTION, False)]
 )
 def test_a_key_whose_image_distinguishes_all_keys_is_captured(
-    databases: Databases, tmp_path: Path, old: str, new: str, key: str
+    databases: Databases, tmp_path: Path, keys: list[tuple[str, str, str]], reversible: bool
 ) -> None:
-    live = LiveRun(databases, tmp_path, table(old) + f"INSERT INTO t VALUES ({key}, 'a');", table(new))
-    (planned,) = live.plan().tables
-    assert len(planned.key) == 1
-    assert planned.arbiter == "t_pkey"
+    names = [f"t{number}" for number in range(len(keys))]
+
+    def set_each(value: str) -> str:
+        return ";".join(f"UPDATE {name} SET v = '{value}'" for name in names)
+
+    cases = list(zip(names, keys, strict=True))
+    filled = "".join(f"{table(old, name)} INSERT INTO {name} VALUES ({key}, 'a');" for name, (old, _, key) in cases)
+    live = LiveRun(databases, tmp_path, filled, "".join(table(new, name) for name, (_, new, _) in cases))
+    planned = {p.target.name: p for p in live.plan().tables}
+    assert {name: (len(p.key), p.arbiter) for name, p in planned.items()} == {n: (1, f"{n}_pkey") for n in names}
     live.setup()
     live.migrate()
-    live.source.sql("UPDATE t SET v = 'b'")
+    live.source.sql(set_each("b"))
     live.follow()
-    live.tamper("UPDATE t SET v = 'wrong'")
-    assert not live.verify().equal
+    live.tamper(set_each("wrong"))
+    assert {d.subject for d in live.verify().differences} == {f"public.{name}" for name in names}
     assert live.verify(repair=True).equal
-    live.source.sql("UPDATE t SET v = 'c'")
+    live.source.sql(set_each("c"))
     live.cutover()
-    assert live.target.value("SELECT v FROM t") == "c"
-    if planned.rollback_problem is None:
-        live.target.sql("UPDATE t SET v = 'd'")
+    assert [live.target.value(f"SELECT v FROM {name}") for name in names] == ["c"] * len(names)
+    assert {planned[name].rollback_problem is None for name in names} == {reversible}
+    if reversible:
+        live.target.sql(set_each("d"))
         live.follow()
-        assert live.source.value("SELECT v FROM t") == "d"
+        assert [live.source.value(f"SELECT v FROM {name}") for name in names] == ["d"] * len(names)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from confiture import commands
 from confiture.capture import apply
-from confiture.schema_to_schema import log_compaction
+from confiture.schema_to_schema import follow, log_compaction
 from confiture.schema_to_schema import migrate as migrating
 from forked import until
 from live import LiveRun
@@ -105,3 +105,26 @@ def test_compaction_waits_for_a_pass(live: LiveRun, monkeypatch: pytest.MonkeyPa
             assert follower.catch_up().keys == 10
         compaction.join()
     assert waited == [True]
+
+
+def test_the_backlog_is_measured_beside_a_copy_builds_and_a_comparison(
+    live: LiveRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "MEASURE_SECONDS", 0.0)
+    monkeypatch.setattr(follow, "MEASURE_SHARE", 1.0)
+    seen: dict[str, list[int]] = {"copying": [], "rebuild": [], "comparing": []}
+
+    def write_during(work: str) -> None:
+        if work in seen:
+            # A drain has measured a short log before the builds and before the comparison.
+            found = live.target.rows("SELECT backlog FROM confiture.catchup WHERE backlog IS NOT NULL")
+            seen[work].append(found[0][0] if found else 0)
+            live.source.sql("UPDATE big SET n = n + 1 WHERE id <= 10")
+
+    monkeypatch.setattr(live.progress, "table", lambda name, done, total, phase: write_during(phase))
+    monkeypatch.setattr(live.progress, "say", lambda text: write_during(text.partition(":")[0]))
+    live.migrate()
+    assert max(seen["copying"]) >= 10
+    assert max(seen["rebuild"]) >= 10
+    live.verify(jobs=1)
+    assert max(seen["comparing"]) >= 10

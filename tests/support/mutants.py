@@ -2013,6 +2013,20 @@ MUTANTS = (
         _in("integration", "inline_reading", "rewritten_since"),
     ),
     Mutant(
+        "the error of a source that masks is hidden",
+        "copy/inline.py",
+        "        if how.masked:\n",
+        "        if False:\n",
+        _in("integration", "sync_leaks", "cast_that_fails"),
+    ),
+    Mutant(
+        "no error of the source reaches the log of the target",
+        "copy/stream.py",
+        "batch, ended = _next_batch(source)",
+        "batch, ended = source.wait(_batch(source.pgconn))",
+        _in("integration", "sync_leaks", "cast_that_fails"),
+    ),
+    Mutant(
         "a source that is read inline may not be written to",
         "copy/inline.py",
         "locked, read_only=True, snapshot=how.snapshot",

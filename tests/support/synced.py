@@ -81,6 +81,11 @@ DESIGN = """
     UNION ALL SELECT 'trigger', tgrelid::regclass || '.' || tgname, tgenabled::text FROM pg_trigger
         WHERE NOT tgisinternal AND tgrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace)
 """
+#: Everything in a database that has values of rows, or of statistics about them.
+TABLES = """
+    SELECT format('%I.%I', schemaname, relname) FROM pg_stat_user_tables
+    UNION ALL VALUES ('pg_catalog.pg_stats'), ('pg_catalog.pg_stats_ext'), ('pg_catalog.pg_stats_ext_exprs')
+"""
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,15 @@ class Synced:
     def masked(self) -> list[tuple[object, ...]]:
         """The masked columns of the target, which the same key gives again."""
         return self.target.rows("SELECT id, email, full_name FROM customer ORDER BY id")
+
+    def mentions(self, text: str) -> list[str]:
+        """The places in the target that contain a text: tables, also those of the journal, statistics, the log."""
+        log = self.target.server.log.read_text(errors="replace")
+        found = ["the server's log"] if text in log else []
+        for (name,) in self.target.rows(TABLES):
+            if self.target.rows(f"SELECT 1 FROM {name} t WHERE t::text LIKE '%{text}%' LIMIT 1"):
+                found.append(name)
+        return found
 
     def assert_complete(self) -> None:
         """The target has every row once, masked, under the constraints that its DDL declares."""

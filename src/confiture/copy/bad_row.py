@@ -5,7 +5,6 @@ Every attempt runs in transactions that are rolled back.
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -22,9 +21,6 @@ from confiture.postgres.session import Transaction
 from confiture.runner.context import Context
 from confiture.sql import load
 from confiture.types import KeyRange, KeyValue, quoted
-
-#: A value in the server's message about data.
-_QUOTED = re.compile('".*"', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +43,22 @@ def find(context: Context, job: RunTable, span: KeyRange, error: psycopg.Error) 
         condition = predicate(job.table.view_key, span) if job.table.key else None
         text = bad_text.look(context.source, context.target, job, condition=condition)
         if text is not None:
-            return BadRow(text.key or None, f"column {quoted(text.column)}", _message(error, job), text.fix)
+            return BadRow(text.key or None, f"column {quoted(text.column)}", _message(error), text.fix)
     if large_row.is_too_large(error):
         condition = predicate(job.table.view_key, span) if job.table.key else None
         large = large_row.look(context.source, job, condition=condition)
         if large is not None:
-            return BadRow(large.key or None, large.place, _message(error, job), large_row.FIX)
+            return BadRow(large.key or None, large.place, _message(error), large_row.FIX)
     narrow = _bisect(context, job, span) if job.table.key else None
     if narrow is None:
-        return BadRow(None, _place(context, job, error, None), _message(error, job))
+        return BadRow(None, _place(context, job, error, None), _message(error))
     key, only, last = narrow
     names = [k.source for k in job.table.key]
-    return BadRow(dict(zip(names, key, strict=True)), _place(context, job, last, only), _message(last, job))
+    return BadRow(dict(zip(names, key, strict=True)), _place(context, job, last, only), _message(last))
 
 
-def _message(error: psycopg.Error, job: RunTable) -> str:
+def _message(error: psycopg.Error) -> str:
     message = (error.diag.message_primary or str(error)).strip()
-    if job.inline is not None and job.inline.masked and (error.sqlstate or "").startswith("22"):
-        return _QUOTED.sub('"***"', message)  # the source computes the masked value from the one that it hides
     # The details of a unique or exclusion violation name the conflicting values; other details show the whole row.
     detail = error.diag.message_detail if error.sqlstate in ("23505", "23P01") else None
     return f"{message}: {detail}" if detail else message

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
+from confiture.copy import hidden_text
 from confiture.errors import Blocked
 from confiture.postgres.connection import only_row
 from confiture.postgres.session import Session, Transaction
@@ -39,7 +40,7 @@ class Inline:
     :ivar snapshot: exported by the runner; None for a snapshot of each transaction's own.
     :ivar files: of the table when that snapshot was taken.
     :ivar prepare: called in each transaction before rows are read, a function of a module; None for nothing.
-    :ivar masked: whether the SELECT hides values, so that the text of an error may not show them.
+    :ivar masked: whether a SELECT of the run hides values, so that the text of no error may show them.
     """
 
     shape: Shape
@@ -57,9 +58,12 @@ def reading(session: Session, how: Inline, table: TableRef, source: sql.Composab
 
     :param source: ``table``, with ONLY where its children are planned as separate tables.
     :raises Blocked: when the table was changed, or rewritten while a snapshot was held.
+    :raises psycopg.Error: of the block, without its text where the SELECT hides values.
     """
     locked = sql.SQL(", ").join((source, *(ref.identifier for ref in how.also)))
     with ExitStack() as opened:
+        if how.masked:
+            opened.enter_context(hidden_text.hiding())
         # An error of the target, in the block, is no change of the source.
         with _naming_gone(table):
             begun = context.reading(session, locked, read_only=True, snapshot=how.snapshot)

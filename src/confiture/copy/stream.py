@@ -40,15 +40,40 @@ class Stream:
         return pipe(source.pg, target.pg, out, into)
 
 
+class _SourceFailed(Exception):
+    """The source has ended its COPY with an error.
+
+    :ivar error: that error; this one has no text of it.
+    """
+
+    def __init__(self, error: psycopg.Error) -> None:
+        super().__init__("the source has ended its COPY with an error")
+        self.error = error
+
+
 def pipe(source: Pg, target: Pg, out: sql.Composed, into: sql.Composed) -> int:
-    """Stream one COPY into another with bounded memory; the number of rows that the target has inserted."""
+    """Stream one COPY into another with bounded memory; the number of rows that the target has inserted.
+
+    The text of an error of the source, which may quote a value, does not reach the target: psycopg ends a COPY with the
+    text of the exception, and the server writes it to its log.
+    """
     writer = target.cursor()
-    with source.cursor().copy(out), writer.copy(into) as writing:
-        ended = False
-        while not ended:
-            batch, ended = source.wait(_batch(source.pgconn))
-            writing.write(b"".join(batch))
+    try:
+        with source.cursor().copy(out), writer.copy(into) as writing:
+            ended = False
+            while not ended:
+                batch, ended = _next_batch(source)
+                writing.write(b"".join(batch))
+    except _SourceFailed as failed:
+        raise failed.error from None
     return writer.rowcount
+
+
+def _next_batch(source: Pg) -> tuple[list[bytes], bool]:
+    try:
+        return source.wait(_batch(source.pgconn))
+    except psycopg.Error as error:
+        raise _SourceFailed(error) from None
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from confiture.masking.families import room
 from confiture.masking.model import Kind, Mask, Masks
 from confiture.plan.projection import raw, wire_type
 from confiture.postgres.connection import only_row
+from confiture.postgres.retry import retryable
 from confiture.postgres.session import Transaction
 from confiture.sql import load, template
 from confiture.types import TableRef, quoted
@@ -59,8 +60,10 @@ def _of_column(tx: Transaction, source: Catalog, target: Catalog, mask: Mask) ->
             raise psycopg.Rollback()
     except (psycopg.errors.CheckViolation, psycopg.errors.NotNullViolation) as error:
         return f"{named} gives values that {column.formatted} rejects: {error.diag.constraint_name or 'NOT NULL'}"
-    except (psycopg.DataError, psycopg.ProgrammingError) as error:
-        return f"{named} gives values that cannot be stored as {column.formatted} ({error.sqlstate})"
+    except psycopg.Error as error:
+        if retryable(error):
+            raise
+        return f"{named} gives values that cannot be stored as {column.formatted} ({error.diag.sqlstate})"
     limit = room(column).length
     if limit is not None and longest is not None and longest > limit:
         return f"{named} gives values of {longest} characters, and {column.formatted} has {limit}"
@@ -108,7 +111,9 @@ def _of_checks(
             with from_source.pg.transaction():
                 (violations,) = only_row(from_source.pg.execute(query))
                 raise psycopg.Rollback()
-        except (psycopg.DataError, psycopg.ProgrammingError, psycopg.errors.IntegrityError):
+        except psycopg.Error as error:
+            if retryable(error):
+                raise
             continue  # reported for the column, or the source lacks a function of the constraint
         if violations:
             yield f"{_names(table.ref, changed)}: the masked values violate the constraint {quoted(name)}"

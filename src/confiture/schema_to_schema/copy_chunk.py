@@ -24,6 +24,12 @@ from confiture.runner.context import Context
 from confiture.schema_to_schema import rebuild
 from confiture.types import KeyRange, KeyValue, named_key, shell_word
 
+#: How a sync proceeds, whose rules cannot change while it continues.
+_OF_A_SYNC = (
+    "fix the row on the source, then run the same command again; completed chunks are kept\n"
+    "or give the column another rule in the mask file, then run the command with --restart"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Copied:
@@ -135,7 +141,9 @@ def _failed(context: Context, job: RunTable, chunk: Chunk | None, error: psycopg
     return DataFailure(
         what,
         why=f"{bad.message} (chunk {chunk.number}, {_span(names, chunk.range)})",
-        fix=f"{bad.fix}; then run the same command again; completed chunks are kept",
+        fix=f"{bad.fix}; then run the same command again; completed chunks are kept"
+        if job.inline is None
+        else _OF_A_SYNC,
     )
 
 

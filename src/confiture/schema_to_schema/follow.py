@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from functools import partial
+
+import psycopg
 
 from confiture import fingerprint
 from confiture.capture import apply, triggers, write_block
 from confiture.capture.apply import Follower, Pass
 from confiture.capture.triggers import Captured
+from confiture.errors import CannotConnect, GaveWay
 from confiture.failpoints import failpoint
 from confiture.journal import catch_up, table_plans
 from confiture.plan.model import Plan
@@ -32,6 +36,8 @@ STALLED_PASSES = 2
 CHECK_SECONDS = 10.0
 #: Seconds between two passes of ``follow`` when the backlog is small.
 IDLE_SECONDS = 1.0
+#: Seconds between two measurements of the backlog beside other work, and the share of the time that they may take.
+MEASURE_SECONDS, MEASURE_SHARE = 10.0, 0.02
 
 
 class Draining:
@@ -121,7 +127,34 @@ def _close_target(context: Context, plan: Plan) -> None:
 
 def measure(context: Context, plan: Plan) -> int:
     """Measure the backlog of the target, record it for ``status``; the number of log rows that wait."""
-    began, (rows, oldest) = retry(partial(_backlog, context, plan))
+    return _note(context, *retry(partial(_backlog, context, plan)))
+
+
+class BacklogWatch:
+    """Measures the backlog at intervals while other work takes the time of the passes: a copy, an index build."""
+
+    def __init__(self, context: Context, plan: Plan) -> None:
+        self._context = context
+        self._plan = plan
+        self._due = time.monotonic() + MEASURE_SECONDS
+
+    def look(self) -> None:
+        """Measure, if it is due. A source that does not answer, or must not be kept waiting, is measured later.
+
+        :raises Held: when the run was taken over.
+        """
+        began = time.monotonic()
+        if began < self._due:
+            return
+        with suppress(psycopg.Error, CannotConnect, GaveWay):
+            _note(self._context, *_backlog(self._context, self._plan))
+        now = time.monotonic()
+        self._due = now + max(MEASURE_SECONDS, (now - began) / MEASURE_SHARE)
+
+
+def _note(context: Context, began: float, found: tuple[int, float]) -> int:
+    """Record a backlog that was read since ``began``; its log rows."""
+    rows, oldest = found
     # Durable together: rows and age of the backlog, and up to when the target has every change.
     with context.fenced("follow.backlog") as tx:
         catch_up.note_backlog(tx, context.run_id, rows, oldest, oldest + time.monotonic() - began)

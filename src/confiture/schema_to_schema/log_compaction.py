@@ -37,6 +37,7 @@ class LogCompactor:
         self._follower = Follower(context, ())
         self._chunks = 0
         self._last = time.monotonic()
+        self._backlog = follow.BacklogWatch(context, plan)
 
     def __enter__(self) -> LogCompactor:
         return self
@@ -75,6 +76,7 @@ class LogCompactor:
             self._follower.close()
             self._follower = Follower(self._context, ready)
         follow.one_pass(self._follower, record_changed=True)
+        self._backlog.look()
         self._chunks, self._last = 0, time.monotonic()
 
     def _logged(self, items: list[Captured]) -> list[Captured]:

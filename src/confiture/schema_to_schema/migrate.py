@@ -53,7 +53,9 @@ def copy_all(
     large_objects.synchronise(context, plan)
     if capture:
         follow.drain(context, plan, record_changed=True, jobs=asked)
-    rebuild.rebuild(context, plan, builds)
+        rebuild.rebuild(context, plan, builds, follow.BacklogWatch(context, plan).look)
+    else:
+        rebuild.rebuild(context, plan, builds)
     if capture:
         follow.drain(context, plan, record_changed=True, jobs=asked)
     _note_copied(context)

@@ -59,8 +59,11 @@ def builds_of_keys(context: Context, workers: int) -> IndexBuilds:
         return of_keys(catalog.identity(tx), workers)
 
 
-def rebuild(context: Context, plan: Plan, builds: IndexBuilds) -> None:
-    """Restore what was taken off for the copy; foreign keys as they stand until the cutover."""
+def rebuild(context: Context, plan: Plan, builds: IndexBuilds, meanwhile: Callable[[], None] = lambda: None) -> None:
+    """Restore what was taken off for the copy; foreign keys as they stand until the cutover.
+
+    :param meanwhile: called repeatedly while the steps run.
+    """
     with context.target.transaction(read_only=True) as tx:
         taken = deferred_objects.of_run(tx, context.run_id)
     keys = [d for d in taken if isinstance(d, DeferredForeignKey) and not off_until_cutover(plan, d)]
@@ -74,7 +77,13 @@ def rebuild(context: Context, plan: Plan, builds: IndexBuilds) -> None:
         [analyzed(t.target, t.number) for t in plan.tables],
         [Step("fingerprint of the target", act=lambda c, tx: record_target(c, tx, plan))],
     )
-    run_together(context, "rebuild", steps, jobs=builds.jobs, meanwhile=Watch(context).look)
+    watch = Watch(context)
+
+    def look() -> None:
+        watch.look()
+        meanwhile()  # wording: the parameter
+
+    run_together(context, "rebuild", steps, jobs=builds.jobs, meanwhile=look)
 
 
 class Watch:

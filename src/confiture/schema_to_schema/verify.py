@@ -73,7 +73,8 @@ def verify(
     with follow.with_helpers(context, plan, jobs) as follower:
         live = {j.table.number: f for f in follower.followed for j in f.jobs} if capture else {}
         catch_up_pass = partial(follow.one_pass, follower, record_changed=True)
-        _Rows(context, plan, number, hashing, live, known, catch_up_pass).compare(jobs)
+        backlog = follow.BacklogWatch(context, plan) if capture else None
+        _Rows(context, plan, number, hashing, live, known, catch_up_pass, backlog).compare(jobs)
     for name in _checks_of(plan):
         if name == "sequences" and capture:
             # They advance while the application writes, and the cutover sets them under its lock: no difference.
@@ -122,6 +123,7 @@ class _Rows:
     :ivar live: what follows a table, of the tables that the application writes to.
     :ivar known: parts that are compared already.
     :ivar catch_up_pass: runs a pass that begins now.
+    :ivar backlog: of the application's writes; None if there are none.
     """
 
     context: Context
@@ -131,6 +133,7 @@ class _Rows:
     live: dict[int, Followed]
     known: dict[tuple[str, str, int], Unit]
     catch_up_pass: Callable[[], object]
+    backlog: follow.BacklogWatch | None
     _shown: list[_Progress] = field(default_factory=list)
 
     def compare(self, jobs: int | None) -> None:
@@ -141,7 +144,7 @@ class _Rows:
                 self._add(name, task(self.context.source, self.context.target, between))
                 self._report()
             return
-        with closing(Threads(self.context, "verify", ("source", "target"), jobs, self._add, self._report)) as threads:
+        with closing(Threads(self.context, "verify", ("source", "target"), jobs, self._add, self._look)) as threads:
             threads.run(self._tasks())
 
     def _tasks(self) -> Iterator[tuple[tuple[RunTable, _Progress], Task[compared_parts.Compared]]]:
@@ -174,6 +177,11 @@ class _Rows:
             part, found = self._classified(job, part, found)
         _record(self.context, self.number, part, found)
         progress.left -= 1
+
+    def _look(self) -> None:
+        self._report()
+        if self.backlog is not None:
+            self.backlog.look()
 
     def _report(self) -> None:
         self._shown = [p for p in self._shown if not p.report(self.context.progress)]

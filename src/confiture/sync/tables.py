@@ -54,7 +54,7 @@ def _job(
         snapshot=None if snapshot is None else snapshot.name,
         files=() if snapshot is None else snapshot.files.get(table.source, ()),
         prepare=settle if any(m.is_keyed for m in rules) else None,
-        masked=any(m.is_masked for m in rules),
+        masked=any(m.is_masked for m in masks.masks),  # the condition of a table may read the rows of others
     )
     return RunTable(table, context.schema, inline=how)
 
