@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import psycopg
@@ -9,6 +10,7 @@ import pytest
 
 import synced
 from confiture.copy.hidden_text import hiding
+from forked import Forks
 from projects import Done
 from servers import Databases
 from synced import Synced
@@ -74,6 +76,22 @@ def test_a_condition_over_masked_rows_shows_no_value_for_another_table(sync: Syn
     sync.source.sql(f"UPDATE customer SET full_name = '{CLEAR}' WHERE id = 250")
     where = "customer=CASE WHEN id = 250 THEN full_name::int ELSE 1 END > 0"
     assert CLEAR not in said(sync.run("--where", where, "--verbose", check=5))
+    assert sync.mentions(CLEAR) == []
+
+
+def test_statistics_of_clear_values_do_not_stay(sync: Synced, forks: Forks) -> None:
+    """Also of an index and of partitions. The ANALYZE is that of an autovacuum before the proof."""
+    sync.write(
+        "db/schema/30_index.sql", "CREATE INDEX ON customer (lower(full_name)); ALTER TABLE orders ADD note text;"
+    )
+    sync.source.sql(f"UPDATE customer SET full_name = '{CLEAR} ' || id; ALTER TABLE orders ADD note text")
+    sync.source.sql(f"UPDATE orders SET note = '{CLEAR} ' || id")
+    mask = synced.MASK.replace("full_name: name", 'full_name: {sql: "full_name"}')
+    sync.write("db/sync/mask.yaml", f'{mask}\norders:\n  note: {{sql: "note"}}\n')
+    assert sync.killed(forks, "references.done.after_commit").code == -signal.SIGKILL
+    sync.target.sql("ANALYZE")
+    assert "pg_catalog.pg_stats" in sync.mentions(CLEAR)
+    assert "2 masked columns" in sync.run(check=7).stderr
     assert sync.mentions(CLEAR) == []
 
 

@@ -12,6 +12,15 @@ WHERE c.relpersistence = 'u' AND c.relkind IN ('r', 'p')
 -- How many transactions have begun since the snapshot of this session was taken.
 SELECT coalesce(age(backend_xmin), 0) FROM pg_stat_activity WHERE pid = pg_backend_pid()
 
+-- name: clear_statistics
+-- Remove the statistics of a table, its partitions and their indexes, which contain values: TRUNCATE leaves them, and
+-- ANALYZE of a table without rows does, too. PostgreSQL 18.
+WITH part AS (SELECT %(table)s::regclass AS oid UNION SELECT relid FROM pg_partition_tree(%(table)s::regclass)),
+     relation AS (SELECT oid FROM part UNION SELECT i.indexrelid FROM pg_index i JOIN part p ON i.indrelid = p.oid)
+SELECT pg_catalog.pg_clear_attribute_stats(s.schemaname::text, s.tablename::text, s.attname::text, s.inherited)
+FROM relation r JOIN pg_class c ON c.oid = r.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_stats s ON s.schemaname = n.nspname AND s.tablename = c.relname
+
 -- name: result_table
 -- The salted hashes of the distinct values of one masked column in the target.
 CREATE TEMP TABLE confiture_result (hash bytea) ON COMMIT DROP

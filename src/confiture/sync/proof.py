@@ -39,6 +39,9 @@ PHASE, STEP, EVENT = "proof", "no clear value in the result", "leak proof"
 #: source are fetched, which takes one scan too.
 SENT_MOST = 200_000
 
+#: The version of PostgreSQL since which statistics can be removed.
+_CLEARS_STATISTICS = 180000
+
 _SQL = load("sync.sql")
 
 
@@ -173,11 +176,18 @@ def _empty(context: Context, plan: Plan, found: Sequence[Proven]) -> None:
     with context.fenced("proof.emptied") as tx:
         plan_store.truncate(tx, frozenset(t.target for t in tables))
         for table in tables:
+            _clear_statistics(tx, table.target)
             store.reset(context, tx, table)
         steps.discard(tx, context.run_id, "references")
         _note(context, tx, found)
         reason = f"clear values are in {', '.join(f'{e.table}.{quoted(e.column)}' for e in found if e.leaks)}"
         runs.block(tx, context.run_id, context.epoch, reason, "sync --restart")
+
+
+def _clear_statistics(tx: Transaction, table: TableRef) -> None:
+    """Remove the values that an autovacuum has sampled; an older server keeps them until it samples rows again."""
+    if tx.pg.info.server_version >= _CLEARS_STATISTICS:
+        tx.pg.execute(_SQL["clear_statistics"], {"table": table.identifier.as_string()})
 
 
 def _failed(leaking: Sequence[Proven], plan: Plan) -> DifferencesFound:
