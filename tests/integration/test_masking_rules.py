@@ -86,13 +86,15 @@ def test_an_address_is_at_a_reserved_domain_and_fits_its_column(any_server: Test
 @pytest.mark.parametrize(
     "number",
     ["+49 30 1234567", "0049-30-1234567", "030/12 34 56", "(555) 123-4567", "+1-555-0100", "+353 1 234", "5", "none",
-     "",      '12" \\x ext. 9', "123456789 " * 8, "٣٤٥"],
+     "ann.lee@corp.com", "ask Ann, +49 30 1234567", "王小明", "", '12" \\x ext. 9', "123456789 " * 8, "٣٤٥"],
 )  # fmt: skip
 def test_a_telephone_number_keeps_its_form_and_country(any_server: TestDatabase, number: str) -> None:
     (found,) = masked(any_server, "text", "phone", [number])
     assert found is not None
     shape = re.sub("[0-9]", "0", number).replace('"', "'").replace("\\", "/")
-    assert re.sub("[0-9]", "0", found) == shape or not re.search("[0-9]", number)
+    assert re.sub("[0-9]", "0", found).replace('"', "'").replace("\\", "/") == re.sub(
+        "[A-Za-z]|[^\x01-\x7f]", "x", shape
+    )
     country = re.match(r"\+49|0049|\+1(?=-)|\+353|0", number)
     assert country is None or found.startswith(country[0])
     if len(re.sub("[^0-9]", "", number)) > 3:

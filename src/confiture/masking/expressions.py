@@ -169,7 +169,8 @@ def _uuid(rule: Rule, place: Place) -> sql.Composable:
 
 def _phone(rule: Rule, place: Place) -> sql.Composable:
     codes = {f"code_at_{at}": _filled("country_code", value=place.value, place=at) for at in (2, 3)}
-    return _digits(place, _filled("country", value=place.value, **codes))
+    digits = _digits(place, _filled("country", value=place.value, **codes))
+    return _filled("hiding_letters", value=place.value, digits=digits)
 
 
 def _digits(place: Place, kept: sql.Composable) -> sql.Composed:

@@ -69,9 +69,14 @@ CASE WHEN pg_catalog.ascii({value}) = 43 THEN 1 + {code_at_2} WHEN pg_catalog.as
 -- The digits of the country code at a place.
 CASE WHEN pg_catalog.substr({value}, {place}, 1) IN ('1', '7') THEN 1 WHEN pg_catalog.substr({value}, {place}, 2) = ANY ('{{20,27,30,31,32,33,34,36,39,40,41,43,44,45,46,47,48,49,51,52,53,54,55,56,57,58,60,61,62,63,64,65,66,81,82,84,86,90,91,92,93,94,95,98}}'::pg_catalog.text[]) THEN 2 ELSE 3 END
 
+-- name: hiding_letters
+-- A text with digits, in which letters and characters beyond ASCII become x: another text may stand in place of a
+-- telephone number. btrim() of bytea looks at bytes, where that of text decodes each character.
+CASE WHEN pg_catalog.btrim(pg_catalog.textsend({value}), '0123456789 ()+-/.'::pg_catalog.bytea) = '' THEN {digits} ELSE pg_catalog.regexp_replace(pg_catalog.translate({digits}, 'eaotinsrhldcumfpgwybvkjqzETAOINSRHLDCUMFPGWYBVKJQZX', 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx') COLLATE pg_catalog."C", '[^\x01-\x7f]', 'x', 'g') END
+
 -- name: postcode
--- Other digits in the same form, and X for letters.
-CASE WHEN {value} COLLATE pg_catalog."C" ~ '[^0-9 -]' THEN pg_catalog.translate({digits}, 'ESLWNRCBTDPGHAMKOUYIVFQJZeslwnrcbtdpghamkouyivfqjz', 'XXXXXXXXXXXXXXXXXXXXXXXXXxxxxxxxxxxxxxxxxxxxxxxxxx') ELSE {digits} END
+-- Other digits in the same form, and X for letters; x for characters beyond ASCII.
+CASE WHEN {value} COLLATE pg_catalog."C" ~ '[^0-9 -]' THEN pg_catalog.regexp_replace(pg_catalog.translate({digits}, 'ESLWNRCBTDPGHAMKOUYIVFQJZeslwnrcbtdpghamkouyivfqjz', 'XXXXXXXXXXXXXXXXXXXXXXXXXxxxxxxxxxxxxxxxxxxxxxxxxx') COLLATE pg_catalog."C", '[^\x01-\x7f]', 'x', 'g') ELSE {digits} END
 
 -- name: listed
 -- An entry of a list, chosen by one byte.
