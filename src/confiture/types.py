@@ -99,17 +99,19 @@ class TableRef:
 
 
 def short_names(tables: Iterable[TableRef]) -> dict[TableRef, str]:
-    """The tables as a person types them: one of schema ``public`` without its schema, unless the name is ambiguous."""
+    """The tables for people, on one line: of schema ``public`` without its schema, unless the name is ambiguous."""
     refs = list(tables)
     seen = Counter(ref.name for ref in refs)
-    return {ref: quoted(ref.name) if ref.schema == "public" and seen[ref.name] == 1 else str(ref) for ref in refs}
+    short = {ref: quoted(ref.name) if ref.schema == "public" and seen[ref.name] == 1 else str(ref) for ref in refs}
+    return {ref: on_one_line(name) for ref, name in short.items()}
 
 
 def without_public(names: Iterable[str]) -> dict[str, str]:
     """As :func:`short_names`, for names as :class:`TableRef` prints them."""
     full = list(names)
     tails = Counter(name.rpartition(".")[2] for name in full)
-    return {name: name.removeprefix("public.") if tails[name.rpartition(".")[2]] == 1 else name for name in full}
+    short = {name: name.removeprefix("public.") if tails[name.rpartition(".")[2]] == 1 else name for name in full}
+    return {name: on_one_line(printed) for name, printed in short.items()}
 
 
 #: Where a statement or an entry of a mapping file begins, which is printed to be copied and keeps every schema.
@@ -283,6 +285,11 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u
 def visible(text: str) -> str:
     """``text`` with its control characters escaped, except newlines and tabs."""
     return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def on_one_line(name: str) -> str:
+    """As :func:`visible`, with newlines and tabs escaped too: a name is one line, and as wide as it is printed."""
+    return visible(name).replace("\n", r"\n").replace("\t", r"\t")
 
 
 #: Characters that have a meaning for a shell between double quotes.

@@ -19,7 +19,7 @@ from confiture.cli import app, progress
 from confiture.cli.help_texts import EXAMPLES, EXIT_CODES, key
 from confiture.render import status as render
 from confiture.status.facts import Report, SourceReport
-from confiture.types import Activity, abbreviated, byte_size, duration, in_plain_words
+from confiture.types import Activity, abbreviated, byte_size, duration, in_plain_words, visible
 from reported import NOW, RUN, TABLE
 
 
@@ -88,6 +88,15 @@ def test_a_report_of_many_tables_fits_a_terminal(name: str) -> None:
     assert all(cell_len(line) <= 80 for line in lines)
     assert lines[0].startswith("CRITICAL")
     assert lines[-1].endswith("--target prod_new")
+
+
+@pytest.mark.parametrize("name", ["a\nOK forged", "a\tb", "a\u202eb", "a\x1b[2Jb"])
+def test_a_name_with_control_characters_is_one_aligned_column(name: str) -> None:
+    names = (f'public."{name}"', "public.other")
+    text = render.text(Report(NOW, (replace(RUN, tables=tuple(replace(TABLE, target=n) for n in names)),)))
+    first, second = (line for line in visible(text).splitlines() if f" {TABLE.phase} " in line)
+    assert first.startswith('"a')
+    assert first.index(f" {TABLE.phase} ") == second.index(f" {TABLE.phase} ")
 
 
 @pytest.mark.parametrize("length", [1, 30, 50, 63, 200])
