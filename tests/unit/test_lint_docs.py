@@ -38,6 +38,22 @@ def test_the_page_states_the_thresholds_and_the_size_of_the_corpus() -> None:
     assert f"has {len(CASES)} cases, of which {harmless} are harmless" in PAGE
 
 
+@pytest.mark.parametrize(
+    ("sql", "fix"),
+    [
+        ("", "correct the file: migrate up refuses it"),
+        ("SELECT FROM WHERE", "correct the file: migrate up refuses it"),
+        ("VACUUM t", "write above the statement: -- confiture: allow outside-transaction-only"),
+    ],
+)
+def test_no_fault_of_a_file_is_to_be_allowed(tmp_path: Path, sql: str, fix: str) -> None:
+    path = tmp_path / "20260101000001_a.up.sql"
+    path.write_text(sql)
+    error = lint.errors_found(lint.judge(tmp_path, [path], None, None))
+    assert error is not None
+    assert error.fix.endswith(fix)
+
+
 def test_without_its_parser_the_command_names_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     assert extras["lint"] == [lint.PACKAGE]

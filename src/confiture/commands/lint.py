@@ -178,12 +178,17 @@ def _facts(database: Database, scripts: Sequence[Script]) -> Facts:
 
 def errors_found(judged: Judged) -> DifferencesFound | None:
     """The error of the command where a finding is one; None where none is."""
+    from confiture.lint.rules import files as faults
+
     errors = [finding for finding in judged.findings if finding.level == "error"]
     if not errors:
         return None
-    allowed = f"-- confiture: allow {errors[0].rule}"
+    of_file = errors[0].rule in (faults.SYNTAX.name, faults.REFUSED.name)
+    allowed = (
+        f"write the safe sequence instead; to allow it, write above the statement: -- confiture: allow {errors[0].rule}"
+    )
     return DifferencesFound(
         f"{counted(len(errors), 'error')}: a statement would block the application, or fail",
         why=f"the first is {errors[0].file}:{errors[0].line}: {errors[0].rule}",
-        fix=f"write the safe sequence instead; to allow it, write above the statement: {allowed}",
+        fix="correct the file: migrate up refuses it" if of_file else allowed,
     )

@@ -16,6 +16,7 @@ ALTER = pb.AlterTableType
 CONSTRAINT = pb.ConstrType
 OBJECT = pb.ObjectType
 REINDEX = pb.ReindexObjectType
+SUBSCRIPTION = pb.AlterSubscriptionType
 IS_NULL = pb.IS_NULL
 
 #: Names of types that the grammar replaces by those of pg_catalog, for types that come from elsewhere.
@@ -136,6 +137,18 @@ def condition(text: str) -> Any:
 
 def options(elements: Iterable[Any]) -> dict[str, str]:
     """The options of a command by their names, such as those of VACUUM and REINDEX, each with its value as text."""
+    return {name: value for name, value in _given(elements).items() if value.lower() not in _OFF}
+
+
+def switched_off(elements: Iterable[Any]) -> set[str]:
+    """The names of the options of a command that are given as false."""
+    return {name for name, value in _given(elements).items() if value.lower() in _OFF}
+
+
+_OFF = ("off", "false", "0")
+
+
+def _given(elements: Iterable[Any]) -> dict[str, str]:
     chosen = {}
     for element in elements:
         option = element.def_elem
@@ -144,8 +157,9 @@ def options(elements: Iterable[Any]) -> dict[str, str]:
             chosen[option.defname] = "true"
         else:
             value = getattr(option.arg, kind)
+            value = value.names[-1].string if kind == "type_name" else value
             chosen[option.defname] = str(getattr(value, "sval", getattr(value, "ival", getattr(value, "boolval", ""))))
-    return {name: value for name, value in chosen.items() if value.lower() not in ("off", "false", "0")}
+    return chosen
 
 
 def spelled(relation: Any) -> str:

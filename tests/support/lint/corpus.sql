@@ -600,6 +600,46 @@ VACUUM (ANALYZE) orders;
 -- fails
 VACUUM orders;
 
+-- case: rebuild of a partitioned table in a transaction
+-- finds: outside-transaction-only, reindex-without-concurrently
+-- fails
+REINDEX TABLE events;
+
+-- case: rebuild of the index of a new partitioned table in a transaction
+-- finds: outside-transaction-only
+-- fails
+CREATE TABLE visits (day date) PARTITION BY RANGE (day);
+CREATE INDEX visits_day ON visits (day);
+REINDEX INDEX visits_day;
+
+-- case: cluster of a new partitioned table in a transaction
+-- finds: outside-transaction-only
+-- since: 15
+-- fails
+CREATE TABLE visits (day date) PARTITION BY RANGE (day);
+CREATE INDEX visits_day ON visits (day);
+CLUSTER visits USING visits_day;
+
+-- case: subscription in a transaction
+-- finds: outside-transaction-only
+-- fails
+CREATE SUBSCRIPTION shop CONNECTION '' PUBLICATION shop;
+
+-- case: subscription without a replication slot
+-- finds:
+CREATE SUBSCRIPTION shop CONNECTION '' PUBLICATION shop WITH (connect = false, create_slot = off);
+
+-- case: other publications of a subscription without a refresh
+-- finds:
+CREATE SUBSCRIPTION shop CONNECTION '' PUBLICATION shop WITH (connect = false);
+ALTER SUBSCRIPTION shop SET PUBLICATION other WITH (refresh = false);
+
+-- case: refresh of a subscription in a transaction
+-- finds: outside-transaction-only
+-- fails
+CREATE SUBSCRIPTION shop CONNECTION '' PUBLICATION shop WITH (connect = false);
+ALTER SUBSCRIPTION shop REFRESH PUBLICATION;
+
 -- case: analyze
 -- finds:
 ANALYZE orders;

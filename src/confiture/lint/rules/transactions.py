@@ -8,7 +8,7 @@ from typing import Any
 from confiture.lint import nodes, taken
 from confiture.lint.locks import BLOCKS_WRITES, Lock
 from confiture.lint.model import Draft, Level, Rule, Step
-from confiture.lint.nodes import ALTER, REINDEX
+from confiture.lint.nodes import ALTER, REINDEX, SUBSCRIPTION
 from confiture.lint.script import Statement
 from confiture.lint.seen import Seen
 from confiture.types import TableRef
@@ -59,6 +59,12 @@ _OUTSIDE = {
     "drop_table_space_stmt": "DROP TABLESPACE",
     "alter_system_stmt": "ALTER SYSTEM",
 }
+_REFRESHES = (
+    SUBSCRIPTION.ALTER_SUBSCRIPTION_REFRESH,
+    SUBSCRIPTION.ALTER_SUBSCRIPTION_SET_PUBLICATION,
+    SUBSCRIPTION.ALTER_SUBSCRIPTION_ADD_PUBLICATION,
+    SUBSCRIPTION.ALTER_SUBSCRIPTION_DROP_PUBLICATION,
+)
 _CONTROLS = ("BEGIN", "START", "COMMIT", "ROLLBACK", "PREPARE")
 
 
@@ -74,7 +80,7 @@ def check(statement: Statement, seen: Seen) -> Iterator[Draft]:
         reason = "the statement may wait for a lock without end, while every later query of the table waits behind it"
         yield Draft(NO_TIMEOUT, reason, (Step("SET lock_timeout = '2s';"),))
     if seen.in_transaction:
-        yield from _inside(statement)
+        yield from _inside(statement, seen)
         yield from _several(statement, seen)
     yield from _without_timeout(statement, seen)
 
@@ -87,7 +93,7 @@ def _zero(node: Any) -> bool:
     return text.rstrip("msinhd ") == "0"
 
 
-def _inside(statement: Statement) -> Iterator[Draft]:
+def _inside(statement: Statement, seen: Seen) -> Iterator[Draft]:
     node = statement.node
     text = nodes.statement(statement.kind, node)
     steps = (Step(text, transactional=False),)
@@ -95,18 +101,34 @@ def _inside(statement: Statement) -> Iterator[Draft]:
         reason = "the server refuses it: CONCURRENTLY commits and waits for other transactions in between"
         yield Draft(CONCURRENTLY, reason, steps)
         return
-    name = _OUTSIDE.get(statement.kind)
-    if statement.kind == "vacuum_stmt" and node.is_vacuumcmd:
-        name = "VACUUM"
-    elif statement.kind == "cluster_stmt" and not node.HasField("relation"):
-        name = "CLUSTER of every table"
-    elif statement.kind == "reindex_stmt" and node.kind not in (
-        REINDEX.REINDEX_OBJECT_TABLE,
-        REINDEX.REINDEX_OBJECT_INDEX,
-    ):
-        name = "REINDEX of a schema or a database"
+    name = _OUTSIDE.get(statement.kind) or _outside(statement.kind, node, seen)
     if name is not None:
         yield Draft(OUTSIDE, f"the server refuses {name} inside a transaction", steps)
+
+
+def _outside(kind: str, node: Any, seen: Seen) -> str | None:
+    """The name of a statement that only its options or its table exclude from a transaction; None for any other."""
+    if kind == "vacuum_stmt" and node.is_vacuumcmd:
+        return "VACUUM"
+    if kind == "cluster_stmt" and not node.HasField("relation"):
+        return "CLUSTER of every table"
+    if kind == "cluster_stmt" and seen.partitioned(seen.ref(node.relation)):
+        return "CLUSTER of a partitioned table"
+    if kind == "create_subscription_stmt" and not {"connect", "create_slot"} & nodes.switched_off(node.options):
+        return "CREATE SUBSCRIPTION with a replication slot"
+    if (
+        kind == "alter_subscription_stmt"
+        and node.kind in _REFRESHES
+        and "refresh" not in nodes.switched_off(node.options)
+    ):
+        return "ALTER SUBSCRIPTION with refresh"
+    if kind != "reindex_stmt":
+        return None
+    if node.kind not in (REINDEX.REINDEX_OBJECT_TABLE, REINDEX.REINDEX_OBJECT_INDEX):
+        return "REINDEX of a schema or a database"
+    whole = node.kind == REINDEX.REINDEX_OBJECT_TABLE
+    table = seen.ref(node.relation) if whole else seen.table_of_index(seen.index(nodes.name_of(node.relation)))
+    return "REINDEX of a partitioned table" if table is not None and seen.partitioned(table) else None
 
 
 def _concurrent(statement: Statement) -> bool:
