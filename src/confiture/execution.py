@@ -112,7 +112,7 @@ def _check_session(connection: psycopg.Connection[Any], path: Path, statement: S
 
 def _failed(path: Path, statement: Statement, error: psycopg.Error, within: Surrounding) -> ConfitureError:
     line, column = statement.place(int(error.diag.statement_position or 1))
-    known = failure(error, within.doing)
+    known = failure(error, within.doing, _needed(statement))
     kind, what, fix = type(known), known.what, known.fix
     extension = _extension_fix(statement, error)
     if extension is not None:
@@ -127,6 +127,25 @@ def _failed(path: Path, statement: Statement, error: psycopg.Error, within: Surr
         fix=fix,
         detail=known.detail,
     )
+
+
+def _needed(statement: Statement) -> Mapping[str, str]:
+    """The privileges that a statement needs, by the kinds of objects that the server's messages name."""
+    first = ddl.first_words(statement, 1)
+    if first in ("create", "alter"):
+        return {"schema": "USAGE, CREATE", **({"table": "REFERENCES"} if _refers(statement) else {})}
+    written = _WRITTEN.get(first)
+    reads = any(token.word == "select" for token in ddl.tokens(statement.text))
+    # In INSERT ... SELECT, the message may name a table that is only read.
+    return {"table": written, "sequence": "USAGE"} if written is not None and not reads else {"sequence": "USAGE"}
+
+
+#: The privileges on a table for the statements that write to it.
+_WRITTEN = {"insert": "INSERT", "update": "SELECT, UPDATE", "delete": "SELECT, DELETE", "truncate": "TRUNCATE"}
+
+
+def _refers(statement: Statement) -> bool:
+    return any(token.word == "references" for token in ddl.tokens(statement.text))
 
 
 def _extension_fix(statement: Statement, error: psycopg.Error) -> tuple[str, str] | None:

@@ -118,6 +118,43 @@ def test_the_ledger_is_written_whatever_a_file_sets(project: MigrationProject, f
     project.database.sql("DROP OWNED BY migrated_as")
 
 
+@pytest.mark.parametrize(
+    ("sql", "grants"),
+    [
+        ("CREATE TABLE public.own (a int)", ["GRANT USAGE, CREATE ON SCHEMA public TO migrator"]),
+        ("INSERT INTO public.customer (id) VALUES (900)", ["GRANT INSERT ON TABLE customer TO migrator"]),
+        (
+            "INSERT INTO public.customer (name) VALUES ('n')",
+            ["GRANT INSERT ON TABLE customer TO migrator", "GRANT USAGE ON SEQUENCE customer_id_seq TO migrator"],
+        ),
+        ("UPDATE public.customer SET name = 'm' WHERE id = 1", ["GRANT SELECT, UPDATE ON TABLE customer TO migrator"]),
+        ("DELETE FROM public.customer WHERE id = 1", ["GRANT SELECT, DELETE ON TABLE customer TO migrator"]),
+        ("TRUNCATE public.customer", ["GRANT TRUNCATE ON TABLE customer TO migrator"]),
+        (
+            "CREATE TABLE app.own (id int REFERENCES public.customer)",
+            ["GRANT REFERENCES ON TABLE customer TO migrator"],
+        ),
+    ],
+)
+def test_the_grant_of_an_error_is_what_the_statement_needs(
+    project: MigrationProject, sql: str, grants: list[str]
+) -> None:
+    database = project.database
+    database.sql(
+        "DROP ROLE IF EXISTS migrator; CREATE ROLE migrator LOGIN PASSWORD 'x';"
+        " CREATE SCHEMA app AUTHORIZATION migrator;"
+        f"GRANT CREATE ON DATABASE {database.name} TO migrator"
+    )
+    conninfo = psycopg.conninfo.make_conninfo(database.conninfo, user="migrator", password="x")
+    (project.folder / "db/environments/prod.yaml").write_text(f"database_url: {conninfo}\n")
+    project.write(1, sql)
+    for grant in grants:
+        assert project.run("up", code=4).err.splitlines()[-1].strip() == grant
+        database.sql(grant)
+    project.run("up")
+    database.sql("DROP OWNED BY migrator")
+
+
 def test_files_of_one_project_run_in_the_search_path_of_the_environment(project: MigrationProject) -> None:
     project.database.sql("CREATE SCHEMA app")
     environment = project.folder / "db/environments/prod.yaml"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import psycopg
 
@@ -47,12 +49,13 @@ def _role(error: psycopg.Error) -> str:
     return notes[0] if notes else _UNKNOWN_ROLE
 
 
-def _grant(message: str, role: str) -> str:
-    """The statement that grants a missing privilege, as far as the server's message shows it."""
+def _grant(message: str, role: str, needed: Mapping[str, str]) -> str:
+    """The statement that grants a missing privilege, as far as the server's message and the statement show it."""
     denied, owner = _DENIED.match(message), _NOT_OWNER.match(message)
     if denied:
         kind = denied[1].upper().replace("-", " ")
-        return f"GRANT {_GRANTS[denied[1]]} ON {kind} {denied[2]} TO {role}"
+        privilege = needed.get(denied[1], _GRANTS[denied[1]])
+        return f"GRANT {privilege} ON {kind} {denied[2]} TO {role}"
     if owner:
         return f"GRANT the role that owns {owner[1]} TO {role}"
     return f"grant it to {role}; docs/privileges.md lists every GRANT"
@@ -107,8 +110,11 @@ def _read_only(state: str, message: str, doing: str, detail: str, context: str) 
     )
 
 
-def failure(error: psycopg.Error, doing: str) -> ConfitureError:
-    """The server's error as an error of Confiture, with the object's name and the next command."""
+def failure(error: psycopg.Error, doing: str, needed: Mapping[str, str] = MappingProxyType({})) -> ConfitureError:
+    """The server's error as an error of Confiture, with the object's name and the next command.
+
+    :param needed: the privileges that the failed statement needs, by the kinds of objects in the server's messages.
+    """
     diag = error.diag
     message = redact(diag.message_primary or str(error)).strip()
     detail = redact(" ".join(filter(None, (diag.message_detail, diag.message_hint, diag.context))))
@@ -120,7 +126,7 @@ def failure(error: psycopg.Error, doing: str) -> ConfitureError:
         return Refused(
             f"missing privilege while {doing}",
             why=message,
-            fix=_grant(message, _role(error)),
+            fix=_grant(message, _role(error), needed),
             detail=detail,
         )
     if state == "55P03":
