@@ -252,6 +252,35 @@ def test_an_operator_writes_nothing_that_breaks_a_command(people: People) -> Non
         call_confiture(*limit, cwd=live.project, env={}, check=2)
 
 
+def test_default_privileges_show_a_viewer_no_value(people: People) -> None:
+    live = people.live
+    group = f"{live.source.name}_group"
+    # The database exists before setup, with default privileges.
+    with psycopg.connect(live.source.conninfo, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {live.target.name} TEMPLATE template0".encode())
+    roles = ", ".join(f'"{role}"' for role in (people.viewer, people.operator))
+    live.target.sql(f"ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO {roles}; CREATE ROLE {group}")
+    live.setup()
+    assert "REVOKE SELECT ON confiture.changed_key" in people.grant()
+    for role in (people.viewer, people.operator):
+        readable, _ = seen_by(live.target, people.conninfo(role))
+        whole = {name for name in readable if "." not in name}
+        assert whole == {*viewed.OPEN, *(f"viewed_{name}" for name in viewed.VIEWED)}
+    tables = "FROM pg_class c WHERE relnamespace = 'confiture'::regnamespace AND relkind = 'r'"
+    for privilege in ("INSERT", "UPDATE", "DELETE", "TRUNCATE", "TRIGGER"):
+        for role in (people.viewer, people.operator):
+            permitted = f"has_table_privilege('{role}', c.oid, '{privilege}')"
+            assert live.target.value(f"SELECT count(*) {tables} AND {permitted}") == 0
+    assert "REVOKE" not in people.grant()
+    people.confiture(people.operator, "migrate", "schema-to-schema", "pause", check=0)
+    # A privilege of another role is not revoked.
+    live.target.sql(f'GRANT SELECT ON confiture.difference TO {group}; GRANT {group} TO "{people.viewer}"')
+    assert f"it is a member of {group}, which may read confiture.difference" in people.grant()
+    live.target.sql(f"REVOKE SELECT ON confiture.difference FROM {group}; DROP ROLE {group}")
+    live.target.sql("GRANT SELECT ON confiture.chunk TO PUBLIC")
+    assert people.grant().count("in any case: PUBLIC may read confiture.chunk") == 2
+
+
 def test_an_operator_does_not_upgrade_the_journal(people: People) -> None:
     live = people.live
     live.setup()

@@ -51,7 +51,8 @@ def for_roles(where: Endpoints, viewers: Sequence[str], operators: Sequence[str]
     with translated("grants"), Session(target, "grants") as session, session.transaction(read_only=not apply) as tx:
         database = tx.pg.info.dbname
         lines = list(_notes(tx, [*viewers, *operators]))
-        statements = [s for role in viewers for s in viewed.grants_of_viewer(database, role)]
+        statements = [s for role in (*viewers, *operators) for s in _revoked(tx, role)]
+        statements += [s for role in viewers for s in viewed.grants_of_viewer(database, role)]
         statements += [s for role in operators for s in viewed.grants_of_operator(database, role)]
         if apply:
             for statement in statements:
@@ -69,7 +70,7 @@ def _notes(tx: Transaction, roles: Sequence[str]) -> Iterator[str]:
     """
     known = load("grants.sql")["reach"]
     for role in roles:
-        row = tx.pg.execute(known, {"role": role}).fetchone()
+        row = tx.pg.execute(known, {"role": role, "tables": [*viewed.VIEWED, *viewed.HIDDEN]}).fetchone()
         if row is None:
             raise Refused(
                 f"role {quoted(role)} does not exist on the target's server",
@@ -78,6 +79,13 @@ def _notes(tx: Transaction, roles: Sequence[str]) -> Iterator[str]:
             )
         if row[0]:
             yield f"-- role {quoted(role)} sees values of rows in any case: {row[0]}"
+
+
+def _revoked(tx: Transaction, role: str) -> Iterator[str]:
+    """The statements that revoke what the role may write, and read of values, such as by default privileges."""
+    parameters = {"role": role, "tables": [*viewed.VIEWED, *viewed.HIDDEN]}
+    for privilege, names in tx.pg.execute(load("grants.sql")["excess"], parameters).fetchall():
+        yield f"REVOKE {privilege} ON {', '.join(f'confiture.{name}' for name in names)} FROM {quoted(role)}"
 
 
 def _read(database: Database, *, every: bool = False) -> Side:

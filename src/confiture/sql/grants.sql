@@ -124,5 +124,20 @@ SELECT rolname FROM pg_roles
 SELECT CASE WHEN r.rolsuper THEN 'it is a superuser'
             WHEN pg_has_role(r.oid, n.nspowner, 'MEMBER') THEN 'it is a member of ' || quote_ident(pg_get_userbyid(n.nspowner))
                 || ', which owns the journal'
-            WHEN pg_has_role(r.oid, 'pg_read_all_data', 'MEMBER') THEN 'it is a member of pg_read_all_data' END
+            WHEN pg_has_role(r.oid, 'pg_read_all_data', 'MEMBER') THEN 'it is a member of pg_read_all_data'
+            ELSE (SELECT CASE WHEN x.grantee = 0 THEN 'PUBLIC' ELSE 'it is a member of ' || quote_ident(pg_get_userbyid(x.grantee))
+                              || ', which' END || ' may read ' || c.oid::regclass
+                  FROM pg_class c, aclexplode(c.relacl) x
+                  WHERE c.relnamespace = n.oid AND c.relname = ANY (%(tables)s) AND x.privilege_type = 'SELECT'
+                      AND x.grantee <> r.oid AND (x.grantee = 0 OR pg_has_role(r.oid, nullif(x.grantee, 0), 'MEMBER'))
+                  ORDER BY c.relname LIMIT 1) END
 FROM pg_roles r, pg_namespace n WHERE r.rolname = %(role)s AND n.nspname = 'confiture'
+
+-- name: excess
+-- Privileges of the role itself on whole tables of the journal, each with its tables, for example by default privileges: to write,
+-- and to read values of rows.
+SELECT x.privilege_type, array_agg(c.relname::text ORDER BY c.relname) FROM pg_class c, aclexplode(c.relacl) x
+WHERE c.relnamespace = 'confiture'::regnamespace AND c.relkind IN ('r', 'v')
+    AND (x.privilege_type <> 'SELECT' OR c.relname = ANY (%(tables)s))
+    AND x.grantee = (SELECT oid FROM pg_roles WHERE rolname = %(role)s) AND x.grantee <> c.relowner
+GROUP BY x.privilege_type ORDER BY x.privilege_type
