@@ -25,14 +25,68 @@ def any_server(request: pytest.FixtureRequest) -> TestDatabase:
     return made.make()
 
 
-def _derived() -> bytes:
-    return hmac.new(KEY, b"confiture mask 1", hashlib.sha256).digest()
+def _derived(number: int) -> bytes:
+    return hmac.new(KEY, f"confiture mask {number}".encode(), hashlib.sha256).digest()
 
 
-def test_hash_is_the_hmac_of_the_text_that_python_computes(any_server: TestDatabase) -> None:
-    expected = [hmac.new(_derived(), text.encode(), hashlib.sha256).hexdigest() for text in TEXTS]
-    assert masked(any_server, "text", "hash", TEXTS) == [text[:32] for text in expected]
+def test_a_long_hash_is_the_hmac_that_python_computes(any_server: TestDatabase) -> None:
+    expected = [hmac.new(_derived(1), text.encode(), hashlib.sha256).hexdigest() for text in TEXTS]
     assert masked(any_server, "text", "{rule: hash, length: 64}", TEXTS) == expected
+    assert masked(any_server, "text", "{rule: hash, length: 33}", TEXTS) == [text[:33] for text in expected]
+
+
+def test_a_hash_of_128_bits_is_the_one_that_python_computes(any_server: TestDatabase) -> None:
+    expected = [hashlib.sha256(_derived(3)[:16] + text.encode()).hexdigest()[:32] for text in TEXTS]
+    assert masked(any_server, "text", "hash", TEXTS) == expected
+    assert masked(any_server, "text", "{rule: hash, length: 20}", TEXTS) == [text[:20] for text in expected]
+
+
+@pytest.mark.parametrize("length", [32, 33, 64])
+def test_no_rule_uses_more_than_half_of_a_hash_without_hmac(database: TestDatabase, length: int) -> None:
+    database.sql("CREATE TABLE t (a text)")
+    (mask,) = masks_of(database, f"t: {{a: {{rule: hash, length: {length}}}}}").masks
+    assert ("mask_outer" in mask.expression) == (length > 32)
+    assert ("mask_hash" in mask.expression) == (length <= 32)
+
+
+def test_a_hash_does_not_begin_as_the_address_of_its_value(database: TestDatabase) -> None:
+    (hashed,), (address,), (uuid,) = (masked(database, "text", rule, ["Ann"]) for rule in ("hash", "email", "uuid"))
+    assert hashed is not None
+    assert address is not None
+    assert uuid is not None
+    assert address[1:9] == uuid[:8]
+    assert hashed[:8] != uuid[:8]
+
+
+@pytest.mark.parametrize("rule", ["hash", "email", "phone", "name", "address", "uuid", "text"])
+def test_a_very_long_text_is_masked(any_server: TestDatabase, rule: str) -> None:
+    values = ["x" * 300_000, "x" * 300_001, "é1 " * 100_000]
+    found = masked(any_server, "text", rule, values)
+    assert None not in found
+    if rule in ("hash", "email", "uuid"):
+        assert len(set(found)) == len(values)
+
+
+def test_each_digit_of_a_telephone_number_depends_on_the_whole(any_server: TestDatabase) -> None:
+    numbers = [f"+41 44 {n:03} {last}" for n in range(60) for last in ("11", "12")]
+    found = masked(any_server, "text", "phone", numbers)
+    assert all(text is not None and re.fullmatch(r"\+41 [0-9]{2} [0-9]{3} [0-9]{2}", text) for text in found)
+    for at in (4, 5, 7, 8, 9, 11, 12):
+        assert len({text[at] for text in found if text is not None}) == 10
+    # Equal digits do not stay equal, and no table of ten digits is applied to the number.
+    assert any(len({text[-1], text[-2]}) == 2 for text in found[::2] if text is not None)
+
+
+def test_a_column_with_a_nondeterministic_collation_is_masked(old_databases: Databases) -> None:
+    database = old_databases.make()  # the packaged server has no ICU
+    database.sql("CREATE COLLATION folded (provider = icu, locale = 'und-u-ks-level2', deterministic = false)")
+    for rule in ("hash", "email", "phone", "name", "address", "uuid", "text"):
+        values = ["+49 30 1234567", "", "Ünï 5"]
+        expected = masked(database, "text", rule, values)
+        database.sql("DROP TABLE one; CREATE TABLE one (c text COLLATE folded)")
+        with database.connect() as connection, connection.cursor() as cursor:
+            cursor.executemany("INSERT INTO one VALUES (%s)", [(value,) for value in values])
+        assert [row[0] for row in evaluated(database, masks_of(database, f"one: {{c: {rule}}}").masks)] == expected
 
 
 @pytest.mark.parametrize(

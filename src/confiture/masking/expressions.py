@@ -15,6 +15,7 @@ from psycopg import sql
 
 from confiture.catalog_model import Column
 from confiture.masking.families import Family, Room, family
+from confiture.masking.key import HASH, SHORT
 from confiture.masking.model import Kind, Rule
 from confiture.masking.numbers import noisy, permuted, shifted
 from confiture.plan.projection import wire_type
@@ -113,8 +114,8 @@ def _mac(place: Place) -> sql.Composed:
     return _filled("mac", value=place.value)
 
 
-def _short(value: sql.Composable) -> sql.Composed:
-    return _filled("short", value=value)
+def _short(value: sql.Composable, setting: str = SHORT) -> sql.Composed:
+    return _filled("short", value=value, setting=sql.Literal(setting))
 
 
 def _keep(rule: Rule, place: Place) -> sql.Composable:
@@ -147,14 +148,19 @@ def _hash(rule: Rule, place: Place) -> sql.Composable:
     if kind is Family.BYTES:
         return _filled("bytes", hash=_short(place.value), length=BYTES_LENGTH)
     if kind is Family.JSON:
-        return _filled("json", digits=_letters(hash_length(rule, place), place, _mac(place)))
+        return _filled("json", digits=_hash_text(rule, place))
     if kind is Family.ADDRESS:
         made = _filled("inet", hash=_short(place.value), column=place.reference)
         return made if name == "inet" else sql.SQL("pg_catalog.network({})").format(made)
     if kind is Family.MAC_ADDRESS:
         bytes_ = 5 if name == "macaddr" else 7
         return _filled("macaddr", hash=_short(place.value), length=bytes_, type=sql.SQL(f"pg_catalog.{name}"))
-    return _letters(hash_length(rule, place), place, _mac(place))
+    return _hash_text(rule, place)
+
+
+def _hash_text(rule: Rule, place: Place) -> sql.Composed:
+    length = hash_length(rule, place)
+    return _letters(length, place, _short(place.value, HASH) if length <= HASH_LENGTH else _mac(place))
 
 
 def _email(rule: Rule, place: Place) -> sql.Composable:
@@ -174,7 +180,7 @@ def _phone(rule: Rule, place: Place) -> sql.Composable:
 
 
 def _digits(place: Place, kept: sql.Composable) -> sql.Composed:
-    return _filled("phone", value=place.value, short=_short(sql.SQL("p.v")), kept=kept)
+    return _filled("phone", value=place.value, short=_short(place.value), kept=kept)
 
 
 def _name(rule: Rule, place: Place) -> sql.Composable:

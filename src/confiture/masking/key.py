@@ -19,7 +19,10 @@ KEY_VARIABLE = "CONFITURE_MASK_KEY"
 KEY_BYTES_LEAST = 16
 #: The block of SHA-256, in bytes.
 _BLOCK = 64
-#: The bytes before a value in a short hash: as strong as the least key.
+#: The settings that precede a value in a message of SHA-256: one for hashes of texts, and one for all other rules, so
+#: that a hash and an address of the same value cannot be recognised as such.
+HASH, SHORT = "confiture.mask_hash", "confiture.mask_short"
+#: The bytes of these settings: as strong as the least key.
 _SHORT = 16
 _HINT = f'export {KEY_VARIABLE}="$(openssl rand -hex 32)", and keep it: the same key gives the same masked values'
 
@@ -42,17 +45,22 @@ def settings(key: bytes) -> dict[str, str]:
     """The settings, by name, that the expressions of the masks read. They are secrets.
 
     They are passed as parameters of ``set_config(name, value, false)`` to each session that evaluates a mask.
-    ``mask_inner`` and ``mask_outer`` are the pads of an HMAC. ``mask_short`` precedes a value in a message of SHA-256,
-    which is a single block for most values. No more than half of this hash is used, so that, as with an HMAC, a longer
-    message cannot be derived from it.
+    ``mask_inner`` and ``mask_outer`` are the pads of an HMAC, which a hash of more than 128 bits needs. The others
+    precede a value in a message of SHA-256, which is a single block for most values: an HMAC takes four of them. No
+    more than half of this hash is used, so that, as with an HMAC, that of a longer message cannot be derived from it.
+    https://doi.org/10.1007/11535218_26
     """
-    derived = hmac.new(key, b"confiture mask 1", hashlib.sha256).digest()
-    short = hmac.new(key, b"confiture mask 2", hashlib.sha256).digest()[:_SHORT]
+    derived = _derived(key, 1)
     return {
         "confiture.mask_inner": _pad(derived, 0x36),
         "confiture.mask_outer": _pad(derived, 0x5C),
-        "confiture.mask_short": "\\x" + short.hex(),
+        SHORT: "\\x" + _derived(key, 2)[:_SHORT].hex(),
+        HASH: "\\x" + _derived(key, 3)[:_SHORT].hex(),
     }
+
+
+def _derived(key: bytes, number: int) -> bytes:
+    return hmac.new(key, f"confiture mask {number}".encode(), hashlib.sha256).digest()
 
 
 def check_value(key: bytes, run_id: str) -> str:

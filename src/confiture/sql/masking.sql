@@ -1,10 +1,11 @@
 -- name: mac
--- HMAC-SHA-256 of a text. Each setting is read once for a statement, not once for a row, because it is a subquery.
+-- HMAC-SHA-256 of a text, for a hash with more than 32 hexadecimal digits. Each setting is read once for a statement, not
+-- once for a row, because it is a subquery.
 pg_catalog.sha256((SELECT pg_catalog.current_setting('confiture.mask_outer')::pg_catalog.bytea) || pg_catalog.sha256((SELECT pg_catalog.current_setting('confiture.mask_inner')::pg_catalog.bytea) || pg_catalog.textsend({value})))
 
 -- name: short
--- SHA-256 of a secret and a text: one block for most values. At most 16 of its bytes are used.
-pg_catalog.sha256((SELECT pg_catalog.current_setting('confiture.mask_short')::pg_catalog.bytea) || pg_catalog.textsend({value}))
+-- SHA-256 of a secret and a text: one block for most values. At most 16 of its bytes are used. The setting is read once.
+pg_catalog.sha256((SELECT pg_catalog.current_setting({setting})::pg_catalog.bytea) || pg_catalog.textsend({value}))
 
 -- name: hex
 -- The first bytes of a hash as hexadecimal digits.
@@ -57,17 +58,18 @@ pg_catalog.to_json({digits})
 
 -- name: phone
 -- Other digits in the same form, behind a beginning that is kept. What is no digit is copied by to_char(), and is quoted
--- if it may have a meaning there. p: the text, and its rest with a 0 for each digit. There is no number for no digit,
--- nor for more than 15.
-(SELECT COALESCE(pg_catalog.left(p.v, pg_catalog.length(p.v) - pg_catalog.length(p.form)) || pg_catalog.to_char(pg_catalog.mod(('x' || pg_catalog.encode(pg_catalog.substr({short}, 1, 7), 'hex'))::bit(56)::bigint, ('{{10,100,1000,10000,100000,1000000,10000000,100000000,1000000000,10000000000,100000000000,1000000000000,10000000000000,100000000000000,1000000000000000}}'::bigint[])[pg_catalog.length(p.form) - pg_catalog.length(pg_catalog.replace(p.form, '0', ''))]), 'FM' || CASE WHEN pg_catalog.ltrim(pg_catalog.replace(p.form, '0', ''), ' ()+-/') = '' THEN p.form ELSE pg_catalog.regexp_replace(pg_catalog.translate(p.form, '"\', '''/'), '[^0]+', '"\&"', 'g') END), CASE WHEN pg_catalog.strpos(p.form, '0') = 0 THEN p.v ELSE pg_catalog.left(p.v, pg_catalog.length(p.v) - pg_catalog.length(p.form)) || p.form END) FROM (SELECT {value} AS v, pg_catalog.translate(pg_catalog.substr({value}, 1 + {kept}), '123456789', '000000000') AS form OFFSET 0) AS p)
+-- if it may have a meaning there. p: the text, its rest with a 0 for each digit, and the hash, whose first 56 bits are
+-- the number. There is no number for no digit, nor for more than 15.
+-- btrim() of bytea and octet_length() look at bytes, where their forms for text decode each character.
+(SELECT COALESCE(pg_catalog.left(p.v, pg_catalog.length(p.v) - pg_catalog.length(p.form)) || pg_catalog.to_char(pg_catalog.mod((pg_catalog.get_byte(p.h, 0)::bigint << 48) | (pg_catalog.get_byte(p.h, 1)::bigint << 40) | (pg_catalog.get_byte(p.h, 2)::bigint << 32) | (pg_catalog.get_byte(p.h, 3)::bigint << 24) | (pg_catalog.get_byte(p.h, 4)::bigint << 16) | (pg_catalog.get_byte(p.h, 5)::bigint << 8) | pg_catalog.get_byte(p.h, 6), ('{{10,100,1000,10000,100000,1000000,10000000,100000000,1000000000,10000000000,100000000000,1000000000000,10000000000000,100000000000000,1000000000000000}}'::bigint[])[pg_catalog.octet_length(p.form) - pg_catalog.octet_length(pg_catalog.replace(p.form, '0', ''))]), 'FM' || CASE WHEN pg_catalog.btrim(pg_catalog.textsend(p.form), '0 ()+-/'::pg_catalog.bytea) = '' THEN p.form ELSE pg_catalog.regexp_replace(pg_catalog.translate(p.form, '"\', '''/'), '[^0]+', '"\&"', 'g') END), CASE WHEN pg_catalog.strpos(p.form, '0') = 0 THEN p.v ELSE pg_catalog.left(p.v, pg_catalog.length(p.v) - pg_catalog.length(p.form)) || p.form END) FROM (SELECT {value} COLLATE pg_catalog."C" AS v, pg_catalog.translate(pg_catalog.substr({value}, 1 + {kept}), '123456789', '000000000') COLLATE pg_catalog."C" AS form, {short} AS h OFFSET 0) AS p)
 
 -- name: country
 -- The length of what is kept of a telephone number: + or 00 with the country code (ITU-T E.164), or a zero.
-CASE WHEN pg_catalog.ascii({value}) = 43 THEN 1 + {code_at_2} WHEN pg_catalog.ascii({value}) <> 48 THEN 0 WHEN pg_catalog.substr({value}, 2, 1) = '0' THEN 2 + {code_at_3} ELSE 1 END
+CASE pg_catalog.ascii({value}) WHEN 43 THEN 1 + {code_at_2} WHEN 48 THEN CASE WHEN pg_catalog.substr({value}, 2, 1) = '0' THEN 2 + {code_at_3} ELSE 1 END ELSE 0 END
 
 -- name: country_code
 -- The digits of the country code at a place.
-CASE WHEN pg_catalog.substr({value}, {place}, 1) IN ('1', '7') THEN 1 WHEN pg_catalog.substr({value}, {place}, 2) = ANY ('{{20,27,30,31,32,33,34,36,39,40,41,43,44,45,46,47,48,49,51,52,53,54,55,56,57,58,60,61,62,63,64,65,66,81,82,84,86,90,91,92,93,94,95,98}}'::pg_catalog.text[]) THEN 2 ELSE 3 END
+CASE WHEN pg_catalog.substr({value}, {place}, 2) = ANY ('{{20,27,30,31,32,33,34,36,39,40,41,43,44,45,46,47,48,49,51,52,53,54,55,56,57,58,60,61,62,63,64,65,66,81,82,84,86,90,91,92,93,94,95,98}}'::pg_catalog.text[]) THEN 2 WHEN pg_catalog.substr({value}, {place}, 1) IN ('1', '7') THEN 1 ELSE 3 END
 
 -- name: hiding_letters
 -- A text with digits, in which letters and characters beyond ASCII become x: another text may stand in place of a
@@ -84,15 +86,15 @@ CASE WHEN {value} = '' THEN '' ELSE ({list}::pg_catalog.name[])[1 + pg_catalog.m
 
 -- name: full_name
 -- Two entries of lists.
-(SELECT CASE WHEN n.v = '' THEN '' ELSE ({first}::pg_catalog.name[])[1 + pg_catalog.mod(pg_catalog.get_byte(n.h, 0), {first_length})]::pg_catalog.text || ' ' || ({last}::pg_catalog.name[])[1 + pg_catalog.mod(pg_catalog.get_byte(n.h, 1), {last_length})]::pg_catalog.text END FROM (SELECT {value} AS v, {short} AS h OFFSET 0) AS n)
+CASE WHEN {value} = '' THEN '' ELSE (SELECT ({first}::pg_catalog.name[])[1 + pg_catalog.mod(pg_catalog.get_byte(n.h, 0), {first_length})]::pg_catalog.text || ' ' || ({last}::pg_catalog.name[])[1 + pg_catalog.mod(pg_catalog.get_byte(n.h, 1), {last_length})]::pg_catalog.text FROM (SELECT {short} AS h OFFSET 0) AS n) END
 
 -- name: street
 -- A number and a street.
-(SELECT CASE WHEN n.v = '' THEN '' ELSE (1 + pg_catalog.get_byte(n.h, 0))::pg_catalog.text || ' ' || ({streets}::pg_catalog.name[])[1 + pg_catalog.mod(pg_catalog.get_byte(n.h, 1), {streets_length})]::pg_catalog.text END FROM (SELECT {value} AS v, {short} AS h OFFSET 0) AS n)
+CASE WHEN {value} = '' THEN '' ELSE (SELECT (1 + pg_catalog.get_byte(n.h, 0))::pg_catalog.text || ' ' || ({streets}::pg_catalog.name[])[1 + pg_catalog.mod(pg_catalog.get_byte(n.h, 1), {streets_length})]::pg_catalog.text FROM (SELECT {short} AS h OFFSET 0) AS n) END
 
 -- name: full_address
 -- A number, a street and a city.
-(SELECT CASE WHEN n.v = '' THEN '' ELSE (1 + pg_catalog.get_byte(n.h, 0))::pg_catalog.text || ' ' || ({streets}::pg_catalog.name[])[1 + pg_catalog.mod(pg_catalog.get_byte(n.h, 1), {streets_length})]::pg_catalog.text || ', ' || ({cities}::pg_catalog.name[])[1 + pg_catalog.mod(pg_catalog.get_byte(n.h, 2), {cities_length})]::pg_catalog.text END FROM (SELECT {value} AS v, {short} AS h OFFSET 0) AS n)
+CASE WHEN {value} = '' THEN '' ELSE (SELECT (1 + pg_catalog.get_byte(n.h, 0))::pg_catalog.text || ' ' || ({streets}::pg_catalog.name[])[1 + pg_catalog.mod(pg_catalog.get_byte(n.h, 1), {streets_length})]::pg_catalog.text || ', ' || ({cities}::pg_catalog.name[])[1 + pg_catalog.mod(pg_catalog.get_byte(n.h, 2), {cities_length})]::pg_catalog.text FROM (SELECT {short} AS h OFFSET 0) AS n) END
 
 -- name: short_enough
 -- The beginning of a masked text, for a column with a length.
