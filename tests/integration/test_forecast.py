@@ -206,7 +206,11 @@ def test_status_warns_when_the_disk_will_be_full(live: LiveRun, monkeypatch: pyt
     assert run.disk["expected"] > run.disk["missing"] > 0
     assert (run.forecast["elapsed_seconds"], run.forecast["ready_at"]) == (0, None)
     words = " ".join(render_status.text(report(live.where.target, live.project)).split())
-    assert re.search(r"Plan copy [0-9a-z ]+ of [0-9a-z ]+; disk .* of about [0-9.]+ MiB, [0-9.]+ KiB free", words)
+    assert re.search(
+        r"Plan about [0-9a-z ]+ until the cutover, [0-9a-z ]+ of it for the copy; disk .* of about [0-9.]+ MiB, "
+        r"[0-9.]+ KiB free",
+        words,
+    )
     live.migrate()
     # Every row and index is there: the disk has sufficed.
     (run,) = report(live.where.target, live.project).runs

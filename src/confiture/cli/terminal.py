@@ -83,9 +83,19 @@ def show(
     """
     from confiture.render import outcome  # a command that only reads does without the types of all documents
 
-    following = outcome.next_commands(run, where.naming, step)
+    following = next_commands(where, run, step)
     text = outcome.text(run, said, following, *lines, refused=refused)
     emit_either(text, {**outcome.as_json(run, following), **more}, format)
+
+
+def next_commands(where: Endpoints, run: Run, step: str | None = None) -> tuple[str, ...]:
+    """The next command and its alternatives; the approval of a cutover that needs one and has none."""
+    from confiture import commands
+    from confiture.render import outcome
+
+    if step in (None, "cutover"):
+        step = commands.approve.next_step(where, run) or step
+    return outcome.next_commands(run, where.naming, step)
 
 
 def show_rehearsal(where: Endpoints, run: Run, switch: str, found: Rehearsal, format: Output, *lines: str) -> None:

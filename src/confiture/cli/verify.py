@@ -44,13 +44,12 @@ def finish(where: Endpoints, run: Run, result: Result, report: Path, format: opt
 
     :raises DifferencesFound: when something differs.
     """
-    step = commands.approve.next_step(where, run) if result.equal else None
     if format is options.Output.json:
-        following = outcome.next_commands(run, where.naming, step)
+        following = terminal.next_commands(where, run)
         terminal.emit_json({**outcome.as_json(run, following), "verification": render.as_json(result)})
     else:
         terminal.emit(render.text(result))
     if not result.equal:
         raise commands.verify.differences_found(run, result, report, where)
     if format is options.Output.text:
-        terminal.show(where, run, "source and target agree", format, *commands.plan.rollback_outlook(run), step=step)
+        terminal.show(where, run, "source and target agree", format, *commands.plan.rollback_outlook(run))

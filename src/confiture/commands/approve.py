@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+import psycopg
 from psycopg import IsolationLevel
 
 from confiture.commands.databases import find_run, target_of
 from confiture.commands.endpoints import Endpoints
 from confiture.commands.requests import for_operators
-from confiture.errors import Refused
+from confiture.errors import ConfitureError, Refused
 from confiture.journal import approvals, runs, verifications
 from confiture.journal.approvals import Approval
 from confiture.journal.model import Run, Verification
@@ -40,12 +43,20 @@ def execute(where: Endpoints, note: str | None) -> tuple[Run, Approval]:
 
 
 def next_step(where: Endpoints, run: Run) -> str | None:
-    """``approve`` for a verified run whose cutover lacks its approval; None where the state determines the step."""
-    target = target_of(where)
+    """``approve`` for a verified run whose cutover lacks its approval; None where the state determines the step.
+
+    It is also None where the target cannot be asked: the work that was done before is not a failure then.
+    """
     if run.state != VERIFIED:
         return None
-    with Session(target, "request", run.short) as session, session.transaction(read_only=True) as tx:
+    target = target_of(where)
+    with (
+        suppress(psycopg.Error, ConfitureError),
+        Session(target, "request", run.short) as session,
+        session.transaction(read_only=True) as tx,
+    ):
         return "approve" if approvals.is_lacking(tx, run, always=target.require_approval) else None
+    return None
 
 
 def _refuse_unverified(tx: Transaction, run: Run, where: Endpoints) -> Verification:

@@ -162,12 +162,12 @@ def expected(run: RunReport) -> str:
     forecast, disk = run.forecast, run.disk
     if forecast is None or disk is None or (run.state == VERIFIED and not disk["missing"]):
         return ""
-    so_far = f", {duration(forecast['elapsed_seconds'])} so far" if forecast["elapsed_seconds"] else ""
-    ready = f", ready for the cutover about {lines.clock(forecast['ready_at'])}" if forecast["ready_at"] else ""
+    so_far = f"; {duration(forecast['elapsed_seconds'])} so far" if forecast["elapsed_seconds"] else ""
+    ready = f", ready about {lines.clock(forecast['ready_at'])}" if forecast["ready_at"] else ""
     free = f", {byte_size(disk['free'])} free" if disk["free"] is not None else ", free space not known"
     return (
-        f"copy {duration(forecast['copy_seconds'])} of {duration(forecast['seconds'])}{so_far}{ready}; disk"
-        f" {byte_size(disk['used'])} of about {byte_size(disk['expected'])}{free}"
+        f"about {duration(forecast['seconds'])} until the cutover, {duration(forecast['copy_seconds'])} of it for the"
+        f" copy{so_far}{ready}; disk {byte_size(disk['used'])} of about {byte_size(disk['expected'])}{free}"
     )
 
 
