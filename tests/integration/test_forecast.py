@@ -16,6 +16,7 @@ from confiture import commands, config
 from confiture.commands import forecast
 from confiture.commands.plan import make, next_command
 from confiture.errors import Refused
+from confiture.journal.growth import grown
 from confiture.plan.forecast import Forecast, TableForecast, as_json, from_json
 from confiture.postgres import free_disk
 from confiture.postgres.session import Session
@@ -85,6 +86,49 @@ def test_forecast_covers_each_kind_of_table(live: LiveRun, monkeypatch: pytest.M
     assert found.target_disk.total >= sum(t.bytes + t.index_bytes for t in found.tables)
     assert from_json(as_json(found)) == found
     assert live.source.rows("SELECT 1 FROM pg_namespace WHERE nspname ~ '^confiture'") == []
+
+
+def test_forecast_of_chosen_and_of_deleted_rows(
+    databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("few", "absent", "deleted", "sparse")
+    tables = "".join(f"CREATE TABLE {name} (id int PRIMARY KEY, v text);" for name in names)
+    rows = "".join(
+        f"ALTER TABLE {name} SET (autovacuum_enabled = off{', fillfactor = 10' if name == 'sparse' else ''});"
+        f"INSERT INTO {name} SELECT n, 'v' || n FROM generate_series(1, 40000) n;"
+        for name in names
+    )
+    chosen = 'few: {$where: "id % 100 = 7"}\nabsent: {$where: "id < 0"}\n'
+    analyzed = "ANALYZE few, absent, deleted; DELETE FROM deleted;"
+    live = LiveRun(databases, tmp_path, tables + rows + analyzed, tables, chosen)
+    monkeypatch.setattr(timed_sample, "BYTES_LEAST", 1)
+    monkeypatch.setattr(timed_sample, "STATEMENT_TIMEOUT", "60s")
+    monkeypatch.setattr(timed_sample, "ROWS_MOST", 10_000)
+    found, forecasts = _forecast(live)
+    # 400 rows are copied; their number is not that of the table.
+    assert 150 < forecasts["few"].rows < 700
+    assert forecasts["few"].bytes < 100_000
+    assert (forecasts["absent"].rows, forecasts["absent"].bytes) == (0, 0)
+    # The server has counted rows that are no more, and their time is not that of an empty statement for each of them.
+    assert (forecasts["deleted"].rows, forecasts["deleted"].basis) == (40_000, "usual rates")
+    # A page has few rows; the size of the table would give ten times as many.
+    assert 20_000 < forecasts["sparse"].rows < 70_000
+    assert all(t.copy_seconds < 3 and t.verification_seconds < 3 for t in found.tables)
+    # The share of the rows is not known before a table with a condition is copied.
+    live.setup()
+    live.migrate()
+    live.target.sql("UPDATE confiture.table_plan SET phase = 'copying', rows_done = 9 WHERE target_table = 'few'")
+    assert _share(live) == 0
+    live.target.sql("UPDATE confiture.table_plan SET phase = 'copied', rows_done = 400 WHERE target_table = 'few'")
+    assert _share(live) == 1
+
+
+def _share(live: LiveRun) -> float:
+    run = live.target.value("SELECT id FROM confiture.run")
+    with Session(config.resolve(live.target.conninfo, Path()), "test") as session, session.transaction() as tx:
+        found = grown(tx, run)
+    assert found is not None
+    return found.share
 
 
 def test_table_that_cannot_be_sampled_has_usual_rates(live: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:

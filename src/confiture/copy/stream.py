@@ -84,9 +84,10 @@ class Received:
     bytes: int = 0
 
 
-def read(source: Pg, out: sql.Composed, received: Received) -> None:
+def read(source: Pg, out: sql.Composed, received: Received, *, binary: bool) -> None:
     """Read a COPY and discard it. ``received`` counts while it is read, also when an error ends it.
 
+    :param binary: whether the COPY ends with a message that is no row.
     :raises psycopg.Error: the error of the server, such as a timeout.
     """
     with source.cursor().copy(out):
@@ -95,6 +96,7 @@ def read(source: Pg, out: sql.Composed, received: Received) -> None:
             batch, ended = source.wait(_batch(source.pgconn))
             received.rows += len(batch)
             received.bytes += sum(map(len, batch))
+    received.rows -= binary
 
 
 def _batch(pgconn: PGconn) -> PQGen[tuple[list[bytes], bool]]:

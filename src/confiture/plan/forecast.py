@@ -64,6 +64,7 @@ class Sample:
 
     :ivar bytes: of the rows, as they are transferred.
     :ivar way: how they were chosen, in words.
+    :ivar share: of the table that they were chosen from; None if it is not known.
     """
 
     rows: int
@@ -72,6 +73,7 @@ class Sample:
     hashed_rows: int
     hash_seconds: float
     way: str
+    share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,17 +299,20 @@ def _table(given: Given, table: TablePlan) -> TableForecast:
     source = given.source[table.source]
     widths = given.widths.get(table.source, {})
     rows = _rows(given, table)
-    size = _row_bytes(table, source, widths, rows)
+    # The size on the source is that of all its rows, also of those that are not copied.
+    size = _row_bytes(table, source, widths, rows if table.where is None else table.estimate)
     indexes = [i for i in _indexes_of(given, table) if not i.partitioned]
     parts = max(1, len({i.table for i in indexes}))
     sample, known = given.samples.get(table.number), given.earlier.copied.get(table.source)
-    read = sample.read_seconds / sample.rows if sample else READ_ROW + READ_BYTE * size
-    moved = sample.bytes / sample.rows if sample else size
+    read = sample.read_seconds / sample.rows if sample and sample.rows else READ_ROW + READ_BYTE * size
+    moved = sample.bytes / sample.rows if sample and sample.rows else size
     basis = _sampled(sample) if sample else "usual rates"
     hashed = HASH_ROW + HASH_BYTE * size
     if sample and sample.hashed_rows:
         hashed = sample.hash_seconds / sample.hashed_rows
     copied = _overlapped(read, _write(moved, size))
+    # A condition that selects no row is evaluated for each of them.
+    scan = sample.read_seconds / sample.share if sample and sample.share and not sample.rows else 0.0
     if known is not None:
         copied, basis = known, "an earlier run of this journal"
     return TableForecast(
@@ -316,9 +321,9 @@ def _table(given: Given, table: TablePlan) -> TableForecast:
         rows=rows,
         bytes=_pages(rows * size),
         index_bytes=sum(_pages(index_bytes(i, rows / parts, _of_target(table, widths))) for i in indexes),
-        copy_seconds=round(TABLE_COPIED + rows * copied, 3),
+        copy_seconds=round(TABLE_COPIED + scan + rows * copied, 3),
         index_seconds=round(sum(_build(i, table, rows / parts, size, widths) for i in indexes), 3),
-        verification_seconds=round(TABLE_COMPARED + rows * hashed, 3),
+        verification_seconds=round(TABLE_COMPARED + scan + rows * hashed, 3),
         basis=basis,
     )
 
@@ -400,8 +405,10 @@ def _verification(given: Given, tables: Sequence[TableForecast]) -> Duration:
 
 
 def _rows(given: Given, table: TablePlan) -> int:
-    """The rows of a table: from the width of those of its sample, where the server has never counted them."""
+    """The rows of a table: of its sample, where the server has never counted them, or a condition selects some."""
     source, sample = given.source[table.source], given.samples.get(table.number)
+    if sample is not None and sample.share is not None and (source.tuples < 0 or table.where is not None):
+        return round(sample.rows / sample.share)
     if source.tuples >= 0 or sample is None:
         return table.estimate
     return int(source.total_bytes / (sample.bytes / sample.rows + ROW_BYTES))

@@ -37,6 +37,9 @@ BUDGET_SECONDS, TABLE_SECONDS, STATEMENT_TIMEOUT = 6.0, 1.5, "700ms"
 ROWS_MOST, BYTES_MOST = 60_000, 16 * 2**20
 #: Places of a table that are read.
 PLACES = 3
+#: Rows, or bytes, below which the time of a sample is mostly that of its statements. The rows behind keys say nothing
+#: about the number of rows.
+ROWS_LEAST, SAMPLE_BYTES_LEAST = 100, 2**20
 
 
 def take(session: Session, plan: Plan, source: Catalog) -> dict[int, Sample]:
@@ -67,15 +70,20 @@ def _take(session: Session, table: TablePlan, source: Table, hashing: Hashing) -
         tx.pg.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(sql.Literal(STATEMENT_TIMEOUT)))
         # Another session's ALTER TABLE is not waited for.
         tx.pg.execute("SET LOCAL lock_timeout = '100ms'")
-        keys = _places(tx, job)
-        selects = list(_selects(job, source, keys, rows))
+        # Rows that a condition selects lie anywhere: only pages show how many they are.
+        keys = _places(tx, job) if table.where is None else []
+        percent = min(100.0, max(100.0 * rows / max(1, source.estimated_rows), 1e-6))
+        selects = list(_selects(job, keys, rows, percent))
         ends = time.monotonic() + TABLE_SECONDS / 2
-        received, read_seconds = _read(tx, job, selects, ends)
-        if not received.rows:
+        received, read_seconds, whole = _read(tx, job, selects, ends)
+        share = percent / 100 if whole and not keys and received.rows < 2 * rows else None
+        if share is None and received.rows < ROWS_LEAST and received.bytes < SAMPLE_BYTES_LEAST:
             return None
+        if not received.rows and table.where is None and source.tuples >= 0:
+            return None  # its rows were deleted since the server counted them
         hashed, hash_seconds = _hash(tx, job, hashing, selects, ends + TABLE_SECONDS / 2)
     way = "behind some of its keys" if keys else "of pages chosen at random"
-    return Sample(received.rows, received.bytes, read_seconds, hashed, hash_seconds, way)
+    return Sample(received.rows, received.bytes, read_seconds, hashed, hash_seconds, way, share)
 
 
 def _places(tx: Transaction, job: RunTable) -> list[KeyValue]:
@@ -88,7 +96,7 @@ def _places(tx: Transaction, job: RunTable) -> list[KeyValue]:
     return [tuple(part for part in key if part is not None) for key in found if None not in key]
 
 
-def _selects(job: RunTable, source: Table, keys: Sequence[KeyValue], rows: int) -> Iterator[sql.Composed]:
+def _selects(job: RunTable, keys: Sequence[KeyValue], rows: int, percent: float) -> Iterator[sql.Composed]:
     """The SELECT of each part of the sample, in parentheses and with a name."""
     t = job.table
     if keys:
@@ -101,22 +109,27 @@ def _selects(job: RunTable, source: Table, keys: Sequence[KeyValue], rows: int) 
                 sql.Literal(max(1, rows // len(keys))),
             )
         return
-    percent = min(100.0, max(100.0 * rows / max(1, source.estimated_rows), 1e-6))
     part = view_select(t.source, t.only, t.keys_beside, t.columns, t.where, percent=percent)
     yield sql.SQL("(SELECT * FROM ({}) w LIMIT {}) s").format(part, sql.Literal(2 * rows))
 
 
-def _read(tx: Transaction, job: RunTable, selects: Sequence[sql.Composed], ends: float) -> tuple[Received, float]:
-    """The rows and bytes that were read, and the seconds that it took."""
-    received, began = Received(), time.monotonic()
+def _read(tx: Transaction, job: RunTable, selects: Sequence[sql.Composed], ends: float) -> tuple[Received, float, bool]:
+    """The rows and bytes that were read, the seconds that it took, and whether every statement has ended by itself."""
+    received, began, ended = Received(), time.monotonic(), 0
     form = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT (FORMAT {})")
     for select in selects:
         # Ended by the timeout, what was read so far was read in that time.
         with suppress(psycopg.errors.QueryCanceled), tx.pg.transaction():
-            stream.read(tx.pg, form.format(job.columns, select, sql.SQL(job.table.format)), received)
+            stream.read(
+                tx.pg,
+                form.format(job.columns, select, sql.SQL(job.table.format)),
+                received,
+                binary=job.table.format == "binary",
+            )
+            ended += 1
         if time.monotonic() > ends:
             break
-    return received, time.monotonic() - began
+    return received, time.monotonic() - began, ended == len(selects)
 
 
 def _hash(

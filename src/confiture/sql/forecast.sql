@@ -91,9 +91,12 @@ CROSS JOIN LATERAL (
     SELECT e.detail #> '{forecast,target_disk}', e.detail #>> '{forecast,seconds}', e.detail #>> '{forecast,copy,seconds}'
 ) f(disk, seconds, copy_seconds)
 CROSS JOIN LATERAL (
-    SELECT sum(p.rows_done) AS done, sum(p.estimate) AS total, min(p.started_at) AS began,
+    -- The estimate of a table is of all its rows. How many of them a condition selects is known when they are copied.
+    SELECT CASE WHEN bool_and(copied OR p.plan ->> 'where' IS NULL) THEN sum(p.rows_done) ELSE 0 END AS done,
+           sum(CASE WHEN copied THEN p.rows_done ELSE p.estimate END) AS total, min(p.started_at) AS began,
            bool_and(p.phase = 'finished') AS built
-    FROM confiture.table_plan p WHERE p.run_id = e.run_id) t
+    FROM confiture.table_plan p CROSS JOIN LATERAL (SELECT p.phase IN ('copied', 'finished')) c(copied)
+    WHERE p.run_id = e.run_id) t
 WHERE e.run_id = %(run)s AND e.kind = 'forecast recorded' ORDER BY e.id DESC LIMIT 1
 
 -- name: warn
