@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import tenacity
 
 from confiture import config
 from confiture.errors import FaultyInput
 from confiture.notices import EVENTS, notice_of
+from confiture.runner import delivery, notifier
 from conftest import ROOT
 
 PAGE = (ROOT / "docs" / "notifications.md").read_text(encoding="utf-8")
@@ -81,3 +83,12 @@ def test_the_page_names_every_event_and_every_field_of_a_webhook() -> None:
         41, "differences", {"count": 3}, datetime.now(UTC), run="7f3a2b1c", source="prod", target="prod_new"
     )
     assert notice.as_json() | {"at": body["at"]} == body
+
+
+def test_attempts_at_a_failing_receiver_end_with_the_command() -> None:
+    wait = tenacity.wait_exponential(delivery.FIRST_PAUSE, delivery.LONGEST_PAUSE, delivery.PAUSE_FACTOR)
+    state = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
+    pauses = 0.0
+    for state.attempt_number in range(1, delivery.ATTEMPTS):
+        pauses += wait(state)
+    assert 3 <= pauses <= notifier.END_SECONDS - 1  # a receiver that restarts, and the end of a command

@@ -26,9 +26,9 @@ from confiture.runner.hooks import TIMED_OUT, Hook, run_command
 
 #: Seconds for one attempt at a webhook, and the number of attempts.
 ATTEMPT_SECONDS, ATTEMPTS = 10.0, 4
-#: Seconds between the first two attempts, the factor of the next pause, and the longest pause: a receiver that restarts
-#: takes some seconds, and the end of a command waits for the first three attempts.
-FIRST_PAUSE, PAUSE_FACTOR, LONGEST_PAUSE = 0.5, 4, 8.0
+#: Seconds between the first two attempts, the factor of the next pause, and the longest pause. Together they are less
+#: than a command waits at its end, so that the journal has the reason of a receiver that answers with errors.
+FIRST_PAUSE, PAUSE_FACTOR, LONGEST_PAUSE = 0.5, 2, 2.0
 #: Answers to a request that may be accepted later (RFC 9110, RFC 8470, RFC 6585). Any other 4xx stays.
 LATER = (408, 425, 429)
 #: Seconds after which the hook of an event is ended.
