@@ -17,6 +17,8 @@ from forked import Forks
 from live import LiveRun
 from servers import Databases
 
+pytestmark = pytest.mark.xdist_group("books_balance")  # one worker runs its move, once
+
 KILLED = -9
 #: The points at which ``migrate`` and each repetition of it are killed: in copies, passes and compactions.
 KILLS = (

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import psycopg
 import pytest
 
+import schemas
 from confiture.capture import triggers
 from confiture.capture.triggers import Captured
 from confiture.errors import Refused
@@ -70,24 +70,18 @@ CASES = {
 }
 
 
-def in_schemas(statements: Iterable[str]) -> str:
-    """The statements, each in a schema of its own, ``c0``, ``c1`` and so on."""
-    return "".join(f"SET search_path = c{number}; {text};\n" for number, text in enumerate(statements))
-
-
 def run_of_every_case(databases: Databases, folder: Path) -> LiveRun:
-    """A run of the two tables once for each case, in a schema of its own."""
-    every = range(len(CASES))
-    old, new = (in_schemas(f"CREATE SCHEMA c{number}; {tables}" for number in every) for tables in (OLD, NEW))
-    mapping = "".join(f"c{number}.parent:\n  note: remark\n" for number in every)
+    """A run of the two tables once for each case."""
+    old, new = (schemas.create_each([tables] * len(CASES)) for tables in (OLD, NEW))
+    mapping = "".join(f"{schemas.named(number)}.{MAPPING}" for number in range(len(CASES)))
     return LiveRun(databases, folder, old, new, mapping, chunk_rows=40)
 
 
 def assert_every_case_arrived(run: LiveRun) -> None:
     for number, name in enumerate(CASES):
         for table, columns in (("parent", "id, code, note"), ("child", "id, parent_id, up, body, big")):
-            wanted = run.source.rows(f"SELECT {columns} FROM c{number}.{table}")
-            found = run.target.rows(f"SELECT * FROM c{number}.{table}")
+            place = f"{schemas.named(number)}.{table}"
+            wanted, found = run.source.rows(f"SELECT {columns} FROM {place}"), run.target.rows(f"SELECT * FROM {place}")
             assert sorted(map(str, found)) == sorted(map(str, wanted)), (name, table)
 
 
@@ -95,7 +89,7 @@ def test_a_change_after_the_copy_arrives(databases: Databases, tmp_path: Path) -
     run = run_of_every_case(databases, tmp_path)
     run.setup()
     run.migrate()
-    run.source.sql(in_schemas(CASES.values()))
+    run.source.sql(schemas.in_each(CASES.values()))
     run.follow()
     assert_every_case_arrived(run)
     assert run.verify().equal
@@ -104,7 +98,7 @@ def test_a_change_after_the_copy_arrives(databases: Databases, tmp_path: Path) -
 def test_a_change_between_setup_and_the_copy_arrives(databases: Databases, tmp_path: Path) -> None:
     run = run_of_every_case(databases, tmp_path)
     run.setup()
-    run.source.sql(in_schemas(CASES.values()))
+    run.source.sql(schemas.in_each(CASES.values()))
     run.migrate()
     assert_every_case_arrived(run)
 

@@ -22,6 +22,8 @@ from confiture.types import KeyRange
 from live import LiveRun
 from servers import Databases
 
+pytestmark = pytest.mark.xdist_group("checksum_power")  # one worker runs its move, once
+
 SEED = 12
 #: Corruptions of each kind; each has two rows of its own.
 EACH = 100

@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+import schemas
 from confiture import commands
 from confiture.config import Database
 from confiture.errors import Refused
@@ -100,19 +101,17 @@ ORIGINS = {
 _OLD = ("serial to identity", "the default of a domain", "a partition's default")
 
 
-@pytest.mark.parametrize(
-    ("version", "case"),
-    [*(("databases", case) for case in ORIGINS), *(("old_databases", case) for case in _OLD)],
-)
+@pytest.mark.parametrize(("version", "names"), [("databases", tuple(ORIGINS)), ("old_databases", _OLD)])
 def test_a_sequence_continues_after_the_value_of_its_origin(
-    request: pytest.FixtureRequest, tmp_path: Path, version: str, case: str
+    request: pytest.FixtureRequest, tmp_path: Path, version: str, names: tuple[str, ...]
 ) -> None:
-    old, new, following = ORIGINS[case]
-    live = LiveRun(named(request, version), tmp_path, old, new)
+    old, new, following = zip(*(ORIGINS[name] for name in names), strict=True)
+    live = LiveRun(named(request, version), tmp_path, schemas.create_each(old), schemas.create_each(new))
     live.up_to_cutover()
     rehearse(live)
     live.cutover()
-    assert live.target.value("SELECT nextval('s')") == following
+    for number, (name, value) in enumerate(zip(names, following, strict=True)):
+        assert live.target.value(f"SELECT nextval('{schemas.named(number)}.s')") == value, name
 
 
 def rehearse(live: LiveRun) -> None:
@@ -128,17 +127,16 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("case", ENDS.values(), ids=ENDS.keys())
-def test_a_sequence_near_its_end_advances_to_its_last_value_at_most(
-    databases: Databases, tmp_path: Path, case: tuple[int, str, int]
-) -> None:
-    last, new, value = case
-    old = f"CREATE TABLE t (id int PRIMARY KEY); CREATE SEQUENCE s; SELECT setval('s', {last})"
-    live = LiveRun(databases, tmp_path, old, f"CREATE TABLE t (id int PRIMARY KEY); {new}")
+def test_a_sequence_near_its_end_advances_to_its_last_value_at_most(databases: Databases, tmp_path: Path) -> None:
+    table = "CREATE TABLE t (id int PRIMARY KEY);"
+    old = schemas.create_each(f"{table} CREATE SEQUENCE s; SELECT setval('s', {last})" for last, _, _ in ENDS.values())
+    live = LiveRun(databases, tmp_path, old, schemas.create_each(table + new for _, new, _ in ENDS.values()))
     live.up_to_cutover()
     rehearse(live)
     live.cutover()
-    assert live.target.rows("SELECT last_value, is_called FROM s") == [(value, True)]
+    for number, (name, (_, _, value)) in enumerate(ENDS.items()):
+        found = live.target.rows(f"SELECT last_value, is_called FROM {schemas.named(number)}.s")
+        assert found == [(value, True)], name
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from forked import Forks, until
 from servers import Databases, TestDatabase, caught_up, standby_of
 from synced import Synced
 
+pytestmark = pytest.mark.xdist_group("sync_standby")  # one worker creates the standby, once
+
 READER = """
 DO $$ BEGIN CREATE ROLE sync_reader LOGIN PASSWORD 'reader'; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
 GRANT USAGE ON SCHEMA public TO sync_reader;

@@ -11,6 +11,8 @@ from any_move import AnyMove
 from confiture.postgres.embedded import Server
 from servers import Databases
 
+pytestmark = pytest.mark.xdist_group("tables")  # one worker runs its two moves, once
+
 CHUNK_ROWS = 7
 
 #: 63 bytes: two-byte letters and one single-byte letter.

@@ -17,6 +17,8 @@ from confiture.postgres.embedded import Server
 from live import LiveRun
 from servers import Databases
 
+pytestmark = pytest.mark.xdist_group("types")  # one worker runs its two moves, once
+
 CHUNK_ROWS = 3
 
 PRELUDE = '''
