@@ -103,7 +103,11 @@ REASONS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "An earlier statement proves that no value is NULL.",
         ("not null behind a validated check", "not null of a column that is it already"),
     ),
-    ("A constraint that is not enforced is not checked.", ("foreign key that is not enforced",)),
+    (
+        "A constraint that is not enforced is not checked.",
+        ("foreign key that is not enforced", "foreign key that is no longer enforced"),
+    ),
+    ("The server compares every row when a constraint becomes enforced.", ("foreign key that becomes enforced",)),
     (
         "The server changes the catalog only. Programs that rely on the object are not broken by the lock; they may be"
         " by the change, as by any other.",

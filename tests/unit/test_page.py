@@ -145,7 +145,8 @@ def test_the_forecast_stands_beside_what_is_used() -> None:
     forecast = ForecastReport(recorded_at=NOW, copy_seconds=60, seconds=90, elapsed_seconds=30, ready_at=None)
     disk = DiskReport(expected=2**30, used=2**20, free=None, missing=0, full_in_seconds=None)
     shown = page.html(facts(replace(RUN, forecast=forecast, disk=disk), Details()))
-    assert "copy 1 minute of 1 minute and 30 seconds, 30 seconds so far; disk 1.0 MiB of about 1.0 GiB" in shown
+    assert "about 1 minute and 30 seconds until the cutover, 1 minute of it for the copy; 30 seconds so far" in shown
+    assert "disk 1.0 MiB of about 1.0 GiB" in shown
 
 
 def test_a_report_without_a_run_is_a_page_too() -> None:

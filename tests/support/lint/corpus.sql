@@ -429,6 +429,23 @@ ALTER TABLE logs ADD CONSTRAINT logs_pkey PRIMARY KEY USING INDEX logs_key;
 -- finds: exclusion-constraint
 ALTER TABLE orders ADD CONSTRAINT orders_apart EXCLUDE USING gist (span WITH &&);
 
+-- case: foreign key that becomes enforced
+-- since: 18
+-- finds: constraint-enforced
+ALTER TABLE orders ADD CONSTRAINT orders_same FOREIGN KEY (id) REFERENCES orders (id) NOT ENFORCED;
+ALTER TABLE orders ALTER CONSTRAINT orders_same ENFORCED;
+
+-- case: foreign key that is no longer enforced
+-- since: 18
+-- finds:
+ALTER TABLE orders ADD CONSTRAINT orders_same FOREIGN KEY (id) REFERENCES orders (id) NOT VALID;
+ALTER TABLE orders ALTER CONSTRAINT orders_same NOT ENFORCED;
+
+-- case: foreign key that becomes deferrable
+-- finds:
+ALTER TABLE orders ADD CONSTRAINT orders_user_fkey FOREIGN KEY (user_id) REFERENCES users (id) NOT VALID;
+ALTER TABLE orders ALTER CONSTRAINT orders_user_fkey DEFERRABLE INITIALLY DEFERRED;
+
 -- case: constraint of a domain
 -- finds: domain-constraint
 ALTER DOMAIN label ADD CONSTRAINT label_known CHECK (VALUE <> '');

@@ -22,7 +22,8 @@ VALIDATE = Rule(
 EXCLUDE = Rule(
     "exclusion-constraint", Level.error, "an exclusion constraint on an existing table", "ddl-constraints.html"
 )
-RULES = (FOREIGN_KEY, CHECK, VALIDATE, EXCLUDE)
+ENFORCED = Rule("constraint-enforced", Level.error, "ALTER CONSTRAINT ... ENFORCED", _PAGE)
+RULES = (FOREIGN_KEY, CHECK, VALIDATE, EXCLUDE, ENFORCED)
 
 
 def check(statement: Statement, seen: Seen) -> Iterator[Draft]:
@@ -37,6 +38,10 @@ def check(statement: Statement, seen: Seen) -> Iterator[Draft]:
                 yield from _added(statement, part.constraint, seen, column=definition)
         elif kind == ALTER.AT_ValidateConstraint:
             yield from _validated(statement, command.name, seen)
+        elif kind == ALTER.AT_AlterConstraint and definition.alter_enforceability and definition.is_enforced:
+            # The statement does not contain the constraint, from which a sequence could be written.
+            reason = "the server compares every row under the lock, which it also takes on the referenced table"
+            yield Draft(ENFORCED, reason, (), seen.ref(statement.node.relation), Lock.ACCESS_EXCLUSIVE, Work.scan)
 
 
 def _added(statement: Statement, constraint: Any, seen: Seen, *, column: Any) -> Iterator[Draft]:
