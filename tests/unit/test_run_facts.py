@@ -15,6 +15,7 @@ FACTS = RunFacts(
     "prod_new",
     Database("prod", "host=old dbname=app password=secret", ("app", "public"), "prod"),
     Database("prod_new", "host=new dbname=app"),
+    "sync",
 )
 
 

@@ -213,7 +213,8 @@ def hold(
     source, target = src.database, tgt.database
     with yielding.watching(progress.say, run.short):
         epoch = retry(lambda: take(src, tgt, run, command, progress.say))
-        context = Context(src, tgt, RunFacts(run.id, epoch, run.target_name, source, target), progress)
+        facts = RunFacts(run.id, epoch, run.target_name, source, target, run.medium)
+        context = Context(src, tgt, facts, progress)
         heart = _Heart(target, context, _fills(run, command))
         heart.beat()
         heart.start()

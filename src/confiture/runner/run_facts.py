@@ -6,6 +6,7 @@ import uuid
 from dataclasses import dataclass
 
 from confiture.config import Database
+from confiture.states import SCHEMA_TO_SCHEMA, Medium
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class RunFacts:
     target_name: str
     source: Database
     target: Database
+    medium: Medium = SCHEMA_TO_SCHEMA
 
     @property
     def short(self) -> str:

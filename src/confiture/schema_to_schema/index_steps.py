@@ -13,7 +13,7 @@ import psycopg
 
 from confiture.errors import DataFailure
 from confiture.journal import deferred_objects
-from confiture.journal.model import AnyDeferred, Deferred, DeferredIndex, DeferredStatus, Run
+from confiture.journal.model import AnyDeferred, Deferred, DeferredIndex, DeferredStatus
 from confiture.plan.index_builds import IndexBuilds
 from confiture.postgres.failure import failure, name_role
 from confiture.postgres.retry import retryable
@@ -21,7 +21,7 @@ from confiture.postgres.session import Transaction
 from confiture.runner.context import Context
 from confiture.runner.resumable_steps import Step
 from confiture.schema_to_schema.deferred_objects import indexes, statements
-from confiture.states import SYNC
+from confiture.states import SYNC, Medium
 from confiture.types import TableRef, shell_word
 
 
@@ -103,7 +103,7 @@ def explained(name: str, act: _Act[AnyDeferred], item: AnyDeferred, context: Con
     try:
         act(context, tx, item)
     except (psycopg.errors.UniqueViolation, psycopg.errors.ExclusionViolation) as error:
-        raise _not_unique(error, name, item, context.run()) from error
+        raise _not_unique(error, name, item, context.facts.medium) from error
     except psycopg.Error as error:
         if retryable(error):
             raise
@@ -111,9 +111,9 @@ def explained(name: str, act: _Act[AnyDeferred], item: AnyDeferred, context: Con
         raise failure(error, f"restoring {name}") from error
 
 
-def _not_unique(error: psycopg.Error, name: str, item: Deferred, run: Run) -> DataFailure:
+def _not_unique(error: psycopg.Error, name: str, item: Deferred, medium: Medium) -> DataFailure:
     again = f"copy them again: migrate --restart-table {shell_word(str(item.table))}"
-    if run.medium == SYNC:
+    if medium == SYNC:
         again = "run the command with --restart; or give the columns rules that keep different values different"
     return DataFailure(
         f"rows of {item.table} are not unique: {name} cannot be restored",
