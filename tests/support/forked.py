@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,20 +138,34 @@ class Forks:
     """Starts commands."""
 
     def __init__(self) -> None:
-        self._parent = subprocess.Popen(
-            [sys.executable, "-c", _PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self._parent = self._begin()
         self._folder = tempfile.TemporaryDirectory()
         self._started = 0
         self._left: set[int] = set()
 
+    def _begin(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", _PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
     def ask(self, **request: object) -> int:
         """Send a request. Returns its answer."""
+        if self._parent.poll() is not None:
+            self._parent = self._begin()
         assert self._parent.stdin is not None
         assert self._parent.stdout is not None
-        self._parent.stdin.write(json.dumps(request) + "\n")
-        self._parent.stdin.flush()
-        return int(self._parent.stdout.readline())
+        try:
+            self._parent.stdin.write(json.dumps(request) + "\n")
+            self._parent.stdin.flush()
+            return int(self._parent.stdout.readline())
+        except BaseException:  # such as the time limit of the test
+            # The next request would read the answer to this one.
+            self._parent.kill()
+            self._parent.wait()
+            self._parent.stdout.close()
+            with suppress(BrokenPipeError):
+                self._parent.stdin.close()
+            raise
 
     def start(
         self, arguments: list[str], folder: Path, *, heartbeat: float | None = None, **environment: str
@@ -181,7 +196,8 @@ class Forks:
     def close(self) -> None:
         """End the process that forks, and the commands that a failed test has left running."""
         for pid in self._left:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._parent.communicate()
         self._folder.cleanup()
 
