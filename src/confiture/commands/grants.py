@@ -70,7 +70,7 @@ def _notes(tx: Transaction, roles: Sequence[str]) -> Iterator[str]:
     """
     known = load("grants.sql")["reach"]
     for role in roles:
-        row = tx.pg.execute(known, {"role": role, "tables": [*viewed.VIEWED, *viewed.HIDDEN]}).fetchone()
+        row = tx.pg.execute(known, _parameters(role)).fetchone()
         if row is None:
             raise Refused(
                 f"role {quoted(role)} does not exist on the target's server",
@@ -83,9 +83,13 @@ def _notes(tx: Transaction, roles: Sequence[str]) -> Iterator[str]:
 
 def _revoked(tx: Transaction, role: str) -> Iterator[str]:
     """The statements that revoke what the role may write, and read of values, such as by default privileges."""
-    parameters = {"role": role, "tables": [*viewed.VIEWED, *viewed.HIDDEN]}
-    for privilege, names in tx.pg.execute(load("grants.sql")["excess"], parameters).fetchall():
+    for privilege, names in tx.pg.execute(load("grants.sql")["excess"], _parameters(role)).fetchall():
         yield f"REVOKE {privilege} ON {', '.join(f'confiture.{name}' for name in names)} FROM {quoted(role)}"
+
+
+def _parameters(role: str) -> dict[str, object]:
+    """A role, and the tables of the journal that no viewer reads as they are, for the queries."""
+    return {"role": role, "tables": [*viewed.VIEWED, *viewed.HIDDEN]}
 
 
 def _read(database: Database, *, every: bool = False) -> Side:

@@ -113,9 +113,9 @@ def _curve(
     between = [(b.sample.at - a.sample.at).total_seconds() for a, b in pairwise(points)]
     apart = timedelta(seconds=median(between) * GAP if between else 0.0)
     parts: list[list[tuple[float, float]]] = []
+    far = max(apart, (on.end - on.begin) / POINTS_MOST * GAP)
     before: Point | None = None
     for point in _thinned(points):
-        far = max(apart, (on.end - on.begin) / POINTS_MOST * GAP)
         if before is None or point.breaks > before.breaks or point.sample.at - before.sample.at > far:
             parts.append([])
         parts[-1].append((on.x(point.sample.at), point.value / most))
